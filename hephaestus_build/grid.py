@@ -1,0 +1,90 @@
+"""The regular longitude-latitude grid that every layer of a frame lies on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from affine import Affine
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A north-up grid in EPSG:4326, described by the outer corner of its first pixel.
+
+    Parameters
+    ----------
+    width, height : int
+        Columns and rows.
+    west, north : float
+        Outer edge of the first column and of the first row, in degrees.
+    dx, dy : float
+        Pixel size in degrees, both positive.
+    """
+
+    width: int
+    height: int
+    west: float
+    north: float
+    dx: float
+    dy: float
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"a grid needs pixels, got {self.width} x {self.height}")
+        if not (self.dx > 0 and self.dy > 0):
+            raise ValueError(f"a grid is north-up, got pixel size {self.dx}, {self.dy}")
+
+    @classmethod
+    def from_transform(cls, transform: Affine, shape: tuple[int, int]) -> Grid:
+        """Return the grid of a north-up raster with GDAL `transform` and `shape` (rows, columns)."""
+        if transform.b or transform.d:
+            raise ValueError("rotated rasters have no longitude and latitude axes")
+        height, width = shape
+        return cls(width, height, transform.c, transform.f, transform.a, -transform.e)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.height, self.width
+
+    @property
+    def transform(self) -> Affine:
+        """GDAL's transform, from pixel-edge coordinates to degrees."""
+        return Affine(self.dx, 0.0, self.west, 0.0, -self.dy, self.north)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east and north outer edges, in degrees."""
+        return (
+            self.west,
+            self.north - self.height * self.dy,
+            self.west + self.width * self.dx,
+            self.north,
+        )
+
+    @cached_property
+    def longitudes(self) -> np.ndarray:
+        """Pixel centres, ascending, shape (width,), degrees."""
+        return self.west + (np.arange(self.width) + 0.5) * self.dx
+
+    @cached_property
+    def latitudes(self) -> np.ndarray:
+        """Pixel centres, descending, shape (height,), degrees."""
+        return self.north - (np.arange(self.height) + 0.5) * self.dy
+
+    def pixel_size_m(self) -> tuple[float, float]:
+        """Ground size of the centre pixel, in metres, east-west and north-south (spherical Earth)."""
+        metres = 6_371_000.0 * np.pi / 180.0
+        centre = self.north - self.height * self.dy / 2
+        return float(self.dx * metres * np.cos(np.radians(centre))), float(self.dy * metres)
+
+    def same_as(self, other: Grid, tolerance: float = 0.01) -> bool:
+        """Whether both grids have the same pixels, every corner within `tolerance` of a pixel."""
+        return self.shape == other.shape and all(
+            abs(mine - theirs) <= tolerance * size
+            for mine, theirs, size in zip(
+                self.bounds, other.bounds, (self.dx, self.dy, self.dx, self.dy), strict=True
+            )
+        )

@@ -1,0 +1,70 @@
+"""The registries and schemas that stand in ``schemas/``, read in one place."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+def schema_path(name: str) -> Path:
+    """Return the path of the file `name` in ``schemas/``, in a wheel or in a source tree.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here / "_schemas", here.parent / "schemas"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"schemas/{name} is missing from this installation; install hephaestus-build again"
+    )
+
+
+@cache
+def load_schema(name: str) -> Any:
+    """Return the parsed JSON of ``schemas/<name>``; treat it as read-only."""
+    return json.loads(schema_path(name).read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class PublishedFrame:
+    """What is known beforehand of one of the 38 frames of the published data set.
+
+    Attributes
+    ----------
+    id : str
+        Frame id.
+    volcanoes : tuple of str
+        Names as the data set's authors wrote them.
+    longitude, latitude : float
+        Centre, degrees.
+    center_time : str
+        Acquisition time of the frame's centre, UTC, as ``metadata.txt`` writes it.
+    annotations : int
+        How many interferograms the experts looked at.
+    uncertain_geometry : str or None
+        Why the previews' geometry cannot be known beforehand, if it cannot.
+    """
+
+    id: str
+    volcanoes: tuple[str, ...]
+    longitude: float
+    latitude: float
+    center_time: str
+    annotations: int
+    uncertain_geometry: str | None = None
+
+
+@cache
+def published_frames() -> dict[str, PublishedFrame]:
+    """Return the 38 frames of the published data set by id (``schemas/frames.json``)."""
+    return {
+        entry["id"]: PublishedFrame(**{**entry, "volcanoes": tuple(entry["volcanoes"])})
+        for entry in load_schema("frames.json")["frames"]
+    }

@@ -1,0 +1,75 @@
+"""How every product ends: one named outcome, with the facts that prove it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """The named ends of a request for one product."""
+
+    DOWNLOADED = "downloaded"
+    UNCHANGED = "unchanged"  #: a checked copy is in the cache and upstream says it is the same
+    ABSENT = "absent"  #: upstream answers that there is no such product (404, 410, not in its listing)
+    REFUSED = "refused"  #: not for us (401, 403)
+    UNREACHABLE = "unreachable"  #: no complete answer within the tries (timeouts, resets, 429, 5xx)
+    CORRUPT = "corrupt"  #: an answer came, complete or cut, and its content is not the product
+
+    @property
+    def ok(self) -> bool:
+        """Whether the product is here, whole and checked."""
+        return self in (Outcome.DOWNLOADED, Outcome.UNCHANGED)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What happened to one product; becomes its provenance.
+
+    Attributes
+    ----------
+    product : str
+        Name of the product, such as ``20160909_20160921.geo.diff_pha.tif``.
+    outcome : Outcome
+        How the request ended.
+    url : str
+        The address that answered last (never with credentials).
+    size : int or None
+        Bytes.
+    sha256 : str or None
+        Of the bytes as downloaded.
+    last_modified, etag : str or None
+        As the server wrote them.
+    fetched : str or None
+        UTC, ISO 8601.
+    detail : str
+        Why, in words, when the outcome is not good.
+    notes : tuple of str
+        What was done to the content afterwards (such as an alignment to the frame's grid).
+    """
+
+    product: str
+    outcome: Outcome
+    url: str
+    size: int | None = None
+    sha256: str | None = None
+    last_modified: str | None = None
+    etag: str | None = None
+    fetched: str | None = None
+    detail: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the product is here, whole and checked."""
+        return self.outcome.ok
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the receipt as JSON values, empty fields left out."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, "", ())}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Receipt:
+        """Return the receipt that :meth:`to_json` wrote."""
+        return cls(**{**value, "outcome": Outcome(value["outcome"]), "notes": tuple(value.get("notes", ()))})

@@ -1,0 +1,27 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real annotations and a real LiCSAR frame, beside the checkout."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data (the real annotations and a real LiCSAR frame), which is not here")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the settings, keys and home folder of whoever runs the tests out of them."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(("HEPHAESTUS_", "CDSAPI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CDSAPI_RC", str(tmp_path / "no-cdsapirc"))
