@@ -48,6 +48,17 @@ class PublishedFrame:
         Acquisition time of the frame's centre, UTC, as ``metadata.txt`` writes it.
     annotations : int
         How many interferograms the experts looked at.
+    reference : str
+        Day of the frame's reference epoch, ``yyyymmdd``.
+    region : str
+        Name of the frames that share a volcano or lie within 300 km; nothing learnt on one of them is
+        unseen on another.
+    preview : str
+        How the previews that the experts saw map latitude to rows: ``linear`` or ``mercator``.
+    implied_shape : tuple of int or None
+        Rows and columns at 0.001 degree that follow from the annotations; the true shape is the rasters'.
+    implied_from : str or None
+        What `implied_shape` was derived from: ``volcanoes`` (within 60 pixels) or ``bursts`` (150).
     uncertain_geometry : str or None
         Why the previews' geometry cannot be known beforehand, if it cannot.
     """
@@ -58,13 +69,21 @@ class PublishedFrame:
     latitude: float
     center_time: str
     annotations: int
+    reference: str
+    region: str
+    preview: str = "linear"
+    implied_shape: tuple[int, int] | None = None
+    implied_from: str | None = None
     uncertain_geometry: str | None = None
 
 
 @cache
 def published_frames() -> dict[str, PublishedFrame]:
     """Return the 38 frames of the published data set by id (``schemas/frames.json``)."""
+    lists = {"volcanoes", "implied_shape"}
     return {
-        entry["id"]: PublishedFrame(**{**entry, "volcanoes": tuple(entry["volcanoes"])})
+        entry["id"]: PublishedFrame(
+            **{key: tuple(value) if key in lists else value for key, value in entry.items()}
+        )
         for entry in load_schema("frames.json")["frames"]
     }
