@@ -1,0 +1,49 @@
+"""Small GeoTIFFs as LiCSAR writes them, for the tests of its clients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+
+from hephaestus_build.grid import Grid
+
+#: Not a multiple of its pixel size, as on the real portal.
+GRID = Grid(64, 48, -92.4255, 0.4871667, 0.001, 0.001)
+
+
+def phase(grid: Grid = GRID, seed: int = 0) -> np.ndarray:
+    """Wrapped noise with a corner of exact zeros (no data)."""
+    values = np.random.default_rng(seed).uniform(-np.pi, np.pi, grid.shape).astype(np.float32)
+    values[: grid.height // 3, : grid.width // 4] = 0
+    return values
+
+
+def coherence(grid: Grid = GRID, seed: int = 0) -> np.ndarray:
+    """Bytes with the same corner of zeros."""
+    values = np.random.default_rng(seed).integers(1, 249, grid.shape).astype(np.uint8)
+    values[: grid.height // 3, : grid.width // 4] = 0
+    return values
+
+
+def write_tif(path: Path, values: np.ndarray, grid: Grid = GRID, **options: Any) -> Path:
+    """Write `values` as a DEFLATE GeoTIFF with strips of one row; `options` override the profile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    profile = {
+        "driver": "GTiff",
+        "width": values.shape[-1],
+        "height": values.shape[-2],
+        "count": 1 if values.ndim == 2 else values.shape[0],
+        "dtype": values.dtype.name,
+        "crs": "EPSG:4326",
+        "transform": grid.transform,
+        "compress": "deflate",
+        "predictor": 3 if values.dtype.kind == "f" else 2,
+        "blockysize": 1,
+        **options,
+    }
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(values if values.ndim == 3 else values[np.newaxis])
+    return path
