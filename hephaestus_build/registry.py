@@ -56,9 +56,12 @@ class PublishedFrame:
     preview : str
         How the previews that the experts saw map latitude to rows: ``linear`` or ``mercator``.
     implied_shape : tuple of int or None
-        Rows and columns at 0.001 degree that follow from the annotations; the true shape is the rasters'.
+        Rows and columns that follow from the annotations; the true shape is the rasters'.
     implied_from : str or None
-        What `implied_shape` was derived from: ``volcanoes`` (within 60 pixels) or ``bursts`` (150).
+        What `implied_shape` was derived from: ``volcanoes`` (within 60 pixels), ``bursts`` (150) or
+        ``assumed``.
+    implied_pixel : float
+        Pixel size that `implied_shape` counts in, degrees.
     uncertain_geometry : str or None
         Why the previews' geometry cannot be known beforehand, if it cannot.
     """
@@ -74,16 +77,17 @@ class PublishedFrame:
     preview: str = "linear"
     implied_shape: tuple[int, int] | None = None
     implied_from: str | None = None
+    implied_pixel: float = 0.001
     uncertain_geometry: str | None = None
 
 
 @cache
 def published_frames() -> dict[str, PublishedFrame]:
     """Return the 38 frames of the published data set by id (``schemas/frames.json``)."""
-    lists = {"volcanoes", "implied_shape"}
-    return {
-        entry["id"]: PublishedFrame(
-            **{key: tuple(value) if key in lists else value for key, value in entry.items()}
-        )
-        for entry in load_schema("frames.json")["frames"]
-    }
+    frames = {}
+    for entry in load_schema("frames.json")["frames"]:
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+        }
+        frames[entry["id"]] = PublishedFrame(**fields)
+    return frames

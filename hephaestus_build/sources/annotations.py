@@ -28,6 +28,8 @@ PHASES: tuple[str, ...] = tuple(SCHEMA["phase"]["enum"])
 FLAGS: tuple[str, ...] = tuple(
     name for name, rule in SCHEMA.items() if all(isinstance(value, int) for value in rule.get("enum", ["no"]))
 )
+_FARTHEST = 1e5  # preview pixels; the widest preview has 2,100
+_LONGEST = 20_000  # numbers in a polygon; the longest published one has 100
 #: Stands for a flag that a file does not hold; no file holds it as a value.
 MISSING = -1
 
@@ -336,6 +338,8 @@ def _polygons(value: Any, report: Any) -> tuple[np.ndarray, ...]:
                 reason = "is not a list of three or more x, y"
             elif not np.isfinite(array).all():
                 reason = "has a vertex that is not finite"
+            elif np.abs(array).max() > _FARTHEST or array.size > _LONGEST:
+                reason = "has a vertex far outside any preview, or too many"
             else:
                 polygon = array.reshape(-1, 2)
         except (ValueError, TypeError, OverflowError):
