@@ -1,0 +1,225 @@
+"""ERA5 that was asked for before, kept month by month, and what the two sources share because of it.
+
+The files are small and may be thrown away at any time: what is missing or damaged is asked for again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from hephaestus_build.frames import Frame
+from hephaestus_build.settings import Settings
+from hephaestus_build.sources.cache import VanishedError, explained
+from hephaestus_build.sources.fields import (
+    FINAL,
+    VARIABLES,
+    Area,
+    Batch,
+    Fields,
+    batches,
+    merge,
+    no_fields,
+)
+from hephaestus_build.sources.receipt import Outcome, Receipt
+
+#: Told how many of the hours asked for are settled, how many there are, and what goes on.
+Progress = Callable[[int, int, str], None]
+
+
+class Months:
+    """Fields of one source on disk, one file for each area, month and hour.
+
+    Parameters
+    ----------
+    folder : Path
+        Need not exist.
+    source : str
+        Name of the source, for the fields that come out.
+    """
+
+    def __init__(self, folder: Path, source: str) -> None:
+        self.folder = folder
+        self.source = source
+
+    def path(self, area: Area, batch: Batch) -> Path:
+        """Return where the month of `batch` is kept."""
+        return self.folder / str(area) / f"{batch.name}.npz"
+
+    def load(self, area: Area, batch: Batch) -> Fields:
+        """Return what is kept of the month of `batch`, which may be nothing."""
+        # a damaged file is no file: zip's own checksums tell
+        with suppress(OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+            with np.load(self.path(area, batch), allow_pickle=False) as kept:
+                notes = json.loads(kept["notes"].tobytes())
+                values = kept["values"]
+            times = tuple(datetime.fromisoformat(text) for text in notes["times"])
+            if values.dtype == np.float32 and values.shape == (len(times), len(VARIABLES), *area.shape):
+                return Fields(
+                    times,
+                    area.latitudes,
+                    area.longitudes,
+                    values,
+                    tuple(notes["expver"]),
+                    self.source,
+                    {time: _receipts(some) for time, some in zip(times, notes["receipts"], strict=True)},
+                )
+        return no_fields(area, self.source)
+
+    def add(self, area: Area, fields: Fields) -> None:
+        """Keep `fields` beside what is kept of their months already.
+
+        Two processes that add to one month at once lose one addition; it is asked for again.
+        """
+        for batch in batches(fields.times):
+            path = self.path(area, batch)
+            both = merge(area, self.source, [self.load(area, batch), fields.select(batch.times)])
+            notes = {
+                "times": [time.isoformat() for time in both.times],
+                "expver": both.expver,
+                "receipts": [
+                    [receipt.to_json() for receipt in both.proofs.get(time, ())] for time in both.times
+                ],
+            }
+            encoded = np.frombuffer(json.dumps(notes).encode(), dtype=np.uint8)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+            # a cache that is emptied meanwhile has nothing to keep
+            with suppress(VanishedError), explained(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    with temporary.open("wb") as stream:
+                        np.savez_compressed(stream, values=both.values, notes=encoded)
+                    temporary.replace(path)
+                finally:
+                    temporary.unlink(missing_ok=True)
+
+
+class KeptSource(ABC):
+    """A source of ERA5 that asks for what it does not keep.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the cache is.
+    name : str
+        ``cds`` or ``arco``.
+    url : str
+        Address of the archive; what came from one host is never taken for another's.
+    """
+
+    def __init__(self, settings: Settings, name: str, url: str) -> None:
+        self.name = name
+        self.url = url
+        host = urlsplit(url).hostname or "unknown"
+        self.folder = settings.downloads_dir / "era5" / name / host
+        self.months = Months(self.folder / "areas", name)
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Which source this is and why, in a few words."""
+
+    @abstractmethod
+    def _retrieve(
+        self, frame: Frame, area: Area, wanted: Sequence[Batch], say: Callable[[str], None]
+    ) -> Iterator[Fields]:
+        """Ask for the batches; yield each one's fields, with proofs for every hour of it."""
+
+    def fetch(
+        self,
+        frame: Frame,
+        area: Area,
+        times: Sequence[datetime],
+        progress: Progress | None = None,
+        *,
+        refresh_preliminary: bool = False,
+    ) -> Fields:
+        """Return the fields of `area` at `times`, as many of them as can be had.
+
+        Parameters
+        ----------
+        frame : Frame
+            Whom they are for: named in the receipts.
+        area : Area
+            Where.
+        times : sequence of datetime
+            Whole hours, UTC without a zone.
+        progress : callable, optional
+            Told how many hours are settled, how many there are, and what goes on.
+        refresh_preliminary : bool
+            Ask again for hours that are kept in their preliminary version; the kept ones stay where the
+            source has nothing newer.
+
+        Returns
+        -------
+        Fields
+            Hours that are not in it are in its ``owed``, with the reason. Hours that were kept carry the
+            receipt of the request that brought them, its outcome now ``unchanged``.
+
+        Raises
+        ------
+        HephaestusError
+            If the cache cannot be written.
+        ValueError
+            If a time is not a whole hour.
+        """
+        parts: list[Fields] = []
+        missing: list[Batch] = []
+        for batch in batches(times):
+            kept = self.months.load(area, batch).select(batch.times)
+            parts.append(replace(kept, proofs={t: _unchanged(some) for t, some in kept.proofs.items()}))
+            final = {
+                time
+                for time, version in zip(kept.times, kept.expver, strict=True)
+                if version == FINAL or not refresh_preliminary
+            }
+            if days := tuple(time.day for time in batch.times if time not in final):
+                missing.append(replace(batch, days=days))
+        total = len(set(times))
+        settled = total - sum(len(batch.days) for batch in missing)
+
+        def say(message: str) -> None:
+            if progress is not None:
+                progress(settled, total, message)
+
+        say(f"{settled} of {total} hours are in the cache")
+        if missing:
+            for part in self._retrieve(frame, area, missing, say):
+                self.months.add(area, part)
+                parts.append(part)
+                settled += len(part.proofs)
+                say(f"{len(part.times)} hours came")
+        return merge(area, self.name, parts)
+
+
+def product_name(frame: Frame, batch: Batch) -> str:
+    """Return what a receipt calls the fields of one batch."""
+    return f"{frame}.era5.{batch.name}"
+
+
+def failed(area: Area, source: str, batch: Batch, receipt: Receipt) -> Fields:
+    """Return no fields for `batch`, with `receipt` as the reason."""
+    return no_fields(area, source, {time: (receipt,) for time in batch.times})
+
+
+def _receipts(values: list[dict[str, Any]]) -> tuple[Receipt, ...]:
+    return tuple(Receipt.from_json(value) for value in values)
+
+
+def _unchanged(receipts: Sequence[Receipt]) -> tuple[Receipt, ...]:
+    return tuple(
+        replace(receipt, outcome=Outcome.UNCHANGED) if receipt.ok else receipt for receipt in receipts
+    )
