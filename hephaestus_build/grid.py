@@ -50,6 +50,11 @@ class Grid:
         return self.height, self.width
 
     @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    @property
     def transform(self) -> Affine:
         """GDAL's transform, from pixel-edge coordinates to degrees."""
         return Affine(self.dx, 0.0, self.west, 0.0, -self.dy, self.north)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -64,6 +64,10 @@ class Receipt:
     def ok(self) -> bool:
         """Whether the product is here, whole and checked."""
         return self.outcome.ok
+
+    def noting(self, note: str) -> Receipt:
+        """Return the receipt with one more note of what was done to the content."""
+        return replace(self, notes=(*self.notes, note))
 
     def to_json(self) -> dict[str, Any]:
         """Return the receipt as JSON values, empty fields left out."""

@@ -1,0 +1,30 @@
+# The commands of the README. Each bootstraps what it needs into .venv; nothing else is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+FRAME ?=
+
+.PHONY: cubes test lint bench serve clean help
+
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+cubes: .venv/.ready ## build cubes: the embedded sample, or FRAME=124D_04854_171313 from the real archives
+	@$(BIN)/hephaestus build $(if $(FRAME),$(FRAME),--simulated)
+
+test: .venv/.ready  ## run the tests
+	@$(BIN)/python -m pytest
+
+lint: .venv/.ready  ## check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean:          ## remove the environment (never the data)
+	rm -rf .venv
+
+.venv/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "hephaestus-build needs Python 3.11, 3.12 or 3.13: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	@echo "making the environment in .venv (once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	@touch $@

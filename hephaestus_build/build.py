@@ -1,0 +1,422 @@
+"""One frame, from plan to publish.
+
+The stages are plain functions over a :class:`~hephaestus_build.job.Job`, so that the command line and the
+flows run the same code: :func:`prepare`, :func:`build_dem`, then :func:`build_pairs`, :func:`build_masks` and
+:func:`build_epochs` in batches of any size, then :func:`publish`. Every finished unit is on disk before the
+next one begins; a killed build goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hephaestus_build import __version__
+from hephaestus_build.alignment import align
+from hephaestus_build.cube.files import explained
+from hephaestus_build.cube.generation import Shelf
+from hephaestus_build.cube.tables import ALIGNMENTS
+from hephaestus_build.cube.units import Unit
+from hephaestus_build.cube.writer import Contents, write_store
+from hephaestus_build.encode import encode_atmosphere, encode_images
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.grid import Grid
+from hephaestus_build.job import Job, Owed, owed_of
+from hephaestus_build.masks import PreviewGeometry, preview_geometry, rasterize
+from hephaestus_build.parallel import side_by_side
+from hephaestus_build.plan import Plan, Request, needs_fetching, select_pairs
+from hephaestus_build.progress import Listener, Silent
+from hephaestus_build.registry import published_frames
+from hephaestus_build.settings import Settings
+from hephaestus_build.sources.annotations import FLAGS, Annotation, find_annotations
+from hephaestus_build.sources.era5 import choose_source
+from hephaestus_build.sources.fields import Fields, area_of, batches, no_fields
+from hephaestus_build.sources.licsar import Portal
+from hephaestus_build.sources.receipt import Outcome, Receipt
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+DEM = "dem/dem"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a build ended.
+
+    Attributes
+    ----------
+    frame : Frame
+        Whose cube.
+    path : pathlib.Path
+        The published cube.
+    generation : int
+        Its number.
+    published : bool
+        Whether this build published it; false where there was nothing new.
+    pairs, epochs, masks : int
+        How many of each are in the cube whole.
+    absent : tuple of Pair
+        Annotated pairs that the portal does not have.
+    aligned : dict of str to int
+        How many pairs were brought to the frame's grid, by how.
+    owed : tuple of Owed
+        What a later build must still get.
+    era5 : str
+        The source of the atmosphere.
+    simulated : bool
+        Whether the data is simulated.
+    """
+
+    frame: Frame
+    path: Path
+    generation: int
+    published: bool
+    pairs: int
+    epochs: int
+    masks: int
+    absent: tuple[Pair, ...]
+    aligned: dict[str, int]
+    owed: tuple[Owed, ...]
+    era5: str
+    simulated: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is there, 1 when something is owed."""
+        return 1 if self.owed else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {
+            **asdict(self),
+            "frame": str(self.frame),
+            "path": str(self.path),
+            "absent": [pair.name for pair in self.absent],
+            "owed": [{**asdict(item), "outcome": str(item.outcome)} for item in self.owed],
+            "exit_code": self.exit_code,
+        }
+
+
+def build(
+    request: Request, settings: Settings, *, listener: Listener | None = None, wait: bool = False
+) -> Result:
+    """Build or extend the cube of one frame and publish it.
+
+    Parameters
+    ----------
+    request : Request
+        What to build.
+    settings : Settings
+        Where from and where to.
+    listener : Listener, optional
+        Who wants to know how far it is.
+    wait : bool
+        Whether to wait for another build of the same frame.
+
+    Returns
+    -------
+    Result
+        What is in the cube and what is owed.
+
+    Raises
+    ------
+    HephaestusError
+        If nothing can be built; what was published before stays as it was.
+    """
+    shelf = Shelf(settings.cubes_dir, request.frame)
+    with shelf.lock(wait=wait):
+        job = prepare(request, settings, shelf, listener)
+        build_dem(job)
+        build_pairs(job, job.plan.todo)
+        build_masks(job, annotated_pairs(job))
+        fields = fetch_atmosphere(job)
+        build_epochs(job, fields, list(fields.proofs))
+        return publish(job)
+
+
+def prepare(request: Request, settings: Settings, shelf: Shelf, listener: Listener | None = None) -> Job:
+    """Find out what there is, upstream and here, and what there is to do. Fetches no product."""
+    frame = request.frame
+    annotations = find_annotations(settings, frame, needed=request.pairs != "all").of(frame)
+    if request.pairs == "annotated" and not annotations:
+        raise HephaestusError(
+            f"{frame}: nobody has annotated this frame; build all its pairs with --pairs all"
+        )
+    portal = Portal(settings)
+    listing = portal.listing(frame)
+    modified = {item.pair: item.modified for item in listing.pairs}
+    selection = select_pairs(request, modified, annotations)
+    previous = shelf.current()
+    published = previous.units() if previous else {}
+    units = {**published, **shelf.staging.units()}
+    grid = _known_grid(units)
+    todo = tuple(
+        pair for pair in selection.wanted if needs_fetching(units.get(f"pair/{pair}"), modified[pair])
+    )
+    metadata = portal.metadata(frame)
+    job = Job(
+        request=request,
+        settings=settings,
+        shelf=shelf,
+        portal=portal,
+        source=choose_source(settings),
+        metadata=metadata,
+        plan=Plan(request, selection, todo, (), 0, grid, len(modified)),
+        modified=modified,
+        annotations=annotations,
+        previous=previous,
+        units=units,
+        grid=grid,
+        listener=listener or Silent(),
+        published=published,
+    )
+    job.listener.note(f"{frame}: ERA5 from {job.source.name}" + (", simulated" if job.simulated else ""))
+    return job
+
+
+def plan(request: Request, settings: Settings) -> Plan:
+    """Return what a build of `request` will do and cost, from one listing."""
+    shelf = Shelf(settings.cubes_dir, request.frame)
+    job = prepare(request, settings, shelf)
+    dates = [day for day in _dates(job.plan.selection.wanted) if f"epoch/{day:%Y%m%d}" not in job.units]
+    hours = [job.hour(day) for day in dates]
+    return replace(job.plan, epochs=tuple(dates), era5_requests=len(batches(hours)))
+
+
+def _known_grid(units: dict[str, Unit]) -> Grid | None:
+    dem = units.get(DEM)
+    return Grid(**dem.facts["grid"]) if dem is not None and "grid" in dem.facts else None
+
+
+def _dates(pairs: Collection[Pair]) -> list[date]:
+    return sorted({day for pair in pairs for day in pair.dates})
+
+
+def build_dem(job: Job) -> None:
+    """Fetch the DEM and settle the frame's grid: the DEM's, or that of the first raster there is."""
+    before = job.units.get(DEM)
+    if before is not None and before.complete and job.grid is not None:
+        return
+    job.listener.stage("DEM", 1)
+    receipt, raster = job.portal.dem(job.frame)
+    if raster is not None and (job.grid is None or not job.grid.same_as(raster.grid)):
+        job.grid = raster.grid
+    elif job.grid is None:
+        job.grid = _first_grid(job)
+    unit = Unit("dem", "dem", job.inputs(), receipts=(receipt,), facts={"grid": asdict(job.on_grid())})
+    with explained(f"{job.frame}: storing the DEM"):
+        job.finish(unit, encode_images({"dem": raster.values}) if raster is not None else {})
+    job.listener.advance("DEM")
+
+
+def _first_grid(job: Job) -> Grid | None:
+    for pair in job.plan.selection.wanted:
+        _, raster = job.portal.phase(job.frame, pair)
+        if raster is not None:
+            return raster.grid
+    return None
+
+
+def build_pairs(job: Job, pairs: Sequence[Pair]) -> None:
+    """Fetch, align, encode and store interferograms; what fails is recorded and owed."""
+    for pair in job.plan.selection.unlisted:
+        absent = Receipt(pair.name, Outcome.ABSENT, "", detail="annotated, but not in the portal's listing")
+        job.finish(Unit("pair", pair.name, job.inputs(), receipts=(absent,), facts={"unlisted": True}), {})
+    _advance(job, "interferograms", pairs, lambda pair: _build_pair(job, pair))
+
+
+def _build_pair(job: Job, pair: Pair) -> None:
+    grid = job.on_grid()
+    receipts: list[Receipt] = []
+    planes: dict[str, np.ndarray] = {}
+    kinds: list[str] = []
+    for name, fetch in (("insar_difference", job.portal.phase), ("insar_coherence", job.portal.coherence)):
+        receipt, raster = fetch(job.frame, pair)
+        if raster is not None:
+            planes[name], alignment = align(raster.values, raster.grid, grid)
+            kinds.append(alignment.kind)
+            if alignment.kind != "identical":
+                receipt = receipt.noting(alignment.note)
+        receipts.append(receipt)
+        if raster is None:
+            break  # half a pair is no pair; the other half is fetched together with this one
+    facts: dict[str, Any] = {"modified": job.modified.get(pair)}
+    if len(planes) == 2:
+        facts["alignment"] = max(kinds, key=ALIGNMENTS.index)
+        facts["valid_fraction"] = round(float(np.count_nonzero(planes["insar_difference"])) / grid.size, 6)
+    unit = Unit("pair", pair.name, job.inputs(), receipts=tuple(receipts), facts=facts)
+    with explained(f"{job.frame}: storing {pair}"):
+        job.finish(unit, encode_images(planes) if unit.complete else {})
+
+
+def build_masks(job: Job, pairs: Sequence[Pair]) -> None:
+    """Draw the masks of annotated pairs and store them with what the expert wrote."""
+    todo = [pair for pair in pairs if job.stale(f"mask/{pair}", job.mask_inputs(job.annotations[pair]))]
+    _advance(job, "annotations", todo, lambda pair: _build_mask(job, pair))
+
+
+def annotated_pairs(job: Job) -> list[Pair]:
+    """Return the pairs of this build that an expert looked at, listed upstream or not."""
+    chosen = (*job.plan.selection.wanted, *job.plan.selection.unlisted)
+    return sorted(pair for pair in chosen if pair in job.annotations)
+
+
+def _build_mask(job: Job, pair: Pair) -> None:
+    annotation = job.annotations[pair]
+    grid = job.on_grid()
+    facts: dict[str, Any] = {"annotation": _written(annotation)}
+    planes: dict[str, np.ndarray] = {}
+    if annotation.polygons:
+        geometry = _preview_geometry(job, pair, grid)
+        planes = rasterize(annotation, geometry, grid).full()
+        facts["preview"] = asdict(geometry)
+    unit = Unit("mask", pair.name, job.mask_inputs(annotation), facts=facts)
+    with explained(f"{job.frame}: storing the masks of {pair}"):
+        job.finish(unit, encode_images(planes))
+
+
+def _preview_geometry(job: Job, pair: Pair, grid: Grid) -> PreviewGeometry:
+    """Return how the preview that the expert saw maps to the grid: from the preview, or by default."""
+    size = job.portal.preview(job.frame, pair)[1] if pair in job.modified else None
+    return preview_geometry(job.frame, grid, size)
+
+
+def _written(annotation: Annotation) -> dict[str, Any]:
+    """Return what the expert wrote, by the name of the cube's variable."""
+    names = (*FLAGS, "phase", "confidence", "caption", "unique_id")
+    return {name: getattr(annotation, name) for name in names}
+
+
+def fetch_atmosphere(job: Job) -> Fields:
+    """Fetch ERA5 at every acquisition date of a stored pair that does not have it yet."""
+    inputs = job.inputs()
+    pairs = [unit.pair for unit in job.units.values() if unit.kind == "pair" and unit.complete]
+    days = [day for day in _dates(pairs) if job.stale(f"epoch/{day:%Y%m%d}", inputs)]
+    area = area_of(job.on_grid())
+    return (
+        job.source.fetch(job.frame, area, [job.hour(day) for day in days])
+        if days
+        else no_fields(area, job.source.name)
+    )
+
+
+def build_epochs(job: Job, fields: Fields, hours: Sequence[datetime]) -> None:
+    """Interpolate, encode and store ERA5 at some hours that were asked for; what is not there is owed."""
+    days = {job.hour(day): day for day in _dates(job.plan.selection.wanted)}
+    _advance(job, "ERA5", hours, lambda hour: _build_epoch(job, fields, hour, days[hour]))
+
+
+def _build_epoch(job: Job, fields: Fields, hour: datetime, day: date) -> None:
+    name = f"{day:%Y%m%d}"
+    receipts = fields.proofs[hour]
+    facts: dict[str, Any] = {}
+    contents: dict[str, bytes] = {}
+    if hour in fields.index:
+        receipts = tuple(receipt for receipt in receipts if receipt.ok)
+        facts = {
+            "era5_time": int((hour - datetime(1970, 1, 1)).total_seconds()) // 3600,
+            "era5_expver": fields.expver[fields.index[hour]],
+            "source": fields.source,
+        }
+        contents = encode_atmosphere(fields.at(hour), fields.latitude, fields.longitude, job.on_grid())
+    with explained(f"{job.frame}: storing the atmosphere of {name}"):
+        job.finish(Unit("epoch", name, job.inputs(), receipts=receipts, facts=facts), contents)
+
+
+def publish(job: Job) -> Result:
+    """Publish what is finished as a new generation, if it differs from the published one."""
+    if not any(unit.kind == "pair" and unit.complete for unit in job.units.values()):
+        raise HephaestusError(_nothing(job))
+    area = area_of(job.on_grid())
+    published = job.changed
+    if published:
+        contents = Contents(job.on_grid(), job.units, area.latitudes, area.longitudes, _attributes(job))
+        with explained(f"{job.frame}: publishing the cube"), job.shelf.assembling() as store:
+            job.shelf.staging.sync(job.units.values())
+            write_store(store, contents, job.origin)
+    job.shelf.staging.discard()
+    current = job.shelf.current()
+    assert current is not None
+    return _result(job, current.number, published)
+
+
+def _nothing(job: Job) -> str:
+    owed = owed_of(job.units)
+    if not job.plan.selection.wanted:
+        why = ", ".join(f"{count} {reason}" for reason, count in job.plan.selection.skipped.items())
+        return (
+            f"{job.frame}: of {job.plan.listed} interferograms upstream none is wanted "
+            f"({why or 'its listing is empty'}); `hephaestus plan {job.frame} --pairs all` shows all"
+        )
+    reason = f"{owed[0].product} is {owed[0].outcome}: {owed[0].detail}" if owed else "none is listed"
+    return f"{job.frame}: not one interferogram could be had ({reason}); run the same command again later"
+
+
+def _attributes(job: Job) -> dict[str, Any]:
+    frame = published_frames().get(job.frame.id)
+    sources = sorted({unit.facts["source"] for unit in job.units.values() if unit.facts.get("source")})
+    geometries = sorted(
+        {unit.facts["preview"]["projection"] for unit in job.units.values() if unit.facts.get("preview")}
+    )
+    width, height = job.on_grid().pixel_size_m()
+    attributes: dict[str, Any] = {
+        "title": f"Volcanic unrest cube of LiCSAR frame {job.frame}",
+        "frame": job.frame.id,
+        "institution": "COMET (LiCSAR), ECMWF (ERA5), Orion Lab (annotations)",
+        "source": "LiCSAR interferograms, ERA5 single levels, Hephaestus annotations",
+        "license": "LiCSAR: Open Government Licence v3; ERA5: Licence to use Copernicus products; "
+        "annotations: CC-BY-4.0",
+        "acknowledgement": "LiCSAR contains modified Copernicus Sentinel data analysed by COMET. "
+        "Generated using Copernicus Climate Change Service information.",
+        "center_time": str(job.metadata.center_time),
+        "pixel_size_m": [round(width, 2), round(height, 2)],
+        "era5_source": ", ".join(sources),
+        "preview_projection": ", ".join(geometries) or "none needed",
+        "hephaestus_build_version": __version__,
+        "build_settings": {"pairs": job.plan.selection.choice, "licsar_url": job.settings.licsar_url},
+    }
+    if frame is not None:
+        attributes["volcanoes"] = list(frame.volcanoes)
+    if frame is not None and frame.uncertain_geometry:
+        attributes["uncertain_geometry"] = frame.uncertain_geometry
+    if job.simulated:
+        attributes |= {
+            "simulated": True,
+            "source": "simulated LiCSAR, ERA5 and annotations: no satellite saw this",
+        }
+    return attributes
+
+
+def _result(job: Job, generation: int, published: bool) -> Result:
+    units = list(job.units.values())
+    complete = Counter(unit.kind for unit in units if unit.complete)
+    aligned = Counter(unit.facts["alignment"] for unit in units if unit.kind == "pair" and unit.complete)
+    return Result(
+        frame=job.frame,
+        path=job.shelf.link,
+        generation=generation,
+        published=published,
+        pairs=complete["pair"],
+        epochs=complete["epoch"],
+        masks=complete["mask"],
+        absent=tuple(unit.pair for unit in units if unit.kind == "pair" and unit.facts.get("unlisted")),
+        aligned={kind: aligned[kind] for kind in ALIGNMENTS if aligned[kind]},
+        owed=owed_of(job.units),
+        era5=job.source.name,
+        simulated=job.simulated,
+    )
+
+
+def _advance(job: Job, stage: str, items: Sequence[T], work: Callable[[T], object]) -> None:
+    job.listener.stage(stage, len(items))
+    for _ in side_by_side(work, items, max(job.settings.threads, job.settings.connections)):
+        job.listener.advance(stage)

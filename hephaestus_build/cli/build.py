@@ -1,0 +1,197 @@
+"""``hephaestus plan`` and ``hephaestus build``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hephaestus_build.build import Result
+from hephaestus_build.build import build as build_frame
+from hephaestus_build.build import plan as plan_frame
+from hephaestus_build.cli.common import Json, explain, out, print_json, print_pairs
+from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.frames import Frame
+from hephaestus_build.plan import Plan, Request
+from hephaestus_build.progress import bars
+from hephaestus_build.settings import Era5Choice, PairChoice, Settings, load_settings
+
+_DAYS = ["%Y-%m-%d", "%Y%m%d"]
+
+Frames = Annotated[
+    list[str] | None, typer.Argument(help="Frame ids, such as 124D_04854_171313 or 144A_SM_REUN_S6.")
+]
+Pairs = Annotated[
+    PairChoice | None,
+    typer.Option(help="Which pairs: annotated, all, or auto (annotated where the frame has annotations)."),
+]
+Since = Annotated[
+    datetime | None, typer.Option(formats=_DAYS, help="Leave out pairs that begin before this day.")
+]
+Until = Annotated[
+    datetime | None, typer.Option(formats=_DAYS, help="Leave out pairs that end after this day.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Take no more pairs than this, the earliest first.")]
+Era5 = Annotated[
+    Era5Choice | None,
+    typer.Option(help="Source of ERA5: cds, arco, or auto (the CDS where a key is configured)."),
+]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
+Simulated = Annotated[
+    bool, typer.Option("--simulated", help="From the simulated archive, started and stopped by this command.")
+]
+
+
+def plan(
+    frames: Frames = None,
+    pairs: Pairs = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    era5: Era5 = None,
+    data_dir: DataDir = None,
+    simulated: Simulated = False,
+    as_json: bool = Json,
+) -> None:
+    """Say what a build will fetch, skip, take and cost, from one listing."""
+    with _archives(simulated, data_dir=data_dir, era5=era5, pairs=pairs) as (settings, embedded):
+        plans = [
+            plan_frame(_request(frame, settings, since, until, limit), settings)
+            for frame in _frames(frames, embedded)
+        ]
+    if as_json:
+        print_json([item.to_json() for item in plans])
+        return
+    for item in plans:
+        _print_plan(item)
+
+
+def build(
+    frames: Frames = None,
+    pairs: Pairs = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    era5: Era5 = None,
+    data_dir: DataDir = None,
+    simulated: Simulated = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait while another build works on the frame.")
+    ] = False,
+    quicklook: Annotated[bool, typer.Option(help="Draw a picture of each cube.")] = True,
+    as_json: bool = Json,
+) -> None:
+    """Build or extend the cubes of frames, and publish them.
+
+    Exits with 0 when all is there, 1 when something is owed or went wrong.
+    """
+    results: list[Result] = []
+    failed = False
+    with _archives(simulated, data_dir=data_dir, era5=era5, pairs=pairs) as (settings, embedded):
+        chosen = _frames(frames, embedded)
+        for frame in chosen:
+            try:
+                with bars() as listener:
+                    request = _request(frame, settings, since, until, limit)
+                    results.append(build_frame(request, settings, listener=listener, wait=wait))
+            except HephaestusError as error:
+                if len(chosen) == 1:
+                    raise
+                explain(str(error))  # one failed frame never stops the others
+                failed = True
+                continue
+            picture = _draw(results[-1], settings) if quicklook else None
+            if not as_json:
+                _print_result(results[-1], picture)
+    if as_json:
+        print_json([result.to_json() for result in results])
+    for result in results:
+        for item in result.owed:
+            explain(
+                f"{result.frame}: owed: {item.product} ({item.outcome}: {item.detail}); "
+                f"`hephaestus build {result.frame}` tries again"
+            )
+    if failed or any(result.exit_code for result in results):
+        raise typer.Exit(1)
+
+
+def _request(
+    frame: Frame, settings: Settings, since: datetime | None, until: datetime | None, limit: int | None
+) -> Request:
+    return Request(frame, settings.pairs, _day(since), _day(until), limit)
+
+
+def _day(moment: datetime | None) -> date | None:
+    return moment.date() if moment else None
+
+
+def _frames(names: list[str] | None, embedded: tuple[str, ...]) -> list[Frame]:
+    if not names and not embedded:
+        raise UsageError(
+            "name a frame, such as 124D_04854_171313, or add --simulated for the embedded sample"
+        )
+    return [Frame.parse(name) for name in names or embedded]
+
+
+@contextmanager
+def _archives(simulated: bool, **overrides: object) -> Iterator[tuple[Settings, tuple[str, ...]]]:
+    """Give the settings, and the frames of the simulated archive while it is served."""
+    if not simulated:
+        yield load_settings(**overrides), ()
+        return
+    from hephaestus_build.archive.embedded import embedded_archive
+
+    with embedded_archive() as frames:
+        yield load_settings(**overrides), frames
+
+
+def _print_plan(plan: Plan) -> None:
+    facts = plan.to_json()
+    rows = {
+        "pairs upstream": facts["listed"],
+        f"wanted ({facts['pairs']})": facts["wanted"],
+        "in the cube already": facts["in_cube"],
+        "to fetch": facts["to_fetch"],
+        **{f"skipped, {reason}": count for reason, count in facts["skipped"].items()},
+        "annotated, absent upstream": len(facts["annotated_but_absent_upstream"]),
+        "ERA5": f"{facts['era5_dates']} dates in {facts['era5_requests']} requests",
+        "download": f"{facts['download_gb']:.2f} GB",
+        "disk": f"{facts['disk_gb']:.2f} GB",
+        "sizes from": "the frame's grid" if facts["size_is_exact"] else "a typical frame's grid",
+    }
+    print_pairs(facts["frame"], rows)
+
+
+def _draw(result: Result, settings: Settings) -> Path | None:
+    from hephaestus_build.report.quicklook import write_quicklook
+
+    path = settings.data_dir / "quicklooks" / f"{result.frame}.png"
+    if result.published or not path.exists():
+        write_quicklook(result.path, path)
+    return path
+
+
+def _print_result(result: Result, picture: Path | None) -> None:
+    mark = ", simulated" if result.simulated else ""
+    state = (
+        f"generation {result.generation}"
+        if result.published
+        else f"nothing new, generation {result.generation}"
+    )
+    rows: dict[str, object] = {
+        "cube": f"{result.path} ({state}{mark})",
+        "interferograms": f"{result.pairs}"
+        + (f", {len(result.absent)} absent upstream" if result.absent else ""),
+        "brought to the grid": ", ".join(f"{count} {kind}" for kind, count in result.aligned.items()),
+        "annotated": result.masks,
+        "ERA5": f"{result.epochs} dates, from {result.era5}",
+        "open it": f"xarray.open_zarr({str(result.path)!r})",
+    }
+    if picture is not None:
+        rows["picture"] = picture
+    print_pairs(str(result.frame), rows)
+    out.print()

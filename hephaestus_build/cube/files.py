@@ -1,0 +1,106 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build.errors import HephaestusError
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space (`hephaestus plan` says how much is needed)",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EACCES: "no permission: make the folder writable or set HEPHAESTUS_DATA_DIR to one that is",
+    errno.EPERM: "no permission: make the folder writable or set HEPHAESTUS_DATA_DIR to one that is",
+    errno.EROFS: "the file system is read-only: set HEPHAESTUS_DATA_DIR to a folder that can be written",
+}
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn the operating system's refusals into one line that says what to do.
+
+    Parameters
+    ----------
+    what : str
+        What was being done, such as ``124D_04854_171313: publishing the cube``.
+
+    Raises
+    ------
+    HephaestusError
+        For a full disk, a missing permission, a read-only file system or a quota.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _ADVICE:
+            raise
+        raise HephaestusError(
+            f"{what}: {_ADVICE[error.errno]}; what was published stays as it was, "
+            f"and the same command goes on from here ({error.filename or error.strerror})"
+        ) from error
+
+
+def write_atomic(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write `content` to `path` through a sibling file and one rename.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Its folder is made if need be.
+    content : bytes
+        All of it.
+    durable : bool
+        Whether the content must be on the disk before the rename.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    try:
+        with sibling.open("xb") as stream:
+            stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        sibling.replace(path)
+    except BaseException:
+        sibling.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
+    """Write `value` as JSON, as :func:`write_atomic` does."""
+    write_atomic(path, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), durable=durable)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, or a copy of it where the file system has no hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        shutil.copyfile(source, target)
+
+
+def sync_folder(path: Path) -> None:
+    """Put the names in a folder on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

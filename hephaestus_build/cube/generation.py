@@ -1,0 +1,198 @@
+"""The generations of a frame's cube, and the one that is published.
+
+``<cubes>/<frame>.zarr`` is a symbolic link into ``<cubes>/.generations/<frame>/<number>/<frame>.zarr``;
+publishing replaces the link by one rename. A generation never changes once it has its number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from hephaestus_build.cube.files import explained, sync_folder, write_json
+from hephaestus_build.cube.staging import Staging
+from hephaestus_build.cube.units import Unit
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.frames import Frame
+
+MANIFEST = "manifest.json"
+PROVENANCE = "provenance.json"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One whole cube that no build changes any more.
+
+    Attributes
+    ----------
+    number : int
+        Counts up from 1.
+    store : pathlib.Path
+        The Zarr store itself, not the link to it.
+    """
+
+    number: int
+    store: Path
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what ``manifest.json`` says: a hash and a size for every stored object, by path."""
+        return self._read(MANIFEST)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what ``provenance.json`` says: the units, with a receipt for every product."""
+        return self._read(PROVENANCE)
+
+    def units(self) -> dict[str, Unit]:
+        """Return the units that the cube is made of, by key."""
+        units = (Unit.from_json(value) for value in self.provenance()["units"])
+        return {unit.key: unit for unit in units}
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.store / name
+        try:
+            return json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise HephaestusError(
+                f"{self.store.stem}: {name} of generation {self.number} cannot be read ({error}); "
+                f"`hephaestus repair {self.store.stem}` rebuilds what is damaged"
+            ) from error
+
+
+class Shelf:
+    """The place of one frame's cube: its generations, its staging folder and its lock.
+
+    Parameters
+    ----------
+    cubes : pathlib.Path
+        Folder of the published cubes.
+    frame : Frame
+        Whose cube.
+    """
+
+    def __init__(self, cubes: Path, frame: Frame) -> None:
+        self.frame = frame
+        self.link = cubes / f"{frame}.zarr"
+        self.root = cubes / ".generations" / str(frame)
+        self.staging = Staging(self.root / "staging")
+
+    def _store(self, number: int) -> Path:
+        return self.root / f"{number:06d}" / f"{self.frame}.zarr"
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of all generations on disk, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.root.iterdir() if path.name.isdigit())
+
+    def current(self) -> Generation | None:
+        """Return the published generation, or None where nothing is published yet.
+
+        Raises
+        ------
+        HephaestusError
+            If the published name is taken by something that no build of ours made.
+        """
+        if not self.link.is_symlink():
+            if self.link.exists():
+                raise HephaestusError(
+                    f"{self.frame}: {self.link} is a folder that this program did not publish; move it away "
+                    f"and run the same command again"
+                )
+            return None
+        target = self.link.readlink()
+        return Generation(int(target.parent.name), self.root / target.parent.name / target.name)
+
+    @contextmanager
+    def lock(self, *, wait: bool = False) -> Iterator[None]:
+        """Be the only writer of this frame.
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to wait for another writer, or to say who it is.
+
+        Raises
+        ------
+        HephaestusError
+            If another build holds the lock and `wait` is false.
+        """
+        holder = self.root / "lock.json"
+        with explained(f"{self.frame}: making the folder of its cube"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / "lock", timeout=-1 if wait else 0)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise HephaestusError(
+                    f"{self.frame}: another build is at work on it ({_describe(holder)}); "
+                    f"add --wait to wait for it"
+                ) from None
+        try:
+            write_json(
+                holder,
+                {
+                    "pid": os.getpid(),
+                    "host": socket.gethostname(),
+                    "since": datetime.now(UTC).isoformat(" ", "seconds"),
+                },
+            )
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    @contextmanager
+    def assembling(self) -> Iterator[Path]:
+        """Give an empty store to fill; publish it when the block ends well, drop it otherwise."""
+        self.sweep()
+        current = self.current()
+        number = current.number + 1 if current else 1
+        draft = self.root / f".draft-{uuid.uuid4().hex[:12]}"
+        store = draft / f"{self.frame}.zarr"
+        try:
+            with explained(f"{self.frame}: writing generation {number}"):
+                store.mkdir(parents=True)
+                yield store
+                sync_folder(draft)
+                draft.rename(self.root / f"{number:06d}")
+                sync_folder(self.root)
+                self._publish(number)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _publish(self, number: int) -> None:
+        store = self._store(number)
+        link = self.link.with_name(f".{self.link.name}.{uuid.uuid4().hex[:12]}")
+        link.symlink_to(os.path.relpath(store, self.link.parent))
+        link.replace(self.link)
+        sync_folder(self.link.parent)
+
+    def sweep(self) -> None:
+        """Remove what killed builds left: drafts, and generations that were never published."""
+        current = self.current()
+        for path in self.root.glob(".draft-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for number in self.numbers():
+            if current is None or number > current.number:
+                shutil.rmtree(self.root / f"{number:06d}", ignore_errors=True)
+        for path in self.link.parent.glob(f".{self.link.name}.*"):
+            path.unlink(missing_ok=True)
+
+
+def _describe(holder: Path) -> str:
+    try:
+        value = json.loads(holder.read_bytes())
+        return f"process {value['pid']} on {value['host']} since {value['since']}"
+    except (OSError, ValueError, KeyError):
+        return "which one cannot be read"

@@ -1,0 +1,103 @@
+"""Where a build puts what it has finished, so that a killed one goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from hephaestus_build.cube.files import sha256_of, write_atomic
+from hephaestus_build.cube.units import StoredObject, Unit
+
+
+class Staging:
+    """The finished units of a build that is not published yet.
+
+    Objects are written before the line of the ledger that names them; a unit without its line never
+    happened. Lines are appended in one write each, so several processes may share a staging folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Made when the first unit is added.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ledger = folder / "ledger.jsonl"
+
+    def path(self, unit: Unit, name: str) -> Path:
+        """Return the path of the object `name` of `unit`."""
+        # an object is named by its content's hash too: a unit that is built anew never overwrites one in use
+        return self.folder / "objects" / unit.kind / unit.name / f"{name}.{unit.objects[name].sha256[:16]}"
+
+    def add(self, unit: Unit, contents: Mapping[str, bytes]) -> Unit:
+        """Store the objects of a finished unit, then its line; return the unit with their hashes.
+
+        Parameters
+        ----------
+        unit : Unit
+            Without objects.
+        contents : mapping of str to bytes
+            The encoded objects by variable.
+        """
+        unit = replace(
+            unit,
+            objects={
+                name: StoredObject(hashlib.sha256(content).hexdigest(), len(content))
+                for name, content in contents.items()
+            },
+        )
+        for name, content in contents.items():
+            write_atomic(self.path(unit, name), content)
+        # the leading line end parts it from a line that a killed build left unfinished
+        line = "\n" + json.dumps(unit.to_json(), ensure_ascii=False, separators=(",", ":")) + "\n"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+        return unit
+
+    def units(self, *, check: bool = True) -> dict[str, Unit]:
+        """Return the finished units by key.
+
+        Parameters
+        ----------
+        check : bool
+            Whether to leave out those whose objects are damaged or gone, read byte by byte.
+        """
+        if not self._ledger.exists():
+            return {}
+        units: dict[str, Unit] = {}
+        for line in self._ledger.read_bytes().split(b"\n"):
+            try:
+                unit = Unit.from_json(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                continue  # the last line of a killed build, cut
+            units[unit.key] = unit
+        return {key: unit for key, unit in units.items() if not check or self._whole(unit)}
+
+    def _whole(self, unit: Unit) -> bool:
+        return all(
+            path.is_file() and path.stat().st_size == item.size and sha256_of(path) == item.sha256
+            for path, item in ((self.path(unit, name), item) for name, item in unit.objects.items())
+        )
+
+    def sync(self, units: Iterable[Unit]) -> None:
+        """Put the objects of `units` that stand here on the disk, before anything names them for good."""
+        for unit in units:
+            for name in unit.objects:
+                path = self.path(unit, name)
+                if path.exists():
+                    with path.open("rb") as stream:
+                        os.fsync(stream.fileno())
+
+    def discard(self) -> None:
+        """Forget everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,172 @@
+"""What a cube is made of: units that are built, hashed, kept and linked whole.
+
+A cube is a pure function of its units: the axes, the place of every stored object and the tables of flags
+all follow from them. That is why a build can stop and go on anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.shards import chunk_key
+from hephaestus_build.frames import Pair, parse_day
+from hephaestus_build.sources.receipt import Outcome, Receipt
+
+#: pair = phase and coherence of a pair; mask = an annotation and its masks; epoch = ERA5 at a date; dem.
+Kind = Literal["pair", "mask", "epoch", "dem"]
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """A stored file: its content's SHA-256 and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One thing that is built and kept whole.
+
+    Attributes
+    ----------
+    kind : Kind
+        What it is.
+    name : str
+        ``yyyymmdd_yyyymmdd`` for pairs and masks, ``yyyymmdd`` for epochs, ``dem``.
+    inputs : str
+        Fingerprint of what it was made from beside the products (grid, annotation, schema); a unit whose
+        inputs have changed is built again.
+    objects : dict
+        Its stored objects by variable; an epoch's fields are named once for both date axes.
+    receipts : tuple of Receipt
+        One for every product that was asked for.
+    facts : dict
+        JSON values that the cube's tables are filled from.
+    """
+
+    kind: Kind
+    name: str
+    inputs: str = ""
+    objects: Mapping[str, StoredObject] = field(default_factory=dict)
+    receipts: tuple[Receipt, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Name that is unique within a cube: ``<kind>/<name>``."""
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def pair(self) -> Pair:
+        """The pair of a pair or mask unit."""
+        return Pair.parse(self.name)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst end among its products; DOWNLOADED where it needed none."""
+        bad = [receipt.outcome for receipt in self.receipts if not receipt.ok]
+        return bad[0] if bad else Outcome.DOWNLOADED
+
+    @property
+    def complete(self) -> bool:
+        """Whether every product it needs is in it."""
+        return self.outcome.ok
+
+    @property
+    def owed(self) -> bool:
+        """Whether upstream promises what is missing here; a later build tries again."""
+        return not self.complete and not self.facts.get("unlisted", False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the unit as JSON values."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "inputs": self.inputs,
+            "objects": {name: [item.sha256, item.size] for name, item in self.objects.items()},
+            "receipts": [receipt.to_json() for receipt in self.receipts],
+            "facts": dict(self.facts),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Unit:
+        """Return the unit that :meth:`to_json` wrote."""
+        return cls(
+            kind=value["kind"],
+            name=value["name"],
+            inputs=value["inputs"],
+            objects={name: StoredObject(*item) for name, item in value["objects"].items()},
+            receipts=tuple(Receipt.from_json(item) for item in value["receipts"]),
+            facts=value["facts"],
+        )
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The date axes of a cube, each sorted and without repeats.
+
+    Attributes
+    ----------
+    primary, secondary : tuple of datetime.date
+        The dates of the two axes.
+    """
+
+    primary: tuple[date, ...]
+    secondary: tuple[date, ...]
+
+    @classmethod
+    def of(cls, units: Iterable[Unit]) -> Axes:
+        """Return the axes that hold every pair of `units`, stored or not."""
+        pairs = [unit.pair for unit in units if unit.kind in ("pair", "mask")]
+        return cls(
+            tuple(sorted({pair.primary for pair in pairs})), tuple(sorted({pair.secondary for pair in pairs}))
+        )
+
+    @property
+    def epochs(self) -> tuple[date, ...]:
+        """Every date of either axis, sorted."""
+        return tuple(sorted({*self.primary, *self.secondary}))
+
+
+class Places:
+    """Where the stored objects of units stand in a store with given axes.
+
+    Parameters
+    ----------
+    axes : Axes
+        Of the store.
+    """
+
+    def __init__(self, axes: Axes) -> None:
+        self._primary = {day: index for index, day in enumerate(axes.primary)}
+        self._secondary = {day: index for index, day in enumerate(axes.secondary)}
+        self._epoch = {day: index for index, day in enumerate(axes.epochs)}
+
+    def index(self, pair: Pair) -> tuple[int, int]:
+        """Return the positions of `pair` on the two date axes."""
+        return self._primary[pair.primary], self._secondary[pair.secondary]
+
+    def epoch(self, day: date) -> int:
+        """Return the position of `day` on the epoch axis."""
+        return self._epoch[day]
+
+    def keys(self, unit: Unit) -> Iterator[tuple[str, str]]:
+        """Yield (object name, path in the store) for every place that an object of `unit` stands in."""
+        variables = cube_schema().variables
+        for name in unit.objects:
+            if unit.kind in ("pair", "mask"):
+                yield name, chunk_key(name, self.index(unit.pair), 2)
+            elif unit.kind == "dem":
+                yield name, chunk_key(name, (), 2)
+            elif name in variables:
+                yield name, chunk_key(name, (self._epoch[parse_day(unit.name)],), 2)
+            else:  # a field on the frame's grid: one object, on either axis that has the date
+                day = parse_day(unit.name)
+                for axis, positions in (("primary", self._primary), ("secondary", self._secondary)):
+                    if day in positions:
+                        yield name, chunk_key(f"{axis}_date_{name}", (positions[day],), 2)

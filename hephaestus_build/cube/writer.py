@@ -1,0 +1,209 @@
+"""A store from its units: metadata, coordinates, tables, and a link for every stored object."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from rasterio.crs import CRS
+from zarr.codecs import BloscCodec
+from zarr.codecs.numcodecs import Delta, FixedScaleOffset
+
+from hephaestus_build.cube.files import link_or_copy, sha256_of, write_json
+from hephaestus_build.cube.generation import MANIFEST, PROVENANCE
+from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
+from hephaestus_build.cube.shards import shard_shape
+from hephaestus_build.cube.tables import days, fill_tables
+from hephaestus_build.cube.units import Axes, Places, Unit
+from hephaestus_build.grid import Grid
+from hephaestus_build.registry import load_schema
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a cube is made of.
+
+    Attributes
+    ----------
+    grid : Grid
+        The frame's grid.
+    units : dict
+        By key.
+    era5_latitude, era5_longitude : numpy.ndarray
+        ERA5's own grid points around the frame, degrees.
+    attributes : dict
+        Of the group, JSON values.
+    """
+
+    grid: Grid
+    units: Mapping[str, Unit]
+    era5_latitude: np.ndarray
+    era5_longitude: np.ndarray
+    attributes: Mapping[str, Any]
+
+    @property
+    def axes(self) -> Axes:
+        """The date axes."""
+        return Axes.of(self.units.values())
+
+
+def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], Path]) -> None:
+    """Fill the empty folder `store` with a whole cube, its provenance and its manifest.
+
+    Parameters
+    ----------
+    store : pathlib.Path
+        An empty folder.
+    contents : Contents
+        What the cube is made of.
+    origin : callable
+        Gives the file that holds an object of a unit now; it is linked, not copied.
+    """
+    axes = contents.axes
+    _write_metadata(store, contents, axes)
+    manifest = {
+        str(path.relative_to(store)): [sha256_of(path), path.stat().st_size]
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
+    }
+    places = Places(axes)
+    for unit in contents.units.values():
+        for name, key in places.keys(unit):
+            link_or_copy(origin(unit, name), store / key)
+            manifest[key] = [unit.objects[name].sha256, unit.objects[name].size]
+    write_json(
+        store / PROVENANCE,
+        {
+            "version": 1,
+            "grid": asdict(contents.grid),
+            "units": [contents.units[key].to_json() for key in sorted(contents.units)],
+        },
+        durable=True,
+    )
+    manifest[PROVENANCE] = [sha256_of(store / PROVENANCE), (store / PROVENANCE).stat().st_size]
+    write_json(store / MANIFEST, {"version": 1, "objects": dict(sorted(manifest.items()))}, durable=True)
+
+
+def _write_metadata(store: Path, contents: Contents, axes: Axes) -> None:
+    schema = cube_schema()
+    grid = contents.grid
+    values: dict[str, np.ndarray] = {
+        "primary_date": days(axes.primary),
+        "secondary_date": days(axes.secondary),
+        "epoch": days(axes.epochs),
+        "latitude": grid.latitudes,
+        "longitude": grid.longitudes,
+        "era5_latitude": np.asarray(contents.era5_latitude, dtype="float64"),
+        "era5_longitude": np.asarray(contents.era5_longitude, dtype="float64"),
+    }
+    sizes = {name: len(value) for name, value in values.items()}
+    values |= fill_tables(list(contents.units.values()), axes)
+    with warnings.catch_warnings():
+        # said by zarr 3.1 of the packed atmosphere (docs/cube.md)
+        warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
+        group = zarr.create_group(store, zarr_format=3, attributes=_group_attributes(contents))
+        _write_crs(group, grid)
+        for coordinate in schema.coordinates.values():
+            _write_whole(
+                group, coordinate, values[coordinate.name], "NaN" if coordinate.dtype == "float64" else 0
+            )
+        for variable in schema.variables.values():
+            shape = tuple(sizes[dim] for dim in variable.dims)
+            if variable.layout == "table":
+                _write_whole(group, variable, values[variable.name], variable.fill)
+            elif min(shape) > 0:
+                _create_imagery(group, variable, shape, schema.inner_chunk)
+    _consolidate(store)
+
+
+def _consolidate(store: Path) -> None:
+    """Put every array's metadata into the group's, as zarr's own function does, but without its warning."""
+    path = store / "zarr.json"
+    group = json.loads(path.read_bytes())
+    arrays = {item.parent.name: json.loads(item.read_bytes()) for item in sorted(store.glob("*/zarr.json"))}
+    group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": arrays}
+    path.write_text(json.dumps(group, indent=2))
+
+
+def _group_attributes(contents: Contents) -> dict[str, Any]:
+    return {
+        "Conventions": "CF-1.11",
+        **contents.attributes,
+        "schema_version": cube_schema().version,
+        # xarray: these are coordinates, not data
+        "coordinates": "spatial_ref",
+    }
+
+
+def _write_crs(group: zarr.Group, grid: Grid) -> None:
+    wkt = CRS.from_epsg(4326).to_wkt()
+    group.create_array(
+        "spatial_ref",
+        shape=(),
+        chunks=(),
+        dtype="int64",
+        dimension_names=(),
+        attributes={
+            "grid_mapping_name": "latitude_longitude",
+            "crs_wkt": wkt,
+            "spatial_ref": wkt,
+            "semi_major_axis": 6378137.0,
+            "inverse_flattening": 298.257223563,
+            "longitude_of_prime_meridian": 0.0,
+            "geographic_crs_name": "WGS 84",
+            "GeoTransform": " ".join(repr(float(value)) for value in grid.transform.to_gdal()),
+        },
+    )[...] = 0
+
+
+def _write_whole(group: zarr.Group, item: Variable | Coordinate, value: np.ndarray, fill: Any) -> None:
+    array = group.create_array(
+        item.name,
+        shape=value.shape,
+        dtype=item.dtype,
+        chunks=tuple(max(1, size) for size in value.shape),
+        fill_value=fill,
+        dimension_names=item.dims,
+        attributes=item.attributes,
+    )
+    if value.size:
+        array[...] = value
+
+
+def _create_imagery(group: zarr.Group, variable: Variable, shape: tuple[int, ...], inner: int) -> None:
+    """Create an array whose objects the builder writes itself; nothing is stored yet."""
+    codec = load_schema("cube.json")["codecs"][variable.codec]
+    itemsize = variable.encoder().itemsize
+    leading = (1,) * (len(shape) - 2)
+    if variable.sharded:
+        chunks, shards = (*leading, inner, inner), (*leading, *shard_shape((shape[-2], shape[-1]), inner))
+    else:
+        chunks, shards = (*leading, *shape[-2:]), None
+    filters: list[Any] = []
+    if codec.get("packed"):
+        assert variable.step is not None
+        filters = [
+            FixedScaleOffset(offset=0, scale=1 / variable.step, dtype="<f4", astype="<i4"),
+            Delta(dtype="<i4"),
+        ]
+    georeference = {"grid_mapping": "spatial_ref"} if variable.georeferenced else {}
+    group.create_array(
+        variable.name,
+        shape=shape,
+        dtype=variable.dtype,
+        chunks=chunks,
+        shards=shards,
+        filters=filters or None,
+        compressors=BloscCodec(
+            cname=codec["cname"], clevel=codec["clevel"], shuffle=codec["shuffle"], typesize=itemsize
+        ),
+        fill_value=variable.fill,
+        dimension_names=variable.dims,
+        attributes={**variable.attributes, **georeference},
+    )

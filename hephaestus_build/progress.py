@@ -1,0 +1,74 @@
+"""How long work tells how far it is, whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Listener(Protocol):
+    """Whoever wants to know how far a build is."""
+
+    def stage(self, name: str, total: int) -> None:
+        """Say that the stage `name` begins, of `total` steps."""
+
+    def advance(self, name: str) -> None:
+        """Say that a step of the stage `name` is done."""
+
+    def note(self, text: str) -> None:
+        """Say something that a person should know."""
+
+
+class Silent:
+    """A listener that does not."""
+
+    def stage(self, name: str, total: int) -> None:
+        """Do nothing."""
+
+    def advance(self, name: str) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Do nothing."""
+
+
+class Bars:
+    """A listener that draws bars on a terminal and prints only its notes elsewhere."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, int] = {}
+
+    def stage(self, name: str, total: int) -> None:
+        """Add a bar."""
+        if total:
+            self._tasks[name] = self._progress.add_task(name, total=total)
+
+    def advance(self, name: str) -> None:
+        """Move a bar on."""
+        self._progress.advance(self._tasks[name])  # type: ignore[arg-type]
+
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(text, highlight=False)
+
+
+@contextmanager
+def bars(console: Console | None = None) -> Iterator[Listener]:
+    """Show bars on standard error while the block runs, if that is a terminal."""
+    console = console or Console(stderr=True)
+    progress = Progress(
+        TextColumn("{task.description:>24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    with progress:
+        yield Bars(progress)
