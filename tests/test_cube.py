@@ -281,3 +281,12 @@ def test_tables_say_what_the_annotation_says_and_cannot_be_mistaken_where_there_
     assert cube.annotated.values.tolist() == [[True, False], [False, False]]
     assert cube.pair_status.values.tolist() == [[1, 0], [0, 2]]
     assert cube.pair_status.attrs["flag_meanings"].split()[2] == "absent_upstream"
+
+
+def test_the_documentation_lists_the_variables_of_the_schema():
+    from hephaestus_build.cube.document import variable_table
+
+    text = (Path(__file__).parents[1] / "docs" / "cube.md").read_text(encoding="utf-8")
+    assert variable_table() in text, (
+        "run python -m hephaestus_build.cube.document and put its table into docs/cube.md"
+    )
