@@ -20,11 +20,12 @@ import numpy as np
 
 from hephaestus_build import __version__
 from hephaestus_build.alignment import align
+from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.files import explained
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.cube.tables import ALIGNMENTS
 from hephaestus_build.cube.units import Unit
-from hephaestus_build.cube.writer import Contents, write_store
+from hephaestus_build.cube.writer import write_store
 from hephaestus_build.encode import encode_atmosphere, encode_images
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame, Pair
@@ -156,7 +157,7 @@ def prepare(request: Request, settings: Settings, shelf: Shelf, listener: Listen
     modified = {item.pair: item.modified for item in listing.pairs}
     selection = select_pairs(request, modified, annotations)
     previous = shelf.current()
-    published = previous.units() if previous else {}
+    published = dict(previous.contents().units) if previous else {}
     units = {**published, **shelf.staging.units()}
     grid = _known_grid(units)
     todo = tuple(
@@ -336,10 +337,9 @@ def publish(job: Job) -> Result:
     """Publish what is finished as a new generation, if it differs from the published one."""
     if not any(unit.kind == "pair" and unit.complete for unit in job.units.values()):
         raise HephaestusError(_nothing(job))
-    area = area_of(job.on_grid())
     published = job.changed
     if published:
-        contents = Contents(job.on_grid(), job.units, area.latitudes, area.longitudes, _attributes(job))
+        contents = Contents(job.on_grid(), job.units, _attributes(job))
         with explained(f"{job.frame}: publishing the cube"), job.shelf.assembling() as store:
             job.shelf.staging.sync(job.units.values())
             write_store(store, contents, job.origin)

@@ -11,13 +11,14 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.files import write_atomic
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.staging import Staging
 from hephaestus_build.cube.units import Axes, Places, Unit
-from hephaestus_build.cube.writer import Contents, write_store
+from hephaestus_build.cube.writer import write_store
 from hephaestus_build.encode import encode_atmosphere, encode_images
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame, Pair
@@ -54,8 +55,7 @@ def epoch_unit(staging: Staging, name: str) -> Unit:
 
 
 def publish(shelf: Shelf, units: list[Unit], origin=None) -> None:
-    area = area_of(GRID)
-    contents = Contents(GRID, {u.key: u for u in units}, area.latitudes, area.longitudes, {"title": "a cube"})
+    contents = Contents(GRID, {u.key: u for u in units}, {"title": "a cube"})
     with shelf.assembling() as store:
         write_store(store, contents, origin or shelf.staging.path)
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.files import explained, sync_folder, write_json
 from hephaestus_build.cube.staging import Staging
-from hephaestus_build.cube.units import Unit
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame
 
@@ -49,14 +49,9 @@ class Generation:
         """Return what ``manifest.json`` says: a hash and a size for every stored object, by path."""
         return self._read(MANIFEST)
 
-    def provenance(self) -> dict[str, Any]:
-        """Return what ``provenance.json`` says: the units, with a receipt for every product."""
-        return self._read(PROVENANCE)
-
-    def units(self) -> dict[str, Unit]:
-        """Return the units that the cube is made of, by key."""
-        units = (Unit.from_json(value) for value in self.provenance()["units"])
-        return {unit.key: unit for unit in units}
+    def contents(self) -> Contents:
+        """Return what the cube is made of, with a receipt for every product."""
+        return Contents.from_json(self._read(PROVENANCE))
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self.store / name
@@ -164,6 +159,8 @@ class Shelf:
             with explained(f"{self.frame}: writing generation {number}"):
                 store.mkdir(parents=True)
                 yield store
+                for name in (PROVENANCE, MANIFEST):  # a second copy, should the first be damaged
+                    shutil.copyfile(store / name, draft / name)
                 sync_folder(draft)
                 draft.rename(self.root / f"{number:06d}")
                 sync_folder(self.root)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +14,15 @@ from rasterio.crs import CRS
 from zarr.codecs import BloscCodec
 from zarr.codecs.numcodecs import Delta, FixedScaleOffset
 
+from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.files import link_or_copy, sha256_of, write_json
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.shards import shard_shape
 from hephaestus_build.cube.tables import days, fill_tables
-from hephaestus_build.cube.units import Axes, Places, Unit
+from hephaestus_build.cube.units import Places, Unit
 from hephaestus_build.grid import Grid
 from hephaestus_build.registry import load_schema
-
-
-@dataclass(frozen=True)
-class Contents:
-    """All that a cube is made of.
-
-    Attributes
-    ----------
-    grid : Grid
-        The frame's grid.
-    units : dict
-        By key.
-    era5_latitude, era5_longitude : numpy.ndarray
-        ERA5's own grid points around the frame, degrees.
-    attributes : dict
-        Of the group, JSON values.
-    """
-
-    grid: Grid
-    units: Mapping[str, Unit]
-    era5_latitude: np.ndarray
-    era5_longitude: np.ndarray
-    attributes: Mapping[str, Any]
-
-    @property
-    def axes(self) -> Axes:
-        """The date axes."""
-        return Axes.of(self.units.values())
 
 
 def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], Path]) -> None:
@@ -65,42 +37,33 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], P
     origin : callable
         Gives the file that holds an object of a unit now; it is linked, not copied.
     """
-    axes = contents.axes
-    _write_metadata(store, contents, axes)
+    _write_metadata(store, contents)
     manifest = {
         str(path.relative_to(store)): [sha256_of(path), path.stat().st_size]
         for path in sorted(store.rglob("*"))
         if path.is_file()
     }
-    places = Places(axes)
+    places = Places(contents.axes)
     for unit in contents.units.values():
         for name, key in places.keys(unit):
             link_or_copy(origin(unit, name), store / key)
             manifest[key] = [unit.objects[name].sha256, unit.objects[name].size]
-    write_json(
-        store / PROVENANCE,
-        {
-            "version": 1,
-            "grid": asdict(contents.grid),
-            "units": [contents.units[key].to_json() for key in sorted(contents.units)],
-        },
-        durable=True,
-    )
+    write_json(store / PROVENANCE, contents.to_json(), durable=True)
     manifest[PROVENANCE] = [sha256_of(store / PROVENANCE), (store / PROVENANCE).stat().st_size]
     write_json(store / MANIFEST, {"version": 1, "objects": dict(sorted(manifest.items()))}, durable=True)
 
 
-def _write_metadata(store: Path, contents: Contents, axes: Axes) -> None:
+def _write_metadata(store: Path, contents: Contents) -> None:
     schema = cube_schema()
-    grid = contents.grid
+    grid, axes, area = contents.grid, contents.axes, contents.area
     values: dict[str, np.ndarray] = {
         "primary_date": days(axes.primary),
         "secondary_date": days(axes.secondary),
         "epoch": days(axes.epochs),
         "latitude": grid.latitudes,
         "longitude": grid.longitudes,
-        "era5_latitude": np.asarray(contents.era5_latitude, dtype="float64"),
-        "era5_longitude": np.asarray(contents.era5_longitude, dtype="float64"),
+        "era5_latitude": area.latitudes,
+        "era5_longitude": area.longitudes,
     }
     sizes = {name: len(value) for name, value in values.items()}
     values |= fill_tables(list(contents.units.values()), axes)
