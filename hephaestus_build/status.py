@@ -1,0 +1,131 @@
+"""How the cubes stand, all frames at a glance, read from their own records without any network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build.cube.generation import Shelf
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.frames import Frame
+from hephaestus_build.job import Owed, owed_of
+from hephaestus_build.settings import Settings
+from hephaestus_build.sources.fields import PRELIMINARY
+
+#: Beside the generations: what the last look upstream found changed.
+UPSTREAM = "upstream.json"
+
+
+@dataclass(frozen=True)
+class FrameStatus:
+    """How one frame's cube stands.
+
+    Attributes
+    ----------
+    frame : str
+        Its id.
+    generation : int or None
+        Of the published cube; None where nothing is published.
+    built : datetime or None
+        When it was published, UTC.
+    newest : datetime.date or None
+        Secondary date of the newest interferogram in it.
+    latency_days : int or None
+        From that date to today.
+    pairs, annotated, absent : int
+        Interferograms stored, annotations, and annotated pairs that upstream does not have.
+    owed : tuple of Owed
+        What a later build must still get.
+    preliminary : int
+        Dates whose ERA5 fields are preliminary (ERA5T).
+    stale : tuple of str
+        Why the cube is behind, in words.
+    bytes : int
+        On disk, what generations share counted once.
+    problem : str
+        Why nothing can be said, if so.
+    simulated : bool
+        Whether the data is simulated.
+    """
+
+    frame: str
+    generation: int | None = None
+    built: datetime | None = None
+    newest: date | None = None
+    latency_days: int | None = None
+    pairs: int = 0
+    annotated: int = 0
+    absent: int = 0
+    owed: tuple[Owed, ...] = ()
+    preliminary: int = 0
+    stale: tuple[str, ...] = ()
+    bytes: int = 0
+    problem: str = ""
+    simulated: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status as JSON values."""
+        return json.loads(json.dumps(asdict(self), default=str))
+
+
+def frames_on_disk(settings: Settings) -> list[Frame]:
+    """Return the frames that have a cube, or the beginnings of one, in order."""
+    shelves = settings.cubes_dir / ".generations"
+    names = {path.name for path in shelves.iterdir() if path.is_dir()} if shelves.is_dir() else set()
+    return sorted(Frame(name) for name in names)
+
+
+def status_of(settings: Settings, frame: Frame, today: date | None = None) -> FrameStatus:
+    """Return how the cube of `frame` stands."""
+    shelf = Shelf(settings.cubes_dir, frame)
+    try:
+        current = shelf.current()
+        if current is None:
+            begun = len(shelf.staging.units(check=False))
+            return FrameStatus(
+                str(frame), problem=f"not published; {begun} units are finished" if begun else "not built"
+            )
+        contents = current.contents()
+        manifest = current.manifest()
+    except HephaestusError as error:
+        return FrameStatus(str(frame), problem=str(error))
+    units = contents.units
+    pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.complete]
+    newest = max((pair.secondary for pair in pairs), default=None)
+    epochs = [unit for unit in units.values() if unit.kind == "epoch" and unit.complete]
+    today = today or datetime.now(UTC).date()
+    return FrameStatus(
+        frame=str(frame),
+        generation=current.number,
+        built=datetime.fromtimestamp((current.store / "manifest.json").stat().st_mtime, UTC),
+        newest=newest,
+        latency_days=(today - newest).days if newest else None,
+        pairs=len(pairs),
+        annotated=sum(unit.kind == "mask" for unit in units.values()),
+        absent=sum(unit.kind == "pair" and not unit.complete and not unit.owed for unit in units.values()),
+        owed=owed_of(units),
+        preliminary=sum(unit.facts["era5_expver"] == PRELIMINARY for unit in epochs),
+        stale=tuple(_stale(shelf.root, contents.attributes)),
+        bytes=sum({item[0]: item[1] for item in manifest["objects"].values()}.values()),
+        simulated=bool(contents.attributes.get("simulated")),
+    )
+
+
+def _stale(root: Path, attributes: Any) -> Sequence[str]:
+    reasons = []
+    if attributes.get("schema_version", cube_schema().version) != cube_schema().version:
+        reasons.append(f"written by schema {attributes['schema_version']}, now {cube_schema().version}")
+    try:
+        found = json.loads((root / UPSTREAM).read_bytes())
+        if found["changed"]:
+            reasons.append(
+                f"{len(found['changed'])} products changed upstream (seen {found['checked'][:10]})"
+            )
+    except (OSError, ValueError, KeyError):
+        pass
+    return reasons
