@@ -11,7 +11,7 @@ import numpy as np
 from hephaestus_build.frames import Frame
 from hephaestus_build.grid import Grid
 from hephaestus_build.registry import load_schema, published_frames
-from hephaestus_build.sources.annotations import Annotation, polygon_area
+from hephaestus_build.sources.annotation_file import Annotation, polygon_area
 
 Projection = Literal["linear", "mercator"]
 

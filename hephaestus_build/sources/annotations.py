@@ -1,124 +1,66 @@
-"""The experts' annotations: one JSON file per interferogram, read with every defect on record."""
+"""The experts' annotations of all frames: an archive of files, loaded, fetched and found."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
-import numpy as np
-
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.frames import Frame, Pair, parse_day
-from hephaestus_build.registry import load_schema, published_frames
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.registry import published_frames
+from hephaestus_build.settings import Settings
+from hephaestus_build.sources.annotation_file import (
+    ACTIVITIES,
+    FLAGS,
+    INTENSITIES,
+    LABELS,
+    MISSING,
+    PHASES,
+    Annotation,
+    Defect,
+    parse_annotation,
+    polygon_area,
+    short,
+)
+from hephaestus_build.sources.http import Client, Progress
 from hephaestus_build.sources.members import Member, UnreadableArchiveError, content_hash, read_members
 
-SCHEMA = load_schema("annotation.json")["properties"]
-LABELS: tuple[str, ...] = tuple(SCHEMA["label"]["items"]["enum"])
-ACTIVITIES: tuple[str, ...] = tuple(SCHEMA["activity_type"]["items"]["enum"])
-INTENSITIES: tuple[str, ...] = tuple(SCHEMA["intensity_level"]["items"]["enum"])
-PHASES: tuple[str, ...] = tuple(SCHEMA["phase"]["enum"])
-#: The whole-number fields beside uniqueID; in the cube they keep these names.
-FLAGS: tuple[str, ...] = tuple(
-    name for name, rule in SCHEMA.items() if all(isinstance(value, int) for value in rule.get("enum", ["no"]))
+__all__ = [
+    "ACTIVITIES",
+    "FLAGS",
+    "INTENSITIES",
+    "LABELS",
+    "MISSING",
+    "PHASES",
+    "PUBLISHED_SHA256",
+    "PUBLISHED_URLS",
+    "Annotation",
+    "Annotations",
+    "Defect",
+    "fetch_annotations",
+    "find_annotations",
+    "load_annotations",
+    "parse_annotation",
+    "polygon_area",
+]
+
+_REPOSITORY = "https://raw.githubusercontent.com/Orion-AI-Lab/Hephaestus-minicubes"
+#: Where the published archive is: as it was when this was written, and as it may be now.
+PUBLISHED_URLS = tuple(
+    f"{_REPOSITORY}/{version}/dataset/annotations.tar.gz"
+    for version in ("001bcec91a4720cb4802e3ddd3b732aff7bb8ef5", "main")
 )
-_FARTHEST = 1e5  # preview pixels; the widest preview has 2,100
-_LONGEST = 20_000  # numbers in a polygon; the longest published one has 100
-#: Stands for a flag that a file does not hold; no file holds it as a value.
-MISSING = -1
-
-
-_day = lru_cache(maxsize=8192)(parse_day)  # 39,838 dates, of which 3,000 differ
-
-
-@dataclass(frozen=True)
-class Defect:
-    """What is wrong with one file, and what was done about it.
-
-    Attributes
-    ----------
-    file : str
-        Name of the file without its folders.
-    what, action : str
-        The finding, and how it was treated.
-    kind : str
-        A short word that equal findings share.
-    """
-
-    file: str
-    what: str
-    action: str
-    kind: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Annotation:
-    """What an expert wrote about one interferogram.
-
-    Attributes
-    ----------
-    unique_id : int
-        Unique over all annotations, and the file's name.
-    frame : Frame
-    pair : Pair
-    label, activity_type, intensity_level : tuple of str
-        As written; the latter two hold one entry a polygon, save for the defects on record.
-    polygons : tuple of numpy.ndarray
-        Vertices in preview pixels, shape (n, 2), x to the right and y down from the preview's top left
-        corner; not closed. A polygon that could not be read has no vertices and keeps its place.
-    phase : str
-        ``Rest``, ``Unrest``, ``Rebound`` or ``None``.
-    corrupted, processing_error, glacier_fringes, orbital_fringes, atmospheric_fringes, low_coherence, \
-no_info, image_artifacts, is_crowd : int
-        As written; -1 where the file does not say.
-    confidence : float
-        0 to 1; NaN where the file does not say.
-    caption : str
-        The expert's description.
-    """
-
-    unique_id: int
-    frame: Frame
-    pair: Pair
-    label: tuple[str, ...] = ()
-    activity_type: tuple[str, ...] = ()
-    intensity_level: tuple[str, ...] = ()
-    polygons: tuple[np.ndarray, ...] = ()
-    phase: str = ""
-    corrupted: int = MISSING
-    processing_error: int = MISSING
-    glacier_fringes: int = MISSING
-    orbital_fringes: int = MISSING
-    atmospheric_fringes: int = MISSING
-    low_coherence: int = MISSING
-    no_info: int = MISSING
-    image_artifacts: int = MISSING
-    is_crowd: int = MISSING
-    confidence: float = math.nan
-    caption: str = ""
-
-    @property
-    def deforming(self) -> bool:
-        """Whether the expert saw deformation of any kind, earthquakes included."""
-        return "Deformation" in self.label or "Earthquake" in self.label
-
-    @property
-    def regions(self) -> Iterator[tuple[np.ndarray, str, str]]:
-        """Each readable polygon with the activity type and intensity level at its own place.
-
-        Words left over belong to no polygon; a polygon without a word counts as ``Unidentified``, ``None``.
-        """
-        for index, polygon in enumerate(self.polygons):
-            if len(polygon):
-                activity = self.activity_type[index] if index < len(self.activity_type) else "Unidentified"
-                level = self.intensity_level[index] if index < len(self.intensity_level) else "None"
-                yield polygon, activity, level
+#: The published archive's SHA-256; anything else from those addresses is refused.
+PUBLISHED_SHA256 = "55c80a96a24aeb1e8276904c6fd0b30127c2658156c2dc120c03993e928def43"
 
 
 @dataclass(frozen=True)
@@ -179,106 +121,156 @@ def load_annotations(source: Path) -> Annotations:
     return Annotations(str(source), digest, tuple(sorted(defects, key=_natural)), MappingProxyType(by_frame))
 
 
-def parse_annotation(content: Mapping[str, Any], file: str, defects: list[Defect]) -> Annotation | None:
-    """Return the annotation that one JSON object holds, or None where it names no interferogram.
+def fetch_annotations(
+    settings: Settings,
+    client: Client | None = None,
+    *,
+    url: str | None = None,
+    sha256: str | None = None,
+    revalidate: bool = True,
+    progress: Progress | None = None,
+) -> Path:
+    """Download an archive of annotations, check it, and return where it lies.
 
     Parameters
     ----------
-    content : mapping
-        The parsed JSON object.
-    file : str
-        Its name, for `defects`.
-    defects : list of Defect
-        Every finding is appended here.
+    settings : Settings
+        The archive is taken from the address in ``annotations``, if that is one, else from the published
+        ones. The published archive comes to ``<data_dir>/annotations.tar.gz``, where every command finds
+        it; any other stays in the cache.
+    client : Client, optional
+        To download with; left open.
+    url : str, optional
+        Take this address instead.
+    sha256 : str, optional
+        What the archive's SHA-256 must be. The published one's is known.
+    revalidate : bool
+        Ask upstream although a whole copy is in the cache.
+    progress : callable, optional
+        Called with the number of bytes that have just arrived.
+
+    Raises
+    ------
+    HephaestusError
+        If the archive cannot be had, is not the expected one or is not readable.
     """
+    address = url or (settings.annotations if _is_address(settings.annotations) else None)
+    expected = sha256 or (PUBLISHED_SHA256 if address in (None, *PUBLISHED_URLS) else None)
 
-    def report(kind: str, what: str, action: str) -> None:
-        defects.append(Defect(file, what, action, kind))
+    def read(path: Path) -> bytes:
+        if expected:
+            digest = content_hash(path)
+            if digest != expected.lower():
+                raise ValueError(f"its SHA-256 is {digest}, expected {expected}")
+        else:
+            try:
+                load_annotations(path)
+            except HephaestusError as error:
+                reason = error.__cause__ or "it holds none"
+                raise ValueError(f"no archive of annotations: {reason}") from error
+        return path.read_bytes()
 
+    mark = hashlib.sha256((address or PUBLISHED_URLS[0]).encode()).hexdigest()[:8]
+    cached = settings.downloads_dir / "annotations" / f"{mark}.tar.gz"
+    with nullcontext(client) if client else Client(settings) as own:
+        receipt, content = own.download(
+            [address] if address else PUBLISHED_URLS,
+            cached,
+            product="annotations.tar.gz",
+            read=read,
+            revalidate=revalidate,
+            max_bytes=256 << 20,
+            progress=progress,
+        )
+    if content is None:
+        raise HephaestusError(
+            f"the annotations could not be fetched ({receipt.outcome}: {receipt.detail or receipt.url}); "
+            "try again later, or name a copy with HEPHAESTUS_ANNOTATIONS"
+        )
+    if hashlib.sha256(content).hexdigest() != PUBLISHED_SHA256:
+        return cached
+    return _put(content, _place(settings))
+
+
+def _put(content: bytes, target: Path) -> Path:
     try:
-        unique_id = content["uniqueID"]
-        if not isinstance(unique_id, int) or isinstance(unique_id, bool) or not 0 <= unique_id < 1 << 31:
-            raise ValueError(f"uniqueID {_short(unique_id)} is not a whole number")
-        frame = Frame(content["frameID"]) if isinstance(content["frameID"], str) else None
-        if frame is None:
-            raise ValueError("frameID is not text")
-        pair = Pair(_day(content["primary_date"]), _day(content["secondary_date"]))
-    except KeyError as error:
-        report("unusable", f"{error.args[0]} is missing", "left out")
-        return None
-    except UsageError:
-        report("unknown frame", f"frameID {_short(content['frameID'])} is not a frame id", "left out")
-        return None
-    except (ValueError, TypeError, AttributeError) as error:
-        report("unusable", _short(str(error)), "left out")
-        return None
-
-    if frame.id not in published_frames() and not frame.simulated:
-        report("unknown frame", f"frame {frame} is not one of the 38 published frames", "kept")
-    for name in sorted(set(content) - set(SCHEMA)):
-        report("unknown field", f"field {_short(name)} is not known", "ignored")
-    polygons = _polygons(content.get("segmentation_mask"), report)
-    annotation = Annotation(
-        unique_id=unique_id,
-        frame=frame,
-        pair=pair,
-        polygons=polygons,
-        label=_words(content, "label", LABELS, report),
-        activity_type=_words(content, "activity_type", ACTIVITIES, report),
-        intensity_level=_words(content, "intensity_level", INTENSITIES, report),
-        phase=_word(content, "phase", PHASES, report),
-        caption=_word(content, "caption", None, report),
-        confidence=_confidence(content.get("confidence"), report),
-        **{name: _flag(content, name, report) for name in FLAGS},
-    )
-    _check_consistency(annotation, report)
-    return annotation
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.part")
+        partial.write_bytes(content)
+        partial.replace(target)
+    except OSError as error:
+        raise HephaestusError(
+            f"the annotations cannot be written to {target} ({error.strerror}); "
+            "set HEPHAESTUS_DATA_DIR to a folder that can be"
+        ) from error
+    return target
 
 
-def _check_consistency(annotation: Annotation, report: Any) -> None:
-    count, activities, levels = (
-        len(annotation.polygons), len(annotation.activity_type), len(annotation.intensity_level)
-    )  # fmt: skip
-    if not count == activities == levels:
-        report(
-            "uneven lists",
-            f"{activities} activity types, {levels} intensity levels, {count} polygons",
-            f"each polygon takes the word at its own place; {max(activities, levels) - count} left over"
-            if max(activities, levels) > count
-            else "a polygon without a word counts as Unidentified, None",
-        )
-    if annotation.is_crowd != MISSING and annotation.is_crowd != int(count > 1):
-        report("is_crowd", f"is_crowd is {annotation.is_crowd} with {count} polygons", "kept as written")
-    if annotation.deforming != bool(count):
-        report("label", f"label {'+'.join(annotation.label)} with {count} polygons", "both kept as written")
-    if annotation.deforming == (annotation.phase == "Rest"):
-        report(
-            "label",
-            f"label {'+'.join(annotation.label) or 'missing'} with phase {annotation.phase or 'missing'}",
-            "both kept as written",
-        )
-    for index, polygon in enumerate(annotation.polygons):
-        if len(np.unique(polygon, axis=0)) < len(polygon):
-            report("repeated vertex", f"polygon {index} repeats a vertex", "kept; the area is the same")
-        if len(polygon) and (area := polygon_area(polygon)) < 20:
-            report("tiny polygon", f"polygon {index} covers only {area:.1f} preview pixels", "kept")
+def find_annotations(
+    settings: Settings, frame: Frame | None = None, *, needed: bool = False, client: Client | None = None
+) -> Annotations:
+    """Return the annotations that the settings name, else the fetched ones, else none.
+
+    Parameters
+    ----------
+    settings : Settings
+        ``annotations`` may name a file, a folder or an address.
+    frame : Frame, optional
+        Whose annotations are wanted.
+    needed : bool
+        Fetch the published archive if it is not here and `frame` is one of its frames (or not given).
+    client : Client, optional
+        To download with.
+
+    Raises
+    ------
+    HephaestusError
+        If the named archive cannot be read, or is needed and cannot be fetched.
+    """
+    if settings.annotations and not _is_address(settings.annotations):
+        return _load_once(Path(settings.annotations))
+    place = _place(settings)
+    wanted = frame is None or frame.id in published_frames()
+    # whoever asks another archive on this machine does not expect us to ask the world
+    away = urlsplit(settings.licsar_url).hostname not in ("127.0.0.1", "localhost", "::1")
+    if settings.annotations or (needed and wanted and away and not place.exists()):
+        place = fetch_annotations(settings, client, revalidate=False)
+    return _load_once(place) if place.exists() else Annotations("none", "")
 
 
-def polygon_area(polygon: np.ndarray) -> float:
-    """Return the area inside a simple `polygon`, shape (n, 2), in its own units squared."""
-    x, y = polygon[:, 0], polygon[:, 1]
-    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+def _place(settings: Settings) -> Path:
+    return settings.data_dir / "annotations.tar.gz"
+
+
+def _is_address(text: str | None) -> bool:
+    return text is not None and text.lower().startswith(("http://", "https://"))
+
+
+def _load_once(source: Path) -> Annotations:
+    """Load `source`, or return what was loaded last if that is the same unchanged file."""
+    try:
+        state = source.stat()
+    except OSError:
+        return load_annotations(source)
+    if source.is_dir():
+        return load_annotations(source)
+    return _loaded(source.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1)
+def _loaded(source: Path, _changed: int, _size: int) -> Annotations:
+    return load_annotations(source)
 
 
 def _read(member: Member, defects: list[Defect]) -> Iterator[Annotation]:
-    file = _short(member.name.replace("\\", "/").rsplit("/", 1)[-1])
+    file = short(member.name.replace("\\", "/").rsplit("/", 1)[-1])
     if member.refused:
         defects.append(Defect(file, member.refused, "left out", "not read"))
         return
     try:
         content = json.loads(member.content)
     except (ValueError, RecursionError) as error:
-        reason = "it is empty" if not member.content.strip() else f"not JSON ({_short(str(error))})"
+        reason = "it is empty" if not member.content.strip() else f"not JSON ({short(str(error))})"
         defects.append(Defect(file, reason, "left out", "not JSON"))
         return
     many = isinstance(content, list)
@@ -311,9 +303,9 @@ def _without_duplicates(found: list[_Found], defects: list[Defect]) -> list[Anno
     pairs: dict[tuple[Frame, Pair], int] = {}
     kept: list[Annotation] = []
     for unique_id, name, _, annotation in sorted(found, key=lambda item: item[:3]):
-        file, place = _short(name.rsplit("/", 1)[-1]), (annotation.frame, annotation.pair)
+        file, place = short(name.rsplit("/", 1)[-1]), (annotation.frame, annotation.pair)
         if unique_id in ids:
-            what = f"uniqueID {unique_id} again, as in {_short(ids[unique_id])}"
+            what = f"uniqueID {unique_id} again, as in {short(ids[unique_id])}"
             defects.append(Defect(file, what, "left out, the first name counts", "duplicate"))
         elif place in pairs:
             what = f"{annotation.frame} {annotation.pair} again, as in uniqueID {pairs[place]}"
@@ -322,81 +314,6 @@ def _without_duplicates(found: list[_Found], defects: list[Defect]) -> list[Anno
             ids[unique_id], pairs[place] = name, unique_id
             kept.append(annotation)
     return kept
-
-
-def _polygons(value: Any, report: Any) -> tuple[np.ndarray, ...]:
-    if not isinstance(value, list):
-        report("polygon", "segmentation_mask is missing or not a list", "read as no polygon")
-        return ()
-    polygons = []
-    for index, flat in enumerate(value):
-        reason = ""
-        polygon = np.empty((0, 2), np.float64)
-        try:
-            array = np.asarray(flat, np.float64)
-            if array.ndim != 1 or array.size % 2 or array.size < 6:
-                reason = "is not a list of three or more x, y"
-            elif not np.isfinite(array).all():
-                reason = "has a vertex that is not finite"
-            elif np.abs(array).max() > _FARTHEST or array.size > _LONGEST:
-                reason = "has a vertex far outside any preview, or too many"
-            else:
-                polygon = array.reshape(-1, 2)
-        except (ValueError, TypeError, OverflowError):
-            reason = "holds something that is no number"
-        if reason:
-            report("polygon", f"polygon {index} {reason}", "left out of the masks")
-        polygon.setflags(write=False)
-        polygons.append(polygon)
-    return tuple(polygons)
-
-
-def _words(content: Mapping[str, Any], name: str, known: Iterable[str], report: Any) -> tuple[str, ...]:
-    value = content.get(name)
-    if not isinstance(value, list):
-        report("missing", f"{name} is missing or not a list", "read as empty")
-        return ()
-    for word in value:
-        if word not in known:
-            report("unknown word", f"{name} holds {_short(word)}", "kept; a mask shows it as unidentified")
-    return tuple(str(word) for word in value)
-
-
-def _word(content: Mapping[str, Any], name: str, known: Iterable[str] | None, report: Any) -> str:
-    value = content.get(name)
-    if not isinstance(value, str):
-        report("missing", f"{name} is missing or not text", "read as empty")
-        return ""
-    if known is not None and value not in known:
-        report("unknown word", f"{name} is {_short(value)}", "kept as written")
-    return value
-
-
-def _flag(content: Mapping[str, Any], name: str, report: Any) -> int:
-    value = content.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 127:
-        report("missing", f"{name} is {_short(value)}, not a small whole number", f"read as {MISSING}")
-        return MISSING
-    if value not in SCHEMA[name]["enum"]:
-        report(
-            "undocumented value", f"{name} is {value}, not one of {SCHEMA[name]['enum']}", "kept as written"
-        )
-    return value
-
-
-def _confidence(value: Any, report: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        report("missing", f"confidence is {_short(value)}, not between 0 and 1", "read as NaN")
-        return math.nan
-    return float(value)
-
-
-def _short(value: Any, limit: int = 80) -> str:
-    """Return `value` as one printable line."""
-    text = value if isinstance(value, str) else repr(value)
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _natural(defect: Defect) -> tuple[int, str, str]:
