@@ -23,6 +23,7 @@ from hephaestus_build.alignment import align
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.files import explained
 from hephaestus_build.cube.generation import Shelf
+from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.tables import ALIGNMENTS
 from hephaestus_build.cube.units import Unit
 from hephaestus_build.cube.writer import write_store
@@ -38,8 +39,8 @@ from hephaestus_build.progress import Listener, Silent
 from hephaestus_build.registry import published_frames
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.annotations import FLAGS, Annotation, find_annotations
-from hephaestus_build.sources.era5 import choose_source
-from hephaestus_build.sources.fields import Fields, area_of, batches, no_fields
+from hephaestus_build.sources.era5 import choose_source, count_requests
+from hephaestus_build.sources.fields import Fields, area_of
 from hephaestus_build.sources.licsar import Portal
 from hephaestus_build.sources.receipt import Outcome, Receipt
 
@@ -139,13 +140,29 @@ def build(
         build_dem(job)
         build_pairs(job, job.plan.todo)
         build_masks(job, annotated_pairs(job))
-        fields = fetch_atmosphere(job)
-        build_epochs(job, fields, list(fields.proofs))
+        days = missing_epochs(job)
+        if days:
+            build_epochs(job, fetch_atmosphere(job, days), days)
         return publish(job)
 
 
-def prepare(request: Request, settings: Settings, shelf: Shelf, listener: Listener | None = None) -> Job:
-    """Find out what there is, upstream and here, and what there is to do. Fetches no product."""
+def prepare(
+    request: Request,
+    settings: Settings,
+    shelf: Shelf,
+    listener: Listener | None = None,
+    *,
+    contents: Contents | None = None,
+) -> Job:
+    """Find out what there is, upstream and here, and what there is to do. Fetches no product.
+
+    Parameters
+    ----------
+    request, settings, shelf, listener
+        As :func:`build` takes them.
+    contents : Contents, optional
+        What the published cube is made of, where its own record is not to be trusted.
+    """
     frame = request.frame
     annotations = find_annotations(settings, frame, needed=request.pairs != "all").of(frame)
     if request.pairs == "annotated" and not annotations:
@@ -157,7 +174,9 @@ def prepare(request: Request, settings: Settings, shelf: Shelf, listener: Listen
     modified = {item.pair: item.modified for item in listing.pairs}
     selection = select_pairs(request, modified, annotations)
     previous = shelf.current()
-    published = dict(previous.contents().units) if previous else {}
+    if contents is None and previous is not None:
+        contents = previous.contents()
+    published = dict(contents.units) if contents else {}
     units = {**published, **shelf.staging.units()}
     grid = _known_grid(units)
     todo = tuple(
@@ -180,7 +199,8 @@ def prepare(request: Request, settings: Settings, shelf: Shelf, listener: Listen
         listener=listener or Silent(),
         published=published,
     )
-    job.listener.note(f"{frame}: ERA5 from {job.source.name}" + (", simulated" if job.simulated else ""))
+    mark = ", simulated" if job.simulated else ""
+    job.listener.note(f"{frame}: ERA5 from {job.source.description}{mark}")
     return job
 
 
@@ -190,7 +210,7 @@ def plan(request: Request, settings: Settings) -> Plan:
     job = prepare(request, settings, shelf)
     dates = [day for day in _dates(job.plan.selection.wanted) if f"epoch/{day:%Y%m%d}" not in job.units]
     hours = [job.hour(day) for day in dates]
-    return replace(job.plan, epochs=tuple(dates), era5_requests=len(batches(hours)))
+    return replace(job.plan, epochs=tuple(dates), era5_requests=count_requests(hours))
 
 
 def _known_grid(units: dict[str, Unit]) -> Grid | None:
@@ -297,27 +317,34 @@ def _written(annotation: Annotation) -> dict[str, Any]:
     return {name: getattr(annotation, name) for name in names}
 
 
-def fetch_atmosphere(job: Job) -> Fields:
-    """Fetch ERA5 at every acquisition date of a stored pair that does not have it yet."""
+def missing_epochs(job: Job) -> list[date]:
+    """Return the acquisition dates of stored pairs whose atmosphere is missing."""
     inputs = job.inputs()
     pairs = [unit.pair for unit in job.units.values() if unit.kind == "pair" and unit.complete]
-    days = [day for day in _dates(pairs) if job.stale(f"epoch/{day:%Y%m%d}", inputs)]
-    area = area_of(job.on_grid())
-    return (
-        job.source.fetch(job.frame, area, [job.hour(day) for day in days])
-        if days
-        else no_fields(area, job.source.name)
-    )
+    return [day for day in _dates(pairs) if job.stale(f"epoch/{day:%Y%m%d}", inputs)]
 
 
-def build_epochs(job: Job, fields: Fields, hours: Sequence[datetime]) -> None:
-    """Interpolate, encode and store ERA5 at some hours that were asked for; what is not there is owed."""
-    days = {job.hour(day): day for day in _dates(job.plan.selection.wanted)}
-    _advance(job, "ERA5", hours, lambda hour: _build_epoch(job, fields, hour, days[hour]))
+def fetch_atmosphere(job: Job, days: Sequence[date]) -> Fields:
+    """Fetch ERA5 at some acquisition dates; what cannot be had is in the fields' proofs."""
+    hours = [job.hour(day) for day in days]
+    job.listener.stage("ERA5 hours", len(hours))
+    before = 0
+
+    def heard(settled: int, total: int, message: str) -> None:
+        nonlocal before
+        job.listener.advance("ERA5 hours", settled - before)
+        before = settled
+
+    return job.source.fetch(job.frame, area_of(job.on_grid()), hours, heard)
 
 
-def _build_epoch(job: Job, fields: Fields, hour: datetime, day: date) -> None:
-    name = f"{day:%Y%m%d}"
+def build_epochs(job: Job, fields: Fields, days: Sequence[date]) -> None:
+    """Interpolate, encode and store ERA5 at dates that were asked for; what is not there is owed."""
+    _advance(job, "atmosphere", days, lambda day: _build_epoch(job, fields, day))
+
+
+def _build_epoch(job: Job, fields: Fields, day: date) -> None:
+    hour = job.hour(day)
     receipts = fields.proofs[hour]
     facts: dict[str, Any] = {}
     contents: dict[str, bytes] = {}
@@ -329,8 +356,8 @@ def _build_epoch(job: Job, fields: Fields, hour: datetime, day: date) -> None:
             "source": fields.source,
         }
         contents = encode_atmosphere(fields.at(hour), fields.latitude, fields.longitude, job.on_grid())
-    with explained(f"{job.frame}: storing the atmosphere of {name}"):
-        job.finish(Unit("epoch", name, job.inputs(), receipts=receipts, facts=facts), contents)
+    with explained(f"{job.frame}: storing the atmosphere of {day}"):
+        job.finish(Unit("epoch", f"{day:%Y%m%d}", job.inputs(), receipts=receipts, facts=facts), contents)
 
 
 def publish(job: Job) -> Result:
@@ -382,6 +409,7 @@ def _attributes(job: Job) -> dict[str, Any]:
         "era5_source": ", ".join(sources),
         "preview_projection": ", ".join(geometries) or "none needed",
         "hephaestus_build_version": __version__,
+        "schema_version": cube_schema().version,
         "build_settings": {"pairs": job.plan.selection.choice, "licsar_url": job.settings.licsar_url},
     }
     if frame is not None:

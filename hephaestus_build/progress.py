@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
 class Listener(Protocol):
@@ -16,8 +16,8 @@ class Listener(Protocol):
     def stage(self, name: str, total: int) -> None:
         """Say that the stage `name` begins, of `total` steps."""
 
-    def advance(self, name: str) -> None:
-        """Say that a step of the stage `name` is done."""
+    def advance(self, name: str, steps: int = 1) -> None:
+        """Say that so many steps of the stage `name` are done."""
 
     def note(self, text: str) -> None:
         """Say something that a person should know."""
@@ -29,7 +29,7 @@ class Silent:
     def stage(self, name: str, total: int) -> None:
         """Do nothing."""
 
-    def advance(self, name: str) -> None:
+    def advance(self, name: str, steps: int = 1) -> None:
         """Do nothing."""
 
     def note(self, text: str) -> None:
@@ -41,16 +41,16 @@ class Bars:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def stage(self, name: str, total: int) -> None:
         """Add a bar."""
         if total:
             self._tasks[name] = self._progress.add_task(name, total=total)
 
-    def advance(self, name: str) -> None:
+    def advance(self, name: str, steps: int = 1) -> None:
         """Move a bar on."""
-        self._progress.advance(self._tasks[name])  # type: ignore[arg-type]
+        self._progress.advance(self._tasks[name], steps)
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""

@@ -98,7 +98,6 @@ def _group_attributes(contents: Contents) -> dict[str, Any]:
     return {
         "Conventions": "CF-1.11",
         **contents.attributes,
-        "schema_version": cube_schema().version,
         # xarray: these are coordinates, not data
         "coordinates": "spatial_ref",
     }
