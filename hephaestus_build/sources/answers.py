@@ -101,13 +101,13 @@ def read_answer(path: Path, area: Area, times: Sequence[datetime]) -> Answer:
             answer.troubles[time] = "some variables lack this hour"
         elif len(versions) > 1:
             answer.troubles[time] = f"its variables are of different versions: {', '.join(sorted(versions))}"
-        elif reason := implausible(values := np.stack([layer for layer, _ in here])):
+        elif reason := next(filter(None, map(implausible, CATALOGUE, (layer for layer, _ in here))), ""):
             answer.troubles[time] = reason
         else:
-            answer.values[time], answer.expver[time] = values, versions.pop()
+            answer.values[time], answer.expver[time] = np.stack([layer for layer, _ in here]), versions.pop()
     if not answer.values:
-        reasons = [f"{time:%Y-%m-%d %H:%M}: {reason}" for time, reason in answer.troubles.items()]
-        raise WrongAnswerError(reasons[0] if reasons else "it holds none of the hours asked for")
+        found_wrong = [f"{time:%Y-%m-%d %H:%M}: {reason}" for time, reason in answer.troubles.items()]
+        raise WrongAnswerError(found_wrong[0] if found_wrong else "it holds none of the hours asked for")
     return answer
 
 

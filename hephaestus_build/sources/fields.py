@@ -290,47 +290,38 @@ class Fields:
         )
 
 
-def no_fields(
-    area: Area, source: str, proofs: Mapping[datetime, tuple[Receipt, ...]] | None = None
+def assemble(
+    area: Area,
+    source: str,
+    values: Mapping[datetime, np.ndarray],
+    expver: Mapping[datetime, str],
+    proofs: Mapping[datetime, tuple[Receipt, ...]],
 ) -> Fields:
-    """Return fields of `area` at no time at all, with the receipts that say why."""
-    empty = np.empty((0, len(VARIABLES), *area.shape), dtype=np.float32)
-    return Fields((), area.latitudes, area.longitudes, empty, (), source, dict(proofs or {}))
+    """Return fields of `area` from each hour's values, shape (3, n, m), and version; possibly of no hour."""
+    times = tuple(sorted(values))
+    stack = np.empty((len(times), len(VARIABLES), *area.shape), dtype=np.float32)
+    for position, time in enumerate(times):
+        stack[position] = values[time]
+    versions = tuple(expver[time] for time in times)
+    return Fields(times, area.latitudes, area.longitudes, stack, versions, source, dict(proofs))
 
 
 def merge(area: Area, source: str, parts: Sequence[Fields]) -> Fields:
     """Return all of `parts` as one; of an hour that several hold, the last one's."""
-    chosen = {time: part for part in parts for time in part.times}
-    times = tuple(sorted(chosen))
+    values = {time: part.at(time) for part in parts for time in part.times}
+    expver = {time: version for part in parts for time, version in zip(part.times, part.expver, strict=True)}
     proofs: dict[datetime, tuple[Receipt, ...]] = {}
     for part in parts:
         # a failure does not hide the proof of an hour that another part holds
-        proofs.update({t: proof for t, proof in part.proofs.items() if t in part.index or t not in chosen})
-    if not times:
-        return no_fields(area, source, proofs)
-    return Fields(
-        times,
-        area.latitudes,
-        area.longitudes,
-        np.stack([chosen[time].at(time) for time in times]),
-        tuple(chosen[time].expver[chosen[time].index[time]] for time in times),
-        source,
-        proofs,
-    )
+        proofs.update({t: proof for t, proof in part.proofs.items() if t in part.index or t not in values})
+    return assemble(area, source, values, expver, proofs)
 
 
-def implausible(values: np.ndarray) -> str:
-    """Return why the three fields of one hour cannot be true, or nothing.
-
-    Parameters
-    ----------
-    values : np.ndarray, shape (3, n, m)
-        In the order of :data:`VARIABLES`.
-    """
-    for variable, field in zip(CATALOGUE, values, strict=True):
-        if not np.isfinite(field).all():
-            return f"{variable.name} has missing values"
-        low, high = float(field.min()), float(field.max())
-        if low < variable.lowest or high > variable.highest:
-            return f"{variable.name} of {low:g} to {high:g} {variable.units} cannot be"
+def implausible(variable: Variable, field: np.ndarray) -> str:
+    """Return why `field` cannot be `variable` at one hour, or nothing."""
+    if not np.isfinite(field).all():
+        return f"{variable.name} has missing values"
+    low, high = float(field.min()), float(field.max())
+    if low < variable.lowest or high > variable.highest:
+        return f"{variable.name} of {low:g} to {high:g} {variable.units} cannot be"
     return ""

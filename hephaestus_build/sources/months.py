@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import zipfile
 import zlib
@@ -30,9 +31,9 @@ from hephaestus_build.sources.fields import (
     Area,
     Batch,
     Fields,
+    assemble,
     batches,
     merge,
-    no_fields,
 )
 from hephaestus_build.sources.receipt import Outcome, Receipt
 
@@ -77,7 +78,7 @@ class Months:
                     self.source,
                     {time: _receipts(some) for time, some in zip(times, notes["receipts"], strict=True)},
                 )
-        return no_fields(area, self.source)
+        return assemble(area, self.source, {}, {}, {})
 
     def add(self, area: Area, fields: Fields) -> None:
         """Keep `fields` beside what is kept of their months already.
@@ -117,14 +118,15 @@ class KeptSource(ABC):
     name : str
         ``cds`` or ``arco``.
     url : str
-        Address of the archive; what came from one host is never taken for another's.
+        Address of the archive; what came from one place is never taken for another's.
     """
 
     def __init__(self, settings: Settings, name: str, url: str) -> None:
         self.name = name
         self.url = url
-        host = urlsplit(url).hostname or "unknown"
-        self.folder = settings.downloads_dir / "era5" / name / host
+        parts = urlsplit(url)
+        place = re.sub(r"[^\w.-]+", "_", f"{parts.hostname}{parts.path}")
+        self.folder = settings.downloads_dir / "era5" / name / place
         self.months = Months(self.folder / "areas", name)
 
     @property
@@ -212,7 +214,7 @@ def product_name(frame: Frame, batch: Batch) -> str:
 
 def failed(area: Area, source: str, batch: Batch, receipt: Receipt) -> Fields:
     """Return no fields for `batch`, with `receipt` as the reason."""
-    return no_fields(area, source, {time: (receipt,) for time in batch.times})
+    return assemble(area, source, {}, {}, {time: (receipt,) for time in batch.times})
 
 
 def _receipts(values: list[dict[str, Any]]) -> tuple[Receipt, ...]:
