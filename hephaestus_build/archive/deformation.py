@@ -1,0 +1,220 @@
+"""How the ground moves above a source: closed solutions in an elastic half-space.
+
+All functions take east and north distances from the source in metres and return the displacement of the
+surface, (east, north, up), stacked along a first axis of 3, in metres.
+
+Mogi (1958): a point of expansion. Okada (1985): a rectangular dislocation, which slips (an earthquake) or
+opens (a dyke, a sill). A spheroid is the sum of three small openings at right angles, whose potencies
+follow its shape (the point form of a compound dislocation).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: Poisson's ratio of the half-space.
+POISSON = 0.25
+_PLANE = 1 - 2 * POISSON  # mu / (lambda + mu)
+
+
+def mogi(east: np.ndarray, north: np.ndarray, *, depth: float, volume: float) -> np.ndarray:
+    """Displacement above a small sphere.
+
+    Parameters
+    ----------
+    east, north : numpy.ndarray
+        Distance from the point above the source, metres.
+    depth : float
+        Metres, positive.
+    volume : float
+        Change of the sphere's volume, cubic metres.
+    """
+    scale = (1 - POISSON) * volume / np.pi / (east**2 + north**2 + depth**2) ** 1.5
+    return np.stack([east * scale, north * scale, depth * scale])
+
+
+def okada(
+    east: np.ndarray,
+    north: np.ndarray,
+    *,
+    depth: float,
+    length: float,
+    width: float,
+    strike: float,
+    dip: float,
+    strike_slip: float = 0.0,
+    dip_slip: float = 0.0,
+    opening: float = 0.0,
+) -> np.ndarray:
+    """Displacement above a rectangular dislocation.
+
+    Parameters
+    ----------
+    east, north : numpy.ndarray
+        Distance from the point above the rectangle's centre, metres.
+    depth : float
+        Of the rectangle's centre, metres; its top must stay below the surface.
+    length, width : float
+        Along strike and down dip, metres.
+    strike, dip : float
+        Degrees: strike clockwise from north, dip to its right.
+    strike_slip, dip_slip, opening : float
+        Metres; left-lateral, reverse and tensile are positive.
+
+    Raises
+    ------
+    ValueError
+        If the rectangle reaches the surface.
+    """
+    sine, cosine = _sin_cos(dip)
+    bottom = depth + width / 2 * sine
+    if depth - width / 2 * sine <= 0:
+        raise ValueError(f"a dislocation {width} m wide at {depth} m depth reaches the surface")
+    along, across = np.sin(np.radians(strike)), np.cos(np.radians(strike))
+    # Okada's axes: x along strike from the lower edge's end, y to the left of it, above the lower edge
+    x = along * east + across * north + length / 2
+    y = -across * east + along * north + width / 2 * cosine
+    p = y * cosine + bottom * sine
+    q = y * sine - bottom * cosine
+    total = np.zeros((3, *np.broadcast(x, y).shape))
+    for sign, xi, eta in (
+        (1, x, p), (-1, x, p - width), (-1, x - length, p), (1, x - length, p - width),
+    ):  # fmt: skip
+        total += sign * _corner(xi, eta, q, sine, cosine, (strike_slip, dip_slip, opening))
+    total /= 2 * np.pi
+    return np.stack([along * total[0] - across * total[1], across * total[0] + along * total[1], total[2]])
+
+
+def spheroid(
+    east: np.ndarray, north: np.ndarray, *, depth: float, volume: float, elongation: float
+) -> np.ndarray:
+    """Displacement above a small upright spheroid.
+
+    Parameters
+    ----------
+    east, north : numpy.ndarray
+        Distance from the point above the source, metres.
+    depth : float
+        Metres, positive.
+    volume : float
+        Sum of the three potencies (area times opening), cubic metres.
+    elongation : float
+        Potency of each upright opening over the level one's: 1 is a sphere, more is a pipe, less a pancake.
+    """
+    level = volume / (1 + 2 * elongation)
+    side = depth / 25  # small against the depth: the far field is all that counts
+    shape = {"depth": depth, "length": side, "width": side}
+    total = okada(east, north, **shape, strike=0, dip=0, opening=level / side**2)
+    for strike in (0, 90):
+        total += okada(east, north, **shape, strike=strike, dip=90, opening=elongation * level / side**2)
+    return total
+
+
+def slide(east: np.ndarray, north: np.ndarray, *, radius: float, azimuth: float, drop: float) -> np.ndarray:
+    """Displacement of a sagging flank: a smooth patch that moves down and outwards; no elastic source.
+
+    Parameters
+    ----------
+    east, north : numpy.ndarray
+        Distance from the patch's centre, metres.
+    radius : float
+        Where the movement has fallen to 0.6 of its peak, metres.
+    azimuth : float
+        Downhill, degrees clockwise from north.
+    drop : float
+        Subsidence at the centre, metres.
+    """
+    patch = drop * np.exp(-(east**2 + north**2) / (2 * radius**2))
+    return np.stack(
+        [0.8 * np.sin(np.radians(azimuth)) * patch, 0.8 * np.cos(np.radians(azimuth)) * patch, -patch]
+    )
+
+
+def line_of_sight(incidence: np.ndarray | float, heading: float) -> np.ndarray:
+    """Return the unit vector from the ground to a right-looking satellite, (east, north, up) first.
+
+    Parameters
+    ----------
+    incidence : numpy.ndarray or float
+        Degrees from the vertical.
+    heading : float
+        Of the flight, degrees clockwise from north.
+    """
+    slant, flight = np.radians(incidence), np.radians(heading)
+    return np.stack([-np.sin(slant) * np.cos(flight), np.sin(slant) * np.sin(flight), np.cos(slant)]).astype(
+        np.float32
+    )
+
+
+def _sin_cos(dip: float) -> tuple[float, float]:
+    """Return sine and cosine of `dip`; exactly 1 and 0 for an upright plane, where the formulas differ."""
+    cosine = float(np.cos(np.radians(dip)))
+    return (
+        (float(np.copysign(1.0, dip)), 0.0)
+        if abs(cosine) < 1e-9
+        else (float(np.sin(np.radians(dip))), cosine)
+    )
+
+
+def _corner(
+    xi: np.ndarray,
+    eta: np.ndarray,
+    q: np.ndarray,
+    sine: float,
+    cosine: float,
+    slip: tuple[float, float, float],
+) -> np.ndarray:
+    """Okada's (1985) equations 25 to 30 at one corner, times 2 pi."""
+    tiny = 1e-12
+    r = np.sqrt(xi**2 + eta**2 + q**2)
+    y = eta * cosine + q * sine
+    d = eta * sine - q * cosine
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # on the lines that continue the rectangle's edges these terms are 0 by definition
+        r_eta = np.where(np.abs(r + eta) < tiny, 0.0, 1 / (r * (r + eta)))
+        r_xi = np.where(np.abs(r + xi) < tiny, 0.0, 1 / (r * (r + xi)))
+        log_eta = np.where(r + eta < tiny, -np.log(r - eta), np.log(r + eta))
+        angle = np.where(np.abs(q) < tiny, 0.0, np.arctan(xi * eta / (q * r)))
+        if cosine:
+            x = np.hypot(xi, q)
+            top = eta * (x + q * cosine) + x * (r + x) * sine
+            i5 = np.where(
+                np.abs(xi) < tiny, 0.0, _PLANE * 2 / cosine * np.arctan(top / (xi * (r + x) * cosine))
+            )
+            i4 = _PLANE / cosine * (np.log(r + d) - sine * log_eta)
+            i3 = _PLANE * (y / (cosine * (r + d)) - log_eta) + sine / cosine * i4
+            i1 = -_PLANE * xi / (cosine * (r + d)) - sine / cosine * i5
+        else:
+            i5 = -_PLANE * xi * sine / (r + d)
+            i4 = -_PLANE * q / (r + d)
+            i3 = _PLANE / 2 * (eta / (r + d) + y * q / (r + d) ** 2 - log_eta)
+            i1 = -_PLANE / 2 * xi * q / (r + d) ** 2
+    i2 = -_PLANE * log_eta - i3
+    total = np.zeros((3, *r.shape))
+    strike_slip, dip_slip, opening = slip
+    if strike_slip:
+        total -= strike_slip * np.stack(
+            [
+                xi * q * r_eta + angle + i1 * sine,
+                y * q * r_eta + q * cosine * r * r_eta + i2 * sine,
+                d * q * r_eta + q * sine * r * r_eta + i4 * sine,
+            ]
+        )
+    if dip_slip:
+        total -= dip_slip * np.stack(
+            [
+                q / r - i3 * sine * cosine,
+                y * q * r_xi + cosine * angle - i1 * sine * cosine,
+                d * q * r_xi + sine * angle - i5 * sine * cosine,
+            ]
+        )
+    if opening:
+        bracket = xi * q * r_eta - angle
+        total += opening * np.stack(
+            [
+                q**2 * r_eta - i3 * sine**2,
+                -d * q * r_xi - sine * bracket - i1 * sine**2,
+                y * q * r_xi + cosine * bracket - i5 * sine**2,
+            ]
+        )
+    return total

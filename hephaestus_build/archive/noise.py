@@ -1,0 +1,66 @@
+"""Seeded chance: named random streams, fractal fields, and the smooth enlargement of coarse ones."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from scipy import fft
+
+
+def stream(seed: int, *labels: object) -> np.random.Generator:
+    """Return the random stream named by `labels`: the same numbers whenever it is asked for."""
+    return np.random.default_rng([seed, *(zlib.crc32(str(label).encode()) for label in labels)])
+
+
+def fractal(shape: tuple[int, int], slope: float, random: np.random.Generator) -> np.ndarray:
+    """Return a field with power spectrum k**-slope, mean 0 and deviation 1.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    slope : float
+        8/3 looks like turbulent air, 3 to 4 like land.
+    random : numpy.random.Generator
+        Where the chance comes from.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, of `shape`.
+    """
+    # a quarter more on each side: the transform is periodic and opposite edges must not match
+    rows, columns = (fft.next_fast_len(int(size * 1.25) + 2, real=True) for size in shape)
+    spectrum = fft.rfft2(random.standard_normal((rows, columns), dtype=np.float32))
+    wavenumber = np.hypot(
+        np.fft.fftfreq(rows)[:, None] * max(rows, columns),
+        np.fft.rfftfreq(columns)[None, :] * max(rows, columns),
+    )
+    wavenumber[0, 0] = np.inf
+    spectrum *= (wavenumber ** (-slope / 2)).astype(np.float32)
+    field = fft.irfft2(spectrum, s=(rows, columns))[: shape[0], : shape[1]]
+    field -= field.mean()
+    return np.asarray(field / field.std(), dtype=np.float32)
+
+
+def enlarge(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return `values` (n, m) at fractional `rows` (height,) and `columns` (width,), bilinear, float32."""
+    values = np.asarray(values, dtype=np.float32)
+    top, down = _split(rows, values.shape[0])
+    left, right = _split(columns, values.shape[1])
+    tall = values[top] * (1 - down)[:, None]
+    tall += values[np.minimum(top + 1, values.shape[0] - 1)] * down[:, None]
+    wide = np.take(tall, left, axis=1)
+    wide *= 1 - right
+    step = np.take(tall, np.minimum(left + 1, values.shape[1] - 1), axis=1)
+    step *= right
+    wide += step
+    return np.asarray(wide)
+
+
+def _split(position: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the whole part of each position, kept inside, and its fraction."""
+    position = np.clip(position, 0, size - 1)
+    whole = np.minimum(position.astype(np.intp), max(size - 2, 0))
+    return whole, (position - whole).astype(np.float32)
