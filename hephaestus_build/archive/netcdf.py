@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -58,8 +60,10 @@ def write_netcdf(
     import netCDF4
 
     packing: dict[str, Any] = {"zlib": True, "complevel": 1, "shuffle": True}
-    with NETCDF_LOCK:
-        dataset = netCDF4.Dataset("answer.nc", "w", memory=1 << 16)
+    # in a file: netCDF's files in memory come out padded, and cannot be amended
+    with NETCDF_LOCK, TemporaryDirectory(prefix="hephaestus-") as folder:
+        path = Path(folder) / "answer.nc"
+        dataset = netCDF4.Dataset(path, "w")
         dataset.createDimension("valid_time", len(times))
         dataset.createDimension("latitude", latitudes.size)
         dataset.createDimension("longitude", longitudes.size)
@@ -129,4 +133,5 @@ def write_netcdf(
                 }
             )
             variable[:] = values[:, position]
-        return bytes(dataset.close())
+        dataset.close()
+        return path.read_bytes()

@@ -21,6 +21,7 @@ from hephaestus_build.sources.fields import (
     UNSTATED,
     Area,
     Variable,
+    decode_times,
     implausible,
 )
 
@@ -83,7 +84,7 @@ def read_answer(path: Path, area: Area, times: Sequence[datetime]) -> Answer:
                 if getattr(dataset, "simulated", None):
                     notes.append("simulated")
                 for name, variable in dataset.variables.items():
-                    seen += [] if name in variable.dimensions else [name]
+                    seen += [name] if variable.ndim > 1 else []
                     if (known := _identify(name, variable)) is not None:
                         notes.append(f"{known.name} read from {name}")
                         layers.setdefault(known.name, {}).update(_hours(dataset, variable, known, area))
@@ -224,19 +225,13 @@ def _lines(found: np.ndarray, wanted: np.ndarray, name: str, turn: int | None) -
 
 
 def _moments(axis: Any) -> list[datetime]:
-    import cftime
-
+    numbers = np.atleast_1d(np.ma.filled(axis[:]))
     try:
-        moments = cftime.num2date(
-            np.atleast_1d(np.ma.filled(axis[:])).astype(np.int64),
-            axis.units,
-            getattr(axis, "calendar", "standard"),
-            only_use_cftime_datetimes=False,
-            only_use_python_datetimes=True,
+        return decode_times(
+            numbers, str(getattr(axis, "units", "")), str(getattr(axis, "calendar", "standard"))
         )
-    except (AttributeError, ValueError, OverflowError, TypeError) as error:
-        raise WrongAnswerError(f"its times cannot be read: {error}") from None
-    return [datetime(*moment.timetuple()[:6]) for moment in moments]
+    except ValueError as error:
+        raise WrongAnswerError(str(error)) from None
 
 
 def _versions(dataset: Any, hours: int, halves: int, *, split: bool) -> list[list[str]]:

@@ -106,8 +106,8 @@ class Cds(KeptSource):
         waiting: list[_Job],
         say: Callable[[str], None],
     ) -> Iterator[Fields]:
-        """Keep a few requests in the CDS's queue until all have come out of it or time is up."""
-        give_up = time.monotonic() + self._settings.era5_deadline
+        """Keep a few requests in the CDS's queue until all have come out of it, or nothing moves any more."""
+        last_moved = time.monotonic()
         pause = first_pause = min(1.0, self._longest_pause)
         while queue or waiting:
             while queue and len(waiting) < self._settings.connections:
@@ -126,8 +126,8 @@ class Cds(KeptSource):
                     queue.appendleft(job)
                     moved = True
             if moved:
-                pause = first_pause
-            elif time.monotonic() > give_up:
+                pause, last_moved = first_pause, time.monotonic()
+            elif time.monotonic() - last_moved > self._settings.era5_deadline:
                 raise TroubleError(
                     Outcome.UNREACHABLE,
                     f"still in the queue of the CDS after {self._settings.era5_deadline:g} s; build again "

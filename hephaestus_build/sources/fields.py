@@ -177,6 +177,30 @@ def nearest_hour(day: date, center_time: timedelta) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
+def decode_times(numbers: np.ndarray, units: str, calendar: str) -> list[datetime]:
+    """Return what `numbers` on a CF time axis stand for, to the second, UTC without a zone.
+
+    Raises
+    ------
+    ValueError
+        If units and calendar make no sense.
+    """
+    import cftime
+
+    try:
+        found = cftime.num2date(
+            np.asarray(numbers),
+            units,
+            calendar,
+            only_use_cftime_datetimes=False,
+            only_use_python_datetimes=True,
+        )
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"its times cannot be read: {error}") from None
+    # fractions of a day are not exact in floating point
+    return [datetime(*(moment + timedelta(seconds=0.5)).timetuple()[:6]) for moment in np.atleast_1d(found)]
+
+
 @dataclass(frozen=True, order=True)
 class Batch:
     """Some days of one month at one hour: what one request to the CDS asks for, with nothing wasted.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hephaestus_build.sources.fields import decode_times
 from hephaestus_build.sources.http import Client
 from hephaestus_build.sources.receipt import Outcome
 
@@ -130,19 +131,11 @@ def moments(axis: Chunked, numbers: np.ndarray) -> list[datetime]:
     StoreError
         If the axis has no usable units.
     """
-    import cftime
-
     try:
-        found = cftime.num2date(
-            np.asarray(numbers, dtype=np.int64),
-            axis.attributes["units"],
-            axis.attributes.get("calendar", "standard"),
-            only_use_cftime_datetimes=False,
-            only_use_python_datetimes=True,
-        )
-    except (KeyError, ValueError, TypeError, OverflowError):
-        raise StoreError(Outcome.CORRUPT, "the store's time axis has no units that can be read") from None
-    return [datetime(*moment.timetuple()[:6]) for moment in found]
+        attributes = axis.attributes
+        return decode_times(numbers, attributes.get("units", ""), attributes.get("calendar", "standard"))
+    except ValueError as error:
+        raise StoreError(Outcome.CORRUPT, f"the {axis.name} axis of the store: {error}") from None
 
 
 def _read(http: Client, url: str) -> dict[str, Any] | None:
