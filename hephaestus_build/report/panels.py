@@ -1,0 +1,252 @@
+"""The parts of a picture of a cube: maps on the frame's grid, and the pairs in time."""
+
+from __future__ import annotations
+
+import matplotlib.dates as mdates
+import numpy as np
+from matplotlib import colormaps, patheffects
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import LightSource, ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from scipy import ndimage
+
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.frames import Pair
+from hephaestus_build.report.images import hillshade, nice_length, phase_colours
+from hephaestus_build.report.view import View
+
+INK, GREY, PALE, EMPTY, ALARM = "#1b1f24", "#4a525b", "#8a929b", "#e6e8ea", "#c8102e"
+#: Sentinel-1's wavelength is 5.55 cm; a whole turn of the phase is half of it, there and back.
+_FRINGE = "one turn = 2.8 cm along the line of sight"
+
+
+def _halo(width: float) -> list[patheffects.AbstractPathEffect]:
+    return [patheffects.withStroke(linewidth=width, foreground="white")]
+
+
+def draw_phase(axes: Axes, below: Axes, view: View) -> None:
+    """Draw the wrapped phase, its scale below it, and the mark of simulated data."""
+    image = axes.imshow(
+        view.phase, cmap=phase_colours(), vmin=-np.pi, vmax=np.pi, extent=view.extent, interpolation="nearest"
+    )
+    turns = np.pi * np.arange(-1, 1.5, 0.5)
+    bar = _figure(axes).colorbar(image, cax=below, orientation="horizontal", ticks=turns)
+    _tidy(bar)
+    bar.set_ticks(turns.tolist(), labels=["−π", "−π/2", "0", "π/2", "π"])
+    below.text(1.04, 0.1, f"wrapped phase (rad); {_FRINGE}", transform=below.transAxes, fontsize=9, color=INK)
+    if not view.simulated:
+        return
+    axes.text(
+        0.5, 0.5, "SIMULATED", transform=axes.transAxes, fontsize=46, fontweight="bold", rotation=28,
+        ha="center", va="center", color="white", alpha=0.3, zorder=5,
+    )  # fmt: skip
+    axes.text(
+        0.985, 0.98, "SIMULATED DATA", transform=axes.transAxes, fontsize=11, fontweight="bold", ha="right",
+        va="top", color="white", bbox={"facecolor": ALARM, "edgecolor": "none", "pad": 4}, zorder=6,
+    )  # fmt: skip
+
+
+def draw_coherence(axes: Axes, beside: Axes, view: View) -> None:
+    """Draw the coherence, 0 to 1."""
+    image = axes.imshow(view.coherence, cmap="gray", vmin=0, vmax=1, extent=view.extent)
+    bar = _figure(axes).colorbar(image, cax=beside, ticks=[0, 0.5, 1])
+    _tidy(bar)
+    _panel_title(axes, "coherence")
+
+
+def draw_terrain(axes: Axes, beside: Axes, view: View) -> None:
+    """Draw the height, shaded by light from the north-west."""
+    _panel_title(axes, "height (m)")
+    if np.isnan(view.height).all():
+        _missing(axes, beside, "no DEM: owed")
+        return
+    west_east, north_south = view.grid.pixel_size_m()
+    shade = hillshade(view.height, (west_east, north_south))
+    low, high = np.nanpercentile(view.height, (0.5, 99.8))
+    scale = Normalize(low, max(high, low + 1))
+    colours = colormaps["gist_earth"]
+    tinted = colours(0.35 + 0.6 * scale(view.height).filled(0).clip(0, 1))
+    shaded = LightSource().blend_soft_light(tinted[..., :3], np.nan_to_num(shade, nan=0.5)[..., None])
+    axes.imshow(np.dstack([shaded, ~np.isnan(view.height)]), extent=view.extent)
+    part = ListedColormap(colours(np.linspace(0.35, 0.95, 256)))
+    bar = _figure(axes).colorbar(ScalarMappable(scale, part), cax=beside)
+    bar.locator = MaxNLocator(4)
+    _tidy(bar)
+
+
+def draw_vapour(axes: Axes, beside: Axes, view: View) -> None:
+    """Draw how the water vapour differs between the two acquisitions."""
+    _panel_title(axes, "water vapour, later − earlier (kg m$^{-2}$)")
+    if np.isnan(view.vapour).all():
+        _missing(axes, beside, "no ERA5: owed")
+        return
+    limit = max(1.2 * float(np.nanmax(np.abs(view.vapour))), 0.1)
+    image = axes.imshow(view.vapour, cmap="BrBG", vmin=-limit, vmax=limit, extent=view.extent)
+    if np.ptp(view.vapour) > 0.01:
+        # a change that is the same everywhere leaves no fringe: the lines show what is not
+        lines = axes.contour(
+            view.grid.longitudes, view.grid.latitudes, view.vapour, locator=MaxNLocator(4, steps=[1, 2, 5]),
+            colors=[INK], linewidths=0.4, linestyles="solid",
+        )  # fmt: skip
+        for label in axes.clabel(lines, fontsize=6.5, inline_spacing=2):
+            label.set_path_effects(_halo(1.5))
+    bar = _figure(axes).colorbar(image, cax=beside)
+    bar.locator = MaxNLocator(5, symmetric=True)
+    _tidy(bar)
+
+
+def _figure(axes: Axes) -> Figure:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def _panel_title(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=9, loc="left", pad=4, color=INK)
+
+
+def _missing(axes: Axes, beside: Axes, text: str) -> None:
+    beside.set_axis_off()
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=11)
+
+
+def _tidy(bar: Colorbar) -> None:
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8, length=2, color=PALE, labelcolor=INK)
+    bar.update_ticks()
+
+
+def draw_map_frame(axes: Axes, view: View, ground: float, *, labels: bool) -> None:
+    """Set extent, aspect and ticks; `ground` is how much shorter a degree is east-west than north-south."""
+    west, east, south, north = view.extent
+    axes.set_facecolor(EMPTY)
+    axes.set(xlim=(west, east), ylim=(south, north), aspect=1 / ground)
+    for spine in axes.spines.values():
+        spine.set(color=PALE, linewidth=0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.tick_params(labelsize=9, length=3, color=PALE, labelcolor=INK, labelbottom=labels, labelleft=labels)
+    if labels:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(value, "EW")))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(value, "NS")))
+        _scale_bar(axes, view, ground)
+
+
+def _degrees(value: float, letters: str) -> str:
+    return f"{abs(value):g}° {letters[0] if value >= 0 else letters[1]}" if round(value, 9) else "0°"
+
+
+def _scale_bar(axes: Axes, view: View, ground: float) -> None:
+    west, east, south, north = view.extent
+    kilometre = 1 / (111.195 * ground)
+    length = nice_length((east - west) / kilometre)
+    start, level = west + 0.03 * (east - west), south + 0.035 * (north - south)
+    axes.plot(
+        [start, start + length * kilometre], [level, level], color=INK, linewidth=3, solid_capstyle="butt",
+        path_effects=_halo(6), zorder=7,
+    )  # fmt: skip
+    axes.text(
+        start, level + 0.012 * (north - south), f"{length:g} km", fontsize=9, color=INK,
+        path_effects=_halo(2.6), va="bottom", zorder=7,
+    )  # fmt: skip
+
+
+def draw_outlines(axes: Axes, view: View, *, width: float, names: bool = False) -> None:
+    """Draw the outline of every activity's region, and its name beside the largest ones."""
+    meanings = {
+        name: cube_schema().variables[name].attributes["flag_meanings"].split()
+        for name in ("activity_type_mask", "intensity_level_mask")
+    }
+    halo = _halo(2.2 * width)
+    for code in np.unique(view.activity[view.activity > 0]):
+        inside = view.activity == code
+        # a frame of nothing around it, so that outlines close at the edge
+        padded = np.pad(inside, 1)
+        columns = np.concatenate([[view.extent[0]], view.grid.longitudes, [view.extent[1]]])
+        rows = np.concatenate([[view.extent[3]], view.grid.latitudes, [view.extent[2]]])
+        lines = axes.contour(
+            columns, rows, padded.astype("f4"), levels=[0.5], colors=[INK], linewidths=width, zorder=4
+        )
+        lines.set_path_effects(halo)
+        if names:
+            level = int(np.bincount(view.intensity[inside]).argmax())
+            words = [meanings["activity_type_mask"][code]]
+            if meanings["intensity_level_mask"][level] in ("Low", "Medium", "High"):
+                words.append(meanings["intensity_level_mask"][level].lower())
+            _name(axes, view, inside, ", ".join(words))
+
+
+def _name(axes: Axes, view: View, inside: np.ndarray, text: str) -> None:
+    """Write `text` above the largest of the regions in `inside`."""
+    labels, count = ndimage.label(inside)
+    if count > 1:
+        inside = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+    rows, columns = np.nonzero(inside)
+    top = rows.min()
+    column = int(np.median(columns[rows == top]))
+    room = 0.05 * view.grid.height
+    above = top > room
+    axes.annotate(
+        text,
+        (view.grid.longitudes[column], view.grid.latitudes[top if above else rows.max()]),
+        xytext=(0, 5 if above else -5), textcoords="offset points", fontsize=10.5, fontweight="bold",
+        ha="center", va="bottom" if above else "top", color=INK, path_effects=_halo(2.6), zorder=8,
+    )  # fmt: skip
+
+
+def draw_network(axes: Axes, view: View) -> None:
+    """Draw every stored pair as an arch from date to date, as high as it is long."""
+    network = view.network
+    days = sorted({day for pair in network.pairs for day in pair.dates})
+    kinds = (
+        ("not annotated", ~network.annotated, "#b9c0c7"),
+        ("annotated", network.annotated & ~network.deforming, "#5b7a99"),
+        ("with deformation", network.deforming, ALARM),
+    )
+    thin = float(np.clip(40 / np.sqrt(len(network.pairs)), 0.35, 1.0))
+    handles = []
+    for order, (name, chosen, colour) in enumerate(kinds):
+        pairs = [pair for pair, inside in zip(network.pairs, chosen, strict=True) if inside]
+        if pairs:
+            arches = [_arch(pair) for pair in pairs]
+            axes.add_collection(
+                LineCollection(arches, colors=colour, linewidths=thin, alpha=0.85, zorder=2 + order)
+            )
+            handles.append(Line2D([], [], color=colour, label=f"{name} ({len(pairs)})"))
+    axes.plot(*_arch(view.pair).T, color=INK, linewidth=2, zorder=9)
+    handles.append(Line2D([], [], color=INK, linewidth=2, label="shown"))
+    numbers = mdates.date2num(days)
+    axes.plot(numbers, np.zeros(len(days)), "|", color=INK, markersize=5, markeredgewidth=0.7, zorder=10)
+    longest = max((pair.secondary - pair.primary).days for pair in network.pairs)
+    margin = 0.012 * max(numbers[-1] - numbers[0], 1)
+    axes.set(xlim=(numbers[0] - margin, numbers[-1] + margin), ylim=(-0.06 * longest, 1.12 * longest))
+    axes.xaxis_date()
+    locator = mdates.AutoDateLocator(minticks=4, maxticks=10)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))
+    axes.xaxis.get_offset_text().set(size=8.5, color=INK)
+    axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.set_ylabel("days", fontsize=9)
+    axes.tick_params(labelsize=8.5, length=3, color=PALE, labelcolor=INK)
+    for side, spine in axes.spines.items():
+        spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)
+    axes.set_title(
+        f"{len(network.pairs)} interferograms of {len(days)} acquisitions", fontsize=9, loc="left", pad=4
+    )
+    axes.legend(
+        handles=handles, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=len(handles), fontsize=8.5,
+        frameon=False, handlelength=1.4, columnspacing=1.2, borderpad=0,
+    )  # fmt: skip
+
+
+def _arch(pair: Pair) -> np.ndarray:
+    """Return half an ellipse over the time axis, shape (points, 2)."""
+    angle = np.linspace(np.pi, 0, 25)
+    start, end = mdates.date2num(pair.primary), mdates.date2num(pair.secondary)
+    middle, radius = (start + end) / 2, (end - start) / 2
+    return np.column_stack([middle + radius * np.cos(angle), 2 * radius * np.sin(angle)])

@@ -1,0 +1,179 @@
+"""One picture per cube: a pair's phase, coherence, terrain and water vapour, and where it stands in time."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from hephaestus_build.cube.files import explained, write_atomic
+from hephaestus_build.errors import UsageError
+from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.report.panels import (
+    ALARM,
+    GREY,
+    INK,
+    draw_coherence,
+    draw_map_frame,
+    draw_network,
+    draw_outlines,
+    draw_phase,
+    draw_terrain,
+    draw_vapour,
+)
+from hephaestus_build.report.view import View, read_view
+
+_DPI = 130
+#: Inches: outer margins, and the gap between the small maps.
+_LEFT, _RIGHT, _TOP, _GAP = 0.85, 0.35, 1.12, 0.34
+
+
+def quicklook(cube: xr.Dataset | str | Path, pair: Pair | str | None = None) -> Figure:
+    """Draw one pair of a cube.
+
+    Parameters
+    ----------
+    cube : xarray.Dataset, str or pathlib.Path
+        A cube, or where it is.
+    pair : Pair or str, optional
+        Such as ``20160909_20160921``; by default the one with the largest deformation mask, else the one
+        with the most coherent pixels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        With its own canvas; pyplot knows nothing of it.
+
+    Raises
+    ------
+    HephaestusError
+        If there is no such cube, or no such pair in it.
+    """
+    return draw(read_view(cube, parse_pair(pair)))
+
+
+def write_quicklook(cube: str | Path, png: Path, pair: Pair | str | None = None) -> Pair:
+    """Draw one pair of a cube into a PNG file, which is there whole or not at all; return the pair."""
+    view = read_view(cube, parse_pair(pair))
+    figure = draw(view)
+    buffer = io.BytesIO()
+    about = {"Title": f"{view.frame} {view.pair}", "Software": "hephaestus-build"}
+    if view.simulated:
+        about["Comment"] = "simulated data"
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata=about)
+    with explained(f"{view.frame}: writing its picture"):
+        write_atomic(png, buffer.getvalue())
+    return view.pair
+
+
+def parse_pair(pair: Pair | str | None) -> Pair | None:
+    """Return the pair that a user named."""
+    if not isinstance(pair, str):
+        return pair
+    try:
+        return Pair.parse(pair)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+class _Page:
+    """A figure laid out in inches from its top left corner."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width, height), facecolor="white")
+        FigureCanvasAgg(self.figure)
+
+    def box(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Add axes."""
+        rectangle = (
+            left / self.width,
+            1 - (top + height) / self.height,
+            width / self.width,
+            height / self.height,
+        )
+        return self.figure.add_axes(rectangle)
+
+    def text(self, left: float, top: float, text: str, **style: Any) -> None:
+        """Add text whose baseline is `top` inches below the upper edge."""
+        self.figure.text(left / self.width, 1 - top / self.height, text, **{"color": INK, **style})
+
+
+def draw(view: View) -> Figure:
+    """Draw what was read of a pair."""
+    west, east, south, north = view.extent
+    ground = float(np.cos(np.radians((south + north) / 2)))
+    aspect = (north - south) / ((east - west) * ground)
+    tall = float(np.clip(7.2 * aspect, 5.4, 8.2))
+    wide = tall / aspect
+    small = (tall - 2 * _GAP) / 3
+    right = _LEFT + wide + 0.55
+    page = _Page(right + small / aspect + 0.9 + _RIGHT, _TOP + tall + 2.77)
+
+    _title(page, view)
+    main = page.box(_LEFT, _TOP, wide, tall)
+    draw_phase(main, page.box(_LEFT, _TOP + tall + 0.43, min(3.6, wide), 0.13), view)
+    draw_map_frame(main, view, ground, labels=True)
+    draw_outlines(main, view, width=1.5, names=True)
+    for row, panel in enumerate((draw_coherence, draw_terrain, draw_vapour)):
+        at = _TOP + row * (small + _GAP)
+        axes = page.box(right, at, small / aspect, small)
+        panel(axes, page.box(right + small / aspect + 0.1, at, 0.12, small), view)
+        draw_map_frame(axes, view, ground, labels=False)
+        draw_outlines(axes, view, width=0.8)
+    draw_network(page.box(_LEFT, _TOP + tall + 1.12, page.width - _LEFT - _RIGHT, 0.92), view)
+    _footnote(page, view)
+    return page.figure
+
+
+def _title(page: _Page, view: View) -> None:
+    days = (view.pair.secondary - view.pair.primary).days
+    page.text(_LEFT, 0.48, view.frame, fontsize=19, fontweight="bold")
+    page.text(
+        page.width - _RIGHT,
+        0.48,
+        f"{_day(view.pair.primary)}  –  {_day(view.pair.secondary)},  {days} days",
+        fontsize=15,
+        ha="right",
+    )
+    page.text(_LEFT, 0.82, "   ·   ".join(_facts(view)), fontsize=10.5, color=GREY)
+
+
+def _day(day: date) -> str:
+    return f"{day.day} {day:%b %Y}"
+
+
+def _facts(view: View) -> list[str]:
+    facts = []
+    if names := [str(name) for name in view.attributes.get("volcanoes", ())]:
+        facts.append(", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""))
+    facts.append("ascending" if Frame(view.frame).direction == "A" else "descending")
+    facts.append(f"pixel {view.pixel_m[0]:.0f} x {view.pixel_m[1]:.0f} m")
+    facts.append(f"{100 * view.valid_fraction:.0f} % of the frame has data")
+    if view.words:
+        facts.append(f"expert: {view.words['phase']}, confidence {view.words['confidence']:.1f}")
+    return facts
+
+
+def _footnote(page: _Page, view: View) -> None:
+    source = (
+        "Simulated interferogram, terrain and weather: no satellite saw this."
+        if view.simulated
+        else "LiCSAR contains modified Copernicus Sentinel data analysed by COMET. "
+        "Generated using Copernicus Climate Change Service information."
+    )
+    page.text(_LEFT, page.height - 0.16, source, fontsize=8, color=ALARM if view.simulated else GREY)
+    if caption := str(view.words.get("caption", "")).strip():
+        text = textwrap.shorten(caption, 110, placeholder=" …")
+        page.text(
+            page.width - _RIGHT, page.height - 0.16, f"expert: “{text}”", fontsize=8, ha="right",
+            style="italic", color=GREY,
+        )  # fmt: skip

@@ -1,0 +1,202 @@
+"""A whole cube, small or large, made in no time from formulas: for tests of what reads cubes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hephaestus_build.cube.contents import Contents
+from hephaestus_build.cube.generation import Shelf
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.units import Unit
+from hephaestus_build.cube.writer import write_store
+from hephaestus_build.encode import encode_atmosphere, encode_images
+from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.grid import Grid
+from hephaestus_build.sources.fields import area_of
+from hephaestus_build.sources.receipt import Outcome, Receipt
+
+FRAME = "198A_00210_131313"
+#: Of the pairs, the second and the fourth show deformation; nobody looked at the last one.
+PAIRS = (
+    "20190101_20190113",
+    "20190101_20190125",
+    "20190113_20190125",
+    "20190113_20190206",
+    "20190125_20190206",
+)
+#: Pairs of the axes that are not stored: the portal has lost the one and was not reached for the other.
+ABSENT, OWED = "20190101_20190206", "20190125_20190218"
+
+
+def grid(height: int = 60, width: int = 70) -> Grid:
+    return Grid(width, height, 10.0003, 20.0007, 0.001, 0.001)
+
+
+def _plane(on: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return x and y from -1 to 1 and the distance from the volcano."""
+    y, x = np.meshgrid(np.linspace(1, -1, on.height), np.linspace(-1, 1, on.width), indexing="ij")
+    return x, y, np.hypot(x - 0.15, y + 0.1)
+
+
+def height(on: Grid) -> np.ndarray:
+    x, y, distance = _plane(on)
+    values = 2600 * np.exp(-3.2 * distance) + 180 * np.sin(7 * x) * np.cos(5 * y) + 300
+    values[x + y > 1.7] = np.nan
+    return values.astype("f4")
+
+
+def phase(on: Grid, name: str) -> np.ndarray:
+    """Wrapped phase with atmosphere, deformation where there is some, noise, and a corner without data."""
+    pair = Pair.parse(name)
+    rng = np.random.default_rng(pair.primary.toordinal() * 7919 + pair.secondary.toordinal())
+    x, y, distance = _plane(on)
+    values = 2.5 * np.sin(2 * x + rng.uniform(0, 6)) * np.cos(1.5 * y + rng.uniform(0, 6))
+    if PAIRS.index(name) in (1, 3):
+        values += 22 * (1 if name == PAIRS[1] else 0.5) * np.exp(-((distance / 0.35) ** 2))
+    noise = np.where(_loose(on), np.pi, 0.25)
+    values = values + noise * rng.standard_normal(on.shape)
+    values = np.angle(np.exp(1j * values)).astype("f4")
+    values[values == 0] = 1e-3
+    values[x + y > 1.6] = 0
+    return values
+
+
+def _loose(on: Grid) -> np.ndarray:
+    x, y, _ = _plane(on)
+    return (x < -0.55) & (y > 0.1)
+
+
+def coherence(on: Grid, name: str) -> np.ndarray:
+    x, y, distance = _plane(on)
+    values = np.clip(215 - 60 * np.abs(np.sin(4 * x + y)) - 40 * distance, 0, 255)
+    values = np.where(_loose(on), values * 0.25, values)
+    values[x + y > 1.6] = 0
+    return values.astype("u1")
+
+
+def masks(on: Grid, name: str) -> dict[str, np.ndarray]:
+    """The three masks of a pair; none where it shows no deformation."""
+    if PAIRS.index(name) not in (1, 3):
+        return {}
+    *_, distance = _plane(on)
+    first = name == PAIRS[1]
+    inside = (distance < (0.55 if first else 0.35)).astype("u1")
+    planes = {
+        "deformation_mask": inside,
+        "activity_type_mask": inside * (1 if first else 3),
+        "intensity_level_mask": inside * (3 if first else 1),
+    }
+    if first:
+        x, y, _ = _plane(on)
+        shake = np.hypot(x + 0.6, y + 0.5) < 0.2
+        for plane, code in zip(planes.values(), (2, 5, 4), strict=True):
+            plane[shake] = code
+    return planes
+
+
+def atmosphere(on: Grid, day: str) -> np.ndarray:
+    """ERA5's three fields around the grid, shape (3, latitude, longitude)."""
+    area = area_of(on)
+    number = int(day)
+    y, x = np.meshgrid(area.latitudes, area.longitudes, indexing="ij")
+    swing = np.sin(number % 97 + 2 * x + y)
+    return np.stack([22 + 4 * swing, 92_000 + 300 * swing, 2.4e6 + 2e4 * swing]).astype("f4")
+
+
+def annotation(name: str) -> dict[str, Any]:
+    active = PAIRS.index(name) in (1, 3)
+    return {
+        "phase": "Unrest" if active else "Rest",
+        "atmospheric_fringes": 2,
+        "glacier_fringes": 0,
+        "orbital_fringes": 0,
+        "processing_error": 0,
+        "corrupted": 0,
+        "no_info": 0,
+        "low_coherence": 0,
+        "image_artifacts": 0,
+        "is_crowd": int(name == PAIRS[1]),
+        "confidence": 0.8,
+        "caption": "Deformation around the summit, höher im Süden." if active else "No deformation.",
+        "unique_id": 100 + PAIRS.index(name),
+    }
+
+
+def _receipt(product: str) -> Receipt:
+    return Receipt(product, Outcome.DOWNLOADED, f"http://127.0.0.1/{product}", size=1, sha256="0" * 64)
+
+
+def toy_cube(
+    folder: Path,
+    on: Grid | None = None,
+    *,
+    frame: str = FRAME,
+    pairs: tuple[str, ...] = PAIRS,
+    dem: bool = True,
+) -> Path:
+    """Publish a cube below `folder` and return its path."""
+    on = on or grid()
+    shelf = Shelf(folder, Frame(frame))
+    with shelf.lock():
+        units = _units(shelf, on, pairs, dem)
+        contents = Contents(on, {unit.key: unit for unit in units}, attributes(on, frame))
+        with shelf.assembling() as store:
+            write_store(store, contents, shelf.staging.path)
+        shelf.staging.discard()
+    return shelf.link
+
+
+def attributes(on: Grid, frame: str) -> dict[str, Any]:
+    simulated = {"simulated": True} if Frame(frame).simulated else {}
+    return {
+        "title": f"Volcanic unrest cube of LiCSAR frame {frame}",
+        "frame": frame,
+        "pixel_size_m": [round(size, 2) for size in on.pixel_size_m()],
+        "era5_source": "arco",
+        "volcanoes": ["Monte Esempio"],
+        "hephaestus_build_version": "0",
+        "schema_version": cube_schema().version,
+        **simulated,
+    }
+
+
+def _units(shelf: Shelf, on: Grid, pairs: tuple[str, ...], dem: bool) -> list[Unit]:
+    add = shelf.staging.add
+    missing = Receipt("dem", Outcome.ABSENT, "http://127.0.0.1/dem", detail="404")
+    units = [
+        add(
+            Unit("dem", "dem", receipts=(_receipt("dem") if dem else missing,), facts={"grid": asdict(on)}),
+            encode_images({"dem": height(on)}) if dem else {},
+        )
+    ]
+    for name in pairs:
+        planes = {"insar_difference": phase(on, name), "insar_coherence": coherence(on, name)}
+        facts = {
+            "alignment": "identical",
+            "valid_fraction": round(float(np.count_nonzero(planes["insar_difference"])) / on.size, 6),
+        }
+        units.append(add(Unit("pair", name, receipts=(_receipt(name),), facts=facts), encode_images(planes)))
+        if name != PAIRS[-1]:
+            units.append(
+                add(
+                    Unit("mask", name, facts={"annotation": annotation(name)}), encode_images(masks(on, name))
+                )
+            )
+    absent = Receipt(ABSENT, Outcome.ABSENT, "", detail="annotated, but not in the portal's listing")
+    owed = Receipt(OWED, Outcome.UNREACHABLE, "http://127.0.0.1/", detail="503 five times")
+    units.append(add(Unit("pair", ABSENT, receipts=(absent,), facts={"unlisted": True}), {}))
+    units.append(add(Unit("pair", OWED, receipts=(owed,)), {}))
+    for day in sorted({day for name in pairs for day in name.split("_")}):
+        facts = {"era5_time": 429_000 + int(day) % 1000, "era5_expver": "0001", "source": "arco"}
+        area = area_of(on)
+        units.append(
+            add(
+                Unit("epoch", day, receipts=(_receipt(day),), facts=facts),
+                encode_atmosphere(atmosphere(on, day), area.latitudes, area.longitudes, on),
+            )
+        )
+    return units
