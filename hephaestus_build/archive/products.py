@@ -148,25 +148,35 @@ class Shelf:
         write_grey(folder / picture, grey, scene.grid, "linear")
         self._date(folder, (plain, picture), self.modified(day))
 
-    def write_metadata(self, folder: Path) -> None:
-        """Write all files of ``metadata/`` into `folder`."""
+    def write_metadata(self, folder: Path, names: Iterable[str] | None = None) -> None:
+        """Write the files of ``metadata/`` into `folder`: all of them, or those of `names`."""
         scene, name = self.scene, self.scene.frame.id
         old = "mixed-tags" in self.oddities
-        sight = np.where(scene.valid, np.broadcast_to(scene.sight, (3, *scene.grid.shape)), 0)
-        for axis, letter in enumerate("ENU"):
-            write_raster(folder / f"{name}.geo.{letter}.tif", sight[axis], scene.grid, point=old)
-        hgt = folder / f"{name}.geo.hgt.tif"
-        if "empty-dem" in self.oddities:
-            hgt.touch()
-        elif "no-dem" not in self.oddities:
-            write_raster(hgt, scene.height, scene.grid, point=old, nodata=0 if old else None)
-        land = np.where(scene.height > 0, np.float32(1), np.float32(np.nan))
-        write_raster(folder / f"{name}.geo.landmask.tif", land, scene.grid, nodata=np.nan, tiled=True)
-        (folder / "metadata.txt").write_text(self._metadata_text())
-        (folder / f"{name}-poly.txt").write_text(self._corners_text())
-        if "baselines" in self.metadata_files():
-            (folder / "baselines").write_text(self._baselines_text())
-        self._date(folder, self.metadata_files(), self.modified(scene.epochs[0]))
+
+        def sight(axis: int) -> Callable[[Path], None]:
+            return lambda path: write_raster(
+                path, np.where(scene.valid, scene.sight[axis], np.float32(0)), scene.grid, point=old
+            )
+
+        def hgt(path: Path) -> None:
+            write_raster(path, scene.height, scene.grid, point=old, nodata=0 if old else None)
+
+        def landmask(path: Path) -> None:
+            land = np.where(scene.height > 0, np.float32(1), np.float32(np.nan))
+            write_raster(path, land, scene.grid, nodata=np.nan, tiled=True)
+
+        makers: dict[str, Callable[[Path], object]] = {
+            **{f"{name}.geo.{letter}.tif": sight(axis) for axis, letter in enumerate("ENU")},
+            f"{name}.geo.hgt.tif": Path.touch if "empty-dem" in self.oddities else hgt,
+            f"{name}.geo.landmask.tif": landmask,
+            "metadata.txt": lambda path: path.write_text(self._metadata_text()),
+            f"{name}-poly.txt": lambda path: path.write_text(self._corners_text()),
+            "baselines": lambda path: path.write_text(self._baselines_text()),
+        }
+        chosen = self.metadata_files() if names is None else tuple(names)
+        for file in chosen:
+            makers[file](folder / file)
+        self._date(folder, chosen, self.modified(scene.epochs[0]))
 
     def _metadata_text(self) -> str:
         scene, place = self.scene, self.scene.place

@@ -20,7 +20,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from hephaestus_build.archive.faults import Fault, FaultPlan
@@ -198,7 +198,7 @@ class LoopbackServer:
                 return response
         return Response(404, b"<html><head><title>404 Not Found</title></head></html>\n", dict(_HTML))
 
-    def start(self) -> LoopbackServer:
+    def start(self) -> Self:
         """Begin to serve; return itself."""
         self._thread.start()
         return self
@@ -212,7 +212,7 @@ class LoopbackServer:
         self._server.close_connections()
         self._server.server_close()
 
-    def __enter__(self) -> LoopbackServer:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(

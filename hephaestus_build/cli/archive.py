@@ -1,0 +1,209 @@
+"""``hephaestus archive``: the simulated archive, for this project's commands and anyone's own client."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hephaestus_build.cli.common import Json, err, out, print_json
+from hephaestus_build.errors import HephaestusError, UsageError
+
+if TYPE_CHECKING:
+    from hephaestus_build.archive.store import SimulatedArchive
+
+app = typer.Typer(
+    help="A simulated LiCSAR portal, CDS, ARCO-ERA5 store and annotation archive, on this machine alone.",
+    no_args_is_help=True,
+)
+
+Seed = Annotated[int, typer.Option(help="Another seed is another world.")]
+Size = Annotated[str, typer.Option(help="small, real (2500 x 3000 pixels), or rows and columns as 600x700.")]
+Epochs = Annotated[int, typer.Option(min=2, help="Acquisitions of each frame.")]
+Start = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], help="First day of a series every 12 days; default: three campaigns."),
+]
+Frames = Annotated[list[str] | None, typer.Option("--frame", help="Only this frame; may be repeated.")]
+LayoutOption = Annotated[
+    str, typer.Option("--layout", help="directories (the portal until 2025) or links (since).")
+]
+Oddity = Annotated[
+    list[str] | None,
+    typer.Option("--oddity", help="Only these oddities; `hephaestus archive list` names them. none: none."),
+]
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    seed: Seed = 0,
+    size: Size = "small",
+    epochs: Epochs = 14,
+    start: Start = None,
+    frames: Frames = None,
+    layout: LayoutOption = "directories",
+    oddity: Oddity = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Keep made files here; default: a temporary folder.")
+    ] = None,
+) -> None:
+    """Serve the simulated archive on 127.0.0.1 until interrupted, and print the settings that point at it."""
+    from hephaestus_build.archive.simulated import ArchiveServer
+
+    archive = _archive(seed, size, epochs, start, frames, layout, oddity, cache)
+    try:
+        server = ArchiveServer(archive, port=port)
+    except OSError as error:
+        archive.close()
+        raise HephaestusError(
+            f"port {port} cannot be served ({error.strerror}); choose another with --port (0: a free one)"
+        ) from None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary files go then too
+    try:
+        with server:
+            for name, value in server.environment().items():
+                typer.echo(f"export {name}={shlex.quote(value)}")
+            err.print(f"Serving simulated frames {', '.join(archive.world.frames)}. Ctrl-C stops it.")
+            sys.stdout.flush()
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        err.print("stopped")
+    finally:
+        archive.close()
+
+
+@app.command()
+def write(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    base: Annotated[
+        str, typer.Option(help="Address at which the folder will be served; only links hold it.")
+    ] = "http://127.0.0.1:8000",
+    unwrapped: Annotated[bool, typer.Option(help="Write the unwrapped phase too.")] = False,
+    seed: Seed = 0,
+    size: Size = "small",
+    epochs: Epochs = 14,
+    start: Start = None,
+    frames: Frames = None,
+    layout: LayoutOption = "directories",
+    oddity: Oddity = None,
+) -> None:
+    """Write the simulated portal and annotations as files, for any static web server."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    from hephaestus_build.archive.tree import write_tree
+
+    archive = _archive(seed, size, epochs, start, frames, layout, oddity, None)
+    try:
+        with Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), console=err, transient=True
+        ) as progress:
+            task = progress.add_task("writing")
+            count = write_tree(
+                archive,
+                folder,
+                base=base,
+                unwrapped=unwrapped,
+                report=lambda text: progress.update(task, description=text),
+            )
+    except OSError as error:
+        raise HephaestusError(
+            f"{folder} cannot be written ({error.strerror}); free some space or choose another folder"
+        ) from None
+    finally:
+        archive.close()
+    out.print(f"{count} simulated files in {folder}", markup=False)
+
+
+@app.command("list")
+def list_frames(
+    as_json: Annotated[bool, Json] = False,
+    seed: Seed = 0,
+    size: Size = "small",
+    epochs: Epochs = 14,
+    start: Start = None,
+    frames: Frames = None,
+) -> None:
+    """List the simulated frames and what is odd about each."""
+    from rich.table import Table
+
+    from hephaestus_build.archive.places import FAULTY_ODDITIES, ODDITIES
+
+    archive = _archive(seed, size, epochs, start, frames, "directories", None, None)
+    world = archive.world
+    archive.close()
+    rows: list[dict[str, Any]] = []
+    for name in world.frames:
+        scene, shelf = world.scene(name), world.shelf(name)
+        rows.append(
+            {
+                "frame": name,
+                "simulated": True,
+                "rows": scene.grid.height,
+                "columns": scene.grid.width,
+                "pixel": scene.grid.dx,
+                "center_time": str(scene.place.center_time),
+                "epochs": len(scene.epochs),
+                "pairs": len(scene.pairs),
+                "first": f"{scene.epochs[0]}",
+                "last": f"{scene.epochs[-1]}",
+                "previews": scene.place.era,
+                "sources": [source.activity for source in scene.place.sources],
+                "oddities": {oddity: str(shelf.odd_pair(oddity) or "") for oddity in sorted(shelf.oddities)},
+            }
+        )
+    if as_json:
+        print_json({"frames": rows, "oddities": ODDITIES, "faulty_oddities": FAULTY_ODDITIES})
+        return
+    table = Table("frame", "pixels", "pixel", "epochs", "pairs", "previews", "sources", box=None)
+    for row in rows:
+        table.add_row(
+            row["frame"],
+            f"{row['rows']} x {row['columns']}",
+            f"{row['pixel']}",
+            f"{row['epochs']}, {row['first']} to {row['last']}",
+            f"{row['pairs']}",
+            row["previews"],
+            ", ".join(row["sources"]),
+        )
+    out.print(table)
+    for oddity, meaning in {**ODDITIES, **FAULTY_ODDITIES}.items():
+        where = [name for name in world.frames if oddity in world.shelf(name).oddities]
+        out.print(f"{oddity}: {meaning} ({', '.join(where) or 'on request'})", markup=False)
+
+
+def _archive(
+    seed: int,
+    size: str,
+    epochs: int,
+    start: datetime | None,
+    frames: list[str] | None,
+    layout: str,
+    oddity: list[str] | None,
+    cache: Path | None,
+) -> SimulatedArchive:
+    from hephaestus_build.archive.store import SimulatedArchive
+
+    rows, _, columns = size.partition("x")
+    shape: str | tuple[int, int] = size
+    if rows.isdigit() and columns.isdigit():
+        shape = (int(rows), int(columns))
+    if layout not in ("directories", "links"):
+        raise UsageError(f"no such layout: {layout}; there are directories and links")
+    return SimulatedArchive(
+        seed=seed,
+        size=shape,
+        epochs=epochs,
+        start=None if start is None else start.date(),
+        frames=frames,
+        oddities=None if not oddity else [name for name in oddity if name != "none"],
+        layout="links" if layout == "links" else "directories",
+        cache=cache,
+    )
