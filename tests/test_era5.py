@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import netCDF4
 import numpy as np
@@ -455,6 +455,7 @@ def test_the_cds_is_asked_for_exact_days_by_month_and_hour(
     np.testing.assert_array_equal(found.longitude, AREA.longitudes)
     assert found.expver == ("0001",) * 4
     assert not found.owed
+    assert sorted(found.proofs) == [*JUNE, *JULY]
     asked = [(job.inputs["month"], job.inputs["day"], job.inputs["time"]) for job in cds.jobs.values()]
     assert asked == [(["06"], ["01", "13"], ["12:00"]), (["07"], ["07", "19"], ["12:00"])]
     assert all(job.inputs["area"] == [44.0, -1.0, 43.0, 0.5] for job in cds.jobs.values())
@@ -804,6 +805,7 @@ def test_arco_is_only_asked_for_what_it_says_it_has(
     assert found.times == (JUNE[1], JULY[0])
     assert found.expver == ("0001", "0005")
     assert list(found.owed) == [JUNE[0], JULY[1]]
+    assert sorted(found.proofs) == [*JUNE, *JULY]
     assert found.owed[JULY[1]].outcome is Outcome.ABSENT
     assert "holds hours from 2018-06-02 00:00:00 to 2018-07-07 23:00:00" in found.owed[JULY[1]].detail
     assert len(chunks(server)) == 6
@@ -891,21 +893,20 @@ def folder_app(folder: Path) -> Callable[[Request], Response | None]:
 
 
 @pytest.mark.parametrize(("zarr_format", "consolidated"), [(2, True), (3, True), (3, False)])
-def test_stores_that_zarr_wrote_are_read(tmp_path: Path, zarr_format: int, consolidated: bool) -> None:
+def test_stores_that_zarr_wrote_are_read(
+    tmp_path: Path, zarr_format: Literal[2, 3], consolidated: bool
+) -> None:
     start = datetime(2018, 5, 31, 23)
     group = zarr.create_group(tmp_path / "store", zarr_format=zarr_format)
     group.attrs.update(valid_time_start="2018-05-31", valid_time_stop="2018-06-01")
     shape = {"time": 20, "latitude": 721, "longitude": 1440}
-    for name, values in (
-        ("time", np.arange(20)),
-        ("latitude", 90 - 0.25 * np.arange(721)),
-        ("longitude", 0.25 * np.arange(1440)),
-    ):
+    latitudes, longitudes = 90 - 0.25 * np.arange(721), 0.25 * np.arange(1440)
+    for name, values in (("time", np.arange(20)), ("latitude", latitudes), ("longitude", longitudes)):
         axis = group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=values.shape)
         axis[:] = values
     group["time"].attrs.update(units="hours since 2018-05-31T23:00:00", calendar="proleptic_gregorian")
     hour = datetime(2018, 6, 1, 12)
-    globe = fields(hour, group["latitude"][:], group["longitude"][:])
+    globe = fields(hour, latitudes, longitudes)
     for name, field in zip(VARIABLES, globe, strict=True):
         array = group.create_array(
             name, shape=tuple(shape.values()), dtype="f4", chunks=(1, 721, 1440), fill_value=np.nan

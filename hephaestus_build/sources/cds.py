@@ -205,7 +205,7 @@ class Cds(KeptSource):
                 if trouble.outcome is Outcome.CORRUPT and job.forgive():
                     return None
                 if job.resumed:  # it has failed or expired since: ask afresh
-                    job.note.unlink(missing_ok=True)
+                    job.forget()
                     job.remote = None
                     return None
                 job.trouble = trouble
@@ -318,8 +318,12 @@ class _Job:
         """Throw away what only a build that was cut off would need."""
         if self.settled:
             http.cache.forget(self.answer)
-            with suppress(OSError):
-                self.note.unlink(missing_ok=True)
+            self.forget()
+
+    def forget(self) -> None:
+        """Throw away the id."""
+        with suppress(OSError):
+            self.note.unlink(missing_ok=True)
 
 
 def request(area: Area, batch: Batch) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def understand(error: Exception, credentials: Credentials) -> TroubleError:
         body = parsed if isinstance(parsed, dict) else {}
     title, detail = str(body.get("title", "")), _line(str(body.get("detail", "")))
     reason = _line(str(body.get("traceback", "")).strip().rpartition("\n")[2]) or detail or title
+    reason = reason or str(response.reason)
     if status == 401:
         profile = credentials.url.removesuffix("/api") + "/profile"
         return TroubleError(
@@ -61,7 +62,7 @@ def understand(error: Exception, credentials: Credentials) -> TroubleError:
     if status == 400:
         detail = f"{title.lower()} at the CDS: {reason}; build again later"
         return TroubleError(Outcome.UNREACHABLE, detail, everything="rejected" in title)
-    detail = f"the CDS answers HTTP {status} {reason or response.reason}; build again later"
+    detail = f"the CDS answers HTTP {status} {reason}; build again later"
     return TroubleError(Outcome.UNREACHABLE, detail, everything=True)
 
 
