@@ -10,6 +10,7 @@ import typer
 
 from hephaestus_build import __version__
 from hephaestus_build.cli import build as build_commands
+from hephaestus_build.cli import keep
 from hephaestus_build.cli.common import explain
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.settings import settings_template
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 app.command()(build_commands.plan)
 app.command()(build_commands.build)
+for command in (keep.status, keep.watch, keep.verify, keep.repair, keep.gc):
+    app.command()(command)
 
 
 @app.command()

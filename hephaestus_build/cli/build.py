@@ -13,7 +13,7 @@ import typer
 from hephaestus_build.build import Result
 from hephaestus_build.build import build as build_frame
 from hephaestus_build.build import plan as plan_frame
-from hephaestus_build.cli.common import Json, explain, out, print_json, print_pairs
+from hephaestus_build.cli.common import Json, explain, explain_owed, out, print_json, print_pairs
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
 from hephaestus_build.plan import Plan, Request
@@ -60,7 +60,7 @@ def plan(
     """Say what a build will fetch, skip, take and cost, from one listing."""
     with _archives(simulated, data_dir=data_dir, era5=era5, pairs=pairs) as (settings, embedded):
         plans = [
-            plan_frame(_request(frame, settings, since, until, limit), settings)
+            plan_frame(request_of(frame, settings, since, until, limit), settings)
             for frame in _frames(frames, embedded)
         ]
     if as_json:
@@ -96,7 +96,7 @@ def build(
         for frame in chosen:
             try:
                 with bars() as listener:
-                    request = _request(frame, settings, since, until, limit)
+                    request = request_of(frame, settings, since, until, limit)
                     results.append(build_frame(request, settings, listener=listener, wait=wait))
             except HephaestusError as error:
                 if len(chosen) == 1:
@@ -110,18 +110,15 @@ def build(
     if as_json:
         print_json([result.to_json() for result in results])
     for result in results:
-        for item in result.owed:
-            explain(
-                f"{result.frame}: owed: {item.product} ({item.outcome}: {item.detail}); "
-                f"`hephaestus build {result.frame}` tries again"
-            )
+        explain_owed(str(result.frame), result.owed)
     if failed or any(result.exit_code for result in results):
         raise typer.Exit(1)
 
 
-def _request(
+def request_of(
     frame: Frame, settings: Settings, since: datetime | None, until: datetime | None, limit: int | None
 ) -> Request:
+    """Return what the options of a command ask for."""
     return Request(frame, settings.pairs, _day(since), _day(until), limit)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hephaestus_build.frames import Frame
+from hephaestus_build.job import Owed
 
 #: Standard output is for results; all else goes to standard error.
 out = Console(highlight=False, soft_wrap=True)
@@ -21,6 +23,16 @@ Json = typer.Option(False, "--json", help="Print JSON instead of text.")
 def explain(message: str) -> None:
     """Say what went wrong, in one line on standard error."""
     err.print(f"hephaestus: {' '.join(message.split())}", markup=False)
+
+
+def explain_owed(frame: str, owed: Sequence[Owed]) -> None:
+    """Say what is owed to a frame's cube, what failed for the same reason in one line."""
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    for item in owed:
+        reasons.setdefault((item.product, item.outcome, item.detail), []).append(item.unit)
+    for (product, outcome, detail), units in reasons.items():
+        what = f"{product} of {units[0]}" + (f" and {len(units) - 1} more" if len(units) > 1 else "")
+        explain(f"{frame}: owed: {what} ({outcome}: {detail}); `hephaestus build {frame}` tries again")
 
 
 def print_json(value: Any) -> None:

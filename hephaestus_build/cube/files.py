@@ -75,9 +75,14 @@ def write_atomic(path: Path, content: bytes, *, durable: bool = False) -> None:
         raise
 
 
+def json_bytes(value: Any) -> bytes:
+    """Return `value` as JSON without blanks, UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
     """Write `value` as JSON, as :func:`write_atomic` does."""
-    write_atomic(path, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), durable=durable)
+    write_atomic(path, json_bytes(value), durable=durable)
 
 
 def sha256_of(path: Path) -> str:

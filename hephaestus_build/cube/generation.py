@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,28 @@ class Shelf:
         link.symlink_to(os.path.relpath(store, self.link.parent))
         link.replace(self.link)
         sync_folder(self.link.parent)
+
+    def collect(self, *, keep: int, older_than: timedelta) -> list[int]:
+        """Remove old generations and return their numbers.
+
+        Parameters
+        ----------
+        keep : int
+            How many of the newest stay whatever their age, the published one among them.
+        older_than : datetime.timedelta
+            How long ago a generation must have been replaced: readers may have pinned it until then.
+        """
+        self.sweep()
+        numbers = self.numbers()
+        now = datetime.now(UTC).timestamp()
+        removed = []
+        for number, successor in pairwise(numbers):
+            replaced = (self.root / f"{successor:06d}" / MANIFEST).stat().st_mtime
+            if number in numbers[-keep:] or now - replaced < older_than.total_seconds():
+                continue
+            shutil.rmtree(self.root / f"{number:06d}")
+            removed.append(number)
+        return removed
 
     def sweep(self) -> None:
         """Remove what killed builds left: drafts, and generations that were never published."""

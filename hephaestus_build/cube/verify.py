@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,9 @@ from typing import Any, Literal
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.files import sha256_of
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.manifest import unseal
 from hephaestus_build.cube.units import Places, StoredObject
+from hephaestus_build.progress import Listener, Silent
 
 What = Literal["damaged", "missing", "unknown", "unreadable"]
 
@@ -53,13 +55,13 @@ class Expected:
     unit: str = ""
 
 
-def expected_objects(manifest: Mapping[str, Any], contents: Contents) -> dict[str, Expected]:
+def expected_objects(objects: Mapping[str, Any], contents: Contents) -> dict[str, Expected]:
     """Return what should stand where, by path.
 
     The objects of units are taken from the provenance, which is the truth; metadata and tables, which
-    follow from it, from the manifest.
+    follow from it, from the manifest's list.
     """
-    expected = {path: Expected(StoredObject(*value)) for path, value in manifest["objects"].items()}
+    expected = {path: Expected(StoredObject(*value)) for path, value in objects.items()}
     places = Places(contents.axes)
     for unit in contents.units.values():
         for name, path in places.keys(unit):
@@ -68,76 +70,58 @@ def expected_objects(manifest: Mapping[str, Any], contents: Contents) -> dict[st
 
 
 def read_record(generation: Generation) -> tuple[dict[str, Any], Contents, list[Damage]]:
-    """Return a generation's manifest and contents, from their second copies where the first are damaged.
+    """Return a generation's list of objects and its contents, from the second copies where need be.
 
     Raises
     ------
     HephaestusError
         If no copy of the provenance can be read.
     """
-    damages: list[Damage] = []
-    copies = [generation.store, generation.store.parent]
-    manifests = [_load(folder / MANIFEST) for folder in copies]
-    manifest = next((value for value in manifests if value is not None), None)
-    if manifests[0] is None or manifests[0] != manifests[1]:
-        # which of two differing copies is right: the one that agrees with a provenance file
-        manifest = next(
-            (value for value in manifests if value and _agrees(value, copies)), manifest or {"objects": {}}
-        )
-        if manifests[0] != manifest:
-            damages.append(Damage(MANIFEST, "damaged" if (copies[0] / MANIFEST).exists() else "missing"))
-    assert manifest is not None
-    recorded = manifest["objects"].get(PROVENANCE, [None])[0]
-    good = next((folder for folder in copies if _hash(folder / PROVENANCE) == recorded), None)
-    if good is not None:
-        contents = Contents.from_json(json.loads((good / PROVENANCE).read_bytes()))
-    else:
-        contents = generation.contents()
-    return manifest, contents, damages
+    folders = [generation.store, generation.store.parent]
+    lists = [_objects(folder / MANIFEST) for folder in folders]
+    objects = next((found for found in lists if found is not None), {})
+    damages = []
+    if lists[0] is None:
+        damages.append(Damage(MANIFEST, "damaged" if (generation.store / MANIFEST).exists() else "missing"))
+    recorded = objects.get(PROVENANCE, [None])[0]
+    for folder in folders:
+        path = folder / PROVENANCE
+        if path.is_file() and recorded in (None, sha256_of(path)):
+            return objects, Contents.from_json(json.loads(path.read_bytes())), damages
+    return objects, generation.contents(), damages
 
 
-def _load(path: Path) -> dict[str, Any] | None:
+def _objects(manifest: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_bytes())
-        return value if all(len(item) == 2 for item in value["objects"].values()) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return unseal(manifest.read_bytes())
+    except (OSError, ValueError, TypeError):
         return None
 
 
-def _hash(path: Path) -> str | None:
-    try:
-        return sha256_of(path)
-    except OSError:
-        return None
-
-
-def _agrees(manifest: dict[str, Any], copies: Iterable[Path]) -> bool:
-    recorded = manifest["objects"].get(PROVENANCE, [None])[0]
-    return any(_hash(folder / PROVENANCE) == recorded for folder in copies)
-
-
-def verify_content(generation: Generation, advance: Callable[[], None] = lambda: None) -> list[Damage]:
+def verify_content(generation: Generation, listener: Listener | None = None) -> list[Damage]:
     """Read every stored object of a generation and compare it with what was published.
 
     Parameters
     ----------
     generation : Generation
         The cube.
-    advance : callable
-        Called once for every object.
+    listener : Listener, optional
+        Who wants to know how far it is.
 
     Returns
     -------
     list of Damage
         Empty when the cube is whole, byte by byte.
     """
-    manifest, contents, damages = read_record(generation)
-    expected = expected_objects(manifest, contents)
+    objects, contents, damages = read_record(generation)
+    expected = expected_objects(objects, contents)
+    listener = listener or Silent()
+    listener.stage("objects", len(expected))
     for path, item in sorted(expected.items()):
         damage = _compare(generation.store, path, item)
         if damage is not None:
             damages.append(damage)
-        advance()
+        listener.advance("objects")
     known = {*expected, MANIFEST}
     for file in sorted(generation.store.rglob("*")):
         path = str(file.relative_to(generation.store))

@@ -17,6 +17,7 @@ from zarr.codecs.numcodecs import Delta, FixedScaleOffset
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.files import link_or_copy, sha256_of, write_json
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE
+from hephaestus_build.cube.manifest import seal
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.shards import shard_shape
 from hephaestus_build.cube.tables import days, fill_tables
@@ -50,7 +51,7 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], P
             manifest[key] = [unit.objects[name].sha256, unit.objects[name].size]
     write_json(store / PROVENANCE, contents.to_json(), durable=True)
     manifest[PROVENANCE] = [sha256_of(store / PROVENANCE), (store / PROVENANCE).stat().st_size]
-    write_json(store / MANIFEST, {"version": 1, "objects": dict(sorted(manifest.items()))}, durable=True)
+    write_json(store / MANIFEST, seal(manifest), durable=True)
 
 
 def _write_metadata(store: Path, contents: Contents) -> None:

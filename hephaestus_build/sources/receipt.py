@@ -76,4 +76,5 @@ class Receipt:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Receipt:
         """Return the receipt that :meth:`to_json` wrote."""
-        return cls(**{**value, "outcome": Outcome(value["outcome"]), "notes": tuple(value.get("notes", ()))})
+        kept = {"url": "", **value, "notes": tuple(value.get("notes", ()))}
+        return cls(**{**kept, "outcome": Outcome(value["outcome"])})

@@ -1,0 +1,30 @@
+"""The list of a store's objects, sealed so that damage to the list itself shows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hephaestus_build.cube.files import json_bytes
+
+
+def seal(objects: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Return the manifest of `objects`: path to [SHA-256, size in bytes], with a hash of the list itself."""
+    ordered = dict(sorted(objects.items()))
+    return {"version": 1, "sha256": hashlib.sha256(json_bytes(ordered)).hexdigest(), "objects": ordered}
+
+
+def unseal(content: bytes) -> dict[str, list[Any]]:
+    """Return the objects of a manifest.
+
+    Raises
+    ------
+    ValueError
+        If one byte of it is not as :func:`seal` wrote it.
+    """
+    value = json.loads(content)
+    if not isinstance(value, dict) or json_bytes(seal(value.get("objects", {}))) != content:
+        raise ValueError("the manifest is not as it was written")
+    return value["objects"]
