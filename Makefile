@@ -14,6 +14,9 @@ cubes: .venv/.ready ## build cubes: the embedded sample, or FRAME=124D_04854_171
 test: .venv/.ready  ## run the tests
 	@$(BIN)/python -m pytest
 
+serve: .venv/.ready ## start what the Prefect flows need, until Ctrl-C (docs/prefect.md)
+	@exec $(BIN)/python -m flows.serve
+
 lint: .venv/.ready  ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 

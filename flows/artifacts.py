@@ -1,0 +1,73 @@
+"""What a flow run leaves to look at: a table of what is in the cube and what is owed, and its picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from prefect.artifacts import create_image_artifact, create_table_artifact
+
+from hephaestus_build.build import Result
+from hephaestus_build.cube.units import Unit
+from hephaestus_build.frames import Frame
+from hephaestus_build.sources.receipt import Outcome
+
+_KINDS = {"pair": "interferograms", "mask": "annotations", "epoch": "ERA5 dates", "dem": "DEM"}
+_LISTED = 20  # owed products named one by one; the cube's provenance names all
+_WIDTH = 1100  # pixels; the picture travels in the artifact itself, so it is made small
+
+
+def artifact_key(kind: str, frame: Frame) -> str:
+    """Return a key as Prefect wants them: lower case, digits and dashes."""
+    return f"{kind}-{frame}".lower().replace("_", "-")
+
+
+def table_rows(units: Iterable[Unit]) -> list[dict[str, Any]]:
+    """Return one row a kind of unit: how many are in the cube, how the others ended, and the size on disk."""
+    rows = []
+    units = list(units)
+    for kind, name in _KINDS.items():
+        mine = [unit for unit in units if unit.kind == kind]
+        row: dict[str, Any] = {"": name, "in the cube": sum(unit.complete for unit in mine)}
+        for outcome in Outcome:
+            if not outcome.ok:
+                row[str(outcome)] = sum(unit.outcome is outcome for unit in mine)
+        size = sum(item.size for unit in mine for item in unit.objects.values())
+        rows.append({**row, "owed": sum(unit.owed for unit in mine), "MB": round(size / 1e6, 1)})
+    return rows
+
+
+def summary(result: Result) -> str:
+    """Return in Markdown where the cube is, how it is opened, and what is owed."""
+    mark = ", simulated" if result.simulated else ""
+    news = "" if result.published else "nothing new, "
+    lines = [
+        f"**{result.frame}**{mark}: {news}generation {result.generation}",
+        f"`xarray.open_zarr({str(result.path)!r})`",
+    ]
+    owed = [f"{item.product}: {item.outcome} ({item.detail})" for item in result.owed]
+    if owed:
+        more = [f"and {len(owed) - _LISTED} more"] if len(owed) > _LISTED else []
+        lines.append("\n".join(["owed:", "", *(f"- {line}" for line in (*owed[:_LISTED], *more))]))
+    return "\n\n".join(lines)
+
+
+def show_table(result: Result, units: Iterable[Unit]) -> None:
+    """Leave the table of a cube."""
+    create_table_artifact(
+        table=table_rows(units), key=artifact_key("cube", result.frame), description=summary(result)
+    )
+
+
+def show_picture(frame: Frame, png: Path) -> None:
+    """Leave a small copy of a cube's picture."""
+    buffer = io.BytesIO()
+    with Image.open(png) as picture:
+        picture.thumbnail((_WIDTH, 4 * _WIDTH))
+        picture.convert("RGB").save(buffer, "JPEG", quality=85)
+    url = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    create_image_artifact(image_url=url, key=artifact_key("picture", frame), description=f"`{png}`")
