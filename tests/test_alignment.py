@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from hephaestus_build.alignment import align
@@ -36,6 +37,7 @@ def test_the_same_grid_returns_the_same_array():
     assert (how.kind, how.columns, how.rows, how.note) == ("identical", 0, 0, "")
 
 
+@examples(deadline=None)
 @given(width=sizes, height=sizes, columns=shifts, rows=shifts)
 def test_whole_pixels_move_exactly_and_come_back(width, height, columns, rows):
     source = grid(width, height)
@@ -60,6 +62,7 @@ def test_whole_pixels_move_exactly_and_come_back(width, height, columns, rows):
     np.testing.assert_array_equal(back, np.where(kept, values, 0))
 
 
+@examples(deadline=None)
 @given(
     width=sizes,
     height=sizes,

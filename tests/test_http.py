@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from hephaestus_build import __version__
@@ -626,6 +627,7 @@ def test_waiting_times_of_every_kind_are_understood():
     assert retry_after("Mon, 02 Sep 2019 10:00:00 GMT") == 0
 
 
+@examples(deadline=None)
 @given(st.lists(st.sampled_from(["complain", "praise"]), max_size=60), st.integers(1, 16))
 def test_the_gate_stays_between_one_and_all(steps, permits):
     gate = Gate(permits)
@@ -634,6 +636,7 @@ def test_the_gate_stays_between_one_and_all(steps, permits):
         assert 1 <= gate.permits <= permits
 
 
+@examples(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_no_credential_survives_in_an_address(user, password):
     from urllib.parse import quote

@@ -223,8 +223,8 @@ class Client:
         job.held, job.content = (known, None) if revalidate and known else cached or (None, None)
         try:
             with Part.own(job.target, PATIENCE * self._settings.timeout) as part:
-                if not revalidate and (cached := self._cached(job)):  # by whoever had the part before us
-                    part.remove()
+                if not (job.held or known) and (cached := self._cached(job)):
+                    part.remove()  # whoever had the part before us has just finished
                     return cached
                 try:
                     return self._first(urls, job, part)
@@ -265,7 +265,7 @@ class Client:
         if offset and if_range:
             headers = {"Range": f"bytes={offset}-", "If-Range": if_range}
         elif job.held:
-            headers = _conditions(job.held)
+            headers = _conditions(job.held, redacted(url))
         with self._gate.permit(), closing(self._ask("GET", url, headers)) as response:
             if response.status_code == 304 and job.held:
                 return replace(job.held, outcome=Outcome.UNCHANGED, detail=""), job.content
@@ -440,8 +440,11 @@ def _page(response: requests.Response) -> Page:
     )
 
 
-def _conditions(held: Receipt) -> dict[str, str]:
-    """Return the headers that ask for content only if it is not what `held` describes."""
+def _conditions(held: Receipt, url: str) -> dict[str, str]:
+    """Return the headers that ask `url` for content only if it is not what `held` describes."""
     if held.etag:
         return {"If-None-Match": held.etag}
-    return {"If-Modified-Since": held.last_modified} if held.last_modified else {}
+    # another host's clock and history say nothing about this one's
+    if held.last_modified and origin_of(held.url) == origin_of(url):
+        return {"If-Modified-Since": held.last_modified}
+    return {}

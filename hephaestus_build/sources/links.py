@@ -1,0 +1,189 @@
+"""Read the pages of LiCSAR's portals: directory listings of every make, and the newer link files.
+
+Pages come from outside: an address counts only after it was checked, and what does not count is kept by
+name so that it can be reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from urllib.parse import unquote, urljoin, urlsplit
+
+from hephaestus_build.frames import Pair
+
+_PAIR = re.compile(r"\d{8}_\d{8}")
+_MODIFIED = re.compile(
+    r"\b(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|\d{1,2}-[A-Z][a-z]{2}-\d{4} \d\d:\d\d(?::\d\d)?)\b"
+)
+_TITLE = re.compile(r"<(title|h1)[^>]*>\s*(index of|directory listing)", re.IGNORECASE)
+_SHOWN = 120
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """One ``<a href>`` of a page.
+
+    Attributes
+    ----------
+    href : str
+        As written.
+    after : str
+        The text behind it, up to the next one.
+    """
+
+    href: str
+    after: str
+
+
+@dataclass(frozen=True)
+class ListedPair:
+    """A pair as a listing shows it.
+
+    Attributes
+    ----------
+    pair : Pair
+        The dates.
+    modified : str or None
+        The listing's Last-modified column, as written; it has no time zone.
+    """
+
+    pair: Pair
+    modified: str | None = None
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a directory listing holds.
+
+    Attributes
+    ----------
+    pairs : tuple of ListedPair
+        Sorted, each once.
+    ignored : tuple of str
+        Every other address on the page except those of the listing itself and its parents: shortened,
+        control characters escaped.
+    folders : bool
+        Whether the pairs are folders (a slash behind the name), not link files.
+    is_listing : bool
+        Whether the page is a directory listing at all.
+    """
+
+    pairs: tuple[ListedPair, ...]
+    ignored: tuple[str, ...]
+    folders: bool
+    is_listing: bool
+
+
+class _Anchors(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, list[str]]] = []
+        self._inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a" and (href := dict(attrs).get("href")):
+            self.found.append((href, []))
+            self._inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "a":
+            self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.found and not self._inside:
+            self.found[-1][1].append(data)
+
+
+def anchors(page: str) -> list[Anchor]:
+    """Return the links of a page, in order, however broken its HTML is."""
+    parser = _Anchors()
+    parser.feed(page)
+    parser.close()
+    return [Anchor(href.strip(), " ".join(" ".join(text).split())) for href, text in parser.found]
+
+
+def read_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool]) -> Entries:
+    """Return the pairs that a directory listing shows.
+
+    Parameters
+    ----------
+    page : str
+        HTML of an index of any make, with folders or with link files.
+    url : str
+        Its address.
+    frame : str
+        The frame's id, which an address on another host must have in its path.
+    trusted : callable
+        Whether an absolute address leads to one of the archive's hosts.
+    """
+    here = urlsplit(url)
+    folder = here.path.rstrip("/") + "/"
+    found: dict[Pair, str | None] = {}
+    ignored: list[str] = []
+    slashes = 0
+    parents = bool(_TITLE.search(page))
+    for anchor in anchors(page):
+        try:
+            target = urlsplit(urljoin(url, anchor.href))
+        except ValueError:
+            ignored.append(_shown(anchor.href))
+            continue
+        if target.netloc == here.netloc and folder.startswith(target.path.rstrip("/") + "/"):
+            parents = True  # the listing itself in another order, or a folder above it
+            continue
+        parent, name = target.path.rstrip("/").rpartition("/")[::2]
+        above = unquote(parent).split("/")
+        elsewhere = frame in above[-2:] and trusted(target.geturl())
+        if (
+            not _PAIR.fullmatch(name)
+            or _climbs(anchor.href)
+            or not ((target.netloc == here.netloc and parent + "/" == folder) or elsewhere)
+        ):
+            ignored.append(_shown(anchor.href))
+            continue
+        try:
+            pair = Pair.parse(name)
+        except ValueError:
+            ignored.append(_shown(anchor.href))
+            continue
+        slashes += target.path.endswith("/")
+        modified = match[1] if (match := _MODIFIED.search(anchor.after)) else None
+        found[pair] = found.get(pair) or modified
+    pairs = tuple(ListedPair(pair, found[pair]) for pair in sorted(found))
+    return Entries(pairs, tuple(ignored), slashes * 2 >= max(1, len(found)), bool(pairs) or parents)
+
+
+def read_links(page: str, url: str, trusted: Callable[[str], bool]) -> dict[str, str]:
+    """Return the files that a link file (or a folder's listing) leads to, by name.
+
+    Parameters
+    ----------
+    page, url : str
+        The page and its address.
+    trusted : callable
+        Whether an absolute address leads to one of the archive's hosts.
+    """
+    links: dict[str, str] = {}
+    for anchor in anchors(page):
+        try:
+            target = urljoin(url, anchor.href)
+            path = urlsplit(target).path
+        except ValueError:
+            continue
+        name = unquote(path.rpartition("/")[2])
+        if name and "/" not in name and not _climbs(anchor.href) and trusted(target):
+            links.setdefault(name, target)
+    return links
+
+
+def _climbs(href: str) -> bool:
+    """Whether an address hides a way upwards."""
+    plain = unquote(unquote(href)).replace("\\", "/")
+    return ".." in plain.split("?")[0].split("/") or "%2f" in href.lower() or "\\" in href
+
+
+def _shown(href: str) -> str:
+    return href[:_SHOWN].encode("unicode_escape").decode("ascii")
