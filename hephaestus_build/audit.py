@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 from hephaestus_build.events import Event
@@ -158,26 +158,25 @@ def _beyond(split: Split, rule: SplitRule) -> list[Leak]:
 
 
 def _events(split: Split, events: Iterable[Event]) -> list[Leak]:
-    part_of = {(sample.frame, sample.pair): part for part, sample in split.samples}
-    sides: dict[tuple[Part, Part], list[tuple[Event, int]]] = defaultdict(list)
-    members: dict[tuple[Part, Part], set[Sample]] = defaultdict(set)
+    where = {(sample.frame, sample.pair): (part, sample) for part, sample in split.samples}
+    leaks: dict[tuple[Part, Part], dict[str, list[Sample]]] = defaultdict(dict)
     for event in events:
-        where = {member: part_of[member] for member in event.members if member in part_of}
+        seen: dict[Part, list[Sample]] = defaultdict(list)
+        for part, sample in (where[member] for member in event.members if member in where):
+            seen[part].append(sample)
         for first, second in combinations(PARTS, 2):
-            late = {member for member, part in where.items() if part == second}
-            if late and first in where.values():
-                sides[first, second].append((event, len(late)))
-                members[first, second] |= {s for s in split.parts[second] if (s.frame, s.pair) in late}
+            if first in seen and second in seen:
+                leaks[first, second][event.id] = seen[second]
     return [
         _leak(
             "events",
             parts,
-            sorted(members[parts]),
+            sorted(set(chain(*found.values()))),
             len(found),
-            _top(Counter({event.id: count for event, count in found}), str),
+            _top(Counter({name: len(samples) for name, samples in found.items()}), str),
         )
         for parts in combinations(PARTS, 2)
-        if (found := sides.get(parts))
+        if (found := leaks.get(parts))
     ]
 
 

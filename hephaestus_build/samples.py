@@ -74,10 +74,8 @@ class Series:
     @property
     def name(self) -> str:
         """``<primary>_<secondary>_<secondary>...``, unique in a frame."""
-        first = self.members[0].pair
-        return "_".join(
-            f"{day:%Y%m%d}" for day in (first.primary, *(sample.pair.secondary for sample in self.members))
-        )
+        # the names of pairs are kept, a date is slow to write
+        return "_".join([self.members[0].pair.name[:8], *(sample.pair.name[9:] for sample in self.members)])
 
 
 @cache
