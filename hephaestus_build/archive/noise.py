@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
-from scipy import fft
 
 
 def stream(seed: int, *labels: object) -> np.random.Generator:
@@ -31,17 +30,29 @@ def fractal(shape: tuple[int, int], slope: float, random: np.random.Generator) -
         float32, of `shape`.
     """
     # a quarter more on each side: the transform is periodic and opposite edges must not match
-    rows, columns = (fft.next_fast_len(int(size * 1.25) + 2, real=True) for size in shape)
-    spectrum = fft.rfft2(random.standard_normal((rows, columns), dtype=np.float32))
+    rows, columns = (_smooth(int(size * 1.25) + 2) for size in shape)
+    spectrum = np.fft.rfft2(random.standard_normal((rows, columns), dtype=np.float32))
     wavenumber = np.hypot(
         np.fft.fftfreq(rows)[:, None] * max(rows, columns),
         np.fft.rfftfreq(columns)[None, :] * max(rows, columns),
     )
     wavenumber[0, 0] = np.inf
     spectrum *= (wavenumber ** (-slope / 2)).astype(np.float32)
-    field = fft.irfft2(spectrum, s=(rows, columns))[: shape[0], : shape[1]]
+    field = np.fft.irfft2(spectrum, s=(rows, columns))[: shape[0], : shape[1]]
     field -= field.mean()
     return np.asarray(field / field.std(), dtype=np.float32)
+
+
+def _smooth(size: int) -> int:
+    """Return the next size without prime factors above 5, which transforms quickly."""
+    while True:
+        rest = size
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return size
+        size += 1
 
 
 def enlarge(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
