@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from affine import Affine
 from numpy.typing import NDArray
 
+from hephaestus_build.cube.georeference import grid_of
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.errors import UsageError
 from hephaestus_build.frames import Pair
@@ -163,14 +163,6 @@ def read_view(cube: xr.Dataset | str | Path, pair: Pair | None = None, *, larges
         network=network,
         words=words,
         attributes=dict(dataset.attrs),
-    )
-
-
-def grid_of(dataset: xr.Dataset) -> Grid:
-    """Return the grid that a cube's georeference states."""
-    numbers = (float(part) for part in dataset["spatial_ref"].attrs["GeoTransform"].split())
-    return Grid.from_transform(
-        Affine.from_gdal(*numbers), (dataset.sizes["latitude"], dataset.sizes["longitude"])
     )
 
 

@@ -1,0 +1,105 @@
+"""``hephaestus inspect``: what is in a cube, and whether it is as the contract says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hephaestus_build.cli.build import DataDir
+from hephaestus_build.cli.common import Json, explain, print_json, print_pairs
+from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.frames import Frame
+from hephaestus_build.settings import Settings, load_settings
+from hephaestus_build.summary import Summary, summarise
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="FRAME_OR_PATH", help="A frame id, such as 124D_04854_171313, or where a cube is."
+    ),
+]
+
+
+def find_cube(target: str, settings: Settings) -> Path:
+    """Return the path of the cube that a user named by its frame or by its path.
+
+    Raises
+    ------
+    HephaestusError
+        If there is no such cube.
+    UsageError
+        If `target` is neither a path nor a frame.
+    """
+    path = Path(target)
+    if not path.exists():
+        try:
+            frame = Frame.parse(target)
+        except UsageError:
+            raise UsageError(f"{target} is neither a cube nor a frame id such as 124D_04854_171313") from None
+        path = settings.cubes_dir / f"{frame}.zarr"
+    if not (path / "zarr.json").is_file():
+        raise HephaestusError(f"there is no cube at {path}; `hephaestus build {path.stem}` builds it")
+    return path
+
+
+def inspect(target: Target, data_dir: DataDir = None, as_json: bool = Json) -> None:
+    """Show what is in a cube, and check it against the schema.
+
+    Exits with 1 when something is not as docs/cube.md says.
+    """
+    path = find_cube(target, load_settings(data_dir=data_dir))
+    summary = summarise(path)
+    if as_json:
+        print_json(summary.to_json())
+    elif summary.frame:
+        print_pairs(f"{summary.frame}{' (simulated)' if summary.simulated else ''}", _rows(path, summary))
+    for finding in summary.findings:
+        explain(
+            f"{summary.frame or target}: {finding}; `hephaestus repair {summary.frame or target}` may mend it"
+        )
+    if summary.findings:
+        raise typer.Exit(1)
+
+
+def _rows(path: Path, summary: Summary) -> dict[str, str]:
+    pairs, dates, atmosphere = summary.pairs, summary.dates, summary.atmosphere
+    rows = {"cube": str(path)}
+    if summary.generation is not None:
+        rows["generation"] = str(summary.generation)
+    if summary.volcanoes:
+        rows["volcanoes"] = ", ".join(summary.volcanoes)
+    rows["dates"] = (
+        f"{summary.first} to {summary.last}: {dates['epoch']} acquisitions, "
+        f"{dates['primary_date']} primary, {dates['secondary_date']} secondary"
+    )
+    rows["interferograms"] = str(pairs["valid"])
+    rows["annotated"] = f"{pairs['annotated']}, {pairs['with_deformation']} with deformation"
+    for name in ("absent_upstream", "refused", "unreachable", "corrupt"):
+        if pairs.get(name):
+            rows[name.replace("_", " ")] = str(pairs[name])
+    if summary.owed:
+        more = f" and {len(summary.owed) - 3} more" if len(summary.owed) > 3 else ""
+        rows["owed"] = ", ".join(summary.owed[:3]) + more
+    west, south, east, north = summary.bounds
+    rows["grid"] = (
+        f"{summary.shape[0]} rows x {summary.shape[1]} columns, "
+        f"{west:.4f} to {east:.4f} E, {south:.4f} to {north:.4f} N"
+    )
+    rows["pixel"] = (
+        f"{summary.pixel_m[0]:.1f} x {summary.pixel_m[1]:.1f} m "
+        f"({summary.pixel_deg[0]:g} x {summary.pixel_deg[1]:g} degrees)"
+    )
+    missing = f", {atmosphere['missing']} missing" if atmosphere["missing"] else ""
+    preliminary = f", {atmosphere['preliminary']} preliminary" if atmosphere["preliminary"] else ""
+    rows["ERA5"] = f"from {atmosphere['source']}: {atmosphere['final']} dates final{preliminary}{missing}"
+    rows["on disk"] = f"{_megabytes(summary.bytes)}, {_megabytes(summary.bytes_per_pair)} an interferogram"
+    rows["of that"] = ", ".join(f"{name} {_megabytes(size)}" for name, size in summary.parts.items())
+    rows["versions"] = f"schema {summary.versions['schema']}, built by {summary.versions['hephaestus_build']}"
+    rows["findings"] = str(len(summary.findings)) if summary.findings else "none: it is as the contract says"
+    return rows
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.{1 if size >= 1e5 else 3}f} MB"

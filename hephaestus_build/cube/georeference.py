@@ -1,0 +1,25 @@
+"""Where a cube lies, as its own georeference says."""
+
+from __future__ import annotations
+
+import xarray as xr
+from affine import Affine
+
+from hephaestus_build.grid import Grid
+
+#: Name of the grid mapping variable.
+GRID_MAPPING = "spatial_ref"
+
+
+def grid_of(cube: xr.Dataset) -> Grid:
+    """Return the grid that a cube's GeoTransform states.
+
+    Raises
+    ------
+    ValueError
+        If it is rotated, south-up or no transform at all.
+    """
+    numbers = [float(part) for part in str(cube[GRID_MAPPING].attrs.get("GeoTransform")).split()]
+    if len(numbers) != 6:
+        raise ValueError(f"a GeoTransform has six numbers, this one {len(numbers)}")
+    return Grid.from_transform(Affine.from_gdal(*numbers), (cube.sizes["latitude"], cube.sizes["longitude"]))
