@@ -25,6 +25,8 @@ from licsar_files import GRID, coherence, phase, write_tif
 
 from hephaestus_build.archive import faults
 from hephaestus_build.archive.server import LoopbackServer, Request, Response
+from hephaestus_build.archive.simulated import ArchiveServer
+from hephaestus_build.archive.store import SimulatedArchive
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.settings import Settings
@@ -244,6 +246,37 @@ def test_a_plain_file_server_will_do_for_the_real_frame(shared_data, tmp_path):
             thread.join()
     # listing, hgt, metadata, phase, coherence, preview; twice
     assert len(paths) == 12
+
+
+@pytest.fixture(scope="module")
+def archive() -> Iterator[SimulatedArchive]:
+    archive = SimulatedArchive(seed=0, size="small")
+    yield archive
+    archive.close()
+
+
+@pytest.mark.parametrize(("layout", "style"), [("directories", "pre"), ("links", "table"), ("moved", "pre")])
+def test_the_simulated_archive_is_read_like_the_real_one(archive, tmp_path, layout, style):
+    archive.listing = style
+    archive.layout = "directories" if layout == "directories" else "links"
+    if layout == "moved":
+        archive.move_storage()
+    with ArchiveServer(archive) as server:
+        with Portal(Settings(licsar_url=server.licsar_url, cache_dir=tmp_path)) as portal:
+            for name in list(archive.world.frames)[:1]:
+                frame = Frame(name)
+                listing = portal.listing(frame)
+                assert [item.pair for item in listing.pairs] == list(archive.pairs(name))
+                assert portal.dem(frame)[0].ok
+                for pair in (listing.pairs[0].pair, listing.pairs[-1].pair):
+                    assert portal.phase(frame, pair)[0].ok
+                    assert portal.coherence(frame, pair)[0].ok
+            first, _ = portal.phase(frame, pair)
+            archive.reprocess(frame, pair)
+            second, _ = portal.phase(frame, pair)
+        assert (first.outcome, second.outcome) == (Outcome.UNCHANGED, Outcome.DOWNLOADED)
+        assert first.sha256 != second.sha256
+        assert all(entry.status in (200, 304) for entry in server.log)
 
 
 # --- where else a product may be -----------------------------------------------------------------------

@@ -135,7 +135,7 @@ class Client:
         def attempt() -> Page:
             with self._gate.permit(), closing(self._ask("GET", url)) as response:
                 body = bytearray()
-                for block in self._transport.body(response, self._deadline(), decode=True):
+                for block in self._transport.body(response, self._time_allowed(), decode=True):
                     body += block
                     if len(body) > max_bytes:
                         raise Failed(Outcome.CORRUPT, f"the page is larger than {max_bytes} bytes")
@@ -319,7 +319,8 @@ class Client:
 
     def _receive(self, response: requests.Response, part: Part, job: _Job[T]) -> None:
         first: bytes | None = None if part.size else b""
-        for block in self._transport.body(response, self._deadline()):
+        job.deadline = job.deadline or self._time_allowed()
+        for block in self._transport.body(response, job.deadline):
             part.write(block)
             if job.progress:
                 job.progress(len(block))
@@ -410,7 +411,7 @@ class Client:
             where = failed.url or redacted(url)
             return Page(failed.outcome, where, status=failed.status, detail=failed.detail)
 
-    def _deadline(self) -> float:
+    def _time_allowed(self) -> float:
         return time.monotonic() + PATIENCE * self._settings.timeout
 
 
@@ -426,6 +427,7 @@ class _Job(Generic[T]):
     progress: Progress | None
     held: Receipt | None = None
     content: T | None = None
+    deadline: float = 0.0  #: for all tries together, from the first byte on
 
 
 def _page(response: requests.Response) -> Page:

@@ -36,7 +36,8 @@ T = TypeVar("T")
 #: The archive of CEDA keeps a copy of the portal's files, later and not of every frame.
 CEDA = "https://dap.ceda.ac.uk/neodc/comet/data/licsar_products/"
 _HOSTS = (".jasmin.ac.uk", ".ceda.ac.uk")
-_PAGE_LIMIT = 16 << 20
+# Bytes: a listing of 5,000 pairs has one million; uncompressed, the largest raster 106 million.
+_PAGE_LIMIT, _RASTER_LIMIT = 16 << 20, 1 << 30
 # Link files change when a product is added or moved: they are remembered for a while, and not all of them.
 _LINKS_KEPT, _LINKS_SECONDS = 256, 600.0
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -183,7 +184,7 @@ class Portal:
         HephaestusError
             If neither the archive nor the registry knows the centre time.
         """
-        receipt, fields = self._product(frame, None, "metadata.txt", _read_metadata)
+        receipt, fields = self._product(frame, None, "metadata.txt", _read_metadata, max_bytes=1 << 20)
         fields = fields or {}
         reason = receipt.detail or "it has no center_time"
         if text := fields.get("center_time"):
@@ -218,9 +219,8 @@ class Portal:
 
     def preview(self, frame: Frame, pair: Pair) -> tuple[Receipt, PreviewSize | None]:
         """Return size and mode of the preview that an expert would see of `pair`."""
-        return self._product(
-            frame, pair, f"{pair}.geo.diff.png", _read_preview, lambda first: first.startswith(_PNG)
-        )
+        name = f"{pair}.geo.diff.png"
+        return self._product(frame, pair, name, _read_preview, (_PNG,), max_bytes=64 << 20)
 
     def _raster(
         self,
@@ -231,7 +231,7 @@ class Portal:
         progress: Progress | None,
     ) -> tuple[Receipt, Raster | None]:
         receipt, raster = self._product(
-            frame, pair, name, read, lambda first: first.startswith(_TIFF), progress
+            frame, pair, name, read, _TIFF, max_bytes=_RASTER_LIMIT, progress=progress
         )
         if raster is not None and raster.notes:
             receipt = replace(receipt, notes=(*receipt.notes, *raster.notes))
@@ -243,7 +243,9 @@ class Portal:
         pair: Pair | None,
         name: str,
         read: Callable[[Path], T],
-        looks_like: Callable[[bytes], bool] | None = None,
+        magic: tuple[bytes, ...] = (b"",),
+        *,
+        max_bytes: int,
         progress: Progress | None = None,
     ) -> tuple[Receipt, T | None]:
         """Bring a product of a pair, or of the whole frame, and remember where it was found."""
@@ -253,7 +255,8 @@ class Portal:
             self._folder / frame.id / name,
             product=name,
             read=read,
-            looks_like=looks_like,
+            looks_like=lambda first: first.startswith(magic),
+            max_bytes=max_bytes,
             # files are replaced in place: a copy that is here already counts if upstream says the same
             revalidate=True,
             progress=progress,

@@ -22,6 +22,8 @@ from hephaestus_build.sources.receipt import Outcome
 USER_AGENT = f"hephaestus-build/{__version__} (LiCSAR and ERA5 cube builder; python-requests)"
 #: Bytes a second below which a body counts as stalled; users report days of 9,000.
 SLOWEST = 1024.0
+# A host that is there takes a connection within seconds; one that is not must not cost minutes.
+_CONNECT = 15.0
 _BLOCK = 1 << 18
 _REDIRECTS = 5
 
@@ -132,7 +134,7 @@ class Transport:
                     url,
                     headers={**own, **headers},
                     stream=True,
-                    timeout=self._timeout,
+                    timeout=(min(self._timeout, _CONNECT), self._timeout),
                     allow_redirects=False,
                 )
                 target = session.get_redirect_target(response)
@@ -203,7 +205,10 @@ class Transport:
         reasons: list[tuple[tuple[type[BaseException], ...], str]] = [
             ((urllib3.exceptions.NameResolutionError, socket.gaierror), "its host's name cannot be resolved"),
             ((ConnectionRefusedError,), "its host refuses connections"),
-            ((urllib3.exceptions.ConnectTimeoutError,), f"no connection within {self._timeout:g} s"),
+            (
+                (urllib3.exceptions.ConnectTimeoutError,),
+                f"no connection within {min(self._timeout, _CONNECT):g} s",
+            ),
             ((urllib3.exceptions.TimeoutError, TimeoutError), f"stalled: no byte for {self._timeout:g} s"),
             ((urllib3.exceptions.SSLError,), "no secure connection could be made"),
             ((ConnectionError, urllib3.exceptions.ProtocolError), "the connection was reset"),
