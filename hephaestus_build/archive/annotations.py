@@ -33,6 +33,8 @@ FOLDER = "mnt/shared_storage/simulated/datasets/Hephaestus_annotations/annotatio
 #: First day of Mercator previews.
 MERCATOR_SINCE = date(2020, 11, 13)
 _FRINGE = WAVELENGTH / 2
+#: Deviation of a delay's phase over the frame from which its fringes are noted, radians.
+_STRONG = 0.75
 _PLACES = (
     ("top-left", "top", "top-right"),
     ("left", "central", "right"),
@@ -146,8 +148,10 @@ def annotate(scene: Scene, pair: Pair, unique_id: int, quirk: str = "") -> dict[
     label = [name for name, is_quake in (("Deformation", False), ("Earthquake", True)) if is_quake in quakes]
     unrest = [outline for outline in seen if outline.source.activity != "Earthquake"]
     step = max(1, max(scene.grid.shape) // 150)
-    delays = [scene.delay(day, step) for day in pair.dates]
-    turbulent = float((delays[1] - delays[0]).std() * PHASE_OF_METRE)
+    stratified, turbulent = (
+        float(np.subtract(*(part(day, step) for day in pair.dates)).std() * PHASE_OF_METRE)
+        for part in (scene.stratified, scene.turbulent)
+    )
     dim = float(scene.true_coherence(pair, step)[scene.valid[::step, ::step]].mean()) < 0.4
     projection = projection_of(scene, pair)
     rings = [to_preview(outline.columns, outline.rows, scene.grid, projection) for outline in seen]
@@ -167,7 +171,7 @@ def annotate(scene: Scene, pair: Pair, unique_id: int, quirk: str = "") -> dict[
         "processing_error": int(blemish[-1]) if blemish.startswith("processing") else 0,
         "glacier_fringes": 0 if blemish != "glacier" else 2 if scene.pairs.index(pair) < 29 else 1,
         "orbital_fringes": int(blemish == "orbital"),
-        "atmospheric_fringes": int(np.searchsorted([0.6, 1.4, 2.6], turbulent)),
+        "atmospheric_fringes": int(stratified > _STRONG) + 2 * int(turbulent > _STRONG),
         "low_coherence": int(dim),
         "no_info": int(blemish == "no info"),
         "image_artifacts": int(blemish == "artifacts"),
@@ -178,7 +182,7 @@ def annotate(scene: Scene, pair: Pair, unique_id: int, quirk: str = "") -> dict[
         "confidence": float(random.choice([0.8, 0.7, 0.6, 0.5], p=[0.85, 0.06, 0.05, 0.04])),
         "segmentation_mask": [[round(float(value), 6) for value in ring.ravel()] for ring in rings],
         "is_crowd": int(len(seen) > 1 or (quirk == "lone crowd" and bool(seen))),
-        "caption": _caption(scene, seen, turbulent, dim),
+        "caption": _caption(scene, seen, stratified, turbulent, dim),
     }
 
 
@@ -188,13 +192,15 @@ def _strength(outline: Outline) -> str:
     return ("Low", "Medium", "High")[int(np.searchsorted([0.9 * _FRINGE, 2.2 * _FRINGE], outline.peak))]
 
 
-def _caption(scene: Scene, seen: Sequence[Outline], turbulent: float, dim: bool) -> str:
+def _caption(scene: Scene, seen: Sequence[Outline], stratified: float, turbulent: float, dim: bool) -> str:
     """Return what the expert says, ending with the mark that none was asked."""
     sentences = []
     if dim:
         sentences.append("Noise covers wide parts of the image.")
-    if turbulent > 1.4:
-        sentences.append("Fringes that follow the height and the weather can be seen.")
+    if stratified > _STRONG:
+        sentences.append("Fringes follow the height.")
+    if turbulent > _STRONG:
+        sentences.append("Turbulent air has left its pattern.")
     for outline in seen:
         row = int(3 * min(outline.rows.mean() / scene.grid.height, 0.999))
         column = int(3 * min(outline.columns.mean() / scene.grid.width, 0.999))

@@ -19,7 +19,6 @@ from hephaestus_build.archive.unrest import History, Source
 ODDITIES: Mapping[str, str] = {
     "cropped": "the rasters of one pair are smaller by whole pixels on every side",
     "shifted": "the rasters of one pair lie off the frame's grid by part of a pixel",
-    "no-files": "one pair is listed and annotated but has no files",
     "unlisted": "one annotated pair is not in the listing",
     "unannotated": "one listed pair was never annotated",
     "no-preview": "one pair has no preview",
@@ -28,6 +27,7 @@ ODDITIES: Mapping[str, str] = {
 }
 #: Oddities that leave a build owing something; only on request.
 FAULTY_ODDITIES: Mapping[str, str] = {
+    "no-files": "one pair is listed and annotated but has no files",
     "no-dem": "geo.hgt.tif answers 404",
     "empty-dem": "geo.hgt.tif has zero bytes",
     "empty-phase": "the phase of one pair has zero bytes",
@@ -139,7 +139,7 @@ PLACES: tuple[Place, ...] = (
             ),
         ),
         era="linear",
-        oddities=frozenset({"cropped", "shifted", "no-files", "unlisted", "unannotated", "no-preview",
+        oddities=frozenset({"cropped", "shifted", "unlisted", "unannotated", "no-preview",
                             "mixed-tags"}),
         blemishes={9: "orbital", 13: "corrupted", 21: "processing 3"},
     ),

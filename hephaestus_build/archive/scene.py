@@ -92,6 +92,8 @@ class Scene:
             place.pixel,
         )
         self._coarse = max(1, -(-max(self.grid.shape) // _COARSE))
+        # one point more than the grid has, so that the last pixels are interpolated too
+        self._coarse_shape = -(-rows // self._coarse) + 1, -(-columns // self._coarse) + 1
         self._memo = Memo(600 << 20)
 
     # the ground
@@ -139,28 +141,23 @@ class Scene:
             return 0.0
         return round(float(stream(self.seed, self.frame, "baseline", day).normal(0, 55)), 4)
 
-    def delay(self, day: date, step: int = 1) -> np.ndarray:
-        """Return the zenith delay of a pass at every `step`-th pixel, float32, metres (less a constant).
+    def delay(self, day: date) -> np.ndarray:
+        """Return the zenith delay of a pass, float32, metres (less a constant)."""
+        return self._memo.get(("delay", day), lambda: self.stratified(day) + self.turbulent(day))
 
-        Stratified (it follows from the world's fields and the height) and turbulent (a fractal field
-        whose strength follows from the water vapour).
-        """
-        return self._memo.get(("delay", day, step), lambda: self._delay(day, step))
-
-    def _delay(self, day: date, step: int) -> np.ndarray:
+    def stratified(self, day: date, step: int = 1) -> np.ndarray:
+        """Return the part of the delay that follows from the world's fields and the height, metres."""
         latitudes, longitudes = self.grid.latitudes[::step], self.grid.longitudes[::step]
-        delay = self.weather.zenith_delay(self.time(day), self.height[::step, ::step], latitudes, longitudes)
-        middle = (latitudes[:1].repeat(1), longitudes[longitudes.size // 2 :][:1])
+        return self.weather.zenith_delay(self.time(day), self.height[::step, ::step], latitudes, longitudes)
+
+    def turbulent(self, day: date, step: int = 1) -> np.ndarray:
+        """Return the part of the delay that eddies make, metres: fractal, stronger in moister air."""
+        row, column = self.grid.height // 2, self.grid.width // 2
+        middle = self.grid.latitudes[row : row + 1], self.grid.longitudes[column : column + 1]
         vapour = float(self.weather.fields(self.time(day), *middle)[0, 0, 0])
-        shape = (-(-self.grid.height // self._coarse) + 1, -(-self.grid.width // self._coarse) + 1)
-        turbulence = fractal(shape, 8 / 3 + 0.4, stream(self.seed, self.frame, "turbulence", day))
-        turbulence *= np.float32(0.0035 * np.sqrt(vapour / 15))
-        delay += enlarge(
-            turbulence,
-            np.arange(0, self.grid.height, step) / self._coarse,
-            np.arange(0, self.grid.width, step) / self._coarse,
-        )
-        return delay
+        eddies = fractal(self._coarse_shape, 3.07, stream(self.seed, self.frame, "turbulence", day))
+        eddies *= np.float32(0.0035 * np.sqrt(vapour / 15))
+        return self._fine(eddies, step)
 
     # the deformation
 
@@ -183,9 +180,8 @@ class Scene:
         return self._coarse
 
     def _coarse_displacement(self, source: Source) -> np.ndarray:
-        # one point more than the grid has, so that the last pixels are interpolated too
         step = self._coarse
-        rows, columns = -(-self.grid.height // step) + 1, -(-self.grid.width // step) + 1
+        rows, columns = self._coarse_shape
         around = Grid(
             (columns - 1) * step + 1,
             (rows - 1) * step + 1,
@@ -200,17 +196,15 @@ class Scene:
 
     def displacement(self, pair: Pair) -> np.ndarray:
         """Return the displacement towards the satellite between two passes, float32, metres."""
-        total = np.zeros(
-            (-(-self.grid.height // self._coarse) + 1, -(-self.grid.width // self._coarse) + 1), np.float32
-        )
-        moved = self.sources(pair)
-        for source, growth in moved.items():
+        total = np.zeros(self._coarse_shape, np.float32)
+        for source, growth in self.sources(pair).items():
             total += np.float32(growth) * self.source_displacement(source)
-        if not moved:
-            return np.zeros(self.grid.shape, np.float32)
-        return enlarge(
-            total, np.arange(self.grid.height) / self._coarse, np.arange(self.grid.width) / self._coarse
-        )
+        return self._fine(total)
+
+    def _fine(self, values: np.ndarray, step: int = 1) -> np.ndarray:
+        """Interpolate what was computed at the coarse points to every `step`-th pixel."""
+        rows, columns = (np.arange(0, size, step) / self._coarse for size in self.grid.shape)
+        return enlarge(values, rows, columns)
 
     # the interferogram
 
