@@ -20,6 +20,8 @@ _ADVICE = {
     errno.EDQUOT: "the disk quota is used up: free some space",
     errno.EACCES: "no permission: make the folder writable or set HEPHAESTUS_DATA_DIR to one that is",
     errno.EPERM: "no permission: make the folder writable or set HEPHAESTUS_DATA_DIR to one that is",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: set HEPHAESTUS_DATA_DIR to a folder",
+    errno.EEXIST: "a file stands where a folder is needed: set HEPHAESTUS_DATA_DIR to a folder",
     errno.EROFS: "the file system is read-only: set HEPHAESTUS_DATA_DIR to a folder that can be written",
 }
 
