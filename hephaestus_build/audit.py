@@ -79,7 +79,19 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Audit:
-    """The findings on one split."""
+    """The findings on one split.
+
+    Attributes
+    ----------
+    split, sha256, counts
+        Which split, and how many samples and series its parts have.
+    leaks, weights, repeats : tuple
+        What was found.
+    promises : dict of str to bool
+        Whether each of its promises is kept.
+    unchecked : tuple of str
+        Promises that could not be checked.
+    """
 
     split: str
     sha256: str
@@ -88,10 +100,11 @@ class Audit:
     weights: tuple[Weight, ...]
     repeats: tuple[Repeats, ...]
     promises: dict[str, bool]
+    unchecked: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether the split keeps all that it promises."""
+        """Whether the split keeps all that it promises, as far as that was checked."""
         return all(self.promises.values())
 
     def to_json(self) -> dict[str, Any]:
@@ -99,7 +112,7 @@ class Audit:
         return {**asdict(self), "passed": self.passed}
 
 
-def audit(split: Split, events: Iterable[Event] = (), rule: SplitRule | None = None) -> Audit:
+def audit(split: Split, events: Iterable[Event] | None = None, rule: SplitRule | None = None) -> Audit:
     """Look for everything that `split` shares between its parts.
 
     Parameters
@@ -107,7 +120,7 @@ def audit(split: Split, events: Iterable[Event] = (), rule: SplitRule | None = N
     split : Split
         Any split, also one read from a file.
     events : iterable of Event
-        From :func:`hephaestus_build.events.find_events`; without them no event is found on two sides.
+        From :func:`hephaestus_build.events.find_events`; without them nothing is said of events.
     rule : SplitRule, optional
         Whose windows the pairs are held against; the one of the split's name unless given.
     """
@@ -115,10 +128,11 @@ def audit(split: Split, events: Iterable[Event] = (), rule: SplitRule | None = N
     leaks = [
         *_shared("acquisitions", split, lambda sample: sample.acquisitions, lambda key: f"{key[0]} {key[1]}"),
         *_beyond(split, rule),
-        *_events(split, events),
+        *_events(split, events or ()),
         *_shared("regions", split, lambda sample: [sample.region], str),
     ]
     found = {leak.kind for leak in leaks}
+    unchecked = [promise for promise in split.promises if promise == "events" and events is None]
     return Audit(
         split.name,
         split.sha256,
@@ -126,7 +140,8 @@ def audit(split: Split, events: Iterable[Event] = (), rule: SplitRule | None = N
         tuple(leaks),
         tuple(_weights(split)),
         tuple(_repeats(split)),
-        {promise: promise not in found for promise in split.promises},
+        {promise: promise not in found for promise in split.promises if promise not in unchecked},
+        tuple(unchecked),
     )
 
 

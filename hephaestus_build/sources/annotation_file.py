@@ -261,9 +261,8 @@ def _flag(content: Mapping[str, Any], name: str, report: Any) -> int:
         report("missing", f"{name} is {short(value)}, not a small whole number", f"read as {MISSING}")
         return MISSING
     if value not in SCHEMA[name]["enum"]:
-        report(
-            "undocumented value", f"{name} is {value}, not one of {SCHEMA[name]['enum']}", "kept as written"
-        )
+        documented = ", ".join(map(str, SCHEMA[name]["enum"]))
+        report("undocumented value", f"{name} is {value}, documented are {documented}", "kept as written")
     return value
 
 

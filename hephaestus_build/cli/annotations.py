@@ -1,0 +1,146 @@
+"""``hephaestus annotations``: what the experts wrote, what is wrong with it, and where it falls."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from hephaestus_build.cli.common import Json, err, out, print_json
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.paper import table_1
+from hephaestus_build.progress import bars
+from hephaestus_build.settings import load_settings
+from hephaestus_build.sources.annotations import (
+    Annotations,
+    Defect,
+    fetch_annotations,
+    find_annotations,
+)
+
+app = typer.Typer(
+    help="What the experts wrote: counts, defects, masks; and the published archive.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Archive = Annotated[
+    Path | None,
+    typer.Option(
+        help="Annotations: an archive, a folder or a file. Default: what the settings name or was fetched."
+    ),
+]
+#: Equal findings beyond this many share one line of the text output.
+_FOLD = 12
+
+
+def read_archive(archive: Path | None) -> Annotations:
+    """Return the annotations that the user named, or those that the settings lead to."""
+    settings = load_settings(annotations=str(archive) if archive else None)
+    annotations = find_annotations(settings)
+    if not len(annotations):
+        raise HephaestusError(
+            f"no annotations in {settings.data_dir}; get the published ones with "
+            "`hephaestus annotations fetch`, or name an archive with --archive"
+        )
+    return annotations
+
+
+@app.command()
+def summary(archive: Archive = None, as_json: bool = Json) -> None:
+    """Count labels, activity types, intensity levels and phases, beside the paper's Table 1."""
+    annotations = read_archive(archive)
+    result = table_1(annotations)
+    result |= {
+        "annotations": len(annotations),
+        "frames": len(annotations.frames),
+        "polygons": sum(len(item.polygons) for item in annotations),
+        "defects": len(annotations.defects),
+        "source": annotations.source,
+        "sha256": annotations.sha256,
+        "simulated": any(frame.simulated for frame in annotations.frames),
+    }
+    if as_json:
+        print_json(result)
+        return
+    published = result["absent_pairs"] > 0
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "", "files", *(("without absent", "paper", "difference") if published else ())):
+        table.add_column(title, justify="left" if not title else "right")
+    for name, words in result["files"].items():
+        for number, (word, count) in enumerate(words.items()):
+            row = [name if number == 0 else "", escape(word), str(count)]
+            if published:
+                left = result["without_absent_pairs"][name].get(word, 0)
+                paper = result["paper"][name].get(word, 0)
+                row += [str(left), str(paper), f"{left - paper:+d}" if left != paper else ""]
+            table.add_row(*row)
+        table.add_section()
+    out.print(table)
+    out.print(
+        f"{result['annotations']} annotations of {result['frames']} frames, {result['polygons']} polygons, "
+        f"{result['defects']} defects (hephaestus annotations defects)"
+    )
+    if published and result["difference"]:
+        differences = ", ".join(
+            f"{word} {count:+d}" for words in result["difference"].values() for word, count in words.items()
+        )
+        out.print(
+            f"Without the {result['absent_pairs']} absent pairs the files differ from the paper's Table 1 in "
+            f"{differences}; nothing is adjusted."
+        )
+
+
+@app.command()
+def defects(
+    archive: Archive = None,
+    every: Annotated[bool, typer.Option("--all", help="One line a finding, none folded.")] = False,
+    as_json: bool = Json,
+) -> None:
+    """List every defect in the files: which file, what, and what was done about it."""
+    annotations = read_archive(archive)
+    if as_json:
+        print_json([asdict(item) for item in annotations.defects])
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("file", "what", "what is done"):
+        table.add_column(title, overflow="fold")
+    groups: dict[tuple[str, str], list[Defect]] = defaultdict(list)
+    for item in annotations.defects:
+        groups[item.what, item.action].append(item)
+    for (what, action), items in groups.items():
+        if len(items) > _FOLD and not every:
+            files = f"{items[0].file} ... {items[-1].file} ({len(items)} files; --all lists them)"
+            table.add_row(escape(files), escape(what), escape(action))
+            continue
+        for item in items:
+            table.add_row(escape(item.file), escape(what), escape(action))
+    out.print(table)
+    count = len({item.file for item in annotations.defects})
+    out.print(
+        f"{len(annotations.defects)} defects in {count} files; {len(annotations)} annotations were read"
+    )
+
+
+@app.command()
+def fetch(
+    url: Annotated[str | None, typer.Option(help="Address to take instead of the published one.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="What its SHA-256 must be.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")
+    ] = None,
+    as_json: bool = Json,
+) -> None:
+    """Download the published annotations, check them, and put them where every command finds them."""
+    settings = load_settings(data_dir=data_dir)
+    with bars():
+        path = fetch_annotations(settings, url=url, sha256=sha256)
+    if as_json:
+        print_json({"path": str(path), "size": path.stat().st_size})
+    else:
+        err.print(f"the annotations are at {path}", markup=False)
