@@ -79,7 +79,7 @@ def site() -> Iterator[Site]:
 
 
 def settings(tmp_path: Path, **options: Any) -> Settings:
-    return Settings(**{"cache_dir": tmp_path / "cache", "timeout": 0.5, "retries": 2, **options})
+    return Settings(**{"cache_dir": tmp_path / "cache", "timeout": 3, "retries": 2, **options})
 
 
 @pytest.fixture
@@ -231,11 +231,11 @@ def test_every_fault_ends_in_its_outcome(site, tmp_path, fault, outcome, tries, 
         fault = faults.Fault(**{**vars(fault), "ignore_ranges": True})
     rule = site.faults.add(r"/a\.tif", fault)
     silent = fault.stall_after is not None or fault.rate or fault.delay
-    client = Client(settings(tmp_path, timeout=0.25 if silent else 2))
+    client = Client(settings(tmp_path, timeout=0.25 if silent else 3))
     started = time.monotonic()
     with client:
         receipt, content = get(client, site.url())
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 20
     assert content is None
     assert receipt.outcome is outcome
     assert words in receipt.detail
@@ -261,16 +261,18 @@ def test_every_fault_ends_in_its_outcome(site, tmp_path, fault, outcome, tries, 
     ],
     ids=str,
 )
-def test_a_passing_fault_is_survived(site, client, fault):
+def test_a_passing_fault_is_survived(site, tmp_path, fault):
     site.faults.add(r"/a\.tif", fault, times=1)
-    receipt, content = get(client, site.url())
+    client = Client(settings(tmp_path, timeout=0.4 if fault.stall_after else 3))
+    with client:
+        receipt, content = get(client, site.url())
     assert (receipt.outcome, content) == (Outcome.DOWNLOADED, CONTENT)
     assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
     assert leftovers(client) == ["a.tif", "a.tif.receipt.json"]
 
 
 def test_first_bytes_end_a_wrong_download_early(site, client):
-    site.put("/a.tif", b"PK\3\4" + bytes(60_000_000))
+    site.put("/a.tif", b"PK\3\4" + bytes(60_000_000), Etag='"large"')
     receipt, _ = get(client, site.url(), looks_like=lambda first: first.startswith(b"II*\0"))
     assert receipt.outcome is Outcome.CORRUPT
     assert "first bytes" in receipt.detail
@@ -343,7 +345,7 @@ def test_headers_that_trickle_end(tmp_path):
 def test_a_download_that_never_ends_is_left_for_the_next_run(site, tmp_path, monkeypatch):
     monkeypatch.setattr("hephaestus_build.sources.http.PATIENCE", 2)
     slow = site.faults.add("a.tif", faults.trickle(300_000))
-    with Client(settings(tmp_path)) as client:
+    with Client(settings(tmp_path, timeout=0.5)) as client:
         receipt, _ = get(client, site.url())
         assert receipt.outcome is Outcome.UNREACHABLE
         assert "time allowed" in receipt.detail
