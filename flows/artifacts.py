@@ -18,7 +18,7 @@ from hephaestus_build.sources.receipt import Outcome
 
 _KINDS = {"pair": "interferograms", "mask": "annotations", "epoch": "ERA5 dates", "dem": "DEM"}
 _LISTED = 20  # owed products named one by one; the cube's provenance names all
-_WIDTH = 1100  # pixels; the picture travels in the artifact itself, so it is made small
+_WIDTH = 760  # pixels; the picture travels in the artifact itself, so it is made small
 
 
 def artifact_key(kind: str, frame: Frame) -> str:
@@ -68,6 +68,6 @@ def show_picture(frame: Frame, png: Path) -> None:
     buffer = io.BytesIO()
     with Image.open(png) as picture:
         picture.thumbnail((_WIDTH, 4 * _WIDTH))
-        picture.convert("RGB").save(buffer, "JPEG", quality=85)
-    url = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+        picture.convert("RGB").save(buffer, "WEBP", quality=75)
+    url = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
     create_image_artifact(image_url=url, key=artifact_key("picture", frame), description=f"`{png}`")

@@ -6,8 +6,9 @@ import http.client
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
@@ -41,8 +42,8 @@ def healthy(url: str, timeout: float = 2.0) -> bool:
 
 
 @contextmanager
-def server(url: str, log: Path) -> Iterator[bool]:
-    """See to it that a Prefect server answers at `url` while the block runs.
+def server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
+    """See to it that a Prefect server stands at `url` while the block runs.
 
     Parameters
     ----------
@@ -54,16 +55,16 @@ def server(url: str, log: Path) -> Iterator[bool]:
 
     Yields
     ------
-    bool
-        Whether the server was started here.
+    callable
+        Waits until the server answers, and returns whether it was started here.
 
     Raises
     ------
     HephaestusError
-        If none answers and none can be started.
+        If none answers and none can be started; some of it when the callable is called.
     """
     if healthy(url):
-        yield False
+        yield lambda: False
         return
     parts = urlsplit(url)
     if parts.hostname not in _LOOPBACK or parts.port is None:
@@ -80,13 +81,12 @@ def server(url: str, log: Path) -> Iterator[bool]:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        _wait(process, url, log)
-        yield True
+        yield partial(_wait, process, url, log)
     finally:
         _stop(process)
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
     deadline = time.monotonic() + _START_SECONDS
     while not healthy(url):
         if process.poll() is not None:
@@ -97,6 +97,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 f"the Prefect server did not answer within {_START_SECONDS:.0f} s; {log} says why"
             )
         time.sleep(0.3)
+    return True
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from typing import Annotated, NoReturn
 
 import typer
 from prefect import serve
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import EntrypointType, RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+from prefect.states import Crashed
 
-from flows.build_frame import build_frame
 from flows.local import api_url, server
 from hephaestus_build.cli.common import err, explain
 from hephaestus_build.errors import HephaestusError
@@ -29,6 +32,8 @@ LIMITS = {"licsar": 2, "cds": 2}
 def deployments() -> list[RunnerDeployment]:
     """Return the deployments, one a flow and named like it."""
     # by module, not by file: so it is found from any folder
+    from flows.build_frame import build_frame  # seconds of imports, while the server starts
+
     by_module = EntrypointType.MODULE_PATH
     return [RunnerDeployment.from_flow(build_frame, "build-frame", entrypoint_type=by_module)]
 
@@ -43,24 +48,46 @@ def make_limits() -> None:
                 client.create_concurrency_limit(tag, limit)
 
 
+def settle(seconds: float) -> None:
+    """Wait for served runs to end, and mark those that were killed before they could say so."""
+    states = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
+    unfinished = FlowRunFilter(state=FlowRunFilterState(type=states))
+    deadline = time.monotonic() + seconds
+    with get_client(sync_client=True) as client:
+        while True:
+            runs = client.read_flow_runs(flow_run_filter=unfinished)
+            # a worker's runs, and those that a person started by hand, live on without us
+            runs = [run for run in runs if run.deployment_id and not run.work_pool_name]
+            if not runs or time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        for run in runs:
+            message = f"it was stopped; `prefect flow-run retry {run.id}` goes on from what is finished"
+            client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+
+
 def main(
     at_once: Annotated[int, typer.Option(min=1, help="How many frames to build at once.")] = 2,
 ) -> None:
     """Start what the flows need and serve them until Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
     url = api_url()
+    log = get_current_settings().home / "hephaestus-server.log"
     err.print(f"Prefect at {url} ...")
     try:
-        with (
-            temporary_settings({PREFECT_API_URL: url}),
-            server(url, get_current_settings().home / "hephaestus-server.log") as started,
-        ):
+        with temporary_settings({PREFECT_API_URL: url}), server(url, log) as answers:
+            served = deployments()
+            started = answers()
             make_limits()
-            err.print(
-                f"the server {'is started' if started else 'answers already'}; Ctrl-C stops what is ours"
-            )
-            err.print("in another terminal, here: prefect deployment run build-frame -p frame=...")
-            serve(*deployments(), limit=at_once, print_starting_message=False)
+            if started:
+                settle(0)  # what a killed server left
+            err.print("started; Ctrl-C stops it" if started else "answers already; Ctrl-C leaves it running")
+            err.print("in another terminal: .venv/bin/prefect deployment run build-frame -p frame=...")
+            try:
+                serve(*served, limit=at_once, print_starting_message=False)
+            finally:
+                if started:
+                    settle(15)
     except HephaestusError as error:
         explain(str(error))
         sys.exit(error.exit_code)
