@@ -78,7 +78,7 @@ def outlines(scene: Scene, pair: Pair) -> list[Outline]:
     if scene.blemish(pair) in ("corrupted", "no info"):
         return []
     found = []
-    step = scene.coarse
+    step = scene.nodes.step
     shows = _shows(scene, pair)
     for source, growth in scene.sources(pair).items():
         moved = np.abs(scene.source_displacement(source) * np.float32(growth))
@@ -106,7 +106,7 @@ def outlines(scene: Scene, pair: Pair) -> list[Outline]:
 
 
 def _inside(shape: Polygon, size: tuple[int, int]) -> np.ndarray:
-    """Return the coarse points within a contour of the padded field, bool."""
+    """Return the nodes within a contour of the padded field, bool."""
     from rasterio.features import rasterize
 
     # contour coordinates count points from the rim; a point is the centre of its cell
@@ -115,11 +115,11 @@ def _inside(shape: Polygon, size: tuple[int, int]) -> np.ndarray:
 
 
 def _shows(scene: Scene, pair: Pair) -> np.ndarray:
-    """Return where the interferogram is clear enough to see fringes, bool, on the coarse points."""
-    step = scene.coarse
+    """Return where the interferogram is clear enough to see fringes, bool, at the nodes."""
+    step = scene.nodes.step
     clear = scene.valid[::step, ::step] & (scene.true_coherence(pair, step) > 0.2)
-    rows, columns = -(-scene.grid.height // step) + 1, -(-scene.grid.width // step) + 1
-    return np.pad(clear, ((0, rows - clear.shape[0]), (0, columns - clear.shape[1])), mode="edge")
+    rows, columns = (size - have for size, have in zip(scene.nodes.shape, clear.shape, strict=True))
+    return np.pad(clear, ((0, rows), (0, columns)), mode="edge")
 
 
 def annotate(scene: Scene, pair: Pair, unique_id: int, quirk: str = "") -> dict[str, Any]:

@@ -17,7 +17,8 @@ import numpy as np
 from hephaestus_build.archive import terrain
 from hephaestus_build.archive.deformation import line_of_sight
 from hephaestus_build.archive.memo import Memo
-from hephaestus_build.archive.noise import enlarge, fractal, stream
+from hephaestus_build.archive.nodes import Nodes
+from hephaestus_build.archive.noise import fractal, stream
 from hephaestus_build.archive.places import Place
 from hephaestus_build.archive.schedule import interferograms
 from hephaestus_build.archive.unrest import Source
@@ -35,8 +36,9 @@ LOOKS = 14
 LAYOVER = 38.0
 #: Largest float32 below pi: wrapped phase stays inside [-pi, pi].
 _PI = np.nextafter(np.float32(np.pi), np.float32(0))
-#: Deformation and turbulence are computed with at most so many points a side and enlarged.
-_COARSE = 750
+#: Deformation is computed so many metres apart (its sources lie deeper) and eddies at every pixel, but
+#: neither at more than so many points a side; the rest is interpolated.
+_APART, _MOST = 250.0, 750
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,15 @@ class Scene:
         Of the world.
     size : str
         Key of the place's shapes.
+
+    Attributes
+    ----------
+    frame, grid : Frame, Grid
+        What it is called and where its pixels lie.
+    epochs, pairs : tuple
+        Its days of acquisition, and the interferograms made of them.
+    nodes : Nodes
+        Where its deformation is computed.
     """
 
     def __init__(self, place: Place, weather: Weather, epochs: Sequence[date], seed: int, size: str) -> None:
@@ -91,9 +102,8 @@ class Scene:
             place.pixel,
             place.pixel,
         )
-        self._coarse = max(1, -(-max(self.grid.shape) // _COARSE))
-        # one point more than the grid has, so that the last pixels are interpolated too
-        self._coarse_shape = -(-rows // self._coarse) + 1, -(-columns // self._coarse) + 1
+        self.nodes = Nodes.apart(self.grid, _APART, _MOST)
+        self._eddies = Nodes.apart(self.grid, 0, _MOST)
         self._memo = Memo(600 << 20)
 
     # the ground
@@ -147,17 +157,25 @@ class Scene:
 
     def stratified(self, day: date, step: int = 1) -> np.ndarray:
         """Return the part of the delay that follows from the world's fields and the height, metres."""
+        if step == 1:  # large, and kept as a part of the whole delay
+            return self._stratified(day, step)
+        return self._memo.get(("stratified", day, step), lambda: self._stratified(day, step))
+
+    def _stratified(self, day: date, step: int) -> np.ndarray:
         latitudes, longitudes = self.grid.latitudes[::step], self.grid.longitudes[::step]
         return self.weather.zenith_delay(self.time(day), self.height[::step, ::step], latitudes, longitudes)
 
     def turbulent(self, day: date, step: int = 1) -> np.ndarray:
         """Return the part of the delay that eddies make, metres: fractal, stronger in moister air."""
+        return self._eddies.to_pixels(self._memo.get(("eddies", day), lambda: self._eddies_of(day)), step)
+
+    def _eddies_of(self, day: date) -> np.ndarray:
         row, column = self.grid.height // 2, self.grid.width // 2
         middle = self.grid.latitudes[row : row + 1], self.grid.longitudes[column : column + 1]
         vapour = float(self.weather.fields(self.time(day), *middle)[0, 0, 0])
-        eddies = fractal(self._coarse_shape, 3.07, stream(self.seed, self.frame, "turbulence", day))
+        eddies = fractal(self._eddies.shape, 3.07, stream(self.seed, self.frame, "turbulence", day))
         eddies *= np.float32(0.0035 * np.sqrt(vapour / 15))
-        return self._fine(eddies, step)
+        return eddies
 
     # the deformation
 
@@ -169,42 +187,24 @@ class Scene:
     def source_displacement(self, source: Source) -> np.ndarray:
         """Return the displacement towards the satellite of one mean episode, float32, metres.
 
-        It is computed every :attr:`coarse` pixels, with one row and column more than the grid needs;
-        everything finer is interpolated from these points.
+        It is given at :attr:`nodes`; the pixels between are interpolated.
         """
-        return self._memo.get(("source", source.name), lambda: self._coarse_displacement(source))
+        return self._memo.get(("source", source.name), lambda: self._node_displacement(source))
 
-    @property
-    def coarse(self) -> int:
-        """Pixels between two points at which deformation is computed."""
-        return self._coarse
-
-    def _coarse_displacement(self, source: Source) -> np.ndarray:
-        step = self._coarse
-        rows, columns = self._coarse_shape
-        around = Grid(
-            (columns - 1) * step + 1,
-            (rows - 1) * step + 1,
-            self.grid.west,
-            self.grid.north,
-            self.grid.dx,
-            self.grid.dy,
-        )
-        across = np.minimum(np.arange(columns) * step, self.grid.width - 1)
-        movement = source.movement(around, step)
-        return np.asarray(np.einsum("knm,knm->nm", movement, self.sight[:, :, across]), dtype=np.float32)
+    def _node_displacement(self, source: Source) -> np.ndarray:
+        nodes = self.nodes
+        latitudes = self.grid.north - (nodes.rows + 0.5) * self.grid.dy
+        longitudes = self.grid.west + (nodes.columns + 0.5) * self.grid.dx
+        movement = source.movement(latitudes, longitudes)
+        sight = self.sight[:, :, np.minimum(nodes.columns, self.grid.width - 1)]
+        return np.asarray(np.einsum("knm,knm->nm", movement, sight), dtype=np.float32)
 
     def displacement(self, pair: Pair) -> np.ndarray:
         """Return the displacement towards the satellite between two passes, float32, metres."""
-        total = np.zeros(self._coarse_shape, np.float32)
+        total = np.zeros(self.nodes.shape, np.float32)
         for source, growth in self.sources(pair).items():
             total += np.float32(growth) * self.source_displacement(source)
-        return self._fine(total)
-
-    def _fine(self, values: np.ndarray, step: int = 1) -> np.ndarray:
-        """Interpolate what was computed at the coarse points to every `step`-th pixel."""
-        rows, columns = (np.arange(0, size, step) / self._coarse for size in self.grid.shape)
-        return enlarge(values, rows, columns)
+        return self.nodes.to_pixels(total)
 
     # the interferogram
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hephaestus_build.archive.noise import enlarge, fractal, stream
+from hephaestus_build.archive.nodes import Nodes
+from hephaestus_build.archive.noise import fractal, stream
 from hephaestus_build.grid import Grid
 
 #: Metres in a degree of latitude (spherical Earth).
@@ -58,23 +59,22 @@ class Land:
 
 
 def local_metres(
-    grid: Grid, longitude: float, latitude: float, step: int = 1
+    latitudes: np.ndarray, longitudes: np.ndarray, longitude: float, latitude: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return east and north distances of every `step`-th pixel from a point, float64, 2-D, metres."""
-    east = (grid.longitudes[::step] - longitude) * DEGREE * np.cos(np.radians(latitude))
-    north = (grid.latitudes[::step] - latitude) * DEGREE
+    """Return east and north distances of (n,) latitudes and (m,) longitudes from a point, (n, m), metres."""
+    east = (longitudes - longitude) * DEGREE * np.cos(np.radians(latitude))
+    north = (latitudes - latitude) * DEGREE
     shape = (north.size, east.size)
     return np.broadcast_to(east, shape), np.broadcast_to(north[:, None], shape)
 
 
 def rough(grid: Grid, slope: float, seed: int, *labels: object) -> np.ndarray:
     """Return a fractal field on `grid` (float32, mean 0, deviation about 1): coarse shape and fine detail."""
-    step = max(1, -(-max(grid.shape) // _COARSE))
-    shape = (-(-grid.height // step) + 1, -(-grid.width // step) + 1)
-    field = fractal(shape, slope, stream(seed, *labels))
-    if step == 1:
+    nodes = Nodes.apart(grid, 0, _COARSE)
+    field = fractal(nodes.shape, slope, stream(seed, *labels))
+    if nodes.step == 1:
         return field[: grid.height, : grid.width]
-    field = enlarge(field, np.arange(grid.height) / step, np.arange(grid.width) / step)
+    field = nodes.to_pixels(field)
     detail = stream(seed, *labels, "detail").standard_normal(grid.shape, dtype=np.float32)
     detail *= np.float32(0.5 * _COARSE ** (1 - slope / 2))
     field += detail
@@ -104,7 +104,7 @@ def heights(grid: Grid, land: Land, seed: int, name: str) -> np.ndarray:
 
 
 def _cone(grid: Grid, volcano: Volcano, seed: int, name: str, index: int) -> np.ndarray:
-    east, north = local_metres(grid, volcano.longitude, volcano.latitude)
+    east, north = local_metres(grid.latitudes, grid.longitudes, volcano.longitude, volcano.latitude)
     distance = np.hypot(east, north).astype(np.float32) / np.float32(volcano.radius)
     azimuth = np.arctan2(east, north).astype(np.float32)
     # gullies: a few waves around the cone, deeper down the flank

@@ -11,7 +11,6 @@ import numpy as np
 from hephaestus_build.archive import deformation
 from hephaestus_build.archive.noise import stream
 from hephaestus_build.archive.terrain import local_metres
-from hephaestus_build.grid import Grid
 
 #: Activity types as the annotations name them.
 ACTIVITIES = ("Mogi", "Dyke", "Sill", "Spheroid", "Earthquake", "Unidentified")
@@ -91,9 +90,9 @@ class Source:
     history: History
     shape: Mapping[str, float] = field(default_factory=dict)
 
-    def movement(self, grid: Grid, step: int = 1) -> np.ndarray:
-        """Return the displacement of one mean episode at every `step`-th pixel, (3, n, m), metres."""
-        east, north = local_metres(grid, self.longitude, self.latitude, step)
+    def movement(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+        """Return the displacement of one mean episode at (n,) and (m,) degrees, (3, n, m), metres."""
+        east, north = local_metres(latitudes, longitudes, self.longitude, self.latitude)
         return _MODELS.get(self.activity, deformation.okada)(east, north, **self.shape)
 
     def growth(self, begin: date, end: date, seed: int) -> float:
