@@ -212,13 +212,10 @@ def _weights(split: Split) -> Iterable[Weight]:
         positives = [sample for sample in split.parts[part] if sample.positive]
         frames = _ranked(Counter(sample.frame.id for sample in positives))
         regions = _ranked(Counter(sample.region for sample in positives))
-        heavy = [
-            name for name, count in (*frames.items(), *regions.items()) if count > DOMINANT * len(positives)
-        ]
+        counts = {**frames, **regions}  # a region of one unregistered frame has the frame's name
+        heavy = tuple(name for name, count in counts.items() if count > DOMINANT * len(positives))
         new = sorted({sample.frame.id for sample in positives if sample.frame not in known})
-        yield Weight(
-            part, len(positives), frames, regions, tuple(heavy), tuple(new if part != "train" else ())
-        )
+        yield Weight(part, len(positives), frames, regions, heavy, tuple(new) if part != "train" else ())
 
 
 def _ranked(counter: Counter[str]) -> dict[str, int]:

@@ -167,7 +167,7 @@ def read_samples(
     for path in _cube_paths(cubes):
         with open_cube(path, chunks=None) as cube:
             found = samples_from_cube(cube)
-            source[path.stem] = str(cube.attrs.get("version", cube.attrs.get("date_created", "")))
+            source[path.stem] = f"generation {Path(cube.encoding['source']).parent.name}"
         samples += found
     if not samples:
         raise HephaestusError("the cubes hold no annotated interferogram; name an archive with --archive")

@@ -1,0 +1,105 @@
+"""Tiles: which part of a frame is seen, and whether the label chose it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hephaestus_build.errors import UsageError
+from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.samples import Sample
+from hephaestus_build.tiles import MODES, choose_tiles, grid, label_centred, whole_frame
+
+SAMPLE = Sample(Frame("124D_05291_081406"), Pair.parse("20180101_20180113"), True)
+shapes = st.tuples(st.integers(1, 90), st.integers(1, 90))
+sizes = st.integers(1, 40)
+
+
+@given(shapes, sizes)
+def test_the_cores_of_a_whole_frame_count_every_pixel_once(shape: tuple[int, int], size: int) -> None:
+    tiling = whole_frame(shape, size)
+    seen = np.zeros(shape, int)
+    for tile in tiling.tiles:
+        top, bottom, left, right = tile.core
+        seen[top:bottom, left:right] += 1
+        assert tile.row <= top < bottom <= tile.row + size
+        assert tile.column <= left < right <= tile.column + size
+        assert 0 <= tile.row <= max(0, shape[0] - size)
+        assert 0 <= tile.column <= max(0, shape[1] - size)
+    assert (seen == 1).all()
+    assert len(tiling.tiles) == -(-shape[0] // size) * -(-shape[1] // size)
+
+
+@given(shapes, sizes)
+def test_what_is_read_in_tiles_is_written_back_as_it_was(shape: tuple[int, int], size: int) -> None:
+    values = np.arange(2 * shape[0] * shape[1]).reshape(2, *shape)
+    target = np.full_like(values, -1)
+    for tile in whole_frame(shape, size).tiles:
+        part = tile.read(values, fill=-7)
+        assert part.shape == (2, size, size)
+        tile.write(part, target)
+    np.testing.assert_array_equal(target, values)
+
+
+@given(shapes, sizes, st.integers(1, 4))
+def test_a_grid_never_overlaps_and_keeps_inside(shape: tuple[int, int], size: int, count: int) -> None:
+    tiling = grid(shape, size, count)
+    seen = np.zeros(shape, int)
+    for tile in tiling.tiles:
+        seen[tile.row : tile.row + size, tile.column : tile.column + size] += 1
+        if size <= min(shape):
+            assert tile.row + size <= shape[0]
+            assert tile.column + size <= shape[1]
+    assert seen.max() == 1
+    assert 1 <= len(tiling.tiles) <= count * count
+
+
+def test_a_real_frame_needs_36_tiles_and_its_grid_has_nine() -> None:
+    assert len(whole_frame((2778, 2668)).tiles) == 36
+    assert len(grid((2778, 2668)).tiles) == 9
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 10), st.integers(1, 10), st.integers(0, 5))
+def test_the_legacy_crop_holds_the_whole_label(
+    row: int, column: int, height: int, width: int, seed: int
+) -> None:
+    mask = np.zeros((60, 60), np.uint8)
+    mask[row : row + height, column : column + width] = 1
+    [tile] = label_centred(mask, SAMPLE, 16, seed).tiles
+    assert tile.read(mask).sum() == mask.sum()
+    assert label_centred(mask, SAMPLE, 16, seed).tiles == (tile,)
+
+
+def test_the_legacy_crop_of_a_large_label_lies_in_its_middle_and_without_one_near_the_frames() -> None:
+    mask = np.zeros((60, 60), np.uint8)
+    mask[10:40, 5:45] = 1
+    [tile] = label_centred(mask, SAMPLE, 16).tiles
+    assert (tile.row, tile.column) == (17, 17)
+    for seed in range(20):
+        [tile] = label_centred(np.zeros((60, 60), np.uint8), SAMPLE, 16, seed).tiles
+        assert abs(tile.row - 22) <= 4
+        assert abs(tile.column - 22) <= 4
+
+
+def test_each_choice_says_whether_it_looked_at_the_label() -> None:
+    mask = np.ones((60, 60), np.uint8)
+    looked = {
+        mode: choose_tiles(mode, (60, 60), 16, mask=mask, sample=SAMPLE).looked_at_label for mode in MODES
+    }
+    assert looked == {"whole-frame": False, "grid": False, "label-centred": True}
+
+
+@given(st.sampled_from(["whole-frame", "grid"]))
+def test_the_label_moves_no_tile_of_a_label_free_mode(mode: str) -> None:
+    mask = np.zeros((60, 60), np.uint8)
+    mask[50:, 50:] = 1
+    assert choose_tiles(mode, (60, 60), 16, mask=mask, sample=SAMPLE) == choose_tiles(mode, (60, 60), 16)
+
+
+def test_an_unknown_mode_or_a_crop_without_its_label_is_refused() -> None:
+    with pytest.raises(UsageError, match="whole-frame"):
+        choose_tiles("centre", (60, 60))
+    with pytest.raises(UsageError, match="look at the label"):
+        choose_tiles("label-centred", (60, 60))
