@@ -11,7 +11,7 @@ from zarr.codecs import BloscCodec
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.shards import Encoder, chunk_key, encode_shard, shard_shape
 
-CODEC = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle"}
+CODEC = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 1 << 19}
 
 
 def read_back(folder, shard, shape, dtype, inner, fill):

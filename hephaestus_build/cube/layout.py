@@ -104,8 +104,8 @@ def _codecs(variable: Variable) -> Iterator[dict[str, Any]]:
         }
         yield {"name": "numcodecs.delta", "dtype": "<i4"}
     yield {"name": "bytes", "endian": "little"}
-    blosc = {name: codec[name] for name in ("cname", "clevel", "shuffle")}
-    yield {"name": "blosc", "typesize": variable.encoder().itemsize, **blosc, "blocksize": 0}
+    blosc = {name: codec[name] for name in ("cname", "clevel", "shuffle", "blocksize")}
+    yield {"name": "blosc", "typesize": variable.encoder().itemsize, **blosc}
 
 
 def _codec(codec: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class Encoder:
     Parameters
     ----------
     codec : dict
-        Blosc's ``cname``, ``clevel`` and ``shuffle``, and ``packed`` where values are multiples of `step`.
+        Blosc's ``cname``, ``clevel``, ``shuffle`` and ``blocksize``, and ``packed`` where values are
+        multiples of `step`.
     dtype : str
         Of the values as they are read.
     step : float, optional
@@ -54,7 +55,7 @@ class Encoder:
                 numcodecs.Delta(dtype="<i4"),
             ]
         self._blosc = numcodecs.Blosc(
-            codec["cname"], codec["clevel"], _SHUFFLES[codec["shuffle"]], blocksize=0
+            codec["cname"], codec["clevel"], _SHUFFLES[codec["shuffle"]], blocksize=codec["blocksize"]
         )
 
     @property

@@ -164,7 +164,11 @@ def _create_imagery(group: zarr.Group, variable: Variable, shape: tuple[int, ...
         shards=shards,
         filters=filters or None,
         compressors=BloscCodec(
-            cname=codec["cname"], clevel=codec["clevel"], shuffle=codec["shuffle"], typesize=itemsize
+            cname=codec["cname"],
+            clevel=codec["clevel"],
+            shuffle=codec["shuffle"],
+            blocksize=codec["blocksize"],
+            typesize=itemsize,
         ),
         fill_value=variable.fill,
         dimension_names=variable.dims,
