@@ -1,38 +1,73 @@
-"""The console script ``hephaestus``: thin commands over the rooms below."""
+"""The console script ``hephaestus``: thin commands over the rooms below.
+
+Each command is imported when it is called and not before, so that none waits for what others need.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from hephaestus_build import __version__
-from hephaestus_build.cli import build as build_commands
-from hephaestus_build.cli import keep
-from hephaestus_build.cli.common import explain
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.settings import settings_template
+
+#: Every command: the module that holds it (as a function of its name, or as a group named ``app``), and
+#: what it is for.
+COMMANDS = {
+    "plan": ("hephaestus_build.cli.build", "Say what a build will fetch, skip, take and cost."),
+    "build": ("hephaestus_build.cli.build", "Build or extend the cubes of frames, and publish them."),
+    "status": ("hephaestus_build.cli.keep", "Show how all cubes stand, and what is owed or stale."),
+    "watch": ("hephaestus_build.cli.keep", "Keep cubes up to date, round after round."),
+    "verify": ("hephaestus_build.cli.keep", "Compare every stored object with what was published."),
+    "repair": ("hephaestus_build.cli.keep", "Rebuild exactly what is damaged."),
+    "gc": ("hephaestus_build.cli.keep", "Remove old generations."),
+    "inspect": ("hephaestus_build.cli.inspect", "Say what is in a cube, and check it against the schema."),
+    "report": ("hephaestus_build.cli.report", "Draw a picture of a cube."),
+    "export": ("hephaestus_build.cli.export", "Write a cube as Zarr v2 or as GeoTIFF."),
+    "annotations": ("hephaestus_build.cli.annotations", "What the experts wrote, and its defects."),
+    "splits": ("hephaestus_build.cli.splits", "Samples, splits and what leaks between them."),
+    "archive": ("hephaestus_build.cli.archive", "Serve the simulated archive to any client."),
+    "settings": ("hephaestus_build.cli.settings", "Print every setting as a commented YAML file."),
+}
+
+
+class _Commands(TyperGroup):
+    """The commands of :data:`COMMANDS`, loaded when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(COMMANDS[cmd_name][0])
+        group = getattr(module, "app", None)
+        if group is None:
+            group = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+            group.command(cmd_name)(getattr(module, cmd_name))
+        command = get_command(group)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, what) for name, (_, what) in COMMANDS.items()])
+
 
 app = typer.Typer(
     name="hephaestus",
-    help="From the raw LiCSAR and ERA5 archives to machine-learning cubes of volcanic unrest.",
+    cls=_Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command()(build_commands.plan)
-app.command()(build_commands.build)
-for command in (keep.status, keep.watch, keep.verify, keep.repair, keep.gc):
-    app.command()(command)
-
-
-@app.command()
-def settings() -> None:
-    """Print every setting as a commented YAML file."""
-    typer.echo(settings_template(), nl=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -40,8 +75,10 @@ def start(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more on standard error."),
     version: bool = typer.Option(False, "--version", help="Print the version and stop."),
 ) -> None:
-    """Build, check and use cubes of volcanic unrest."""
+    """From the raw LiCSAR and ERA5 archives to machine-learning cubes of volcanic unrest."""
     if version:
+        from hephaestus_build import __version__
+
         typer.echo(__version__)
         raise typer.Exit
     logging.basicConfig(
@@ -56,12 +93,17 @@ def main() -> None:
     try:
         app()
     except HephaestusError as error:
-        explain(str(error))
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        explain("stopped; the same command goes on from here")
-        sys.exit(130)
+        _fail("stopped; the same command goes on from here", 130)
     except BrokenPipeError:
         # the reader of our output went away; nothing more can be said to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _fail(message: str, code: int) -> None:
+    from hephaestus_build.cli.common import explain
+
+    explain(message)
+    sys.exit(code)
