@@ -115,16 +115,22 @@ def shorten(path: Path, share: float) -> None:
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
 
 
-def overwrite_dimensions(path: Path, width: int, height: int) -> None:
-    """Make the header of a little-endian TIFF claim another size."""
+def overwrite_tag(path: Path, wanted: int, kind: int, count: int, value: int | None = None) -> None:
+    """Change type, count and value of one tag of a little-endian TIFF."""
     data = bytearray(path.read_bytes())
     start = struct.unpack_from("<I", data, 4)[0]
     for index in range(struct.unpack_from("<H", data, start)[0]):
         at = start + 2 + 12 * index
-        tag = struct.unpack_from("<H", data, at)[0]
-        if tag in (256, 257):
-            struct.pack_into("<HII", data, at + 2, 4, 1, width if tag == 256 else height)
+        tag, *_, before = struct.unpack_from("<HHII", data, at)
+        if tag == wanted:
+            struct.pack_into("<HII", data, at + 2, kind, count, before if value is None else value)
     path.write_bytes(data)
+
+
+def overwrite_dimensions(path: Path, width: int, height: int) -> None:
+    """Make the header claim another size."""
+    overwrite_tag(path, 256, 4, 1, width)
+    overwrite_tag(path, 257, 4, 1, height)
 
 
 def bad_files(path: Path) -> dict[str, str]:
@@ -149,17 +155,23 @@ def bad_files(path: Path) -> dict[str, str]:
         "bands.tif": "2 bands",
         "unwrapped.tif": "no wrapped phase",
         "wide.tif": "no LiCSAR frame",
+        "tall.tif": "no LiCSAR frame",
         "hollow.tif": "too many for",
+        "points.tif": "no georeference",
+        "scale.tif": "no georeference",
     }
     (folder / "zero.tif").write_bytes(b"")
     (folder / "page.tif").write_bytes(b"<!DOCTYPE html><html><body>Sign in</body></html>")
     (folder / "noise.tif").write_bytes(bytes(range(256)) * 20)
-    for name in ("header.tif", "cut.tif", "wide.tif", "hollow.tif", "bits.tif"):
+    for name in ("header.tif", "cut.tif", "wide.tif", "tall.tif", "hollow.tif", "bits.tif"):
         write_tif(folder / name, values)
     (folder / "header.tif").write_bytes((folder / "header.tif").read_bytes()[:10])
     shorten(folder / "cut.tif", 0.6)
     overwrite_dimensions(folder / "wide.tif", 2_000_000_000, 48)
+    overwrite_dimensions(folder / "tall.tif", 64, 2_000_000_000)
     overwrite_dimensions(folder / "hollow.tif", 19_000, 10_000)
+    overwrite_tag(write_tif(folder / "points.tif", values), 33922, 12, 60_000)
+    overwrite_tag(write_tif(folder / "scale.tif", values), 33550, 4, 3)
     data = bytearray((folder / "bits.tif").read_bytes())
     data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
     (folder / "bits.tif").write_bytes(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,10 @@ from affine import Affine
 from rasterio.errors import RasterioError
 
 from hephaestus_build.grid import Grid
+
+# Without a handler of its own Python would print GDAL's complaints on standard error; they are in the
+# reasons given here. Whoever configures logging still gets them.
+logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
 #: Limits beyond which a raster is refused before any memory is taken for it; the largest real frame has
 #: 7,000 x 3,800 pixels.
@@ -128,9 +132,11 @@ def read_height(path: Path) -> Raster:
         notes.append(f"heights were stored as {values.dtype}")
         values = values.astype(np.float32)
     # -32768 and -9999 are holes whatever the tags say; so is anything that no land or sea floor reaches
-    holes = ~((values > -11_000) & (values < 9_000)) | (values == -9_999)
+    with np.errstate(invalid="ignore"):
+        holes = ~((values > -11_000) & (values < 9_000)) | (values == -9_999)
+        ground = np.count_nonzero(values[~holes])
     count = int(np.count_nonzero(holes))
-    if count == holes.size or not values.any():
+    if not ground:
         raise CorruptRaster("the height raster holds no data: every pixel is 0 or a hole")
     if count:
         values[holes] = np.nan
@@ -155,7 +161,9 @@ def _read(path: Path, dtypes: tuple[str, ...]) -> Raster:
             _check(dataset, path, dtypes)
             values = dataset.read(1)
             transform = dataset.transform
-    except RasterioError as error:
+    except CorruptRaster:
+        raise
+    except (RasterioError, ValueError) as error:  # also text in tags that is no text
         cause = error.__cause__ or error
         raise CorruptRaster(f"the file cannot be read whole: {cause}") from error
     notes: tuple[str, ...] = ()
@@ -179,7 +187,10 @@ def _check(dataset: rasterio.DatasetReader, path: Path, dtypes: tuple[str, ...])
     width, height = dataset.width, dataset.height
     block = dataset.block_shapes[0]
     if max(width, height) > MAX_SIDE or max(width * height, block[0] * block[1]) > MAX_PIXELS:
-        raise CorruptRaster(f"the header claims {width} x {height} pixels: no LiCSAR frame is that large")
+        raise CorruptRaster(
+            f"the header claims {width} x {height} pixels in blocks of {block[1]} x {block[0]}: no LiCSAR "
+            "frame is that large"
+        )
     if dataset.count != 1:
         raise CorruptRaster(f"the raster has {dataset.count} bands where one was expected")
     dtype = dataset.dtypes[0]
@@ -210,14 +221,18 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     ``values.min(), values.max()``.
     """
     low = high = values.dtype.type(0)
-    for row in range(0, values.shape[0], _ROWS):
-        rows = values[row : row + _ROWS]
-        low, high = np.minimum(low, rows.min()), np.maximum(high, rows.max())
+    with np.errstate(invalid="ignore"):  # some bit patterns of NaN warn
+        for row in range(0, values.shape[0], _ROWS):
+            rows = values[row : row + _ROWS]
+            low, high = np.minimum(low, rows.min()), np.maximum(high, rows.max())
     return float(low), float(high)
 
 
-# TIFF tags that carry a georeference: a pixel size with a tie point, or a whole transformation.
+# TIFF tags that carry a georeference, and how many doubles each has: a pixel size with one tie point (more
+# of them are ground control points, which are no grid), or a whole transformation.
 _SCALE, _TIE_POINT, _TRANSFORMATION = 33550, 33922, 34264
+_DOUBLES = {_SCALE: (2, 3), _TIE_POINT: (6,), _TRANSFORMATION: (16,)}
+_DOUBLE = 12
 
 
 def _is_georeferenced(stream: BinaryIO) -> bool:
@@ -228,23 +243,30 @@ def _is_georeferenced(stream: BinaryIO) -> bool:
     """
     header = stream.read(16)
     order = {b"II": "<", b"MM": ">"}.get(header[:2])
-    if order is None or len(header) < 16:
+    version = int.from_bytes(header[2:4], "big" if order == ">" else "little")
+    if order is None or len(header) < 16 or version not in (42, 43):
         raise CorruptRaster("the file is no TIFF")
-    version = int(np.frombuffer(header, order + "u2", 1, 2)[0])
-    if version == 42:
-        start, count_type, entry = int(np.frombuffer(header, order + "u4", 1, 4)[0]), "u2", 12
-    elif version == 43:  # BigTIFF
-        start, count_type, entry = int(np.frombuffer(header, order + "u8", 1, 8)[0]), "u8", 20
-    else:
-        raise CorruptRaster("the file is no TIFF")
-    if start >= os.fstat(stream.fileno()).st_size:
+    word, head, wide = ("u4", "u2", 4) if version == 42 else ("u8", "u8", 8)  # 43 is BigTIFF
+    entry = np.dtype(
+        [("tag", order + "u2"), ("type", order + "u2"), ("count", order + word), ("at", order + word)]
+    )
+
+    def read(dtype: np.dtype, at: int, count: int) -> np.ndarray:
+        stream.seek(min(at, 1 << 62))
+        raw = stream.read(dtype.itemsize * count)
+        return np.frombuffer(raw[: len(raw) // dtype.itemsize * dtype.itemsize], dtype)
+
+    start = int(np.frombuffer(header, order + word, 1, wide)[0])
+    counted = read(np.dtype(order + head), start, 1)
+    if not counted.size:
         raise CorruptRaster("the file is cut: its directory is missing")
-    stream.seek(start)
-    raw = stream.read(np.dtype(count_type).itemsize)
-    if len(raw) < np.dtype(count_type).itemsize:
-        raise CorruptRaster("the file is cut: its directory is missing")
-    count = int(np.frombuffer(raw, order + count_type)[0])
-    table = stream.read(min(count, 4096) * entry)
-    tags = np.frombuffer(table[: len(table) // entry * entry], np.uint8).reshape(-1, entry)[:, :2]
-    found = set(np.ascontiguousarray(tags).view(order + "u2").ravel().tolist())
-    return {_SCALE, _TIE_POINT} <= found or _TRANSFORMATION in found
+    table = read(entry, start + counted.itemsize, min(int(counted[0]), 4096))
+    found: dict[int, np.ndarray] = {}
+    for tag, kind, count, at in table[np.isin(table["tag"], list(_DOUBLES))].tolist():
+        if kind == _DOUBLE and count in _DOUBLES[tag]:
+            values = read(np.dtype(order + "f8"), at, count)
+            if values.size == count and np.isfinite(values).all():
+                found[tag] = values
+    if _SCALE in found and _TIE_POINT in found and found[_SCALE][:2].all():
+        return True
+    return _TRANSFORMATION in found
