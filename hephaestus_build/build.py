@@ -43,6 +43,7 @@ from hephaestus_build.sources.era5 import choose_source, count_requests
 from hephaestus_build.sources.fields import Fields, area_of
 from hephaestus_build.sources.licsar import Portal
 from hephaestus_build.sources.receipt import Outcome, Receipt
+from hephaestus_build.sources.transport import redacted
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -410,7 +411,10 @@ def _attributes(job: Job) -> dict[str, Any]:
         "preview_projection": ", ".join(geometries) or "none needed",
         "hephaestus_build_version": __version__,
         "schema_version": cube_schema().version,
-        "build_settings": {"pairs": job.plan.selection.choice, "licsar_url": job.settings.licsar_url},
+        "build_settings": {
+            "pairs": job.plan.selection.choice,
+            "licsar_url": redacted(job.settings.licsar_url),
+        },
     }
     if frame is not None:
         attributes["volcanoes"] = list(frame.volcanoes)
@@ -419,7 +423,11 @@ def _attributes(job: Job) -> dict[str, Any]:
     if job.simulated:
         attributes |= {
             "simulated": True,
+            "title": f"Simulated cube of the frame {job.frame}, which does not exist",
+            "institution": "none",
             "source": "simulated LiCSAR, ERA5 and annotations: no satellite saw this",
+            "license": "MIT",
+            "acknowledgement": "Simulated data: no archive is to be credited.",
         }
     return attributes
 

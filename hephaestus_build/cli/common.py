@@ -8,7 +8,6 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from hephaestus_build.frames import Frame
 from hephaestus_build.job import Owed
@@ -42,10 +41,10 @@ def print_json(value: Any) -> None:
 
 def print_pairs(title: str, rows: dict[str, Any]) -> None:
     """Print names and values as a small table."""
-    table = Table(title=title, show_header=False, title_justify="left", box=None, pad_edge=False)
+    width = max(map(len, rows), default=0)
+    out.print(title, markup=False, style="bold")
     for name, value in rows.items():
-        table.add_row(name, str(value))
-    out.print(table)
+        out.print(f"  {name:<{width}}  {value}".rstrip(), markup=False)
 
 
 def frame_argument(text: str) -> Frame:

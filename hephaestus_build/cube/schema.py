@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -91,6 +91,22 @@ class CubeSchema:
     def of_layout(self, layout: Layout) -> tuple[Variable, ...]:
         """Return the variables that are cut in the given way."""
         return tuple(variable for variable in self.variables.values() if variable.layout == layout)
+
+    def simulated(self) -> CubeSchema:
+        """Return the schema of a cube of simulated data: what has a source says that it is simulated."""
+        variables = {
+            name: replace(variable, attributes={**variable.attributes, **_SIMULATED})
+            if "source" in variable.attributes
+            else variable
+            for name, variable in self.variables.items()
+        }
+        return replace(self, variables=variables)
+
+
+_SIMULATED = {
+    "source": "simulated: no satellite, no weather service and no expert saw this",
+    "license": "MIT",
+}
 
 
 def _fill(value: Any) -> Any:

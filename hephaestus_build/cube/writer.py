@@ -55,7 +55,7 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], P
 
 
 def _write_metadata(store: Path, contents: Contents) -> None:
-    schema = cube_schema()
+    schema = cube_schema().simulated() if contents.attributes.get("simulated") else cube_schema()
     grid, axes, area = contents.grid, contents.axes, contents.area
     values: dict[str, np.ndarray] = {
         "primary_date": days(axes.primary),
