@@ -214,7 +214,7 @@ def test_odd_pairs_are_odd_in_their_way_alone(world: World, shelf: Shelf, tmp_pa
 
 def test_without_oddities_every_pair_is_alike() -> None:
     shelf = World(oddities=[], frames=[ORDINARY]).shelf(ORDINARY)
-    assert not any(shelf.odd_pair(name) for name in ODDITIES if name not in ("mixed-tags", "sparse-metadata"))
+    assert not any(shelf.odd_pair(name) for name in ODDITIES)
     assert {len(shelf.pair_files(pair)) for pair in shelf.scene.pairs} == {5}
 
 

@@ -45,14 +45,15 @@ class Shelf:
         self.oddities = frozenset(oddities)
 
     def odd_pair(self, oddity: str) -> Pair | None:
-        """Return the pair that `oddity` befalls, if it is in force."""
+        """Return the pair that `oddity` befalls, if it is in force and befalls one pair."""
         if oddity not in self.oddities:
             return None
         if oddity == "unlisted":
             days = self.scene.epochs
             pairs = (Pair(days[0], day) for day in days[1:])
             return next((pair for pair in pairs if pair not in self.scene.pairs), None)
-        return self.scene.pairs[_POSITIONS[oddity] % len(self.scene.pairs)]
+        position = _POSITIONS.get(oddity)
+        return None if position is None else self.scene.pairs[position % len(self.scene.pairs)]
 
     # what there is
 

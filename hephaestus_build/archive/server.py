@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 import socket
 import struct
@@ -82,7 +83,7 @@ class Response:
 App = Callable[[Request], Response | None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class LogEntry:
     """One request as the server saw it: for tests of a client's manners.
 
@@ -97,19 +98,19 @@ class LogEntry:
     headers : dict of str
         Of the request, names in lower case; values of credentials are replaced by ``(sent)``.
     started, ended : float
-        ``time.monotonic()`` before and after the answer.
+        ``time.monotonic()`` before and after the answer; infinite while it is under way.
     sent : int
-        Bytes of the body that were sent.
+        Bytes of the body that were sent so far.
     """
 
     method: str
     path: str
     query: dict[str, str]
-    status: int
     headers: dict[str, str]
     started: float
-    ended: float
-    sent: int
+    status: int = 0
+    ended: float = math.inf
+    sent: int = 0
 
 
 class CaseInsensitive(dict[str, str]):
@@ -173,7 +174,7 @@ class LoopbackServer:
 
     @property
     def log(self) -> list[LogEntry]:
-        """The requests answered so far, in the order in which they ended (a copy)."""
+        """The requests so far, in the order in which their answers began (a new list)."""
         with self._lock:
             return list(self._log)
 
@@ -183,7 +184,7 @@ class LoopbackServer:
             self._log.clear()
 
     def record(self, entry: LogEntry) -> None:
-        """Add one request to the log."""
+        """Add one request to the log; called before its answer begins, so that no client is ahead of it."""
         with self._lock:
             self._log.append(entry)
 
@@ -268,6 +269,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     reset_connection = False
     server: _Server
+    entry: LogEntry
 
     def finish(self) -> None:
         super().finish()
@@ -286,13 +288,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         owner = self.server.owner
-        started = time.monotonic()
         split = urlsplit(self.path)
         path, query = unquote(split.path), dict(parse_qsl(split.query, keep_blank_values=True))
         headers = CaseInsensitive(dict(self.headers.items()))
         body = self.rfile.read(int(headers.get("content-length") or 0))
         fault = owner.faults.take(self.command, path) or Fault()
-        self._status = self._sent = 0
+        shown = {key: "(sent)" if key in _SECRET else value for key, value in headers.items()}
+        self.entry = LogEntry(self.command, path, query, shown, time.monotonic())
         try:
             if fault.delay:
                 owner.stopping.wait(fault.delay)
@@ -310,12 +312,9 @@ class _Handler(BaseHTTPRequestHandler):
         except (ConnectionError, TimeoutError):
             self.close_connection = True
         finally:
-            shown = {key: "(sent)" if key in _SECRET else value for key, value in headers.items()}
-            owner.record(
-                LogEntry(
-                    self.command, path, query, self._status, shown, started, time.monotonic(), self._sent
-                )
-            )
+            if not self.entry.status:
+                owner.record(self.entry)
+            self.entry.ended = time.monotonic()
 
     def _send(self, response: Response, asked: CaseInsensitive, fault: Fault) -> None:
         if fault.body is not None:
@@ -349,7 +348,8 @@ class _Handler(BaseHTTPRequestHandler):
                 headers["connection"] = "close"
             for key, value in fault.headers.items():
                 headers[key] = value
-            self._status = status
+            self.entry.status = status
+            self.server.owner.record(self.entry)
             self.send_response(status)
             for key, value in headers.items():
                 if value:
@@ -363,12 +363,12 @@ class _Handler(BaseHTTPRequestHandler):
         ends = [end for end in (fault.cut_after, fault.stall_after) if end is not None]
         limit = min([length, *ends])
         chunk = max(1, min(_CHUNK, int(fault.rate / 20))) if fault.rate else _CHUNK
-        while self._sent < limit:
-            data = stream.read(min(chunk, limit - self._sent))
+        while self.entry.sent < limit:
+            data = stream.read(min(chunk, limit - self.entry.sent))
             if not data:
                 break
+            self.entry.sent += len(data)
             self.wfile.write(data)
-            self._sent += len(data)
             if fault.rate and self.server.owner.stopping.wait(len(data) / fault.rate):
                 raise ConnectionAbortedError
         if ends and limit == min(ends):

@@ -124,7 +124,7 @@ def write(
 
 @app.command("list")
 def list_frames(
-    as_json: Annotated[bool, Json] = False,
+    as_json: bool = Json,
     seed: Seed = 0,
     size: Size = "small",
     epochs: Epochs = 14,
