@@ -35,6 +35,16 @@ TABLE_2: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     },
 }  # fmt: skip
 
+#: Published means and deviations of the channels; phase and coherence include the zeros of no data.
+CHANNEL_STATISTICS: Mapping[str, tuple[float, float]] = {
+    "insar_difference": (0.001489616346722796, 1.6176833645747521),
+    "insar_coherence": (69.3472689222075, 76.50325808397666),
+    "dem": (833.0587512223403, 977.504283216005),
+    "total_column_water_vapour": (22.526107385139355, 12.85386775756665),
+    "surface_pressure": (92966.61998575741, 9132.050564654619),
+    "vertical_integral_of_temperature": (2396036.7821715856, 263503.6556952968),
+}
+
 
 def count_labels(annotations: Iterable[Annotation]) -> dict[str, dict[str, int]]:
     """Return how often each word of Table 1 occurs, in the paper's order, other words after them."""

@@ -1,0 +1,126 @@
+"""``hephaestus statistics``: means and deviations of the channels, from training samples alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from hephaestus_build.cli.common import Json, err, out, print_json
+from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.moments import CONVENTIONS, Convention
+from hephaestus_build.paper import CHANNEL_STATISTICS
+from hephaestus_build.progress import bars
+from hephaestus_build.settings import Settings, load_settings
+from hephaestus_build.splits import read_split
+from hephaestus_build.statistics import Statistics, read_statistics, update_statistics
+
+app = typer.Typer(
+    help="Means and deviations of the channels over the training samples of a split.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+SplitName = Annotated[
+    str, typer.Argument(metavar="SPLIT", help="Name of a written split, or the path of one (.json).")
+]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
+Chosen = Annotated[
+    str,
+    typer.Option("--convention", help="valid: pixels with data. published: zeros included, as published."),
+]
+
+
+@app.command()
+def update(
+    split: SplitName,
+    cubes: Annotated[Path | None, typer.Option(help="Folder of the cubes; default <data_dir>/cubes.")] = None,
+    afresh: Annotated[bool, typer.Option("--afresh", help="Measure everything again.")] = False,
+    data_dir: DataDir = None,
+    as_json: bool = Json,
+) -> None:
+    """Measure what is new in the cubes and write the statistics beside them.
+
+    Exits with 1 if training samples of the split are in no cube here.
+    """
+    settings = load_settings(data_dir=data_dir)
+    chosen = read_split(_split_path(split, settings))
+    path = _place(chosen.name, settings)
+    previous = read_statistics(path) if path.is_file() and not afresh else None
+    with bars() as listener:
+        statistics = update_statistics(
+            chosen, cubes or settings.cubes_dir, previous, threads=settings.threads, listener=listener
+        )
+    if not statistics.products:
+        raise HephaestusError(
+            f"no cube of the split {chosen.name} is in {cubes or settings.cubes_dir}; "
+            "build one with `hephaestus build FRAME`"
+        )
+    statistics.write(path)
+    if as_json:
+        print_json({**_report(statistics), "path": str(path)})
+    else:
+        _print(statistics, "valid")
+        err.print(f"written to {path}", markup=False)
+    if missing := statistics.missing:
+        names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
+        raise HephaestusError(
+            f"{sum(missing.values())} training samples of {len(missing)} frames ({names}) are in no cube "
+            "here; build them with `hephaestus build FRAME`, then run the same command again"
+        )
+
+
+@app.command()
+def show(
+    split: SplitName, convention: Chosen = "valid", data_dir: DataDir = None, as_json: bool = Json
+) -> None:
+    """Show the statistics of a split as they were last written, and whether the split has changed since."""
+    if convention not in CONVENTIONS:
+        raise UsageError(f"there is no convention {convention!r}; choose {' or '.join(CONVENTIONS)}")
+    settings = load_settings(data_dir=data_dir)
+    name = Path(split).stem if split.endswith(".json") else split
+    statistics = read_statistics(_place(name, settings))
+    written = _split_path(split, settings)
+    if written.is_file() and read_split(written).sha256 != statistics.sha256:
+        raise HephaestusError(
+            f"the split {name} has changed since; run `hephaestus statistics update {split}` again"
+        )
+    if as_json:
+        print_json(_report(statistics))
+    else:
+        _print(statistics, convention)
+
+
+def _split_path(split: str, settings: Settings) -> Path:
+    return Path(split) if split.endswith(".json") else settings.data_dir / "splits" / f"{split}.json"
+
+
+def _place(name: str, settings: Settings) -> Path:
+    return settings.data_dir / "statistics" / f"{name}.json"
+
+
+def _report(statistics: Statistics) -> dict[str, object]:
+    content = statistics.to_json()
+    return {key: value for key, value in content.items() if key not in ("products", "weights")}
+
+
+def _print(statistics: Statistics, convention: Convention) -> None:
+    table = Table(box=None, pad_edge=False)
+    columns = ["channel", "mean", "std", "values"]
+    published = convention == "published"
+    for title in (*columns, *(("published mean", "published std") if published else ())):
+        table.add_column(title, justify="left" if title == "channel" else "right")
+    for name, item in statistics.channels(convention).items():
+        row = [name, f"{item.mean:.6g}", f"{item.deviation:.6g}", str(item.count)]
+        if published:
+            row += [f"{value:.6g}" for value in CHANNEL_STATISTICS[name]]
+        table.add_row(*row)
+    out.print(table)
+    frames = len(statistics.weights)
+    simulated = ", simulated" if statistics.simulated else ""
+    out.print(
+        f"{convention} values of the training samples of {statistics.split} ({statistics.sha256[:12]}), "
+        f"{frames} frames{simulated}"
+    )
