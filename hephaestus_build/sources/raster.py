@@ -107,7 +107,7 @@ def read_coherence(path: Path) -> Raster:
             raise CorruptRaster(f"values from {low:.4g} to {high:.4g} are no coherence")
         values = np.rint(values * np.float32(255)).astype(np.uint8)
         notes = (*notes, "coherence was stored as fractions and rescaled to 0 to 255")
-    if not values.any():
+    if not values.max():
         raise CorruptRaster("the coherence raster holds no data: every pixel is 0")
     return Raster(values, raster.grid, notes)
 
