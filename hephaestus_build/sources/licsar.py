@@ -195,9 +195,10 @@ class Portal:
         if known := published_frames().get(frame.id):
             receipt = replace(receipt, notes=(*receipt.notes, "center_time is from the registry of frames"))
             return Metadata(parse_center_time(known.center_time), fields, receipt)
+        state = "does not tell" if receipt.ok else f"is {receipt.outcome}"
         raise HephaestusError(
-            f"{frame}: its acquisition time is not known, because metadata.txt is {receipt.outcome} "
-            f"({reason}; asked {receipt.url}); run the same command again later"
+            f"{frame}: its acquisition time is not known: metadata.txt {state} ({reason}; asked "
+            f"{receipt.url}); run the same command again later"
         )
 
     def dem(self, frame: Frame, *, progress: Progress | None = None) -> tuple[Receipt, Raster | None]:
