@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import xarray as xr
+from affine import Affine
 from rich.markup import escape
 from rich.table import Table
 
 from hephaestus_build.cli.common import Json, err, out, print_json
+from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.frames import Frame
+from hephaestus_build.grid import Grid
 from hephaestus_build.paper import table_1
 from hephaestus_build.progress import bars
+from hephaestus_build.report.mask_report import grid_from_registry, report_masks
 from hephaestus_build.settings import load_settings
 from hephaestus_build.sources.annotations import (
     Annotations,
@@ -144,3 +151,65 @@ def fetch(
         print_json({"path": str(path), "size": path.stat().st_size})
     else:
         err.print(f"the annotations are at {path}", markup=False)
+
+
+@app.command()
+def masks(
+    archive: Archive = None,
+    cubes: Annotated[
+        Path | None, typer.Option(help="Folder of cubes whose grids to draw on; else the implied ones.")
+    ] = None,
+    as_json: bool = Json,
+) -> None:
+    """Draw every polygon at 100 m and say what is lost: area, overlaps, and rows if the era is wrong."""
+    annotations = read_archive(archive)
+    findings = report_masks(annotations, _grids(cubes))
+    if as_json:
+        print_json([{**item.summary(), "each": [asdict(p) for p in item.polygons]} for item in findings])
+        return
+    table = Table(box=None, pad_edge=False)
+    columns = {
+        "frame": "frame",
+        "rows, columns": "shape",
+        "grid": "grid_from",
+        "preview": "projection",
+        "polygons": "polygons",
+        "km2": "area_km2",
+        "area kept": "area_kept",
+        "worst": "worst_error",
+        "hidden px": "hidden_pixels",
+        "beyond": "beyond_grid",
+        "rows if wrong era": "rows_moved_most",
+    }
+    for title in (*columns, ""):
+        table.add_column(title, justify="left" if title in ("frame", "grid", "preview", "") else "right")
+    for item in findings:
+        row = item.summary()
+        flag = "uncertain" if item.uncertain else ""
+        table.add_row(*(str(row[key]) for key in columns.values()), flag)
+    out.print(table)
+    polygons = [polygon for item in findings for polygon in item.polygons]
+    area, pixels = sum(item.area for item in polygons), sum(item.pixels for item in polygons)
+    out.print(
+        f"{len(polygons)} polygons; {pixels / area:.4%} of their area is kept, "
+        f"{sum(item.hidden for item in polygons)} pixels lie under a smaller polygon"
+    )
+    for item in findings:
+        if item.uncertain:
+            out.print(f"{item.frame}: {item.uncertain}", markup=False)
+
+
+def _grids(cubes: Path | None) -> Callable[[Frame], tuple[Grid, str] | None]:
+    def grid_of(frame: Frame) -> tuple[Grid, str] | None:
+        path = cubes / f"{frame}.zarr" if cubes else None
+        if path and path.exists():
+            with open_cube(path, chunks=None) as cube:
+                return Grid.from_transform(*_transform(cube)), "cube"
+        return grid_from_registry(frame)
+
+    return grid_of
+
+
+def _transform(cube: xr.Dataset) -> tuple[Affine, tuple[int, int]]:
+    numbers = [float(text) for text in str(cube["spatial_ref"].attrs["GeoTransform"]).split()]
+    return Affine.from_gdal(*numbers), (cube.sizes["latitude"], cube.sizes["longitude"])

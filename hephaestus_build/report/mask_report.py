@@ -1,0 +1,186 @@
+"""What drawing the experts' polygons at 100 m costs, frame by frame: area, overlaps, and a wrong era."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hephaestus_build.events import implied_grid
+from hephaestus_build.frames import Frame
+from hephaestus_build.grid import Grid
+from hephaestus_build.masks import PreviewGeometry, default_geometry, rasterize
+from hephaestus_build.registry import published_frames
+from hephaestus_build.sources.annotation_file import Annotation, polygon_area
+
+
+@dataclass(frozen=True)
+class PolygonFinding:
+    """One polygon on its frame's grid.
+
+    Attributes
+    ----------
+    unique_id, index : int
+        Which polygon of which annotation.
+    activity : str
+    area : float
+        Of the polygon, grid pixels.
+    pixels : int
+        Of its mask, alone and within the grid.
+    hidden : int
+        Pixels that a smaller polygon of the same annotation covers.
+    rows_moved : float
+        How far south (positive) its middle would lie, in rows, if a preview drawn with Mercator rows were
+        read as linear; as far north if it were the other way round.
+    beyond : bool
+        Whether it reaches beyond the grid.
+    """
+
+    unique_id: int
+    index: int
+    activity: str
+    area: float
+    pixels: int
+    hidden: int
+    rows_moved: float
+    beyond: bool
+
+
+@dataclass(frozen=True)
+class FrameFinding:
+    """All polygons of one frame.
+
+    Attributes
+    ----------
+    frame : str
+    shape : tuple of int
+        Rows and columns of the grid.
+    pixel_m : tuple of float
+        Ground size of a pixel, east-west and north-south.
+    grid_from, projection, evidence : str
+        What the grid and the preview's geometry are known from.
+    uncertain : str
+        Why they cannot be trusted, if so.
+    polygons : tuple of PolygonFinding
+    """
+
+    frame: str
+    shape: tuple[int, int]
+    pixel_m: tuple[float, float]
+    grid_from: str
+    projection: str
+    evidence: str
+    uncertain: str
+    polygons: tuple[PolygonFinding, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the frame's figures without its polygons."""
+        polygons = self.polygons
+        errors = [abs(item.pixels / item.area - 1) for item in polygons if item.area and not item.beyond]
+        moved = np.array([item.rows_moved for item in polygons])
+        area = sum(item.area for item in polygons)
+        return {
+            **{key: value for key, value in asdict(self).items() if key != "polygons"},
+            "polygons": len(polygons),
+            "area_km2": round(area * self.pixel_m[0] * self.pixel_m[1] / 1e6, 1),
+            "area_kept": round(sum(item.pixels for item in polygons) / area, 5) if area else None,
+            "worst_error": round(max(errors), 4) if errors else None,
+            "hidden_pixels": sum(item.hidden for item in polygons),
+            "beyond_grid": sum(item.beyond for item in polygons),
+            "rows_moved_mean": round(float(moved.mean()), 1) if len(moved) else None,
+            "rows_moved_most": round(float(moved[np.abs(moved).argmax()]), 1) if len(moved) else None,
+        }
+
+
+def report_masks(
+    annotations: Iterable[Annotation], grid_of: Callable[[Frame], tuple[Grid, str] | None]
+) -> list[FrameFinding]:
+    """Draw every polygon of `annotations` on its frame's grid and say what was lost.
+
+    Parameters
+    ----------
+    annotations : iterable of Annotation
+        Of any frames, in any order.
+    grid_of : callable
+        Returns the grid of a frame and what it is known from, or None where it is not known; such frames
+        are reported without polygons.
+    """
+    frames: dict[Frame, list[Annotation]] = defaultdict(list)
+    for annotation in annotations:
+        if annotation.polygons:
+            frames[annotation.frame].append(annotation)
+    findings = []
+    for frame, items in sorted(frames.items()):
+        known = published_frames().get(frame.id)
+        uncertain = (known.uncertain_geometry or "") if known else ""
+        if (found := grid_of(frame)) is None:
+            findings.append(FrameFinding(frame.id, (0, 0), (0.0, 0.0), "unknown", "", "", "no grid", ()))
+            continue
+        grid, grid_from = found
+        geometry = default_geometry(frame, grid)
+        polygons = [
+            finding
+            for item in sorted(items, key=lambda item: item.pair)
+            for finding in _polygons(item, geometry, grid)
+        ]
+        east, north = grid.pixel_size_m()
+        findings.append(
+            FrameFinding(
+                frame.id, grid.shape, (round(east, 2), round(north, 2)), grid_from, geometry.projection,
+                geometry.evidence, uncertain, tuple(polygons),
+            )
+        )  # fmt: skip
+    return findings
+
+
+def grid_from_registry(frame: Frame) -> tuple[Grid, str] | None:
+    """Return the grid that a published frame's annotations imply, and how."""
+    grid = implied_grid(frame)
+    return (grid, f"implied by {published_frames()[frame.id].implied_from}") if grid else None
+
+
+def rows_moved(polygon: np.ndarray, geometry: PreviewGeometry, grid: Grid) -> float:
+    """Return how many rows further south a linear reading puts `polygon` than a Mercator one."""
+    middles = [
+        replace(geometry, projection=projection).to_grid(polygon, grid)[:, 1].mean()
+        for projection in ("linear", "mercator")
+    ]
+    return float(middles[0] - middles[1])
+
+
+def _polygons(annotation: Annotation, geometry: PreviewGeometry, grid: Grid) -> Iterable[PolygonFinding]:
+    whole = rasterize(annotation, geometry, grid)
+    inside: list[np.ndarray] = []
+    areas: list[float] = []
+    regions = list(annotation.regions)
+    notes: list[bool] = []
+    for polygon, activity, level in regions:
+        one = replace(annotation, polygons=(polygon,), activity_type=(activity,), intensity_level=(level,))
+        mask = rasterize(one, geometry, grid)
+        canvas = np.zeros(whole.deformation.shape, bool)
+        top, left = mask.row - whole.row, mask.column - whole.column
+        rows, columns = mask.deformation.shape
+        if mask.deformation.size:
+            canvas[top : top + rows, left : left + columns] = mask.deformation > 0
+        inside.append(canvas)
+        areas.append(polygon_area(geometry.to_grid(polygon, grid)))
+        notes.append(bool(mask.notes))
+    for index, (polygon, activity, _) in enumerate(regions):
+        # the smaller one lies on top, of two of one size the later one
+        above = [
+            inside[other] for other in range(len(regions)) if (areas[other], -other) < (areas[index], -index)
+        ]
+        hidden = np.count_nonzero(inside[index] & np.logical_or.reduce(above)) if above else 0
+        yield PolygonFinding(
+            annotation.unique_id,
+            index,
+            activity,
+            round(areas[index], 2),
+            int(np.count_nonzero(inside[index])),
+            int(hidden),
+            round(rows_moved(polygon, geometry, grid), 2),
+            notes[index],
+        )
