@@ -440,6 +440,12 @@ def test_another_run_goes_on_too(site, client, tmp_path):
     assert leftovers(client) == ["a.tif", "a.tif.receipt.json"]
 
 
+def test_an_address_without_the_product_does_not_cost_the_part(site, client):
+    interrupt(site, client)
+    assert get(client, site.url("/none"), site.url())[1] == CONTENT
+    assert site.asked(count=1)[0].status == 206
+
+
 def test_a_part_of_a_file_that_was_replaced_is_thrown_away(site, client):
     interrupt(site, client)
     other = b"II*\0" + bytes(len(CONTENT) - 4)

@@ -159,7 +159,8 @@ class Part:
             origin and origin.url == url and origin.validator and 0 < size < (origin.length or 1 << 62)
         )
         if not resumable:
-            self.restart()
+            # what is here may still be right for another address: only an answer throws it away
+            self._hash, self.size, self.origin = hashlib.sha256(), 0, None
             return 0, None
         with explained(self.path):
             self._stream.seek(0)
@@ -222,9 +223,11 @@ class Part:
 
     def leave(self) -> None:
         """Keep the part if it can be resumed, else remove it."""
+        size = 0
         with suppress(OSError):
             self._stream.flush()
-        if not (self.size and self.origin and self.origin.validator):
+            size = os.fstat(self._stream.fileno()).st_size
+        if not (size and self._read_note()):
             self.remove()
 
     def remove(self) -> None:

@@ -302,12 +302,16 @@ class Client:
             match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
             whole = match[3] if match else ""
             known = part.origin.length if part.origin else None
-            if not match or int(match[1]) != offset or (known and whole not in ("*", str(known))):
+            if (
+                not offset
+                or not match
+                or int(match[1]) != offset
+                or (known and whole not in ("*", str(known)))
+            ):
                 part.restart()
                 raise Failed(Outcome.CORRUPT, "cut: another part came than was asked for", again="passing")
             return
-        if offset:
-            part.restart()
+        part.restart()
         if response.status_code == 416:
             raise Failed(Outcome.CORRUPT, "cut: the archive holds less than it promised", again="passing")
         length: int | None = None
