@@ -9,6 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from hephaestus_build.archive.memo import Memo
+from hephaestus_build.archive.nodes import Nodes
+from hephaestus_build.archive.noise import fractal, stream
 from hephaestus_build.archive.places import HIGH_LATITUDE, ORDINARY, PLACES, STRIPMAP
 from hephaestus_build.archive.scene import LOOKS, PHASE_OF_METRE
 from hephaestus_build.archive.schedule import acquisitions, interferograms
@@ -17,6 +20,7 @@ from hephaestus_build.archive.weather import DRY_DELAY, PRESSURE_HEIGHT, VAPOUR_
 from hephaestus_build.archive.world import World
 from hephaestus_build.errors import UsageError
 from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.grid import Grid
 
 PAIR = Pair.parse("20190317_20190329")
 
@@ -268,3 +272,39 @@ def test_places_keep_to_their_rules() -> None:
     for place in PLACES:
         assert len({source.name for source in place.sources}) == len(place.sources)
         assert {source.activity for source in place.sources} <= set(ACTIVITIES)
+
+
+# the tools it is made with
+
+
+def test_enlarging_keeps_a_slope_and_the_nodes_cover_the_grid() -> None:
+    for size, step in ((11, 3), (12, 3), (1, 4), (7, 1)):
+        nodes = Nodes(Grid(size, size + 5, 10.0, 60.0, 0.001, 0.001), step)
+        slope = 2.0 * nodes.rows[:, None] - 0.5 * nodes.columns[None, :]
+        expected = 2.0 * np.arange(size + 5)[:, None] - 0.5 * np.arange(size)[None, :]
+        np.testing.assert_allclose(nodes.to_pixels(slope), expected, atol=1e-4)
+        np.testing.assert_allclose(nodes.to_pixels(slope, 2), expected[::2, ::2], atol=1e-4)
+
+
+def test_a_fractal_is_rougher_the_flatter_its_spectrum() -> None:
+    rough, smooth = (fractal((90, 70), slope, stream(3, "x")) for slope in (1.5, 3.5))
+    for field in (rough, smooth):
+        assert field.shape == (90, 70)
+        assert abs(field.mean()) < 1e-3
+        assert field.std() == pytest.approx(1, abs=1e-3)
+    assert np.abs(np.diff(rough)).mean() > 3 * np.abs(np.diff(smooth)).mean()
+
+
+def test_memory_is_bounded_and_made_once() -> None:
+    made: list[int] = []
+
+    def make(key: int) -> np.ndarray:
+        made.append(key)
+        return np.full(100, key, dtype=np.uint8)
+
+    memo = Memo(250)
+    for key in (1, 1, 2, 1, 3, 2, 1):
+        assert memo.get(key, lambda key=key: make(key))[0] == key  # type: ignore[misc]
+    assert made == [1, 2, 3, 2, 1]  # 2 made room for 3, and 1 for 2
+    with pytest.raises(ValueError, match="read-only"):
+        memo.get(1, lambda: make(1))[0] = 9

@@ -141,7 +141,7 @@ PLACES: tuple[Place, ...] = (
         era="linear",
         oddities=frozenset({"cropped", "shifted", "unlisted", "unannotated", "no-preview",
                             "mixed-tags"}),
-        blemishes={9: "orbital", 13: "corrupted", 21: "processing 3"},
+        blemishes={9: "orbital", 13: "corrupted", 18: "processing 3"},
     ),
     Place(
         id=HIGH_LATITUDE,
