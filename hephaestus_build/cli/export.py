@@ -1,0 +1,73 @@
+"""``hephaestus export``: a cube for programs that do not read Zarr v3."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hephaestus_build.cli.build import DataDir
+from hephaestus_build.cli.common import Json, out, print_json
+from hephaestus_build.cli.inspect import Target, find_cube
+from hephaestus_build.errors import UsageError
+from hephaestus_build.export.geotiff import export_geotiff
+from hephaestus_build.export.source import open_source
+from hephaestus_build.export.zarr2 import export_zarr2
+from hephaestus_build.frames import Pair
+from hephaestus_build.progress import bars
+from hephaestus_build.settings import load_settings
+
+
+class Format(StrEnum):
+    """What a cube can be exported to."""
+
+    ZARR2 = "zarr2"
+    GEOTIFF = "geotiff"
+
+
+def export(
+    target: Target,
+    to: Annotated[Format, typer.Option(help="zarr2: one store; geotiff: one file an image.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder to write to; made if need be.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("--pair", help="A pair, such as 20160909_20160921; may be repeated. Default: all."),
+    ] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option("--variables", help="Variables, with commas between; may be repeated. Default: all."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what stands there already.")] = False,
+    data_dir: DataDir = None,
+    as_json: bool = Json,
+) -> None:
+    """Export a cube to Zarr v2 or to cloud-optimized GeoTIFFs.
+
+    An export that was interrupted goes on where it stopped. Nothing is replaced without --force.
+    """
+    settings = load_settings(data_dir=data_dir)
+    names = [name.strip() for text in variables or [] for name in text.split(",") if name.strip()]
+    source = open_source(find_cube(target, settings), [_pair(text) for text in pairs or []], names)
+    result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.simulated}
+    with bars() as listener:
+        if to is Format.ZARR2:
+            path = export_zarr2(source, folder, force=force, threads=settings.threads, listener=listener)
+            result |= {"path": str(path)}
+        else:
+            done = export_geotiff(source, folder, force=force, threads=settings.threads, listener=listener)
+            result |= {"path": str(done.folder), "written": done.written, "kept": done.kept}
+    if as_json:
+        print_json(result)
+        return
+    mark = " (simulated)" if source.simulated else ""
+    count = f": {result['written']} files written, {result['kept']} kept" if "written" in result else ""
+    out.print(f"{source.frame}{mark} is in {result['path']}{count}", soft_wrap=True)
+
+
+def _pair(text: str) -> Pair:
+    try:
+        return Pair.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

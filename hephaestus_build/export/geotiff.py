@@ -1,0 +1,173 @@
+"""A cube as cloud-optimized GeoTIFFs, laid out as LiCSAR lays out its own.
+
+::
+
+    <frame>/<frame>.dem.tif
+    <frame>/interferograms/<pair>/<pair>.insar_difference.tif
+    <frame>/epochs/<date>/<date>.total_column_water_vapour.tif
+
+Every file is there whole or not at all, and says in its tags what it was made from; so a second export
+writes what is new and keeps the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.crs import CRS
+from rasterio.errors import RasterioIOError
+from rasterio.io import MemoryFile
+
+from hephaestus_build.cube.files import explained, write_atomic
+from hephaestus_build.cube.schema import Variable
+from hephaestus_build.errors import UsageError
+from hephaestus_build.export.layers import KEY, Layer, layers_of, meaning
+from hephaestus_build.export.source import Source
+from hephaestus_build.grid import Grid
+from hephaestus_build.parallel import side_by_side
+from hephaestus_build.progress import Listener, Silent
+
+#: Side of the tiles, pixels.
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export did.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Of the frame.
+    written, kept : int
+        Files that are new, and that were there already.
+    """
+
+    folder: Path
+    written: int
+    kept: int
+
+
+def export_geotiff(
+    source: Source, folder: Path, *, force: bool = False, threads: int = 2, listener: Listener | None = None
+) -> Exported:
+    """Write the images of a cube below ``<folder>/<frame>/``.
+
+    Parameters
+    ----------
+    source : Source
+        What to export. Tables and ERA5's own grid have no GeoTIFF; masks have one for annotated pairs only.
+    folder : pathlib.Path
+        Made if need be.
+    force : bool
+        Whether to replace files of another content.
+    threads : int
+        Images worked on at once; memory grows with it, not with the number of pairs.
+    listener : Listener, optional
+        Who wants to know how far it is.
+
+    Returns
+    -------
+    Exported
+        What was done.
+
+    Raises
+    ------
+    UsageError
+        If no wanted variable is an image, or a file has another content and `force` is false; then nothing
+        is written.
+    HephaestusError
+        If a file cannot be written.
+    """
+    listener = listener or Silent()
+    with explained(f"{source.frame}: exporting to {folder}"):
+        layers = list(layers_of(source))
+        if not layers:
+            raise UsageError(f"{source.frame}: nothing of what is wanted is an image on the frame's grid")
+        todo = [layer for layer in layers if key_of(folder / layer.path) != layer.key]
+        taken = [folder / layer.path for layer in todo if (folder / layer.path).exists()]
+        if taken and not force:
+            raise UsageError(
+                f"{len(taken)} files, such as {taken[0]}, are not this cube as it is now; "
+                "add --force to replace them"
+            )
+        stage = f"{source.frame} to GeoTIFF"
+        listener.stage(stage, len(todo))
+
+        def write(layer: Layer) -> None:
+            image = source.image(layer.variable, layer.place)
+            write_atomic(folder / layer.path, encode_cog(image, source.grid, layer))
+
+        for _ in side_by_side(write, todo, threads):
+            listener.advance(stage)
+    return Exported(folder / source.frame, len(todo), len(layers) - len(todo))
+
+
+def key_of(path: Path) -> str | None:
+    """Return what a file says it was made from; None where there is none, or it is not ours."""
+    if not path.is_file():
+        return None
+    try:
+        with rasterio.open(path) as dataset:
+            return dataset.tags().get(KEY)
+    except RasterioIOError:
+        return None
+
+
+def encode_cog(image: np.ndarray, grid: Grid, layer: Layer) -> bytes:
+    """Return one image as a cloud-optimized GeoTIFF: tiled, with overviews, its directory first.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        Shape (rows, columns).
+    grid : Grid
+        Where it lies.
+    layer : Layer
+        What it is.
+    """
+    variable = layer.variable
+    with MemoryFile(ext=".tif") as plain, MemoryFile(ext=".tif") as optimized:
+        with plain.open(
+            driver="GTiff",
+            width=grid.width,
+            height=grid.height,
+            count=1,
+            dtype=variable.dtype,
+            crs=CRS.from_epsg(4326),
+            transform=grid.transform,
+            nodata=_nodata(variable),
+        ) as dataset:
+            dataset.write(image, 1)
+            dataset.update_tags(**layer.tags)
+            dataset.set_band_description(1, meaning(variable))
+            dataset.units = (variable.attributes.get("units", ""),)
+        with plain.open() as dataset:
+            rasterio.shutil.copy(
+                dataset,
+                optimized.name,
+                driver="COG",
+                compress="DEFLATE",
+                predictor="YES",
+                blocksize=_BLOCK,
+                overviews="IGNORE_EXISTING",
+                overview_resampling="AVERAGE" if _continuous(variable) else "NEAREST",
+            )
+        return bytes(optimized.getbuffer())
+
+
+def _nodata(variable: Variable) -> float | None:
+    """Return the value of pixels without data; masks have none, their 0 says that nothing is there."""
+    if "flag_values" in variable.attributes:
+        return None
+    return float("nan") if math.isnan(variable.fill) else variable.fill
+
+
+def _continuous(variable: Variable) -> bool:
+    """Whether pixels may be averaged: neither wrapped phase nor the codes of masks may."""
+    return variable.name != "insar_difference" and "flag_values" not in variable.attributes

@@ -1,0 +1,256 @@
+"""A cube as Zarr format 2, for readers that do not know format 3.
+
+Images stay whole: one chunk, and so one file, for each pair and variable, as the cube has one shard. Every
+place of phase, coherence and masks has its chunk (:mod:`~hephaestus_build.export.format2` says why); those
+without data are names of one and the same small file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from hephaestus_build.cube.files import explained, link_or_copy, sha256_of, write_atomic, write_json
+from hephaestus_build.cube.georeference import GRID_MAPPING
+from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
+from hephaestus_build.cube.tables import empty_table
+from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.export.format2 import Layout, image_layout, stored_values, table_layout
+from hephaestus_build.export.source import Place, Source
+from hephaestus_build.parallel import side_by_side
+from hephaestus_build.progress import Listener, Silent
+
+#: A file may have 65,000 names on common file systems.
+_NAMES = 30_000
+_STAMP = "export.json"
+_LEFT_OVER = re.compile(r"\..*\.[0-9a-f]{12}")
+
+
+def export_zarr2(
+    source: Source, folder: Path, *, force: bool = False, threads: int = 2, listener: Listener | None = None
+) -> Path:
+    """Write ``<folder>/<frame>.zarr`` in Zarr format 2; an interrupted export goes on where it stopped.
+
+    Parameters
+    ----------
+    source : Source
+        What to export.
+    folder : pathlib.Path
+        Made if need be.
+    force : bool
+        Whether to replace what stands there already.
+    threads : int
+        Images worked on at once; memory grows with it, not with the number of pairs.
+    listener : Listener, optional
+        Who wants to know how far it is.
+
+    Returns
+    -------
+    pathlib.Path
+        The store, whole.
+
+    Raises
+    ------
+    UsageError
+        If something else stands there and `force` is false.
+    HephaestusError
+        If another export is writing there, or nothing can be written.
+    """
+    target = folder / f"{source.frame}.zarr"
+    draft = folder / f".{target.name}.partial"
+    with explained(f"{source.frame}: exporting to {target}"), _alone(target):
+        stamp = _stamp(source)
+        if target.exists() and not force:
+            if _read(target / ".zattrs").get("exported_from") == stamp:
+                return target
+            raise UsageError(f"{target} exists and is not this cube as it is now; add --force to replace it")
+        if _read(draft / _STAMP) != stamp:
+            shutil.rmtree(draft, ignore_errors=True)
+            write_json(draft / _STAMP, stamp)
+        _Writer(source, draft, stamp).write(threads, listener or Silent())
+        _replace(draft, target)
+    return target
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Be the only writer of `target`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = target.with_name(f".{target.name}.lock")
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise HephaestusError(f"another export is writing {target} now; wait for its end") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _stamp(source: Source) -> dict[str, Any]:
+    """Return what tells one export from another."""
+    manifest = source.store / "manifest.json"
+    return {
+        "frame": source.frame,
+        "cube_sha256": sha256_of(manifest if manifest.is_file() else source.store / "zarr.json"),
+        "pairs": [pair.name for pair in source.places] if source.pairs is not None else "all",
+        "variables": [variable.name for variable in source.variables],
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def _replace(draft: Path, target: Path) -> None:
+    (draft / _STAMP).unlink()
+    old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
+    if target.exists():
+        target.rename(old)
+    draft.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class _Writer:
+    """Fills a folder with the arrays of a cube."""
+
+    def __init__(self, source: Source, store: Path, stamp: dict[str, Any]) -> None:
+        self.source, self.store, self.stamp = source, store, stamp
+        self.raw = json.loads((source.store / "zarr.json").read_bytes())
+        # old positions on the date axes, in the order of the new ones
+        self.kept = self._kept()
+        self.sizes = {**{str(dim): size for dim, size in source.cube.sizes.items()}}
+        self.sizes |= {dim: len(positions) for dim, positions in self.kept.items()}
+        self.documents: dict[str, Any] = {}
+
+    def _kept(self) -> dict[str, list[int]]:
+        """Return which positions of each date axis are exported: all, or those of the wanted pairs."""
+        cube = self.source.cube
+        if self.source.pairs is None:
+            axes = ("primary_date", "secondary_date", "epoch")
+            return {name: list(range(cube.sizes[name])) for name in axes}
+        kept = {
+            name: sorted({place[axis] for place in self.source.places.values()})
+            for axis, name in enumerate(("primary_date", "secondary_date"))
+        }
+        days = np.union1d(*(cube[name].values[positions] for name, positions in kept.items()))
+        return {**kept, "epoch": np.flatnonzero(np.isin(cube["epoch"].values, days)).tolist()}
+
+    def write(self, threads: int, listener: Listener) -> None:
+        """Write every array, then what describes them."""
+        self._sweep()
+        images = [variable for variable in self.source.variables if variable.layout != "table"]
+        layouts = {variable.name: image_layout(variable, self.sizes) for variable in images}
+        stored = [(variable, old, new) for variable in images for old, new in self._stored(variable)]
+        stage = f"{self.source.frame} to Zarr v2"
+        listener.stage(stage, len(stored))
+
+        def write_image(item: tuple[Variable, Place, Place]) -> None:
+            variable, old, new = item
+            path = self._chunk(variable.name, new, 2)
+            if not path.exists():
+                values = self.source.image(variable, old)
+                write_atomic(path, layouts[variable.name].encode(values))
+
+        for _ in side_by_side(write_image, stored, threads):
+            listener.advance(stage)
+        for variable in images:
+            if layouts[variable.name].fill is None:
+                self._fill_places(variable, layouts[variable.name])
+            self._describe(variable.name, layouts[variable.name])
+        self._write_tables()
+        self._write_group()
+
+    def _sweep(self) -> None:
+        """Remove what a killed export left of files that it was writing."""
+        for path in self.store.rglob(".*"):
+            if _LEFT_OVER.fullmatch(path.name):
+                path.unlink()
+
+    def _stored(self, variable: Variable) -> Iterator[tuple[Place, Place]]:
+        """Yield the old and the new place of every stored image that is wanted."""
+        axes = [self.kept[dim] for dim in variable.dims[:-2]]
+        wanted = set(self.source.places.values())
+        for new in product(*(range(len(axis)) for axis in axes)):
+            old = tuple(axis[index] for axis, index in zip(axes, new, strict=True))
+            if (variable.layout != "pair" or old in wanted) and self.source.shard(variable, old).is_file():
+                yield old, new
+
+    def _chunk(self, name: str, place: Place, planes: int) -> Path:
+        return self.store / name / ".".join(map(str, (*place, *[0] * planes)))
+
+    def _fill_places(self, variable: Variable, layout: Layout) -> None:
+        """Give every place without data its chunk: names of one file, or of one in many thousands."""
+        origin: Path | None = None
+        places = product(*(range(self.sizes[dim]) for dim in variable.dims[:-2]))
+        for count, place in enumerate(places):
+            path = self._chunk(variable.name, place, 2)
+            if path.exists():
+                continue
+            if origin is None or count % _NAMES == 0:
+                write_atomic(path, layout.empty())
+                origin = path
+            else:
+                link_or_copy(origin, path)
+
+    def _write_tables(self) -> None:
+        schema = cube_schema()
+        dims = {dim for variable in self.source.variables for dim in variable.dims}
+        items: list[Variable | Coordinate] = [
+            coordinate for coordinate in schema.coordinates.values() if coordinate.name in dims
+        ]
+        items += [variable for variable in self.source.variables if variable.layout == "table"]
+        for item in items:
+            values = stored_values(item, self._table(item))
+            layout = table_layout(item, values.shape)
+            write_atomic(self._chunk(item.name, (), values.ndim), layout.encode(values))
+            self._describe(item.name, layout)
+        layout = Layout((), (), (), np.dtype("<i8"), None)
+        write_atomic(self.store / GRID_MAPPING / "0", layout.encode(np.zeros(())))
+        self._describe(GRID_MAPPING, layout)
+
+    def _table(self, item: Variable | Coordinate) -> np.ndarray:
+        """Return a table on the new axes, empty at the pairs that are not wanted."""
+        cube = self.source.cube[item.name]
+        values = cube.isel({dim: self.kept[dim] for dim in item.dims if dim in self.kept}).values
+        if self.source.pairs is None or item.dims != ("primary_date", "secondary_date"):
+            return values
+        assert isinstance(item, Variable)
+        wanted = set(self.source.places.values())
+        table = empty_table(item, values.shape)
+        for new in np.ndindex(values.shape):
+            old = tuple(self.kept[dim][index] for dim, index in zip(item.dims, new, strict=True))
+            if old in wanted:
+                table[new] = values[new]
+        return table
+
+    def _describe(self, name: str, layout: Layout) -> None:
+        attributes = self.raw["consolidated_metadata"]["metadata"][name]["attributes"]
+        for document, content in layout.documents(attributes).items():
+            write_json(self.store / name / document, content)
+            self.documents[f"{name}/{document}"] = content
+
+    def _write_group(self) -> None:
+        group = {
+            ".zgroup": {"zarr_format": 2},
+            ".zattrs": {**self.raw["attributes"], "exported_from": self.stamp},
+        }
+        for name, content in group.items():
+            write_json(self.store / name, content)
+        metadata = dict(sorted({**group, **self.documents}.items()))
+        write_json(self.store / ".zmetadata", {"zarr_consolidated_format": 1, "metadata": metadata})
