@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from functools import cached_property
 
 from hephaestus_build.errors import UsageError
@@ -78,7 +78,10 @@ def parse_day(text: str) -> date:
     ValueError
         If `text` is no such day.
     """
-    return datetime.strptime(text.replace("-", ""), "%Y%m%d").date()
+    plain = text.replace("-", "")
+    if not (len(plain) == 8 and plain.isascii() and plain.isdigit()):
+        raise ValueError(f"{text!r} is not a day: expected yyyymmdd")
+    return date(int(plain[:4]), int(plain[4:6]), int(plain[6:]))
 
 
 @dataclass(frozen=True, order=True)

@@ -143,12 +143,18 @@ class Job:
     def origin(self, unit: Unit, name: str) -> Path:
         """Return the file that holds the object `name` of `unit` now."""
         if self.previous is not None and self.published.get(unit.key) is unit:
-            return self.previous.store / next(key for found, key in self._places.keys(unit) if found == name)
+            return self._stored[unit.key][name]
         return self.shelf.staging.path(unit, name)
 
     @cached_property
-    def _places(self) -> Places:
-        return Places(Axes.of(self.published.values()))
+    def _stored(self) -> Mapping[str, Mapping[str, Path]]:
+        """Where the objects of the previous cube's units stand."""
+        assert self.previous is not None
+        places, store = Places(Axes.of(self.published.values())), self.previous.store
+        return {
+            unit.key: {name: store / key for name, key in places.keys(unit)}
+            for unit in self.published.values()
+        }
 
     @property
     def changed(self) -> bool:

@@ -9,7 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,48 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+class Linker:
+    """Fills a folder with links to files that stand elsewhere; thousands of them in a blink.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Must exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._root = str(folder)
+        self._made = {""}
+
+    def link(self, source: Path, name: str) -> None:
+        """Make `name` in the folder the same file as `source`, or a copy where there are no hard links.
+
+        Parameters
+        ----------
+        source : pathlib.Path
+            A file that never changes.
+        name : str
+            Path in the folder, with slashes; what leads to it is made.
+        """
+        self._make(name.rpartition("/")[0])
+        _link_or_copy(source, f"{self._root}/{name}")
+
+    def _make(self, name: str) -> None:
+        # each folder once: asking the disk whether they are there takes longer than linking
+        if name not in self._made:
+            self._make(name.rpartition("/")[0])
+            with suppress(FileExistsError):
+                os.mkdir(f"{self._root}/{name}")  # noqa: PTH102 (a Path costs as much as the folder)
+            self._made.add(name)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`, or a copy of it where the file system has no hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    _link_or_copy(source, target)
+
+
+def _link_or_copy(source: Path, target: Path | str) -> None:
     try:
         os.link(source, target)
     except OSError as error:

@@ -157,16 +157,20 @@ class Places:
 
     def keys(self, unit: Unit) -> Iterator[tuple[str, str]]:
         """Yield (object name, path in the store) for every place that an object of `unit` stands in."""
+        if unit.kind == "epoch":
+            yield from self._epoch_keys(unit, parse_day(unit.name))
+            return
+        at = () if unit.kind == "dem" or not unit.objects else self.index(unit.pair)
+        for name in unit.objects:
+            yield name, chunk_key(name, at, 2)
+
+    def _epoch_keys(self, unit: Unit, day: date) -> Iterator[tuple[str, str]]:
         variables = cube_schema().variables
         for name in unit.objects:
-            if unit.kind in ("pair", "mask"):
-                yield name, chunk_key(name, self.index(unit.pair), 2)
-            elif unit.kind == "dem":
-                yield name, chunk_key(name, (), 2)
-            elif name in variables:
-                yield name, chunk_key(name, (self._epoch[parse_day(unit.name)],), 2)
-            else:  # a field on the frame's grid: one object, on either axis that has the date
-                day = parse_day(unit.name)
-                for axis, positions in (("primary", self._primary), ("secondary", self._secondary)):
-                    if day in positions:
-                        yield name, chunk_key(f"{axis}_date_{name}", (positions[day],), 2)
+            if name in variables:
+                yield name, chunk_key(name, (self._epoch[day],), 2)
+                continue
+            # a field on the frame's grid: one object, on either axis that has the date
+            for axis, positions in (("primary", self._primary), ("secondary", self._secondary)):
+                if day in positions:
+                    yield name, chunk_key(f"{axis}_date_{name}", (positions[day],), 2)

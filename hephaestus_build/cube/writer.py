@@ -15,7 +15,7 @@ from zarr.codecs import BloscCodec
 from zarr.codecs.numcodecs import Delta, FixedScaleOffset
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import link_or_copy, sha256_of, write_json
+from hephaestus_build.cube.files import Linker, sha256_of, write_json
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE
 from hephaestus_build.cube.manifest import seal
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
@@ -44,10 +44,10 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], P
         for path in sorted(store.rglob("*"))
         if path.is_file()
     }
-    places = Places(contents.axes)
+    places, linker = Places(contents.axes), Linker(store)
     for unit in contents.units.values():
         for name, key in places.keys(unit):
-            link_or_copy(origin(unit, name), store / key)
+            linker.link(origin(unit, name), key)
             manifest[key] = [unit.objects[name].sha256, unit.objects[name].size]
     write_json(store / PROVENANCE, contents.to_json(), durable=True)
     manifest[PROVENANCE] = [sha256_of(store / PROVENANCE), (store / PROVENANCE).stat().st_size]

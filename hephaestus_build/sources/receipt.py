@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -71,7 +71,7 @@ class Receipt:
 
     def to_json(self) -> dict[str, Any]:
         """Return the receipt as JSON values, empty fields left out."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, "", ())}
+        return {key: value for key, value in vars(self).items() if value not in (None, "", ())}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Receipt:
