@@ -104,7 +104,7 @@ class Scene:
         )
         self.nodes = Nodes.apart(self.grid, _APART, _MOST)
         self._eddies = Nodes.apart(self.grid, 0, _MOST)
-        self._memo = Memo(600 << 20)
+        self._memo = Memo(320 << 20)
 
     # the ground
 

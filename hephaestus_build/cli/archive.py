@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="A simulated LiCSAR portal, CDS, ARCO-ERA5 store and annotation archive, on this machine alone.",
     no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
 )
 
 Seed = Annotated[int, typer.Option(help="Another seed is another world.")]
@@ -162,14 +164,14 @@ def list_frames(
     if as_json:
         print_json({"frames": rows, "oddities": ODDITIES, "faulty_oddities": FAULTY_ODDITIES})
         return
-    table = Table("frame", "pixels", "pixel", "epochs", "pairs", "previews", "sources", box=None)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("frame", "pixels", "epochs, pairs", "previews", "sources"):
+        table.add_column(heading, no_wrap=heading == "frame")
     for row in rows:
         table.add_row(
             row["frame"],
-            f"{row['rows']} x {row['columns']}",
-            f"{row['pixel']}",
-            f"{row['epochs']}, {row['first']} to {row['last']}",
-            f"{row['pairs']}",
+            f"{row['rows']} x {row['columns']}, {row['pixel']} deg",
+            f"{row['epochs']}, {row['pairs']}; {row['first']} to {row['last']}",
             row["previews"],
             ", ".join(row["sources"]),
         )
