@@ -18,11 +18,13 @@ import typer
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
 from flows.artifacts import show_picture, show_table
+from flows.local import api_url, healthy
 from hephaestus_build.build import (
     DEM,
     Result,
@@ -253,9 +255,12 @@ def main(
     limit: Annotated[int | None, typer.Option(min=1, help="Take no more pairs than this.")] = None,
     simulated: Annotated[bool, typer.Option("--simulated", help="From the simulated archive.")] = False,
 ) -> None:
-    """Run the flow once; without a server Prefect starts one for it and drops it at the end."""
+    """Run the flow once, in this process; where no server answers, Prefect starts one for this run alone."""
+    url = api_url()
     try:
-        state = build_frame(str(Frame.parse(frame)), limit=limit, simulated=simulated, return_state=True)
+        name = str(Frame.parse(frame))
+        with temporary_settings({PREFECT_API_URL: url} if healthy(url) else {}):
+            state = build_frame(name, limit=limit, simulated=simulated, return_state=True)
     except HephaestusError as error:
         explain(str(error))
         sys.exit(error.exit_code)

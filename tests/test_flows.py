@@ -1,0 +1,257 @@
+"""The Prefect flows against one real Prefect server on loopback, and the simulated archive."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import xarray as xr
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    TaskRunFilter,
+    TaskRunFilterFlowRunId,
+)
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.flows import load_flow_from_entrypoint
+from prefect.settings import PREFECT_HOME, get_current_settings, temporary_settings
+from prefect.states import Running
+from prefect.testing.utilities import prefect_test_harness
+
+import flows.build_frame
+from flows.build_frame import FRAME, OWED, batches, build_frame, dem
+from flows.plugin import expanded
+from flows.serve import LIMITS, deployments, make_limits, settle
+from hephaestus_build.archive.faults import status
+from hephaestus_build.archive.simulated import ArchiveServer
+from hephaestus_build.build import build
+from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.frames import Frame
+from hephaestus_build.plan import Request
+from hephaestus_build.settings import load_settings
+
+# the first test here starts the server: half a minute, and more on a busy machine
+pytestmark = [pytest.mark.flows, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).resolve().parents[1]
+ORDINARY = "198A_00210_131313"
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory):
+    """A Prefect server of the tests' own, with its own home; all tests here share it."""
+    with temporary_settings({PREFECT_HOME: tmp_path_factory.mktemp("prefect")}):
+        with prefect_test_harness(server_startup_timeout=120):
+            yield get_current_settings().api.url
+
+
+@pytest.fixture(scope="module")
+def archive():
+    with ArchiveServer(epochs=6) as server:
+        yield server
+
+
+@pytest.fixture
+def data(archive, tmp_path, monkeypatch):
+    """Point the settings at the archive, with no patience; give the folder of the data."""
+    archive.faults.clear()
+    for name, value in archive.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HEPHAESTUS_RETRIES", "0")
+    monkeypatch.setattr(dem, "retry_delay_seconds", 0)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave out what takes longest and is the same in every run: the drawing."""
+    picture = Image.new("RGB", (8, 8))
+    monkeypatch.setattr(
+        "hephaestus_build.report.quicklook.write_quicklook", lambda _, png: save(picture, png)
+    )
+
+
+def save(picture, png):
+    png.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(png)
+
+
+@pytest.fixture
+def deployed(prefect):
+    """The id of the deployment build-frame/build-frame."""
+    (deployment,) = deployments()
+    return deployment.apply()
+
+
+def artifact(state, kind):
+    """The artifact of a kind that a run has left."""
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(
+            key=ArtifactFilterKey(any_=[f"{kind}-198a-00210-131313"]),
+            flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]),
+        )
+        (found,) = client.read_artifacts(artifact_filter=wanted)
+    return found
+
+
+def task_runs(state):
+    of_run = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        return client.read_task_runs(task_run_filter=of_run)
+
+
+def test_the_flow_builds_the_cube_that_the_command_line_builds(prefect, archive, data, tmp_path):
+    state = build_frame(ORDINARY, data_dir=data, return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "Completed"), state.message
+    plain = build(Request(Frame(ORDINARY)), load_settings(data_dir=tmp_path / "plain"))
+    assert state.result()["pairs"] == plain.pairs >= 5
+    with open_cube(data / "cubes" / f"{ORDINARY}.zarr") as ours, open_cube(plain.path) as theirs:
+        xr.testing.assert_identical(ours, theirs)
+
+    table = artifact(state, "cube")
+    assert f'"in the cube": {plain.pairs}' in table.data
+    assert "simulated" in table.description
+    assert artifact(state, "picture").data.startswith("data:image/webp;base64,")
+    assert (data / "quicklooks" / f"{ORDINARY}.png").is_file()
+
+
+def test_what_was_unreachable_is_tried_again_and_what_stays_away_is_owed(prefect, archive, data, undrawn):
+    pair = archive.archive.pairs(ORDINARY)[1]
+    archive.faults.add(r"\.geo\.hgt\.tif$", status(503), times=1)
+    archive.faults.add(rf"{pair}\.geo\.cc\.tif$", status(404))
+    state = build_frame(ORDINARY, limit=3, data_dir=data, return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", OWED)
+    assert f"owed: 1 products, such as {pair}.geo.cc.tif (absent:" in state.message
+    assert f"{pair}.geo.cc.tif: absent" in artifact(state, "cube").description
+    tries = {run.name.split("-")[0]: run.run_count for run in task_runs(state)}
+    assert tries["DEM"] == 2
+    assert tries["interferograms 1 of 1"] == 1  # what is absent is not asked for again
+
+
+def test_a_run_after_a_killed_one_goes_on_from_what_is_finished(prefect, archive, data, undrawn, monkeypatch):
+    def killed(job):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.build_frame, "publish", killed)
+        assert build_frame(ORDINARY, limit=3, data_dir=data, return_state=True).is_failed()
+    assert not (data / "cubes" / f"{ORDINARY}.zarr").exists()
+    archive.clear_log()
+    state = build_frame(ORDINARY, limit=3, data_dir=data, return_state=True)
+    assert state.name == "Completed"
+    assert state.result()["pairs"] == 3
+    assert not [entry.path for entry in archive.log if entry.path.endswith((".tif", ".nc"))]
+
+
+def test_a_build_that_cannot_be_fails_with_one_line_that_says_why(prefect, data):
+    state = build_frame("199A_00001_000001", data_dir=data, return_state=True)
+    assert state.is_failed()
+    assert state.message.startswith("199A_00001_000001: ")
+    assert "\n" not in state.message
+    with pytest.raises(HephaestusError, match="199A_00001_000001"):
+        state.result()
+
+
+def test_a_wrong_parameter_is_refused_when_the_run_is_created(deployed):
+    wrong = {"does not match": {"frame": "124D-04854-171313"}, "limit": {"frame": ORDINARY, "limit": 0}}
+    with get_client(sync_client=True) as client:
+        for why, parameters in wrong.items():
+            with pytest.raises(PrefectHTTPStatusError) as refused:
+                client.create_flow_run_from_deployment(deployed, parameters=parameters)
+            assert why in refused.value.response.text
+        good = client.create_flow_run_from_deployment(deployed, parameters={"frame": ORDINARY, "limit": 2})
+        client.delete_flow_run(good.id)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [ORDINARY, "144A_SM_REUN_S6", "124D_04854", "124X_04854_171313", "SM_REUN_S6", "124D_04854_171313 "],
+)
+def test_the_flow_takes_the_frame_ids_that_the_builder_takes(text):
+    try:
+        known = Frame(text).id == text
+    except UsageError:
+        known = False
+    assert bool(re.search(FRAME, text)) is known
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("deployment run build-frame -p frame=x", "deployment run build-frame/build-frame -p frame=x"),
+        ("deployment run -p a=b --watch watch", "deployment run -p a=b --watch watch/watch"),
+        ("--no-prompt deployments run build-frame", "--no-prompt deployments run build-frame/build-frame"),
+        ("deployment run build-frame/nightly", None),
+        ("deployment run --tag build-frame --id 1", None),
+        ("deployment inspect build-frame", None),
+        ("flow-run ls", None),
+    ],
+)  # fmt: skip
+def test_a_bare_deployment_name_is_written_in_full(words, meant):
+    assert expanded(["prefect", *words.split()]) == ["prefect", *(meant or words).split()]
+
+
+def test_the_stock_command_takes_the_bare_name_and_finds_the_server(prefect, deployed):
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    environment["PREFECT_SERVER_API_PORT"] = str(urlsplit(prefect).port)
+    environment["PREFECT_HOME"] = str(get_current_settings().home)
+    command = [Path(sys.executable).with_name("prefect"), "deployment", "run", "build-frame"]
+    answer = subprocess.run(
+        [*command, "-p", "frame=nonsense"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert "'nonsense' does not match" in answer.stdout + answer.stderr
+
+
+def test_every_deployment_of_prefect_yaml_is_a_flow_of_its_name(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    written = yaml.safe_load(Path("prefect.yaml").read_text())["deployments"]
+    assert {item["name"] for item in written} == {item.name for item in deployments()}
+    for item in written:
+        assert load_flow_from_entrypoint(item["entrypoint"]).name == item["name"]
+
+
+def test_limits_that_a_person_has_set_stay(prefect):
+    with get_client(sync_client=True) as client:
+        client.create_concurrency_limit("licsar", LIMITS["licsar"] + 5)
+        make_limits()
+        limits = {tag: client.read_concurrency_limit_by_tag(tag).concurrency_limit for tag in LIMITS}
+    assert limits == {**LIMITS, "licsar": LIMITS["licsar"] + 5}
+
+
+def test_served_runs_that_never_ended_are_marked_and_others_are_left(prefect, deployed):
+    with get_client(sync_client=True) as client:
+        served = client.create_flow_run_from_deployment(deployed, parameters={"frame": ORDINARY})
+        manual = client.create_flow_run(build_frame, parameters={"frame": ORDINARY})
+        for run in (served, manual):
+            client.set_flow_run_state(run.id, Running(), force=True)
+        settle(0)
+        assert client.read_flow_run(served.id).state.name == "Crashed"
+        assert client.read_flow_run(manual.id).state.name == "Running"
+        client.delete_flow_run(manual.id)
+
+
+@given(count=st.integers(0, 3000), most=st.integers(1, 40), least=st.integers(1, 20))
+def test_batches_hold_everything_in_order_and_are_few(count, most, least):
+    made = batches(range(count), most, least)
+    assert [item for batch in made for item in batch] == list(range(count))
+    assert len(made) <= most
+    assert not made or min(map(len, made)) >= min(least, count)
+    assert not made or max(map(len, made)) - min(map(len, made)) <= 1
