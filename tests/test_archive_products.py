@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from small_world import small_world
 
 from hephaestus_build.archive.places import (
     CROP,
@@ -29,7 +30,7 @@ PREDICTOR, STRIP_ROWS, COMPRESSION = 317, 278, 259
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World()
+    return small_world()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,13 @@
+"""The default simulated world, made once for all tests that only look at it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from hephaestus_build.archive.world import World
+
+
+@cache
+def small_world() -> World:
+    """Return the world that ``make cubes`` builds from; nothing in it ever changes."""
+    return World()
