@@ -196,7 +196,7 @@ def _sizes(store: Path) -> dict[str, int]:
 
 
 def _part(parts: tuple[str, ...]) -> str:
-    if len(parts) == 1 or parts[1] != "c":
+    if len(parts) == 1 or not parts[1].startswith("c."):
         return "records and metadata"
     if parts[0] in _PARTS:
         return _PARTS[parts[0]]

@@ -121,8 +121,8 @@ def test_dates_between_the_old_ones_land_in_order_and_objects_are_shared(shelf):
             "secondary_date": np.datetime64(unit.pair.secondary),
         }
         np.testing.assert_array_equal(cube.insar_difference.sel(at).values, image(unit.name))
-    moved = shelf.current().store / "insar_difference/c/2/1/0/0"
-    assert moved.samefile(old.store / "insar_difference/c/1/0/0/0")
+    moved = shelf.current().store / "insar_difference/c.2.1.0.0"
+    assert moved.samefile(old.store / "insar_difference/c.1.0.0.0")
 
 
 def test_a_pinned_reader_keeps_its_generation(shelf):

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from zarr.codecs import BloscCodec
 
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.shards import Encoder, chunk_key, encode_shard, shard_shape
+from hephaestus_build.cube.shards import SEPARATOR, Encoder, chunk_key, encode_shard, shard_shape
 
 CODEC = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 1 << 19}
 
@@ -21,6 +21,7 @@ def read_back(folder, shard, shape, dtype, inner, fill):
         shape=(1, 1, *shape),
         chunks=(1, 1, inner, inner),
         shards=(1, 1, *shard_shape(shape, inner)),
+        chunk_key_encoding={"name": "default", "separator": SEPARATOR},
         dtype=dtype,
         compressors=BloscCodec(**CODEC, typesize=np.dtype(dtype).itemsize),
         fill_value=fill,

@@ -9,6 +9,7 @@ import numpy as np
 
 from hephaestus_build.cube.layout import Finding
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.shards import SEPARATOR
 
 Stored = dict[str, set[tuple[int, ...]]]
 #: pair_status of a pair that is stored
@@ -50,15 +51,20 @@ def _stored(store: Path) -> Stored:
     """Return which places of each image have a file; (-1,) stands for a file that is at no place."""
     found: Stored = {}
     for variable in cube_schema().variables.values():
-        root = store / variable.name / "c"
         if variable.layout != "table":
-            files = (file.relative_to(root).parts for file in root.rglob("*") if file.is_file())
-            found[variable.name] = {_place(parts, len(variable.dims) - 2) for parts in files}
+            names = (file.name for file in (store / variable.name).glob("c*"))
+            found[variable.name] = {
+                _place(name.split(SEPARATOR)[1:], len(variable.dims) - 2) for name in names
+            }
     return found
 
 
-def _place(parts: tuple[str, ...], leading: int) -> tuple[int, ...]:
-    right = len(parts) == leading + 2 and all(part.isdigit() for part in parts) and parts[-2:] == ("0", "0")
+def _place(parts: Sequence[str], leading: int) -> tuple[int, ...]:
+    right = (
+        len(parts) == leading + 2
+        and all(part.isdigit() for part in parts)
+        and tuple(parts[-2:]) == ("0", "0")
+    )
     return tuple(int(part) for part in parts[:leading]) if right else (-1,)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hephaestus_build.cube.schema import Coordinate, Variable
-from hephaestus_build.cube.shards import shard_shape
+from hephaestus_build.cube.shards import SEPARATOR, shard_shape
 from hephaestus_build.registry import load_schema
 
 
@@ -78,6 +78,8 @@ def _layout_faults(
     whole = shard_shape((shape[-2], shape[-1]), inner) if variable.sharded else shape[-2:]
     outer = found.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
     yield from _differs("shard" if variable.sharded else "chunk", outer, [*leading, *whole])
+    keys = found.get("chunk_key_encoding", {})
+    yield from _differs("names of chunks", keys.get("configuration", {}).get("separator"), SEPARATOR)
     codecs = list(found.get("codecs", []))
     if variable.sharded:
         if [codec.get("name") for codec in codecs] != ["sharding_indexed"]:

@@ -20,6 +20,8 @@ import numpy as np
 # many encodings, and a hash could not tell damage from chance. Images are encoded side by side instead.
 numcodecs.blosc.use_threads = False
 
+#: Between the positions in a chunk's name; every array's ``chunk_key_encoding`` says so.
+SEPARATOR = "."
 _ABSENT = 2**64 - 1
 _SHUFFLES = {
     "noshuffle": numcodecs.Blosc.NOSHUFFLE,
@@ -129,6 +131,9 @@ def shard_shape(shape: tuple[int, int], inner: int) -> tuple[int, int]:
 def chunk_key(variable: str, leading: Sequence[int], planes: int) -> str:
     """Return the path of a chunk or shard inside the store.
 
+    Positions are parted by dots (:data:`SEPARATOR`): with slashes each shard would take two folders of
+    its own, and making those takes longer than all else that a new generation needs.
+
     Parameters
     ----------
     variable : str
@@ -138,4 +143,4 @@ def chunk_key(variable: str, leading: Sequence[int], planes: int) -> str:
     planes : int
         How many trailing dimensions the object spans whole (each has position 0).
     """
-    return "/".join([variable, "c", *map(str, leading), *["0"] * planes])
+    return f"{variable}/" + SEPARATOR.join(["c", *map(str, leading), *["0"] * planes])

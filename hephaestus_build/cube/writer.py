@@ -19,11 +19,13 @@ from hephaestus_build.cube.files import Linker, sha256_of, write_json
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE
 from hephaestus_build.cube.manifest import seal
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
-from hephaestus_build.cube.shards import shard_shape
+from hephaestus_build.cube.shards import SEPARATOR, shard_shape
 from hephaestus_build.cube.tables import days, fill_tables
 from hephaestus_build.cube.units import Places, Unit
 from hephaestus_build.grid import Grid
 from hephaestus_build.registry import load_schema
+
+_KEYS: Any = {"name": "default", "separator": SEPARATOR}
 
 
 def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], Path]) -> None:
@@ -111,6 +113,7 @@ def _write_crs(group: zarr.Group, grid: Grid) -> None:
         shape=(),
         chunks=(),
         dtype="int64",
+        chunk_key_encoding=_KEYS,
         dimension_names=(),
         attributes={
             "grid_mapping_name": "latitude_longitude",
@@ -131,6 +134,7 @@ def _write_whole(group: zarr.Group, item: Variable | Coordinate, value: np.ndarr
         shape=value.shape,
         dtype=item.dtype,
         chunks=tuple(max(1, size) for size in value.shape),
+        chunk_key_encoding=_KEYS,
         fill_value=fill,
         dimension_names=item.dims,
         attributes=item.attributes,
@@ -162,6 +166,7 @@ def _create_imagery(group: zarr.Group, variable: Variable, shape: tuple[int, ...
         dtype=variable.dtype,
         chunks=chunks,
         shards=shards,
+        chunk_key_encoding=_KEYS,
         filters=filters or None,
         compressors=BloscCodec(
             cname=codec["cname"],

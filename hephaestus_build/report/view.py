@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hephaestus_build.cube.georeference import grid_of
 from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.cube.shards import chunk_key
 from hephaestus_build.errors import UsageError
 from hephaestus_build.frames import Pair
 from hephaestus_build.grid import Grid
@@ -112,8 +113,8 @@ def read_view(cube: xr.Dataset | str | Path, pair: Pair | None = None, *, larges
     cube : xarray.Dataset, str or pathlib.Path
         A cube, or where it is.
     pair : Pair, optional
-        Which; by default the one with the largest deformation mask, else the one with the most coherent
-        pixels.
+        Which; by default the one with the largest deformation, counted in coherent pixels, else the one
+        with the most coherent pixels.
     largest : int
         No side of the images is longer than this.
 
@@ -186,23 +187,28 @@ def read_network(dataset: xr.Dataset) -> Network:
 def choose_pair(dataset: xr.Dataset, network: Network) -> Pair:
     """Return the pair most worth seeing.
 
-    It is the one with the largest deformation mask where there are masks, else the one with the most
-    coherent pixels. Only the eight most promising are read: those whose stored mask takes most bytes, or
-    that have most valid pixels.
+    It is the one with the largest deformation, counted in coherent pixels, where there are masks; else the
+    one with the most coherent pixels. Only the eight most promising are read: those whose stored mask takes
+    most bytes, or that have most valid pixels.
     """
     if not network.pairs:
         frame = dataset.attrs.get("frame", "the cube")
         raise UsageError(f"{frame}: no interferogram is stored, so there is nothing to draw")
+
+    def seen(pair: Pair, mask: bool) -> float:
+        coherence = _image(dataset, "insar_coherence", pair)
+        return float(coherence.sum(where=_image(dataset, "deformation_mask", pair) > 0 if mask else True))
+
     moving = [pair for pair, moves in zip(network.pairs, network.deforming, strict=True) if moves]
     if moving:
-        sized = sorted(moving, key=lambda pair: -_stored_size(dataset, pair))[:_CANDIDATES]
-        areas = {pair: np.count_nonzero(_image(dataset, "deformation_mask", pair)) for pair in sized}
+        largest = sorted(moving, key=lambda pair: -_stored_size(dataset, pair))[:_CANDIDATES]
+        areas = {pair: seen(pair, mask=True) for pair in largest}
         best = max(areas, key=lambda pair: areas[pair])
         if areas[best]:
             return best
     order = np.argsort(-np.nan_to_num(network.valid_fraction), kind="stable")[:_CANDIDATES]
     likely = [network.pairs[index] for index in order]
-    return max(likely, key=lambda pair: _image(dataset, "insar_coherence", pair).mean())
+    return max(likely, key=lambda pair: seen(pair, mask=False))
 
 
 def _stored_size(dataset: xr.Dataset, pair: Pair) -> int:
@@ -211,7 +217,7 @@ def _stored_size(dataset: xr.Dataset, pair: Pair) -> int:
     first, second = (
         int(np.searchsorted(axis, np.datetime64(day))) for axis, day in zip(axes, pair.dates, strict=True)
     )
-    path = Path(str(dataset.encoding.get("source", ""))) / f"deformation_mask/c/{first}/{second}/0/0"
+    path = Path(str(dataset.encoding.get("source", ""))) / chunk_key("deformation_mask", (first, second), 2)
     return path.stat().st_size if path.is_file() else 0
 
 
