@@ -1,0 +1,115 @@
+"""One measurement in a process of its own: wall time, processor time and peak memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+
+class Clock:
+    """Adds up the time of the blocks that are run under it.
+
+    Attributes
+    ----------
+    seconds, cpu : float
+        Wall time, and processor time of this process.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = self.cpu = 0.0
+
+    def __enter__(self) -> Self:
+        self._start = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._start[0]
+        self.cpu += time.process_time() - self._start[1]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one run of a task took.
+
+    Attributes
+    ----------
+    seconds, cpu : float
+        Wall and processor time of what the task ran under its clock: imports are not in it.
+    peak : int
+        Largest resident memory of the whole process, bytes.
+    load : float
+        The machine's load average at the end: how much else was going on.
+    facts : dict
+        JSON values that the task returned.
+    """
+
+    seconds: float
+    cpu: float
+    peak: int
+    load: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def measure(task: str, environment: Mapping[str, str] | None = None, **arguments: Any) -> Measurement:
+    """Run ``module:function`` in a new process and return what it took.
+
+    Parameters
+    ----------
+    task : str
+        The function takes a :class:`Clock` and the arguments, and returns JSON values.
+    environment : mapping, optional
+        Variables to set for the process.
+    **arguments
+        JSON values.
+
+    Raises
+    ------
+    RuntimeError
+        If the process fails; its own words are on standard error.
+    """
+    os.sync()  # what an earlier run left to be written is not this one's burden
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, task],
+        input=json.dumps(arguments),
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{task} ended with {done.returncode}")
+    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def peak_memory() -> int:
+    """Return the largest resident memory of this process so far, bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the parent's memory from before exec too
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        if found:
+            return int(found[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _main(task: str) -> None:
+    module, _, function = task.partition(":")
+    work = getattr(import_module(module), function)
+    clock = Clock()
+    facts = work(clock, **json.load(sys.stdin))
+    print(json.dumps(vars(Measurement(clock.seconds, clock.cpu, peak_memory(), os.getloadavg()[0], facts))))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])
