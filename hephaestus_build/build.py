@@ -369,7 +369,7 @@ def publish(job: Job) -> Result:
     if published:
         contents = Contents(job.on_grid(), job.units, _attributes(job))
         with explained(f"{job.frame}: publishing the cube"), job.shelf.assembling() as store:
-            job.shelf.staging.sync(job.units.values())
+            job.shelf.staging.sync(job.staged)
             write_store(store, contents, job.origin)
     job.shelf.staging.discard()
     current = job.shelf.current()

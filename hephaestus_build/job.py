@@ -140,6 +140,11 @@ class Job:
         self.units[stored.key] = stored
         return stored
 
+    @property
+    def staged(self) -> list[Unit]:
+        """The finished units that are not in the previous cube, or not as they are there."""
+        return [unit for key, unit in self.units.items() if self.published.get(key) is not unit]
+
     def origin(self, unit: Unit, name: str) -> Path:
         """Return the file that holds the object `name` of `unit` now."""
         if self.previous is not None and self.published.get(unit.key) is unit:

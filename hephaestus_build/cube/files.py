@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ _ADVICE = {
     errno.ENOTDIR: "a part of the path is a file, not a folder: set HEPHAESTUS_DATA_DIR to a folder",
     errno.EEXIST: "a file stands where a folder is needed: set HEPHAESTUS_DATA_DIR to a folder",
     errno.EROFS: "the file system is read-only: set HEPHAESTUS_DATA_DIR to a folder that can be written",
+    errno.EFBIG: "a limit on the size of files was met: raise it (ulimit -f)",
+    errno.ENOENT: "a folder or file vanished while it was in use: set HEPHAESTUS_DATA_DIR to one that stays",
 }
 
 
@@ -38,16 +41,16 @@ def explained(what: str) -> Iterator[None]:
     Raises
     ------
     HephaestusError
-        For a full disk, a missing permission, a read-only file system or a quota.
+        For a full disk, a missing permission, a read-only file system, a quota, and all else that a disk
+        can refuse.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _ADVICE:
-            raise
+        advice = _ADVICE.get(error.errno or 0, f"{error.strerror or error}: check the disk")
         raise HephaestusError(
-            f"{what}: {_ADVICE[error.errno]}; what was published stays as it was, "
-            f"and the same command goes on from here ({error.filename or error.strerror})"
+            f"{what}: {advice}; what was published stays as it was, "
+            f"and the same command goes on from here ({error.filename or error.strerror or error})"
         ) from error
 
 
@@ -141,6 +144,36 @@ def _link_or_copy(source: Path, target: Path | str) -> None:
         if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
             raise
         shutil.copyfile(source, target)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append `line` to a file in one write, so that several processes may append to it.
+
+    Raises
+    ------
+    OSError
+        If not all of it could be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = line.encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        if os.write(descriptor, content) != len(content):  # what a disk does that is nearly full
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(descriptor)
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Put the content of files on the disk; side by side, since the disk takes many as fast as one."""
+    with ThreadPoolExecutor(16, thread_name_prefix="sync") as pool:
+        for _ in pool.map(_sync, paths):
+            pass
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def sync_folder(path: Path) -> None:

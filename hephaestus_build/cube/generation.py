@@ -12,7 +12,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -107,7 +107,19 @@ class Shelf:
                 )
             return None
         target = self.link.readlink()
-        return Generation(int(target.parent.name), self.root / target.parent.name / target.name)
+        number = target.parent.name
+        store = self.root / number / target.name
+        if not number.isdigit() or target != Path(os.path.relpath(store, self.link.parent)):
+            raise HephaestusError(
+                f"{self.frame}: {self.link} is a link that this program did not make; move it away and run "
+                f"the same command again"
+            )
+        if not store.is_dir():
+            raise HephaestusError(
+                f"{self.frame}: generation {int(number)}, which {self.link} leads to, is gone; remove the "
+                f"link, and `hephaestus build {self.frame}` builds the cube again"
+            )
+        return Generation(int(number), store)
 
     @contextmanager
     def lock(self, *, wait: bool = False) -> Iterator[None]:
@@ -135,17 +147,19 @@ class Shelf:
                     f"add --wait to wait for it"
                 ) from None
         try:
-            write_json(
-                holder,
-                {
-                    "pid": os.getpid(),
-                    "host": socket.gethostname(),
-                    "since": datetime.now(UTC).isoformat(" ", "seconds"),
-                },
-            )
+            with suppress(OSError):  # a courtesy to who waits; on a full disk `gc` must work without it
+                write_json(
+                    holder,
+                    {
+                        "pid": os.getpid(),
+                        "host": socket.gethostname(),
+                        "since": datetime.now(UTC).isoformat(" ", "seconds"),
+                    },
+                )
             yield
         finally:
-            holder.unlink(missing_ok=True)
+            with suppress(OSError):
+                holder.unlink(missing_ok=True)
             lock.release()
 
     @contextmanager
@@ -186,27 +200,41 @@ class Shelf:
         older_than : datetime.timedelta
             How long ago a generation must have been replaced: readers may have pinned it until then.
         """
-        self.sweep()
-        numbers = self.numbers()
-        now = datetime.now(UTC).timestamp()
-        removed = []
-        for number, successor in pairwise(numbers):
-            replaced = (self.root / f"{successor:06d}" / MANIFEST).stat().st_mtime
-            if number in numbers[-keep:] or now - replaced < older_than.total_seconds():
-                continue
-            shutil.rmtree(self.root / f"{number:06d}")
-            removed.append(number)
+        with explained(f"{self.frame}: removing old generations"):
+            self.sweep()
+            numbers = self.numbers()
+            now = datetime.now(UTC).timestamp()
+            removed = []
+            for number, successor in pairwise(numbers):
+                replaced = self._published_at(successor)
+                if number in numbers[-keep:] or now - replaced < older_than.total_seconds():
+                    continue
+                self._remove(number)
+                removed.append(number)
         return removed
+
+    def _published_at(self, number: int) -> float:
+        """Return when a generation was written, seconds since 1970."""
+        folder = self.root / f"{number:06d}"
+        # the copy of its manifest is the last file that was written, and no reader touches it
+        return next(path for path in (folder / MANIFEST, folder) if path.exists()).stat().st_mtime
+
+    def _remove(self, number: int) -> None:
+        """Remove a generation: for a reader it is there whole, or gone."""
+        doomed = self.root / f".removed-{uuid.uuid4().hex[:12]}"
+        (self.root / f"{number:06d}").rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what killed builds left: drafts, and generations that were never published."""
         current = self.current()
-        for path in self.root.glob(".draft-*"):
-            shutil.rmtree(path, ignore_errors=True)
+        for pattern in (".draft-*", ".removed-*"):
+            for path in self.root.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
         for number in self.numbers():
             if current is None or number > current.number:
-                shutil.rmtree(self.root / f"{number:06d}", ignore_errors=True)
-        for path in self.link.parent.glob(f".{self.link.name}.*"):
+                self._remove(number)
+        for path in (*self.link.parent.glob(f".{self.link.name}.*"), *self.root.glob(".*.json.*")):
             path.unlink(missing_ok=True)
 
 

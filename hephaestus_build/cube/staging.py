@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from hephaestus_build.cube.files import sha256_of, write_atomic
+from hephaestus_build.cube.files import append_line, sha256_of, sync_files, write_atomic
 from hephaestus_build.cube.units import StoredObject, Unit
 
 
@@ -56,12 +56,7 @@ class Staging:
             write_atomic(self.path(unit, name), content)
         # the leading line end parts it from a line that a killed build left unfinished
         line = "\n" + json.dumps(unit.to_json(), ensure_ascii=False, separators=(",", ":")) + "\n"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+        append_line(self._ledger, line)
         return unit
 
     def units(self, *, check: bool = True) -> dict[str, Unit]:
@@ -81,7 +76,11 @@ class Staging:
             except (ValueError, KeyError, TypeError):
                 continue  # the last line of a killed build, cut
             units[unit.key] = unit
-        return {key: unit for key, unit in units.items() if not check or self._whole(unit)}
+        if not check:
+            return units
+        with ThreadPoolExecutor(thread_name_prefix="check") as pool:  # hashing leaves the interpreter alone
+            whole = pool.map(self._whole, units.values())
+            return {key: unit for (key, unit), good in zip(units.items(), whole, strict=True) if good}
 
     def _whole(self, unit: Unit) -> bool:
         return all(
@@ -90,13 +89,8 @@ class Staging:
         )
 
     def sync(self, units: Iterable[Unit]) -> None:
-        """Put the objects of `units` that stand here on the disk, before anything names them for good."""
-        for unit in units:
-            for name in unit.objects:
-                path = self.path(unit, name)
-                if path.exists():
-                    with path.open("rb") as stream:
-                        os.fsync(stream.fileno())
+        """Put the objects of `units`, which stand here, on the disk before anything names them for good."""
+        sync_files(self.path(unit, name) for unit in units for name in unit.objects)
 
     def discard(self) -> None:
         """Forget everything."""

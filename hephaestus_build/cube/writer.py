@@ -15,7 +15,7 @@ from zarr.codecs import BloscCodec
 from zarr.codecs.numcodecs import Delta, FixedScaleOffset
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import Linker, sha256_of, write_json
+from hephaestus_build.cube.files import Linker, sha256_of, sync_files, write_json
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE
 from hephaestus_build.cube.manifest import seal
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
@@ -41,11 +41,9 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], P
         Gives the file that holds an object of a unit now; it is linked, not copied.
     """
     _write_metadata(store, contents)
-    manifest = {
-        str(path.relative_to(store)): [sha256_of(path), path.stat().st_size]
-        for path in sorted(store.rglob("*"))
-        if path.is_file()
-    }
+    written = [path for path in store.rglob("*") if path.is_file()]
+    sync_files(written)
+    manifest = {str(path.relative_to(store)): [sha256_of(path), path.stat().st_size] for path in written}
     places, linker = Places(contents.axes), Linker(store)
     for unit in contents.units.values():
         for name, key in places.keys(unit):
