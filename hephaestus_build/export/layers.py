@@ -101,7 +101,7 @@ def _date_layers(source: Source, variable: Variable) -> Iterator[Layer]:
 
 
 def _layer(source: Source, name: str, variable: Variable, place: Place, tags: dict[str, str]) -> Layer:
-    attributes = variable.attributes
+    attributes = source.cube[variable.name].attrs
     about = {
         "FRAME": source.frame,
         "VARIABLE": variable.name.rpartition("_date_")[2],
@@ -114,7 +114,6 @@ def _layer(source: Source, name: str, variable: Variable, place: Place, tags: di
     }
     if source.simulated:
         about |= {"SIMULATED": "true", "TIFFTAG_IMAGEDESCRIPTION": "SIMULATED DATA: no satellite saw this"}
-        about["SOURCE"] = about["LICENSE"] = "simulated"
     content = {name: value for name, value in about.items() if name != "TIFFTAG_SOFTWARE"}
     key = hashlib.sha256(json.dumps([_LAYOUT, content], sort_keys=True).encode()).hexdigest()[:32]
     return Layer(f"{source.frame}/{name}", variable, place, {**about, KEY: key})

@@ -23,6 +23,8 @@ from hephaestus_build.report.view import View
 INK, GREY, PALE, EMPTY, ALARM = "#1b1f24", "#4a525b", "#8a929b", "#e6e8ea", "#c8102e"
 #: Sentinel-1's wavelength is 5.55 cm; a whole turn of the phase is half of it, there and back.
 _FRINGE = "one turn = 2.8 cm along the line of sight"
+#: Regions of one activity that are named, at most.
+_NAMES = 5
 
 
 def _halo(width: float) -> list[patheffects.AbstractPathEffect]:
@@ -39,15 +41,22 @@ def draw_phase(axes: Axes, below: Axes, view: View) -> None:
     _tidy(bar)
     bar.set_ticks(turns.tolist(), labels=["−π", "−π/2", "0", "π/2", "π"])
     below.text(1.04, 0.1, f"wrapped phase (rad); {_FRINGE}", transform=below.transAxes, fontsize=9, color=INK)
-    if not view.simulated:
-        return
+    if view.simulated:
+        _mark_simulated(axes)
+
+
+def _mark_simulated(axes: Axes) -> None:
+    wide, tall = _inches(axes)
+    slender = tall > 2 * wide
     axes.text(
-        0.5, 0.5, "SIMULATED", transform=axes.transAxes, fontsize=46, fontweight="bold", rotation=28,
-        ha="center", va="center", color="white", alpha=0.3, zorder=5,
+        0.5, 0.5, "SIMULATED", transform=axes.transAxes, fontsize=min(46, 28 * wide, 9 * tall),
+        fontweight="bold", rotation=90 if slender else 28, ha="center", va="center", color="white", alpha=0.3,
+        zorder=5,
     )  # fmt: skip
     axes.text(
-        0.985, 0.98, "SIMULATED DATA", transform=axes.transAxes, fontsize=11, fontweight="bold", ha="right",
-        va="top", color="white", bbox={"facecolor": ALARM, "edgecolor": "none", "pad": 4}, zorder=6,
+        0.985, 0.985, "SIMULATED DATA", transform=axes.transAxes, fontsize=min(11, 4.4 * wide),
+        fontweight="bold", ha="right", va="top", color="white",
+        bbox={"facecolor": ALARM, "edgecolor": "none", "pad": 4}, zorder=6,
     )  # fmt: skip
 
 
@@ -81,7 +90,8 @@ def draw_terrain(axes: Axes, beside: Axes, view: View) -> None:
 
 def draw_vapour(axes: Axes, beside: Axes, view: View) -> None:
     """Draw how the water vapour differs between the two acquisitions."""
-    _panel_title(axes, "water vapour, later − earlier (kg m$^{-2}$)")
+    space = " " if _inches(axes)[0] > 2 else "\n"
+    _panel_title(axes, f"water vapour,{space}later − earlier (kg m$^{{-2}}$)")
     if np.isnan(view.vapour).all():
         _missing(axes, beside, "no ERA5: owed")
         return
@@ -106,6 +116,12 @@ def _figure(axes: Axes) -> Figure:
     return figure
 
 
+def _inches(axes: Axes) -> tuple[float, float]:
+    """Return the width and height of axes."""
+    box, (wide, tall) = axes.get_position(original=True), _figure(axes).get_size_inches()
+    return float(box.width * wide), float(box.height * tall)
+
+
 def _panel_title(axes: Axes, text: str) -> None:
     axes.set_title(text, fontsize=9, loc="left", pad=4, color=INK)
 
@@ -128,8 +144,10 @@ def draw_map_frame(axes: Axes, view: View, ground: float, *, labels: bool) -> No
     axes.set(xlim=(west, east), ylim=(south, north), aspect=1 / ground)
     for spine in axes.spines.values():
         spine.set(color=PALE, linewidth=0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    for axis, inches in zip((axes.xaxis, axes.yaxis), _inches(axes), strict=True):
+        axis.set_major_locator(
+            MaxNLocator(int(np.clip(inches / 1.2, 1, 6)), steps=[1, 2, 5, 10], min_n_ticks=1)
+        )
     axes.tick_params(labelsize=9, length=3, color=PALE, labelcolor=INK, labelbottom=labels, labelleft=labels)
     if labels:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(value, "EW")))
@@ -174,28 +192,32 @@ def draw_outlines(axes: Axes, view: View, *, width: float, names: bool = False) 
         )
         lines.set_path_effects(halo)
         if names:
-            level = int(np.bincount(view.intensity[inside]).argmax())
-            words = [meanings["activity_type_mask"][code]]
-            if meanings["intensity_level_mask"][level] in ("Low", "Medium", "High"):
-                words.append(meanings["intensity_level_mask"][level].lower())
-            _name(axes, view, inside, ", ".join(words))
+            for region in _regions(inside):
+                level = meanings["intensity_level_mask"][int(np.bincount(view.intensity[region]).argmax())]
+                strength = f", {level.lower()}" if level in ("Low", "Medium", "High") else ""
+                _name(axes, view, region, meanings["activity_type_mask"][code] + strength)
+
+
+def _regions(inside: np.ndarray) -> list[np.ndarray]:
+    """Return the connected regions of a mask, but for specks beside a much larger one."""
+    labels, _ = ndimage.label(inside)
+    areas = np.bincount(labels.ravel())[1:]
+    return [labels == 1 + index for index in np.flatnonzero(areas > 0.02 * areas.max())][:_NAMES]
 
 
 def _name(axes: Axes, view: View, inside: np.ndarray, text: str) -> None:
-    """Write `text` above the largest of the regions in `inside`."""
-    labels, count = ndimage.label(inside)
-    if count > 1:
-        inside = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+    """Write `text` above a region, or below it where there is no room above."""
     rows, columns = np.nonzero(inside)
-    top = rows.min()
-    column = int(np.median(columns[rows == top]))
-    room = 0.05 * view.grid.height
-    above = top > room
+    above = rows.min() > 0.05 * view.grid.height
+    row = rows.min() if above else rows.max()
+    column = int(np.median(columns[rows == row]))
+    # near an edge the name leans inwards
+    share = column / view.grid.width
+    side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
     axes.annotate(
-        text,
-        (view.grid.longitudes[column], view.grid.latitudes[top if above else rows.max()]),
-        xytext=(0, 5 if above else -5), textcoords="offset points", fontsize=10.5, fontweight="bold",
-        ha="center", va="bottom" if above else "top", color=INK, path_effects=_halo(2.6), zorder=8,
+        text, (view.grid.longitudes[column], view.grid.latitudes[row]), xytext=(0, 5 if above else -5),
+        textcoords="offset points", fontsize=min(10.5, 5.5 * _inches(axes)[0]), fontweight="bold", ha=side,
+        va="bottom" if above else "top", color=INK, path_effects=_halo(2.6), zorder=8,
     )  # fmt: skip
 
 

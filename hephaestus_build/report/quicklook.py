@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ from hephaestus_build.report.panels import (
 from hephaestus_build.report.view import View, read_view
 
 _DPI = 130
-#: Inches: outer margins, and the gap between the small maps.
-_LEFT, _RIGHT, _TOP, _GAP = 0.85, 0.35, 1.12, 0.34
+#: Inches: outer margins, the gap between the small maps, room for the scale beside one, the page itself.
+_LEFT, _RIGHT, _TOP, _GAP, _SCALE, _NARROWEST = 0.85, 0.35, 1.12, 0.40, 0.9, 9.4
+#: Frames that are so many times taller than wide have their maps side by side.
+_SLENDER = 2.0
 
 
 def quicklook(cube: xr.Dataset | str | Path, pair: Pair | str | None = None) -> Figure:
@@ -107,29 +110,63 @@ class _Page:
         self.figure.text(left / self.width, 1 - top / self.height, text, **{"color": INK, **style})
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """Where the maps stand on the page, in inches from its top left corner: left, top, width, height."""
+
+    main: tuple[float, float, float, float]
+    small: tuple[tuple[float, float, float, float], ...]
+
+    @property
+    def bottom(self) -> float:
+        return self.main[1] + self.main[3]
+
+    @property
+    def width(self) -> float:
+        left, _, width, _ = self.small[-1]
+        return max(left + width + _SCALE, _NARROWEST)
+
+
+def _plan(aspect: float) -> _Plan:
+    """Return the places of maps that are `aspect` times as tall as wide: a large one and three others."""
+    if aspect > _SLENDER:  # side by side, all as tall
+        tall, top = 7.6, _TOP + 0.14
+        wide = tall / aspect
+        step = max(wide + _SCALE, 2.6)
+        return _Plan(
+            (_LEFT, top, wide, tall),
+            tuple((_LEFT + wide + 0.55 + index * step, top, wide, tall) for index in range(3)),
+        )
+    tall = min(max(7.2 * aspect, 5.4), 8.2)
+    wide, small = tall / aspect, (tall - 2 * _GAP) / 3
+    column = _LEFT + wide + 0.55
+    return _Plan(
+        (_LEFT, _TOP, wide, tall),
+        tuple((column, _TOP + row * (small + _GAP), small / aspect, small) for row in range(3)),
+    )
+
+
 def draw(view: View) -> Figure:
     """Draw what was read of a pair."""
     west, east, south, north = view.extent
     ground = float(np.cos(np.radians((south + north) / 2)))
-    aspect = (north - south) / ((east - west) * ground)
-    tall = float(np.clip(7.2 * aspect, 5.4, 8.2))
-    wide = tall / aspect
-    small = (tall - 2 * _GAP) / 3
-    right = _LEFT + wide + 0.55
-    page = _Page(right + small / aspect + 0.9 + _RIGHT, _TOP + tall + 2.77)
+    plan = _plan((north - south) / ((east - west) * ground))
+    page = _Page(plan.width + _RIGHT, plan.bottom + 2.95)
 
     _title(page, view)
-    main = page.box(_LEFT, _TOP, wide, tall)
-    draw_phase(main, page.box(_LEFT, _TOP + tall + 0.43, min(3.6, wide), 0.13), view)
+    main = page.box(*plan.main)
+    scale = page.box(_LEFT, plan.bottom + 0.43, min(3.6, plan.main[2]), 0.13)
+    draw_phase(main, scale, view)
     draw_map_frame(main, view, ground, labels=True)
     draw_outlines(main, view, width=1.5, names=True)
-    for row, panel in enumerate((draw_coherence, draw_terrain, draw_vapour)):
-        at = _TOP + row * (small + _GAP)
-        axes = page.box(right, at, small / aspect, small)
-        panel(axes, page.box(right + small / aspect + 0.1, at, 0.12, small), view)
+    for panel, (left, top, wide, tall) in zip(
+        (draw_coherence, draw_terrain, draw_vapour), plan.small, strict=True
+    ):
+        axes = page.box(left, top, wide, tall)
+        panel(axes, page.box(left + wide + 0.1, top, 0.12, tall), view)
         draw_map_frame(axes, view, ground, labels=False)
         draw_outlines(axes, view, width=0.8)
-    draw_network(page.box(_LEFT, _TOP + tall + 1.12, page.width - _LEFT - _RIGHT, 0.92), view)
+    draw_network(page.box(_LEFT, plan.bottom + 1.12, page.width - _LEFT - _RIGHT, 0.92), view)
     _footnote(page, view)
     return page.figure
 
@@ -172,8 +209,5 @@ def _footnote(page: _Page, view: View) -> None:
     )
     page.text(_LEFT, page.height - 0.16, source, fontsize=8, color=ALARM if view.simulated else GREY)
     if caption := str(view.words.get("caption", "")).strip():
-        text = textwrap.shorten(caption, 110, placeholder=" …")
-        page.text(
-            page.width - _RIGHT, page.height - 0.16, f"expert: “{text}”", fontsize=8, ha="right",
-            style="italic", color=GREY,
-        )  # fmt: skip
+        text = textwrap.shorten(caption, int(15 * page.width), placeholder=" …")
+        page.text(_LEFT, page.height - 0.36, f"expert: “{text}”", fontsize=8.5, style="italic", color=GREY)
