@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.registry import load_schema
@@ -228,15 +229,8 @@ class Split:
         HephaestusError
             If it cannot be written.
         """
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(path.name + ".part")
-            partial.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            raise HephaestusError(
-                f"split {self.name} cannot be written to {path} ({error.strerror}); choose another --out"
-            ) from error
+        with explained(f"split {self.name}: writing {path}"):
+            write_atomic(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
 
 def make_split(

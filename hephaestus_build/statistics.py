@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.cube.generation import PROVENANCE, Generation
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.errors import HephaestusError
@@ -118,16 +119,8 @@ class Statistics:
         HephaestusError
             If it cannot be written.
         """
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(path.name + ".part")
-            partial.write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            raise HephaestusError(
-                f"the statistics of {self.split} cannot be written to {path} ({error.strerror}); "
-                "set HEPHAESTUS_DATA_DIR to a folder that can be"
-            ) from error
+        with explained(f"statistics of {self.split}: writing {path}"):
+            write_atomic(path, (json.dumps(self.to_json()) + "\n").encode())
 
 
 def read_statistics(path: Path) -> Statistics:

@@ -12,10 +12,12 @@ from rich.table import Table
 from hephaestus_build.audit import Audit, audit
 from hephaestus_build.cli.annotations import Archive, read_archive
 from hephaestus_build.cli.common import Json, err, out, print_json
+from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.events import find_events
 from hephaestus_build.paper import TABLE_2, table_2
+from hephaestus_build.registry import published_frames
 from hephaestus_build.samples import SERIES_LENGTH, Sample, samples_from_annotations, samples_from_cube
 from hephaestus_build.settings import load_settings
 from hephaestus_build.splits import PARTS, make_split, read_split, split_names, split_rule
@@ -228,3 +230,40 @@ def _print_audit(result: Audit) -> None:
             f"  {item.part}: {item.repeating} of {item.series} series hold an interferogram twice, "
             f"{item.overlapping} share one with another series"
         )
+
+
+@app.command()
+def figures(
+    archive: Archive = None,
+    to: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("docs/figures"),
+    as_json: bool = Json,
+) -> None:
+    """Draw samples over time, positives per frame, the frames' map and each frame's pair network."""
+    from hephaestus_build.report import figures as draw  # matplotlib takes a second to load
+
+    annotations = read_archive(archive)
+    samples = samples_from_annotations(annotations)
+    paper, *others = (
+        make_split(split_rule(name), samples) for name in ("paper", "strict-temporal", "unseen-event")
+    )
+    pictures = {
+        "samples-over-time": draw.samples_over_time([paper, *others]),
+        "positives-per-frame": draw.positives_per_frame(paper),
+    }
+    registry = published_frames()
+    known = {frame.id: registry[frame.id] for frame in annotations.frames if frame.id in registry}
+    if known:
+        pictures["map-of-frames"] = draw.map_of_frames(known, find_events(annotations))
+    boundaries = split_rule("paper").boundaries
+    for frame in annotations.frames:
+        pictures[f"networks/{frame}"] = draw.pair_network(frame, annotations.of(frame), boundaries)
+    paths = []
+    for name, figure in pictures.items():
+        path = to / f"{name}.png"
+        with explained(f"figure {path}"):
+            write_atomic(path, draw.to_png(figure))
+        paths.append(str(path))
+    if as_json:
+        print_json(paths)
+    else:
+        err.print(f"{len(paths)} figures are in {to}", markup=False)
