@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.build import DataDir
 from hephaestus_build.cli.common import Json, out, print_json
-from hephaestus_build.cli.inspect import Target, find_cube
+from hephaestus_build.cli.inspect import DataDir, Target, find_cube
 from hephaestus_build.errors import UsageError
 from hephaestus_build.export.geotiff import export_geotiff
 from hephaestus_build.export.source import open_source

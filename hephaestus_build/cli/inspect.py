@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.build import DataDir
 from hephaestus_build.cli.common import Json, explain, print_json, print_pairs
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
@@ -20,6 +19,8 @@ Target = Annotated[
         metavar="FRAME_OR_PATH", help="A frame id, such as 124D_04854_171313, or where a cube is."
     ),
 ]
+
+DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
 
 
 def find_cube(target: str, settings: Settings) -> Path:

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.build import DataDir
 from hephaestus_build.cli.common import Json, out, print_json
-from hephaestus_build.cli.inspect import find_cube
+from hephaestus_build.cli.inspect import DataDir, find_cube
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.report.quicklook import write_quicklook
 from hephaestus_build.settings import load_settings

@@ -209,5 +209,5 @@ def _footnote(page: _Page, view: View) -> None:
     )
     page.text(_LEFT, page.height - 0.16, source, fontsize=8, color=ALARM if view.simulated else GREY)
     if caption := str(view.words.get("caption", "")).strip():
-        text = textwrap.shorten(caption, int(15 * page.width), placeholder=" …")
+        text = textwrap.shorten(caption, int(13 * page.width), placeholder=" …")
         page.text(_LEFT, page.height - 0.36, f"expert: “{text}”", fontsize=8.5, style="italic", color=GREY)
