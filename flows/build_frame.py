@@ -43,7 +43,7 @@ from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.job import Job
-from hephaestus_build.plan import Request, needs_fetching
+from hephaestus_build.plan import Request
 from hephaestus_build.progress import Silent
 from hephaestus_build.settings import Era5Choice, PairChoice, Settings, load_settings
 from hephaestus_build.sources.receipt import Outcome
@@ -123,9 +123,7 @@ def dem(job: Job) -> State[Any]:
 @_fetching("interferograms", tags=["licsar"], task_run_name="interferograms {batch}")
 def interferograms(job: Job, pairs: Sequence[Pair], batch: str) -> State[Any]:
     """Build a batch of pairs; a further try leaves alone what is whole."""
-    build_pairs(
-        job, [pair for pair in pairs if needs_fetching(job.units.get(f"pair/{pair}"), job.modified[pair])]
-    )
+    build_pairs(job, [pair for pair in pairs if job.wants(pair)])
     return _ending(job, [f"pair/{pair}" for pair in pairs])
 
 

@@ -9,11 +9,9 @@ next one begins; a killed build goes on from there.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import date, datetime
-from pathlib import Path
+from dataclasses import asdict, replace
+from datetime import date
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,88 +23,32 @@ from hephaestus_build.cube.files import explained
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.tables import ALIGNMENTS
-from hephaestus_build.cube.units import Unit
+from hephaestus_build.cube.units import Axes, Unit
 from hephaestus_build.cube.writer import write_store
 from hephaestus_build.encode import encode_atmosphere, encode_images
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.grid import Grid
-from hephaestus_build.job import Job, Owed, owed_of
+from hephaestus_build.job import Job, hours_since_1970, owed_of, superseded
 from hephaestus_build.masks import PreviewGeometry, preview_geometry, rasterize
 from hephaestus_build.parallel import side_by_side
-from hephaestus_build.plan import Plan, Request, needs_fetching, select_pairs
+from hephaestus_build.plan import Plan, Request, select_pairs, without_withdrawn
 from hephaestus_build.progress import Listener, Silent
 from hephaestus_build.registry import published_frames
+from hephaestus_build.result import Result, result_of
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.annotations import FLAGS, Annotation, find_annotations
 from hephaestus_build.sources.era5 import choose_source, count_requests
-from hephaestus_build.sources.fields import Fields, area_of
-from hephaestus_build.sources.licsar import Portal
+from hephaestus_build.sources.fields import PRELIMINARY, Fields, area_of, merge, parse_center_time
+from hephaestus_build.sources.licsar import Metadata, Portal
 from hephaestus_build.sources.receipt import Outcome, Receipt
 from hephaestus_build.sources.transport import redacted
+from hephaestus_build.upstream import read_upstream, write_upstream
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEM = "dem/dem"
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a build ended.
-
-    Attributes
-    ----------
-    frame : Frame
-        Whose cube.
-    path : pathlib.Path
-        The published cube.
-    generation : int
-        Its number.
-    published : bool
-        Whether this build published it; false where there was nothing new.
-    pairs, epochs, masks : int
-        How many of each are in the cube whole.
-    absent : tuple of Pair
-        Annotated pairs that the portal does not have.
-    aligned : dict of str to int
-        How many pairs were brought to the frame's grid, by how.
-    owed : tuple of Owed
-        What a later build must still get.
-    era5 : str
-        The source of the atmosphere.
-    simulated : bool
-        Whether the data is simulated.
-    """
-
-    frame: Frame
-    path: Path
-    generation: int
-    published: bool
-    pairs: int
-    epochs: int
-    masks: int
-    absent: tuple[Pair, ...]
-    aligned: dict[str, int]
-    owed: tuple[Owed, ...]
-    era5: str
-    simulated: bool
-
-    @property
-    def exit_code(self) -> int:
-        """0 when all is there, 1 when something is owed."""
-        return 1 if self.owed else 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON values."""
-        return {
-            **asdict(self),
-            "frame": str(self.frame),
-            "path": str(self.path),
-            "absent": [pair.name for pair in self.absent],
-            "owed": [{**asdict(item), "outcome": str(item.outcome)} for item in self.owed],
-            "exit_code": self.exit_code,
-        }
 
 
 def build(
@@ -178,20 +120,17 @@ def prepare(
     if contents is None and previous is not None:
         contents = previous.contents()
     published = dict(contents.units) if contents else {}
-    units = {**published, **shelf.staging.units()}
+    units = without_withdrawn({**published, **shelf.staging.units()}, modified, annotations)
     grid = _known_grid(units)
-    todo = tuple(
-        pair for pair in selection.wanted if needs_fetching(units.get(f"pair/{pair}"), modified[pair])
-    )
-    metadata = portal.metadata(frame)
+    known = read_upstream(shelf)
     job = Job(
         request=request,
         settings=settings,
         shelf=shelf,
         portal=portal,
         source=choose_source(settings),
-        metadata=metadata,
-        plan=Plan(request, selection, todo, (), 0, grid, len(modified)),
+        metadata=_metadata(portal, frame, contents),
+        plan=Plan(request, selection, (), (), 0, grid, len(modified)),
         modified=modified,
         annotations=annotations,
         previous=previous,
@@ -199,7 +138,10 @@ def prepare(
         grid=grid,
         listener=listener or Silent(),
         published=published,
+        known=known,
+        due=set(known.changed),
     )
+    _settle(job)
     mark = ", simulated" if job.simulated else ""
     job.listener.note(f"{frame}: ERA5 from {job.source.description}{mark}")
     return job
@@ -209,9 +151,47 @@ def plan(request: Request, settings: Settings) -> Plan:
     """Return what a build of `request` will do and cost, from one listing."""
     shelf = Shelf(settings.cubes_dir, request.frame)
     job = prepare(request, settings, shelf)
-    dates = [day for day in _dates(job.plan.selection.wanted) if f"epoch/{day:%Y%m%d}" not in job.units]
+    dates = _dates(job.plan.selection.wanted)
+    if job.grid is not None:
+        dates = [day for day in dates if job.wants_hour(day)]
     hours = [job.hour(day) for day in dates]
     return replace(job.plan, epochs=tuple(dates), era5_requests=count_requests(hours))
+
+
+def _metadata(portal: Portal, frame: Frame, contents: Contents | None) -> Metadata:
+    """Return the frame's metadata; what the cube needs of it is in the cube once there is one."""
+    try:
+        return portal.metadata(frame)
+    except HephaestusError as error:
+        if contents is None:
+            raise
+        log.warning("%s", error)
+        attributes = contents.attributes
+        fields = {"simulated": "true"} if attributes.get("simulated") else {}
+        receipt = Receipt("metadata.txt", Outcome.UNREACHABLE, "", detail=str(error))
+        return Metadata(parse_center_time(attributes["center_time"]), fields, receipt)
+
+
+def _settle(job: Job) -> None:
+    """Settle which pairs are to be fetched, once the grid is known and when it has changed.
+
+    What was stored on another grid, or in another schema, is fetched again even if the request leaves it
+    out: a cube has one grid.
+    """
+    selection, inputs = job.plan.selection, job.inputs() if job.grid is not None else ""
+    outdated = {
+        unit.pair
+        for unit in job.units.values()
+        if unit.kind == "pair" and unit.complete and unit.inputs != inputs
+    }
+    listed = outdated & job.modified.keys()
+    selection = replace(
+        selection,
+        wanted=tuple(sorted({*selection.wanted, *listed})),
+        unlisted=tuple(sorted({*selection.unlisted, *(outdated - listed)})),
+    )
+    todo = tuple(pair for pair in selection.wanted if job.wants(pair))
+    job.plan = replace(job.plan, selection=selection, todo=todo, grid=job.grid)
 
 
 def _known_grid(units: dict[str, Unit]) -> Grid | None:
@@ -225,8 +205,7 @@ def _dates(pairs: Collection[Pair]) -> list[date]:
 
 def build_dem(job: Job) -> None:
     """Fetch the DEM and settle the frame's grid: the DEM's, or that of the first raster there is."""
-    before = job.units.get(DEM)
-    if before is not None and before.complete and job.grid is not None:
+    if job.grid is not None and DEM not in job.due and not job.stale(DEM, job.inputs()):
         return
     job.listener.stage("DEM", 1)
     receipt, raster = job.portal.dem(job.frame)
@@ -234,6 +213,7 @@ def build_dem(job: Job) -> None:
         job.grid = raster.grid
     elif job.grid is None:
         job.grid = _first_grid(job)
+    _settle(job)
     unit = Unit("dem", "dem", job.inputs(), receipts=(receipt,), facts={"grid": asdict(job.on_grid())})
     with explained(f"{job.frame}: storing the DEM"):
         job.finish(unit, encode_images({"dem": raster.values}) if raster is not None else {})
@@ -250,9 +230,13 @@ def _first_grid(job: Job) -> Grid | None:
 
 def build_pairs(job: Job, pairs: Sequence[Pair]) -> None:
     """Fetch, align, encode and store interferograms; what fails is recorded and owed."""
+    inputs = job.inputs()
     for pair in job.plan.selection.unlisted:
-        absent = Receipt(pair.name, Outcome.ABSENT, "", detail="annotated, but not in the portal's listing")
-        job.finish(Unit("pair", pair.name, job.inputs(), receipts=(absent,), facts={"unlisted": True}), {})
+        before = job.units.get(f"pair/{pair}")
+        if before is not None and before.inputs == inputs and not before.owed:
+            continue  # known to be absent, or stored while it was listed
+        absent = Receipt(pair.name, Outcome.ABSENT, "", detail="not in the portal's listing")
+        job.finish(Unit("pair", pair.name, inputs, receipts=(absent,), facts={"unlisted": True}), {})
     _advance(job, "interferograms", pairs, lambda pair: _build_pair(job, pair))
 
 
@@ -288,28 +272,36 @@ def build_masks(job: Job, pairs: Sequence[Pair]) -> None:
 
 def annotated_pairs(job: Job) -> list[Pair]:
     """Return the pairs of this build that an expert looked at, listed upstream or not."""
-    chosen = (*job.plan.selection.wanted, *job.plan.selection.unlisted)
+    drawn = (unit.pair for unit in job.units.values() if unit.kind == "mask")
+    chosen = {*job.plan.selection.wanted, *job.plan.selection.unlisted, *drawn}
     return sorted(pair for pair in chosen if pair in job.annotations)
 
 
 def _build_mask(job: Job, pair: Pair) -> None:
     annotation = job.annotations[pair]
     grid = job.on_grid()
-    facts: dict[str, Any] = {"annotation": _written(annotation)}
+    facts: dict[str, Any] = {"annotation": _written(annotation), "grid": job.inputs()}
     planes: dict[str, np.ndarray] = {}
+    receipts: tuple[Receipt, ...] = ()
     if annotation.polygons:
-        geometry = _preview_geometry(job, pair, grid)
+        geometry, receipts = _preview_geometry(job, pair, grid)
         planes = rasterize(annotation, geometry, grid).full()
         facts["preview"] = asdict(geometry)
-    unit = Unit("mask", pair.name, job.mask_inputs(annotation), facts=facts)
+    unit = Unit("mask", pair.name, job.mask_inputs(annotation), receipts=receipts, facts=facts)
     with explained(f"{job.frame}: storing the masks of {pair}"):
         job.finish(unit, encode_images(planes))
 
 
-def _preview_geometry(job: Job, pair: Pair, grid: Grid) -> PreviewGeometry:
-    """Return how the preview that the expert saw maps to the grid: from the preview, or by default."""
-    size = job.portal.preview(job.frame, pair)[1] if pair in job.modified else None
-    return preview_geometry(job.frame, grid, size)
+def _preview_geometry(job: Job, pair: Pair, grid: Grid) -> tuple[PreviewGeometry, tuple[Receipt, ...]]:
+    """Return how the preview that the expert saw maps to the grid: from the preview, or by default.
+
+    A preview that there is and that could not be had is owed: until then the masks follow the default.
+    """
+    if pair not in job.modified:
+        return preview_geometry(job.frame, grid, None), ()
+    receipt, size = job.portal.preview(job.frame, pair)
+    needed = () if receipt.outcome is Outcome.ABSENT else (receipt,)
+    return preview_geometry(job.frame, grid, size), needed
 
 
 def _written(annotation: Annotation) -> dict[str, Any]:
@@ -319,24 +311,36 @@ def _written(annotation: Annotation) -> dict[str, Any]:
 
 
 def missing_epochs(job: Job) -> list[date]:
-    """Return the acquisition dates of stored pairs whose atmosphere is missing."""
-    inputs = job.inputs()
+    """Return the acquisition dates of stored pairs whose atmosphere is missing, or may be final by now."""
     pairs = [unit.pair for unit in job.units.values() if unit.kind == "pair" and unit.complete]
-    return [day for day in _dates(pairs) if job.stale(f"epoch/{day:%Y%m%d}", inputs)]
+    return [day for day in _dates(pairs) if job.wants_hour(day)]
 
 
 def fetch_atmosphere(job: Job, days: Sequence[date]) -> Fields:
-    """Fetch ERA5 at some acquisition dates; what cannot be had is in the fields' proofs."""
-    hours = [job.hour(day) for day in days]
-    job.listener.stage("ERA5 hours", len(hours))
-    before = 0
+    """Fetch ERA5 at some acquisition dates; what cannot be had is in the fields' proofs.
 
-    def heard(settled: int, total: int, message: str) -> None:
-        nonlocal before
-        job.listener.advance("ERA5 hours", settled - before)
-        before = settled
+    Hours that are kept in their preliminary version are asked for again once they should be final.
+    """
+    job.listener.stage("ERA5 hours", len(days))
+    area = area_of(job.on_grid())
+    parts = []
+    for final in (False, True):
+        hours = [job.hour(day) for day in days if superseded(day) is final]
+        if hours:
+            heard = _Steps(job.listener, "ERA5 hours")
+            parts.append(job.source.fetch(job.frame, area, hours, heard, refresh_preliminary=final))
+    return merge(area, job.source.name, parts)
 
-    return job.source.fetch(job.frame, area_of(job.on_grid()), hours, heard)
+
+class _Steps:
+    """Tells a listener of progress that is given in totals."""
+
+    def __init__(self, listener: Listener, stage: str) -> None:
+        self._listener, self._stage, self._before = listener, stage, 0
+
+    def __call__(self, settled: int, total: int, message: str) -> None:
+        self._listener.advance(self._stage, settled - self._before)
+        self._before = settled
 
 
 def build_epochs(job: Job, fields: Fields, days: Sequence[date]) -> None:
@@ -352,10 +356,14 @@ def _build_epoch(job: Job, fields: Fields, day: date) -> None:
     if hour in fields.index:
         receipts = tuple(receipt for receipt in receipts if receipt.ok)
         facts = {
-            "era5_time": int((hour - datetime(1970, 1, 1)).total_seconds()) // 3600,
+            "era5_time": hours_since_1970(hour),
             "era5_expver": fields.expver[fields.index[hour]],
             "source": fields.source,
         }
+        before = job.units.get(f"epoch/{day:%Y%m%d}")
+        same = before is not None and before.complete and before.inputs == job.inputs()
+        if before is not None and same and before.facts == facts == {**facts, "era5_expver": PRELIMINARY}:
+            return  # asked for again, and the source has nothing newer
         contents = encode_atmosphere(fields.at(hour), fields.latitude, fields.longitude, job.on_grid())
     with explained(f"{job.frame}: storing the atmosphere of {day}"):
         job.finish(Unit("epoch", f"{day:%Y%m%d}", job.inputs(), receipts=receipts, facts=facts), contents)
@@ -365,6 +373,7 @@ def publish(job: Job) -> Result:
     """Publish what is finished as a new generation, if it differs from the published one."""
     if not any(unit.kind == "pair" and unit.complete for unit in job.units.values()):
         raise HephaestusError(_nothing(job))
+    _drop_leftovers(job)
     published = job.changed
     if published:
         contents = Contents(job.on_grid(), job.units, _attributes(job))
@@ -372,9 +381,26 @@ def publish(job: Job) -> Result:
             job.shelf.staging.sync(job.staged)
             write_store(store, contents, job.origin)
     job.shelf.staging.discard()
+    write_upstream(job.shelf, job.learnt())
     current = job.shelf.current()
     assert current is not None
-    return _result(job, current.number, published)
+    return result_of(job, current.number, published=published)
+
+
+def _drop_leftovers(job: Job) -> None:
+    """Take out what no pair needs any more, and what was drawn on another grid for a withdrawn annotation."""
+    inputs = job.inputs()
+    dates = set(Axes.of(job.units.values()).epochs)
+    for key, unit in list(job.units.items()):
+        if unit.kind == "epoch" and (unit.inputs != inputs or parse_day(unit.name) not in dates):
+            del job.units[key]
+        elif unit.kind == "mask" and unit.facts["grid"] != inputs:
+            if not job.annotations:
+                raise HephaestusError(
+                    f"{job.frame}: its masks must be drawn again, on another grid or in another schema, and "
+                    f"no annotations are at hand; set HEPHAESTUS_ANNOTATIONS and run the same command again"
+                )
+            del job.units[key]
 
 
 def _nothing(job: Job) -> str:
@@ -430,26 +456,6 @@ def _attributes(job: Job) -> dict[str, Any]:
             "acknowledgement": "Simulated data: no archive is to be credited.",
         }
     return attributes
-
-
-def _result(job: Job, generation: int, published: bool) -> Result:
-    units = list(job.units.values())
-    complete = Counter(unit.kind for unit in units if unit.complete)
-    aligned = Counter(unit.facts["alignment"] for unit in units if unit.kind == "pair" and unit.complete)
-    return Result(
-        frame=job.frame,
-        path=job.shelf.link,
-        generation=generation,
-        published=published,
-        pairs=complete["pair"],
-        epochs=complete["epoch"],
-        masks=complete["mask"],
-        absent=tuple(unit.pair for unit in units if unit.kind == "pair" and unit.facts.get("unlisted")),
-        aligned={kind: aligned[kind] for kind in ALIGNMENTS if aligned[kind]},
-        owed=owed_of(job.units),
-        era5=job.source.name,
-        simulated=job.simulated,
-    )
 
 
 def _advance(job: Job, stage: str, items: Sequence[T], work: Callable[[T], object]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,28 @@ from hephaestus_build.cube.units import Axes, Places, Unit
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.grid import Grid
-from hephaestus_build.plan import Plan, Request
+from hephaestus_build.plan import Plan, Request, needs_fetching
 from hephaestus_build.progress import Listener
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.annotations import Annotation
 from hephaestus_build.sources.era5 import Source
-from hephaestus_build.sources.fields import nearest_hour
+from hephaestus_build.sources.fields import PRELIMINARY, nearest_hour
 from hephaestus_build.sources.licsar import Metadata, Portal
 from hephaestus_build.sources.receipt import Outcome
+from hephaestus_build.upstream import Upstream
+
+#: Final ERA5 replaces the preliminary within two to three months.
+FINAL_AFTER = timedelta(days=92)
+
+
+def superseded(day: date, today: date | None = None) -> bool:
+    """Return whether ERA5 of `day` should be final by now."""
+    return (today or datetime.now(UTC).date()) - day > FINAL_AFTER
+
+
+def hours_since_1970(moment: datetime) -> int:
+    """Return how the cube writes an hour of ERA5."""
+    return int((moment - datetime(1970, 1, 1)).total_seconds()) // 3600
 
 
 def fingerprint(*parts: Any) -> str:
@@ -67,6 +81,12 @@ class Job:
         Who wants to know how far it is.
     published : dict of str to Unit
         The units of the previous cube.
+    known : Upstream
+        What was known of the archive beforehand.
+    due : set of str
+        Units that are fetched again although they are whole, because their products have changed.
+    failed : dict of str to Unit
+        Attempts to fetch whole units again that came to nothing: what was stored before stays.
     """
 
     request: Request
@@ -83,6 +103,9 @@ class Job:
     grid: Grid | None
     listener: Listener
     published: Mapping[str, Unit] = field(default_factory=dict)
+    known: Upstream = field(default_factory=Upstream)
+    due: set[str] = field(default_factory=set)
+    failed: dict[str, Unit] = field(default_factory=dict)
 
     @property
     def frame(self) -> Frame:
@@ -128,6 +151,29 @@ class Job:
         unit = self.units.get(key)
         return unit is None or not unit.complete or unit.inputs != inputs
 
+    def wants(self, pair: Pair) -> bool:
+        """Return whether a pair must be fetched: it is new, owed, changed upstream, or on another grid."""
+        key = f"pair/{pair}"
+        if key in self.due or needs_fetching(self.units.get(key), self.modified.get(pair)):
+            return True
+        return self.grid is not None and self.stale(key, self.inputs())
+
+    def wants_hour(self, day: date, today: date | None = None) -> bool:
+        """Return whether ERA5 at an acquisition date must be asked for: it is missing, or should be final."""
+        key = f"epoch/{day:%Y%m%d}"
+        if self.stale(key, self.inputs()):
+            return True
+        facts = self.units[key].facts
+        return facts["era5_time"] != hours_since_1970(self.hour(day)) or (
+            facts["era5_expver"] == PRELIMINARY and superseded(day, today)
+        )
+
+    @property
+    def gone(self) -> tuple[Pair, ...]:
+        """The stored pairs that are no longer in the archive's listing."""
+        stored = (unit.pair for unit in self.units.values() if unit.kind == "pair" and unit.complete)
+        return tuple(sorted(pair for pair in stored if pair not in self.modified))
+
     def finish(self, unit: Unit, contents: Mapping[str, bytes]) -> Unit:
         """Store a finished unit, so that it need never be built again.
 
@@ -135,10 +181,24 @@ class Job:
         """
         before = self.units.get(unit.key)
         if not unit.complete and before is not None and before.complete and before.inputs == unit.inputs:
+            self.failed[unit.key] = unit
             return before
         stored = self.shelf.staging.add(unit, contents)
         self.units[stored.key] = stored
+        self.failed.pop(unit.key, None)
+        if stored.complete:
+            self.due.discard(unit.key)
         return stored
+
+    def learnt(self) -> Upstream:
+        """Return what is known of the archive at the end of the build."""
+        changed = {key: why for key, why in self.known.changed.items() if key in self.due}
+        for item in owed_of(self.failed):
+            changed[item.unit] = f"{item.product}: {item.outcome}, {item.detail}"
+        gone = self.gone
+        here = self.units.keys() - {f"pair/{pair}" for pair in gone}
+        changed = {key: why for key, why in changed.items() if key in here and self.units[key].complete}
+        return Upstream(self.known.checked, changed, tuple(pair.name for pair in gone))
 
     @property
     def staged(self) -> list[Unit]:
@@ -166,11 +226,7 @@ class Job:
         """Whether what is finished differs from what is published."""
         if self.previous is None or self.units.keys() != self.published.keys():
             return True
-        return any(
-            (unit.objects, unit.inputs, unit.outcome, unit.facts)
-            != (before.objects, before.inputs, before.outcome, before.facts)
-            for unit, before in ((unit, self.published[key]) for key, unit in self.units.items())
-        )
+        return any(unit.identity != self.published[unit.key].identity for unit in self.staged)
 
 
 @dataclass(frozen=True)

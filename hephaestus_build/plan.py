@@ -170,6 +170,22 @@ class Plan:
         }
 
 
+def without_withdrawn(
+    units: Mapping[str, Unit], listed: Collection[Pair], annotated: Collection[Pair]
+) -> dict[str, Unit]:
+    """Return `units` without the pairs that never came and that nobody promises or asks for any more."""
+
+    def withdrawn(unit: Unit) -> bool:
+        return (
+            unit.kind == "pair"
+            and not unit.complete
+            and unit.pair not in listed
+            and unit.pair not in annotated
+        )
+
+    return {key: unit for key, unit in units.items() if not withdrawn(unit)}
+
+
 def needs_fetching(unit: Unit | None, modified: str | None) -> bool:
     """Return whether a pair must be fetched: it is new, owed, or its line in the listing changed."""
     if unit is None or not unit.complete:

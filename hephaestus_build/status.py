@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 from hephaestus_build.cube.generation import Shelf
@@ -16,9 +15,7 @@ from hephaestus_build.frames import Frame
 from hephaestus_build.job import Owed, owed_of
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.fields import PRELIMINARY
-
-#: Beside the generations: what the last look upstream found changed.
-UPSTREAM = "upstream.json"
+from hephaestus_build.upstream import Upstream, read_upstream
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,8 @@ class FrameStatus:
         Dates whose ERA5 fields are preliminary (ERA5T).
     stale : tuple of str
         Why the cube is behind, in words.
+    gone : tuple of str
+        Pairs that are in the cube and no longer in the archive's listing; they stay.
     bytes : int
         On disk, what generations share counted once.
     problem : str
@@ -64,6 +63,7 @@ class FrameStatus:
     owed: tuple[Owed, ...] = ()
     preliminary: int = 0
     stale: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
     bytes: int = 0
     problem: str = ""
     simulated: bool = False
@@ -94,7 +94,7 @@ def status_of(settings: Settings, frame: Frame, today: date | None = None) -> Fr
         manifest = current.manifest()
     except HephaestusError as error:
         return FrameStatus(str(frame), problem=str(error))
-    units = contents.units
+    units, known = contents.units, read_upstream(shelf)
     pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.complete]
     newest = max((pair.secondary for pair in pairs), default=None)
     epochs = [unit for unit in units.values() if unit.kind == "epoch" and unit.complete]
@@ -110,22 +110,17 @@ def status_of(settings: Settings, frame: Frame, today: date | None = None) -> Fr
         absent=sum(unit.kind == "pair" and not unit.complete and not unit.owed for unit in units.values()),
         owed=owed_of(units),
         preliminary=sum(unit.facts["era5_expver"] == PRELIMINARY for unit in epochs),
-        stale=tuple(_stale(shelf.root, contents.attributes)),
+        stale=tuple(_stale(known, contents.attributes)),
+        gone=known.gone,
         bytes=sum({item[0]: item[1] for item in manifest["objects"].values()}.values()),
         simulated=bool(contents.attributes.get("simulated")),
     )
 
 
-def _stale(root: Path, attributes: Any) -> Sequence[str]:
+def _stale(known: Upstream, attributes: Mapping[str, Any]) -> Sequence[str]:
     reasons = []
     if attributes.get("schema_version", cube_schema().version) != cube_schema().version:
         reasons.append(f"written by schema {attributes['schema_version']}, now {cube_schema().version}")
-    try:
-        found = json.loads((root / UPSTREAM).read_bytes())
-        if found["changed"]:
-            reasons.append(
-                f"{len(found['changed'])} products changed upstream (seen {found['checked'][:10]})"
-            )
-    except (OSError, ValueError, KeyError):
-        pass
+    if known.changed:
+        reasons.append(f"{len(known.changed)} units changed upstream")
     return reasons

@@ -1,27 +1,69 @@
-"""Which products have changed in the archive since they were fetched."""
+"""How the archive is known to differ from what a cube holds, and how that is found out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import write_json
+from hephaestus_build.cube.files import explained, write_json
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.frames import Frame
+from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.parallel import side_by_side
 from hephaestus_build.progress import Listener
 from hephaestus_build.settings import Settings
-from hephaestus_build.sources.http import Client, Page
+from hephaestus_build.sources.http import Page
+from hephaestus_build.sources.licsar import Portal
 from hephaestus_build.sources.receipt import Outcome, Receipt
-from hephaestus_build.status import UPSTREAM
+
+_FILE = "upstream.json"
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What is known of the archive that a published cube does not show.
+
+    It stands beside the generations, since it changes without a new one.
+
+    Attributes
+    ----------
+    checked : str
+        When every product was last asked about, UTC, ISO 8601; empty for never.
+    changed : dict of str to str
+        Units whose products have changed since they were fetched, and how; the next build fetches them.
+    gone : tuple of str
+        Pairs that are in the cube and no longer in the archive's listing; they stay.
+    """
+
+    checked: str = ""
+    changed: Mapping[str, str] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+
+
+def read_upstream(shelf: Shelf) -> Upstream:
+    """Return what was last written down of a frame's archive; what cannot be read is not known."""
+    try:
+        value = json.loads((shelf.root / _FILE).read_bytes())
+        changed = {str(key): str(what) for key, what in value["changed"].items()}
+        return Upstream(str(value["checked"]), changed, tuple(map(str, value["gone"])))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Upstream()
+
+
+def write_upstream(shelf: Shelf, known: Upstream) -> None:
+    """Write down what is known of a frame's archive, if that is news."""
+    if known != read_upstream(shelf):
+        with explained(f"{shelf.frame}: writing down what changed upstream"):
+            write_json(shelf.root / _FILE, asdict(known))
 
 
 @dataclass(frozen=True)
 class Change:
-    """A product that is no longer upstream as it was fetched.
+    """A product that is no longer upstream as it was fetched, or that could not be asked about.
 
     Attributes
     ----------
@@ -31,25 +73,33 @@ class Change:
         Its name.
     what : str
         In words.
+    certain : bool
+        Whether the archive said so; false where it gave no answer.
     """
 
     unit: str
     product: str
     what: str
+    certain: bool = True
 
     def __str__(self) -> str:
         return f"{self.product}: {self.what}"
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the change as JSON values."""
+        return asdict(self)
+
 
 def difference(receipt: Receipt, page: Page) -> str:
-    """Return how what upstream says now differs from what was fetched; nothing where it does not."""
+    """Return how what upstream says now differs from what was fetched; nothing where it does not.
+
+    A product that has moved is the same if its size and date are; tags are each host's own.
+    """
     if page.outcome is Outcome.ABSENT:
-        return "gone upstream"
-    if not page.ok:
-        return f"upstream cannot be asked ({page.outcome}: {page.detail})"
+        return f"gone upstream (it was at {receipt.url})"
     now = {
         "size": page.headers.get("Content-Length"),
-        "etag": page.etag,
+        "etag": page.etag if page.url == receipt.url else None,
         "last modified": page.last_modified,
     }
     then = {
@@ -70,7 +120,9 @@ def licsar_products(contents: Contents) -> Iterable[tuple[str, Receipt]]:
 
 
 def check_upstream(frame: Frame, settings: Settings, listener: Listener) -> list[Change]:
-    """Ask the archive about every product in a frame's cube, and remember what it said for ``status``.
+    """Ask the archive about every product in a frame's cube, without fetching any.
+
+    What has changed is written down: ``status`` shows it and the next build fetches it.
 
     Raises
     ------
@@ -83,23 +135,28 @@ def check_upstream(frame: Frame, settings: Settings, listener: Listener) -> list
         raise HephaestusError(f"{frame}: there is no cube to compare; `hephaestus build {frame}` builds it")
     products = list(licsar_products(current.contents()))
     changes: list[Change] = []
-    with Client(settings) as client:
+    with Portal(settings) as portal:
 
         def ask(item: tuple[str, Receipt]) -> None:
             unit, receipt = item
-            if what := difference(receipt, client.head(receipt.url)):
+            page = portal.client.head(receipt.url)
+            if page.outcome is Outcome.ABSENT:  # or moved
+                kind, _, name = unit.partition("/")
+                page = portal.ask(frame, Pair.parse(name) if kind == "pair" else None, receipt.product)
+            if not page.ok and page.outcome is not Outcome.ABSENT:
+                what = f"upstream cannot be asked ({page.outcome}: {page.detail})"
+                changes.append(Change(unit, receipt.product, what, certain=False))
+            elif what := difference(receipt, page):
                 changes.append(Change(unit, receipt.product, what))
 
         listener.stage(f"{frame}", len(products))
         for _ in side_by_side(ask, products, settings.connections):
             listener.advance(f"{frame}")
     changes.sort(key=lambda change: (change.unit, change.product))
-    write_json(
-        shelf.root / UPSTREAM,
-        {
-            "checked": datetime.now(UTC).isoformat(timespec="seconds"),
-            "generation": current.number,
-            "changed": [vars(change) for change in changes],
-        },
-    )
+    known = read_upstream(shelf)
+    silent = {change.unit for change in changes if not change.certain}
+    changed = {key: what for key, what in known.changed.items() if key in silent}
+    changed |= {change.unit: str(change) for change in changes if change.certain}
+    checked = datetime.now(UTC).isoformat(timespec="seconds")
+    write_upstream(shelf, Upstream(checked, changed, known.gone))
     return changes

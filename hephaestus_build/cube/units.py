@@ -82,6 +82,17 @@ class Unit:
         """Whether upstream promises what is missing here; a later build tries again."""
         return not self.complete and not self.facts.get("unlisted", False)
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What makes it another unit than an earlier one of its key: all but when and why it was fetched."""
+        proofs = tuple(
+            (item.product, item.url, item.size, item.sha256, item.last_modified, item.etag)
+            if item.ok
+            else (item.product, item.outcome)
+            for item in self.receipts
+        )
+        return self.objects, self.inputs, self.facts, proofs
+
     def to_json(self) -> dict[str, Any]:
         """Return the unit as JSON values."""
         return {

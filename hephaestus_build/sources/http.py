@@ -268,7 +268,8 @@ class Client:
             headers = _conditions(job.held, redacted(url))
         with self._gate.permit(), closing(self._ask("GET", url, headers)) as response:
             if response.status_code == 304 and job.held:
-                return replace(job.held, outcome=Outcome.UNCHANGED, detail=""), job.content
+                same = replace(job.held, outcome=Outcome.UNCHANGED, detail="", url=_page(response).url)
+                return same, job.content
             self._splice(response, part, offset, job)
             self._receive(response, part, job)
             answer = _page(response)

@@ -223,6 +223,18 @@ class Portal:
         name = f"{pair}.geo.diff.png"
         return self._product(frame, pair, name, _read_preview, (_PNG,), max_bytes=64 << 20)
 
+    def ask(self, frame: Frame, pair: Pair | None, name: str) -> Page:
+        """Return what the archive says of a product now, wherever it is, without its content."""
+        pages: list[Page] = []
+        for url in _Trail(lambda trail: self._places(frame, pair, name, trail)):
+            page = self.client.head(url)
+            if page.ok:
+                return page
+            pages.append(page)
+        # absent only if every address says so
+        silent = (page for page in pages if page.outcome is not Outcome.ABSENT)
+        return next(silent, Page(Outcome.ABSENT, pages[-1].url if pages else "", detail="nowhere"))
+
     def _raster(
         self,
         frame: Frame,
