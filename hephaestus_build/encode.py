@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 
 from hephaestus_build.atmosphere import bilinear
-from hephaestus_build.cube.schema import Variable, cube_schema
-from hephaestus_build.cube.shards import Encoder, encode_shard
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.shards import Encoder, Shard
 from hephaestus_build.grid import Grid
 from hephaestus_build.sources.fields import VARIABLES
 
@@ -18,10 +18,10 @@ def _encoder(name: str) -> Encoder:
     return cube_schema().variables[name].encoder()
 
 
-def _shard(variable: Variable, plane: np.ndarray) -> bytes | None:
-    return encode_shard(
-        plane, inner=cube_schema().inner_chunk, encoder=_encoder(variable.name), fill=float(variable.fill)
-    )
+def _shard(name: str, width: int) -> Shard:
+    """Return an empty shard of a variable."""
+    fill = float(cube_schema().variables[name].fill)
+    return Shard(width, inner=cube_schema().inner_chunk, encoder=_encoder(name), fill=fill)
 
 
 def encode_images(planes: dict[str, np.ndarray]) -> dict[str, bytes]:
@@ -32,9 +32,15 @@ def encode_images(planes: dict[str, np.ndarray]) -> dict[str, bytes]:
     planes : dict of str to numpy.ndarray
         By variable; each of shape (rows, columns) and of the variable's dtype.
     """
-    variables = cube_schema().variables
-    shards = {name: _shard(variables[name], plane) for name, plane in planes.items()}
-    return {name: shard for name, shard in shards.items() if shard is not None}
+    inner = cube_schema().inner_chunk
+    shards: dict[str, bytes] = {}
+    for name, plane in planes.items():
+        shard = _shard(name, plane.shape[1])
+        for top in range(0, plane.shape[0], inner):
+            shard.add(plane[top : top + inner])
+        if encoded := shard.finish():
+            shards[name] = encoded
+    return shards
 
 
 def encode_atmosphere(
@@ -57,13 +63,20 @@ def encode_atmosphere(
     dict of str to bytes
         ``<name>`` on the frame's grid, rounded to the schema's step, and ``era5_<name>``.
     """
-    variables = [cube_schema().variables[f"primary_date_{name}"] for name in VARIABLES]
-    steps = [variable.step or 0.0 for variable in variables]
+    inner = cube_schema().inner_chunk
+    shards = {name: _shard(f"primary_date_{name}", grid.width) for name in VARIABLES}
+    # band by band: whole images would take twenty times the memory, and longer, since fresh memory is slow
+    bands = np.empty((len(VARIABLES), min(inner, grid.height), grid.width), np.float32)
+    for top in range(0, grid.height, inner):
+        rows = slice(top, min(top + inner, grid.height))
+        band = bands[:, : rows.stop - top]
+        bilinear(values, latitude, longitude, grid, rows, out=band)  # the encoder rounds
+        for shard, image in zip(shards.values(), band, strict=True):
+            shard.add(image)
     objects: dict[str, bytes] = {}
-    images = bilinear(values, latitude, longitude, grid, steps=steps)
-    for name, variable, image, native in zip(VARIABLES, variables, images, values, strict=True):
-        shard = _shard(variable, image)
-        assert shard is not None  # ERA5 has a value everywhere
-        objects[name] = shard
+    for (name, shard), native in zip(shards.items(), values, strict=True):
+        encoded = shard.finish()
+        assert encoded is not None  # ERA5 has a value everywhere
+        objects[name] = encoded
         objects[f"era5_{name}"] = _encoder(f"era5_{name}").encode(np.ascontiguousarray(native, dtype="<f4"))
     return objects

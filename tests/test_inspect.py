@@ -52,7 +52,8 @@ def write(store: Path, variable: str, at, value) -> None:
 
 
 def sharding(array):
-    return array["codecs"][0]["configuration"]
+    """The configuration of an image's tiles."""
+    return array["codecs"][0]["configuration"]["codecs"][0]["configuration"]
 
 
 def test_a_cube_that_was_published_has_no_findings(cube):
@@ -92,13 +93,13 @@ DAMAGES = {
         lambda store: describe(store, "annotated", lambda array: array.update(dimension_names=["a", "b"])),
         r"annotated: dimensions is \['a', 'b'\]",
     ),
-    "an inner chunk": (
+    "a tile": (
         lambda store: describe(
             store,
             "insar_difference",
             lambda array: sharding(array).update(chunk_shape=[1, 1, 256, 256]),
         ),
-        r"insar_difference: inner chunk is \[1, 1, 256, 256\], the schema says \[1, 1, 512, 512\]",
+        r"insar_difference: tile is \[1, 1, 256, 256\], the schema says \[1, 1, 512, 512\]",
     ),
     "a codec": (
         lambda store: describe(

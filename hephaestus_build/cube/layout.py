@@ -82,13 +82,14 @@ def _layout_faults(
     yield from _differs("names of chunks", keys.get("configuration", {}).get("separator"), SEPARATOR)
     codecs = list(found.get("codecs", []))
     if variable.sharded:
-        if [codec.get("name") for codec in codecs] != ["sharding_indexed"]:
-            yield "is not sharded"
-            return
-        sharding = codecs[0].get("configuration", {})
-        yield from _differs("inner chunk", sharding.get("chunk_shape"), [*leading, inner, inner])
-        yield from _differs("place of the shards' index", sharding.get("index_location", "end"), "end")
-        codecs = list(sharding.get("codecs", []))
+        for what, side in (("image", [*leading, *whole]), ("tile", [*leading, inner, inner])):
+            if [codec.get("name") for codec in codecs] != ["sharding_indexed"]:
+                yield f"is not sharded by {what}s"
+                return
+            sharding = codecs[0].get("configuration", {})
+            yield from _differs(what, sharding.get("chunk_shape"), side)
+            yield from _differs("place of the shards' index", sharding.get("index_location", "end"), "end")
+            codecs = list(sharding.get("codecs", []))
     yield from _differs("codecs", [_codec(codec) for codec in codecs], list(_codecs(variable)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 from rasterio.crs import CRS
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec
 from zarr.codecs.numcodecs import Delta, FixedScaleOffset
 
 from hephaestus_build.cube.contents import Contents
@@ -144,12 +144,7 @@ def _write_whole(group: zarr.Group, item: Variable | Coordinate, value: np.ndarr
 def _create_imagery(group: zarr.Group, variable: Variable, shape: tuple[int, ...], inner: int) -> None:
     """Create an array whose objects the builder writes itself; nothing is stored yet."""
     codec = load_schema("cube.json")["codecs"][variable.codec]
-    itemsize = variable.encoder().itemsize
     leading = (1,) * (len(shape) - 2)
-    if variable.sharded:
-        chunks, shards = (*leading, inner, inner), (*leading, *shard_shape((shape[-2], shape[-1]), inner))
-    else:
-        chunks, shards = (*leading, *shape[-2:]), None
     filters: list[Any] = []
     if codec.get("packed"):
         assert variable.step is not None
@@ -157,22 +152,28 @@ def _create_imagery(group: zarr.Group, variable: Variable, shape: tuple[int, ...
             FixedScaleOffset(offset=0, scale=1 / variable.step, dtype="<f4", astype="<i4"),
             Delta(dtype="<i4"),
         ]
+    compressor = BloscCodec(
+        cname=codec["cname"],
+        clevel=codec["clevel"],
+        shuffle=codec["shuffle"],
+        blocksize=codec["blocksize"],
+        typesize=variable.encoder().itemsize,
+    )
+    whole = shard_shape((shape[-2], shape[-1]), inner) if variable.sharded else shape[-2:]
+    codecs: dict[str, Any] = {"filters": filters or None, "compressors": compressor}
+    if variable.sharded:  # one chunk an image, which is itself a shard of tiles
+        tiles = ShardingCodec(
+            chunk_shape=(*leading, inner, inner), codecs=[*filters, BytesCodec(), compressor]
+        )
+        codecs = {"filters": None, "serializer": tiles, "compressors": None, "shards": (*leading, *whole)}
     georeference = {"grid_mapping": "spatial_ref"} if variable.georeferenced else {}
     group.create_array(
         variable.name,
         shape=shape,
         dtype=variable.dtype,
-        chunks=chunks,
-        shards=shards,
+        chunks=(*leading, *whole),
         chunk_key_encoding=_KEYS,
-        filters=filters or None,
-        compressors=BloscCodec(
-            cname=codec["cname"],
-            clevel=codec["clevel"],
-            shuffle=codec["shuffle"],
-            blocksize=codec["blocksize"],
-            typesize=itemsize,
-        ),
+        **codecs,
         fill_value=variable.fill,
         dimension_names=variable.dims,
         attributes={**variable.attributes, **georeference},
