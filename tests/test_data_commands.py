@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+import xarray as xr
 from annotation_files import SQUARE, good_file, quiet_file, real_annotations, tar_of
 from PIL import Image
 from typer.testing import CliRunner
@@ -85,6 +86,18 @@ def test_the_masks_report_says_what_is_kept(run: Run) -> None:
     assert etna["hidden_pixels"] == etna["each"][0]["pixels"]  # of two equal squares one is hidden
     assert (simulated["grid_from"], simulated["uncertain"]) == ("unknown", "no grid")
     assert "of their area is kept" in run("annotations", "masks")
+
+
+def test_the_masks_report_takes_the_grid_of_a_cube_where_there_is_one(run: Run, tmp_path: Path) -> None:
+    cube = xr.Dataset(
+        {"spatial_ref": ((), 0, {"GeoTransform": "20.0 0.001 0 10.0 0 -0.001"})},
+        {"latitude": 10 - 0.001 * (np.arange(300) + 0.5), "longitude": 20 + 0.001 * (np.arange(360) + 0.5)},
+    )
+    cube.to_zarr(tmp_path / "198A_00210_131313.zarr", zarr_format=3, consolidated=False)
+    with pytest.warns(RuntimeWarning, match="consolidated"):
+        [_, simulated] = json.loads(run("annotations", "masks", "--cubes", str(tmp_path), "--json"))
+    assert (simulated["grid_from"], simulated["shape"]) == ("cube", [300, 360])
+    assert simulated["polygons"] == len(simulated["each"]) > 0
 
 
 def test_the_split_summary_states_counts_and_hash(run: Run, archive: Path) -> None:

@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import xarray as xr
-from affine import Affine
 from rich.markup import escape
 from rich.table import Table
 
 from hephaestus_build.cli.common import Json, err, out, print_json
-from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame
 from hephaestus_build.grid import Grid
 from hephaestus_build.paper import table_1
 from hephaestus_build.progress import bars
-from hephaestus_build.report.mask_report import grid_from_registry, report_masks
 from hephaestus_build.settings import load_settings
 from hephaestus_build.sources.annotations import (
     Annotations,
@@ -34,6 +30,7 @@ app = typer.Typer(
     help="What the experts wrote: counts, defects, masks; and the published archive.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
 )
 
 Archive = Annotated[
@@ -162,6 +159,8 @@ def masks(
     as_json: bool = Json,
 ) -> None:
     """Draw every polygon at 100 m and say what is lost: area, overlaps, and rows if the era is wrong."""
+    from hephaestus_build.report.mask_report import report_masks  # counting does not need it
+
     annotations = read_archive(archive)
     findings = report_masks(annotations, _grids(cubes))
     if as_json:
@@ -200,16 +199,15 @@ def masks(
 
 
 def _grids(cubes: Path | None) -> Callable[[Frame], tuple[Grid, str] | None]:
+    from hephaestus_build.cube.georeference import grid_of as grid_of_cube
+    from hephaestus_build.cube.reader import open_cube
+    from hephaestus_build.report.mask_report import grid_from_registry
+
     def grid_of(frame: Frame) -> tuple[Grid, str] | None:
         path = cubes / f"{frame}.zarr" if cubes else None
         if path and path.exists():
             with open_cube(path, chunks=None) as cube:
-                return Grid.from_transform(*_transform(cube)), "cube"
+                return grid_of_cube(cube), "cube"
         return grid_from_registry(frame)
 
     return grid_of
-
-
-def _transform(cube: xr.Dataset) -> tuple[Affine, tuple[int, int]]:
-    numbers = [float(text) for text in str(cube["spatial_ref"].attrs["GeoTransform"]).split()]
-    return Affine.from_gdal(*numbers), (cube.sizes["latitude"], cube.sizes["longitude"])

@@ -26,6 +26,7 @@ app = typer.Typer(
     help="Named splits into train, validation and test: counts, leaks, artefacts.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
 )
 
 Cubes = Annotated[

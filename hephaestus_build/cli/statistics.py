@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Means and deviations of the channels over the training samples of a split.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
 )
 
 SplitName = Annotated[
