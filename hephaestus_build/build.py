@@ -248,12 +248,15 @@ def _build_pair(job: Job, pair: Pair) -> None:
     for name, fetch in (("insar_difference", job.portal.phase), ("insar_coherence", job.portal.coherence)):
         receipt, raster = fetch(job.frame, pair)
         if raster is not None:
-            planes[name], alignment = align(raster.values, raster.grid, grid)
-            kinds.append(alignment.kind)
-            if alignment.kind != "identical":
-                receipt = receipt.noting(alignment.note)
+            try:
+                planes[name], alignment = align(raster.values, raster.grid, grid)
+            except ValueError as error:  # it lies elsewhere: not a raster of this frame
+                receipt = replace(receipt, outcome=Outcome.CORRUPT, detail=str(error))
+            else:
+                kinds.append(alignment.kind)
+                receipt = receipt.noting(alignment.note) if alignment.note else receipt
         receipts.append(receipt)
-        if raster is None:
+        if not receipt.ok:
             break  # half a pair is no pair; the other half is fetched together with this one
     facts: dict[str, Any] = {"modified": job.modified.get(pair)}
     if len(planes) == 2:

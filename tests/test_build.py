@@ -15,8 +15,9 @@ import xarray as xr
 from rasterio.features import rasterize
 from scipy.interpolate import RegularGridInterpolator
 
-from hephaestus_build.archive.faults import status
+from hephaestus_build.archive.faults import replaced, status
 from hephaestus_build.archive.simulated import ArchiveServer
+from hephaestus_build.archive.spoil import shifted
 from hephaestus_build.build import build, plan
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.cube.reader import open_cube
@@ -231,7 +232,7 @@ def test_new_pairs_between_the_old_ones_are_fetched_alone_and_equal_a_clean_buil
     )
     stores = [Shelf(result.path.parent, ORDINARY).current() for result in (grown, clean)]
     objects = [
-        {path: item for path, item in store.manifest()["objects"].items() if path != "provenance.json"}
+        {path: item for path, item in store.manifest().items() if path != "provenance.json"}
         for store in stores
     ]
     assert objects[0] == objects[1]
@@ -389,3 +390,11 @@ def test_a_real_frame_without_dem_is_built_and_completed_when_the_dem_arrives(ar
     assert (done.exit_code, done.generation) == (0, 2)
     np.testing.assert_array_equal(open_cube(done.path).dem.values, height)
     assert verify_content(Shelf(real.cubes_dir, frame).current()) == []
+
+
+def test_a_raster_from_elsewhere_is_corrupt_and_the_rest_is_built(archive, settings):
+    pair = archive.archive.pairs(ORDINARY)[0]
+    archive.faults.add(rf"{pair}\.geo\.diff_pha\.tif", replaced(shifted(500.0, 0.0)))
+    result = build(Request(ORDINARY, limit=3), settings)
+    assert [(item.unit, item.outcome) for item in result.owed] == [(f"pair/{pair}", Outcome.CORRUPT)]
+    assert result.pairs == 2
