@@ -90,8 +90,8 @@ class FrameFinding:
             "worst_error": round(max(errors), 4) if errors else None,
             "hidden_pixels": sum(item.hidden for item in polygons),
             "beyond_grid": sum(item.beyond for item in polygons),
-            "rows_moved_mean": round(float(moved.mean()), 1) if len(moved) else None,
-            "rows_moved_most": round(float(moved[np.abs(moved).argmax()]), 1) if len(moved) else None,
+            "rows_moved_mean": round(float(moved.mean()), 1) + 0.0 if len(moved) else None,
+            "rows_moved_most": round(float(moved[np.abs(moved).argmax()]), 1) + 0.0 if len(moved) else None,
         }
 
 
