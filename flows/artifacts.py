@@ -11,9 +11,9 @@ from typing import Any
 from PIL import Image
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
-from hephaestus_build.build import Result
 from hephaestus_build.cube.units import Unit
 from hephaestus_build.frames import Frame
+from hephaestus_build.result import Result
 from hephaestus_build.sources.receipt import Outcome
 
 _KINDS = {"pair": "interferograms", "mask": "annotations", "epoch": "ERA5 dates", "dem": "DEM"}

@@ -27,7 +27,6 @@ from flows.artifacts import show_picture, show_table
 from flows.local import api_url, healthy
 from hephaestus_build.build import (
     DEM,
-    Result,
     annotated_pairs,
     build_dem,
     build_epochs,
@@ -45,6 +44,7 @@ from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.job import Job
 from hephaestus_build.plan import Request
 from hephaestus_build.progress import Silent
+from hephaestus_build.result import Result
 from hephaestus_build.settings import Era5Choice, PairChoice, Settings, load_settings
 from hephaestus_build.sources.receipt import Outcome
 
@@ -89,7 +89,8 @@ def _bare(value: T) -> T:
 
 def _ending(job: Job, keys: Collection[str]) -> State[Any]:
     """Return the state of a task that was to build the units `keys`."""
-    units = [job.units[key] for key in keys if key in job.units]
+    latest = {**job.units, **job.failed}
+    units = [latest[key] for key in keys if key in latest]
     missing = [unit for unit in units if unit.outcome is Outcome.UNREACHABLE]
     if not missing:
         return Completed(message=f"{sum(unit.complete for unit in units)} of {len(keys)} are whole")
@@ -127,10 +128,11 @@ def interferograms(job: Job, pairs: Sequence[Pair], batch: str) -> State[Any]:
     return _ending(job, [f"pair/{pair}" for pair in pairs])
 
 
-@_stage("annotations", tags=["licsar"], task_run_name="annotations {batch}")
-def masks(job: Job, pairs: Sequence[Pair], batch: str) -> None:
-    """Draw a batch of masks."""
+@_fetching("annotations", tags=["licsar"], task_run_name="annotations {batch}")
+def masks(job: Job, pairs: Sequence[Pair], batch: str) -> State[Any]:
+    """Draw a batch of masks, after the previews that the experts saw."""
     build_masks(job, pairs)
+    return _ending(job, [f"mask/{pair}" for pair in pairs])
 
 
 @_fetching("ERA5")
@@ -209,14 +211,12 @@ def _build(job: Job) -> None:
     """Build all that is to do, in the order of hephaestus_build.build."""
     patient = _came(dem(_bare(job), return_state=True))
     todo = batches(job.plan.todo) or [()]  # an empty batch still records what the portal does not list
-    for number, batch in enumerate(todo, 1):
-        # one batch that stays unreachable through all its tries says enough: the rest is tried once
-        fetch = interferograms if patient else interferograms.with_options(retries=0)
-        state = fetch(_bare(job), _bare(batch), f"{number} of {len(todo)}", return_state=True)
-        patient &= _came(state)
-    seen = batches(annotated_pairs(job), most=MOST_BATCHES // 4)
-    for number, batch in enumerate(seen, 1):
-        masks(_bare(job), _bare(batch), f"{number} of {len(seen)}")
+    drawn = batches(annotated_pairs(job), most=MOST_BATCHES // 4)
+    for stage, items in ((interferograms, todo), (masks, drawn)):
+        for number, batch in enumerate(items, 1):
+            # one batch that stays unreachable through all its tries says enough: the rest is tried once
+            once = stage if patient else stage.with_options(retries=0)
+            patient &= _came(once(_bare(job), _bare(batch), f"{number} of {len(items)}", return_state=True))
     _came(atmosphere.with_options(tags=[job.source.name])(_bare(job), return_state=True))
 
 

@@ -70,7 +70,10 @@ def main(
     at_once: Annotated[int, typer.Option(min=1, help="How many frames to build at once.")] = 2,
 ) -> None:
     """Start what the flows need and serve them until Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal too; under nohup it is to be ignored
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     url = api_url()
     log = get_current_settings().home / "hephaestus-server.log"
     err.print(f"Prefect at {url} ...")
