@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from hephaestus_build.cube.generation import Shelf
+from hephaestus_build.cube.generation import GENERATIONS, Shelf
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame
@@ -75,7 +75,7 @@ class FrameStatus:
 
 def frames_on_disk(settings: Settings) -> list[Frame]:
     """Return the frames that have a cube, or the beginnings of one, in order."""
-    shelves = settings.cubes_dir / ".generations"
+    shelves = settings.cubes_dir / GENERATIONS
     names = {path.name for path in shelves.iterdir() if path.is_dir()} if shelves.is_dir() else set()
     return sorted(Frame(name) for name in names)
 
@@ -102,7 +102,7 @@ def status_of(settings: Settings, frame: Frame, today: date | None = None) -> Fr
     return FrameStatus(
         frame=str(frame),
         generation=current.number,
-        built=datetime.fromtimestamp((current.store / "manifest.json").stat().st_mtime, UTC),
+        built=datetime.fromtimestamp(shelf.published_at(current.number), UTC),
         newest=newest,
         latency_days=(today - newest).days if newest else None,
         pairs=len(pairs),
@@ -112,7 +112,7 @@ def status_of(settings: Settings, frame: Frame, today: date | None = None) -> Fr
         preliminary=sum(unit.facts["era5_expver"] == PRELIMINARY for unit in epochs),
         stale=tuple(_stale(known, contents.attributes)),
         gone=known.gone,
-        bytes=sum({item[0]: item[1] for item in manifest["objects"].values()}.values()),
+        bytes=sum(dict(manifest.values()).values()),
         simulated=bool(contents.attributes.get("simulated")),
     )
 

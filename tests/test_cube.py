@@ -185,7 +185,7 @@ def test_the_manifest_names_every_stored_object(shelf):
     publish(shelf, [pair_unit(shelf.staging, "20190101_20190113"), epoch_unit(shelf.staging, "20190101")])
     store = shelf.current().store
     stored = {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}
-    assert set(shelf.current().manifest()["objects"]) == stored - {"manifest.json"}
+    assert set(shelf.current().manifest()) == stored - {"manifest.json"}
 
 
 def test_the_same_units_make_the_same_bytes(tmp_path):

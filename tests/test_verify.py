@@ -92,7 +92,8 @@ def test_status_counts_what_is_stored_owed_and_late(shelf):
 
 def test_status_says_what_it_cannot_read(shelf):
     settings = load_settings(data_dir=shelf.link.parent.parent)
-    (shelf.current().store / "provenance.json").write_text("{")
+    for folder in shelf.current().folders:
+        (folder / "provenance.json").write_text("{")
     assert "repair" in status_of(settings, Frame(FRAME)).problem
     assert status_of(settings, Frame("199A_00001_000001")).problem == "not built"
 

@@ -6,6 +6,7 @@ publishing replaces the link by one rename. A generation never changes once it h
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -23,10 +24,13 @@ from filelock import FileLock, Timeout
 
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.files import explained, sync_folder, write_json
+from hephaestus_build.cube.manifest import unseal
 from hephaestus_build.cube.staging import Staging
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame
 
+#: Folder of all generations, beside the links to the published ones.
+GENERATIONS = ".generations"
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
 
@@ -38,7 +42,7 @@ class Generation:
     Attributes
     ----------
     number : int
-        Counts up from 1.
+        Counts up from 1; 0 for a copy of a cube that stands somewhere else.
     store : pathlib.Path
         The Zarr store itself, not the link to it.
     """
@@ -46,23 +50,61 @@ class Generation:
     number: int
     store: Path
 
-    def manifest(self) -> dict[str, Any]:
-        """Return what ``manifest.json`` says: a hash and a size for every stored object, by path."""
-        return self._read(MANIFEST)
+    @classmethod
+    def at(cls, path: Path) -> Generation:
+        """Return the generation whose store, or a link to it, is at `path`.
+
+        Raises
+        ------
+        HephaestusError
+            If there is no cube.
+        """
+        store = path.resolve()
+        if not (store / MANIFEST).exists() and not (store / PROVENANCE).exists():
+            raise HephaestusError(f"there is no cube at {path}: a cube has a {MANIFEST} and a {PROVENANCE}")
+        ours = store.parent.name.isdigit() and store.parents[2].name == GENERATIONS
+        return cls(int(store.parent.name) if ours else 0, store)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where its record stands: in the store and, should that be damaged, a second time beside it."""
+        return (self.store, self.store.parent) if self.number else (self.store,)
+
+    def manifest(self) -> dict[str, list[Any]]:
+        """Return the SHA-256 and size of every stored object, by path, from a copy that is undamaged.
+
+        Raises
+        ------
+        HephaestusError
+            If there is none.
+        """
+        for folder in self.folders:
+            with suppress(OSError, ValueError, TypeError):
+                return unseal((folder / MANIFEST).read_bytes())
+        raise self._unreadable(MANIFEST)
 
     def contents(self) -> Contents:
-        """Return what the cube is made of, with a receipt for every product."""
-        return Contents.from_json(self._read(PROVENANCE))
+        """Return what the cube is made of, with a receipt for every product, from a copy that is undamaged.
 
-    def _read(self, name: str) -> dict[str, Any]:
-        path = self.store / name
-        try:
-            return json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise HephaestusError(
-                f"{self.store.stem}: {name} of generation {self.number} cannot be read ({error}); "
-                f"`hephaestus repair {self.store.stem}` rebuilds what is damaged"
-            ) from error
+        Raises
+        ------
+        HephaestusError
+            If there is none.
+        """
+        recorded = self.manifest().get(PROVENANCE, [""])[0]
+        for folder in self.folders:
+            with suppress(OSError):
+                content = (folder / PROVENANCE).read_bytes()
+                if hashlib.sha256(content).hexdigest() == recorded:
+                    return Contents.from_json(json.loads(content))
+        raise self._unreadable(PROVENANCE)
+
+    def _unreadable(self, name: str) -> HephaestusError:
+        frame = self.store.stem
+        return HephaestusError(
+            f"{frame}: no undamaged {name} of generation {self.number} is left in {self.store}; "
+            f"`hephaestus repair {frame}` rebuilds what is damaged"
+        )
 
 
 class Shelf:
@@ -74,13 +116,15 @@ class Shelf:
         Folder of the published cubes.
     frame : Frame
         Whose cube.
+    staging : str
+        Name of the staging folder: what a build has finished is not what a repair has.
     """
 
-    def __init__(self, cubes: Path, frame: Frame) -> None:
+    def __init__(self, cubes: Path, frame: Frame, *, staging: str = "staging") -> None:
         self.frame = frame
         self.link = cubes / f"{frame}.zarr"
-        self.root = cubes / ".generations" / str(frame)
-        self.staging = Staging(self.root / "staging")
+        self.root = cubes / GENERATIONS / str(frame)
+        self.staging = Staging(self.root / staging)
 
     def _store(self, number: int) -> Path:
         return self.root / f"{number:06d}" / f"{self.frame}.zarr"
@@ -206,14 +250,14 @@ class Shelf:
             now = datetime.now(UTC).timestamp()
             removed = []
             for number, successor in pairwise(numbers):
-                replaced = self._published_at(successor)
+                replaced = self.published_at(successor)
                 if number in numbers[-keep:] or now - replaced < older_than.total_seconds():
                     continue
                 self._remove(number)
                 removed.append(number)
         return removed
 
-    def _published_at(self, number: int) -> float:
+    def published_at(self, number: int) -> float:
         """Return when a generation was written, seconds since 1970."""
         folder = self.root / f"{number:06d}"
         # the copy of its manifest is the last file that was written, and no reader touches it

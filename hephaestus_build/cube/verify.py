@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +16,7 @@ from hephaestus_build.cube.files import sha256_of
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation
 from hephaestus_build.cube.manifest import unseal
 from hephaestus_build.cube.units import Places, StoredObject
+from hephaestus_build.errors import HephaestusError
 from hephaestus_build.progress import Listener, Silent
 
 What = Literal["damaged", "missing", "unknown", "unreadable"]
@@ -69,33 +73,52 @@ def expected_objects(objects: Mapping[str, Any], contents: Contents) -> dict[str
     return expected
 
 
-def read_record(generation: Generation) -> tuple[dict[str, Any], Contents, list[Damage]]:
-    """Return a generation's list of objects and its contents, from the second copies where need be.
+def _disagreements(objects: Mapping[str, Any], expected: Mapping[str, Expected]) -> Iterator[Damage]:
+    """Yield where the manifest's list, if it can be read, is not what follows from the provenance."""
+    for path, item in expected.items():
+        listed = objects.get(path)
+        if objects and (listed is None or StoredObject(*listed) != item.content):
+            detail = "the manifest and the provenance disagree"
+            yield Damage(path, "damaged", item.unit, _variable(path), detail)
+
+
+def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
+    """Return a generation's list of objects and its contents, from whatever of its record is left.
 
     Raises
     ------
     HephaestusError
         If no copy of the provenance can be read.
     """
-    folders = [generation.store, generation.store.parent]
-    lists = [_objects(folder / MANIFEST) for folder in folders]
-    objects = next((found for found in lists if found is not None), {})
-    damages = []
-    if lists[0] is None:
-        damages.append(Damage(MANIFEST, "damaged" if (generation.store / MANIFEST).exists() else "missing"))
-    recorded = objects.get(PROVENANCE, [None])[0]
-    for folder in folders:
-        path = folder / PROVENANCE
-        if path.is_file() and recorded in (None, sha256_of(path)):
-            return objects, Contents.from_json(json.loads(path.read_bytes())), damages
-    return objects, generation.contents(), damages
-
-
-def _objects(manifest: Path) -> dict[str, Any] | None:
     try:
+        return generation.manifest(), generation.contents()
+    except HephaestusError:  # no undamaged copy: what can be read may still tell what the cube is made of
+        objects = next(filter(None, (_objects(folder / MANIFEST) for folder in generation.folders)), {})
+        for folder in generation.folders:
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                return objects, Contents.from_json(json.loads((folder / PROVENANCE).read_bytes()))
+    frame = generation.store.stem
+    raise HephaestusError(
+        f"{frame}: no copy of its provenance can be read, so nobody knows what it should hold; remove "
+        f"{generation.store.parent} and the link to it, and `hephaestus build {frame}` builds it again"
+    )
+
+
+def _objects(manifest: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError, TypeError):
         return unseal(manifest.read_bytes())
-    except (OSError, ValueError, TypeError):
-        return None
+    return {}
+
+
+def _record_damages(generation: Generation, recorded: str | None) -> Iterator[Damage]:
+    """Yield which copies of the manifest and the provenance are not as they were published."""
+    for folder, prefix in zip(generation.folders, ("", "../"), strict=False):
+        for name in (MANIFEST, PROVENANCE):
+            path = folder / name
+            if not path.is_file():
+                yield Damage(prefix + name, "missing")
+            elif not _objects(path) if name == MANIFEST else recorded not in (None, sha256_of(path)):
+                yield Damage(prefix + name, "damaged")
 
 
 def verify_content(generation: Generation, listener: Listener | None = None) -> list[Damage]:
@@ -113,16 +136,20 @@ def verify_content(generation: Generation, listener: Listener | None = None) -> 
     list of Damage
         Empty when the cube is whole, byte by byte.
     """
-    objects, contents, damages = read_record(generation)
+    objects, contents = read_record(generation)
     expected = expected_objects(objects, contents)
+    recorded = expected.pop(PROVENANCE, None)
+    damages = list(_record_damages(generation, recorded.content.sha256 if recorded else None))
+    damages += _disagreements(objects, expected)
     listener = listener or Silent()
     listener.stage("objects", len(expected))
-    for path, item in sorted(expected.items()):
-        damage = _compare(generation.store, path, item)
-        if damage is not None:
-            damages.append(damage)
-        listener.advance("objects")
-    known = {*expected, MANIFEST}
+    hashes: dict[tuple[int, int], str] = {}  # a file with two names is read once
+    with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
+        compare = partial(_compare, generation.store, hashes)
+        for damage in pool.map(lambda item: compare(*item), sorted(expected.items())):
+            damages += [damage] if damage is not None else []
+            listener.advance("objects")
+    known = {*expected, MANIFEST, PROVENANCE}
     for file in sorted(generation.store.rglob("*")):
         path = str(file.relative_to(generation.store))
         if file.is_file() and path not in known:
@@ -134,12 +161,16 @@ def _variable(path: str) -> str:
     return path.partition("/")[0] if "/" in path else ""
 
 
-def _compare(store: Path, path: str, item: Expected) -> Damage | None:
+def _compare(store: Path, hashes: dict[tuple[int, int], str], path: str, item: Expected) -> Damage | None:
     what: What
     try:
-        size = (store / path).stat().st_size
-        if size == item.content.size and sha256_of(store / path) == item.content.sha256:
-            return None
+        facts = (store / path).stat()
+        size, inode = facts.st_size, (facts.st_dev, facts.st_ino)
+        if size == item.content.size:
+            if inode not in hashes:
+                hashes[inode] = sha256_of(store / path)
+            if hashes[inode] == item.content.sha256:
+                return None
         what, detail = "damaged", f"{size} bytes" if size != item.content.size else "other content"
     except FileNotFoundError:
         what, detail = "missing", ""
