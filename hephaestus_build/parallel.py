@@ -8,23 +8,29 @@ from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
-def side_by_side(work: Callable[[T], object], items: Iterable[T], threads: int) -> Iterator[None]:
-    """Do `work` for every item, at most `threads` at a time; yield once for each that is done.
+def side_by_side(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Do `work` for every item, at most `threads` at a time; yield each result as it comes.
 
     Only a few items are queued ahead, so that the first error, or the consumer's going away, ends the whole
-    after the items in hand; that error is raised.
+    after the items in hand; that error is raised. An interrupt from the keyboard waits for nothing: whatever
+    is in hand may be cut off anywhere.
     """
     pending = iter(items)
     pool = ThreadPoolExecutor(threads)
+    patient = True
     try:
-        running: set[Future[object]] = {pool.submit(work, item) for item in islice(pending, 2 * threads)}
+        running: set[Future[R]] = {pool.submit(work, item) for item in islice(pending, 2 * threads)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                future.result()
+                result = future.result()
                 running |= {pool.submit(work, item) for item in islice(pending, 1)}
-                yield
+                yield result
+    except KeyboardInterrupt:
+        patient = False
+        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=patient, cancel_futures=True)

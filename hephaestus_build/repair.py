@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hephaestus_build.build import (
+    DEM,
     build_dem,
     build_epochs,
     build_masks,
@@ -16,14 +19,16 @@ from hephaestus_build.build import (
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.files import explained
 from hephaestus_build.cube.generation import Generation, Shelf
+from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.units import Places, Unit
 from hephaestus_build.cube.verify import Damage, read_record, verify_content
 from hephaestus_build.cube.writer import write_store
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.plan import Request, Selection
-from hephaestus_build.progress import Listener, Silent
+from hephaestus_build.progress import Listener
 from hephaestus_build.settings import Settings
+from hephaestus_build.upstream import read_upstream, write_upstream
 
 
 @dataclass(frozen=True)
@@ -70,70 +75,98 @@ def repair(frame: Frame, settings: Settings, listener: Listener | None = None) -
     Raises
     ------
     HephaestusError
-        If there is no cube, or no copy of its record can be read.
+        If there is no cube, no copy of its record can be read, or what a repair needs is not at hand; what
+        is published stays as it is.
     """
-    shelf = Shelf(settings.cubes_dir, frame)
+    shelf = Shelf(settings.cubes_dir, frame, staging="repair")
     with shelf.lock():
         current = shelf.current()
         if current is None:
             raise HephaestusError(
                 f"{frame}: there is no cube to repair; `hephaestus build {frame}` builds it"
             )
-        damages = tuple(verify_content(current))
+        damages = tuple(verify_content(current, listener))
         if not damages:
             return Repair(frame, current.number, ())
-        _, contents, _ = read_record(current)
+        _, contents = read_record(current)
+        written = contents.attributes.get("schema_version", cube_schema().version)
+        if written != cube_schema().version:
+            raise HephaestusError(
+                f"{frame}: it is written in schema {written}, this version writes "
+                f"{cube_schema().version}; `hephaestus build {frame}` builds it anew"
+            )
         broken = sorted({damage.unit for damage in damages if damage.unit})
-        units = _rebuild(frame, settings, shelf, contents, broken, listener or Silent()) if broken else {}
+        units = _rebuild(frame, settings, shelf, contents, broken, listener) if broken else {}
         _publish(shelf, current, contents, units)
         shelf.staging.discard()
+        whole = {key for key, unit in units.items() if unit.complete}
+        known = read_upstream(shelf)
+        changed = {key: why for key, why in known.changed.items() if key not in whole}
+        write_upstream(shelf, replace(known, changed=changed))
         published = shelf.current()
         assert published is not None
         return Repair(
             frame,
             published.number,
             damages,
-            rebuilt=tuple(key for key in broken if key in units and units[key].complete),
-            changed=tuple(
-                key
-                for key, unit in units.items()
-                if unit.complete and unit.objects != contents.units[key].objects
-            ),
-            lost=tuple(key for key in broken if key not in units or not units[key].complete),
+            rebuilt=tuple(sorted(whole)),
+            changed=tuple(key for key in sorted(whole) if units[key].objects != contents.units[key].objects),
+            lost=tuple(key for key in broken if key not in whole),
         )
 
 
 def _rebuild(
-    frame: Frame, settings: Settings, shelf: Shelf, contents: Contents, broken: list[str], listener: Listener
+    frame: Frame,
+    settings: Settings,
+    shelf: Shelf,
+    contents: Contents,
+    broken: list[str],
+    listener: Listener | None,
 ) -> dict[str, Unit]:
-    """Return the broken units, built again from their sources."""
-    shelf.staging.discard()
+    """Return the broken units, built again from their sources, or as owed where these do not give them."""
     job = prepare(Request(frame, pairs="all"), settings, shelf, listener, contents=contents)
-    for key in broken:
-        del job.units[key]
-    named = {kind: [key.partition("/")[2] for key in broken if key.startswith(kind + "/")] for kind in _KINDS}
     job.grid = contents.grid
-    job.plan = replace(job.plan, selection=Selection(tuple(map(Pair.parse, named["pair"])), ()))
-    if named["dem"]:
+    # what a repair that was killed has finished need not be built again
+    done = {unit.key for unit in job.staged if unit.complete}
+    todo = [key for key in broken if key not in done]
+    for key in todo:
+        job.units.pop(key, None)
+    names = {kind: [key.partition("/")[2] for key in todo if key.startswith(kind + "/")] for kind in _KINDS}
+    pairs, masks = ([Pair.parse(name) for name in names[kind]] for kind in ("pair", "mask"))
+    if undrawn := [pair for pair in masks if pair not in job.annotations]:
+        raise HephaestusError(
+            f"{frame}: the masks of {undrawn[0]} must be drawn again, and its annotation is not at hand; set "
+            f"HEPHAESTUS_ANNOTATIONS to the archive that has it and run the same command again"
+        )
+    job.plan = replace(job.plan, selection=Selection((), ()))
+    if names["dem"]:
         build_dem(job)
-    build_pairs(job, [Pair.parse(name) for name in named["pair"]])
-    build_masks(job, [Pair.parse(name) for name in named["mask"] if Pair.parse(name) in job.annotations])
-    if named["epoch"]:
-        days = [parse_day(name) for name in named["epoch"]]
+        if not job.on_grid().same_as(contents.grid):
+            write_upstream(shelf, replace(job.known, changed={**job.known.changed, DEM: "another grid"}))
+            raise HephaestusError(
+                f"{frame}: the DEM upstream has another grid by now; `hephaestus build {frame}` builds all "
+                f"on that one"
+            )
+    build_pairs(job, pairs)
+    build_masks(job, masks)
+    if names["epoch"]:
+        days = [parse_day(name) for name in names["epoch"]]
         build_epochs(job, fetch_atmosphere(job, days), days)
-    return {key: job.units[key] for key in broken if key in job.units}
+    return {key: job.units[key] for key in broken}
 
 
 _KINDS = ("pair", "mask", "epoch", "dem")
 
 
-def _publish(shelf: Shelf, current: Generation, contents: Contents, units: dict[str, Unit]) -> None:
+def _publish(shelf: Shelf, current: Generation, contents: Contents, units: Mapping[str, Unit]) -> None:
     places = Places(contents.axes)
+    stored = {
+        unit.key: {name: current.store / key for name, key in places.keys(unit)}
+        for unit in contents.units.values()
+    }
 
-    def origin(unit: Unit, name: str) -> Any:
-        if unit.key in units:
-            return shelf.staging.path(unit, name)
-        return current.store / next(key for found, key in places.keys(unit) if found == name)
+    def origin(unit: Unit, name: str) -> Path:
+        return shelf.staging.path(unit, name) if unit.key in units else stored[unit.key][name]
 
     whole = Contents(contents.grid, {**contents.units, **units}, contents.attributes)
     with explained(f"{shelf.frame}: publishing the repaired cube"), shelf.assembling() as store:

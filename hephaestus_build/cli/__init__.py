@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -32,13 +33,24 @@ COMMANDS = {
     "export": ("hephaestus_build.cli.export", "Write a cube as Zarr v2 or as GeoTIFF."),
     "annotations": ("hephaestus_build.cli.annotations", "What the experts wrote, and its defects."),
     "splits": ("hephaestus_build.cli.splits", "Samples, splits and what leaks between them."),
+    "statistics": ("hephaestus_build.cli.statistics", "Means and deviations of the training samples."),
     "archive": ("hephaestus_build.cli.archive", "Serve the simulated archive to any client."),
     "settings": ("hephaestus_build.cli.settings", "Print every setting as a commented YAML file."),
 }
 
 
+class _StoppedError(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
 class _Commands(TyperGroup):
     """The commands of :data:`COMMANDS`, loaded when they are asked for."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # Typer would end without a word
+            raise _StoppedError from None
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -94,16 +106,28 @@ def main() -> None:
         app()
     except HephaestusError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped; the same command goes on from here", 130)
+    except (_StoppedError, KeyboardInterrupt):
+        _say("stopped; the same command goes on from here")
+        # threads may wait for an archive yet, and whatever they do may be cut off anywhere
+        os._exit(130)
     except BrokenPipeError:
         # the reader of our output went away; nothing more can be said to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(f"{error.strerror or error}{where}: check the disk, then run the same command again", 1)
 
 
 def _fail(message: str, code: int) -> None:
+    _say(message)
+    sys.exit(code)
+
+
+def _say(message: str) -> None:
     from hephaestus_build.cli.common import explain
 
     explain(message)
-    sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
