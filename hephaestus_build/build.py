@@ -25,7 +25,7 @@ from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.tables import ALIGNMENTS
 from hephaestus_build.cube.units import Axes, Unit
 from hephaestus_build.cube.writer import write_store
-from hephaestus_build.encode import encode_atmosphere, encode_images
+from hephaestus_build.encode import encode_atmosphere, encode_images, encode_masks
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.grid import Grid
@@ -284,15 +284,15 @@ def _build_mask(job: Job, pair: Pair) -> None:
     annotation = job.annotations[pair]
     grid = job.on_grid()
     facts: dict[str, Any] = {"annotation": _written(annotation), "grid": job.inputs()}
-    planes: dict[str, np.ndarray] = {}
+    shards: dict[str, bytes] = {}
     receipts: tuple[Receipt, ...] = ()
     if annotation.polygons:
         geometry, receipts = _preview_geometry(job, pair, grid)
-        planes = rasterize(annotation, geometry, grid).full()
+        shards = encode_masks(rasterize(annotation, geometry, grid))
         facts["preview"] = asdict(geometry)
     unit = Unit("mask", pair.name, job.mask_inputs(annotation), receipts=receipts, facts=facts)
     with explained(f"{job.frame}: storing the masks of {pair}"):
-        job.finish(unit, encode_images(planes))
+        job.finish(unit, shards)
 
 
 def _preview_geometry(job: Job, pair: Pair, grid: Grid) -> tuple[PreviewGeometry, tuple[Receipt, ...]]:

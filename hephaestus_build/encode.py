@@ -10,6 +10,7 @@ from hephaestus_build.atmosphere import bilinear
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.shards import Encoder, Shard
 from hephaestus_build.grid import Grid
+from hephaestus_build.masks import Masks
 from hephaestus_build.sources.fields import VARIABLES
 
 
@@ -32,12 +33,26 @@ def encode_images(planes: dict[str, np.ndarray]) -> dict[str, bytes]:
     planes : dict of str to numpy.ndarray
         By variable; each of shape (rows, columns) and of the variable's dtype.
     """
+    shards = {name: _shard(name, plane.shape[1]).whole(plane) for name, plane in planes.items()}
+    return {name: shard for name, shard in shards.items() if shard is not None}
+
+
+def encode_masks(masks: Masks) -> dict[str, bytes]:
+    """Return the shards of masks from their window: what :func:`encode_images` makes of the whole ones."""
     inner = cube_schema().inner_chunk
+    rows, columns = masks.window
+    height, width = masks.shape
     shards: dict[str, bytes] = {}
-    for name, plane in planes.items():
-        shard = _shard(name, plane.shape[1])
-        for top in range(0, plane.shape[0], inner):
-            shard.add(plane[top : top + inner])
+    for name, values in masks.items():
+        shard = _shard(name, width)
+        for top in range(0, height, inner):
+            bottom = min(top + inner, height)
+            first, last = max(top, rows.start), min(bottom, rows.stop)
+            band = None
+            if first < last:
+                band = np.zeros((bottom - top, width), np.uint8)
+                band[first - top : last - top, columns] = values[first - rows.start : last - rows.start]
+            shard.add(band)
         if encoded := shard.finish():
             shards[name] = encoded
     return shards
