@@ -83,8 +83,8 @@ class Audit:
 
     Attributes
     ----------
-    split, sha256, counts
-        Which split, and how many samples and series its parts have.
+    split, sha256, counts, simulated
+        Which split, how many samples and series its parts have, and whether any of it is simulated.
     leaks, weights, repeats : tuple
         What was found.
     promises : dict of str to bool
@@ -96,6 +96,7 @@ class Audit:
     split: str
     sha256: str
     counts: dict[str, Any]
+    simulated: bool
     leaks: tuple[Leak, ...]
     weights: tuple[Weight, ...]
     repeats: tuple[Repeats, ...]
@@ -137,6 +138,7 @@ def audit(split: Split, events: Iterable[Event] | None = None, rule: SplitRule |
         split.name,
         split.sha256,
         split.counts,
+        split.simulated,
         tuple(leaks),
         tuple(_weights(split)),
         tuple(_repeats(split)),

@@ -96,6 +96,7 @@ def table_2(split: Split) -> dict[str, Any]:
         },
     }
     result: dict[str, Any] = {"split": split.name, "sha256": split.sha256, "counts": counts}
+    result["simulated"] = split.simulated
     result["left_out"] = {reason: len(samples) for reason, samples in split.left_out.items()}
     if split.name == "paper":
         result |= {"paper": TABLE_2, "equal": counts == TABLE_2}

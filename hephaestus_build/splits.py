@@ -201,9 +201,18 @@ class Split:
             for sample in self.parts[part]:
                 yield part, sample
 
+    @property
+    def everything(self) -> set[Sample]:
+        """Every sample, in a part or left out."""
+        return {*chain(*self.parts.values(), *self.left_out.values())}
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any of its frames is simulated."""
+        return any(sample.frame.simulated for sample in self.everything)
+
     def to_json(self) -> dict[str, Any]:
         """Return the artefact as JSON values (``schemas/splits.json``)."""
-        everything = {*chain(*self.parts.values(), *self.left_out.values())}
         return {
             "format": FORMAT,
             "name": self.name,
@@ -213,9 +222,9 @@ class Split:
             "promises": list(self.promises),
             "series_length": self.length,
             "source": dict(self.source),
-            "simulated": any(sample.frame.simulated for sample in everything),
+            "simulated": self.simulated,
             "counts": self.counts,
-            "regions": {sample.frame.id: sample.region for sample in sorted(everything)},
+            "regions": {sample.frame.id: sample.region for sample in sorted(self.everything)},
             "parts": {part: _by_frame(self.parts[part]) for part in PARTS},
             "series": {part: _by_frame(self.series[part]) for part in PARTS},
             "left_out": {reason: _by_frame(samples) for reason, samples in self.left_out.items()},

@@ -69,6 +69,7 @@ def test_the_summary_counts_the_files_beside_the_paper(run: Run) -> None:
     text = run("annotations", "summary")
     assert "Deformation" in text
     assert "1798" in text
+    assert "simulated" in text
 
 
 def test_every_defect_is_listed(run: Run) -> None:
@@ -107,6 +108,7 @@ def test_the_split_summary_states_counts_and_hash(run: Run, archive: Path) -> No
     assert result["counts"]["sum"]["single"] == {"positive": 14, "negative": 27}
     assert result["equal"] is False
     assert f"(paper {TABLE_2['train']['single']['positive']})" in run("splits", "summary")
+    assert "simulated" in run("splits", "summary")
     assert "spans a boundary" not in run("splits", "summary", "strict-temporal")
 
 

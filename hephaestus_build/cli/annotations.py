@@ -86,9 +86,10 @@ def summary(archive: Archive = None, as_json: bool = Json) -> None:
             table.add_row(*row)
         table.add_section()
     out.print(table)
+    simulated = "; simulated frames are among them" if result["simulated"] else ""
     out.print(
         f"{result['annotations']} annotations of {result['frames']} frames, {result['polygons']} polygons, "
-        f"{result['defects']} defects (hephaestus annotations defects)"
+        f"{result['defects']} defects (hephaestus annotations defects){simulated}"
     )
     if published and result["difference"]:
         differences = ", ".join(

@@ -97,7 +97,8 @@ def summary(
     out.print(_counts_table(result["counts"], TABLE_2 if name == "paper" else None))
     for reason, count in result["left_out"].items():
         out.print(f"left out: {count} samples ({reason})")
-    out.print(f"split {name}, version {split.version}, sha256 {split.sha256}")
+    simulated = "; simulated frames are among them" if split.simulated else ""
+    out.print(f"split {name}, version {split.version}, sha256 {split.sha256}{simulated}")
 
 
 @app.command("audit")
@@ -204,7 +205,8 @@ def _counts_table(counts: dict[str, Any], published: Any) -> Table:
 
 def _print_audit(result: Audit) -> None:
     kept = ", ".join(f"{name} {'kept' if good else 'BROKEN'}" for name, good in result.promises.items())
-    out.print(f"\n{result.split}  {result.sha256[:12]}  promises: {kept or 'nothing'}")
+    simulated = "  (simulated frames are among them)" if result.simulated else ""
+    out.print(f"\n{result.split}  {result.sha256[:12]}  promises: {kept or 'nothing'}{simulated}")
     if result.unchecked:
         out.print(f"  not checked: {', '.join(result.unchecked)}; name the annotations with --archive")
     single = {part: counts["single"] for part, counts in result.counts.items()}

@@ -251,7 +251,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _title(figure: Figure, text: str, splits: Sequence[Split]) -> None:
-    simulated = any(sample.frame.simulated for split in splits for _, sample in _members(split))
+    simulated = any(split.simulated for split in splits)
     offset = 0.2 / figure.get_figheight()
     figure.text(
         0.015, 1 - offset, text + (" (simulated)" if simulated else ""),
