@@ -73,6 +73,9 @@ def test_plain_xarray_reads_the_same_from_format_2(cube, zarr2):
             np.testing.assert_array_equal(new[name].values, old[name].values, err_msg=str(name))
     assert {key: value for key, value in new.attrs.items() if key != "exported_from"} == old.attrs
     assert new.attrs["simulated"] is True
+    # an expert saw a pair that upstream has lost since
+    assert not new.valid_date_pair.values[0, 2]
+    assert new.deformation_mask.values[0, 2].any()
     assert new.rio.crs.to_epsg() == 4326
     assert new.insar_difference.rio.transform().almost_equals(grid().transform)
 

@@ -223,8 +223,8 @@ def test_a_summary_says_what_is_in_the_cube(cube):
     assert (summary.frame, summary.generation, summary.simulated) == (FRAME, 1, True)
     assert summary.pairs == {
         "valid": 5,
-        "annotated": 4,
-        "with_deformation": 2,
+        "annotated": 5,
+        "with_deformation": 3,
         "absent_upstream": 1,
         "refused": 0,
         "unreachable": 1,

@@ -20,7 +20,7 @@ from hephaestus_build.sources.fields import area_of
 from hephaestus_build.sources.receipt import Outcome, Receipt
 
 FRAME = "198A_00210_131313"
-#: Of the pairs, the second and the fourth show deformation; nobody looked at the last one.
+#: Nobody looked at the last one.
 PAIRS = (
     "20190101_20190113",
     "20190101_20190125",
@@ -28,8 +28,11 @@ PAIRS = (
     "20190113_20190206",
     "20190125_20190206",
 )
-#: Pairs of the axes that are not stored: the portal has lost the one and was not reached for the other.
+#: Pairs that are not stored: the portal has lost the one, which an expert had seen, and could not be reached
+#: for the other.
 ABSENT, OWED = "20190101_20190206", "20190125_20190218"
+#: Pairs that show deformation.
+MOVING = (PAIRS[1], PAIRS[3], ABSENT)
 
 
 def grid(height: int = 60, width: int = 70) -> Grid:
@@ -55,7 +58,7 @@ def phase(on: Grid, name: str) -> np.ndarray:
     rng = np.random.default_rng(pair.primary.toordinal() * 7919 + pair.secondary.toordinal())
     x, y, distance = _plane(on)
     values = 2.5 * np.sin(2 * x + rng.uniform(0, 6)) * np.cos(1.5 * y + rng.uniform(0, 6))
-    if PAIRS.index(name) in (1, 3):
+    if name in MOVING:
         values += 22 * (1 if name == PAIRS[1] else 0.5) * np.exp(-((distance / 0.35) ** 2))
     noise = np.where(_loose(on), np.pi, 0.25)
     values = values + noise * rng.standard_normal(on.shape)
@@ -80,7 +83,7 @@ def coherence(on: Grid, name: str) -> np.ndarray:
 
 def masks(on: Grid, name: str) -> dict[str, np.ndarray]:
     """The three masks of a pair; none where it shows no deformation."""
-    if PAIRS.index(name) not in (1, 3):
+    if name not in MOVING:
         return {}
     *_, distance = _plane(on)
     first = name == PAIRS[1]
@@ -108,7 +111,7 @@ def atmosphere(on: Grid, day: str) -> np.ndarray:
 
 
 def annotation(name: str) -> dict[str, Any]:
-    active = PAIRS.index(name) in (1, 3)
+    active = name in MOVING
     return {
         "phase": "Unrest" if active else "Rest",
         "atmospheric_fringes": 2,
@@ -122,7 +125,7 @@ def annotation(name: str) -> dict[str, Any]:
         "is_crowd": int(name == PAIRS[1]),
         "confidence": 0.8,
         "caption": "Deformation around the summit, höher im Süden." if active else "No deformation.",
-        "unique_id": 100 + PAIRS.index(name),
+        "unique_id": 100 + (*PAIRS, ABSENT).index(name),
     }
 
 
@@ -180,12 +183,10 @@ def _units(shelf: Shelf, on: Grid, pairs: tuple[str, ...], dem: bool) -> list[Un
             "valid_fraction": round(float(np.count_nonzero(planes["insar_difference"])) / on.size, 6),
         }
         units.append(add(Unit("pair", name, receipts=(_receipt(name),), facts=facts), encode_images(planes)))
+    for name in (*pairs, ABSENT) if PAIRS[0] in pairs else pairs:
         if name != PAIRS[-1]:
-            units.append(
-                add(
-                    Unit("mask", name, facts={"annotation": annotation(name)}), encode_images(masks(on, name))
-                )
-            )
+            facts = {"annotation": annotation(name)}
+            units.append(add(Unit("mask", name, facts=facts), encode_images(masks(on, name))))
     absent = Receipt(ABSENT, Outcome.ABSENT, "", detail="annotated, but not in the portal's listing")
     owed = Receipt(OWED, Outcome.UNREACHABLE, "http://127.0.0.1/", detail="503 five times")
     units.append(add(Unit("pair", ABSENT, receipts=(absent,), facts={"unlisted": True}), {}))

@@ -185,10 +185,12 @@ class _Writer:
     def _stored(self, variable: Variable) -> Iterator[tuple[Place, Place]]:
         """Yield the old and the new place of every stored image that is wanted."""
         axes = [self.kept[dim] for dim in variable.dims[:-2]]
+        # all that is stored, also masks of a pair that upstream has lost; or the wanted pairs alone
+        some = variable.layout == "pair" and self.source.pairs is not None
         wanted = set(self.source.places.values())
         for new in product(*(range(len(axis)) for axis in axes)):
             old = tuple(axis[index] for axis, index in zip(axes, new, strict=True))
-            if (variable.layout != "pair" or old in wanted) and self.source.shard(variable, old).is_file():
+            if not (some and old not in wanted) and self.source.shard(variable, old).is_file():
                 yield old, new
 
     def _chunk(self, name: str, place: Place, planes: int) -> Path:
