@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.console import Console
@@ -44,13 +45,17 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def stage(self, name: str, total: int) -> None:
-        """Add a bar."""
+        """Add a bar; those that are full make room."""
+        for task in self._progress.tasks:
+            if task.finished:
+                self._progress.remove_task(task.id)
         if total:
             self._tasks[name] = self._progress.add_task(name, total=total)
 
     def advance(self, name: str, steps: int = 1) -> None:
         """Move a bar on."""
-        self._progress.advance(self._tasks[name], steps)
+        with suppress(KeyError):  # it was full already
+            self._progress.advance(self._tasks[name], steps)
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
@@ -69,6 +74,7 @@ def bars(console: Console | None = None) -> Iterator[Listener]:
         console=console,
         disable=not console.is_terminal,
         transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # what goes to a file is not for the terminal
     )
     with progress:
         yield Bars(progress)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
 from hephaestus_build.cube.generation import GENERATIONS, Shelf
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.errors import HephaestusError
+from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
 from hephaestus_build.job import Owed, owed_of
+from hephaestus_build.runs import last_runs
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.fields import PRELIMINARY
 from hephaestus_build.upstream import Upstream, read_upstream
@@ -46,8 +48,14 @@ class FrameStatus:
         Pairs that are in the cube and no longer in the archive's listing; they stay.
     bytes : int
         On disk, what generations share counted once.
+    unfinished : int
+        Units that a build has finished and not published, because it was cut off or is at work.
     problem : str
         Why nothing can be said, if so.
+    last_run : str
+        When it was last built or tried, UTC, ISO 8601; empty where no run is on record.
+    last_error : str
+        Why that failed, if it did.
     simulated : bool
         Whether the data is simulated.
     """
@@ -65,7 +73,10 @@ class FrameStatus:
     stale: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     bytes: int = 0
+    unfinished: int = 0
     problem: str = ""
+    last_run: str = ""
+    last_error: str = ""
     simulated: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -76,24 +87,50 @@ class FrameStatus:
 def frames_on_disk(settings: Settings) -> list[Frame]:
     """Return the frames that have a cube, or the beginnings of one, in order."""
     shelves = settings.cubes_dir / GENERATIONS
-    names = {path.name for path in shelves.iterdir() if path.is_dir()} if shelves.is_dir() else set()
-    return sorted(Frame(name) for name in names)
+    frames = []
+    for path in shelves.iterdir() if shelves.is_dir() else ():
+        with suppress(UsageError):  # what else somebody put there is none of ours
+            frames.append(Frame(path.name))
+    return sorted(frames)
 
 
-def status_of(settings: Settings, frame: Frame, today: date | None = None) -> FrameStatus:
-    """Return how the cube of `frame` stands."""
+def status_of(
+    settings: Settings,
+    frame: Frame,
+    today: date | None = None,
+    runs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> FrameStatus:
+    """Return how the cube of `frame` stands.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the cubes are.
+    frame : Frame
+        Which.
+    today : datetime.date, optional
+        What latency is counted to.
+    runs : mapping, optional
+        The last run of each frame, if that is at hand already.
+    """
     shelf = Shelf(settings.cubes_dir, frame)
+    last = (last_runs(settings.data_dir) if runs is None else runs).get(frame.id, {})
+    tried: dict[str, Any] = {
+        "last_run": str(last.get("began", "")),
+        "last_error": str(last.get("error", "")),
+    }
+    begun = shelf.staging.units(check=False)
     try:
         current = shelf.current()
         if current is None:
-            begun = len(shelf.staging.units(check=False))
+            problem = f"not published; {len(begun)} units are finished" if begun else "not built"
             return FrameStatus(
-                str(frame), problem=f"not published; {begun} units are finished" if begun else "not built"
+                str(frame), owed=owed_of(begun), unfinished=len(begun), problem=problem, **tried
             )
         contents = current.contents()
         manifest = current.manifest()
     except HephaestusError as error:
-        return FrameStatus(str(frame), problem=str(error))
+        return FrameStatus(str(frame), problem=str(error), **tried)
     units, known = contents.units, read_upstream(shelf)
     pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.complete]
     newest = max((pair.secondary for pair in pairs), default=None)
@@ -113,7 +150,9 @@ def status_of(settings: Settings, frame: Frame, today: date | None = None) -> Fr
         stale=tuple(_stale(known, contents.attributes)),
         gone=known.gone,
         bytes=sum(dict(manifest.values()).values()),
+        unfinished=len(begun),
         simulated=bool(contents.attributes.get("simulated")),
+        **tried,
     )
 
 

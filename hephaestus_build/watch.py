@@ -1,65 +1,24 @@
-"""Look for what is new, build it, and write down what happened, again and again."""
+"""Build many frames, a few at a time; look for what is new, again and again; write down what happened."""
 
 from __future__ import annotations
 
-import json
-import os
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-from hephaestus_build.build import Result, build
+from hephaestus_build.build import build
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame
+from hephaestus_build.parallel import side_by_side
 from hephaestus_build.plan import Request
-from hephaestus_build.progress import Listener
+from hephaestus_build.progress import Listener, Silent
 from hephaestus_build.registry import published_frames
+from hephaestus_build.runs import Run, record
 from hephaestus_build.settings import Settings
 
-#: One line for every frame of every round, in the data folder.
-RUNS = "runs.jsonl"
-
-
-@dataclass(frozen=True)
-class Run:
-    """What became of one frame in one round.
-
-    Attributes
-    ----------
-    frame : Frame
-        Which.
-    began, seconds
-        When, UTC, and for how long.
-    result : Result or None
-        How its build ended; None where it failed.
-    error : str
-        Why it failed, in one line.
-    """
-
-    frame: Frame
-    began: datetime
-    seconds: float
-    result: Result | None = None
-    error: str = ""
-
-    @property
-    def exit_code(self) -> int:
-        """0 when all is there, 1 when something is owed or went wrong."""
-        return self.result.exit_code if self.result else 1
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the run as JSON values."""
-        return {
-            "frame": str(self.frame),
-            "began": self.began.isoformat(timespec="seconds"),
-            "seconds": round(self.seconds, 1),
-            "exit_code": self.exit_code,
-            **({"error": self.error} if self.error else {}),
-            **({"result": self.result.to_json()} if self.result else {}),
-        }
+log = logging.getLogger(__name__)
 
 
 def all_frames() -> list[Frame]:
@@ -68,26 +27,79 @@ def all_frames() -> list[Frame]:
 
 
 def build_frames(
-    requests: Iterable[Request], settings: Settings, *, listener: Listener | None = None, wait: bool = False
+    requests: Sequence[Request],
+    settings: Settings,
+    *,
+    listener: Listener | None = None,
+    wait: bool = False,
+    at_a_time: int = 1,
 ) -> Iterator[Run]:
-    """Build frames one after the other; a frame that fails never stops the others.
+    """Build frames, a few at a time; a frame that fails never stops the others.
 
-    Downloads of one frame already use all the connections that are polite, so frames take turns.
+    Parameters
+    ----------
+    requests : sequence of Request
+        What to build.
+    settings : Settings
+        Where from and where to. Frames that are built at the same time share its connections, so that
+        the archives are asked no more often than for one frame.
+    listener : Listener, optional
+        Who wants to know how far it is.
+    wait : bool
+        Whether to wait for another build of the same frame.
+    at_a_time : int
+        Frames at once: while one waits in the queue of the CDS, another is downloaded.
 
     Yields
     ------
     Run
         As each frame ends; it is also written to the data folder's record.
     """
-    for request in requests:
-        began, clock = datetime.now(UTC), time.monotonic()
-        try:
-            result = build(request, settings, listener=listener, wait=wait)
-            run = Run(request.frame, began, time.monotonic() - clock, result)
-        except HephaestusError as error:
-            run = Run(request.frame, began, time.monotonic() - clock, error=str(error))
-        _record(settings.data_dir / RUNS, run)
-        yield run
+    threads = max(1, min(at_a_time, len(requests)))
+    share = settings.model_copy(update={"connections": max(1, settings.connections // threads)})
+    listener = listener or Silent()
+
+    def work(request: Request) -> Run:
+        heard = listener if threads == 1 else _Named(listener, f"{request.frame} ")
+        return _run(request, share, heard, wait=wait)
+
+    if threads == 1:  # in the thread that a person can interrupt
+        yield from map(work, requests)
+    else:
+        yield from side_by_side(work, requests, threads)
+
+
+def _run(request: Request, settings: Settings, listener: Listener, *, wait: bool) -> Run:
+    began, clock = datetime.now(UTC), time.monotonic()
+    result, error, code = None, "", 1
+    try:
+        result = build(request, settings, listener=listener, wait=wait)
+    except HephaestusError as known:
+        error, code = str(known), known.exit_code
+    except Exception as mistake:  # of ours, in one frame: no reason to leave the others
+        log.debug("%s", request.frame, exc_info=True)
+        what = " ".join(f"{type(mistake).__name__}: {mistake}".split())
+        error = f"{request.frame}: {what}; `hephaestus -v build {request.frame}` says more"
+    run = Run(request.frame, began, time.monotonic() - clock, result, error, code)
+    with suppress(HephaestusError):  # on a full disk the run itself has said so
+        record(settings.data_dir, run)
+    return run
+
+
+class _Named:
+    """A listener that says whose stages they are."""
+
+    def __init__(self, listener: Listener, name: str) -> None:
+        self._listener, self._name = listener, name
+
+    def stage(self, name: str, total: int) -> None:
+        self._listener.stage(self._name + name, total)
+
+    def advance(self, name: str, steps: int = 1) -> None:
+        self._listener.advance(self._name + name, steps)
+
+    def note(self, text: str) -> None:
+        self._listener.note(text)
 
 
 def watch(
@@ -97,6 +109,7 @@ def watch(
     interval: float,
     rounds: int | None = None,
     listener: Listener | None = None,
+    at_a_time: int = 1,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Run]:
     """Build frames, wait until `interval` seconds after the round began, and again.
@@ -113,22 +126,15 @@ def watch(
         How many rounds; for ever by default.
     listener : Listener, optional
         Who wants to know how far it is.
+    at_a_time : int
+        Frames at once.
     sleep : callable
         Waits so many seconds.
     """
     done = 0
     while rounds is None or done < rounds:
         clock = time.monotonic()
-        yield from build_frames(requests, settings, listener=listener, wait=True)
+        yield from build_frames(requests, settings, listener=listener, wait=True, at_a_time=at_a_time)
         done += 1
         if rounds is None or done < rounds:
             sleep(max(0.0, interval - (time.monotonic() - clock)))
-
-
-def _record(path: Path, run: Run) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        os.write(descriptor, (json.dumps(run.to_json(), ensure_ascii=False) + "\n").encode())
-    finally:
-        os.close(descriptor)

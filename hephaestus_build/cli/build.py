@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
@@ -10,15 +10,16 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.build import Result
-from hephaestus_build.build import build as build_frame
 from hephaestus_build.build import plan as plan_frame
 from hephaestus_build.cli.common import Json, explain, explain_owed, out, print_json, print_pairs
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
 from hephaestus_build.plan import Plan, Request
 from hephaestus_build.progress import bars
+from hephaestus_build.result import Result
+from hephaestus_build.runs import Run
 from hephaestus_build.settings import Era5Choice, PairChoice, Settings, load_settings
+from hephaestus_build.watch import all_frames, build_frames
 
 _DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
@@ -41,6 +42,9 @@ Era5 = Annotated[
     typer.Option(help="Source of ERA5: cds, arco, or auto (the CDS where a key is configured)."),
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
+AtATime = Annotated[
+    int, typer.Option("--at-a-time", min=1, max=8, help="Frames at once; they share the connections.")
+]
 Simulated = Annotated[
     bool, typer.Option("--simulated", help="From the simulated archive, started and stopped by this command.")
 ]
@@ -72,6 +76,9 @@ def plan(
 
 def build(
     frames: Frames = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="The 38 frames of the published data set, or those of --simulated.")
+    ] = False,
     pairs: Pairs = None,
     since: Since = None,
     until: Until = None,
@@ -79,6 +86,7 @@ def build(
     era5: Era5 = None,
     data_dir: DataDir = None,
     simulated: Simulated = False,
+    at_a_time: AtATime = 2,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait while another build works on the frame.")
     ] = False,
@@ -87,32 +95,38 @@ def build(
 ) -> None:
     """Build or extend the cubes of frames, and publish them.
 
-    Exits with 0 when all is there, 1 when something is owed or went wrong.
+    A frame that fails never stops the others. Every run is written down in <data>/runs.jsonl. Exits with
+    0 when all is there, 1 when something is owed or went wrong.
     """
-    results: list[Result] = []
-    failed = False
+    runs: list[Run] = []
+    spoilt = False
     with _archives(simulated, data_dir=data_dir, era5=era5, pairs=pairs) as (settings, embedded):
-        chosen = _frames(frames, embedded)
-        for frame in chosen:
-            try:
-                with bars() as listener:
-                    request = request_of(frame, settings, since, until, limit)
-                    results.append(build_frame(request, settings, listener=listener, wait=wait))
-            except HephaestusError as error:
-                if len(chosen) == 1:
-                    raise
-                explain(str(error))  # one failed frame never stops the others
-                failed = True
-                continue
-            picture = _draw(results[-1], settings) if quicklook else None
-            if not as_json:
-                _print_result(results[-1], picture)
+        chosen = _frames(frames, embedded, every=every)
+        requests = [request_of(frame, settings, since, until, limit) for frame in chosen]
+        with bars() as listener:
+            for run in build_frames(requests, settings, listener=listener, wait=wait, at_a_time=at_a_time):
+                runs.append(run)
+                if run.result is None:
+                    explain(run.error)
+                    continue
+                picture = None
+                if quicklook:
+                    picture, fault = _draw(run.result, settings)
+                    spoilt |= bool(fault)
+                if not as_json:
+                    _print_result(run.result, picture)
     if as_json:
-        print_json([result.to_json() for result in results])
-    for result in results:
-        explain_owed(str(result.frame), result.owed)
-    if failed or any(result.exit_code for result in results):
-        raise typer.Exit(1)
+        print_json([run.result.to_json() if run.result else run.to_json() for run in runs])
+    for run in runs:
+        if run.result is not None:
+            explain_owed(str(run.frame), run.result.owed)
+    raise typer.Exit(exit_code(runs) or int(spoilt))
+
+
+def exit_code(runs: Sequence[Run]) -> int:
+    """Return 0 when all is there, 2 when every request was wrong, else 1."""
+    codes = {run.exit_code for run in runs}
+    return 0 if codes <= {0} else 2 if codes == {2} else 1
 
 
 def request_of(
@@ -126,12 +140,16 @@ def _day(moment: datetime | None) -> date | None:
     return moment.date() if moment else None
 
 
-def _frames(names: list[str] | None, embedded: tuple[str, ...]) -> list[Frame]:
+def _frames(names: list[str] | None, embedded: tuple[str, ...], *, every: bool = False) -> list[Frame]:
+    if names and every:
+        raise UsageError("name frames or say --all, not both")
+    if every and not embedded:
+        return all_frames()
     if not names and not embedded:
         raise UsageError(
             "name a frame, such as 124D_04854_171313, or add --simulated for the embedded sample"
         )
-    return [Frame.parse(name) for name in names or embedded]
+    return list(dict.fromkeys(Frame.parse(name) for name in names or embedded))
 
 
 @contextmanager
@@ -163,13 +181,18 @@ def _print_plan(plan: Plan) -> None:
     print_pairs(facts["frame"], rows)
 
 
-def _draw(result: Result, settings: Settings) -> Path | None:
+def _draw(result: Result, settings: Settings) -> tuple[Path | None, str]:
+    """Return the cube's picture, or why there is none: a cube without a picture is a cube."""
     from hephaestus_build.report.quicklook import write_quicklook
 
     path = settings.data_dir / "quicklooks" / f"{result.frame}.png"
-    if result.published or not path.exists():
-        write_quicklook(result.path, path)
-    return path
+    try:
+        if result.published or not path.exists():
+            write_quicklook(result.path, path)
+    except (HephaestusError, OSError, ValueError) as error:
+        explain(f"{result.frame}: its picture could not be drawn ({error}); the cube is whole")
+        return None, str(error)
+    return path, ""
 
 
 def _print_result(result: Result, picture: Path | None) -> None:
@@ -185,6 +208,7 @@ def _print_result(result: Result, picture: Path | None) -> None:
         + (f", {len(result.absent)} absent upstream" if result.absent else ""),
         "brought to the grid": ", ".join(f"{count} {kind}" for kind, count in result.aligned.items()),
         "annotated": result.masks,
+        **({"gone upstream": f"{len(result.gone)} interferograms, kept"} if result.gone else {}),
         "ERA5": f"{result.epochs} dates, from {result.era5}",
         "open it": f"xarray.open_zarr({str(result.path)!r})",
     }

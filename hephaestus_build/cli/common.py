@@ -26,11 +26,13 @@ def explain(message: str) -> None:
 
 def explain_owed(frame: str, owed: Sequence[Owed]) -> None:
     """Say what is owed to a frame's cube, what failed for the same reason in one line."""
-    reasons: dict[tuple[str, str, str], list[str]] = {}
+    reasons: dict[tuple[str, str, str], list[Owed]] = {}
     for item in owed:
-        reasons.setdefault((item.product, item.outcome, item.detail), []).append(item.unit)
-    for (product, outcome, detail), units in reasons.items():
-        what = f"{product} of {units[0]}" + (f" and {len(units) - 1} more" if len(units) > 1 else "")
+        sort = item.product.removeprefix(item.unit.partition("/")[2])
+        reasons.setdefault((sort, item.outcome, item.detail), []).append(item)
+    for (_, outcome, detail), items in reasons.items():
+        first, more = items[0], f" and {len(items) - 1} more" if len(items) > 1 else ""
+        what = f"{first.product} of {first.unit}{more}"
         explain(f"{frame}: owed: {what} ({outcome}: {detail}); `hephaestus build {frame}` tries again")
 
 

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from hephaestus_build.cli.build import DataDir, Frames, Pairs, Since, request_of
-from hephaestus_build.cli.common import Json, explain, explain_owed, out, print_json
+from hephaestus_build.cli.build import AtATime, DataDir, Frames, Pairs, Since, request_of
+from hephaestus_build.cli.common import Json, err, explain, explain_owed, out, print_json
+from hephaestus_build.cube.check import check_schema
 from hephaestus_build.cube.generation import Generation, Shelf
 from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.errors import HephaestusError
+from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
-from hephaestus_build.progress import bars
+from hephaestus_build.progress import Listener, bars
 from hephaestus_build.repair import repair as repair_frame
+from hephaestus_build.runs import last_runs
 from hephaestus_build.settings import Settings, load_settings
 from hephaestus_build.status import FrameStatus, frames_on_disk, status_of
 from hephaestus_build.upstream import check_upstream
+from hephaestus_build.watch import all_frames
 from hephaestus_build.watch import watch as watch_frames
 
 
 def status(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json) -> None:
     """Show how all cubes stand: last build, newest interferogram, what is owed or stale."""
     settings = load_settings(data_dir=data_dir)
-    rows = [status_of(settings, frame) for frame in _chosen(frames, settings)]
+    runs = last_runs(settings.data_dir)
+    rows = [status_of(settings, frame, runs=runs) for frame in _chosen(frames, settings)]
     if as_json:
         print_json([row.to_json() for row in rows])
     elif rows:
@@ -37,49 +43,69 @@ def status(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json
         raise typer.Exit(1)
 
 
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[FRAMES_OR_PATHS]...", help="Frame ids, or where cubes are; by default all."),
+]
+
+
 def verify(
-    frames: Frames = None,
+    targets: Targets = None,
     data_dir: DataDir = None,
     upstream: Annotated[
         bool, typer.Option("--upstream", help="Ask the archive which products have changed since, instead.")
     ] = False,
     as_json: bool = Json,
 ) -> None:
-    """Read every stored object and compare it with what was published.
+    """Read every stored object and compare it with what was published; check the schema and the flags.
 
     Exits with 1 and names the pair and the variable when anything differs.
     """
     settings = load_settings(data_dir=data_dir)
     found: dict[str, list[str]] = {}
-    for frame in _chosen(frames, settings):
-        with bars() as listener:
-            if upstream:
-                found[frame.id] = [str(change) for change in check_upstream(frame, settings, listener)]
-            else:
-                found[frame.id] = [
-                    str(damage) for damage in verify_content(_generation(settings, frame), listener)
-                ]
+    failed = False
+    for name in targets or [frame.id for frame in frames_on_disk(settings)]:
+        try:
+            with bars() as listener:
+                found[name] = (
+                    _upstream(name, settings, listener) if upstream else _whole(name, settings, listener)
+                )
+        except HephaestusError as error:
+            failed = _go_on(error, alone=bool(targets) and len(targets or ()) == 1)
     if as_json:
         print_json(found)
     for name, lines in found.items():
         if not as_json:
-            out.print(f"{name}: " + (f"{len(lines)} findings" if lines else "whole"))
+            out.print(f"{name}: " + (f"{len(lines)} findings" if lines else "whole"), markup=False)
         advice = (
-            f"`hephaestus build {name}` fetches it" if upstream else f"`hephaestus repair {name}` rebuilds it"
+            f"`hephaestus build {name}` fetches it" if upstream else f"`hephaestus repair {name}` mends it"
         )
         for line in lines:
-            explain(f"{name}: {line}; {advice}")
-    if any(found.values()):
+            explain(f"{name}: {line}; {'copy it again' if is_path(name) else advice}")
+    if failed or any(found.values()):
         raise typer.Exit(1)
+
+
+def _upstream(name: str, settings: Settings, listener: Listener) -> list[str]:
+    return [str(change) for change in check_upstream(Frame.parse(name), settings, listener)]
+
+
+def _whole(name: str, settings: Settings, listener: Listener) -> list[str]:
+    """Return what is wrong with a cube: its bytes first; where they are right, what they say."""
+    generation = Generation.at(Path(name)) if is_path(name) else _generation(settings, Frame.parse(name))
+    return list(map(str, verify_content(generation, listener) or check_schema(generation.store)))
 
 
 def repair(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json) -> None:
     """Rebuild exactly what is damaged, and publish a whole cube."""
     settings = load_settings(data_dir=data_dir)
-    repairs = []
-    for frame in _chosen(frames, settings):
-        with bars() as listener:
-            repairs.append(repair_frame(frame, settings, listener))
+    chosen, repairs, failed = _chosen(frames, settings), [], False
+    for frame in chosen:
+        try:
+            with bars() as listener:
+                repairs.append(repair_frame(frame, settings, listener))
+        except HephaestusError as error:
+            failed = _go_on(error, alone=len(chosen) == 1)
     if as_json:
         print_json([item.to_json() for item in repairs])
     for item in repairs:
@@ -96,28 +122,51 @@ def repair(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json
             explain(
                 f"{item.frame}: {key} could not be had again; `hephaestus build {item.frame}` tries again"
             )
-    if any(item.lost for item in repairs):
+    if failed or any(item.lost for item in repairs):
         raise typer.Exit(1)
+
+
+def _go_on(error: HephaestusError, *, alone: bool) -> bool:
+    """Say what went wrong with one frame of several; return that something did."""
+    if alone:
+        raise error
+    explain(str(error))
+    return True
 
 
 def watch(
     frames: Frames = None,
+    every_frame: Annotated[
+        bool, typer.Option("--all", help="The 38 frames of the published data set.")
+    ] = False,
     pairs: Pairs = None,
     since: Since = None,
     every: Annotated[float, typer.Option(min=0.01, help="Hours from one round to the next.")] = 12.0,
     rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
+    at_a_time: AtATime = 2,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
     """Keep cubes up to date: look for new interferograms now and again, and build what arrived.
 
-    Without frames, those that have a cube. Every round is written down in <data>/runs.jsonl.
+    Without frames, those that have a cube; any LiCSAR frame may be named, annotated or not. Every build is
+    written down in <data>/runs.jsonl. Ctrl-C stops it at any time.
     """
     settings = load_settings(data_dir=data_dir, pairs=pairs)
-    requests = [request_of(frame, settings, since, None, None) for frame in _chosen(frames, settings)]
+    chosen = all_frames() if every_frame else _chosen(frames, settings)
+    if not chosen:
+        raise UsageError("there are no cubes yet: name the frames to watch, such as 124D_04854_171313")
+    requests = [request_of(frame, settings, since, None, None) for frame in chosen]
     failed = False
     with bars() as listener:
-        for run in watch_frames(requests, settings, interval=every * 3600, rounds=rounds, listener=listener):
+        for run in watch_frames(
+            requests,
+            settings,
+            interval=every * 3600,
+            rounds=rounds,
+            listener=listener if err.is_terminal else None,
+            at_a_time=at_a_time,
+        ):
             failed |= run.exit_code != 0
             if as_json:
                 typer.echo(json.dumps(run.to_json(), default=str))
@@ -127,6 +176,7 @@ def watch(
                 news = f"generation {run.result.generation}" if run.result.published else "nothing new"
                 owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
                 out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {run.result.pairs} pairs{owed}")
+            sys.stdout.flush()  # whoever reads along should not wait for a full buffer
     if failed:
         raise typer.Exit(1)
 
@@ -161,6 +211,11 @@ def _chosen(frames: list[str] | None, settings: Settings) -> list[Frame]:
     return [Frame.parse(name) for name in frames] if frames else frames_on_disk(settings)
 
 
+def is_path(target: str) -> bool:
+    """Return whether what a user typed is where a cube is, not a frame's id."""
+    return target.endswith(".zarr") or "/" in target or Path(target).exists()
+
+
 def _generation(settings: Settings, frame: Frame) -> Generation:
     current = Shelf(settings.cubes_dir, frame).current()
     if current is None:
@@ -171,23 +226,51 @@ def _generation(settings: Settings, frame: Frame) -> Generation:
 
 
 def _print_status(rows: list[FrameStatus]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for name in ("frame", "built (UTC)", "newest", "latency", "pairs", "owed", "stale", "size"):
-        table.add_column(name, justify="right" if name in ("latency", "pairs", "owed", "size") else "left")
+    """Print a line a frame, then what needs attention, a line each."""
+    columns = ("frame", "built (UTC)", "newest", "late", "pairs", "owed", "stale", "GB")
+    lines = [columns, *(_cells(row) for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if index < 3 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        out.print("  ".join(cells).rstrip(), markup=False)
+    if simulated := [row.frame for row in rows if row.simulated]:
+        out.print(f"simulated: {', '.join(simulated)}", markup=False)
     for row in rows:
-        if row.problem:
-            table.add_row(row.frame, row.problem)
-            continue
-        table.add_row(
-            row.frame + (" (simulated)" if row.simulated else ""),
-            f"{row.built:%Y-%m-%d %H:%M}",
-            str(row.newest),
-            f"{row.latency_days} d",
-            str(row.pairs),
-            str(len(row.owed)),
-            "; ".join(row.stale) or "no",
-            f"{row.bytes / 1e9:.2f} GB",
-        )
-    out.print(table)
-    for row in rows:
+        for text in _attention(row):
+            explain(f"{row.frame}: {text}")
         explain_owed(row.frame, row.owed)
+
+
+def _cells(row: FrameStatus) -> tuple[str, ...]:
+    if row.generation is None:
+        return (row.frame, "-", "-", "-", "-", "-", "-", "-")
+    return (
+        row.frame,
+        f"{row.built:%Y-%m-%d}",
+        str(row.newest or "-"),
+        f"{row.latency_days} d" if row.latency_days is not None else "-",
+        str(row.pairs),
+        str(len(row.owed)),
+        "yes" if row.stale else "no",
+        f"{row.bytes / 1e9:.2f}",
+    )
+
+
+def _attention(row: FrameStatus) -> Iterator[str]:
+    """Yield what a person should know of a frame and a table has no room for."""
+    if row.problem:
+        yield row.problem
+    yield from (
+        f"stale: {reason}; `hephaestus build {row.frame}` brings it up to date" for reason in row.stale
+    )
+    if row.gone:
+        yield f"{len(row.gone)} pairs are gone upstream and stay in the cube, such as {row.gone[0]}"
+    if row.preliminary:
+        yield f"{row.preliminary} dates have preliminary ERA5, replaced when the final is released"
+    if row.unfinished and row.generation is not None:
+        yield f"{row.unfinished} units of a build that was cut off, or is at work, are not published yet"
+    if row.last_error:
+        yield f"its last build failed: {row.last_error}"
