@@ -163,8 +163,9 @@ def test_figures_are_small_pictures_with_something_on_them(run: Run, tmp_path: P
     }  # fmt: skip
     for path in map(Path, paths):
         assert path.stat().st_size < 150_000
-        pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
-        assert len(np.unique(pixels, axis=0)) > 20
+        colours = Image.open(path).convert("RGB").getcolors(256)
+        assert colours is not None
+        assert len(colours) > 20
 
 
 def test_the_real_files_give_the_figures_of_the_paper(shared_data: Path) -> None:
