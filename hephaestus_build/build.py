@@ -31,7 +31,7 @@ from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.grid import Grid
 from hephaestus_build.job import Job, hours_since_1970, owed_of, superseded
 from hephaestus_build.masks import PreviewGeometry, preview_geometry, rasterize
-from hephaestus_build.parallel import side_by_side
+from hephaestus_build.parallel import Ahead, side_by_side
 from hephaestus_build.plan import Plan, Request, select_pairs, without_withdrawn
 from hephaestus_build.progress import Listener, Silent
 from hephaestus_build.registry import published_frames
@@ -81,11 +81,14 @@ def build(
     with shelf.lock(wait=wait):
         job = prepare(request, settings, shelf, listener)
         build_dem(job)
+        # another archive, which may let us wait for hours: ask it at once, for all dates that may be needed
+        hoped = missing_epochs(job, job.plan.todo)
+        atmosphere = Ahead(lambda: fetch_atmosphere(job, hoped)) if hoped else None
         build_pairs(job, job.plan.todo)
         build_masks(job, annotated_pairs(job))
         days = missing_epochs(job)
-        if days:
-            build_epochs(job, fetch_atmosphere(job, days), days)
+        if days and atmosphere is not None:
+            build_epochs(job, atmosphere.result(), days)
         return publish(job)
 
 
@@ -313,10 +316,10 @@ def _written(annotation: Annotation) -> dict[str, Any]:
     return {name: getattr(annotation, name) for name in names}
 
 
-def missing_epochs(job: Job) -> list[date]:
-    """Return the acquisition dates of stored pairs whose atmosphere is missing, or may be final by now."""
+def missing_epochs(job: Job, coming: Sequence[Pair] = ()) -> list[date]:
+    """Return the dates of stored and `coming` pairs whose atmosphere is missing, or may be final by now."""
     pairs = [unit.pair for unit in job.units.values() if unit.kind == "pair" and unit.complete]
-    return [day for day in _dates(pairs) if job.wants_hour(day)]
+    return [day for day in _dates([*pairs, *coming]) if job.wants_hour(day)]
 
 
 def fetch_atmosphere(job: Job, days: Sequence[date]) -> Fields:

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Ahead(Generic[R]):
+    """Work that begins now and whose result is wanted later; meanwhile something else is done.
+
+    Nobody waits for it who does not ask for the result: when something else fails first, or the program
+    ends, it is left behind.
+
+    Parameters
+    ----------
+    work : callable
+        Without arguments.
+    """
+
+    def __init__(self, work: Callable[[], R]) -> None:
+        self._future: Future[R] = Future()
+        threading.Thread(target=self._run, args=(work,), daemon=True).start()
+
+    def _run(self, work: Callable[[], R]) -> None:
+        try:
+            self._future.set_result(work())
+        except BaseException as error:
+            self._future.set_exception(error)
+
+    def result(self) -> R:
+        """Wait for the work and return its result, or raise its error."""
+        return self._future.result()
 
 
 def side_by_side(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

@@ -362,7 +362,8 @@ def real_portal(shared_data, tmp_path):
 
 def test_a_real_frame_without_dem_is_built_and_completed_when_the_dem_arrives(archive, settings, real_portal):
     address, folder = real_portal
-    real = settings.model_copy(update={"licsar_url": address, "era5": "arco"})
+    # whole globes are slow to simulate, while the pairs are built
+    real = settings.model_copy(update={"licsar_url": address, "era5": "arco", "timeout": 30})
     archive.arco.areas = ()
     frame = Frame("106A_09048_000909")
     result = build(Request(frame), real)
