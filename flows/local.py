@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import subprocess
 import sys
 import time
@@ -78,7 +79,12 @@ def server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
     with log.open("wb") as output:
         # a session of its own: Ctrl-C in our terminal must reach the runs first and the server last
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            env={**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         yield partial(_wait, process, url, log)

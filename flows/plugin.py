@@ -14,8 +14,6 @@ from pathlib import Path
 
 from prefect.plugins import HookContext, SetupResult, register_hook
 
-from flows.local import api_url, healthy
-
 _COMMANDS = {("deployment", "run"), ("deployments", "run")}
 #: Options of `prefect deployment run` that take no value; all others do.
 _FLAGS = {"--watch", "--help", "-h"}
@@ -44,6 +42,8 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     """Expand a bare deployment name, and point at this machine's server; only for the ``prefect`` command."""
     if Path(sys.argv[0]).stem != "prefect" and sys.orig_argv[1:3] != ["-m", "prefect"]:
         return None
+    from flows.local import api_url, healthy  # later: it may be what imports Prefect, and so loads this
+
     before = list(sys.argv)
     sys.argv[:] = expanded(before)
     if ctx.api_url is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,12 +26,18 @@ from prefect.client.schemas.filters import (
 )
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flows import load_flow_from_entrypoint
-from prefect.settings import PREFECT_HOME, get_current_settings, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_SERVER_UI_ENABLED,
+    get_current_settings,
+    temporary_settings,
+)
 from prefect.states import Running
-from prefect.testing.utilities import prefect_test_harness
 
 import flows.build_frame
 from flows.build_frame import FRAME, OWED, batches, build_frame, dem
+from flows.local import healthy, server
 from flows.plugin import expanded
 from flows.serve import LIMITS, deployments, make_limits, settle
 from hephaestus_build.archive.faults import status
@@ -49,12 +56,17 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDINARY = "198A_00210_131313"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prefect(tmp_path_factory):
-    """A Prefect server of the tests' own, with its own home; all tests here share it."""
-    with temporary_settings({PREFECT_HOME: tmp_path_factory.mktemp("prefect")}):
-        with prefect_test_harness(server_startup_timeout=120):
-            yield get_current_settings().api.url
+    """A Prefect server as `make serve` starts it, with a home of its own; all tests here share it."""
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
+    with temporary_settings({PREFECT_HOME: home, PREFECT_API_URL: url, PREFECT_SERVER_UI_ENABLED: False}):
+        with server(url, home / "server.log") as answers:
+            assert answers()
+            yield url
+    assert not healthy(url)
 
 
 @pytest.fixture(scope="module")
