@@ -272,7 +272,7 @@ def _build_pair(job: Job, pair: Pair) -> None:
 
 def build_masks(job: Job, pairs: Sequence[Pair]) -> None:
     """Draw the masks of annotated pairs and store them with what the expert wrote."""
-    todo = [pair for pair in pairs if job.stale(f"mask/{pair}", job.mask_inputs(job.annotations[pair]))]
+    todo = [pair for pair in pairs if job.wants_mask(pair)]
     _advance(job, "annotations", todo, lambda pair: _build_mask(job, pair))
 
 
@@ -292,7 +292,8 @@ def _build_mask(job: Job, pair: Pair) -> None:
     if annotation.polygons:
         geometry, receipts = _preview_geometry(job, pair, grid)
         shards = encode_masks(rasterize(annotation, geometry, grid))
-        facts["preview"] = asdict(geometry)
+        facts |= {"preview": asdict(geometry), "listed": pair in job.modified}
+        facts["modified"] = job.modified.get(pair)
     unit = Unit("mask", pair.name, job.mask_inputs(annotation), receipts=receipts, facts=facts)
     with explained(f"{job.frame}: storing the masks of {pair}"):
         job.finish(unit, shards)

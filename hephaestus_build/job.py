@@ -158,6 +158,18 @@ class Job:
             return True
         return self.grid is not None and self.stale(key, self.inputs())
 
+    def wants_mask(self, pair: Pair) -> bool:
+        """Return whether an annotated pair's masks must be drawn: they are missing, or of another making.
+
+        A preview tells how they lie; it may have come, or been replaced, with the pair's other files.
+        """
+        if self.stale(f"mask/{pair}", self.mask_inputs(self.annotations[pair])):
+            return True
+        facts = self.units[f"mask/{pair}"].facts
+        if "preview" not in facts or pair not in self.modified:
+            return False
+        return not facts["listed"] or self.modified[pair] not in (None, facts["modified"])
+
     def wants_hour(self, day: date, today: date | None = None) -> bool:
         """Return whether ERA5 at an acquisition date must be asked for: it is missing, or should be final."""
         key = f"epoch/{day:%Y%m%d}"

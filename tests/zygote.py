@@ -1,0 +1,244 @@
+"""A process that forks builds so that they can be killed: anywhere by name, or at any moment.
+
+It reads one order a line (JSON) on standard input, forks a build that obeys it, waits for its end, and
+writes one line about it. Starting Python and its libraries takes seconds; a fork takes none.
+
+An order has the keys ``data`` (the data folder), ``frame``, ``out`` (where the child writes what it did),
+optionally ``point`` and ``count`` (die when the named point is passed for the count-th time) or ``after``
+(seconds until it is killed), ``settings`` and ``task`` (``build`` or ``repair``). The environment is ours.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cdsapi  # noqa: F401 (loaded by the first build otherwise, in every child)
+import netCDF4  # noqa: F401
+
+from hephaestus_build import build as building
+from hephaestus_build import repair as repairing
+from hephaestus_build.cube import files, generation, shards, staging, writer
+from hephaestus_build.frames import Frame
+from hephaestus_build.plan import Request
+from hephaestus_build.settings import load_settings
+from hephaestus_build.sources import cache, months
+
+#: Passed by every build that has something to fetch, in about this order.
+POINTS = (
+    "before a download",
+    "mid-download",
+    "before a receipt",
+    "after a download",
+    "ERA5 arrived",
+    "ERA5 kept",
+    "mid-encode",
+    "half a shard",
+    "between shards",
+    "before the ledger's line",
+    "half the ledger's line",
+    "after the ledger's line",
+    "mid-metadata",
+    "mid-links",
+    "before the provenance",
+    "before the manifest",
+    "after the manifest",
+    "before the generation's number",
+    "after the generation's number",
+    "before the link",
+    "before the link's rename",
+    "after the link's rename",
+    "before staging is emptied",
+    "half of staging emptied",
+    "after staging is emptied",
+    "at the end",
+)
+
+Act = Callable[..., None]
+
+
+class Traps:
+    """Counts how often each point is passed, and dies at one of them."""
+
+    def __init__(self, point: str | None, count: int) -> None:
+        self.point, self.count = point, count
+        self.passed: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def at(self, point: str, act: Act | None = None, *arguments: Any) -> None:
+        """Pass a point; when it is the one, leave something half done first."""
+        with self._lock:
+            self.passed[point] += 1
+            if (point, self.passed[point]) != (self.point, self.count):
+                return
+            if act is not None:
+                act(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def wrap(
+        self,
+        owner: Any,
+        name: str,
+        *,
+        before: str = "",
+        half: tuple[str, Act] | None = None,
+        after: str = "",
+        only: Callable[..., bool] = lambda *_: True,
+    ) -> None:
+        """Put points around a function."""
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            watched = only(*arguments)
+            if watched and before:
+                self.at(before)
+            if watched and half:
+                self.at(half[0], half[1], *arguments)
+            result = original(*arguments, **options)
+            if watched and after:
+                self.at(after)
+            return result
+
+        setattr(owner, name, wrapped)
+
+
+def _half_block(part: Any, block: bytes) -> None:
+    part._stream.write(block[: len(block) // 2])
+    part._stream.flush()
+
+
+def _half_file(path: Path, content: bytes, **_: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(f".{path.name}.0123456789ab").write_bytes(content[: len(content) // 2])
+
+
+def _half_line(path: Path, line: str) -> None:
+    with path.open("ab") as stream:
+        stream.write(line.encode()[: len(line) // 2])
+
+
+def _half_folder(self: staging.Staging) -> None:
+    found = sorted(path for path in self.folder.rglob("*") if path.is_file())
+    for path in found[::2]:
+        path.unlink()
+
+
+def install(traps: Traps, added: Path) -> None:
+    """Put all points in place, and write down every unit that is finished."""
+    traps.wrap(cache.Part, "begin", before="before a download")
+    traps.wrap(cache.Part, "write", half=("mid-download", _half_block))
+    traps.wrap(cache, "_write_atomically", before="before a receipt")
+    traps.wrap(cache.Part, "publish", after="after a download")
+    traps.wrap(months.Months, "add", before="ERA5 arrived", after="ERA5 kept")
+    traps.wrap(shards.Encoder, "encode", before="mid-encode")
+    traps.wrap(staging, "write_atomic", half=("half a shard", _half_file), after="between shards")
+    ledger = {"only": lambda path, _: path.name == "ledger.jsonl"}
+    traps.wrap(staging, "append_line", half=("half the ledger's line", _half_line), **ledger)
+    traps.wrap(
+        staging, "append_line", before="before the ledger's line", after="after the ledger's line", **ledger
+    )
+    traps.wrap(writer, "_write_whole", before="mid-metadata")
+    traps.wrap(files.Linker, "link", before="mid-links")
+    for name, point in ((generation.PROVENANCE, "provenance"), (generation.MANIFEST, "manifest")):
+        after = "after the manifest" if point == "manifest" else ""
+        traps.wrap(
+            writer,
+            "write_json",
+            before=f"before the {point}",
+            after=after,
+            only=lambda path, *_, name=name: path.name == name,
+        )
+    traps.wrap(
+        Path,
+        "rename",
+        before="before the generation's number",
+        after="after the generation's number",
+        only=lambda path, _: path.name.startswith(".draft-"),
+    )
+    traps.wrap(generation.Shelf, "_publish", before="before the link")
+    traps.wrap(
+        Path,
+        "replace",
+        before="before the link's rename",
+        after="after the link's rename",
+        only=lambda path, _: path.name.startswith(".") and ".zarr." in path.name,
+    )
+    traps.wrap(
+        staging.Staging,
+        "discard",
+        before="before staging is emptied",
+        half=("half of staging emptied", _half_folder),
+        after="after staging is emptied",
+    )
+    traps.wrap(building, "write_upstream", after="at the end")
+    add = staging.Staging.add
+
+    def noted(self: Any, unit: Any, contents: Any) -> Any:
+        stored = add(self, unit, contents)
+        with added.open("a") as stream:
+            stream.write(stored.key + "\n")
+        return stored
+
+    staging.Staging.add = noted  # type: ignore[method-assign]
+
+
+def child(order: dict[str, Any]) -> None:
+    """Do as ordered and end the process, one way or the other."""
+    out = Path(order["out"])
+    traps = Traps(order.get("point"), order.get("count", 1))
+    end: dict[str, Any] = {}
+    try:
+        settings = load_settings(data_dir=Path(order["data"]), **order.get("settings", {}))
+        install(traps, out.with_suffix(".added"))
+        frame = Frame(order["frame"])
+        if order.get("task") == "repair":
+            end["result"] = repairing.repair(frame, settings).to_json()
+        else:
+            end["result"] = building.build(Request(frame, pairs="all"), settings).to_json()
+    except BaseException:
+        end["error"] = traceback.format_exc()
+    end["passed"] = dict(traps.passed)
+    out.write_text(json.dumps(end, default=str))
+    os._exit(1 if "error" in end else 0)
+
+
+def wait(pid: int, after: float | None) -> int:
+    """Wait for a child, and kill it in time; return how it ended, as `os.waitpid` tells."""
+    deadline = None if after is None else time.monotonic() + after
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status
+        if deadline is not None and time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            return os.waitpid(pid, 0)[1]
+        time.sleep(0.002)
+
+
+def main() -> None:
+    """Serve orders until standard input ends."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        for suffix in (".json", ".added"):
+            Path(order["out"]).with_suffix(suffix).unlink(missing_ok=True)
+        pid = os.fork()
+        if pid == 0:
+            child(order)
+        status = wait(pid, order.get("after"))
+        end = {"killed": os.WIFSIGNALED(status), "code": os.waitstatus_to_exitcode(status)}
+        print(json.dumps(end), flush=True)
+
+
+if __name__ == "__main__":
+    main()
