@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -192,7 +192,7 @@ def build_frame(
     # Completed, with what is in the cube as data, and named Owed when a later run must try again;
     # Failed, with the reason as message, when nothing was built.
     try:
-        with _archive(simulated):
+        with archives(simulated):
             settings = load_settings(data_dir=data_dir, era5=era5, pairs=pairs)
             request = Request(Frame.parse(frame), settings.pairs, since, until, limit)
             shelf = Shelf(settings.cubes_dir, request.frame)
@@ -240,9 +240,10 @@ class _Logged(Silent):
         get_run_logger().info(text)
 
 
-def _archive(simulated: bool) -> Any:
+def archives(simulated: bool) -> AbstractContextManager[tuple[str, ...]]:
+    """Give the frames of the simulated archive while it is served, or none where the real ones are asked."""
     if not simulated:
-        return nullcontext()
+        return nullcontext(())
     from hephaestus_build.archive.embedded import embedded_archive
 
     return embedded_archive()

@@ -30,12 +30,17 @@ LIMITS = {"licsar": 2, "cds": 2}
 
 
 def deployments() -> list[RunnerDeployment]:
-    """Return the deployments, one a flow and named like it."""
+    """Return the deployments, one a flow and named like it; ``watch`` on its schedule."""
     # by module, not by file: so it is found from any folder
     from flows.build_frame import build_frame  # seconds of imports, while the server starts
+    from flows.many_frames import EVERY, build_dataset, watch
 
     by_module = EntrypointType.MODULE_PATH
-    return [RunnerDeployment.from_flow(build_frame, "build-frame", entrypoint_type=by_module)]
+    return [
+        RunnerDeployment.from_flow(build_frame, "build-frame", entrypoint_type=by_module),
+        RunnerDeployment.from_flow(build_dataset, "build-dataset", entrypoint_type=by_module),
+        RunnerDeployment.from_flow(watch, "watch", interval=EVERY, entrypoint_type=by_module),
+    ]
 
 
 def make_limits() -> None:

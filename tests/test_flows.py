@@ -38,6 +38,7 @@ from prefect.states import Running
 import flows.build_frame
 from flows.build_frame import FRAME, OWED, batches, build_frame, dem
 from flows.local import healthy, server
+from flows.many_frames import build_dataset, watch
 from flows.plugin import expanded
 from flows.serve import LIMITS, deployments, make_limits, settle
 from hephaestus_build.archive.faults import status
@@ -103,8 +104,7 @@ def save(picture, png):
 @pytest.fixture
 def deployed(prefect):
     """The id of the deployment build-frame/build-frame."""
-    (deployment,) = deployments()
-    return deployment.apply()
+    return deployments()[0].apply()
 
 
 def artifact(state, kind):
@@ -267,3 +267,28 @@ def test_batches_hold_everything_in_order_and_are_few(count, most, least):
     assert len(made) <= most
     assert not made or min(map(len, made)) >= min(least, count)
     assert not made or max(map(len, made)) - min(map(len, made)) <= 1
+
+
+def test_one_frame_that_fails_never_stops_the_others(prefect, data):
+    frames = ["199A_00001_000001", ORDINARY, "203A_SM_SIMU_S3"]
+    state = build_dataset(frames=frames, limit=1, data_dir=data, return_state=True)
+    assert state.is_failed()
+    assert "2 whole, 0 owe, 1 failed" in state.message
+    assert "199A_00001_000001" in state.message
+    for name in frames[1:]:
+        assert open_cube(data / "cubes" / f"{name}.zarr").valid_date_pair.values.sum() == 1
+    assert len((data / "runs.jsonl").read_text().splitlines()) == 3
+
+
+def test_watch_builds_what_arrived_since_its_last_look(prefect, archive, data):
+    pairs = archive.archive.pairs(ORDINARY)
+    archive.archive.publish_until(pairs[1].secondary)
+    try:
+        watch(frames=[ORDINARY], pairs="all", data_dir=data)
+        before = open_cube(data / "cubes" / f"{ORDINARY}.zarr").valid_date_pair.values.sum()
+    finally:
+        archive.archive.publish_until(None)
+    state = watch(frames=[ORDINARY], pairs="all", data_dir=data, return_state=True)
+    assert state.is_completed(), state.message
+    assert open_cube(data / "cubes" / f"{ORDINARY}.zarr").valid_date_pair.values.sum() == len(pairs) > before
+    assert "nothing to watch" in watch(data_dir=data, return_state=True).message
