@@ -1,0 +1,145 @@
+"""The flows ``build-dataset`` and ``watch``: many frames, each a task, a few at a time.
+
+A task ends in the record that its frame's build wrote down, whatever became of it: one frame that fails never
+stops the others. How a frame is built is :func:`hephaestus_build.watch.build_frames`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
+from pydantic import Field
+
+from flows.build_frame import FRAME, OWED, archives
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.frames import Frame
+from hephaestus_build.plan import Request
+from hephaestus_build.runs import Run
+from hephaestus_build.settings import Era5Choice, PairChoice, Settings, load_settings
+from hephaestus_build.status import frames_on_disk
+from hephaestus_build.watch import all_frames, build_frames
+
+#: How often the served flow ``watch`` looks for new interferograms: LiCSAR adds some every six days.
+EVERY = timedelta(hours=12)
+
+FrameId = Annotated[str, Field(pattern=FRAME)]
+AtATime = Annotated[int, Field(ge=1, le=8, description="Frames at once; they share the connections.")]
+
+
+@task(name="frame", task_run_name="{frame}", cache_policy=NO_CACHE, persist_result=False, tags=["licsar"])
+def build_one(frame: str, request: Request, settings: Settings) -> Run:
+    """Build one frame and return its run, failed or not."""
+    return next(iter(build_frames([request], settings, wait=True)))
+
+
+def _build_all(requests: Sequence[Request], settings: Settings, at_a_time: int, key: str) -> State[Any]:
+    share = settings.model_copy(update={"connections": max(1, settings.connections // at_a_time)})
+    runner: ThreadPoolTaskRunner[Run] = ThreadPoolTaskRunner(max_workers=at_a_time)
+    with runner:
+        futures = [
+            runner.submit(
+                build_one, {"frame": str(item.frame), "request": quote(item), "settings": quote(share)}
+            )
+            for item in requests
+        ]
+        runs: list[Run] = [future.result() for future in futures]
+    create_table_artifact(table=[_row(run) for run in runs], key=key, description=f"{len(runs)} frames")
+    failed = [run for run in runs if run.result is None]
+    owed = [run for run in runs if run.result is not None and run.result.owed]
+    whole = len(runs) - len(failed) - len(owed)
+    said = f"{len(runs)} frames: {whole} whole, {len(owed)} owe, {len(failed)} failed"
+    data = [run.to_json() for run in runs]
+    if failed:
+        return Failed(message=f"{said}; {failed[0].error}", data=data)
+    return Completed(name=OWED if owed else "Completed", message=said, data=data)
+
+
+def _row(run: Run) -> dict[str, Any]:
+    result = run.result
+    if result is None:
+        return {"frame": str(run.frame), "state": "failed", "why": run.error}
+    return {
+        "frame": str(run.frame),
+        "state": "owed" if result.owed else "whole",
+        "generation": result.generation,
+        "new": result.published,
+        "interferograms": result.pairs,
+        "owed": len(result.owed),
+        "simulated": result.simulated,
+    }
+
+
+@flow(name="build-dataset", persist_result=False)
+def build_dataset(
+    frames: list[FrameId] | None = None,
+    pairs: PairChoice | None = None,
+    since: date | None = None,
+    until: date | None = None,
+    limit: Annotated[int, Field(ge=1)] | None = None,
+    era5: Era5Choice | None = None,
+    data_dir: Path | None = None,
+    at_a_time: AtATime = 2,
+    simulated: bool = False,
+) -> State[Any]:
+    """Build the cubes of the 38 published frames, or of a list, a few at a time.
+
+    Args:
+        frames: LiCSAR frame ids; the registry's 38 by default.
+        pairs: annotated, all, or auto (annotated where the frame has annotations).
+        since: Leave out pairs that begin before this day.
+        until: Leave out pairs that end after this day.
+        limit: Take no more pairs of a frame than this, the earliest first.
+        era5: Source of ERA5: cds, arco, or auto.
+        data_dir: Folder of cubes/, the cache and the results.
+        at_a_time: Frames at once.
+        simulated: From the simulated archive, started and stopped by this run; its frames by default.
+    """
+    try:
+        with archives(simulated) as embedded:
+            settings = load_settings(data_dir=data_dir, era5=era5, pairs=pairs)
+            chosen = [Frame.parse(name) for name in frames or embedded or ()] or all_frames()
+            requests = [Request(frame, settings.pairs, since, until, limit) for frame in chosen]
+            return _build_all(requests, settings, at_a_time, "dataset")
+    except HephaestusError as error:
+        return Failed(message=str(error), data=error)
+
+
+@flow(name="watch", persist_result=False)
+def watch(
+    frames: list[FrameId] | None = None,
+    pairs: PairChoice | None = None,
+    since: date | None = None,
+    data_dir: Path | None = None,
+    at_a_time: AtATime = 2,
+) -> State[Any]:
+    """Look for new interferograms once, and build what arrived; the deployment's schedule repeats it.
+
+    Args:
+        frames: LiCSAR frame ids, annotated or not; by default the frames that have a cube of real data.
+        pairs: annotated, all, or auto (annotated where the frame has annotations).
+        since: Leave out pairs that begin before this day.
+        data_dir: Folder of cubes/, the cache and the results.
+        at_a_time: Frames at once.
+    """
+    try:
+        settings = load_settings(data_dir=data_dir, pairs=pairs)
+        known = [frame for frame in frames_on_disk(settings) if not frame.simulated]
+        chosen = [Frame.parse(name) for name in frames] if frames else known
+        if not chosen:
+            return Completed(
+                message="nothing to watch: no frame is named, and there is no cube of real data yet"
+            )
+        requests = [Request(frame, settings.pairs, since) for frame in chosen]
+        return _build_all(requests, settings, at_a_time, "watch")
+    except HephaestusError as error:
+        return Failed(message=str(error), data=error)
