@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from hephaestus_build.cli.export import export
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.export.alone import alone
 from hephaestus_build.export.geotiff import export_geotiff
 from hephaestus_build.export.layers import KEY
 from hephaestus_build.export.source import open_source
@@ -294,7 +295,10 @@ def test_an_interrupted_export_leaves_whole_files_alone(cube, tmp_path):
             assert path.suffix == ".tif"
             with rasterio.open(path) as dataset:
                 assert dataset.read(1).any()
+    cut = tmp_path / FRAME / f".{FRAME}.dem.tif.0123456789ab"
+    cut.write_bytes(b"cut")
     done = export_geotiff(source, tmp_path)
+    assert not cut.exists()
     assert done.kept >= 1
     assert done.written + done.kept == len(PAIRS)
 
@@ -311,6 +315,15 @@ def test_files_of_another_content_stay_without_force(cube, tmp_path):
     assert export_geotiff(source, tmp_path, force=True).written == len(PAIRS)
     with rasterio.open(strange) as dataset:
         assert KEY in dataset.tags()
+
+
+def test_two_exports_do_not_meet(cube, tmp_path):
+    source = open_source(cube, variables=["dem"])
+    with alone(tmp_path / f"{FRAME}.zarr"), pytest.raises(HephaestusError, match="another export is writing"):
+        export_zarr2(source, tmp_path)
+    with alone(tmp_path / FRAME), pytest.raises(HephaestusError, match="another export is writing"):
+        export_geotiff(source, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 # the command

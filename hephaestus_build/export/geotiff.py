@@ -26,6 +26,7 @@ from rasterio.io import MemoryFile
 from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.cube.schema import Variable
 from hephaestus_build.errors import UsageError
+from hephaestus_build.export.alone import alone, sweep
 from hephaestus_build.export.layers import KEY, Layer, layers_of, meaning
 from hephaestus_build.export.source import Source
 from hephaestus_build.grid import Grid
@@ -85,10 +86,12 @@ def export_geotiff(
         If a file cannot be written.
     """
     listener = listener or Silent()
-    with explained(f"{source.frame}: exporting to {folder}"):
-        layers = list(layers_of(source))
-        if not layers:
-            raise UsageError(f"{source.frame}: nothing of what is wanted is an image on the frame's grid")
+    layers = list(layers_of(source))
+    if not layers:
+        raise UsageError(f"{source.frame}: nothing of what is wanted is an image on the frame's grid")
+    target = folder / source.frame
+    with explained(f"{source.frame}: exporting to {target}"), alone(target):
+        sweep(target)
         todo = [layer for layer in layers if key_of(folder / layer.path) != layer.key]
         taken = [folder / layer.path for layer in todo if (folder / layer.path).exists()]
         if taken and not force:
@@ -105,7 +108,7 @@ def export_geotiff(
 
         for _ in side_by_side(write, todo, threads):
             listener.advance(stage)
-    return Exported(folder / source.frame, len(todo), len(layers) - len(todo))
+    return Exported(target, len(todo), len(layers) - len(todo))
 
 
 def key_of(path: Path) -> str | None:

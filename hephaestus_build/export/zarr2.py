@@ -8,23 +8,21 @@ without data are names of one and the same small file.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from hephaestus_build.cube.files import explained, link_or_copy, sha256_of, write_atomic, write_json
 from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.tables import empty_table
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.errors import UsageError
+from hephaestus_build.export.alone import alone, sweep
 from hephaestus_build.export.format2 import Layout, image_layout, stored_values, table_layout
 from hephaestus_build.export.source import Place, Source
 from hephaestus_build.parallel import side_by_side
@@ -33,7 +31,6 @@ from hephaestus_build.progress import Listener, Silent
 #: A file may have 65,000 names on common file systems.
 _NAMES = 30_000
 _STAMP = "export.json"
-_LEFT_OVER = re.compile(r"\..*\.[0-9a-f]{12}")
 
 
 def export_zarr2(
@@ -68,7 +65,7 @@ def export_zarr2(
     """
     target = folder / f"{source.frame}.zarr"
     draft = folder / f".{target.name}.partial"
-    with explained(f"{source.frame}: exporting to {target}"), _alone(target):
+    with explained(f"{source.frame}: exporting to {target}"), alone(target):
         stamp = _stamp(source)
         if target.exists() and not force:
             if _read(target / ".zattrs").get("exported_from") == stamp:
@@ -80,23 +77,6 @@ def export_zarr2(
         _Writer(source, draft, stamp).write(threads, listener or Silent())
         _replace(draft, target)
     return target
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Be the only writer of `target`."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path = target.with_name(f".{target.name}.lock")
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise HephaestusError(f"another export is writing {target} now; wait for its end") from None
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
 
 
 def _stamp(source: Source) -> dict[str, Any]:
@@ -153,7 +133,7 @@ class _Writer:
 
     def write(self, threads: int, listener: Listener) -> None:
         """Write every array, then what describes them."""
-        self._sweep()
+        sweep(self.store)
         images = [variable for variable in self.source.variables if variable.layout != "table"]
         layouts = {variable.name: image_layout(variable, self.sizes) for variable in images}
         stored = [(variable, old, new) for variable in images for old, new in self._stored(variable)]
@@ -175,12 +155,6 @@ class _Writer:
             self._describe(variable.name, layouts[variable.name])
         self._write_tables()
         self._write_group()
-
-    def _sweep(self) -> None:
-        """Remove what a killed export left of files that it was writing."""
-        for path in self.store.rglob(".*"):
-            if _LEFT_OVER.fullmatch(path.name):
-                path.unlink()
 
     def _stored(self, variable: Variable) -> Iterator[tuple[Place, Place]]:
         """Yield the old and the new place of every stored image that is wanted."""
