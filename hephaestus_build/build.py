@@ -16,12 +16,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hephaestus_build import __version__
 from hephaestus_build.alignment import align
+from hephaestus_build.attributes import attributes_of
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.files import explained
 from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.tables import ALIGNMENTS
 from hephaestus_build.cube.units import Axes, Unit
 from hephaestus_build.cube.writer import write_store
@@ -34,7 +33,6 @@ from hephaestus_build.masks import PreviewGeometry, preview_geometry, rasterize
 from hephaestus_build.parallel import Ahead, side_by_side
 from hephaestus_build.plan import Plan, Request, select_pairs, without_withdrawn
 from hephaestus_build.progress import Listener, Silent
-from hephaestus_build.registry import published_frames
 from hephaestus_build.result import Result, result_of
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.annotations import FLAGS, Annotation, find_annotations
@@ -42,7 +40,6 @@ from hephaestus_build.sources.era5 import choose_source, count_requests
 from hephaestus_build.sources.fields import PRELIMINARY, Fields, area_of, merge, parse_center_time
 from hephaestus_build.sources.licsar import Metadata, Portal
 from hephaestus_build.sources.receipt import Outcome, Receipt
-from hephaestus_build.sources.transport import redacted
 from hephaestus_build.upstream import read_upstream, write_upstream
 
 log = logging.getLogger(__name__)
@@ -220,6 +217,8 @@ def build_dem(job: Job) -> None:
     unit = Unit("dem", "dem", job.inputs(), receipts=(receipt,), facts={"grid": asdict(job.on_grid())})
     with explained(f"{job.frame}: storing the DEM"):
         job.finish(unit, encode_images({"dem": raster.values}) if raster is not None else {})
+    for line in job.disagreements():
+        job.listener.note(f"{job.frame}: {line}; see that it is the frame you mean")
     job.listener.advance("DEM")
 
 
@@ -383,7 +382,7 @@ def publish(job: Job) -> Result:
     _drop_leftovers(job)
     published = job.changed
     if published:
-        contents = Contents(job.on_grid(), job.units, _attributes(job))
+        contents = Contents(job.on_grid(), job.units, attributes_of(job))
         with explained(f"{job.frame}: publishing the cube"), job.shelf.assembling() as store:
             job.shelf.staging.sync(job.staged)
             write_store(store, contents, job.origin)
@@ -420,49 +419,6 @@ def _nothing(job: Job) -> str:
         )
     reason = f"{owed[0].product} is {owed[0].outcome}: {owed[0].detail}" if owed else "none is listed"
     return f"{job.frame}: not one interferogram could be had ({reason}); run the same command again later"
-
-
-def _attributes(job: Job) -> dict[str, Any]:
-    frame = published_frames().get(job.frame.id)
-    sources = sorted({unit.facts["source"] for unit in job.units.values() if unit.facts.get("source")})
-    geometries = sorted(
-        {unit.facts["preview"]["projection"] for unit in job.units.values() if unit.facts.get("preview")}
-    )
-    width, height = job.on_grid().pixel_size_m()
-    attributes: dict[str, Any] = {
-        "title": f"Volcanic unrest cube of LiCSAR frame {job.frame}",
-        "frame": job.frame.id,
-        "institution": "COMET (LiCSAR), ECMWF (ERA5), Orion Lab (annotations)",
-        "source": "LiCSAR interferograms, ERA5 single levels, Hephaestus annotations",
-        "license": "LiCSAR: Open Government Licence v3; ERA5: Licence to use Copernicus products; "
-        "annotations: CC-BY-4.0",
-        "acknowledgement": "LiCSAR contains modified Copernicus Sentinel data analysed by COMET. "
-        "Generated using Copernicus Climate Change Service information.",
-        "center_time": str(job.metadata.center_time),
-        "pixel_size_m": [round(width, 2), round(height, 2)],
-        "era5_source": ", ".join(sources),
-        "preview_projection": ", ".join(geometries) or "none needed",
-        "hephaestus_build_version": __version__,
-        "schema_version": cube_schema().version,
-        "build_settings": {
-            "pairs": job.plan.selection.choice,
-            "licsar_url": redacted(job.settings.licsar_url),
-        },
-    }
-    if frame is not None:
-        attributes["volcanoes"] = list(frame.volcanoes)
-    if frame is not None and frame.uncertain_geometry:
-        attributes["uncertain_geometry"] = frame.uncertain_geometry
-    if job.simulated:
-        attributes |= {
-            "simulated": True,
-            "title": f"Simulated cube of the frame {job.frame}, which does not exist",
-            "institution": "none",
-            "source": "simulated LiCSAR, ERA5 and annotations: no satellite saw this",
-            "license": "MIT",
-            "acknowledgement": "Simulated data: no archive is to be credited.",
-        }
-    return attributes
 
 
 def _advance(job: Job, stage: str, items: Sequence[T], work: Callable[[T], object]) -> None:

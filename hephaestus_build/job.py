@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hephaestus_build.agreement import disagreements
 from hephaestus_build.cube.generation import Generation, Shelf
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.units import Axes, Places, Unit
@@ -19,6 +20,7 @@ from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.grid import Grid
 from hephaestus_build.plan import Plan, Request, needs_fetching
 from hephaestus_build.progress import Listener
+from hephaestus_build.registry import published_frames
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.annotations import Annotation
 from hephaestus_build.sources.era5 import Source
@@ -116,6 +118,11 @@ class Job:
     def simulated(self) -> bool:
         """Whether the data is simulated: by its frame's track, or by what the archive says."""
         return self.frame.simulated or self.metadata.fields.get("simulated", "").lower() == "true"
+
+    def disagreements(self) -> tuple[str, ...]:
+        """Return how the frame differs from what the registry of published frames says of it, in words."""
+        known = published_frames().get(self.frame.id)
+        return disagreements(known, self.metadata.center_time, self.grid) if known else ()
 
     def on_grid(self) -> Grid:
         """Return the frame's grid.
