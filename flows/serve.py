@@ -92,7 +92,7 @@ def main(
             err.print("started; Ctrl-C stops it" if started else "answers already; Ctrl-C leaves it running")
             err.print("in another terminal: .venv/bin/prefect deployment run build-frame -p frame=...")
             try:
-                serve(*served, limit=at_once, print_starting_message=False)
+                serve(*served, limit=at_once, query_seconds=2, print_starting_message=False)
             finally:
                 if started:
                     settle(15)
