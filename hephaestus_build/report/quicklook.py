@@ -71,7 +71,7 @@ def write_quicklook(cube: str | Path, png: Path, pair: Pair | str | None = None)
     about = {"Title": f"{view.frame} {view.pair}", "Software": "hephaestus-build"}
     if view.simulated:
         about["Comment"] = "simulated data"
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata=about)
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata=about, pil_kwargs={"compress_level": 4})
     with explained(f"{view.frame}: writing its picture"):
         write_atomic(png, buffer.getvalue())
     return view.pair
