@@ -200,7 +200,10 @@ class Cds(KeptSource):
                 checksum = str(results.asset.get("file:checksum", ""))
             except Exception as error:
                 trouble = self._understand(error)
-                if trouble.everything:
+                over = getattr(getattr(error, "response", None), "status_code", None) == 400
+                if trouble.everything and not (over and job.resumed):
+                    if over:  # what the CDS turned down stays so: a later build hands in a new one
+                        job.forget()
                     raise trouble from error
                 if trouble.outcome is Outcome.CORRUPT and job.forgive():
                     return None

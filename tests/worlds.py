@@ -1,0 +1,72 @@
+"""What the tests of the builder's daily life share: a small archive, a cube of most of it, comparisons."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build.archive.simulated import ArchiveServer
+from hephaestus_build.cube.generation import PROVENANCE, Shelf
+from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.plan import Request
+from hephaestus_build.settings import Settings, load_settings
+
+FRAME = Frame("198A_00210_131313")
+ALL = Request(FRAME, pairs="all")
+
+
+def small_archive(**options: Any) -> ArchiveServer:
+    """Return an archive of one small frame with seven pairs, everything in it made beforehand."""
+    server = ArchiveServer(**{"epochs": 6, "frames": [FRAME.id], "size": (80, 90), **options})
+    server.archive.prepare()
+    return server
+
+
+def as_at_first(server: ArchiveServer) -> None:
+    """Undo whatever a test did to an archive."""
+    server.faults.clear()
+    archive, cds = server.archive, server.cds
+    archive.publish_until(None)
+    archive._revisions.clear()
+    archive._withdrawn.clear()
+    archive.extra_links.clear()
+    archive.layout = "directories"
+    archive.public = "LiCSAR_products.public"
+    archive.mirror = "neodc/comet/data/licsar_products"
+    cds.missing, cds.final_until, cds.available_until = frozenset(), None, None
+    cds.licence_accepted, cds.job_end, cds.rate_limited = True, "successful", 0
+    server.clear_log()
+
+
+def settings_for(data: Path, **options: Any) -> Settings:
+    """Return settings that give up soon."""
+    return load_settings(data_dir=data, **{"timeout": 4, "retries": 1, **options})
+
+
+def shelf_of(settings: Settings, frame: Frame = FRAME) -> Shelf:
+    """Return where a frame's cube stands."""
+    return Shelf(settings.cubes_dir, frame)
+
+
+def copied(data: Path, target: Path) -> Path:
+    """Return a copy of a data folder, hard links and all."""
+    shutil.copytree(data, target, symlinks=True)
+    return target
+
+
+def objects(settings: Settings, frame: Frame = FRAME) -> dict[str, list[Any]]:
+    """Return the hash and size of every object of the published cube, but for its record of fetching."""
+    current = shelf_of(settings, frame).current()
+    assert current is not None
+    return {path: item for path, item in current.manifest().items() if path != PROVENANCE}
+
+
+def asked(server: ArchiveServer, ending: str = ".tif") -> set[str]:
+    """Return the names of the products that were asked for since the log was cleared."""
+    return {entry.path.rsplit("/", 1)[1] for entry in server.log if entry.path.endswith(ending)}
+
+
+def rasters(pair: Pair) -> set[str]:
+    """Return the names of a pair's two rasters."""
+    return {f"{pair}.geo.diff_pha.tif", f"{pair}.geo.cc.tif"}
