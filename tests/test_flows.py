@@ -24,8 +24,10 @@ from prefect.client.schemas.filters import (
     TaskRunFilter,
     TaskRunFilterFlowRunId,
 )
+from prefect.events.worker import EventsWorker
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flows import load_flow_from_entrypoint
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
@@ -67,6 +69,8 @@ def prefect(tmp_path_factory):
         with server(url, home / "server.log") as answers:
             assert answers()
             yield url
+            APILogWorker.drain_all()  # what is not sent yet would be tried in vain, for a minute, at the end
+            EventsWorker.drain_all()
     assert not healthy(url)
 
 
