@@ -290,7 +290,8 @@ def test_killed_anywhere_hundreds_of_times(archive, zygote, clean, tmp_path):
                 else:
                     point = chance.choice([point for point in POINTS if usual[0].get(point)])
                     # a resumed build passes a point less often than one that begins
-                    order = {"point": point, "count": min(usual[0][point], chance.choice([1, 1, 1, 1, 1, 2, 4]))}
+                    count = min(usual[0][point], chance.choice([1, 1, 1, 1, 1, 2, 4]))
+                    order = {"point": point, "count": count}
                 if not (alive := victim.run(**order)):
                     break
             assert not (alive and victim.run())
