@@ -1,0 +1,320 @@
+"""Disks that fill, folders that refuse or vanish: one clear line, and the published cube untouched."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worlds import (
+    ALL,
+    FRAME,
+    as_at_first,
+    asked,
+    copied,
+    objects,
+    settings_for,
+    shelf_of,
+    small_archive,
+)
+
+from hephaestus_build.archive import faults
+from hephaestus_build.build import build
+from hephaestus_build.cli import main
+from hephaestus_build.cube.generation import Shelf
+from hephaestus_build.cube.verify import verify_content
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.frames import Frame
+from hephaestus_build.watch import build_frames
+
+
+@pytest.fixture(scope="module")
+def archive():
+    with small_archive() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def built(archive, tmp_path_factory):
+    """A data folder with a cube of all but one pair."""
+    folder = tmp_path_factory.mktemp("built") / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in archive.environment().items():
+            patch.setenv(name, value)
+        as_at_first(archive)
+        archive.archive.withdraw(FRAME, archive.archive.pairs(FRAME)[2])
+        assert build(ALL, settings_for(folder)).exit_code == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def environment(archive, monkeypatch):
+    as_at_first(archive)
+    for name, value in archive.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """A disk of its own, whose size `resize` sets."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        not shutil.which("mount")
+        or os.geteuid() != 0
+        or _mount("-t", "tmpfs", "-o", "size=1m", "none", folder)
+    ):
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _mount(*arguments: Any) -> int:
+    return subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False).returncode
+
+
+def resize(disk: Path, size: int) -> None:
+    assert _mount("-o", f"remount,size={size}", disk) == 0
+
+
+def refused(settings, words: str) -> None:
+    """The build ends in one line that says what to do."""
+    with pytest.raises(HephaestusError, match=words) as caught:
+        build(ALL, settings)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("cache", ["on it", "elsewhere"])
+def test_a_disk_that_fills_and_is_freed_bit_by_bit(archive, disk, tmp_path, cache):
+    cache_dir = None if cache == "on it" else tmp_path / "cache"
+    settings = settings_for(disk / "data", cache_dir=cache_dir)
+    steps = 0
+    for size in range(32 << 10, 4 << 20, 48 << 10):
+        resize(disk, size)
+        try:
+            build(ALL, settings)
+            break
+        except HephaestusError as error:
+            assert re.search("disk is full", str(error)), error
+            assert "\n" not in str(error)
+            assert not shelf_of(settings).link.exists()
+        steps += 1
+    assert steps > 3
+    clean = settings_for(tmp_path / "clean")
+    build(ALL, clean)
+    assert objects(settings) == objects(clean)
+    assert verify_content(shelf_of(settings).current()) == []
+    assert not any(shelf_of(settings).root.glob(".draft-*"))
+
+
+def test_a_full_disk_leaves_the_published_cube_and_what_is_finished(archive, built, disk, tmp_path):
+    resize(disk, 8 << 20)
+    settings = settings_for(copied(built, disk / "data"))
+    before, link = objects(settings), shelf_of(settings).link.resolve()
+    steps = 0
+    for room in range(0, 2 << 20, 24 << 10):
+        used = shutil.disk_usage(disk).used
+        resize(disk, max(used, 4096) + (room if steps else 0))
+        try:
+            result = build(ALL, settings)
+            break
+        except HephaestusError as error:
+            assert re.search("disk is full", str(error)), error
+            assert objects(settings) == before
+            assert shelf_of(settings).link.resolve() == link
+            assert verify_content(shelf_of(settings).current()) == []
+        steps += 1
+    assert steps > 1
+    assert (result.exit_code, result.pairs, result.generation) == (0, 7, 2)
+
+
+@pytest.mark.parametrize("part", ["cubes", "cache"])
+def test_a_disk_that_cannot_be_written(archive, built, disk, part):
+    resize(disk, 8 << 20)
+    data = copied(built, disk / "data")
+    options = {} if part == "cubes" else {"cache_dir": disk / "cache"}
+    settings = settings_for(data if part == "cubes" else Path(copied(built, disk.parent / "data")), **options)
+    before = objects(settings)
+    assert _mount("-o", "remount,ro", disk) == 0
+    try:
+        refused(settings, "read-only")
+        assert objects(settings) == before
+        (run,) = build_frames([ALL], settings)
+        assert "read-only" in run.error
+    finally:
+        _mount("-o", "remount,rw", disk)
+    assert build(ALL, settings).pairs == 7
+
+
+def test_a_cache_that_vanishes_in_mid_build_is_made_again(archive, built, tmp_path):
+    settings = settings_for(copied(built, tmp_path / "data"))
+
+    def vanish(content: bytes) -> bytes:
+        shutil.rmtree(settings.downloads_dir, ignore_errors=True)
+        return content
+
+    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.replaced(vanish), times=1)
+    archive.faults.add(r"\.geo\.cc\.tif$", faults.replaced(vanish), times=1)
+    assert build(ALL, settings).exit_code == 0
+    assert verify_content(shelf_of(settings).current()) == []
+    # and thrown away between two builds it is missed by nobody
+    shutil.rmtree(settings.downloads_dir)
+    archive.clear_log()
+    assert build(ALL, settings).published is False
+    assert asked(archive) == set()
+
+
+def test_a_cache_that_keeps_vanishing_is_said_in_one_line(archive, built, tmp_path):
+    settings = settings_for(copied(built, tmp_path / "data"))
+    before = objects(settings)
+
+    def vanish(content: bytes) -> bytes:
+        shutil.rmtree(settings.downloads_dir, ignore_errors=True)
+        return content
+
+    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.replaced(vanish))
+    refused(settings, "HEPHAESTUS_CACHE_DIR")
+    assert objects(settings) == before
+
+
+def test_a_staging_folder_that_vanishes_is_said_in_one_line(archive, built, tmp_path):
+    settings = settings_for(copied(built, tmp_path / "data"))
+    before = objects(settings)
+    staging = shelf_of(settings).staging.folder
+
+    def vanish(content: bytes) -> bytes:
+        shutil.rmtree(staging, ignore_errors=True)
+        return content
+
+    archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
+    archive.faults.add(r"\.geo\.diff\.png$", faults.replaced(vanish))
+    refused(settings, "vanished")
+    assert objects(settings) == before
+    as_at_first(archive)
+    assert build(ALL, settings).exit_code == 0
+
+
+def test_a_cache_within_its_limit_serves_a_build_larger_than_it(archive, tmp_path):
+    settings = settings_for(tmp_path / "data", cache_limit_gb=2e-5)
+    assert build(ALL, settings).exit_code == 0
+    size = sum(
+        path.stat().st_size for path in (settings.downloads_dir / "licsar").rglob("*") if path.is_file()
+    )
+    assert size < 60_000
+    assert verify_content(shelf_of(settings).current()) == []
+
+
+def test_a_data_folder_that_is_a_file_or_below_one(archive, tmp_path):
+    (tmp_path / "file").write_text("")
+    for data in (tmp_path / "file", tmp_path / "file" / "data"):
+        refused(settings_for(data), "HEPHAESTUS_DATA_DIR")
+
+
+def run(
+    *arguments: str, data: Path, limit: int | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, with a limit on the size of its files."""
+
+    def limited() -> None:
+        import resource
+
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [sys.executable, "-c", "from hephaestus_build.cli import main; main()", *arguments]
+    environment = os.environ | {"HEPHAESTUS_DATA_DIR": str(data), "HEPHAESTUS_TIMEOUT": "10"}
+    return subprocess.run(
+        command, env=environment, preexec_fn=limited, capture_output=True, text=True, timeout=100, check=False,
+        **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", [2_000, 15_000])
+def test_a_limit_on_files_ends_in_one_line_and_exit_code_1(archive, built, tmp_path, limit):
+    data = copied(built, tmp_path / "data")
+    settings = settings_for(data)
+    before = objects(settings)
+    ended = run("build", FRAME.id, "--pairs", "all", "--no-quicklook", data=data, limit=limit)
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "limit on the size of files" in ended.stderr
+    complaints = [line for line in ended.stderr.splitlines() if line.startswith("hephaestus:")]
+    assert len(complaints) == 1
+    assert objects(settings) == before
+    assert verify_content(shelf_of(settings).current()) == []
+    assert build(ALL, settings).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "repair", "gc"])
+def test_whatever_the_system_refuses_a_command_is_one_line(built, tmp_path, monkeypatch, capsys, command):
+    data = copied(built, tmp_path / "data")
+    monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(data))
+    monkeypatch.setattr(sys, "argv", ["hephaestus", command])
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(5, "Input/output error", "somewhere")
+
+    monkeypatch.setattr(Shelf, "current", refuse)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "Input/output error" in said[0]
+
+
+def test_ctrl_c_is_one_line_and_130_and_leaves_no_lock(archive, tmp_path):
+    data = tmp_path / "data"
+    archive.faults.add(r"\.geo\.cc\.tif$", faults.stall())
+    command = [sys.executable, "-c", "from hephaestus_build.cli import main; main()", "watch", FRAME.id]
+    environment = os.environ | {"HEPHAESTUS_DATA_DIR": str(data), "HEPHAESTUS_TIMEOUT": "600"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not any(path.endswith(".tif") for path in asked(archive)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        clock = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert time.monotonic() - clock < 20
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines() == ["hephaestus: stopped; the same command goes on from here"]
+    as_at_first(archive)
+    assert build(ALL, settings_for(data)).exit_code == 0
+
+
+def test_the_lock_is_said_or_waited_for(archive, built, tmp_path):
+    settings = settings_for(copied(built, tmp_path / "data"))
+    with shelf_of(settings).lock():
+        with pytest.raises(HephaestusError, match=rf"another build .*process {os.getpid()} on .*--wait"):
+            build(ALL, settings)
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", "from hephaestus_build.cli import main; main()", "build", FRAME.id, "--wait",
+             "--no-quicklook", "--pairs", "all"],
+            env=os.environ | {"HEPHAESTUS_DATA_DIR": str(settings.data_dir)},
+        )  # fmt: skip
+        time.sleep(4)
+        assert waiting.poll() is None
+        assert objects(settings)
+    assert waiting.wait(timeout=60) == 0
+    assert shelf_of(settings).current().number == 2
+
+
+def test_an_unknown_thing_among_the_cubes_is_left_alone(archive, built, tmp_path):
+    settings = settings_for(copied(built, tmp_path / "data"))
+    link = settings.cubes_dir / "199A_00001_000001.zarr"
+    link.symlink_to(tmp_path)
+    with pytest.raises(HephaestusError, match="did not make; move it away"):
+        Shelf(settings.cubes_dir, Frame("199A_00001_000001")).current()
+    assert link.is_symlink()
