@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FRAME ?=
+BENCH ?=
+# real interferograms beside the checkout, if there are any, show how hard the simulated ones are
+REAL := $(patsubst %,--real %,$(wildcard ../shared/data/licsar))
 
 .PHONY: cubes test lint bench serve clean help
 
@@ -16,6 +19,9 @@ test: .venv/.ready  ## run the tests
 
 serve: .venv/.ready ## start what the Prefect flows need, until Ctrl-C (docs/prefect.md)
 	@exec $(BIN)/python -m flows.serve
+
+bench: .venv/.ready ## measure the build at real size beside its limit and a plain build (BENCH="--long" and other options)
+	@$(BIN)/python -m hephaestus_build.bench build $(REAL) $(BENCH)
 
 lint: .venv/.ready  ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -76,7 +76,6 @@ def measure(task: str, environment: Mapping[str, str] | None = None, **arguments
     RuntimeError
         If the process fails; its own words are on standard error.
     """
-    os.sync()  # what an earlier run left to be written is not this one's burden
     done = subprocess.run(
         [sys.executable, "-m", __name__, task],
         input=json.dumps(arguments),

@@ -40,6 +40,7 @@ def region(clock: Clock, content: dict[str, Any], path: str) -> dict[str, Any]:
     shutil.rmtree(store, ignore_errors=True)
     with warnings.catch_warnings(), clock:
         warnings.filterwarnings("ignore", category=PendingDeprecationWarning)
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         _build(here, annotated, store)
     return {"pairs": len(here.pairs), **stored(store)}
 

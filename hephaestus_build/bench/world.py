@@ -115,21 +115,14 @@ class World:
     @contextmanager
     def served(self) -> Iterator[dict[str, str]]:
         """Serve the archive from another process; give the variables that point a build at it."""
-        server = subprocess.Popen(
-            [sys.executable, "-m", __name__, json.dumps(self.to_json())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert server.stdin is not None
-        assert server.stdout is not None
-        try:
-            environment = json.loads(server.stdout.readline())
+        command = [sys.executable, "-m", __name__, json.dumps(self.to_json())]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            if not line:
+                raise RuntimeError("the simulated archive could not be served")
             # outlining the deformation anew would take the server longer than a build takes
-            yield {**environment, "HEPHAESTUS_ANNOTATIONS": str(self.annotations)}
-        finally:
-            server.stdin.close()
-            server.wait()
+            yield {**json.loads(line), "HEPHAESTUS_ANNOTATIONS": str(self.annotations)}
 
 
 def _serve(world: World) -> None:

@@ -1,0 +1,41 @@
+"""What it costs to add one interferogram to a cube that has many; runs in a process of its own."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build.bench.measure import Clock
+from hephaestus_build.build import build
+from hephaestus_build.frames import Frame
+from hephaestus_build.plan import Request
+from hephaestus_build.settings import load_settings
+
+
+def adding(clock: Clock, frame: str, data: str, pairs: int, more: int) -> dict[str, Any]:
+    """Build a cube of `pairs` interferograms, then add `more`, each in a build of its own.
+
+    The clock runs while they are added. The data folder is emptied first.
+    """
+    settings = load_settings(data_dir=Path(data))
+    shutil.rmtree(settings.data_dir, ignore_errors=True)
+    if build(Request(Frame(frame), limit=pairs), settings).pairs != pairs:
+        raise RuntimeError(f"the archive has fewer than {pairs} pairs")
+    seconds, epochs = [], []
+    for limit in range(pairs + 1, pairs + 1 + more):
+        with clock:
+            start = time.perf_counter()
+            result = build(Request(Frame(frame), limit=limit), settings)
+            seconds.append(time.perf_counter() - start)
+        epochs.append(result.epochs)
+        if result.pairs != limit or not result.published:
+            raise RuntimeError(f"the build of {limit} pairs has {result.pairs}")
+    with clock:
+        start = time.perf_counter()
+        again = build(Request(Frame(frame), limit=limit), settings)
+        nothing = time.perf_counter() - start
+    if again.published:
+        raise RuntimeError("a build without anything new was published")
+    return {"pairs": pairs, "seconds": seconds, "epochs": epochs, "nothing_new": nothing}

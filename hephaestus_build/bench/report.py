@@ -1,0 +1,176 @@
+"""What a measurement comes to, as pure functions: medians, ratios within a round, targets, a page to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+ROWS = ("floor", "build", "build, downloads in the cache", "region")
+FLOOR, BUILD, CACHED, REGION = ROWS
+
+#: What is stored for every pair, for every date, and once for a frame.
+_GROUPS: Mapping[str, Callable[[str], bool]] = {
+    "phase": lambda name: name == "insar_difference",
+    "coherence": lambda name: name == "insar_coherence",
+    "masks": lambda name: name.endswith("_mask"),
+    "atmosphere": lambda name: "_date_" in name or name.startswith("era5_"),
+    "DEM": lambda name: name == "dem",
+}
+
+
+def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return medians by row, and ratios between rows of one round.
+
+    Parameters
+    ----------
+    runs : sequence of mapping
+        Each with ``round``, ``row``, ``seconds``, ``cpu``, ``peak`` and ``facts``.
+
+    Returns
+    -------
+    dict
+        ``rows`` (one for each name) and ``ratios`` (medians over the rounds).
+    """
+    rows = []
+    for name in ROWS:
+        of_row = [run for run in runs if run["row"] == name]
+        facts = of_row[0]["facts"]
+        pairs = facts["pairs"]
+        row: dict[str, Any] = {
+            "row": name,
+            "pairs": pairs,
+            "pairs_per_second": median(pairs / run["seconds"] for run in of_row),
+            "cpu_seconds_per_pair": median(run["cpu"] / pairs for run in of_row),
+            # the limit keeps its input in memory: it has no memory of its own to report
+            "peak_bytes": None if name == FLOOR else median(run["peak"] for run in of_row),
+        }
+        if "bytes" in facts:
+            row["bytes_per_pair"] = facts["bytes"] / pairs
+            row["apparent_bytes_per_pair"] = facts["apparent_bytes"] / pairs
+            row["bytes_per_pair_by_kind"] = by_kind(facts["bytes_by_variable"], pairs)
+        rows.append(row)
+    return {
+        "rows": rows,
+        "ratios": {
+            "build_over_floor": _ratio(runs, "seconds", BUILD, FLOOR),
+            "cached_build_over_floor": _ratio(runs, "seconds", CACHED, FLOOR),
+            "region_over_build": _ratio(runs, "seconds", REGION, BUILD),
+            "region_over_cached_build": _ratio(runs, "seconds", REGION, CACHED),
+            "cpu_of_build_over_floor": _ratio(runs, "cpu", BUILD, FLOOR),
+            "cpu_of_region_over_build": _ratio(runs, "cpu", REGION, BUILD),
+        },
+    }
+
+
+def _ratio(runs: Sequence[Mapping[str, Any]], what: str, upper: str, lower: str) -> float:
+    """Return the median over the rounds of one row's number over another's."""
+    numbers = {(run["round"], run["row"]): run[what] for run in runs}
+    rounds = sorted({turn for turn, _ in numbers})
+    return median(numbers[turn, upper] / numbers[turn, lower] for turn in rounds)
+
+
+def by_kind(variables: Mapping[str, int], pairs: int) -> dict[str, float]:
+    """Return the bytes a pair of each kind of content."""
+    found = dict.fromkeys([*_GROUPS, "the rest"], 0.0)
+    for name, size in variables.items():
+        kind = next((kind for kind, holds in _GROUPS.items() if holds(name)), "the rest")
+        found[kind] += size / pairs
+    return found
+
+
+def targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what was aimed at, what was reached, and whether that is enough."""
+    ratios, rows = result["ratios"], {row["row"]: row for row in result["rows"]}
+    peaks = result["memory"]
+    fewest, most = peaks[0]["pairs"], peaks[-1]["pairs"]
+    growth = median(row["peak"] for row in peaks if row["pairs"] == most) / median(
+        row["peak"] for row in peaks if row["pairs"] == fewest
+    )
+    stored = rows[BUILD]["bytes_per_pair"] / 1e6
+    found = [
+        ("time of the build over the limit's, at most", 1.5, ratios["build_over_floor"], False),
+        ("time of the region build over the build's, at least", 6.0, ratios["region_over_build"], True),
+        ("MB stored for each pair, at most", 21.0, stored, False),
+        (f"peak memory at {most} pairs over that at {fewest}, at most", 1.25, growth, False),
+    ]
+    return [
+        {
+            "what": what,
+            "target": target,
+            "reached": reached,
+            "met": reached >= target if least else reached <= target,
+        }
+        for what, target, reached, least in found
+    ]
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Return a result as a page."""
+    world, machine = result["world"], result["machine"]
+    rows = {row["row"]: row for row in result["rows"]}
+    lines = [
+        "# Building cubes, measured",
+        "",
+        f"**Simulated data.** {world['pairs']} pairs of {world['dates']} dates, {world['rows']} x "
+        f"{world['columns']} pixels, frame {world['frame']}. {machine['cores']} cores, {machine['system']}, "
+        f"Python {machine['python']}. {result['date']}. Medians; ratios are between rows of one round.",
+        "",
+        "| row | pairs/s | time over the limit's | CPU s a pair | peak memory, MB | stored, MB a pair |",
+        "|---|---|---|---|---|---|",
+    ]
+    limit = rows[FLOOR]["pairs_per_second"]
+    over = {
+        BUILD: result["ratios"]["build_over_floor"],
+        CACHED: result["ratios"]["cached_build_over_floor"],
+        REGION: result["ratios"]["region_over_build"] * result["ratios"]["build_over_floor"],
+        FLOOR: 1.0,
+    }
+    assert limit > 0
+    for name, row in rows.items():
+        peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}"
+        stored = f"{row['bytes_per_pair'] / 1e6:.1f}" if "bytes_per_pair" in row else ""
+        lines.append(
+            f"| {name} | {row['pairs_per_second']:.2f} | {over[name]:.2f} | "
+            f"{row['cpu_seconds_per_pair']:.2f} | {peak} | {stored} |"
+        )
+    kinds = rows[BUILD]["bytes_per_pair_by_kind"]
+    parts = ", ".join(f"{kind} {size / 1e6:.2f}" for kind, size in kinds.items())
+    lines += [
+        "",
+        f"Stored, MB a pair, hard links once: {parts}. As file sizes add up: "
+        f"{rows[BUILD]['apparent_bytes_per_pair'] / 1e6:.1f}.",
+        "",
+        f"The two cubes hold the same: images bit for bit: {result['same_content']['images_equal']} "
+        f"({result['same_content']['pairs_compared']} pairs); fields differ by at most "
+        f"{max(result['same_content']['largest_difference_in_steps'].values()):.2f} of a packing step.",
+        "",
+        "| target | | reached | met |",
+        "|---|---|---|---|",
+    ]
+    for item in targets(result):
+        met = "yes" if item["met"] else "no"
+        lines.append(f"| {item['what']} | {item['target']:g} | {item['reached']:.2f} | {met} |")
+    lines += ["", "| pairs in the build | peak memory, MB |", "|---|---|"]
+    lines += [f"| {row['pairs']} | {row['peak'] / 1e6:.0f} |" for row in result["memory"]]
+    lines += ["", "| pairs in the cube | adding one, s | a build with nothing new, s |", "|---|---|---|"]
+    for row in result["adding"]:
+        lines.append(f"| {row['pairs']} | {median(row['seconds']):.2f} | {row['nothing_new']:.2f} |")
+    lines += ["", *_hardness_lines(world)]
+    return "\n".join(lines) + "\n"
+
+
+def _hardness_lines(world: Mapping[str, Any]) -> list[str]:
+    found = {"simulated": world["hardness"], "real": world["hardness_of_real_rasters"]}
+    lines = [
+        "| rasters | no data | phase, bytes a valid pixel: file, cube | coherence: file, cube |",
+        "|---|---|---|---|",
+    ]
+    for name, numbers in found.items():
+        if numbers:
+            lines.append(
+                f"| {name} | {numbers['nodata']:.0%} | {numbers['phase_file']:.2f}, "
+                f"{numbers['phase_stored']:.2f} | {numbers['coherence_file']:.2f}, "
+                f"{numbers['coherence_stored']:.2f} |"
+            )
+    return lines

@@ -1,0 +1,186 @@
+"""The whole measurement of building: rows in turn, several rounds, one result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build import __version__
+from hephaestus_build.bench.content import Content
+from hephaestus_build.bench.hardness import hardness, rasters_under
+from hephaestus_build.bench.measure import measure
+from hephaestus_build.bench.region import compare
+from hephaestus_build.bench.report import summary
+from hephaestus_build.bench.world import FRAME, World
+from hephaestus_build.settings import load_settings
+
+_ROWS = "hephaestus_build.bench.rows"
+#: Rasters of the part that measures bookkeeping: their size must not matter.
+_TINY = (60, 72)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What to measure, and where.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Of simulated archives, kept, and of the cubes that are built, thrown away.
+    size : str or tuple of int
+        Of the rasters.
+    epochs : int
+        Acquisitions of the world that is built; about twice as many pairs where they are few.
+    rounds : int
+        How often each row is measured, in turn.
+    counts : sequence of int
+        Pairs in the cubes that one is added to.
+    more : int
+        How many are added, one after the other; a date comes with about every third.
+    many : int or None
+        How many pairs to measure memory with beside 4 and the world's own number.
+    real : pathlib.Path or None
+        A folder of real interferograms, to compare the simulated ones with.
+    say : callable
+        Told what is being done.
+    """
+
+    folder: Path
+    size: str | tuple[int, int]
+    epochs: int = 6
+    rounds: int = 3
+    counts: Sequence[int] = (10, 100)
+    more: int = 6
+    many: int | None = None
+    real: Path | None = None
+    say: Callable[[str], None] = lambda _: None
+
+    def run(self) -> dict[str, Any]:
+        """Measure everything and return the result as JSON values."""
+        world = self._world(self.size, self.epochs)
+        content = world.make()
+        scratch = self.folder / "scratch"
+        try:
+            runs, same = self._rows(world, content, scratch)
+            memory = self._memory(world, content, scratch, runs)
+            adding = [self._adding(count, scratch) for count in self.counts]
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return {
+            "benchmark": "build",
+            "simulated": True,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": __version__,
+            "machine": {
+                "cores": load_settings().threads,
+                "system": platform.system(),
+                "processor": platform.machine(),
+                "python": platform.python_version(),
+            },
+            "world": self._describe(content),
+            "same_content": same,
+            **summary(runs),
+            "memory": memory,
+            "adding": adding,
+            "runs": runs,
+        }
+
+    def _world(self, size: str | tuple[int, int], epochs: int) -> World:
+        world = World.under(self.folder / "worlds", size, epochs)
+        if not (world.folder / "content.json").exists():
+            self.say(f"making a simulated archive of {epochs} acquisitions, once")
+        return world
+
+    def _describe(self, content: Content) -> dict[str, Any]:
+        self.say("looking at how hard the rasters are")
+        simulated = [(content.phase(pair), content.coherence(pair)) for pair in content.pairs[:6]]
+        found = rasters_under(self.real)[:6] if self.real else []
+        return {
+            "frame": str(content.frame),
+            "rows": content.grid.height,
+            "columns": content.grid.width,
+            "pairs": len(content.pairs),
+            "dates": len(content.dates),
+            "hardness": asdict(hardness(simulated)),
+            "hardness_of_real_rasters": asdict(hardness(found)) if found else None,
+        }
+
+    def _rows(
+        self, world: World, content: Content, scratch: Path
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Measure every row in every round; the rows of a round follow each other closely."""
+        runs: list[dict[str, Any]] = []
+        region, threads = scratch / "region.zarr", _threads()
+        build = {"frame": FRAME, "data": str(scratch / "data"), "limit": len(content.pairs)}
+        with world.served() as environment:
+            for turn in range(self.rounds):
+                tasks: Sequence[tuple[str, str, dict[str, Any]]] = (
+                    ("floor", f"{_ROWS}:floor", {"content": content.to_json(), "threads": threads}),
+                    ("build", f"{_ROWS}:cube", {**build, "cached": False}),
+                    ("build, downloads in the cache", f"{_ROWS}:cube", {**build, "cached": True}),
+                    (
+                        "region",
+                        "hephaestus_build.bench.region:region",
+                        {"content": content.to_json(), "path": str(region)},
+                    ),
+                )
+                for name, task, arguments in tasks:
+                    self.say(f"round {turn + 1} of {self.rounds}: {name}")
+                    if self.size == "real":
+                        os.sync()  # what an earlier row left to be written is not this one's burden
+                    run = {"round": turn, "row": name, **vars(measure(task, environment, **arguments))}
+                    runs.append(run)
+            self.say("comparing the two cubes, array for array")
+            same = compare(Path(runs[-2]["facts"]["path"]), region)
+        return runs, same
+
+    def _memory(
+        self, world: World, content: Content, scratch: Path, runs: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Measure the peak memory of builds of more and more pairs."""
+        rows = [
+            {"pairs": run["facts"]["pairs"], "peak": run["peak"]} for run in runs if run["row"] == "build"
+        ]
+        for count in filter(None, (4, self.many)):
+            if count > len(content.pairs):
+                world = self._world(self.size, count // 3 + 3)
+                world.make()
+            self.say(f"memory of a build of {count} pairs")
+            with world.served() as environment:
+                run = measure(
+                    f"{_ROWS}:cube",
+                    environment,
+                    frame=FRAME,
+                    data=str(scratch / "data"),
+                    cached=False,
+                    limit=count,
+                )
+            rows.append({"pairs": count, "peak": run.peak})
+        return sorted(rows, key=lambda row: row["pairs"])
+
+    def _adding(self, count: int, scratch: Path) -> dict[str, Any]:
+        world = self._world(_TINY, max(6, count // 3 + 8))
+        world.make()
+        self.say(f"adding to a cube of {count} pairs")
+        with world.served() as environment:
+            run = measure(
+                "hephaestus_build.bench.adding:adding",
+                environment,
+                frame=FRAME,
+                data=str(scratch / "data"),
+                pairs=count,
+                more=self.more,
+            )
+        return dict(run.facts)
+
+
+def _threads() -> int:
+    """Return how many threads a build uses for interferograms."""
+    settings = load_settings()
+    return max(settings.threads, settings.connections)
