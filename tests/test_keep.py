@@ -81,12 +81,8 @@ def test_a_list_is_built_and_its_exit_code_tells(data, hephaestus):
     assert f"{FRAME}\n" in out
     assert "nothing new, generation 1" in out
     assert err.count("no such frame") == 1
-    assert [
-        (run["frame"], run["exit_code"]) for run in sorted(runs(data), key=lambda run: run["exit_code"])
-    ] == [
-        (FRAME.id, 0),
-        ("199A_00001_000001", 1),
-    ]
+    ended = {run["frame"]: run["exit_code"] for run in runs(data)}
+    assert ended == {FRAME.id: 0, "199A_00001_000001": 1}
     assert hephaestus("build", FRAME.id, "--all")[0] == 2
     assert hephaestus("build")[0] == 2
     assert hephaestus("build", "nonsense")[0] == 2
@@ -105,7 +101,7 @@ def test_status_fits_a_narrow_terminal_and_names_what_needs_attention(archive, d
     assert hephaestus("build", FRAME.id, "--no-quicklook")[0] == 1
     code, out, err = hephaestus("status")
     assert code == 1
-    assert "stale: 1 units changed upstream" in err
+    assert "stale: 2 units changed upstream" in err  # the pair, and how its masks lie
     assert "1 pairs are gone upstream and stay in the cube" in err
     code, out, _ = hephaestus("status", "--json")
     (row,) = json.loads(out)
@@ -123,7 +119,7 @@ def test_status_lists_what_is_owed_also_before_anything_is_published(archive, da
     code, _, err = hephaestus("build", FRAME.id, "--no-quicklook")
     assert code == 1
     assert "not one interferogram could be had" in err
-    code, out, err = hephaestus("status")
+    code, _, err = hephaestus("status")
     assert code == 1
     assert "not published" in err
     assert "its last build failed" in err
@@ -185,11 +181,11 @@ def test_verify_upstream_says_what_the_next_build_fetches(archive, data, hephaes
 
 
 def test_watch_prints_a_line_a_frame_and_nothing_else(archive, data, hephaestus):
-    code, out, err = hephaestus("watch", "--rounds", "2", "--every", "0.01", "--json")
+    code, out, err = hephaestus("watch", "--rounds", "1", "--json")
     assert code == 0
-    assert [json.loads(line)["frame"] for line in out.splitlines()] == [FRAME.id] * 2
+    assert [json.loads(line)["frame"] for line in out.splitlines()] == [FRAME.id]
     assert err == ""
-    assert len(runs(data)) == 2
+    assert len(runs(data)) == 1
 
 
 def test_watch_needs_to_know_what_to_watch(data, hephaestus):
