@@ -27,10 +27,13 @@ def build(
         str, typer.Option(help="real (2500 x 3000 pixels), small, or rows and columns as 600x700.")
     ] = "real",
     epochs: Annotated[
-        int, typer.Option(min=4, help="Acquisitions of the simulated archive: 6 have 12 pairs.")
-    ] = 6,
+        int, typer.Option(min=4, help="Acquisitions of the simulated archive: 10 have 24 pairs.")
+    ] = 10,
     rounds: Annotated[int, typer.Option(min=1, help="How often each row is measured.")] = 3,
     long: Annotated[bool, typer.Option("--long", help="Also 48 pairs, and adding to 1,500.")] = False,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait before each row until the machine is quiet.")
+    ] = 0,
     real: Annotated[
         Path | None, typer.Option(help="A folder of real LiCSAR interferograms to compare with.")
     ] = None,
@@ -53,6 +56,7 @@ def build(
         rounds=rounds,
         counts=(10, 100, 1500) if long else (10, 100),
         many=48 if long else None,
+        patience=patience,
         real=real,
         say=lambda text: err.print(text, markup=False),
     )

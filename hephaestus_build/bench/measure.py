@@ -22,18 +22,22 @@ class Clock:
     ----------
     seconds, cpu : float
         Wall time, and processor time of this process.
+    elsewhere : float
+        Processor time of everything else on this machine, its host included; 0 where it does not tell.
     """
 
     def __init__(self) -> None:
-        self.seconds = self.cpu = 0.0
+        self.seconds = self.cpu = self.elsewhere = 0.0
 
     def __enter__(self) -> Self:
-        self._start = time.perf_counter(), time.process_time()
+        self._start = time.perf_counter(), time.process_time(), busy_seconds()
         return self
 
     def __exit__(self, *_: object) -> None:
+        cpu = time.process_time() - self._start[1]
         self.seconds += time.perf_counter() - self._start[0]
-        self.cpu += time.process_time() - self._start[1]
+        self.cpu += cpu
+        self.elsewhere += max(0.0, busy_seconds() - self._start[2] - cpu)
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class Measurement:
         Wall and processor time of what the task ran under its clock: imports are not in it.
     peak : int
         Largest resident memory of the whole process, bytes.
-    load : float
-        The machine's load average at the end: how much else was going on.
+    elsewhere : float
+        Processor time that everything else took meanwhile: how far the machine was disturbed.
     facts : dict
         JSON values that the task returned.
     """
@@ -55,7 +59,7 @@ class Measurement:
     seconds: float
     cpu: float
     peak: int
-    load: float
+    elsewhere: float
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -102,12 +106,31 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def busy_seconds() -> float:
+    """Return the processor time of the whole machine since its start, all but idle; 0 if it does not tell."""
+    status = Path("/proc/stat")
+    if not status.exists():
+        return 0.0
+    user, nice, system, _, _, *others = map(int, status.read_text().split("\n", 1)[0].split()[1:9])
+    return float(user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for_quiet(limit: float, share: float = 0.1) -> None:
+    """Wait until less than `share` of one core is in use, at most `limit` seconds."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        before = busy_seconds()
+        time.sleep(2)
+        if busy_seconds() - before < 2 * share:
+            return
+
+
 def _main(task: str) -> None:
     module, _, function = task.partition(":")
     work = getattr(import_module(module), function)
     clock = Clock()
     facts = work(clock, **json.load(sys.stdin))
-    print(json.dumps(vars(Measurement(clock.seconds, clock.cpu, peak_memory(), os.getloadavg()[0], facts))))
+    print(json.dumps(vars(Measurement(clock.seconds, clock.cpu, peak_memory(), clock.elsewhere, facts))))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 from hephaestus_build import __version__
 from hephaestus_build.bench.content import Content
 from hephaestus_build.bench.hardness import hardness, rasters_under
-from hephaestus_build.bench.measure import measure
+from hephaestus_build.bench.measure import Measurement, measure, wait_for_quiet
 from hephaestus_build.bench.region import compare
 from hephaestus_build.bench.report import summary
 from hephaestus_build.bench.world import FRAME, World
@@ -47,19 +47,25 @@ class Suite:
         How many pairs to measure memory with beside 4 and the world's own number.
     real : pathlib.Path or None
         A folder of real interferograms, to compare the simulated ones with.
+    patience : float
+        Seconds to wait, before each row, for everything else on the machine to be quiet.
     say : callable
         Told what is being done.
+    task : callable
+        Runs a task as :func:`~hephaestus_build.bench.measure.measure` does.
     """
 
     folder: Path
     size: str | tuple[int, int]
-    epochs: int = 6
+    epochs: int = 10
     rounds: int = 3
     counts: Sequence[int] = (10, 100)
     more: int = 6
     many: int | None = None
     real: Path | None = None
+    patience: float = 0.0
     say: Callable[[str], None] = lambda _: None
+    task: Callable[..., Measurement] = measure
 
     def run(self) -> dict[str, Any]:
         """Measure everything and return the result as JSON values."""
@@ -134,7 +140,8 @@ class Suite:
                     self.say(f"round {turn + 1} of {self.rounds}: {name}")
                     if self.size == "real":
                         os.sync()  # what an earlier row left to be written is not this one's burden
-                    run = {"round": turn, "row": name, **vars(measure(task, environment, **arguments))}
+                    wait_for_quiet(self.patience)
+                    run = {"round": turn, "row": name, **vars(self.task(task, environment, **arguments))}
                     runs.append(run)
             self.say("comparing the two cubes, array for array")
             same = compare(Path(runs[-2]["facts"]["path"]), region)
@@ -153,7 +160,7 @@ class Suite:
                 world.make()
             self.say(f"memory of a build of {count} pairs")
             with world.served() as environment:
-                run = measure(
+                run = self.task(
                     f"{_ROWS}:cube",
                     environment,
                     frame=FRAME,
@@ -169,7 +176,7 @@ class Suite:
         world.make()
         self.say(f"adding to a cube of {count} pairs")
         with world.served() as environment:
-            run = measure(
+            run = self.task(
                 "hephaestus_build.bench.adding:adding",
                 environment,
                 frame=FRAME,
