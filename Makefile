@@ -14,7 +14,7 @@ help:            ## this list
 cubes: .venv/.ready ## build cubes: the embedded sample, or FRAME=124D_04854_171313 from the real archives
 	@$(BIN)/hephaestus build $(if $(FRAME),$(FRAME),--simulated)
 
-test: .venv/.ready  ## run the tests
+test: .venv/.ready-baselines ## run the tests
 	@$(BIN)/python -m pytest
 
 serve: .venv/.ready ## start what the Prefect flows need, until Ctrl-C (docs/prefect.md)
@@ -23,7 +23,7 @@ serve: .venv/.ready ## start what the Prefect flows need, until Ctrl-C (docs/pre
 bench: .venv/.ready ## measure the build at real size beside its limit and a plain build (BENCH="--long" and other options)
 	@$(BIN)/python -m hephaestus_build.bench build $(REAL) $(BENCH)
 
-lint: .venv/.ready  ## check style and types
+lint: .venv/.ready-baselines ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:          ## remove the environment (never the data)
@@ -36,4 +36,10 @@ clean:          ## remove the environment (never the data)
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	@touch $@
+
+# torch and what stands on it, some gigabytes: for training, and for the tests and types of it
+.venv/.ready-baselines: .venv/.ready
+	@echo "adding torch and what training needs to .venv (once, about 3 GB to download)"
+	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[baselines]'
 	@touch $@
