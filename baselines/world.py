@@ -53,7 +53,7 @@ def benchmark_cubes(
             return home / "cubes"
         if known["options"] != mark["options"]:
             raise HephaestusError(
-                f"{home} holds the cubes of another simulated world; move it away and run the same command again"
+                f"{home} holds the cubes of another simulated world; move it away, run the same command again"
             )
     with embedded_archive(**chosen) as frames:
         settings = load_settings(data_dir=home, cache_dir=home / "cache")
