@@ -198,7 +198,7 @@ class Predictions:
             "part": self.part,
             "rows": [asdict(row) for row in self.rows],
         }
-        arrays = {"label": self.label, "probability": self.probability}
+        arrays: dict[str, Any] = {"label": self.label, "probability": self.probability}
         arrays |= {f"pixels_{name}": values for name, values in (self.pixels or {}).items()}
         stream = io.BytesIO()
         np.savez_compressed(stream, document=np.frombuffer(json.dumps(document).encode(), "u1"), **arrays)
@@ -238,7 +238,10 @@ class Predictions:
 
 
 def _row(entry: Mapping[str, Any]) -> Row:
-    return Row(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+    }
+    return Row(**values)
 
 
 def histograms(
