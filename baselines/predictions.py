@@ -215,7 +215,8 @@ class Predictions:
             If it is missing, damaged or of another format.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # from memory: of a damaged archive numpy leaves the file open
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 document = json.loads(arrays["document"].tobytes())
                 if document["format"] != FORMAT:
                     raise ValueError(f"its format is {document['format']}, not {FORMAT}")
