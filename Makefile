@@ -3,16 +3,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 FRAME ?=
 BENCH ?=
+PRESET ?= small
+CUBES ?=
+PART ?= 1/1
 # real interferograms beside the checkout, if there are any, show how hard the simulated ones are
 REAL := $(patsubst %,--real %,$(wildcard ../shared/data/licsar))
 
-.PHONY: cubes test lint bench serve clean help
+.PHONY: cubes benchmark test lint bench serve clean help
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 cubes: .venv/.ready ## build cubes: the embedded sample, or FRAME=124D_04854_171313 from the real archives
 	@$(BIN)/hephaestus build $(if $(FRAME),$(FRAME),--simulated)
+
+benchmark: .venv/.ready-baselines ## train and score models: PRESET=small on simulated cubes; PRESET=paper on yours, PART=1/4
+	@$(BIN)/hephaestus benchmark run $(PRESET) --part $(PART) \
+	  $(if $(CUBES),--cubes $(CUBES),$(if $(filter small,$(PRESET)),--simulated))
 
 test: .venv/.ready-baselines ## run the tests
 	@$(BIN)/python -m pytest

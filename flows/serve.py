@@ -32,6 +32,7 @@ LIMITS = {"licsar": 2, "cds": 2}
 def deployments() -> list[RunnerDeployment]:
     """Return the deployments, one a flow and named like it; ``watch`` on its schedule."""
     # by module, not by file: so it is found from any folder
+    from flows.benchmark import benchmark
     from flows.build_frame import build_frame  # seconds of imports, while the server starts
     from flows.many_frames import EVERY, build_dataset, watch
 
@@ -40,6 +41,7 @@ def deployments() -> list[RunnerDeployment]:
         RunnerDeployment.from_flow(build_frame, "build-frame", entrypoint_type=by_module),
         RunnerDeployment.from_flow(build_dataset, "build-dataset", entrypoint_type=by_module),
         RunnerDeployment.from_flow(watch, "watch", interval=EVERY, entrypoint_type=by_module),
+        RunnerDeployment.from_flow(benchmark, "benchmark", entrypoint_type=by_module),
     ]
 
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "annotations": ("hephaestus_build.cli.annotations", "What the experts wrote, and its defects."),
     "splits": ("hephaestus_build.cli.splits", "Samples, splits and what leaks between them."),
     "statistics": ("hephaestus_build.cli.statistics", "Means and deviations of the training samples."),
+    "benchmark": ("hephaestus_build.cli.benchmark", "Train and score models on the cubes, and predict."),
     "archive": ("hephaestus_build.cli.archive", "Serve the simulated archive to any client."),
     "settings": ("hephaestus_build.cli.settings", "Print every setting as a commented YAML file."),
 }

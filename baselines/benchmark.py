@@ -1,0 +1,303 @@
+"""A grid of runs: which there are, which are finished, each done once, whoever does it.
+
+::
+
+    <results>/<preset>/cubes/<frame>.zarr            the generations that all runs read
+    <results>/<preset>/runs/<key>/result.json        written last: the run is finished
+    <results>/<preset>/tables.md, .csv, .json, *.png
+
+What is finished stands on disk alone. So a grid may be stopped anywhere, spread over processes and machines,
+and started again: a run that is finished is not repeated, one that was cut off goes on from its last epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from baselines.assessment import assess
+from baselines.pins import alone, pin
+from baselines.prepare import Prepared, prepare
+from baselines.recipe import Preset, Recipe
+from baselines.results import RunResult, SplitRecord, code_version, versions
+from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.progress import Listener, Silent
+from hephaestus_build.samples import count_positive
+from hephaestus_build.splits import PARTS
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RESULT = "result.json"
+#: Files that only a run which is not finished needs.
+_SCAFFOLD = ("last.ckpt",)
+
+
+def share(items: Sequence[T], part: tuple[int, int]) -> tuple[T, ...]:
+    """Return the i-th of n parts of `items`: disjoint, together all, and the same for whoever asks.
+
+    Parameters
+    ----------
+    items : sequence
+    part : tuple of int
+        i and n, from (1, 1).
+
+    Raises
+    ------
+    UsageError
+        If i is not between 1 and n.
+    """
+    number, count = part
+    if not 1 <= number <= count:
+        raise UsageError(f"there is no part {number} of {count}: parts go from 1/{count} to {count}/{count}")
+    return tuple(items[number - 1 :: count])
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A grid and where it stands.
+
+    Attributes
+    ----------
+    preset : Preset
+    recipes : tuple of Recipe
+        All its runs, in the order in which they are done.
+    folder : pathlib.Path
+        ``<results>/<preset>``.
+    cubes : pathlib.Path
+        Links to the generations that its runs read.
+    changed : tuple of str
+        Frames whose published cube is another one by now.
+    command : str
+        What was typed, to be written into results.
+    """
+
+    preset: Preset
+    recipes: tuple[Recipe, ...]
+    folder: Path
+    cubes: Path
+    changed: tuple[str, ...] = ()
+    command: str = ""
+    _prepared: dict[Any, Prepared] = field(default_factory=dict, compare=False, repr=False)
+
+    def home(self, recipe: Recipe) -> Path:
+        """Return the folder of a run."""
+        return self.folder / "runs" / recipe.key
+
+    def is_finished(self, recipe: Recipe) -> bool:
+        """Return whether a run is finished."""
+        return (self.home(recipe) / RESULT).is_file()
+
+    def results(self) -> list[RunResult]:
+        """Return the results of the runs that are finished, in the grid's order.
+
+        Raises
+        ------
+        HephaestusError
+            If one is damaged.
+        """
+        return [
+            RunResult.read(self.home(recipe) / RESULT) for recipe in self.recipes if self.is_finished(recipe)
+        ]
+
+    def prepared(self, recipe: Recipe, listener: Listener | None = None) -> Prepared:
+        """Return what `recipe` learns from and is scored on; runs that see the same share it."""
+        seen = (recipe.split, recipe.series, recipe.size, recipe.training, recipe.tiling)
+        if seen not in self._prepared:
+            self._prepared[seen] = prepare(
+                self.cubes,
+                split=recipe.split,
+                series=recipe.series,
+                size=recipe.size,
+                training=recipe.training,
+                tiling=recipe.tiling,
+                results=self.folder,
+                listener=listener,
+            )
+        return self._prepared[seen]
+
+
+def open_bench(preset: Preset, cubes: Path, results: Path, *, command: str = "", **changes: Any) -> Bench:
+    """Return the grid of a preset, its cubes pinned.
+
+    Parameters
+    ----------
+    preset : Preset
+    cubes : pathlib.Path
+        Folder of published cubes.
+    results : pathlib.Path
+        Folder of all grids.
+    command : str
+        What was typed.
+    **changes
+        Fields of :class:`~baselines.recipe.Recipe` that override the preset's.
+
+    Raises
+    ------
+    HephaestusError
+        If there are no cubes, or a pinned one is gone.
+    UsageError
+        If a change is not possible.
+    """
+    recipes = preset.runs(**changes)
+    folder = results / preset.name
+    pinned, changed = pin(cubes, folder)
+    return Bench(preset, recipes, folder, pinned, tuple(changed), command)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of one run.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    result : RunResult or None
+        None where it failed, or another process is at it.
+    kept : bool
+        Whether it was finished before.
+    error : str
+        Why it failed, in one line.
+    """
+
+    recipe: Recipe
+    result: RunResult | None = None
+    kept: bool = False
+    error: str = ""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another process is at it."""
+        return self.result is None and not self.error
+
+
+def run_benchmark(
+    bench: Bench, *, part: tuple[int, int] = (1, 1), device: str = "auto", listener: Listener | None = None
+) -> Iterator[Ended]:
+    """Do the runs of a grid, or of a part of it, one after the other; one that fails never stops the others.
+
+    Parameters
+    ----------
+    bench : Bench
+    part : tuple of int
+        See :func:`share`.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    listener : Listener, optional
+        Told how far each run is.
+
+    Yields
+    ------
+    Ended
+        As each run ends, also for those that were finished before.
+    """
+    for recipe in share(bench.recipes, part):
+        yield run_one(bench, recipe, device=device, listener=listener)
+
+
+def run_one(bench: Bench, recipe: Recipe, *, device: str = "auto", listener: Listener | None = None) -> Ended:
+    """Do one run of a grid, unless it is finished or another process is at it."""
+    try:
+        home = bench.home(recipe)
+        with alone(home) as ours:
+            if bench.is_finished(recipe):
+                return Ended(recipe, RunResult.read(home / RESULT), kept=True)
+            if not ours:
+                return Ended(recipe)
+            return Ended(recipe, _run(bench, recipe, home, device, listener or Silent()))
+    except HephaestusError as known:
+        return Ended(recipe, error=f"{recipe.key}: {known}")
+    except Exception as mistake:  # of ours, or a full GPU, in one run: no reason to leave the others
+        log.debug("%s", recipe.key, exc_info=True)
+        what = " ".join(f"{type(mistake).__name__}: {mistake}".split())
+        return Ended(recipe, error=f"{recipe.key}: {what}; `hephaestus -v benchmark run` says more")
+
+
+def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: Listener) -> RunResult:
+    # seconds of imports, and nothing of it is needed to find that all runs are finished
+    from baselines.models import trainable
+    from baselines.training import fit, infer, load
+
+    recipe.write(home / "recipe.yaml")
+    prepared = bench.prepared(recipe, listener)
+    clock = _Clock()
+    checkpoint = fit(recipe, prepared, home, device=device, listener=listener)
+    clock.lap("training")
+    trained = load(checkpoint, device=device)
+    predictions = {}
+    for name in ("validation", "test"):
+        predictions[name] = infer(
+            trained, prepared.items[name], prepared, device=device, workers=recipe.workers, listener=listener
+        )  # fmt: skip
+        predictions[name].write(home / f"{name}.npz")
+    clock.lap("prediction")
+    assessment = assess(predictions["validation"], predictions["test"], seed=recipe.seed)
+    clock.lap("scoring")
+    items = prepared.split.series if recipe.series else prepared.split.parts
+    result = RunResult(
+        key=recipe.key,
+        task=recipe.task,
+        model=recipe.model,
+        series=recipe.series,
+        atmosphere=recipe.atmosphere != "none",
+        seed=recipe.seed,
+        size=recipe.size,
+        training=recipe.training,
+        tiling=recipe.tiling,
+        weights=_weights(recipe),
+        recipe={**recipe.model_dump(mode="json"), "weights": _weights(recipe)},
+        command=bench.command,
+        simulated=prepared.simulated,
+        split=SplitRecord(
+            name=prepared.split.name,
+            version=prepared.split.version,
+            sha256=prepared.split.sha256,
+            counts={part: count_positive(items[part]) for part in PARTS},
+        ),
+        generations=dict(prepared.generations),
+        versions=versions(),
+        code=code_version(),
+        device=device,
+        parameters=trainable(trained.model),
+        epochs=recipe.epochs,
+        best_epoch=trained.epoch,
+        seconds=clock.laps,
+        samples_per_second=0.0,
+        assessment=assessment,
+    )
+    result.write(home / RESULT)
+    for name in _SCAFFOLD:
+        (home / name).unlink(missing_ok=True)
+    return result
+
+
+def _weights(recipe: Recipe) -> str:
+    """Return where a model's first weights came from, without the name of a folder of this machine."""
+    return recipe.weights if recipe.weights in ("imagenet", "none") else "imagenet, from a folder"
+
+
+def finish(bench: Bench) -> list[Path]:
+    """Write the tables and pictures of the runs that are finished; return the files.
+
+    Raises
+    ------
+    HephaestusError
+        If none is finished, or a file cannot be written.
+    """
+    raise NotImplementedError
+
+
+class _Clock:
+    """Wall time of one step after the other."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name], self._last = round(now - self._last, 3), now
