@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from baselines.items import Item
+from baselines.marks import Attributes, Key, attributes_of, boxes_of, events_of, union_mask
+from hephaestus_build.cube.generation import MANIFEST, Generation
+from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.cube.windows import CubeWindows
+from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.progress import Listener
-from hephaestus_build.splits import Part, Split
-from hephaestus_build.statistics import Statistics
-from hephaestus_build.tiles import TILE_SIZE, Mode
+from hephaestus_build.registry import published_frames
+from hephaestus_build.samples import Sample, samples_from_cube
+from hephaestus_build.splits import PARTS, Part, Split, make_split, split_rule
+from hephaestus_build.statistics import Statistics, read_statistics, update_statistics
+from hephaestus_build.tiles import MODES, TILE_SIZE, Mode, Tile, choose_tiles
+
+__all__ = ["Attributes", "Key", "Prepared", "Training", "prepare"]
 
 Training = Literal["random", "label-centred"]
-#: Frame id and pair name: what one sample is called.
-Key = tuple[str, str]
 
-
-@dataclass(frozen=True)
-class Attributes:
-    """What scores are grouped by, of one sample.
-
-    Attributes
-    ----------
-    region : str
-    activities, intensities : tuple of str
-        Words of the cube's masks, sorted; empty where there is no deformation.
-    days : int
-        From primary to secondary.
-    """
-
-    region: str
-    activities: tuple[str, ...] = ()
-    intensities: tuple[str, ...] = ()
-    days: int = 0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,6 +50,8 @@ class Prepared:
         The event that each positive sample belongs to.
     attributes : mapping of (frame id, pair name) to Attributes
         Of every sample in a part.
+    missing : tuple of str
+        Published frames without a cube here; none where the cubes are simulated.
     """
 
     split: Split
@@ -69,6 +62,7 @@ class Prepared:
     simulated: bool
     events: Mapping[Key, str] = field(default_factory=dict)
     attributes: Mapping[Key, Attributes] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
 
 def prepare(
@@ -117,4 +111,106 @@ def prepare(
     UsageError
         If the split or the tiling is not known.
     """
-    raise NotImplementedError
+    if training not in ("random", "label-centred"):
+        raise UsageError(f"there is no way to draw training windows called {training!r}")
+    if tiling not in MODES:
+        raise UsageError(f"there is no way to tile called {tiling!r}; choose {', '.join(MODES)}")
+    rule = split_rule(split)
+    stores = {path.stem: path.resolve() for path in sorted(cubes.glob("*.zarr"))}
+    if not stores:
+        raise HephaestusError(f"there is no cube in {cubes}; `hephaestus build FRAME` builds one")
+    samples = [sample for store in stores.values() for sample in _samples(store)]
+    made = make_split(rule, samples, source={"cubes": len(stores)})
+    readers = {frame: CubeWindows(store) for frame, store in stores.items()}
+    members = {
+        part: _thinned([item.members for item in made.series[part]], limit)
+        if series
+        else _thinned([(sample,) for sample in made.parts[part]], limit)
+        for part in PARTS
+    }
+    for part in PARTS:
+        if not members[part]:
+            raise HephaestusError(
+                f"the {part} part of the split {split} is empty with the cubes in {cubes}; build further "
+                "frames or dates with `hephaestus build`, or choose another split (`hephaestus splits list`)"
+            )
+    items = {
+        part: tuple(_items(members[part], readers, size, training if part == "train" else tiling))
+        for part in PARTS
+    }
+    used = sorted(sample for part in PARTS for sample in made.parts[part])
+    boxes = {sample: boxes_of(readers[sample.frame.id], sample) for sample in used if sample.positive}
+    simulated = made.simulated or any(reader.attributes.get("simulated") for reader in readers.values())
+    return Prepared(
+        split=made,
+        stores=stores,
+        generations={frame: _generation(store) for frame, store in stores.items()},
+        statistics=_statistics(made, stores, results, threads, listener),
+        items=items,
+        simulated=bool(simulated),
+        events=events_of(boxes),
+        attributes={
+            (sample.frame.id, sample.pair.name): attributes_of(readers[sample.frame.id], sample)
+            for sample in used
+        },
+        missing=() if simulated else tuple(sorted(set(published_frames()) - set(stores))),
+    )
+
+
+def _samples(store: Path) -> list[Sample]:
+    with open_cube(store, chunks=None) as cube:
+        return samples_from_cube(cube)
+
+
+def _thinned(members: Sequence[T], limit: int | None) -> list[T]:
+    """Return at most `limit` of `members`, evenly spread over their order."""
+    count = len(members) if limit is None else min(limit, len(members))
+    return [members[index * len(members) // count] for index in range(count)]
+
+
+def _items(
+    groups: Sequence[tuple[Sample, ...]],
+    readers: Mapping[str, CubeWindows],
+    size: int,
+    choice: Mode | Literal["random"],
+) -> Iterator[Item]:
+    for members in groups:
+        positive = any(sample.positive for sample in members)
+        if choice == "random":
+            yield Item(members, positive)
+            continue
+        cube = readers[members[0].frame.id]
+        for tile in _tiles(cube, members, size, choice):
+            yield Item(members, positive, tile)
+
+
+def _tiles(cube: CubeWindows, members: tuple[Sample, ...], size: int, mode: Mode) -> tuple[Tile, ...]:
+    mask = union_mask(cube, members) if mode == "label-centred" else None
+    return choose_tiles(mode, cube.shape, size, mask=mask, sample=members[0]).tiles
+
+
+def _statistics(
+    split: Split,
+    stores: Mapping[str, Path],
+    results: Path | None,
+    threads: int,
+    listener: Listener | None,
+) -> Statistics:
+    """Measure what is new since the statistics were last kept, and keep them."""
+    path = results / "statistics" / f"{split.name}.json" if results else None
+    previous = None
+    if path and path.is_file():
+        previous = read_statistics(path)
+    statistics = update_statistics(split, stores, previous, threads=threads, listener=listener)
+    if path and statistics != previous:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        statistics.write(path)
+    return statistics
+
+
+def _generation(store: Path) -> str:
+    """Return number and content of a generation: copies of one cube are called alike but for the number."""
+    generation = Generation.at(store)
+    manifest = generation.store / MANIFEST
+    content = hashlib.sha256(manifest.read_bytes()).hexdigest()[:12] if manifest.is_file() else "unknown"
+    return f"{generation.number}:{content}"

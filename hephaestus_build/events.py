@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -86,12 +86,30 @@ def find_events(annotations: Iterable[Annotation]) -> list[Event]:
             areas[region_of(annotation.frame)] += found
     events = []
     for region, members in sorted(areas.items()):
-        chains: dict[int, list[_Area]] = defaultdict(list)
-        for label, area in zip(_chains(members), members, strict=True):
-            chains[label].append(area)
+        together: dict[int, list[_Area]] = defaultdict(list)
+        spans = [area.annotation.pair.dates for area in members]
+        for label, area in zip(chains([area.shape for area in members], spans), members, strict=True):
+            together[label].append(area)
         numbers: Counter[date] = Counter()
-        events += [_event(region, chain, numbers) for chain in sorted(chains.values(), key=_order)]
+        events += [_event(region, chain, numbers) for chain in sorted(together.values(), key=_order)]
     return events
+
+
+def chains(shapes: Sequence[shapely.Geometry], spans: Sequence[tuple[date, date]]) -> list[int]:
+    """Return a number for each area: the same for those that overlap in place and time, step by step.
+
+    Parameters
+    ----------
+    shapes : sequence of shapely.Geometry
+        Where each area lies.
+    spans : sequence of (datetime.date, datetime.date)
+        First and last day of each.
+    """
+    one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    start, end = (np.array([span[i].toordinal() for span in spans], dtype=int) for i in (0, 1))
+    linked = (start[one] <= end[other]) & (start[other] <= end[one])
+    graph = coo_array((np.ones(linked.sum()), (one[linked], other[linked])), shape=(len(shapes), len(shapes)))
+    return connected_components(graph, directed=False)[1].tolist()
 
 
 def free_day(events: Iterable[Event], day: date, limit: int = 4000) -> date:
@@ -118,16 +136,6 @@ def _areas(annotation: Annotation) -> list[_Area]:
             ground = points * (grid.dx, -grid.dy) + (grid.west, grid.north)
             areas.append(_Area(annotation, activity, shapely.make_valid(shapely.Polygon(ground)), True))
     return areas
-
-
-def _chains(areas: list[_Area]) -> list[int]:
-    shapes = [area.shape for area in areas]
-    one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
-    start = np.array([area.annotation.pair.primary.toordinal() for area in areas])
-    end = np.array([area.annotation.pair.secondary.toordinal() for area in areas])
-    linked = (start[one] <= end[other]) & (start[other] <= end[one])
-    graph = coo_array((np.ones(linked.sum()), (one[linked], other[linked])), shape=(len(areas), len(areas)))
-    return connected_components(graph, directed=False)[1].tolist()
 
 
 def _order(chain: list[_Area]) -> tuple[date, tuple[Frame, Pair], float]:

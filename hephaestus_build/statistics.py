@@ -170,7 +170,7 @@ def wanted_products(samples: Iterable[Sample]) -> dict[str, int]:
 
 def update_statistics(
     split: Split,
-    cubes: Path,
+    cubes: Path | Mapping[str, Path],
     previous: Statistics | None = None,
     *,
     threads: int = 2,
@@ -182,8 +182,8 @@ def update_statistics(
     ----------
     split : Split
         Only its training part is read.
-    cubes : pathlib.Path
-        Folder of the cubes. What no cube holds is counted as missing.
+    cubes : pathlib.Path or mapping of frame id to pathlib.Path
+        Folder of the cubes, or each one's store. What no cube holds is counted as missing.
     previous : Statistics, optional
         Of any split: what it measured is not measured again while the stored content is the same.
     threads : int
@@ -198,8 +198,8 @@ def update_statistics(
     simulated = False
     for frame, group in groupby(split.parts["train"], key=lambda sample: sample.frame):
         members = list(group)
-        path = cubes / f"{frame}.zarr"
-        if not path.exists():
+        path = cubes / f"{frame}.zarr" if isinstance(cubes, Path) else cubes.get(frame.id)
+        if path is None or not path.exists():
             missing[frame.id] = len(members)
             continue
         known = previous.products.get(frame.id, {}) if previous else {}
