@@ -238,6 +238,7 @@ def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: Listen
     assessment = assess(predictions["validation"], predictions["test"], seed=recipe.seed)
     clock.lap("scoring")
     items = prepared.split.series if recipe.series else prepared.split.parts
+    counts = {part: count_positive(items[part]) for part in PARTS}
     result = RunResult(
         key=recipe.key,
         task=recipe.task,
@@ -256,7 +257,10 @@ def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: Listen
             name=prepared.split.name,
             version=prepared.split.version,
             sha256=prepared.split.sha256,
-            counts={part: count_positive(items[part]) for part in PARTS},
+            counts={
+                part: {"positive": count["positive"], "negative": count["negative"]}
+                for part, count in counts.items()
+            },
         ),
         generations=dict(prepared.generations),
         versions=versions(),

@@ -133,7 +133,7 @@ class MapStore:
                 self._create()
             place = self._places.get(_key(made.pairs), (len(self._places), 0))[0]
             group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-            values = {
+            values: dict[str, Any] = {
                 NAME: rounded(made.probability),
                 "primary_date": (made.pairs[0].primary - _EPOCH).days,
                 "secondary_date": [(pair.secondary - _EPOCH).days for pair in made.pairs],

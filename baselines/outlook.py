@@ -125,7 +125,8 @@ def expected_hours(todo: Sequence[Recipe], results: Iterable[RunResult]) -> tupl
         measured[_like(result.model, result.series, result.recipe)].append(
             sum(result.seconds.values()) / 3600
         )
-    hours, runs = Counter[str](), Counter[str]()
+    hours: dict[str, float] = defaultdict(float)
+    runs: Counter[str] = Counter()
     for recipe in todo:
         known = measured.get(_like(recipe.model, recipe.series, recipe.model_dump(mode="json")))
         if known:

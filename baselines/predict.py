@@ -269,8 +269,8 @@ def choose(cube: xr.Dataset, frame: Frame, wanted: Wanted, steps: int) -> list[t
 
 def images_of(units: Mapping[str, Unit], pairs: Sequence[Pair]) -> int:
     """Return a number that names the content of interferograms, from the cube's own record."""
-    stored = [[pair.name, units[f"pair/{pair}"].to_json()["objects"]] for pair in pairs if units]
-    text = json.dumps(stored or [pair.name for pair in pairs], sort_keys=True)
+    stored = [units[f"pair/{pair}"].to_json()["objects"] for pair in pairs if units]
+    text = json.dumps([[pair.name for pair in pairs], stored], sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 

@@ -7,7 +7,7 @@ runs, and of `hephaestus benchmark run`, may share a grid, one after the other o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -70,7 +70,7 @@ def benchmark(
         )
         mine = share(bench.recipes, number)
         states = [train(item.key, quote(item), quote(bench), device, return_state=True) for item in mine]
-        ended: list[Ended] = [state.result(raise_on_failure=False) for state in states]
+        ended = [cast(Ended, state.result(raise_on_failure=False)) for state in states]
         paths = finish(bench)
     except HephaestusError as error:
         return Failed(message=str(error), data=error)
