@@ -1,0 +1,174 @@
+"""Windows read straight from the shards are what xarray reads; damage is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+
+import numcodecs
+import numpy as np
+import pytest
+import toy_cube
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.cube.windows import CubeWindows, Recent, blocks
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.frames import Pair
+
+VARIABLES = ("insar_difference", "insar_coherence", "deformation_mask", "activity_type_mask", "dem")
+STORED = Pair.parse(toy_cube.PAIRS[1])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cube of 2 x 3 tiles, the last ones cut by the frame's edge."""
+    return toy_cube.toy_cube(tmp_path_factory.mktemp("cubes"), toy_cube.grid(700, 1100)).resolve()
+
+
+@pytest.fixture(scope="module")
+def plain(store: Path) -> xr.Dataset:
+    return open_cube(store, chunks=None)
+
+
+def expected(image: np.ndarray, row: int, column: int, shape: tuple[int, int], fill: float) -> np.ndarray:
+    """Return the window of an image by fancy indexing, `fill` beyond its edges."""
+    rows, columns = np.arange(row, row + shape[0]), np.arange(column, column + shape[1])
+    inside = ((rows >= 0) & (rows < image.shape[0]))[:, None] & (columns >= 0) & (columns < image.shape[1])
+    values = image[rows.clip(0, image.shape[0] - 1)[:, None], columns.clip(0, image.shape[1] - 1)]
+    return np.where(inside, values, np.asarray(fill, image.dtype))
+
+
+def image_of(plain: xr.Dataset, variable: str, pair: Pair) -> np.ndarray:
+    if variable == "dem":
+        return plain[variable].to_numpy()
+    days = {"primary_date": np.datetime64(pair.primary), "secondary_date": np.datetime64(pair.secondary)}
+    return plain[variable].sel(days).to_numpy()
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_any_window_is_bit_for_bit_what_xarray_reads(store: Path, plain: xr.Dataset, variable: str) -> None:
+    cube = CubeWindows(store)
+    chance = np.random.default_rng(7)
+    for name in (toy_cube.PAIRS[1], toy_cube.PAIRS[3]):
+        image = image_of(plain, variable, Pair.parse(name))
+        for _ in range(25):
+            shape = tuple(int(extent) for extent in chance.integers(1, 560, 2))
+            row, column = int(chance.integers(-200, 690)), int(chance.integers(-200, 1090))
+            out = np.full(shape, 77, image.dtype)
+            pair = None if variable == "dem" else Pair.parse(name)
+            cube.read(variable, pair, row, column, out)
+            fill = np.nan if variable == "dem" else 0
+            np.testing.assert_array_equal(out, expected(image, row, column, shape, fill))  # type: ignore[arg-type]
+
+
+def test_stored_tiles_together_are_the_image(store: Path, plain: xr.Dataset) -> None:
+    whole = np.zeros((700, 1100), np.uint8)
+    for row, column, values in CubeWindows(store).tiles("deformation_mask", STORED):
+        whole[row : row + values.shape[0], column : column + values.shape[1]] = values
+    np.testing.assert_array_equal(whole, image_of(plain, "deformation_mask", STORED))
+    assert whole.any()
+
+
+@pytest.mark.parametrize(
+    "name", [toy_cube.PAIRS[0], toy_cube.ABSENT, "19990101_19990113"], ids=["no mask", "absent", "unknown"]
+)
+def test_what_is_not_stored_is_fill(store: Path, name: str) -> None:
+    cube, pair = CubeWindows(store), Pair.parse(name)
+    variable = "deformation_mask" if name == toy_cube.PAIRS[0] else "insar_difference"
+    out = np.full((20, 30), 9, cube.images(variable).dtype)
+    assert not cube.read(variable, pair, 5, 6, out).any()
+    assert list(cube.tiles(variable, pair)) == []
+
+
+def test_tables_axes_and_fields_are_what_xarray_reads(store: Path, plain: xr.Dataset) -> None:
+    cube = CubeWindows(store)
+    np.testing.assert_array_equal(cube.table("confidence"), plain["confidence"].to_numpy())
+    for name in ("latitude", "longitude", "era5_latitude"):
+        np.testing.assert_array_equal(cube.coordinate(name), plain[name].to_numpy())
+    np.testing.assert_allclose(cube.grid.latitudes, plain["latitude"].to_numpy(), rtol=0, atol=1e-9)
+    names = ["era5_surface_pressure", "era5_total_column_water_vapour"]
+    fields = cube.epoch(names, date(2019, 1, 13))
+    for values, name in zip(fields, names, strict=True):
+        np.testing.assert_array_equal(values, plain[name].sel(epoch="2019-01-13").to_numpy())
+    assert np.isnan(cube.epoch(names, date(1999, 1, 1))).all()
+
+
+def damaged(store: Path, folder: Path, name: str, change: str) -> CubeWindows:
+    """Copy a cube and damage one of its files."""
+    copy = folder / store.name
+    shutil.copytree(store, copy)
+    path = copy / name
+    content = bytearray(path.read_bytes())
+    if change == "cut short":
+        content = content[: len(content) // 2]
+    elif change == "emptied":
+        content = bytearray()
+    else:
+        content[{"outer index": -12, "tile index": -30, "tile header": 5}[change]] ^= 0x41
+    path.write_bytes(content)
+    return CubeWindows(copy)
+
+
+@pytest.mark.parametrize("change", ["cut short", "emptied", "outer index", "tile index", "tile header"])
+def test_damage_is_named_with_the_command_that_mends_it(store: Path, tmp_path: Path, change: str) -> None:
+    clean = CubeWindows(store)
+    place = clean.position(STORED)
+    assert place
+    cube = damaged(store, tmp_path, f"insar_difference/c.{place[0]}.{place[1]}.0.0", change)
+    with pytest.raises(HephaestusError) as caught:
+        cube.read("insar_difference", STORED, 0, 0, np.empty((300, 300), np.float32))
+    message = str(caught.value)
+    for word in (toy_cube.FRAME, STORED.name, "insar_difference", f"`hephaestus repair {toy_cube.FRAME}`"):
+        assert word in message
+    assert "\n" not in message
+
+
+def test_a_cube_stored_in_another_way_is_refused(store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / store.name
+    shutil.copytree(store, copy)
+    content = json.loads((copy / "zarr.json").read_text())
+    arrays = content["consolidated_metadata"]["metadata"]
+    arrays["insar_coherence"]["codecs"] = arrays["insar_coherence"]["codecs"][0]["configuration"]["codecs"]
+    (copy / "zarr.json").write_text(json.dumps(content))
+    with pytest.raises(HephaestusError, match=r"insar_coherence is not stored as this version reads it"):
+        CubeWindows(copy).read("insar_coherence", STORED, 0, 0, np.empty((9, 9), np.uint8))
+
+
+def test_no_cube_says_how_to_build_one(tmp_path: Path) -> None:
+    with pytest.raises(HephaestusError, match="hephaestus build"):
+        CubeWindows(tmp_path / "199A_00210_131313.zarr")
+
+
+@given(st.integers(1, 4), st.integers(0, 2**32 - 1), st.sampled_from(["zstd", "lz4"]), st.data())
+def test_a_cut_buffer_decodes_to_the_wanted_bytes(
+    number: int, seed: int, codec: str, data: st.DataObject
+) -> None:
+    chance, block = np.random.default_rng(seed), 4096
+    values = chance.normal(size=number * block // 4).round(int(chance.integers(0, 5))).astype(np.float32)
+    encoded = numcodecs.Blosc(codec, 1, numcodecs.Blosc.SHUFFLE, blocksize=block).encode(values)
+    start = data.draw(st.integers(0, values.nbytes - 1))
+    stop = data.draw(st.integers(start + 1, values.nbytes))
+    cut, first = blocks(encoded, start, stop)
+    assert numcodecs.Blosc().decode(cut)[start - first : stop - first] == values.tobytes()[start:stop]
+
+
+def test_only_the_wanted_blocks_are_kept() -> None:
+    values = np.random.default_rng(0).normal(size=(512, 512)).astype(np.float32)
+    encoded = numcodecs.Blosc("zstd", 1, numcodecs.Blosc.SHUFFLE, blocksize=1 << 19).encode(values)
+    cut, first = blocks(encoded, 300 * 2048, 400 * 2048)
+    assert first == 256 * 2048
+    assert len(cut) < 0.6 * len(encoded)
+
+
+def test_tiles_that_are_kept_stay_within_the_limit() -> None:
+    recent = Recent(1000)
+    for number in range(30):
+        recent.put(number, np.zeros(300, np.uint8))
+        assert recent.size <= 1000
+    assert recent.get(29) is not None
+    assert recent.get(5) is None
