@@ -169,12 +169,15 @@ def _counts(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> dict[str,
 
 
 def _gigabytes(recipes: Iterable[Recipe], results: Iterable[RunResult]) -> float:
-    from baselines.models import MODELS  # imports torch
-
     counted = {(result.model, result.series): float(result.parameters) for result in results}
-    sizes = []
-    for recipe in recipes:
-        paper = MODELS[recipe.model].paper
-        millions = paper[recipe.series] if paper else 0.0
-        sizes.append(counted.get((recipe.model, recipe.series), millions * 1e6))
+    sizes = [counted.get((recipe.model, recipe.series)) or _parameters(recipe) for recipe in recipes]
     return (sum(sizes) * _BEST + max(sizes, default=0.0) * _LAST) / 1e9
+
+
+def _parameters(recipe: Recipe) -> float:
+    if recipe.model not in RUNTIME_HOURS:
+        return 0.0
+    from baselines.models import MODELS  # seconds of imports, for models that are large
+
+    paper = MODELS[recipe.model].paper
+    return paper[recipe.series] * 1e6 if paper else 0.0

@@ -43,10 +43,11 @@ def _pairs(until: int) -> tuple[str, ...]:
 
 
 def toy_cubes(folder: Path, until: int = 3, frame: str = FRAME) -> Path:
-    """Publish a cube of ``6 * until`` pairs, every other one with deformation; return the folder."""
+    """Publish a cube of ``6 * until`` pairs, those of every other primary deforming; return the folder."""
     pairs = _pairs(until)
+    moving = tuple(name for place, name in enumerate(pairs) if place // 2 % until % 2)
     # unknown to its own pairs, the toy cube would not know whom to number or to move
-    with patch.object(toy_cube, "PAIRS", pairs), patch.object(toy_cube, "MOVING", pairs[1::2]):
+    with patch.object(toy_cube, "PAIRS", pairs), patch.object(toy_cube, "MOVING", moving):
         toy_cube.toy_cube(folder, toy_cube.grid(70, 80), frame=frame, pairs=pairs)
     return folder
 
