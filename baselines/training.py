@@ -1,62 +1,72 @@
-"""Training one run, and what it leaves: a checkpoint that says all that is needed to predict with it.
+"""Training one run with Lightning, and what it leaves: a checkpoint that says all that predicting needs.
 
-Signatures; the bodies follow.
+Everything random follows from the recipe's seed, the epoch and the step: neither the number of workers, nor
+what ran before in the process, nor a stop and a new start in between changes a number on the CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import csv
+import io
+import logging
+import math
+import signal
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor, nn
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from baselines.inputs import Inputs
-from baselines.items import Item
-from baselines.predictions import Predictions
+from baselines.augment import augment
+from baselines.expand import Stack
+from baselines.inference import (
+    ABOUT,
+    BATCH,
+    Trained,
+    channels_last,
+    collect,
+    collector_of,
+    device_of,
+    fields_of,
+    infer,
+    load,
+    loader,
+    probability_of,
+    read_checkpoint,
+    windows_of,
+)
+from baselines.inputs import channel_moments
+from baselines.losses import focal_loss, gamma_of, weighted_mean
+from baselines.models import build_model
+from baselines.predictions import Collector, Predictions
 from baselines.prepare import Prepared
 from baselines.recipe import Recipe
-from hephaestus_build.progress import Listener
+from baselines.sampling import EpochBatches, dealt, derived, spread
+from baselines.scoring import Ranking, rates, reached
+from hephaestus_build.cube.files import explained, write_atomic
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.progress import Listener, Silent
 
+__all__ = ["Trained", "fit", "infer", "load"]
 
-@dataclass(frozen=True)
-class Trained:
-    """A model ready to predict.
-
-    Attributes
-    ----------
-    recipe : Recipe
-    model : torch.nn.Module
-        In eval mode, on `device`: normalised channels to logits.
-    moments : mapping of str to (mean, deviation)
-        What channels are normalised by.
-    simulated : bool
-        Whether it learnt from simulated data.
-    split_sha256 : str
-        Of the split that it was trained on.
-    epoch, score : int, float
-        The epoch that was kept and its `measure` on validation.
-    measure : str
-        ``average precision`` or ``F1``.
-    """
-
-    recipe: Recipe
-    model: nn.Module
-    moments: Mapping[str, tuple[float, float]]
-    simulated: bool
-    split_sha256: str
-    epoch: int
-    score: float
-    measure: str
-
-    @property
-    def inputs(self) -> Inputs:
-        """The channels of each step."""
-        return self.recipe.inputs
-
-    def probabilities(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the probability of deformation of a compact batch: (B,), or (B, S, S) of its pixels."""
-        raise NotImplementedError
+#: Part of all steps in which the learning rate of a cosine schedule rises.
+_WARM_UP = 0.05
+LAST, BEST, METRICS = "last.ckpt", "best.ckpt", "metrics.csv"
+#: What Lightning remarks that is meant so here.
+_MEANT = (
+    r".*does not have many workers.*",
+    r".*does not have a deterministic implementation.*",
+    r".*exists and is not empty.*",
+    r".*number of training batches.*logging interval.*",
+)
 
 
 def fit(
@@ -69,27 +79,340 @@ def fit(
 ) -> Path:
     """Train, or go on from ``<folder>/last.ckpt``; return the best checkpoint, ``<folder>/best.ckpt``.
 
-    Best is the epoch with the highest average precision (classification) or F1 over pixels at its best
-    threshold (segmentation) on the validation part. The folder also gets ``metrics.csv``, one row an epoch,
-    and TensorBoard's log.
+    Best is the epoch with the highest average precision (classification), or F1 over pixels at its best
+    threshold (segmentation), on windows of the validation part. The folder also gets ``metrics.csv``, one
+    row an epoch, and TensorBoard's log.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    prepared : Prepared
+        For the recipe's split, series, size and tilings.
+    folder : pathlib.Path
+        Of this run alone.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+    listener : Listener, optional
+        Told how far it is.
+
+    Raises
+    ------
+    HephaestusError
+        If weights are missing, or the folder holds another run.
     """
-    raise NotImplementedError
+    target = device_of(device)
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / LAST
+    if last.exists():
+        _check_same(recipe, last)
+    with _quiet(), torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
+        torch.manual_seed(derived(recipe.seed))
+        learner = Learner(recipe, prepared, folder)
+        trainer = lightning.Trainer(
+            max_epochs=recipe.epochs,
+            accelerator="gpu" if target.type == "cuda" else "cpu",
+            devices=recipe.devices if recipe.devices > 1 or target.index is None else [target.index],
+            # a process of its own for each device: the command itself must not be run again for them
+            strategy="ddp_spawn" if recipe.devices > 1 else "auto",
+            precision=recipe.precision,
+            # some steps backwards of interpolation have no deterministic form on a GPU
+            deterministic="warn" if target.type == "cuda" else True,
+            logger=TensorBoardLogger(folder, name="tensorboard", version=""),
+            callbacks=[_Course(listener or Silent()), *_checkpoints(folder)],
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=10,
+            default_root_dir=folder,
+        )
+        with explained(f"run {recipe.key}: training in {folder}"), _interruptible():
+            trainer.fit(learner, ckpt_path=last if last.exists() else None)
+    if not (folder / BEST).exists():
+        raise HephaestusError(f"{folder} has no {BEST}: remove {LAST} there and run the same command again")
+    return folder / BEST
 
 
-def load(checkpoint: Path, device: str = "cpu") -> Trained:
-    """Read a checkpoint that :func:`fit` wrote."""
-    raise NotImplementedError
+class Learner(lightning.LightningModule):
+    """What Lightning trains: the model with its data, loss and measure.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    prepared : Prepared
+    folder : pathlib.Path
+        Where ``metrics.csv`` goes.
+    """
+
+    history: list[dict[str, Any]]
+
+    def __init__(self, recipe: Recipe, prepared: Prepared, folder: Path) -> None:
+        super().__init__()
+        self.recipe, self.prepared, self.folder = recipe, prepared, folder
+        self.moments = channel_moments(prepared.statistics, recipe.inputs, recipe.statistics)
+        channels = len(recipe.inputs.stacked(recipe.steps))
+        model = build_model(recipe.model, recipe.task, channels, recipe.weights, size=recipe.size)
+        self.model = model.to(memory_format=torch.channels_last)
+        self.stack = Stack(recipe.inputs, recipe.steps, self.moments)
+        self.history = []
+        flags = [item.positive for item in prepared.items["train"]]
+        # of a segmentation the masks are dealt out, batch by batch
+        dealing = recipe.shuffle_labels and recipe.task == "classification"
+        self.positive = dealt(flags, recipe.seed) if dealing else flags
+        known = prepared.items["validation"]
+        chosen = spread([item.positive for item in known], recipe.validation_windows)
+        self.validation = tuple(known[index] for index in chosen)
+        self._sums: dict[str, Tensor | float] = {}
+        self._collector: Collector | None = None
+        self._began = 0.0
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Return the training windows, drawn anew each epoch."""
+        batches = EpochBatches(
+            self.positive,
+            self.recipe.seed,
+            self.recipe.batch_size,
+            balance=self.recipe.balance,
+            rank=self.global_rank,
+            devices=self.trainer.world_size,
+        )
+        windows = windows_of(self.recipe, self.prepared.items["train"], self.prepared)
+        return loader(windows, self.recipe.workers, batch_sampler=batches)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Return the validation windows that epochs are compared on: the same each time, on each device."""
+        windows = windows_of(self.recipe, self.validation, self.prepared)
+        return loader(windows, self.recipe.workers, batch_size=max(BATCH, self.recipe.batch_size))
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW and the schedule of its learning rate."""
+        recipe = self.recipe
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        if recipe.schedule == "fixed":
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Any]:
+        """Make of compact windows, on the device, what the model and the loss need.
+
+        Here and not in the step, whose arithmetic may be of mixed precision.
+        """
+        fields = fields_of(batch, self.device)
+        label = batch["label"]
+        training = self.trainer.training
+        with torch.no_grad():
+            if training:
+                generator = torch.Generator().manual_seed(self._seed(1))
+                if self.recipe.shuffle_labels:
+                    label = self._shuffled(batch, fields, generator)
+                fields = augment(fields, self.recipe.augmentations, generator)
+                if not self.recipe.shuffle_labels:
+                    # what a crop cut off is no longer there to be found
+                    label = (fields["mask"] > 0).flatten(1).any(1).long()
+            inputs = channels_last(self.stack(fields))
+            weight = batch["weight"] if self.recipe.confidence_weights else torch.ones_like(batch["weight"])
+            if self.recipe.task == "segmentation":
+                label = (fields["mask"] > 0).any(1).long()
+                weight = weight.view(-1, 1, 1) * fields["inside"][:, 0]
+        return {"inputs": inputs, "label": label, "weight": weight, "fields": fields, "batch": batch}
+
+    def on_train_epoch_start(self) -> None:
+        """Begin to count."""
+        self._sums = {"loss": 0.0, "samples": 0.0}
+        self._began = time.perf_counter()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed what the model itself draws (dropout), so that a resumed run draws the same."""
+        torch.manual_seed(self._seed(2))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Return the loss of a batch; Lightning clears the gradients before each step."""
+        loss = self._loss(self.model(batch["inputs"]), batch)
+        count = len(batch["label"])
+        # no .item(): the device is not waited for
+        self._sums["loss"] += loss.detach() * count
+        self._sums["samples"] += count
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to collect."""
+        self._trained_in = time.perf_counter() - self._began
+        self._collector = collector_of(self.recipe, "validation", self.validation, self.prepared)
+        self._sums |= {"validation": 0.0, "windows": 0.0}
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Collect the answers to a batch."""
+        assert self._collector is not None
+        logits = self.model(batch["inputs"])
+        count = len(batch["label"])
+        self._sums["validation"] += self._loss(logits, batch).detach() * count
+        self._sums["windows"] += count
+        collect(self._collector, batch["batch"], batch["fields"], probability_of(logits))
+
+    def on_validation_epoch_end(self) -> None:
+        """Add an epoch to the history."""
+        assert self._collector is not None
+        sums = {name: float(value) for name, value in self._sums.items()}
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        row = {
+            "epoch": self.current_epoch + 1,
+            "step": self.global_step,
+            "learning_rate": optimizer.param_groups[0]["lr"],
+            "train_loss": sums["loss"] / sums["samples"],
+            "validation_loss": sums["validation"] / sums["windows"],
+            "validation_score": selection_score(self._collector.finish()),
+            "seconds": round(time.perf_counter() - self._began, 3),
+            "samples_per_second": round(
+                sums["samples"] * self.trainer.world_size / max(self._trained_in, 1e-9), 3
+            ),
+        }
+        self.history.append(row)
+        names = ("train_loss", "validation_loss", "validation_score", "learning_rate")
+        self.log_dict({name: row[name] for name in names}, sync_dist=self.trainer.world_size > 1)
+        if self.trainer.is_global_zero:
+            write_history(self.history, self.folder / METRICS)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add all that predicting needs, as plain values: nothing has to be executed to read it."""
+        checkpoint[ABOUT] = {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "moments": {name: list(values) for name, values in self.moments.items()},
+            "simulated": self.prepared.simulated,
+            "split_sha256": self.prepared.split.sha256,
+            "history": self.history,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the history."""
+        self.history = list(checkpoint[ABOUT]["history"])
+
+    def _loss(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        gamma = gamma_of(self.recipe.loss, self.recipe.focal_gamma)
+        return weighted_mean(focal_loss(logits, batch["label"], gamma), batch["weight"])
+
+    def _seed(self, purpose: int) -> int:
+        return derived(self.recipe.seed, self.global_step, self.global_rank, purpose)
+
+    def _shuffled(
+        self, batch: Mapping[str, Tensor], fields: dict[str, Tensor], generator: torch.Generator
+    ) -> Tensor:
+        """Return labels, and put masks into `fields`, that have nothing to do with the windows."""
+        if self.recipe.task == "classification":
+            return torch.tensor(
+                [self.positive[index] for index in batch["index"].tolist()], device=self.device
+            ).long()
+        mask = fields["mask"]
+        order = torch.randperm(len(mask), generator=generator).to(mask.device)
+        # elsewhere too: where a volcano lies in its frame says where others saw it deform
+        down, along = torch.randint(mask.shape[-1], (2,), generator=generator).tolist()
+        fields["mask"] = mask[order].roll((down, along), (-2, -1))
+        return batch["label"]
 
 
-def infer(
-    trained: Trained,
-    items: Sequence[Item],
-    prepared: Prepared,
-    *,
-    device: str = "auto",
-    batch_size: int | None = None,
-    workers: int = 0,
-    listener: Listener | None = None,
-) -> Predictions:
-    """Predict `items`, one row each, in their order."""
-    raise NotImplementedError
+def selection_score(validation: Predictions) -> float:
+    """Return what epochs are compared by: average precision, or the F1 over pixels at its best threshold.
+
+    0 where it is undefined, because validation has no deformation.
+    """
+    if validation.pixels is None:
+        score = float(Ranking(validation.label, validation.probability).areas()["average_precision"])
+    else:
+        quiet, deforming = (reached(counts) for counts in validation.pixels["data"].sum(axis=0))
+        score = float(rates(deforming, quiet, deforming[0] - deforming)["f1"].max())
+    return score if math.isfinite(score) else 0.0
+
+
+def cosine(step: int, steps: int) -> float:
+    """Return the part of the learning rate at a step: up in the first twentieth, then down to 0."""
+    rise = max(1.0, _WARM_UP * steps)
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1.0, steps - rise))))
+
+
+def write_history(history: list[dict[str, Any]], path: Path) -> None:
+    """Write one row an epoch as CSV, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_atomic(path, text.getvalue().encode())
+
+
+def _check_same(recipe: Recipe, last: Path) -> None:
+    known = Recipe.model_validate(read_checkpoint(last)[ABOUT]["recipe"])
+    if known.key != recipe.key:
+        raise HephaestusError(
+            f"{last.parent} holds the run {known.key}, not {recipe.key}; choose another folder or remove it"
+        )
+
+
+def _checkpoints(folder: Path) -> list[ModelCheckpoint]:
+    # best first: last then knows of it
+    best = ModelCheckpoint(
+        folder,
+        Path(BEST).stem,
+        monitor="validation_score",
+        mode="max",
+        save_weights_only=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(
+        folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    return [best, last]
+
+
+class _Course(Callback):
+    """Tells a listener how far the training is."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self._stage = f"{pl_module.recipe.model}: epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        if trainer.is_global_zero:
+            self._listener.stage(self._stage, trainer.num_training_batches)
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.is_global_zero:
+            self._listener.advance(self._stage)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Hand Ctrl-C on to whoever called: Lightning ends the process and hears no further one."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as ended:
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from ended
+        raise
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's remarks about what is meant so, and its settings for the whole process, in here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for message in _MEANT:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
