@@ -270,5 +270,5 @@ def _fingerprints(store: Path) -> dict[str, str]:
     for unit in Generation(0, store).contents().units.values():
         for name, stored in unit.objects.items():
             if name in CHANNELS:
-                marks["dem" if name == "dem" else f"{name}/{unit.name}"] = stored.sha256
+                marks["dem" if name == "dem" else f"{name}/{unit.name}"] = stored.digest
     return marks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -13,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from blake3 import blake3
 
 from hephaestus_build.errors import HephaestusError
 
@@ -27,6 +28,8 @@ _ADVICE = {
     errno.EFBIG: "a limit on the size of files was met: raise it (ulimit -f)",
     errno.ENOENT: "a folder or file vanished while it was in use: set HEPHAESTUS_DATA_DIR to one that stays",
 }
+
+_BLOCK = 1 << 22  # of a file that is hashed, bytes
 
 
 @contextmanager
@@ -90,10 +93,18 @@ def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
     write_atomic(path, json_bytes(value), durable=durable)
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
+def digest(content: bytes) -> str:
+    """Return the BLAKE3 hash of `content`, in hexadecimal."""
+    return blake3(content).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """Return the BLAKE3 hash of a file's content, in hexadecimal."""
+    hasher = blake3()
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while block := stream.read(_BLOCK):
+            hasher.update(block)
+    return hasher.hexdigest()
 
 
 class Linker:

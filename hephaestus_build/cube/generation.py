@@ -6,7 +6,6 @@ publishing replaces the link by one rename. A generation never changes once it h
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import explained, sync_folder, write_json
+from hephaestus_build.cube.files import digest, explained, sync_folder, write_json
 from hephaestus_build.cube.manifest import unseal
 from hephaestus_build.cube.staging import Staging
 from hephaestus_build.errors import HephaestusError
@@ -71,7 +70,7 @@ class Generation:
         return (self.store, self.store.parent) if self.number else (self.store,)
 
     def manifest(self) -> dict[str, list[Any]]:
-        """Return the SHA-256 and size of every stored object, by path, from a copy that is undamaged.
+        """Return the hash and size of every stored object, by path, from a copy that is undamaged.
 
         Raises
         ------
@@ -95,7 +94,7 @@ class Generation:
         for folder in self.folders:
             with suppress(OSError):
                 content = (folder / PROVENANCE).read_bytes()
-                if hashlib.sha256(content).hexdigest() == recorded:
+                if digest(content) == recorded:
                     return Contents.from_json(json.loads(content))
         raise self._unreadable(PROVENANCE)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from hephaestus_build.cube.files import json_bytes
+from hephaestus_build.cube.files import digest, json_bytes
 
 
 def seal(objects: Mapping[str, list[Any]]) -> dict[str, Any]:
-    """Return the manifest of `objects`: path to [SHA-256, size in bytes], with a hash of the list itself."""
+    """Return the manifest of `objects`: path to [BLAKE3 hash, size], with a hash of the list itself."""
     ordered = dict(sorted(objects.items()))
-    return {"version": 1, "sha256": hashlib.sha256(json_bytes(ordered)).hexdigest(), "objects": ordered}
+    return {"version": 2, "blake3": digest(json_bytes(ordered)), "objects": ordered}
 
 
 def unseal(content: bytes) -> dict[str, list[Any]]:

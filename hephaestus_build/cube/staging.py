@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
@@ -10,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from hephaestus_build.cube.files import append_line, sha256_of, sync_files, write_atomic
+from hephaestus_build.cube.files import append_line, digest, digest_of, sync_files, write_atomic
 from hephaestus_build.cube.units import StoredObject, Unit
 
 
@@ -33,7 +32,7 @@ class Staging:
     def path(self, unit: Unit, name: str) -> Path:
         """Return the path of the object `name` of `unit`."""
         # an object is named by its content's hash too: a unit that is built anew never overwrites one in use
-        return self.folder / "objects" / unit.kind / unit.name / f"{name}.{unit.objects[name].sha256[:16]}"
+        return self.folder / "objects" / unit.kind / unit.name / f"{name}.{unit.objects[name].digest[:16]}"
 
     def add(self, unit: Unit, contents: Mapping[str, bytes]) -> Unit:
         """Store the objects of a finished unit, then its line; return the unit with their hashes.
@@ -47,10 +46,7 @@ class Staging:
         """
         unit = replace(
             unit,
-            objects={
-                name: StoredObject(hashlib.sha256(content).hexdigest(), len(content))
-                for name, content in contents.items()
-            },
+            objects={name: StoredObject(digest(content), len(content)) for name, content in contents.items()},
         )
         for name, content in contents.items():
             write_atomic(self.path(unit, name), content)
@@ -84,7 +80,7 @@ class Staging:
 
     def _whole(self, unit: Unit) -> bool:
         return all(
-            path.is_file() and path.stat().st_size == item.size and sha256_of(path) == item.sha256
+            path.is_file() and path.stat().st_size == item.size and digest_of(path) == item.digest
             for path, item in ((self.path(unit, name), item) for name, item in unit.objects.items())
         )
 

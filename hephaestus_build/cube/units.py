@@ -22,9 +22,9 @@ Kind = Literal["pair", "mask", "epoch", "dem"]
 
 @dataclass(frozen=True)
 class StoredObject:
-    """A stored file: its content's SHA-256 and size in bytes."""
+    """A stored file: its content's BLAKE3 hash and size in bytes."""
 
-    sha256: str
+    digest: str
     size: int
 
 
@@ -99,7 +99,7 @@ class Unit:
             "kind": self.kind,
             "name": self.name,
             "inputs": self.inputs,
-            "objects": {name: [item.sha256, item.size] for name, item in self.objects.items()},
+            "objects": {name: [item.digest, item.size] for name, item in self.objects.items()},
             "receipts": [receipt.to_json() for receipt in self.receipts],
             "facts": dict(self.facts),
         }

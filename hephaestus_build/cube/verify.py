@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import sha256_of
+from hephaestus_build.cube.files import digest_of
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation
 from hephaestus_build.cube.manifest import unseal
 from hephaestus_build.cube.units import Places, StoredObject
@@ -117,7 +117,7 @@ def _record_damages(generation: Generation, recorded: str | None) -> Iterator[Da
             path = folder / name
             if not path.is_file():
                 yield Damage(prefix + name, "missing")
-            elif not _objects(path) if name == MANIFEST else recorded not in (None, sha256_of(path)):
+            elif not _objects(path) if name == MANIFEST else recorded not in (None, digest_of(path)):
                 yield Damage(prefix + name, "damaged")
 
 
@@ -139,7 +139,7 @@ def verify_content(generation: Generation, listener: Listener | None = None) -> 
     objects, contents = read_record(generation)
     expected = expected_objects(objects, contents)
     recorded = expected.pop(PROVENANCE, None)
-    damages = list(_record_damages(generation, recorded.content.sha256 if recorded else None))
+    damages = list(_record_damages(generation, recorded.content.digest if recorded else None))
     damages += _disagreements(objects, expected)
     listener = listener or Silent()
     listener.stage("objects", len(expected))
@@ -168,8 +168,8 @@ def _compare(store: Path, hashes: dict[tuple[int, int], str], path: str, item: E
         size, inode = facts.st_size, (facts.st_dev, facts.st_ino)
         if size == item.content.size:
             if inode not in hashes:
-                hashes[inode] = sha256_of(store / path)
-            if hashes[inode] == item.content.sha256:
+                hashes[inode] = digest_of(store / path)
+            if hashes[inode] == item.content.digest:
                 return None
         what, detail = "damaged", f"{size} bytes" if size != item.content.size else "other content"
     except FileNotFoundError:

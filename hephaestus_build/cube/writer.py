@@ -15,7 +15,7 @@ from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec
 from zarr.codecs.numcodecs import Delta, FixedScaleOffset
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import Linker, sha256_of, sync_files, write_json
+from hephaestus_build.cube.files import Linker, digest_of, sync_files, write_json
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE
 from hephaestus_build.cube.manifest import seal
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
@@ -43,14 +43,14 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], P
     _write_metadata(store, contents)
     written = [path for path in store.rglob("*") if path.is_file()]
     sync_files(written)
-    manifest = {str(path.relative_to(store)): [sha256_of(path), path.stat().st_size] for path in written}
+    manifest = {str(path.relative_to(store)): [digest_of(path), path.stat().st_size] for path in written}
     places, linker = Places(contents.axes), Linker(store)
     for unit in contents.units.values():
         for name, key in places.keys(unit):
             linker.link(origin(unit, name), key)
-            manifest[key] = [unit.objects[name].sha256, unit.objects[name].size]
+            manifest[key] = [unit.objects[name].digest, unit.objects[name].size]
     write_json(store / PROVENANCE, contents.to_json(), durable=True)
-    manifest[PROVENANCE] = [sha256_of(store / PROVENANCE), (store / PROVENANCE).stat().st_size]
+    manifest[PROVENANCE] = [digest_of(store / PROVENANCE), (store / PROVENANCE).stat().st_size]
     write_json(store / MANIFEST, seal(manifest), durable=True)
 
 

@@ -109,7 +109,7 @@ def _layer(source: Source, name: str, variable: Variable, place: Place, tags: di
         "LONG_NAME": meaning(variable),
         **tags,
         # of the shard in the cube; empty where nothing had to be stored
-        "CUBE_OBJECT_SHA256": source.identity(variable, place),
+        "CUBE_OBJECT_BLAKE3": source.identity(variable, place),
         "TIFFTAG_SOFTWARE": f"hephaestus-build {__version__}",
     }
     if source.simulated:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from hephaestus_build.cube.files import sha256_of
+from hephaestus_build.cube.files import digest_of
 from hephaestus_build.cube.georeference import grid_of
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.cube.schema import Variable, cube_schema
@@ -85,9 +85,9 @@ class Source:
         return self.store / chunk_key(variable.name, place, 2)
 
     def identity(self, variable: Variable, place: Place) -> str:
-        """Return the SHA-256 of one stored image; empty where nothing is stored."""
+        """Return the BLAKE3 hash of one stored image; empty where nothing is stored."""
         path = self.shard(variable, place)
-        return sha256_of(path) if path.is_file() else ""
+        return digest_of(path) if path.is_file() else ""
 
     def image(self, variable: Variable, place: Place) -> np.ndarray:
         """Return one image, the fill value where nothing is stored.

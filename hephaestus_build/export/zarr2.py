@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.cube.files import explained, link_or_copy, sha256_of, write_atomic, write_json
+from hephaestus_build.cube.files import digest_of, explained, link_or_copy, write_atomic, write_json
 from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.tables import empty_table
@@ -84,7 +84,7 @@ def _stamp(source: Source) -> dict[str, Any]:
     manifest = source.store / "manifest.json"
     return {
         "frame": source.frame,
-        "cube_sha256": sha256_of(manifest if manifest.is_file() else source.store / "zarr.json"),
+        "cube_blake3": digest_of(manifest if manifest.is_file() else source.store / "zarr.json"),
         "pairs": [pair.name for pair in source.places] if source.pairs is not None else "all",
         "variables": [variable.name for variable in source.variables],
     }
