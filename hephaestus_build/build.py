@@ -77,15 +77,19 @@ def build(
     shelf = Shelf(settings.cubes_dir, request.frame)
     with shelf.lock(wait=wait):
         job = prepare(request, settings, shelf, listener)
-        build_dem(job)
+        dem = Ahead(fetch_dem(job))
         # another archive, which may let us wait for hours: ask it at once, for all dates that may be needed
         hoped = missing_epochs(job, job.plan.todo)
         atmosphere = Ahead(lambda: fetch_atmosphere(job, hoped)) if hoped else None
         build_pairs(job, job.plan.todo)
         build_masks(job, annotated_pairs(job))
+        dem.result()
+        # the disk writes what is finished while the processor works on; publishing then waits for the rest
+        written = Ahead(_syncing(job))
         days = missing_epochs(job)
         if days and atmosphere is not None:
             build_epochs(job, atmosphere.result(), days)
+        written.result()
         return publish(job)
 
 
@@ -204,9 +208,20 @@ def _dates(pairs: Collection[Pair]) -> list[date]:
 
 
 def build_dem(job: Job) -> None:
-    """Fetch the DEM and settle the frame's grid: the DEM's, or that of the first raster there is."""
+    """Fetch the DEM, settle the frame's grid and store the DEM."""
+    fetch_dem(job)()
+
+
+def fetch_dem(job: Job) -> Callable[[], None]:
+    """Fetch the DEM and settle the frame's grid: the DEM's, or that of the first raster there is.
+
+    Returns
+    -------
+    callable
+        Stores the DEM, which may be done beside all that only needs the grid.
+    """
     if job.grid is not None and DEM not in job.due and not job.stale(DEM, job.inputs()):
-        return
+        return lambda: None
     job.listener.stage("DEM", 1)
     receipt, raster = job.portal.dem(job.frame)
     if raster is not None and (job.grid is None or not job.grid.same_as(raster.grid)):
@@ -215,11 +230,15 @@ def build_dem(job: Job) -> None:
         job.grid = _first_grid(job)
     _settle(job)
     unit = Unit("dem", "dem", job.inputs(), receipts=(receipt,), facts={"grid": asdict(job.on_grid())})
-    with explained(f"{job.frame}: storing the DEM"):
-        job.finish(unit, encode_images({"dem": raster.values}) if raster is not None else {})
     for line in job.disagreements():
         job.listener.note(f"{job.frame}: {line}; see that it is the frame you mean")
-    job.listener.advance("DEM")
+
+    def store() -> None:
+        with explained(f"{job.frame}: storing the DEM"):
+            job.finish(unit, encode_images({"dem": raster.values}) if raster is not None else {})
+        job.listener.advance("DEM")
+
+    return store
 
 
 def _first_grid(job: Job) -> Grid | None:
@@ -391,6 +410,17 @@ def publish(job: Job) -> Result:
     current = job.shelf.current()
     assert current is not None
     return result_of(job, current.number, published=published)
+
+
+def _syncing(job: Job) -> Callable[[], None]:
+    """Return what puts the units that are staged now on the disk."""
+    staged = job.staged
+
+    def sync() -> None:
+        with explained(f"{job.frame}: storing what is finished"):
+            job.shelf.staging.sync(staged)
+
+    return sync
 
 
 def _drop_leftovers(job: Job) -> None:
