@@ -9,10 +9,10 @@ PART ?= 1/1
 # real interferograms beside the checkout, if there are any, show how hard the simulated ones are
 REAL := $(patsubst %,--real %,$(wildcard ../shared/data/licsar))
 
-.PHONY: cubes benchmark test lint bench serve clean help
+.PHONY: cubes benchmark test lint bench bench-loader serve clean help
 
 help:            ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 cubes: .venv/.ready ## build cubes: the embedded sample, or FRAME=124D_04854_171313 from the real archives
 	@$(BIN)/hephaestus build $(if $(FRAME),$(FRAME),--simulated)
@@ -29,6 +29,10 @@ serve: .venv/.ready ## start what the Prefect flows need, until Ctrl-C (docs/pre
 
 bench: .venv/.ready ## measure the build at real size beside its limit and a plain build (BENCH="--long" and other options)
 	@$(BIN)/python -m hephaestus_build.bench build $(REAL) $(BENCH)
+
+bench-loader: .venv/.ready-baselines ## measure reading samples beside the published pattern and a WebDataset
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
+	@$(BIN)/python -m baselines.bench $(BENCH)
 
 lint: .venv/.ready-baselines ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
