@@ -28,8 +28,9 @@ from hephaestus_build.encode import encode_atmosphere, encode_images, encode_mas
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.grid import Grid
-from hephaestus_build.job import Job, hours_since_1970, owed_of, superseded
+from hephaestus_build.job import Job, hours_since_1970, superseded
 from hephaestus_build.masks import PreviewGeometry, preview_geometry, rasterize
+from hephaestus_build.owed import owed_of
 from hephaestus_build.parallel import Ahead, side_by_side
 from hephaestus_build.plan import Plan, Request, select_pairs, without_withdrawn
 from hephaestus_build.progress import Listener, Silent

@@ -18,6 +18,7 @@ from hephaestus_build.cube.units import Axes, Places, Unit
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.grid import Grid
+from hephaestus_build.owed import owed_of
 from hephaestus_build.plan import Plan, Request, needs_fetching
 from hephaestus_build.progress import Listener
 from hephaestus_build.registry import published_frames
@@ -26,7 +27,6 @@ from hephaestus_build.sources.annotations import Annotation
 from hephaestus_build.sources.era5 import Source
 from hephaestus_build.sources.fields import PRELIMINARY, nearest_hour
 from hephaestus_build.sources.licsar import Metadata, Portal
-from hephaestus_build.sources.receipt import Outcome
 from hephaestus_build.upstream import Upstream
 
 #: Final ERA5 replaces the preliminary within two to three months.
@@ -246,36 +246,3 @@ class Job:
         if self.previous is None or self.units.keys() != self.published.keys():
             return True
         return any(unit.identity != self.published[unit.key].identity for unit in self.staged)
-
-
-@dataclass(frozen=True)
-class Owed:
-    """Something that upstream promises and this cube does not have yet.
-
-    Attributes
-    ----------
-    unit : str
-        Such as ``pair/20160909_20160921`` or ``dem/dem``.
-    product : str
-        The product that failed.
-    outcome : Outcome
-        How it ended.
-    detail : str
-        Why, in words.
-    """
-
-    unit: str
-    product: str
-    outcome: Outcome
-    detail: str
-
-
-def owed_of(units: Mapping[str, Unit]) -> tuple[Owed, ...]:
-    """Return what is owed among `units`, in order."""
-    return tuple(
-        Owed(unit.key, receipt.product, receipt.outcome, receipt.detail)
-        for _, unit in sorted(units.items())
-        if unit.owed
-        for receipt in unit.receipts
-        if not receipt.ok
-    )

@@ -9,7 +9,8 @@ from typing import Any
 
 from hephaestus_build.cube.tables import ALIGNMENTS
 from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.job import Job, Owed, owed_of
+from hephaestus_build.job import Job
+from hephaestus_build.owed import Owed, owed_of
 
 
 @dataclass(frozen=True)

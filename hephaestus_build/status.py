@@ -13,7 +13,7 @@ from hephaestus_build.cube.generation import GENERATIONS, Shelf
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
-from hephaestus_build.job import Owed, owed_of
+from hephaestus_build.owed import Owed, owed_of
 from hephaestus_build.runs import last_runs
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.fields import PRELIMINARY

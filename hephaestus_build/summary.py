@@ -18,7 +18,7 @@ from hephaestus_build.cube.layout import Finding
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.job import owed_of
+from hephaestus_build.owed import owed_of
 
 _PARTS = {
     "insar_difference": "phase",

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from hephaestus_build.frames import Frame
-from hephaestus_build.job import Owed
+from hephaestus_build.owed import Owed
 
 #: Standard output is for results; all else goes to standard error.
 out = Console(highlight=False, soft_wrap=True)
