@@ -130,7 +130,8 @@ def status_of(
         contents = current.contents()
         manifest = current.manifest()
     except HephaestusError as error:
-        return FrameStatus(str(frame), problem=str(error), **tried)
+        problem = str(error).removeprefix(f"{frame}: ")  # whoever shows it names the frame
+        return FrameStatus(str(frame), problem=problem, **tried)
     units, known = contents.units, read_upstream(shelf)
     pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.complete]
     newest = max((pair.secondary for pair in pairs), default=None)
