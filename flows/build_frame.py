@@ -39,7 +39,7 @@ from hephaestus_build.build import (
 )
 from hephaestus_build.cli.common import explain
 from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.errors import HephaestusError
+from hephaestus_build.errors import HephaestusError, UnreachableError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.job import Job
 from hephaestus_build.plan import Request
@@ -79,7 +79,9 @@ def _fetching(name: str, **options: Any) -> Callable[[Callable[P, T]], Task[P, T
 
 
 def _passing(_task: object, _run: object, state: State[Any]) -> bool:
-    return state.name == OWED
+    if state.name == OWED:
+        return True
+    return isinstance(state.result(raise_on_failure=False), UnreachableError)
 
 
 def _bare(value: T) -> T:
@@ -108,7 +110,7 @@ def _came(state: State[Any]) -> bool:
     return False
 
 
-@_stage("plan", tags=["licsar"])
+@_fetching("plan", tags=["licsar"])
 def find_out(request: Request, settings: Settings, shelf: Shelf) -> Job:
     """Find out what there is to do."""
     return prepare(request, settings, shelf, _Logged())

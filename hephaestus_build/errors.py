@@ -14,3 +14,7 @@ class UsageError(HephaestusError):
     """The request itself is wrong (an id, an option, a setting); nothing was tried."""
 
     exit_code = 2
+
+
+class UnreachableError(HephaestusError):
+    """An archive did not answer; nothing is wrong here, and the same may go well later."""

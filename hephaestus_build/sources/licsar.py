@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.errors import HephaestusError, UnreachableError, UsageError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.registry import published_frames
 from hephaestus_build.settings import Settings
@@ -153,7 +153,8 @@ class Portal:
         Raises
         ------
         HephaestusError
-            If the frame is absent or the archive does not answer with a listing.
+            If the frame is absent or the archive does not answer with a listing; an UnreachableError if it
+            does not answer at all.
         """
         urls = [f"{self._base}{frame.track}/{frame}/interferograms/"]  # it wants the slash here
         if self._mirror:
@@ -172,7 +173,8 @@ class Portal:
             pages.append(page)
             if page.outcome is not Outcome.ABSENT:  # a mirror's older listing is no answer to a silence
                 break
-        raise HephaestusError(_no_listing(frame, pages[0]))
+        silent = pages[0].outcome is Outcome.UNREACHABLE
+        raise (UnreachableError if silent else HephaestusError)(_no_listing(frame, pages[0]))
 
     def metadata(self, frame: Frame) -> Metadata:
         """Return the metadata of `frame`.
