@@ -38,7 +38,7 @@ def as_validation(predictions):
     return replace(predictions, part="validation")
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(ITEMS, st.integers(0, 7))
 def test_item_scores_are_scikit_learns(items, eighths):
     label, probability = arrays(items)
@@ -58,7 +58,7 @@ def test_item_scores_are_scikit_learns(items, eighths):
     assert scores.positives == label.sum()
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(ITEMS, st.integers(0, 2**32 - 1))
 def test_weighted_areas_are_scikit_learns(items, seed):
     label, probability = arrays(items)
@@ -72,7 +72,7 @@ def test_weighted_areas_are_scikit_learns(items, seed):
         assert areas["average_precision"][place] == pytest.approx(metrics.average_precision_score(**known))
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(0, BINS - 1), st.floats(0, 1))
 def test_scores_of_histograms_are_exact_at_every_edge(seed, step, share):
     chance = np.random.default_rng(seed)
@@ -97,7 +97,7 @@ def test_scores_of_histograms_are_exact_at_every_edge(seed, step, share):
         assert scores.values["iou"] == pytest.approx(metrics.jaccard_score(truth, predicted))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(ITEMS)
 def test_no_threshold_beats_the_chosen_one_on_validation(items):
     label, probability = arrays(items)
@@ -116,6 +116,7 @@ def test_the_chosen_threshold_lies_between_what_it_parts():
     assert choose_threshold(pixels, "pixels").value == 121 / BINS
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.integers(0, BINS - 1), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=9
