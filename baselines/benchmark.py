@@ -12,7 +12,9 @@ and started again: a run that is finished is not repeated, one that was cut off 
 
 from __future__ import annotations
 
+import csv
 import logging
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from baselines.pins import alone, pin
 from baselines.prepare import Prepared, prepare
 from baselines.recipe import Preset, Recipe
 from baselines.results import RunResult, SplitRecord, code_version, versions
+from baselines.tables import tables
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.progress import Listener, Silent
 from hephaestus_build.samples import count_positive
@@ -224,14 +227,13 @@ def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: Listen
 
     recipe.write(home / "recipe.yaml")
     prepared = bench.prepared(recipe, listener)
-    clock = _Clock()
     checkpoint = fit(recipe, prepared, home, device=device, listener=listener)
-    clock.lap("training")
     trained = load(checkpoint, device=device)
+    clock = _Clock()
     predictions = {}
     for name in ("validation", "test"):
         predictions[name] = infer(
-            trained, prepared.items[name], prepared, device=device, workers=recipe.workers, listener=listener
+            trained, prepared.items[name], prepared, workers=recipe.workers, listener=listener
         )  # fmt: skip
         predictions[name].write(home / f"{name}.npz")
     clock.lap("prediction")
@@ -265,18 +267,33 @@ def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: Listen
         generations=dict(prepared.generations),
         versions=versions(),
         code=code_version(),
-        device=device,
+        device=described(trained.device),
         parameters=trainable(trained.model),
         epochs=recipe.epochs,
-        best_epoch=trained.epoch,
-        seconds=clock.laps,
-        samples_per_second=0.0,
+        best_epoch=trained.epoch - 1,
+        seconds={"training": _trained_in(home), **clock.laps},
+        samples_per_second=trained.samples_per_second,
         assessment=assessment,
     )
     result.write(home / RESULT)
     for name in _SCAFFOLD:
         (home / name).unlink(missing_ok=True)
     return result
+
+
+def _trained_in(home: Path) -> float:
+    """Return the seconds of all epochs, also of those before a run was cut off."""
+    with (home / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+        return round(sum(float(row["seconds"]) for row in csv.DictReader(stream)), 3)
+
+
+def described(device: Any) -> str:
+    """Return what a torch device is, in words."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.processor() or platform.machine()}), {torch.get_num_threads()} threads"
 
 
 def _weights(recipe: Recipe) -> str:
@@ -292,7 +309,12 @@ def finish(bench: Bench) -> list[Path]:
     HephaestusError
         If none is finished, or a file cannot be written.
     """
-    raise NotImplementedError
+    from baselines.gallery import draw_all
+
+    results = bench.results()
+    written = list(tables(results).write(bench.folder))
+    homes = {recipe.key: bench.home(recipe) for recipe in bench.recipes}
+    return written + draw_all(bench.folder, results, homes, bench.prepared)
 
 
 class _Clock:

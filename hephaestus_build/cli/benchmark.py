@@ -312,8 +312,9 @@ def _print_run(end: Ended, index: int) -> None:
         seconds = sum(end.result.seconds.values())
         state = "was finished" if end.kept else f"{seconds:.0f} s"
         err.print(f"{index:>4}  {end.recipe.key}  {state}  {headline(end.result)}", markup=False)
-    elif end.elsewhere:
-        err.print(f"{index:>4}  {end.recipe.key}  another process is at it", markup=False)
+    else:
+        state = "failed" if end.error else "another process is at it"
+        err.print(f"{index:>4}  {end.recipe.key}  {state}", markup=False)
 
 
 def headline(result: Any) -> str:
