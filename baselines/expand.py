@@ -115,19 +115,25 @@ def _channel(name: str, fields: Mapping[str, Tensor], mean: float, deviation: fl
         case "valid":
             out.copy_(fields["valid"])
         case "insar_difference_sin":
-            out.copy_(fields["insar_difference"].sin())
+            torch.sin(fields["insar_difference"], out=out)
         case "insar_difference_cos":
-            out.copy_(fields["insar_difference"].cos()).mul_(fields["valid"])
+            torch.cos(fields["insar_difference"], out=out).masked_fill_(~fields["valid"], 0)
         case "insar_difference" | "insar_coherence":
-            known = fields["valid"] if name == "insar_difference" else fields[name] != 0
-            _normalise(fields[name], mean, deviation, out).mul_(known)
+            values = fields[name]
+            _normalise(values, mean, deviation, out).masked_fill_(values == 0, 0)
         case _ if name.endswith("_difference"):
             variable = name.removesuffix("_difference")
             change = fields[f"secondary_date_{variable}"] - fields[f"primary_date_{variable}"]
             _normalise(change, mean, deviation, out).nan_to_num_(nan=0.0)
         case _:
-            _normalise(fields[name], mean, deviation, out).nan_to_num_(nan=0.0)
+            values = fields[name]
+            if values.stride(1) == 0:  # what all steps share is worked out once
+                _normalise(values[:, :1], mean, deviation, out[:, :1]).nan_to_num_(nan=0.0)
+                out[:, 1:] = out[:, :1]
+            else:
+                _normalise(values, mean, deviation, out).nan_to_num_(nan=0.0)
 
 
 def _normalise(values: Tensor, mean: float, deviation: float, out: Tensor) -> Tensor:
-    return torch.sub(values, mean, out=out).div_(deviation)
+    shift = torch.tensor(-mean / deviation, dtype=out.dtype, device=out.device)
+    return torch.add(shift, values, alpha=1 / deviation, out=out)  # one pass over memory

@@ -151,11 +151,10 @@ class CubeWindows:
         height, width = images.shape
         top, left = max(row, 0), max(column, 0)
         bottom, right = min(row + out.shape[0], height), min(column + out.shape[1], width)
-        out[...] = images.fill
-        if top >= bottom or left >= right:
-            return out
         place = self._place(variable, pair)
-        if place is None:
+        if place is None or (bottom - top, right - left) != out.shape:
+            out[...] = images.fill
+        if place is None or top >= bottom or left >= right:
             return out
         target = out[top - row : bottom - row, left - column : right - column]
         if pair is None:
@@ -164,8 +163,7 @@ class CubeWindows:
             with _Shard(self, images, variable, pair, place) as shard:
                 for tile, rows, columns, part in images.parts(top, bottom, left, right):
                     values = shard.rows(tile, rows)
-                    if values is not None:
-                        target[part] = values[:, columns]
+                    target[part] = images.fill if values is None else values[:, columns]
         return out
 
     def tiles(self, variable: str, pair: Pair) -> Iterable[tuple[int, int, np.ndarray]]:
@@ -202,6 +200,7 @@ class CubeWindows:
                     shard = shard or _Shard(self, images, variable, None, place)
                     values = shard.rows(tile, slice(0, images.inner))
                     if values is None:
+                        target[part] = images.fill
                         continue
                     values = values.copy()
                     self._recent.put(key, values)
