@@ -6,6 +6,7 @@ publishing replaces the link by one rename. A generation never changes once it h
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -142,14 +143,18 @@ class Shelf:
         HephaestusError
             If the published name is taken by something that no build of ours made.
         """
-        if not self.link.is_symlink():
-            if self.link.exists():
-                raise HephaestusError(
-                    f"{self.frame}: {self.link} is a folder that this program did not publish; move it away "
-                    f"and run the same command again"
-                )
+        # one look at the name: between two, another process may publish
+        try:
+            target = self.link.readlink()
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        target = self.link.readlink()
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # not a link
+                raise
+            raise HephaestusError(
+                f"{self.frame}: {self.link} is a folder that this program did not publish; move it away "
+                f"and run the same command again"
+            ) from error
         number = target.parent.name
         store = self.root / number / target.name
         if not number.isdigit() or target != Path(os.path.relpath(store, self.link.parent)):
