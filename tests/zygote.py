@@ -124,6 +124,7 @@ def _half_file(path: Path, content: bytes, **_: Any) -> None:
 
 
 def _half_line(path: Path, line: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # as the real one does
     with path.open("ab") as stream:
         stream.write(line.encode()[: len(line) // 2])
 
