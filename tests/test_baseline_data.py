@@ -136,7 +136,7 @@ def digest(batches: DataLoader[dict[str, torch.Tensor]]) -> list[float]:
     ]
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_read_what_one_process_reads(stores: dict[str, Path], context: str) -> None:
     """The parent has read before it forks: its threads must not be waited for in a worker."""
     data = Windows([series(), series(OTHER)], stores, size=SIZE)
@@ -153,11 +153,13 @@ def test_workers_read_what_one_process_reads(stores: dict[str, Path], context: s
     assert digest(workers) == alone
 
 
-def test_a_pickled_data_set_takes_no_decoded_pixels_along(stores: dict[str, Path]) -> None:
+def test_a_pickled_data_set_reads_on_and_takes_no_decoded_pixels_along(stores: dict[str, Path]) -> None:
     data = Windows([series()], stores, size=SIZE)
     before = len(pickle.dumps(data))
     _ = data[0]
-    assert len(pickle.dumps(data)) == before
+    content = pickle.dumps(data)
+    assert len(content) == before
+    assert torch.equal(pickle.loads(content)[Draw(0, 5)]["phase"], data[Draw(0, 5)]["phase"])
 
 
 def test_memory_does_not_grow_over_an_epoch(stores: dict[str, Path]) -> None:
