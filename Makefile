@@ -6,6 +6,8 @@ BENCH ?=
 PRESET ?= small
 CUBES ?=
 PART ?= 1/1
+# two small models on two cores are done sooner side by side; of large ones, one at a time
+JOBS ?= $(if $(filter small,$(PRESET)),2,1)
 # real interferograms beside the checkout, if there are any, show how hard the simulated ones are
 REAL := $(patsubst %,--real %,$(wildcard ../shared/data/licsar))
 
@@ -18,7 +20,7 @@ cubes: .venv/.ready ## build cubes: the embedded sample, or FRAME=124D_04854_171
 	@$(BIN)/hephaestus build $(if $(FRAME),$(FRAME),--simulated)
 
 benchmark: .venv/.ready-baselines ## train and score models: PRESET=small on simulated cubes; PRESET=paper on yours, PART=1/4
-	@$(BIN)/hephaestus benchmark run $(PRESET) --part $(PART) \
+	@$(BIN)/hephaestus benchmark run $(PRESET) --part $(PART) --at-a-time $(JOBS) \
 	  $(if $(CUBES),--cubes $(CUBES),$(if $(filter small,$(PRESET)),--simulated))
 
 test: .venv/.ready-baselines ## run the tests

@@ -14,11 +14,17 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 from baselines.assessment import assess
@@ -179,9 +185,14 @@ class Ended:
 
 
 def run_benchmark(
-    bench: Bench, *, part: tuple[int, int] = (1, 1), device: str = "auto", listener: Listener | None = None
+    bench: Bench,
+    *,
+    part: tuple[int, int] = (1, 1),
+    device: str = "auto",
+    at_a_time: int = 1,
+    listener: Listener | None = None,
 ) -> Iterator[Ended]:
-    """Do the runs of a grid, or of a part of it, one after the other; one that fails never stops the others.
+    """Do the runs of a grid, or of a part of it; one that fails never stops the others.
 
     Parameters
     ----------
@@ -190,16 +201,74 @@ def run_benchmark(
         See :func:`share`.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
+    at_a_time : int
+        Runs at once, each in a process of its own with its share of the cores: small models on a CPU do not
+        use two cores well.
     listener : Listener, optional
-        Told how far each run is.
+        Told how far it is.
 
     Yields
     ------
     Ended
         As each run ends, also for those that were finished before.
     """
-    for recipe in share(bench.recipes, part):
-        yield run_one(bench, recipe, device=device, listener=listener)
+    recipes = share(bench.recipes, part)
+    todo = [recipe for recipe in recipes if not bench.is_finished(recipe)]
+    for recipe in recipes:
+        if recipe not in todo:
+            yield run_one(bench, recipe)
+    if at_a_time == 1:
+        for recipe in todo:
+            yield run_one(bench, recipe, device=device, listener=listener)
+    elif todo:
+        yield from _side_by_side(bench, todo, device, min(at_a_time, len(todo)), listener or Silent())
+
+
+def _side_by_side(
+    bench: Bench, todo: Sequence[Recipe], device: str, processes: int, listener: Listener
+) -> Iterator[Ended]:
+    listener.stage("runs", len(todo))
+    pool = ProcessPoolExecutor(
+        processes, get_context("spawn"), initializer=_join, initargs=(bench, max(1, cores() // processes))
+    )
+    try:
+        futures = {pool.submit(_work, recipe, device): recipe for recipe in todo}
+        for future in as_completed(futures):
+            listener.advance("runs")
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                key = futures[future].key
+                yield Ended(
+                    futures[future], error=f"{key}: its process was killed; run the same command again"
+                )
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+#: In a process that does runs: their grid, whose data is prepared once.
+_bench: list[Bench] = []
+
+
+def _join(bench: Bench, threads: int) -> None:
+    """Make this process one that does runs, and end with the one that started it, however that ends."""
+    import torch
+
+    torch.set_num_threads(threads)
+    _bench.append(bench)
+    parent = parent_process()
+    assert parent is not None
+    Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+
+
+def _work(recipe: Recipe, device: str) -> Ended:
+    return run_one(_bench[-1], recipe, device=device)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def run_one(bench: Bench, recipe: Recipe, *, device: str = "auto", listener: Listener | None = None) -> Ended:

@@ -127,6 +127,21 @@ MODELS: Mapping[str, Architecture] = {
         smp.Unet,
         {"decoder_channels": (64, 48, 32, 16, 8)},
     ),
+    # half the time of the U-Net: its last layers are at a quarter of the resolution
+    "deeplabv3plus-tiny": Architecture(
+        "DeepLabV3+ (tiny)",
+        "segmentation",
+        "timm/test_resnet.r160_in1k",
+        smp.DeepLabV3Plus,
+        {"decoder_channels": 32},
+    ),
+    "fpn-tiny": Architecture(
+        "FPN (tiny)",
+        "segmentation",
+        "timm/test_resnet.r160_in1k",
+        smp.FPN,
+        {"decoder_pyramid_channels": 48, "decoder_segmentation_channels": 32, "decoder_dropout": 0.0},
+    ),
 }
 
 

@@ -71,7 +71,7 @@ def benchmark(
         mine = share(bench.recipes, number)
         states = [train(item.key, quote(item), quote(bench), device, return_state=True) for item in mine]
         ended = [cast(Ended, state.result(raise_on_failure=False)) for state in states]
-        paths = finish(bench)
+        paths = finish(bench) if any(map(bench.is_finished, bench.recipes)) else []
     except HephaestusError as error:
         return Failed(message=str(error), data=error)
     create_table_artifact(table=[_row(item) for item in ended], key=f"benchmark-{chosen.name}")

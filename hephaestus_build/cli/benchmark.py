@@ -65,6 +65,9 @@ def run(
     weights: Weights = None,
     fields: Fields = None,
     device: Device = "auto",
+    at_a_time: Annotated[
+        int, typer.Option("--at-a-time", min=1, max=64, help="Runs at once, each in a process of its own.")
+    ] = 1,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
@@ -80,10 +83,12 @@ def run(
     _print_outlook(outlook(bench, share), err)
     ended = []
     with bars() as listener:
-        for index, end in enumerate(run_benchmark(bench, part=share, device=device, listener=listener), 1):
+        runs = run_benchmark(bench, part=share, device=device, at_a_time=at_a_time, listener=listener)
+        for index, end in enumerate(runs, 1):
             ended.append(end)
             _print_run(end, index)
-    paths = finish(bench)
+    # where none is finished, what is said below is why
+    paths = finish(bench) if any(map(bench.is_finished, bench.recipes)) else []
     if as_json:
         print_json({"runs": [_row(end) for end in ended], "files": [str(path) for path in paths]})
     else:
