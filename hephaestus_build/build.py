@@ -37,7 +37,7 @@ from hephaestus_build.progress import Listener, Silent
 from hephaestus_build.result import Result, result_of
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.annotations import FLAGS, Annotation, find_annotations
-from hephaestus_build.sources.era5 import choose_source, count_requests
+from hephaestus_build.sources.era5 import choose_source
 from hephaestus_build.sources.fields import PRELIMINARY, Fields, area_of, merge, parse_center_time
 from hephaestus_build.sources.licsar import Metadata, Portal
 from hephaestus_build.sources.receipt import Outcome, Receipt
@@ -160,7 +160,7 @@ def plan(request: Request, settings: Settings) -> Plan:
     if job.grid is not None:
         dates = [day for day in dates if job.wants_hour(day)]
     hours = [job.hour(day) for day in dates]
-    return replace(job.plan, epochs=tuple(dates), era5_requests=count_requests(hours))
+    return replace(job.plan, epochs=tuple(dates), era5_requests=job.source.requests(hours))
 
 
 def _metadata(portal: Portal, frame: Frame, contents: Contents | None) -> Metadata:

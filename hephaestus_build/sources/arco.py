@@ -6,7 +6,7 @@ Only the chunks that are needed are fetched; each is kept as it came, because fr
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
@@ -23,6 +23,7 @@ from hephaestus_build.sources.fields import (
     FINAL,
     PRELIMINARY,
     UNSTATED,
+    VARIABLES,
     Area,
     Batch,
     Fields,
@@ -59,6 +60,10 @@ class Arco(KeptSource):
     def description(self) -> str:
         """Which source this is and why, in a few words."""
         return f"ARCO-ERA5 ({urlsplit(self.url).netloc}), {self._reason}"
+
+    def requests(self, times: Iterable[datetime]) -> int:
+        """Return how many requests `times` take: a chunk is one variable at one hour, of the whole globe."""
+        return len(VARIABLES) * len(set(times))
 
     def _retrieve(
         self, frame: Frame, area: Area, wanted: Sequence[Batch], say: Callable[[str], None]

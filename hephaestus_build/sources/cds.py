@@ -13,7 +13,7 @@ import re
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,7 +29,7 @@ from hephaestus_build.settings import Settings
 from hephaestus_build.sources.answers import Answer, WrongAnswerError, read_answer
 from hephaestus_build.sources.cache import VanishedError, explained
 from hephaestus_build.sources.credentials import HELP, Credentials
-from hephaestus_build.sources.fields import VARIABLES, Area, Batch, Fields, assemble
+from hephaestus_build.sources.fields import VARIABLES, Area, Batch, Fields, assemble, batches
 from hephaestus_build.sources.http import Client
 from hephaestus_build.sources.months import KeptSource, failed, product_name
 from hephaestus_build.sources.receipt import Outcome, Receipt
@@ -80,6 +80,10 @@ class Cds(KeptSource):
         """Which source this is and why, in a few words."""
         host = urlsplit(self.url).netloc
         return f"the Climate Data Store ({host}), with the key in {self._credentials.where}"
+
+    def requests(self, times: Iterable[datetime]) -> int:
+        """Return how many requests `times` take: one for each month and hour among them."""
+        return len(batches(times))
 
     def _retrieve(
         self, frame: Frame, area: Area, wanted: Sequence[Batch], say: Callable[[str], None]

@@ -24,7 +24,6 @@ from hephaestus_build.sources.fields import (
     Area,
     Fields,
     area_of,
-    batches,
     nearest_hour,
     parse_center_time,
 )
@@ -41,7 +40,6 @@ __all__ = [
     "Source",
     "area_of",
     "choose_source",
-    "count_requests",
     "nearest_hour",
     "parse_center_time",
 ]
@@ -58,6 +56,9 @@ class Source(Protocol):
     @property
     def description(self) -> str:
         """Which source this is and why, in a few words."""
+
+    def requests(self, times: Iterable[datetime]) -> int:
+        """Return how many requests `times` take."""
 
     def fetch(
         self,
@@ -97,8 +98,3 @@ def choose_source(settings: Settings) -> Source:
         source = Cds(settings, credentials)
     log.info("ERA5 comes from %s", source.description)
     return source
-
-
-def count_requests(times: Iterable[datetime]) -> int:
-    """Return how many requests to the CDS `times` take: one for each month and hour among them."""
-    return len(batches(times))
