@@ -29,6 +29,8 @@ _REACH = 3.0
 _PHASE, _COHERENCE = "insar_difference", "insar_coherence"
 #: Of these the nearest pixel is taken.
 _DISCRETE = ("valid", "mask", "inside")
+#: Fields that have gaps of their own.
+_SOURCE = {_PHASE: "phase", _COHERENCE: "coherence", "dem": "dem"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def augment(
     """
     if not names:
         return dict(fields)
-    return apply(fields, draw_changes(len(fields[_PHASE]), names, generator))
+    with torch.no_grad():
+        return apply(fields, draw_changes(len(fields[_PHASE]), names, generator))
 
 
 def apply(fields: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
@@ -163,26 +166,38 @@ def _continuous(
 
     Whether the result holds data is decided by the map `nearest`.
     """
-    planes: dict[str, tuple[Tensor, ...]] = {}
+    planes: dict[str, Tensor] = {}
     for name, values in fields.items():
         if name in _DISCRETE:
             continue
-        known = (
-            fields["valid"] if name == _PHASE else values != 0 if name == _COHERENCE else values.isfinite()
-        )
-        parts = (values.cos(), values.sin()) if name == _PHASE else (values,)
-        planes[name] = (*(torch.where(known, part, 0.0) for part in parts), known.float())
-    counts = [part.shape[1] for parts in planes.values() for part in parts]
-    together = torch.cat([part for parts in planes.values() for part in parts], 1)
-    moved = iter(linear(together).split(counts, 1))
+        known = f"where {_SOURCE.get(name, 'atmosphere')}"
+        # the fields of the atmosphere end together, at the edge of the frame
+        if known not in planes:
+            planes[known] = _known(name, fields).float()
+        for part, component in _components(name, values).items():
+            planes[part] = torch.where(planes[known] > 0, component, 0.0)
+    counts = [part.shape[1] for part in planes.values()]
+    parts = linear(torch.cat(list(planes.values()), 1)).split(counts, 1)
+    mean = dict(zip(planes, parts, strict=True))
     result = {}
-    for name, (*_, known) in planes.items():
-        first, *second = (next(moved) for _ in planes[name][:-1])
-        weight = next(moved)
-        kept = (nearest(known) > 0.5) & (weight > 0)
+    for name in fields:
+        if name in _DISCRETE:
+            continue
+        known = f"where {_SOURCE.get(name, 'atmosphere')}"
+        kept = (nearest(planes[known]) > 0.5) & (mean[known] > 0)
         if name == _PHASE:  # the length of the phasor says how much its pixels agree, its angle is the phase
-            result[name] = torch.where(kept, torch.atan2(second[0], first), 0.0)
+            result[name] = torch.where(kept, torch.atan2(mean["sine"], mean["cosine"]), 0.0)
         else:
             nothing = 0.0 if name == _COHERENCE else math.nan
-            result[name] = torch.where(kept, first / weight.clamp(min=1e-6), nothing)
+            result[name] = torch.where(kept, mean[name] / mean[known].clamp(min=1e-6), nothing)
     return result
+
+
+def _known(name: str, fields: Mapping[str, Tensor]) -> Tensor:
+    if name == _PHASE:
+        return fields["valid"]
+    return fields[name] != 0 if name == _COHERENCE else fields[name].isfinite()
+
+
+def _components(name: str, values: Tensor) -> dict[str, Tensor]:
+    return {"cosine": values.cos(), "sine": values.sin()} if name == _PHASE else {name: values}

@@ -164,6 +164,7 @@ def infer(
     items: Sequence[Item],
     prepared: Prepared,
     *,
+    part: Part | None = None,
     device: str | None = None,
     batch_size: int | None = None,
     workers: int = 0,
@@ -175,9 +176,11 @@ def infer(
     ----------
     trained : Trained
     items : sequence of Item
-        Of ``prepared.items[part]``.
+        Of one part.
     prepared : Prepared
         Where they are, and what is known of them.
+    part : str, optional
+        Which part; the one that the items are found in unless given.
     device : str, optional
         Moves the model there first.
     batch_size : int, optional
@@ -196,7 +199,7 @@ def infer(
     recipe = trained.recipe
     if device is not None:
         trained.model.to(device_of(device))
-    part = next(name for name, known in prepared.items.items() if known is items or items[0] in known)
+    part = part or next(name for name, known in prepared.items.items() if items[0] in known)
     windows = windows_of(recipe, items, prepared)
     collector = collector_of(recipe, part, items, prepared)
     stage = f"{recipe.model}: {part}"

@@ -16,6 +16,7 @@ import requests
 import segmentation_models_pytorch as smp
 import timm
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -24,6 +25,8 @@ from hephaestus_build.errors import HephaestusError, UsageError
 
 #: No deformation, deformation.
 CLASSES = 2
+#: How timm calls the layers that give the classes.
+_LAST = ("fc.", "head.", "classifier.")
 #: Seconds after which a hub that does not answer is not to be had; its own client tries for most of a minute.
 _PATIENCE = 5.0
 
@@ -182,8 +185,11 @@ def build_model(name: str, task: Task, channels: int, weights: str = "none", *, 
         raise UsageError(f"{name} is for {model.task}, not {task}; for that there are {fitting}")
     path = None if weights == "none" else weights_file(model, weights)
     try:
-        return _from_smp(model, channels, path) if model.family else _from_timm(model, channels, path, size)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        built = _from_smp(model, channels, path) if model.family else _from_timm(model, channels, path, size)
+        if path is not None:
+            _check_taken(model, built, path)
+        return built
+    except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
         if path is None:
             raise
         raise HephaestusError(
@@ -260,6 +266,22 @@ def _from_smp(model: Architecture, channels: int, path: Path | None) -> nn.Modul
         source.set_in_channels(channels, pretrained=True)
         network.encoder.load_state_dict(source.state_dict())
     return network
+
+
+def _check_taken(model: Architecture, built: Any, path: Path) -> None:
+    """Raise ValueError unless the file had all but the last layer: timm leaves at random what it lacks."""
+    network = built.encoder if model.family else built
+    if model.family and model.owner == "timm":
+        network = network.model
+    with safe_open(path, "pt") as file:
+        held = set(file.keys())
+    lacking = [
+        name
+        for name in network.state_dict()
+        if name not in held and not name.startswith(_LAST) and not name.endswith("num_batches_tracked")
+    ]
+    if lacking:
+        raise ValueError(f"{len(lacking)} arrays are missing, such as {lacking[0]}")
 
 
 def _overlay(path: Path | None) -> dict[str, Any] | None:

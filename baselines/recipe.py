@@ -267,7 +267,8 @@ def _validated(kind: type[Kind], content: dict[str, Any], what: str) -> Kind:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = error.errors()
+        first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
         place = ".".join(str(part) for part in first["loc"]) or "it"
         if first["type"] == "extra_forbidden":
             known = ", ".join(kind.model_fields)

@@ -13,7 +13,8 @@ from baselines.items import Draw
 
 def derived(*numbers: int) -> int:
     """Return a seed of 63 bits that follows from `numbers`, unlike that of any others."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    # numpy takes (1,) and (1, 0) for one
+    return int(np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def epoch_draws(positive: Sequence[bool], seed: int, epoch: int, *, balance: bool = True) -> list[Draw]:
