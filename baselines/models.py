@@ -138,13 +138,6 @@ MODELS: Mapping[str, Architecture] = {
         smp.DeepLabV3Plus,
         {"decoder_channels": 32},
     ),
-    "fpn-tiny": Architecture(
-        "FPN (tiny)",
-        "segmentation",
-        "timm/test_resnet.r160_in1k",
-        smp.FPN,
-        {"decoder_pyramid_channels": 48, "decoder_segmentation_channels": 32, "decoder_dropout": 0.0},
-    ),
 }
 
 
