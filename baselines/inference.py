@@ -199,10 +199,11 @@ def infer(
     recipe = trained.recipe
     if device is not None:
         trained.model.to(device_of(device))
-    part = part or next(name for name, known in prepared.items.items() if items[0] in known)
+    found: list[Part] = [name for name, known in prepared.items.items() if items[0] in known]
+    chosen = part or found[0]
     windows = windows_of(recipe, items, prepared)
-    collector = collector_of(recipe, part, items, prepared)
-    stage = f"{recipe.model}: {part}"
+    collector = collector_of(recipe, chosen, items, prepared)
+    stage = f"{recipe.model}: {chosen}"
     listener.stage(stage, len(items))
     for batch in loader(windows, workers, batch_size=batch_size or BATCH):
         fields = fields_of(batch, trained.device)

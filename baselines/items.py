@@ -45,5 +45,5 @@ class Draw(NamedTuple):
     goes on where it was stopped, see the same samples.
     """
 
-    index: int
+    item: int
     seed: int

@@ -180,6 +180,8 @@ class Preset(BaseModel):
         Fields of :class:`Recipe` that all runs share.
     tasks : dict
         Task to its models.
+    series_fields : dict
+        Fields of runs on series alone: there are fewer series than interferograms.
     series, atmosphere, seeds : tuple
         The other axes of the grid.
     """
@@ -191,6 +193,7 @@ class Preset(BaseModel):
     legacy: bool = False
     fields: dict[str, Any] = Field(default_factory=dict)
     tasks: dict[Task, TaskGrid]
+    series_fields: dict[str, Any] = Field(default_factory=dict)
     series: tuple[bool, ...] = (False, True)
     atmosphere: tuple[Atmosphere, ...] = ("none", "both")
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -216,7 +219,8 @@ class Preset(BaseModel):
                 grid.models.items(), self.series, self.atmosphere
             ):
                 axes = {"series": series, "atmosphere": atmosphere, "seed": seed}
-                chosen = {**self.fields, **grid.fields, **axes, **own, **changes}
+                form = self.series_fields if series else {}
+                chosen = {**self.fields, **grid.fields, **form, **axes, **own, **changes}
                 with_names = {"task": task, "model": model, **chosen}
                 yield _validated(Recipe, with_names, f"preset {self.name}, model {model}")
 

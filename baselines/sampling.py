@@ -120,7 +120,22 @@ def spread(positive: Sequence[bool], limit: int) -> list[int]:
 
 
 def dealt(positive: Sequence[bool], seed: int) -> list[bool]:
-    """Return the labels in random order: the control that a model must not learn from."""
-    return [
-        bool(flag) for flag in np.random.default_rng((seed, 0x5EED)).permutation(np.asarray(positive, bool))
-    ]
+    """Return the labels dealt out at random: the control that a model must not learn from.
+
+    True positives and true negatives get the same share of them, so that dealt labels say nothing about the
+    true ones, not even by the accident of a small sample.
+    """
+    flags = np.asarray(positive, dtype=bool)
+    chance = np.random.default_rng((seed, 2**32))  # not one of an epoch
+    order = np.concatenate(
+        [chance.permutation(np.flatnonzero(flags)), chance.permutation(np.flatnonzero(~flags))]
+    )
+    result = np.zeros(flags.size, dtype=bool)
+    # every so many in that order, from true positives to true negatives
+    total = int(flags.sum())
+    result[
+        order[
+            (np.arange(total) * flags.size + int(chance.integers(flags.size))) // max(total, 1) % flags.size
+        ]
+    ] = True
+    return [bool(flag) for flag in result]

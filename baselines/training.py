@@ -60,6 +60,8 @@ __all__ = ["Trained", "fit", "infer", "load"]
 #: Part of all steps in which the learning rate of a cosine schedule rises.
 _WARM_UP = 0.05
 LAST, BEST, METRICS = "last.ckpt", "best.ckpt", "metrics.csv"
+#: What the best epoch has most of.
+_CHOICE = "choice"
 #: What Lightning remarks that is meant so here.
 _MEANT = (
     r".*does not have many workers.*",
@@ -274,7 +276,10 @@ class Learner(lightning.LightningModule):
         }
         self.history.append(row)
         names = ("train_loss", "validation_loss", "validation_score", "learning_rate")
-        self.log_dict({name: row[name] for name in names}, sync_dist=self.trainer.world_size > 1)
+        said = {name: row[name] for name in names}
+        # true labels must not choose among the epochs of a control: its last is kept
+        said[_CHOICE] = float(row["epoch"]) if self.recipe.shuffle_labels else row["validation_score"]
+        self.log_dict(said, sync_dist=self.trainer.world_size > 1)
         if self.trainer.is_global_zero:
             write_history(self.history, self.folder / METRICS)
 
@@ -358,7 +363,7 @@ def _checkpoints(folder: Path) -> list[ModelCheckpoint]:
     best = ModelCheckpoint(
         folder,
         Path(BEST).stem,
-        monitor="validation_score",
+        monitor=_CHOICE,
         mode="max",
         save_weights_only=True,
         save_on_train_epoch_end=True,
@@ -404,7 +409,8 @@ def _quiet() -> Iterator[None]:
     """Keep Lightning's remarks about what is meant so, and its settings for the whole process, in here."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     for logger in loggers:
@@ -414,10 +420,10 @@ def _quiet() -> Iterator[None]:
             for message in _MEANT:
                 warnings.filterwarnings("ignore", message)
             # a sixth of the time, against reading memory that nobody wrote: nothing here does
-            torch.utils.deterministic.fill_uninitialized_memory = False
+            memory.fill_uninitialized_memory = False
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        memory.fill_uninitialized_memory = fill

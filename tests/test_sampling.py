@@ -14,7 +14,7 @@ FLAGS = st.lists(st.booleans(), min_size=2, max_size=60)
 
 @given(FLAGS, st.integers(0, 2**32 - 1), st.integers(0, 100))
 def test_an_epoch_has_all_positives_and_as_many_negatives(flags: list[bool], seed: int, epoch: int) -> None:
-    drawn = Counter(draw.index for draw in epoch_draws(flags, seed, epoch))
+    drawn = Counter(draw.item for draw in epoch_draws(flags, seed, epoch))
     if len(set(flags)) < 2:
         assert drawn == Counter(range(len(flags)))
         return
@@ -34,15 +34,15 @@ def test_negatives_and_seeds_are_drawn_anew_each_epoch_and_replay() -> None:
     flags = [index < 10 for index in range(200)]
     first, again, second = (epoch_draws(flags, 4, epoch) for epoch in (0, 0, 1))
     assert first == again
-    assert {draw.index for draw in first} != {draw.index for draw in second}
+    assert {draw.item for draw in first} != {draw.item for draw in second}
     assert len({draw.seed for draw in first + second}) == 40
     assert epoch_draws(flags, 5, 0) != first
-    seen = {draw.index for epoch in range(300) for draw in epoch_draws(flags, 4, epoch)}
+    seen = {draw.item for epoch in range(300) for draw in epoch_draws(flags, 4, epoch)}
     assert seen == set(range(200))
 
 
 def test_without_balance_every_item_comes_once() -> None:
-    drawn = [draw.index for draw in epoch_draws([True] + [False] * 29, 0, 0, balance=False)]
+    drawn = [draw.item for draw in epoch_draws([True] + [False] * 29, 0, 0, balance=False)]
     assert sorted(drawn) == list(range(30))
     assert drawn != sorted(drawn)
 
@@ -92,6 +92,15 @@ def test_dealt_labels_are_the_same_in_another_order() -> None:
     assert shuffled != flags
     assert shuffled == dealt(flags, 1)
     assert shuffled != dealt(flags, 2)
+
+
+@given(FLAGS, st.integers(0, 99))
+def test_dealt_labels_say_nothing_about_the_true_ones(flags: list[bool], seed: int) -> None:
+    shuffled = dealt(flags, seed)
+    assert sum(shuffled) == sum(flags)
+    share = sum(flags) / len(flags)
+    both = sum(one and other for one, other in zip(flags, shuffled, strict=True))
+    assert abs(both - share * sum(flags)) <= 1
 
 
 def test_derived_seeds_differ() -> None:
