@@ -24,7 +24,7 @@ benchmark: .venv/.ready-baselines ## train and score models: PRESET=small on sim
 	  $(if $(CUBES),--cubes $(CUBES),$(if $(filter small,$(PRESET)),--simulated))
 
 test: .venv/.ready-baselines ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 serve: .venv/.ready ## start what the Prefect flows need, until Ctrl-C (docs/prefect.md)
 	@exec $(BIN)/python -m flows.serve

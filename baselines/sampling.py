@@ -108,11 +108,8 @@ def spread(positive: Sequence[bool], limit: int) -> list[int]:
     """
     flags = np.asarray(positive, dtype=bool)
     kinds = [np.flatnonzero(flags), np.flatnonzero(~flags)]
-    half = limit // 2
-    counts = [
-        min(kind.size, max(half, limit - other.size)) for kind, other in zip(kinds, kinds[::-1], strict=True)
-    ]
-    counts[1] = min(counts[1], limit - counts[0])
+    positives = min(kinds[0].size, max(limit // 2, limit - kinds[1].size))
+    counts = [positives, min(kinds[1].size, limit - positives)]
     chosen = [
         kind[np.arange(count) * kind.size // max(count, 1)] for kind, count in zip(kinds, counts, strict=True)
     ]

@@ -259,7 +259,7 @@ def test_every_fault_ends_in_its_outcome(site, tmp_path, fault, outcome, tries, 
         faults.html(),
         faults.truncated(),
     ],
-    ids=str,
+    ids=["503", "429", "reset", "reset within", "stall", "cut", "empty", "HTML", "truncated"],
 )
 def test_a_passing_fault_is_survived(site, tmp_path, fault):
     site.faults.add(r"/a\.tif", fault, times=1)

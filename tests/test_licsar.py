@@ -442,7 +442,7 @@ def test_an_address_that_is_none_is_wrong_usage(url, tmp_path):
         (faults.truncated(), Outcome.CORRUPT),
         (faults.wrong_length(99_999), Outcome.CORRUPT),
     ],
-    ids=str,
+    ids=["404", "403", "503", "reset", "HTML", "empty", "truncated", "wrong length"],
 )
 def test_a_bad_product_is_named_and_the_next_one_is_fetched(tree, tmp_path, shape, fault, outcome):
     with opened(shape(tree), tmp_path) as (portal, server):
