@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from hephaestus_build.frames import Pair
 from hephaestus_build.grid import Grid
 from hephaestus_build.sources.fields import STEP
 from hephaestus_build.tiles import TILE_SIZE, Tile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Bytes of decoded DEM tiles that a process keeps: a frame of 2500 x 3000 pixels has 31 MB.
 _DEM_MEMORY = 128 << 20
@@ -129,6 +132,18 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             "weight": torch.tensor(self._weight(cube, item), dtype=torch.float32),
             "index": torch.tensor(index),
         }
+
+    def plot(self, draw: Draw | int) -> Figure:
+        """Draw what the model is given of a draw, a row for each step; `savefig` writes it.
+
+        Phase, coherence, height, the change of water vapour where the atmosphere is read, and the expert's
+        deformation. Simulated data is marked.
+        """
+        from baselines.sample_view import draw_sample
+
+        item = self.items[draw[0] if isinstance(draw, tuple) else draw]
+        simulated = bool(self._cube(item.frame).attributes.get("simulated"))
+        return draw_sample(self[draw], item.pairs, item.frame, simulated)
 
     def _images(self, cube: CubeWindows, item: Item, tile: Tile) -> dict[str, np.ndarray]:
         steps, size = len(item.members), self.size

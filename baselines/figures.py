@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from baselines.scoring import rates
-from hephaestus_build.cube.files import explained, write_atomic
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.report.images import phase_colours
 from hephaestus_build.report.panels import ALARM, INK, PALE
 
@@ -77,11 +78,11 @@ def predictions_over_phase(examples: Sequence[Example], title: str = "Prediction
         axes.set_visible(False)
     for place, example in enumerate(examples):
         left, right = grid[place // columns, place % columns * 2 : place % columns * 2 + 2]
-        _draw_phase(left, example.phase[-1])
-        _caption(left, f"{example.frame}  {_days(example.pairs[-1])}")
-        _draw_grey(right, example.phase[-1])
+        draw_phase(left, example.phase[-1])
+        caption(left, f"{example.frame}  {_days(example.pairs[-1])}")
+        draw_grey(right, example.phase[-1])
         _compare(right, example)
-        _caption(right, _verdict(example))
+        caption(right, _verdict(example))
     heading(figure, title, any(example.simulated for example in examples))
     _legend(figure)
     return figure
@@ -99,17 +100,17 @@ def series_predictions(examples: Sequence[Example], title: str = "Predictions fo
     margins(figure, wspace=0.05, hspace=0.17, bottom=0.42)
     for example, (above, below) in zip(examples, zip(grid[::2], grid[1::2], strict=True), strict=True):
         for step, (phase, mask) in enumerate(zip(example.phase, example.mask, strict=True)):
-            _draw_phase(above[step], phase)
-            _caption(above[step], (f"{example.frame}  " if step == 0 else "") + _days(example.pairs[step]))
-            _draw_grey(below[step], phase)
-            _fill(below[step], mask > 0, TRUTH)
-            _outline(below[step], mask > 0, TRUTH, "-")
+            draw_phase(above[step], phase)
+            caption(above[step], (f"{example.frame}  " if step == 0 else "") + _days(example.pairs[step]))
+            draw_grey(below[step], phase)
+            fill(below[step], mask > 0, TRUTH)
+            outline(below[step], mask > 0, TRUTH, "-")
             share = (mask > 0).mean()
-            _caption(below[step], f"deformation in {share:.0%}" if share else "no deformation")
+            caption(below[step], f"deformation in {share:.0%}" if share else "no deformation")
         _draw_probability(above[-1], example)
-        _draw_grey(below[-1], example.phase[-1])
+        draw_grey(below[-1], example.phase[-1])
         _compare(below[-1], example)
-        _caption(below[-1], _verdict(example))
+        caption(below[-1], _verdict(example))
     heading(figure, title, any(example.simulated for example in examples))
     _legend(figure)
     return figure
@@ -130,40 +131,41 @@ def write_figure(figure: Figure, path: Path) -> None:
         write_atomic(path, stream.getvalue())
 
 
-def _draw_phase(axes: Axes, phase: np.ndarray) -> None:
+def draw_phase(axes: Axes, phase: np.ndarray) -> None:
+    """Show wrapped phase, rad; exactly 0 is no data."""
     shown = np.where(phase == 0, np.nan, phase)
-    axes.imshow(shown, cmap=phase_colours(), vmin=-np.pi, vmax=np.pi, interpolation="nearest")
-    _frame(axes)
+    framed(axes, shown, cmap=phase_colours(), vmin=-np.pi, vmax=np.pi)
 
 
-def _draw_grey(axes: Axes, phase: np.ndarray) -> None:
+def draw_grey(axes: Axes, phase: np.ndarray) -> None:
+    """Show wrapped phase as a pale ground for outlines."""
     # pale, so that both outlines stand out
     shown = np.where(phase == 0, np.nan, phase)
-    axes.imshow(shown, cmap="gray", vmin=-2.8 * np.pi, vmax=1.15 * np.pi, interpolation="nearest")
-    _frame(axes)
+    framed(axes, shown, cmap="gray", vmin=-2.8 * np.pi, vmax=1.15 * np.pi)
 
 
 def _draw_probability(axes: Axes, example: Example) -> None:
-    axes.imshow(example.probability, cmap="Greens", vmin=0, vmax=1, interpolation="nearest")
-    _frame(axes)
-    _caption(axes, f"probability, {example.probability.max():.2f} at most")
+    framed(axes, example.probability, cmap="Greens", vmin=0, vmax=1)
+    caption(axes, f"probability, {example.probability.max():.2f} at most")
 
 
 def _compare(axes: Axes, example: Example) -> None:
     truth, found = example.truth, example.found
     for area, colour in ((truth & ~found, TRUTH), (found & ~truth, FOUND), (truth & found, _BOTH)):
-        _fill(axes, area, colour)
-    _outline(axes, truth, TRUTH, "-")
-    _outline(axes, found, FOUND, "--")
+        fill(axes, area, colour)
+    outline(axes, truth, TRUTH, "-")
+    outline(axes, found, FOUND, "--")
 
 
-def _fill(axes: Axes, area: np.ndarray, colour: str) -> None:
+def fill(axes: Axes, area: np.ndarray, colour: str) -> None:
+    """Tint an area."""
     layer = np.zeros((*area.shape, 4))
     layer[area] = [*(int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)), 0.3]
     axes.imshow(layer, interpolation="nearest")
 
 
-def _outline(axes: Axes, area: np.ndarray, colour: str, style: str) -> None:
+def outline(axes: Axes, area: np.ndarray, colour: str, style: str) -> None:
+    """Draw the border of an area, if there is any."""
     if not area.any():
         return
     # a border of nothing just inside the window's edge, so that the outline closes there
@@ -211,7 +213,9 @@ def margins(
     )  # fmt: skip
 
 
-def _frame(axes: Axes) -> None:
+def framed(axes: Axes, image: np.ndarray, **shown: Any) -> None:
+    """Show an image in a thin frame, pixel by pixel; what is NaN stays grey."""
+    axes.imshow(image, interpolation="nearest", **shown)
     axes.set_visible(True)
     axes.set_facecolor(_EMPTY)
     axes.set(xticks=[], yticks=[])
@@ -219,7 +223,8 @@ def _frame(axes: Axes) -> None:
         spine.set(color=PALE, linewidth=0.6)
 
 
-def _caption(axes: Axes, text: str) -> None:
+def caption(axes: Axes, text: str) -> None:
+    """Write a line above a picture."""
     axes.set_title(text, fontsize=7.6, loc="left", color=INK, pad=3)
 
 

@@ -22,12 +22,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from zarr.codecs import BloscCodec
 
-from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.cube.georeference import GRID_MAPPING, grid_of
 from hephaestus_build.cube.schema import Variable
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.export.geotiff import encode_cog
 from hephaestus_build.export.layers import KEY, Layer
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.frames import Pair
 from hephaestus_build.grid import Grid
 from hephaestus_build.report.figures import to_png

@@ -15,9 +15,9 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from hephaestus_build.cube.files import explained
 from hephaestus_build.cube.generation import PROVENANCE, Generation
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import explained
 
 
 def pin(cubes: Path, folder: Path) -> tuple[Path, list[str]]:

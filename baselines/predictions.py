@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.splits import Part
 
 Task = Literal["classification", "segmentation"]

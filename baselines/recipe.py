@@ -16,8 +16,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from baselines.inputs import Atmosphere, Inputs, Phase
-from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.errors import UsageError
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.moments import Convention
 from hephaestus_build.tiles import TILE_SIZE, Mode
 

@@ -22,8 +22,8 @@ from pydantic import (
 )
 
 from baselines.predictions import Task
-from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.splits import Part
 
 FORMAT: Literal["hephaestus-result/1"] = "hephaestus-result/1"

@@ -20,8 +20,8 @@ from baselines.document import FALSE_ALARMS, Cell, Document, Figure, Table, Tabl
 from baselines.pages import to_csv, to_markdown
 from baselines.paper import COLUMNS, PUBLISHED
 from baselines.results import Interval, RunResult, Scores, Unit
-from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.paper import TABLE_2
 
 _ALARMS = ("precision", "recall", "f1", "auroc", "average_precision", FALSE_ALARMS)

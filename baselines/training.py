@@ -51,8 +51,8 @@ from baselines.prepare import Prepared
 from baselines.recipe import Recipe
 from baselines.sampling import EpochBatches, dealt, derived, spread
 from baselines.scoring import Ranking, rates, reached
-from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.progress import Listener, Silent
 
 __all__ = ["Trained", "fit", "infer", "load"]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hephaestus_build.archive.embedded import embedded_archive
-from hephaestus_build.cube.files import explained, write_json
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import explained, write_json
 from hephaestus_build.frames import Frame
 from hephaestus_build.plan import Request
 from hephaestus_build.progress import Listener

@@ -19,13 +19,13 @@ import numpy as np
 from hephaestus_build.alignment import align
 from hephaestus_build.attributes import attributes_of
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import explained
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.cube.tables import ALIGNMENTS
 from hephaestus_build.cube.units import Axes, Unit
 from hephaestus_build.cube.writer import write_store
 from hephaestus_build.encode import encode_atmosphere, encode_images, encode_masks
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import explained
 from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.grid import Grid
 from hephaestus_build.job import Job, hours_since_1970, superseded

@@ -17,13 +17,13 @@ from hephaestus_build.build import (
     prepare,
 )
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import explained
 from hephaestus_build.cube.generation import Generation, Shelf
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.units import Places, Unit
 from hephaestus_build.cube.verify import Damage, read_record, verify_content
 from hephaestus_build.cube.writer import write_store
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import explained
 from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.plan import Request, Selection
 from hephaestus_build.progress import Listener

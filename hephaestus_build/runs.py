@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hephaestus_build.cube.files import append_line, explained
+from hephaestus_build.files import append_line, explained
 from hephaestus_build.frames import Frame
 from hephaestus_build.result import Result
 

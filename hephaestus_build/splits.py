@@ -13,8 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.registry import load_schema
 from hephaestus_build.samples import SERIES_LENGTH, Sample, Series, count_positive, series_of

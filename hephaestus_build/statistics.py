@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.cube.generation import PROVENANCE, Generation
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.moments import (
     CHANNELS,

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import explained, write_json
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import explained, write_json
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.parallel import side_by_side
 from hephaestus_build.progress import Listener

@@ -167,6 +167,19 @@ def test_a_pickled_data_set_reads_on_and_takes_no_decoded_pixels_along(stores: d
     assert torch.equal(pickle.loads(content)[Draw(0, 5)]["phase"], data[Draw(0, 5)]["phase"])
 
 
+def test_a_sample_is_drawn_step_by_step(stores: dict[str, Path]) -> None:
+    data = Windows([series(tile=whole_frame(SHAPE, SIZE).tiles[0])], stores, size=SIZE)
+    figure = data.plot(0)
+    seen = " ".join(axes.get_title(loc="left") for axes in figure.axes)
+    assert all(f"{name}: phase" in seen for name in data.items[0].pairs)
+    assert "water vapour change" in seen
+    shown = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+    phase = data[0]["phase"][0].numpy()
+    np.testing.assert_array_equal(shown, np.where(phase == 0, np.nan, phase))
+    assert len(figure.axes) == 3 * 5
+    assert len(Windows([series()], stores, size=SIZE, atmosphere=False).plot(Draw(0, 1)).axes) == 3 * 4
+
+
 def test_memory_does_not_grow_over_an_epoch(stores: dict[str, Path]) -> None:
     data = Windows([*singles(), *singles(OTHER)], stores, size=SIZE)
     for seed in range(8):

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import write_atomic
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.cube.schema import cube_schema
@@ -21,6 +20,7 @@ from hephaestus_build.cube.units import Axes, Places, Unit
 from hephaestus_build.cube.writer import write_store
 from hephaestus_build.encode import encode_atmosphere, encode_images
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import write_atomic
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.grid import Grid
 from hephaestus_build.sources.fields import VARIABLES, area_of

@@ -155,9 +155,9 @@ def test_verify_and_repair_by_name_and_by_path(data, hephaestus, tmp_path):
 
 def test_verify_checks_flags_and_schema_of_a_cube_that_is_what_was_published(data, hephaestus, tmp_path):
     """A cube may be byte for byte what somebody published, and still not be as the schema says."""
-    from hephaestus_build.cube.files import digest_of, json_bytes
     from hephaestus_build.cube.generation import MANIFEST, Generation
     from hephaestus_build.cube.manifest import seal
+    from hephaestus_build.files import digest_of, json_bytes
 
     copy = shutil.copytree(shelf_of(settings_for(data)).current().store, tmp_path / "copy.zarr")
     group = copy / "zarr.json"

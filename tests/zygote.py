@@ -27,8 +27,9 @@ import cdsapi  # noqa: F401 (loaded by the first build otherwise, in every child
 import netCDF4  # noqa: F401
 
 from hephaestus_build import build as building
+from hephaestus_build import files
 from hephaestus_build import repair as repairing
-from hephaestus_build.cube import files, generation, shards, staging, writer
+from hephaestus_build.cube import generation, shards, staging, writer
 from hephaestus_build.frames import Frame
 from hephaestus_build.plan import Request
 from hephaestus_build.settings import load_settings

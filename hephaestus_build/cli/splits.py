@@ -12,10 +12,10 @@ from rich.table import Table
 from hephaestus_build.audit import Audit, audit
 from hephaestus_build.cli.annotations import Archive, read_archive
 from hephaestus_build.cli.common import Json, err, out, print_json
-from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.events import find_events
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.paper import TABLE_2, table_2
 from hephaestus_build.registry import published_frames
 from hephaestus_build.samples import SERIES_LENGTH, Sample, samples_from_annotations, samples_from_cube

@@ -23,10 +23,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import digest, explained, sync_folder, write_json
 from hephaestus_build.cube.manifest import unseal
 from hephaestus_build.cube.staging import Staging
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import digest, explained, sync_folder, write_json
 from hephaestus_build.frames import Frame
 
 #: Folder of all generations, beside the links to the published ones.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hephaestus_build.cube.files import digest, json_bytes
+from hephaestus_build.files import digest, json_bytes
 
 
 def seal(objects: Mapping[str, list[Any]]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from hephaestus_build.cube.files import append_line, digest, digest_of, sync_files, write_atomic
 from hephaestus_build.cube.units import StoredObject, Unit
+from hephaestus_build.files import append_line, digest, digest_of, sync_files, write_atomic
 
 
 class Staging:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import digest_of
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation
 from hephaestus_build.cube.manifest import unseal
 from hephaestus_build.cube.units import Places, StoredObject
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import digest_of
 from hephaestus_build.progress import Listener, Silent
 
 What = Literal["damaged", "missing", "unknown", "unreadable"]

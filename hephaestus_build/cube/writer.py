@@ -15,13 +15,13 @@ from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec
 from zarr.codecs.numcodecs import Delta, FixedScaleOffset
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.files import Linker, digest_of, sync_files, write_json
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE
 from hephaestus_build.cube.manifest import seal
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.shards import SEPARATOR, shard_shape
 from hephaestus_build.cube.tables import days, fill_tables
 from hephaestus_build.cube.units import Places, Unit
+from hephaestus_build.files import Linker, digest_of, sync_files, write_json
 from hephaestus_build.grid import Grid
 from hephaestus_build.registry import load_schema
 

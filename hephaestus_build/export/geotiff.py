@@ -23,12 +23,12 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioIOError
 from rasterio.io import MemoryFile
 
-from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.cube.schema import Variable
 from hephaestus_build.errors import UsageError
 from hephaestus_build.export.alone import alone, sweep
 from hephaestus_build.export.layers import KEY, Layer, layers_of, meaning
 from hephaestus_build.export.source import Source
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.grid import Grid
 from hephaestus_build.parallel import side_by_side
 from hephaestus_build.progress import Listener, Silent

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from hephaestus_build.cube.files import digest_of
 from hephaestus_build.cube.georeference import grid_of
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.cube.schema import Variable, cube_schema
 from hephaestus_build.cube.shards import chunk_key
 from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.files import digest_of
 from hephaestus_build.frames import Pair
 from hephaestus_build.grid import Grid
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.cube.files import digest_of, explained, link_or_copy, write_atomic, write_json
 from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.tables import empty_table
@@ -25,6 +24,7 @@ from hephaestus_build.errors import UsageError
 from hephaestus_build.export.alone import alone, sweep
 from hephaestus_build.export.format2 import Layout, image_layout, stored_values, table_layout
 from hephaestus_build.export.source import Place, Source
+from hephaestus_build.files import digest_of, explained, link_or_copy, write_atomic, write_json
 from hephaestus_build.parallel import side_by_side
 from hephaestus_build.progress import Listener, Silent
 

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hephaestus_build.cube.files import explained, write_atomic
 from hephaestus_build.errors import UsageError
+from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.report.panels import (
     ALARM,
