@@ -33,19 +33,22 @@ TINY = {
 }
 
 
-def _pairs(until: int) -> tuple[str, ...]:
+def _pairs(until: int, secondaries: int) -> tuple[str, ...]:
     names = []
     for first in _FIRST:
         for step in range(until):
             primary = first + timedelta(days=12 * step)
-            names += [f"{primary:%Y%m%d}_{primary + timedelta(days=12 * k):%Y%m%d}" for k in (1, 2)]
+            names += [
+                f"{primary:%Y%m%d}_{primary + timedelta(days=12 * k):%Y%m%d}"
+                for k in range(1, secondaries + 1)
+            ]
     return tuple(names)
 
 
-def toy_cubes(folder: Path, until: int = 3, frame: str = FRAME) -> Path:
-    """Publish a cube of ``6 * until`` pairs, those of every other primary deforming; return the folder."""
-    pairs = _pairs(until)
-    moving = tuple(name for place, name in enumerate(pairs) if place // 2 % until % 2)
+def toy_cubes(folder: Path, until: int = 3, frame: str = FRAME, secondaries: int = 2) -> Path:
+    """Publish a cube of ``until`` primaries a part, every other one deforming; return the folder."""
+    pairs = _pairs(until, secondaries)
+    moving = tuple(name for place, name in enumerate(pairs) if place // secondaries % until % 2)
     # unknown to its own pairs, the toy cube would not know whom to number or to move
     with patch.object(toy_cube, "PAIRS", pairs), patch.object(toy_cube, "MOVING", moving):
         toy_cube.toy_cube(folder, toy_cube.grid(70, 80), frame=frame, pairs=pairs)
