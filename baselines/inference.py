@@ -109,7 +109,7 @@ def load(checkpoint: Path, device: str = "auto") -> Trained:
     recipe = Recipe.model_validate(about["recipe"])
     moments = {name: (mean, deviation) for name, (mean, deviation) in about["moments"].items()}
     channels = len(recipe.inputs.stacked(recipe.steps))
-    model = build_model(recipe.model, recipe.task, channels, size=recipe.size)
+    model = build_model(recipe.model, recipe.task, channels, size=recipe.size, looks=recipe.looks)
     weights = {
         name.removeprefix("model."): values
         for name, values in content["state_dict"].items()

@@ -18,7 +18,8 @@ import timm
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
 
 from baselines.recipe import Task
 from hephaestus_build.errors import HephaestusError, UsageError
@@ -141,7 +142,32 @@ MODELS: Mapping[str, Architecture] = {
 }
 
 
-def build_model(name: str, task: Task, channels: int, weights: str = "none", *, size: int = 512) -> nn.Module:
+class Multilooked(nn.Module):
+    """A network that sees means of blocks of pixels, and whose maps are brought back to every pixel.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Takes (B, C, S / looks, S / looks).
+    looks : int
+        Rows and columns of a block.
+    """
+
+    def __init__(self, network: nn.Module, looks: int) -> None:
+        super().__init__()
+        self.network, self.looks = network, looks
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, 2), or (B, 2, S, S), of images (B, C, S, S)."""
+        logits: Tensor = self.network(avg_pool2d(images, self.looks))
+        if logits.ndim == 2:
+            return logits
+        return interpolate(logits, scale_factor=self.looks, mode="bilinear", align_corners=False)
+
+
+def build_model(
+    name: str, task: Task, channels: int, weights: str = "none", *, size: int = 512, looks: int = 1
+) -> nn.Module:
     """Return the model `name`, ready to train.
 
     Parameters
@@ -157,6 +183,8 @@ def build_model(name: str, task: Task, channels: int, weights: str = "none", *, 
         folder that holds ``<tag>.safetensors``, or ``<tag>/model.safetensors`` as the hub names it.
     size : int
         Rows and columns of its windows; a transformer learns a position for each patch.
+    looks : int
+        Pixels a side that are averaged into one before it.
 
     Returns
     -------
@@ -178,10 +206,13 @@ def build_model(name: str, task: Task, channels: int, weights: str = "none", *, 
         raise UsageError(f"{name} is for {model.task}, not {task}; for that there are {fitting}")
     path = None if weights == "none" else weights_file(model, weights)
     try:
-        built = _from_smp(model, channels, path) if model.family else _from_timm(model, channels, path, size)
+        if model.family:
+            built = _from_smp(model, channels, path)
+        else:
+            built = _from_timm(model, channels, path, size // looks)
         if path is not None:
             _check_taken(model, built, path)
-        return built
+        return built if looks == 1 else Multilooked(built, looks)
     except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
         if path is None:
             raise

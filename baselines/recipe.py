@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from baselines.inputs import Atmosphere, Inputs, Phase
 from hephaestus_build.errors import UsageError
@@ -52,6 +52,9 @@ class Recipe(BaseModel):
     )
     phase: Phase = Field("angle", description="how wrapped phase is shown to the model")
     nodata: bool = Field(False, description="a further channel that is 1 where there is data")
+    looks: int = Field(
+        1, ge=1, le=8, description="pixels a side that are averaged into one for the model; phase as sin-cos"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn at random")
 
     split: str = Field("strict-temporal", description="name of the split (`hephaestus splits list`)")
@@ -100,6 +103,16 @@ class Recipe(BaseModel):
             return value
         names = tuple(name for name in AUGMENTATIONS if name in value)
         return names if 0 < len(names) < len(AUGMENTATIONS) else bool(names)
+
+    @model_validator(mode="after")
+    def _windows_can_be_averaged(self) -> Self:
+        if self.looks > 1 and self.phase != "sin-cos":
+            raise ValueError("wrapped phase cannot be averaged as an angle: looks above 1 need phase sin-cos")
+        if self.size % (32 * self.looks):
+            raise ValueError(
+                f"with {self.looks} looks a window must be a multiple of {32 * self.looks} pixels"
+            )
+        return self
 
     @property
     def steps(self) -> int:

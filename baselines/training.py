@@ -154,7 +154,9 @@ class Learner(lightning.LightningModule):
         self.recipe, self.prepared, self.folder = recipe, prepared, folder
         self.moments = channel_moments(prepared.statistics, recipe.inputs, recipe.statistics)
         channels = len(recipe.inputs.stacked(recipe.steps))
-        model = build_model(recipe.model, recipe.task, channels, recipe.weights, size=recipe.size)
+        model = build_model(
+            recipe.model, recipe.task, channels, recipe.weights, size=recipe.size, looks=recipe.looks
+        )
         self.model = model.to(memory_format=torch.channels_last)
         self.stack = Stack(recipe.inputs, recipe.steps, self.moments)
         self.history = []

@@ -18,8 +18,8 @@ from hephaestus_build.progress import Listener
 from hephaestus_build.settings import load_settings
 from hephaestus_build.watch import build_frames
 
-#: Three years at every 12 days, so that every part of the splits by time has deformation and quiet.
-WORLD: dict[str, Any] = {"epochs": 90, "start": date(2018, 6, 1)}
+#: Two and a half years at every 12 days: every part of the splits by time has deformation and quiet.
+WORLD: dict[str, Any] = {"epochs": 80, "start": date(2018, 3, 1)}
 #: Beside the cubes, written last: which world they are of.
 _MARK = "world.json"
 

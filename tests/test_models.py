@@ -37,6 +37,26 @@ def test_logits_have_the_shape_of_the_task(name: str) -> None:
     assert logits.shape == ((2, 2) if task == "classification" else (2, 2, 64, 64))
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_looks_are_averaged_before_the_network_and_undone_after_it(name: str) -> None:
+    task = MODELS[name].task
+    torch.manual_seed(0)
+    plain = build_model(name, task, 3, size=64).eval()
+    torch.manual_seed(0)
+    looked = build_model(name, task, 3, size=128, looks=2).eval()
+    assert trainable(looked) == trainable(plain)
+    coarse = torch.rand(2, 3, 64, 64)
+    noise = torch.rand(2, 3, 64, 64)
+    fine = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    fine[..., ::2, ::2] += noise  # of no mean
+    fine[..., 1::2, 1::2] -= noise
+    with torch.inference_mode():
+        expected, result = plain(coarse), looked(fine)
+    if task == "segmentation":
+        expected = torch.nn.functional.interpolate(expected, (128, 128), mode="bilinear")
+    torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAPER)
 def test_parameters_are_the_papers_where_nothing_is_said_against_it(name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from baselines.recipe import Recipe, preset_names, read_preset, read_recipe
+from baselines.recipe import Preset, Recipe, preset_names, read_preset, read_recipe
 from hephaestus_build.errors import UsageError
 
 
@@ -46,6 +46,34 @@ def test_every_field_is_described_and_none_is_unknown() -> None:
         recipe(learningrate=1)
     with pytest.raises(ValidationError):
         recipe(size=100)  # no multiple of 32: the models could not halve it five times
+
+
+def test_only_phasors_are_averaged_and_only_whole_blocks() -> None:
+    assert recipe(looks=2, phase="sin-cos").looks == 2
+    with pytest.raises(ValidationError, match="cannot be averaged as an angle"):
+        recipe(looks=2)
+    with pytest.raises(ValidationError, match="multiple of 64 pixels"):
+        recipe(looks=2, phase="sin-cos", size=96)
+
+
+def test_fields_of_series_alone_leave_single_interferograms_as_they_are() -> None:
+    runs = Preset(
+        name="two",
+        description="",
+        fields={"epochs": 8},
+        series_fields={"epochs": 12},
+        tasks={"classification": {"models": {"resnet-tiny": {}, "resnet-18": {"epochs": 3}}}},  # type: ignore[dict-item]
+        atmosphere=("none",),
+        seeds=(0,),
+    ).runs()
+    epochs = {(run.model, run.series): run.epochs for run in runs}
+    # what a model says for itself goes before both
+    assert epochs == {
+        ("resnet-tiny", False): 8,
+        ("resnet-tiny", True): 12,
+        ("resnet-18", False): 3,
+        ("resnet-18", True): 3,
+    }
 
 
 def test_the_defaults_are_the_papers() -> None:
