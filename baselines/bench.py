@@ -30,7 +30,7 @@ import xarray as xr
 import zarr
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from baselines.bench_report import COMPACT, EXPANDED, ONE, PUBLISHED, TWO, WEBDATASET, markdown, summary
+from baselines.bench_report import BARE, COMPACT, EXPANDED, ONE, PUBLISHED, TWO, WEBDATASET, markdown, summary
 from baselines.data import Windows
 from baselines.expand import Stack, expand
 from baselines.inputs import ATMOSPHERE, Inputs
@@ -47,6 +47,7 @@ from hephaestus_build.settings import load_settings
 
 SIZE, STEPS = 512, 3
 CHANNELS = ("insar_difference", "insar_coherence", "dem", *ATMOSPHERE)
+MASK = "deformation_mask"
 #: Of the DataLoader's rows.
 BATCH, WORKERS = 4, 2
 
@@ -54,11 +55,13 @@ BATCH, WORKERS = 4, 2
 class Published(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """The published reading pattern on the published layout: one Zarr v2 chunk an image.
 
-    Open, select, load whole frames of all channels, stack, crop. Its checks of whole frames are left out.
+    Open, select, load whole frames of all channels, stack, crop. As published, the whole mask is made
+    binary, its values are looked through twice, and the place of the deformation in it is found before the
+    crop; `bare` leaves that out.
     """
 
-    def __init__(self, store: Path, items: Sequence[Item], shape: tuple[int, int]) -> None:
-        self.store, self.items, self.shape = store, items, shape
+    def __init__(self, store: Path, items: Sequence[Item], shape: tuple[int, int], *, bare: bool) -> None:
+        self.store, self.items, self.shape, self.bare = store, items, shape, bare
 
     def __len__(self) -> int:
         return 1 << 20
@@ -73,12 +76,29 @@ class Published(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             secondary_date=[np.datetime64(pair.secondary) for pair in pairs],
         )
         frames = []
-        for name in (*CHANNELS, "deformation_mask"):
-            values = torch.from_numpy(chosen[name].to_numpy()).float()
-            frames.append(values.expand(STEPS, *values.shape) if values.ndim == 2 else values)
+        for name in (*CHANNELS, MASK):
+            values = chosen[name].to_numpy()
+            if name == MASK and not self.bare:
+                values = _checked(values)
+            image = torch.from_numpy(values).float()
+            frames.append(image.expand(STEPS, *image.shape) if image.ndim == 2 else image)
+        stacked = torch.stack(frames, 1)
+        if not self.bare:
+            union = (stacked[:, -1] > 0).any(0)
+            if union.any():
+                torch.nonzero(union).aminmax(dim=0)
         row, column = (int(chance.integers(extent - SIZE + 1)) for extent in self.shape)
-        crop = torch.stack(frames, 1)[..., row : row + SIZE, column : column + SIZE]
+        crop = stacked[..., row : row + SIZE, column : column + SIZE]
         return crop[:, :-1].reshape(-1, SIZE, SIZE).clone(), crop[:, -1].long()
+
+
+def _checked(mask: np.ndarray) -> np.ndarray:
+    """Return the mask of whole frames with one kind of deformation, after two looks at its values."""
+    binary = np.where(mask == 2, 1, mask)
+    known = torch.isin(torch.unique(torch.from_numpy(binary)), torch.tensor([0, 1]))
+    if np.unique(binary).max(initial=0) > 1 or not known.all():
+        raise ValueError("a mask holds more than 0 and 1")
+    return binary
 
 
 class Drawn(Dataset[dict[str, torch.Tensor]]):
@@ -127,12 +147,15 @@ class Bench:
             with open_cube(store, chunks=None) as cube:
                 items, shape = _series(cube), (cube.sizes["latitude"], cube.sizes["longitude"])
                 self.say("writing it in the published layout")
-                published = Published(_published_layout(cube, items, scratch / "v2.zarr"), items, shape)
+                layout = _published_layout(cube, items, scratch / "v2.zarr")
+            published, bare = (Published(layout, items, shape, bare=flag) for flag in (False, True))
             windows = Windows(items, {FRAME: store}, size=SIZE)
             self.say("exporting tensors")
             shards = _export(windows, max(8, self.samples // 5), scratch)
             runs = [
-                run for turn in range(self.rounds) for run in self._round(turn, published, windows, shards)
+                run
+                for turn in range(self.rounds)
+                for run in self._round(turn, published, bare, windows, shards)
             ]
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -170,7 +193,7 @@ class Bench:
         return Path(built.facts["path"])
 
     def _round(
-        self, turn: int, published: Published, windows: Windows, shards: Sequence[Path]
+        self, turn: int, published: Published, bare: Published, windows: Windows, shards: Sequence[Path]
     ) -> Iterator[dict[str, Any]]:
         first, few = turn << 16, max(4, self.samples // 30)
         numbers = range(first, first + self.samples)
@@ -187,6 +210,7 @@ class Bench:
 
         single = Windows(windows.items, windows.stores, size=SIZE, threads=1)
         yield row(PUBLISHED, ONE, few, (published[first + index] for index in range(few)))
+        yield row(BARE, ONE, few, (bare[first + index] for index in range(few)))
         yield row(WEBDATASET, ONE, self.samples, islice(_endless(tensors), self.samples))
         memory = _memory()
         yield row(COMPACT, ONE, self.samples, map(Drawn(windows).__getitem__, numbers))
@@ -202,6 +226,7 @@ class Bench:
         # dask's threads do not survive a fork: workers of the published pattern have to be spawned
         numbers = range(first, first + few + WORKERS)
         yield row(PUBLISHED, TWO, few, loader(Subset(published, numbers), 1, "spawn"), WORKERS)
+        yield row(BARE, TWO, few, loader(Subset(bare, numbers), 1, "spawn"), WORKERS)
         # the first batch of each worker is made while both start
         numbers = range(first, first + 2 * self.samples + WORKERS * BATCH)
         batches = islice(loader(_Endless(tensors), BATCH), len(numbers) // BATCH)
@@ -277,9 +302,9 @@ def _published_layout(cube: xr.Dataset, items: Sequence[Item], path: Path) -> Pa
         if stamps:
             array.attrs["units"] = "days since 1970-01-01"
     wanted = {sample.pair for item in items for sample in item.members}
-    for name in (*CHANNELS, "deformation_mask"):
+    for name in (*CHANNELS, MASK):
         source = cube[name]
-        dtype = "uint8" if name in ("insar_coherence", "deformation_mask") else "float32"
+        dtype = "uint8" if name in ("insar_coherence", MASK) else "float32"
         leading = len(source.shape) - 2
         array = group.create_array(
             name,

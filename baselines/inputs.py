@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hephaestus_build.moments import DATE_CHANNELS, Convention
 from hephaestus_build.sources.fields import VARIABLES
-from hephaestus_build.statistics import Statistics
+
+if TYPE_CHECKING:  # it would have every process that reads windows import xarray and pandas
+    from hephaestus_build.statistics import Statistics
 
 Atmosphere = Literal["none", "both", "difference"]
 Phase = Literal["angle", "sin-cos"]

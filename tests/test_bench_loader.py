@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from baselines.bench_report import COMPACT, EXPANDED, ONE, PUBLISHED, TWO, WEBDATASET, markdown, summary
+from baselines.bench_report import BARE, COMPACT, EXPANDED, ONE, PUBLISHED, TWO, WEBDATASET, markdown, summary
 
 ROWS = {
     (PUBLISHED, ONE): 0.25,
+    (BARE, ONE): 0.5,
     (WEBDATASET, ONE): 20.0,
     (COMPACT, ONE): 75.0,
     (EXPANDED, ONE): 25.0,
     (PUBLISHED, TWO): 0.5,
+    (BARE, TWO): 1.0,
     (WEBDATASET, TWO): 20.0,
     (COMPACT, TWO): 100.0,
 }
@@ -37,6 +39,7 @@ def test_ratios_are_of_one_round_and_targets_are_judged_by_them() -> None:
     rows = {(row["row"], row["readers"]): row for row in result["rows"]}
     assert rows[COMPACT, ONE]["samples_per_second"] == 75
     assert rows[COMPACT, ONE]["times_published"] == pytest.approx(300)
+    assert rows[COMPACT, ONE]["times_published_bare"] == pytest.approx(150)
     assert rows[EXPANDED, ONE]["times_webdataset"] == pytest.approx(1.25)
     met = {item["target"]: item["met"] for item in result["targets"]}
     assert met[f"{COMPACT}, {ONE}: times the {PUBLISHED}, at least"]
