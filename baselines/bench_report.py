@@ -90,11 +90,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{machine['cores']} cores, Python {machine['python']}, torch {machine['torch']}; "
         "all files in the page cache.",
         "",
-        "| readers | row | samples/s | times the published pattern | times it bare | times the WebDataset |",
-        "|---|---|---:|---:|---:|---:|",
+        "| readers | row | times the published pattern | times it bare | times the WebDataset |",
+        "|---|---|---:|---:|---:|",
     ]
     lines += [
-        f"| {row['readers']} | {row['row']} | {row['samples_per_second']:.3g} | "
+        f"| {row['readers']} | {row['row']} | "
         f"{row['times_published']:.3g} | {row['times_published_bare']:.3g} | {row['times_webdataset']:.3g} |"
         for row in result["rows"]
     ]

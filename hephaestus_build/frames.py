@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from hephaestus_build.errors import UsageError
 
@@ -70,6 +70,7 @@ class Frame:
         return self.id
 
 
+@lru_cache(maxsize=1 << 14)  # a frame of a thousand pairs has some hundred days
 def parse_day(text: str) -> date:
     """Return the day written as ``yyyymmdd`` or ``yyyy-mm-dd``.
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ def fingerprint(*parts: Any) -> str:
     """Return a short hash of JSON values: equal parts, equal text."""
     text = json.dumps([cube_schema().version, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=16)
+def _of_grid(grid: Grid, version: str) -> str:
+    """Return the fingerprint of what depends on the grid alone; asked for once for every pair of a frame."""
+    return fingerprint(asdict(grid))
 
 
 @dataclass
@@ -145,7 +151,8 @@ class Job:
 
     def inputs(self, *parts: Any) -> str:
         """Return the fingerprint of a unit that depends on the grid and on `parts`."""
-        return fingerprint(asdict(self.on_grid()), *parts)
+        grid = self.on_grid()
+        return fingerprint(asdict(grid), *parts) if parts else _of_grid(grid, cube_schema().version)
 
     def mask_inputs(self, annotation: Annotation) -> str:
         """Return the fingerprint of a pair's masks."""

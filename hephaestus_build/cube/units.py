@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from typing import Any, Literal
 
 from hephaestus_build.cube.schema import cube_schema
@@ -61,12 +62,12 @@ class Unit:
         """Name that is unique within a cube: ``<kind>/<name>``."""
         return f"{self.kind}/{self.name}"
 
-    @property
+    @cached_property
     def pair(self) -> Pair:
         """The pair of a pair or mask unit."""
         return Pair.parse(self.name)
 
-    @property
+    @cached_property
     def outcome(self) -> Outcome:
         """The worst end among its products; DOWNLOADED where it needed none."""
         bad = [receipt.outcome for receipt in self.receipts if not receipt.ok]
