@@ -305,32 +305,6 @@ def test_ctrl_c_is_one_line_and_130_and_leaves_no_lock(archive, tmp_path):
     assert build(ALL, settings_for(data)).exit_code == 0
 
 
-def test_ctrl_c_ends_a_command_even_where_a_library_drops_it():
-    deaf = """
-import time
-import hephaestus_build.cli as cli
-
-def command():
-    print("begun", flush=True)
-    while True:
-        try:
-            time.sleep(60)
-        except KeyboardInterrupt:
-            pass
-
-cli.GRACE, cli.app = 0.2, command
-cli.main()
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", deaf], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "begun\n"
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert err.splitlines() == ["hephaestus: stopped; the same command goes on from here"]
-
-
 def test_the_lock_is_said_or_waited_for(archive, built, tmp_path):
     settings = settings_for(copied(built, tmp_path / "data"))
     with shelf_of(settings).lock():

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -40,10 +38,6 @@ COMMANDS = {
     "archive": ("hephaestus_build.cli.archive", "Serve the simulated archive to any client."),
     "settings": ("hephaestus_build.cli.settings", "Print every setting as a commented YAML file."),
 }
-
-
-#: Seconds after Ctrl-C in which a command may end by itself.
-GRACE = 8.0
 
 
 class _StoppedError(Exception):
@@ -109,14 +103,14 @@ def start(
 
 def main() -> None:
     """Run the console script: errors that a person can act on are one line on standard error."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
-        signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except HephaestusError as error:
         _fail(str(error), error.exit_code)
     except (_StoppedError, KeyboardInterrupt):
-        _leave()
+        _say("stopped; the same command goes on from here")
+        # threads may wait for an archive yet, and whatever they do may be cut off anywhere
+        os._exit(130)
     except BrokenPipeError:
         # the reader of our output went away; nothing more can be said to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -124,24 +118,6 @@ def main() -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{where}: check the disk, then run the same command again", 1)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    """Raise KeyboardInterrupt, and see to it that the program ends.
-
-    Python drops the exception where it is raised within a callback of a library that cannot hand it on; a
-    build would then wait for an archive as if nobody had pressed anything.
-    """
-    watchdog = threading.Timer(GRACE, _leave)
-    watchdog.daemon = True
-    watchdog.start()
-    raise KeyboardInterrupt
-
-
-def _leave() -> None:
-    _say("stopped; the same command goes on from here")
-    # threads may wait for an archive yet, and whatever they do may be cut off anywhere
-    os._exit(130)
 
 
 def _fail(message: str, code: int) -> None:
