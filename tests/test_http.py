@@ -705,6 +705,24 @@ def test_the_cache_may_vanish_at_any_time(site, client):
         get(client, site.url(), read=always)
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["kept", "fetched"])
+def test_a_product_that_another_build_removes_while_it_is_read_is_fetched_again(site, client, known):
+    if known:
+        get(client, site.url())
+
+    def too_late(path: Path) -> bytes:
+        if not removed:
+            removed.append(path)
+            path.unlink()
+        return read(path)
+
+    removed: list[Path] = []
+    receipt, content = get(client, site.url(), read=too_late)
+    assert (receipt.outcome, content) == (Outcome.DOWNLOADED, CONTENT)
+    assert len(site.asked()) == 2
+    assert leftovers(client) == ["a.tif", "a.tif.receipt.json"]
+
+
 def test_a_cache_that_vanishes_in_mid_download_is_made_anew(site, client):
     def remove(_: int) -> None:
         if not removed:

@@ -239,7 +239,7 @@ class Client:
     def _cached(self, job: _Job[T]) -> tuple[Receipt, T] | None:
         if receipt := self.cache.receipt(job.target, job.product):
             try:
-                return replace(receipt, outcome=Outcome.UNCHANGED), job.read(job.target)
+                return replace(receipt, outcome=Outcome.UNCHANGED), job.content_at(job.target)
             except ValueError:  # written by another version that accepted more
                 self.cache.forget(job.target)
         return None
@@ -275,7 +275,7 @@ class Client:
             answer = _page(response)
         part.flush()
         try:
-            content = job.read(part.path)
+            content = job.content_at(part.path)
         except ValueError as error:
             part.flush()  # VanishedError where the file is gone: then it is no fault of the content
             part.restart()
@@ -433,6 +433,13 @@ class _Job(Generic[T]):
     held: Receipt | None = None
     content: T | None = None
     deadline: float = 0.0  #: for all tries together, from the first byte on
+
+    def content_at(self, path: Path) -> T:
+        """Read the product at `path`; VanishedError if somebody removed it between the check and this."""
+        try:
+            return self.read(path)
+        except FileNotFoundError as error:
+            raise VanishedError(str(error)) from error
 
 
 def _page(response: requests.Response) -> Page:
