@@ -194,10 +194,13 @@ def test_a_cache_that_keeps_vanishing_is_said_in_one_line(archive, built, tmp_pa
 def test_a_staging_folder_that_vanishes_is_said_in_one_line(archive, built, tmp_path):
     settings = settings_for(copied(built, tmp_path / "data"))
     before = objects(settings)
-    staging = shelf_of(settings).staging.folder
+    staging = shelf_of(settings).staging
 
     def vanish(content: bytes) -> bytes:
-        shutil.rmtree(staging, ignore_errors=True)
+        end = time.monotonic() + 20
+        while not staging.units() and time.monotonic() < end:  # the pair is built meanwhile
+            time.sleep(0.02)
+        shutil.rmtree(staging.folder, ignore_errors=True)
         return content
 
     archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])

@@ -50,8 +50,8 @@ POINTS = (
     "half the ledger's line",
     "after the ledger's line",
     "mid-metadata",
-    "mid-links",
     "before the provenance",
+    "mid-links",
     "before the manifest",
     "after the manifest",
     "before the generation's number",
@@ -150,17 +150,19 @@ def install(traps: Traps, added: Path) -> None:
     traps.wrap(
         staging, "append_line", before="before the ledger's line", after="after the ledger's line", **ledger
     )
-    traps.wrap(writer, "_write_whole", before="mid-metadata")
-    traps.wrap(files.Linker, "link", before="mid-links")
-    for name, point in ((generation.PROVENANCE, "provenance"), (generation.MANIFEST, "manifest")):
-        after = "after the manifest" if point == "manifest" else ""
+    traps.wrap(writer, "write_atomic", half=("mid-metadata", _half_file))
+    for function, name, point in (
+        ("write_atomic", generation.PROVENANCE, "provenance"),
+        ("write_json", generation.MANIFEST, "manifest"),
+    ):
         traps.wrap(
             writer,
-            "write_json",
+            function,
             before=f"before the {point}",
-            after=after,
+            after="after the manifest" if point == "manifest" else "",
             only=lambda path, *_, name=name: path.name == name,
         )
+    traps.wrap(files.Linker, "link", before="mid-links")
     traps.wrap(
         Path,
         "rename",

@@ -13,6 +13,8 @@ import zarr
 from rasterio.crs import CRS
 from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec
 from zarr.codecs.numcodecs import Delta, FixedScaleOffset
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE
@@ -21,7 +23,7 @@ from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.shards import SEPARATOR, shard_shape
 from hephaestus_build.cube.tables import days, fill_tables
 from hephaestus_build.cube.units import Places, Unit
-from hephaestus_build.files import Linker, digest_of, sync_files, write_json
+from hephaestus_build.files import Linker, digest, json_bytes, sync_files, write_atomic, write_json
 from hephaestus_build.grid import Grid
 from hephaestus_build.registry import load_schema
 
@@ -40,21 +42,21 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], P
     origin : callable
         Gives the file that holds an object of a unit now; it is linked, not copied.
     """
-    _write_metadata(store, contents)
-    written = [path for path in store.rglob("*") if path.is_file()]
-    sync_files(written)
-    manifest = {str(path.relative_to(store)): [digest_of(path), path.stat().st_size] for path in written}
+    written = {**_metadata(contents), PROVENANCE: json_bytes(contents.to_json())}
+    for key, content in written.items():
+        write_atomic(store / key, content)
+    sync_files(store / key for key in written)
+    manifest = {key: [digest(content), len(content)] for key, content in written.items()}
     places, linker = Places(contents.axes), Linker(store)
     for unit in contents.units.values():
         for name, key in places.keys(unit):
             linker.link(origin(unit, name), key)
             manifest[key] = [unit.objects[name].digest, unit.objects[name].size]
-    write_json(store / PROVENANCE, contents.to_json(), durable=True)
-    manifest[PROVENANCE] = [digest_of(store / PROVENANCE), (store / PROVENANCE).stat().st_size]
     write_json(store / MANIFEST, seal(manifest), durable=True)
 
 
-def _write_metadata(store: Path, contents: Contents) -> None:
+def _metadata(contents: Contents) -> dict[str, bytes]:
+    """Return the cube without its images by key: every array's metadata, coordinates and tables."""
     schema = cube_schema().simulated() if contents.attributes.get("simulated") else cube_schema()
     grid, axes, area = contents.grid, contents.axes, contents.area
     values: dict[str, np.ndarray] = {
@@ -67,11 +69,13 @@ def _write_metadata(store: Path, contents: Contents) -> None:
         "era5_longitude": area.longitudes,
     }
     sizes = {name: len(value) for name, value in values.items()}
+    objects: dict[str, Buffer] = {}
     values |= fill_tables(list(contents.units.values()), axes)
     with warnings.catch_warnings():
         # said by zarr 3.1 of the packed atmosphere (docs/cube.md)
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
-        group = zarr.create_group(store, zarr_format=3, attributes=_group_attributes(contents))
+        # in memory: zarr takes as long again to write its many small files itself
+        group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=_group_attributes(contents))
         _write_crs(group, grid)
         for coordinate in schema.coordinates.values():
             _write_whole(
@@ -83,16 +87,19 @@ def _write_metadata(store: Path, contents: Contents) -> None:
                 _write_whole(group, variable, values[variable.name], variable.fill)
             elif min(shape) > 0:
                 _create_imagery(group, variable, shape, schema.inner_chunk)
-    _consolidate(store)
+    return _consolidated({key: item.to_bytes() for key, item in sorted(objects.items())})
 
 
-def _consolidate(store: Path) -> None:
+def _consolidated(objects: dict[str, bytes]) -> dict[str, bytes]:
     """Put every array's metadata into the group's, as zarr's own function does, but without its warning."""
-    path = store / "zarr.json"
-    group = json.loads(path.read_bytes())
-    arrays = {item.parent.name: json.loads(item.read_bytes()) for item in sorted(store.glob("*/zarr.json"))}
+    group = json.loads(objects["zarr.json"])
+    arrays = {
+        key.removesuffix("/zarr.json"): json.loads(item)
+        for key, item in objects.items()
+        if key.endswith("/zarr.json")
+    }
     group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": arrays}
-    path.write_text(json.dumps(group, indent=2))
+    return {**objects, "zarr.json": json.dumps(group, indent=2).encode()}
 
 
 def _group_attributes(contents: Contents) -> dict[str, Any]:
