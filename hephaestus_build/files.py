@@ -120,12 +120,12 @@ class Linker:
         self._root = str(folder)
         self._made = {""}
 
-    def link(self, source: Path, name: str) -> None:
+    def link(self, source: Path | str, name: str) -> None:
         """Make `name` in the folder the same file as `source`, or a copy where there are no hard links.
 
         Parameters
         ----------
-        source : pathlib.Path
+        source : pathlib.Path or str
             A file that never changes.
         name : str
             Path in the folder, with slashes; what leads to it is made.
@@ -148,7 +148,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     _link_or_copy(source, target)
 
 
-def _link_or_copy(source: Path, target: Path | str) -> None:
+def _link_or_copy(source: Path | str, target: Path | str) -> None:
     try:
         os.link(source, target)
     except OSError as error:

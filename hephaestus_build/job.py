@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 from hephaestus_build.agreement import disagreements
@@ -50,9 +49,15 @@ def fingerprint(*parts: Any) -> str:
 
 
 @lru_cache(maxsize=16)
+def _facts_of(grid: Grid) -> dict[str, Any]:
+    """Return a grid as JSON values; asked for once for every unit of a frame."""
+    return asdict(grid)
+
+
+@lru_cache(maxsize=16)
 def _of_grid(grid: Grid, version: str) -> str:
     """Return the fingerprint of what depends on the grid alone; asked for once for every pair of a frame."""
-    return fingerprint(asdict(grid))
+    return fingerprint(_facts_of(grid))
 
 
 @dataclass
@@ -152,7 +157,7 @@ class Job:
     def inputs(self, *parts: Any) -> str:
         """Return the fingerprint of a unit that depends on the grid and on `parts`."""
         grid = self.on_grid()
-        return fingerprint(asdict(grid), *parts) if parts else _of_grid(grid, cube_schema().version)
+        return fingerprint(_facts_of(grid), *parts) if parts else _of_grid(grid, cube_schema().version)
 
     def mask_inputs(self, annotation: Annotation) -> str:
         """Return the fingerprint of a pair's masks."""
@@ -231,21 +236,17 @@ class Job:
         """The finished units that are not in the previous cube, or not as they are there."""
         return [unit for key, unit in self.units.items() if self.published.get(key) is not unit]
 
-    def origin(self, unit: Unit, name: str) -> Path:
-        """Return the file that holds the object `name` of `unit` now."""
+    def origin(self, unit: Unit) -> dict[str, str]:
+        """Return the files that hold the objects of `unit` now, by name."""
         if self.previous is not None and self.published.get(unit.key) is unit:
-            return self._stored[unit.key][name]
-        return self.shelf.staging.path(unit, name)
+            store = str(self.previous.store)  # thousands of Paths take longer than all else that is done here
+            return {name: f"{store}/{key}" for name, key in self._places.keys(unit)}
+        return self.shelf.staging.paths(unit)
 
     @cached_property
-    def _stored(self) -> Mapping[str, Mapping[str, Path]]:
-        """Where the objects of the previous cube's units stand."""
-        assert self.previous is not None
-        places, store = Places(Axes.of(self.published.values())), self.previous.store
-        return {
-            unit.key: {name: store / key for name, key in places.keys(unit)}
-            for unit in self.published.values()
-        }
+    def _places(self) -> Places:
+        """Where the objects of the previous cube's units stand in it."""
+        return Places(Axes.of(self.published.values()))
 
     @property
     def changed(self) -> bool:

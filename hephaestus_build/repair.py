@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from hephaestus_build.build import (
@@ -160,13 +159,11 @@ _KINDS = ("pair", "mask", "epoch", "dem")
 
 def _publish(shelf: Shelf, current: Generation, contents: Contents, units: Mapping[str, Unit]) -> None:
     places = Places(contents.axes)
-    stored = {
-        unit.key: {name: current.store / key for name, key in places.keys(unit)}
-        for unit in contents.units.values()
-    }
 
-    def origin(unit: Unit, name: str) -> Path:
-        return shelf.staging.path(unit, name) if unit.key in units else stored[unit.key][name]
+    def origin(unit: Unit) -> dict[str, str]:
+        if unit.key in units:
+            return shelf.staging.paths(unit)
+        return {name: f"{current.store}/{key}" for name, key in places.keys(unit)}
 
     whole = Contents(contents.grid, {**contents.units, **units}, contents.attributes)
     with explained(f"{shelf.frame}: publishing the repaired cube"), shelf.assembling() as store:

@@ -57,7 +57,7 @@ def epoch_unit(staging: Staging, name: str) -> Unit:
 def publish(shelf: Shelf, units: list[Unit], origin=None) -> None:
     contents = Contents(GRID, {u.key: u for u in units}, {"title": "a cube"})
     with shelf.assembling() as store:
-        write_store(store, contents, origin or shelf.staging.path)
+        write_store(store, contents, origin or shelf.staging.paths)
 
 
 @pytest.fixture
@@ -107,10 +107,10 @@ def test_dates_between_the_old_ones_land_in_order_and_objects_are_shared(shelf):
     places = Places(Axes.of(first))
     new = pair_unit(shelf.staging, "20190107_20190125")
 
-    def origin(unit, name):
+    def origin(unit):
         if unit is new:
-            return shelf.staging.path(unit, name)
-        return old.store / next(key for found, key in places.keys(unit) if found == name)
+            return shelf.staging.paths(unit)
+        return {name: str(old.store / key) for name, key in places.keys(unit)}
 
     publish(shelf, [*first, new], origin)
     cube = open_cube(shelf.link)

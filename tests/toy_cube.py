@@ -148,7 +148,7 @@ def toy_cube(
         units = _units(shelf, on, pairs, dem)
         contents = Contents(on, {unit.key: unit for unit in units}, attributes(on, frame))
         with shelf.assembling() as store:
-            write_store(store, contents, shelf.staging.path)
+            write_store(store, contents, shelf.staging.paths)
         shelf.staging.discard()
     return shelf.link
 

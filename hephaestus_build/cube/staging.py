@@ -34,6 +34,10 @@ class Staging:
         # an object is named by its content's hash too: a unit that is built anew never overwrites one in use
         return self.folder / "objects" / unit.kind / unit.name / f"{name}.{unit.objects[name].digest[:16]}"
 
+    def paths(self, unit: Unit) -> dict[str, str]:
+        """Return the paths of all objects of `unit`, by name."""
+        return {name: str(self.path(unit, name)) for name in unit.objects}
+
     def add(self, unit: Unit, contents: Mapping[str, bytes]) -> Unit:
         """Store the objects of a finished unit, then its line; return the unit with their hashes.
 

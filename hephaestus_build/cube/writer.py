@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from hephaestus_build.registry import load_schema
 _KEYS: Any = {"name": "default", "separator": SEPARATOR}
 
 
-def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], Path]) -> None:
+def write_store(store: Path, contents: Contents, origin: Callable[[Unit], Mapping[str, str]]) -> None:
     """Fill the empty folder `store` with a whole cube, its provenance and its manifest.
 
     Parameters
@@ -40,7 +40,7 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], P
     contents : Contents
         What the cube is made of.
     origin : callable
-        Gives the file that holds an object of a unit now; it is linked, not copied.
+        Gives the files that hold the objects of a unit now, by name; they are linked, not copied.
     """
     written = {**_metadata(contents), PROVENANCE: json_bytes(contents.to_json())}
     for key, content in written.items():
@@ -49,8 +49,9 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit, str], P
     manifest = {key: [digest(content), len(content)] for key, content in written.items()}
     places, linker = Places(contents.axes), Linker(store)
     for unit in contents.units.values():
+        files = origin(unit)
         for name, key in places.keys(unit):
-            linker.link(origin(unit, name), key)
+            linker.link(files[name], key)
             manifest[key] = [unit.objects[name].digest, unit.objects[name].size]
     write_json(store / MANIFEST, seal(manifest), durable=True)
 
