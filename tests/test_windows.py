@@ -7,16 +7,13 @@ import shutil
 from datetime import date
 from pathlib import Path
 
-import numcodecs
 import numpy as np
 import pytest
 import toy_cube
 import xarray as xr
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.cube.windows import CubeWindows, Recent, blocks
+from hephaestus_build.cube.windows import CubeWindows, Recent
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Pair
 
@@ -142,27 +139,6 @@ def test_a_cube_stored_in_another_way_is_refused(store: Path, tmp_path: Path) ->
 def test_no_cube_says_how_to_build_one(tmp_path: Path) -> None:
     with pytest.raises(HephaestusError, match="hephaestus build"):
         CubeWindows(tmp_path / "199A_00210_131313.zarr")
-
-
-@given(st.integers(1, 4), st.integers(0, 2**32 - 1), st.sampled_from(["zstd", "lz4"]), st.data())
-def test_a_cut_buffer_decodes_to_the_wanted_bytes(
-    number: int, seed: int, codec: str, data: st.DataObject
-) -> None:
-    chance, block = np.random.default_rng(seed), 4096
-    values = chance.normal(size=number * block // 4).round(int(chance.integers(0, 5))).astype(np.float32)
-    encoded = numcodecs.Blosc(codec, 1, numcodecs.Blosc.SHUFFLE, blocksize=block).encode(values)
-    start = data.draw(st.integers(0, values.nbytes - 1))
-    stop = data.draw(st.integers(start + 1, values.nbytes))
-    cut, first = blocks(encoded, start, stop)
-    assert numcodecs.Blosc().decode(cut)[start - first : stop - first] == values.tobytes()[start:stop]
-
-
-def test_only_the_wanted_blocks_are_kept() -> None:
-    values = np.random.default_rng(0).normal(size=(512, 512)).astype(np.float32)
-    encoded = numcodecs.Blosc("zstd", 1, numcodecs.Blosc.SHUFFLE, blocksize=1 << 19).encode(values)
-    cut, first = blocks(encoded, 300 * 2048, 400 * 2048)
-    assert first == 256 * 2048
-    assert len(cut) < 0.6 * len(encoded)
 
 
 def test_tiles_that_are_kept_stay_within_the_limit() -> None:

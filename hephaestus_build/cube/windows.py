@@ -21,6 +21,7 @@ import google_crc32c
 import numcodecs
 import numpy as np
 
+from hephaestus_build.cube.blocks import HEAD, cut
 from hephaestus_build.cube.shards import chunk_key, shard_shape
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Pair
@@ -33,7 +34,6 @@ _ZSTD = numcodecs.Zstd()
 _ABSENT = 2**64 - 1
 _ENTRY = 16
 _CRC = 4
-_MEMCPYED = 0x02
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
@@ -398,72 +398,29 @@ class _Shard:
         images = self._images
         stride = images.inner * images.dtype.itemsize
         try:
-            encoded = os.pread(self._descriptor, length, offset)
-            if len(encoded) != length or _decoded_size(encoded) != images.inner * stride:
+            head = os.pread(self._descriptor, min(length, HEAD), offset)
+            part = cut(head, length, images.inner * stride, rows.start * stride, rows.stop * stride)
+            encoded = _scratch("encoded", len(part.header) + part.end - part.begin)
+            encoded[: len(part.header)] = np.frombuffer(part.header, np.uint8)
+            rest = encoded.data[len(part.header) :]
+            if os.preadv(self._descriptor, [rest], offset + part.begin) != len(rest):
                 raise ValueError(f"tile {tile} is cut short")
-            encoded, first = blocks(encoded, rows.start * stride, rows.stop * stride)
-            values = _scratch(_decoded_size(encoded))
+            values = _scratch("decoded", part.size)
             _BLOSC.decode(encoded, out=values)
             values = values.view(images.dtype)
         except (OSError, ValueError, RuntimeError, struct.error) as error:
             raise self._error(error) from error
-        skipped = first // stride
+        skipped = part.first // stride
         return values.reshape(-1, images.inner)[rows.start - skipped : rows.stop - skipped]
 
 
-def blocks(encoded: bytes, start: int, stop: int) -> tuple[bytes, int]:
-    """Cut a Blosc buffer down to the blocks that hold some of its decoded bytes.
-
-    A Blosc buffer is a header of 16 bytes (at 4, as little-endian 32-bit numbers: decoded size, block
-    size, encoded size), the offset of each block, and the blocks, each encoded by itself.
-
-    Parameters
-    ----------
-    encoded : bytes
-        The whole buffer.
-    start, stop : int
-        First and last + 1 decoded byte that is wanted.
-
-    Returns
-    -------
-    buffer : bytes
-        A Blosc buffer of those blocks.
-    first : int
-        Which decoded byte it begins with.
-
-    Raises
-    ------
-    ValueError
-        If the buffer is damaged.
-    """
-    decoded, block, size = struct.unpack_from("<3I", encoded, 4)
-    if not (block > 0 and size == len(encoded)):
-        raise ValueError("damaged header")
-    number = -(-decoded // block)
-    first, last = start // block, -(-stop // block)
-    if last - first == number or encoded[2] & _MEMCPYED or decoded % block:
-        return encoded, 0
-    offsets = struct.unpack_from(f"<{number}I", encoded, 16)
-    if list(offsets) != sorted(offsets) or offsets[-1] > size:
-        return encoded, 0  # written by several threads: the blocks stand in any order
-    begin, end = offsets[first], offsets[last] if last < number else size
-    kept = last - first
-    shift = 16 + 4 * kept - begin
-    header = encoded[:4] + struct.pack("<3I", kept * block, block, end + shift)
-    places = struct.pack(f"<{kept}I", *(offset + shift for offset in offsets[first:last]))
-    return b"".join([header, places, encoded[begin:end]]), first * block
-
-
-def _scratch(size: int) -> np.ndarray:
+def _scratch(purpose: str, size: int) -> np.ndarray:
     """Return memory of this thread that the next call hands out again: fresh memory is half the cost."""
-    memory: np.ndarray | None = getattr(_LOCAL, "memory", None)
+    memory: np.ndarray | None = getattr(_LOCAL, purpose, None)
     if memory is None or memory.size < size:
-        memory = _LOCAL.memory = np.empty(size, np.uint8)
+        memory = np.empty(size, np.uint8)
+        setattr(_LOCAL, purpose, memory)
     return memory[:size]
-
-
-def _decoded_size(encoded: bytes) -> int:
-    return int(struct.unpack_from("<I", encoded, 4)[0])
 
 
 def _checked(index: bytes) -> tuple[int, ...]:
