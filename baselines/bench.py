@@ -7,8 +7,6 @@ size, at random, from the page cache; every row in every round, so that ratios a
 from __future__ import annotations
 
 import io
-import json
-import platform
 import resource
 import shutil
 import sys
@@ -17,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,10 +33,10 @@ from baselines.data import Windows
 from baselines.expand import Stack, expand
 from baselines.inputs import ATMOSPHERE, Inputs
 from baselines.items import Draw, Item
-from hephaestus_build import __version__
 from hephaestus_build.bench.measure import measure
+from hephaestus_build.bench.record import head, keep
 from hephaestus_build.bench.world import FRAME, World
-from hephaestus_build.cli.common import Json, err, explain, out, print_json
+from hephaestus_build.cli.common import Json, err, explain
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame, Pair
@@ -161,17 +159,7 @@ class Bench:
             shutil.rmtree(scratch, ignore_errors=True)
         pairs = {sample.pair for item in items for sample in item.members}
         return {
-            "benchmark": "loader",
-            "simulated": True,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "version": __version__,
-            "machine": {
-                "cores": load_settings().threads,
-                "system": platform.system(),
-                "processor": platform.machine(),
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-            },
+            **head("loader", torch=torch.__version__),
             "world": {"rows": shape[0], "columns": shape[1], "pairs": len(pairs), "series": len(items)},
             "sample": {"steps": STEPS, "channels": len(CHANNELS), "size": SIZE},
             **summary(runs),
@@ -195,7 +183,7 @@ class Bench:
     def _round(
         self, turn: int, published: Published, bare: Published, windows: Windows, shards: Sequence[Path]
     ) -> Iterator[dict[str, Any]]:
-        first, few = turn << 16, max(4, self.samples // 30)
+        first, few = turn << 16, max(4, self.samples // 15)
         numbers = range(first, first + self.samples)
         stack = Stack(Inputs("both"), STEPS, dict.fromkeys(CHANNELS, (0.5, 2.0)))
         tensors = _webdataset(shards)
@@ -382,19 +370,10 @@ def loader(
     as_json: bool = Json,
 ) -> None:
     """Measure how fast samples are read, beside the published pattern and a WebDataset of tensors."""
-    from rich.markdown import Markdown
-
     home = folder if folder is not None else load_settings().data_dir / "bench"
     bench = Bench(home, epochs, rounds, samples, say=lambda text: err.print(text, markup=False))
     result = bench.run()
-    page = markdown(result)
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "loader.json").write_text(json.dumps(result, indent=1) + "\n")
-    (results / "loader.md").write_text(page)
-    if as_json:
-        print_json(result)
-    else:
-        out.print(Markdown(page))
+    keep(result, markdown(result), results, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.common import Json, err, explain, out, print_json
+from hephaestus_build.cli.common import Json, err, explain
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.settings import load_settings
 
@@ -44,8 +43,7 @@ def build(
     as_json: bool = Json,
 ) -> None:
     """Measure the build beside its limit and beside a plain region-writing build of the same content."""
-    from rich.markdown import Markdown
-
+    from hephaestus_build.bench.record import keep
     from hephaestus_build.bench.report import markdown, targets
     from hephaestus_build.bench.suite import Suite
 
@@ -65,15 +63,7 @@ def build(
     except (OSError, RuntimeError) as error:
         raise HephaestusError(f"the measurement did not come to its end: {error}") from error
     result["targets"] = targets(result)
-    page = markdown(result)
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "build.json").write_text(json.dumps(result, indent=1) + "\n")
-    (results / "build.md").write_text(page)
-    if as_json:
-        print_json(result)
-    else:
-        out.print(Markdown(page))
-        out.print(f"written to {results / 'build.json'} and build.md", markup=False)
+    keep(result, markdown(result), results, as_json=as_json)
 
 
 def _size(text: str) -> str | tuple[int, int]:

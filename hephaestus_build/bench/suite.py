@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hephaestus_build import __version__
 from hephaestus_build.bench.content import Content
 from hephaestus_build.bench.hardness import hardness, rasters_under
 from hephaestus_build.bench.measure import Measurement, measure, wait_for_quiet
+from hephaestus_build.bench.record import head
 from hephaestus_build.bench.region import compare
 from hephaestus_build.bench.report import summary
 from hephaestus_build.bench.world import FRAME, World
@@ -79,16 +77,7 @@ class Suite:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return {
-            "benchmark": "build",
-            "simulated": True,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "version": __version__,
-            "machine": {
-                "cores": load_settings().threads,
-                "system": platform.system(),
-                "processor": platform.machine(),
-                "python": platform.python_version(),
-            },
+            **head("build"),
             "world": self._describe(content),
             "same_content": same,
             **summary(runs),
