@@ -1,0 +1,54 @@
+"""ERA5 as two small archives on loopback serve it, and the sources that ask them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hephaestus_build.archive.arco import PREFIX
+from hephaestus_build.archive.server import LoopbackServer
+from hephaestus_build.frames import Frame
+from hephaestus_build.settings import Settings, load_settings
+from hephaestus_build.sources.arco import Arco
+from hephaestus_build.sources.cds import Cds
+from hephaestus_build.sources.credentials import Credentials
+from hephaestus_build.sources.era5 import Area
+
+FRAME = Frame("198A_00210_131313")
+AREA = Area(44.0, -1.0, 43.0, 0.5)
+ELSEWHERE = Area(-37.0, 174.0, -38.0, 180.0)
+KEY = "0c9d-secret-key"
+JUNE = [datetime(2018, 6, day, 12) for day in (1, 13)]
+JULY = [datetime(2018, 7, day, 12) for day in (7, 19)]
+
+
+def fields(moment: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+    """Smooth, different everywhere and at every hour; the same for 350 and -10 degrees."""
+    turn = np.radians(longitudes % 360)
+    wave = np.sin(np.radians(9 * latitudes))[:, None] + np.cos(7 * turn + moment.day + moment.hour)
+    levels = np.array([30.0, 95_000.0, 2.3e6]).reshape(3, 1, 1)
+    return (levels * (1 + 0.04 * wave)).astype(np.float32)
+
+
+def truth(times: list[datetime], area: Area = AREA) -> np.ndarray:
+    return np.stack([fields(hour, area.latitudes, area.longitudes) for hour in times])
+
+
+def settings(server: LoopbackServer, folder: Path, **changes: Any) -> Settings:
+    return load_settings(
+        data_dir=folder,
+        arco_url=f"{server.base}{PREFIX}",
+        **{"timeout": 3, "retries": 2, "era5_deadline": 20, **changes},
+    )
+
+
+def cds_source(server: LoopbackServer, folder: Path, key: str = KEY, **changes: Any) -> Cds:
+    credentials = Credentials(f"{server.base}/api", key, "CDSAPI_KEY")
+    return Cds(settings(server, folder, **changes), credentials, longest_pause=0.02)
+
+
+def arco_source(server: LoopbackServer, folder: Path, **changes: Any) -> Arco:
+    return Arco(settings(server, folder, **changes))
