@@ -92,9 +92,12 @@ def build(
             _mask_steps(job, annotated_pairs(job)),
             # the disk writes what is finished while the processor works on; publishing waits for the rest
             (_syncing(job) for _ in range(1)),
-            _last_steps(job, atmosphere),
+            _steps_at_hand(job, atmosphere),
         )
         _take(job, chain.from_iterable(stages))
+        days = missing_epochs(job)
+        if days and atmosphere is not None:
+            build_epochs(job, atmosphere.result(), days)
         return publish(job)
 
 
@@ -391,15 +394,15 @@ def _epoch_steps(job: Job, fields: Fields, days: Sequence[date]) -> Iterator[Ste
     yield from _steps(job, "atmosphere", days, partial(_build_epoch, fields=fields))
 
 
-def _last_steps(job: Job, atmosphere: Ahead[Fields] | None) -> Iterator[Step]:
-    """Yield the steps of the atmosphere, once it has come and all pairs are finished or in hand.
+def _steps_at_hand(job: Job, atmosphere: Ahead[Fields] | None) -> Iterator[Step]:
+    """Yield the steps of the atmosphere while the last pairs are in hand, if it has come by now.
 
-    A pair in hand may still come to nothing; what was then stored for its dates alone is not published.
+    If not, those pairs are finished first: what goes wrong with them is not to be said hours later. A pair in
+    hand may still come to nothing; what was then stored for its dates alone is not published.
     """
-    in_hand = [pair for pair in job.plan.todo if f"pair/{pair}" not in job.units]
-    days = missing_epochs(job, in_hand)
-    if days and atmosphere is not None:
-        yield from _epoch_steps(job, atmosphere.result(), days)
+    if atmosphere is not None and atmosphere.done:
+        in_hand = [pair for pair in job.plan.todo if f"pair/{pair}" not in job.units]
+        yield from _epoch_steps(job, atmosphere.result(), missing_epochs(job, in_hand))
 
 
 def _build_epoch(job: Job, day: date, fields: Fields) -> None:

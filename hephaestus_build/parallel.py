@@ -34,6 +34,11 @@ class Ahead(Generic[R]):
         except BaseException as error:
             self._future.set_exception(error)
 
+    @property
+    def done(self) -> bool:
+        """Whether the result, or the error, is here."""
+        return self._future.done()
+
     def result(self) -> R:
         """Wait for the work and return its result, or raise its error."""
         return self._future.result()

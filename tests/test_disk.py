@@ -123,6 +123,17 @@ def test_a_disk_that_fills_and_is_freed_bit_by_bit(archive, disk, tmp_path, cach
     assert not any(shelf_of(settings).root.glob(".draft-*"))
 
 
+def test_a_full_disk_is_said_while_the_cds_still_has_us_wait(archive, disk, tmp_path):
+    archive.cds.queue_polls = 10**6
+    resize(disk, 64 << 10)
+    settings = settings_for(disk / "data", cache_dir=tmp_path / "cache", era5="cds", era5_deadline=60)
+    start = time.monotonic()
+    _, complaint = trial(settings)
+    assert "disk is full" in complaint
+    assert time.monotonic() - start < 40
+    archive.cds.queue_polls = 0
+
+
 def test_a_full_disk_leaves_the_published_cube_and_what_is_finished(archive, built, disk):
     resize(disk, 8 << 20)
     settings = settings_for(copied(built, disk / "data"))

@@ -36,6 +36,7 @@ def as_at_first(server: ArchiveServer) -> None:
     archive.mirror = "neodc/comet/data/licsar_products"
     cds.missing, cds.final_until, cds.available_until = frozenset(), None, None
     cds.licence_accepted, cds.job_end, cds.rate_limited = True, "successful", 0
+    cds.queue_polls = 0
     server.clear_log()
 
 
