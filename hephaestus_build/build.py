@@ -90,8 +90,7 @@ def build(
             [store_dem],
             _pair_steps(job, job.plan.todo),
             _mask_steps(job, annotated_pairs(job)),
-            # the disk writes what is finished while the processor works on; publishing waits for the rest
-            (_syncing(job) for _ in range(1)),
+            _sync_steps(job),
             _steps_at_hand(job, atmosphere),
         )
         _take(job, chain.from_iterable(stages))
@@ -444,15 +443,18 @@ def publish(job: Job) -> Result:
     return result_of(job, current.number, published=published)
 
 
-def _syncing(job: Job) -> Callable[[], None]:
-    """Return what puts the units that are staged now on the disk."""
+def _sync_steps(job: Job) -> Iterator[Step]:
+    """Yield one step, which puts the units that are staged by now on the disk.
+
+    The disk writes them while the processor works on; publishing then waits for the rest alone.
+    """
     staged = job.staged
 
     def sync() -> None:
         with explained(f"{job.frame}: storing what is finished"):
             job.shelf.staging.sync(staged)
 
-    return sync
+    yield sync
 
 
 def _drop_leftovers(job: Job) -> None:
