@@ -249,9 +249,11 @@ def run(*arguments: str, data: Path, limit: int) -> subprocess.CompletedProcess[
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
+    # byte code cut off at the limit would stay beside the libraries, and break every later import
+    settings = {"HEPHAESTUS_DATA_DIR": str(data), "HEPHAESTUS_TIMEOUT": "10", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         hephaestus(*arguments),
-        env=os.environ | {"HEPHAESTUS_DATA_DIR": str(data), "HEPHAESTUS_TIMEOUT": "10"},
+        env=os.environ | settings,
         preexec_fn=limited,
         capture_output=True,
         text=True,
