@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,14 @@ from hypothesis import HealthCheck, settings
 # a slow or busy machine is no fault of the code
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# pytest-xdist gives each core a process; more threads in each only wait for one another
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# cubes are thousands of small files, each brought to the disk before it counts: in memory where there is room
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +34,6 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the settings, keys and home folder of whoever runs the tests out of them."""
-    import os
-
     for name in list(os.environ):
         if name.startswith(("HEPHAESTUS_", "CDSAPI_")):
             monkeypatch.delenv(name)
