@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import uuid
@@ -13,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import orjson
 from blake3 import blake3
 
 from hephaestus_build.errors import HephaestusError
@@ -84,8 +84,8 @@ def write_atomic(path: Path, content: bytes, *, durable: bool = False) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return `value` as JSON without blanks, UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """Return `value` as JSON without blanks, UTF-8; what is no number becomes null."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def write_json(path: Path, value: Any, *, durable: bool = False) -> None:

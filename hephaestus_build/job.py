@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Any
+
+import orjson
 
 from hephaestus_build.agreement import disagreements
 from hephaestus_build.cube.generation import Generation, Shelf
@@ -44,8 +45,9 @@ def hours_since_1970(moment: datetime) -> int:
 
 def fingerprint(*parts: Any) -> str:
     """Return a short hash of JSON values: equal parts, equal text."""
-    text = json.dumps([cube_schema().version, *parts], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
+    text = orjson.dumps([cube_schema().version, *parts], option=options, default=str)
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 @lru_cache(maxsize=16)

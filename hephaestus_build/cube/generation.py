@@ -20,6 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import orjson
 from filelock import FileLock, Timeout
 
 from hephaestus_build.cube.contents import Contents
@@ -96,7 +97,7 @@ class Generation:
             with suppress(OSError):
                 content = (folder / PROVENANCE).read_bytes()
                 if digest(content) == recorded:
-                    return Contents.from_json(json.loads(content))
+                    return Contents.from_json(orjson.loads(content))
         raise self._unreadable(PROVENANCE)
 
     def _unreadable(self, name: str) -> HephaestusError:

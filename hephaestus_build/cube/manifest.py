@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from hephaestus_build.files import digest, json_bytes
 
+_HEAD = b'{"version":2,"blake3":"%s","objects":'
+_TAIL = b"}"
 
-def seal(objects: Mapping[str, list[Any]]) -> dict[str, Any]:
+
+def seal(objects: Mapping[str, list[Any]]) -> bytes:
     """Return the manifest of `objects`: path to [BLAKE3 hash, size], with a hash of the list itself."""
-    ordered = dict(sorted(objects.items()))
-    return {"version": 2, "blake3": digest(json_bytes(ordered)), "objects": ordered}
+    return _sealed(json_bytes(dict(sorted(objects.items()))))
+
+
+def _sealed(listed: bytes) -> bytes:
+    return _HEAD % digest(listed).encode() + listed + _TAIL
 
 
 def unseal(content: bytes) -> dict[str, list[Any]]:
@@ -23,7 +30,7 @@ def unseal(content: bytes) -> dict[str, list[Any]]:
     ValueError
         If one byte of it is not as :func:`seal` wrote it.
     """
-    value = json.loads(content)
-    if not isinstance(value, dict) or json_bytes(seal(value.get("objects", {}))) != content:
+    listed = content[content.find(b"{", 1) : -len(_TAIL)]
+    if _sealed(listed) != content:
         raise ValueError("the manifest is not as it was written")
-    return value["objects"]
+    return orjson.loads(listed)

@@ -34,7 +34,7 @@ def days(dates: Collection[date]) -> np.ndarray:
 
 def empty_table(variable: Variable, shape: tuple[int, ...]) -> np.ndarray:
     """Return a table of the variable's fill value."""
-    dtype: Any = object if variable.dtype == "string" else variable.dtype
+    dtype: Any = np.dtypes.StringDType() if variable.dtype == "string" else variable.dtype
     return np.full(shape, variable.fill, dtype=dtype)
 
 

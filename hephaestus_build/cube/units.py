@@ -73,7 +73,7 @@ class Unit:
         bad = [receipt.outcome for receipt in self.receipts if not receipt.ok]
         return bad[0] if bad else Outcome.DOWNLOADED
 
-    @property
+    @cached_property
     def complete(self) -> bool:
         """Whether every product it needs is in it."""
         return self.outcome.ok

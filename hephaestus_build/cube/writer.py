@@ -23,7 +23,7 @@ from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.shards import SEPARATOR, shard_shape
 from hephaestus_build.cube.tables import days, fill_tables
 from hephaestus_build.cube.units import Places, Unit
-from hephaestus_build.files import Linker, digest, json_bytes, sync_files, write_atomic, write_json
+from hephaestus_build.files import Linker, digest, json_bytes, sync_files, write_atomic
 from hephaestus_build.grid import Grid
 from hephaestus_build.registry import load_schema
 
@@ -53,7 +53,7 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit], Mappin
         for name, key in places.keys(unit):
             linker.link(files[name], key)
             manifest[key] = [unit.objects[name].digest, unit.objects[name].size]
-    write_json(store / MANIFEST, seal(manifest), durable=True)
+    write_atomic(store / MANIFEST, seal(manifest), durable=True)
 
 
 def _metadata(contents: Contents) -> dict[str, bytes]:
