@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -674,6 +675,24 @@ def test_no_page_breaks_the_reader(text):
     assert all(item.pair.primary < item.pair.secondary for item in entries.pairs)
     read_links(text, BASE, trusts)
     anchors(f"<a href='{text}'>")
+
+
+def test_what_a_page_has_commented_out_is_not_listed():
+    kept = f'<a href="{ROW}">x</a>'
+    gone = '<A HREF="20200101_20200113/">y</A>'
+    for page in (f"<!-- {gone} -->{kept}", f"{kept}<!--{gone}", f"<!-- -->{kept}<!--\n{gone}\n-->"):
+        assert [item.pair.name for item in read(page).pairs] == [ROW]
+    assert len(read(kept + gone).pairs) == 2
+
+
+@pytest.mark.parametrize("piece", ["<a ", "<", "<!--", "<a href='", "</a ", "<a href=' >", "&#", "<a>"])
+def test_no_page_takes_long(piece):
+    page = piece * (1_000_000 // len(piece))
+    began = time.process_time()
+    read(page)
+    read(page + ">")
+    read(f"<a href='x'>{page}")
+    assert time.process_time() - began < 20  # seconds; what grows with the square takes hours
 
 
 def test_links_are_matched_by_name_and_host():
