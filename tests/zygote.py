@@ -151,13 +151,10 @@ def install(traps: Traps, added: Path) -> None:
         staging, "append_line", before="before the ledger's line", after="after the ledger's line", **ledger
     )
     traps.wrap(writer, "write_atomic", half=("mid-metadata", _half_file))
-    for function, name, point in (
-        ("write_atomic", generation.PROVENANCE, "provenance"),
-        ("write_json", generation.MANIFEST, "manifest"),
-    ):
+    for name, point in ((generation.PROVENANCE, "provenance"), (generation.MANIFEST, "manifest")):
         traps.wrap(
             writer,
-            function,
+            "write_atomic",
             before=f"before the {point}",
             after="after the manifest" if point == "manifest" else "",
             only=lambda path, *_, name=name: path.name == name,

@@ -174,18 +174,21 @@ def shard_shape(shape: tuple[int, int], inner: int) -> tuple[int, int]:
 
 
 def chunk_key(variable: str, leading: Sequence[int], planes: int) -> str:
-    """Return the path of a chunk or shard inside the store.
+    """Return the path of a chunk or shard of `variable` inside the store; see :func:`chunk_name`."""
+    return f"{variable}/{chunk_name(leading, planes)}"
+
+
+def chunk_name(leading: Sequence[int], planes: int) -> str:
+    """Return the name of a chunk or shard in the folder of its array.
 
     Positions are parted by dots (:data:`SEPARATOR`): with slashes each shard would take two folders of
     its own, and making those takes longer than all else that a new generation needs.
 
     Parameters
     ----------
-    variable : str
-        Name of the array.
     leading : sequence of int
         Positions along the leading (date) dimensions.
     planes : int
         How many trailing dimensions the object spans whole (each has position 0).
     """
-    return f"{variable}/" + SEPARATOR.join(["c", *map(str, leading), *["0"] * planes])
+    return SEPARATOR.join(["c", *map(str, leading), *["0"] * planes])

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.shards import chunk_key
+from hephaestus_build.cube.shards import chunk_name
 from hephaestus_build.frames import Pair, parse_day
 from hephaestus_build.sources.receipt import Outcome, Receipt
 
@@ -173,16 +173,22 @@ class Places:
             yield from self._epoch_keys(unit, parse_day(unit.name))
             return
         at = () if unit.kind == "dem" or not unit.objects else self.index(unit.pair)
+        last = chunk_name(at, 2)
         for name in unit.objects:
-            yield name, chunk_key(name, at, 2)
+            yield name, f"{name}/{last}"
 
     def _epoch_keys(self, unit: Unit, day: date) -> Iterator[tuple[str, str]]:
         variables = cube_schema().variables
+        last = chunk_name((self._epoch[day],), 2)
+        # a field on the frame's grid: one object, on either axis that has the date
+        axes = [
+            (axis, chunk_name((positions[day],), 2))
+            for axis, positions in (("primary", self._primary), ("secondary", self._secondary))
+            if day in positions
+        ]
         for name in unit.objects:
             if name in variables:
-                yield name, chunk_key(name, (self._epoch[day],), 2)
-                continue
-            # a field on the frame's grid: one object, on either axis that has the date
-            for axis, positions in (("primary", self._primary), ("secondary", self._secondary)):
-                if day in positions:
-                    yield name, chunk_key(f"{axis}_date_{name}", (positions[day],), 2)
+                yield name, f"{name}/{last}"
+            else:
+                for axis, on_it in axes:
+                    yield name, f"{axis}_date_{name}/{on_it}"
