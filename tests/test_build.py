@@ -47,7 +47,7 @@ def settings(archive, tmp_path, monkeypatch):
     archive.faults.clear()
     for name, value in archive.environment().items():
         monkeypatch.setenv(name, value)
-    return load_settings(data_dir=tmp_path / "data", timeout=3, retries=1)
+    return load_settings(data_dir=tmp_path / "data", timeout=10, retries=1)
 
 
 @pytest.fixture(scope="module")
