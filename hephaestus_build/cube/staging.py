@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hephaestus_build.cube.units import StoredObject, Unit
-from hephaestus_build.files import append_line, digest, digest_of, sync_files, write_atomic
+from hephaestus_build.files import append_line, digest, digest_of, json_bytes, sync_files, write_atomic
 
 
 class Staging:
@@ -55,8 +55,7 @@ class Staging:
         for name, content in contents.items():
             write_atomic(self.path(unit, name), content)
         # the leading line end parts it from a line that a killed build left unfinished
-        line = "\n" + json.dumps(unit.to_json(), ensure_ascii=False, separators=(",", ":")) + "\n"
-        append_line(self._ledger, line)
+        append_line(self._ledger, "\n" + json_bytes(unit.to_json()).decode() + "\n")
         return unit
 
     def units(self, *, check: bool = True) -> dict[str, Unit]:
