@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import xarray as xr
 
@@ -269,7 +270,7 @@ def choose(cube: xr.Dataset, frame: Frame, wanted: Wanted, steps: int) -> list[t
 
 def images_of(units: Mapping[str, Unit], pairs: Sequence[Pair]) -> int:
     """Return a number that names the content of interferograms, from the cube's own record."""
-    stored = [units[f"pair/{pair}"].to_json()["objects"] for pair in pairs if units]
+    stored = [msgspec.to_builtins(units[f"pair/{pair}"].objects) for pair in pairs if units]
     text = json.dumps([[pair.name for pair in pairs], stored], sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 

@@ -283,7 +283,7 @@ def _build_pair(job: Job, pair: Pair) -> None:
             try:
                 planes[name], alignment = align(raster.values, raster.grid, grid)
             except ValueError as error:  # it lies elsewhere: not a raster of this frame
-                receipt = replace(receipt, outcome=Outcome.CORRUPT, detail=str(error))
+                receipt = receipt.but(outcome=Outcome.CORRUPT, detail=str(error))
             else:
                 kinds.append(alignment.kind)
                 receipt = receipt.noting(alignment.note) if alignment.note else receipt

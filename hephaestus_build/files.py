@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
+import numpy as np
 from blake3 import blake3
 
 from hephaestus_build.errors import HephaestusError
@@ -85,7 +86,14 @@ def write_atomic(path: Path, content: bytes, *, durable: bool = False) -> None:
 
 def json_bytes(value: Any) -> bytes:
     """Return `value` as JSON without blanks, UTF-8; what is no number becomes null."""
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return msgspec.json.encode(value, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can say of a value of NumPy."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{value!r} cannot be written as JSON")
 
 
 def write_json(path: Path, value: Any, *, durable: bool = False) -> None:

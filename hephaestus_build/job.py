@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Any
 
-import orjson
+import msgspec
 
 from hephaestus_build.agreement import disagreements
 from hephaestus_build.cube.generation import Generation, Shelf
@@ -45,8 +45,7 @@ def hours_since_1970(moment: datetime) -> int:
 
 def fingerprint(*parts: Any) -> str:
     """Return a short hash of JSON values: equal parts, equal text."""
-    options = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
-    text = orjson.dumps([cube_schema().version, *parts], option=options, default=str)
+    text = msgspec.json.encode([cube_schema().version, *parts], order="deterministic", enc_hook=str)
     return hashlib.sha256(text).hexdigest()[:16]
 
 

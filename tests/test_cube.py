@@ -1,10 +1,10 @@
 """A cube follows from its units, is published whole, and never changes under a reader."""
 
-import json
 import threading
 from datetime import date
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -20,7 +20,7 @@ from hephaestus_build.cube.units import Axes, Places, Unit
 from hephaestus_build.cube.writer import write_store
 from hephaestus_build.encode import encode_atmosphere, encode_images
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.files import write_atomic
+from hephaestus_build.files import json_bytes, write_atomic
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.grid import Grid
 from hephaestus_build.sources.fields import VARIABLES, area_of
@@ -255,7 +255,7 @@ def test_every_pair_has_its_own_place_on_sorted_axes(found):
 def test_a_unit_survives_its_json(pair, caption, outcome):
     receipt = Receipt("x", outcome, "http://127.0.0.1/", notes=("cropped",), detail="why")
     unit = Unit("mask", pair.name, "abc", {}, (receipt,), {"annotation": {"caption": caption}})
-    assert Unit.from_json(json.loads(json.dumps(unit.to_json()))) == unit
+    assert msgspec.json.decode(json_bytes(unit), type=Unit) == unit
 
 
 def test_tables_say_what_the_annotation_says_and_cannot_be_mistaken_where_there_is_none(shelf):

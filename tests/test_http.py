@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -30,8 +29,9 @@ from hephaestus_build import __version__
 from hephaestus_build.archive import faults
 from hephaestus_build.archive.server import LoopbackServer, Request, Response
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import json_bytes
 from hephaestus_build.settings import Settings
-from hephaestus_build.sources.cache import Cache, explained, sidecar
+from hephaestus_build.sources.cache import Cache, explained, read_receipt, sidecar
 from hephaestus_build.sources.gate import Gate, retry_after
 from hephaestus_build.sources.http import Client
 from hephaestus_build.sources.receipt import Outcome, Receipt
@@ -119,10 +119,7 @@ def test_a_download_arrives_with_its_receipt(site, client):
     assert receipt.etag
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", receipt.fetched or "")
     assert leftovers(client) == ["a.tif", "a.tif.receipt.json"]
-    assert (
-        Receipt.from_json(json.loads((client.cache.folder / "frame/a.tif.receipt.json").read_text()))
-        == receipt
-    )
+    assert read_receipt(client.cache.folder / "frame/a.tif") == receipt
     [entry] = site.asked(count=1)
     assert entry.headers["user-agent"] == USER_AGENT
     assert f"hephaestus-build/{__version__}" in USER_AGENT
@@ -794,7 +791,7 @@ def fill(cache: Cache, name: str, size: int, age: float) -> Path:
     target.write_bytes(bytes(size))
     digest = hashlib.sha256(bytes(size)).hexdigest()
     receipt = Receipt(name, Outcome.DOWNLOADED, "http://x/", size=size, sha256=digest)
-    sidecar(target).write_text(json.dumps(receipt.to_json()))
+    sidecar(target).write_bytes(json_bytes(receipt))
     os.utime(sidecar(target), (time.time() - age, time.time() - age))
     return target
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import requests
@@ -164,7 +165,7 @@ class Victim:
     def _downloads(self) -> dict[str, str | None]:
         """The tag of every product that lies whole in the cache."""
         receipts = (
-            Receipt.from_json(json.loads(path.read_text()))
+            msgspec.json.decode(path.read_bytes(), type=Receipt)
             for path in self.settings.downloads_dir.rglob("*.receipt.json")
         )
         return {receipt.product: receipt.etag for receipt in receipts}

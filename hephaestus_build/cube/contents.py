@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from hephaestus_build.cube.units import Axes, Unit
+from hephaestus_build.files import json_bytes
 from hephaestus_build.grid import Grid
 from hephaestus_build.sources.fields import Area, area_of
 
@@ -40,17 +43,26 @@ class Contents:
         """ERA5's own grid around the frame."""
         return area_of(self.grid)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the contents as JSON values, the units in order of their keys."""
-        return {
-            "version": 1,
-            "grid": asdict(self.grid),
-            "attributes": dict(self.attributes),
-            "units": [self.units[key].to_json() for key in sorted(self.units)],
-        }
+    def record(self) -> bytes:
+        """Return the contents as JSON, the units in order of their keys."""
+        units = [self.units[key] for key in sorted(self.units)]
+        return json_bytes(_Record(grid=self.grid, attributes=self.attributes, units=units))
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Contents:
-        """Return the contents that :meth:`to_json` wrote."""
-        units = (Unit.from_json(item) for item in value["units"])
-        return cls(Grid(**value["grid"]), {unit.key: unit for unit in units}, value["attributes"])
+    def read(cls, record: bytes) -> Contents:
+        """Return the contents that :meth:`record` wrote.
+
+        Raises
+        ------
+        ValueError
+            If they are not such a record.
+        """
+        found = msgspec.json.decode(record, type=_Record)
+        return cls(found.grid, {unit.key: unit for unit in found.units}, found.attributes)
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    version: int = 1
+    grid: Grid
+    attributes: Mapping[str, Any]
+    units: list[Unit]

@@ -20,7 +20,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import orjson
 from filelock import FileLock, Timeout
 
 from hephaestus_build.cube.contents import Contents
@@ -97,7 +96,7 @@ class Generation:
             with suppress(OSError):
                 content = (folder / PROVENANCE).read_bytes()
                 if digest(content) == recorded:
-                    return Contents.from_json(orjson.loads(content))
+                    return Contents.read(content)
         raise self._unreadable(PROVENANCE)
 
     def _unreadable(self, name: str) -> HephaestusError:

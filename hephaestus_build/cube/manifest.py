@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
+import msgspec
 
 from hephaestus_build.files import digest, json_bytes
 
@@ -33,4 +33,4 @@ def unseal(content: bytes) -> dict[str, list[Any]]:
     listed = content[content.find(b"{", 1) : -len(_TAIL)]
     if _sealed(listed) != content:
         raise ValueError("the manifest is not as it was written")
-    return orjson.loads(listed)
+    return msgspec.json.decode(listed)

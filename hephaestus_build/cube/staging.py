@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from hephaestus_build.cube.units import StoredObject, Unit
 from hephaestus_build.files import append_line, digest, digest_of, json_bytes, sync_files, write_atomic
@@ -48,14 +48,14 @@ class Staging:
         contents : mapping of str to bytes
             The encoded objects by variable.
         """
-        unit = replace(
+        unit = msgspec.structs.replace(
             unit,
             objects={name: StoredObject(digest(content), len(content)) for name, content in contents.items()},
         )
         for name, content in contents.items():
             write_atomic(self.path(unit, name), content)
         # the leading line end parts it from a line that a killed build left unfinished
-        append_line(self._ledger, "\n" + json_bytes(unit.to_json()).decode() + "\n")
+        append_line(self._ledger, "\n" + json_bytes(unit).decode() + "\n")
         return unit
 
     def units(self, *, check: bool = True) -> dict[str, Unit]:
@@ -71,8 +71,8 @@ class Staging:
         units: dict[str, Unit] = {}
         for line in self._ledger.read_bytes().split(b"\n"):
             try:
-                unit = Unit.from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError):
+                unit = msgspec.json.decode(line, type=Unit)
+            except ValueError:
                 continue  # the last line of a killed build, cut
             units[unit.key] = unit
         if not check:

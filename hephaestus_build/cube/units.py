@@ -7,10 +7,12 @@ all follow from them. That is why a build can stop and go on anywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from typing import Any, Literal
+
+import msgspec
 
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.shards import chunk_name
@@ -21,16 +23,14 @@ from hephaestus_build.sources.receipt import Outcome, Receipt
 Kind = Literal["pair", "mask", "epoch", "dem"]
 
 
-@dataclass(frozen=True)
-class StoredObject:
+class StoredObject(msgspec.Struct, frozen=True, array_like=True):
     """A stored file: its content's BLAKE3 hash and size in bytes."""
 
     digest: str
     size: int
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived is kept
     """One thing that is built and kept whole.
 
     Attributes
@@ -53,9 +53,9 @@ class Unit:
     kind: Kind
     name: str
     inputs: str = ""
-    objects: Mapping[str, StoredObject] = field(default_factory=dict)
+    objects: Mapping[str, StoredObject] = {}
     receipts: tuple[Receipt, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = {}
 
     @property
     def key(self) -> str:
@@ -93,29 +93,6 @@ class Unit:
             for item in self.receipts
         )
         return self.objects, self.inputs, self.facts, proofs
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the unit as JSON values."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "inputs": self.inputs,
-            "objects": {name: [item.digest, item.size] for name, item in self.objects.items()},
-            "receipts": [receipt.to_json() for receipt in self.receipts],
-            "facts": dict(self.facts),
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Unit:
-        """Return the unit that :meth:`to_json` wrote."""
-        return cls(
-            kind=value["kind"],
-            name=value["name"],
-            inputs=value["inputs"],
-            objects={name: StoredObject(*item) for name, item in value["objects"].items()},
-            receipts=tuple(Receipt.from_json(item) for item in value["receipts"]),
-            facts=value["facts"],
-        )
 
 
 @dataclass(frozen=True)

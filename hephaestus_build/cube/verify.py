@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -95,8 +94,8 @@ def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
     except HephaestusError:  # no undamaged copy: what can be read may still tell what the cube is made of
         objects = next(filter(None, (_objects(folder / MANIFEST) for folder in generation.folders)), {})
         for folder in generation.folders:
-            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                return objects, Contents.from_json(json.loads((folder / PROVENANCE).read_bytes()))
+            with suppress(OSError, ValueError):
+                return objects, Contents.read((folder / PROVENANCE).read_bytes())
     frame = generation.store.stem
     raise HephaestusError(
         f"{frame}: no copy of its provenance can be read, so nobody knows what it should hold; remove "

@@ -23,7 +23,7 @@ from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.shards import SEPARATOR, shard_shape
 from hephaestus_build.cube.tables import days, fill_tables
 from hephaestus_build.cube.units import Places, Unit
-from hephaestus_build.files import Linker, digest, json_bytes, sync_files, write_atomic
+from hephaestus_build.files import Linker, digest, sync_files, write_atomic
 from hephaestus_build.grid import Grid
 from hephaestus_build.registry import load_schema
 
@@ -42,7 +42,7 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit], Mappin
     origin : callable
         Gives the files that hold the objects of a unit now, by name; they are linked, not copied.
     """
-    written = {**_metadata(contents), PROVENANCE: json_bytes(contents.to_json())}
+    written = {**_metadata(contents), PROVENANCE: contents.record()}
     for key, content in written.items():
         write_atomic(store / key, content)
     sync_files(store / key for key in written)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -183,7 +183,7 @@ class _Store:
             [f"{self._url}/{variable.name}/{key}"], target, product=product, read=read
         )
         notes = ("cropped from the globe", *(("simulated",) if self._simulated else ()))
-        return replace(receipt, notes=notes), plane
+        return receipt.but(notes=notes), plane
 
     def _version(self, moment: datetime) -> str | None:
         """Return the version of an hour by the store's own word, None if it does not hold it."""

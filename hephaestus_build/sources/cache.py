@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
+import msgspec
+
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.sources.receipt import Receipt
 
@@ -49,6 +51,17 @@ class BusyError(Exception):
 def sidecar(path: Path) -> Path:
     """Return where the receipt of the product at `path` lies."""
     return path.with_name(path.name + _RECEIPT)
+
+
+def read_receipt(path: Path) -> Receipt:
+    """Return the receipt of the product at `path`.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is none that can be read.
+    """
+    return msgspec.json.decode(sidecar(path).read_bytes(), type=Receipt)
 
 
 def sha256_of(path: Path) -> str:
@@ -219,7 +232,9 @@ class Part:
             self._note.unlink(missing_ok=True)
             self.path.replace(target)
             self._published = True
-            _write_atomically(sidecar(target), json.dumps(receipt.to_json(), indent=1))
+            _write_atomically(
+                sidecar(target), msgspec.json.format(msgspec.json.encode(receipt), indent=1).decode()
+            )
 
     def leave(self) -> None:
         """Keep the part if it can be resumed, else remove it."""
@@ -265,7 +280,7 @@ class Cache:
     def receipt(self, target: Path, product: str) -> Receipt | None:
         """Return the receipt of a product that lies whole and unchanged at `target`, and mark it used."""
         with suppress(OSError, ValueError, TypeError, KeyError):
-            receipt = Receipt.from_json(json.loads(sidecar(target).read_text(encoding="utf-8")))
+            receipt = read_receipt(target)
             if (
                 receipt.product == product
                 and target.stat().st_size == receipt.size
@@ -339,7 +354,7 @@ class Cache:
                 return False
             with suppress(OSError, ValueError, TypeError, KeyError):
                 if path.suffix != ".part":
-                    Receipt.from_json(json.loads(sidecar(path).read_text(encoding="utf-8")))
+                    read_receipt(path)
                 path.unlink(missing_ok=True)
                 note = path.with_name(path.name + ".json") if path.suffix == ".part" else sidecar(path)
                 note.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -237,13 +237,13 @@ class Cds(KeptSource):
 
         product = product_name(frame, job.batch)
         receipt, answer = http.download([location], job.answer, product=product, read=read)
-        receipt = replace(receipt, notes=(f"CDS request {job.remote.request_id}",))
+        receipt = receipt.but(notes=(f"CDS request {job.remote.request_id}",))
         # an answer that only did not come through is fetched by the next build; a wrong one asked for anew
         job.settled = receipt.outcome is not Outcome.UNREACHABLE
         if answer is None:
-            receipt = replace(receipt, detail=f"the answer of the CDS: {receipt.detail}")
+            receipt = receipt.but(detail=f"the answer of the CDS: {receipt.detail}")
             return failed(area, self.name, job.batch, receipt)
-        receipt = replace(receipt, notes=(*receipt.notes, *answer.notes))
+        receipt = receipt.but(notes=(*receipt.notes, *answer.notes))
         proofs = {moment: (_hour(receipt, answer, moment),) for moment in job.batch.times}
         return assemble(area, self.name, answer.values, answer.expver, proofs)
 
@@ -353,9 +353,9 @@ def _hour(receipt: Receipt, answer: Answer, moment: datetime) -> Receipt:
     if moment in answer.values:
         return receipt
     if reason := answer.troubles.get(moment):
-        return replace(receipt, outcome=Outcome.CORRUPT, detail=f"at {moment} {reason}")
+        return receipt.but(outcome=Outcome.CORRUPT, detail=f"at {moment} {reason}")
     detail = f"the answer of the CDS does not hold {moment}: not released yet, or lost"
-    return replace(receipt, outcome=Outcome.ABSENT, detail=detail)
+    return receipt.but(outcome=Outcome.ABSENT, detail=detail)
 
 
 def _ignore(*_: object, **__: object) -> None:

@@ -239,7 +239,7 @@ class Client:
     def _cached(self, job: _Job[T]) -> tuple[Receipt, T] | None:
         if receipt := self.cache.receipt(job.target, job.product):
             try:
-                return replace(receipt, outcome=Outcome.UNCHANGED), job.content_at(job.target)
+                return receipt.but(outcome=Outcome.UNCHANGED), job.content_at(job.target)
             except ValueError:  # written by another version that accepted more
                 self.cache.forget(job.target)
         return None
@@ -252,7 +252,7 @@ class Client:
                 return self._insist(url, partial(self._fetch, url, job, part))
             except Failed as failed:
                 receipt = Receipt(job.product, failed.outcome, failed.url or redacted(url))
-                failures.append(replace(receipt, detail=failed.detail))
+                failures.append(receipt.but(detail=failed.detail))
         if not failures:
             return Receipt(job.product, Outcome.ABSENT, "", detail="no address of it is known"), None
         # absent only if every address says so: one that did not answer may well have it
@@ -268,7 +268,7 @@ class Client:
             headers = _conditions(job.held, redacted(url))
         with self._gate.permit(), closing(self._ask("GET", url, headers)) as response:
             if response.status_code == 304 and job.held:
-                same = replace(job.held, outcome=Outcome.UNCHANGED, detail="", url=_page(response).url)
+                same = job.held.but(outcome=Outcome.UNCHANGED, detail="", url=_page(response).url)
                 return same, job.content
             self._splice(response, part, offset, job)
             self._receive(response, part, job)
@@ -293,7 +293,7 @@ class Client:
         part.publish(job.target, receipt)
         self.cache.grew(part.size)
         if job.held and job.held.sha256 == receipt.sha256:
-            receipt = replace(receipt, outcome=Outcome.UNCHANGED)
+            receipt = receipt.but(outcome=Outcome.UNCHANGED)
         return receipt, content
 
     def _splice(self, response: requests.Response, part: Part, offset: int, job: _Job[T]) -> None:

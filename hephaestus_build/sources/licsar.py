@@ -195,7 +195,7 @@ class Portal:
             except ValueError as error:
                 reason = str(error)
         if known := published_frames().get(frame.id):
-            receipt = replace(receipt, notes=(*receipt.notes, "center_time is from the registry of frames"))
+            receipt = receipt.but(notes=(*receipt.notes, "center_time is from the registry of frames"))
             return Metadata(parse_center_time(known.center_time), fields, receipt)
         state = "does not tell" if receipt.ok else f"is {receipt.outcome}"
         raise HephaestusError(
@@ -249,7 +249,7 @@ class Portal:
             frame, pair, name, read, _TIFF, max_bytes=_RASTER_LIMIT, progress=progress
         )
         if raster is not None and raster.notes:
-            receipt = replace(receipt, notes=(*receipt.notes, *raster.notes))
+            receipt = receipt.but(notes=(*receipt.notes, *raster.notes))
         return receipt, raster
 
     def _product(
@@ -278,10 +278,10 @@ class Portal:
         )
         if receipt.outcome is Outcome.ABSENT and (page := trail.page):
             if page.ok:
-                receipt = replace(receipt, url=page.url, detail="not among the files there")
+                receipt = receipt.but(url=page.url, detail="not among the files there")
             elif page.outcome is not Outcome.ABSENT:
                 # no file where it could be guessed, and the page that knows could not be read
-                receipt = replace(receipt, outcome=page.outcome, url=page.url, detail=page.detail)
+                receipt = receipt.but(outcome=page.outcome, url=page.url, detail=page.detail)
         elif receipt.outcome is Outcome.DOWNLOADED and pair and trail.place in ("direct", "links"):
             self._works[frame] = trail.place
         return receipt, content

@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import numpy as np
 
 from hephaestus_build.frames import Frame
@@ -39,6 +39,8 @@ from hephaestus_build.sources.receipt import Outcome, Receipt
 
 #: Told how many of the hours asked for are settled, how many there are, and what goes on.
 Progress = Callable[[int, int, str], None]
+#: What is kept of the receipts of a month: those of each hour.
+_Proofs = list[tuple[Receipt, ...]]
 
 
 class Months:
@@ -76,7 +78,7 @@ class Months:
                     values,
                     tuple(notes["expver"]),
                     self.source,
-                    {time: _receipts(some) for time, some in zip(times, notes["receipts"], strict=True)},
+                    dict(zip(times, msgspec.convert(notes["receipts"], _Proofs), strict=True)),
                 )
         return assemble(area, self.source, {}, {}, {})
 
@@ -91,9 +93,7 @@ class Months:
             notes = {
                 "times": [time.isoformat() for time in both.times],
                 "expver": both.expver,
-                "receipts": [
-                    [receipt.to_json() for receipt in both.proofs.get(time, ())] for time in both.times
-                ],
+                "receipts": msgspec.to_builtins([both.proofs.get(time, ()) for time in both.times]),
             }
             encoded = np.frombuffer(json.dumps(notes).encode(), dtype=np.uint8)
             temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
@@ -217,11 +217,5 @@ def failed(area: Area, source: str, batch: Batch, receipt: Receipt) -> Fields:
     return assemble(area, source, {}, {}, {time: (receipt,) for time in batch.times})
 
 
-def _receipts(values: list[dict[str, Any]]) -> tuple[Receipt, ...]:
-    return tuple(Receipt.from_json(value) for value in values)
-
-
 def _unchanged(receipts: Sequence[Receipt]) -> tuple[Receipt, ...]:
-    return tuple(
-        replace(receipt, outcome=Outcome.UNCHANGED) if receipt.ok else receipt for receipt in receipts
-    )
+    return tuple(receipt.but(outcome=Outcome.UNCHANGED) if receipt.ok else receipt for receipt in receipts)

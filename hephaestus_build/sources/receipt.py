@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 
 class Outcome(StrEnum):
@@ -23,9 +24,8 @@ class Outcome(StrEnum):
         return self in (Outcome.DOWNLOADED, Outcome.UNCHANGED)
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """What happened to one product; becomes its provenance.
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What happened to one product; becomes its provenance. As JSON its empty fields are left out.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Receipt:
 
     product: str
     outcome: Outcome
-    url: str
+    url: str = ""
     size: int | None = None
     sha256: str | None = None
     last_modified: str | None = None
@@ -67,14 +67,8 @@ class Receipt:
 
     def noting(self, note: str) -> Receipt:
         """Return the receipt with one more note of what was done to the content."""
-        return replace(self, notes=(*self.notes, note))
+        return self.but(notes=(*self.notes, note))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the receipt as JSON values, empty fields left out."""
-        return {key: value for key, value in vars(self).items() if value not in (None, "", ())}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Receipt:
-        """Return the receipt that :meth:`to_json` wrote."""
-        kept = {"url": "", **value, "notes": tuple(value.get("notes", ()))}
-        return cls(**{**kept, "outcome": Outcome(value["outcome"])})
+    def but(self, **changes: Any) -> Receipt:
+        """Return the receipt with some fields changed."""
+        return msgspec.structs.replace(self, **changes)
