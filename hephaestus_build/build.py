@@ -94,8 +94,7 @@ def build(
             _steps_at_hand(job, atmosphere),
         )
         _take(job, chain.from_iterable(stages))
-        days = missing_epochs(job)
-        if days and atmosphere is not None:
+        if atmosphere is not None and (days := missing_epochs(job)):
             build_epochs(job, atmosphere.result(), days)
         return publish(job)
 

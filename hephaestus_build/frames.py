@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache
 
+import msgspec
+
 from hephaestus_build.errors import UsageError
 
 _FRAME = re.compile(r"(?P<track>\d{3})(?P<direction>[AD])_(?:\d{5}_\d{6}|SM_[A-Z0-9]{2,8}_S[1-6])")
@@ -85,8 +87,7 @@ def parse_day(text: str) -> date:
     return date(int(plain[:4]), int(plain[4:6]), int(plain[6:]))
 
 
-@dataclass(frozen=True, order=True)
-class Pair:
+class Pair(msgspec.Struct, frozen=True, order=True, dict=True):  # thousands are sorted and looked up
     """The two acquisition dates of an interferogram, the earlier one first.
 
     Parameters

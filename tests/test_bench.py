@@ -78,6 +78,8 @@ def test_adding_is_measured_one_pair_at_a_time(result):
     assert row["pairs"] == 4
     assert len(row["seconds"]) == 2
     assert min(row["seconds"]) > row["nothing_new"] > 0
+    assert len(row["commands"]) == 2
+    assert min(row["commands"]) > row["nothing_new"]
 
 
 def test_the_page_says_that_the_data_is_simulated_and_what_was_reached(result):

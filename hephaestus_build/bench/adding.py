@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,14 @@ from hephaestus_build.frames import Frame
 from hephaestus_build.plan import Request
 from hephaestus_build.settings import load_settings
 
+_MAIN = "from hephaestus_build.cli import main; main()"
+
 
 def adding(clock: Clock, frame: str, data: str, pairs: int, more: int) -> dict[str, Any]:
     """Build a cube of `pairs` interferograms, then add `more`, each in a build of its own.
 
-    The clock runs while they are added. The data folder is emptied first.
+    The clock runs while they are added. The data folder is emptied first. As many are added after that by the
+    command that a user types, which must start first.
     """
     settings = load_settings(data_dir=Path(data))
     shutil.rmtree(settings.data_dir, ignore_errors=True)
@@ -38,4 +44,21 @@ def adding(clock: Clock, frame: str, data: str, pairs: int, more: int) -> dict[s
         nothing = time.perf_counter() - start
     if again.published:
         raise RuntimeError("a build without anything new was published")
-    return {"pairs": pairs, "seconds": seconds, "epochs": epochs, "nothing_new": nothing}
+    commands = [_command(frame, data, limit + number) for number in range(1, more + 1)]
+    if build(Request(Frame(frame), limit=limit + more), settings).pairs != limit + more:
+        raise RuntimeError(f"the archive has fewer than {limit + more} pairs")
+    return {
+        "pairs": pairs,
+        "seconds": seconds,
+        "epochs": epochs,
+        "nothing_new": nothing,
+        "commands": commands,
+    }
+
+
+def _command(frame: str, data: str, limit: int) -> float:
+    """Return the seconds that ``hephaestus build`` takes to add the pair that makes it `limit`."""
+    command = [sys.executable, "-c", _MAIN, "build", frame, "--limit", str(limit)]
+    start = time.perf_counter()
+    subprocess.run(command, env={**os.environ, "HEPHAESTUS_DATA_DIR": data}, check=True, capture_output=True)
+    return time.perf_counter() - start
