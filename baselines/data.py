@@ -159,7 +159,11 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         names = {"phase": "insar_difference", "coherence": "insar_coherence", "mask": _MASK}
         for name, variable in names.items():
             wanted += [(variable, pair, sample[name][step]) for pair, step in first.items()]
-        self._each(lambda part: cube.read(part[0], part[1], tile.row, tile.column, part[2]), wanted)
+        # windows of a tiling come image by image; of those drawn at random no two are of one image
+        keep = item.tile is not None
+        self._each(
+            lambda part: cube.read(part[0], part[1], tile.row, tile.column, part[2], keep=keep), wanted
+        )
         for step, member in enumerate(item.members):
             if first[member.pair] != step:
                 for name in names:

@@ -219,7 +219,14 @@ def measure_of(task: Task) -> str:
 
 def windows_of(recipe: Recipe, items: Sequence[Item], prepared: Prepared) -> Windows:
     """Return the data set of `items`."""
-    return Windows(items, prepared.stores, size=recipe.size, atmosphere=recipe.atmosphere != "none")
+    return Windows(
+        items,
+        prepared.stores,
+        size=recipe.size,
+        atmosphere=recipe.atmosphere != "none",
+        # as many cores as this run may use: more would only get in the way of a run beside it
+        threads=torch.get_num_threads(),
+    )
 
 
 def loader(windows: Windows, workers: int, **options: Any) -> DataLoader[dict[str, Tensor]]:

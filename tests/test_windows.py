@@ -58,9 +58,11 @@ def test_any_window_is_bit_for_bit_what_xarray_reads(store: Path, plain: xr.Data
             row, column = int(chance.integers(-200, 690)), int(chance.integers(-200, 1090))
             out = np.full(shape, 77, image.dtype)
             pair = None if variable == "dem" else Pair.parse(name)
-            cube.read(variable, pair, row, column, out)
             fill = np.nan if variable == "dem" else 0
-            np.testing.assert_array_equal(out, expected(image, row, column, shape, fill))  # type: ignore[arg-type]
+            for keep in (False, True, True):  # decoded, decoded and kept, kept
+                out[...] = 77
+                cube.read(variable, pair, row, column, out, keep=keep)
+                np.testing.assert_array_equal(out, expected(image, row, column, shape, fill))  # type: ignore[arg-type]
 
 
 def test_stored_tiles_together_are_the_image(store: Path, plain: xr.Dataset) -> None:
@@ -148,3 +150,18 @@ def test_tiles_that_are_kept_stay_within_the_limit() -> None:
         assert recent.size <= 1000
     assert recent.get(29) is not None
     assert recent.get(5) is None
+    recent.put(29, np.zeros(100, np.uint8))
+    assert recent.size == 700
+
+
+def test_a_kept_tile_is_not_read_again(store: Path, plain: xr.Dataset, tmp_path: Path) -> None:
+    copy = tmp_path / store.name
+    shutil.copytree(store, copy)
+    cube, out = CubeWindows(copy), np.empty((64, 64), np.float32)
+    image = image_of(plain, "insar_difference", STORED)
+    cube.read("insar_difference", STORED, 30, 40, out, keep=True)
+    shutil.rmtree(copy / "insar_difference")
+    cube.read("insar_difference", STORED, 130, 240, out, keep=True)  # of the same tile
+    np.testing.assert_array_equal(out, image[130:194, 240:304])
+    cube.read("insar_difference", STORED, 30, 640, out, keep=True)  # of another one
+    assert not out.any()

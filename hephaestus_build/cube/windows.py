@@ -38,7 +38,7 @@ _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
 class Recent:
-    """The most recently used decoded tiles, up to a number of bytes.
+    """The most recently used decoded tiles, up to a number of bytes; safe to use from several threads.
 
     Parameters
     ----------
@@ -49,20 +49,24 @@ class Recent:
     def __init__(self, limit: int) -> None:
         self.limit, self.size = limit, 0
         self._tiles: OrderedDict[object, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: object) -> np.ndarray | None:
         """Return the tile, if it is still here."""
-        tile = self._tiles.get(key)
-        if tile is not None:
-            self._tiles.move_to_end(key)
-        return tile
+        with self._lock:
+            tile = self._tiles.get(key)
+            if tile is not None:
+                self._tiles.move_to_end(key)
+            return tile
 
     def put(self, key: object, tile: np.ndarray) -> None:
         """Keep `tile`; let the longest unused ones go."""
-        self._tiles[key] = tile
-        self.size += tile.nbytes
-        while self.size > self.limit:
-            self.size -= self._tiles.popitem(last=False)[1].nbytes
+        with self._lock:
+            before = self._tiles.pop(key, None)
+            self._tiles[key] = tile
+            self.size += tile.nbytes - (0 if before is None else before.nbytes)
+            while self.size > self.limit:
+                self.size -= self._tiles.popitem(last=False)[1].nbytes
 
 
 class CubeWindows:
@@ -73,7 +77,8 @@ class CubeWindows:
     store : pathlib.Path
         A generation's store; a link is followed once, here.
     recent : Recent, optional
-        Where to keep the tiles of the DEM, which every interferogram of the frame shares.
+        Where to keep tiles: those of the DEM, which every interferogram of the frame shares, and others that
+        are asked to be kept.
 
     Raises
     ------
@@ -128,7 +133,16 @@ class CubeWindows:
                 ) from error
         return self._plans[variable]
 
-    def read(self, variable: str, pair: Pair | None, row: int, column: int, out: np.ndarray) -> np.ndarray:
+    def read(
+        self,
+        variable: str,
+        pair: Pair | None,
+        row: int,
+        column: int,
+        out: np.ndarray,
+        *,
+        keep: bool = False,
+    ) -> np.ndarray:
         """Read the window of an image that begins at `row` and `column` into `out`, and return it.
 
         Parameters
@@ -141,6 +155,8 @@ class CubeWindows:
             First pixel. The window may reach beyond the frame, on any side.
         out : numpy.ndarray
             Shape (rows, columns), of the variable's dtype. Beyond the frame it holds the fill value.
+        keep : bool
+            Whether to keep the tiles, since the next windows are of the same image.
 
         Raises
         ------
@@ -157,8 +173,8 @@ class CubeWindows:
         if place is None or top >= bottom or left >= right:
             return out
         target = out[top - row : bottom - row, left - column : right - column]
-        if pair is None:
-            self._shared(images, variable, place, (top, bottom, left, right), target)
+        if keep or pair is None:
+            self._kept(images, variable, pair, place, (top, bottom, left, right), target)
         else:
             with _Shard(self, images, variable, pair, place) as shard:
                 for tile, rows, columns, part in images.parts(top, bottom, left, right):
@@ -182,22 +198,23 @@ class CubeWindows:
                     row, column = (position * images.inner for position in divmod(tile, images.across))
                     yield row, column, values[: images.shape[0] - row, : images.shape[1] - column]
 
-    def _shared(
+    def _kept(
         self,
         images: _Images,
         variable: str,
+        pair: Pair | None,
         place: Path,
         window: tuple[int, int, int, int],
         target: np.ndarray,
     ) -> None:
-        """Read a window of an image without a date, whose tiles are kept."""
+        """Read a window of an image whose tiles are kept."""
         shard: _Shard | None = None
         try:
             for tile, rows, columns, part in images.parts(*window):
-                key = self.store, variable, tile
+                key = self.store, variable, pair, tile
                 values = self._recent.get(key)
                 if values is None:
-                    shard = shard or _Shard(self, images, variable, None, place)
+                    shard = shard or _Shard(self, images, variable, pair, place)
                     values = shard.rows(tile, slice(0, images.inner))
                     if values is None:
                         target[part] = images.fill

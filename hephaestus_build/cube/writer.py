@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 from rasterio.crs import CRS
-from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec
+from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
 from zarr.codecs.numcodecs import Delta, FixedScaleOffset
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
@@ -20,8 +20,9 @@ from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE
 from hephaestus_build.cube.manifest import seal
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
-from hephaestus_build.cube.shards import SEPARATOR, shard_shape
+from hephaestus_build.cube.shards import SEPARATOR, chunk_key, shard_shape
 from hephaestus_build.cube.tables import days, fill_tables
+from hephaestus_build.cube.texts import encode_texts
 from hephaestus_build.cube.units import Places, Unit
 from hephaestus_build.files import Linker, digest, sync_files, write_atomic
 from hephaestus_build.grid import Grid
@@ -71,6 +72,7 @@ def _metadata(contents: Contents) -> dict[str, bytes]:
     }
     sizes = {name: len(value) for name, value in values.items()}
     objects: dict[str, Buffer] = {}
+    texts: dict[str, bytes] = {}
     values |= fill_tables(list(contents.units.values()), axes)
     with warnings.catch_warnings():
         # said by zarr 3.1 of the packed atmosphere (docs/cube.md)
@@ -84,11 +86,13 @@ def _metadata(contents: Contents) -> dict[str, bytes]:
             )
         for variable in schema.variables.values():
             shape = tuple(sizes[dim] for dim in variable.dims)
-            if variable.layout == "table":
+            if variable.dtype == "string":
+                texts |= _write_texts(group, variable, values[variable.name])
+            elif variable.layout == "table":
                 _write_whole(group, variable, values[variable.name], variable.fill)
             elif min(shape) > 0:
                 _create_imagery(group, variable, shape, schema.inner_chunk)
-    return _consolidated({key: item.to_bytes() for key, item in sorted(objects.items())})
+    return _consolidated({key: item.to_bytes() for key, item in sorted(objects.items())}) | texts
 
 
 def _consolidated(objects: dict[str, bytes]) -> dict[str, bytes]:
@@ -135,18 +139,34 @@ def _write_crs(group: zarr.Group, grid: Grid) -> None:
 
 
 def _write_whole(group: zarr.Group, item: Variable | Coordinate, value: np.ndarray, fill: Any) -> None:
-    array = group.create_array(
+    array = _create_whole(group, item, value.shape, fill)
+    if value.size:
+        array[...] = value
+
+
+def _write_texts(group: zarr.Group, variable: Variable, value: np.ndarray) -> dict[str, bytes]:
+    """Create a table of text; return its chunk by key."""
+    codecs = {"serializer": VLenUTF8Codec(), "compressors": ZstdCodec(level=0)}
+    _create_whole(group, variable, value.shape, variable.fill, **codecs)
+    chunk = encode_texts(value)
+    return {} if chunk is None else {chunk_key(variable.name, (), value.ndim): chunk}
+
+
+def _create_whole(
+    group: zarr.Group, item: Variable | Coordinate, shape: tuple[int, ...], fill: Any, **codecs: Any
+) -> zarr.Array[Any]:
+    """Create an array of one chunk."""
+    return group.create_array(
         item.name,
-        shape=value.shape,
+        shape=shape,
         dtype=item.dtype,
-        chunks=tuple(max(1, size) for size in value.shape),
+        chunks=tuple(max(1, size) for size in shape),
         chunk_key_encoding=_KEYS,
         fill_value=fill,
         dimension_names=item.dims,
         attributes=item.attributes,
+        **codecs,
     )
-    if value.size:
-        array[...] = value
 
 
 def _create_imagery(group: zarr.Group, variable: Variable, shape: tuple[int, ...], inner: int) -> None:
