@@ -278,8 +278,10 @@ def test_a_cube_that_is_not_there_is_said_in_one_line(tmp_path):
         find_cube("124d_04854_171313", settings)
     with pytest.raises(UsageError, match="neither a cube nor a frame id"):
         find_cube("volcano", settings)
-    with pytest.raises(HephaestusError, match="there is no cube"):
+    with pytest.raises(HephaestusError, match=r"there is no cube at .*; `hephaestus status` shows those"):
         check_schema(tmp_path)
+    with pytest.raises(HephaestusError, match=r"there is no cube at .*; `hephaestus status` shows those"):
+        find_cube(str(tmp_path), settings)
 
 
 def test_no_image_is_read(cube, tmp_path):

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from hephaestus_build.cli.common import Json, explain, print_json, print_pairs
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.cube.reader import no_cube
+from hephaestus_build.errors import UsageError
 from hephaestus_build.frames import Frame
 from hephaestus_build.settings import Settings, load_settings
 from hephaestus_build.summary import Summary, summarise
@@ -41,7 +42,7 @@ def find_cube(target: str, settings: Settings) -> Path:
             raise UsageError(f"{target} is neither a cube nor a frame id such as 124D_04854_171313") from None
         path = settings.cubes_dir / f"{frame}.zarr"
     if not (path / "zarr.json").is_file():
-        raise HephaestusError(f"there is no cube at {path}; `hephaestus build {path.stem}` builds it")
+        raise no_cube(path)
     return path
 
 

@@ -16,9 +16,9 @@ from rasterio.errors import CRSError
 from hephaestus_build.cube.flags import check_flags
 from hephaestus_build.cube.georeference import GRID_MAPPING, grid_of
 from hephaestus_build.cube.layout import Finding, check_array
-from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.cube.reader import no_cube, open_cube
 from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.errors import UsageError
 from hephaestus_build.frames import Frame
 
 
@@ -46,7 +46,7 @@ def check_schema(path: str | Path) -> list[Finding]:
     """
     store = Path(path).resolve()
     if not (store / "zarr.json").is_file():
-        raise HephaestusError(f"there is no cube at {path}; `hephaestus build {Path(path).stem}` builds it")
+        raise no_cube(path)
     schema = cube_schema()
     try:
         group = json.loads((store / "zarr.json").read_bytes())

@@ -8,7 +8,18 @@ from typing import Any
 
 import xarray as xr
 
-from hephaestus_build.errors import HephaestusError
+from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.frames import Frame
+
+
+def no_cube(path: str | Path) -> HephaestusError:
+    """Return the error that there is no cube at `path`, with the command that builds it."""
+    name = Path(path).stem
+    try:
+        frame = str(Frame.parse(name))
+    except UsageError:
+        return HephaestusError(f"there is no cube at {path}; `hephaestus status` shows those there are")
+    return HephaestusError(f"there is no cube at {path}; `hephaestus build {frame}` builds it")
 
 
 def open_cube(path: str | Path, **options: Any) -> xr.Dataset:
@@ -36,7 +47,7 @@ def open_cube(path: str | Path, **options: Any) -> xr.Dataset:
     """
     store = Path(path).resolve()
     if not (store / "zarr.json").is_file():
-        raise HephaestusError(f"there is no cube at {path}; `hephaestus build {Path(path).stem}` builds it")
+        raise no_cube(path)
     with warnings.catch_warnings():
         # said by zarr 3.1 of any codec from numcodecs, which the packed atmosphere needs (docs/cube.md)
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
