@@ -28,7 +28,7 @@ FRAME = Frame("198A_00210_131313")
 class ToyWindows(Dataset[dict[str, torch.Tensor]]):
     """What :class:`baselines.data.Windows` gives, made of the item and the draw alone."""
 
-    def __init__(self, items: Any, stores: Any, *, size: int, atmosphere: bool) -> None:
+    def __init__(self, items: Any, stores: Any, *, size: int, atmosphere: bool, threads: int) -> None:
         self.items, self.size, self.atmosphere = tuple(items), size, atmosphere
 
     def __len__(self) -> int:
