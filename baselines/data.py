@@ -24,8 +24,8 @@ from hephaestus_build.tiles import TILE_SIZE, Tile
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Bytes of decoded DEM tiles that a process keeps: a frame of 2500 x 3000 pixels has 31 MB.
-_DEM_MEMORY = 128 << 20
+#: Bytes of decoded tiles that a process keeps: the DEM of a frame of 2500 x 3000 pixels has 31 MB.
+_TILE_MEMORY = 128 << 20
 _MASK = "deformation_mask"
 _COARSE = tuple(f"era5_{name}" for name in FIELDS)
 
@@ -79,7 +79,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         self._points = max((self._coarse_points(self._cube(frame).grid) for frame in self.stores), default=3)
 
     def _forget(self) -> None:
-        self._recent = Recent(_DEM_MEMORY)
+        self._recent = Recent(_TILE_MEMORY)
         self._cubes: dict[str, CubeWindows] = {}
         self._epochs: dict[tuple[str, date], np.ndarray] = {}
         self._confidence: dict[str, np.ndarray] = {}

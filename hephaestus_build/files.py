@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -84,9 +84,12 @@ def write_atomic(path: Path, content: bytes, *, durable: bool = False) -> None:
         raise
 
 
-def json_bytes(value: Any) -> bytes:
-    """Return `value` as JSON without blanks, UTF-8; what is no number becomes null."""
-    return msgspec.json.encode(value, enc_hook=_plain)
+def json_bytes(value: Any, *, order: Literal["deterministic"] | None = None) -> bytes:
+    """Return `value` as JSON without blanks, UTF-8; what is no number becomes null.
+
+    Mappings keep their order, or are sorted by their keys where the order is to be ``deterministic``.
+    """
+    return msgspec.json.encode(value, enc_hook=_plain, order=order)
 
 
 def _plain(value: Any) -> Any:

@@ -9,13 +9,12 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Any
 
-import msgspec
-
 from hephaestus_build.agreement import disagreements
 from hephaestus_build.cube.generation import Generation, Shelf
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.units import Axes, Places, Unit
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import json_bytes
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.grid import Grid
 from hephaestus_build.owed import owed_of
@@ -45,7 +44,7 @@ def hours_since_1970(moment: datetime) -> int:
 
 def fingerprint(*parts: Any) -> str:
     """Return a short hash of JSON values: equal parts, equal text."""
-    text = msgspec.json.encode([cube_schema().version, *parts], order="deterministic", enc_hook=str)
+    text = json_bytes([cube_schema().version, *parts], order="deterministic")
     return hashlib.sha256(text).hexdigest()[:16]
 
 

@@ -158,7 +158,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines.append(f"| {item['what']} | {item['target']:g} | {item['reached']:.2f} | {met} |")
     lines += ["", "| pairs in the build | peak memory, MB |", "|---|---|"]
     lines += [f"| {row['pairs']} | {row['peak'] / 1e6:.0f} |" for row in result["memory"]]
-    first = median(result["adding"][0]["seconds"])
+    first, first_command = (median(result["adding"][0][name]) for name in ("seconds", "commands"))
     lines += [
         "",
         "| pairs in the cube | adding one, times that to the smallest | with nothing new | as a command |",
@@ -166,7 +166,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     for row in result["adding"]:
         times = median(row["seconds"]) / first, row["nothing_new"] / first
-        command = median(row["commands"]) / median(result["adding"][0]["commands"])
+        command = median(row["commands"]) / first_command
         lines.append(f"| {row['pairs']} | {times[0]:.2f} | {times[1]:.2f} | {command:.2f} |")
     lines += ["", *_hardness_lines(world)]
     return "\n".join(lines) + "\n"

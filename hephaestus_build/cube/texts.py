@@ -31,15 +31,12 @@ def encode_texts(texts: np.ndarray) -> bytes | None:
     places = np.flatnonzero(flat != "").tolist()
     if not places:
         return None
+    # how many; then of each its length and its bytes: an empty one is a length of 0
     parts = [struct.pack("<I", flat.size)]
     done = 0
     for place in places:
         text = flat[place].encode()
-        parts += [
-            bytes(4 * (place - done)),
-            struct.pack("<I", len(text)),
-            text,
-        ]  # an empty text is a length of 0
+        parts += [bytes(4 * (place - done)), struct.pack("<I", len(text)), text]
         done = place + 1
     parts.append(bytes(4 * (flat.size - done)))
     return _ZSTD.encode(b"".join(parts))

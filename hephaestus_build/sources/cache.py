@@ -279,7 +279,7 @@ class Cache:
 
     def receipt(self, target: Path, product: str) -> Receipt | None:
         """Return the receipt of a product that lies whole and unchanged at `target`, and mark it used."""
-        with suppress(OSError, ValueError, TypeError, KeyError):
+        with suppress(OSError, ValueError):
             receipt = read_receipt(target)
             if (
                 receipt.product == product
@@ -352,7 +352,7 @@ class Cache:
         with self._guard:
             if path in self._in_use:
                 return False
-            with suppress(OSError, ValueError, TypeError, KeyError):
+            with suppress(OSError, ValueError):
                 if path.suffix != ".part":
                     read_receipt(path)
                 path.unlink(missing_ok=True)

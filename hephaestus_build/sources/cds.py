@@ -243,7 +243,7 @@ class Cds(KeptSource):
         if answer is None:
             receipt = receipt.but(detail=f"the answer of the CDS: {receipt.detail}")
             return failed(area, self.name, job.batch, receipt)
-        receipt = receipt.but(notes=(*receipt.notes, *answer.notes))
+        receipt = receipt.noting(*answer.notes)
         proofs = {moment: (_hour(receipt, answer, moment),) for moment in job.batch.times}
         return assemble(area, self.name, answer.values, answer.expver, proofs)
 

@@ -195,7 +195,7 @@ class Portal:
             except ValueError as error:
                 reason = str(error)
         if known := published_frames().get(frame.id):
-            receipt = receipt.but(notes=(*receipt.notes, "center_time is from the registry of frames"))
+            receipt = receipt.noting("center_time is from the registry of frames")
             return Metadata(parse_center_time(known.center_time), fields, receipt)
         state = "does not tell" if receipt.ok else f"is {receipt.outcome}"
         raise HephaestusError(
@@ -249,7 +249,7 @@ class Portal:
             frame, pair, name, read, _TIFF, max_bytes=_RASTER_LIMIT, progress=progress
         )
         if raster is not None and raster.notes:
-            receipt = receipt.but(notes=(*receipt.notes, *raster.notes))
+            receipt = receipt.noting(*raster.notes)
         return receipt, raster
 
     def _product(

@@ -65,9 +65,9 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether the product is here, whole and checked."""
         return self.outcome.ok
 
-    def noting(self, note: str) -> Receipt:
-        """Return the receipt with one more note of what was done to the content."""
-        return self.but(notes=(*self.notes, note))
+    def noting(self, *notes: str) -> Receipt:
+        """Return the receipt with further notes of what was done to the content."""
+        return self.but(notes=(*self.notes, *notes))
 
     def but(self, **changes: Any) -> Receipt:
         """Return the receipt with some fields changed."""
