@@ -162,14 +162,14 @@ def test_slow_answers(server: LoopbackServer) -> None:
     server.faults.add("bytes", faults.trickle(400_000), times=1)
     started = time.monotonic()
     assert requests.get(server.base + "/bytes%20with%20blank").content == BODY
-    assert 0.2 < time.monotonic() - started < 2
+    assert 0.2 < time.monotonic() - started < 20
 
 
 def test_a_stall_lasts_until_the_server_stops() -> None:
     server = LoopbackServer([lambda _: Response(body=BODY)]).start()
     server.faults.add("", faults.stall(100))
     with pytest.raises(requests.exceptions.RequestException, match="timed out"):
-        requests.get(server.base, timeout=0.3)
+        requests.get(server.base, timeout=0.5)
     before = threading.active_count()
     with socket.create_connection(("127.0.0.1", server.port)) as idle:
         idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

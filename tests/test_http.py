@@ -309,7 +309,8 @@ def test_a_name_that_does_not_exist_and_an_address_that_is_none(client):
         assert client.get_page(text).outcome is Outcome.UNREACHABLE
 
 
-def test_headers_that_trickle_end(tmp_path):
+@pytest.mark.parametrize("start", [b"H", b"HTTP/1.1 200 OK\r\nX-Slow: "], ids=["status", "header"])
+def test_headers_that_trickle_end(tmp_path, start):
     """One byte of a header now and then keeps every socket timeout from ending."""
     stop = threading.Event()
 
@@ -320,7 +321,7 @@ def test_headers_that_trickle_end(tmp_path):
             except OSError:
                 return
             with connection:
-                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                connection.sendall(start)
                 try:
                     while not stop.wait(0.1):
                         connection.sendall(b"a")
@@ -337,14 +338,16 @@ def test_headers_that_trickle_end(tmp_path):
         listener.shutdown(socket.SHUT_RDWR)
     thread.join(5)
     assert page.outcome is Outcome.UNREACHABLE
-    assert time.monotonic() - started < 6
+    assert "stalled" in page.detail
+    assert time.monotonic() - started < 20
 
 
 def test_a_download_that_never_ends_is_left_for_the_next_run(site, tmp_path, monkeypatch):
-    monkeypatch.setattr("hephaestus_build.sources.http.PATIENCE", 2)
     slow = site.faults.add("a.tif", faults.trickle(300_000))
-    with Client(settings(tmp_path, timeout=0.5)) as client:
-        receipt, _ = get(client, site.url())
+    with Client(settings(tmp_path, timeout=10)) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("hephaestus_build.sources.http.PATIENCE", 0.1)
+            receipt, _ = get(client, site.url())
         assert receipt.outcome is Outcome.UNREACHABLE
         assert "time allowed" in receipt.detail
         assert slow.hits == 1
@@ -615,7 +618,7 @@ def test_a_busy_archive_is_asked_less_and_after_the_time_it_asks_for(site, tmp_p
 
 def test_a_dead_host_is_not_asked_again_and_again(site, tmp_path):
     dead = site.faults.add("/p", faults.status(503))
-    with Client(settings(tmp_path, timeout=0.1)) as client:
+    with Client(settings(tmp_path, timeout=1)) as client:
         for _ in range(12):
             client.get_page(site.url("/p"))
         assert dead.hits == 8 * 3 + 4 * 1

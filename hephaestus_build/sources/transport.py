@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from http.client import HTTPException
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -252,6 +253,10 @@ class _HeaderDeadline:
         watch.start()
         try:
             response = super().getresponse()  # type: ignore[misc]
+        except (OSError, HTTPException) as error:
+            if hung_up.is_set():  # it was we who closed it, not the archive
+                raise TimeoutError from error
+            raise
         finally:
             watch.cancel()
         if hung_up.is_set():  # half the headers would pass for all of them
