@@ -365,6 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
         chunk = max(1, min(_CHUNK, int(fault.rate / 20))) if fault.rate else _CHUNK
         if limit and not fault.rate and not isinstance(stream, io.BytesIO):
             start = stream.tell()
+            self.entry.sent = limit  # before the client has it, who may look into the log then
             try:
                 self.connection.sendfile(stream, start, limit)  # the kernel copies, as for any web server
             finally:
