@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from hephaestus_build.sources.annotation_file import (
 )
 from hephaestus_build.sources.http import Client, Progress
 from hephaestus_build.sources.members import Member, UnreadableArchiveError, content_hash, read_members
+from hephaestus_build.sources.reading import Reading, find_reading, keep_reading
 
 __all__ = [
     "ACTIVITIES",
@@ -115,10 +116,15 @@ def load_annotations(source: Path) -> Annotations:
     if not kept:
         why = f"; first defect: {defects[0].file}: {defects[0].what}" if defects else ""
         raise HephaestusError(f"annotation archive {source} holds no annotation{why}; {hint}")
+    kept.sort(key=lambda item: (item.frame, item.pair))
+    return _arranged(source, Reading(digest, tuple(sorted(defects, key=_natural)), tuple(kept)))
+
+
+def _arranged(source: Path, reading: Reading) -> Annotations:
     by_frame: dict[Frame, dict[Pair, Annotation]] = {}
-    for annotation in sorted(kept, key=lambda item: (item.frame, item.pair)):
+    for annotation in reading.annotations:
         by_frame.setdefault(annotation.frame, {})[annotation.pair] = annotation
-    return Annotations(str(source), digest, tuple(sorted(defects, key=_natural)), MappingProxyType(by_frame))
+    return Annotations(str(source), reading.sha256, reading.defects, MappingProxyType(by_frame))
 
 
 def fetch_annotations(
@@ -227,15 +233,16 @@ def find_annotations(
     HephaestusError
         If the named archive cannot be read, or is needed and cannot be fetched.
     """
+    kept = settings.downloads_dir / "annotations"
     if settings.annotations and not _is_address(settings.annotations):
-        return _load_once(Path(settings.annotations))
+        return _load_once(Path(settings.annotations), kept)
     place = _place(settings)
     wanted = frame is None or frame.id in published_frames()
     # whoever asks another archive on this machine does not expect us to ask the world
     away = urlsplit(settings.licsar_url).hostname not in ("127.0.0.1", "localhost", "::1")
     if settings.annotations or (needed and wanted and away and not place.exists()):
         place = fetch_annotations(settings, client, revalidate=False)
-    return _load_once(place) if place.exists() else Annotations("none", "")
+    return _load_once(place, kept) if place.exists() else Annotations("none", "")
 
 
 def _place(settings: Settings) -> Path:
@@ -246,20 +253,25 @@ def _is_address(text: str | None) -> bool:
     return text is not None and text.lower().startswith(("http://", "https://"))
 
 
-def _load_once(source: Path) -> Annotations:
-    """Load `source`, or return what was loaded last if that is the same unchanged file."""
+def _load_once(source: Path, kept: Path) -> Annotations:
+    """Load `source`, or return what was read of it before, by this process or by another."""
     try:
         state = source.stat()
     except OSError:
         return load_annotations(source)
     if source.is_dir():
         return load_annotations(source)
-    return _loaded(source.resolve(), state.st_mtime_ns, state.st_size)
+    return _loaded(source.resolve(), state.st_mtime_ns, state.st_size, kept)
 
 
 @lru_cache(maxsize=1)
-def _loaded(source: Path, _changed: int, _size: int) -> Annotations:
-    return load_annotations(source)
+def _loaded(source: Path, _changed: int, _size: int, kept: Path) -> Annotations:
+    with suppress(OSError):  # what cannot be read is said by who reads it
+        if reading := find_reading(kept, source.name, content_hash(source)):
+            return _arranged(source, reading)
+    annotations = load_annotations(source)
+    keep_reading(kept, source.name, Reading(annotations.sha256, annotations.defects, tuple(annotations)))
+    return annotations
 
 
 def _read(member: Member, defects: list[Defect]) -> Iterator[Annotation]:
