@@ -403,7 +403,7 @@ def test_the_command_serves_until_it_is_ended() -> None:
         page = requests.get(f"{lines['HEPHAESTUS_LICSAR_URL']}{TRACK}/{FRAME}/metadata/metadata.txt")
         assert "simulated=true" in page.text
         process.terminate()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=200) == 0
 
 
 def test_pairs_parse_where_names_are_given(world: World) -> None:

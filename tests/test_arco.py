@@ -190,7 +190,7 @@ def test_stores_that_zarr_wrote_are_read(
             patch.setattr(warnings, "warn", lambda *_, **__: None)  # of format 3: not in the specification
             zarr.consolidate_metadata(tmp_path / "store")
     with LoopbackServer([folder_app(tmp_path)]) as server:
-        source = Arco(load_settings(data_dir=tmp_path / "data", arco_url=f"{server.base}/store/", timeout=3))
+        source = Arco(load_settings(data_dir=tmp_path / "data", arco_url=f"{server.base}/store/", timeout=10))
         found = source.fetch(FRAME, AREA, [hour])
     np.testing.assert_array_equal(found.values, truth([hour]))
     assert found.expver == ("0001",)

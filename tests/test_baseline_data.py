@@ -146,7 +146,7 @@ def alone_and_with_workers(stores: dict[str, Path], context: str) -> tuple[list[
     options: dict[str, Any] = {"batch_size": 2, "sampler": draws}
     alone = digest(DataLoader(data, **options))
     return alone, digest(
-        DataLoader(data, num_workers=2, multiprocessing_context=context, timeout=60, **options)
+        DataLoader(data, num_workers=2, multiprocessing_context=context, timeout=240, **options)
     )
 
 

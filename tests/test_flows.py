@@ -53,7 +53,7 @@ from hephaestus_build.plan import Request
 from hephaestus_build.settings import load_settings
 
 # the first test here starts the server: half a minute, and more on a busy machine
-pytestmark = [pytest.mark.flows, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.flows, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDINARY = "198A_00210_131313"

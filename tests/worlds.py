@@ -42,7 +42,7 @@ def as_at_first(server: ArchiveServer) -> None:
 
 def settings_for(data: Path, **options: Any) -> Settings:
     """Return settings that give up soon."""
-    return load_settings(data_dir=data, **{"timeout": 10, "retries": 1, **options})
+    return load_settings(data_dir=data, **{"timeout": 20, "retries": 1, **options})
 
 
 def shelf_of(settings: Settings, frame: Frame = FRAME) -> Shelf:
