@@ -16,11 +16,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from hephaestus_build.files import json_bytes, write_atomic
+from hephaestus_build.files import digest, json_bytes, write_atomic
 from hephaestus_build.registry import load_schema, published_frames
 from hephaestus_build.sources.annotation_file import Annotation, Defect
 
 _SUFFIX = ".reading"
+#: Letters of the hash that the record of a reading begins with.
+_SEAL = 64
 #: Files whose code decides what is read.
 _READERS = ("annotations.py", "annotation_file.py", "members.py", "reading.py", "../frames.py")
 
@@ -43,12 +45,14 @@ class Reading(msgspec.Struct, frozen=True):
 
 def find_reading(folder: Path, name: str, sha256: str) -> Reading | None:
     """Return what reading the archive `name` gave before; None if it is not kept whole in `folder`."""
-    with suppress(OSError, ValueError):
-        reading = msgspec.msgpack.decode(
-            _place(folder, name, sha256).read_bytes(), type=Reading, dec_hook=_restored
-        )
-        return reading if reading.sha256 == sha256 else None
-    return None
+    try:
+        content = _place(folder, name, sha256).read_bytes()
+    except OSError:
+        return None
+    seal, record = content[:_SEAL], content[_SEAL:]
+    if seal != digest(record).encode():
+        return None
+    return msgspec.msgpack.decode(record, type=Reading, dec_hook=_restored)
 
 
 def keep_reading(folder: Path, name: str, reading: Reading) -> None:
@@ -60,7 +64,8 @@ def keep_reading(folder: Path, name: str, reading: Reading) -> None:
         return
     place = _place(folder, name, reading.sha256)
     with suppress(OSError):
-        write_atomic(place, msgspec.msgpack.encode(reading, enc_hook=_plain))
+        record = msgspec.msgpack.encode(reading, enc_hook=_plain)
+        write_atomic(place, digest(record).encode() + record)
         for other in folder.glob(f"{glob.escape(name)}-*{_SUFFIX}"):
             if other != place:
                 other.unlink(missing_ok=True)
