@@ -131,13 +131,14 @@ MODELS: Mapping[str, Architecture] = {
         smp.Unet,
         {"decoder_channels": (64, 48, 32, 16, 8)},
     ),
-    # half the time of the U-Net: its last layers are at a quarter of the resolution
+    # half the time of the U-Net: its last layers are at a quarter of the resolution; of the few pixels of its
+    # deepest map, the rates that are usual would reach none but the one in the middle
     "deeplabv3plus-tiny": Architecture(
         "DeepLabV3+ (tiny)",
         "segmentation",
         "timm/test_resnet.r160_in1k",
         smp.DeepLabV3Plus,
-        {"decoder_channels": 32},
+        {"decoder_channels": 32, "decoder_atrous_rates": (1, 2, 3)},
     ),
 }
 
