@@ -41,7 +41,7 @@ def settings(server: LoopbackServer, folder: Path, **changes: Any) -> Settings:
     return load_settings(
         data_dir=folder,
         arco_url=f"{server.base}{PREFIX}",
-        **{"timeout": 3, "retries": 2, "era5_deadline": 20, **changes},
+        **{"timeout": 30, "retries": 2, "era5_deadline": 200, **changes},
     )
 
 

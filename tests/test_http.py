@@ -618,7 +618,7 @@ def test_a_busy_archive_is_asked_less_and_after_the_time_it_asks_for(site, tmp_p
 
 def test_a_dead_host_is_not_asked_again_and_again(site, tmp_path):
     dead = site.faults.add("/p", faults.status(503))
-    with Client(settings(tmp_path, timeout=1)) as client:
+    with Client(settings(tmp_path, timeout=8)) as client:
         for _ in range(12):
             client.get_page(site.url("/p"))
         assert dead.hits == 8 * 3 + 4 * 1
