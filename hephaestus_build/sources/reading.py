@@ -45,14 +45,12 @@ class Reading(msgspec.Struct, frozen=True):
 
 def find_reading(folder: Path, name: str, sha256: str) -> Reading | None:
     """Return what reading the archive `name` gave before; None if it is not kept whole in `folder`."""
-    try:
+    with suppress(OSError, ValueError):
         content = _place(folder, name, sha256).read_bytes()
-    except OSError:
-        return None
-    seal, record = content[:_SEAL], content[_SEAL:]
-    if seal != digest(record).encode():
-        return None
-    return msgspec.msgpack.decode(record, type=Reading, dec_hook=_restored)
+        seal, record = content[:_SEAL], content[_SEAL:]
+        if seal == digest(record).encode():
+            return msgspec.msgpack.decode(record, type=Reading, dec_hook=_restored)
+    return None
 
 
 def keep_reading(folder: Path, name: str, reading: Reading) -> None:
