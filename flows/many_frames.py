@@ -26,7 +26,7 @@ from hephaestus_build.frames import Frame
 from hephaestus_build.plan import Request
 from hephaestus_build.runs import Run
 from hephaestus_build.settings import Era5Choice, PairChoice, Settings, load_settings
-from hephaestus_build.status import frames_on_disk
+from hephaestus_build.status import frames_begun
 from hephaestus_build.watch import all_frames, build_frames
 
 #: How often the served flow ``watch`` looks for new interferograms: LiCSAR adds some every six days.
@@ -133,7 +133,7 @@ def watch(
     """
     try:
         settings = load_settings(data_dir=data_dir, pairs=pairs)
-        known = [frame for frame in frames_on_disk(settings) if not frame.simulated]
+        known = [frame for frame in frames_begun(settings) if not frame.simulated]
         chosen = [Frame.parse(name) for name in frames] if frames else known
         if not chosen:
             return Completed(

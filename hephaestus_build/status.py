@@ -84,8 +84,13 @@ class FrameStatus:
         return json.loads(json.dumps(asdict(self), default=str))
 
 
-def frames_on_disk(settings: Settings) -> list[Frame]:
+def frames_begun(settings: Settings) -> list[Frame]:
     """Return the frames that have a cube, or the beginnings of one, in order."""
+    return [frame for frame in frames_on_disk(settings) if Shelf(settings.cubes_dir, frame).begun()]
+
+
+def frames_on_disk(settings: Settings) -> list[Frame]:
+    """Return the frames that a build was asked for, in vain or not, in order."""
     shelves = settings.cubes_dir / GENERATIONS
     frames = []
     for path in shelves.iterdir() if shelves.is_dir() else ():

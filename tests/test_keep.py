@@ -132,6 +132,23 @@ def test_status_lists_what_is_owed_also_before_anything_is_published(archive, da
     assert hephaestus("status")[0] == 0
 
 
+def test_a_mistyped_frame_is_shown_by_status_and_troubles_nothing_else(data, hephaestus):
+    mistyped = "199A_00001_000001"
+    assert hephaestus("build", mistyped, "--no-quicklook")[0] == 1
+    code, out, err = hephaestus("status")
+    assert code == 1
+    assert f"{mistyped}: not built" in err
+    for command in (["verify"], ["verify", "--upstream"], ["repair"], ["gc"], ["watch", "--rounds", "1"]):
+        code, out, err = hephaestus(*command)
+        assert code == 0, command
+        assert mistyped not in out + err
+    code, _, err = hephaestus("verify", mistyped)
+    assert code == 1
+    assert "there is no cube" in err
+    shutil.rmtree(data / "cubes" / ".generations" / mistyped)
+    assert hephaestus("status")[0] == 0
+
+
 def test_verify_and_repair_by_name_and_by_path(data, hephaestus, tmp_path):
     assert hephaestus("verify") == (0, f"{FRAME}: whole\n", "")
     store = shelf_of(settings_for(data)).current().store

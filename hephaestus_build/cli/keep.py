@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,7 @@ from hephaestus_build.progress import Listener, bars
 from hephaestus_build.repair import repair as repair_frame
 from hephaestus_build.runs import last_runs
 from hephaestus_build.settings import Settings, load_settings
-from hephaestus_build.status import FrameStatus, frames_on_disk, status_of
+from hephaestus_build.status import FrameStatus, frames_begun, frames_on_disk, status_of
 from hephaestus_build.upstream import check_upstream
 from hephaestus_build.watch import all_frames
 from hephaestus_build.watch import watch as watch_frames
@@ -32,7 +32,8 @@ def status(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json
     """Show how all cubes stand: last build, newest interferogram, what is owed or stale."""
     settings = load_settings(data_dir=data_dir)
     runs = last_runs(settings.data_dir)
-    rows = [status_of(settings, frame, runs=runs) for frame in _chosen(frames, settings)]
+    chosen = _chosen(frames, settings, frames_on_disk)
+    rows = [status_of(settings, frame, runs=runs) for frame in chosen]
     if as_json:
         print_json([row.to_json() for row in rows])
     elif rows:
@@ -64,7 +65,7 @@ def verify(
     settings = load_settings(data_dir=data_dir)
     found: dict[str, list[str]] = {}
     failed = False
-    for name in targets or [frame.id for frame in frames_on_disk(settings)]:
+    for name in targets or [frame.id for frame in frames_begun(settings)]:
         try:
             with bars() as listener:
                 found[name] = (
@@ -207,8 +208,12 @@ def gc(
         out.print(f"{name}: " + (f"removed generations {what}" if numbers else "nothing to remove"))
 
 
-def _chosen(frames: list[str] | None, settings: Settings) -> list[Frame]:
-    return [Frame.parse(name) for name in frames] if frames else frames_on_disk(settings)
+def _chosen(
+    frames: list[str] | None,
+    settings: Settings,
+    by_default: Callable[[Settings], list[Frame]] = frames_begun,
+) -> list[Frame]:
+    return [Frame.parse(name) for name in frames] if frames else by_default(settings)
 
 
 def is_path(target: str) -> bool:

@@ -31,6 +31,8 @@ from hephaestus_build.frames import Frame
 
 #: Folder of all generations, beside the links to the published ones.
 GENERATIONS = ".generations"
+#: Of one frame: its lock, and who holds it.
+_LOCK, _HOLDER = "lock", "lock.json"
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
 
@@ -129,6 +131,10 @@ class Shelf:
     def _store(self, number: int) -> Path:
         return self.root / f"{number:06d}" / f"{self.frame}.zarr"
 
+    def begun(self) -> bool:
+        """Return whether there is anything of a cube; a build that got nothing leaves its lock alone."""
+        return self.root.is_dir() and any(path.name not in (_LOCK, _HOLDER) for path in self.root.iterdir())
+
     def numbers(self) -> list[int]:
         """Return the numbers of all generations on disk, sorted."""
         if not self.root.is_dir():
@@ -183,10 +189,10 @@ class Shelf:
         HephaestusError
             If another build holds the lock and `wait` is false.
         """
-        holder = self.root / "lock.json"
+        holder = self.root / _HOLDER
         with explained(f"{self.frame}: making the folder of its cube"):
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / "lock", timeout=-1 if wait else 0)
+            lock = FileLock(self.root / _LOCK, timeout=-1 if wait else 0)
             try:
                 lock.acquire()
             except Timeout:
