@@ -101,7 +101,8 @@ def get(client: Client, *urls: str, **options: Any) -> tuple[Receipt, bytes | No
 
 
 def leftovers(client: Client) -> list[str]:
-    return sorted(path.name for path in client.cache.folder.rglob("*") if path.is_file())
+    files = (path for path in client.cache.folder.rglob("*") if path.is_file())
+    return sorted(path.name for path in files if path.name != ".hephaestus-growth.json")
 
 
 # --- what goes well ------------------------------------------------------------------------------------
@@ -827,6 +828,29 @@ def test_a_cache_within_its_limit_is_left_alone_but_for_old_parts(tmp_path):
         os.utime(part, (time.time() - age, time.time() - age))
     cache.prune()
     assert (kept.exists(), old.exists(), young.exists()) == (True, False, True)
+
+
+@pytest.mark.parametrize("damage", [None, "gone", b"", b"[]", b'{"limit":100000,"unseen":NaN}'])
+def test_the_cache_is_looked_through_once_per_hundredth_whoever_adds_to_it(tmp_path, damage):
+    Cache(tmp_path, limit=1e5).grew(1)  # nobody has looked yet: it does
+    path = fill(Cache(tmp_path, limit=1e5), "a.tif", 200_000, age=60)
+    note = tmp_path / ".hephaestus-growth.json"
+    if damage is None:
+        Cache(tmp_path, limit=1e5).grew(500)
+        assert path.exists()
+    elif damage == "gone":
+        note.unlink()
+    else:
+        note.write_bytes(damage)
+    Cache(tmp_path, limit=1e5).grew(500)
+    assert not path.exists()
+
+
+def test_another_limit_counts_at_once(tmp_path):
+    Cache(tmp_path, limit=1e6).grew(1)
+    path = fill(Cache(tmp_path, limit=1e6), "a.tif", 200_000, age=60)
+    Cache(tmp_path, limit=1e5).grew(1)
+    assert not path.exists()
 
 
 def test_downloads_keep_the_cache_within_its_limit(site, tmp_path):

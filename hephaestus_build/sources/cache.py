@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 # A name that nobody else's files have, since whatever has it beside it may be pruned.
 _RECEIPT = ".receipt.json"
+# How much was added since the folder was last looked through; a loss of it costs another look.
+_GROWTH = ".hephaestus-growth.json"
 #: Seconds after which a part that nobody writes is given up by :meth:`Cache.prune`.
 ABANDONED = 2 * 24 * 3600.0
 # A cache over its limit is pruned to this share of it, so that it is not pruned again at once.
@@ -273,7 +275,6 @@ class Cache:
     def __init__(self, folder: Path, limit: float) -> None:
         self.folder = folder
         self.limit = limit
-        self._unseen = limit  # bytes added since the folder was last looked through; at first: look
         self._in_use: dict[Path, int] = {}
         self._guard = threading.Lock()
 
@@ -310,14 +311,27 @@ class Cache:
                     del self._in_use[target]
 
     def grew(self, size: int) -> None:
-        """Take note of `size` new bytes, and prune when they may have filled the cache."""
+        """Take note of `size` new bytes, and prune when they may have filled the cache.
+
+        Looking through the folder takes the longer the more there is: it is done once per hundredth of the
+        limit, however many processes add to it.
+        """
         with self._guard:
-            self._unseen += size
-            # looking through the folder costs a moment: do so once per hundredth of the limit
-            if self._unseen < self.limit / 100:
-                return
-            self._unseen = 0
-        self.prune()
+            unseen = self._unseen() + size
+            due = unseen >= self.limit / 100
+            with suppress(OSError):  # then the next one looks
+                note = {"limit": self.limit, "unseen": 0 if due else unseen}
+                _write_atomically(self.folder / _GROWTH, json.dumps(note))
+        if due:
+            self.prune()
+
+    def _unseen(self) -> float:
+        """Return how many bytes were added since the folder was last looked through; at first: enough to."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            note = json.loads((self.folder / _GROWTH).read_bytes())
+            if note["limit"] == self.limit and note["unseen"] >= 0:
+                return float(note["unseen"])
+        return self.limit
 
     def prune(self, limit: float | None = None) -> int:
         """Remove the products used longest ago until the cache is within its limit.
