@@ -6,9 +6,9 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,39 +118,32 @@ def digest_of(path: Path) -> str:
     return hasher.hexdigest()
 
 
-class Linker:
-    """Fills a folder with links to files that stand elsewhere; thousands of them in a blink.
+def link_all(folder: Path, sources: Mapping[str, str]) -> None:
+    """Fill a folder with links to files that stand elsewhere; thousands of them in a blink.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Must exist.
+        What leads to it is made.
+    sources : mapping of str to str
+        By path in the folder, with slashes: a file that never changes. It is linked, or copied where there
+        are no hard links.
     """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, source in sources.items():
+        target = f"{folder}/{name}"
+        groups.setdefault(target.rpartition("/")[0], []).append((source, target))
 
-    def __init__(self, folder: Path) -> None:
-        self._root = str(folder)
-        self._made = {""}
+    def fill(group: tuple[str, list[tuple[str, str]]]) -> None:
+        parent, links = group
+        Path(parent).mkdir(parents=True, exist_ok=True)
+        for source, target in links:
+            _link_or_copy(source, target)
 
-    def link(self, source: Path | str, name: str) -> None:
-        """Make `name` in the folder the same file as `source`, or a copy where there are no hard links.
-
-        Parameters
-        ----------
-        source : pathlib.Path or str
-            A file that never changes.
-        name : str
-            Path in the folder, with slashes; what leads to it is made.
-        """
-        self._make(name.rpartition("/")[0])
-        _link_or_copy(source, f"{self._root}/{name}")
-
-    def _make(self, name: str) -> None:
-        # each folder once: asking the disk whether they are there takes longer than linking
-        if name not in self._made:
-            self._make(name.rpartition("/")[0])
-            with suppress(FileExistsError):
-                os.mkdir(f"{self._root}/{name}")  # noqa: PTH102 (a Path costs as much as the folder)
-            self._made.add(name)
+    # links in different folders do not wait for each other
+    with ThreadPoolExecutor(4, thread_name_prefix="link") as pool:
+        for _ in pool.map(fill, groups.items()):
+            pass
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -159,7 +159,7 @@ def install(traps: Traps, added: Path) -> None:
             after="after the manifest" if point == "manifest" else "",
             only=lambda path, *_, name=name: path.name == name,
         )
-    traps.wrap(files.Linker, "link", before="mid-links")
+    traps.wrap(files, "_link_or_copy", before="mid-links")
     traps.wrap(
         Path,
         "rename",

@@ -24,7 +24,7 @@ from hephaestus_build.cube.shards import SEPARATOR, chunk_key, shard_shape
 from hephaestus_build.cube.tables import days, fill_tables
 from hephaestus_build.cube.texts import encode_texts
 from hephaestus_build.cube.units import Places, Unit
-from hephaestus_build.files import Linker, digest, sync_files, write_atomic
+from hephaestus_build.files import digest, link_all, sync_files, write_atomic
 from hephaestus_build.grid import Grid
 from hephaestus_build.registry import load_schema
 
@@ -48,12 +48,13 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit], Mappin
         write_atomic(store / key, content)
     sync_files(store / key for key in written)
     manifest = {key: [digest(content), len(content)] for key, content in written.items()}
-    places, linker = Places(contents.axes), Linker(store)
+    places, sources = Places(contents.axes), dict[str, str]()
     for unit in contents.units.values():
         files = origin(unit)
         for name, key in places.keys(unit):
-            linker.link(files[name], key)
+            sources[key] = files[name]
             manifest[key] = [unit.objects[name].digest, unit.objects[name].size]
+    link_all(store, sources)
     write_atomic(store / MANIFEST, seal(manifest), durable=True)
 
 
