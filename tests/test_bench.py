@@ -5,13 +5,28 @@ import os
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hephaestus_build.bench.hardness import hardness, rasters_under
 from hephaestus_build.bench.measure import Clock, Measurement, measure, peak_memory
-from hephaestus_build.bench.report import BUILD, CACHED, FLOOR, REGION, by_kind, markdown, summary, targets
+from hephaestus_build.bench.report import (
+    BUILD,
+    CACHED,
+    FLOOR,
+    REGION,
+    adding_lines,
+    by_kind,
+    markdown,
+    summary,
+    targets,
+)
 from hephaestus_build.bench.rows import stored
 from hephaestus_build.bench.suite import Suite
+from hephaestus_build.bench.world import FRAME, World
+from hephaestus_build.frames import Frame
+from hephaestus_build.sources.annotations import load_annotations
+from hephaestus_build.sources.raster import read_phase
 
 #: Lets another process import the files beside this one.
 HERE = {"PYTHONPATH": str(Path(__file__).parent)}
@@ -74,12 +89,25 @@ def test_the_limit_encodes_what_the_build_stores(result):
 
 
 def test_adding_is_measured_one_pair_at_a_time(result):
-    (row,) = result["adding"]
-    assert row["pairs"] == 4
-    assert len(row["seconds"]) == 2
-    assert min(row["seconds"]) > row["nothing_new"] > 0
-    assert len(row["commands"]) == 2
-    assert min(row["commands"]) > row["nothing_new"]
+    assert [(row["rows"], row["columns"], row["pairs"]) for row in result["adding"]] == [
+        (60, 72, 4),
+        (64, 80, 4),
+    ]
+    for row in result["adding"]:
+        assert len(row["seconds"]) == len(row["dates"]) == 2
+        assert min(row["seconds"]) > row["nothing_new"] > 0
+        assert len(row["commands"]) == 2
+        assert min(row["commands"]) > row["nothing_new"]
+
+
+def test_the_first_pairs_of_a_thin_archive_hold_little_and_the_others_all(tmp_path):
+    world = World.under(tmp_path, (300, 320), 4, thin=2)
+    content = world.make()
+    phases = [read_phase(content.phase(pair)).values for pair in content.pairs]
+    shares = [np.count_nonzero(phase) / phase.size for phase in phases]
+    assert all(0 < share < 0.2 for share in shares[:2])
+    assert all(share > 2 * shares[0] for share in shares[2:])
+    assert len(load_annotations(world.annotations).of(Frame(FRAME))) == len(content.pairs)
 
 
 def test_the_page_says_that_the_data_is_simulated_and_what_was_reached(result):
@@ -111,6 +139,18 @@ def runs(*seconds):
 
 def test_what_else_the_machine_did_is_told():
     assert summary(runs((1, 2, 2, 1), (1, 2, 2, 1)))["disturbance"] == 0.5
+
+
+def test_what_adding_takes_is_compared_like_with_like():
+    first = {"rows": 60, "columns": 72, "pairs": 10, "nothing_new": 0.1, "commands": [2.0, 4.0]}
+    first |= {"seconds": [1.0, 9.0, 1.0, 8.0], "dates": [0, 1, 0, 1]}
+    many = {**first, "pairs": 1500, "seconds": [1.5, 1.7, 9.0], "dates": [0, 0, 1], "nothing_new": 1.0}
+    none = {**first, "rows": 90, "seconds": [2.0, 4.0], "dates": [1, 2], "commands": [6.0]}
+    assert adding_lines([first, many, none])[2:] == [
+        "| 60 x 72 | 10 | 1.00 | 8.50 | 0.10 | 1.00 |",
+        "| 60 x 72 | 1500 | 1.60 | 9.00 | 1.00 | 1.00 |",
+        "| 90 x 72 | 10 |  | 1.00 | 0.03 | 1.00 |",
+    ]
 
 
 def test_a_ratio_is_the_median_of_the_ratios_within_rounds():

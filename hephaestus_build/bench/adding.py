@@ -27,15 +27,17 @@ def adding(clock: Clock, frame: str, data: str, pairs: int, more: int) -> dict[s
     """
     settings = load_settings(data_dir=Path(data))
     shutil.rmtree(settings.data_dir, ignore_errors=True)
-    if build(Request(Frame(frame), limit=pairs), settings).pairs != pairs:
+    result = build(Request(Frame(frame), limit=pairs), settings)
+    if result.pairs != pairs:
         raise RuntimeError(f"the archive has fewer than {pairs} pairs")
-    seconds, epochs = [], []
+    seconds, dates = [], []
     for limit in range(pairs + 1, pairs + 1 + more):
+        known = result.epochs
         with clock:
             start = time.perf_counter()
             result = build(Request(Frame(frame), limit=limit), settings)
             seconds.append(time.perf_counter() - start)
-        epochs.append(result.epochs)
+        dates.append(result.epochs - known)
         if result.pairs != limit or not result.published:
             raise RuntimeError(f"the build of {limit} pairs has {result.pairs}")
     with clock:
@@ -50,7 +52,7 @@ def adding(clock: Clock, frame: str, data: str, pairs: int, more: int) -> dict[s
     return {
         "pairs": pairs,
         "seconds": seconds,
-        "epochs": epochs,
+        "dates": dates,
         "nothing_new": nothing,
         "commands": commands,
     }

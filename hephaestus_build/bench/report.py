@@ -158,18 +158,32 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines.append(f"| {item['what']} | {item['target']:g} | {item['reached']:.2f} | {met} |")
     lines += ["", "| pairs in the build | peak memory, MB |", "|---|---|"]
     lines += [f"| {row['pairs']} | {row['peak'] / 1e6:.0f} |" for row in result["memory"]]
-    first, first_command = (median(result["adding"][0][name]) for name in ("seconds", "commands"))
-    lines += [
-        "",
-        "| pairs in the cube | adding one, times that to the smallest | with nothing new | as a command |",
-        "|---|---|---|---|",
-    ]
-    for row in result["adding"]:
-        times = median(row["seconds"]) / first, row["nothing_new"] / first
-        command = median(row["commands"]) / first_command
-        lines.append(f"| {row['pairs']} | {times[0]:.2f} | {times[1]:.2f} | {command:.2f} |")
-    lines += ["", *_hardness_lines(world)]
+    lines += ["", *adding_lines(result["adding"]), "", *_hardness_lines(world)]
     return "\n".join(lines) + "\n"
+
+
+def adding_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table of adding pairs, as times what one without a new date takes in the smallest cube."""
+    lines = [
+        "| rasters | pairs in the cube | adding one, times that to the smallest | one that brings a date "
+        "| nothing new | as a command |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        first = next(other for other in rows if other["rows"] == row["rows"])
+        unit = _median_adding(first, dates=False) or median(first["seconds"])
+        times = [_median_adding(row, dates=dates) for dates in (False, True)]
+        cells = [f"{time / unit:.2f}" if time is not None else "" for time in (*times, row["nothing_new"])]
+        command = median(row["commands"]) / median(first["commands"])
+        shape = f"{row['rows']} x {row['columns']}"
+        lines.append(f"| {' | '.join([shape, str(row['pairs']), *cells, f'{command:.2f}'])} |")
+    return lines
+
+
+def _median_adding(row: Mapping[str, Any], *, dates: bool) -> float | None:
+    """Return the median seconds of adding a pair that brings a date, or that brings none."""
+    found = [time for time, new in zip(row["seconds"], row["dates"], strict=True) if bool(new) is dates]
+    return median(found) if found else None
 
 
 def _hardness_lines(world: Mapping[str, Any]) -> list[str]:

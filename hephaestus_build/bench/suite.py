@@ -58,7 +58,7 @@ class Suite:
     epochs: int = 10
     rounds: int = 3
     counts: Sequence[int] = (10, 100)
-    more: int = 6
+    more: int = 9
     many: int | None = None
     real: Path | None = None
     patience: float = 0.0
@@ -73,7 +73,8 @@ class Suite:
         try:
             runs, same = self._rows(world, content, scratch)
             memory = self._memory(world, content, scratch, runs)
-            adding = [self._adding(count, scratch) for count in self.counts]
+            sizes = (_TINY, self.size)  # what grows alone, and beside what a pair takes
+            adding = [self._adding(size, count, scratch) for size in sizes for count in self.counts]
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return {
@@ -86,8 +87,8 @@ class Suite:
             "runs": runs,
         }
 
-    def _world(self, size: str | tuple[int, int], epochs: int) -> World:
-        world = World.under(self.folder / "worlds", size, epochs)
+    def _world(self, size: str | tuple[int, int], epochs: int, thin: int = 0) -> World:
+        world = World.under(self.folder / "worlds", size, epochs, thin)
         if not (world.folder / "content.json").exists():
             self.say(f"making a simulated archive of {epochs} acquisitions, once")
         return world
@@ -160,10 +161,10 @@ class Suite:
             rows.append({"pairs": count, "peak": run.peak})
         return sorted(rows, key=lambda row: row["pairs"])
 
-    def _adding(self, count: int, scratch: Path) -> dict[str, Any]:
-        world = self._world(_TINY, max(6, count // 3 + 8))
-        world.make()
-        self.say(f"adding to a cube of {count} pairs")
+    def _adding(self, size: str | tuple[int, int], count: int, scratch: Path) -> dict[str, Any]:
+        world = self._world(size, max(6, count // 3 + 8), thin=0 if size == _TINY else count)
+        grid = world.make().grid
+        self.say(f"adding to a cube of {count} pairs of {grid.height} x {grid.width} pixels")
         with world.served() as environment:
             run = self.task(
                 "hephaestus_build.bench.adding:adding",
@@ -173,7 +174,7 @@ class Suite:
                 pairs=count,
                 more=self.more,
             )
-        return dict(run.facts)
+        return {"rows": grid.height, "columns": grid.width, **run.facts}
 
 
 def _threads() -> int:

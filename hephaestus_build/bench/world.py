@@ -17,10 +17,12 @@ from typing import Any, Self
 import numpy as np
 
 import hephaestus_build.archive
+import hephaestus_build.bench.thin as thin_archive
 from hephaestus_build.archive.places import HIGH_LATITUDE
 from hephaestus_build.archive.simulated import ArchiveServer
 from hephaestus_build.archive.store import SimulatedArchive
 from hephaestus_build.bench.content import Content
+from hephaestus_build.bench.thin import ThinArchive
 from hephaestus_build.frames import Frame
 from hephaestus_build.sources.fields import area_of, nearest_hour
 
@@ -42,29 +44,31 @@ class World:
         As :class:`~hephaestus_build.archive.world.World` takes it.
     epochs : int
         Acquisitions; about three times as many pairs.
+    thin : int
+        How many of the first pairs hold little data.
     """
 
     folder: Path
     size: str | tuple[int, int]
     epochs: int
+    thin: int = 0
 
     @classmethod
-    def under(cls, cache: Path, size: str | tuple[int, int], epochs: int) -> Self:
+    def under(cls, cache: Path, size: str | tuple[int, int], epochs: int, thin: int = 0) -> Self:
         """Return the world whose folder in `cache` is named after its arguments and the archive's code."""
         source = hashlib.sha256()
-        for path in sorted(Path(hephaestus_build.archive.__path__[0]).glob("*.py")):
+        code = sorted(Path(hephaestus_build.archive.__path__[0]).glob("*.py"))
+        for path in (*code, Path(thin_archive.__file__)):
             source.update(path.read_bytes())
         shape = size if isinstance(size, str) else f"{size[0]}x{size[1]}"
-        name = f"{FRAME}-{shape}-{epochs}-{source.hexdigest()[:8]}"
-        return cls(cache.resolve() / name, size, epochs)
+        name = f"{FRAME}-{shape}-{epochs}-{thin}-{source.hexdigest()[:8]}"
+        return cls(cache.resolve() / name, size, epochs, thin)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """Return the world that :meth:`to_json` wrote."""
-        size = value["size"]
-        return cls(
-            Path(value["folder"]), size if isinstance(size, str) else (size[0], size[1]), value["epochs"]
-        )
+        size = value["size"] if isinstance(value["size"], str) else (value["size"][0], value["size"][1])
+        return cls(Path(value["folder"]), size, value["epochs"], value["thin"])
 
     def to_json(self) -> dict[str, Any]:
         """Return the world as JSON values."""
@@ -72,14 +76,9 @@ class World:
 
     def archive(self) -> SimulatedArchive:
         """Return the archive, without any oddity: all rasters lie on one grid."""
-        return SimulatedArchive(
-            size=self.size,
-            epochs=self.epochs,
-            start=START,
-            frames=[FRAME],
-            oddities=[],
-            cache=self.folder / "files",
-        )
+        options: dict[str, Any] = {"size": self.size, "epochs": self.epochs, "start": START}
+        options |= {"frames": [FRAME], "oddities": [], "cache": self.folder / "files"}
+        return ThinArchive(self.thin, **options) if self.thin else SimulatedArchive(**options)
 
     @property
     def annotations(self) -> Path:

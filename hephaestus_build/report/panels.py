@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib.dates as mdates
 import numpy as np
 from matplotlib import colormaps, patheffects
@@ -235,12 +237,13 @@ def draw_network(axes: Axes, view: View) -> None:
     for order, (name, chosen, colour) in enumerate(kinds):
         pairs = [pair for pair, inside in zip(network.pairs, chosen, strict=True) if inside]
         if pairs:
-            arches = [_arch(pair) for pair in pairs]
             axes.add_collection(
-                LineCollection(arches, colors=colour, linewidths=thin, alpha=0.85, zorder=2 + order)
+                LineCollection(
+                    list(_arches(pairs)), colors=colour, linewidths=thin, alpha=0.85, zorder=2 + order
+                )
             )
             handles.append(Line2D([], [], color=colour, label=f"{name} ({len(pairs)})"))
-    axes.plot(*_arch(view.pair).T, color=INK, linewidth=2, zorder=9)
+    axes.plot(*_arches([view.pair])[0].T, color=INK, linewidth=2, zorder=9)
     handles.append(Line2D([], [], color=INK, linewidth=2, label="shown"))
     numbers = mdates.date2num(days)
     axes.plot(numbers, np.zeros(len(days)), "|", color=INK, markersize=5, markeredgewidth=0.7, zorder=10)
@@ -266,9 +269,9 @@ def draw_network(axes: Axes, view: View) -> None:
     )  # fmt: skip
 
 
-def _arch(pair: Pair) -> np.ndarray:
-    """Return half an ellipse over the time axis, shape (points, 2)."""
+def _arches(pairs: Sequence[Pair]) -> np.ndarray:
+    """Return half an ellipse over the time axis for each pair, shape (pairs, points, 2)."""
     angle = np.linspace(np.pi, 0, 25)
-    start, end = mdates.date2num(pair.primary), mdates.date2num(pair.secondary)
+    start, end = mdates.date2num([pair.dates for pair in pairs]).T[..., np.newaxis]
     middle, radius = (start + end) / 2, (end - start) / 2
-    return np.column_stack([middle + radius * np.cos(angle), 2 * radius * np.sin(angle)])
+    return np.stack([middle + radius * np.cos(angle), 2 * radius * np.sin(angle)], axis=-1)
