@@ -162,7 +162,7 @@ class Suite:
         return sorted(rows, key=lambda row: row["pairs"])
 
     def _adding(self, size: str | tuple[int, int], count: int, scratch: Path) -> dict[str, Any]:
-        world = self._world(size, max(6, count // 3 + 8), thin=0 if size == _TINY else count)
+        world = self._world(size, max(6, count // 3 + self.more + 2), thin=0 if size == _TINY else count)
         grid = world.make().grid
         self.say(f"adding to a cube of {count} pairs of {grid.height} x {grid.width} pixels")
         with world.served() as environment:
