@@ -273,17 +273,21 @@ def _pair_steps(job: Job, pairs: Sequence[Pair]) -> Iterator[Step]:
 
 def _build_pair(job: Job, pair: Pair) -> None:
     grid = job.on_grid()
+    replaced = job.replaced(pair)
     receipts: list[Receipt] = []
     planes: dict[str, np.ndarray] = {}
     kinds: list[str] = []
     for name, fetch in (("insar_difference", job.portal.phase), ("insar_coherence", job.portal.coherence)):
-        receipt, raster = fetch(job.frame, pair)
+        receipt, raster = fetch(job.frame, pair, replaced=replaced)
         if raster is not None:
             try:
-                planes[name], alignment = align(raster.values, raster.grid, grid)
+                values, alignment = align(raster.values, raster.grid, grid)
+                if alignment.kind != "identical" and not values.any():
+                    raise ValueError("there is no data of it within the frame's grid")
             except ValueError as error:  # it lies elsewhere: not a raster of this frame
                 receipt = receipt.but(outcome=Outcome.CORRUPT, detail=str(error))
             else:
+                planes[name] = values
                 kinds.append(alignment.kind)
                 receipt = receipt.noting(alignment.note) if alignment.note else receipt
         receipts.append(receipt)

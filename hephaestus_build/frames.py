@@ -12,6 +12,8 @@ import msgspec
 from hephaestus_build.errors import UsageError
 
 _FRAME = re.compile(r"(?P<track>\d{3})(?P<direction>[AD])_(?:\d{5}_\d{6}|SM_[A-Z0-9]{2,8}_S[1-6])")
+# What a datetime64 in nanoseconds holds; a listing may name any eight digits.
+_FIRST_YEAR, _LAST_YEAR = 1970, 2261
 _PAIR = re.compile(r"(\d{8})_(\d{8})")
 
 #: Sentinel-1 repeats its 175 tracks; a frame beyond them can only be simulated.
@@ -84,6 +86,8 @@ def parse_day(text: str) -> date:
     plain = text.replace("-", "")
     if not (len(plain) == 8 and plain.isascii() and plain.isdigit()):
         raise ValueError(f"{text!r} is not a day: expected yyyymmdd")
+    if not _FIRST_YEAR <= int(plain[:4]) <= _LAST_YEAR:
+        raise ValueError(f"{text!r} is not a day of {_FIRST_YEAR} to {_LAST_YEAR}")
     return date(int(plain[:4]), int(plain[4:6]), int(plain[6:]))
 
 

@@ -170,6 +170,12 @@ class Job:
         unit = self.units.get(key)
         return unit is None or not unit.complete or unit.inputs != inputs
 
+    def replaced(self, pair: Pair) -> bool:
+        """Return whether the archive is known to hold other files of a stored pair by now."""
+        before = self.units.get(f"pair/{pair}")
+        stored = before is not None and before.complete
+        return f"pair/{pair}" in self.due or (stored and needs_fetching(before, self.modified.get(pair)))
+
     def wants(self, pair: Pair) -> bool:
         """Return whether a pair must be fetched: it is new, owed, changed upstream, or on another grid."""
         key = f"pair/{pair}"

@@ -84,6 +84,13 @@ def moved(columns: float) -> Callable[[np.ndarray, dict], tuple[np.ndarray, dict
     )  # fmt: skip
 
 
+def beside(values: np.ndarray, profile: dict) -> tuple[np.ndarray, dict]:
+    """Move a raster so that all its data lies outside the frame, and some of its empty pixels within."""
+    half = values.shape[-1] // 2
+    values[..., :half] = 0
+    return moved(half)(values, profile)
+
+
 GONE, REFUSED, SILENT, CORRUPT = Outcome.ABSENT, Outcome.REFUSED, Outcome.UNREACHABLE, Outcome.CORRUPT
 CASES = {
     "404": Case(PHASE, faults.status(404), GONE, "404|not among"),
@@ -113,6 +120,7 @@ CASES = {
     "values that are no phase": Case(PHASE, altered(lambda v, p: (v * 100, p)), CORRUPT),
     "a shift of half a pixel": Case(PHASE, altered(moved(0.5)), None),
     "a shift of three pixels": Case(PHASE, altered(moved(3)), None),
+    "no data within the frame": Case(PHASE, altered(beside), CORRUPT, "within the frame"),
     "another size": Case(COHERENCE, altered(lambda v, p: (v[:-5, :-4], p)), None),
 }  # fmt: skip
 
@@ -198,6 +206,7 @@ def test_odd_grids_are_said_to_be_and_bits_are_never_averaged(archive, hidden, s
         (faults.status(403), "403"),
         (faults.reset(), "reset"),
         (faults.replaced(b"<html><body>Maintenance</body></html>"), "listing"),
+        (faults.replaced(b"<h1>Down for maintenance</h1><a href='/'>Home</a>"), "listing"),
         (faults.empty(), "listing"),
     ],
 )

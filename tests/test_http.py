@@ -476,6 +476,36 @@ def test_a_part_from_elsewhere_or_without_proof_is_not_continued(site, client):
     assert leftovers(client) == []
 
 
+def test_the_rest_of_another_version_is_not_spliced_in(site, client):
+    """Some servers answer a Range without a look at If-Range; what they send says whose it is."""
+    interrupt(site, client)
+    other = b"II*\0" + bytes(len(CONTENT) - 4)
+    whole = {"Content-Range": f"bytes 600000-{len(CONTENT) - 1}/{len(CONTENT)}", "ETag": '"other"'}
+    site.files["/a.tif"] = Response(206, other[600_000:], whole)
+    receipt, content = get(client, site.url())
+    assert (receipt.ok, content) == (False, None)
+    site.put("/a.tif", other)
+    assert get(client, site.url())[1] == other
+
+
+def test_a_copy_without_a_tag_is_not_asked_about_by_its_date_where_it_was_replaced(site, client):
+    bare = Response(200, CONTENT, {"Last-Modified": LAST_MODIFIED, "ETag": ""})
+    site.files["/a.tif"] = bare
+    site.faults.add("a.tif", faults.Fault(headers={"Etag": ""}))
+    get(client, site.url())
+    get(client, site.url(), revalidate=True)
+    get(client, site.url(), revalidate=True, by_date=False)
+    asked = [entry.headers.get("if-modified-since") for entry in site.asked(count=3)]
+    assert asked == [None, LAST_MODIFIED, None]
+
+
+def test_comments_before_a_page_cost_no_time(site, client):
+    site.put("/a.tif", b"<!-- a -->\n" * 40 + b"<p>Service unavailable</p>")
+    start = time.monotonic()
+    assert get(client, site.url())[0].outcome is Outcome.CORRUPT
+    assert time.monotonic() - start < 30
+
+
 def test_a_wrong_part_is_not_spliced_in(site, client):
     interrupt(site, client)
     rule = site.faults.add("a.tif", faults.Fault(headers={"Content-Range": "bytes 5-9/10"}), times=1)
@@ -633,6 +663,8 @@ def test_a_dead_host_is_not_asked_again_and_again(site, tmp_path):
 def test_waiting_times_of_every_kind_are_understood():
     assert retry_after(None) == retry_after("soon") == retry_after("-5") == 0
     assert retry_after("120") == 120
+    assert retry_after("9" * 400) == float("inf")
+    assert retry_after("nan") == retry_after("9" * 400 + ".") == 0
     assert 55 < retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
     assert retry_after("Mon, 02 Sep 2019 10:00:00 GMT") == 0
 
@@ -830,7 +862,30 @@ def test_a_cache_within_its_limit_is_left_alone_but_for_old_parts(tmp_path):
     assert (kept.exists(), old.exists(), young.exists()) == (True, False, True)
 
 
-@pytest.mark.parametrize("damage", [None, "gone", b"", b"[]", b'{"limit":100000,"unseen":NaN}'])
+def test_parts_that_others_left_are_never_touched(tmp_path):
+    path = tmp_path / "films" / "film.mkv.part"
+    path.parent.mkdir()
+    for name in (path, path.with_name("film.mkv.part.json"), tmp_path / "thesis.pdf.part"):
+        name.write_bytes(b"theirs")
+        os.utime(name, (1, 1))
+    Cache(tmp_path, limit=1).prune()
+    assert path.exists()
+    assert (tmp_path / "thesis.pdf.part").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        None,
+        "gone",
+        b"",
+        b"[]",
+        b'{"limit":1e5,"unseen":NaN}',
+        b'{"limit":1e5,"unseen":1%s}' % (b"0" * 400),
+        b"[" * 200_000,
+    ],
+    ids=["none", "gone", "empty", "list", "nan", "huge", "deep"],
+)
 def test_the_cache_is_looked_through_once_per_hundredth_whoever_adds_to_it(tmp_path, damage):
     Cache(tmp_path, limit=1e5).grew(1)  # nobody has looked yet: it does
     path = fill(Cache(tmp_path, limit=1e5), "a.tif", 200_000, age=60)

@@ -531,6 +531,10 @@ def test_metadata_without_a_time_fall_back_on_the_registry(tmp_path):
             portal.metadata(FRAME)
         body[0] = b"center_time=1 day, 0:00:12\n"
         assert portal.metadata(FRAME).center_time == timedelta(days=1, seconds=12)
+        for nonsense in (b"99 days, 5:00:00", b"999999999 days, 5:00:00"):
+            body[0] = b"center_time=" + nonsense
+            with pytest.raises(HephaestusError, match="no time of day"):
+                portal.metadata(FRAME)
         body[0] = b"center_time=noon\n"
         with pytest.raises(HephaestusError, match="noon"):
             portal.metadata(FRAME)
@@ -647,6 +651,24 @@ def test_the_furniture_of_a_listing_is_neither_a_pair_nor_ignored():
         "<html><body>Maintenance. <a href='https://x.example/status'>Status</a></body></html>"
     ).is_listing
     assert not read("").is_listing
+
+
+@pytest.mark.parametrize("link", ["/", "/LiCSAR_products/", "#top", "?retry=1", "./"])
+def test_a_page_that_leads_home_is_no_empty_listing(link):
+    assert not read(f"<html><h1>Down for maintenance</h1><a href='{link}'>Home</a></html>").is_listing
+
+
+def test_half_a_listing_is_none():
+    page = autoindex([f"{ROW}/"])
+    assert read(page).is_listing
+    assert not read(page[: page.index("</table>")]).is_listing
+
+
+@pytest.mark.parametrize("name", ["09991231_20200113", "00010101_20200113", "20200101_99991231"])
+def test_days_that_no_satellite_saw_are_no_pair(name):
+    entries = read(f'<title>Index of /x</title><a href="{name}/">{name}/</a><a href="{ROW}/">{ROW}/</a>')
+    assert [item.pair.name for item in entries.pairs] == [ROW]
+    assert entries.ignored == (f"{name}/",)
 
 
 def test_a_pair_listed_twice_counts_once_and_keeps_its_date():

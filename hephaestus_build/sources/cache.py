@@ -118,6 +118,11 @@ class Origin:
             return self.etag
         return self.last_modified
 
+    def contradicts(self, etag: str | None, last_modified: str | None) -> bool:
+        """Whether bytes with these marks belong to something else; not every server heeds If-Range."""
+        marks = ((self.etag, etag), (self.last_modified, last_modified))
+        return any(then and now and then != now for then, now in marks)
+
 
 class Part:
     """A download on its way, at ``<target>.part``; one writer at a time.
@@ -327,7 +332,7 @@ class Cache:
 
     def _unseen(self) -> float:
         """Return how many bytes were added since the folder was last looked through; at first: enough to."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             note = json.loads((self.folder / _GROWTH).read_bytes())
             if note["limit"] == self.limit and note["unseen"] >= 0:
                 return float(note["unseen"])
@@ -337,7 +342,7 @@ class Cache:
         """Remove the products used longest ago until the cache is within its limit.
 
         Only what this program put there counts and goes: a file with its receipt, or a part left behind
-        long ago. Other files are never touched, whatever folder was named as the cache.
+        long ago beside such files. Other files are never touched, whatever folder was named as the cache.
 
         Parameters
         ----------
@@ -386,11 +391,12 @@ def _products(folder: Path) -> Iterator[tuple[float, int, Path]]:
     waiting = [str(folder)]
     while waiting:
         entries = {entry.name: entry for entry in scan(waiting.pop())}
+        ours = any(name.endswith(_RECEIPT) for name in entries)  # others have parts of that name too
         for name, entry in entries.items():
             with suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
-                elif name.endswith(".part"):
+                elif name.endswith(".part") and ours:
                     facts = entry.stat(follow_symlinks=False)
                     yield facts.st_mtime, facts.st_size, Path(entry.path)
                 elif (note := entries.get(name + _RECEIPT)) and entry.is_file(follow_symlinks=False):

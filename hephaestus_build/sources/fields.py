@@ -161,7 +161,7 @@ def parse_center_time(text: str) -> timedelta:
         If `text` is no such time.
     """
     match = _CENTER_TIME.fullmatch(text.strip())
-    if match is None or int(match[2]) > 23:
+    if match is None or int(match[2]) > 23 or match[1] not in (None, "0", "1", "-1"):
         raise ValueError(f"center_time {text!r} is no time of day: expected the form 5:03:37.608476")
     days, hours, minutes, seconds = (int(group or 0) for group in match.groups()[:4])
     fraction = int((match[5] or "").ljust(6, "0"))

@@ -69,14 +69,13 @@ def retry_after(value: str | None) -> float:
     """Return the seconds that a Retry-After header asks for (a number or a date); 0 if it asks nothing."""
     if not value:
         return 0.0
+    plain = value.strip()
+    if plain.isascii() and plain.isdigit():
+        return float(plain)  # of too many digits: infinity
     try:
-        return max(0.0, float(int(value)))
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
+        moment = parsedate_to_datetime(plain)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
         return 0.0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

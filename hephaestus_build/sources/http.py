@@ -39,7 +39,10 @@ PATIENCE = 60
 _GIVEN_UP = 8
 _LONGEST_WAIT = 30.0
 _FIRST_BYTES = 512
-_HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+# a comment ends at its first end: were that left open, a few dozen of them would take hours
+_HTML = re.compile(
+    rb"\s*(<!--((?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -163,6 +166,7 @@ class Client:
         known: Receipt | None = None,
         looks_like: Callable[[bytes], bool] | None = None,
         revalidate: bool = False,
+        by_date: bool = True,
         max_bytes: int = 2 << 30,
         progress: Progress | None = None,
     ) -> tuple[Receipt, T | None]:
@@ -187,6 +191,9 @@ class Client:
         revalidate : bool
             Ask upstream although a whole copy is here. If nothing changed, the outcome is ``UNCHANGED``,
             and the content is None where `known` was given: who has the receipt has the content.
+        by_date : bool
+            Whether a copy that has no tag may be asked about by its date. A file may be replaced by an older
+            one, which many servers then take for unchanged.
         max_bytes : int
             A larger answer is not the product.
         progress : callable, optional
@@ -204,7 +211,7 @@ class Client:
         HephaestusError
             If the disk is full, read-only or not ours.
         """
-        job = _Job(target, product, read, looks_like, max_bytes, progress)
+        job = _Job(target, product, read, looks_like, max_bytes, progress, by_date)
         with self.cache.using(target):
             for _ in range(3):
                 with suppress(VanishedError):
@@ -265,7 +272,7 @@ class Client:
         if offset and if_range:
             headers = {"Range": f"bytes={offset}-", "If-Range": if_range}
         elif job.held:
-            headers = _conditions(job.held, redacted(url))
+            headers = _conditions(job.held, redacted(url), by_date=job.by_date)
         with self._gate.permit(), closing(self._ask("GET", url, headers)) as response:
             if response.status_code == 304 and job.held:
                 same = job.held.but(outcome=Outcome.UNCHANGED, detail="", url=_page(response).url)
@@ -303,11 +310,13 @@ class Client:
             match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
             whole = match[3] if match else ""
             known = part.origin.length if part.origin else None
+            marks = headers.get("ETag"), headers.get("Last-Modified")
             if (
                 not offset
                 or not match
                 or int(match[1]) != offset
                 or (known and whole not in ("*", str(known)))
+                or (part.origin and part.origin.contradicts(*marks))
             ):
                 part.restart()
                 raise Failed(Outcome.CORRUPT, "cut: another part came than was asked for", again="passing")
@@ -430,6 +439,7 @@ class _Job(Generic[T]):
     looks_like: Callable[[bytes], bool] | None
     max_bytes: int
     progress: Progress | None
+    by_date: bool
     held: Receipt | None = None
     content: T | None = None
     deadline: float = 0.0  #: for all tries together, from the first byte on
@@ -454,11 +464,11 @@ def _page(response: requests.Response) -> Page:
     )
 
 
-def _conditions(held: Receipt, url: str) -> dict[str, str]:
+def _conditions(held: Receipt, url: str, *, by_date: bool) -> dict[str, str]:
     """Return the headers that ask `url` for content only if it is not what `held` describes."""
     if held.etag:
         return {"If-None-Match": held.etag}
     # another host's clock and history say nothing about this one's
-    if held.last_modified and origin_of(held.url) == origin_of(url):
+    if by_date and held.last_modified and origin_of(held.url) == origin_of(url):
         return {"If-Modified-Since": held.last_modified}
     return {}

@@ -189,6 +189,8 @@ class Portal:
         receipt, fields = self._product(frame, None, "metadata.txt", _read_metadata, max_bytes=1 << 20)
         fields = fields or {}
         reason = receipt.detail or "it has no center_time"
+        if "center_time" not in fields:  # it may have been cut: fetch it whole next time
+            self.client.cache.forget(self._folder / frame.id / "metadata.txt")
         if text := fields.get("center_time"):
             try:
                 return Metadata(parse_center_time(text), fields, receipt)
@@ -209,16 +211,26 @@ class Portal:
         return self._raster(frame, None, name, read_height, progress)
 
     def phase(
-        self, frame: Frame, pair: Pair, *, progress: Progress | None = None
+        self, frame: Frame, pair: Pair, *, replaced: bool = False, progress: Progress | None = None
     ) -> tuple[Receipt, Raster | None]:
-        """Return the filtered wrapped phase of `pair`, float32, rad, exact 0 where there is none."""
-        return self._raster(frame, pair, f"{pair}.geo.diff_pha.tif", read_phase, progress)
+        """Return the filtered wrapped phase of `pair`, float32, rad, exact 0 where there is none.
+
+        Parameters
+        ----------
+        frame, pair : Frame, Pair
+            Which.
+        replaced : bool
+            Whether the archive is known to have replaced the files of the pair.
+        progress : callable, optional
+            Called with the number of bytes that have just arrived.
+        """
+        return self._raster(frame, pair, f"{pair}.geo.diff_pha.tif", read_phase, progress, replaced)
 
     def coherence(
-        self, frame: Frame, pair: Pair, *, progress: Progress | None = None
+        self, frame: Frame, pair: Pair, *, replaced: bool = False, progress: Progress | None = None
     ) -> tuple[Receipt, Raster | None]:
-        """Return the coherence of `pair`, uint8, 255 for 1, 0 where there is none."""
-        return self._raster(frame, pair, f"{pair}.geo.cc.tif", read_coherence, progress)
+        """Return the coherence of `pair`, uint8, 255 for 1, 0 where there is none; see :meth:`phase`."""
+        return self._raster(frame, pair, f"{pair}.geo.cc.tif", read_coherence, progress, replaced)
 
     def preview(self, frame: Frame, pair: Pair) -> tuple[Receipt, PreviewSize | None]:
         """Return size and mode of the preview that an expert would see of `pair`."""
@@ -244,9 +256,10 @@ class Portal:
         name: str,
         read: Callable[[Path], Raster],
         progress: Progress | None,
+        replaced: bool = False,
     ) -> tuple[Receipt, Raster | None]:
         receipt, raster = self._product(
-            frame, pair, name, read, _TIFF, max_bytes=_RASTER_LIMIT, progress=progress
+            frame, pair, name, read, _TIFF, max_bytes=_RASTER_LIMIT, progress=progress, replaced=replaced
         )
         if raster is not None and raster.notes:
             receipt = receipt.noting(*raster.notes)
@@ -262,6 +275,7 @@ class Portal:
         *,
         max_bytes: int,
         progress: Progress | None = None,
+        replaced: bool = False,
     ) -> tuple[Receipt, T | None]:
         """Bring a product of a pair, or of the whole frame, and remember where it was found."""
         trail = _Trail(lambda trail: self._places(frame, pair, name, trail))
@@ -274,6 +288,7 @@ class Portal:
             max_bytes=max_bytes,
             # files are replaced in place: a copy that is here already counts if upstream says the same
             revalidate=True,
+            by_date=not replaced,
             progress=progress,
         )
         if receipt.outcome is Outcome.ABSENT and (page := trail.page):

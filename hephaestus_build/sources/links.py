@@ -27,6 +27,7 @@ _HREF = re.compile(r"""\shref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.I
 _TEXT = re.compile(r"</a\s*>(.*)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
 _SHOWN = 120
+_HEAD = 1000  # characters in which a page of HTML begins, or ends
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Entries:
     folders : bool
         Whether the pairs are folders (a slash behind the name), not link files.
     is_listing : bool
-        Whether the page is a directory listing at all.
+        Whether the page is a directory listing at all, and whole.
     """
 
     pairs: tuple[ListedPair, ...]
@@ -120,6 +121,7 @@ def read_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool]
     found: dict[Pair, str | None] = {}
     ignored: list[str] = []
     slashes = 0
+    above = folder.rstrip("/").rpartition("/")[0] + "/"
     parents = bool(_TITLE.search(page))
     for anchor in anchors(page):
         try:
@@ -128,7 +130,8 @@ def read_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool]
             ignored.append(_shown(anchor.href))
             continue
         if target.netloc == here.netloc and folder.startswith(target.path.rstrip("/") + "/"):
-            parents = True  # the listing itself in another order, or a folder above it
+            # the listing itself in another order, or a folder above it; a page of any kind may lead home
+            parents |= target.path.rstrip("/") + "/" == above
             continue
         parent, name = target.path.rstrip("/").rpartition("/")[::2]
         within = target.netloc == here.netloc and parent + "/" == folder
@@ -148,7 +151,9 @@ def read_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool]
         modified = match[1] if (match := _MODIFIED.search(anchor.after)) else None
         found[pair] = found.get(pair) or modified
     pairs = tuple(ListedPair(pair, found[pair]) for pair in sorted(found))
-    return Entries(pairs, tuple(ignored), slashes * 2 >= max(1, len(found)), bool(pairs) or parents)
+    cut = "<html" in page[:_HEAD].lower() and "</html" not in page[-_HEAD:].lower()
+    whole = (bool(pairs) or parents) and not cut
+    return Entries(pairs, tuple(ignored), slashes * 2 >= max(1, len(found)), whole)
 
 
 def read_links(page: str, url: str, trusted: Callable[[str], bool]) -> dict[str, str]:
