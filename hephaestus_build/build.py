@@ -130,7 +130,8 @@ def prepare(
     if contents is None and previous is not None:
         contents = previous.contents()
     published = dict(contents.units) if contents else {}
-    units = without_withdrawn({**published, **shelf.staging.units()}, modified, annotations)
+    staged = shelf.staging.units()
+    units = without_withdrawn({**published, **staged}, modified, annotations)
     grid = _known_grid(units)
     known = read_upstream(shelf)
     job = Job(
@@ -149,7 +150,7 @@ def prepare(
         listener=listener or Silent(),
         published=published,
         known=known,
-        due=set(known.changed),
+        due=known.changed.keys() - staged.keys(),  # what an interrupted build has fetched is fetched
     )
     _settle(job)
     mark = ", simulated" if job.simulated else ""

@@ -126,7 +126,7 @@ def _rebuild(
     job = prepare(Request(frame, pairs="all"), settings, shelf, listener, contents=contents)
     job.grid = contents.grid
     # what a repair that was killed has finished need not be built again
-    done = {unit.key for unit in job.staged if unit.complete}
+    done = {unit.key for unit in job.staged if _same(unit, contents.units.get(unit.key))}
     todo = [key for key in broken if key not in done]
     for key in todo:
         job.units.pop(key, None)
@@ -152,6 +152,11 @@ def _rebuild(
         days = [parse_day(name) for name in names["epoch"]]
         build_epochs(job, fetch_atmosphere(job, days), days)
     return {key: job.units[key] for key in broken}
+
+
+def _same(staged: Unit, published: Unit | None) -> bool:
+    """Whether what an earlier repair made is still what the cube should hold: a build may have passed it."""
+    return published is not None and staged.identity == published.identity
 
 
 _KINDS = ("pair", "mask", "epoch", "dem")

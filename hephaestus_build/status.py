@@ -92,10 +92,13 @@ def frames_begun(settings: Settings) -> list[Frame]:
 def frames_on_disk(settings: Settings) -> list[Frame]:
     """Return the frames that a build was asked for, in vain or not, in order."""
     shelves = settings.cubes_dir / GENERATIONS
+    names = {path.name for path in shelves.iterdir()} if shelves.is_dir() else set()
+    # a link that leads nowhere is a cube that was lost
+    names |= {path.stem for path in settings.cubes_dir.glob("*.zarr") if path.is_symlink()}
     frames = []
-    for path in shelves.iterdir() if shelves.is_dir() else ():
+    for name in names:
         with suppress(UsageError):  # what else somebody put there is none of ours
-            frames.append(Frame(path.name))
+            frames.append(Frame(name))
     return sorted(frames)
 
 

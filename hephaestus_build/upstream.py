@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from hephaestus_build.settings import Settings
 from hephaestus_build.sources.http import Page
 from hephaestus_build.sources.licsar import Portal
 from hephaestus_build.sources.receipt import Outcome, Receipt
+
+log = logging.getLogger(__name__)
 
 _FILE = "upstream.json"
 
@@ -158,5 +161,8 @@ def check_upstream(frame: Frame, settings: Settings, listener: Listener) -> list
     changed = {key: what for key, what in known.changed.items() if key in silent}
     changed |= {change.unit: str(change) for change in changes if change.certain}
     checked = datetime.now(UTC).isoformat(timespec="seconds")
-    write_upstream(shelf, Upstream(checked, changed, known.gone))
+    try:
+        write_upstream(shelf, Upstream(checked, changed, known.gone))
+    except HephaestusError as error:  # what was found out is told all the same
+        log.warning("%s", error)
     return changes

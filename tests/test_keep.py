@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from worlds import ALL, FRAME, as_at_first, copied, settings_for, shelf_of, small_archive
+from worlds import ALL, FRAME, as_at_first, asked, copied, settings_for, shelf_of, small_archive
 
 from hephaestus_build.archive import faults
 from hephaestus_build.build import build
 from hephaestus_build.cli import main
+from hephaestus_build.cube.generation import Shelf
+from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.frames import Frame
 from hephaestus_build.registry import published_frames
 
@@ -223,6 +225,45 @@ def test_gc_keeps_what_readers_may_have_pinned(archive, data, hephaestus):
     assert shelf_of(settings).numbers() == [3]
     assert hephaestus("verify")[0] == 0
     assert not [path for path in shelf_of(settings).root.iterdir() if path.name.startswith(".")]
+
+
+def test_a_lost_link_loses_no_generation(archive, data, hephaestus):
+    """A copy that drops symbolic links; then whatever is done, the newest generation is there again."""
+    settings = settings_for(data)
+    archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
+    build(ALL, settings)
+    pinned = open_cube(shelf_of(settings).link, chunks=None)
+    coherence = pinned.insar_coherence.values
+    for again in (lambda: hephaestus("gc"), lambda: build(ALL, settings)):
+        shelf_of(settings).link.unlink()
+        archive.clear_log()
+        again()
+        assert shelf_of(settings).numbers() == [1, 2]
+        assert shelf_of(settings).current().number == 2
+        assert asked(archive) == set()
+    assert (pinned.insar_coherence.values == coherence).all()
+    assert hephaestus("verify")[0] == 0
+
+
+def test_a_cube_whose_generations_are_gone_is_named_by_all_commands(archive, data, hephaestus):
+    shutil.rmtree(data / "cubes" / ".generations")
+    for command in (("verify",), ("repair",), ("watch", "--rounds", "1")):
+        code, _, said = hephaestus(*command)
+        assert code == 1
+        assert str(FRAME) in said
+    assert str(FRAME) in hephaestus("status")[2]
+
+
+def test_gc_goes_on_after_a_frame_that_it_cannot_have(data, hephaestus):
+    first = shelf_of(settings_for(data))
+    other = Shelf(first.link.parent, Frame("198A_00001_131313"))
+    other.root.mkdir()
+    (other.root / "000001").mkdir()
+    with other.lock():
+        code, told, said = hephaestus("gc")
+    assert code == 1
+    assert f"{FRAME}: nothing to remove" in told
+    assert "another build is at work" in said
 
 
 def test_what_else_lies_among_the_cubes_disturbs_no_command(data, hephaestus):

@@ -231,6 +231,25 @@ def test_what_upstream_has_changed_meanwhile_is_said(archive, settings):
     assert verify_content(shelf_of(settings).current()) == []
 
 
+def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, settings):
+    shelf = shelf_of(settings)
+    flip(next((shelf.current().store / "insar_difference").glob("c.*")), random.Random(7))
+    (damage,) = verify_content(shelf.current())
+
+    from hephaestus_build import repair as repairing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repairing, "_publish", lambda *_: (_ for _ in ()).throw(HephaestusError("killed")))
+        with pytest.raises(HephaestusError, match="killed"):
+            repair(FRAME, settings)
+    archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
+    build(ALL, settings)
+    after = objects(settings)
+    flip(shelf.current().store / damage.path, random.Random(8))
+    assert repair(FRAME, settings).changed == ()
+    assert objects(settings) == after
+
+
 def test_masks_are_not_mended_without_their_annotation(settings, monkeypatch):
     current = shelf_of(settings).current()
     before = shelf_of(settings).link.resolve()

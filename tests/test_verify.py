@@ -7,8 +7,9 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from toy_cube import FRAME, toy_cube
+from toy_cube import FRAME, PAIRS, toy_cube
 
+from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.cube.verify import verify_content
 from hephaestus_build.frames import Frame
@@ -57,6 +58,22 @@ def test_one_bit_in_any_file_is_found_and_named(shelf):
         if name.startswith("insar_") and "/c." in name:
             assert found[0].unit.startswith("pair/2019")
     assert verify_content(generation) == []
+
+
+def test_a_manifest_of_another_generation_is_the_one_that_is_named(tmp_path):
+    for pairs in (PAIRS[:1], PAIRS):
+        toy_cube(tmp_path / "cubes", pairs=pairs)
+    shelf = Shelf(tmp_path / "cubes", Frame(FRAME))
+    folder = shelf.root / "000002"
+    right = (folder / "manifest.json").read_bytes()
+    for path in (folder / "manifest.json", folder / f"{FRAME}.zarr" / "manifest.json"):
+        path.write_bytes((shelf.root / "000001" / "manifest.json").read_bytes())
+        (damage,) = verify_content(shelf.current())
+        assert damage.path.endswith("manifest.json")
+        assert damage.path.startswith("../") == (path.parent == folder)
+        record = Contents.read((folder / "provenance.json").read_bytes())
+        assert shelf.current().contents().units == record.units
+        path.write_bytes(right)
 
 
 def test_the_damaged_pair_and_variable_are_in_the_sentence(shelf):

@@ -195,17 +195,21 @@ def gc(
 ) -> None:
     """Remove old generations: all but the newest, and only when no reader can be expected any more."""
     settings = load_settings(data_dir=data_dir)
-    removed = {}
-    for frame in _chosen(frames, settings):
+    chosen, removed, failed = _chosen(frames, settings), {}, False
+    for frame in chosen:
         shelf = Shelf(settings.cubes_dir, frame)
-        with shelf.lock():
-            removed[frame.id] = shelf.collect(keep=keep, older_than=timedelta(days=older_than))
+        try:
+            with shelf.lock():
+                removed[frame.id] = shelf.collect(keep=keep, older_than=timedelta(days=older_than))
+        except HephaestusError as error:
+            failed = _go_on(error, alone=len(chosen) == 1)
     if as_json:
         print_json(removed)
-        return
-    for name, numbers in removed.items():
+    for name, numbers in () if as_json else removed.items():
         what = ", ".join(map(str, numbers))
         out.print(f"{name}: " + (f"removed generations {what}" if numbers else "nothing to remove"))
+    if failed:
+        raise typer.Exit(1)
 
 
 def _chosen(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,8 @@ from hephaestus_build.cube.staging import Staging
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import digest, explained, sync_folder, write_json
 from hephaestus_build.frames import Frame
+
+log = logging.getLogger(__name__)
 
 #: Folder of all generations, beside the links to the published ones.
 GENERATIONS = ".generations"
@@ -80,10 +83,27 @@ class Generation:
         HephaestusError
             If there is none.
         """
+        manifests = list(self._manifests())
+        if not manifests:
+            raise self._unreadable(MANIFEST)
+        if len(manifests) > 1 and manifests[0] != manifests[1]:  # one is another generation's
+            manifests.sort(key=lambda objects: self._provenance(objects) is None)
+        return manifests[0]
+
+    def _manifests(self) -> Iterator[dict[str, list[Any]]]:
         for folder in self.folders:
             with suppress(OSError, ValueError, TypeError):
-                return unseal((folder / MANIFEST).read_bytes())
-        raise self._unreadable(MANIFEST)
+                yield unseal((folder / MANIFEST).read_bytes())
+
+    def _provenance(self, objects: Mapping[str, list[Any]]) -> bytes | None:
+        """Return the provenance that belongs to a list of objects, if there is a whole copy."""
+        recorded = objects.get(PROVENANCE, [""])[0]
+        for folder in self.folders:
+            with suppress(OSError):
+                content = (folder / PROVENANCE).read_bytes()
+                if digest(content) == recorded:
+                    return content
+        return None
 
     def contents(self) -> Contents:
         """Return what the cube is made of, with a receipt for every product, from a copy that is undamaged.
@@ -93,12 +113,9 @@ class Generation:
         HephaestusError
             If there is none.
         """
-        recorded = self.manifest().get(PROVENANCE, [""])[0]
-        for folder in self.folders:
-            with suppress(OSError):
-                content = (folder / PROVENANCE).read_bytes()
-                if digest(content) == recorded:
-                    return Contents.read(content)
+        for objects in self._manifests():
+            if (content := self._provenance(objects)) is not None:
+                return Contents.read(content)
         raise self._unreadable(PROVENANCE)
 
     def _unreadable(self, name: str) -> HephaestusError:
@@ -133,7 +150,8 @@ class Shelf:
 
     def begun(self) -> bool:
         """Return whether there is anything of a cube; a build that got nothing leaves its lock alone."""
-        return self.root.is_dir() and any(path.name not in (_LOCK, _HOLDER) for path in self.root.iterdir())
+        here = self.root.iterdir() if self.root.is_dir() else ()
+        return self.link.is_symlink() or any(path.name not in (_LOCK, _HOLDER) for path in here)
 
     def numbers(self) -> list[int]:
         """Return the numbers of all generations on disk, sorted."""
@@ -197,8 +215,8 @@ class Shelf:
                 lock.acquire()
             except Timeout:
                 raise HephaestusError(
-                    f"{self.frame}: another build is at work on it ({_describe(holder)}); "
-                    f"add --wait to wait for it"
+                    f"{self.frame}: another build is at work on it ({_describe(holder)}); try again when it "
+                    f"has ended, or `hephaestus build {self.frame} --wait`"
                 ) from None
         try:
             with suppress(OSError):  # a courtesy to who waits; on a full disk `gc` must work without it
@@ -210,6 +228,7 @@ class Shelf:
                         "since": datetime.now(UTC).isoformat(" ", "seconds"),
                     },
                 )
+            self._restore()
             yield
         finally:
             with suppress(OSError):
@@ -220,8 +239,8 @@ class Shelf:
     def assembling(self) -> Iterator[Path]:
         """Give an empty store to fill; publish it when the block ends well, drop it otherwise."""
         self.sweep()
-        current = self.current()
-        number = current.number + 1 if current else 1
+        self.current()  # refuses a name that is taken by something that is not ours
+        number = max(self.numbers(), default=0) + 1
         draft = self.root / f".draft-{uuid.uuid4().hex[:12]}"
         store = draft / f"{self.frame}.zarr"
         try:
@@ -243,6 +262,14 @@ class Shelf:
         link.symlink_to(os.path.relpath(store, self.link.parent))
         link.replace(self.link)
         sync_folder(self.link.parent)
+
+    def _restore(self) -> None:
+        """Publish the newest generation if it is not: its build was killed just before, or a link is lost."""
+        current, numbers = self.current(), self.numbers()
+        newest = numbers[-1] if numbers else 0
+        if newest > (current.number if current else 0) and (self._store(newest) / MANIFEST).exists():
+            log.warning("%s: generation %d had no link to it; it is published now", self.frame, newest)
+            self._publish(newest)
 
     def collect(self, *, keep: int, older_than: timedelta) -> list[int]:
         """Remove old generations and return their numbers.
@@ -280,14 +307,10 @@ class Shelf:
         shutil.rmtree(doomed, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed builds left: drafts, and generations that were never published."""
-        current = self.current()
+        """Remove what killed builds left."""
         for pattern in (".draft-*", ".removed-*"):
             for path in self.root.glob(pattern):
                 shutil.rmtree(path, ignore_errors=True)
-        for number in self.numbers():
-            if current is None or number > current.number:
-                self._remove(number)
         for path in (*self.link.parent.glob(f".{self.link.name}.*"), *self.root.glob(".*.json.*")):
             path.unlink(missing_ok=True)
 

@@ -109,14 +109,18 @@ def _objects(manifest: Path) -> dict[str, Any]:
     return {}
 
 
-def _record_damages(generation: Generation, recorded: str | None) -> Iterator[Damage]:
+def _record_damages(
+    generation: Generation, objects: Mapping[str, Any], recorded: str | None
+) -> Iterator[Damage]:
     """Yield which copies of the manifest and the provenance are not as they were published."""
     for folder, prefix in zip(generation.folders, ("", "../"), strict=False):
         for name in (MANIFEST, PROVENANCE):
             path = folder / name
             if not path.is_file():
                 yield Damage(prefix + name, "missing")
-            elif not _objects(path) if name == MANIFEST else recorded not in (None, digest_of(path)):
+            elif name == MANIFEST and not ((found := _objects(path)) and found == objects):
+                yield Damage(prefix + name, "damaged", detail="it is another one's" if found else "")
+            elif name == PROVENANCE and recorded not in (None, digest_of(path)):
                 yield Damage(prefix + name, "damaged")
 
 
@@ -138,7 +142,7 @@ def verify_content(generation: Generation, listener: Listener | None = None) -> 
     objects, contents = read_record(generation)
     expected = expected_objects(objects, contents)
     recorded = expected.pop(PROVENANCE, None)
-    damages = list(_record_damages(generation, recorded.content.digest if recorded else None))
+    damages = list(_record_damages(generation, objects, recorded.content.digest if recorded else None))
     damages += _disagreements(objects, expected)
     listener = listener or Silent()
     listener.stage("objects", len(expected))
