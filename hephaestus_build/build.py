@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hephaestus_build.alignment import align
+from hephaestus_build.alignment import align, alike, elect
 from hephaestus_build.attributes import attributes_of
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import Shelf
@@ -51,6 +51,8 @@ T = TypeVar("T")
 Step = Callable[[], None]
 
 DEM = "dem/dem"
+#: Interferograms that are looked at, at most, for the grid of a frame.
+_VOTES = 3
 
 
 def build(
@@ -206,8 +208,15 @@ def _settle(job: Job) -> None:
 
 
 def _known_grid(units: dict[str, Unit]) -> Grid | None:
+    """Return the grid that was settled before, unless what has come since speaks against it."""
     dem = units.get(DEM)
-    return Grid(**dem.facts["grid"]) if dem is not None and "grid" in dem.facts else None
+    if dem is None or "grid" not in dem.facts:
+        return None
+    pairs = [unit for unit in units.values() if unit.kind == "pair" and unit.receipts]
+    stored = [unit for unit in pairs if unit.complete]
+    fitting = sum(unit.facts["alignment"] == "identical" for unit in stored)
+    doubted = (pairs and not stored) or (not dem.complete and 2 * fitting < len(stored))
+    return None if doubted else Grid(**dem.facts["grid"])
 
 
 def _dates(pairs: Collection[Pair]) -> list[date]:
@@ -220,7 +229,7 @@ def build_dem(job: Job) -> None:
 
 
 def fetch_dem(job: Job) -> Callable[[], None]:
-    """Fetch the DEM and settle the frame's grid: the DEM's, or that of the first raster there is.
+    """Fetch the DEM and settle the frame's grid: the DEM's, or that of the interferograms.
 
     Returns
     -------
@@ -231,10 +240,13 @@ def fetch_dem(job: Job) -> Callable[[], None]:
         return lambda: None
     job.listener.stage("DEM", 1)
     receipt, raster = job.portal.dem(job.frame)
-    if raster is not None and (job.grid is None or not job.grid.same_as(raster.grid)):
-        job.grid = raster.grid
-    elif job.grid is None:
-        job.grid = _first_grid(job)
+    found = raster.grid if raster is not None else None
+    if job.grid is None or not (found is None or job.grid.same_as(found)):
+        known = [job.grid] if job.grid is not None else []
+        job.grid = elect(found, _seen_grids(job, found) or known)
+        if found is not None and job.grid is not found:
+            what = "it is of another place, or of other pixels, than the frame's interferograms"
+            receipt, raster = receipt.but(outcome=Outcome.CORRUPT, detail=what), None
     _settle(job)
     unit = Unit("dem", "dem", job.inputs(), receipts=(receipt,), facts={"grid": asdict(job.on_grid())})
     for line in job.disagreements():
@@ -248,12 +260,18 @@ def fetch_dem(job: Job) -> Callable[[], None]:
     return store
 
 
-def _first_grid(job: Job) -> Grid | None:
-    for pair in job.plan.selection.wanted:
+def _seen_grids(job: Job, dem: Grid | None) -> list[Grid]:
+    """Return the grids of interferograms: of one that bears the DEM out, or of three."""
+    seen: list[Grid] = []
+    wanted = job.plan.selection.wanted
+    for pair in wanted if dem is None else wanted[:_VOTES]:
         _, raster = job.portal.phase(job.frame, pair)
         if raster is not None:
-            return raster.grid
-    return None
+            seen.append(raster.grid)
+            agreed = dem is not None and alike(dem, raster.grid)
+            if agreed or len(seen) == _VOTES:
+                break
+    return seen
 
 
 def build_pairs(job: Job, pairs: Sequence[Pair]) -> None:

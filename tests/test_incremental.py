@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
 import pytest
+from affine import Affine
+from rasterio.io import MemoryFile
 from toy_cube import toy_cube
 from worlds import (
     ALL,
@@ -31,6 +35,7 @@ from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.verify import verify_content
 from hephaestus_build.cube.writer import write_store
+from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame
 from hephaestus_build.grid import Grid
 from hephaestus_build.plan import Request
@@ -163,23 +168,77 @@ def test_pairs_that_are_gone_upstream_stay_and_are_reported(archive, settings, b
     assert status_of(settings, FRAME).stale == ()
 
 
-def test_a_dem_with_another_grid_has_everything_built_on_it(archive, tmp_path):
-    """A cube has one grid: where the DEM comes late and differs, the pairs are brought to it."""
+#: How the pairs of this archive lie on the frame's grid: one is an oddity of it.
+USUAL = {"identical": 6, "shifted": 1}
 
-    def cropped(content: bytes) -> bytes:
-        from rasterio.io import MemoryFile
 
+def changed(
+    rows: int | None = None, columns: int | None = None, east: float = 0.0
+) -> Callable[[bytes], bytes]:
+    """Return what crops a raster, or moves it by so many degrees."""
+
+    def change(content: bytes) -> bytes:
         with MemoryFile(content) as file, file.open() as source:
-            values, profile = source.read(1)[:-3, :-5], source.profile
+            values, profile = source.read(1)[:rows, :columns], source.profile
+        height, width = values.shape
+        transform = Affine.translation(east, 0) @ profile["transform"]
         with MemoryFile() as file:
-            with file.open(**profile | {"height": values.shape[0], "width": values.shape[1]}) as target:
+            with file.open(**profile | {"height": height, "width": width, "transform": transform}) as target:
                 target.write(values, 1)
             return bytes(file.getbuffer())
 
+    return change
+
+
+@pytest.mark.parametrize("change", [changed(east=10), changed(rows=6, columns=5)], ids=["elsewhere", "tiny"])
+def test_a_dem_of_another_place_is_corrupt_and_the_pairs_are_built(archive, tmp_path, change):
+    settings = settings_for(tmp_path / "data")
+    rule = archive.faults.add(r"\.hgt\.tif$", faults.replaced(change))
+    result = build(ALL, settings)
+    assert [(item.unit, item.outcome) for item in result.owed] == [("dem/dem", Outcome.CORRUPT)]
+    assert (result.pairs, result.aligned) == (7, USUAL)
+    assert status_of(settings, FRAME).owed == result.owed
+    archive.faults.remove(rule)
+    assert build(ALL, settings).owed == ()
+    assert same_as_clean(settings, tmp_path)
+
+
+def test_a_dem_that_goes_astray_takes_no_good_cube_with_it(archive, tmp_path):
+    settings = settings_for(tmp_path / "data")
+    build(ALL, settings)
+    rule = archive.faults.add(r"\.hgt\.tif$", faults.replaced(changed(rows=6, columns=5)))
+    check_upstream(FRAME, settings, Silent())
+    result = build(ALL, settings)
+    assert [item.unit for item in result.owed] == ["dem/dem"]
+    assert open_cube(result.path).sizes["latitude"] == 80
+    archive.faults.remove(rule)
+    assert build(ALL, settings).exit_code == 0
+    assert same_as_clean(settings, tmp_path)
+
+
+@pytest.mark.parametrize("change", [changed(east=10), changed(rows=40, columns=40)], ids=["elsewhere", "cut"])
+def test_without_a_dem_one_bad_raster_does_not_decide_the_grid(archive, tmp_path, change):
     settings = settings_for(tmp_path / "data")
     first = archive.archive.pairs(FRAME)[0]
     archive.faults.add(r"\.hgt\.tif$", faults.status(404))
-    archive.faults.add(rf"{first}\.geo\.(diff_pha|cc)\.tif$", faults.replaced(cropped))
+    rule = archive.faults.add(rf"{first}\.geo\.diff_pha\.tif$", faults.replaced(change))
+    alone = settings_for(tmp_path / "alone")
+    for place in (settings, alone):
+        with suppress(HephaestusError):  # of the bad one alone there is no cube, or one on its grid
+            build(Request(FRAME, pairs="all", limit=1 if place is alone else None), place)
+        result = build(ALL, place)
+        assert open_cube(result.path).sizes["latitude"] == 80
+        assert result.aligned["identical"] == USUAL["identical"] - 1
+    archive.faults.remove(rule)
+    check_upstream(FRAME, settings, Silent())
+    assert build(ALL, settings).aligned == USUAL
+
+
+def test_a_dem_with_another_grid_has_everything_built_on_it(archive, tmp_path):
+    """A cube has one grid: where the DEM comes late and differs, the pairs are brought to it."""
+    settings = settings_for(tmp_path / "data")
+    archive.faults.add(r"\.hgt\.tif$", faults.status(404))
+    archive.faults.add(r"\.geo\.(diff_pha|cc)\.tif$", faults.replaced(changed(rows=77, columns=85)))
     result = build(Request(FRAME, pairs="all", limit=3), settings)
     assert [item.unit for item in result.owed] == ["dem/dem"]
     assert open_cube(result.path).sizes["latitude"] == 77
