@@ -214,12 +214,33 @@ def test_what_upstream_has_lost_meanwhile_is_owed_and_the_rest_is_mended(archive
     units = sorted(damage.unit for damage in verify_content(current))
     lost = units[0].partition("/")[2]
     archive.faults.add(lost, faults.status(404))
+    shutil.rmtree(settings.downloads_dir)
     result = repair(FRAME, settings)
     assert (result.lost, result.rebuilt) == ((units[0],), (units[1],))
     assert verify_content(shelf_of(settings).current()) == []
     as_at_first(archive)
     paid = build(ALL, settings)
     assert (paid.exit_code, paid.pairs) == (0, 7)
+
+
+@pytest.mark.parametrize("fault", [faults.status(404), faults.status(503), faults.empty()])
+def test_what_upstream_does_not_give_comes_from_the_cache_if_it_is_what_the_cube_was_made_of(
+    archive, settings, fault
+):
+    before = objects(settings)
+    current = shelf_of(settings).current()
+    flip(next((current.store / "insar_coherence").glob("c.*")), random.Random(5))
+    (damage,) = verify_content(current)
+    pair = damage.unit.partition("/")[2]
+    archive.faults.add(pair, fault)
+    archive.archive.withdraw(FRAME, pair)
+    result = repair(FRAME, settings)
+    assert (result.lost, result.rebuilt) == ((), (damage.unit,))
+    assert objects(settings) == before
+    flip(shelf_of(settings).current().store / damage.path, random.Random(5))
+    product = next(settings.downloads_dir.rglob(f"{pair}.geo.cc.tif"))
+    product.write_bytes(bytes(product.stat().st_size))
+    assert repair(FRAME, settings).lost == (damage.unit,)
 
 
 def test_what_upstream_has_changed_meanwhile_is_said(archive, settings):

@@ -10,7 +10,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -167,6 +167,7 @@ class Client:
         looks_like: Callable[[bytes], bool] | None = None,
         revalidate: bool = False,
         by_date: bool = True,
+        proven: Collection[str] = (),
         max_bytes: int = 2 << 30,
         progress: Progress | None = None,
     ) -> tuple[Receipt, T | None]:
@@ -194,6 +195,8 @@ class Client:
         by_date : bool
             Whether a copy that has no tag may be asked about by its date. A file may be replaced by an older
             one, which many servers then take for unchanged.
+        proven : collection of str
+            SHA-256 of contents that count, if the cache has them, although the archive does not deliver.
         max_bytes : int
             A larger answer is not the product.
         progress : callable, optional
@@ -211,7 +214,7 @@ class Client:
         HephaestusError
             If the disk is full, read-only or not ours.
         """
-        job = _Job(target, product, read, looks_like, max_bytes, progress, by_date)
+        job = _Job(target, product, read, looks_like, max_bytes, progress, by_date, proven)
         with self.cache.using(target):
             for _ in range(3):
                 with suppress(VanishedError):
@@ -262,6 +265,8 @@ class Client:
                 failures.append(receipt.but(detail=failed.detail))
         if not failures:
             return Receipt(job.product, Outcome.ABSENT, "", detail="no address of it is known"), None
+        if job.held is not None and job.content is not None and job.held.sha256 in job.proven:
+            return job.held.but(outcome=Outcome.UNCHANGED, detail=""), job.content
         # absent only if every address says so: one that did not answer may well have it
         return next((f for f in failures if f.outcome is not Outcome.ABSENT), failures[-1]), None
 
@@ -440,6 +445,7 @@ class _Job(Generic[T]):
     max_bytes: int
     progress: Progress | None
     by_date: bool
+    proven: Collection[str]
     held: Receipt | None = None
     content: T | None = None
     deadline: float = 0.0  #: for all tries together, from the first byte on

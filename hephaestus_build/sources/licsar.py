@@ -112,6 +112,11 @@ class Portal:
     client : Client, optional
         By default one of its own, which follows redirects to the archive's hosts only.
 
+    Attributes
+    ----------
+    proven : frozenset of str
+        SHA-256 of products that count, if the cache has them, although the archive has lost them.
+
     Raises
     ------
     UsageError
@@ -128,6 +133,7 @@ class Portal:
         self._folder = settings.downloads_dir / "licsar" / _host(self._base).replace(":", "_")
         self._works: dict[Frame, str] = {}  # the place where a frame's products were found
         self._pages = _Pages()
+        self.proven: frozenset[str] = frozenset()
 
     def close(self) -> None:
         """Close all connections."""
@@ -289,6 +295,7 @@ class Portal:
             # files are replaced in place: a copy that is here already counts if upstream says the same
             revalidate=True,
             by_date=not replaced,
+            proven=self.proven,
             progress=progress,
         )
         if receipt.outcome is Outcome.ABSENT and (page := trail.page):
