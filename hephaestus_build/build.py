@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import date
 from functools import partial
@@ -457,12 +458,28 @@ def publish(job: Job) -> Result:
         contents = Contents(job.on_grid(), job.units, attributes_of(job))
         with explained(f"{job.frame}: publishing the cube"), job.shelf.assembling() as store:
             job.shelf.staging.sync(job.staged)
-            write_store(store, contents, job.origin)
+            with _said_of_the_published(job):
+                write_store(store, contents, job.origin)
     job.shelf.staging.discard()
     write_upstream(job.shelf, job.learnt())
     current = job.shelf.current()
     assert current is not None
     return result_of(job, current.number, published=published)
+
+
+@contextmanager
+def _said_of_the_published(job: Job) -> Iterator[None]:
+    """Say what to do where an object of the published cube, which is to be linked, is not there."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        store = str(job.previous.store) if job.previous is not None else None
+        if store is None or not str(error.filename).startswith(f"{store}/"):
+            raise
+        raise HephaestusError(
+            f"{job.frame}: {str(error.filename).removeprefix(f'{store}/')} is missing in the published cube; "
+            f"`hephaestus repair {job.frame}` rebuilds it, then run the same command again"
+        ) from error
 
 
 def _sync_steps(job: Job) -> Iterator[Step]:

@@ -24,6 +24,7 @@ from worlds import (
 from hephaestus_build.archive import faults
 from hephaestus_build.build import build
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.units import Places
 from hephaestus_build.cube.verify import Damage, verify_content
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Pair
@@ -269,6 +270,37 @@ def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, sett
     flip(shelf.current().store / damage.path, random.Random(8))
     assert repair(FRAME, settings).changed == ()
     assert objects(settings) == after
+
+
+def test_an_object_that_is_gone_sends_a_build_to_repair(archive, settings):
+    current, pairs = shelf_of(settings).current(), archive.archive.pairs(FRAME)
+    contents = current.contents()
+    gone = dict(Places(contents.axes).keys(contents.units[f"pair/{pairs[0]}"]))["insar_difference"]
+    (current.store / gone).unlink()
+    archive.archive.reprocess(FRAME, pairs[-1])
+    with pytest.raises(HephaestusError, match=rf"{gone} is missing .*`hephaestus repair {FRAME}`"):
+        build(ALL, settings)
+    assert repair(FRAME, settings).lost == ()
+    assert build(ALL, settings).exit_code == 0
+    assert verify_content(shelf_of(settings).current()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"annotation":', b'"ann/tation":'),
+        (b'"era5_time":', b'"era5_tome":'),
+        (b'"kind":"pair","name":"2', b'"kind":"pair","name":"x'),
+    ],
+)
+def test_a_record_of_which_no_cube_can_be_made_is_one_error(settings, old, new):
+    current = shelf_of(settings).current()
+    for folder in current.folders:
+        content = (folder / "provenance.json").read_bytes()
+        assert old in content
+        (folder / "provenance.json").write_bytes(content.replace(old, new, 1))
+    with pytest.raises(HephaestusError, match="provenance"):
+        repair(FRAME, settings)
 
 
 def test_masks_are_not_mended_without_their_annotation(settings, monkeypatch):

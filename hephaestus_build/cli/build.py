@@ -190,7 +190,10 @@ def _draw(result: Result, settings: Settings) -> tuple[Path | None, str]:
         if result.published or not path.exists():
             write_quicklook(result.path, path)
     except (HephaestusError, OSError, ValueError) as error:
-        explain(f"{result.frame}: its picture could not be drawn ({error}); the cube is whole")
+        explain(
+            f"{result.frame}: its picture could not be drawn ({error}); `hephaestus verify "
+            f"{result.frame}` says whether the cube is whole"
+        )
         return None, str(error)
     return path, ""
 

@@ -154,6 +154,8 @@ def watch(
     written down in <data>/runs.jsonl. Ctrl-C stops it at any time.
     """
     settings = load_settings(data_dir=data_dir, pairs=pairs)
+    if frames and every_frame:
+        raise UsageError("name frames or say --all, not both")
     chosen = all_frames() if every_frame else _chosen(frames, settings)
     if not chosen:
         raise UsageError("there are no cubes yet: name the frames to watch, such as 124D_04854_171313")

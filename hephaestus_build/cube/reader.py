@@ -19,6 +19,8 @@ def no_cube(path: str | Path) -> HephaestusError:
         frame = str(Frame.parse(name))
     except UsageError:
         return HephaestusError(f"there is no cube at {path}; `hephaestus status` shows those there are")
+    if (Path(path) / "manifest.json").is_file():
+        return HephaestusError(f"the cube at {path} is damaged; `hephaestus repair {frame}` mends it")
     return HephaestusError(f"there is no cube at {path}; `hephaestus build {frame}` builds it")
 
 

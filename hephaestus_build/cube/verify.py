@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,10 +14,13 @@ from typing import Any, Literal
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation
 from hephaestus_build.cube.manifest import unseal
+from hephaestus_build.cube.tables import fill_tables
 from hephaestus_build.cube.units import Places, StoredObject
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import digest_of
 from hephaestus_build.progress import Listener, Silent
+
+log = logging.getLogger(__name__)
 
 What = Literal["damaged", "missing", "unknown", "unreadable"]
 
@@ -94,8 +98,12 @@ def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
     except HephaestusError:  # no undamaged copy: what can be read may still tell what the cube is made of
         objects = next(filter(None, (_objects(folder / MANIFEST) for folder in generation.folders)), {})
         for folder in generation.folders:
-            with suppress(OSError, ValueError):
-                return objects, Contents.read((folder / PROVENANCE).read_bytes())
+            # it may say anything by now: what no cube can be made of is not believed
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                contents = Contents.read((folder / PROVENANCE).read_bytes())
+                fill_tables(contents.units.values(), contents.axes)
+                log.warning("%s: no copy of its provenance is whole; one is believed", generation.store.stem)
+                return objects, contents
     frame = generation.store.stem
     raise HephaestusError(
         f"{frame}: no copy of its provenance can be read, so nobody knows what it should hold; remove "
