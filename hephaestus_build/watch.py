@@ -134,7 +134,7 @@ def watch(
     done = 0
     while rounds is None or done < rounds:
         clock = time.monotonic()
-        yield from build_frames(requests, settings, listener=listener, wait=True, at_a_time=at_a_time)
+        yield from build_frames(requests, settings, listener=listener, at_a_time=at_a_time)
         done += 1
         if rounds is None or done < rounds:
             sleep(max(0.0, interval - (time.monotonic() - clock)))

@@ -207,6 +207,14 @@ def test_watch_prints_a_line_a_frame_and_nothing_else(archive, data, hephaestus)
     assert len(runs(data)) == 1
 
 
+def test_watch_says_who_builds_a_frame_and_looks_again_in_the_next_round(data, hephaestus):
+    with shelf_of(settings_for(data)).lock():
+        code, _, err = hephaestus("watch", "--rounds", "1")
+    assert code == 1
+    assert "another build is at work on it (process" in err
+    assert hephaestus("watch", "--rounds", "1")[0] == 0
+
+
 def test_watch_needs_to_know_what_to_watch(data, hephaestus):
     shutil.rmtree(data)
     code, _, err = hephaestus("watch", "--rounds", "1")
