@@ -213,10 +213,11 @@ def _known_grid(units: dict[str, Unit]) -> Grid | None:
     dem = units.get(DEM)
     if dem is None or "grid" not in dem.facts:
         return None
-    pairs = [unit for unit in units.values() if unit.kind == "pair" and unit.receipts]
+    pairs = [unit for unit in units.values() if unit.kind == "pair"]
     stored = [unit for unit in pairs if unit.complete]
     fitting = sum(unit.facts["alignment"] == "identical" for unit in stored)
-    doubted = (pairs and not stored) or (not dem.complete and 2 * fitting < len(stored))
+    none_fits = not stored and any(unit.facts.get("elsewhere") for unit in pairs)
+    doubted = none_fits or (not dem.complete and 2 * fitting < len(stored))
     return None if doubted else Grid(**dem.facts["grid"])
 
 
@@ -297,6 +298,7 @@ def _build_pair(job: Job, pair: Pair) -> None:
     receipts: list[Receipt] = []
     planes: dict[str, np.ndarray] = {}
     kinds: list[str] = []
+    facts: dict[str, Any] = {"modified": job.modified.get(pair)}
     for name, fetch in (("insar_difference", job.portal.phase), ("insar_coherence", job.portal.coherence)):
         receipt, raster = fetch(job.frame, pair, replaced=replaced)
         if raster is not None:
@@ -306,6 +308,7 @@ def _build_pair(job: Job, pair: Pair) -> None:
                     raise ValueError("there is no data of it within the frame's grid")
             except ValueError as error:  # it lies elsewhere: not a raster of this frame
                 receipt = receipt.but(outcome=Outcome.CORRUPT, detail=str(error))
+                facts["elsewhere"] = True
             else:
                 planes[name] = values
                 kinds.append(alignment.kind)
@@ -313,7 +316,6 @@ def _build_pair(job: Job, pair: Pair) -> None:
         receipts.append(receipt)
         if not receipt.ok:
             break  # half a pair is no pair; the other half is fetched together with this one
-    facts: dict[str, Any] = {"modified": job.modified.get(pair)}
     if len(planes) == 2:
         facts["alignment"] = max(kinds, key=ALIGNMENTS.index)
         valid = np.count_nonzero(planes["insar_difference"] != 0)  # of floats alone it takes thrice the time

@@ -203,6 +203,18 @@ def test_a_dem_of_another_place_is_corrupt_and_the_pairs_are_built(archive, tmp_
     assert same_as_clean(settings, tmp_path)
 
 
+def test_a_dem_of_another_place_that_nothing_spoke_against_is_asked_for_again(archive, tmp_path):
+    settings = settings_for(tmp_path / "data")
+    archive.faults.add(r"\.hgt\.tif$", faults.replaced(changed(east=10)))
+    for pair in archive.archive.pairs(FRAME)[:3]:
+        archive.faults.add(str(pair), faults.status(404))
+    with pytest.raises(HephaestusError, match="not one interferogram"):
+        build(ALL, settings)
+    as_at_first(archive)
+    assert build(ALL, settings).exit_code == 0
+    assert same_as_clean(settings, tmp_path)
+
+
 def test_a_dem_that_goes_astray_takes_no_good_cube_with_it(archive, tmp_path):
     settings = settings_for(tmp_path / "data")
     build(ALL, settings)
