@@ -267,8 +267,9 @@ def _seen_grids(job: Job, dem: Grid | None) -> list[Grid]:
     seen: list[Grid] = []
     wanted = job.plan.selection.wanted
     for pair in wanted if dem is None else wanted[:_VOTES]:
-        _, raster = job.portal.phase(job.frame, pair)
+        receipt, raster = job.portal.phase(job.frame, pair, replaced=job.replaced(pair))
         if raster is not None:
+            job.seen[pair] = receipt, raster
             seen.append(raster.grid)
             agreed = dem is not None and alike(dem, raster.grid)
             if agreed or len(seen) == _VOTES:
@@ -300,7 +301,8 @@ def _build_pair(job: Job, pair: Pair) -> None:
     kinds: list[str] = []
     facts: dict[str, Any] = {"modified": job.modified.get(pair)}
     for name, fetch in (("insar_difference", job.portal.phase), ("insar_coherence", job.portal.coherence)):
-        receipt, raster = fetch(job.frame, pair, replaced=replaced)
+        seen = job.seen.pop(pair, None) if name == "insar_difference" else None
+        receipt, raster = seen or fetch(job.frame, pair, replaced=replaced)
         if raster is not None:
             try:
                 values, alignment = align(raster.values, raster.grid, grid)

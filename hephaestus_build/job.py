@@ -26,6 +26,8 @@ from hephaestus_build.sources.annotations import Annotation
 from hephaestus_build.sources.era5 import Source
 from hephaestus_build.sources.fields import PRELIMINARY, nearest_hour
 from hephaestus_build.sources.licsar import Metadata, Portal
+from hephaestus_build.sources.raster import Raster
+from hephaestus_build.sources.receipt import Receipt
 from hephaestus_build.upstream import Upstream
 
 #: Final ERA5 replaces the preliminary within two to three months.
@@ -100,6 +102,8 @@ class Job:
         Units that are fetched again although they are whole, because their products have changed.
     failed : dict of str to Unit
         Attempts to fetch whole units again that came to nothing: what was stored before stays.
+    seen : dict of Pair to (Receipt, Raster)
+        Phases, three at most, that were fetched to settle the grid: they need not be fetched again.
     """
 
     request: Request
@@ -119,6 +123,7 @@ class Job:
     known: Upstream = field(default_factory=Upstream)
     due: set[str] = field(default_factory=set)
     failed: dict[str, Unit] = field(default_factory=dict)
+    seen: dict[Pair, tuple[Receipt, Raster]] = field(default_factory=dict)
 
     @property
     def frame(self) -> Frame:
