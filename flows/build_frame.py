@@ -26,7 +26,6 @@ from pydantic import Field
 from flows.artifacts import show_picture, show_table
 from flows.local import api_url, healthy
 from hephaestus_build.build import (
-    DEM,
     annotated_pairs,
     build_dem,
     build_epochs,
@@ -39,6 +38,7 @@ from hephaestus_build.build import (
 )
 from hephaestus_build.cli.common import explain
 from hephaestus_build.cube.generation import Shelf
+from hephaestus_build.election import DEM
 from hephaestus_build.errors import HephaestusError, UnreachableError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.job import Job

@@ -6,7 +6,6 @@ none of them may be averaged as plain numbers, so nothing here averages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,34 +39,6 @@ class Alignment:
     columns: float
     rows: float
     note: str = ""
-
-
-def alike(first: Grid, second: Grid) -> bool:
-    """Return whether two grids can be of one frame: pixels of one size, and half of the larger in common."""
-    sizes = ((first.dx, second.dx), (first.dy, second.dy))
-    if any(abs(mine - theirs) > TOLERANCE * theirs for mine, theirs in sizes):
-        return False
-    west, south, east, north = (
-        choose(mine, theirs)
-        for choose, mine, theirs in zip((max, max, min, min), first.bounds, second.bounds, strict=True)
-    )
-    shared = max(0.0, east - west) * max(0.0, north - south)
-    return 2 * shared >= max(first.size, second.size) * first.dx * first.dy
-
-
-def elect(dem: Grid | None, seen: Sequence[Grid]) -> Grid | None:
-    """Return the grid of a frame: its DEM's, unless the DEM is of another place than all its interferograms.
-
-    Parameters
-    ----------
-    dem : Grid or None
-        Of the DEM, if there is one.
-    seen : sequence of Grid
-        Of some interferograms. Without a DEM the grid that most of them have counts, the earlier one of two.
-    """
-    if dem is not None and (not seen or any(alike(dem, grid) for grid in seen)):
-        return dem
-    return max(seen, key=lambda grid: sum(map(grid.same_as, seen)), default=None)
 
 
 def align(values: np.ndarray, source: Grid, target: Grid, *, fill: float = 0) -> tuple[np.ndarray, Alignment]:

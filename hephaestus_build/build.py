@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hephaestus_build.alignment import align, alike, elect
+from hephaestus_build.alignment import align
 from hephaestus_build.attributes import attributes_of
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.cube.tables import ALIGNMENTS
 from hephaestus_build.cube.units import Axes, Unit
 from hephaestus_build.cube.writer import write_store
+from hephaestus_build.election import DEM, alike, elect, known_grid
 from hephaestus_build.encode import encode_atmosphere, encode_images, encode_masks
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import explained
@@ -51,7 +52,6 @@ T = TypeVar("T")
 #: One unit's worth of work, whichever thread takes it.
 Step = Callable[[], None]
 
-DEM = "dem/dem"
 #: Interferograms that are looked at, at most, for the grid of a frame.
 _VOTES = 3
 
@@ -135,7 +135,7 @@ def prepare(
     published = dict(contents.units) if contents else {}
     staged = shelf.staging.units()
     units = without_withdrawn({**published, **staged}, modified, annotations)
-    grid = _known_grid(units)
+    grid = known_grid(units)
     known = read_upstream(shelf)
     job = Job(
         request=request,
@@ -206,19 +206,6 @@ def _settle(job: Job) -> None:
     )
     todo = tuple(pair for pair in selection.wanted if job.wants(pair))
     job.plan = replace(job.plan, selection=selection, todo=todo, grid=job.grid)
-
-
-def _known_grid(units: dict[str, Unit]) -> Grid | None:
-    """Return the grid that was settled before, unless what has come since speaks against it."""
-    dem = units.get(DEM)
-    if dem is None or "grid" not in dem.facts:
-        return None
-    pairs = [unit for unit in units.values() if unit.kind == "pair"]
-    stored = [unit for unit in pairs if unit.complete]
-    fitting = sum(unit.facts["alignment"] == "identical" for unit in stored)
-    none_fits = not stored and any(unit.facts.get("elsewhere") for unit in pairs)
-    doubted = none_fits or (not dem.complete and 2 * fitting < len(stored))
-    return None if doubted else Grid(**dem.facts["grid"])
 
 
 def _dates(pairs: Collection[Pair]) -> list[date]:

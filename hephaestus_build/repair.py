@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hephaestus_build.build import (
-    DEM,
     build_dem,
     build_epochs,
     build_masks,
@@ -21,6 +20,7 @@ from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.units import Places, Unit
 from hephaestus_build.cube.verify import Damage, read_record, verify_content
 from hephaestus_build.cube.writer import write_store
+from hephaestus_build.election import DEM
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import explained
 from hephaestus_build.frames import Frame, Pair, parse_day

@@ -47,3 +47,17 @@ def write_tif(path: Path, values: np.ndarray, grid: Grid = GRID, **options: Any)
     with rasterio.open(path, "w", **profile) as dataset:
         dataset.write(values if values.ndim == 3 else values[np.newaxis])
     return path
+
+
+def autoindex(names: list[str]) -> str:
+    """An Apache table as the portal serves it."""
+    rows = "".join(
+        f'<tr><td><img src="/i.gif"></td><td><a href="{name}">{name}</a></td>'
+        f'<td align="right">2024-02-1{n % 10} 10:2{n % 10}  </td><td>  - </td></tr>\n'
+        for n, name in enumerate(names)
+    )
+    return (
+        "<html><head><title>Index of /x</title></head><body><h1>Index of /x</h1><table>"
+        '<tr><th><a href="?C=N;O=D">Name</a></th><th><a href="?C=M;O=A">Last modified</a></th></tr>'
+        f'<tr><td><a href="/LiCSAR_products/106/">Parent Directory</a></td></tr>{rows}</table></body></html>'
+    )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from hephaestus_build.alignment import align, alike, elect
+from hephaestus_build.alignment import align
 from hephaestus_build.grid import Grid
 
 STEP = 0.001
@@ -129,22 +127,3 @@ def test_heights_are_filled_with_nan_and_bytes_stay_bytes():
 def test_values_of_another_shape_are_refused():
     with pytest.raises(ValueError, match="shape"):
         align(np.zeros((3, 3), np.float32), grid(4, 4), grid(4, 4))
-
-
-def test_grids_of_one_frame_are_alike_and_others_are_not():
-    whole = Grid(100, 80, 10.0, 20.0, 0.001, 0.001)
-    assert alike(whole, replace(whole, west=10.0005, width=90))
-    assert not alike(whole, replace(whole, width=40))
-    assert not alike(whole, replace(whole, west=20.0))
-    assert not alike(whole, replace(whole, dx=0.01, dy=0.01, width=10, height=8))
-
-
-def test_a_dem_is_believed_if_one_interferogram_bears_it_out_and_most_count_without():
-    whole = Grid(100, 80, 10.0, 20.0, 0.001, 0.001)
-    astray, cut = replace(whole, west=20.0), replace(whole, width=30)
-    assert elect(whole, []) == whole
-    assert elect(whole, [astray, replace(whole, width=99)]) == whole
-    assert elect(astray, [cut, whole, whole]) == whole
-    assert elect(None, [cut, whole, whole]) == whole
-    assert elect(None, [cut, whole]) == cut
-    assert elect(None, []) is None

@@ -207,9 +207,10 @@ def gc(
             failed = _go_on(error, alone=len(chosen) == 1)
     if as_json:
         print_json(removed)
-    for name, numbers in () if as_json else removed.items():
-        what = ", ".join(map(str, numbers))
-        out.print(f"{name}: " + (f"removed generations {what}" if numbers else "nothing to remove"))
+    else:
+        for name, numbers in removed.items():
+            what = ", ".join(map(str, numbers))
+            out.print(f"{name}: " + (f"removed generations {what}" if numbers else "nothing to remove"))
     if failed:
         raise typer.Exit(1)
 

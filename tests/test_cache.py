@@ -1,0 +1,101 @@
+"""The download cache: what goes when it is full, and what never does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from hephaestus_build.files import json_bytes
+from hephaestus_build.sources.cache import Cache, sidecar
+from hephaestus_build.sources.receipt import Outcome, Receipt
+
+
+def fill(cache: Cache, name: str, size: int, age: float) -> Path:
+    target = cache.folder / "licsar" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(bytes(size))
+    digest = hashlib.sha256(bytes(size)).hexdigest()
+    receipt = Receipt(name, Outcome.DOWNLOADED, "http://x/", size=size, sha256=digest)
+    sidecar(target).write_bytes(json_bytes(receipt))
+    os.utime(sidecar(target), (time.time() - age, time.time() - age))
+    return target
+
+
+def test_the_least_recently_used_go_first_and_foreign_files_stay(tmp_path):
+    cache = Cache(tmp_path, limit=3000)  # pruned to 2700
+    paths = [fill(cache, f"{n}.tif", 1000, age=1000 - n) for n in range(5)]
+    foreign = [tmp_path / "holiday.jpg", tmp_path / "thesis.tif", tmp_path / "thesis.tif.receipt.json"]
+    for path in foreign:
+        path.write_bytes(b"[]")
+    assert cache.receipt(paths[0], "0.tif")  # used just now
+    with cache.using(paths[1]):
+        cache.prune()
+        assert [path.exists() for path in paths] == [True, True, False, False, False]
+    assert all(path.exists() for path in foreign)
+    assert sorted(path.name for path in (tmp_path / "licsar").iterdir()) == [
+        "0.tif",
+        "0.tif.receipt.json",
+        "1.tif",
+        "1.tif.receipt.json",
+    ]
+
+
+def test_a_cache_within_its_limit_is_left_alone_but_for_old_parts(tmp_path):
+    cache = Cache(tmp_path, limit=1e6)
+    kept = fill(cache, "a.tif", 1000, age=1e7)
+    old, young = tmp_path / "licsar" / "old.tif.part", tmp_path / "licsar" / "young.tif.part"
+    for part, age in ((old, 1e6), (young, 60)):
+        part.write_bytes(b"II*")
+        os.utime(part, (time.time() - age, time.time() - age))
+    cache.prune()
+    assert (kept.exists(), old.exists(), young.exists()) == (True, False, True)
+
+
+def test_parts_that_others_left_are_never_touched(tmp_path):
+    path = tmp_path / "films" / "film.mkv.part"
+    path.parent.mkdir()
+    for name in (path, path.with_name("film.mkv.part.json"), tmp_path / "thesis.pdf.part"):
+        name.write_bytes(b"theirs")
+        os.utime(name, (1, 1))
+    Cache(tmp_path, limit=1).prune()
+    assert path.exists()
+    assert (tmp_path / "thesis.pdf.part").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        None,
+        "gone",
+        b"",
+        b"[]",
+        b'{"limit":1e5,"unseen":NaN}',
+        b'{"limit":1e5,"unseen":1%s}' % (b"0" * 400),
+        b"[" * 200_000,
+    ],
+    ids=["none", "gone", "empty", "list", "nan", "huge", "deep"],
+)
+def test_the_cache_is_looked_through_once_per_hundredth_whoever_adds_to_it(tmp_path, damage):
+    Cache(tmp_path, limit=1e5).grew(1)  # nobody has looked yet: it does
+    path = fill(Cache(tmp_path, limit=1e5), "a.tif", 200_000, age=60)
+    note = tmp_path / ".hephaestus-growth.json"
+    if damage is None:
+        Cache(tmp_path, limit=1e5).grew(500)
+        assert path.exists()
+    elif damage == "gone":
+        note.unlink()
+    else:
+        note.write_bytes(damage)
+    Cache(tmp_path, limit=1e5).grew(500)
+    assert not path.exists()
+
+
+def test_another_limit_counts_at_once(tmp_path):
+    Cache(tmp_path, limit=1e6).grew(1)
+    path = fill(Cache(tmp_path, limit=1e6), "a.tif", 200_000, age=60)
+    Cache(tmp_path, limit=1e5).grew(1)
+    assert not path.exists()
