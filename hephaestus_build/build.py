@@ -444,6 +444,8 @@ def publish(job: Job) -> Result:
     if not any(unit.kind == "pair" and unit.complete for unit in job.units.values()):
         raise HephaestusError(_nothing(job))
     _drop_leftovers(job)
+    # before what is fetched is published: a build that is killed then must not fetch it again
+    write_upstream(job.shelf, job.learnt())
     published = job.changed
     if published:
         contents = Contents(job.on_grid(), job.units, attributes_of(job))
@@ -452,7 +454,6 @@ def publish(job: Job) -> Result:
             with _said_of_the_published(job):
                 write_store(store, contents, job.origin)
     job.shelf.staging.discard()
-    write_upstream(job.shelf, job.learnt())
     current = job.shelf.current()
     assert current is not None
     return result_of(job, current.number, published=published)

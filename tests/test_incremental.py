@@ -33,6 +33,7 @@ from hephaestus_build.build import build, plan
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.staging import Staging
 from hephaestus_build.cube.verify import verify_content
 from hephaestus_build.cube.writer import write_store
 from hephaestus_build.errors import HephaestusError
@@ -166,6 +167,19 @@ def test_pairs_that_are_gone_upstream_stay_and_are_reported(archive, settings, b
     assert build(ALL, settings).gone == (gone,)
     assert asked(archive) == set()
     assert status_of(settings, FRAME).stale == ()
+
+
+def test_a_build_that_dies_after_publishing_what_verify_found_fetches_it_once(archive, settings, monkeypatch):
+    archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
+    assert check_upstream(FRAME, settings, Silent())
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(Staging, "discard", lambda _: (_ for _ in ()).throw(RuntimeError("killed")))
+        build(ALL, settings)
+    assert shelf_of(settings).current().number == 2
+    assert status_of(settings, FRAME).stale == ()
+    archive.clear_log()
+    assert not build(ALL, settings).published
+    assert asked(archive) == set()
 
 
 #: How the pairs of this archive lie on the frame's grid: one is an oddity of it.

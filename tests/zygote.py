@@ -182,7 +182,7 @@ def install(traps: Traps, added: Path) -> None:
         half=("half of staging emptied", _half_folder),
         after="after staging is emptied",
     )
-    traps.wrap(building, "write_upstream", after="at the end")
+    traps.wrap(building, "result_of", after="at the end")
     add = staging.Staging.add
 
     def noted(self: Any, unit: Any, contents: Any) -> Any:
