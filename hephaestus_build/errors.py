@@ -1,5 +1,11 @@
 """The errors that a person can act on: each message is one line and says what to do next."""
 
+from __future__ import annotations
+
+from hephaestus_build.plain_text import plain_text
+
+_LONGEST = 4000  # characters of a message
+
 
 class HephaestusError(Exception):
     """Something is owed or wrong; the message names the frame, the product and the next step.
@@ -8,6 +14,9 @@ class HephaestusError(Exception):
     """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(plain_text(message, _LONGEST))  # it may quote what others wrote
 
 
 class UsageError(HephaestusError):
