@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from hephaestus_build.frames import Frame
 from hephaestus_build.owed import Owed
+from hephaestus_build.settings import Settings, load_settings
 
 #: Standard output is for results; all else goes to standard error.
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+#: Of commands that take cubes; those that need an archive serve it themselves.
+Simulated = Annotated[
+    bool, typer.Option("--simulated", help="Take the simulated cubes, which stand apart in <data>/simulated.")
+]
+Mixed = Annotated[
+    bool, typer.Option("--mixed", help="Take real and simulated cubes together; else they are refused.")
+]
 Json = typer.Option(False, "--json", help="Print JSON instead of text.")
 
 
 def explain(message: str) -> None:
     """Say what went wrong, in one line on standard error."""
     err.print(f"hephaestus: {' '.join(message.split())}", markup=False)
+
+
+def chosen_settings(simulated: bool, **overrides: Any) -> Settings:
+    """Return the settings of a command: those of what is simulated where ``--simulated`` asks for it."""
+    settings = load_settings(**overrides)
+    return settings.simulated() if simulated else settings
 
 
 def explain_owed(frame: str, owed: Sequence[Owed]) -> None:
