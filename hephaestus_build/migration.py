@@ -135,7 +135,7 @@ def _check(old: Shelf, new: Shelf) -> None:
         if new.link.is_symlink() or new.link.exists() or any(_parts(new)):
             raise HephaestusError(
                 f"{old.frame}: there is a cube of it in {new.link.parent} too, and nothing is replaced; "
-                f"remove {old.link} and {old.root}, or those in the new place, then run the same command again"
+                f"remove {old.link} and {old.root}, or those in the new place, then run it again"
             )
         write_json(new.root / MOVING, {"from": os.path.relpath(old.root, new.root)})
 
