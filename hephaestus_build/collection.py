@@ -21,17 +21,20 @@ from hephaestus_build.settings import Settings, refuse_address
 
 #: Beside the generations of a simulated cube while they are moved here from among the real ones.
 MOVING = "moving.json"
+#: Below what is simulated: the cubes that the simulated benchmark learns from, of a world of their own.
+BENCHMARK = "benchmark"
 _METADATA_BYTES = 64 << 20
 
 
-def earlier_cubes_dir(settings: Settings) -> Path:
-    """Return where earlier versions put what the settings of the simulated put elsewhere."""
-    return settings.simulated().data_dir.parent / "cubes"
+def earlier_cubes_dir(settings: Settings) -> Path | None:
+    """Return where earlier versions put simulated cubes, if they put any: among the real ones."""
+    return None if settings.real_dir is None else settings.real_dir / "cubes"
 
 
 def is_unmoved(settings: Settings, frame: Frame) -> bool:
     """Return whether a simulated frame's cube, or a part of it, stands where earlier versions put it."""
-    return frame.simulated and Shelf(earlier_cubes_dir(settings), frame).begun()
+    earlier = earlier_cubes_dir(settings)
+    return earlier is not None and frame.simulated and Shelf(earlier, frame).begun()
 
 
 def cubes_of(settings: Settings, frame: Frame) -> Path:
@@ -53,8 +56,9 @@ def cubes_of(settings: Settings, frame: Frame) -> Path:
     if os.path.lexists(shelf.link):
         return here.cubes_dir
     earlier = earlier_cubes_dir(settings)
-    there = is_unmoved(settings, frame) or (earlier / shelf.link.name).exists()
-    return earlier if there else here.cubes_dir
+    if earlier is None or not (is_unmoved(settings, frame) or (earlier / shelf.link.name).exists()):
+        return here.cubes_dir
+    return earlier
 
 
 def find_cube(target: str | Path | Frame, settings: Settings) -> Path:
@@ -180,7 +184,8 @@ def take(settings: Settings, given: Sequence[Path] = (), *, mixed: bool = False)
         simulated = of_one_kind(stores, mixed=mixed)
         return Taken(tuple(stores), settings.simulated() if simulated else settings)
     apart = settings.simulated()
-    stores = in_folders([earlier_cubes_dir(settings)])
+    earlier = earlier_cubes_dir(settings)
+    stores = in_folders([earlier] if earlier else [])
     unmoved = [store for store in stores if is_simulated(store)]
     made = {store.name: store for store in (*unmoved, *in_folders([apart.cubes_dir]))}
     simulated_ones = tuple(store for _, store in sorted(made.items()))

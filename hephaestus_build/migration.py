@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hephaestus_build.collection import MOVING, earlier_cubes_dir, is_simulated, is_unmoved
+from filelock import FileLock, Timeout
+
+from hephaestus_build.collection import BENCHMARK, MOVING, earlier_cubes_dir, is_simulated, is_unmoved
 from hephaestus_build.cube.generation import GENERATIONS, HOLDER, LOCK, Shelf
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.files import explained, sync_folder, write_json
 from hephaestus_build.frames import Frame
 from hephaestus_build.settings import Settings
 
+#: Beside the cubes of the simulated benchmark: which world they are of.
+WORLD = "world.json"
 #: What is of a lock, and not of a cube.
 _LOCKS = (LOCK, HOLDER)
 
@@ -72,6 +76,8 @@ def refuse_unmoved(settings: Settings, frame: Frame) -> None:
 def to_move(settings: Settings) -> list[Frame]:
     """Return the frames whose simulated cubes stand among the real ones, in order."""
     cubes = earlier_cubes_dir(settings)
+    if cubes is None:
+        return []
     generations = cubes / GENERATIONS
     names = {path.name for path in generations.iterdir()} if generations.is_dir() else set()
     names |= {path.stem for path in cubes.glob("*.zarr") if path.is_symlink()}
@@ -89,9 +95,12 @@ def _frames(names: set[str]) -> Iterator[Frame]:
 
 def needs_moving(settings: Settings, frame: Frame) -> bool:
     """Return whether a frame's cube is simulated and stands among the real ones, or is half moved."""
+    cubes = earlier_cubes_dir(settings)
+    if cubes is None:
+        return False
     if (Shelf(settings.simulated().cubes_dir, frame).root / MOVING).exists():
         return True
-    store = earlier_cubes_dir(settings) / f"{frame}.zarr"
+    store = cubes / f"{frame}.zarr"
     return is_unmoved(settings, frame) or (store.is_symlink() and is_simulated(store))
 
 
@@ -104,12 +113,13 @@ def move(frame: Frame, settings: Settings) -> Moved:
         If there is nothing to move, another build is at work on it, something stands in the new place
         already, or the disk refuses it.
     """
-    if not needs_moving(settings, frame):
+    cubes = earlier_cubes_dir(settings)
+    if cubes is None or not needs_moving(settings, frame):
         raise HephaestusError(
-            f"{frame}: there is no simulated cube of it in {earlier_cubes_dir(settings)}; `hephaestus "
-            f"status` says which have to be moved"
+            f"{frame}: there is no simulated cube of it in {cubes}; `hephaestus status` says which have to "
+            f"be moved"
         )
-    old = Shelf(earlier_cubes_dir(settings), frame)
+    old = Shelf(cubes, frame)
     new = Shelf(settings.simulated().cubes_dir, frame)
     for folder in (old.root, new.root):
         if folder.is_symlink():
@@ -162,3 +172,46 @@ def _move(old: Shelf, new: Shelf) -> None:
     sync_folder(new.link.parent)
     sync_folder(old.link.parent)
     (new.root / MOVING).unlink()
+
+
+def folders_to_move(settings: Settings) -> list[tuple[Path, Path]]:
+    """Return where the simulated benchmark's cubes and results are and where they belong, in that order.
+
+    The results lead to the cubes by relative links, which are the same in the new place.
+    """
+    apart, data = settings.simulated().data_dir, settings.real_dir
+    if data is None:
+        return []
+    found = [data / BENCHMARK] if (data / BENCHMARK / WORLD).is_file() else []
+    for grid in sorted(path.parent for path in (data / "results").glob("*/cubes")):
+        stores = list((grid / "cubes").glob("*.zarr"))
+        if stores and all(map(is_simulated, stores)):
+            found.append(grid)
+    return [(path, apart / path.relative_to(data)) for path in found]
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Move the simulated benchmark's cubes, or the results of a grid, by one rename.
+
+    Raises
+    ------
+    HephaestusError
+        If somebody works in the folder, the new place is taken, or the disk refuses it.
+    """
+    with ExitStack() as locks, explained(f"moving {source} to {target}"):
+        for name in sorted([*source.glob(f"cubes/{GENERATIONS}/*/{LOCK}"), *source.glob(f"runs/*/{LOCK}")]):
+            try:
+                locks.enter_context(FileLock(name, timeout=0))
+            except Timeout:
+                raise HephaestusError(
+                    f"another process works in {name.parent}; run the same command again when it has ended"
+                ) from None
+        if os.path.lexists(target):
+            raise HephaestusError(
+                f"{target} is there already, and nothing is replaced; move it or {source} away, then run the "
+                f"same command again"
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        sync_folder(target.parent)
+        sync_folder(source.parent)

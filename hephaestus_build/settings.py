@@ -119,6 +119,7 @@ class Settings(BaseSettings):
     )
 
     _simulated: bool = PrivateAttr(False)
+    _real_dir: Path | None = PrivateAttr(None)
     _embedded: Embedded | None = PrivateAttr(None)
 
     @field_validator("data_dir", "cache_dir", mode="before")
@@ -145,11 +146,26 @@ class Settings(BaseSettings):
             changes["data_dir"] = self.data_dir / SIMULATED
             if self.cache_dir is not None:
                 changes["cache_dir"] = self.cache_dir / SIMULATED
-        if embedded is not None:
-            changes |= {name: getattr(embedded, name) for name in ("licsar_url", "annotations", "arco_url")}
-            changes["licsar_mirror_url"] = None
         made = self.model_copy(update=changes)
-        made._simulated = True
+        made._simulated, made._real_dir = True, self.real_dir
+        return made.asking(embedded) if embedded is not None else made
+
+    def simulated_in(self, folder: Path) -> Self:
+        """Return the settings of simulated cubes that stand alone, in a data folder of their own."""
+        made = self.model_copy(update={"data_dir": folder, "cache_dir": folder / "cache"})
+        made._simulated, made._real_dir = True, None
+        return made
+
+    @property
+    def real_dir(self) -> Path | None:
+        """The data folder of what is real; None where what is simulated stands alone."""
+        return self._real_dir if self._simulated else self.data_dir
+
+    def asking(self, embedded: Embedded) -> Self:
+        """Return the same settings, which ask `embedded` for everything, whatever portal is set."""
+        changes = {name: getattr(embedded, name) for name in ("licsar_url", "annotations", "arco_url")}
+        made = self.model_copy(update={**changes, "licsar_mirror_url": None})
+        made._embedded = embedded
         return made
 
     def for_frame(self, frame: Frame) -> Self:

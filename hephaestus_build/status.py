@@ -106,8 +106,9 @@ def homes(
     found = {(frame, settings.is_simulated): settings for frame in frames_of(settings)}
     found |= {(frame, True): apart for frame in frames_of(apart)}
     # earlier versions put simulated cubes among the real ones
-    earlier = settings.model_copy(update={"data_dir": apart.data_dir.parent})
-    found |= {(frame, True): apart for frame in frames_of(earlier) if frame.simulated}
+    if settings.real_dir is not None:
+        earlier = settings.model_copy(update={"data_dir": settings.real_dir})
+        found |= {(frame, True): apart for frame in frames_of(earlier) if frame.simulated}
     kept = {key: home for key, home in found.items() if key[1] or not key[0].simulated}
     return [(frame, home) for (frame, _), home in sorted(kept.items(), key=lambda item: item[0])]
 

@@ -48,13 +48,15 @@ def archives_for(settings: Settings, frames: Iterable[Frame]) -> Iterator[Settin
 
 
 @contextmanager
-def embedded_archive(settings: Settings, **options: Any) -> Iterator[Settings]:
+def embedded_archive(settings: Settings, *, always: bool = False, **options: Any) -> Iterator[Settings]:
     """Serve a simulated archive until the end of the block.
 
     Parameters
     ----------
     settings : Settings
         Of the command.
+    always : bool
+        Whether it is asked for everything, whatever portal is set.
     **options
         Of :class:`~hephaestus_build.archive.simulated.ArchiveServer`; without any, the small default world.
 
@@ -67,16 +69,15 @@ def embedded_archive(settings: Settings, **options: Any) -> Iterator[Settings]:
     from hephaestus_build.archive.simulated import ArchiveServer
 
     with ArchiveServer(**options) as server, _no_proxy(server):
-        yield settings.with_embedded(
-            Embedded(
-                licsar_url=server.licsar_url,
-                annotations=server.annotations_url,
-                arco_url=server.arco_url,
-                cds_url=server.cds_url,
-                cds_key=server.cds_key,
-                frames=server.archive.world.frames,
-            )
+        embedded = Embedded(
+            licsar_url=server.licsar_url,
+            annotations=server.annotations_url,
+            arco_url=server.arco_url,
+            cds_url=server.cds_url,
+            cds_key=server.cds_key,
+            frames=server.archive.world.frames,
         )
+        yield settings.asking(embedded) if always else settings.with_embedded(embedded)
 
 
 @contextmanager

@@ -68,7 +68,8 @@ class _Commands(TyperGroup):
             group = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
             group.command(cmd_name)(getattr(module, cmd_name))
         for known in group.registered_commands:
-            known.callback = with_local_paths(known.callback)
+            if known.callback is not None:
+                known.callback = with_local_paths(known.callback)
         command = get_command(group)
         command.name = cmd_name
         return command

@@ -40,8 +40,13 @@ def chosen_settings(simulated: bool, **overrides: Any) -> Settings:
     return settings.simulated() if simulated else settings
 
 
+_WRAPPED = "_with_local_paths"
+
+
 def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command that refuses the address of a bucket where it takes a folder or file."""
+    if hasattr(command, _WRAPPED):
+        return command
 
     @wraps(command)
     def refusing(**values: Any) -> Any:
@@ -51,6 +56,7 @@ def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
                     refuse_address(_spelled(command, name), item)
         return command(**values)
 
+    setattr(refusing, _WRAPPED, True)
     return refusing
 
 
