@@ -130,16 +130,26 @@ class Bench:
         return self._prepared[seen]
 
 
-def open_bench(preset: Preset, cubes: Path, results: Path, *, command: str = "", **changes: Any) -> Bench:
+def open_bench(
+    preset: Preset,
+    cubes: Path | Sequence[Path],
+    results: Path,
+    *,
+    mixed: bool = False,
+    command: str = "",
+    **changes: Any,
+) -> Bench:
     """Return the grid of a preset, its cubes pinned.
 
     Parameters
     ----------
     preset : Preset
-    cubes : pathlib.Path
-        Folder of published cubes.
+    cubes : pathlib.Path or sequence of pathlib.Path
+        Folder of published cubes, or the cubes.
     results : pathlib.Path
         Folder of all grids.
+    mixed : bool
+        Whether real and simulated cubes may be among them.
     command : str
         What was typed.
     **changes
@@ -154,7 +164,7 @@ def open_bench(preset: Preset, cubes: Path, results: Path, *, command: str = "",
     """
     recipes = preset.runs(**changes)
     folder = results / preset.name
-    pinned, changed = pin(cubes, folder)
+    pinned, changed = pin(cubes, folder, mixed=mixed)
     return Bench(preset, recipes, folder, pinned, tuple(changed), command)
 
 

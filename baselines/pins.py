@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from hephaestus_build.collection import in_folders, of_one_kind
 from hephaestus_build.cube.generation import PROVENANCE, Generation
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import explained
 
 
-def pin(cubes: Path, folder: Path) -> tuple[Path, list[str]]:
+def pin(cubes: Path | Sequence[Path], folder: Path, *, mixed: bool = False) -> tuple[Path, list[str]]:
     """Pin the cubes in a folder, unless that was done before.
 
     Parameters
     ----------
-    cubes : pathlib.Path
-        Folder of published cubes.
+    cubes : pathlib.Path or sequence of pathlib.Path
+        Folder of published cubes, or the cubes.
     folder : pathlib.Path
         Of the grid; the links are in ``cubes`` below it.
+    mixed : bool
+        Whether real and simulated cubes may be among them.
 
     Returns
     -------
@@ -39,13 +42,18 @@ def pin(cubes: Path, folder: Path) -> tuple[Path, list[str]]:
     ------
     HephaestusError
         If there are no cubes, or one that was pinned is gone.
+    UsageError
+        If there are real and simulated ones and `mixed` does not ask for that.
     """
     pinned = folder / "cubes"
-    found = {path.name: path.resolve() for path in sorted(cubes.glob("*.zarr"))}
+    given = in_folders([cubes] if isinstance(cubes, Path) else cubes)
+    of_one_kind([*given, *in_folders([pinned])], mixed=mixed)
+    found = {path.name: path.resolve() for path in given}
     if not pinned.is_dir():
         if not found:
             raise HephaestusError(
-                f"there are no cubes in {cubes}; `hephaestus build FRAME` builds one, --simulated makes some"
+                f"there are no cubes{f' in {cubes}' if isinstance(cubes, Path) else ''}; `hephaestus build "
+                f"FRAME` builds one, --simulated makes some"
             )
         with explained(f"benchmark: pinning the cubes in {folder}"):
             _link(found, pinned)

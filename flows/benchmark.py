@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -21,8 +21,9 @@ from baselines.benchmark import Bench, Ended, finish, open_bench, run_one, share
 from baselines.recipe import Recipe, read_preset
 from baselines.world import benchmark_cubes
 from hephaestus_build.cli.benchmark import headline, parse_part
+from hephaestus_build.collection import take
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.settings import load_settings
+from hephaestus_build.settings import load_settings, refuse_address
 
 
 @task(name="run", task_run_name="{key}", cache_policy=NO_CACHE, persist_result=False)
@@ -51,7 +52,7 @@ def benchmark(
         part: i/n, the i-th of n parts: give each machine another i.
         cubes: Folder of the cubes; cubes/ in the data folder by default.
         simulated: On cubes of the embedded archive, built once and kept.
-        results: Folder of the results; results/ in the data folder by default.
+        results: Folder of the results; by default results/ in the data folder, of simulated cubes simulated/results/.
         fields: Fields of all runs to change, such as epochs.
         device: auto, cpu or cuda.
         data_dir: Folder of cubes/, the cache and the results.
@@ -59,12 +60,17 @@ def benchmark(
     try:
         number, chosen = parse_part(part), read_preset(preset)
         settings = load_settings(data_dir=data_dir)
+        for name, path in (("cubes", cubes), ("results", results)):
+            refuse_address(name, path)
         if simulated:
-            cubes = benchmark_cubes(settings.data_dir)
+            cubes = benchmark_cubes(settings)
+        taken = take(settings, [cubes] if cubes else [])
+        if taken.said:
+            get_run_logger().info(taken.said)
         bench = open_bench(
             chosen,
-            cubes or settings.cubes_dir,
-            results or settings.data_dir / "results",
+            taken.stores or cubes or settings.cubes_dir,
+            results or taken.settings.data_dir / "results",
             command=f"flow benchmark, preset {chosen.name}",
             **(fields or {}),
         )

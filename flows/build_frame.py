@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import Field
 
 from flows.artifacts import show_picture, show_table
 from flows.local import api_url, healthy
+from hephaestus_build.archive.embedded import archives_for
 from hephaestus_build.build import (
     annotated_pairs,
     build_dem,
@@ -36,16 +36,17 @@ from hephaestus_build.build import (
     prepare,
     publish,
 )
-from hephaestus_build.cli.common import explain
+from hephaestus_build.cli.common import chosen_settings, explain
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.election import DEM
 from hephaestus_build.errors import HephaestusError, UnreachableError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.job import Job
+from hephaestus_build.migration import refuse_unmoved
 from hephaestus_build.plan import Request
 from hephaestus_build.progress import Silent
 from hephaestus_build.result import Result
-from hephaestus_build.settings import Era5Choice, PairChoice, Settings, load_settings
+from hephaestus_build.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.sources.receipt import Outcome
 
 P = ParamSpec("P")
@@ -187,16 +188,18 @@ def build_frame(
         limit: Take no more pairs than this, the earliest first.
         era5: Source of ERA5: cds, arco, or auto (the CDS where a key is configured).
         data_dir: Folder of cubes/, the cache and the results.
-        simulated: From the simulated archive, started and stopped by this run.
+        simulated: Among the simulated cubes, where frames of tracks above 175 are anyway.
         wait: Wait while another build works on the frame.
     """
     # Prefect shows these lines beside the fields of its form, and reads them in that style alone.
     # Completed, with what is in the cube as data, and named Owed when a later run must try again;
     # Failed, with the reason as message, when nothing was built.
     try:
-        with archives(simulated):
-            settings = load_settings(data_dir=data_dir, era5=era5, pairs=pairs)
-            request = Request(Frame.parse(frame), settings.pairs, since, until, limit)
+        settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
+        request = Request(Frame.parse(frame), settings.pairs, since, until, limit)
+        with archives_for(settings, [request.frame]) as served:
+            settings = served.for_frame(request.frame)
+            refuse_unmoved(settings, request.frame)
             shelf = Shelf(settings.cubes_dir, request.frame)
             with shelf.lock(wait=wait):
                 job = find_out(_bare(request), _bare(settings), _bare(shelf))
@@ -242,19 +245,10 @@ class _Logged(Silent):
         get_run_logger().info(text)
 
 
-def archives(simulated: bool) -> AbstractContextManager[tuple[str, ...]]:
-    """Give the frames of the simulated archive while it is served, or none where the real ones are asked."""
-    if not simulated:
-        return nullcontext(())
-    from hephaestus_build.archive.embedded import embedded_archive
-
-    return embedded_archive()
-
-
 def main(
     frame: Annotated[str, typer.Argument(help="Such as 124D_04854_171313 or 144A_SM_REUN_S6.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Take no more pairs than this.")] = None,
-    simulated: Annotated[bool, typer.Option("--simulated", help="From the simulated archive.")] = False,
+    simulated: Annotated[bool, typer.Option("--simulated", help="Among the simulated cubes.")] = False,
 ) -> None:
     """Run the flow once, in this process; where no server answers, Prefect starts one for this run alone."""
     url = api_url()

@@ -20,13 +20,15 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from flows.build_frame import FRAME, OWED, archives
+from flows.build_frame import FRAME, OWED
+from hephaestus_build.archive.embedded import archives_for, embedded_frames
+from hephaestus_build.cli.common import chosen_settings
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame
 from hephaestus_build.plan import Request
 from hephaestus_build.runs import Run
-from hephaestus_build.settings import Era5Choice, PairChoice, Settings, load_settings
-from hephaestus_build.status import frames_begun
+from hephaestus_build.settings import Era5Choice, PairChoice, Settings
+from hephaestus_build.status import homes
 from hephaestus_build.watch import all_frames, build_frames
 
 #: How often the served flow ``watch`` looks for new interferograms: LiCSAR adds some every six days.
@@ -102,14 +104,15 @@ def build_dataset(
         era5: Source of ERA5: cds, arco, or auto.
         data_dir: Folder of cubes/, the cache and the results.
         at_a_time: Frames at once.
-        simulated: From the simulated archive, started and stopped by this run; its frames by default.
+        simulated: Among the simulated cubes; by default the frames of the embedded archive.
     """
     try:
-        with archives(simulated) as embedded:
-            settings = load_settings(data_dir=data_dir, era5=era5, pairs=pairs)
-            chosen = [Frame.parse(name) for name in frames or embedded or ()] or all_frames()
-            requests = [Request(frame, settings.pairs, since, until, limit) for frame in chosen]
-            return _build_all(requests, settings, at_a_time, "dataset")
+        settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
+        chosen = [Frame.parse(name) for name in frames or ()]
+        chosen = chosen or (list(embedded_frames()) if simulated else all_frames())
+        requests = [Request(frame, settings.pairs, since, until, limit) for frame in chosen]
+        with archives_for(settings, chosen) as served:
+            return _build_all(requests, served, at_a_time, "dataset")
     except HephaestusError as error:
         return Failed(message=str(error), data=error)
 
@@ -121,6 +124,7 @@ def watch(
     since: date | None = None,
     data_dir: Path | None = None,
     at_a_time: AtATime = 2,
+    simulated: bool = False,
 ) -> State[Any]:
     """Look for new interferograms once, and build what arrived; the deployment's schedule repeats it.
 
@@ -130,16 +134,19 @@ def watch(
         since: Leave out pairs that begin before this day.
         data_dir: Folder of cubes/, the cache and the results.
         at_a_time: Frames at once.
+        simulated: Among the simulated cubes; by default all of them.
     """
     try:
-        settings = load_settings(data_dir=data_dir, pairs=pairs)
-        known = [frame for frame in frames_begun(settings) if not frame.simulated]
+        settings = chosen_settings(simulated, data_dir=data_dir, pairs=pairs)
+        known = [frame for frame, home in homes(settings) if home.is_simulated == simulated]
         chosen = [Frame.parse(name) for name in frames] if frames else known
         if not chosen:
             return Completed(
-                message="nothing to watch: no frame is named, and there is no cube of real data yet"
+                message="nothing to watch: no frame is named, and there is no cube of "
+                f"{'simulated' if simulated else 'real'} data yet"
             )
         requests = [Request(frame, settings.pairs, since) for frame in chosen]
-        return _build_all(requests, settings, at_a_time, "watch")
+        with archives_for(settings, chosen) as served:
+            return _build_all(requests, served, at_a_time, "watch")
     except HephaestusError as error:
         return Failed(message=str(error), data=error)

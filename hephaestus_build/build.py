@@ -34,6 +34,7 @@ from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.grid import Grid
 from hephaestus_build.job import Job, hours_since_1970, superseded
 from hephaestus_build.masks import PreviewGeometry, preview_geometry, rasterize
+from hephaestus_build.migration import refuse_unmoved
 from hephaestus_build.owed import owed_of
 from hephaestus_build.parallel import Ahead, side_by_side
 from hephaestus_build.plan import Plan, Request, select_pairs, without_withdrawn
@@ -45,6 +46,7 @@ from hephaestus_build.sources.era5 import choose_source
 from hephaestus_build.sources.fields import PRELIMINARY, Fields, area_of, merge, parse_center_time
 from hephaestus_build.sources.licsar import Metadata, Portal
 from hephaestus_build.sources.receipt import Outcome, Receipt
+from hephaestus_build.sources.transport import redacted
 from hephaestus_build.upstream import read_upstream, write_upstream
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,8 @@ def build(
     HephaestusError
         If nothing can be built; what was published before stays as it was.
     """
+    settings = settings.for_frame(request.frame)
+    refuse_unmoved(settings, request.frame)
     shelf = Shelf(settings.cubes_dir, request.frame)
     with shelf.lock(wait=wait):
         job = prepare(request, settings, shelf, listener)
@@ -120,6 +124,8 @@ def prepare(
         What the published cube is made of, where its own record is not to be trusted.
     """
     frame = request.frame
+    settings = settings.for_frame(frame)
+    settings.check_archive(frame)
     annotations = find_annotations(settings, frame, needed=request.pairs != "all").of(frame)
     if request.pairs == "annotated" and not annotations:
         raise HephaestusError(
@@ -155,14 +161,34 @@ def prepare(
         known=known,
         due=known.changed.keys() - staged.keys(),  # what an interrupted build has fetched is fetched
     )
+    _stands_apart(job)
     _settle(job)
     mark = ", simulated" if job.simulated else ""
     job.listener.note(f"{frame}: ERA5 from {job.source.description}{mark}")
     return job
 
 
+def _stands_apart(job: Job) -> None:
+    """Refuse to put simulated data among the real cubes, or real data among the simulated ones.
+
+    The id of a frame says that it is simulated where it can be nothing else; of all others the archive tells.
+    """
+    portal = f"{job.frame}: the archive at {redacted(job.settings.licsar_url)}"
+    if job.simulated and not job.settings.is_simulated:
+        raise HephaestusError(
+            f"{portal} says that its data of this frame is simulated; `hephaestus build {job.frame} "
+            f"--simulated` builds it apart from the real cubes"
+        )
+    if job.settings.is_simulated and not job.simulated:
+        raise HephaestusError(
+            f"{portal} does not say that its data of this frame is simulated; `hephaestus build {job.frame}` "
+            f"builds it among the real cubes"
+        )
+
+
 def plan(request: Request, settings: Settings) -> Plan:
     """Return what a build of `request` will do and cost, from one listing."""
+    settings = settings.for_frame(request.frame)
     shelf = Shelf(settings.cubes_dir, request.frame)
     job = prepare(request, settings, shelf)
     dates = _dates(job.plan.selection.wanted)

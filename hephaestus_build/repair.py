@@ -24,6 +24,7 @@ from hephaestus_build.election import DEM
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import explained
 from hephaestus_build.frames import Frame, Pair, parse_day
+from hephaestus_build.migration import refuse_unmoved
 from hephaestus_build.plan import Request, Selection
 from hephaestus_build.progress import Listener
 from hephaestus_build.settings import Settings
@@ -77,6 +78,8 @@ def repair(frame: Frame, settings: Settings, listener: Listener | None = None) -
         If there is no cube, no copy of its record can be read, or what a repair needs is not at hand; what
         is published stays as it is.
     """
+    settings = settings.for_frame(frame)
+    refuse_unmoved(settings, frame)
     shelf = Shelf(settings.cubes_dir, frame, staging="repair")
     with shelf.lock():
         current = shelf.current()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,7 +17,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from hephaestus_build.errors import UsageError
+from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.frames import Frame
 
 PREFIX = "HEPHAESTUS_"
 #: Names the YAML file of settings; everything in it may also be given as HEPHAESTUS_<NAME>.
@@ -23,6 +26,48 @@ FILE_VARIABLE = PREFIX + "SETTINGS"
 
 Era5Choice = Literal["auto", "cds", "arco"]
 PairChoice = Literal["auto", "annotated", "all"]
+
+#: Below the data folder, and below a cache that is set apart from it: all that is simulated.
+SIMULATED = "simulated"
+# two letters and more, since C:/data is a folder; one slash, since a Path keeps one of s3://
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):[/\\]")
+
+
+def refuse_address(name: str, value: object) -> None:
+    """Refuse the address of a bucket, or any other, where a folder or file of this machine is meant.
+
+    Raises
+    ------
+    UsageError
+        If `value` is one; the rest of it is not repeated, since it may hold a password.
+    """
+    if isinstance(value, str | os.PathLike) and (match := _ADDRESS.match(os.fspath(value).strip())):
+        raise UsageError(
+            f"{name} is an address ({match[1]}://...): buckets and other addresses are not supported there "
+            f"yet; name a folder of this machine"
+        )
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The simulated archive that this process serves itself.
+
+    Attributes
+    ----------
+    licsar_url, annotations, arco_url : str
+        What the settings of these names are where it is asked.
+    cds_url, cds_key : str
+        Of its CDS; the key is no secret.
+    frames : tuple of str
+        Ids of the frames that it has.
+    """
+
+    licsar_url: str
+    annotations: str
+    arco_url: str
+    cds_url: str
+    cds_key: str
+    frames: tuple[str, ...]
 
 
 class Settings(BaseSettings):
@@ -72,6 +117,96 @@ class Settings(BaseSettings):
         "auto",
         description="Pairs to build: annotated, all, or auto (annotated where the frame has annotations).",
     )
+
+    _simulated: bool = PrivateAttr(False)
+    _real_dir: Path | None = PrivateAttr(None)
+    _embedded: Embedded | None = PrivateAttr(None)
+
+    @field_validator("data_dir", "cache_dir", mode="before")
+    @classmethod
+    def _local(cls, value: Any, info: Any) -> Any:
+        refuse_address(info.field_name, value)
+        return value
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether these are the settings of what is simulated: see :meth:`simulated`."""
+        return self._simulated
+
+    def simulated(self) -> Self:
+        """Return the settings of all that is simulated: the same, in ``<data_dir>/simulated``.
+
+        They ask the embedded archive where it is served (see :meth:`with_embedded`) and no portal is set.
+        """
+        embedded = self._embedded if not self.portal_is_set else None
+        if self._simulated and embedded is None:
+            return self
+        changes: dict[str, Any] = {}
+        if not self._simulated:
+            changes["data_dir"] = self.data_dir / SIMULATED
+            if self.cache_dir is not None:
+                changes["cache_dir"] = self.cache_dir / SIMULATED
+        made = self.model_copy(update=changes)
+        made._simulated, made._real_dir = True, self.real_dir
+        return made.asking(embedded) if embedded is not None else made
+
+    def simulated_in(self, folder: Path) -> Self:
+        """Return the settings of simulated cubes that stand alone, in a data folder of their own."""
+        made = self.model_copy(update={"data_dir": folder, "cache_dir": folder / "cache"})
+        made._simulated, made._real_dir = True, None
+        return made
+
+    @property
+    def real_dir(self) -> Path | None:
+        """The data folder of what is real; None where what is simulated stands alone."""
+        return self._real_dir if self._simulated else self.data_dir
+
+    def asking(self, embedded: Embedded) -> Self:
+        """Return the same settings, which ask `embedded` for everything, whatever portal is set."""
+        changes = {name: getattr(embedded, name) for name in ("licsar_url", "annotations", "arco_url")}
+        made = self.model_copy(update={**changes, "licsar_mirror_url": None})
+        made._embedded = embedded
+        return made
+
+    def for_frame(self, frame: Frame) -> Self:
+        """Return the settings that hold for a frame: those of what is simulated, if it can only be that."""
+        return self.simulated() if frame.simulated or self._simulated else self
+
+    def with_embedded(self, embedded: Embedded) -> Self:
+        """Return the same settings, which ask `embedded` for what is simulated unless a portal is set."""
+        made = self.model_copy()
+        made._embedded = embedded
+        return made
+
+    @property
+    def embedded(self) -> Embedded | None:
+        """The embedded archive, where these settings ask it."""
+        known = self._embedded
+        return known if known is not None and self.licsar_url == known.licsar_url else None
+
+    @property
+    def portal_is_set(self) -> bool:
+        """Whether the settings name a portal, instead of leaving it at the default."""
+        return "licsar_url" in self.model_fields_set
+
+    def check_archive(self, frame: Frame) -> None:
+        """Refuse to ask an archive for a frame that it cannot have.
+
+        Raises
+        ------
+        HephaestusError
+            If `frame` is simulated and only the real portal is known, or the embedded archive lacks it.
+        """
+        if self._simulated and not self.portal_is_set:
+            raise HephaestusError(
+                f"{frame}: it is simulated, and no archive that has it is set; `hephaestus build {frame}` "
+                f"serves one itself, HEPHAESTUS_LICSAR_URL names another"
+            )
+        if self.embedded is not None and frame.id not in self.embedded.frames:
+            raise HephaestusError(
+                f"{frame}: the embedded archive has no such frame, it has {', '.join(self.embedded.frames)}; "
+                f"check the id, or set HEPHAESTUS_LICSAR_URL to an archive that has it"
+            )
 
     @property
     def cubes_dir(self) -> Path:

@@ -22,6 +22,8 @@ from hephaestus_build.samples import SERIES_LENGTH, Sample, Series, count_positi
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 FORMAT = "hephaestus-split/1"
+#: In a split's source: what its cubes say of themselves, where their frames do not.
+SIMULATED = "simulated"
 #: How many entries two training series with deformation may share, plus one (the paper's rule).
 SHARE_POSITIVE: Mapping[Part, int] = {"train": 2, "validation": 1, "test": 1}
 
@@ -208,8 +210,8 @@ class Split:
 
     @property
     def simulated(self) -> bool:
-        """Whether any of its frames is simulated."""
-        return any(sample.frame.simulated for sample in self.everything)
+        """Whether any of its samples is simulated: by its frame, or as the cube says that it is from."""
+        return SIMULATED in self.source or any(sample.frame.simulated for sample in self.everything)
 
     def to_json(self) -> dict[str, Any]:
         """Return the artefact as JSON values (``schemas/splits.json``)."""

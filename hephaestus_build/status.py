@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from hephaestus_build.collection import cubes_of
 from hephaestus_build.cube.generation import GENERATIONS, Shelf
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
+from hephaestus_build.migration import needs_moving
 from hephaestus_build.owed import Owed, owed_of
 from hephaestus_build.runs import last_runs
 from hephaestus_build.settings import Settings
@@ -58,6 +60,8 @@ class FrameStatus:
         Why that failed, if it did.
     simulated : bool
         Whether the data is simulated.
+    to_migrate : bool
+        Whether it stands where an earlier version put it: ``hephaestus migrate`` moves it.
     """
 
     frame: str
@@ -78,10 +82,35 @@ class FrameStatus:
     last_run: str = ""
     last_error: str = ""
     simulated: bool = False
+    to_migrate: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as JSON values."""
         return json.loads(json.dumps(asdict(self), default=str))
+
+
+def homes(
+    settings: Settings, frames_of: Callable[[Settings], list[Frame]] | None = None
+) -> list[tuple[Frame, Settings]]:
+    """Return the frames of the real cubes and of the simulated ones, each with the settings that hold for it.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the simulated leave out the real cubes.
+    frames_of : callable, optional
+        Returns the frames in the cubes' folder of some settings; :func:`frames_begun` by default.
+    """
+    frames_of = frames_of or frames_begun
+    apart = settings.simulated()
+    found = {(frame, settings.is_simulated): settings for frame in frames_of(settings)}
+    found |= {(frame, True): apart for frame in frames_of(apart)}
+    # earlier versions put simulated cubes among the real ones
+    if settings.real_dir is not None:
+        earlier = settings.model_copy(update={"data_dir": settings.real_dir})
+        found |= {(frame, True): apart for frame in frames_of(earlier) if frame.simulated}
+    kept = {key: home for key, home in found.items() if key[1] or not key[0].simulated}
+    return [(frame, home) for (frame, _), home in sorted(kept.items(), key=lambda item: item[0])]
 
 
 def frames_begun(settings: Settings) -> list[Frame]:
@@ -121,25 +150,32 @@ def status_of(
     runs : mapping, optional
         The last run of each frame, if that is at hand already.
     """
-    shelf = Shelf(settings.cubes_dir, frame)
+    settings = settings.for_frame(frame)
     last = (last_runs(settings.data_dir) if runs is None else runs).get(frame.id, {})
     tried: dict[str, Any] = {
+        "to_migrate": needs_moving(settings, frame),
         "last_run": str(last.get("began", "")),
         "last_error": str(last.get("error", "")),
     }
-    begun = shelf.staging.units(check=False)
     try:
+        shelf = Shelf(cubes_of(settings, frame), frame)
+        begun = shelf.staging.units(check=False)
         current = shelf.current()
         if current is None:
             problem = f"not published; {len(begun)} units are finished" if begun else "not built"
             return FrameStatus(
-                str(frame), owed=owed_of(begun), unfinished=len(begun), problem=problem, **tried
+                str(frame),
+                owed=owed_of(begun),
+                unfinished=len(begun),
+                problem=problem,
+                simulated=settings.is_simulated,
+                **tried,
             )
         contents = current.contents()
         manifest = current.manifest()
     except HephaestusError as error:
         problem = str(error).removeprefix(f"{frame}: ")  # whoever shows it names the frame
-        return FrameStatus(str(frame), problem=problem, **tried)
+        return FrameStatus(str(frame), problem=problem, simulated=settings.is_simulated, **tried)
     units, known = contents.units, read_upstream(shelf)
     pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.complete]
     newest = max((pair.secondary for pair in pairs), default=None)
@@ -160,7 +196,7 @@ def status_of(
         gone=known.gone,
         bytes=sum(dict(manifest.values()).values()),
         unfinished=len(begun),
-        simulated=bool(contents.attributes.get("simulated")),
+        simulated=settings.is_simulated or bool(contents.attributes.get("simulated")),
         **tried,
     )
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from hephaestus_build.collection import cubes_of
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.errors import HephaestusError
@@ -132,10 +133,12 @@ def check_upstream(frame: Frame, settings: Settings, listener: Listener) -> list
     HephaestusError
         If there is no cube.
     """
-    shelf = Shelf(settings.cubes_dir, frame)
+    settings = settings.for_frame(frame)
+    shelf = Shelf(cubes_of(settings, frame), frame)
     current = shelf.current()
     if current is None:
         raise HephaestusError(f"{frame}: there is no cube to compare; `hephaestus build {frame}` builds it")
+    settings.check_archive(frame)
     products = list(licsar_products(current.contents()))
     changes: list[Change] = []
     with Portal(settings) as portal:

@@ -70,6 +70,7 @@ def build_frames(
 
 
 def _run(request: Request, settings: Settings, listener: Listener, *, wait: bool) -> Run:
+    settings = settings.for_frame(request.frame)
     began, clock = datetime.now(UTC), time.monotonic()
     result, error, code = None, "", 1
     try:

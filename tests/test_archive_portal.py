@@ -290,9 +290,11 @@ def test_many_at_once_get_the_same(world: World) -> None:
 
 
 def test_all_archives_hang_under_one_address(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    with embedded_archive(world=world) as frames:
-        assert frames == world.frames
-        settings = load_settings()
+    with embedded_archive(load_settings(), world=world) as served:
+        settings = served.simulated()
+        assert settings.embedded is not None
+        assert settings.embedded.frames == world.frames
+        assert served.licsar_url == load_settings().licsar_url  # for what is real
         assert requests.get(settings.licsar_url).status_code == 200
         assert settings.annotations is not None
         assert requests.get(settings.annotations).content[:2] == b"\x1f\x8b"
@@ -306,8 +308,8 @@ def test_all_archives_hang_under_one_address(monkeypatch: pytest.MonkeyPatch, wo
 def test_a_proxy_is_not_asked_for_loopback(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "example.org")
-    with embedded_archive(world=world):
-        assert requests.get(load_settings().licsar_url).status_code == 200
+    with embedded_archive(load_settings(), world=world) as served:
+        assert requests.get(served.simulated().licsar_url).status_code == 200
     assert os.environ["no_proxy"] == "example.org"
 
 

@@ -96,19 +96,24 @@ class ArchiveServer(LoopbackServer):
 
     def environment(self) -> dict[str, str]:
         """Return the variables that point this project's commands, and cdsapi, at this server."""
-        variables = {
+        return {
             "HEPHAESTUS_LICSAR_URL": self.licsar_url,
             "HEPHAESTUS_ANNOTATIONS": self.annotations_url,
             "HEPHAESTUS_ARCO_URL": self.arco_url,
             "CDSAPI_URL": self.cds_url,
             "CDSAPI_KEY": self.cds_key,
+            **self.proxy_environment(),
         }
+
+    @staticmethod
+    def proxy_environment() -> dict[str, str]:
+        """Return the variables that keep a proxy, where one is set, from being asked for loopback."""
         if any(name.lower() in ("http_proxy", "all_proxy") for name in os.environ):
             # a proxy would be asked for loopback addresses too
             beyond = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
             hosts = ",".join(filter(None, (beyond, "127.0.0.1", "localhost")))
-            variables |= {"NO_PROXY": hosts, "no_proxy": hosts}
-        return variables
+            return {"NO_PROXY": hosts, "no_proxy": hosts}
+        return {}
 
     def close(self) -> None:
         """Stop serving, and remove the files that were made if the archive is the server's own."""

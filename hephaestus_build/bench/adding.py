@@ -25,7 +25,7 @@ def adding(clock: Clock, frame: str, data: str, pairs: int, more: int) -> dict[s
     The clock runs while they are added. The data folder is emptied first. As many are added after that by the
     command that a user types, which must start first.
     """
-    settings = load_settings(data_dir=Path(data))
+    settings = load_settings(data_dir=Path(data)).for_frame(Frame(frame))
     shutil.rmtree(settings.data_dir, ignore_errors=True)
     result = build(Request(Frame(frame), limit=pairs), settings)
     if result.pairs != pairs:

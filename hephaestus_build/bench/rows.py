@@ -93,7 +93,7 @@ def cube(clock: Clock, frame: str, data: str, cached: bool, limit: int) -> dict[
     import ecmwf.datastores.legacy_client  # noqa: F401
     import netCDF4  # noqa: F401
 
-    settings = load_settings(data_dir=Path(data))
+    settings = load_settings(data_dir=Path(data)).for_frame(Frame(frame))
     shutil.rmtree(settings.cubes_dir, ignore_errors=True)
     if not cached:
         shutil.rmtree(settings.downloads_dir, ignore_errors=True)

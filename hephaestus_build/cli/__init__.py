@@ -28,6 +28,7 @@ COMMANDS = {
     "verify": ("hephaestus_build.cli.keep", "Compare every stored object with what was published."),
     "repair": ("hephaestus_build.cli.keep", "Rebuild exactly what is damaged."),
     "gc": ("hephaestus_build.cli.keep", "Remove old generations."),
+    "migrate": ("hephaestus_build.cli.migrate", "Move cubes of earlier versions to where they belong now."),
     "inspect": ("hephaestus_build.cli.inspect", "Say what is in a cube, and check it against the schema."),
     "report": ("hephaestus_build.cli.report", "Draw a picture of a cube."),
     "export": ("hephaestus_build.cli.export", "Write a cube as Zarr v2 or as GeoTIFF."),
@@ -60,10 +61,15 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(COMMANDS[cmd_name][0])
+        from hephaestus_build.cli.common import with_local_paths
+
         group = getattr(module, "app", None)
         if group is None:
             group = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
             group.command(cmd_name)(getattr(module, cmd_name))
+        for known in group.registered_commands:
+            if known.callback is not None:
+                known.callback = with_local_paths(known.callback)
         command = get_command(group)
         command.name = cmd_name
         return command

@@ -17,8 +17,8 @@ import typer
 import yaml
 
 from hephaestus_build.cli.build import DataDir
-from hephaestus_build.cli.common import Json, err, explain, out, print_json
-from hephaestus_build.cli.inspect import find_cube
+from hephaestus_build.cli.common import Json, Mixed, err, explain, out, print_json
+from hephaestus_build.collection import BENCHMARK, find_cube, owner, take
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Pair
 from hephaestus_build.progress import bars
@@ -42,7 +42,10 @@ Simulated = Annotated[
     bool, typer.Option("--simulated", help="On cubes of the embedded archive, built once and kept.")
 ]
 Results = Annotated[
-    Path | None, typer.Option(help="Folder of the results. Default: results/ in the data folder.")
+    Path | None,
+    typer.Option(
+        help="Folder of the results. Default: results/ in the data folder (simulated: below simulated/)."
+    ),
 ]
 Part = Annotated[str, typer.Option(help="Do the i-th of n parts of the runs, such as 2/4.")]
 Fields = Annotated[
@@ -60,6 +63,7 @@ def run(
     preset: PresetName = "small",
     cubes: Cubes = None,
     simulated: Simulated = False,
+    mixed: Mixed = False,
     results: Results = None,
     part: Part = "1/1",
     weights: Weights = None,
@@ -76,7 +80,7 @@ def run(
     May be stopped at any time: the same command goes on from there. Exits with 1 when a run failed or others
     are still at theirs.
     """
-    bench, share = _bench(preset, cubes, simulated, results, part, weights, fields, data_dir)
+    bench, share = _bench(preset, cubes, simulated, mixed, results, part, weights, fields, data_dir)
     from baselines.benchmark import finish, run_benchmark
     from baselines.outlook import outlook
 
@@ -103,6 +107,7 @@ def plan(
     preset: PresetName = "small",
     cubes: Cubes = None,
     simulated: Simulated = False,
+    mixed: Mixed = False,
     results: Results = None,
     part: Part = "1/1",
     weights: Weights = None,
@@ -111,7 +116,7 @@ def plan(
     as_json: bool = Json,
 ) -> None:
     """Say what the runs of a preset will take: samples, epochs, hours, disk."""
-    bench, share = _bench(preset, cubes, simulated, results, part, weights, fields, data_dir)
+    bench, share = _bench(preset, cubes, simulated, mixed, results, part, weights, fields, data_dir)
     from baselines.outlook import outlook
 
     found = outlook(bench, share)
@@ -126,6 +131,7 @@ def tables(
     preset: PresetName = "small",
     cubes: Cubes = None,
     simulated: Simulated = False,
+    mixed: Mixed = False,
     results: Results = None,
     weights: Weights = None,
     fields: Fields = None,
@@ -133,7 +139,7 @@ def tables(
     as_json: bool = Json,
 ) -> None:
     """Make the tables and pictures of the runs that are finished, also those that came from elsewhere."""
-    bench, _ = _bench(preset, cubes, simulated, results, "1/1", weights, fields, data_dir)
+    bench, _ = _bench(preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir)
     from baselines.benchmark import finish
 
     paths = finish(bench)
@@ -168,12 +174,11 @@ def predict(
 
     settings = load_settings(data_dir=data_dir)
     wanted = Wanted(tuple(Pair.parse(name) for name in pairs or ()), since.date() if since else None, new)
-    folder = to or settings.data_dir / "predictions"
+    cube = _cube(frame, settings)
+    folder = to or owner(cube, settings).data_dir / "predictions"
     written = []
     with bars() as listener:
-        maps = predict_frame(
-            checkpoint, _cube(frame, settings), folder, wanted, device=device, listener=listener
-        )
+        maps = predict_frame(checkpoint, cube, folder, wanted, device=device, listener=listener)
         for item in maps:
             written.append(item)
             if not as_json and item.geotiff:
@@ -186,15 +191,19 @@ def predict(
 
 
 def _cube(target: str, settings: Settings) -> Path:
-    """Return where a cube is; those of the embedded archive stand apart from those of real data."""
-    simulated = settings.data_dir / "benchmark" / "cubes" / f"{target}.zarr"
-    return simulated if simulated.exists() else find_cube(target, settings)
+    """Return where a cube is; of a simulated frame that the benchmark learns from, where there is one."""
+    own = settings.simulated().data_dir / BENCHMARK / "cubes" / f"{target}.zarr"
+    if not own.exists():
+        return find_cube(target, settings)
+    explain(f"{target}: taking the cube of the simulated benchmark, {own}; name another by its path")
+    return own
 
 
 def _bench(
     preset: str,
     cubes: Path | None,
     simulated: bool,
+    mixed: bool,
     results: Path | None,
     part: str,
     weights: str | None,
@@ -216,11 +225,15 @@ def _bench(
     settings = load_settings(data_dir=data_dir)
     if simulated:
         with bars() as listener:
-            cubes = benchmark_cubes(settings.data_dir, listener=listener)
+            cubes = benchmark_cubes(settings, listener=listener)
+    taken = take(settings, [cubes] if cubes else [], mixed=mixed)
+    if taken.said:
+        explain(taken.said)
     bench = open_bench(
         chosen,
-        cubes or settings.cubes_dir,
-        results or settings.data_dir / "results",
+        taken.stores or cubes or settings.cubes_dir,
+        results or taken.settings.data_dir / "results",
+        mixed=mixed,
         command=typed(sys.argv[1:]),
         **changes,
     )

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hephaestus_build.archive.embedded import archives_for, embedded_frames
 from hephaestus_build.build import plan as plan_frame
-from hephaestus_build.cli.common import Json, explain, explain_owed, out, print_json, print_pairs
+from hephaestus_build.cli.common import (
+    Json,
+    Simulated,
+    chosen_settings,
+    explain,
+    explain_owed,
+    out,
+    print_json,
+    print_pairs,
+)
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
 from hephaestus_build.plan import Plan, Request
 from hephaestus_build.progress import bars
 from hephaestus_build.result import Result
 from hephaestus_build.runs import Run
-from hephaestus_build.settings import Era5Choice, PairChoice, Settings, load_settings
+from hephaestus_build.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.watch import all_frames, build_frames
 
 _DAYS = ["%Y-%m-%d", "%Y%m%d"]
@@ -45,9 +54,6 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache 
 AtATime = Annotated[
     int, typer.Option("--at-a-time", min=1, max=8, help="Frames at once; they share the connections.")
 ]
-Simulated = Annotated[
-    bool, typer.Option("--simulated", help="From the simulated archive, started and stopped by this command.")
-]
 
 
 def plan(
@@ -61,12 +67,14 @@ def plan(
     simulated: Simulated = False,
     as_json: bool = Json,
 ) -> None:
-    """Say what a build will fetch, skip, take and cost, from one listing."""
-    with _archives(simulated, data_dir=data_dir, era5=era5, pairs=pairs) as (settings, embedded):
-        plans = [
-            plan_frame(request_of(frame, settings, since, until, limit), settings)
-            for frame in _frames(frames, embedded)
-        ]
+    """Say what a build will fetch, skip, take and cost, from one listing.
+
+    Simulated frames are asked of an archive that this command serves itself, unless a portal is set.
+    """
+    chosen = _frames(frames, simulated)
+    settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
+    with archives_for(settings, chosen) as served:
+        plans = [plan_frame(request_of(frame, settings, since, until, limit), served) for frame in chosen]
     if as_json:
         print_json([item.to_json() for item in plans])
         return
@@ -95,26 +103,28 @@ def build(
 ) -> None:
     """Build or extend the cubes of frames, and publish them.
 
+    Simulated frames, or all with --simulated, come to <data>/simulated, from an archive that this command
+    serves itself unless a portal is set.
     A frame that fails never stops the others. Every run is written down in <data>/runs.jsonl. Exits with
     0 when all is there, 1 when something is owed or went wrong.
     """
     runs: list[Run] = []
     spoilt = False
-    with _archives(simulated, data_dir=data_dir, era5=era5, pairs=pairs) as (settings, embedded):
-        chosen = _frames(frames, embedded, every=every)
-        requests = [request_of(frame, settings, since, until, limit) for frame in chosen]
-        with bars() as listener:
-            for run in build_frames(requests, settings, listener=listener, wait=wait, at_a_time=at_a_time):
-                runs.append(run)
-                if run.result is None:
-                    explain(run.error)
-                    continue
-                picture = None
-                if quicklook:
-                    picture, fault = _draw(run.result, settings)
-                    spoilt |= bool(fault)
-                if not as_json:
-                    _print_result(run.result, picture)
+    chosen = _frames(frames, simulated, every=every)
+    settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
+    requests = [request_of(frame, settings, since, until, limit) for frame in chosen]
+    with archives_for(settings, chosen) as served, bars() as listener:
+        for run in build_frames(requests, served, listener=listener, wait=wait, at_a_time=at_a_time):
+            runs.append(run)
+            if run.result is None:
+                explain(run.error)
+                continue
+            picture = None
+            if quicklook:
+                picture, fault = _draw(run.result, settings.for_frame(run.frame))
+                spoilt |= bool(fault)
+            if not as_json:
+                _print_result(run.result, picture)
     if as_json:
         print_json([run.result.to_json() if run.result else run.to_json() for run in runs])
     for run in runs:
@@ -140,28 +150,16 @@ def _day(moment: datetime | None) -> date | None:
     return moment.date() if moment else None
 
 
-def _frames(names: list[str] | None, embedded: tuple[str, ...], *, every: bool = False) -> list[Frame]:
+def _frames(names: list[str] | None, simulated: bool, *, every: bool = False) -> list[Frame]:
     if names and every:
         raise UsageError("name frames or say --all, not both")
-    if every and not embedded:
+    if every and not simulated:
         return all_frames()
-    if not names and not embedded:
+    if not names and not simulated:
         raise UsageError(
             "name a frame, such as 124D_04854_171313, or add --simulated for the embedded sample"
         )
-    return list(dict.fromkeys(Frame.parse(name) for name in names or embedded))
-
-
-@contextmanager
-def _archives(simulated: bool, **overrides: object) -> Iterator[tuple[Settings, tuple[str, ...]]]:
-    """Give the settings, and the frames of the simulated archive while it is served."""
-    if not simulated:
-        yield load_settings(**overrides), ()
-        return
-    from hephaestus_build.archive.embedded import embedded_archive
-
-    with embedded_archive() as frames:
-        yield load_settings(**overrides), frames
+    return list(dict.fromkeys(map(Frame.parse, names))) if names else list(embedded_frames())
 
 
 def _print_plan(plan: Plan) -> None:

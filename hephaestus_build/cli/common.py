@@ -3,25 +3,70 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
 
 from hephaestus_build.frames import Frame
 from hephaestus_build.owed import Owed
+from hephaestus_build.settings import Settings, load_settings, refuse_address
 
 #: Standard output is for results; all else goes to standard error.
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+#: Of commands that take cubes; those that need an archive serve it themselves.
+Simulated = Annotated[
+    bool, typer.Option("--simulated", help="Take the simulated cubes, which stand apart in <data>/simulated.")
+]
+Mixed = Annotated[
+    bool, typer.Option("--mixed", help="Take real and simulated cubes together; else they are refused.")
+]
 Json = typer.Option(False, "--json", help="Print JSON instead of text.")
 
 
 def explain(message: str) -> None:
     """Say what went wrong, in one line on standard error."""
     err.print(f"hephaestus: {' '.join(message.split())}", markup=False)
+
+
+def chosen_settings(simulated: bool, **overrides: Any) -> Settings:
+    """Return the settings of a command: those of what is simulated where ``--simulated`` asks for it."""
+    settings = load_settings(**overrides)
+    return settings.simulated() if simulated else settings
+
+
+_WRAPPED = "_with_local_paths"
+
+
+def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that refuses the address of a bucket where it takes a folder or file."""
+    if hasattr(command, _WRAPPED):
+        return command
+
+    @wraps(command)
+    def refusing(**values: Any) -> Any:
+        for name, value in values.items():
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(item, Path):
+                    refuse_address(_spelled(command, name), item)
+        return command(**values)
+
+    setattr(refusing, _WRAPPED, True)
+    return refusing
+
+
+def _spelled(command: Callable[..., Any], name: str) -> str:
+    """Return what a user calls a parameter of a command."""
+    for about in getattr(get_type_hints(command, include_extras=True)[name], "__metadata__", ()):
+        for spelled in (getattr(about, "default", None), *(getattr(about, "param_decls", None) or ())):
+            if isinstance(spelled, str) and spelled.startswith("--"):
+                return spelled
+    return f"--{name.replace('_', '-')}"
 
 
 def explain_owed(frame: str, owed: Sequence[Owed]) -> None:

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.common import Json, out, print_json
-from hephaestus_build.cli.inspect import DataDir, Target, find_cube
+from hephaestus_build.cli.common import Json, Simulated, chosen_settings, out, print_json
+from hephaestus_build.cli.inspect import DataDir, Target
+from hephaestus_build.collection import find_cube
 from hephaestus_build.errors import UsageError
 from hephaestus_build.export.geotiff import export_geotiff
 from hephaestus_build.export.source import open_source
 from hephaestus_build.export.zarr2 import export_zarr2
 from hephaestus_build.frames import Pair
 from hephaestus_build.progress import bars
-from hephaestus_build.settings import load_settings
 
 
 class Format(StrEnum):
@@ -39,6 +39,7 @@ def export(
         typer.Option("--variables", help="Variables, with commas between; may be repeated. Default: all."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what stands there already.")] = False,
+    simulated: Simulated = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
@@ -46,7 +47,7 @@ def export(
 
     An export that was interrupted goes on where it stopped. Nothing is replaced without --force.
     """
-    settings = load_settings(data_dir=data_dir)
+    settings = chosen_settings(simulated, data_dir=data_dir)
     names = [name.strip() for text in variables or [] for name in text.split(",") if name.strip()]
     source = open_source(find_cube(target, settings), [_pair(text) for text in pairs or []], names)
     result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.simulated}

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.common import Json, explain, print_json, print_pairs
-from hephaestus_build.cube.reader import no_cube
-from hephaestus_build.errors import UsageError
-from hephaestus_build.frames import Frame
-from hephaestus_build.settings import Settings, load_settings
+from hephaestus_build.cli.common import (
+    Json,
+    Simulated,
+    chosen_settings,
+    explain,
+    print_json,
+    print_pairs,
+)
+from hephaestus_build.collection import find_cube
 from hephaestus_build.summary import Summary, summarise
 
 Target = Annotated[
@@ -24,34 +28,14 @@ Target = Annotated[
 DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
 
 
-def find_cube(target: str, settings: Settings) -> Path:
-    """Return the path of the cube that a user named by its frame or by its path.
-
-    Raises
-    ------
-    HephaestusError
-        If there is no such cube.
-    UsageError
-        If `target` is neither a path nor a frame.
-    """
-    path = Path(target)
-    if not path.exists():
-        try:
-            frame = Frame.parse(target)
-        except UsageError:
-            raise UsageError(f"{target} is neither a cube nor a frame id such as 124D_04854_171313") from None
-        path = settings.cubes_dir / f"{frame}.zarr"
-    if not (path / "zarr.json").is_file():
-        raise no_cube(path)
-    return path
-
-
-def inspect(target: Target, data_dir: DataDir = None, as_json: bool = Json) -> None:
+def inspect(
+    target: Target, simulated: Simulated = False, data_dir: DataDir = None, as_json: bool = Json
+) -> None:
     """Show what is in a cube, and check it against the schema.
 
     Exits with 1 when something is not as docs/cube.md says.
     """
-    path = find_cube(target, load_settings(data_dir=data_dir))
+    path = find_cube(target, chosen_settings(simulated, data_dir=data_dir))
     summary = summarise(path)
     if as_json:
         print_json(summary.to_json())

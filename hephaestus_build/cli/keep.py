@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hephaestus_build.archive.embedded import archives_for
 from hephaestus_build.cli.build import AtATime, DataDir, Frames, Pairs, Since, request_of
-from hephaestus_build.cli.common import Json, err, explain, explain_owed, out, print_json
+from hephaestus_build.cli.common import (
+    Json,
+    Simulated,
+    chosen_settings,
+    err,
+    explain,
+    explain_owed,
+    out,
+    print_json,
+)
+from hephaestus_build.collection import cubes_of, only_simulated
 from hephaestus_build.cube.check import check_schema
 from hephaestus_build.cube.generation import Generation, Shelf
 from hephaestus_build.cube.verify import verify_content
@@ -21,19 +32,22 @@ from hephaestus_build.frames import Frame
 from hephaestus_build.progress import Listener, bars
 from hephaestus_build.repair import repair as repair_frame
 from hephaestus_build.runs import last_runs
-from hephaestus_build.settings import Settings, load_settings
-from hephaestus_build.status import FrameStatus, frames_begun, frames_on_disk, status_of
+from hephaestus_build.settings import Settings, refuse_address
+from hephaestus_build.status import FrameStatus, frames_begun, frames_on_disk, homes, status_of
 from hephaestus_build.upstream import check_upstream
 from hephaestus_build.watch import all_frames
 from hephaestus_build.watch import watch as watch_frames
 
 
-def status(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json) -> None:
-    """Show how all cubes stand: last build, newest interferogram, what is owed or stale."""
-    settings = load_settings(data_dir=data_dir)
-    runs = last_runs(settings.data_dir)
-    chosen = _chosen(frames, settings, frames_on_disk)
-    rows = [status_of(settings, frame, runs=runs) for frame in chosen]
+def status(
+    frames: Frames = None, simulated: Simulated = False, data_dir: DataDir = None, as_json: bool = Json
+) -> None:
+    """Show how all cubes stand, real and simulated: newest interferogram, what is owed or stale."""
+    settings = chosen_settings(simulated, data_dir=data_dir)
+    chosen = _homes(frames, settings, frames_on_disk)
+    runs = {False: last_runs(settings.data_dir)}
+    runs[True] = {**runs[False], **last_runs(settings.simulated().data_dir)}
+    rows = [status_of(home, frame, runs=runs[home.is_simulated]) for frame, home in chosen]
     if as_json:
         print_json([row.to_json() for row in rows])
     elif rows:
@@ -56,57 +70,77 @@ def verify(
     upstream: Annotated[
         bool, typer.Option("--upstream", help="Ask the archive which products have changed since, instead.")
     ] = False,
+    simulated: Simulated = False,
     as_json: bool = Json,
 ) -> None:
     """Read every stored object and compare it with what was published; check the schema and the flags.
 
+    Without frames or paths, those of all cubes, real and simulated.
     Exits with 1 and names the pair and the variable when anything differs.
     """
-    settings = load_settings(data_dir=data_dir)
+    settings = chosen_settings(simulated, data_dir=data_dir)
     found: dict[str, list[str]] = {}
     failed = False
-    for name in targets or [frame.id for frame in frames_begun(settings)]:
-        try:
-            with bars() as listener:
-                found[name] = (
-                    _upstream(name, settings, listener) if upstream else _whole(name, settings, listener)
-                )
-        except HephaestusError as error:
-            failed = _go_on(error, alone=bool(targets) and len(targets or ()) == 1)
+    chosen = _targets(targets, settings)
+    asked = [target for target, _ in chosen.values() if upstream and isinstance(target, Frame)]
+    with archives_for(settings, asked) as served:
+        for name, (target, home) in chosen.items():
+            try:
+                with bars() as listener:
+                    found[name] = (
+                        _upstream(target, served.simulated() if home.is_simulated else served, listener)
+                        if upstream
+                        else _whole(target, home, listener)
+                    )
+            except HephaestusError as error:
+                failed = _go_on(error, alone=bool(targets) and len(targets or ()) == 1)
     if as_json:
         print_json(found)
     for name, lines in found.items():
+        target, home = chosen[name]
         if not as_json:
-            out.print(f"{name}: " + (f"{len(lines)} findings" if lines else "whole"), markup=False)
+            result = f"{len(lines)} findings" if lines else "whole"
+            out.print(f"{target}{_mark(home)}: {result}", markup=False)
+        command = f"{target}{_option(target, home)}"
         advice = (
-            f"`hephaestus build {name}` fetches it" if upstream else f"`hephaestus repair {name}` mends it"
+            f"`hephaestus build {command}` fetches it"
+            if upstream
+            else f"`hephaestus repair {command}` mends it"
         )
         for line in lines:
-            explain(f"{name}: {line}; {'copy it again' if is_path(name) else advice}")
+            explain(f"{target}: {line}; {'copy it again' if isinstance(target, Path) else advice}")
     if failed or any(found.values()):
         raise typer.Exit(1)
 
 
-def _upstream(name: str, settings: Settings, listener: Listener) -> list[str]:
-    return [str(change) for change in check_upstream(Frame.parse(name), settings, listener)]
+def _upstream(target: Frame | Path, settings: Settings, listener: Listener) -> list[str]:
+    frame = target if isinstance(target, Frame) else Frame.parse(str(target))
+    return [str(change) for change in check_upstream(frame, settings, listener)]
 
 
-def _whole(name: str, settings: Settings, listener: Listener) -> list[str]:
+def _whole(target: Frame | Path, settings: Settings, listener: Listener) -> list[str]:
     """Return what is wrong with a cube: its bytes first; where they are right, what they say."""
-    generation = Generation.at(Path(name)) if is_path(name) else _generation(settings, Frame.parse(name))
+    generation = _generation(settings, target) if isinstance(target, Frame) else Generation.at(target)
     return list(map(str, verify_content(generation, listener) or check_schema(generation.store)))
 
 
-def repair(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json) -> None:
-    """Rebuild exactly what is damaged, and publish a whole cube."""
-    settings = load_settings(data_dir=data_dir)
-    chosen, repairs, failed = _chosen(frames, settings), [], False
-    for frame in chosen:
-        try:
-            with bars() as listener:
-                repairs.append(repair_frame(frame, settings, listener))
-        except HephaestusError as error:
-            failed = _go_on(error, alone=len(chosen) == 1)
+def repair(
+    frames: Frames = None, simulated: Simulated = False, data_dir: DataDir = None, as_json: bool = Json
+) -> None:
+    """Rebuild exactly what is damaged, and publish a whole cube.
+
+    Without frames, the real cubes; with --simulated the simulated ones.
+    """
+    settings = chosen_settings(simulated, data_dir=data_dir)
+    chosen, settings = _of_one_kind(frames, settings)
+    repairs, failed = [], False
+    with archives_for(settings, chosen) as served:
+        for frame in chosen:
+            try:
+                with bars() as listener:
+                    repairs.append(repair_frame(frame, served, listener))
+            except HephaestusError as error:
+                failed = _go_on(error, alone=len(chosen) == 1)
     if as_json:
         print_json([item.to_json() for item in repairs])
     for item in repairs:
@@ -145,26 +179,28 @@ def watch(
     every: Annotated[float, typer.Option(min=0.01, help="Hours from one round to the next.")] = 12.0,
     rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
     at_a_time: AtATime = 2,
+    simulated: Simulated = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
     """Keep cubes up to date: look for new interferograms now and again, and build what arrived.
 
-    Without frames, those that have a cube; any LiCSAR frame may be named, annotated or not. Every build is
-    written down in <data>/runs.jsonl. Ctrl-C stops it at any time.
+    Without frames, those that have a cube of real data, or with --simulated of simulated; any LiCSAR frame
+    may be named, annotated or not. Every build is written down in <data>/runs.jsonl (of simulated data in
+    <data>/simulated/runs.jsonl). Ctrl-C stops it at any time.
     """
-    settings = load_settings(data_dir=data_dir, pairs=pairs)
+    settings = chosen_settings(simulated, data_dir=data_dir, pairs=pairs)
     if frames and every_frame:
         raise UsageError("name frames or say --all, not both")
-    chosen = all_frames() if every_frame else _chosen(frames, settings)
+    chosen, settings = (all_frames(), settings) if every_frame else _of_one_kind(frames, settings)
     if not chosen:
         raise UsageError("there are no cubes yet: name the frames to watch, such as 124D_04854_171313")
     requests = [request_of(frame, settings, since, None, None) for frame in chosen]
     failed = False
-    with bars() as listener:
+    with archives_for(settings, chosen) as served, bars() as listener:
         for run in watch_frames(
             requests,
-            settings,
+            served,
             interval=every * 3600,
             rounds=rounds,
             listener=listener if err.is_terminal else None,
@@ -192,35 +228,86 @@ def gc(
     older_than: Annotated[
         float, typer.Option(min=0, help="Remove only what is older than so many days.")
     ] = 7.0,
+    simulated: Simulated = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
-    """Remove old generations: all but the newest, and only when no reader can be expected any more."""
-    settings = load_settings(data_dir=data_dir)
-    chosen, removed, failed = _chosen(frames, settings), {}, False
-    for frame in chosen:
-        shelf = Shelf(settings.cubes_dir, frame)
+    """Remove old generations: all but the newest, and only when no reader can be expected any more.
+
+    Without frames, those of all cubes, real and simulated.
+    """
+    settings = chosen_settings(simulated, data_dir=data_dir)
+    chosen, removed, failed = _labelled(_homes(frames, settings)), {}, False
+    for name, (frame, home) in chosen.items():
         try:
+            shelf = Shelf(cubes_of(home, frame), frame)
             with shelf.lock():
-                removed[frame.id] = shelf.collect(keep=keep, older_than=timedelta(days=older_than))
+                removed[name] = shelf.collect(keep=keep, older_than=timedelta(days=older_than))
         except HephaestusError as error:
             failed = _go_on(error, alone=len(chosen) == 1)
     if as_json:
         print_json(removed)
     else:
         for name, numbers in removed.items():
+            frame, home = chosen[name]
             what = ", ".join(map(str, numbers))
-            out.print(f"{name}: " + (f"removed generations {what}" if numbers else "nothing to remove"))
+            done = f"removed generations {what}" if numbers else "nothing to remove"
+            out.print(f"{frame}{_mark(home)}: {done}", markup=False)
     if failed:
         raise typer.Exit(1)
 
 
-def _chosen(
-    frames: list[str] | None,
+def _homes(
+    names: Sequence[str] | None,
     settings: Settings,
     by_default: Callable[[Settings], list[Frame]] = frames_begun,
-) -> list[Frame]:
-    return [Frame.parse(name) for name in frames] if frames else by_default(settings)
+) -> list[tuple[Frame, Settings]]:
+    """Return the frames that a user named, else all here, each with the settings that hold for it."""
+    frames = dict.fromkeys(map(Frame.parse, names or ()))
+    return [(frame, settings.for_frame(frame)) for frame in frames] or homes(settings, by_default)
+
+
+def _labelled(chosen: Sequence[tuple[Frame, Settings]]) -> dict[str, tuple[Frame, Settings]]:
+    """Return frames by what JSON calls them: the id, marked where it stands for a real cube too."""
+    real = {frame for frame, home in chosen if not home.is_simulated}
+    return {f"{frame}{_mark(home) if frame in real else ''}": (frame, home) for frame, home in chosen}
+
+
+def _of_one_kind(names: list[str] | None, settings: Settings) -> tuple[list[Frame], Settings]:
+    """Return the frames that a user named, else those of the real cubes, else of the simulated ones."""
+    if names:
+        return list(dict.fromkeys(map(Frame.parse, names))), settings
+    found = homes(settings)
+    real = [frame for frame, home in found if not home.is_simulated]
+    if real or not found:
+        return real, settings
+    if not settings.is_simulated:
+        explain(only_simulated(settings))
+    return [frame for frame, _ in found], settings.simulated()
+
+
+def _targets(names: list[str] | None, settings: Settings) -> dict[str, tuple[Frame | Path, Settings]]:
+    """Return frames and paths by what JSON calls them."""
+    if not names:
+        return dict(_labelled(_homes(None, settings)))
+    found: dict[str, tuple[Frame | Path, Settings]] = {}
+    for name in names:
+        if is_path(name):
+            refuse_address("the cube", name)
+            found[name] = Path(name), settings
+        else:
+            frame = Frame.parse(name)
+            found[name] = frame, settings.for_frame(frame)
+    return found
+
+
+def _mark(home: Settings) -> str:
+    return " (simulated)" if home.is_simulated else ""
+
+
+def _option(target: Frame | Path, home: Settings) -> str:
+    """Return what a command needs beside a frame's id to find its simulated cube."""
+    return " --simulated" if home.is_simulated and isinstance(target, Frame) and not target.simulated else ""
 
 
 def is_path(target: str) -> bool:
@@ -229,11 +316,10 @@ def is_path(target: str) -> bool:
 
 
 def _generation(settings: Settings, frame: Frame) -> Generation:
-    current = Shelf(settings.cubes_dir, frame).current()
+    cubes = cubes_of(settings, frame)
+    current = Shelf(cubes, frame).current()
     if current is None:
-        raise HephaestusError(
-            f"{frame}: there is no cube in {settings.cubes_dir}; `hephaestus build {frame}` builds it"
-        )
+        raise HephaestusError(f"{frame}: there is no cube in {cubes}; `hephaestus build {frame}` builds it")
     return current
 
 
@@ -275,6 +361,11 @@ def _attention(row: FrameStatus) -> Iterator[str]:
     """Yield what a person should know of a frame and a table has no room for."""
     if row.problem:
         yield row.problem
+    if row.to_migrate:
+        yield (
+            f"it is simulated and stands among the real cubes, as earlier versions had it; `hephaestus "
+            f"migrate {row.frame}` moves it apart"
+        )
     yield from (
         f"stale: {reason}; `hephaestus build {row.frame}` brings it up to date" for reason in row.stale
     )

@@ -7,18 +7,19 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.common import Json, out, print_json
-from hephaestus_build.cli.inspect import DataDir, find_cube
+from hephaestus_build.cli.common import Json, Simulated, chosen_settings, explain, out, print_json
+from hephaestus_build.cli.inspect import DataDir
+from hephaestus_build.collection import find_cube, owner, take
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.report.quicklook import write_quicklook
-from hephaestus_build.settings import load_settings
 
 
 def report(
     targets: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FRAME_OR_PATH]...", help="Frame ids, or where cubes are. Default: all cubes."
+            metavar="[FRAME_OR_PATH]...",
+            help="Frame ids, or where cubes are. Default: all real cubes, or the simulated ones.",
         ),
     ] = None,
     pair: Annotated[
@@ -29,22 +30,27 @@ def report(
         Path | None,
         typer.Option("--out", help="Folder to write to. Default: quicklooks/ in the data folder."),
     ] = None,
+    simulated: Simulated = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
     """Draw one picture per cube: phase, coherence, terrain, water vapour, masks and all pairs in time."""
-    settings = load_settings(data_dir=data_dir)
+    settings = chosen_settings(simulated, data_dir=data_dir)
     if pair and len(targets or []) != 1:
         raise UsageError("--pair is of one cube: name it")
     cubes = [find_cube(target, settings) for target in targets or []]
-    cubes = cubes or sorted(settings.cubes_dir.glob("*.zarr"))
+    if not cubes:
+        taken = take(settings)
+        cubes = list(taken.stores)
+        if taken.said:
+            explain(taken.said)
     if not cubes:
         raise HephaestusError(
             f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
         )
     pictures = []
     for cube in cubes:
-        path = (folder or settings.data_dir / "quicklooks") / f"{cube.stem}.png"
+        path = (folder or owner(cube, settings).data_dir / "quicklooks") / f"{cube.stem}.png"
         shown = write_quicklook(cube, path, pair)
         pictures.append({"cube": str(cube), "pair": shown.name, "picture": str(path)})
         if not as_json:

@@ -11,7 +11,17 @@ from rich.table import Table
 
 from hephaestus_build.audit import Audit, audit
 from hephaestus_build.cli.annotations import Archive, read_archive
-from hephaestus_build.cli.common import Json, err, out, print_json
+from hephaestus_build.cli.common import (
+    Json,
+    Mixed,
+    Simulated,
+    chosen_settings,
+    err,
+    explain,
+    out,
+    print_json,
+)
+from hephaestus_build.collection import Taken, take
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.events import find_events
@@ -19,8 +29,17 @@ from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.paper import TABLE_2, table_2
 from hephaestus_build.registry import published_frames
 from hephaestus_build.samples import SERIES_LENGTH, Sample, samples_from_annotations, samples_from_cube
-from hephaestus_build.settings import load_settings
-from hephaestus_build.splits import PARTS, make_split, read_split, split_names, split_rule
+from hephaestus_build.settings import Settings, load_settings
+from hephaestus_build.sources.annotations import Annotations
+from hephaestus_build.splits import (
+    PARTS,
+    SIMULATED,
+    Split,
+    make_split,
+    read_split,
+    split_names,
+    split_rule,
+)
 
 app = typer.Typer(
     help="Named splits into train, validation and test: counts, leaks, artefacts.",
@@ -44,10 +63,10 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache 
 @app.command("list")
 def list_splits(data_dir: DataDir = None, as_json: bool = Json) -> None:
     """Name all splits, what they do, what they promise, and which are written."""
-    folder = load_settings(data_dir=data_dir).data_dir / "splits"
+    settings = load_settings(data_dir=data_dir)
     rows = []
     for name in split_names():
-        rule, path = split_rule(name), folder / f"{name}.json"
+        rule, path = split_rule(name), split_path(name, settings)
         row: dict[str, Any] = {
             "name": name,
             "version": rule.version,
@@ -57,7 +76,8 @@ def list_splits(data_dir: DataDir = None, as_json: bool = Json) -> None:
             "written": str(path) if path.is_file() else None,
         }
         if path.is_file():
-            row["sha256"] = read_split(path).sha256
+            split = read_split(path)
+            row |= {"sha256": split.sha256, "simulated": split.simulated}
         rows.append(row)
     if as_json:
         print_json(rows)
@@ -72,7 +92,7 @@ def list_splits(data_dir: DataDir = None, as_json: bool = Json) -> None:
         table.add_row(
             row["name"],
             ", ".join(row["promises"]) or "nothing (legacy)",
-            row.get("sha256", "no")[:12],
+            row.get("sha256", "no")[:12] + (" (simulated)" if row.get("simulated") else ""),
             rule_text,
         )
     out.print(table)
@@ -83,12 +103,14 @@ def summary(
     name: Annotated[str, typer.Argument(help="Name of the split.")] = "paper",
     archive: Archive = None,
     cubes: Cubes = None,
+    simulated: Simulated = False,
+    mixed: Mixed = False,
     length: Length = SERIES_LENGTH,
     as_json: bool = Json,
 ) -> None:
     """Count samples and series of every part, beside the paper's Table 2."""
     rule = split_rule(name)
-    samples, source = read_samples(archive, cubes)
+    samples, source = read_samples(archive, cubes, simulated=simulated, mixed=mixed)
     split = make_split(rule, samples, source=source, length=length)
     result = {**table_2(split), "source": source}
     if as_json:
@@ -97,8 +119,8 @@ def summary(
     out.print(_counts_table(result["counts"], TABLE_2 if name == "paper" else None))
     for reason, count in result["left_out"].items():
         out.print(f"left out: {count} samples ({reason})")
-    simulated = "; simulated frames are among them" if split.simulated else ""
-    out.print(f"split {name}, version {split.version}, sha256 {split.sha256}{simulated}")
+    mark = "; simulated frames are among them" if split.simulated else ""
+    out.print(f"split {name}, version {split.version}, sha256 {split.sha256}{mark}")
 
 
 @app.command("audit")
@@ -106,6 +128,8 @@ def audit_splits(
     names: Names = None,
     archive: Archive = None,
     cubes: Cubes = None,
+    simulated: Simulated = False,
+    mixed: Mixed = False,
     file: Annotated[Path | None, typer.Option(help="Audit this written split instead.")] = None,
     as_json: bool = Json,
 ) -> None:
@@ -119,10 +143,10 @@ def audit_splits(
         splits = [read_split(file)]
     else:
         rules = [split_rule(name) for name in names or split_names()]
-        samples, source = read_samples(archive, cubes)
+        samples, source = read_samples(archive, cubes, simulated=simulated, mixed=mixed)
         splits = [make_split(rule, samples, source=source) for rule in rules]
     # cubes hold masks, not polygons: without an archive nothing can be said of events
-    events = find_events(read_archive(archive)) if archive or not cubes else None
+    events = find_events(read_archive(archive)) if archive or not (cubes or simulated) else None
     results = [audit(split, events) for split in splits]
     if as_json:
         print_json([result.to_json() for result in results])
@@ -138,18 +162,33 @@ def write(
     names: Names = None,
     archive: Archive = None,
     cubes: Cubes = None,
+    simulated: Simulated = False,
+    mixed: Mixed = False,
     length: Length = SERIES_LENGTH,
-    to: Annotated[Path | None, typer.Option(help="Folder; default <data_dir>/splits.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder; default <data_dir>/splits, of simulated samples <data_dir>/simulated/splits."
+        ),
+    ] = None,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
-    """Write splits as the files that training reads."""
+    """Write splits as the files that training reads.
+
+    A split of simulated samples never replaces one of real samples, nor the other way round.
+    """
     rules = [split_rule(name) for name in names or split_names()]
-    folder = to or load_settings(data_dir=data_dir).data_dir / "splits"
-    samples, source = read_samples(archive, cubes)
+    settings = load_settings(data_dir=data_dir)
+    samples, source = read_samples(archive, cubes, simulated=simulated, mixed=mixed, data_dir=data_dir)
+    splits = [make_split(rule, samples, source=source, length=length) for rule in rules]
+    homes = [
+        to or (settings.simulated() if item.simulated else settings).data_dir / "splits" for item in splits
+    ]
+    for split, folder in zip(splits, homes, strict=True):
+        _refuse_to_replace(folder / f"{split.name}.json", split)
     rows = []
-    for rule in rules:
-        split = make_split(rule, samples, source=source, length=length)
+    for rule, split, folder in zip(rules, splits, homes, strict=True):
         path = folder / f"{rule.name}.json"
         split.write(path)
         rows.append({"name": rule.name, "sha256": split.sha256, "path": str(path), "counts": split.counts})
@@ -159,32 +198,87 @@ def write(
         print_json(rows)
 
 
+def split_path(name: str, settings: Settings) -> Path:
+    """Return the file of a split: of real samples, or of simulated ones where there is no other."""
+    path, other = (home.data_dir / "splits" / f"{name}.json" for home in (settings, settings.simulated()))
+    return other if other.is_file() and not path.is_file() else path
+
+
+def _refuse_to_replace(path: Path, split: Split) -> None:
+    """Refuse to put simulated samples in the place of real ones, or real ones in that of simulated ones."""
+    if not path.is_file():
+        return
+    try:
+        before = read_split(path).simulated
+    except HephaestusError:
+        return  # of no use to anybody: it may be replaced
+    if before != split.simulated:
+        kinds = {True: "simulated", False: "real"}
+        raise UsageError(
+            f"{path} is a split of {kinds[before]} samples, and these are {kinds[split.simulated]}: name "
+            f"another folder with --to"
+        )
+
+
 def read_samples(
-    archive: Path | None, cubes: Sequence[Path] | None
+    archive: Path | None,
+    cubes: Sequence[Path] | None,
+    *,
+    simulated: bool = False,
+    mixed: bool = False,
+    data_dir: Path | None = None,
 ) -> tuple[list[Sample], dict[str, str | int]]:
-    """Return the samples of cubes, if there are any named, else of the annotations; and where from."""
-    if not cubes:
-        annotations = read_archive(archive)
+    """Return the samples of cubes, if there are any named, else of the annotations; and where from.
+
+    Parameters
+    ----------
+    archive : pathlib.Path, optional
+        Annotations; by default what the settings lead to.
+    cubes : sequence of pathlib.Path, optional
+        Folders of cubes, or cubes.
+    simulated : bool
+        Take the simulated cubes, where none are named.
+    mixed : bool
+        Whether real and simulated samples may be taken together.
+    data_dir : pathlib.Path, optional
+        Where the simulated cubes are.
+    """
+    if not cubes and not simulated:
+        annotations = _read_of_one_kind(archive, mixed)
         samples = samples_from_annotations(annotations)
         return samples, {"annotations": annotations.sha256, "absent_pairs": "absent_pairs.json"}
+    taken = _taken(cubes or (), chosen_settings(simulated, data_dir=data_dir), mixed)
     samples, source = [], {}
-    for path in _cube_paths(cubes):
+    for path in taken.stores:
         with open_cube(path, chunks=None) as cube:
             found = samples_from_cube(cube)
             source[path.stem] = f"generation {Path(cube.encoding['source']).parent.name}"
         samples += found
     if not samples:
         raise HephaestusError("the cubes hold no annotated interferogram; name an archive with --archive")
-    return samples, {"cubes": len(source), **source}
+    marks = {SIMULATED: "as the cubes say"} if taken.settings.is_simulated else {}
+    return samples, {"cubes": len(source), **source, **marks}
 
 
-def _cube_paths(cubes: Sequence[Path]) -> list[Path]:
-    paths: list[Path] = []
-    for given in cubes:
-        paths += [given] if given.suffix == ".zarr" else sorted(given.glob("*.zarr"))
-    if not paths:
-        raise HephaestusError(f"there are no cubes in {cubes[0]}; build one with `hephaestus build FRAME`")
-    return paths
+def _read_of_one_kind(archive: Path | None, mixed: bool) -> Annotations:
+    annotations = read_archive(archive)
+    frames = {frame.simulated: frame for frame in annotations.frames}
+    if len(frames) == 2 and not mixed:
+        raise UsageError(
+            f"the annotations are of real frames and of simulated ones, such as {frames[False]} and "
+            f"{frames[True]}: name an archive of one kind with --archive, or --mixed to take both"
+        )
+    return annotations
+
+
+def _taken(cubes: Sequence[Path], settings: Settings, mixed: bool) -> Taken:
+    taken = take(settings, cubes, mixed=mixed)
+    if not taken.stores:
+        where = cubes[0] if cubes else settings.cubes_dir
+        raise HephaestusError(f"there are no cubes in {where}; build one with `hephaestus build FRAME`")
+    if taken.said:
+        explain(taken.said)
+    return taken
 
 
 def _counts_table(counts: dict[str, Any], published: Any) -> Table:
@@ -238,13 +332,14 @@ def _print_audit(result: Audit) -> None:
 @app.command()
 def figures(
     archive: Archive = None,
+    mixed: Mixed = False,
     to: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("docs/figures"),
     as_json: bool = Json,
 ) -> None:
     """Draw samples over time, positives per frame, the frames' map and each frame's pair network."""
     from hephaestus_build.report import figures as draw  # matplotlib takes a second to load
 
-    annotations = read_archive(archive)
+    annotations = _read_of_one_kind(archive, mixed)
     samples = samples_from_annotations(annotations)
     paper, *others = (
         make_split(split_rule(name), samples) for name in ("paper", "strict-temporal", "unseen-event")

@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from hephaestus_build.cli.common import Json, err, out, print_json
+from hephaestus_build.cli.common import Json, Mixed, Simulated, chosen_settings, err, out, print_json
+from hephaestus_build.cli.splits import split_path
+from hephaestus_build.collection import cubes_of, in_folders, of_one_kind
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.moments import CONVENTIONS, Convention
 from hephaestus_build.paper import CHANNEL_STATISTICS
 from hephaestus_build.progress import bars
-from hephaestus_build.settings import Settings, load_settings
-from hephaestus_build.splits import read_split
+from hephaestus_build.settings import Settings
+from hephaestus_build.splits import Split, read_split
 from hephaestus_build.statistics import Statistics, read_statistics, update_statistics
 
 app = typer.Typer(
@@ -37,23 +39,28 @@ Chosen = Annotated[
 @app.command()
 def update(
     split: SplitName,
-    cubes: Annotated[Path | None, typer.Option(help="Folder of the cubes; default <data_dir>/cubes.")] = None,
+    cubes: Annotated[
+        Path | None, typer.Option(help="Folder of the cubes; default: those of the data folder.")
+    ] = None,
+    simulated: Simulated = False,
+    mixed: Mixed = False,
     afresh: Annotated[bool, typer.Option("--afresh", help="Measure everything again.")] = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
     """Measure what is new in the cubes and write the statistics beside them.
 
+    Those of a split of simulated samples come to <data>/simulated/statistics.
     Exits with 1 if training samples of the split are in no cube here.
     """
-    settings = load_settings(data_dir=data_dir)
+    settings = chosen_settings(simulated, data_dir=data_dir)
     chosen = read_split(_split_path(split, settings))
-    path = _place(chosen.name, settings)
+    stores = _stores(chosen, cubes, settings, mixed)
+    kind = of_one_kind(stores.values(), mixed=mixed) or chosen.simulated
+    path = _place(chosen.name, settings.simulated() if kind else settings)
     previous = read_statistics(path) if path.is_file() and not afresh else None
     with bars() as listener:
-        statistics = update_statistics(
-            chosen, cubes or settings.cubes_dir, previous, threads=settings.threads, listener=listener
-        )
+        statistics = update_statistics(chosen, stores, previous, threads=settings.threads, listener=listener)
     if not statistics.products:
         raise HephaestusError(
             f"no cube of the split {chosen.name} is in {cubes or settings.cubes_dir}; "
@@ -75,15 +82,20 @@ def update(
 
 @app.command()
 def show(
-    split: SplitName, convention: Chosen = "valid", data_dir: DataDir = None, as_json: bool = Json
+    split: SplitName,
+    convention: Chosen = "valid",
+    simulated: Simulated = False,
+    data_dir: DataDir = None,
+    as_json: bool = Json,
 ) -> None:
     """Show the statistics of a split as they were last written, and whether the split has changed since."""
     if convention not in CONVENTIONS:
         raise UsageError(f"there is no convention {convention!r}; choose {' or '.join(CONVENTIONS)}")
-    settings = load_settings(data_dir=data_dir)
+    settings = chosen_settings(simulated, data_dir=data_dir)
     name = Path(split).stem if split.endswith(".json") else split
-    statistics = read_statistics(_place(name, settings))
     written = _split_path(split, settings)
+    apart = written.is_file() and read_split(written).simulated
+    statistics = read_statistics(_place(name, settings.simulated() if apart else settings))
     if written.is_file() and read_split(written).sha256 != statistics.sha256:
         raise HephaestusError(
             f"the split {name} has changed since; run `hephaestus statistics update {split}` again"
@@ -95,7 +107,18 @@ def show(
 
 
 def _split_path(split: str, settings: Settings) -> Path:
-    return Path(split) if split.endswith(".json") else settings.data_dir / "splits" / f"{split}.json"
+    return Path(split) if split.endswith(".json") else split_path(split, settings)
+
+
+def _stores(split: Split, cubes: Path | None, settings: Settings, mixed: bool) -> dict[str, Path]:
+    """Return the cubes of the frames that a split trains on, as many as there are."""
+    frames = {sample.frame for sample in split.parts["train"]}
+    if cubes:
+        found = {path.stem: path for path in in_folders([cubes])}
+    else:
+        home = settings.simulated() if split.simulated and not mixed else settings
+        found = {frame.id: cubes_of(home, frame) / f"{frame}.zarr" for frame in frames}
+    return {frame.id: found[frame.id] for frame in frames if frame.id in found and found[frame.id].exists()}
 
 
 def _place(name: str, settings: Settings) -> Path:

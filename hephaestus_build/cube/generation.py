@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 #: Folder of all generations, beside the links to the published ones.
 GENERATIONS = ".generations"
 #: Of one frame: its lock, and who holds it.
-_LOCK, _HOLDER = "lock", "lock.json"
+LOCK, HOLDER = "lock", "lock.json"
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
 
@@ -151,7 +151,7 @@ class Shelf:
     def begun(self) -> bool:
         """Return whether there is anything of a cube; a build that got nothing leaves its lock alone."""
         here = self.root.iterdir() if self.root.is_dir() else ()
-        return self.link.is_symlink() or any(path.name not in (_LOCK, _HOLDER) for path in here)
+        return self.link.is_symlink() or any(path.name not in (LOCK, HOLDER) for path in here)
 
     def numbers(self) -> list[int]:
         """Return the numbers of all generations on disk, sorted."""
@@ -194,23 +194,25 @@ class Shelf:
         return Generation(int(number), store)
 
     @contextmanager
-    def lock(self, *, wait: bool = False) -> Iterator[None]:
+    def lock(self, *, wait: bool = False, restore: bool = True) -> Iterator[None]:
         """Be the only writer of this frame.
 
         Parameters
         ----------
         wait : bool
             Whether to wait for another writer, or to say who it is.
+        restore : bool
+            Whether to publish the newest generation should it not be: its build was killed just before.
 
         Raises
         ------
         HephaestusError
             If another build holds the lock and `wait` is false.
         """
-        holder = self.root / _HOLDER
+        holder = self.root / HOLDER
         with explained(f"{self.frame}: making the folder of its cube"):
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / _LOCK, timeout=-1 if wait else 0)
+            lock = FileLock(self.root / LOCK, timeout=-1 if wait else 0)
             try:
                 lock.acquire()
             except Timeout:
@@ -228,7 +230,8 @@ class Shelf:
                         "since": datetime.now(UTC).isoformat(" ", "seconds"),
                     },
                 )
-            self._restore()
+            if restore:
+                self._restore()
             yield
         finally:
             with suppress(OSError):

@@ -15,7 +15,7 @@ from hephaestus_build.frames import Frame
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.arco import Arco
 from hephaestus_build.sources.cds import Cds
-from hephaestus_build.sources.credentials import HELP, find_credentials
+from hephaestus_build.sources.credentials import HELP, Credentials, find_credentials
 from hephaestus_build.sources.fields import (
     FINAL,
     PRELIMINARY,
@@ -83,7 +83,8 @@ def choose_source(settings: Settings) -> Source:
         If the CDS is asked for and there is no key, or only one of the service before 2024.
     """
     source: Source
-    credentials = find_credentials()
+    own = settings.embedded
+    credentials = Credentials(own.cds_url, own.cds_key, "the embedded archive") if own else find_credentials()
     if settings.era5 == "arco":
         source = Arco(settings)
     elif settings.era5 == "cds":

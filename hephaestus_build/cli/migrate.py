@@ -1,0 +1,59 @@
+"""``hephaestus migrate``: cubes of earlier versions, brought to where this version has them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from hephaestus_build.cli.build import DataDir, Frames
+from hephaestus_build.cli.common import Json, explain, out, print_json
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.frames import Frame
+from hephaestus_build.migration import folders_to_move, move, move_folder, to_move
+from hephaestus_build.settings import Settings, load_settings
+
+
+def migrate(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json) -> None:
+    """Move simulated cubes that stand among the real ones, as earlier versions had them, to <data>/simulated.
+
+    Without frames, all that need it (`hephaestus status` names them), and the cubes and results of the
+    simulated benchmark. Nothing is replaced, and a move that was
+    cut off goes on where it stopped. Whoever has such a cube open should open it again afterwards.
+    """
+    settings = load_settings(data_dir=data_dir)
+    chosen = list(dict.fromkeys(map(Frame.parse, frames))) if frames else to_move(settings)
+    folders = [] if frames else folders_to_move(settings)
+    moved: list[dict[str, Any]] = []
+    failed = False
+    steps = [
+        *(partial(_frame, frame, settings) for frame in chosen),
+        *(partial(_folder, *item) for item in folders),
+    ]
+    for step in steps:
+        try:
+            moved.append(step())
+        except HephaestusError as error:
+            explain(str(error))
+            failed = True
+    if as_json:
+        print_json(moved)
+    elif not steps:
+        out.print("nothing to move: everything stands where this version has it")
+    else:
+        for item in moved:
+            name = f"{item['frame']}: " if "frame" in item else ""
+            out.print(f"{name}moved from {item['from']} to {item['to']}", markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _frame(frame: Frame, settings: Settings) -> dict[str, Any]:
+    return move(frame, settings).to_json()
+
+
+def _folder(source: Path, target: Path) -> dict[str, Any]:
+    move_folder(source, target)
+    return {"from": str(source), "to": str(target)}
