@@ -1,9 +1,10 @@
-"""GDAL and PROJ as rasterio brings them, whatever the environment says for another installation.
+"""GDAL as rasterio brings it, whatever the environment says for another installation.
 
-Variables such as PROJ_LIB, GDAL_DATA or GDAL_SKIP, set for QGIS, ISCE or a conda environment, would hand
-this GDAL the files of another one; options such as GTIFF_POINT_GEO_IGNORE would change what a raster means.
-So every use of GDAL here is within :func:`gdal`, where what matters has its default. The environment itself
-stays as it is, for other libraries and for child processes.
+Variables such as GDAL_SKIP or GDAL_DRIVER_PATH, set for QGIS, ISCE or a conda environment, would change what
+this GDAL can read; options such as GTIFF_POINT_GEO_IGNORE would change what a raster means. So every use of
+GDAL here is within :func:`gdal`, where what matters has its default. PROJ's database, which PROJ_LIB and
+PROJ_DATA may put in another version's place, is never asked: the only coordinate system is spelt out. The
+environment itself stays as it is, for other libraries and for child processes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import numpy as np
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.env import PROJDataFinder, set_proj_data_search_path
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from rasterio.session import DummySession
@@ -100,14 +100,16 @@ def check_gdal(*, again: bool = False) -> None:
 
 def _advice() -> str:
     """Say what may be the reason where GDAL does not work."""
-    names = sorted(name for name in os.environ if name.startswith(_FAMILIES))
+    names = sorted(
+        name for name in os.environ if name.startswith(_FAMILIES) and not name.endswith("_CURL_CA_BUNDLE")
+    )  # rasterio sets the latter itself
     if not names:
         return "install rasterio again"
     return f"unset {', '.join(names)}, which may be meant for another installation of GDAL"
 
 
 def _begin() -> None:
-    """Let GDAL start with its own drivers and rasterio's own data.
+    """Let GDAL start with its own drivers and defaults.
 
     Some variables, and a file of options, are heeded only then: GDAL_SKIP, GDAL_DRIVER_PATH, GDAL_CACHEMAX,
     GDAL_CONFIG_FILE. They are set aside for this moment.
@@ -115,9 +117,6 @@ def _begin() -> None:
     aside = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_FAMILIES)}
     try:
         os.environ["GDAL_CONFIG_FILE"] = os.devnull  # or one in the home folder would be read
-        # rasterio has read PROJ_DATA and PROJ_LIB when it was imported; only a wheel brings data of its own
-        if folder := PROJDataFinder().search_wheel():
-            set_proj_data_search_path(folder)
         with suppress(HephaestusError):  # told when GDAL is used
             check_gdal()
     finally:

@@ -98,6 +98,7 @@ def _again(content: bytes, change: Callable[[np.ndarray, dict[str, Any]], np.nda
     """Return the file anew with what `change` makes of its values and profile."""
     with gdal(), MemoryFile(content) as memory, memory.open() as raster:
         values, profile, tags = raster.read(1), dict(raster.profile), raster.tags()
+    profile["crs"] = wgs84()  # it was read with whatever database there is
     profile["predictor"] = 3 if values.dtype.kind == "f" else 2
     values = change(values, profile)
     profile.update(height=values.shape[0], width=values.shape[1])

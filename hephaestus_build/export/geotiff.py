@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import rasterio
@@ -136,9 +137,12 @@ def encode_cog(image: np.ndarray, grid: Grid, layer: Layer) -> bytes:
     """
     variable = layer.variable
     check_gdal()
-    with gdal(), MemoryFile(ext=".tif") as plain, MemoryFile(ext=".tif") as optimized:
-        with plain.open(
-            driver="GTiff",
+    with gdal(), MemoryFile(ext=".tif") as optimized:
+        # never a file: reading its coordinate system back would ask a database
+        with rasterio.open(
+            f"/vsimem/{uuid4()}",
+            "w",
+            driver="MEM",
             width=grid.width,
             height=grid.height,
             count=1,
@@ -151,7 +155,6 @@ def encode_cog(image: np.ndarray, grid: Grid, layer: Layer) -> bytes:
             dataset.update_tags(**layer.tags)
             dataset.set_band_description(1, meaning(variable))
             dataset.units = (variable.attributes.get("units", ""),)
-        with plain.open() as dataset:
             rasterio.shutil.copy(
                 dataset,
                 optimized.name,

@@ -282,7 +282,12 @@ def _unpack(directory: Directory | None, layout: Layout) -> np.ndarray:
     """
     assert directory is not None
     try:
-        with gdal(), MemoryFile(bare(directory, layout)) as memory, memory.open(driver="GTiff") as dataset:
+        packed = bare(directory, layout)
+        with (
+            gdal(),
+            MemoryFile(packed, filename="raster.tif") as memory,
+            memory.open(driver="GTiff") as dataset,
+        ):
             values: np.ndarray = dataset.read(1)
     except RasterioError as error:
         if isinstance(error.__cause__, CPLE_OutOfMemoryError):
