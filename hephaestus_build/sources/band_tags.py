@@ -51,7 +51,10 @@ class BandTags:
             if not (self.nodata.is_integer() and limits.min <= self.nodata <= limits.max):
                 return None
         with np.errstate(over="ignore"):  # such as the least double, for floats of 32 bits
-            hidden: np.ndarray = values == np.float64(self.nodata).astype(values.dtype)
+            wanted = np.float64(self.nodata).astype(values.dtype)
+        if not wanted and self.nodata:  # too small for the type: no value of its own
+            return None
+        hidden: np.ndarray = values == wanted
         return hidden if hidden.any() else None
 
 

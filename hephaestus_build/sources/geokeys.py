@@ -18,7 +18,9 @@ _MODEL, _RASTER_TYPE = 1024, 1025
 _GEOGRAPHIC, _DATUM, _MERIDIAN, _UNIT, _ELLIPSOID = 2048, 2050, 2051, 2054, 2056
 _UNIT_SIZE, _SEMI_MAJOR, _SEMI_MINOR, _FLATTENING, _MERIDIAN_AT = 2055, 2057, 2058, 2059, 2061
 _TO_WGS84 = 2062
-_PROJECTED, _VERTICAL_UNIT = 3072, 4099
+_PROJECTED, _VERTICAL, _VERTICAL_UNIT = 3072, 4096, 4099
+# Heights in metres above the ellipsoid, mean sea level, EGM84, EGM96, EGM2008, and NAVD88.
+_HEIGHTS = (5030, 5714, 5798, 5773, 3855, 5703)
 _USER_DEFINED = 32767
 _POINT = 2
 _DEGREE = 0.0174532925199433
@@ -93,9 +95,20 @@ def check_wgs84(keys: Keys) -> None:
         raise ValueError(f"the coordinate system is not EPSG:4326: {', '.join(wrong)}")
 
 
-def metric_heights(keys: Keys) -> bool:
-    """Whether heights are in metres as far as a vertical coordinate system says."""
-    return _code(keys, _VERTICAL_UNIT) in (0, 9001, _USER_DEFINED)
+def check_heights(keys: Keys) -> None:
+    """Check that heights are in metres, as far as a vertical coordinate system says.
+
+    Raises
+    ------
+    ValueError
+        If it is not one of those known to be heights in metres: others are in feet, or are depths.
+    """
+    vertical, unit = _code(keys, _VERTICAL), _code(keys, _VERTICAL_UNIT)
+    if vertical not in (0, *_HEIGHTS) or unit not in (0, 9001):
+        raise ValueError(
+            f"its vertical coordinate system is EPSG:{vertical} in units of EPSG:{unit}, which is not known to "
+            "be heights in metres"
+        )
 
 
 def read_transform(directory: Directory, keys: Keys) -> Affine:

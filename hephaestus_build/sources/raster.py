@@ -23,7 +23,7 @@ from hephaestus_build.errors import HephaestusError
 from hephaestus_build.gdal import check_gdal, gdal
 from hephaestus_build.grid import Grid
 from hephaestus_build.sources.band_tags import BandTags, read_band_tags
-from hephaestus_build.sources.geokeys import check_wgs84, metric_heights, read_keys, read_transform
+from hephaestus_build.sources.geokeys import check_heights, check_wgs84, read_keys, read_transform
 from hephaestus_build.sources.tiff import MAX_BYTES, Directory, Layout, bare, read_directories, read_layout
 
 # Rows whose range is taken at once: small enough to stay in the cache of a core.
@@ -72,7 +72,6 @@ class _Band:
     grid: Grid
     hidden: np.ndarray | None  #: where a mask or the no-data tag says that there is nothing
     tags: BandTags
-    metric: bool  #: whether heights are in metres as far as the coordinate system says
     zero: bool  #: whether 0 is no data
     notes: list[str]
 
@@ -171,8 +170,6 @@ def read_height(path: Path) -> Raster:
     """
     band = _read(path, ("float32", "int16", "float64", "int32"), _METRES, zero=False)
     stored, notes = band.values, band.notes
-    if not band.metric:
-        raise CorruptRaster("heights are not in metres, as its vertical coordinate system says")
     # -32768 and -9999 are holes whatever the tags say; so is anything that no land or sea floor reaches
     holes = (stored == -9_999) | (stored == -32_768)
     if band.hidden is not None:
@@ -202,7 +199,8 @@ def _read(path: Path, dtypes: tuple[str, ...], units: tuple[str, ...], *, zero: 
     dtypes, units : tuple of str
         What its values may be.
     zero : bool
-        Whether 0 is no data, so that a no-data tag of 0 and a block that is not stored change nothing.
+        Whether 0 is no data, so that a no-data tag of 0 and a block that is not stored change nothing; it
+        is not in heights.
     """
     check_gdal()
     try:
@@ -210,6 +208,8 @@ def _read(path: Path, dtypes: tuple[str, ...], units: tuple[str, ...], *, zero: 
         layout, tags, keys = read_layout(image, dtypes), read_band_tags(image, units), read_keys(image)
         transform = read_transform(image, keys)
         check_wgs84(keys)
+        if not zero:
+            check_heights(keys)
         masked = read_layout(mask, ("bool", "uint8")) if mask else None
         if masked and (masked.width, masked.height) != (layout.width, layout.height):
             raise ValueError("its mask has another size")
@@ -240,7 +240,7 @@ def _read(path: Path, dtypes: tuple[str, ...], units: tuple[str, ...], *, zero: 
         north = transform.f + values.shape[0] * transform.e
         transform = Affine(transform.a, transform.b, transform.c, transform.d, -transform.e, north)
         notes.append("the raster was south-up and was flipped")
-    return _Band(values, _grid(transform, values.shape), hidden, tags, metric_heights(keys), zero, notes)
+    return _Band(values, _grid(transform, values.shape), hidden, tags, zero, notes)
 
 
 def _content(path: Path) -> bytes:

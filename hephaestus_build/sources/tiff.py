@@ -295,7 +295,7 @@ def _blocks(directory: Directory, tiled: bool, blocks: int) -> tuple[np.ndarray,
     tags = (Tag.TILE_OFFSETS, Tag.TILE_COUNTS) if tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_COUNTS)
     found: list[np.ndarray] = []
     for tag in tags:
-        values = directory.values(tag, most=blocks)
+        values = directory.values(tag, most=len(directory.content))
         if values is None or values.size != blocks:
             raise ValueError(f"its tag {tag.name} does not tell of {blocks} blocks")
         found.append(values.astype(np.uint64))
