@@ -67,6 +67,7 @@ def is_wgs84(wkt: object) -> bool:
         and len(units) > 0
         and all(_close(unit, (math.radians(1),)) for unit in units)
         and not any(any(node.numbers) for node in root.all("TOWGS84"))
+        and not any(root.all("LINUNIT"))  # heights are no part of it
         and all(code == ("EPSG", "4326") for code in codes)
     )
 

@@ -106,8 +106,8 @@ def check_heights(keys: Keys) -> None:
     vertical, unit = _code(keys, _VERTICAL), _code(keys, _VERTICAL_UNIT)
     if vertical not in (0, *_HEIGHTS) or unit not in (0, 9001):
         raise ValueError(
-            f"its vertical coordinate system is EPSG:{vertical} in units of EPSG:{unit}, which is not known to "
-            "be heights in metres"
+            f"its vertical coordinate system is EPSG:{vertical} in units of EPSG:{unit}, which is not known "
+            "to be heights in metres"
         )
 
 
