@@ -9,6 +9,7 @@ environment itself stays as it is, for other libraries and for child processes.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ from rasterio.session import DummySession
 
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.wkt import WGS84_WKT
+
+# Without a handler of its own Python would print GDAL's messages on standard error; they are in the reasons
+# given here. A program that configures logging still gets them.
+logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
 _FAMILIES = ("GDAL_", "GTIFF_", "TIFF_", "CPL_", "VSI_", "OGR_", "OSR_", "PROJ_", "COG_", "ESRI_", "JPEG_")
 
