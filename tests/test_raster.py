@@ -106,6 +106,7 @@ def test_heights_keep_the_sea_and_lose_the_holes(tif):
     values = np.linspace(-5, 1700, GRID.width * GRID.height, dtype=np.float32).reshape(GRID.shape)
     values[0, :4] = 0, -32768, -9999, np.nan
     raster = read_height(write_tif(tif, values, nodata=0))
+    assert raster.notes[0] == "1 pixel of 0 kept as heights, although the raster's no-data value is 0"
     assert raster.values[0, 0] == 0
     assert np.isnan(raster.values[0, 1:4]).all()
     np.testing.assert_array_equal(raster.values[1:], values[1:])

@@ -174,6 +174,8 @@ def read_height(path: Path) -> Raster:
     holes = (stored == -9_999) | (stored == -32_768)
     if band.hidden is not None:
         holes |= band.hidden
+    if band.tags.nodata == 0 and (kept := stored == 0).any():
+        notes.append(f"{_pixels(kept)} of 0 kept as heights, although the raster's no-data value is 0")
     if stored.dtype != np.float32:
         notes.append(f"heights were stored as {stored.dtype}")
     values = _scaled(stored, band)
