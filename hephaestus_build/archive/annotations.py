@@ -109,9 +109,12 @@ def _inside(shape: Polygon, size: tuple[int, int]) -> np.ndarray:
     """Return the nodes within a contour of the padded field, bool."""
     from rasterio.features import rasterize
 
+    from hephaestus_build.gdal import gdal
+
     # contour coordinates count points from the rim; a point is the centre of its cell
     moved = Polygon(np.asarray(shape.exterior.coords) - 0.5)
-    return np.asarray(rasterize([moved], out_shape=size, dtype="uint8"), dtype=bool)
+    with gdal():
+        return np.asarray(rasterize([moved], out_shape=size, dtype="uint8"), dtype=bool)
 
 
 def _shows(scene: Scene, pair: Pair) -> np.ndarray:

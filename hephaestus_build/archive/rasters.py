@@ -10,6 +10,7 @@ import numpy as np
 import rasterio
 from rasterio.crs import CRS
 
+from hephaestus_build.gdal import gdal, wgs84
 from hephaestus_build.grid import Grid
 
 #: The mark that every simulated product carries, as a tag and as a line of text.
@@ -60,22 +61,25 @@ def write_raster(
         if tiled
         else {"tiled": False, "blockysize": strip}
     )
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        width=grid.width,
-        height=grid.height,
-        count=1,
-        dtype=values.dtype,
-        crs=CRS.from_string(crs),
-        transform=grid.transform,
-        nodata=nodata,
-        compress=compress,
-        predictor=3 if values.dtype.kind == "f" else 2,
-        bigtiff="no",
-        **layout,
-    ) as raster:
+    with (
+        gdal(),
+        rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            width=grid.width,
+            height=grid.height,
+            count=1,
+            dtype=values.dtype,
+            crs=wgs84() if crs == "EPSG:4326" else CRS.from_string(crs),
+            transform=grid.transform,
+            nodata=nodata,
+            compress=compress,
+            predictor=3 if values.dtype.kind == "f" else 2,
+            bigtiff="no",
+            **layout,
+        ) as raster,
+    ):
         raster.update_tags(
             AREA_OR_POINT="Point" if point else "Area", TIFFTAG_SOFTWARE=SOFTWARE, **MARK, **(tags or {})
         )

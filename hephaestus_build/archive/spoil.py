@@ -16,6 +16,7 @@ from affine import Affine
 from rasterio.io import MemoryFile
 
 from hephaestus_build.archive.rasters import MARK
+from hephaestus_build.gdal import gdal, wgs84
 
 #: Makes the bytes of a spoiled file from those of a good one.
 Spoiler = Callable[[bytes], bytes]
@@ -78,9 +79,9 @@ def projected(crs: str = "EPSG:32626") -> Spoiler:
 @cache
 def absurd(side: int = 200_000) -> bytes:
     """Return a small file that claims `side` x `side` pixels of four bytes: 160 GB if one believes it."""
-    with MemoryFile() as memory:
+    with gdal(), MemoryFile() as memory:
         with memory.open(
-            driver="GTiff", width=side, height=side, count=1, dtype="float32", crs="EPSG:4326",
+            driver="GTiff", width=side, height=side, count=1, dtype="float32", crs=wgs84(),
             transform=Affine(0.001, 0, 10, 0, -0.001, 60), compress="deflate", tiled=True,
             blockxsize=16_384, blockysize=16_384, sparse_ok=True, bigtiff="no",
         ) as raster:  # fmt: skip
@@ -95,14 +96,15 @@ def _placed(values: np.ndarray, profile: dict[str, Any], move: Affine) -> np.nda
 
 def _again(content: bytes, change: Callable[[np.ndarray, dict[str, Any]], np.ndarray]) -> bytes:
     """Return the file anew with what `change` makes of its values and profile."""
-    with MemoryFile(content) as memory, memory.open() as raster:
+    with gdal(), MemoryFile(content) as memory, memory.open() as raster:
         values, profile, tags = raster.read(1), dict(raster.profile), raster.tags()
+    profile["crs"] = wgs84()  # it was read with whatever database there is
     profile["predictor"] = 3 if values.dtype.kind == "f" else 2
     values = change(values, profile)
     profile.update(height=values.shape[0], width=values.shape[1])
     profile.pop("blockxsize", None)
     profile["blockysize"] = 1
-    with MemoryFile() as memory:
+    with gdal(), MemoryFile() as memory:
         with memory.open(**profile) as raster:
             raster.update_tags(**tags)
             raster.write(values, 1)

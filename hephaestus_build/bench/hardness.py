@@ -10,6 +10,7 @@ import numpy as np
 import rasterio
 
 from hephaestus_build.encode import encode_images
+from hephaestus_build.gdal import gdal
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def hardness(files: Sequence[tuple[Path, Path]]) -> Hardness:
     """Return how hard the given rasters are, each a pair of phase and coherence."""
     rows = []
     for phase_file, coherence_file in files:
-        with rasterio.open(phase_file) as phase, rasterio.open(coherence_file) as coherence:
+        with gdal(), rasterio.open(phase_file) as phase, rasterio.open(coherence_file) as coherence:
             planes = {"insar_difference": phase.read(1), "insar_coherence": coherence.read(1)}
         shards = encode_images(planes)
         valid = np.count_nonzero(planes["insar_difference"])

@@ -17,6 +17,7 @@ from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.shards import encode_shard
 from hephaestus_build.encode import encode_images
 from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.gdal import gdal
 from hephaestus_build.parallel import side_by_side
 from hephaestus_build.plan import Request
 from hephaestus_build.settings import load_settings
@@ -67,7 +68,7 @@ def floor(clock: Clock, content: dict[str, Any], threads: int) -> dict[str, Any]
 
 def decode(path: Path) -> np.ndarray:
     """Return the only band of a raster."""
-    with rasterio.open(path) as raster:
+    with gdal(), rasterio.open(path) as raster:
         values: np.ndarray = raster.read(1)
     return values
 

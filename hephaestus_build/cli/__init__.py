@@ -103,8 +103,10 @@ def start(
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
-    for library in ("urllib3", "rasterio", "matplotlib", "asyncio", "PIL", "filelock"):
+    for library in ("urllib3", "matplotlib", "asyncio", "PIL", "filelock"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    # it repeats what errors say, and warns of databases that are not asked here
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
 
 def main() -> None:

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from affine import Affine
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from hephaestus_build.cube.flags import check_flags
 from hephaestus_build.cube.georeference import GRID_MAPPING, grid_of
@@ -20,6 +18,7 @@ from hephaestus_build.cube.reader import no_cube, open_cube
 from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
 from hephaestus_build.errors import UsageError
 from hephaestus_build.frames import Frame
+from hephaestus_build.wkt import is_wgs84
 
 
 def check_schema(path: str | Path) -> list[Finding]:
@@ -107,11 +106,7 @@ def _check_arrays(store: Path, arrays: Mapping[str, Any], schema: CubeSchema) ->
 
 
 def _check_georeference(attributes: Mapping[str, Any]) -> Iterator[Finding]:
-    try:
-        epsg = CRS.from_wkt(attributes.get("crs_wkt", "")).to_epsg()
-    except CRSError:
-        epsg = None
-    if epsg != 4326:
+    if not is_wgs84(attributes.get("crs_wkt")):
         yield Finding(GRID_MAPPING, "its crs_wkt is not EPSG:4326")
     try:
         Affine.from_gdal(*map(float, attributes.get("GeoTransform", "").split()))

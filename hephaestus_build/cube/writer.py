@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import zarr
-from rasterio.crs import CRS
 from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
 from zarr.codecs.numcodecs import Delta, FixedScaleOffset
 from zarr.core.buffer import Buffer
@@ -27,6 +26,7 @@ from hephaestus_build.cube.units import Places, Unit
 from hephaestus_build.files import digest, link_all, sync_files, write_atomic
 from hephaestus_build.grid import Grid
 from hephaestus_build.registry import load_schema
+from hephaestus_build.wkt import WGS84_WKT
 
 _KEYS: Any = {"name": "default", "separator": SEPARATOR}
 
@@ -118,7 +118,6 @@ def _group_attributes(contents: Contents) -> dict[str, Any]:
 
 
 def _write_crs(group: zarr.Group, grid: Grid) -> None:
-    wkt = CRS.from_epsg(4326).to_wkt()
     group.create_array(
         "spatial_ref",
         shape=(),
@@ -128,8 +127,8 @@ def _write_crs(group: zarr.Group, grid: Grid) -> None:
         dimension_names=(),
         attributes={
             "grid_mapping_name": "latitude_longitude",
-            "crs_wkt": wkt,
-            "spatial_ref": wkt,
+            "crs_wkt": WGS84_WKT,
+            "spatial_ref": WGS84_WKT,
             "semi_major_axis": 6378137.0,
             "inverse_flattening": 298.257223563,
             "longitude_of_prime_meridian": 0.0,

@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import rasterio
 import rasterio.shutil
-from rasterio.crs import CRS
 from rasterio.errors import RasterioIOError
 from rasterio.io import MemoryFile
 
@@ -29,6 +29,7 @@ from hephaestus_build.export.alone import alone, sweep
 from hephaestus_build.export.layers import KEY, Layer, layers_of, meaning
 from hephaestus_build.export.source import Source
 from hephaestus_build.files import explained, write_atomic
+from hephaestus_build.gdal import check_gdal, gdal, wgs84
 from hephaestus_build.grid import Grid
 from hephaestus_build.parallel import side_by_side
 from hephaestus_build.progress import Listener, Silent
@@ -116,7 +117,7 @@ def key_of(path: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        with rasterio.open(path) as dataset:
+        with gdal(), rasterio.open(path, driver="GTiff") as dataset:
             return dataset.tags().get(KEY)
     except RasterioIOError:
         return None
@@ -135,14 +136,18 @@ def encode_cog(image: np.ndarray, grid: Grid, layer: Layer) -> bytes:
         What it is.
     """
     variable = layer.variable
-    with MemoryFile(ext=".tif") as plain, MemoryFile(ext=".tif") as optimized:
-        with plain.open(
-            driver="GTiff",
+    check_gdal()
+    with gdal(), MemoryFile(ext=".tif") as optimized:
+        # never a file: reading its coordinate system back would ask a database
+        with rasterio.open(
+            f"/vsimem/{uuid4()}",
+            "w",
+            driver="MEM",
             width=grid.width,
             height=grid.height,
             count=1,
             dtype=variable.dtype,
-            crs=CRS.from_epsg(4326),
+            crs=wgs84(),
             transform=grid.transform,
             nodata=_nodata(variable),
         ) as dataset:
@@ -150,7 +155,6 @@ def encode_cog(image: np.ndarray, grid: Grid, layer: Layer) -> bytes:
             dataset.update_tags(**layer.tags)
             dataset.set_band_description(1, meaning(variable))
             dataset.units = (variable.attributes.get("units", ""),)
-        with plain.open() as dataset:
             rasterio.shutil.copy(
                 dataset,
                 optimized.name,

@@ -8,9 +8,11 @@ what was found to work is remembered.
 from __future__ import annotations
 
 import ipaddress
+import os
 import struct
 import threading
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from hephaestus_build.errors import HephaestusError, UnreachableError, UsageError
 from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.gdal import check_gdal
 from hephaestus_build.registry import published_frames
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.fields import parse_center_time
@@ -28,6 +31,7 @@ from hephaestus_build.sources.http import Client, Page, Progress
 from hephaestus_build.sources.links import ListedPair, read_links, read_listing
 from hephaestus_build.sources.raster import Raster, read_coherence, read_height, read_phase
 from hephaestus_build.sources.receipt import Outcome, Receipt
+from hephaestus_build.sources.tiff import MAX_BYTES
 
 __all__ = ["ListedPair", "Listing", "Metadata", "Portal", "PreviewSize"]
 
@@ -36,8 +40,8 @@ T = TypeVar("T")
 #: The archive of CEDA keeps a copy of the portal's files, later and not of every frame.
 CEDA = "https://dap.ceda.ac.uk/neodc/comet/data/licsar_products/"
 _HOSTS = (".jasmin.ac.uk", ".ceda.ac.uk")
-# Bytes: a listing of 5,000 pairs has one million; uncompressed, the largest raster 106 million.
-_PAGE_LIMIT, _RASTER_LIMIT = 16 << 20, 1 << 30
+# Bytes: a listing of 5,000 pairs has one million.
+_PAGE_LIMIT = 16 << 20
 # Link files change when a product is added or moved: they are remembered for a while, and not all of them.
 _LINKS_KEPT, _LINKS_SECONDS = 256, 600.0
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -264,8 +268,9 @@ class Portal:
         progress: Progress | None,
         replaced: bool = False,
     ) -> tuple[Receipt, Raster | None]:
+        check_gdal()  # before anything is fetched that it could not unpack
         receipt, raster = self._product(
-            frame, pair, name, read, _TIFF, max_bytes=_RASTER_LIMIT, progress=progress, replaced=replaced
+            frame, pair, name, read, _TIFF, max_bytes=MAX_BYTES, progress=progress, replaced=replaced
         )
         if raster is not None and raster.notes:
             receipt = receipt.noting(*raster.notes)
@@ -440,15 +445,21 @@ def _read_metadata(path: Path) -> dict[str, str]:
 
 def _read_preview(path: Path) -> PreviewSize:
     """Return what the header of a PNG says; ValueError if the file is not a whole one."""
-    data = path.read_bytes()
-    if not data.startswith(_PNG) or len(data) < 33 or data[12:16] != b"IHDR":
+    with path.open("rb") as stream:  # its pixels and texts are never unpacked
+        head = stream.read(33)
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 12))
+        tail = stream.read(12)
+    if not head.startswith(_PNG) or len(head) < 33 or head[8:16] != b"\0\0\0\x0dIHDR":
         raise ValueError("it is no PNG")
-    if b"IEND" not in data[-12:]:
+    if b"IEND" not in tail:
         raise ValueError("the PNG is cut")
-    width, height, _, colour = struct.unpack(">IIBB", data[16:26])
+    width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
     modes = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
-    if colour not in modes or not (0 < width <= 20_000 and 0 < height <= 20_000):
+    sides = 0 < width <= 20_000 and 0 < height <= 20_000
+    if colour not in modes or depth not in (1, 2, 4, 8, 16) or not sides:
         raise ValueError("the PNG's header makes no sense")
+    if zlib.crc32(head[12:29]) != int.from_bytes(head[29:], "big"):
+        raise ValueError("the PNG's header is damaged")
     return PreviewSize(width, height, modes[colour])
 
 

@@ -1,32 +1,44 @@
-"""Read LiCSAR's GeoTIFFs whole, and believe nothing about them that was not checked."""
+"""Read LiCSAR's GeoTIFFs whole, and believe nothing about them that was not checked.
+
+What a raster means is taken from its own tags (:mod:`~hephaestus_build.sources.tiff` and its neighbours);
+GDAL only unpacks the pixels. So no variable of the environment, no file beside the raster and no database
+changes what is read.
+"""
 
 from __future__ import annotations
 
-import logging
+import os
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-import rasterio
 from affine import Affine
+from rasterio._err import CPLE_OutOfMemoryError
 from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
 
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.gdal import check_gdal, gdal
 from hephaestus_build.grid import Grid
+from hephaestus_build.sources.band_tags import BandTags, read_band_tags
+from hephaestus_build.sources.geokeys import check_heights, check_wgs84, read_keys, read_transform
+from hephaestus_build.sources.tiff import MAX_BYTES, Directory, Layout, bare, read_directories, read_layout
 
-# Without a handler of its own Python would print GDAL's complaints on standard error; they are in the
-# reasons given here. Whoever configures logging still gets them.
-logging.getLogger("rasterio").addHandler(logging.NullHandler())
-
-#: Limits beyond which a raster is refused before any memory is taken for it; the largest real frame has
-#: 7,000 x 3,800 pixels.
-MAX_SIDE, MAX_PIXELS = 20_000, 200_000_000
-# No codec of TIFF packs more than about 1,400 bytes into one: a smaller file cannot hold its raster.
-_MAX_RATIO = 2_000
 # Rows whose range is taken at once: small enough to stay in the cache of a core.
 _ROWS = 32
-_PI = float(np.nextafter(np.float32(np.pi), np.float32(4)))
+_PI = np.float32(np.pi)
+# The next float after that of pi may be stored; what rounding put beyond by no more than this is clipped.
+_HIGHEST = float(np.nextafter(_PI, np.float32(4)))
+_ROUNDING = 5e-4
+# Rasters that take more bytes than any real one are unpacked one at a time.
+_LARGE = 128 << 20
+_large = threading.Lock()
+
+_ANGLES = ("rad", "radian", "radians")
+_FRACTIONS = ("1", "unitless", "dimensionless", "none", "coherence")
+_METRES = ("m", "metre", "metres", "meter", "meters")
 
 
 class CorruptRaster(ValueError):  # noqa: N818 (an outcome of that name)
@@ -52,6 +64,18 @@ class Raster:
     notes: tuple[str, ...] = ()
 
 
+@dataclass
+class _Band:
+    """Values as they are stored, and what is known of them."""
+
+    values: np.ndarray
+    grid: Grid
+    hidden: np.ndarray | None  #: where a mask or the no-data tag says that there is nothing
+    tags: BandTags
+    zero: bool  #: whether 0 is no data
+    notes: list[str]
+
+
 def read_phase(path: Path) -> Raster:
     """Return the wrapped phase in `path`.
 
@@ -64,25 +88,32 @@ def read_phase(path: Path) -> Raster:
     ------
     CorruptRaster
         If the file cannot be read whole, or is no phase raster in EPSG:4326, or holds no data.
+    HephaestusError
+        If this machine cannot read any raster.
     """
-    raster = _read(path, ("float32", "uint8"))
-    values, notes = raster.values, list(raster.notes)
+    band = _read(path, ("float32", "uint8"), _ANGLES)
+    values, notes = band.values, band.notes
     if values.dtype == np.uint8:
+        if band.tags.linear:
+            raise CorruptRaster("phase in bytes with a scale of its own: what byte 0 means cannot be told")
         # LiCSAR has a tool that packs phase like this; none was seen in the archive so far
         table = np.linspace(-np.pi, np.pi, 255, dtype=np.float32)
         values = np.concatenate((np.zeros(1, np.float32), table))[values]
         notes.append("phase was stored as bytes 1 to 255 and rescaled to -pi to pi")
+    if band.hidden is not None:
+        values[band.hidden] = 0
+    values = _scaled(values, band)
+    _drop_infinite(values, notes)
     low, high = _range(values)
-    if not (np.isfinite(low) and np.isfinite(high)):
-        wrong = ~np.isfinite(values)
-        values[wrong] = 0
-        notes.append(f"{np.count_nonzero(wrong)} pixels without a finite value set to no data")
-        low, high = _range(values)
     if low == high == 0:
         raise CorruptRaster("the phase raster holds no data: every pixel is 0")
-    if low < -_PI or high > _PI:
-        raise CorruptRaster(f"values from {low:.4g} to {high:.4g} are no wrapped phase in radians")
-    return Raster(values, raster.grid, tuple(notes))
+    if low < -_HIGHEST - _ROUNDING or high > _HIGHEST + _ROUNDING:
+        raise CorruptRaster(f"values from {low:.7g} to {high:.7g} are no wrapped phase in radians")
+    if low < -_HIGHEST or high > _HIGHEST:
+        beyond = np.abs(values) > _HIGHEST
+        notes.append(f"{_pixels(beyond)} clipped to -pi to pi; values went from {low:.9g} to {high:.9g}")
+        np.clip(values, -_PI, _PI, out=values, where=beyond)
+    return Raster(values, band.grid, tuple(notes))
 
 
 def read_coherence(path: Path) -> Raster:
@@ -91,25 +122,35 @@ def read_coherence(path: Path) -> Raster:
     Returns
     -------
     Raster
-        uint8, coherence times 255; 0 is no data.
+        uint8, coherence times 255; 0 is no data, and no coherence above 0 becomes 0.
 
     Raises
     ------
     CorruptRaster
         If the file cannot be read whole, or is no coherence raster in EPSG:4326, or holds no data.
+    HephaestusError
+        If this machine cannot read any raster.
     """
-    raster = _read(path, ("uint8", "float32"))
-    values, notes = raster.values, raster.notes
-    if values.dtype == np.float32:  # products made before October 2019 are fractions
-        values = np.nan_to_num(values, copy=False, nan=0.0)
+    band = _read(path, ("uint8", "float32"), _FRACTIONS)
+    values, notes = band.values, band.notes
+    if band.hidden is not None:
+        values[band.hidden] = 0
+    if values.dtype == np.float32 or band.tags.linear:  # before October 2019 they were stored as fractions
+        values = _scaled(values.astype(np.float32, copy=False), band)
+        _drop_infinite(values, notes)
         low, high = _range(values)
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            raise CorruptRaster(f"values from {low:.7g} to {high:.7g} are no coherence")
         if low < 0 or high > 1:
-            raise CorruptRaster(f"values from {low:.4g} to {high:.4g} are no coherence")
-        values = np.rint(values * np.float32(255)).astype(np.uint8)
-        notes = (*notes, "coherence was stored as fractions and rescaled to 0 to 255")
+            beyond = (values < 0) | (values > 1)
+            notes.append(f"{_pixels(beyond)} clipped to 0 to 1; values went from {low:.9g} to {high:.9g}")
+            np.clip(values, 0, 1, out=values)
+        codes = np.rint(values * np.float32(255)).astype(np.uint8)
+        values = np.maximum(codes, values > 0, out=codes)  # 0 is no data: the least coherence is 1
+        notes.append("coherence was stored as fractions and rescaled to 0 to 255")
     if not values.max():
         raise CorruptRaster("the coherence raster holds no data: every pixel is 0")
-    return Raster(values, raster.grid, notes)
+    return Raster(values, band.grid, tuple(notes))
 
 
 def read_height(path: Path) -> Raster:
@@ -118,100 +159,191 @@ def read_height(path: Path) -> Raster:
     Returns
     -------
     Raster
-        float32, metres; NaN is no data. The file's no-data tag is not asked: it may say 0, which is a
-        height on every coast.
+        float32, metres; NaN is no data. A no-data tag of 0 is not followed: 0 is a height on every coast.
 
     Raises
     ------
     CorruptRaster
         If the file cannot be read whole, or holds no heights on this Earth in EPSG:4326.
+    HephaestusError
+        If this machine cannot read any raster.
     """
-    raster = _read(path, ("float32", "int16", "float64", "int32"))
-    values, notes = raster.values, list(raster.notes)
-    if values.dtype != np.float32:
-        notes.append(f"heights were stored as {values.dtype}")
-        values = values.astype(np.float32)
+    band = _read(path, ("float32", "int16", "float64", "int32"), _METRES, zero=False)
+    stored, notes = band.values, band.notes
     # -32768 and -9999 are holes whatever the tags say; so is anything that no land or sea floor reaches
-    with np.errstate(invalid="ignore"):
-        holes = ~((values > -11_000) & (values < 9_000)) | (values == -9_999)
+    holes = (stored == -9_999) | (stored == -32_768)
+    if band.hidden is not None:
+        holes |= band.hidden
+    if band.tags.nodata == 0 and (kept := stored == 0).any():
+        notes.append(f"{_pixels(kept)} of 0 kept as heights, although the raster's no-data value is 0")
+    if stored.dtype != np.float32:
+        notes.append(f"heights were stored as {stored.dtype}")
+    values = _scaled(stored, band)
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = values.astype(np.float32, copy=False)
+        holes |= ~((values > -11_000) & (values < 9_000))
         ground = np.count_nonzero(values[~holes])
-    count = int(np.count_nonzero(holes))
     if not ground:
         raise CorruptRaster("the height raster holds no data: every pixel is 0 or a hole")
-    if count:
+    if holes.any():
         values[holes] = np.nan
-        notes.append(f"{count} pixels without a height")
-    return Raster(values, raster.grid, tuple(notes))
+        notes.append(f"{_pixels(holes)} without a height")
+    return Raster(values, band.grid, tuple(notes))
 
 
-def _read(path: Path, dtypes: tuple[str, ...]) -> Raster:
-    """Return the only band of `path`, north-up, after every check that costs no memory."""
+def _read(path: Path, dtypes: tuple[str, ...], units: tuple[str, ...], *, zero: bool = True) -> _Band:
+    """Return the only band of `path`, north-up, after every check that costs no memory.
+
+    Parameters
+    ----------
+    path : Path
+        Of the raster.
+    dtypes, units : tuple of str
+        What its values may be.
+    zero : bool
+        Whether 0 is no data, so that a no-data tag of 0 and a block that is not stored change nothing; it
+        is not in heights.
+    """
+    check_gdal()
     try:
-        with path.open("rb") as stream:
-            if not _is_georeferenced(stream):
-                raise CorruptRaster("the raster has no georeference")
-    except OSError as error:
-        raise CorruptRaster(f"the file cannot be read: {error.strerror}") from error
-    try:
-        # one thread per file (several files are read at once), and no look at the files beside it
-        with (
-            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"),
-            rasterio.open(path, driver="GTiff", num_threads="1") as dataset,
-        ):
-            _check(dataset, path, dtypes)
-            values = dataset.read(1)
-            transform = dataset.transform
-    except CorruptRaster:
-        raise
-    except (RasterioError, ValueError) as error:  # also text in tags that is no text
-        cause = error.__cause__ or error
-        raise CorruptRaster(f"the file cannot be read whole: {cause}") from error
-    notes: tuple[str, ...] = ()
+        image, mask = _images(_content(path))
+        layout, tags, keys = read_layout(image, dtypes), read_band_tags(image, units), read_keys(image)
+        transform = read_transform(image, keys)
+        check_wgs84(keys)
+        if not zero:
+            check_heights(keys)
+        masked = read_layout(mask, ("bool", "uint8")) if mask else None
+        if masked and (masked.width, masked.height) != (layout.width, layout.height):
+            raise ValueError("its mask has another size")
+        notes: list[str] = []
+        if layout.missing:
+            if not zero:
+                raise ValueError(f"{layout.missing} of its {layout.counts.size} blocks are not stored")
+            notes.append(f"{layout.missing} of {layout.counts.size} blocks are not stored: no data there")
+        with _large if layout.width * layout.height * layout.bits > 8 * _LARGE else nullcontext():
+            values = _unpack(image, layout)
+            hidden = None if masked is None else _unpack(mask, masked) == 0
+    except ValueError as error:
+        raise CorruptRaster(str(error)) from error
+    except MemoryError as error:
+        raise HephaestusError(
+            f"there is not enough memory to read {path.name}; build with fewer at once, or free some memory"
+        ) from error
+    if hidden is not None and hidden.any():
+        notes.append(f"{_pixels(hidden)} hidden by the raster's mask set to no data")
+    if tags.nodata and (nodata := tags.hides(values)) is not None:  # 0 is no data, or a height
+        notes.append(f"{_pixels(nodata)} of the raster's no-data value {tags.nodata:g} set to no data")
+        hidden = nodata if hidden is None else hidden | nodata
+    if tags.linear:
+        notes.append(f"values were scaled by {tags.scale:g} and offset by {tags.offset:g} as its tags say")
     if transform.e > 0:
         values = np.ascontiguousarray(values[::-1])
+        hidden = None if hidden is None else hidden[::-1]
         north = transform.f + values.shape[0] * transform.e
         transform = Affine(transform.a, transform.b, transform.c, transform.d, -transform.e, north)
-        notes = ("the raster was south-up and was flipped",)
+        notes.append("the raster was south-up and was flipped")
+    return _Band(values, _grid(transform, values.shape), hidden, tags, zero, notes)
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of the file, if these are no more than a raster has."""
     try:
-        grid = Grid.from_transform(transform, values.shape)
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > MAX_BYTES:
+                raise ValueError(f"the file has {size} bytes: no LiCSAR raster is that large")
+            return stream.read(MAX_BYTES)
+    except FileNotFoundError as error:
+        raise ValueError(f"the file cannot be read: {error.strerror}") from error
+    except OSError as error:  # no fault of the file's content
+        raise HephaestusError(
+            f"{path} cannot be read: {error.strerror or error}; check the disk and the file's rights, then "
+            "run the same command again"
+        ) from error
+
+
+def _images(content: bytes) -> tuple[Directory, Directory | None]:
+    """Return the directories of a file's image and of its mask; smaller copies of both are left out."""
+    first, *others = read_directories(content)
+    if first.subfile not in (0, 2):
+        raise ValueError("its first image is a smaller copy or a mask")
+    others = [directory for directory in others if not directory.subfile & 1]
+    masks = [directory for directory in others if directory.subfile & 4]
+    if len(masks) < len(others) or len(masks) > 1:
+        raise ValueError(f"the file holds {1 + len(others)} images where one was expected")
+    return first, masks[0] if masks else None
+
+
+def _unpack(directory: Directory | None, layout: Layout) -> np.ndarray:
+    """Return the pixels of an image.
+
+    Raises
+    ------
+    ValueError
+        If a block cannot be unpacked.
+    """
+    assert directory is not None
+    try:
+        packed = bare(directory, layout)
+        with (
+            gdal(),
+            MemoryFile(packed, filename="raster.tif") as memory,
+            memory.open(driver="GTiff") as dataset,
+        ):
+            values: np.ndarray = dataset.read(1)
+    except RasterioError as error:
+        if isinstance(error.__cause__, CPLE_OutOfMemoryError):
+            raise MemoryError from error
+        check_gdal(again=True)
+        raise ValueError(f"the file cannot be read whole: {error.__cause__ or error}") from error
+    return values
+
+
+def _grid(transform: Affine, shape: tuple[int, ...]) -> Grid:
+    """Return the grid of a raster, if it lies on this Earth."""
+    try:
+        grid = Grid.from_transform(transform, (shape[0], shape[1]))
     except ValueError as error:
         raise CorruptRaster(str(error)) from error
     west, south, east, north = grid.bounds
     if not (-180.5 <= west < east <= 360.5 and -90.5 <= south < north <= 90.5):
         raise CorruptRaster(f"the raster lies at {west:g}, {south:g}, {east:g}, {north:g}: not on this Earth")
-    return Raster(values, grid, notes)
+    return grid
 
 
-def _check(dataset: rasterio.DatasetReader, path: Path, dtypes: tuple[str, ...]) -> None:
-    """Refuse a raster by its header alone."""
-    width, height = dataset.width, dataset.height
-    block = dataset.block_shapes[0]
-    if max(width, height) > MAX_SIDE or max(width * height, block[0] * block[1]) > MAX_PIXELS:
-        raise CorruptRaster(
-            f"the header claims {width} x {height} pixels in blocks of {block[1]} x {block[0]}: no LiCSAR "
-            "frame is that large"
-        )
-    if dataset.count != 1:
-        raise CorruptRaster(f"the raster has {dataset.count} bands where one was expected")
-    dtype = dataset.dtypes[0]
-    if dtype not in dtypes:
-        raise CorruptRaster(f"values of type {dtype} where {' or '.join(dtypes)} were expected")
-    if width * height * np.dtype(dtype).itemsize > _MAX_RATIO * path.stat().st_size:
-        raise CorruptRaster(
-            f"the header claims {width} x {height} pixels: too many for {path.stat().st_size} bytes"
-        )
-    crs = dataset.crs
-    if crs is None or not _is_wgs84(crs.to_wkt()):
-        raise CorruptRaster(f"the coordinate system is {_crs_name(crs)} where EPSG:4326 was expected")
+def _scaled(values: np.ndarray, band: _Band) -> np.ndarray:
+    """Return stored values as they are meant; 0 stays 0 where it means no data.
+
+    Raises
+    ------
+    CorruptRaster
+        If values of which 0 means no data have an offset.
+    """
+    tags = band.tags
+    if not tags.linear:
+        return values
+    if band.zero and tags.offset:
+        raise CorruptRaster(f"its tags add {tags.offset:g} to values of which 0 means no data")
+    # with the precision of doubles, some rows at a time
+    scaled = np.empty(values.shape, np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for row in range(0, values.shape[0], _ROWS):
+            scaled[row : row + _ROWS] = values[row : row + _ROWS] * np.float64(tags.scale) + tags.offset
+    return scaled
 
 
-@lru_cache(maxsize=16)
-def _is_wgs84(wkt: str) -> bool:
-    return rasterio.crs.CRS.from_wkt(wkt).to_epsg(confidence_threshold=70) == 4326
+def _pixels(where: np.ndarray) -> str:
+    """Say how many pixels there are."""
+    count = np.count_nonzero(where)
+    return f"{count} pixel{'' if count == 1 else 's'}"
 
 
-def _crs_name(crs: rasterio.crs.CRS | None) -> str:
-    return "missing" if crs is None else crs.to_string()[:60]
+def _drop_infinite(values: np.ndarray, notes: list[str]) -> None:
+    """Set what is no finite number to 0, and say so."""
+    if not np.isfinite(_range(values)).all():
+        wrong = ~np.isfinite(values)
+        values[wrong] = 0
+        notes.append(f"{_pixels(wrong)} without a finite value set to no data")
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
@@ -226,47 +358,3 @@ def _range(values: np.ndarray) -> tuple[float, float]:
             rows = values[row : row + _ROWS]
             low, high = np.minimum(low, rows.min()), np.maximum(high, rows.max())
     return float(low), float(high)
-
-
-# TIFF tags that carry a georeference, and how many doubles each has: a pixel size with one tie point (more
-# of them are ground control points, which are no grid), or a whole transformation.
-_SCALE, _TIE_POINT, _TRANSFORMATION = 33550, 33922, 34264
-_DOUBLES = {_SCALE: (2, 3), _TIE_POINT: (6,), _TRANSFORMATION: (16,)}
-_DOUBLE = 12
-
-
-def _is_georeferenced(stream: BinaryIO) -> bool:
-    """Whether the first image of a TIFF is placed on the Earth by its tags.
-
-    GDAL says this by a warning alone, and Python's warnings cannot be caught in one thread without
-    disturbing the others; so the tags are looked up here.
-    """
-    header = stream.read(16)
-    order = {b"II": "<", b"MM": ">"}.get(header[:2])
-    version = int.from_bytes(header[2:4], "big" if order == ">" else "little")
-    if order is None or len(header) < 16 or version not in (42, 43):
-        raise CorruptRaster("the file is no TIFF")
-    word, head, wide = ("u4", "u2", 4) if version == 42 else ("u8", "u8", 8)  # 43 is BigTIFF
-    entry = np.dtype(
-        [("tag", order + "u2"), ("type", order + "u2"), ("count", order + word), ("at", order + word)]
-    )
-
-    def read(dtype: np.dtype, at: int, count: int) -> np.ndarray:
-        stream.seek(min(at, 1 << 62))
-        raw = stream.read(dtype.itemsize * count)
-        return np.frombuffer(raw[: len(raw) // dtype.itemsize * dtype.itemsize], dtype)
-
-    start = int(np.frombuffer(header, order + word, 1, wide)[0])
-    counted = read(np.dtype(order + head), start, 1)
-    if not counted.size:
-        raise CorruptRaster("the file is cut: its directory is missing")
-    table = read(entry, start + counted.itemsize, min(int(counted[0]), 4096))
-    found: dict[int, np.ndarray] = {}
-    for tag, kind, count, at in table[np.isin(table["tag"], list(_DOUBLES))].tolist():
-        if kind == _DOUBLE and count in _DOUBLES[tag]:
-            values = read(np.dtype(order + "f8"), at, count)
-            if values.size == count and np.isfinite(values).all():
-                found[tag] = values
-    if _SCALE in found and _TIE_POINT in found and found[_SCALE][:2].all():
-        return True
-    return _TRANSFORMATION in found

@@ -1,0 +1,371 @@
+"""The directories of a TIFF, read without GDAL: tags, layout, and where the blocks of pixels lie.
+
+GDAL would take a raster's meaning from more places than the file: options in the environment, files beside
+it, a database of coordinate systems. Here the tags are read plainly and every size is checked before memory
+is taken, so that GDAL is left with nothing but :func:`bare`: the compressed pixels in a new, minimal file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+#: Limits of one image; the largest real raster has 7,000 x 3,800 pixels of four bytes, 106 MB.
+MAX_SIDE, MAX_PIXELS, MAX_BYTES = 20_000, 64 << 20, 512 << 20
+#: No codec here packs more than about 1,400 bytes into one, but for blocks of a single value.
+MAX_RATIO = 2_000
+# Directories of one file (the image, its overviews and their masks), and tags of one directory.
+_MAX_DIRECTORIES, _MAX_TAGS = 64, 1024
+_MAX_TILE = 4096
+
+
+class Tag(IntEnum):
+    """Tags that are read."""
+
+    SUBFILE = 254
+    OLD_SUBFILE = 255
+    WIDTH = 256
+    HEIGHT = 257
+    BITS = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    FILL_ORDER = 266
+    STRIP_OFFSETS = 273
+    ORIENTATION = 274
+    SAMPLES = 277
+    STRIP_ROWS = 278
+    STRIP_COUNTS = 279
+    PREDICTOR = 317
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
+    TILE_OFFSETS = 324
+    TILE_COUNTS = 325
+    EXTRA_SAMPLES = 338
+    SAMPLE_FORMAT = 339
+    PIXEL_SCALE = 33550
+    TIE_POINTS = 33922
+    TRANSFORMATION = 34264
+    GEO_KEYS = 34735
+    GEO_DOUBLES = 34736
+    GEO_TEXTS = 34737
+    GDAL_METADATA = 42112
+    GDAL_NODATA = 42113
+
+
+# Types of values: code, numpy's name without byte order.
+_TYPES = {1: "u1", 2: "S1", 3: "u2", 4: "u4", 12: "f8", 16: "u8"}
+_WHOLE = (1, 3, 4, 16)
+#: Lossless codecs of LiCSAR's files and of those that GDAL would write in their place, with their names.
+_CODECS = {1: "none", 5: "LZW", 8: "DEFLATE", 32946: "DEFLATE", 32773: "PackBits", 50000: "ZSTD"}
+_OTHER_CODECS = {
+    2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 34887: "LERC",
+    34925: "LZMA", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
+_FORMATS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The tags of one image in a file.
+
+    Attributes
+    ----------
+    content : bytes
+        The whole file.
+    order : str
+        Byte order as numpy writes it, ``<`` or ``>``.
+    entries : mapping
+        By tag: type, number of values, and where they start.
+    """
+
+    content: bytes
+    order: str
+    entries: Mapping[int, tuple[int, int, int]]
+
+    def values(self, tag: Tag, kinds: tuple[int, ...] = _WHOLE, *, most: int) -> np.ndarray | None:
+        """Return the values of a tag; None if there is none, or it has another type.
+
+        Raises
+        ------
+        ValueError
+            If it has more than `most` values, or they lie beyond the end of the file.
+        """
+        kind, count, at = self.entries.get(tag, (0, 0, 0))
+        if kind not in kinds:
+            return None
+        dtype = np.dtype(self.order + _TYPES[kind])
+        if count > most:
+            raise ValueError(f"its tag {tag.name} has {count} values")
+        if at + count * dtype.itemsize > len(self.content):
+            raise ValueError(f"the file is cut: the values of its tag {tag.name} lie beyond its end")
+        return np.frombuffer(self.content, dtype, count, at)
+
+    def number(self, tag: Tag, default: int | None = None) -> int:
+        """Return a tag's only whole number; ValueError if it has none and there is no `default`."""
+        if tag in self.entries:
+            values = self.values(tag, most=1)
+            if values is None or values.size != 1:
+                raise ValueError(f"its tag {tag.name} is no whole number")
+            return int(values[0])
+        if default is None:
+            raise ValueError(f"it has no tag {tag.name}")
+        return default
+
+    def doubles(self, tag: Tag, *, most: int) -> np.ndarray | None:
+        """Return a tag's doubles; None if it has none, or one that is no finite number."""
+        values = self.values(tag, (12,), most=most)
+        return values if values is not None and np.isfinite(values).all() else None
+
+    def text(self, tag: Tag, *, most: int) -> str | None:
+        """Return a tag's text, up to its first NUL; None if there is no such tag."""
+        values = self.values(tag, (2,), most=most)
+        if values is not None:
+            return values.tobytes().partition(b"\0")[0].decode("utf-8", "replace")
+        if tag in self.entries:
+            raise ValueError(f"its tag {tag.name} is no text")
+        return None
+
+    @property
+    def subfile(self) -> int:
+        """What the image is: 1 a smaller copy, 2 a page, 4 a mask; sums of these, 0 for the image itself."""
+        old = {2: 1, 3: 2}.get(self.number(Tag.OLD_SUBFILE, 1), 0)
+        return self.number(Tag.SUBFILE, 0) | old
+
+
+def read_directories(content: bytes) -> list[Directory]:
+    """Return the directories of a TIFF or BigTIFF in the order of their chain.
+
+    Raises
+    ------
+    ValueError
+        If it is no TIFF, or a directory is cut, or the chain is longer than any real one or a ring.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(content[:2], "")
+    version = int.from_bytes(content[2:4], "big" if order == ">" else "little")
+    if not order or len(content) < 16 or version not in (42, 43):
+        raise ValueError("the file is no TIFF")
+    word, head, start = ("u4", "u2", 4) if version == 42 else ("u8", "u8", 8)  # 43 is BigTIFF
+    found: list[Directory] = []
+    seen: set[int] = set()
+    at = int(np.frombuffer(content, order + word, 1, start)[0])
+    while at:
+        if at in seen or len(seen) == _MAX_DIRECTORIES:
+            raise ValueError("the chain of its directories does not end")
+        seen.add(at)
+        directory, at = _directory(content, at, order, word, head)
+        found.append(directory)
+    if not found:
+        raise ValueError("the file is cut: its directory is missing")
+    return found
+
+
+def _directory(content: bytes, at: int, order: str, word: str, head: str) -> tuple[Directory, int]:
+    """Return the directory at `at`, and where the next one is."""
+    entry = np.dtype(
+        [("tag", order + "u2"), ("type", order + "u2"), ("count", order + word), ("at", order + word)]
+    )
+    inline = entry["at"].itemsize
+    first = at + np.dtype(head).itemsize
+    if first > len(content):
+        raise ValueError("the file is cut: its directory is missing")
+    count = int(np.frombuffer(content, order + head, 1, at)[0])
+    if count > _MAX_TAGS:
+        raise ValueError(f"its directory has {count} tags")
+    end = first + count * entry.itemsize
+    if end + inline > len(content):
+        raise ValueError("the file is cut: its directory is not whole")
+    entries: dict[int, tuple[int, int, int]] = {}
+    for index, (tag, kind, number, value) in enumerate(np.frombuffer(content, entry, count, first).tolist()):
+        if tag in entries:
+            raise ValueError(f"its directory has tag {tag} twice")
+        here = first + (index + 1) * entry.itemsize - inline
+        small = kind in _TYPES and number * np.dtype(_TYPES[kind]).itemsize <= inline
+        entries[tag] = kind, number, here if small else value
+    return Directory(content, order, entries), int(np.frombuffer(content, order + word, 1, end)[0])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one band is stored.
+
+    Attributes
+    ----------
+    width, height : int
+        Columns and rows.
+    bits, format : int
+        Of one value, as TIFF says it.
+    dtype : str
+        The same as numpy's name; ``bool`` for masks of one bit.
+    codec, predictor : int
+        As TIFF says it.
+    block : tuple of int
+        Rows and columns of a block.
+    tiled : bool
+        Whether blocks are tiles; else they are strips.
+    offsets, counts : numpy.ndarray
+        Where each block starts and its bytes, in the order of the file's tags; 0 bytes: not stored.
+    """
+
+    width: int
+    height: int
+    bits: int
+    format: int
+    dtype: str
+    codec: int
+    predictor: int
+    block: tuple[int, int]
+    tiled: bool
+    offsets: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def missing(self) -> int:
+        """How many blocks are not stored."""
+        return int(np.count_nonzero(self.counts == 0))
+
+
+def read_layout(directory: Directory, dtypes: tuple[str, ...]) -> Layout:
+    """Return how the only band of an image is stored, every size checked.
+
+    Parameters
+    ----------
+    directory : Directory
+        The image's.
+    dtypes : tuple of str
+        Types that are allowed.
+
+    Raises
+    ------
+    ValueError
+        If it has another type, more than one band, a codec that is not lossless, or sizes that no raster of
+        LiCSAR has or that its blocks contradict.
+    """
+    width, height = directory.number(Tag.WIDTH), directory.number(Tag.HEIGHT)
+    claim, size = f"the header claims {width} x {height} pixels", len(directory.content)
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"{claim}: no LiCSAR frame is that large")
+    if not (width and height):
+        raise ValueError(f"{claim}: there is nothing in it")
+    if (bands := directory.number(Tag.SAMPLES, 1)) != 1:
+        raise ValueError(f"the raster has {bands} bands where one was expected")
+    bits, kind = directory.number(Tag.BITS, 1), directory.number(Tag.SAMPLE_FORMAT, 1)
+    dtype = "bool" if (bits, kind) == (1, 1) else f"{_FORMATS.get(kind, 'unknown')}{bits}"
+    if dtype not in dtypes:
+        raise ValueError(f"values of type {dtype} where {' or '.join(dtypes)} were expected")
+    if width * height * bits > 8 * MAX_RATIO * size:
+        raise ValueError(f"{claim}: too many for {size} bytes")
+    if width * height > MAX_PIXELS or width * height * bits > 8 * MAX_BYTES:
+        raise ValueError(f"{claim}: no LiCSAR frame is that large")
+    codec, predictor = _packing(directory, bits, kind)
+    tiled = Tag.TILE_WIDTH in directory.entries
+    if tiled:
+        block = directory.number(Tag.TILE_HEIGHT), directory.number(Tag.TILE_WIDTH)
+        if block[0] % 16 or block[1] % 16 or not min(block) or max(block) > _MAX_TILE:
+            raise ValueError(f"its tiles have {block[1]} x {block[0]} pixels")
+    else:
+        block = min(directory.number(Tag.STRIP_ROWS, height), height), width
+        if not block[0]:
+            raise ValueError("its strips have no rows")
+    blocks = -(-height // block[0]) * -(-width // block[1])
+    if blocks * block[0] * block[1] > 2 * MAX_PIXELS:
+        raise ValueError(f"{claim} in blocks of {block[1]} x {block[0]}: no LiCSAR frame is that large")
+    offsets, counts = _blocks(directory, tiled, blocks)
+    return Layout(width, height, bits, kind, dtype, codec, predictor, block, tiled, offsets, counts)
+
+
+def _packing(directory: Directory, bits: int, kind: int) -> tuple[int, int]:
+    """Return codec and predictor of values of `bits` bits and TIFF's format `kind`."""
+    codec, predictor = directory.number(Tag.COMPRESSION, 1), directory.number(Tag.PREDICTOR, 1)
+    if codec not in _CODECS:
+        allowed = ", ".join(dict.fromkeys(_CODECS.values()))
+        raise ValueError(f"its codec is {_OTHER_CODECS.get(codec, codec)}, not one of {allowed}")
+    if codec in (1, 32773):
+        predictor = 1  # these codecs have none, whatever the tag says
+    floats = kind == 3 and bits in (32, 64)
+    if predictor not in (1, 2, 3) or (predictor == 2 and bits == 1) or (predictor == 3 and not floats):
+        raise ValueError(f"predictor {predictor} makes no sense for its values")
+    return codec, predictor
+
+
+def _blocks(directory: Directory, tiled: bool, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return offsets and byte counts of all blocks; ValueError where they do not fit the file."""
+    tags = (Tag.TILE_OFFSETS, Tag.TILE_COUNTS) if tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_COUNTS)
+    found: list[np.ndarray] = []
+    for tag in tags:
+        values = directory.values(tag, most=len(directory.content))
+        if values is None or values.size != blocks:
+            raise ValueError(f"its tag {tag.name} does not tell of {blocks} blocks")
+        found.append(values.astype(np.uint64))
+    offsets, counts = found
+    counts = np.where(offsets == 0, np.uint64(0), counts)
+    size = np.uint64(len(directory.content))
+    beyond = (counts > size) | (offsets > size - np.minimum(counts, size)) & (counts > 0)
+    if beyond.any():
+        cut = int(np.count_nonzero(beyond))
+        raise ValueError(f"the file is cut: {cut} of its {blocks} blocks lie beyond its end")
+    # blocks that share bytes would let a small file be decoded for hours
+    if counts.sum(dtype=np.uint64) > size:
+        raise ValueError("its blocks overlap")
+    return offsets.astype(np.int64), counts.astype(np.int64)
+
+
+def bare(directory: Directory, layout: Layout) -> bytes:
+    """Return a new TIFF with the blocks of an image as they are and no other tag than decoding needs.
+
+    It claims a place on the Earth that means nothing, since a reader may warn of a raster without one.
+    """
+    content = memoryview(directory.content)
+    stored = layout.counts > 0
+    blocks = [
+        content[start : start + count]
+        for start, count in zip(layout.offsets[stored].tolist(), layout.counts[stored].tolist(), strict=True)
+    ]
+    starts = np.where(stored, 8 + np.cumsum(layout.counts) - layout.counts, 0)
+    tags: dict[Tag, tuple[int, Sequence[float] | np.ndarray]] = {
+        Tag.WIDTH: (4, [layout.width]),
+        Tag.HEIGHT: (4, [layout.height]),
+        Tag.BITS: (3, [layout.bits]),
+        Tag.COMPRESSION: (3, [layout.codec]),
+        Tag.PHOTOMETRIC: (3, [1]),
+        Tag.SAMPLES: (3, [1]),
+        Tag.PREDICTOR: (3, [layout.predictor]),
+        Tag.SAMPLE_FORMAT: (3, [layout.format]),
+        Tag.PIXEL_SCALE: (12, [1.0, 1.0, 0.0]),
+        Tag.TIE_POINTS: (12, [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]),
+    }
+    if layout.tiled:
+        tags |= {Tag.TILE_OFFSETS: (4, starts), Tag.TILE_COUNTS: (4, layout.counts)}
+        tags |= {Tag.TILE_HEIGHT: (4, layout.block[:1]), Tag.TILE_WIDTH: (4, layout.block[1:])}
+    else:
+        tags |= {Tag.STRIP_OFFSETS: (4, starts), Tag.STRIP_COUNTS: (4, layout.counts)}
+        tags |= {Tag.STRIP_ROWS: (4, layout.block[:1])}
+    end = 8 + int(layout.counts.sum())
+    padding = end % 2
+    head = np.array(end + padding, directory.order + "u4").tobytes()
+    mark = b"II*\0" if directory.order == "<" else b"MM\0*"
+    parts = _packed(tags, end + padding, directory.order)
+    return b"".join([mark, head, *blocks, bytes(padding), *parts])
+
+
+def _packed(
+    tags: Mapping[Tag, tuple[int, Sequence[float] | np.ndarray]], at: int, order: str
+) -> Iterator[bytes]:
+    """Yield a classic directory that starts at `at`, then the values that do not fit into it."""
+    spare = at + 2 + 12 * len(tags) + 4
+    outside: list[bytes] = []
+    yield np.array(len(tags), order + "u2").tobytes()
+    for tag, (kind, values) in sorted(tags.items()):
+        raw = np.asarray(values).astype(order + _TYPES[kind]).tobytes()
+        if len(raw) > 4:
+            value = np.array(spare, order + "u4").tobytes()
+            outside.append(raw + bytes(len(raw) % 2))
+            spare += len(outside[-1])
+        else:
+            value = raw.ljust(4, b"\0")
+        yield np.array([tag, kind], order + "u2").tobytes()
+        yield np.array(len(values), order + "u4").tobytes() + value
+    yield bytes(4)
+    yield from outside
