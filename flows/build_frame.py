@@ -18,13 +18,14 @@ import typer
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
 from flows.artifacts import show_picture, show_table
-from flows.local import api_url, healthy
+from flows.folders import flow_settings
+from flows.local import ALONE, access, api_url, healthy
 from hephaestus_build.build import (
     annotated_pairs,
     build_dem,
@@ -42,10 +43,11 @@ from hephaestus_build.election import DEM
 from hephaestus_build.errors import HephaestusError, UnreachableError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.job import Job
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.plan import Request
 from hephaestus_build.progress import Silent
 from hephaestus_build.result import Result
-from hephaestus_build.settings import Era5Choice, PairChoice, Settings, load_settings
+from hephaestus_build.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.sources.receipt import Outcome
 
 P = ParamSpec("P")
@@ -98,7 +100,7 @@ def _ending(job: Job, keys: Collection[str]) -> State[Any]:
         return Completed(message=f"{sum(unit.complete for unit in units)} of {len(keys)} are whole")
     why = next(receipt.detail for receipt in missing[0].receipts if receipt.outcome is Outcome.UNREACHABLE)
     lack = f"{len(missing)} of {len(keys)} are unreachable ({missing[0].name}: {why})"
-    return Failed(name=OWED, message=lack)
+    return Failed(name=OWED, message=plain_text(lack, 2000))
 
 
 def _came(state: State[Any]) -> bool:
@@ -186,7 +188,7 @@ def build_frame(
         until: Leave out pairs that end after this day.
         limit: Take no more pairs than this, the earliest first.
         era5: Source of ERA5: cds, arco, or auto (the CDS where a key is configured).
-        data_dir: Folder of cubes/, the cache and the results.
+        data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
         simulated: From the simulated archive, started and stopped by this run.
         wait: Wait while another build works on the frame.
     """
@@ -195,7 +197,7 @@ def build_frame(
     # Failed, with the reason as message, when nothing was built.
     try:
         with archives(simulated):
-            settings = load_settings(data_dir=data_dir, era5=era5, pairs=pairs)
+            settings = flow_settings(data_dir, era5=era5, pairs=pairs)
             request = Request(Frame.parse(frame), settings.pairs, since, until, limit)
             shelf = Shelf(settings.cubes_dir, request.frame)
             with shelf.lock(wait=wait):
@@ -229,8 +231,11 @@ def _end(result: Result) -> State[Any]:
     first = result.owed[0]
     return Completed(
         name=OWED,
-        message=f"{result.frame}: {kept}; owed: {len(result.owed)} products, such as {first.product} "
-        f"({first.outcome}: {first.detail}); the next run tries again",
+        message=plain_text(
+            f"{result.frame}: {kept}; owed: {len(result.owed)} products, such as {first.product} "
+            f"({first.outcome}: {first.detail}); the next run tries again",
+            2000,
+        ),
         data=result.to_json(),
     )
 
@@ -239,7 +244,7 @@ class _Logged(Silent):
     """A listener that writes what a person should know to the run's log."""
 
     def note(self, text: str) -> None:
-        get_run_logger().info(text)
+        get_run_logger().info("%s", plain_text(text, 2000))
 
 
 def archives(simulated: bool) -> AbstractContextManager[tuple[str, ...]]:
@@ -257,10 +262,9 @@ def main(
     simulated: Annotated[bool, typer.Option("--simulated", help="From the simulated archive.")] = False,
 ) -> None:
     """Run the flow once, in this process; where no server answers, Prefect starts one for this run alone."""
-    url = api_url()
     try:
-        name = str(Frame.parse(frame))
-        with temporary_settings({PREFECT_API_URL: url} if healthy(url) else {}):
+        name, url = str(Frame.parse(frame)), api_url()
+        with temporary_settings(access(url) if healthy(url) else ALONE):
             state = build_frame(name, limit=limit, simulated=simulated, return_state=True)
     except HephaestusError as error:
         explain(str(error))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
@@ -20,12 +19,15 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
+from flows.artifacts import show_rows
 from flows.build_frame import FRAME, OWED, archives
+from flows.folders import flow_settings
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.plan import Request
 from hephaestus_build.runs import Run
-from hephaestus_build.settings import Era5Choice, PairChoice, Settings, load_settings
+from hephaestus_build.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.status import frames_begun
 from hephaestus_build.watch import all_frames, build_frames
 
@@ -53,14 +55,14 @@ def _build_all(requests: Sequence[Request], settings: Settings, at_a_time: int, 
             for item in requests
         ]
         runs: list[Run] = [future.result() for future in futures]
-    create_table_artifact(table=[_row(run) for run in runs], key=key, description=f"{len(runs)} frames")
+    show_rows(map(_row, runs), key, f"{len(runs)} frames")
     failed = [run for run in runs if run.result is None]
     owed = [run for run in runs if run.result is not None and run.result.owed]
     whole = len(runs) - len(failed) - len(owed)
     said = f"{len(runs)} frames: {whole} whole, {len(owed)} owe, {len(failed)} failed"
     data = [run.to_json() for run in runs]
     if failed:
-        return Failed(message=f"{said}; {failed[0].error}", data=data)
+        return Failed(message=plain_text(f"{said}; {failed[0].error}", 2000), data=data)
     return Completed(name=OWED if owed else "Completed", message=said, data=data)
 
 
@@ -100,13 +102,13 @@ def build_dataset(
         until: Leave out pairs that end after this day.
         limit: Take no more pairs of a frame than this, the earliest first.
         era5: Source of ERA5: cds, arco, or auto.
-        data_dir: Folder of cubes/, the cache and the results.
+        data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
         at_a_time: Frames at once.
         simulated: From the simulated archive, started and stopped by this run; its frames by default.
     """
     try:
         with archives(simulated) as embedded:
-            settings = load_settings(data_dir=data_dir, era5=era5, pairs=pairs)
+            settings = flow_settings(data_dir, era5=era5, pairs=pairs)
             chosen = [Frame.parse(name) for name in frames or embedded or ()] or all_frames()
             requests = [Request(frame, settings.pairs, since, until, limit) for frame in chosen]
             return _build_all(requests, settings, at_a_time, "dataset")
@@ -128,11 +130,11 @@ def watch(
         frames: LiCSAR frame ids, annotated or not; by default the frames that have a cube of real data.
         pairs: annotated, all, or auto (annotated where the frame has annotations).
         since: Leave out pairs that begin before this day.
-        data_dir: Folder of cubes/, the cache and the results.
+        data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
         at_a_time: Frames at once.
     """
     try:
-        settings = load_settings(data_dir=data_dir, pairs=pairs)
+        settings = flow_settings(data_dir, pairs=pairs)
         known = [frame for frame in frames_begun(settings) if not frame.simulated]
         chosen = [Frame.parse(name) for name in frames] if frames else known
         if not chosen:
