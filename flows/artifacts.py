@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
-from flows import markdown
+from hephaestus_build import markdown
 from hephaestus_build.cube.units import Unit
 from hephaestus_build.frames import Frame
 from hephaestus_build.result import Result

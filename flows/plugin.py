@@ -43,11 +43,9 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     """Expand a bare deployment name, and point at this machine's server; only for the ``prefect`` command."""
     if Path(sys.argv[0]).stem != "prefect" and sys.orig_argv[1:3] != ["-m", "prefect"]:
         return None
-    from flows.local import (
-        api_url,
-        healthy,
-        password,
-    )  # later: it may be what imports Prefect, and so loads this
+    # later: it may be what imports Prefect, and so loads this
+    from flows.local import api_url, check_access, healthy, password
+    from hephaestus_build.errors import HephaestusError
 
     before = list(sys.argv)
     sys.argv[:] = expanded(before)
@@ -58,6 +56,10 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     if ctx.api_url is not None:
         return None
     if healthy(url):
+        try:
+            check_access(url)
+        except HephaestusError as error:  # Prefect's own words for it are a traceback
+            print(error, file=sys.stderr)
         return SetupResult(env={"PREFECT_API_URL": url}, note=f"server at {url}")
     if sys.argv != before:
         print(f"no Prefect server answers at {url}; `make serve` starts one", file=sys.stderr)

@@ -94,9 +94,9 @@ def start(
 
         typer.echo(__version__)
         raise typer.Exit
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    from hephaestus_build.terminal import start_logging
+
+    start_logging(logging.DEBUG if verbose else logging.WARNING)
     for library in ("urllib3", "rasterio", "matplotlib", "asyncio", "PIL", "filelock"):
         logging.getLogger(library).setLevel(logging.WARNING)
 

@@ -77,7 +77,7 @@ def verify(
         print_json(found)
     for name, lines in found.items():
         if not as_json:
-            out.print(f"{name}: " + (f"{len(lines)} findings" if lines else "whole"), markup=False)
+            out.print(f"{name}: " + (f"{len(lines)} findings" if lines else "whole"))
         advice = (
             f"`hephaestus build {name}` fetches it" if upstream else f"`hephaestus repair {name}` mends it"
         )
@@ -247,9 +247,9 @@ def _print_status(rows: list[FrameStatus]) -> None:
             cell.ljust(width) if index < 3 else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
-        out.print("  ".join(cells).rstrip(), markup=False)
+        out.print("  ".join(cells).rstrip())
     if simulated := [row.frame for row in rows if row.simulated]:
-        out.print(f"simulated: {', '.join(simulated)}", markup=False)
+        out.print(f"simulated: {', '.join(simulated)}")
     for row in rows:
         for text in _attention(row):
             explain(f"{row.frame}: {text}")

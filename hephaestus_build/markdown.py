@@ -13,7 +13,7 @@ _ACTIVE = re.compile(r"[\\`*\[\]<>&|~!$@]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.", 
 _BLOCK = re.compile(r"^(?=[#+\-=])|^(\d+)(?=[.)])")
 
 
-def text(value: object, limit: int = 500) -> str:
+def text(value: object, limit: int = 2000) -> str:
     r"""Return Markdown that shows `value` on one line, letter by letter.
 
     Examples
