@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hephaestus_build.errors import UsageError
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.settings import Settings, load_settings
 
 #: What this program keeps in a data folder: no data folder begins inside of these.
@@ -38,7 +39,9 @@ def flow_settings(data_dir: Path | None = None, **overrides: Any) -> Settings:
     folder = inside("data_dir", data_dir, own)
     root = next(root for root in _roots(own) if folder.is_relative_to(root))
     if kept := _KEPT.intersection(folder.relative_to(root).parts):
-        raise UsageError(f"data_dir {data_dir}: no data folder lies in a folder called {min(kept)}")
+        raise UsageError(
+            f"data_dir {plain_text(data_dir, 200)}: no data folder lies in a folder called {min(kept)}"
+        )
     return load_settings(**{**overrides, "data_dir": folder})
 
 
@@ -53,11 +56,11 @@ def inside(name: str, path: Path, settings: Settings) -> Path:
     try:
         where = path.resolve()
     except (OSError, ValueError, RuntimeError):
-        raise UsageError(f"{name} {path} is no path") from None
+        raise UsageError(f"{name} {plain_text(path, 200)} is no path") from None
     if not any(where.is_relative_to(root) for root in _roots(settings)):
         raise UsageError(
-            f"{name} {path} is neither in {settings.data_dir.absolute()} nor in a folder of the setting "
-            f"data_roots; add its folder to HEPHAESTUS_DATA_ROOTS of the process that runs the flows, "
+            f"{name} {plain_text(path, 200)} is neither in {settings.data_dir.absolute()} nor in a folder of "
+            f"the setting data_roots; add its folder to HEPHAESTUS_DATA_ROOTS of the process that runs the flows, "
             "and start that again"
         )
     return where

@@ -9,6 +9,7 @@ of everything. Programs that are no browsers send no ``Origin`` and notice nothi
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?")
 _REFUSED = 403
 _POLICY_VIOLATION = 1008  # code of a websocket's close
 
@@ -102,11 +104,8 @@ def refusal(headers: Iterable[tuple[bytes, bytes]], origins: tuple[str, ...]) ->
 
 
 def _hostname(host: str) -> str | None:
-    try:
-        parts = urlsplit(f"//{host}")
-        return parts.hostname if parts.netloc == host and "@" not in host else None
-    except ValueError:
-        return None
+    found = _HOST.fullmatch(host)
+    return found[1].strip("[]") if found else None
 
 
 def main(

@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from hephaestus_build.errors import UsageError
 from hephaestus_build.parsing import parse_json, parse_yaml, read_bounded
+from hephaestus_build.plain_text import plain_text
 
 PREFIX = "HEPHAESTUS_"
 #: Names the YAML file of settings; everything in it may also be given as HEPHAESTUS_<NAME>.
@@ -153,22 +154,23 @@ class Settings(BaseSettings):
 
 def _read_file(path: str) -> dict[str, Any]:
     """Return what a YAML file of settings holds."""
+    shown = plain_text(path, 200)
     if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for names that are too long)
         raise UsageError(
-            f"{FILE_VARIABLE} names {path}, which is no file; write one with `hephaestus settings`"
+            f"{FILE_VARIABLE} names {shown}, which is no file; write one with `hephaestus settings`"
         )
     try:
         content = parse_yaml(read_bounded(Path(path), _FILE_BYTES).decode("utf-8-sig"))
     except OSError as error:
-        raise UsageError(f"the settings file {path} cannot be read: {error.strerror}") from None
+        raise UsageError(f"the settings file {shown} cannot be read: {error.strerror}") from None
     except ValueError as error:
         what = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
-        raise UsageError(f"the settings file {path}: {what}; write one with `hephaestus settings`") from None
+        raise UsageError(f"the settings file {shown}: {what}; write one with `hephaestus settings`") from None
     if content is None:  # all lines are comments
         return {}
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise UsageError(
-            f"the settings file {path} holds no lines of `name: value`; write one with `hephaestus settings`"
+            f"the settings file {shown} holds no lines of `name: value`; write one with `hephaestus settings`"
         )
     return content
 

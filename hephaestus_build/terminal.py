@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from hephaestus_build.plain_text import REPLACEMENT, plain_text
 
@@ -27,6 +28,10 @@ class PlainConsole(Console):
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
         if self.width < 1:  # COLUMNS=0: of docker, serial lines and Emacs
             self.width = _WIDTH
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a text of a string; before the width of a cell is measured."""
+        return super().render_str(_shown(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render an object into segments, those of text without control characters."""
