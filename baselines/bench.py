@@ -371,7 +371,7 @@ def loader(
 ) -> None:
     """Measure how fast samples are read, beside the published pattern and a WebDataset of tensors."""
     home = folder if folder is not None else load_settings().data_dir / "bench"
-    bench = Bench(home, epochs, rounds, samples, say=lambda text: err.print(text, markup=False))
+    bench = Bench(home, epochs, rounds, samples, say=lambda text: err.print(text))
     result = bench.run()
     keep(result, markdown(result), results, as_json=as_json)
 

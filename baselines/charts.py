@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from baselines.figures import blank, heading, margins, plain
 from baselines.predictions import BINS, Predictions
+from hephaestus_build.report.lettering import literal
 from hephaestus_build.report.panels import GREY, INK
 
 _COLOURS = ("#34506b", "#c8641e", "#2f8f6b", "#8a5aa5", "#b8922e", "#3c96b4", "#a03c50", "#6e7780")
@@ -54,7 +55,10 @@ def learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simulated
                 mean = np.mean([values[:length] for _, values in known], axis=0)
                 axes.plot(known[0][0][:length], mean, color=colour, linewidth=2)
         axes.set_title(
-            column.replace("_", " ").replace("/", " ").replace("f1", "F1"), fontsize=9, loc="left", color=INK
+            literal(column.replace("_", " ").replace("/", " ").replace("f1", "F1")),
+            fontsize=9,
+            loc="left",
+            color=INK,
         )
         axes.set_xlabel("epoch", fontsize=8.5, color=GREY)
         if "loss" not in column:
@@ -63,7 +67,7 @@ def learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simulated
         axes.grid(color="#e9ecef", linewidth=0.7)
         plain(axes)
     handles = [
-        Line2D([], [], color=colour, linewidth=2, label=name)
+        Line2D([], [], color=colour, linewidth=2, label=literal(name))
         for colour, name in zip(_cycle(len(curves)), curves, strict=True)
     ]
     figure.legend(
@@ -172,7 +176,9 @@ def reliability(runs: Mapping[str, Sequence[Predictions]], title: str) -> Figure
             below.stairs(np.maximum(one.count, 0.5), edges, color=colour, linewidth=1.3)
         error = np.mean([one.error for one in found])
         handles.append(
-            Line2D([], [], color=colour, marker="o", markersize=4, label=f"{name}\nerror {error:.3f}")
+            Line2D(
+                [], [], color=colour, marker="o", markersize=4, label=f"{literal(name)}\nerror {error:.3f}"
+            )
         )
     handles.append(Line2D([], [], color=GREY, linestyle=":", label="as often as said"))
     cases, share = _share(said[0])

@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from baselines.scoring import rates
 from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.report.images import phase_colours
+from hephaestus_build.report.lettering import any_letters, literal
 from hephaestus_build.report.panels import ALARM, INK, PALE
 
 #: As in the paper: truth red, prediction green; both amber. Outlines differ too, for eyes that cannot tell.
@@ -126,7 +127,8 @@ def write_figure(figure: Figure, path: Path) -> None:
     """
     stream = io.BytesIO()
     # no palette: it would tint the greys beside so many hues
-    figure.savefig(stream, format="png", pil_kwargs={"optimize": True})
+    with any_letters():
+        figure.savefig(stream, format="png", pil_kwargs={"optimize": True})
     with explained(f"writing {path}"):
         write_atomic(path, stream.getvalue())
 
@@ -225,7 +227,7 @@ def framed(axes: Axes, image: np.ndarray, **shown: Any) -> None:
 
 def caption(axes: Axes, text: str) -> None:
     """Write a line above a picture."""
-    axes.set_title(text, fontsize=7.6, loc="left", color=INK, pad=3)
+    axes.set_title(literal(text), fontsize=7.6, loc="left", color=INK, pad=3)
 
 
 def plain(axes: Axes) -> None:
@@ -251,7 +253,9 @@ def _legend(figure: Figure) -> None:
 def heading(figure: Figure, text: str, simulated: bool) -> None:
     """Write the title, and beside it that the data is simulated, where it is."""
     height, width = figure.get_figheight(), figure.get_figwidth()
-    figure.text(0.12 / width, 1 - 0.26 / height, text, fontsize=11, weight="bold", color=INK, va="center")
+    figure.text(
+        0.12 / width, 1 - 0.26 / height, literal(text), fontsize=11, weight="bold", color=INK, va="center"
+    )
     if simulated:
         figure.text(
             1 - 0.15 / width, 1 - 0.26 / height, "SIMULATED DATA", fontsize=9, weight="bold", ha="right",

@@ -32,6 +32,7 @@ from hephaestus_build.frames import Pair
 from hephaestus_build.grid import Grid
 from hephaestus_build.report.figures import to_png
 from hephaestus_build.report.images import phase_colours, shrink_factor, shrink_mean, shrink_phase
+from hephaestus_build.report.lettering import literal
 
 NAME = "deformation_probability"
 FORMAT = "hephaestus-predictions-map/1"
@@ -266,7 +267,7 @@ def write_picture(path: Path, made: Map, phase: np.ndarray, title: str, *, simul
         axes.set_xticks([])
         axes.set_yticks([])
     mark = "   SIMULATED DATA" if simulated else ""
-    figure.suptitle(title + mark, fontsize=10, color="#c8102e" if simulated else "#1b1f24")
+    figure.suptitle(literal(title) + mark, fontsize=10, color="#c8102e" if simulated else "#1b1f24")
     with explained(f"{path.name}: writing it"):
         write_atomic(path, to_png(figure))
 

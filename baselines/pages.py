@@ -6,15 +6,19 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from baselines.document import FALSE_ALARMS, Cell, Document, Figure, Table, TableRow
 from baselines.paper import TITLES
+from hephaestus_build import markdown
+from hephaestus_build.plain_text import plain_text
 
 _NAMES = {
     "precision": "Prec", "recall": "Rec", "f1": "F1", "auroc": "AUROC", "iou": "IoU",
     "average_precision": "AP", FALSE_ALARMS: "False alarms / frame-year",
 }  # fmt: skip
+_LONGEST = 100_000  # characters of a comment line: it may name the generations of all frames
 #: Frames whose generations the Markdown names; the others name all.
 _FRAMES = 6
 
@@ -22,7 +26,7 @@ _FRAMES = 6
 def to_csv(document: Document) -> str:
     """Return the tables as CSV, a score a line, after comment lines (``#``) that say where they come from."""
     stream = io.StringIO()
-    for name, text in _header(document, full=True):
+    for name, text in _header(document, partial(plain_text, limit=_LONGEST), full=True):
         stream.write(f"# {name}: {text.replace('**', '').replace('`', '')}\n")
     lines = [line for table in document.tables for line in _csv_lines(document, table)]
     writer = csv.DictWriter(stream, lines[0].keys(), lineterminator="\n")
@@ -34,33 +38,33 @@ def to_csv(document: Document) -> str:
 def to_markdown(document: Document) -> str:
     """Return the tables as Markdown: the best of each block in bold, the second underlined."""
     title = "# Benchmark" + (" (simulated data)" if document.simulated else "")
-    parts = [title, "\n".join(f"- {name}: {text}" for name, text in _header(document))]
+    parts = [title, "\n".join(f"- {name}: {text}" for name, text in _header(document, markdown.text))]
     for table in document.tables:
-        parts += [f"## {table.title}", _markdown(table)]
+        parts += [f"## {markdown.text(table.title)}", _markdown(table)]
     parts.append(_notes(document))
     return "\n\n".join(parts) + "\n"
 
 
-def _header(document: Document, *, full: bool = False) -> list[tuple[str, str]]:
+def _header(document: Document, shown: Callable[[str], str], *, full: bool = False) -> list[tuple[str, str]]:
     generations = [f"{frame} {' and '.join(found)}" for frame, found in document.generations.items()]
     if len(generations) > _FRAMES and not full:
         generations = [f"{len(generations)} frames, listed in tables.json"]
     versions = [f"{name} {' and '.join(found)}" for name, found in document.versions.items()]
     return [
         ("data", "**simulated**, of no real volcano" if document.simulated else "real"),
-        ("command", "; ".join(f"`{command}`" for command in document.commands)),
+        ("command", "; ".join(map(markdown.code, document.commands))),
         ("runs", f"{document.runs}, seeds {', '.join(map(str, document.seeds))}"),
-        ("split", f"{document.split}, sha256 {document.split_sha256}"),
+        ("split", shown(f"{document.split}, sha256 {document.split_sha256}")),
         (
             "windows",
-            f"{document.size} pixels, test {document.tiling}, training {', '.join(document.training)}",
+            shown(f"{document.size} pixels, test {document.tiling}, training {', '.join(document.training)}"),
         ),
-        ("first weights", ", ".join(document.weights)),
-        ("cube generations", "; ".join(generations)),
-        ("versions", ", ".join(versions)),
-        ("code", ", ".join(code[:12] for code in document.code)),
-        ("device", ", ".join(document.devices)),
-        ("the paper's figures", f"left out: {document.paper}" if document.paper else "in brackets"),
+        ("first weights", shown(", ".join(document.weights))),
+        ("cube generations", shown("; ".join(generations))),
+        ("versions", shown(", ".join(versions))),
+        ("code", shown(", ".join(code[:12] for code in document.code))),
+        ("device", shown(", ".join(document.devices))),
+        ("the paper's figures", shown(f"left out: {document.paper}") if document.paper else "in brackets"),
     ]
 
 
@@ -114,7 +118,8 @@ def _who(row: TableRow) -> tuple[str, str]:
     if row.kind != "model":
         return {"constant": "*always deformation*", "chance": "*chance*"}[row.kind], ""
     title = TITLES.get(row.model, row.model)
-    return f"{title} ({row.variant})" if row.variant else title, "✓" if row.atmosphere else "×"
+    named = markdown.text(f"{title} ({row.variant})" if row.variant else title)
+    return named, "✓" if row.atmosphere else "×"
 
 
 def _marks(rows: Sequence[TableRow], name: str) -> list[Callable[[str], str]]:

@@ -201,7 +201,7 @@ class Preset(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
+    name: str = Field(pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*$")  # of a folder, too
     description: str
     legacy: bool = False
     fields: dict[str, Any] = Field(default_factory=dict)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
+from hephaestus_build import markdown
 from hephaestus_build.cube.units import Unit
 from hephaestus_build.frames import Frame
 from hephaestus_build.result import Result
@@ -21,9 +23,9 @@ _LISTED = 20  # owed products named one by one; the cube's provenance names all
 _WIDTH = 760  # pixels; the picture travels in the artifact itself, so it is made small
 
 
-def artifact_key(kind: str, frame: Frame) -> str:
+def artifact_key(kind: str, name: object) -> str:
     """Return a key as Prefect wants them: lower case, digits and dashes."""
-    return f"{kind}-{frame}".lower().replace("_", "-")
+    return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{name}".lower()).strip("-")
 
 
 def table_rows(units: Iterable[Unit]) -> list[dict[str, Any]]:
@@ -46,10 +48,10 @@ def summary(result: Result) -> str:
     mark = ", simulated" if result.simulated else ""
     news = "" if result.published else "nothing new, "
     lines = [
-        f"**{result.frame}**{mark}: {news}generation {result.generation}",
-        f"`xarray.open_zarr({str(result.path)!r})`",
+        f"**{markdown.text(result.frame)}**{mark}: {news}generation {result.generation}",
+        markdown.code(f"xarray.open_zarr({str(result.path)!r})"),
     ]
-    owed = [f"{item.product}: {item.outcome} ({item.detail})" for item in result.owed]
+    owed = [markdown.text(f"{item.product}: {item.outcome} ({item.detail})") for item in result.owed]
     if owed:
         more = [f"and {len(owed) - _LISTED} more"] if len(owed) > _LISTED else []
         lines.append("\n".join(["owed:", "", *(f"- {line}" for line in (*owed[:_LISTED], *more))]))
@@ -58,9 +60,13 @@ def summary(result: Result) -> str:
 
 def show_table(result: Result, units: Iterable[Unit]) -> None:
     """Leave the table of a cube."""
-    create_table_artifact(
-        table=table_rows(units), key=artifact_key("cube", result.frame), description=summary(result)
-    )
+    show_rows(table_rows(units), artifact_key("cube", result.frame), summary(result))
+
+
+def show_rows(rows: Iterable[Mapping[str, Any]], key: str, description: str | None = None) -> None:
+    """Leave a table, its cells shown as they are written."""
+    table = [{name: markdown.cell(value) for name, value in row.items()} for row in rows]
+    create_table_artifact(table=table, key=key, description=description)
 
 
 def show_picture(frame: Frame, png: Path) -> None:
@@ -70,4 +76,4 @@ def show_picture(frame: Frame, png: Path) -> None:
         picture.thumbnail((_WIDTH, 4 * _WIDTH))
         picture.convert("RGB").save(buffer, "WEBP", quality=75)
     url = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-    create_image_artifact(image_url=url, key=artifact_key("picture", frame), description=f"`{png}`")
+    create_image_artifact(image_url=url, key=artifact_key("picture", frame), description=markdown.code(png))

@@ -6,11 +6,12 @@ runs, and of `hephaestus benchmark run`, may share a grid, one after the other o
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
@@ -18,61 +19,67 @@ from prefect.utilities.annotations import quote
 from pydantic import Field
 
 from baselines.benchmark import Bench, Ended, finish, open_bench, run_one, share
-from baselines.recipe import Recipe, read_preset
+from baselines.recipe import Recipe, preset_names, read_preset
 from baselines.world import benchmark_cubes
+from flows.artifacts import artifact_key, show_rows
+from flows.folders import flow_settings, inside
 from hephaestus_build.cli.benchmark import headline, parse_part
 from hephaestus_build.collection import take
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.settings import load_settings, refuse_address
+from hephaestus_build.plain_text import plain_text
+from hephaestus_build.settings import Settings
 
 
 @task(name="run", task_run_name="{key}", cache_policy=NO_CACHE, persist_result=False)
 def train(key: str, recipe: Recipe, bench: Bench, device: str) -> State[Any]:
-    """Do one run of the grid, unless it is finished or another process is at it."""
+    """Do one run of the grid, unless it is finished or running in another process."""
     ended = run_one(bench, recipe, device=device)
-    said = ended.error or (headline(ended.result) if ended.result else "another process is at it")
-    return (Failed if ended.error else Completed)(message=said, data=ended)
+    said = ended.error or (headline(ended.result) if ended.result else "running in another process")
+    return (Failed if ended.error else Completed)(message=plain_text(said, 2000), data=ended)
 
 
 @flow(name="benchmark", flow_run_name="{preset} {part}", persist_result=False)
 def benchmark(
-    preset: str = "small",
+    preset: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,500}$")] = "small",
     part: Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] = "1/1",
     cubes: Path | None = None,
     simulated: bool = False,
     results: Path | None = None,
     fields: dict[str, Any] | None = None,
-    device: str = "auto",
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")] = "auto",
     data_dir: Path | None = None,
 ) -> State[Any]:
     """Train and score the runs of a preset, or a part of them; tables and pictures at the end.
 
     Args:
-        preset: small, paper, legacy, or the path of a YAML file.
+        preset: small, paper, legacy, or the path of a YAML file where data_dir may be, too.
         part: i/n, the i-th of n parts: give each machine another i.
-        cubes: Folder of the cubes; cubes/ in the data folder by default.
+        cubes: Folder of the cubes, where data_dir may be; cubes/ in the data folder by default.
         simulated: On cubes of the embedded archive, built once and kept.
-        results: Folder of the results; by default results/ in the data folder, of simulated cubes simulated/results/.
+        results: Folder of the results, where data_dir may be; by default results/ in the data folder, of
+            simulated cubes simulated/results/.
         fields: Fields of all runs to change, such as epochs.
         device: auto, cpu or cuda.
-        data_dir: Folder of cubes/, the cache and the results.
+        data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
     """
     try:
-        number, chosen = parse_part(part), read_preset(preset)
-        settings = load_settings(data_dir=data_dir)
-        for name, path in (("cubes", cubes), ("results", results)):
-            refuse_address(name, path)
+        settings = flow_settings(data_dir)
+        number, chosen = parse_part(part), read_preset(_preset(preset, settings))
+        if cubes is not None:
+            cubes = inside("cubes", cubes, settings)
+        if results is not None:
+            results = inside("results", results, settings)
         if simulated:
             cubes = benchmark_cubes(settings)
         taken = take(settings, [cubes] if cubes else [])
         if taken.said:
-            get_run_logger().info(taken.said)
+            get_run_logger().info("%s", plain_text(taken.said, 2000))
         bench = open_bench(
             chosen,
             taken.stores or cubes or settings.cubes_dir,
             results or taken.settings.data_dir / "results",
             command=f"flow benchmark, preset {chosen.name}",
-            **(fields or {}),
+            **_fields(fields or {}, settings),
         )
         mine = share(bench.recipes, number)
         states = [train(item.key, quote(item), quote(bench), device, return_state=True) for item in mine]
@@ -80,11 +87,28 @@ def benchmark(
         paths = finish(bench) if any(map(bench.is_finished, bench.recipes)) else []
     except HephaestusError as error:
         return Failed(message=str(error), data=error)
-    create_table_artifact(table=[_row(item) for item in ended], key=f"benchmark-{chosen.name}")
+    show_rows(map(_row, ended), artifact_key("benchmark", chosen.name))
     for path in paths:
         if path.suffix == ".md":
-            create_markdown_artifact(path.read_text(encoding="utf-8"), key=f"tables-{chosen.name}")
+            create_markdown_artifact(
+                path.read_text(encoding="utf-8"), key=artifact_key("tables", chosen.name)
+            )
     return _end(ended)
+
+
+def _preset(preset: str, settings: Settings) -> str:
+    """Return what a preset is read by: a name that comes with the code, or a file in the flows' folders."""
+    if preset in preset_names() or re.fullmatch(r"[\w-]+", preset, re.ASCII):
+        return preset
+    return str(inside("preset", Path(preset), settings))
+
+
+def _fields(fields: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return `fields` with the folder of weights, if they name one, among the flows' folders."""
+    weights = fields.get("weights", "none")
+    if not isinstance(weights, str) or weights in ("imagenet", "none"):
+        return fields
+    return {**fields, "weights": str(inside("weights", Path(weights), settings))}
 
 
 def _row(ended: Ended) -> dict[str, Any]:
@@ -104,5 +128,5 @@ def _end(ended: list[Ended]) -> State[Any]:
     done = len(ended) - len(failed) - elsewhere
     said = f"{len(ended)} runs: {done} finished, {elsewhere} elsewhere, {len(failed)} failed"
     if failed:
-        return Failed(message=f"{said}; {failed[0].error}", data=said)
+        return Failed(message=plain_text(f"{said}; {failed[0].error}", 2000), data=said)
     return Completed(message=said, data=said)

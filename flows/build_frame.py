@@ -17,13 +17,14 @@ import typer
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
 from flows.artifacts import show_picture, show_table
-from flows.local import api_url, healthy
+from flows.folders import flow_settings
+from flows.local import ALONE, access, api_url, healthy
 from hephaestus_build.archive.embedded import archives_for
 from hephaestus_build.build import (
     annotated_pairs,
@@ -36,13 +37,14 @@ from hephaestus_build.build import (
     prepare,
     publish,
 )
-from hephaestus_build.cli.common import chosen_settings, explain
+from hephaestus_build.cli.common import explain
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.election import DEM
 from hephaestus_build.errors import HephaestusError, UnreachableError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.job import Job
 from hephaestus_build.migration import refuse_unmoved
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.plan import Request
 from hephaestus_build.progress import Silent
 from hephaestus_build.result import Result
@@ -99,7 +101,7 @@ def _ending(job: Job, keys: Collection[str]) -> State[Any]:
         return Completed(message=f"{sum(unit.complete for unit in units)} of {len(keys)} are whole")
     why = next(receipt.detail for receipt in missing[0].receipts if receipt.outcome is Outcome.UNREACHABLE)
     lack = f"{len(missing)} of {len(keys)} are unreachable ({missing[0].name}: {why})"
-    return Failed(name=OWED, message=lack)
+    return Failed(name=OWED, message=plain_text(lack, 2000))
 
 
 def _came(state: State[Any]) -> bool:
@@ -187,7 +189,7 @@ def build_frame(
         until: Leave out pairs that end after this day.
         limit: Take no more pairs than this, the earliest first.
         era5: Source of ERA5: cds, arco, or auto (the CDS where a key is configured).
-        data_dir: Folder of cubes/, the cache and the results.
+        data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
         simulated: Among the simulated cubes, where frames of tracks above 175 are anyway.
         wait: Wait while another build works on the frame.
     """
@@ -195,7 +197,7 @@ def build_frame(
     # Completed, with what is in the cube as data, and named Owed when a later run must try again;
     # Failed, with the reason as message, when nothing was built.
     try:
-        settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
+        settings = flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
         request = Request(Frame.parse(frame), settings.pairs, since, until, limit)
         with archives_for(settings, [request.frame]) as served:
             settings = served.for_frame(request.frame)
@@ -232,8 +234,11 @@ def _end(result: Result) -> State[Any]:
     first = result.owed[0]
     return Completed(
         name=OWED,
-        message=f"{result.frame}: {kept}; owed: {len(result.owed)} products, such as {first.product} "
-        f"({first.outcome}: {first.detail}); the next run tries again",
+        message=plain_text(
+            f"{result.frame}: {kept}; owed: {len(result.owed)} products, such as {first.product} "
+            f"({first.outcome}: {first.detail}); the next run tries again",
+            2000,
+        ),
         data=result.to_json(),
     )
 
@@ -242,7 +247,7 @@ class _Logged(Silent):
     """A listener that writes what a person should know to the run's log."""
 
     def note(self, text: str) -> None:
-        get_run_logger().info(text)
+        get_run_logger().info("%s", plain_text(text, 2000))
 
 
 def main(
@@ -251,10 +256,9 @@ def main(
     simulated: Annotated[bool, typer.Option("--simulated", help="Among the simulated cubes.")] = False,
 ) -> None:
     """Run the flow once, in this process; where no server answers, Prefect starts one for this run alone."""
-    url = api_url()
     try:
-        name = str(Frame.parse(frame))
-        with temporary_settings({PREFECT_API_URL: url} if healthy(url) else {}):
+        name, url = str(Frame.parse(frame)), api_url()
+        with temporary_settings(access(url) if healthy(url) else ALONE):
             state = build_frame(name, limit=limit, simulated=simulated, return_state=True)
     except HephaestusError as error:
         explain(str(error))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
@@ -20,11 +19,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
+from flows.artifacts import show_rows
 from flows.build_frame import FRAME, OWED
+from flows.folders import flow_settings
 from hephaestus_build.archive.embedded import archives_for, embedded_frames
-from hephaestus_build.cli.common import chosen_settings
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Frame
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.plan import Request
 from hephaestus_build.runs import Run
 from hephaestus_build.settings import Era5Choice, PairChoice, Settings
@@ -55,14 +56,14 @@ def _build_all(requests: Sequence[Request], settings: Settings, at_a_time: int, 
             for item in requests
         ]
         runs: list[Run] = [future.result() for future in futures]
-    create_table_artifact(table=[_row(run) for run in runs], key=key, description=f"{len(runs)} frames")
+    show_rows(map(_row, runs), key, f"{len(runs)} frames")
     failed = [run for run in runs if run.result is None]
     owed = [run for run in runs if run.result is not None and run.result.owed]
     whole = len(runs) - len(failed) - len(owed)
     said = f"{len(runs)} frames: {whole} whole, {len(owed)} owe, {len(failed)} failed"
     data = [run.to_json() for run in runs]
     if failed:
-        return Failed(message=f"{said}; {failed[0].error}", data=data)
+        return Failed(message=plain_text(f"{said}; {failed[0].error}", 2000), data=data)
     return Completed(name=OWED if owed else "Completed", message=said, data=data)
 
 
@@ -102,12 +103,12 @@ def build_dataset(
         until: Leave out pairs that end after this day.
         limit: Take no more pairs of a frame than this, the earliest first.
         era5: Source of ERA5: cds, arco, or auto.
-        data_dir: Folder of cubes/, the cache and the results.
+        data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
         at_a_time: Frames at once.
         simulated: Among the simulated cubes; by default the frames of the embedded archive.
     """
     try:
-        settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
+        settings = flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
         chosen = [Frame.parse(name) for name in frames or ()]
         chosen = chosen or (list(embedded_frames()) if simulated else all_frames())
         requests = [Request(frame, settings.pairs, since, until, limit) for frame in chosen]
@@ -132,12 +133,12 @@ def watch(
         frames: LiCSAR frame ids, annotated or not; by default the frames that have a cube of real data.
         pairs: annotated, all, or auto (annotated where the frame has annotations).
         since: Leave out pairs that begin before this day.
-        data_dir: Folder of cubes/, the cache and the results.
+        data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
         at_a_time: Frames at once.
         simulated: Among the simulated cubes; by default all of them.
     """
     try:
-        settings = chosen_settings(simulated, data_dir=data_dir, pairs=pairs)
+        settings = flow_settings(data_dir, simulated, pairs=pairs)
         known = [frame for frame, home in homes(settings) if home.is_simulated == simulated]
         chosen = [Frame.parse(name) for name in frames] if frames else known
         if not chosen:

@@ -7,6 +7,7 @@ is configured. Nothing else is touched, and the long form works without this.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -42,14 +43,23 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     """Expand a bare deployment name, and point at this machine's server; only for the ``prefect`` command."""
     if Path(sys.argv[0]).stem != "prefect" and sys.orig_argv[1:3] != ["-m", "prefect"]:
         return None
-    from flows.local import api_url, healthy  # later: it may be what imports Prefect, and so loads this
+    # later: it may be what imports Prefect, and so loads this
+    from flows.local import api_url, check_access, healthy, password
+    from hephaestus_build.errors import HephaestusError
 
     before = list(sys.argv)
     sys.argv[:] = expanded(before)
+    url = api_url()
+    if secret := password(url):
+        # not in the result below, which `prefect plugins diagnose` shows
+        os.environ["PREFECT_API_AUTH_STRING"] = secret
     if ctx.api_url is not None:
         return None
-    url = api_url()
     if healthy(url):
+        try:
+            check_access(url)
+        except HephaestusError as error:  # Prefect's own words for it are a traceback
+            print(error, file=sys.stderr)
         return SetupResult(env={"PREFECT_API_URL": url}, note=f"server at {url}")
     if sys.argv != before:
         print(f"no Prefect server answers at {url}; `make serve` starts one", file=sys.stderr)

@@ -18,12 +18,15 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import EntrypointType, RunnerDeployment
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+from prefect.settings import get_current_settings, temporary_settings
 from prefect.states import Crashed
 
-from flows.local import api_url, server
+from flows.folders import pattern
+from flows.local import access, api_url, check_access, server
 from hephaestus_build.cli.common import err, explain
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.settings import load_settings
+from hephaestus_build.sources.transport import redacted
 
 #: How many tasks may talk to an archive at once, over all processes of one Prefect server, by the tasks' tag.
 LIMITS = {"licsar": 2, "cds": 2}
@@ -37,12 +40,22 @@ def deployments() -> list[RunnerDeployment]:
     from flows.many_frames import EVERY, build_dataset, watch
 
     by_module = EntrypointType.MODULE_PATH
-    return [
+    made = [
         RunnerDeployment.from_flow(build_frame, "build-frame", entrypoint_type=by_module),
         RunnerDeployment.from_flow(build_dataset, "build-dataset", entrypoint_type=by_module),
         RunnerDeployment.from_flow(watch, "watch", interval=EVERY, entrypoint_type=by_module),
         RunnerDeployment.from_flow(benchmark, "benchmark", entrypoint_type=by_module),
     ]
+    inside = pattern(load_settings())
+    for deployment in made:
+        # so that the server itself refuses to create a run with paths elsewhere
+        for name, parameter in deployment._parameter_openapi_schema.properties.items():
+            if name == "preset":
+                parameter["pattern"] = rf"^[A-Za-z0-9_-]+$|{inside}"
+            for choice in parameter.get("anyOf", ()):
+                if choice.get("format") == "path":
+                    choice["pattern"] = inside
+    return made
 
 
 def make_limits() -> None:
@@ -83,11 +96,13 @@ def main(
             signal.signal(number, _interrupt)
     url = api_url()
     log = get_current_settings().home / "hephaestus-server.log"
-    err.print(f"Prefect at {url} ...")
+    err.print(f"Prefect at {redacted(url)} ...")
     try:
-        with temporary_settings({PREFECT_API_URL: url}), server(url, log) as answers:
+        with temporary_settings(access(url)), server(url, log) as answers:
             served = deployments()
             started = answers()
+            if trouble := check_access(url):
+                explain(trouble)
             make_limits()
             if started:
                 settle(0)  # what a killed server left

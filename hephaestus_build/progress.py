@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from hephaestus_build.terminal import PlainConsole
 
 
 class Listener(Protocol):
@@ -59,15 +60,15 @@ class Bars:
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
-        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._progress.console.print(text, soft_wrap=True)
 
 
 @contextmanager
-def bars(console: Console | None = None) -> Iterator[Listener]:
+def bars(console: PlainConsole | None = None) -> Iterator[Listener]:
     """Show bars on standard error while the block runs, if that is a terminal."""
-    console = console or Console(stderr=True)
+    console = console or PlainConsole(stderr=True)
     progress = Progress(
-        TextColumn("{task.description:>24}"),
+        TextColumn("{task.description:>24}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

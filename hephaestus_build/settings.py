@@ -7,18 +7,24 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
+    SettingsError,
 )
 
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
+from hephaestus_build.parsing import parse_json, parse_yaml, read_bounded
+from hephaestus_build.plain_text import plain_text
 
 PREFIX = "HEPHAESTUS_"
 #: Names the YAML file of settings; everything in it may also be given as HEPHAESTUS_<NAME>.
@@ -70,16 +76,44 @@ class Embedded:
     frames: tuple[str, ...]
 
 
+_FILE_BYTES = 1 << 20
+_DAY = 86400.0
+
+
+def _folders(value: Any) -> Any:
+    """Return the folders of a list, or of a string as in PATH or JSON."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    return parse_json(text) if text.startswith("[") else [part for part in text.split(os.pathsep) if part]
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, its JSON read in bounds."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        return value if NoDecode in field.metadata else parse_json(value)
+
+
 class Settings(BaseSettings):
     """All settings of the builder; a field's description is its documentation."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(Path("data"), description="Folder that holds cubes/, the cache and the results.")
     cache_dir: Path | None = Field(
         None, description="Folder of downloads; may be thrown away at any time. Default: <data_dir>/cache."
     )
-    cache_limit_gb: float = Field(50.0, gt=0, description="Size that the cache is pruned to, in gigabytes.")
+    data_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_folders)] = Field(
+        (),
+        description="Folders in which data_dir and other paths given to Prefect flows may lie, beside the "
+        "data_dir set here; as a list, or separated as in PATH.",
+    )
+    cache_limit_gb: float = Field(
+        50.0, gt=0, le=1e9, allow_inf_nan=False, description="Size that the cache is pruned to, in gigabytes."
+    )
     licsar_url: str = Field(
         "https://gws-access.jasmin.ac.uk/public/nceo_geohazards/LiCSAR_products/",
         description="Base address of the LiCSAR portal, the folder that holds the track folders.",
@@ -107,12 +141,20 @@ class Settings(BaseSettings):
     )
     retries: int = Field(4, ge=0, le=20, description="Further tries of a request that failed in passing.")
     timeout: float = Field(
-        60.0, gt=0, description="Seconds without a byte after which a request counts as stalled."
+        60.0,
+        gt=0,
+        le=_DAY,
+        allow_inf_nan=False,
+        description="Seconds without a byte after which a request counts as stalled.",
     )
     era5_deadline: float = Field(
-        6 * 3600.0, gt=0, description="Seconds to wait for a queued ERA5 request before it counts as owed."
+        6 * 3600.0,
+        gt=0,
+        le=366 * _DAY,
+        allow_inf_nan=False,
+        description="Seconds to wait for a queued ERA5 request before it counts as owed.",
     )
-    workers: int = Field(0, ge=0, description="Interferograms worked on at once; 0 = one per core.")
+    workers: int = Field(0, ge=0, le=1024, description="Interferograms worked on at once; 0 = one per core.")
     pairs: PairChoice = Field(
         "auto",
         description="Pairs to build: annotated, all, or auto (annotated where the frame has annotations).",
@@ -208,6 +250,13 @@ class Settings(BaseSettings):
                 f"check the id, or set HEPHAESTUS_LICSAR_URL to an archive that has it"
             )
 
+    @field_validator("data_dir", "cache_dir", "data_roots")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        if any("\0" in str(path) for path in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError("no path holds a null character")
+        return value
+
     @property
     def cubes_dir(self) -> Path:
         """Folder of the published cubes."""
@@ -233,10 +282,33 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        sources: list[PydanticBaseSettingsSource] = [init_settings, _Environment(settings_cls)]
         if path := os.environ.get(FILE_VARIABLE):
-            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(path)))
+            sources.append(InitSettingsSource(settings_cls, _read_file(path)))
         return tuple(sources)
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    """Return what a YAML file of settings holds."""
+    shown = plain_text(path, 200)
+    if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for names that are too long)
+        raise UsageError(
+            f"{FILE_VARIABLE} names {shown}, which is no file; write one with `hephaestus settings`"
+        )
+    try:
+        content = parse_yaml(read_bounded(Path(path), _FILE_BYTES).decode("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"the settings file {shown} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        what = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise UsageError(f"the settings file {shown}: {what}; write one with `hephaestus settings`") from None
+    if content is None:  # all lines are comments
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise UsageError(
+            f"the settings file {shown} holds no lines of `name: value`; write one with `hephaestus settings`"
+        )
+    return content
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -253,10 +325,6 @@ def load_settings(**overrides: Any) -> Settings:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; `hephaestus settings` lists them all"
             raise UsageError(f"the environment sets {name}, which is no setting{hint}")
-    if (path := os.environ.get(FILE_VARIABLE)) and not Path(path).is_file():
-        raise UsageError(
-            f"{FILE_VARIABLE} names {path}, which is no file; write one with `hephaestus settings`"
-        )
     try:
         return Settings(**{key: value for key, value in overrides.items() if value is not None})
     except ValidationError as error:
@@ -267,6 +335,9 @@ def load_settings(**overrides: Any) -> Settings:
         raise UsageError(
             f"setting {name}: {first['msg'].lower()}{hint}; `hephaestus settings` lists them all"
         ) from None
+    except SettingsError as error:  # a value of the environment that should be JSON
+        why = str(error.__cause__ or "it cannot be read")
+        raise UsageError(f"the environment: {error}: {why}; `hephaestus settings` lists them all") from None
 
 
 def settings_template() -> str:
@@ -280,7 +351,13 @@ def settings_template() -> str:
         lines += ["", *(f"# {line}" for line in textwrap.wrap(field.description or "", 96))]
         default = field.get_default()
         value = (
-            yaml.safe_dump(str(default) if isinstance(default, Path) else default)
+            yaml.safe_dump(
+                str(default)
+                if isinstance(default, Path)
+                else list(default)
+                if isinstance(default, tuple)
+                else default
+            )
             .removesuffix("...\n")
             .strip()
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 import xarray as xr
@@ -39,7 +42,7 @@ from prefect.states import Running
 
 import flows.build_frame
 from flows.build_frame import FRAME, OWED, batches, build_frame, dem, find_out
-from flows.local import healthy, server
+from flows.local import check_access, healthy, server
 from flows.many_frames import build_dataset, watch
 from flows.plugin import expanded
 from flows.serve import LIMITS, deployments, make_limits, settle
@@ -49,7 +52,7 @@ from hephaestus_build.build import build
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
-from hephaestus_build.plan import Request
+from hephaestus_build.plan import Request as BuildRequest
 from hephaestus_build.settings import load_settings
 
 # the first test here starts the server: half a minute, and more on a busy machine
@@ -87,6 +90,7 @@ def data(archive, tmp_path, monkeypatch):
     for name, value in archive.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HEPHAESTUS_RETRIES", "0")
+    monkeypatch.setenv("HEPHAESTUS_DATA_ROOTS", str(tmp_path))
     for stage in (find_out, dem):
         monkeypatch.setattr(stage, "retry_delay_seconds", 0)
     return tmp_path / "data"
@@ -132,7 +136,7 @@ def task_runs(state):
 def test_the_flow_builds_the_cube_that_the_command_line_builds(prefect, archive, data, tmp_path):
     state = build_frame(ORDINARY, data_dir=data, return_state=True)
     assert (state.type, state.name) == ("COMPLETED", "Completed"), state.message
-    plain = build(Request(Frame(ORDINARY)), load_settings(data_dir=tmp_path / "plain"))
+    plain = build(BuildRequest(Frame(ORDINARY)), load_settings(data_dir=tmp_path / "plain"))
     assert state.result()["pairs"] == plain.pairs >= 5
     with open_cube(data / "cubes" / f"{ORDINARY}.zarr") as ours, open_cube(plain.path) as theirs:
         xr.testing.assert_identical(ours, theirs)
@@ -171,6 +175,59 @@ def test_a_run_after_a_killed_one_goes_on_from_what_is_finished(prefect, archive
     assert state.name == "Completed"
     assert state.result()["pairs"] == 3
     assert not [entry.path for entry in archive.log if entry.path.endswith((".tif", ".nc"))]
+
+
+def asked(url, data=None, **headers):
+    """Status, allowed origin and answer of a request that a browser might send."""
+    body = None if data is None else json.dumps(data).encode()
+    request = Request(url, body, {"Content-Type": "application/json", **headers})
+    try:
+        answer = urlopen(request, timeout=60)
+    except HTTPError as error:
+        answer = error
+    with answer:
+        return answer.status, answer.headers["Access-Control-Allow-Origin"], answer.read()
+
+
+def test_pages_of_other_sites_can_start_nothing(prefect, deployed, tmp_path):
+    start = f"{prefect}/deployments/{deployed}/create_flow_run"
+    run = {"parameters": {"frame": ORDINARY, "data_dir": str(tmp_path)}, "state": {"type": "SCHEDULED"}}
+    token = f"{prefect}/csrf-token?client=page"
+    for headers in ({"Origin": "http://page.example"}, {"Origin": "null"}, {"Host": "page.example"}):
+        assert asked(start, run, **headers)[:2] == (403, None)
+        assert asked(token, **headers)[:2] == (403, None)
+    assert asked(start, run)[0] == 403  # no token: a form of any page could send this
+    own = prefect.removesuffix("/api")
+    assert asked(token, Origin=own)[:2] == (200, own)
+    assert check_access(prefect) is None
+
+
+def test_a_folder_elsewhere_is_refused_when_the_run_is_created(prefect, monkeypatch, tmp_path):
+    monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(tmp_path / "data"))
+    first, *_, last = deployments()
+    wrong = {"data_dir": str(tmp_path)}, {"data_dir": f"{tmp_path}/data/../x"}
+    wrong_grids = *wrong, {"preset": "/etc/x.yaml"}, {"preset": "../x"}, {"cubes": "/"}, {"results": "/tmp"}
+    with get_client(sync_client=True) as client:
+        for deployment, choices in ((first.apply(), wrong), (last.apply(), wrong_grids)):
+            for chosen in choices:
+                frame = {"frame": ORDINARY} if choices is wrong else {}
+                with pytest.raises(PrefectHTTPStatusError, match="does not match"):
+                    client.create_flow_run_from_deployment(deployment, parameters={**frame, **chosen})
+
+
+def test_a_folder_elsewhere_is_refused_when_the_run_begins(prefect, data, tmp_path, monkeypatch):
+    monkeypatch.delenv("HEPHAESTUS_DATA_ROOTS")
+    state = build_frame(ORDINARY, data_dir=data, return_state=True)
+    assert state.is_failed()
+    assert state.message.startswith(f"data_dir {data} is neither in")
+    assert "\n" not in state.message
+    assert not data.exists()
+
+
+def test_what_the_server_keeps_is_private(prefect):
+    home = Path(get_current_settings().home)
+    for path in (home / "server.log", home / "prefect.db"):
+        assert path.stat().st_mode & 0o077 == 0
 
 
 def test_a_build_that_cannot_be_fails_with_one_line_that_says_why(prefect, data):

@@ -100,9 +100,9 @@ def start(
 
         typer.echo(__version__)
         raise typer.Exit
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    from hephaestus_build.terminal import start_logging
+
+    start_logging(logging.DEBUG if verbose else logging.WARNING)
     for library in ("urllib3", "matplotlib", "asyncio", "PIL", "filelock"):
         logging.getLogger(library).setLevel(logging.WARNING)
     # it repeats what errors say, and warns of databases that are not asked here

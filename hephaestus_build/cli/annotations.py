@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from hephaestus_build.cli.common import Json, err, out, print_json
@@ -78,7 +77,7 @@ def summary(archive: Archive = None, as_json: bool = Json) -> None:
         table.add_column(title, justify="left" if not title else "right")
     for name, words in result["files"].items():
         for number, (word, count) in enumerate(words.items()):
-            row = [name if number == 0 else "", escape(word), str(count)]
+            row = [name if number == 0 else "", word, str(count)]
             if published:
                 left = result["without_absent_pairs"][name].get(word, 0)
                 paper = result["paper"][name].get(word, 0)
@@ -121,10 +120,10 @@ def defects(
     for (what, action), items in groups.items():
         if len(items) > _FOLD and not every:
             files = f"{items[0].file} ... {items[-1].file} ({len(items)} files; --all lists them)"
-            table.add_row(escape(files), escape(what), escape(action))
+            table.add_row(files, what, action)
             continue
         for item in items:
-            table.add_row(escape(item.file), escape(what), escape(action))
+            table.add_row(item.file, what, action)
     out.print(table)
     count = len({item.file for item in annotations.defects})
     out.print(
@@ -148,7 +147,7 @@ def fetch(
     if as_json:
         print_json({"path": str(path), "size": path.stat().st_size})
     else:
-        err.print(f"the annotations are at {path}", markup=False)
+        err.print(f"the annotations are at {path}")
 
 
 @app.command()
@@ -196,7 +195,7 @@ def masks(
     )
     for item in findings:
         if item.uncertain:
-            out.print(f"{item.frame}: {item.uncertain}", markup=False)
+            out.print(f"{item.frame}: {item.uncertain}")
 
 
 def _grids(cubes: Path | None) -> Callable[[Frame], tuple[Grid, str] | None]:

@@ -105,7 +105,7 @@ def write(
     archive = _archive(seed, size, epochs, start, frames, layout, oddity, None)
     try:
         with Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), console=err, transient=True
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), console=err, transient=True
         ) as progress:
             task = progress.add_task("writing")
             count = write_tree(
@@ -121,7 +121,7 @@ def write(
         ) from None
     finally:
         archive.close()
-    out.print(f"{count} simulated files in {folder}", markup=False)
+    out.print(f"{count} simulated files in {folder}")
 
 
 @app.command("list")
@@ -178,7 +178,7 @@ def list_frames(
     out.print(table)
     for oddity, meaning in {**ODDITIES, **FAULTY_ODDITIES}.items():
         where = [name for name in world.frames if oddity in world.shelf(name).oddities]
-        out.print(f"{oddity}: {meaning} ({', '.join(where) or 'on request'})", markup=False)
+        out.print(f"{oddity}: {meaning} ({', '.join(where) or 'on request'})")
 
 
 def _archive(

@@ -23,6 +23,7 @@ from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Pair
 from hephaestus_build.progress import bars
 from hephaestus_build.settings import Settings, load_settings
+from hephaestus_build.terminal import plain_lines
 
 if TYPE_CHECKING:
     from baselines.benchmark import Bench, Ended
@@ -182,12 +183,12 @@ def predict(
         for item in maps:
             written.append(item)
             if not as_json and item.geotiff:
-                out.print(f"{item.name}: highest {item.highest:.3f}  {item.geotiff}", markup=False)
+                out.print(f"{item.name}: highest {item.highest:.3f}  {item.geotiff}")
     made = sum(item.geotiff is not None for item in written)
     if as_json:
         print_json([vars(item) for item in written])
     else:
-        err.print(f"{made} maps written to {folder}, {len(written) - made} were there already", markup=False)
+        err.print(f"{made} maps written to {folder}, {len(written) - made} were there already")
 
 
 def _cube(target: str, settings: Settings) -> Path:
@@ -311,9 +312,9 @@ def _print_outlook(found: Outlook, to: Any) -> None:
         rows["time, not known yet"] = f"{found.unknown} runs"
     rows["disk"] = f"{found.gigabytes:.1f} GB"
     width = max(map(len, rows))
-    to.print(f"{found.preset}{share}", markup=False, style="bold")
+    to.print(f"{found.preset}{share}", style="bold")
     for name, value in rows.items():
-        to.print(f"  {name:<{width}}  {value}", markup=False)
+        to.print(f"  {name:<{width}}  {value}")
     if found.changed:
         explain(
             f"the cubes of {', '.join(found.changed)} have changed since this grid began; it goes on with "
@@ -329,10 +330,10 @@ def _print_run(end: Ended, index: int) -> None:
     if end.result is not None:
         seconds = sum(end.result.seconds.values())
         state = "was finished" if end.kept else f"{seconds:.0f} s"
-        err.print(f"{index:>4}  {end.recipe.key}  {state}  {headline(end.result)}", markup=False)
+        err.print(f"{index:>4}  {end.recipe.key}  {state}  {headline(end.result)}")
     else:
         state = "failed" if end.error else "another process is at it"
-        err.print(f"{index:>4}  {end.recipe.key}  {state}", markup=False)
+        err.print(f"{index:>4}  {end.recipe.key}  {state}")
 
 
 def headline(result: Any) -> str:
@@ -354,9 +355,9 @@ def _row(end: Ended) -> dict[str, Any]:
 def _print_tables(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.suffix == ".md":
-            typer.echo(path.read_text(encoding="utf-8"))
+            typer.echo(plain_lines(path.read_text(encoding="utf-8")))
     for path in paths:
-        err.print(str(path), markup=False)
+        err.print(str(path))
 
 
 def _explain(ended: Sequence[Ended]) -> None:

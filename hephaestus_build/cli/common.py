@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
-from rich.console import Console
 
 from hephaestus_build.frames import Frame
 from hephaestus_build.owed import Owed
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.settings import Settings, load_settings, refuse_address
+from hephaestus_build.terminal import PlainConsole, json_text
 
 #: Standard output is for results; all else goes to standard error.
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = PlainConsole(soft_wrap=True)
+err = PlainConsole(stderr=True, soft_wrap=True)
 
 #: Of commands that take cubes; those that need an archive serve it themselves.
 Simulated = Annotated[
@@ -31,7 +31,7 @@ Json = typer.Option(False, "--json", help="Print JSON instead of text.")
 
 def explain(message: str) -> None:
     """Say what went wrong, in one line on standard error."""
-    err.print(f"hephaestus: {' '.join(message.split())}", markup=False)
+    err.print(f"hephaestus: {' '.join(plain_text(message, 4000).split())}")
 
 
 def chosen_settings(simulated: bool, **overrides: Any) -> Settings:
@@ -83,15 +83,15 @@ def explain_owed(frame: str, owed: Sequence[Owed]) -> None:
 
 def print_json(value: Any) -> None:
     """Print a result as JSON on standard output."""
-    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    typer.echo(json_text(value))
 
 
 def print_pairs(title: str, rows: dict[str, Any]) -> None:
     """Print names and values as a small table."""
     width = max(map(len, rows), default=0)
-    out.print(title, markup=False, style="bold")
+    out.print(title, style="bold")
     for name, value in rows.items():
-        out.print(f"  {name:<{width}}  {value}".rstrip(), markup=False)
+        out.print(f"  {name:<{width}}  {value}".rstrip())
 
 
 def frame_argument(text: str) -> Frame:

@@ -100,7 +100,7 @@ def verify(
         target, home = chosen[name]
         if not as_json:
             result = f"{len(lines)} findings" if lines else "whole"
-            out.print(f"{target}{_mark(home)}: {result}", markup=False)
+            out.print(f"{target}{_mark(home)}: {result}")
         command = f"{target}{_option(target, home)}"
         advice = (
             f"`hephaestus build {command}` fetches it"
@@ -252,7 +252,7 @@ def gc(
             frame, home = chosen[name]
             what = ", ".join(map(str, numbers))
             done = f"removed generations {what}" if numbers else "nothing to remove"
-            out.print(f"{frame}{_mark(home)}: {done}", markup=False)
+            out.print(f"{frame}{_mark(home)}: {done}")
     if failed:
         raise typer.Exit(1)
 
@@ -333,9 +333,9 @@ def _print_status(rows: list[FrameStatus]) -> None:
             cell.ljust(width) if index < 3 else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
-        out.print("  ".join(cells).rstrip(), markup=False)
+        out.print("  ".join(cells).rstrip())
     if simulated := [row.frame for row in rows if row.simulated]:
-        out.print(f"simulated: {', '.join(simulated)}", markup=False)
+        out.print(f"simulated: {', '.join(simulated)}")
     for row in rows:
         for text in _attention(row):
             explain(f"{row.frame}: {text}")

@@ -45,7 +45,7 @@ def migrate(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Jso
     else:
         for item in moved:
             name = f"{item['frame']}: " if "frame" in item else ""
-            out.print(f"{name}moved from {item['from']} to {item['to']}", markup=False)
+            out.print(f"{name}moved from {item['from']} to {item['to']}")
     if failed:
         raise typer.Exit(1)
 

@@ -193,7 +193,7 @@ def write(
         split.write(path)
         rows.append({"name": rule.name, "sha256": split.sha256, "path": str(path), "counts": split.counts})
         if not as_json:
-            err.print(f"{rule.name}  {split.sha256[:12]}  {path}", markup=False)
+            err.print(f"{rule.name}  {split.sha256[:12]}  {path}")
     if as_json:
         print_json(rows)
 
@@ -310,8 +310,8 @@ def _print_audit(result: Audit) -> None:
         text = f"{leak.shared} {leak.kind} in both {where}"
         if leak.kind == "boundaries":
             text = f"{leak.shared} pairs of {where} reach beyond its window"
-        out.print(f"  {text}: {leak.samples} samples, {leak.positives} positive", markup=False)
-        out.print(f"    most: {'; '.join(leak.examples[:3])}", markup=False)
+        out.print(f"  {text}: {leak.samples} samples, {leak.positives} positive")
+        out.print(f"    most: {'; '.join(leak.examples[:3])}")
     for weight in result.weights:
         text = f"  {weight.part}: positives in {len(weight.frames)} frames of {len(weight.regions)} regions"
         if weight.dominant:
@@ -321,7 +321,7 @@ def _print_audit(result: Audit) -> None:
             )
         if weight.new:
             text += f"; none of {', '.join(weight.new)} has a positive in train"
-        out.print(text, markup=False)
+        out.print(text)
     for item in result.repeats:
         out.print(
             f"  {item.part}: {item.repeating} of {item.series} series hold an interferogram twice, "
@@ -364,4 +364,4 @@ def figures(
     if as_json:
         print_json(paths)
     else:
-        err.print(f"{len(paths)} figures are in {to}", markup=False)
+        err.print(f"{len(paths)} figures are in {to}")

@@ -71,7 +71,7 @@ def update(
         print_json({**_report(statistics), "path": str(path)})
     else:
         _print(statistics, "valid")
-        err.print(f"written to {path}", markup=False)
+        err.print(f"written to {path}")
     if missing := statistics.missing:
         names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
         raise HephaestusError(

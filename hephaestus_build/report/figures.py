@@ -20,6 +20,7 @@ from PIL import Image
 from hephaestus_build.events import Event, implied_grid
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.registry import PublishedFrame
+from hephaestus_build.report.lettering import any_letters, literal
 from hephaestus_build.report.panels import ALARM, GREY, INK, PALE
 from hephaestus_build.samples import Sample, usable
 from hephaestus_build.sources.annotation_file import Annotation
@@ -53,7 +54,7 @@ def samples_over_time(splits: Sequence[Split]) -> Figure:
                 bottom += counts
             counts_text = " / ".join(str(sum(name == part for name, _ in members)) for part in PARTS)
             kind = "positives" if positive else "all samples"
-            cell.set_title(f"{split.name}: {kind}, {counts_text}", fontsize=9, loc="left", color=INK)
+            cell.set_title(f"{literal(split.name)}: {kind}, {counts_text}", fontsize=9, loc="left", color=INK)
             _plain(cell)
             cell.xaxis_date()
             cell.xaxis.set_major_locator(mdates.YearLocator())
@@ -200,7 +201,8 @@ def pair_network(
 def to_png(figure: Figure, colours: int = 96) -> bytes:
     """Return `figure` as a small PNG with a palette of `colours`."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with any_letters():
+        canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     stream = io.BytesIO()
     # of all ways to choose a palette this one keeps the colours of a few small marks
@@ -254,6 +256,6 @@ def _title(figure: Figure, text: str, splits: Sequence[Split]) -> None:
     simulated = any(split.simulated for split in splits)
     offset = 0.2 / figure.get_figheight()
     figure.text(
-        0.015, 1 - offset, text + (" (simulated)" if simulated else ""),
+        0.015, 1 - offset, literal(text) + (" (simulated)" if simulated else ""),
         fontsize=11, weight="bold", color=INK, va="center",
     )  # fmt: skip

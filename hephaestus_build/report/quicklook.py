@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from hephaestus_build.errors import UsageError
 from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.report.lettering import any_letters, literal
 from hephaestus_build.report.panels import (
     ALARM,
     GREY,
@@ -71,7 +72,8 @@ def write_quicklook(cube: str | Path, png: Path, pair: Pair | str | None = None)
     about = {"Title": f"{view.frame} {view.pair}", "Software": "hephaestus-build"}
     if view.simulated:
         about["Comment"] = "simulated data"
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata=about, pil_kwargs={"compress_level": 4})
+    with any_letters():
+        figure.savefig(buffer, format="png", dpi=_DPI, metadata=about, pil_kwargs={"compress_level": 4})
     with explained(f"{view.frame}: writing its picture"):
         write_atomic(png, buffer.getvalue())
     return view.pair
@@ -107,7 +109,7 @@ class _Page:
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
         """Add text whose baseline is `top` inches below the upper edge."""
-        self.figure.text(left / self.width, 1 - top / self.height, text, **{"color": INK, **style})
+        self.figure.text(left / self.width, 1 - top / self.height, literal(text), **{"color": INK, **style})
 
 
 @dataclass(frozen=True)
