@@ -101,7 +101,7 @@ def difference(receipt: Receipt, page: Page) -> str:
     if page.outcome is Outcome.ABSENT:
         return f"gone upstream (it was at {receipt.url})"
     now = {
-        "size": page.headers.get("Content-Length"),
+        "size": str(page.size) if page.size is not None else None,
         "etag": page.etag if page.url == receipt.url else None,
         "last modified": page.last_modified,
     }

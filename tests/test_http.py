@@ -26,6 +26,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from hephaestus_build import __version__
+from hephaestus_build.address import redacted
 from hephaestus_build.archive import faults
 from hephaestus_build.archive.server import LoopbackServer, Request, Response
 from hephaestus_build.errors import HephaestusError
@@ -34,7 +35,7 @@ from hephaestus_build.sources.cache import explained, read_receipt, sidecar
 from hephaestus_build.sources.gate import Gate, retry_after
 from hephaestus_build.sources.http import Client
 from hephaestus_build.sources.receipt import Outcome, Receipt
-from hephaestus_build.sources.transport import USER_AGENT, redacted
+from hephaestus_build.sources.transport import USER_AGENT
 
 CONTENT = b"II*\0" + bytes(range(256)) * 4000  # a megabyte
 LAST_MODIFIED = "Mon, 02 Sep 2024 10:00:00 GMT"

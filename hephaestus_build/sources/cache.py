@@ -21,6 +21,7 @@ from typing import BinaryIO, Self
 import msgspec
 
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.sources.marks import Marks
 from hephaestus_build.sources.receipt import Receipt
 
 try:
@@ -112,16 +113,16 @@ class Origin:
     length: int | None = None
 
     @property
+    def marks(self) -> Marks:
+        """What the server said of the file."""
+        return Marks(self.etag, self.last_modified)
+
+    @property
     def validator(self) -> str | None:
         """What If-Range may ask for; None if a change upstream could not be told."""
         if self.etag and not self.etag.startswith("W/"):
             return self.etag
         return self.last_modified
-
-    def contradicts(self, etag: str | None, last_modified: str | None) -> bool:
-        """Whether bytes with these marks belong to something else; not every server heeds If-Range."""
-        marks = ((self.etag, etag), (self.last_modified, last_modified))
-        return any(then and now and then != now for then, now in marks)
 
 
 class Part:
@@ -197,9 +198,9 @@ class Part:
             self._note.unlink(missing_ok=True)
         self._hash, self.size, self.origin = hashlib.sha256(), 0, None
 
-    def expect(self, etag: str | None, last_modified: str | None, length: int | None) -> None:
+    def expect(self, marks: Marks, length: int | None) -> None:
         """Note what the bytes that follow belong to, so that a later process can go on."""
-        self.origin = Origin(self._url, etag, last_modified, length)
+        self.origin = Origin(self._url, marks.etag, marks.last_modified, length)
         if self.origin.validator:
             with explained(self.path):
                 self._note.write_text(json.dumps(asdict(self.origin)), encoding="utf-8")

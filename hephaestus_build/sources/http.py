@@ -20,13 +20,17 @@ from types import MappingProxyType, TracebackType
 from typing import Generic, Self, TypeVar
 
 import requests
+from requests.structures import CaseInsensitiveDict
 
+from hephaestus_build.address import Origin, origin_of, redacted
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.cache import BusyError, Cache, Part, VanishedError
 from hephaestus_build.sources.gate import Gate, retry_after
+from hephaestus_build.sources.marks import Marks, length_of, span_of
+from hephaestus_build.sources.pages import content_of, text_of
 from hephaestus_build.sources.receipt import Outcome, Receipt
-from hephaestus_build.sources.transport import Failed, Transport, origin_of, redacted
+from hephaestus_build.sources.transport import Failed, Transport
 
 T = TypeVar("T")
 #: Called with the number of bytes that have just arrived.
@@ -39,11 +43,12 @@ PATIENCE = 60
 _GIVEN_UP = 8
 _LONGEST_WAIT = 30.0
 _FIRST_BYTES = 512
+# Headers that are kept of an answer, and characters of each; a server may send megabytes of them.
+_TOLD, _LONGEST_HEADER = ("Content-Length", "Content-Type", "Content-Encoding"), 256
 # a comment ends at its first end: were that left open, a few dozen of them would take hours
 _HTML = re.compile(
     rb"\s*(<!--((?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
 )
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,9 @@ class Page:
     last_modified, etag : str or None
         As the server wrote them.
     detail : str
-        Why, where the outcome is not good.
+        Why, where the outcome is not good: one harmless line.
     headers : mapping
-        Of the answer, names in any case.
+        Those of the answer that describe its content, names in any case.
     """
 
     outcome: Outcome
@@ -81,6 +86,11 @@ class Page:
     def ok(self) -> bool:
         """Whether the page is here, whole."""
         return self.outcome.ok
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file there, where the server says so."""
+        return None if self.headers.get("Content-Encoding") else length_of(self.headers)
 
 
 class Client:
@@ -112,7 +122,7 @@ class Client:
         self._settings = settings
         self._gate = Gate(settings.connections)
         self._transport = Transport(settings.timeout, session_headers, follow)
-        self._undelivered: dict[str, int] = {}
+        self._undelivered: dict[Origin, int] = {}
         self._guard = threading.Lock()
 
     def close(self) -> None:
@@ -138,12 +148,15 @@ class Client:
         def attempt() -> Page:
             with self._gate.permit(), closing(self._ask("GET", url)) as response:
                 body = bytearray()
-                for block in self._transport.body(response, self._time_allowed(), decode=True):
+                for block in self._transport.body(response, self._time_allowed()):
                     body += block
                     if len(body) > max_bytes:
                         raise Failed(Outcome.CORRUPT, f"the page is larger than {max_bytes} bytes")
-            text = bytes(body).decode(response.encoding or "utf-8", errors="replace")
-            return replace(_page(response), text=text)
+            try:
+                content = content_of(bytes(body), response.headers.get("Content-Encoding"), max_bytes)
+            except ValueError as error:
+                raise Failed(Outcome.CORRUPT, f"the page cannot be read: {error}") from error
+            return replace(_page(response), text=text_of(content, response.headers.get("Content-Type")))
 
         return self._page(url, attempt)
 
@@ -312,16 +325,14 @@ class Client:
         """Make `part` ready for the body of an answer: go on where it fits, else begin again."""
         headers = response.headers
         if response.status_code == 206:
-            match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-            whole = match[3] if match else ""
+            span = span_of(headers)
             known = part.origin.length if part.origin else None
-            marks = headers.get("ETag"), headers.get("Last-Modified")
             if (
                 not offset
-                or not match
-                or int(match[1]) != offset
-                or (known and whole not in ("*", str(known)))
-                or (part.origin and part.origin.contradicts(*marks))
+                or span is None
+                or span.start != offset
+                or (known and span.whole not in (None, known))
+                or (part.origin and part.origin.marks.contradicts(Marks.of(headers)))
             ):
                 part.restart()
                 raise Failed(Outcome.CORRUPT, "cut: another part came than was asked for", again="passing")
@@ -329,12 +340,10 @@ class Client:
         part.restart()
         if response.status_code == 416:
             raise Failed(Outcome.CORRUPT, "cut: the archive holds less than it promised", again="passing")
-        length: int | None = None
-        with suppress(KeyError, ValueError):
-            length = int(headers["Content-Length"])
+        length = length_of(headers)
         if length is not None and length > job.max_bytes:
             raise Failed(Outcome.CORRUPT, f"{length} bytes are too many for this product")
-        part.expect(headers.get("ETag"), headers.get("Last-Modified"), length)
+        part.expect(Marks.of(headers), length)
 
     def _receive(self, response: requests.Response, part: Part, job: _Job[T]) -> None:
         first: bytes | None = None if part.size else b""
@@ -381,10 +390,8 @@ class Client:
             self._gate.praise()
             return response
         response.close()
-        where, detail = (
-            redacted(response.request.url or url),
-            f"HTTP {status} {response.reason or ''}".strip(),
-        )
+        where = redacted(response.request.url or url)
+        detail = f"HTTP {status} {response.reason or ''}".strip()
         if status in (404, 410):
             self._gate.praise()
             raise Failed(Outcome.ABSENT, detail, where, status=status)
@@ -399,7 +406,7 @@ class Client:
 
     def _insist(self, url: str, attempt: Callable[[], T]) -> T:
         """Try as often as the settings allow, with growing pauses; Failed when it was enough."""
-        host = origin_of(url)[1]
+        host = origin_of(url)
         left = {"never": 0, "content": min(1, self._settings.retries), "passing": self._settings.retries}
         if self._undelivered.get(host, 0) >= _GIVEN_UP:
             left["passing"] = 0
@@ -419,7 +426,7 @@ class Client:
             time.sleep(min(pause, _LONGEST_WAIT) * random.uniform(0.5, 1.0))
             pause *= 2
 
-    def _remember(self, host: str, *, delivered: bool) -> None:
+    def _remember(self, host: Origin, *, delivered: bool) -> None:
         with self._guard:
             self._undelivered[host] = 0 if delivered else self._undelivered.get(host, 0) + 1
 
@@ -459,14 +466,15 @@ class _Job(Generic[T]):
 
 
 def _page(response: requests.Response) -> Page:
-    headers = response.headers
+    marks = Marks.of(response.headers)
+    headers = {name: value[:_LONGEST_HEADER] for name in _TOLD if (value := response.headers.get(name))}
     return Page(
         Outcome.DOWNLOADED,
         redacted(response.request.url or ""),
         status=response.status_code,
-        last_modified=headers.get("Last-Modified"),
-        etag=headers.get("ETag"),
-        headers=MappingProxyType(headers),
+        last_modified=marks.last_modified,
+        etag=marks.etag,
+        headers=MappingProxyType(CaseInsensitiveDict(headers)),
     )
 
 

@@ -7,7 +7,6 @@ what was found to work is remembered.
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 import threading
 import time
@@ -17,9 +16,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Self, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
-from hephaestus_build.errors import HephaestusError, UnreachableError, UsageError
+from hephaestus_build.address import Address, configured
+from hephaestus_build.errors import HephaestusError, UnreachableError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.registry import published_frames
 from hephaestus_build.settings import Settings
@@ -124,13 +123,12 @@ class Portal:
     """
 
     def __init__(self, settings: Settings, client: Client | None = None) -> None:
-        self._base = _folder(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
-        real = _host(self._base).endswith(_HOSTS)
-        mirror = settings.licsar_mirror_url or (CEDA if real else None)
-        self._mirror = _folder(mirror, "HEPHAESTUS_LICSAR_MIRROR_URL") if mirror else None
+        self._base = configured(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
+        mirror = settings.licsar_mirror_url or (CEDA if self._base.host.endswith(_HOSTS) else None)
+        self._mirror = configured(mirror, "HEPHAESTUS_LICSAR_MIRROR_URL") if mirror else None
         self.client = client if client is not None else Client(settings, follow=self.trusts)
         # what came from one archive is never taken for another's
-        self._folder = settings.downloads_dir / "licsar" / _host(self._base).replace(":", "_")
+        self._folder = settings.downloads_dir / "licsar" / self._base.host.strip("[]").replace(":", "_")
         self._works: dict[Frame, str] = {}  # the place where a frame's products were found
         self._pages = _Pages()
         self.proven: frozenset[str] = frozenset()
@@ -147,11 +145,13 @@ class Portal:
 
     def trusts(self, url: str) -> bool:
         """Whether an address that the archive names is one of its own hosts'."""
-        host = _host(url)
-        if not url.startswith(("http://", "https://")) or not host:
+        try:
+            address = Address.parse(url)
+        except ValueError:
             return False
-        known = {_host(self._base), _host(self._mirror or "")}
-        return host in known or host.endswith(_HOSTS) or (_loopback(host) and _loopback(_host(self._base)))
+        near = address.loopback and self._base.loopback
+        known = {base.host for base in (self._base, self._mirror) if base}
+        return address.host in known or address.host.endswith(_HOSTS) or near
 
     def listing(self, frame: Frame) -> Listing:
         """Return the interferograms that the archive shows of `frame`: one request.
@@ -162,18 +162,19 @@ class Portal:
             If the frame is absent or the archive does not answer with a listing; an UnreachableError if it
             does not answer at all.
         """
-        urls = [f"{self._base}{frame.track}/{frame}/interferograms/"]  # it wants the slash here
+        # it wants the slash here
+        folders = {"links": self._base.child(f"{frame.track}/{frame}/interferograms/")}
         if self._mirror:
-            urls.append(f"{self._mirror}{frame.track:02d}/{frame}/")
+            folders["mirror"] = self._mirror.child(f"{frame.track:02d}/{frame}/")
         pages: list[Page] = []
-        for url in urls:
-            page = self.client.get_page(url, max_bytes=_PAGE_LIMIT)
+        for place, folder in folders.items():
+            page = self.client.get_page(folder.whole, max_bytes=_PAGE_LIMIT)
             if page.ok:
                 entries = read_listing(page.text, page.url, frame.id, self.trusts)
                 if entries.is_listing:
                     if entries.pairs:
-                        here = "direct" if entries.folders else "links"
-                        self._works[frame] = here if url.startswith(self._base) else "mirror"
+                        direct = place == "links" and entries.folders
+                        self._works[frame] = "direct" if direct else place
                     return Listing(frame, entries.pairs, page.url, entries.ignored)
                 page = replace(page, outcome=Outcome.CORRUPT, detail="a page that is no directory listing")
             pages.append(page)
@@ -315,24 +316,25 @@ class Portal:
         for place in sorted(("direct", "links", "public", "mirror"), key=lambda place: place != known):
             trail.place = place
             if place == "direct" and not trail.conclusive:
-                yield f"{self._base}{frame.track}/{inside}"
+                yield self._base.child(f"{frame.track}/{inside}").whole
             elif place == "links" and pair:
                 trail.page, links = self.links(frame, pair)
                 trail.conclusive = bool(links)  # then there is nothing to guess
                 if name in links:
                     yield links[name]
                     self._pages.forget((frame, pair))  # it failed there: look again next time
-            elif place == "public" and self._base.endswith("/LiCSAR_products/"):
+            elif place == "public" and (path := self._base.path.rstrip("/")).endswith("/LiCSAR_products"):
                 # the portal's twin, where its link files of 2025 lead
-                yield f"{self._base[:-1]}.public/{frame.track}/{inside}"
+                yield replace(self._base, path=f"{path}.public").child(f"{frame.track}/{inside}").whole
             elif place == "mirror" and self._mirror:
                 # interferograms lie directly under the frame there
-                yield f"{self._mirror}{frame.track:02d}/{inside.replace('/interferograms/', '/')}"
+                inside = inside.replace("/interferograms/", "/")
+                yield self._mirror.child(f"{frame.track:02d}/{inside}").whole
 
     def links(self, frame: Frame, pair: Pair) -> tuple[Page, Mapping[str, str]]:
         """Return the page of a pair's links, and where they lead by file name."""
         # without a slash at the end: with one, the new portal knows no such page
-        url = f"{self._base}{frame.track}/{frame}/interferograms/{pair}"
+        url = self._base.child(f"{frame.track}/{frame}/interferograms/{pair}").whole
 
         def fetch() -> tuple[Page, Mapping[str, str]]:
             page = self.client.get_page(url, max_bytes=_PAGE_LIMIT)
@@ -342,14 +344,13 @@ class Portal:
         return self._pages.get((frame, pair), fetch)
 
     def _reachable(self, link: str) -> str:
-        """Return where the bytes of a link are: on CEDA's file server, and with the portal's password."""
-        parts = urlsplit(link)
-        if parts.hostname == "data.ceda.ac.uk":  # a catalogue that shows pages; files are next door
-            parts = parts._replace(scheme="https", netloc="dap.ceda.ac.uk")
-        base = urlsplit(self._base)
-        if parts.netloc == base.netloc.rpartition("@")[2]:
-            parts = parts._replace(netloc=base.netloc)
-        return urlunsplit(parts._replace(fragment=""))
+        """Return where the bytes of a link are: on CEDA's file server, and with its origin's password."""
+        address = replace(Address.parse(link), login=None)
+        if address.host == "data.ceda.ac.uk":  # a catalogue that shows pages; files are next door
+            address = replace(address, scheme="https", host="dap.ceda.ac.uk", port=None)
+        for base in filter(None, (self._base, self._mirror)):
+            address = address.with_login_of(base)
+        return address.whole
 
 
 @dataclass
@@ -450,24 +451,3 @@ def _read_preview(path: Path) -> PreviewSize:
     if colour not in modes or not (0 < width <= 20_000 and 0 < height <= 20_000):
         raise ValueError("the PNG's header makes no sense")
     return PreviewSize(width, height, modes[colour])
-
-
-def _folder(url: str, setting: str) -> str:
-    """Return `url` with one slash at its end."""
-    if not url.startswith(("http://", "https://")) or not _host(url):
-        raise UsageError(f"{setting} is no address: it must begin with http:// or https:// and name a host")
-    return url.rstrip("/") + "/"
-
-
-def _host(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "").lower()
-    except ValueError:
-        return ""
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -17,11 +17,11 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 
+from hephaestus_build.address import Address
 from hephaestus_build.frames import Frame
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.cache import VanishedError, explained
@@ -117,15 +117,20 @@ class KeptSource(ABC):
         Where the cache is.
     name : str
         ``cds`` or ``arco``.
+    address : Address
+        Of the archive; what came from one place is never taken for another's.
+
+    Attributes
+    ----------
     url : str
-        Address of the archive; what came from one place is never taken for another's.
+        The address as it may be shown and stored.
     """
 
-    def __init__(self, settings: Settings, name: str, url: str) -> None:
+    def __init__(self, settings: Settings, name: str, address: Address) -> None:
         self.name = name
-        self.url = url
-        parts = urlsplit(url)
-        place = re.sub(r"[^\w.-]+", "_", f"{parts.hostname}{parts.path}")
+        self.address = address
+        self.url = str(address).rstrip("/")
+        place = re.sub(r"[^\w.-]+", "_", f"{address.host.strip('[]')}{address.path.rstrip('/')}")
         self.folder = settings.downloads_dir / "era5" / name / place
         self.months = Months(self.folder / "areas", name)
 

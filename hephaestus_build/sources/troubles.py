@@ -8,7 +8,11 @@ from typing import Any
 
 import requests
 
+from hephaestus_build.address import redacted
+from hephaestus_build.parsing import parse_json
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.sources.credentials import Credentials
+from hephaestus_build.sources.keyed import OtherOriginError
 from hephaestus_build.sources.receipt import Outcome
 
 #: Tries of one call to the CDS; cdsapi's own limit is 500, 120 s apart.
@@ -26,6 +30,9 @@ class TroubleError(Exception):
 def understand(error: Exception, credentials: Credentials) -> TroubleError:
     """Say in words what went wrong with a call to the CDS, and whether it concerns every request."""
     response = error.response if isinstance(error, requests.HTTPError) else None
+    if isinstance(error, OtherOriginError):
+        detail = f"the CDS names {error} as the place to ask, which may not get the key; check CDSAPI_URL"
+        return TroubleError(Outcome.REFUSED, detail, everything=True)
     if response is None:
         if type(error).__name__ == "ProcessingFailedError":  # dismissed or deleted by its owner
             detail = f"the CDS gave the request up: {_line(str(error))}; build again"
@@ -39,13 +46,13 @@ def understand(error: Exception, credentials: Credentials) -> TroubleError:
     status = response.status_code
     body: dict[str, Any] = {}
     with suppress(ValueError):
-        parsed = response.json()
+        parsed = parse_json(response.content)
         body = parsed if isinstance(parsed, dict) else {}
-    title, detail = str(body.get("title", "")), _line(str(body.get("detail", "")))
+    title, detail = _line(str(body.get("title", ""))), _line(str(body.get("detail", "")))
     reason = _line(str(body.get("traceback", "")).strip().rpartition("\n")[2]) or detail or title
-    reason = reason or str(response.reason)
+    reason = reason or _line(str(response.reason))
     if status == 401:
-        profile = credentials.url.removesuffix("/api") + "/profile"
+        profile = redacted(credentials.url).removesuffix("/api") + "/profile"
         return TroubleError(
             Outcome.REFUSED,
             f"the CDS does not accept the key in {credentials.where}: copy the one on {profile}",
@@ -68,5 +75,4 @@ def understand(error: Exception, credentials: Credentials) -> TroubleError:
 
 def _line(text: str) -> str:
     """Return `text` on one line of bounded length."""
-    line = " ".join(text.split())
-    return line if len(line) <= 300 else f"{line[:297]}..."
+    return plain_text(" ".join(text[:5000].split()), 300)
