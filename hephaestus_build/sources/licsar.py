@@ -20,6 +20,8 @@ from typing import Self, TypeVar
 from hephaestus_build.address import Address, configured
 from hephaestus_build.errors import HephaestusError, UnreachableError
 from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.parsing import read_bounded
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.registry import published_frames
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.fields import parse_center_time
@@ -36,7 +38,9 @@ T = TypeVar("T")
 CEDA = "https://dap.ceda.ac.uk/neodc/comet/data/licsar_products/"
 _HOSTS = (".jasmin.ac.uk", ".ceda.ac.uk")
 # Bytes: a listing of 5,000 pairs has one million; uncompressed, the largest raster 106 million.
-_PAGE_LIMIT, _RASTER_LIMIT = 16 << 20, 1 << 30
+_PAGE_LIMIT, _RASTER_LIMIT, _TEXT_LIMIT = 4 << 20, 1 << 30, 1 << 20
+# Lines of metadata.txt, of which the real ones have twenty, and characters of a value.
+_FIELDS, _LONGEST_VALUE = 200, 200
 # Link files change when a product is added or moved: they are remembered for a while, and not all of them.
 _LINKS_KEPT, _LINKS_SECONDS = 256, 600.0
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -193,7 +197,7 @@ class Portal:
         HephaestusError
             If neither the archive nor the registry knows the centre time.
         """
-        receipt, fields = self._product(frame, None, "metadata.txt", _read_metadata, max_bytes=1 << 20)
+        receipt, fields = self._product(frame, None, "metadata.txt", _read_metadata, max_bytes=_TEXT_LIMIT)
         fields = fields or {}
         reason = receipt.detail or "it has no center_time"
         if "center_time" not in fields:  # it may have been cut: fetch it whole next time
@@ -338,8 +342,13 @@ class Portal:
 
         def fetch() -> tuple[Page, Mapping[str, str]]:
             page = self.client.get_page(url, max_bytes=_PAGE_LIMIT)
-            found = read_links(page.text, page.url, self.trusts) if page.ok else {}
-            return page, {name: self._reachable(link) for name, link in found.items()}
+            found: Mapping[str, str] = {}
+            try:
+                found = read_links(page.text, page.url, self.trusts) if page.ok else {}
+            except ValueError as error:
+                page = replace(page, outcome=Outcome.CORRUPT, detail=f"no page of links: {error}")
+            # the text may have megabytes, and hundreds of pages are remembered
+            return replace(page, text=""), {name: self._reachable(link) for name, link in found.items()}
 
         return self._pages.get((frame, pair), fetch)
 
@@ -428,14 +437,17 @@ def _no_listing(frame: Frame, page: Page) -> str:
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
-    """Return ``key=value`` lines; ValueError if there is none."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    """Return ``key=value`` lines, each value as one harmless line; ValueError if there is none."""
+    text = read_bounded(path, _TEXT_LIMIT).decode(errors="replace")
+    lines = (line.partition("=") for line in text.splitlines())
+    fields = {key.strip(): plain_text(value, _LONGEST_VALUE) for key, _, value in lines if len(key) < 100}
     fields = {
-        key.strip(): value.strip() for key, _, value in (line.partition("=") for line in text.splitlines())
+        key: value for key, value in fields.items() if value and key.isascii() and key.isidentifier()
     }
-    fields = {key: value for key, value in fields.items() if key and value and key.isidentifier()}
     if not fields:
         raise ValueError("it has no line of the form key=value")
+    if len(fields) > _FIELDS:
+        raise ValueError(f"it has more than {_FIELDS} lines")
     return fields
 
 
