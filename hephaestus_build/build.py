@@ -45,7 +45,7 @@ from hephaestus_build.sources.era5 import choose_source
 from hephaestus_build.sources.fields import PRELIMINARY, Fields, area_of, merge, parse_center_time
 from hephaestus_build.sources.licsar import Metadata, Portal
 from hephaestus_build.sources.receipt import Outcome, Receipt
-from hephaestus_build.upstream import read_upstream, write_upstream
+from hephaestus_build.upstream import history_of, read_upstream, write_upstream
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -137,6 +137,7 @@ def prepare(
     units = without_withdrawn({**published, **staged}, modified, annotations)
     grid = known_grid(units)
     known = read_upstream(shelf)
+    portal.history = history_of(published, known)
     job = Job(
         request=request,
         settings=settings,

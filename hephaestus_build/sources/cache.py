@@ -10,17 +10,22 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 import msgspec
 
+from hephaestus_build.address import redacted
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.sources.marks import Marks
 from hephaestus_build.sources.receipt import Receipt
 
@@ -40,7 +45,14 @@ _GROWTH = ".hephaestus-growth.json"
 ABANDONED = 2 * 24 * 3600.0
 # A cache over its limit is pruned to this share of it, so that it is not pruned again at once.
 _PRUNED = 0.9
+# Bytes of a receipt or note; what is longer is none.
+_NOTE_BYTES = 1 << 16
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+
+
+# What opens neither a link nor waits for the other end of a pipe.
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+T = TypeVar("T")
 
 
 class VanishedError(Exception):
@@ -64,13 +76,43 @@ def read_receipt(path: Path) -> Receipt:
     OSError, ValueError
         If there is none that can be read.
     """
-    return msgspec.json.decode(sidecar(path).read_bytes(), type=Receipt)
+    receipt = _read_note(sidecar(path), Receipt)
+    etag, last_modified = Marks.clean(receipt.etag, receipt.last_modified)
+    return receipt.but(
+        product=plain_text(receipt.product),
+        url=redacted(receipt.url),
+        etag=etag,
+        last_modified=last_modified,
+        detail=plain_text(receipt.detail),
+        notes=tuple(plain_text(note) for note in receipt.notes),
+    )
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of the file at `path`, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def open_plain(path: Path) -> BufferedReader:
+    """Open a plain file for reading; a link, a pipe or a device in its place is refused at once.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or what is there is no plain one.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _PLAIN)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no plain file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def _read_note(path: Path, kind: type[T]) -> T:
+    """Return what a small file of JSON says; OSError or ValueError if it is none of its kind."""
+    with open_plain(path) as stream:
+        content = stream.read(_NOTE_BYTES + 1)
+    if len(content) > _NOTE_BYTES:
+        raise ValueError(f"it is larger than {_NOTE_BYTES} bytes")
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(f"it is no such note ({type(error).__name__})") from None
 
 
 @contextmanager
@@ -157,28 +199,36 @@ class Part:
         while True:
             with explained(target):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                stream = path.open("ab+")
+                stream = _open_part(path)
             try:
-                if _lock(stream) and _is(path, stream):
+                if stream is not None and _lock(stream) and _is(path, stream):
                     yield cls(path, stream)
                     return
             finally:
-                with suppress(OSError):  # a full disk was told of when it was met
-                    stream.close()
+                if stream is not None:
+                    with suppress(OSError):  # a full disk was told of when it was met
+                        stream.close()
             if time.monotonic() > give_up:
                 raise BusyError(f"another process is downloading {target.name}")
             time.sleep(pause)
             pause = min(1.0, pause * 1.5)
 
-    def begin(self, url: str) -> tuple[int, str | None]:
-        """Look at what is here and return from which byte on `url` is wanted, and the If-Range for it."""
+    def begin(self, url: str, limit: int) -> tuple[int, str | None]:
+        """Look at what is here and return from which byte on `url` is wanted, and the If-Range for it.
+
+        Parameters
+        ----------
+        url : str
+            The address, redacted.
+        limit : int
+            Bytes that the product may have.
+        """
         self._url = url
-        origin = self._read_note()
+        origin = self._noted()
         with explained(self.path):
             size = self._stream.seek(0, os.SEEK_END)
-        resumable = (
-            origin and origin.url == url and origin.validator and 0 < size < (origin.length or 1 << 62)
-        )
+        resumable = origin and origin.url == url and origin.validator and 0 < size < (origin.length or limit)
+        resumable = resumable and size < limit
         if not resumable:
             # what is here may still be right for another address: only an answer throws it away
             self._hash, self.size, self.origin = hashlib.sha256(), 0, None
@@ -203,7 +253,7 @@ class Part:
         self.origin = Origin(self._url, marks.etag, marks.last_modified, length)
         if self.origin.validator:
             with explained(self.path):
-                self._note.write_text(json.dumps(asdict(self.origin)), encoding="utf-8")
+                _write_atomically(self._note, json.dumps(asdict(self.origin)))
 
     def write(self, block: bytes) -> None:
         """Append `block`."""
@@ -250,7 +300,7 @@ class Part:
         with suppress(OSError):
             self._stream.flush()
             size = os.fstat(self._stream.fileno()).st_size
-        if not (size and self._read_note()):
+        if not (size and self._noted()):
             self.remove()
 
     def remove(self) -> None:
@@ -261,10 +311,26 @@ class Part:
             self.path.unlink(missing_ok=True)
             self._note.unlink(missing_ok=True)
 
-    def _read_note(self) -> Origin | None:
-        with suppress(OSError, ValueError, TypeError):
-            return Origin(**json.loads(self._note.read_text(encoding="utf-8")))
+    @property
+    def noted(self) -> float:
+        """When the bytes that are here began to come, seconds since 1970; 0 where nobody knows."""
+        try:
+            return self._note.stat(follow_symlinks=False).st_mtime
+        except OSError:
+            return 0.0
+
+    def _noted(self) -> Origin | None:
+        with suppress(OSError, ValueError):
+            origin = _read_note(self._note, Origin)
+            return replace(origin, **Marks.clean(*origin.marks)._asdict())
         return None
+
+
+class _Growth(msgspec.Struct):
+    """How many bytes were added since the folder was last looked through, under which limit."""
+
+    limit: float
+    unseen: float
 
 
 class Cache:
@@ -284,17 +350,27 @@ class Cache:
         self._in_use: dict[Path, int] = {}
         self._guard = threading.Lock()
 
-    def receipt(self, target: Path, product: str) -> Receipt | None:
-        """Return the receipt of a product that lies whole and unchanged at `target`, and mark it used."""
+    def receipt(self, target: Path, product: str, limit: int = 1 << 40) -> Receipt | None:
+        """Return the receipt of a product that lies whole and unchanged at `target`, and mark it used.
+
+        Parameters
+        ----------
+        target : Path
+            Where the product lies.
+        product : str
+            Its name.
+        limit : int
+            Bytes beyond which it is not the product, and not read.
+        """
         with suppress(OSError, ValueError):
             receipt = read_receipt(target)
-            if (
-                receipt.product == product
-                and target.stat().st_size == receipt.size
-                and sha256_of(target) == receipt.sha256
-            ):
-                os.utime(sidecar(target))
-                return receipt
+            with open_plain(target) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                if receipt.product != product or size != receipt.size or size > limit:
+                    return None
+                if hashlib.file_digest(stream, "sha256").hexdigest() == receipt.sha256:
+                    os.utime(sidecar(target))
+                    return receipt
         return None
 
     def forget(self, target: Path) -> None:
@@ -333,10 +409,10 @@ class Cache:
 
     def _unseen(self) -> float:
         """Return how many bytes were added since the folder was last looked through; at first: enough to."""
-        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            note = json.loads((self.folder / _GROWTH).read_bytes())
-            if note["limit"] == self.limit and note["unseen"] >= 0:
-                return float(note["unseen"])
+        with suppress(OSError, ValueError):
+            note = _read_note(self.folder / _GROWTH, _Growth)
+            if note.limit == self.limit and note.unseen >= 0:
+                return note.unseen
         return self.limit
 
     def prune(self, limit: float | None = None) -> int:
@@ -397,20 +473,46 @@ def _products(folder: Path) -> Iterator[tuple[float, int, Path]]:
             with suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False):
+                    continue  # a link, a pipe: not this program's
                 elif name.endswith(".part") and ours:
                     facts = entry.stat(follow_symlinks=False)
                     yield facts.st_mtime, facts.st_size, Path(entry.path)
-                elif (note := entries.get(name + _RECEIPT)) and entry.is_file(follow_symlinks=False):
-                    yield note.stat().st_mtime, entry.stat().st_size, Path(entry.path)
+                elif note := entries.get(name + _RECEIPT):
+                    used, size = (item.stat(follow_symlinks=False) for item in (note, entry))
+                    yield used.st_mtime, size.st_size, Path(entry.path)
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("x", encoding="utf-8") as stream:
+            stream.write(text)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _open_part(path: Path) -> BinaryIO | None:
+    """Open a part to be written on; None after something else was taken out of its place.
+
+    A link would lead writing elsewhere, and so would a second name of another file.
+    """
+    with suppress(FileNotFoundError):
+        state = path.stat(follow_symlinks=False)
+        if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+            path.unlink()  # the link itself, or this name; a folder is an error
+    try:
+        stream = os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _PLAIN, 0o666), "ab+")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return None
+    state = os.fstat(stream.fileno())
+    if stat.S_ISREG(state.st_mode) and state.st_nlink <= 1:
+        return stream
+    stream.close()
+    return None
 
 
 def _lock(stream: BinaryIO) -> bool:

@@ -6,6 +6,7 @@ goes on from there. The connection itself (deadlines that sockets do not have) i
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import threading
@@ -29,10 +30,13 @@ from hephaestus_build.sources.cache import BusyError, Cache, Part, VanishedError
 from hephaestus_build.sources.gate import Gate, retry_after
 from hephaestus_build.sources.marks import Marks, length_of, span_of
 from hephaestus_build.sources.pages import content_of, text_of
-from hephaestus_build.sources.receipt import Outcome, Receipt
+from hephaestus_build.sources.receipt import Outcome, Past, Receipt
 from hephaestus_build.sources.transport import Failed, Transport
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+NOTHING = Past()
 #: Called with the number of bytes that have just arrived.
 Progress = Callable[[int], None]
 
@@ -181,6 +185,7 @@ class Client:
         revalidate: bool = False,
         by_date: bool = True,
         proven: Collection[str] = (),
+        past: Past = NOTHING,
         max_bytes: int = 2 << 30,
         progress: Progress | None = None,
     ) -> tuple[Receipt, T | None]:
@@ -210,6 +215,10 @@ class Client:
             one, which many servers then take for unchanged.
         proven : collection of str
             SHA-256 of contents that count, if the cache has them, although the archive does not deliver.
+        past : Past, optional
+            Of an earlier use. A copy in the cache that claims to be the edition of that use and has another
+            hash is not believed; and where upstream was found to hold another one since, the copy that was
+            used and a part from before are fetched again, without conditions.
         max_bytes : int
             A larger answer is not the product.
         progress : callable, optional
@@ -227,7 +236,7 @@ class Client:
         HephaestusError
             If the disk is full, read-only or not ours.
         """
-        job = _Job(target, product, read, looks_like, max_bytes, progress, by_date, proven)
+        job = _Job(target, product, read, looks_like, max_bytes, progress, by_date, proven, past)
         with self.cache.using(target):
             for _ in range(3):
                 with suppress(VanishedError):
@@ -241,9 +250,10 @@ class Client:
         self, urls: Iterable[str], job: _Job[T], known: Receipt | None, revalidate: bool
     ) -> tuple[Receipt, T | None]:
         cached = None if revalidate and known else self._cached(job)
-        if cached and not revalidate:
+        if cached and not revalidate and not job.past.doubted:
             return cached
         job.held, job.content = (known, None) if revalidate and known else cached or (None, None)
+        job.believed = job.held is not None and _newer(job.held, job.past)
         try:
             with Part.own(job.target, PATIENCE * self._settings.timeout) as part:
                 if not (job.held or known) and (cached := self._cached(job)):
@@ -260,7 +270,14 @@ class Client:
             return Receipt(job.product, Outcome.UNREACHABLE, "", detail=str(error)), None
 
     def _cached(self, job: _Job[T]) -> tuple[Receipt, T] | None:
-        if receipt := self.cache.receipt(job.target, job.product):
+        if receipt := self.cache.receipt(job.target, job.product, job.max_bytes):
+            if job.past.receipt and _forged(receipt, job.past.receipt):
+                if not job.warned:
+                    log.warning(
+                        "%s in the cache is not what it was when first used: it is fetched again", job.product
+                    )
+                job.warned = True
+                return None
             try:
                 return receipt.but(outcome=Outcome.UNCHANGED), job.content_at(job.target)
             except ValueError:  # written by another version that accepted more
@@ -285,19 +302,26 @@ class Client:
 
     def _fetch(self, url: str, job: _Job[T], part: Part) -> tuple[Receipt, T | None]:
         """Try once to bring the product from `url`; Failed if that did not work."""
-        offset, if_range = part.begin(redacted(url))
+        if job.past.doubted and part.noted <= job.past.doubted:
+            part.restart()
+        offset, if_range = part.begin(redacted(url), job.max_bytes)
         headers = {}
         if offset and if_range:
             headers = {"Range": f"bytes={offset}-", "If-Range": if_range}
-        elif job.held:
+        elif job.held and job.believed:
             headers = _conditions(job.held, redacted(url), by_date=job.by_date)
         with self._gate.permit(), closing(self._ask("GET", url, headers)) as response:
             if response.status_code == 304 and job.held:
-                same = job.held.but(outcome=Outcome.UNCHANGED, detail="", url=_page(response).url)
-                return same, job.content
-            self._splice(response, part, offset, job)
-            self._receive(response, part, job)
-            answer = _page(response)
+                answer = _page(response)
+                if not _contradicts(answer, job.held):
+                    return job.held.but(outcome=Outcome.UNCHANGED, detail="", url=answer.url), job.content
+                job.believed = False
+            else:
+                self._splice(response, part, offset, job)
+                self._receive(response, part, job)
+                answer = _page(response)
+        if response.status_code == 304:  # not modified, and yet another size or mark than the copy's
+            return self._fetch(url, job, part)
         part.flush()
         try:
             content = job.content_at(part.path)
@@ -453,8 +477,11 @@ class _Job(Generic[T]):
     progress: Progress | None
     by_date: bool
     proven: Collection[str]
+    past: Past
     held: Receipt | None = None
     content: T | None = None
+    believed: bool = False  #: whether upstream is asked if what is held is the same
+    warned: bool = False
     deadline: float = 0.0  #: for all tries together, from the first byte on
 
     def content_at(self, path: Path) -> T:
@@ -476,6 +503,33 @@ def _page(response: requests.Response) -> Page:
         etag=marks.etag,
         headers=MappingProxyType(CaseInsensitiveDict(headers)),
     )
+
+
+def _contradicts(answer: Page, held: Receipt) -> bool:
+    """Whether an archive that says "not modified" describes another file than the one that is held."""
+    if answer.size and held.size is not None and answer.size != held.size:
+        return True
+    here, there = Marks(held.etag, held.last_modified), Marks(answer.etag, answer.last_modified)
+    return answer.url == held.url and here.contradicts(there)
+
+
+def _forged(receipt: Receipt, first: Receipt) -> bool:
+    """Whether a receipt claims the edition that was used first, of one address, for other bytes."""
+    if receipt.url != first.url or None in (receipt.sha256, first.sha256) or receipt.sha256 == first.sha256:
+        return False
+    if receipt.etag and first.etag:
+        return receipt.etag == first.etag
+    return receipt.last_modified is not None and receipt.last_modified == first.last_modified
+
+
+def _newer(held: Receipt, past: Past) -> bool:
+    """Whether a copy is none of those that upstream was found to differ from."""
+    if not past.doubted or (past.receipt is not None and held.sha256 != past.receipt.sha256):
+        return True
+    try:
+        return datetime.fromisoformat(held.fetched or "").timestamp() > past.doubted
+    except (ValueError, OverflowError):
+        return False
 
 
 def _conditions(held: Receipt, url: str, *, by_date: bool) -> dict[str, str]:

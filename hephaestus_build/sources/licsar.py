@@ -28,7 +28,7 @@ from hephaestus_build.sources.fields import parse_center_time
 from hephaestus_build.sources.http import Client, Page, Progress
 from hephaestus_build.sources.links import ListedPair, read_links, read_listing
 from hephaestus_build.sources.raster import Raster, read_coherence, read_height, read_phase
-from hephaestus_build.sources.receipt import Outcome, Receipt
+from hephaestus_build.sources.receipt import Outcome, Past, Receipt
 
 __all__ = ["ListedPair", "Listing", "Metadata", "Portal", "PreviewSize"]
 
@@ -119,6 +119,9 @@ class Portal:
     ----------
     proven : frozenset of str
         SHA-256 of products that count, if the cache has them, although the archive has lost them.
+    history : callable
+        Returns what is known of a product from an earlier use, given its pair (None for the frame's own
+        products) and its name.
 
     Raises
     ------
@@ -136,6 +139,7 @@ class Portal:
         self._works: dict[Frame, str] = {}  # the place where a frame's products were found
         self._pages = _Pages()
         self.proven: frozenset[str] = frozenset()
+        self.history: Callable[[Pair | None, str], Past] = lambda pair, name: Past()
 
     def close(self) -> None:
         """Close all connections."""
@@ -248,8 +252,23 @@ class Portal:
         name = f"{pair}.geo.diff.png"
         return self._product(frame, pair, name, _read_preview, (_PNG,), max_bytes=64 << 20)
 
-    def ask(self, frame: Frame, pair: Pair | None, name: str) -> Page:
-        """Return what the archive says of a product now, wherever it is, without its content."""
+    def ask(self, frame: Frame, pair: Pair | None, name: str, url: str = "") -> Page:
+        """Return what the archive says of a product now, wherever it is, without its content.
+
+        Parameters
+        ----------
+        frame, pair : Frame, Pair or None
+            Whose product.
+        name : str
+            The product's.
+        url : str
+            Where it was found earlier. It is asked first, if it is one of the archive's own hosts: a record
+            may be anybody's.
+        """
+        if self.trusts(url):
+            page = self.client.head(self._reachable(url))
+            if page.outcome is not Outcome.ABSENT:  # or moved
+                return page
         pages: list[Page] = []
         for url in _Trail(lambda trail: self._places(frame, pair, name, trail)):
             page = self.client.head(url)
@@ -301,6 +320,7 @@ class Portal:
             revalidate=True,
             by_date=not replaced,
             proven=self.proven,
+            past=self.history(pair, name),
             progress=progress,
         )
         if receipt.outcome is Outcome.ABSENT and (page := trail.page):
@@ -441,9 +461,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
     text = read_bounded(path, _TEXT_LIMIT).decode(errors="replace")
     lines = (line.partition("=") for line in text.splitlines())
     fields = {key.strip(): plain_text(value, _LONGEST_VALUE) for key, _, value in lines if len(key) < 100}
-    fields = {
-        key: value for key, value in fields.items() if value and key.isascii() and key.isidentifier()
-    }
+    fields = {key: value for key, value in fields.items() if value and key.isascii() and key.isidentifier()}
     if not fields:
         raise ValueError("it has no line of the form key=value")
     if len(fields) > _FIELDS:

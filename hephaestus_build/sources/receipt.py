@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,21 @@ class Outcome(StrEnum):
     def ok(self) -> bool:
         """Whether the product is here, whole and checked."""
         return self in (Outcome.DOWNLOADED, Outcome.UNCHANGED)
+
+
+class Past(NamedTuple):
+    """What is known of a product from an earlier use of it.
+
+    Attributes
+    ----------
+    receipt : Receipt or None
+        Of its first use.
+    doubted : float
+        When upstream was found to hold another one than was used, seconds since 1970; 0 for never.
+    """
+
+    receipt: Receipt | None = None
+    doubted: float = 0.0
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
