@@ -1,8 +1,8 @@
 r"""Web addresses, parsed as the library that requests them parses them, and shown without secrets.
 
 Two parsers may disagree about the host: `http://a\.b.org/` is host `a` for one and `a\.b.org` for the other.
-So a check by one says nothing about a request by the other. Here an address is normalised by ``requests`` first;
-what is checked, compared and shown is read from the very text that is requested.
+So a check by one says nothing about a request by the other. Here an address is normalised by ``requests``
+first; what is checked, compared and shown is read from the very text that is requested.
 """
 
 from __future__ import annotations

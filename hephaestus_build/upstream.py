@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hephaestus_build.cube.contents import Contents
@@ -134,6 +134,19 @@ def history_of(units: Mapping[str, Unit], known: Upstream) -> Callable[[Pair | N
         return Past()
 
     return past
+
+
+def seals_of(units: Mapping[str, Unit]) -> Callable[[datetime], str | None]:
+    """Return what the ERA5 values of an hour were when a cube's units first used them."""
+    seals = {
+        datetime(1970, 1, 1) + timedelta(hours=unit.facts["era5_time"]): unit.receipts[0].values
+        for unit in units.values()
+        if unit.kind == "epoch"
+        and unit.complete
+        and unit.receipts
+        and isinstance(unit.facts.get("era5_time"), int)
+    }
+    return seals.get
 
 
 def licsar_products(contents: Contents) -> Iterable[tuple[str, Receipt]]:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,6 @@ import requests
 from hephaestus_build.address import configured, redacted
 from hephaestus_build.errors import UsageError
 from hephaestus_build.frames import Frame
-from hephaestus_build.parsing import parse_json, read_bounded
-from hephaestus_build.plain_text import plain_text
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.answers import Answer, WrongAnswerError, read_answer
 from hephaestus_build.sources.cache import VanishedError, explained
@@ -45,7 +42,6 @@ DATASET = "reanalysis-era5-single-levels"
 
 _LONGEST_PAUSE = 30.0
 _SILENCE = logging.NullHandler()
-_NOTE_BYTES = 1 << 20
 
 
 class Cds(KeptSource):
@@ -179,9 +175,9 @@ class Cds(KeptSource):
                 retry_max=TRIES,
                 sleep_max=self._longest_pause,
                 wait_until_complete=False,
-                info_callback=partial(_repeat, logging.DEBUG),
-                warning_callback=partial(_repeat, logging.INFO),
-                error_callback=partial(_repeat, logging.INFO),
+                info_callback=log.debug,
+                warning_callback=log.info,
+                error_callback=log.info,
                 debug_callback=_ignore,  # it is told the key
             )
 
@@ -319,7 +315,7 @@ class _Job:
     def remembered(self) -> str | None:
         """Return the id of the same request, if an earlier build handed it in."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            known = parse_json(read_bounded(self.note, _NOTE_BYTES))
+            known = json.loads(self.note.read_text(encoding="utf-8"))
             if known["inputs"] == self.inputs:
                 return str(known["id"])
         return None
@@ -366,11 +362,6 @@ def _hour(receipt: Receipt, answer: Answer, moment: datetime) -> Receipt:
         return receipt.but(outcome=Outcome.CORRUPT, detail=f"at {moment} {reason}")
     detail = f"the answer of the CDS does not hold {moment}: not released yet, or lost"
     return receipt.but(outcome=Outcome.ABSENT, detail=detail)
-
-
-def _repeat(level: int, message: object, *_: object, **__: object) -> None:
-    """Log what the CDS has to say."""
-    log.log(level, "%s", plain_text(message))
 
 
 def _ignore(*_: object, **__: object) -> None:

@@ -60,6 +60,9 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
         UTC, ISO 8601.
     detail : str
         Why, in words, when the outcome is not good.
+    values : str or None
+        Where the values are kept in place of the file (ERA5): source, area, version and BLAKE3 of those that
+        were read from it when they were first used.
     notes : tuple of str
         What was done to the content afterwards (such as an alignment to the frame's grid).
     """
@@ -74,6 +77,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     fetched: str | None = None
     detail: str = ""
     notes: tuple[str, ...] = ()
+    values: str | None = None
 
     @property
     def ok(self) -> bool:

@@ -9,8 +9,6 @@ from typing import Any
 import requests
 
 from hephaestus_build.address import redacted
-from hephaestus_build.parsing import parse_json
-from hephaestus_build.plain_text import plain_text
 from hephaestus_build.sources.credentials import Credentials
 from hephaestus_build.sources.keyed import OtherOriginError
 from hephaestus_build.sources.receipt import Outcome
@@ -46,11 +44,11 @@ def understand(error: Exception, credentials: Credentials) -> TroubleError:
     status = response.status_code
     body: dict[str, Any] = {}
     with suppress(ValueError):
-        parsed = parse_json(response.content)
+        parsed = response.json()
         body = parsed if isinstance(parsed, dict) else {}
-    title, detail = _line(str(body.get("title", ""))), _line(str(body.get("detail", "")))
+    title, detail = str(body.get("title", "")), _line(str(body.get("detail", "")))
     reason = _line(str(body.get("traceback", "")).strip().rpartition("\n")[2]) or detail or title
-    reason = reason or _line(str(response.reason))
+    reason = reason or str(response.reason)
     if status == 401:
         profile = redacted(credentials.url).removesuffix("/api") + "/profile"
         return TroubleError(
@@ -75,4 +73,5 @@ def understand(error: Exception, credentials: Credentials) -> TroubleError:
 
 def _line(text: str) -> str:
     """Return `text` on one line of bounded length."""
-    return plain_text(" ".join(text[:5000].split()), 300)
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else f"{line[:297]}..."
