@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -67,6 +68,24 @@ class Failed(Exception):  # noqa: N818 (an outcome, not an error of the program)
         self.url = url
         self.status = status
         self.again = again
+
+
+class _Queryless(logging.Filter):
+    """Cuts the queries off the addresses that urllib3 logs: they may hold a token or a signature."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(_cut(arg) if isinstance(arg, str | Exception) else arg for arg in record.args)
+        record.exc_info = None  # the words of exceptions quote addresses too
+        return True
+
+
+def _cut(text: object) -> str:
+    return plain_text(str(text).partition("?")[0])
+
+
+for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.response"):
+    logging.getLogger(_name).addFilter(_Queryless())
 
 
 class Session(requests.Session):
@@ -212,6 +231,10 @@ def arriving(response: requests.Response, timeout: float, deadline: float) -> It
                     block = response.raw.read1(_BLOCK, decode_content=False)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise failure(error, url, timeout) from error
+            if reading.hung_up:  # half a body would pass for all of it
+                raise Failed(
+                    Outcome.UNREACHABLE, "sends what is no content, without end", url, again="passing"
+                )
             if not block:
                 return
             yield block
@@ -230,6 +253,7 @@ class _Reading:
     """A single reading from a socket, which may last as long as a server sends what is no content."""
 
     def __init__(self) -> None:
+        self.hung_up = False
         self._since: float | None = None
 
     def __enter__(self) -> None:
@@ -253,6 +277,7 @@ def _watched(response: requests.Response, timeout: float) -> Iterator[_Reading]:
     def watch() -> None:
         while not ended.wait(timeout / 4):
             if reading.seconds > 2 * timeout:
+                reading.hung_up = True
                 with suppress(OSError, ValueError, RuntimeError):
                     response.raw.shutdown()
                 return
