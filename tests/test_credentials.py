@@ -149,7 +149,7 @@ def test_cookies_are_not_kept(tmp_path):
 
 
 def test_a_signature_is_sent_and_never_logged(tmp_path, caplog):
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "urllib3")
 
     def app(request: Request) -> Response:
         return Response(200, b"x", {"X-Odd": "y"})

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from types import MappingProxyType, TracebackType
 from typing import Generic, Self, TypeVar
 
 import requests
-from requests.structures import CaseInsensitiveDict
 
 from hephaestus_build.address import Origin, origin_of, redacted
 from hephaestus_build.errors import HephaestusError
@@ -29,9 +28,12 @@ from hephaestus_build.settings import Settings
 from hephaestus_build.sources.cache import BusyError, Cache, Part, VanishedError
 from hephaestus_build.sources.gate import Gate, retry_after
 from hephaestus_build.sources.marks import Marks, length_of, span_of
-from hephaestus_build.sources.pages import content_of, text_of
+from hephaestus_build.sources.pages import Page, content_of, page_of, text_of
 from hephaestus_build.sources.receipt import Outcome, Past, Receipt
 from hephaestus_build.sources.transport import Failed, Transport
+from hephaestus_build.sources.trust import conditions, contradicts, forged, newer
+
+__all__ = ["Client", "Page", "Progress"]
 
 log = logging.getLogger(__name__)
 
@@ -47,54 +49,10 @@ PATIENCE = 60
 _GIVEN_UP = 8
 _LONGEST_WAIT = 30.0
 _FIRST_BYTES = 512
-# Headers that are kept of an answer, and characters of each; a server may send megabytes of them.
-_TOLD, _LONGEST_HEADER = ("Content-Length", "Content-Type", "Content-Encoding"), 256
 # a comment ends at its first end: were that left open, a few dozen of them would take hours
 _HTML = re.compile(
     rb"\s*(<!--((?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
 )
-
-
-@dataclass(frozen=True)
-class Page:
-    """A small answer, held in memory.
-
-    Attributes
-    ----------
-    outcome : Outcome
-        ``DOWNLOADED`` where `text` is the whole page.
-    url : str
-        The address that answered, after redirects, without credentials.
-    status : int or None
-        Of the last answer, None without one.
-    text : str
-        The page; empty after a HEAD request.
-    last_modified, etag : str or None
-        As the server wrote them.
-    detail : str
-        Why, where the outcome is not good: one harmless line.
-    headers : mapping
-        Those of the answer that describe its content, names in any case.
-    """
-
-    outcome: Outcome
-    url: str
-    status: int | None = None
-    text: str = ""
-    last_modified: str | None = None
-    etag: str | None = None
-    detail: str = ""
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def ok(self) -> bool:
-        """Whether the page is here, whole."""
-        return self.outcome.ok
-
-    @property
-    def size(self) -> int | None:
-        """Bytes of the file there, where the server says so."""
-        return None if self.headers.get("Content-Encoding") else length_of(self.headers)
 
 
 class Client:
@@ -160,7 +118,7 @@ class Client:
                 content = content_of(bytes(body), response.headers.get("Content-Encoding"), max_bytes)
             except ValueError as error:
                 raise Failed(Outcome.CORRUPT, f"the page cannot be read: {error}") from error
-            return replace(_page(response), text=text_of(content, response.headers.get("Content-Type")))
+            return replace(page_of(response), text=text_of(content, response.headers.get("Content-Type")))
 
         return self._page(url, attempt)
 
@@ -169,7 +127,7 @@ class Client:
 
         def attempt() -> Page:
             with self._gate.permit(), closing(self._ask("HEAD", url)) as response:
-                return _page(response)
+                return page_of(response)
 
         return self._page(url, attempt)
 
@@ -253,7 +211,7 @@ class Client:
         if cached and not revalidate and not job.past.doubted:
             return cached
         job.held, job.content = (known, None) if revalidate and known else cached or (None, None)
-        job.believed = job.held is not None and _newer(job.held, job.past)
+        job.believed = job.held is not None and newer(job.held, job.past)
         try:
             with Part.own(job.target, PATIENCE * self._settings.timeout) as part:
                 if not (job.held or known) and (cached := self._cached(job)):
@@ -271,7 +229,7 @@ class Client:
 
     def _cached(self, job: _Job[T]) -> tuple[Receipt, T] | None:
         if receipt := self.cache.receipt(job.target, job.product, job.max_bytes):
-            if job.past.receipt and _forged(receipt, job.past.receipt):
+            if job.past.receipt and forged(receipt, job.past.receipt):
                 if not job.warned:
                     log.warning(
                         "%s in the cache is not what it was when first used: it is fetched again", job.product
@@ -309,17 +267,17 @@ class Client:
         if offset and if_range:
             headers = {"Range": f"bytes={offset}-", "If-Range": if_range}
         elif job.held and job.believed:
-            headers = _conditions(job.held, redacted(url), by_date=job.by_date)
+            headers = conditions(job.held, redacted(url), by_date=job.by_date)
         with self._gate.permit(), closing(self._ask("GET", url, headers)) as response:
             if response.status_code == 304 and job.held:
-                answer = _page(response)
-                if not _contradicts(answer, job.held):
+                answer = page_of(response)
+                if not contradicts(answer, job.held):
                     return job.held.but(outcome=Outcome.UNCHANGED, detail="", url=answer.url), job.content
                 job.believed = False
             else:
                 self._splice(response, part, offset, job)
                 self._receive(response, part, job)
-                answer = _page(response)
+                answer = page_of(response)
         if response.status_code == 304:  # not modified, and yet another size or mark than the copy's
             return self._fetch(url, job, part)
         part.flush()
@@ -490,53 +448,3 @@ class _Job(Generic[T]):
             return self.read(path)
         except FileNotFoundError as error:
             raise VanishedError(str(error)) from error
-
-
-def _page(response: requests.Response) -> Page:
-    marks = Marks.of(response.headers)
-    headers = {name: value[:_LONGEST_HEADER] for name in _TOLD if (value := response.headers.get(name))}
-    return Page(
-        Outcome.DOWNLOADED,
-        redacted(response.request.url or ""),
-        status=response.status_code,
-        last_modified=marks.last_modified,
-        etag=marks.etag,
-        headers=MappingProxyType(CaseInsensitiveDict(headers)),
-    )
-
-
-def _contradicts(answer: Page, held: Receipt) -> bool:
-    """Whether an archive that says "not modified" describes another file than the one that is held."""
-    if answer.size and held.size is not None and answer.size != held.size:
-        return True
-    here, there = Marks(held.etag, held.last_modified), Marks(answer.etag, answer.last_modified)
-    return answer.url == held.url and here.contradicts(there)
-
-
-def _forged(receipt: Receipt, first: Receipt) -> bool:
-    """Whether a receipt claims the edition that was used first, of one address, for other bytes."""
-    if receipt.url != first.url or None in (receipt.sha256, first.sha256) or receipt.sha256 == first.sha256:
-        return False
-    if receipt.etag and first.etag:
-        return receipt.etag == first.etag
-    return receipt.last_modified is not None and receipt.last_modified == first.last_modified
-
-
-def _newer(held: Receipt, past: Past) -> bool:
-    """Whether a copy is none of those that upstream was found to differ from."""
-    if not past.doubted or (past.receipt is not None and held.sha256 != past.receipt.sha256):
-        return True
-    try:
-        return datetime.fromisoformat(held.fetched or "").timestamp() > past.doubted
-    except (ValueError, OverflowError):
-        return False
-
-
-def _conditions(held: Receipt, url: str, *, by_date: bool) -> dict[str, str]:
-    """Return the headers that ask `url` for content only if it is not what `held` describes."""
-    if held.etag:
-        return {"If-None-Match": held.etag}
-    # another host's clock and history say nothing about this one's
-    if by_date and held.last_modified and origin_of(held.url) == origin_of(url):
-        return {"If-Modified-Since": held.last_modified}
-    return {}

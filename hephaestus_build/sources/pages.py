@@ -1,9 +1,19 @@
-"""The text of a page that a server sent: decompressed and decoded within bounds, whatever its headers say."""
+"""Small answers of a server: decompressed and decoded within bounds, whatever their headers say."""
 
 from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import requests
+from requests.structures import CaseInsensitiveDict
+
+from hephaestus_build.address import redacted
+from hephaestus_build.sources.marks import Marks, length_of
+from hephaestus_build.sources.receipt import Outcome
 
 # others cost quadratic time (punycode) or are no codecs of text; the web's windows-1252 includes latin-1
 _CODECS = {
@@ -14,6 +24,50 @@ _CODECS = {
 _CHARSET = re.compile(r"""charset\s{0,9}=\s{0,9}["']?([A-Za-z0-9-]{1,40})""", re.IGNORECASE)
 _HEADER = 1000  # characters of a Content-Type that are looked at
 _GZIP = ("gzip", "x-gzip")
+# Headers that are kept of an answer, and characters of each; a server may send megabytes of them.
+_TOLD, _LONGEST_HEADER = ("Content-Length", "Content-Type", "Content-Encoding"), 256
+
+
+@dataclass(frozen=True)
+class Page:
+    """A small answer, held in memory.
+
+    Attributes
+    ----------
+    outcome : Outcome
+        ``DOWNLOADED`` where `text` is the whole page.
+    url : str
+        The address that answered, after redirects, without credentials.
+    status : int or None
+        Of the last answer, None without one.
+    text : str
+        The page; empty after a HEAD request.
+    last_modified, etag : str or None
+        As the server wrote them.
+    detail : str
+        Why, where the outcome is not good: one harmless line.
+    headers : mapping
+        Those of the answer that describe its content, names in any case.
+    """
+
+    outcome: Outcome
+    url: str
+    status: int | None = None
+    text: str = ""
+    last_modified: str | None = None
+    etag: str | None = None
+    detail: str = ""
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def ok(self) -> bool:
+        """Whether the page is here, whole."""
+        return self.outcome.ok
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file there, where the server says so."""
+        return None if self.headers.get("Content-Encoding") else length_of(self.headers)
 
 
 def content_of(body: bytes, encoding: str | None, limit: int) -> bytes:
@@ -58,3 +112,17 @@ def text_of(content: bytes, content_type: str | None) -> str:
     """Return the text of a page; the server chooses among a few codecs of the web, else it is UTF-8."""
     match = _CHARSET.search((content_type or "")[:_HEADER])
     return content.decode(_CODECS.get(match[1].lower(), "utf-8") if match else "utf-8", errors="replace")
+
+
+def page_of(response: requests.Response) -> Page:
+    """Return what an answer says beside its content."""
+    marks = Marks.of(response.headers)
+    headers = {name: value[:_LONGEST_HEADER] for name in _TOLD if (value := response.headers.get(name))}
+    return Page(
+        Outcome.DOWNLOADED,
+        redacted(response.request.url or ""),
+        status=response.status_code,
+        last_modified=marks.last_modified,
+        etag=marks.etag,
+        headers=MappingProxyType(CaseInsensitiveDict(headers)),
+    )

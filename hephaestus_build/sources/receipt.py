@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+
+# A name that nobody else's files have, since whatever has it beside it may be pruned.
+RECEIPT = ".receipt.json"
 
 
 class Outcome(StrEnum):
@@ -37,6 +41,11 @@ class Past(NamedTuple):
 
     receipt: Receipt | None = None
     doubted: float = 0.0
+
+
+def sidecar(path: Path) -> Path:
+    """Return where the receipt of the product at `path` lies."""
+    return path.with_name(path.name + RECEIPT)
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
