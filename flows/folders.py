@@ -62,15 +62,20 @@ def inside(name: str, path: Path, settings: Settings) -> Path:
         raise UsageError(f"{name} {plain_text(path, 200)} is no path") from None
     if not any(where.is_relative_to(root) for root in _roots(settings)):
         raise UsageError(
-            f"{name} {plain_text(path, 200)} is neither in {(settings.real_dir or settings.data_dir).absolute()} nor in a folder of "
+            f"{name} {plain_text(path, 200)} is neither in {_home(settings).absolute()} nor in a folder of "
             "the setting data_roots; add its folder to HEPHAESTUS_DATA_ROOTS of the process that runs the "
             "flows, and start that again"
         )
     return where
 
 
+def _home(settings: Settings) -> Path:
+    """Return the data folder, of which what is simulated is a part."""
+    return settings.real_dir or settings.data_dir
+
+
 def _roots(settings: Settings) -> list[Path]:
-    return [root.resolve() for root in (settings.real_dir or settings.data_dir, *settings.data_roots)]
+    return [root.resolve() for root in (_home(settings), *settings.data_roots)]
 
 
 def pattern(settings: Settings) -> str:
@@ -78,7 +83,7 @@ def pattern(settings: Settings) -> str:
 
     It knows no links, so it refuses early what is certainly wrong, and :func:`inside` decides.
     """
-    roots = [settings.real_dir or settings.data_dir, *settings.data_roots]
+    roots = [_home(settings), *settings.data_roots]
     spelled = dict.fromkeys(
         str(path) for root in roots for path in (root, root.absolute(), root.resolve()) if str(path) != "."
     )

@@ -28,8 +28,8 @@ from prefect.settings import (
 from prefect.settings.legacy import Setting
 
 from flows.guarded import LOOPBACK, own_origins
+from hephaestus_build.address import redacted
 from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.sources.transport import redacted
 
 #: A first start makes the database and compiles everything: half a minute on two busy cores.
 _START_SECONDS = 180.0

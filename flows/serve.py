@@ -23,10 +23,10 @@ from prefect.states import Crashed
 
 from flows.folders import pattern
 from flows.local import access, api_url, check_access, server
+from hephaestus_build.address import redacted
 from hephaestus_build.cli.common import err, explain
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.settings import load_settings
-from hephaestus_build.sources.transport import redacted
 
 #: How many tasks may talk to an archive at once, over all processes of one Prefect server, by the tasks' tag.
 LIMITS = {"licsar": 2, "cds": 2}

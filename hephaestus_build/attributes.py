@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from hephaestus_build import __version__
+from hephaestus_build.address import redacted
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.job import Job
 from hephaestus_build.registry import published_frames
-from hephaestus_build.sources.transport import redacted
 
 
 def attributes_of(job: Job) -> dict[str, Any]:

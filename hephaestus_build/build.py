@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from hephaestus_build.address import redacted
 from hephaestus_build.alignment import align
 from hephaestus_build.attributes import attributes_of
 from hephaestus_build.cube.contents import Contents
@@ -46,8 +47,7 @@ from hephaestus_build.sources.era5 import choose_source
 from hephaestus_build.sources.fields import PRELIMINARY, Fields, area_of, merge, parse_center_time
 from hephaestus_build.sources.licsar import Metadata, Portal
 from hephaestus_build.sources.receipt import Outcome, Receipt
-from hephaestus_build.sources.transport import redacted
-from hephaestus_build.upstream import read_upstream, write_upstream
+from hephaestus_build.upstream import history_of, read_upstream, seals_of, write_upstream
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -143,12 +143,15 @@ def prepare(
     units = without_withdrawn({**published, **staged}, modified, annotations)
     grid = known_grid(units)
     known = read_upstream(shelf)
+    portal.history = history_of(published, known)
+    source = choose_source(settings)
+    source.first_use(seals_of(published))
     job = Job(
         request=request,
         settings=settings,
         shelf=shelf,
         portal=portal,
-        source=choose_source(settings),
+        source=source,
         metadata=_metadata(portal, frame, contents),
         plan=Plan(request, selection, (), (), 0, grid, len(modified)),
         modified=modified,

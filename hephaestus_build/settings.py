@@ -98,6 +98,7 @@ class _Environment(EnvSettingsSource):
 class Settings(BaseSettings):
     """All settings of the builder; a field's description is its documentation."""
 
+    # what is wrong with a value is said without the value: an address may hold a password
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
     )
@@ -117,16 +118,19 @@ class Settings(BaseSettings):
     licsar_url: str = Field(
         "https://gws-access.jasmin.ac.uk/public/nceo_geohazards/LiCSAR_products/",
         description="Base address of the LiCSAR portal, the folder that holds the track folders.",
+        repr=False,
     )
     licsar_mirror_url: str | None = Field(
         None,
         description="Base address of a mirror in the layout of the CEDA archive (interferograms directly "
         "under the frame). Default: CEDA's own when licsar_url is the real portal, none otherwise.",
+        repr=False,
     )
     annotations: str | None = Field(
         None,
         description="Annotation archive (.tar.gz, folder or file), or the address of one. "
         "Default: none; `hephaestus annotations fetch` puts the published one where it is found.",
+        repr=False,
     )
     era5: Era5Choice = Field(
         "auto",
@@ -135,6 +139,7 @@ class Settings(BaseSettings):
     arco_url: str = Field(
         "https://storage.googleapis.com/gcp-public-data-arco-era5/ar/full_37-1h-0p25deg-chunk-1.zarr-v3",
         description="Address of the ARCO-ERA5 Zarr store.",
+        repr=False,
     )
     connections: int = Field(
         4, ge=1, le=16, description="Downloads at once from one archive; fewer after 429 and 5xx."

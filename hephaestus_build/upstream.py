@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hephaestus_build.collection import cubes_of
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import Shelf
+from hephaestus_build.cube.units import Unit
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import explained, write_json
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.parallel import side_by_side
+from hephaestus_build.parsing import parse_json, read_bounded
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.progress import Listener
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.http import Page
 from hephaestus_build.sources.licsar import Portal
-from hephaestus_build.sources.receipt import Outcome, Receipt
+from hephaestus_build.sources.receipt import Outcome, Past, Receipt
 
 log = logging.getLogger(__name__)
 
 _FILE = "upstream.json"
+_FILE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ class Upstream:
 def read_upstream(shelf: Shelf) -> Upstream:
     """Return what was last written down of a frame's archive; what cannot be read is not known."""
     try:
-        value = json.loads((shelf.root / _FILE).read_bytes())
-        changed = {str(key): str(what) for key, what in value["changed"].items()}
-        return Upstream(str(value["checked"]), changed, tuple(map(str, value["gone"])))
+        value = parse_json(read_bounded(shelf.root / _FILE, _FILE_BYTES))
+        changed = {plain_text(key): plain_text(what) for key, what in value["changed"].items()}
+        return Upstream(plain_text(value["checked"]), changed, tuple(map(plain_text, value["gone"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Upstream()
 
@@ -102,7 +105,7 @@ def difference(receipt: Receipt, page: Page) -> str:
     if page.outcome is Outcome.ABSENT:
         return f"gone upstream (it was at {receipt.url})"
     now = {
-        "size": page.headers.get("Content-Length"),
+        "size": str(page.size) if page.size is not None else None,
         "etag": page.etag if page.url == receipt.url else None,
         "last modified": page.last_modified,
     }
@@ -114,6 +117,37 @@ def difference(receipt: Receipt, page: Page) -> str:
     changed = [name for name, value in now.items() if value and then[name] and value != then[name]]
     details = ", ".join(f"{name} {then[name]} -> {now[name]}" for name in changed)
     return f"changed upstream: {details}" if changed else ""
+
+
+def history_of(units: Mapping[str, Unit], known: Upstream) -> Callable[[Pair | None, str], Past]:
+    """Return what a cube's units and what was found upstream tell of a product, by its pair and name."""
+    try:
+        checked = datetime.fromisoformat(known.checked).timestamp()
+    except (ValueError, OverflowError):
+        checked = 0.0
+
+    def past(pair: Pair | None, name: str) -> Past:
+        for key in (f"pair/{pair}", f"mask/{pair}") if pair else ("dem/dem",):
+            for receipt in units[key].receipts if key in units else ():
+                if receipt.product == name:
+                    doubted = checked if key in known.changed else 0.0
+                    return Past(receipt if receipt.ok else None, doubted)
+        return Past()
+
+    return past
+
+
+def seals_of(units: Mapping[str, Unit]) -> Callable[[datetime], str | None]:
+    """Return what the ERA5 values of an hour were when a cube's units first used them."""
+    seals = {
+        datetime(1970, 1, 1) + timedelta(hours=unit.facts["era5_time"]): unit.receipts[0].values
+        for unit in units.values()
+        if unit.kind == "epoch"
+        and unit.complete
+        and unit.receipts
+        and isinstance(unit.facts.get("era5_time"), int)
+    }
+    return seals.get
 
 
 def licsar_products(contents: Contents) -> Iterable[tuple[str, Receipt]]:
@@ -145,10 +179,9 @@ def check_upstream(frame: Frame, settings: Settings, listener: Listener) -> list
 
         def ask(item: tuple[str, Receipt]) -> None:
             unit, receipt = item
-            page = portal.client.head(receipt.url)
-            if page.outcome is Outcome.ABSENT:  # or moved
-                kind, _, name = unit.partition("/")
-                page = portal.ask(frame, Pair.parse(name) if kind == "pair" else None, receipt.product)
+            kind, _, name = unit.partition("/")
+            pair = Pair.parse(name) if kind == "pair" else None
+            page = portal.ask(frame, pair, receipt.product, receipt.url)
             if not page.ok and page.outcome is not Outcome.ABSENT:
                 what = f"upstream cannot be asked ({page.outcome}: {page.detail})"
                 changes.append(Change(unit, receipt.product, what, certain=False))

@@ -11,7 +11,13 @@ from hypothesis import HealthCheck, settings
 
 # a slow or busy machine is no fault of the code
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+# the time for mutated files (fuzzing.py) is that for Hypothesis too: 100 examples in a run of every day
+settings.register_profile(
+    "longer",
+    settings.get_profile("patient"),
+    max_examples=1 + int(50 * float(os.environ.get("FUZZ_SECONDS", "2"))),
+)
+settings.load_profile("longer" if "FUZZ_SECONDS" in os.environ else "patient")
 
 # pytest-xdist gives each core a process; more threads in each only wait for one another
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -7,10 +7,12 @@ import os
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hephaestus_build.files import json_bytes
-from hephaestus_build.sources.cache import Cache, sidecar
+from hephaestus_build.sources.cache import Cache, Part, read_receipt, sidecar
+from hephaestus_build.sources.marks import Marks
 from hephaestus_build.sources.receipt import Outcome, Receipt
 
 
@@ -99,3 +101,115 @@ def test_another_limit_counts_at_once(tmp_path):
     path = fill(Cache(tmp_path, limit=1e6), "a.tif", 200_000, age=60)
     Cache(tmp_path, limit=1e5).grew(1)
     assert not path.exists()
+
+
+# --- what others put into a shared cache -----------------------------------------------------------------
+
+
+def kept(cache: Cache, name: str = "a.tif", size: int = 1000) -> Path:
+    path = fill(cache, name, size, age=60)
+    assert cache.receipt(path, name) is not None
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"[" * 60_000,
+        b'{"product":"a.tif","outcome":"downloaded","size":%s}' % (b"9" * 5000),
+        b'{"product":"a.tif","outcome":"downloaded","x":' + b"[" * 50_000,
+        b'{"product":"a.tif","outcome":"good"}',
+        b'{"product":1,"outcome":"downloaded"}',
+        b" " * 100_000,
+        b"\xff",
+    ],
+    ids=["empty", "list", "deep", "digits", "deep field", "outcome", "type", "long", "bytes"],
+)
+def test_a_receipt_that_is_none_is_none(tmp_path, content):
+    cache = Cache(tmp_path, limit=1e9)
+    path = kept(cache)
+    sidecar(path).write_bytes(content)
+    assert cache.receipt(path, "a.tif") is None
+    with pytest.raises(ValueError, match=r"."):
+        read_receipt(path)
+    cache.prune(0)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.tif.receipt.json"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "device", "folder"])
+def test_only_plain_files_count(tmp_path, name, kind):
+    cache = Cache(tmp_path / "cache", limit=1e9)
+    path = kept(cache)
+    odd = path.with_name(name)
+    outside = tmp_path / "outside"
+    odd.rename(outside)
+    match kind:
+        case "link":
+            odd.symlink_to(outside)
+        case "pipe":
+            os.mkfifo(odd)
+        case "device":
+            odd.symlink_to("/dev/zero")
+        case "folder":
+            odd.mkdir()
+    assert cache.receipt(path, "a.tif") is None
+    cache.prune(0)
+    assert outside.stat().st_size > 0
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "dangling"])
+def test_a_part_in_disguise_leads_nowhere(tmp_path, kind):
+    target, outside = tmp_path / "cache" / "a.tif", tmp_path / "theirs"
+    target.parent.mkdir()
+    outside.write_bytes(b"theirs")
+    part = target.with_name("a.tif.part")
+    note = target.with_name("a.tif.part.json")
+    note.symlink_to(outside)
+    match kind:
+        case "link":
+            part.symlink_to(outside)
+        case "hard link":
+            os.link(outside, part)
+        case "pipe":
+            os.mkfifo(part)
+        case "dangling":
+            part.symlink_to(tmp_path / "new")
+    with Part.own(target, 5) as own:
+        assert own.begin("http://h/a.tif", 1000) == (0, None)
+        own.restart()
+        own.expect(Marks('"tag"', None), 3)
+        own.write(b"abc")
+        own.publish(target, Receipt("a.tif", Outcome.DOWNLOADED))
+    assert outside.read_bytes() == b"theirs"
+    assert not (tmp_path / "new").exists()
+    assert target.read_bytes() == b"abc"
+    assert not target.is_symlink()
+
+
+def test_a_part_is_not_read_beyond_what_the_product_may_have(tmp_path):
+    target = tmp_path / "a.tif"
+    with target.with_name("a.tif.part").open("wb") as stream:
+        stream.truncate(1 << 50)
+    target.with_name("a.tif.part.json").write_text('{"url":"http://h/a.tif","etag":"\\"x\\""}')
+    with Part.own(target, 5) as own:
+        assert own.begin("http://h/a.tif", 1 << 20) == (0, None)
+
+
+def test_marks_of_a_receipt_are_clean(tmp_path):
+    cache = Cache(tmp_path, limit=1e9)
+    path = kept(cache)
+    receipt = read_receipt(path).but(
+        etag='"a"\r\nX: y',
+        last_modified="\x1b",
+        detail="\x1b[2J",
+        url="http://me:secret@h/?x",
+        notes=("\x07",),
+    )
+    sidecar(path).write_bytes(msgspec.json.encode(receipt))
+    read = read_receipt(path)
+    assert (read.etag, read.last_modified, read.url) == (None, None, "http://h/")
+    assert read.detail.isprintable()
+    assert read.notes[0].isprintable()

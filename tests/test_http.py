@@ -26,15 +26,17 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from hephaestus_build import __version__
+from hephaestus_build.address import redacted
 from hephaestus_build.archive import faults
 from hephaestus_build.archive.server import LoopbackServer, Request, Response
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import json_bytes
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.cache import explained, read_receipt, sidecar
 from hephaestus_build.sources.gate import Gate, retry_after
 from hephaestus_build.sources.http import Client
-from hephaestus_build.sources.receipt import Outcome, Receipt
-from hephaestus_build.sources.transport import USER_AGENT, redacted
+from hephaestus_build.sources.receipt import Outcome, Past, Receipt
+from hephaestus_build.sources.transport import USER_AGENT
 
 CONTENT = b"II*\0" + bytes(range(256)) * 4000  # a megabyte
 LAST_MODIFIED = "Mon, 02 Sep 2024 10:00:00 GMT"
@@ -828,3 +830,64 @@ def test_downloads_keep_the_cache_within_its_limit(site, tmp_path):
     held = sum(path.stat().st_size for path in client.cache.folder.glob("*.tif"))
     assert len(CONTENT) <= held <= 3 * len(CONTENT)
     assert (client.cache.folder / "7.tif").exists()
+
+
+# --- what is believed of a copy --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("marks", [{"ETag": '"other"'}, {"Last-Modified": "Tue, 03 Sep 2024 10:00:00 GMT"}])
+def test_not_modified_with_another_mark_is_no_proof(site, tmp_path, marks):
+    other = b"II*\0" + bytes(2560)
+    with Client(settings(tmp_path, retries=0)) as client:
+        first, _ = get(client, site.url())
+        given = {"ETag": first.etag, "Last-Modified": LAST_MODIFIED, **marks}
+
+        def app(request: Request) -> Response:
+            asked.append(request.headers.get("if-none-match"))
+            return Response(304, b"", given) if asked[-1] else Response(200, other, given)
+
+        asked: list[str | None] = []
+        site.server.apps.insert(0, app)
+        receipt, content = get(client, site.url(), revalidate=True)
+    assert (receipt.outcome, content) == (Outcome.DOWNLOADED, other)
+    assert asked == [first.etag, None]
+
+
+def test_a_doubted_copy_and_part_are_fetched_again_once(site, client):
+    first, _ = get(client, site.url())
+    past = Past(first, time.time() + 60)
+    site.server.clear_log()
+    receipt, _ = get(client, site.url(), revalidate=True, past=past)
+    assert receipt.outcome is Outcome.UNCHANGED  # the same bytes
+    (entry,) = site.asked(count=1)
+    assert entry.status == 200
+    assert not {"if-none-match", "if-modified-since", "range"} & entry.headers.keys()
+    receipt, _ = get(client, site.url(), revalidate=True, past=Past(first, time.time() - 60))
+    assert site.asked(count=2)[-1].status == 304  # fetched since: asked about as ever
+
+
+def test_a_doubted_part_is_not_continued(site, client):
+    interrupt(site, client)
+    get(client, site.url(), past=Past(None, time.time() + 60))
+    assert all("range" not in entry.headers for entry in site.asked(count=1))
+
+
+def test_a_copy_that_claims_to_be_what_was_used_first_is_not_believed(site, client, caplog):
+    first, _ = get(client, site.url())
+    target = client.cache.folder / "frame" / "a.tif"
+    forged = b"II*\0" + bytes(2560)
+    target.write_bytes(forged)
+    receipt = first.but(size=len(forged), sha256=hashlib.sha256(forged).hexdigest())
+    sidecar(target).write_bytes(json_bytes(receipt))
+    assert get(client, site.url())[1] == forged
+    assert get(client, site.url(), past=Past(first))[1] == CONTENT
+    assert caplog.text.count("is not what it was when first used") == 1
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "x", "1e3"])
+def test_a_length_that_is_none_is_no_traceback(site, tmp_path, length):
+    site.put("/a.tif", CONTENT, Content_Length=length)
+    with Client(settings(tmp_path, retries=0)) as client:
+        receipt, _ = get(client, site.url())
+    assert receipt.detail.isprintable()
+    assert len(receipt.detail) < 600

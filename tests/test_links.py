@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from licsar_files import autoindex
 
 from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.sources.links import anchors, read_links, read_listing
+from hephaestus_build.sources.links import LINKS, anchors, read_links, read_listing
 
 FRAME = Frame("106A_09048_000909")
 BASE = f"https://gws-access.jasmin.ac.uk/public/LiCSAR_products/106/{FRAME}/interferograms/"
@@ -181,3 +182,82 @@ def test_links_are_matched_by_name_and_host():
         "b.tif": BASE + "b.tif",
     }
     assert read_links("<a href='b.tif'>", BASE + ROW + "/", trusts) == {"b.tif": f"{BASE}{ROW}/b.tif"}
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<title",
+        "<title ",
+        "<h1 <title ",
+        "<a href=",
+        f"<a href='{ROW}/'>x</a> 2024-03-01 09:30 ",
+        "<!--<",
+        "<a x></a ",
+        "&" * 50,
+        "<a href='&#" + "9" * 5000 + "'>",
+        "<a href='" + "&" * 2000 + "'>",
+        "<a href='" + "../" * 600 + "'>",
+        "<a href='http://" + "é" * 250 + ".x/'>",
+        "<a href= href=",
+        "<title>" + " " * 1000,
+        "<a href='http://[" + "a" * 300 + "'>",
+    ],
+)
+def test_no_page_takes_longer_than_its_length(piece):
+    page = piece * (1_000_000 // len(piece) + 1)
+    for text in (page, f"<a href='x'>{page}", f"<title {page}", f"<a {page}>"):
+        began = time.process_time()
+        read(text)
+        with suppress(ValueError):
+            read_links(text, BASE, trusts)
+        assert time.process_time() - began < 10  # seconds; what grows with the square takes hours
+
+
+def test_more_links_than_any_archive_has_are_no_listing():
+    page = f"<title>Index of /</title><a href='{ROW}/'>x</a>" + "<a href=x>" * LINKS
+    assert read(page).is_listing is False
+    with pytest.raises(ValueError, match="links"):
+        read_links(page, BASE, trusts)
+
+
+@examples(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "<a ",
+                "href",
+                "=",
+                "'",
+                '"',
+                ">",
+                "</a>",
+                "&#",
+                "99999999999",
+                ";",
+                ROW,
+                "/",
+                "\\",
+                "\x1b",
+                "..",
+                "http://",
+                "x.jasmin.ac.uk",
+                "@",
+                "%2f",
+                "<!--",
+                "-->",
+                " ",
+                "[",
+                "\t",
+            ]
+        ),
+        max_size=40,
+    ).map("".join)
+)
+def test_pages_made_of_their_pieces_are_read_without_harm(text):
+    for item in read(text).ignored:
+        assert item.isprintable()
+    for link in read_links(text, BASE, trusts).values():
+        assert "\\" not in link
+        assert link.isprintable()

@@ -33,7 +33,7 @@ from hephaestus_build.cube import generation, shards, staging, writer
 from hephaestus_build.frames import Frame
 from hephaestus_build.plan import Request
 from hephaestus_build.settings import load_settings
-from hephaestus_build.sources import cache, months
+from hephaestus_build.sources import cache, months, part
 
 #: Passed by every build that has something to fetch, in about this order.
 POINTS = (
@@ -140,7 +140,8 @@ def install(traps: Traps, added: Path) -> None:
     """Put all points in place, and write down every unit that is finished."""
     traps.wrap(cache.Part, "begin", before="before a download")
     traps.wrap(cache.Part, "write", half=("mid-download", _half_block))
-    traps.wrap(cache, "_write_atomically", before="before a receipt")
+    receipts = {"only": lambda path, _: path.name.endswith(".receipt.json")}
+    traps.wrap(part, "write_atomically", before="before a receipt", **receipts)
     traps.wrap(cache.Part, "publish", after="after a download")
     traps.wrap(months.Months, "add", before="ERA5 arrived", after="ERA5 kept")
     traps.wrap(shards.Encoder, "encode", before="mid-encode")

@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
-from hephaestus_build.errors import HephaestusError
+from hephaestus_build.address import configured
+from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.registry import published_frames
 from hephaestus_build.settings import Settings
@@ -235,11 +235,15 @@ def find_annotations(
     """
     kept = settings.downloads_dir / "annotations"
     if settings.annotations and not _is_address(settings.annotations):
+        if "://" in settings.annotations:  # not shown: it may hold a password
+            raise UsageError(
+                "HEPHAESTUS_ANNOTATIONS is neither a file nor an address that begins with http:// or https://"
+            )
         return _load_once(Path(settings.annotations), kept)
     place = _place(settings)
     wanted = frame is None or frame.id in published_frames()
     # whoever asks another archive on this machine does not expect us to ask the world
-    away = urlsplit(settings.licsar_url).hostname not in ("127.0.0.1", "localhost", "::1")
+    away = not configured(settings.licsar_url, "HEPHAESTUS_LICSAR_URL").loopback
     if settings.annotations or (needed and wanted and away and not place.exists()):
         place = fetch_annotations(settings, client, revalidate=False)
     return _load_once(place, kept) if place.exists() else Annotations("none", "")

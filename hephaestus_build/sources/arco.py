@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from hephaestus_build.address import Address, configured
 from hephaestus_build.frames import Frame
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.fields import (
@@ -52,14 +52,14 @@ class Arco(KeptSource):
     """
 
     def __init__(self, settings: Settings, *, reason: str = "as asked for") -> None:
-        super().__init__(settings, "arco", settings.arco_url.rstrip("/"))
+        super().__init__(settings, "arco", configured(settings.arco_url, "HEPHAESTUS_ARCO_URL"))
         self._settings = settings
         self._reason = reason
 
     @property
     def description(self) -> str:
         """Which source this is and why, in a few words."""
-        return f"ARCO-ERA5 ({urlsplit(self.url).netloc}), {self._reason}"
+        return f"ARCO-ERA5 ({self.address.netloc}), {self._reason}"
 
     def requests(self, times: Iterable[datetime]) -> int:
         """Return how many requests `times` take: a chunk is one variable at one hour, of the whole globe."""
@@ -72,7 +72,7 @@ class Arco(KeptSource):
             say("the ARCO-ERA5 store is opened")
             try:
                 store = _Store(
-                    http, self.url, self.folder, area, [t for batch in wanted for t in batch.times]
+                    http, self.address, self.folder, area, [t for batch in wanted for t in batch.times]
                 )
             except StoreError as error:
                 for batch in wanted:
@@ -116,12 +116,14 @@ class _Store:
         If it cannot be reached, or is not laid out as ARCO-ERA5 is.
     """
 
-    def __init__(self, http: Client, url: str, folder: Path, area: Area, times: Sequence[datetime]) -> None:
+    def __init__(
+        self, http: Client, address: Address, folder: Path, area: Area, times: Sequence[datetime]
+    ) -> None:
         self._http = http
-        self._url = url
+        self._address, self._url = address, (url := str(address).rstrip("/"))
         self._folder = folder
         names = [variable.name for variable in CATALOGUE]
-        attributes, self._arrays = open_store(http, url, [*names, "time", "latitude", "longitude"])
+        attributes, self._arrays = open_store(http, address, [*names, "time", "latitude", "longitude"])
         for name in names:
             array = self._arrays[name]
             if array.shape[1:] != array.chunks[1:] or len(array.shape) != 3:
@@ -180,7 +182,7 @@ class _Store:
         target = self._folder / "chunks" / version / variable.name / str(chunk)
         product = f"era5.{moment:%Y%m%dT%H}.{variable.name}"
         receipt, plane = self._http.download(
-            [f"{self._url}/{variable.name}/{key}"], target, product=product, read=read
+            [self._address.child(f"{variable.name}/{key}").whole], target, product=product, read=read
         )
         notes = ("cropped from the globe", *(("simulated",) if self._simulated else ()))
         return receipt.but(notes=notes), plane
@@ -234,7 +236,7 @@ class _Store:
         """Return one chunk of a coordinate, as the store has it now."""
         key = array.key((chunk,))
         receipt, values = self._http.download(
-            [f"{self._url}/{array.name}/{key}"],
+            [self._address.child(f"{array.name}/{key}").whole],
             self._folder / "axes" / array.name / f"{chunk}",
             product=f"era5.{array.name}.{chunk}",
             read=lambda path: array.decode(path.read_bytes()),

@@ -5,7 +5,6 @@ Everything in it may be thrown away at any time, also while a build runs.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -14,45 +13,42 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
 
 import msgspec
 
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.sources.receipt import Receipt
+from hephaestus_build.address import redacted
+from hephaestus_build.plain_text import plain_text
+from hephaestus_build.sources.marks import Marks
+from hephaestus_build.sources.part import BusyError, Part
+from hephaestus_build.sources.plain_files import (
+    VanishedError,
+    explained,
+    open_plain,
+    read_note,
+    write_atomically,
+)
+from hephaestus_build.sources.receipt import RECEIPT, Receipt, sidecar
 
-try:
-    import fcntl
-except ImportError:  # not on every system; there one process at a time may use a cache
-    fcntl = None  # type: ignore[assignment]
+__all__ = [
+    "BusyError",
+    "Cache",
+    "Part",
+    "VanishedError",
+    "explained",
+    "open_plain",
+    "read_receipt",
+    "sidecar",
+]
 
 logger = logging.getLogger(__name__)
 
-_BLOCK = 1 << 20
-# A name that nobody else's files have, since whatever has it beside it may be pruned.
-_RECEIPT = ".receipt.json"
 # How much was added since the folder was last looked through; a loss of it costs another look.
 _GROWTH = ".hephaestus-growth.json"
 #: Seconds after which a part that nobody writes is given up by :meth:`Cache.prune`.
 ABANDONED = 2 * 24 * 3600.0
 # A cache over its limit is pruned to this share of it, so that it is not pruned again at once.
 _PRUNED = 0.9
-_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
-
-
-class VanishedError(Exception):
-    """A file of the cache was removed while it was in use: begin again."""
-
-
-class BusyError(Exception):
-    """Another thread or process has been downloading the same product for all the time allowed."""
-
-
-def sidecar(path: Path) -> Path:
-    """Return where the receipt of the product at `path` lies."""
-    return path.with_name(path.name + _RECEIPT)
 
 
 def read_receipt(path: Path) -> Receipt:
@@ -63,207 +59,23 @@ def read_receipt(path: Path) -> Receipt:
     OSError, ValueError
         If there is none that can be read.
     """
-    return msgspec.json.decode(sidecar(path).read_bytes(), type=Receipt)
+    receipt = read_note(sidecar(path), Receipt)
+    etag, last_modified = Marks.clean(receipt.etag, receipt.last_modified)
+    return receipt.but(
+        product=plain_text(receipt.product),
+        url=redacted(receipt.url),
+        etag=etag,
+        last_modified=last_modified,
+        detail=plain_text(receipt.detail),
+        notes=tuple(plain_text(note) for note in receipt.notes),
+    )
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of the file at `path`, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+class _Growth(msgspec.Struct):
+    """How many bytes were added since the folder was last looked through, under which limit."""
 
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into an error that says what to do.
-
-    Raises
-    ------
-    HephaestusError
-        If the disk is full or read-only, or its rights forbid it.
-    VanishedError
-        If a file or folder disappeared.
-    """
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise VanishedError(str(error)) from error
-    except OSError as error:
-        advice = {
-            errno.ENOSPC: "the disk is full: free some space, lower HEPHAESTUS_CACHE_LIMIT_GB",
-            errno.EDQUOT: "your quota is used up: free some space, lower HEPHAESTUS_CACHE_LIMIT_GB",
-            errno.EACCES: "no permission to write there: change the folder's rights",
-            errno.EPERM: "no permission to write there: change the folder's rights",
-            errno.EFBIG: "a limit on the size of files was met: raise it (ulimit -f)",
-            errno.EROFS: "the file system is read-only: mount it for writing",
-        }.get(error.errno or 0, f"{error.strerror or error}: check the disk")
-        raise HephaestusError(
-            f"cannot write {path.name.removesuffix('.part')} to the download cache {path.parent}: {advice} "
-            "or set HEPHAESTUS_CACHE_DIR to another folder, then run the same command again"
-        ) from error
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the bytes of a part came from: what must still hold for them to be continued."""
-
-    url: str
-    etag: str | None = None
-    last_modified: str | None = None
-    length: int | None = None
-
-    @property
-    def validator(self) -> str | None:
-        """What If-Range may ask for; None if a change upstream could not be told."""
-        if self.etag and not self.etag.startswith("W/"):
-            return self.etag
-        return self.last_modified
-
-    def contradicts(self, etag: str | None, last_modified: str | None) -> bool:
-        """Whether bytes with these marks belong to something else; not every server heeds If-Range."""
-        marks = ((self.etag, etag), (self.last_modified, last_modified))
-        return any(then and now and then != now for then, now in marks)
-
-
-class Part:
-    """A download on its way, at ``<target>.part``; one writer at a time.
-
-    Use :meth:`own` to get one.
-    """
-
-    def __init__(self, path: Path, stream: BinaryIO) -> None:
-        self.path = path
-        self._stream = stream
-        self._note = path.with_name(path.name + ".json")
-        self._hash = hashlib.sha256()
-        self._published = False
-        self._url = ""
-        self.size = 0
-        self.origin: Origin | None = None
-
-    @classmethod
-    @contextmanager
-    def own(cls, target: Path, patience: float) -> Iterator[Self]:
-        """Open the part of `target` as its only writer among threads and processes.
-
-        Raises
-        ------
-        BusyError
-            If somebody else still writes it after `patience` seconds.
-        """
-        path = target.with_name(target.name + ".part")
-        give_up = time.monotonic() + patience
-        pause = 0.02
-        while True:
-            with explained(target):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stream = path.open("ab+")
-            try:
-                if _lock(stream) and _is(path, stream):
-                    yield cls(path, stream)
-                    return
-            finally:
-                with suppress(OSError):  # a full disk was told of when it was met
-                    stream.close()
-            if time.monotonic() > give_up:
-                raise BusyError(f"another process is downloading {target.name}")
-            time.sleep(pause)
-            pause = min(1.0, pause * 1.5)
-
-    def begin(self, url: str) -> tuple[int, str | None]:
-        """Look at what is here and return from which byte on `url` is wanted, and the If-Range for it."""
-        self._url = url
-        origin = self._read_note()
-        with explained(self.path):
-            size = self._stream.seek(0, os.SEEK_END)
-        resumable = (
-            origin and origin.url == url and origin.validator and 0 < size < (origin.length or 1 << 62)
-        )
-        if not resumable:
-            # what is here may still be right for another address: only an answer throws it away
-            self._hash, self.size, self.origin = hashlib.sha256(), 0, None
-            return 0, None
-        with explained(self.path):
-            self._stream.seek(0)
-            self._hash = hashlib.sha256()
-            while block := self._stream.read(_BLOCK):
-                self._hash.update(block)
-        self.size, self.origin = size, origin
-        return size, origin.validator if origin else None
-
-    def restart(self) -> None:
-        """Throw away what is here."""
-        with explained(self.path):
-            self._stream.truncate(0)
-            self._note.unlink(missing_ok=True)
-        self._hash, self.size, self.origin = hashlib.sha256(), 0, None
-
-    def expect(self, etag: str | None, last_modified: str | None, length: int | None) -> None:
-        """Note what the bytes that follow belong to, so that a later process can go on."""
-        self.origin = Origin(self._url, etag, last_modified, length)
-        if self.origin.validator:
-            with explained(self.path):
-                self._note.write_text(json.dumps(asdict(self.origin)), encoding="utf-8")
-
-    def write(self, block: bytes) -> None:
-        """Append `block`."""
-        with explained(self.path):
-            self._stream.write(block)
-        self._hash.update(block)
-        self.size += len(block)
-
-    def flush(self) -> None:
-        """Hand everything to the file, for whoever reads it by name.
-
-        Raises
-        ------
-        VanishedError
-            If the file no longer has that name.
-        """
-        with explained(self.path):
-            self._stream.flush()
-        if not _is(self.path, self._stream):
-            raise VanishedError(str(self.path))
-
-    @property
-    def sha256(self) -> str:
-        """Of the bytes so far."""
-        return self._hash.hexdigest()
-
-    def publish(self, target: Path, receipt: Receipt) -> None:
-        """Make the part the product, then lay its receipt beside it.
-
-        Whoever finds a product with no receipt, or with another's, takes it for nothing.
-        """
-        self.flush()
-        with explained(target):
-            self._note.unlink(missing_ok=True)
-            self.path.replace(target)
-            self._published = True
-            _write_atomically(
-                sidecar(target), msgspec.json.format(msgspec.json.encode(receipt), indent=1).decode()
-            )
-
-    def leave(self) -> None:
-        """Keep the part if it can be resumed, else remove it."""
-        size = 0
-        with suppress(OSError):
-            self._stream.flush()
-            size = os.fstat(self._stream.fileno()).st_size
-        if not (size and self._read_note()):
-            self.remove()
-
-    def remove(self) -> None:
-        """Leave nothing behind."""
-        if self._published:  # the name may be another's part by now
-            return
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
-            self._note.unlink(missing_ok=True)
-
-    def _read_note(self) -> Origin | None:
-        with suppress(OSError, ValueError, TypeError):
-            return Origin(**json.loads(self._note.read_text(encoding="utf-8")))
-        return None
+    limit: float
+    unseen: float
 
 
 class Cache:
@@ -283,17 +95,27 @@ class Cache:
         self._in_use: dict[Path, int] = {}
         self._guard = threading.Lock()
 
-    def receipt(self, target: Path, product: str) -> Receipt | None:
-        """Return the receipt of a product that lies whole and unchanged at `target`, and mark it used."""
+    def receipt(self, target: Path, product: str, limit: int = 1 << 40) -> Receipt | None:
+        """Return the receipt of a product that lies whole and unchanged at `target`, and mark it used.
+
+        Parameters
+        ----------
+        target : Path
+            Where the product lies.
+        product : str
+            Its name.
+        limit : int
+            Bytes beyond which it is not the product, and not read.
+        """
         with suppress(OSError, ValueError):
             receipt = read_receipt(target)
-            if (
-                receipt.product == product
-                and target.stat().st_size == receipt.size
-                and sha256_of(target) == receipt.sha256
-            ):
-                os.utime(sidecar(target))
-                return receipt
+            with open_plain(target) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                if receipt.product != product or size != receipt.size or size > limit:
+                    return None
+                if hashlib.file_digest(stream, "sha256").hexdigest() == receipt.sha256:
+                    os.utime(sidecar(target))
+                    return receipt
         return None
 
     def forget(self, target: Path) -> None:
@@ -326,16 +148,16 @@ class Cache:
             due = unseen >= self.limit / 100
             with suppress(OSError):  # then the next one looks
                 note = {"limit": self.limit, "unseen": 0 if due else unseen}
-                _write_atomically(self.folder / _GROWTH, json.dumps(note))
+                write_atomically(self.folder / _GROWTH, json.dumps(note))
         if due:
             self.prune()
 
     def _unseen(self) -> float:
         """Return how many bytes were added since the folder was last looked through; at first: enough to."""
-        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            note = json.loads((self.folder / _GROWTH).read_bytes())
-            if note["limit"] == self.limit and note["unseen"] >= 0:
-                return float(note["unseen"])
+        with suppress(OSError, ValueError):
+            note = read_note(self.folder / _GROWTH, _Growth)
+            if note.limit == self.limit and note.unseen >= 0:
+                return note.unseen
         return self.limit
 
     def prune(self, limit: float | None = None) -> int:
@@ -391,44 +213,16 @@ def _products(folder: Path) -> Iterator[tuple[float, int, Path]]:
     waiting = [str(folder)]
     while waiting:
         entries = {entry.name: entry for entry in scan(waiting.pop())}
-        ours = any(name.endswith(_RECEIPT) for name in entries)  # others have parts of that name too
+        ours = any(name.endswith(RECEIPT) for name in entries)  # others have parts of that name too
         for name, entry in entries.items():
             with suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False):
+                    continue  # a link, a pipe: not this program's
                 elif name.endswith(".part") and ours:
                     facts = entry.stat(follow_symlinks=False)
                     yield facts.st_mtime, facts.st_size, Path(entry.path)
-                elif (note := entries.get(name + _RECEIPT)) and entry.is_file(follow_symlinks=False):
-                    yield note.stat().st_mtime, entry.stat().st_size, Path(entry.path)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _lock(stream: BinaryIO) -> bool:
-    """Try to become the only writer; the lock ends with the process, however that ends."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # some network file systems have no locks: the frame's own lock must do
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
-
-
-def _is(path: Path, stream: BinaryIO) -> bool:
-    """Whether `path` still names the file that `stream` has open (not renamed or removed meanwhile)."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
-    except FileNotFoundError:
-        return False
+                elif note := entries.get(name + RECEIPT):
+                    used, size = (item.stat(follow_symlinks=False) for item in (note, entry))
+                    yield used.st_mtime, size.st_size, Path(entry.path)

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 
+from hephaestus_build.address import configured, redacted
 from hephaestus_build.errors import UsageError
 from hephaestus_build.frames import Frame
 from hephaestus_build.settings import Settings
@@ -31,6 +31,7 @@ from hephaestus_build.sources.cache import VanishedError, explained
 from hephaestus_build.sources.credentials import HELP, Credentials
 from hephaestus_build.sources.fields import VARIABLES, Area, Batch, Fields, assemble, batches
 from hephaestus_build.sources.http import Client
+from hephaestus_build.sources.keyed import KeySession
 from hephaestus_build.sources.months import KeptSource, failed, product_name
 from hephaestus_build.sources.receipt import Outcome, Receipt
 from hephaestus_build.sources.troubles import TRIES, TroubleError, understand
@@ -70,7 +71,9 @@ class Cds(KeptSource):
                 f"the CDS key or address in {credentials.where} is of the service that was switched off in "
                 f"2024; {HELP}"
             )
-        super().__init__(settings, "cds", credentials.url)
+        super().__init__(
+            settings, "cds", configured(credentials.url, "CDSAPI_URL (or the url in ~/.cdsapirc)")
+        )
         self._settings = settings
         self._credentials = credentials
         self._longest_pause = longest_pause or min(_LONGEST_PAUSE, settings.timeout / 2)
@@ -78,8 +81,7 @@ class Cds(KeptSource):
     @property
     def description(self) -> str:
         """Which source this is and why, in a few words."""
-        host = urlsplit(self.url).netloc
-        return f"the Climate Data Store ({host}), with the key in {self._credentials.where}"
+        return f"the Climate Data Store ({self.address.netloc}), with the key in {self._credentials.where}"
 
     def requests(self, times: Iterable[datetime]) -> int:
         """Return how many requests `times` take: one for each month and hour among them."""
@@ -145,22 +147,26 @@ class Cds(KeptSource):
 
     def _connect(self, http: Client) -> Any:
         """Return cdsapi's client; find out first, in seconds rather than minutes, if nobody answers."""
-        page = http.get_page(f"{self.url}/catalogue/v1/messages", max_bytes=1 << 20)
+        page = http.get_page(self.address.child("catalogue/v1/messages").whole, max_bytes=1 << 20)
         if page.outcome is Outcome.UNREACHABLE:
             raise TroubleError(
                 Outcome.UNREACHABLE,
-                f"the CDS at {urlsplit(self.url).netloc} cannot be reached ({page.detail}); check the "
+                f"the CDS at {self.address.netloc} cannot be reached ({page.detail}); check the "
                 "network and CDSAPI_URL, then build again",
                 everything=True,
             )
         import cdsapi
 
-        for name in ("multiurl", "ecmwf", "cdsapi"):  # they would print a warning of every retry
-            logging.getLogger(name).addHandler(_SILENCE)
+        for name in ("multiurl", "ecmwf", "cdsapi"):
+            logger = logging.getLogger(name)
+            # they would print a warning of every retry, with addresses and the server's words as they are
+            logger.addHandler(_SILENCE)
+            logger.propagate = False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return cdsapi.Client(
                 url=self.url,
+                session=KeySession(self.address, self._settings.timeout),
                 key=self._credentials.key,
                 verify=self._credentials.verify,
                 quiet=True,
@@ -254,7 +260,7 @@ class Cds(KeptSource):
         return self.folder / "requests" / str(area) / f"{batch.name}-{digest}.json"
 
     def _receipt(self, frame: Frame, job: _Job, trouble: TroubleError) -> Receipt:
-        url = job.remote.url if job.remote is not None else self.url
+        url = redacted(job.remote.url) if job.remote is not None else self.url
         return Receipt(product_name(frame, job.batch), trouble.outcome, url, detail=trouble.detail)
 
     def _understand(self, error: Exception) -> TroubleError:

@@ -6,7 +6,7 @@ The value types live in ``fields.py``, the sources in ``cds.py`` and ``arco.py``
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -59,6 +59,9 @@ class Source(Protocol):
 
     def requests(self, times: Iterable[datetime]) -> int:
         """Return how many requests `times` take."""
+
+    def first_use(self, seals: Callable[[datetime], str | None]) -> None:
+        """Believe kept hours only if their values are those that a published cube first used."""
 
     def fetch(
         self,

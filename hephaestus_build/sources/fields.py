@@ -282,8 +282,8 @@ class Fields:
 
     @property
     def receipts(self) -> tuple[Receipt, ...]:
-        """Every request's receipt, once."""
-        found = [receipt for _, some in sorted(self.proofs.items()) for receipt in some]
+        """Every request's receipt, once: without the seals of the hours, of which a request has many."""
+        found = [receipt.but(values=None) for _, some in sorted(self.proofs.items()) for receipt in some]
         return tuple(dict.fromkeys(found))
 
     @property

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 LONGEST_PAUSE = 60.0
 # Part of a permit that each good answer gives back: a halved gate of four is whole again after 16.
 _RECOVERY = 0.125
+_LONGEST_DATE = 100  # characters
 
 
 class Gate:
@@ -73,9 +74,11 @@ def retry_after(value: str | None) -> float:
     if plain.isascii() and plain.isdigit():
         return float(plain)  # of too many digits: infinity
     try:
+        if len(plain) > _LONGEST_DATE:
+            return 0.0
         moment = parsedate_to_datetime(plain)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, IndexError):
         return 0.0

@@ -6,13 +6,14 @@ goes on from there. The connection itself (deadlines that sockets do not have) i
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,14 +22,23 @@ from typing import Generic, Self, TypeVar
 
 import requests
 
+from hephaestus_build.address import Origin, origin_of, redacted
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.cache import BusyError, Cache, Part, VanishedError
 from hephaestus_build.sources.gate import Gate, retry_after
-from hephaestus_build.sources.receipt import Outcome, Receipt
-from hephaestus_build.sources.transport import Failed, Transport, origin_of, redacted
+from hephaestus_build.sources.marks import Marks, length_of, span_of
+from hephaestus_build.sources.pages import Page, content_of, page_of, text_of
+from hephaestus_build.sources.receipt import Outcome, Past, Receipt
+from hephaestus_build.sources.transport import Failed, Transport
+from hephaestus_build.sources.trust import conditions, contradicts, forged, newer
+
+__all__ = ["Client", "Page", "Progress"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+NOTHING = Past()
 #: Called with the number of bytes that have just arrived.
 Progress = Callable[[int], None]
 
@@ -43,44 +53,6 @@ _FIRST_BYTES = 512
 _HTML = re.compile(
     rb"\s*(<!--((?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
 )
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-
-
-@dataclass(frozen=True)
-class Page:
-    """A small answer, held in memory.
-
-    Attributes
-    ----------
-    outcome : Outcome
-        ``DOWNLOADED`` where `text` is the whole page.
-    url : str
-        The address that answered, after redirects, without credentials.
-    status : int or None
-        Of the last answer, None without one.
-    text : str
-        The page; empty after a HEAD request.
-    last_modified, etag : str or None
-        As the server wrote them.
-    detail : str
-        Why, where the outcome is not good.
-    headers : mapping
-        Of the answer, names in any case.
-    """
-
-    outcome: Outcome
-    url: str
-    status: int | None = None
-    text: str = ""
-    last_modified: str | None = None
-    etag: str | None = None
-    detail: str = ""
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def ok(self) -> bool:
-        """Whether the page is here, whole."""
-        return self.outcome.ok
 
 
 class Client:
@@ -112,7 +84,7 @@ class Client:
         self._settings = settings
         self._gate = Gate(settings.connections)
         self._transport = Transport(settings.timeout, session_headers, follow)
-        self._undelivered: dict[str, int] = {}
+        self._undelivered: dict[Origin, int] = {}
         self._guard = threading.Lock()
 
     def close(self) -> None:
@@ -138,12 +110,15 @@ class Client:
         def attempt() -> Page:
             with self._gate.permit(), closing(self._ask("GET", url)) as response:
                 body = bytearray()
-                for block in self._transport.body(response, self._time_allowed(), decode=True):
+                for block in self._transport.body(response, self._time_allowed()):
                     body += block
                     if len(body) > max_bytes:
                         raise Failed(Outcome.CORRUPT, f"the page is larger than {max_bytes} bytes")
-            text = bytes(body).decode(response.encoding or "utf-8", errors="replace")
-            return replace(_page(response), text=text)
+            try:
+                content = content_of(bytes(body), response.headers.get("Content-Encoding"), max_bytes)
+            except ValueError as error:
+                raise Failed(Outcome.CORRUPT, f"the page cannot be read: {error}") from error
+            return replace(page_of(response), text=text_of(content, response.headers.get("Content-Type")))
 
         return self._page(url, attempt)
 
@@ -152,7 +127,7 @@ class Client:
 
         def attempt() -> Page:
             with self._gate.permit(), closing(self._ask("HEAD", url)) as response:
-                return _page(response)
+                return page_of(response)
 
         return self._page(url, attempt)
 
@@ -168,6 +143,7 @@ class Client:
         revalidate: bool = False,
         by_date: bool = True,
         proven: Collection[str] = (),
+        past: Past = NOTHING,
         max_bytes: int = 2 << 30,
         progress: Progress | None = None,
     ) -> tuple[Receipt, T | None]:
@@ -197,6 +173,10 @@ class Client:
             one, which many servers then take for unchanged.
         proven : collection of str
             SHA-256 of contents that count, if the cache has them, although the archive does not deliver.
+        past : Past, optional
+            Of an earlier use. A copy in the cache that claims to be the edition of that use and has another
+            hash is not believed; and where upstream was found to hold another one since, the copy that was
+            used and a part from before are fetched again, without conditions.
         max_bytes : int
             A larger answer is not the product.
         progress : callable, optional
@@ -214,7 +194,7 @@ class Client:
         HephaestusError
             If the disk is full, read-only or not ours.
         """
-        job = _Job(target, product, read, looks_like, max_bytes, progress, by_date, proven)
+        job = _Job(target, product, read, looks_like, max_bytes, progress, by_date, proven, past)
         with self.cache.using(target):
             for _ in range(3):
                 with suppress(VanishedError):
@@ -228,9 +208,10 @@ class Client:
         self, urls: Iterable[str], job: _Job[T], known: Receipt | None, revalidate: bool
     ) -> tuple[Receipt, T | None]:
         cached = None if revalidate and known else self._cached(job)
-        if cached and not revalidate:
+        if cached and not revalidate and not job.past.doubted:
             return cached
         job.held, job.content = (known, None) if revalidate and known else cached or (None, None)
+        job.believed = job.held is not None and newer(job.held, job.past)
         try:
             with Part.own(job.target, PATIENCE * self._settings.timeout) as part:
                 if not (job.held or known) and (cached := self._cached(job)):
@@ -247,7 +228,14 @@ class Client:
             return Receipt(job.product, Outcome.UNREACHABLE, "", detail=str(error)), None
 
     def _cached(self, job: _Job[T]) -> tuple[Receipt, T] | None:
-        if receipt := self.cache.receipt(job.target, job.product):
+        if receipt := self.cache.receipt(job.target, job.product, job.max_bytes):
+            if job.past.receipt and forged(receipt, job.past.receipt):
+                if not job.warned:
+                    log.warning(
+                        "%s in the cache is not what it was when first used: it is fetched again", job.product
+                    )
+                job.warned = True
+                return None
             try:
                 return receipt.but(outcome=Outcome.UNCHANGED), job.content_at(job.target)
             except ValueError:  # written by another version that accepted more
@@ -272,19 +260,26 @@ class Client:
 
     def _fetch(self, url: str, job: _Job[T], part: Part) -> tuple[Receipt, T | None]:
         """Try once to bring the product from `url`; Failed if that did not work."""
-        offset, if_range = part.begin(redacted(url))
+        if job.past.doubted and part.noted <= job.past.doubted:
+            part.restart()
+        offset, if_range = part.begin(redacted(url), job.max_bytes)
         headers = {}
         if offset and if_range:
             headers = {"Range": f"bytes={offset}-", "If-Range": if_range}
-        elif job.held:
-            headers = _conditions(job.held, redacted(url), by_date=job.by_date)
+        elif job.held and job.believed:
+            headers = conditions(job.held, redacted(url), by_date=job.by_date)
         with self._gate.permit(), closing(self._ask("GET", url, headers)) as response:
             if response.status_code == 304 and job.held:
-                same = job.held.but(outcome=Outcome.UNCHANGED, detail="", url=_page(response).url)
-                return same, job.content
-            self._splice(response, part, offset, job)
-            self._receive(response, part, job)
-            answer = _page(response)
+                answer = page_of(response)
+                if not contradicts(answer, job.held):
+                    return job.held.but(outcome=Outcome.UNCHANGED, detail="", url=answer.url), job.content
+                job.believed = False
+            else:
+                self._splice(response, part, offset, job)
+                self._receive(response, part, job)
+                answer = page_of(response)
+        if response.status_code == 304:  # not modified, and yet another size or mark than the copy's
+            return self._fetch(url, job, part)
         part.flush()
         try:
             content = job.content_at(part.path)
@@ -312,16 +307,14 @@ class Client:
         """Make `part` ready for the body of an answer: go on where it fits, else begin again."""
         headers = response.headers
         if response.status_code == 206:
-            match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-            whole = match[3] if match else ""
+            span = span_of(headers)
             known = part.origin.length if part.origin else None
-            marks = headers.get("ETag"), headers.get("Last-Modified")
             if (
                 not offset
-                or not match
-                or int(match[1]) != offset
-                or (known and whole not in ("*", str(known)))
-                or (part.origin and part.origin.contradicts(*marks))
+                or span is None
+                or span.start != offset
+                or (known and span.whole not in (None, known))
+                or (part.origin and part.origin.marks.contradicts(Marks.of(headers)))
             ):
                 part.restart()
                 raise Failed(Outcome.CORRUPT, "cut: another part came than was asked for", again="passing")
@@ -329,12 +322,10 @@ class Client:
         part.restart()
         if response.status_code == 416:
             raise Failed(Outcome.CORRUPT, "cut: the archive holds less than it promised", again="passing")
-        length: int | None = None
-        with suppress(KeyError, ValueError):
-            length = int(headers["Content-Length"])
+        length = length_of(headers)
         if length is not None and length > job.max_bytes:
             raise Failed(Outcome.CORRUPT, f"{length} bytes are too many for this product")
-        part.expect(headers.get("ETag"), headers.get("Last-Modified"), length)
+        part.expect(Marks.of(headers), length)
 
     def _receive(self, response: requests.Response, part: Part, job: _Job[T]) -> None:
         first: bytes | None = None if part.size else b""
@@ -381,10 +372,8 @@ class Client:
             self._gate.praise()
             return response
         response.close()
-        where, detail = (
-            redacted(response.request.url or url),
-            f"HTTP {status} {response.reason or ''}".strip(),
-        )
+        where = redacted(response.request.url or url)
+        detail = f"HTTP {status} {response.reason or ''}".strip()
         if status in (404, 410):
             self._gate.praise()
             raise Failed(Outcome.ABSENT, detail, where, status=status)
@@ -399,7 +388,7 @@ class Client:
 
     def _insist(self, url: str, attempt: Callable[[], T]) -> T:
         """Try as often as the settings allow, with growing pauses; Failed when it was enough."""
-        host = origin_of(url)[1]
+        host = origin_of(url)
         left = {"never": 0, "content": min(1, self._settings.retries), "passing": self._settings.retries}
         if self._undelivered.get(host, 0) >= _GIVEN_UP:
             left["passing"] = 0
@@ -419,7 +408,7 @@ class Client:
             time.sleep(min(pause, _LONGEST_WAIT) * random.uniform(0.5, 1.0))
             pause *= 2
 
-    def _remember(self, host: str, *, delivered: bool) -> None:
+    def _remember(self, host: Origin, *, delivered: bool) -> None:
         with self._guard:
             self._undelivered[host] = 0 if delivered else self._undelivered.get(host, 0) + 1
 
@@ -446,8 +435,11 @@ class _Job(Generic[T]):
     progress: Progress | None
     by_date: bool
     proven: Collection[str]
+    past: Past
     held: Receipt | None = None
     content: T | None = None
+    believed: bool = False  #: whether upstream is asked if what is held is the same
+    warned: bool = False
     deadline: float = 0.0  #: for all tries together, from the first byte on
 
     def content_at(self, path: Path) -> T:
@@ -456,25 +448,3 @@ class _Job(Generic[T]):
             return self.read(path)
         except FileNotFoundError as error:
             raise VanishedError(str(error)) from error
-
-
-def _page(response: requests.Response) -> Page:
-    headers = response.headers
-    return Page(
-        Outcome.DOWNLOADED,
-        redacted(response.request.url or ""),
-        status=response.status_code,
-        last_modified=headers.get("Last-Modified"),
-        etag=headers.get("ETag"),
-        headers=MappingProxyType(headers),
-    )
-
-
-def _conditions(held: Receipt, url: str, *, by_date: bool) -> dict[str, str]:
-    """Return the headers that ask `url` for content only if it is not what `held` describes."""
-    if held.etag:
-        return {"If-None-Match": held.etag}
-    # another host's clock and history say nothing about this one's
-    if by_date and held.last_modified and origin_of(held.url) == origin_of(url):
-        return {"If-Modified-Since": held.last_modified}
-    return {}

@@ -7,7 +7,6 @@ what was found to work is remembered.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import struct
 import threading
@@ -19,18 +18,20 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Self, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
-from hephaestus_build.errors import HephaestusError, UnreachableError, UsageError
+from hephaestus_build.address import Address, configured
+from hephaestus_build.errors import HephaestusError, UnreachableError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.gdal import check_gdal
+from hephaestus_build.parsing import read_bounded
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.registry import published_frames
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.fields import parse_center_time
 from hephaestus_build.sources.http import Client, Page, Progress
 from hephaestus_build.sources.links import ListedPair, read_links, read_listing
 from hephaestus_build.sources.raster import Raster, read_coherence, read_height, read_phase
-from hephaestus_build.sources.receipt import Outcome, Receipt
+from hephaestus_build.sources.receipt import Outcome, Past, Receipt
 from hephaestus_build.sources.tiff import MAX_BYTES
 
 __all__ = ["ListedPair", "Listing", "Metadata", "Portal", "PreviewSize"]
@@ -41,7 +42,9 @@ T = TypeVar("T")
 CEDA = "https://dap.ceda.ac.uk/neodc/comet/data/licsar_products/"
 _HOSTS = (".jasmin.ac.uk", ".ceda.ac.uk")
 # Bytes: a listing of 5,000 pairs has one million.
-_PAGE_LIMIT = 16 << 20
+_PAGE_LIMIT, _TEXT_LIMIT = 4 << 20, 1 << 20
+# Lines of metadata.txt, of which the real ones have twenty, and characters of a value.
+_FIELDS, _LONGEST_VALUE = 200, 200
 # Link files change when a product is added or moved: they are remembered for a while, and not all of them.
 _LINKS_KEPT, _LINKS_SECONDS = 256, 600.0
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -120,6 +123,9 @@ class Portal:
     ----------
     proven : frozenset of str
         SHA-256 of products that count, if the cache has them, although the archive has lost them.
+    history : callable
+        Returns what is known of a product from an earlier use, given its pair (None for the frame's own
+        products) and its name.
 
     Raises
     ------
@@ -128,16 +134,16 @@ class Portal:
     """
 
     def __init__(self, settings: Settings, client: Client | None = None) -> None:
-        self._base = _folder(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
-        real = _host(self._base).endswith(_HOSTS)
-        mirror = settings.licsar_mirror_url or (CEDA if real else None)
-        self._mirror = _folder(mirror, "HEPHAESTUS_LICSAR_MIRROR_URL") if mirror else None
+        self._base = configured(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
+        mirror = settings.licsar_mirror_url or (CEDA if self._base.host.endswith(_HOSTS) else None)
+        self._mirror = configured(mirror, "HEPHAESTUS_LICSAR_MIRROR_URL") if mirror else None
         self.client = client if client is not None else Client(settings, follow=self.trusts)
         # what came from one archive is never taken for another's
-        self._folder = settings.downloads_dir / "licsar" / _host(self._base).replace(":", "_")
+        self._folder = settings.downloads_dir / "licsar" / self._base.host.strip("[]").replace(":", "_")
         self._works: dict[Frame, str] = {}  # the place where a frame's products were found
         self._pages = _Pages()
         self.proven: frozenset[str] = frozenset()
+        self.history: Callable[[Pair | None, str], Past] = lambda pair, name: Past()
 
     def close(self) -> None:
         """Close all connections."""
@@ -151,11 +157,13 @@ class Portal:
 
     def trusts(self, url: str) -> bool:
         """Whether an address that the archive names is one of its own hosts'."""
-        host = _host(url)
-        if not url.startswith(("http://", "https://")) or not host:
+        try:
+            address = Address.parse(url)
+        except ValueError:
             return False
-        known = {_host(self._base), _host(self._mirror or "")}
-        return host in known or host.endswith(_HOSTS) or (_loopback(host) and _loopback(_host(self._base)))
+        near = address.loopback and self._base.loopback
+        known = {base.host for base in (self._base, self._mirror) if base}
+        return address.host in known or address.host.endswith(_HOSTS) or near
 
     def listing(self, frame: Frame) -> Listing:
         """Return the interferograms that the archive shows of `frame`: one request.
@@ -166,18 +174,19 @@ class Portal:
             If the frame is absent or the archive does not answer with a listing; an UnreachableError if it
             does not answer at all.
         """
-        urls = [f"{self._base}{frame.track}/{frame}/interferograms/"]  # it wants the slash here
+        # it wants the slash here
+        folders = {"links": self._base.child(f"{frame.track}/{frame}/interferograms/")}
         if self._mirror:
-            urls.append(f"{self._mirror}{frame.track:02d}/{frame}/")
+            folders["mirror"] = self._mirror.child(f"{frame.track:02d}/{frame}/")
         pages: list[Page] = []
-        for url in urls:
-            page = self.client.get_page(url, max_bytes=_PAGE_LIMIT)
+        for place, folder in folders.items():
+            page = self.client.get_page(folder.whole, max_bytes=_PAGE_LIMIT)
             if page.ok:
                 entries = read_listing(page.text, page.url, frame.id, self.trusts)
                 if entries.is_listing:
                     if entries.pairs:
-                        here = "direct" if entries.folders else "links"
-                        self._works[frame] = here if url.startswith(self._base) else "mirror"
+                        direct = place == "links" and entries.folders
+                        self._works[frame] = "direct" if direct else place
                     return Listing(frame, entries.pairs, page.url, entries.ignored)
                 page = replace(page, outcome=Outcome.CORRUPT, detail="a page that is no directory listing")
             pages.append(page)
@@ -196,7 +205,7 @@ class Portal:
         HephaestusError
             If neither the archive nor the registry knows the centre time.
         """
-        receipt, fields = self._product(frame, None, "metadata.txt", _read_metadata, max_bytes=1 << 20)
+        receipt, fields = self._product(frame, None, "metadata.txt", _read_metadata, max_bytes=_TEXT_LIMIT)
         fields = fields or {}
         reason = receipt.detail or "it has no center_time"
         if "center_time" not in fields:  # it may have been cut: fetch it whole next time
@@ -247,8 +256,23 @@ class Portal:
         name = f"{pair}.geo.diff.png"
         return self._product(frame, pair, name, _read_preview, (_PNG,), max_bytes=64 << 20)
 
-    def ask(self, frame: Frame, pair: Pair | None, name: str) -> Page:
-        """Return what the archive says of a product now, wherever it is, without its content."""
+    def ask(self, frame: Frame, pair: Pair | None, name: str, url: str = "") -> Page:
+        """Return what the archive says of a product now, wherever it is, without its content.
+
+        Parameters
+        ----------
+        frame, pair : Frame, Pair or None
+            Whose product.
+        name : str
+            The product's.
+        url : str
+            Where it was found earlier. It is asked first, if it is one of the archive's own hosts: a record
+            may be anybody's.
+        """
+        if self.trusts(url):
+            page = self.client.head(self._reachable(url))
+            if page.outcome is not Outcome.ABSENT:  # or moved
+                return page
         pages: list[Page] = []
         for url in _Trail(lambda trail: self._places(frame, pair, name, trail)):
             page = self.client.head(url)
@@ -301,6 +325,7 @@ class Portal:
             revalidate=True,
             by_date=not replaced,
             proven=self.proven,
+            past=self.history(pair, name),
             progress=progress,
         )
         if receipt.outcome is Outcome.ABSENT and (page := trail.page):
@@ -320,41 +345,46 @@ class Portal:
         for place in sorted(("direct", "links", "public", "mirror"), key=lambda place: place != known):
             trail.place = place
             if place == "direct" and not trail.conclusive:
-                yield f"{self._base}{frame.track}/{inside}"
+                yield self._base.child(f"{frame.track}/{inside}").whole
             elif place == "links" and pair:
                 trail.page, links = self.links(frame, pair)
                 trail.conclusive = bool(links)  # then there is nothing to guess
                 if name in links:
                     yield links[name]
                     self._pages.forget((frame, pair))  # it failed there: look again next time
-            elif place == "public" and self._base.endswith("/LiCSAR_products/"):
+            elif place == "public" and (path := self._base.path.rstrip("/")).endswith("/LiCSAR_products"):
                 # the portal's twin, where its link files of 2025 lead
-                yield f"{self._base[:-1]}.public/{frame.track}/{inside}"
+                yield replace(self._base, path=f"{path}.public").child(f"{frame.track}/{inside}").whole
             elif place == "mirror" and self._mirror:
                 # interferograms lie directly under the frame there
-                yield f"{self._mirror}{frame.track:02d}/{inside.replace('/interferograms/', '/')}"
+                inside = inside.replace("/interferograms/", "/")
+                yield self._mirror.child(f"{frame.track:02d}/{inside}").whole
 
     def links(self, frame: Frame, pair: Pair) -> tuple[Page, Mapping[str, str]]:
         """Return the page of a pair's links, and where they lead by file name."""
         # without a slash at the end: with one, the new portal knows no such page
-        url = f"{self._base}{frame.track}/{frame}/interferograms/{pair}"
+        url = self._base.child(f"{frame.track}/{frame}/interferograms/{pair}").whole
 
         def fetch() -> tuple[Page, Mapping[str, str]]:
             page = self.client.get_page(url, max_bytes=_PAGE_LIMIT)
-            found = read_links(page.text, page.url, self.trusts) if page.ok else {}
-            return page, {name: self._reachable(link) for name, link in found.items()}
+            found: Mapping[str, str] = {}
+            try:
+                found = read_links(page.text, page.url, self.trusts) if page.ok else {}
+            except ValueError as error:
+                page = replace(page, outcome=Outcome.CORRUPT, detail=f"no page of links: {error}")
+            # the text may have megabytes, and hundreds of pages are remembered
+            return replace(page, text=""), {name: self._reachable(link) for name, link in found.items()}
 
         return self._pages.get((frame, pair), fetch)
 
     def _reachable(self, link: str) -> str:
-        """Return where the bytes of a link are: on CEDA's file server, and with the portal's password."""
-        parts = urlsplit(link)
-        if parts.hostname == "data.ceda.ac.uk":  # a catalogue that shows pages; files are next door
-            parts = parts._replace(scheme="https", netloc="dap.ceda.ac.uk")
-        base = urlsplit(self._base)
-        if parts.netloc == base.netloc.rpartition("@")[2]:
-            parts = parts._replace(netloc=base.netloc)
-        return urlunsplit(parts._replace(fragment=""))
+        """Return where the bytes of a link are: on CEDA's file server, and with its origin's password."""
+        address = replace(Address.parse(link), login=None)
+        if address.host == "data.ceda.ac.uk":  # a catalogue that shows pages; files are next door
+            address = replace(address, scheme="https", host="dap.ceda.ac.uk", port=None)
+        for base in filter(None, (self._base, self._mirror)):
+            address = address.with_login_of(base)
+        return address.whole
 
 
 @dataclass
@@ -432,14 +462,15 @@ def _no_listing(frame: Frame, page: Page) -> str:
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
-    """Return ``key=value`` lines; ValueError if there is none."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    fields = {
-        key.strip(): value.strip() for key, _, value in (line.partition("=") for line in text.splitlines())
-    }
-    fields = {key: value for key, value in fields.items() if key and value and key.isidentifier()}
+    """Return ``key=value`` lines, each value as one harmless line; ValueError if there is none."""
+    text = read_bounded(path, _TEXT_LIMIT).decode(errors="replace")
+    lines = (line.partition("=") for line in text.splitlines())
+    fields = {key.strip(): plain_text(value, _LONGEST_VALUE) for key, _, value in lines if len(key) < 100}
+    fields = {key: value for key, value in fields.items() if value and key.isascii() and key.isidentifier()}
     if not fields:
         raise ValueError("it has no line of the form key=value")
+    if len(fields) > _FIELDS:
+        raise ValueError(f"it has more than {_FIELDS} lines")
     return fields
 
 
@@ -461,24 +492,3 @@ def _read_preview(path: Path) -> PreviewSize:
     if zlib.crc32(head[12:29]) != int.from_bytes(head[29:], "big"):
         raise ValueError("the PNG's header is damaged")
     return PreviewSize(width, height, modes[colour])
-
-
-def _folder(url: str, setting: str) -> str:
-    """Return `url` with one slash at its end."""
-    if not url.startswith(("http://", "https://")) or not _host(url):
-        raise UsageError(f"{setting} is no address: it must begin with http:// or https:// and name a host")
-    return url.rstrip("/") + "/"
-
-
-def _host(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "").lower()
-    except ValueError:
-        return ""
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -19,7 +19,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_]+/?")
 _MODIFIED = re.compile(
     r"\b(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|\d{1,2}-[A-Z][a-z]{2}-\d{4} \d\d:\d\d(?::\d\d)?)\b"
 )
-_TITLE = re.compile(r"<(title|h1)[^>]*>\s*(index of|directory listing)", re.IGNORECASE)
+# each expression stops at the next angle bracket, so that no page takes longer than its length
+_TITLE = re.compile(r"<(title|h1)(\s[^<>]*)?>\s*(index of|directory listing)", re.IGNORECASE)
 # a parser of the whole page takes ten times as long, and a listing has thousands of rows
 _COMMENT = re.compile(r"<!--.*?(?:-->|$)", re.DOTALL)
 _ANCHOR = re.compile(r"<a(\s[^<>]*)>", re.IGNORECASE)
@@ -28,6 +29,10 @@ _TEXT = re.compile(r"</a\s*>(.*)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
 _SHOWN = 120
 _HEAD = 1000  # characters in which a page of HTML begins, or ends
+#: Links of a page; the largest listing has some 5,000.
+LINKS = 20_000
+# Characters of an address, and of the text behind a link, that are looked at.
+_LONGEST, _BEHIND = 2048, 500
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,19 @@ class Entries:
 
 
 def anchors(page: str) -> list[Anchor]:
-    """Return the links of a page, in order, however broken its HTML is."""
+    """Return the links of a page, in order, however broken its HTML is.
+
+    Raises
+    ------
+    ValueError
+        If there are more than :data:`LINKS` anchors.
+    """
     # text, attributes of an anchor, text up to the next one, and so on
-    _, *parts = _ANCHOR.split(_COMMENT.sub("", page))
+    _, *parts = _ANCHOR.split(_COMMENT.sub("", page), maxsplit=LINKS + 1)
+    if len(parts) > 2 * LINKS:
+        raise ValueError(f"it has more than {LINKS} links")
     return [
-        Anchor(html.unescape(next(filter(None, href.groups()))).strip(), _behind(text))
+        Anchor(_unescaped(next(filter(None, href.groups()))).strip(), _behind(text[:_BEHIND]))
         for attributes, text in zip(parts[::2], parts[1::2], strict=True)
         if (href := _HREF.search(attributes)) and any(href.groups())
     ]
@@ -99,7 +112,15 @@ def anchors(page: str) -> list[Anchor]:
 def _behind(text: str) -> str:
     """Return what is to be read behind an anchor."""
     outside = _TEXT.search(text)
-    return " ".join(html.unescape(_TAG.sub(" ", outside[1])).split()) if outside else ""
+    return " ".join(_unescaped(_TAG.sub(" ", outside[1])).split()) if outside else ""
+
+
+def _unescaped(text: str) -> str:
+    """Return `text` with its entities resolved, if it is no longer than any that counts."""
+    try:
+        return html.unescape(text) if len(text) <= _LONGEST else text[: _LONGEST + 1]
+    except ValueError:  # the number of a character has thousands of digits
+        return text
 
 
 def read_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool]) -> Entries:
@@ -123,7 +144,11 @@ def read_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool]
     slashes = 0
     above = folder.rstrip("/").rpartition("/")[0] + "/"
     parents = bool(_TITLE.search(page))
-    for anchor in anchors(page):
+    try:
+        found_here = anchors(page)
+    except ValueError:
+        return Entries((), (), folders=False, is_listing=False)
+    for anchor in found_here:
         try:
             target = _joined(here, anchor.href)
         except ValueError:
@@ -165,11 +190,17 @@ def read_links(page: str, url: str, trusted: Callable[[str], bool]) -> dict[str,
         The page and its address.
     trusted : callable
         Whether an absolute address leads to one of the archive's hosts.
+
+    Raises
+    ------
+    ValueError
+        If the page has more links than any of an archive.
     """
     links: dict[str, str] = {}
+    here = urlsplit(url)
     for anchor in anchors(page):
         try:
-            target = urljoin(url, anchor.href)
+            target = _joined(here, anchor.href).geturl()
             path = urlsplit(target).path
         except ValueError:
             continue
@@ -180,11 +211,16 @@ def read_links(page: str, url: str, trusted: Callable[[str], bool]) -> dict[str,
 
 
 def _joined(here: SplitResult, href: str) -> SplitResult:
-    """Return the address that `href` means on the page `here`."""
+    """Return the address that `href` means on the page `here`; ValueError if it means none."""
+    if len(href) > _LONGEST or "\\" in href:
+        raise ValueError("no address")
     if _PLAIN.fullmatch(href) and here.path.endswith("/"):
         # nearly all of a listing's thousands are like this, and joining them by the book takes far longer
         return here._replace(path=here.path + href, query="", fragment="")
-    return urlsplit(urljoin(here.geturl(), href))
+    target = urlsplit(urljoin(here.geturl(), href))
+    if not target.netloc.isascii():  # no archive has such a host, and to translate one takes a millisecond
+        raise ValueError("no address")
+    return target
 
 
 def _climbs(href: str) -> bool:

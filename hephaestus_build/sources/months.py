@@ -6,6 +6,7 @@ The files are small and may be thrown away at any time: what is missing or damag
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import threading
@@ -17,14 +18,15 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 
+from hephaestus_build.address import Address
+from hephaestus_build.files import digest
 from hephaestus_build.frames import Frame
 from hephaestus_build.settings import Settings
-from hephaestus_build.sources.cache import VanishedError, explained
+from hephaestus_build.sources.cache import VanishedError, explained, open_plain
 from hephaestus_build.sources.fields import (
     FINAL,
     VARIABLES,
@@ -36,6 +38,8 @@ from hephaestus_build.sources.fields import (
     merge,
 )
 from hephaestus_build.sources.receipt import Outcome, Receipt
+
+log = logging.getLogger(__name__)
 
 #: Told how many of the hours asked for are settled, how many there are, and what goes on.
 Progress = Callable[[int, int, str], None]
@@ -52,11 +56,17 @@ class Months:
         Need not exist.
     source : str
         Name of the source, for the fields that come out.
+
+    Attributes
+    ----------
+    first_use : callable
+        Returns the seal of an hour's values when they were first used, as a published cube has it, else None.
     """
 
     def __init__(self, folder: Path, source: str) -> None:
         self.folder = folder
         self.source = source
+        self.first_use: Callable[[datetime], str | None] = lambda time: None
 
     def path(self, area: Area, batch: Batch) -> Path:
         """Return where the month of `batch` is kept."""
@@ -66,12 +76,12 @@ class Months:
         """Return what is kept of the month of `batch`, which may be nothing."""
         # a damaged file is no file: zip's own checksums tell
         with suppress(OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
-            with np.load(self.path(area, batch), allow_pickle=False) as kept:
+            with open_plain(self.path(area, batch)) as file, np.load(file, allow_pickle=False) as kept:
                 notes = json.loads(kept["notes"].tobytes())
                 values = kept["values"]
             times = tuple(datetime.fromisoformat(text) for text in notes["times"])
             if values.dtype == np.float32 and values.shape == (len(times), len(VARIABLES), *area.shape):
-                return Fields(
+                kept_fields = Fields(
                     times,
                     area.latitudes,
                     area.longitudes,
@@ -80,7 +90,28 @@ class Months:
                     self.source,
                     dict(zip(times, msgspec.convert(notes["receipts"], _Proofs), strict=True)),
                 )
+                return self._believed(area, kept_fields)
         return assemble(area, self.source, {}, {}, {})
+
+    def _believed(self, area: Area, fields: Fields) -> Fields:
+        """Return the hours whose values are what they were when they were first used."""
+        seals = _seals(area, fields)
+        changed = [
+            time
+            for time, seal in seals.items()
+            if any(
+                forged(seal, first)
+                for first in (self.first_use(time), *(receipt.values for receipt in fields.proofs[time]))
+            )
+        ]
+        if changed:
+            log.warning(
+                "%d hours of ERA5 in the cache (the first is %s) are not what they were when first used: "
+                "they are asked for again",
+                len(changed),
+                changed[0],
+            )
+        return sealed(area, fields.select([time for time in fields.times if time not in changed]))
 
     def add(self, area: Area, fields: Fields) -> None:
         """Keep `fields` beside what is kept of their months already.
@@ -108,6 +139,33 @@ class Months:
                     temporary.unlink(missing_ok=True)
 
 
+def _seals(area: Area, fields: Fields) -> dict[datetime, str]:
+    """Return what tells the values of each hour from others: whose they are, and their hash."""
+    return {
+        time: f"{fields.source} {area} {version} {digest(np.ascontiguousarray(plane).tobytes())}"
+        for time, version, plane in zip(fields.times, fields.expver, fields.values, strict=True)
+    }
+
+
+def sealed(area: Area, fields: Fields) -> Fields:
+    """Return `fields` with the seal of each hour's values in its receipts."""
+    seals = _seals(area, fields)
+    proofs = {
+        time: tuple(receipt.but(values=seals[time]) if receipt.ok else receipt for receipt in receipts)
+        if time in seals
+        else receipts
+        for time, receipts in fields.proofs.items()
+    }
+    return replace(fields, proofs=proofs)
+
+
+def forged(seal: str, first: str | None) -> bool:
+    """Whether values claim to be those of `first` (source, area, version) and have another hash."""
+    claim, _, content = seal.rpartition(" ")
+    known, _, before = (first or "").rpartition(" ")
+    return claim == known and content != before
+
+
 class KeptSource(ABC):
     """A source of ERA5 that asks for what it does not keep.
 
@@ -117,15 +175,20 @@ class KeptSource(ABC):
         Where the cache is.
     name : str
         ``cds`` or ``arco``.
+    address : Address
+        Of the archive; what came from one place is never taken for another's.
+
+    Attributes
+    ----------
     url : str
-        Address of the archive; what came from one place is never taken for another's.
+        The address as it may be shown and stored.
     """
 
-    def __init__(self, settings: Settings, name: str, url: str) -> None:
+    def __init__(self, settings: Settings, name: str, address: Address) -> None:
         self.name = name
-        self.url = url
-        parts = urlsplit(url)
-        place = re.sub(r"[^\w.-]+", "_", f"{parts.hostname}{parts.path}")
+        self.address = address
+        self.url = str(address).rstrip("/")
+        place = re.sub(r"[^\w.-]+", "_", f"{address.host.strip('[]')}{address.path.rstrip('/')}")
         self.folder = settings.downloads_dir / "era5" / name / place
         self.months = Months(self.folder / "areas", name)
 
@@ -139,6 +202,10 @@ class KeptSource(ABC):
         self, frame: Frame, area: Area, wanted: Sequence[Batch], say: Callable[[str], None]
     ) -> Iterator[Fields]:
         """Ask for the batches; yield each one's fields, with proofs for every hour of it."""
+
+    def first_use(self, seals: Callable[[datetime], str | None]) -> None:
+        """Believe kept hours only if their values are those that a published cube first used."""
+        self.months.first_use = seals
 
     def fetch(
         self,
@@ -199,7 +266,8 @@ class KeptSource(ABC):
 
         say(f"{settled} of {total} hours are in the cache")
         if missing:
-            for part in self._retrieve(frame, area, missing, say):
+            for new in self._retrieve(frame, area, missing, say):
+                part = sealed(area, new)
                 self.months.add(area, part)
                 parts.append(part)
                 settled += len(part.proofs)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
+
+# A name that nobody else's files have, since whatever has it beside it may be pruned.
+RECEIPT = ".receipt.json"
 
 
 class Outcome(StrEnum):
@@ -22,6 +26,26 @@ class Outcome(StrEnum):
     def ok(self) -> bool:
         """Whether the product is here, whole and checked."""
         return self in (Outcome.DOWNLOADED, Outcome.UNCHANGED)
+
+
+class Past(NamedTuple):
+    """What is known of a product from an earlier use of it.
+
+    Attributes
+    ----------
+    receipt : Receipt or None
+        Of its first use.
+    doubted : float
+        When upstream was found to hold another one than was used, seconds since 1970; 0 for never.
+    """
+
+    receipt: Receipt | None = None
+    doubted: float = 0.0
+
+
+def sidecar(path: Path) -> Path:
+    """Return where the receipt of the product at `path` lies."""
+    return path.with_name(path.name + RECEIPT)
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,6 +69,9 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
         UTC, ISO 8601.
     detail : str
         Why, in words, when the outcome is not good.
+    values : str or None
+        Where the values are kept in place of the file (ERA5): source, area, version and BLAKE3 of those that
+        were read from it when they were first used.
     notes : tuple of str
         What was done to the content afterwards (such as an alignment to the frame's grid).
     """
@@ -59,6 +86,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     fetched: str | None = None
     detail: str = ""
     notes: tuple[str, ...] = ()
+    values: str | None = None
 
     @property
     def ok(self) -> bool:

@@ -1,23 +1,27 @@
-"""One HTTP exchange with the limits that sockets do not have, and failures told in words."""
+"""A single HTTP exchange: overall deadlines, readable failures, credentials that stay with their origin."""
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from typing import Any, Literal
-from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from hephaestus_build import __version__
+from hephaestus_build.address import Address, redacted
+from hephaestus_build.plain_text import plain_text
+from hephaestus_build.sources.credentials import own_login
 from hephaestus_build.sources.receipt import Outcome
 
 USER_AGENT = f"hephaestus-build/{__version__} (LiCSAR and ERA5 cube builder; python-requests)"
@@ -39,7 +43,7 @@ class Failed(Exception):  # noqa: N818 (an outcome, not an error of the program)
     outcome : Outcome
         What to call it.
     detail : str
-        Why, in words.
+        Why, in words: one harmless line, though it may quote the server.
     url : str
         Who said so, without credentials; empty if nobody did.
     status : int or None
@@ -58,22 +62,53 @@ class Failed(Exception):  # noqa: N818 (an outcome, not an error of the program)
         status: int | None = None,
         again: Again = "never",
     ) -> None:
-        super().__init__(detail)
         self.outcome = outcome
-        self.detail = detail
+        self.detail = plain_text(detail)
+        super().__init__(self.detail)
         self.url = url
         self.status = status
         self.again = again
 
 
-def redacted(url: str) -> str:
-    """Return `url` without whatever may carry a credential: user, password, query and fragment."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "(no address)"
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+class _Queryless(logging.Filter):
+    """Cuts the queries off the addresses that urllib3 logs: they may hold a token or a signature."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(_cut(arg) if isinstance(arg, str | Exception) else arg for arg in record.args)
+        record.exc_info = None  # the words of exceptions quote addresses too
+        return True
+
+
+def _cut(text: object) -> str:
+    return plain_text(str(text).partition("?")[0])
+
+
+for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.response"):
+    logging.getLogger(_name).addFilter(_Queryless())
+
+
+class Session(requests.Session):
+    """A session that follows no redirect by itself, keeps no cookie and finds no password on its own.
+
+    Proxies and certificates are taken from the environment as ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # products are compressed already, and a length must be that of the file
+        self.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity", "Accept": "*/*"})
+        self.auth = _as_it_is  # else the entry of ~/.netrc for any host is sent, over http too
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, Adapter())
+
+    def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
+        """Follow nothing: even to find out where one leads, the library reads the whole body before."""
+        return iter(())
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 class Transport:
@@ -84,7 +119,7 @@ class Transport:
     timeout : float
         Seconds without a byte after which an exchange counts as stalled.
     headers : mapping
-        Sent to the host that is asked, not to those it redirects to.
+        Sent to the origin that is asked, not to those it redirects to.
     follow : callable or None
         Whether a redirect to an address may be followed.
     """
@@ -108,12 +143,7 @@ class Transport:
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
-            # products are compressed already, and a length must be that of the file
-            session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity", "Accept": "*/*"})
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, _Adapter())
-            self._local.session = session
+            session = self._local.session = Session()
             with self._guard:
                 self._sessions.append(session)
         return session
@@ -121,59 +151,90 @@ class Transport:
     def send(self, method: str, url: str, headers: Mapping[str, str]) -> requests.Response:
         """Return the answer to one request, redirects followed and the body not yet read.
 
+        The login of the address, that of ``~/.netrc`` and the transport's own headers go to the origin that
+        is asked. From the first redirect to another one on they are left out, whatever comes after.
+
         Raises
         ------
         Failed
             If no answer came.
         """
-        session, origin = self._session(), origin_of(url)
+        try:
+            address = Address.parse(url)
+        except ValueError:
+            raise Failed(Outcome.UNREACHABLE, f"{redacted(url)!r} is no address that can be asked") from None
+        session, origin = self._session(), address.origin
+        login, own = address.login or own_login(address), self._headers
         for _ in range(_REDIRECTS + 1):
-            own = self._headers if origin_of(url) == origin else {}
             try:
                 response = session.request(
                     method,
-                    url,
+                    address.asked,
                     headers={**own, **headers},
+                    auth=HTTPBasicAuth(*(part.encode() for part in login)) if login else _as_it_is,
                     stream=True,
                     timeout=(min(self._timeout, _CONNECT), self._timeout),
                     allow_redirects=False,
                 )
                 target = session.get_redirect_target(response)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                raise self._failure(error, redacted(url)) from error
+                raise self._failure(error, str(address)) from error
             if target is None:
                 return response
             response.close()  # unread: the body of a redirect may be endless too
-            url, asked = _joined(url, target), redacted(url)
-            if not (url.startswith(("http://", "https://")) and self._follow(url)):
-                detail = f"redirected to {redacted(url)[:200]!r}, which may not be asked"
+            asked = str(address)
+            try:
+                address = address.join(target)
+            except ValueError:
+                raise Failed(Outcome.REFUSED, "redirected to what is no address of the web", asked) from None
+            if not self._follow(address.asked):
+                detail = f"redirected to {plain_text(address, 200)!r}, which may not be asked"
                 raise Failed(Outcome.REFUSED, detail, asked)
-        raise Failed(Outcome.UNREACHABLE, f"redirected more than {_REDIRECTS} times", redacted(url))
+            if address.origin != origin:
+                if (login or own) and (origin[0], address.scheme) == ("https", "http"):
+                    detail = f"redirected from https to {plain_text(address, 200)!r}, which is not followed"
+                    raise Failed(Outcome.REFUSED, detail, asked)
+                login, own = None, {}
+        raise Failed(Outcome.UNREACHABLE, f"redirected more than {_REDIRECTS} times", str(address))
 
-    def body(self, response: requests.Response, deadline: float, *, decode: bool = False) -> Iterator[bytes]:
-        """Yield the body of `response` as it arrives.
+    def body(self, response: requests.Response, deadline: float) -> Iterator[bytes]:
+        """Yield the body of an answer of :meth:`send` as it arrives; see :func:`arriving`."""
+        return arriving(response, self._timeout, deadline)
 
-        Parameters
-        ----------
-        response : requests.Response
-            An answer of :meth:`send`.
-        deadline : float
-            ``time.monotonic()`` by which it must have ended.
-        decode : bool
-            Undo a Content-Encoding; otherwise the bytes are yielded as sent.
+    def _failure(self, error: Exception, url: str) -> Failed:
+        return failure(error, url, self._timeout)
 
-        Raises
-        ------
-        Failed
-            If it stalls, trickles, breaks off or takes too long.
-        """
-        url = redacted(response.request.url or "")
-        since, received = time.monotonic(), 0
+
+def arriving(response: requests.Response, timeout: float, deadline: float) -> Iterator[bytes]:
+    """Yield the body of `response` as it arrives, as it was sent.
+
+    Parameters
+    ----------
+    response : requests.Response
+        An answer whose body was not read yet.
+    timeout : float
+        Seconds without a byte after which it counts as stalled.
+    deadline : float
+        ``time.monotonic()`` by which it must have ended.
+
+    Raises
+    ------
+    Failed
+        If it stalls, trickles, breaks off or takes too long.
+    """
+    url = redacted(response.request.url or "")
+    since, received = time.monotonic(), 0
+    with _watched(response, timeout) as reading:
         while True:
             try:
-                block = response.raw.read1(_BLOCK, decode_content=decode)
+                with reading:
+                    block = response.raw.read1(_BLOCK, decode_content=False)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise self._failure(error, url) from error
+                raise failure(error, url, timeout) from error
+            if reading.hung_up:  # half a body would pass for all of it
+                raise Failed(
+                    Outcome.UNREACHABLE, "sends what is no content, without end", url, again="passing"
+                )
             if not block:
                 return
             yield block
@@ -181,59 +242,90 @@ class Transport:
             now = time.monotonic()
             if now > deadline:
                 raise Failed(Outcome.UNREACHABLE, "still not complete after all the time allowed", url)
-            if now - since >= self._timeout:
+            if now - since >= timeout:
                 if received < SLOWEST * (now - since):
                     detail = f"trickled: {received} bytes in {now - since:.3g} s"
                     raise Failed(Outcome.UNREACHABLE, detail, url, again="passing")
                 since, received = now, 0
 
-    def _failure(self, error: Exception, url: str) -> Failed:
-        """Say in words what a library's exception means."""
-        chain: list[BaseException] = [error]
-        for link in chain:
-            found = [link.__cause__, link.__context__, *link.args, getattr(link, "reason", None)]
-            chain += [item for item in found if isinstance(item, BaseException) and item not in chain]
 
-        def among(*kinds: type[BaseException]) -> bool:
-            return any(isinstance(link, kinds) for link in chain)
+class _Reading:
+    """A single reading from a socket, which may last as long as a server sends what is no content."""
 
-        if isinstance(error, ValueError):
-            return Failed(Outcome.UNREACHABLE, f"{url[:200]!r} is no address that can be asked")
-        if among(urllib3.exceptions.IncompleteRead):
-            return Failed(
-                Outcome.CORRUPT, "cut: the connection ended before the file did", url, again="passing"
-            )
-        reasons: list[tuple[tuple[type[BaseException], ...], str]] = [
-            ((urllib3.exceptions.NameResolutionError, socket.gaierror), "its host's name cannot be resolved"),
-            ((ConnectionRefusedError,), "its host refuses connections"),
-            (
-                (urllib3.exceptions.ConnectTimeoutError,),
-                f"no connection within {min(self._timeout, _CONNECT):g} s",
-            ),
-            ((urllib3.exceptions.TimeoutError, TimeoutError), f"stalled: no byte for {self._timeout:g} s"),
-            ((urllib3.exceptions.SSLError,), "no secure connection could be made"),
-            ((ConnectionError, urllib3.exceptions.ProtocolError), "the connection was reset"),
-        ]
-        for kinds, words in reasons:
-            if among(*kinds):
-                return Failed(Outcome.UNREACHABLE, words, url, again="passing")
-        return Failed(Outcome.UNREACHABLE, f"no answer ({type(error).__name__})", url, again="passing")
+    def __init__(self) -> None:
+        self.hung_up = False
+        self._since: float | None = None
+
+    def __enter__(self) -> None:
+        self._since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._since = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far; 0 while nothing is read."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
 
 
-def origin_of(url: str) -> tuple[str, str]:
-    """Return scheme and host of `url`; empty if it has none."""
+@contextmanager
+def _watched(response: requests.Response, timeout: float) -> Iterator[_Reading]:
+    """Hang up when one reading takes much too long: behind a last chunk, trailers may follow without end."""
+    reading, ended = _Reading(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(timeout / 4):
+            if reading.seconds > 2 * timeout:
+                reading.hung_up = True
+                with suppress(OSError, ValueError, RuntimeError):
+                    response.raw.shutdown()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True, name="watch")
+    watcher.start()
     try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "", ""
-    return parts.scheme, parts.netloc
+        yield reading
+    finally:
+        ended.set()
 
 
-def _joined(url: str, target: str) -> str:
-    try:
-        return urljoin(url, target)
-    except ValueError:
-        return ""
+def failure(error: Exception, url: str, timeout: float) -> Failed:
+    """Say in words what a library's exception means.
+
+    Parameters
+    ----------
+    error : Exception
+        Of requests or urllib3, or of what they build on.
+    url : str
+        The address that was asked, redacted.
+    timeout : float
+        Seconds that were waited for a byte.
+    """
+    chain: list[BaseException] = [error]
+    for link in chain:
+        found = [link.__cause__, link.__context__, *link.args, getattr(link, "reason", None)]
+        chain += [item for item in found if isinstance(item, BaseException) and item not in chain]
+
+    def among(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(link, kinds) for link in chain)
+
+    if isinstance(error, ValueError):
+        return Failed(Outcome.UNREACHABLE, f"{url[:200]!r} is no address that can be asked")
+    if among(urllib3.exceptions.IncompleteRead):
+        return Failed(Outcome.CORRUPT, "cut: the connection ended before the file did", url, again="passing")
+    reasons: list[tuple[tuple[type[BaseException], ...], str]] = [
+        ((urllib3.exceptions.NameResolutionError, socket.gaierror), "its host's name cannot be resolved"),
+        ((ConnectionRefusedError,), "its host refuses connections"),
+        ((urllib3.exceptions.ConnectTimeoutError,), f"no connection within {min(timeout, _CONNECT):g} s"),
+        ((urllib3.exceptions.TimeoutError, TimeoutError), f"stalled: no byte for {timeout:g} s"),
+        ((urllib3.exceptions.SSLError,), "no secure connection could be made"),
+        ((ConnectionError, urllib3.exceptions.ProtocolError), "the connection was reset"),
+    ]
+    for kinds, words in reasons:
+        if among(*kinds):
+            return Failed(Outcome.UNREACHABLE, words, url, again="passing")
+    return Failed(Outcome.UNREACHABLE, f"no answer ({type(error).__name__})", url, again="passing")
 
 
 class _HeaderDeadline:
@@ -286,12 +378,20 @@ class _HttpsPool(HTTPSConnectionPool):
     ConnectionCls = _Https
 
 
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+class Adapter(HTTPAdapter):
+    """Connections with a deadline for the headers of an answer, which bring no cookies."""
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:  # noqa: D102 (the library's hook)
+        for name in ("Set-Cookie", "Set-Cookie2"):  # none is kept, so none need be parsed
+            with suppress(AttributeError):
+                del resp._original_response.msg[name]
+        return super().build_response(req, resp)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102 (the library's hook)
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 (the library's hook)
         manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
         return manager

@@ -8,7 +8,9 @@ from typing import Any
 
 import requests
 
+from hephaestus_build.address import redacted
 from hephaestus_build.sources.credentials import Credentials
+from hephaestus_build.sources.keyed import OtherOriginError
 from hephaestus_build.sources.receipt import Outcome
 
 #: Tries of one call to the CDS; cdsapi's own limit is 500, 120 s apart.
@@ -26,6 +28,9 @@ class TroubleError(Exception):
 def understand(error: Exception, credentials: Credentials) -> TroubleError:
     """Say in words what went wrong with a call to the CDS, and whether it concerns every request."""
     response = error.response if isinstance(error, requests.HTTPError) else None
+    if isinstance(error, OtherOriginError):
+        detail = f"the CDS names {error} as the place to ask, which may not get the key; check CDSAPI_URL"
+        return TroubleError(Outcome.REFUSED, detail, everything=True)
     if response is None:
         if type(error).__name__ == "ProcessingFailedError":  # dismissed or deleted by its owner
             detail = f"the CDS gave the request up: {_line(str(error))}; build again"
@@ -45,7 +50,7 @@ def understand(error: Exception, credentials: Credentials) -> TroubleError:
     reason = _line(str(body.get("traceback", "")).strip().rpartition("\n")[2]) or detail or title
     reason = reason or str(response.reason)
     if status == 401:
-        profile = credentials.url.removesuffix("/api") + "/profile"
+        profile = redacted(credentials.url).removesuffix("/api") + "/profile"
         return TroubleError(
             Outcome.REFUSED,
             f"the CDS does not accept the key in {credentials.where}: copy the one on {profile}",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hephaestus_build.address import Address
 from hephaestus_build.sources.fields import decode_times
 from hephaestus_build.sources.http import Client
 from hephaestus_build.sources.receipt import Outcome
@@ -87,8 +88,10 @@ class Chunked:
             raise ValueError(f"the chunk cannot be decoded ({type(error).__name__})") from error
 
 
-def open_store(http: Client, url: str, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Chunked]]:
-    """Return the attributes of the store at `url` and the arrays `names`.
+def open_store(
+    http: Client, address: Address, names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Chunked]]:
+    """Return the attributes of the store at `address` and the arrays `names`.
 
     Consolidated metadata of format 2 is looked for first, then format 3.
 
@@ -97,7 +100,8 @@ def open_store(http: Client, url: str, names: Sequence[str]) -> tuple[dict[str, 
     StoreError
         If the store cannot be reached, is none, or lacks one of the arrays.
     """
-    consolidated = _read(http, f"{url}/.zmetadata")
+    url = str(address)
+    consolidated = _read(http, address.child(".zmetadata"))
     try:
         if consolidated is not None:
             entries = consolidated["metadata"]
@@ -105,13 +109,13 @@ def open_store(http: Client, url: str, names: Sequence[str]) -> tuple[dict[str, 
                 name: Chunked(name, entries[f"{name}/.zarray"], dict(entries.get(f"{name}/.zattrs", {})))
                 for name in names
             }
-        group = _read(http, f"{url}/zarr.json")
+        group = _read(http, address.child("zarr.json"))
         if group is None:
             raise StoreError(Outcome.ABSENT, f"there is no Zarr store at {url}; check HEPHAESTUS_ARCO_URL")
         entries = (group.get("consolidated_metadata") or {}).get("metadata", {})
         arrays = {}
         for name in names:
-            entry = entries.get(name) or _read(http, f"{url}/{name}/zarr.json")
+            entry = entries.get(name) or _read(http, address.child(f"{name}/zarr.json"))
             if entry is None:
                 raise KeyError(f"{name}/zarr.json")
             arrays[name] = Chunked(name, entry, dict(entry.get("attributes", {})))
@@ -138,15 +142,15 @@ def moments(axis: Chunked, numbers: np.ndarray) -> list[datetime]:
         raise StoreError(Outcome.CORRUPT, f"the {axis.name} axis of the store: {error}") from None
 
 
-def _read(http: Client, url: str) -> dict[str, Any] | None:
-    """Return the JSON at `url`, None if there is nothing."""
-    page = http.get_page(url)
+def _read(http: Client, address: Address) -> dict[str, Any] | None:
+    """Return the JSON at `address`, None if there is nothing."""
+    page = http.get_page(address.whole)
     if page.outcome is Outcome.ABSENT:
         return None
     if not page.ok:
-        raise StoreError(page.outcome, f"{url}: {page.detail}; check the network, then build again")
+        raise StoreError(page.outcome, f"{address}: {page.detail}; check the network, then build again")
     try:
         value = json.loads(page.text)
     except ValueError:
-        raise StoreError(Outcome.CORRUPT, f"{url} is no JSON") from None
+        raise StoreError(Outcome.CORRUPT, f"{address} is no JSON") from None
     return value if isinstance(value, dict) else {}

@@ -1,0 +1,189 @@
+"""Pages and headers of hostile servers: bounded in bytes and time, whatever they claim."""
+
+from __future__ import annotations
+
+import gzip
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from hephaestus_build.archive.server import LoopbackServer, Request, Response
+from hephaestus_build.settings import Settings
+from hephaestus_build.sources.gate import retry_after
+from hephaestus_build.sources.http import Client
+from hephaestus_build.sources.licsar import _read_metadata
+from hephaestus_build.sources.marks import Marks, length_of, span_of
+from hephaestus_build.sources.pages import content_of, text_of
+from hephaestus_build.sources.receipt import Outcome
+
+BOMB = gzip.compress(bytes(64 << 20), 9)
+
+
+def test_one_layer_of_compression_is_undone():
+    page = b"<html>" * 1000
+    raw = zlib.compressobj(wbits=-15)
+    for encoding, body in (
+        (None, page),
+        ("identity", page),
+        ("gzip", gzip.compress(page)),
+        ("X-GZIP", gzip.compress(page)),
+        ("deflate", zlib.compress(page)),
+        ("deflate", raw.compress(page) + raw.flush()),
+    ):
+        assert content_of(body, encoding, 10_000) == page
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "words"),
+    [
+        ("gzip", BOMB, "larger than 1000"),
+        ("deflate", zlib.compress(bytes(64 << 20)), "larger than 1000"),
+        ("gzip, gzip", gzip.compress(BOMB), "not asked for"),
+        ("br", b"x", "not asked for"),
+        ("zstd", b"x", "not asked for"),
+        ("gzip", b"no gzip", "damaged"),
+        ("gzip", gzip.compress(b"x" * 500)[:-4], "cut"),
+    ],
+)
+def test_other_encodings_and_bombs_are_refused_before_memory_is_taken(encoding, body, words):
+    with pytest.raises(ValueError, match=words):
+        content_of(body, encoding, 1000)
+
+
+@pytest.mark.parametrize(
+    "codec", ["punycode", "idna", "unicode_escape", "zlib_codec", "utf-7", "hex", "\x1b"]
+)
+def test_a_server_does_not_choose_the_codec(codec):
+    page = b"a" * 4000 + b"-" + b"b" * 2_000_000
+    began = time.process_time()
+    assert text_of(page, f"text/html; charset={codec}") == page.decode()
+    assert time.process_time() - began < 5  # punycode takes hours
+    assert text_of("ä".encode("latin-1"), "text/html; charset=ISO-8859-1") == "ä"
+    assert text_of("ä€".encode("windows-1252"), 'text/html; charset="windows-1252"') == "ä€"
+    assert text_of("ä".encode(), None) == text_of("ä".encode(), "text/html;charset=UTF-8") == "ä"
+
+
+@examples(deadline=None)
+@given(st.binary(max_size=300), st.text(max_size=60), st.text(max_size=60))
+def test_no_page_and_no_header_escapes(body, encoding, kind):
+    text_of(body, kind)
+    text_of(body, f"x; charset={kind}")
+    for name in (encoding, "gzip", "deflate"):
+        with suppress(ValueError):
+            assert len(content_of(body, name, 1000)) <= 1000
+
+
+@examples(deadline=None)
+@given(st.one_of(st.text(max_size=80), st.text('0123456789W/"-*bytes ', max_size=80)))
+def test_headers_are_kept_only_if_they_are_what_they_should_be(value):
+    headers = {"ETag": value, "Last-Modified": value, "Content-Length": value, "Content-Range": value}
+    etag, last_modified = Marks.of(headers)
+    for mark in (etag, last_modified):
+        assert mark is None or (mark.isascii() and mark.isprintable() and len(mark) <= 256)
+    length, span = length_of(headers), span_of(headers)
+    assert length is None or 0 <= length < 10**18
+    assert span is None or 0 <= span.start < 10**18
+    assert retry_after(value) >= 0
+
+
+def test_numbers_of_thousands_of_digits_are_none():
+    digits = "9" * 5000
+    assert length_of({"Content-Length": digits}) is None
+    assert span_of({"Content-Range": f"bytes {digits}-{digits}/{digits}"}) is None
+    assert Marks.of({"ETag": '"' + "x" * 5000 + '"', "Last-Modified": digits}) == Marks()
+    assert Marks.of({"ETag": '"\x1b[2J"', "Last-Modified": "\x07"}) == Marks()
+    assert Marks.of({"ETag": ' W/"a b" ', "Last-Modified": "Mon, 02 Sep 2024 10:00:00 GMT"}).etag == 'W/"a b"'
+    assert retry_after("Mon, " * 20_000) == 0
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    with Client(Settings(cache_dir=tmp_path, timeout=2, retries=0)) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("headers", "outcome"),
+    [
+        ({"Content-Encoding": "gzip"}, Outcome.CORRUPT),
+        ({"Content-Encoding": "gzip, gzip"}, Outcome.CORRUPT),
+        ({"ETag": '"' + "x" * 60_000 + '"'}, Outcome.DOWNLOADED),
+        ({f"X-{number}": "y" * 60_000 for number in range(200)}, Outcome.UNREACHABLE),
+        ({"Set-Cookie": "a=" + "; expires=" * 6000}, Outcome.DOWNLOADED),
+    ],
+    ids=["bomb", "nested", "tag", "headers", "cookie"],
+)
+def test_a_hostile_answer_ends_in_its_outcome(client, headers, outcome):
+    with LoopbackServer([lambda request: Response(200, BOMB, dict(headers))]) as server:
+        page = client.get_page(server.base + "/", max_bytes=1 << 20)
+    assert page.outcome is outcome
+    assert len(repr(page.headers)) < 2000
+    assert len(page.etag or "") < 300
+
+
+def test_a_reason_of_a_server_is_one_harmless_line(client):
+    def app(request: Request) -> Response:
+        return Response(302, b"", {"Location": "http://evil.example/\x1b[2J\x07"})
+
+    with LoopbackServer([app]) as server:
+        page = client.get_page(server.base + "/")
+    assert page.outcome is Outcome.REFUSED
+    assert page.detail.isprintable()
+
+
+def test_trailers_without_end_end(client):
+    import socket
+    import threading
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+                try:
+                    while True:
+                        connection.sendall(b"X-Trailer: y\r\n")
+                        time.sleep(0.01)
+                except OSError:
+                    pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        began = time.monotonic()
+        page = client.get_page(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+    assert not page.ok
+    assert time.monotonic() - began < 60
+
+
+@examples(deadline=None)
+@given(st.binary(max_size=400))
+def test_metadata_of_any_kind_are_fields_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "metadata.txt"
+    path.write_bytes(content + b"\ncenter_time=5:03:37\n" if len(content) % 2 else content)
+    try:
+        fields = _read_metadata(path)
+    except ValueError:
+        return
+    assert all(
+        key.isidentifier() and value.isprintable() and len(value) <= 201 for key, value in fields.items()
+    )
+
+
+def test_metadata_without_bounds_are_refused(tmp_path):
+    path = tmp_path / "metadata.txt"
+    path.write_text("".join(f"key{number}=1\n" for number in range(10_000)))
+    with pytest.raises(ValueError, match="lines"):
+        _read_metadata(path)
+    path.write_bytes(b"a=1\n" * (1 << 19))
+    with pytest.raises(ValueError, match="larger"):
+        _read_metadata(path)
+    path.write_text("heading=\x1b[2J" + "1" * 1000 + "\n")
+    assert _read_metadata(path)["heading"].isprintable()
