@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import logging
+import time
+import tracemalloc
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -10,12 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
+import urllib3
 from era5_archives import AREA, FRAME, JULY, JUNE, KEY, cds_source, fields, settings, truth
+from requests.adapters import BaseAdapter
 
 from hephaestus_build.archive import faults
 from hephaestus_build.archive.cds import CdsApp
 from hephaestus_build.archive.server import LoopbackServer
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.sources.bounded import bound_answers
 from hephaestus_build.sources.cds import Cds
 from hephaestus_build.sources.credentials import Credentials
 from hephaestus_build.sources.era5 import VARIABLES, Area
@@ -307,10 +315,10 @@ def test_what_passes_is_survived(
         ("object-store", faults.status(404), Outcome.ABSENT, "404"),
         ("object-store", faults.status(503), Outcome.UNREACHABLE, "503"),
         ("execution", faults.status(500), Outcome.UNREACHABLE, "HTTP 500"),
-        ("execution", faults.html(), Outcome.CORRUPT, "makes no sense"),
-        ("/jobs/", faults.html(), Outcome.CORRUPT, "makes no sense"),
+        ("execution", faults.html(), Outcome.CORRUPT, "unexpected response"),
+        ("/jobs/", faults.html(), Outcome.CORRUPT, "unexpected response"),
         ("/jobs/", faults.replaced(b'{"status": "pondering"}'), Outcome.UNREACHABLE, "pondering"),
-        ("/results$", faults.replaced(b"{}"), Outcome.CORRUPT, "makes no sense"),
+        ("/results$", faults.replaced(b"{}"), Outcome.CORRUPT, "unexpected response"),
     ],
 )
 def test_what_does_not_pass_is_owed_and_paid_later(
@@ -322,6 +330,85 @@ def test_what_does_not_pass_is_owed_and_paid_later(
     assert detail in found.owed[JUNE[0]].detail
     server.faults.remove(rule)
     np.testing.assert_array_equal(source.fetch(FRAME, AREA, JUNE).values, truth(JUNE))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "body"),
+    [
+        ("/processes/", b"[" * 100_000),
+        ("execution", b"[" * 100_000),
+        ("/results$", b"[" * 100_000),
+        ("/jobs/", b'{"status": "running", "links": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
+        ("/jobs/", b'{"status": "running", "progress": ' + b"9" * 5000 + b"}"),
+        ("/jobs/", b'{"status": "running", "message": "' + b"x" * (9 << 20) + b'"}'),
+        ("/jobs/", b"\xff\xfe"),
+    ],
+    ids=["deep process", "deep job", "deep results", "deep links", "digits", "large", "bytes"],
+)
+def test_json_without_bounds_is_no_answer(
+    source: Cds, server: LoopbackServer, pattern: str, body: bytes
+) -> None:
+    rule = server.faults.add(pattern, faults.replaced(body))
+    found = source.fetch(FRAME, AREA, JUNE)
+    assert {receipt.outcome for receipt in found.owed.values()} == {Outcome.CORRUPT}
+    assert "unexpected response" in found.owed[JUNE[0]].detail
+    server.faults.remove(rule)
+    assert not source.fetch(FRAME, AREA, JUNE).owed
+
+
+@pytest.mark.parametrize("fault", [faults.trickle(30), faults.stall(10)], ids=["trickle", "stall"])
+def test_an_answer_that_never_ends_is_given_up(
+    server: LoopbackServer, tmp_path: Path, fault: faults.Fault
+) -> None:
+    server.faults.add("/jobs/", fault)
+    begun = time.monotonic()
+    [receipt, _] = cds_source(server, tmp_path, timeout=0.5).fetch(FRAME, AREA, JUNE).owed.values()
+    assert (receipt.outcome, receipt.detail) == (
+        Outcome.UNREACHABLE,
+        "no answer from the CDS in 5 tries (ReadTimeout); build again later",
+    )
+    assert time.monotonic() - begun < 40  # 5 tries of a second and the pauses between them
+
+
+def test_an_answer_without_end_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that is packed a thousand times smaller than it is is read up to the limit."""
+    content = gzip.compress(bytes(128 << 20), 1)
+
+    class Packed(BaseAdapter):
+        def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+            response = requests.Response()
+            response.status_code, response.request = 200, request
+            response.raw = urllib3.HTTPResponse(
+                io.BytesIO(content), {"Content-Encoding": "gzip"}, 200, preload_content=False
+            )
+            return response
+
+        def close(self) -> None:
+            pass
+
+    with requests.Session() as session:
+        session.mount("http://", Packed())
+        bound_answers(session, seconds=5, limit=1 << 20)
+        tracemalloc.start()
+        try:
+            assert session.get("http://127.0.0.1/").content == b""
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_texts_of_the_cds_are_no_commands(
+    source: Cds, server: LoopbackServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults.add("/jobs/", faults.replaced(b'{"status": "\\u001b[2Jpondering\\u0007"}'))
+    with caplog.at_level("DEBUG"):
+        found = source.fetch(FRAME, AREA, JUNE)
+    detail = found.owed[JUNE[0]].detail
+    assert "pondering" in detail
+    assert detail.isprintable()
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("hephaestus_build")]
+    assert any("pondering" in line for line in said)
+    assert all(line.isprintable() for line in said)
 
 
 def test_days_that_are_not_released_are_owed_and_the_others_here(source: Cds, cds: CdsApp) -> None:
