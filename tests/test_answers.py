@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,21 @@ import numpy as np
 import pytest
 from era5_archives import AREA, JUNE, fields, truth
 
-from hephaestus_build.archive.netcdf import write_netcdf
-from hephaestus_build.sources.answers import NETCDF_LOCK, WrongAnswerError, read_answer
+from hephaestus_build.archive.netcdf import NETCDF_LOCK, write_netcdf
+from hephaestus_build.sources import answers
+from hephaestus_build.sources.answers import WrongAnswerError
 from hephaestus_build.sources.era5 import Area
+from hephaestus_build.sources.netcdf import Reader
 
+READER = Reader()
+read_answer = partial(answers.read_answer, reader=READER)
 NAMES = {"tcwv": 0, "sp": 1, "vit": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_process_for_all() -> Iterator[None]:
+    yield
+    READER.close()
 
 
 def answer(path: Path, **changes: Any) -> Path:

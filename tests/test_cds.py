@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -307,10 +308,10 @@ def test_what_passes_is_survived(
         ("object-store", faults.status(404), Outcome.ABSENT, "404"),
         ("object-store", faults.status(503), Outcome.UNREACHABLE, "503"),
         ("execution", faults.status(500), Outcome.UNREACHABLE, "HTTP 500"),
-        ("execution", faults.html(), Outcome.CORRUPT, "makes no sense"),
-        ("/jobs/", faults.html(), Outcome.CORRUPT, "makes no sense"),
+        ("execution", faults.html(), Outcome.CORRUPT, "unexpected response"),
+        ("/jobs/", faults.html(), Outcome.CORRUPT, "unexpected response"),
         ("/jobs/", faults.replaced(b'{"status": "pondering"}'), Outcome.UNREACHABLE, "pondering"),
-        ("/results$", faults.replaced(b"{}"), Outcome.CORRUPT, "makes no sense"),
+        ("/results$", faults.replaced(b"{}"), Outcome.CORRUPT, "unexpected response"),
     ],
 )
 def test_what_does_not_pass_is_owed_and_paid_later(
@@ -322,6 +323,56 @@ def test_what_does_not_pass_is_owed_and_paid_later(
     assert detail in found.owed[JUNE[0]].detail
     server.faults.remove(rule)
     np.testing.assert_array_equal(source.fetch(FRAME, AREA, JUNE).values, truth(JUNE))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "body"),
+    [
+        ("/processes/", b"[" * 100_000),
+        ("execution", b"[" * 100_000),
+        ("/results$", b"[" * 100_000),
+        ("/jobs/", b'{"status": "running", "links": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
+        ("/jobs/", b'{"status": "running", "progress": ' + b"9" * 5000 + b"}"),
+        ("/jobs/", b'{"status": "running", "message": "' + b"x" * (9 << 20) + b'"}'),
+        ("/jobs/", b"\xff\xfe"),
+    ],
+    ids=["deep process", "deep job", "deep results", "deep links", "digits", "large", "bytes"],
+)
+def test_json_without_bounds_is_no_answer(
+    source: Cds, server: LoopbackServer, pattern: str, body: bytes
+) -> None:
+    rule = server.faults.add(pattern, faults.replaced(body))
+    found = source.fetch(FRAME, AREA, JUNE)
+    assert {receipt.outcome for receipt in found.owed.values()} == {Outcome.CORRUPT}
+    assert "unexpected response" in found.owed[JUNE[0]].detail
+    server.faults.remove(rule)
+    assert not source.fetch(FRAME, AREA, JUNE).owed
+
+
+@pytest.mark.parametrize("fault", [faults.trickle(30), faults.stall(10)], ids=["trickle", "stall"])
+def test_an_answer_that_never_ends_is_given_up(
+    server: LoopbackServer, tmp_path: Path, fault: faults.Fault
+) -> None:
+    server.faults.add("/jobs/", fault)
+    begun = time.monotonic()
+    [receipt, _] = cds_source(server, tmp_path, timeout=0.5).fetch(FRAME, AREA, JUNE).owed.values()
+    assert receipt.outcome is Outcome.UNREACHABLE
+    assert receipt.detail.startswith("no answer from the CDS in 5 tries")
+    assert time.monotonic() - begun < 40  # 5 tries of a second and the pauses between them
+
+
+def test_texts_of_the_cds_are_no_commands(
+    source: Cds, server: LoopbackServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults.add("/jobs/", faults.replaced(b'{"status": "\\u001b[2Jpondering\\u0007"}'))
+    with caplog.at_level("DEBUG"):
+        found = source.fetch(FRAME, AREA, JUNE)
+    detail = found.owed[JUNE[0]].detail
+    assert "pondering" in detail
+    assert detail.isprintable()
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("hephaestus_build")]
+    assert any("pondering" in line for line in said)
+    assert all(line.isprintable() for line in said)
 
 
 def test_days_that_are_not_released_are_owed_and_the_others_here(source: Cds, cds: CdsApp) -> None:

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import cdsapi  # noqa: F401 (loaded by the first build otherwise, in every child)
-import netCDF4  # noqa: F401
 
 from hephaestus_build import build as building
 from hephaestus_build import files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.sources.answers import NETCDF_LOCK
 from hephaestus_build.sources.fields import CATALOGUE, STEP
+
+#: The HDF5 library inside netCDF4 is not safe to enter from two threads: hold this to call netCDF4.
+NETCDF_LOCK = threading.Lock()
 
 
 def pack(values: np.ndarray) -> np.ndarray:

@@ -92,7 +92,6 @@ def cube(clock: Clock, frame: str, data: str, cached: bool, limit: int) -> dict[
     # imported by the build, and by cdsapi itself, when needed; imports are not measured
     import cdsapi  # noqa: F401
     import ecmwf.datastores.legacy_client  # noqa: F401
-    import netCDF4  # noqa: F401
 
     settings = load_settings(data_dir=Path(data)).for_frame(Frame(frame))
     shutil.rmtree(settings.cubes_dir, ignore_errors=True)

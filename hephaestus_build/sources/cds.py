@@ -25,6 +25,8 @@ import requests
 from hephaestus_build.address import configured, redacted
 from hephaestus_build.errors import UsageError
 from hephaestus_build.frames import Frame
+from hephaestus_build.parsing import parse_json, read_bounded
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.answers import Answer, WrongAnswerError, read_answer
 from hephaestus_build.sources.cache import VanishedError, explained
@@ -33,6 +35,7 @@ from hephaestus_build.sources.fields import VARIABLES, Area, Batch, Fields, asse
 from hephaestus_build.sources.http import Client
 from hephaestus_build.sources.keyed import KeySession
 from hephaestus_build.sources.months import KeptSource, failed, product_name
+from hephaestus_build.sources.netcdf import LARGEST, Reader
 from hephaestus_build.sources.receipt import Outcome, Receipt
 from hephaestus_build.sources.troubles import TRIES, TroubleError, understand
 
@@ -92,25 +95,20 @@ class Cds(KeptSource):
     ) -> Iterator[Fields]:
         queue = deque(_Job(batch, request(area, batch), self._note(area, batch)) for batch in wanted)
         waiting: list[_Job] = []
-        with Client(self._settings) as http, ExitStack() as ends:
+        with Client(self._settings) as http, Reader() as reader, ExitStack() as ends:
             try:
                 api = self._connect(http)
                 ends.callback(api.session.close)
-                yield from self._work(frame, area, api, http, queue, waiting, say)
+                reader.start()
+                session = _Session(frame, area, api, http, reader)
+                yield from self._work(session, queue, waiting, say)
             except TroubleError as trouble:
                 # what stands in the way of one request stands in the way of all: ask no further
                 for job in [*waiting, *queue]:
                     yield failed(area, self.name, job.batch, self._receipt(frame, job, trouble))
 
     def _work(
-        self,
-        frame: Frame,
-        area: Area,
-        api: Any,
-        http: Client,
-        queue: deque[_Job],
-        waiting: list[_Job],
-        say: Callable[[str], None],
+        self, session: _Session, queue: deque[_Job], waiting: list[_Job], say: Callable[[str], None]
     ) -> Iterator[Fields]:
         """Keep a few requests in the CDS's queue until all have come out of it, or nothing moves any more."""
         last_moved = time.monotonic()
@@ -118,15 +116,15 @@ class Cds(KeptSource):
         while queue or waiting:
             while queue and len(waiting) < self._settings.connections:
                 waiting.append(queue.popleft())
-                self._submit(api, waiting[-1])
+                self._submit(session.api, waiting[-1])
             moved = False
             for job in list(waiting):
-                fields = self._look(frame, area, http, job)
+                fields = self._look(session, job)
                 if fields is not None:
                     waiting.remove(job)
                     moved = True
                     yield fields
-                    job.settle(http)  # the fields are kept by now
+                    job.settle(session.http)  # the fields are kept by now
                 elif job.remote is None:
                     waiting.remove(job)
                     queue.appendleft(job)
@@ -175,9 +173,9 @@ class Cds(KeptSource):
                 retry_max=TRIES,
                 sleep_max=self._longest_pause,
                 wait_until_complete=False,
-                info_callback=log.debug,
-                warning_callback=log.info,
-                error_callback=log.info,
+                info_callback=_logged(logging.DEBUG),
+                warning_callback=_logged(logging.INFO),
+                error_callback=_logged(logging.INFO),
                 debug_callback=_ignore,  # it is told the key
             )
 
@@ -199,7 +197,7 @@ class Cds(KeptSource):
         else:
             job.remember()
 
-    def _look(self, frame: Frame, area: Area, http: Client, job: _Job) -> Fields | None:
+    def _look(self, session: _Session, job: _Job) -> Fields | None:
         """Return what became of a job; None while it is under way, and if it is to be handed in again."""
         if job.trouble is None:
             try:
@@ -223,27 +221,28 @@ class Cds(KeptSource):
                     return None
                 job.trouble = trouble
             else:
-                return self._collect(frame, area, http, job, location, size, checksum)
+                return self._collect(session, job, location, size, checksum)
         job.settled = True
-        return failed(area, self.name, job.batch, self._receipt(frame, job, job.trouble))
+        return failed(session.area, self.name, job.batch, self._receipt(session.frame, job, job.trouble))
 
-    def _collect(
-        self, frame: Frame, area: Area, http: Client, job: _Job, location: str, size: int, checksum: str
-    ) -> Fields:
+    def _collect(self, session: _Session, job: _Job, location: str, size: int, checksum: str) -> Fields:
         """Download an answer, check it and return its fields."""
+        area = session.area
 
         def read(path: Path) -> Answer:
-            content = path.read_bytes()
-            if len(content) != size:
-                raise WrongAnswerError(f"{len(content)} bytes came, the CDS announced {size}")
-            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            if (came := path.stat().st_size) != size:
+                raise WrongAnswerError(f"{came} bytes came, the CDS announced {size}")
+            with path.open("rb") as stream:
+                md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
             if re.fullmatch("[0-9a-f]{32}", checksum) and md5 != checksum:
                 raise WrongAnswerError("its checksum is not the one that the CDS announced")
-            return read_answer(path, area, job.batch.times)
+            return read_answer(path, area, job.batch.times, session.reader)
 
-        product = product_name(frame, job.batch)
-        receipt, answer = http.download([location], job.answer, product=product, read=read)
-        receipt = receipt.but(notes=(f"CDS request {job.remote.request_id}",))
+        product = product_name(session.frame, job.batch)
+        receipt, answer = session.http.download(
+            [location], job.answer, product=product, read=read, max_bytes=LARGEST
+        )
+        receipt = receipt.but(notes=(f"CDS request {plain_text(job.remote.request_id, 80)}",))
         # an answer that only did not come through is fetched by the next build; a wrong one asked for anew
         job.settled = receipt.outcome is not Outcome.UNREACHABLE
         if answer is None:
@@ -267,6 +266,17 @@ class Cds(KeptSource):
         trouble = understand(error, self._credentials)
         detail = trouble.detail.replace(self._credentials.key, "(key)")
         return TroubleError(trouble.outcome, detail, trouble.everything)
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What the requests of one call have in common: whom they are for, and by what means they are made."""
+
+    frame: Frame
+    area: Area
+    api: Any
+    http: Client
+    reader: Reader
 
 
 @dataclass(eq=False)
@@ -315,7 +325,7 @@ class _Job:
     def remembered(self) -> str | None:
         """Return the id of the same request, if an earlier build handed it in."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            known = json.loads(self.note.read_text(encoding="utf-8"))
+            known = parse_json(read_bounded(self.note, 1 << 20))
             if known["inputs"] == self.inputs:
                 return str(known["id"])
         return None
@@ -362,6 +372,15 @@ def _hour(receipt: Receipt, answer: Answer, moment: datetime) -> Receipt:
         return receipt.but(outcome=Outcome.CORRUPT, detail=f"at {moment} {reason}")
     detail = f"the answer of the CDS does not hold {moment}: not released yet, or lost"
     return receipt.but(outcome=Outcome.ABSENT, detail=detail)
+
+
+def _logged(level: int) -> Callable[..., None]:
+    """Return what logs a message of the CDS."""
+
+    def hear(message: object, *_: object, **__: object) -> None:
+        log.log(level, "%s", plain_text(message))
+
+    return hear
 
 
 def _ignore(*_: object, **__: object) -> None:

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from hephaestus_build.grid import Grid
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.sources.receipt import Receipt
 
 #: Spacing of ERA5's grid as both archives hand it out, degrees.
@@ -187,6 +188,8 @@ def decode_times(numbers: np.ndarray, units: str, calendar: str) -> list[datetim
     """
     import cftime
 
+    if not np.isfinite(numbers).all() or max(len(units), len(calendar)) > 200:
+        raise ValueError("its times cannot be read: some are missing, or their units have no end")
     try:
         found = cftime.num2date(
             np.asarray(numbers),
@@ -195,10 +198,11 @@ def decode_times(numbers: np.ndarray, units: str, calendar: str) -> list[datetim
             only_use_cftime_datetimes=False,
             only_use_python_datetimes=True,
         )
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"its times cannot be read: {error}") from None
-    # fractions of a day are not exact in floating point
-    return [datetime(*(moment + timedelta(seconds=0.5)).timetuple()[:6]) for moment in np.atleast_1d(found)]
+        # fractions of a day are not exact in floating point
+        rounded = (moment + timedelta(seconds=0.5) for moment in np.atleast_1d(found))
+        return [datetime(*moment.timetuple()[:6]) for moment in rounded]
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise ValueError(f"its times cannot be read: {plain_text(error, 200)}") from None
 
 
 @dataclass(frozen=True, order=True)

@@ -9,12 +9,15 @@ from typing import Any
 import requests
 
 from hephaestus_build.address import redacted
+from hephaestus_build.parsing import parse_json
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.sources.credentials import Credentials
 from hephaestus_build.sources.keyed import OtherOriginError
 from hephaestus_build.sources.receipt import Outcome
 
 #: Tries of one call to the CDS; cdsapi's own limit is 500, 120 s apart.
 TRIES = 5
+_LONGEST = 300  # characters of what the CDS says
 
 
 class TroubleError(Exception):
@@ -33,22 +36,22 @@ def understand(error: Exception, credentials: Credentials) -> TroubleError:
         return TroubleError(Outcome.REFUSED, detail, everything=True)
     if response is None:
         if type(error).__name__ == "ProcessingFailedError":  # dismissed or deleted by its owner
-            detail = f"the CDS gave the request up: {_line(str(error))}; build again"
+            detail = f"the CDS gave the request up: {plain_text(error, _LONGEST)}; build again"
             return TroubleError(Outcome.UNREACHABLE, detail, everything=False)
         if isinstance(error, requests.exceptions.InvalidJSONError) or not isinstance(error, OSError):
             # a web page with status 200, a status without its links, a state nobody knows
-            detail = f"the CDS answered what makes no sense ({type(error).__name__}); check CDSAPI_URL"
+            detail = f"the CDS returned an unexpected response ({type(error).__name__}); check CDSAPI_URL"
             return TroubleError(Outcome.CORRUPT, detail, everything=False)
         detail = f"no answer from the CDS in {TRIES} tries ({type(error).__name__}); build again later"
         return TroubleError(Outcome.UNREACHABLE, detail, everything=True)
     status = response.status_code
     body: dict[str, Any] = {}
     with suppress(ValueError):
-        parsed = response.json()
+        parsed = parse_json(response.content, limit=8 << 20)
         body = parsed if isinstance(parsed, dict) else {}
-    title, detail = str(body.get("title", "")), _line(str(body.get("detail", "")))
-    reason = _line(str(body.get("traceback", "")).strip().rpartition("\n")[2]) or detail or title
-    reason = reason or str(response.reason)
+    title, detail = plain_text(body.get("title", ""), 100), plain_text(body.get("detail", ""), _LONGEST)
+    last_line = str(body.get("traceback", "")).strip().rpartition("\n")[2]
+    reason = plain_text(last_line, _LONGEST) or detail or title or plain_text(response.reason, 100)
     if status == 401:
         profile = redacted(credentials.url).removesuffix("/api") + "/profile"
         return TroubleError(
@@ -69,9 +72,3 @@ def understand(error: Exception, credentials: Credentials) -> TroubleError:
         return TroubleError(Outcome.UNREACHABLE, detail, everything="rejected" in title)
     detail = f"the CDS answers HTTP {status} {reason}; build again later"
     return TroubleError(Outcome.UNREACHABLE, detail, everything=True)
-
-
-def _line(text: str) -> str:
-    """Return `text` on one line of bounded length."""
-    line = " ".join(text.split())
-    return line if len(line) <= 300 else f"{line[:297]}..."
