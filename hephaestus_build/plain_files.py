@@ -126,6 +126,11 @@ def is_plain(folder: Path | int, name: str) -> bool:
         return False
 
 
+def names_in(folder: Path | int) -> list[str]:
+    """Return the names in a folder, or in that behind a descriptor, sorted."""
+    return sorted(os.listdir(folder))  # noqa: PTH208 (pathlib knows no descriptors)
+
+
 def is_real_folder(path: Path) -> bool:
     """Return whether there is a folder at `path` itself, not a link to one."""
     try:
@@ -155,18 +160,29 @@ def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
                     yield path, facts
 
 
-def remove_folder(parent: Path, name: str) -> None:
-    """Remove the real folder `name` of `parent` and all in it; a link in it is removed, never followed.
+@contextmanager
+def real_folder(folder: Path | int, name: str) -> Iterator[int]:
+    """Open a folder below another one, no part of `name` being a link; yield its descriptor.
 
-    What cannot be removed stays; the caller goes on.
+    Raises
+    ------
+    NotPlainError
+        If a part of the path is a link or a file.
+    OSError
+        If it cannot be opened.
+    """
+    with _within(folder, f"{name}/-") as (descriptor, _):
+        yield descriptor
+
+
+def remove_folder(parent: int, name: str) -> None:
+    """Remove the real folder `name` of the folder behind a descriptor; a link in it is never followed.
+
+    What cannot be removed stays.
     """
     if not shutil.rmtree.avoids_symlink_attacks:  # no system that has links lacks it
         raise NotImplementedError("this system cannot remove a folder without following links")
-    descriptor = os.open(parent, _FOLDER)
-    try:
-        shutil.rmtree(name, ignore_errors=True, dir_fd=descriptor)
-    finally:
-        os.close(descriptor)
+    shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
 
 
 @contextmanager

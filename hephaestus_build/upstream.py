@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,9 @@ from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import explained, write_json
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.parallel import side_by_side
+from hephaestus_build.parsing import parse_json
+from hephaestus_build.plain_files import read_plain
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.progress import Listener
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.http import Page
@@ -24,6 +26,7 @@ from hephaestus_build.sources.receipt import Outcome, Receipt
 log = logging.getLogger(__name__)
 
 _FILE = "upstream.json"
+_BYTES = 16 << 20  # at most
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,10 @@ class Upstream:
 def read_upstream(shelf: Shelf) -> Upstream:
     """Return what was last written down of a frame's archive; what cannot be read is not known."""
     try:
-        value = json.loads((shelf.root / _FILE).read_bytes())
-        changed = {str(key): str(what) for key, what in value["changed"].items()}
-        return Upstream(str(value["checked"]), changed, tuple(map(str, value["gone"])))
+        value = parse_json(read_plain(shelf.root, _FILE, _BYTES))
+        changed = {plain_text(key): plain_text(what) for key, what in value["changed"].items()}
+        gone = tuple(map(plain_text, value["gone"]))
+        return Upstream(plain_text(value["checked"]), changed, gone)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Upstream()
 

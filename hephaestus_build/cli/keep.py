@@ -16,7 +16,7 @@ from hephaestus_build.cli.common import Json, err, explain, explain_owed, out, p
 from hephaestus_build.cube.check import check_schema
 from hephaestus_build.cube.generation import Generation, Shelf
 from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.errors import HephaestusError, UsageError, one_line
 from hephaestus_build.frames import Frame
 from hephaestus_build.progress import Listener, bars
 from hephaestus_build.repair import repair as repair_frame
@@ -67,7 +67,7 @@ def verify(
     failed = False
     for name in targets or [frame.id for frame in frames_begun(settings)]:
         try:
-            with bars() as listener:
+            with one_line(name), bars() as listener:
                 found[name] = (
                     _upstream(name, settings, listener) if upstream else _whole(name, settings, listener)
                 )
@@ -103,7 +103,7 @@ def repair(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json
     chosen, repairs, failed = _chosen(frames, settings), [], False
     for frame in chosen:
         try:
-            with bars() as listener:
+            with one_line(frame), bars() as listener:
                 repairs.append(repair_frame(frame, settings, listener))
         except HephaestusError as error:
             failed = _go_on(error, alone=len(chosen) == 1)
@@ -201,7 +201,7 @@ def gc(
     for frame in chosen:
         shelf = Shelf(settings.cubes_dir, frame)
         try:
-            with shelf.lock():
+            with one_line(frame), shelf.lock():
                 removed[frame.id] = shelf.collect(keep=keep, older_than=timedelta(days=older_than))
         except HephaestusError as error:
             failed = _go_on(error, alone=len(chosen) == 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -11,6 +11,8 @@ from hephaestus_build.files import digest, json_bytes
 
 _HEAD = b'{"version":2,"blake3":"%s","objects":'
 _TAIL = b"}"
+_Hash = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
+_Objects = dict[str, tuple[_Hash, Annotated[int, msgspec.Meta(ge=0)]]]
 
 
 def seal(objects: Mapping[str, list[Any]]) -> bytes:
@@ -33,4 +35,7 @@ def unseal(content: bytes) -> dict[str, list[Any]]:
     listed = content[content.find(b"{", 1) : -len(_TAIL)]
     if _sealed(listed) != content:
         raise ValueError("the manifest is not as it was written")
-    return msgspec.json.decode(listed)
+    try:
+        return {path: list(item) for path, item in msgspec.json.decode(listed, type=_Objects).items()}
+    except RecursionError:
+        raise ValueError("the manifest is nested too deep") from None

@@ -15,13 +15,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, RECORD_BYTES, Generation
 from hephaestus_build.cube.manifest import unseal
 from hephaestus_build.cube.tables import fill_tables
 from hephaestus_build.cube.units import Places, StoredObject
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.files import digest_of
-from hephaestus_build.plain_files import Identity, NotPlainError, hash_opened, kind_of, opened, walk
+from hephaestus_build.files import digest
+from hephaestus_build.plain_files import (
+    Identity,
+    NotPlainError,
+    hash_opened,
+    kind_of,
+    opened,
+    read_plain,
+    walk,
+)
 from hephaestus_build.progress import Listener, Silent
 
 log = logging.getLogger(__name__)
@@ -103,11 +111,11 @@ def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
     try:
         return generation.manifest(), generation.contents()
     except HephaestusError:  # no undamaged copy: what can be read may still tell what the cube is made of
-        objects = next(filter(None, (_objects(folder / MANIFEST) for folder in generation.folders)), {})
+        objects = next(filter(None, (_objects(folder) for folder in generation.folders)), {})
         for folder in generation.folders:
             # it may say anything by now: what no cube can be made of is not believed
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                contents = Contents.read((folder / PROVENANCE).read_bytes())
+                contents = Contents.read(read_plain(folder, PROVENANCE, RECORD_BYTES))
                 fill_tables(contents.units.values(), contents.axes)
                 log.warning("%s: no copy of its provenance is whole; one is believed", generation.store.stem)
                 return objects, contents
@@ -118,9 +126,9 @@ def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
     )
 
 
-def _objects(manifest: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, TypeError):
-        return unseal(manifest.read_bytes())
+def _objects(folder: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        return unseal(read_plain(folder, MANIFEST, RECORD_BYTES))
     return {}
 
 
@@ -130,13 +138,19 @@ def _record_damages(
     """Yield which copies of the manifest and the provenance are not as they were published."""
     for folder, prefix in zip(generation.folders, ("", "../"), strict=False):
         for name in (MANIFEST, PROVENANCE):
-            path = folder / name
-            if not path.is_file():
+            if not os.path.lexists(folder / name):
                 yield Damage(prefix + name, "missing")
-            elif name == MANIFEST and not ((found := _objects(path)) and found == objects):
+            elif name == MANIFEST and not ((found := _objects(folder)) and found == objects):
                 yield Damage(prefix + name, "damaged", detail="it is another one's" if found else "")
-            elif name == PROVENANCE and recorded not in (None, digest_of(path)):
+            elif name == PROVENANCE and recorded not in (None, _hash(folder, name)):
                 yield Damage(prefix + name, "damaged")
+
+
+def _hash(folder: Path, name: str) -> str:
+    """Return the hash of a record's file; empty where it cannot be read."""
+    with suppress(OSError, ValueError):
+        return digest(read_plain(folder, name, RECORD_BYTES))
+    return ""
 
 
 def verify_content(generation: Generation, listener: Listener | None = None) -> list[Damage]:
