@@ -92,7 +92,7 @@ class FrameFolder:
         """
         with self.checked():
             for path, expected in ((lock, stat.S_ISREG), (staging, stat.S_ISDIR)):
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, NotADirectoryError):
                     if not expected(mode := path.lstat().st_mode):
                         raise self.foreign(path, mode)
             if is_real_folder(staging):

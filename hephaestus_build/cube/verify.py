@@ -97,7 +97,7 @@ def _disagreements(objects: Mapping[str, Any], expected: Mapping[str, Expected])
         listed = objects.get(path)
         if objects and (listed is None or StoredObject(*listed) != item.content):
             detail = "the manifest and the provenance disagree"
-            yield Damage(path, "damaged", item.unit, _variable(path), detail)
+            yield Damage(path, "damaged", item.unit, variable_of(path), detail)
 
 
 def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
@@ -212,11 +212,11 @@ def verify_objects(
     damages = _compare_all(generation.store, expected, listener)
     for path in paths:
         if path not in objects and os.path.lexists(generation.store / path):
-            damages.append(Damage(path, "unknown", variable=_variable(path)))
-    return _with_units(generation, damages)
+            damages.append(Damage(path, "unknown", variable=variable_of(path)))
+    return with_units(generation, damages)
 
 
-def _with_units(generation: Generation, damages: list[Damage]) -> list[Damage]:
+def with_units(generation: Generation, damages: list[Damage]) -> list[Damage]:
     """Return damages with the units whose objects they are, as far as the record tells."""
     if not damages:
         return damages
@@ -248,13 +248,14 @@ def _strangers(store: Path, known: Collection[str]) -> Iterator[Damage]:
     try:
         for path, facts in islice(strange, _STRANGERS):
             detail = "" if stat.S_ISREG(facts.st_mode) else kind_of(facts.st_mode)
-            yield Damage(path, "unknown", variable=_variable(path), detail=detail)
+            yield Damage(path, "unknown", variable=variable_of(path), detail=detail)
     except OSError as error:
         where = os.path.relpath(error.filename or store, store)
-        yield Damage(where, "unreadable", variable=_variable(where), detail=error.strerror or str(error))
+        yield Damage(where, "unreadable", variable=variable_of(where), detail=error.strerror or str(error))
 
 
-def _variable(path: str) -> str:
+def variable_of(path: str) -> str:
+    """Return the variable whose object stands at a path; empty for a file of none."""
     return path.partition("/")[0] if "/" in path else ""
 
 
@@ -277,4 +278,4 @@ def _compare(store: Path, hashes: dict[Identity, str], path: str, item: Expected
         what, detail = "missing", ""
     except OSError as error:
         what, detail = "unreadable", error.strerror or str(error)
-    return Damage(path, what, item.unit, _variable(path), detail)
+    return Damage(path, what, item.unit, variable_of(path), detail)
