@@ -15,6 +15,7 @@ from hephaestus_build.cli.build import AtATime, DataDir, Frames, Pairs, Since, r
 from hephaestus_build.cli.common import Json, err, explain, explain_owed, out, print_json
 from hephaestus_build.cube.check import check_schema
 from hephaestus_build.cube.generation import Generation, Shelf
+from hephaestus_build.cube.implied import check_implied
 from hephaestus_build.cube.verify import verify_content
 from hephaestus_build.errors import HephaestusError, UsageError, one_line
 from hephaestus_build.frames import Frame
@@ -92,9 +93,11 @@ def _upstream(name: str, settings: Settings, listener: Listener) -> list[str]:
 
 
 def _whole(name: str, settings: Settings, listener: Listener) -> list[str]:
-    """Return what is wrong with a cube: its bytes first; where they are right, what they say."""
+    """Return what is wrong with a cube: its bytes; if they are right, what they say, and the record."""
     generation = Generation.at(Path(name)) if is_path(name) else _generation(settings, Frame.parse(name))
-    return list(map(str, verify_content(generation, listener) or check_schema(generation.store)))
+    damages = verify_content(generation, listener)
+    findings = [] if damages else check_schema(generation.store) or check_implied(generation, listener)
+    return list(map(str, damages or findings))
 
 
 def repair(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json) -> None:

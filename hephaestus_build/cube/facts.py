@@ -16,6 +16,7 @@ import numpy as np
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.units import Unit
 from hephaestus_build.frames import parse_day
+from hephaestus_build.grid import Grid
 from hephaestus_build.parsing import check_depth
 
 _VARIABLE = re.compile(r"[a-z][a-z0-9_]{0,99}")
@@ -75,6 +76,11 @@ def _wrong_facts(kind: str, facts: Mapping[str, Any]) -> Iterator[str]:
     for name, rule in _RULES.items():
         if name in facts and not rule(facts[name]):
             yield f"its {name} is {_shortened(facts[name])}"
+    if kind == "dem" and "grid" in facts:
+        try:
+            Grid(**facts["grid"])
+        except (TypeError, ValueError):
+            yield f"its grid is {_shortened(facts['grid'])}"
     annotation = facts.get("annotation", {}) if kind == "mask" else {}
     if not isinstance(annotation, dict):
         yield f"its annotation is {_shortened(annotation)}"
