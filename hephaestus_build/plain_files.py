@@ -175,6 +175,22 @@ def real_folder(folder: Path | int, name: str) -> Iterator[int]:
         yield descriptor
 
 
+def check_no_links(folder: Path, name: str) -> None:
+    """Raise NotPlainError where a path below a folder leads through a link, or its file is no plain one.
+
+    For what is written by path: what is not there yet is right.
+    """
+    place = folder
+    for part in _parts(name):
+        place = place / part
+        try:
+            mode = place.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            raise NotPlainError(f"it is {kind_of(mode)}, and nothing is written through it", place)
+
+
 def remove_folder(parent: int, name: str) -> None:
     """Remove the real folder `name` of the folder behind a descriptor; a link in it is never followed.
 

@@ -9,7 +9,7 @@ import typer
 
 from hephaestus_build.cli.common import Json, explain, print_json, print_pairs
 from hephaestus_build.cube.reader import no_cube
-from hephaestus_build.errors import UsageError
+from hephaestus_build.errors import UsageError, one_line
 from hephaestus_build.frames import Frame
 from hephaestus_build.settings import Settings, load_settings
 from hephaestus_build.summary import Summary, summarise
@@ -52,7 +52,8 @@ def inspect(target: Target, data_dir: DataDir = None, as_json: bool = Json) -> N
     Exits with 1 when something is not as docs/cube.md says.
     """
     path = find_cube(target, load_settings(data_dir=data_dir))
-    summary = summarise(path)
+    with one_line(target):
+        summary = summarise(path)
     if as_json:
         print_json(summary.to_json())
     elif summary.frame:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,7 +20,7 @@ from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation
 from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.inputs import facts_of, grid_inputs
-from hephaestus_build.cube.layout import Finding
+from hephaestus_build.cube.layout import Finding, short
 from hephaestus_build.cube.metadata import Metadata, read_metadata
 from hephaestus_build.cube.plain_store import PlainStore
 from hephaestus_build.cube.schema import cube_schema
@@ -102,7 +101,7 @@ def _check_itself(generation: Generation, contents: Contents) -> Iterator[Findin
     for name, expected in said.items():
         if attributes.get(name) != expected:
             yield Finding(
-                "record", f"attribute {name} is {_short(attributes.get(name))}, not {_short(expected)}"
+                "record", f"attribute {name} is {short(attributes.get(name))}, not {short(expected)}"
             )
 
 
@@ -126,7 +125,7 @@ def _check_files(generation: Generation, contents: Contents, metadata: Metadata)
             rest == "zarr.json" or (name in whole and rest.strip("c.0") == "")
         )
         if path not in own and path not in images and not described:
-            yield Finding("cube", f"{_short(path)} is no part of it")
+            yield Finding("cube", f"{short(path)} is no part of it")
 
 
 def _check_attributes(contents: Contents, metadata: Metadata) -> Iterator[Finding]:
@@ -143,8 +142,8 @@ def _check_attributes(contents: Contents, metadata: Metadata) -> Iterator[Findin
             if right.get(name) != found[where].get(name):
                 yield Finding(
                     where or "cube",
-                    f"attribute {_short(name)} is {_short(found[where].get(name))}, the record says "
-                    f"{_short(right.get(name))}",
+                    f"attribute {short(name)} is {short(found[where].get(name))}, the record says "
+                    f"{short(right.get(name))}",
                 )
 
 
@@ -167,8 +166,8 @@ def _check_tables(generation: Generation, contents: Contents, metadata: Metadata
             place = tuple(int(index) for index in np.argwhere(other)[0])
             yield Finding(
                 name,
-                f"{int(other.sum())} values are not those of the record, such as {_short(values[place])} at "
-                f"{place} for {_short(expected[place])}",
+                f"{int(other.sum())} values are not those of the record, such as {short(values[place])} at "
+                f"{place} for {short(expected[place])}",
             )
 
 
@@ -196,7 +195,3 @@ def _phase_fault(cube: CubeWindows, unit: Unit) -> str:
         return str(error)
     share, said = valid / cube.grid.size, unit.facts["valid_fraction"]
     return "" if abs(share - said) <= _ROUNDED else f"{share:.6f} of it has data, the record says {said}"
-
-
-def _short(value: Any) -> str:
-    return repr(value)[:120]

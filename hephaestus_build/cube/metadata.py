@@ -15,7 +15,7 @@ from typing import Any
 
 from hephaestus_build.cube.contents import CELLS, PIXELS
 from hephaestus_build.parsing import parse_json
-from hephaestus_build.plain_files import read_plain
+from hephaestus_build.plain_files import is_plain, names_in, read_plain
 
 #: Bytes of a ``zarr.json`` and arrays in a store, at most; this version writes 100,000 and 44.
 METADATA_BYTES, _ARRAYS = 8 << 20, 500
@@ -40,12 +40,15 @@ class Metadata:
 
     Attributes
     ----------
+    consolidated : bool
+        Whether it holds the metadata of the arrays too, as every cube's does.
     attributes : mapping
         Of the group.
     arrays : mapping of str to mapping
         The metadata of each array by its name, as Zarr writes it.
     """
 
+    consolidated: bool
     attributes: Mapping[str, Any]
     arrays: Mapping[str, Mapping[str, Any]]
 
@@ -60,14 +63,15 @@ def read_metadata(store: Path) -> Metadata:
     OSError
         If there is none.
     """
-    value = parse_json(read_plain(store, "zarr.json", METADATA_BYTES), limit=METADATA_BYTES)
-    try:
-        arrays = value["consolidated_metadata"]["metadata"]
-        attributes = value.get("attributes", {})
-    except (TypeError, KeyError, AttributeError):
-        arrays = attributes = None
-    if not isinstance(arrays, dict) or not isinstance(attributes, dict):
-        raise ValueError("zarr.json is no consolidated Zarr v3 metadata")
+    value = _read(store, "zarr.json")
+    consolidated = value.get("consolidated_metadata")
+    attributes = value.get("attributes", {})
+    if consolidated is None:
+        arrays: Any = _own(store)
+    else:
+        arrays = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    if not isinstance(arrays, dict) or not isinstance(attributes, dict) or value.get("zarr_format") != 3:
+        raise ValueError("zarr.json is no Zarr v3 metadata of a group")
     if len(arrays) > _ARRAYS:
         raise ValueError(f"zarr.json describes {len(arrays)} arrays")
     for name, array in arrays.items():
@@ -79,7 +83,20 @@ def read_metadata(store: Path) -> Metadata:
             raise ValueError(f"the metadata of {name} is no metadata of an array") from None
         except ValueError as error:
             raise ValueError(f"the metadata of {name}: {error}") from None
-    return Metadata(attributes, arrays)
+    return Metadata(consolidated is not None, attributes, arrays)
+
+
+def _read(store: Path, name: str) -> dict[str, Any]:
+    value = parse_json(read_plain(store, name, METADATA_BYTES), limit=METADATA_BYTES)
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is no metadata")
+    return value
+
+
+def _own(store: Path) -> dict[str, Any]:
+    """Return the metadata that the arrays have themselves, of a group that does not hold it."""
+    names = [name for name in names_in(store) if is_plain(store, f"{name}/zarr.json")][: _ARRAYS + 1]
+    return {name: _read(store, f"{name}/zarr.json") for name in names}
 
 
 def _check_array(array: Mapping[str, Any]) -> None:
@@ -97,13 +114,13 @@ def _check_array(array: Mapping[str, Any]) -> None:
     if not isinstance(names, list) or len(names) != len(shape) or not all(isinstance(n, str) for n in names):
         raise ValueError("its dimensions have no names")
     image = names[-2:] == ["latitude", "longitude"]
-    planes, cells = (shape[:-2], chunk[-2:]) if image else ([], chunk)
+    planes, plane = (shape[:-2], shape[-2:]) if image else ([], shape)
     if len(shape) > 4 or max(shape, default=0) > 1_000_000 or math.prod(planes) > CELLS:
         raise ValueError(f"its shape is {shape}")
-    if math.prod(cells) > (4 * PIXELS if image else CELLS) or math.prod(chunk[: len(planes)]) > 1:
-        raise ValueError(f"its chunks are {chunk}")
-    if math.prod(shape[-2:] if image else shape) > (PIXELS if image else 16 * CELLS):
+    if math.prod(plane) > (PIXELS if image else 16 * CELLS):
         raise ValueError(f"its shape is {shape}")
+    if math.prod(chunk) > (PIXELS if image else CELLS):
+        raise ValueError(f"its chunks are {chunk}")
     _check_codecs(array["codecs"], chunk, text=array["data_type"] == "string")
     keys = array["chunk_key_encoding"]
     if keys["name"] != "default" or keys.get("configuration", {}).get("separator", "/") not in (".", "/"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,15 @@ from hephaestus_build.cube.checked import Checked
 from hephaestus_build.cube.decoding import check_object
 from hephaestus_build.cube.metadata import METADATA_BYTES
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.plain_files import Identity, NotPlainError, is_plain, opened, walk
+from hephaestus_build.plain_files import (
+    Identity,
+    NotPlainError,
+    is_plain,
+    names_in,
+    opened,
+    real_folder,
+    walk,
+)
 
 
 class PlainStore(Store):
@@ -154,9 +163,12 @@ class PlainStore(Store):
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield what stands right in a folder."""
-        home = f"{prefix.rstrip('/')}/" if prefix else ""
-        names = {path[len(home) :].partition("/")[0] async for path in self.list_prefix(home)}
-        for name in sorted(names):
+        try:
+            with real_folder(self.root, prefix) if prefix else nullcontext(self.root) as folder:
+                names = names_in(folder)
+        except OSError:
+            return
+        for name in names:
             yield name
 
 

@@ -30,6 +30,7 @@ from hephaestus_build.plain_files import (
     read_plain,
     walk,
 )
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.progress import Listener, Silent
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ class Damage:
 
     def __str__(self) -> str:
         names = " of ".join(part for part in (self.variable, self.unit) if part) or "the cube's own record"
-        return f"{names}: {self.path} is {self.what}" + (f" ({self.detail})" if self.detail else "")
+        why = f" ({self.detail})" if self.detail else ""
+        return plain_text(f"{names}: {plain_text(self.path, 200)} is {self.what}{why}", 1000)
 
 
 @dataclass(frozen=True)
