@@ -63,7 +63,10 @@ def check_implied(generation: Generation, listener: Listener | None = None) -> l
     contents = generation.contents()
     if contents.attributes.get("schema_version") != cube_schema().version:
         return []  # it is made in another way, and stale
-    metadata = read_metadata(generation.store)
+    try:
+        metadata = read_metadata(generation.store)
+    except (OSError, ValueError) as error:
+        return [Finding("cube", str(error))]
     findings = [
         *_check_itself(generation, contents),
         *_check_files(generation, contents, metadata),
@@ -149,13 +152,15 @@ def _check_attributes(contents: Contents, metadata: Metadata) -> Iterator[Findin
 
 def _check_tables(generation: Generation, contents: Contents, metadata: Metadata) -> Iterator[Finding]:
     """Yield coordinates and tables whose values are not those that follow from the record."""
-    group = zarr.open_group(PlainStore(generation.store, metadata.arrays), mode="r")
+    store = PlainStore(generation.store, metadata.arrays)
     for name, expected in tables_of(contents).items():
         if name not in metadata.arrays:
             continue  # of a dimension without a date
-        stored = group[name]
-        assert isinstance(stored, zarr.Array)
-        values = np.asarray(stored[...])
+        try:
+            values = np.asarray(zarr.open_array(store, path=name, mode="r")[...])
+        except Exception as error:  # whatever a damaged table makes of the readers
+            yield Finding(name, f"cannot be read: {type(error).__name__}: {error}")
+            continue
         if values.shape != expected.shape:
             yield Finding(name, f"has the shape {values.shape}, the record says {expected.shape}")
             continue

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,14 @@ def no_cube(path: str | Path) -> HephaestusError:
     if (Path(path) / "manifest.json").is_file():
         return HephaestusError(f"the cube at {path} is damaged; `hephaestus repair {frame}` mends it")
     return HephaestusError(f"there is no cube at {path}; `hephaestus build {frame}` builds it")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what zarr 3.1 says of any codec from numcodecs: the packed atmosphere needs some."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
+        yield
 
 
 def pinned(path: str | Path) -> Path:
@@ -79,9 +89,7 @@ def open_cube(path: str | Path, *, verify: Verify = None, **options: Any) -> xr.
     try:
         metadata = read_metadata(store)
         plain = PlainStore(store, metadata.arrays, checked(store, verify))
-        with warnings.catch_warnings():
-            # said by zarr 3.1 of any codec from numcodecs, which the packed atmosphere needs (docs/cube.md)
-            warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
+        with quiet():
             dataset = xr.open_zarr(plain, **options)
     except HephaestusError:
         raise
