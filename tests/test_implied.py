@@ -19,8 +19,11 @@ from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation, S
 from hephaestus_build.cube.implied import check_implied
 from hephaestus_build.cube.manifest import seal
 from hephaestus_build.cube.verify import verify_content
+from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import digest
 from hephaestus_build.frames import Frame
+from hephaestus_build.repair import repair
+from hephaestus_build.settings import load_settings
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +192,26 @@ def test_a_phase_that_would_decode_to_gigabytes_is_found(cube):
     (cube.store / PROVENANCE).write_text(json.dumps(value))
     reseal(cube)
     assert any("insar_difference" in line for line in findings(cube))
+
+
+@pytest.mark.parametrize(
+    "kind", ["axis of dates", "table of text", "a scale", "one more attribute of the group"]
+)
+def test_repair_writes_again_what_follows_from_the_record(cube, kind):
+    FALSE[kind](cube)
+    reseal(cube)
+    data = cube.store.parents[4]
+    repaired = repair(Frame(FRAME), load_settings(data_dir=data))
+    assert repaired.damages
+    assert repaired.generation == 2
+    current = Shelf(data / "cubes", Frame(FRAME)).current()
+    assert findings(current) == []
+    assert repair(Frame(FRAME), load_settings(data_dir=data)).damages == ()
+
+
+@pytest.mark.parametrize("kind", ["valid fraction", "inputs of a pair", "product of another pair"])
+def test_repair_says_that_a_false_record_mends_nothing(cube, kind):
+    FALSE[kind](cube)
+    reseal(cube)
+    with pytest.raises(HephaestusError, match=rf"^{FRAME}: its record is not true .*hephaestus build"):
+        repair(Frame(FRAME), load_settings(data_dir=cube.store.parents[4]))

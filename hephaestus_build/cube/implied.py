@@ -33,6 +33,8 @@ from hephaestus_build.frames import Frame
 from hephaestus_build.plain_files import walk
 from hephaestus_build.progress import Listener, Silent
 
+#: What findings are about that do not follow from the record: mending them takes another record.
+UNREPAIRABLE = ("record", "insar_difference")
 _EPOCH = date(1970, 1, 1)
 #: Half a unit in the last place of ``valid_fraction``, and what float32 adds to pi.
 _ROUNDED, _PI = 1e-6, 3.1415929

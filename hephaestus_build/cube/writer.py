@@ -43,7 +43,7 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit], Mappin
     origin : callable
         Gives the files that hold the objects of a unit now, by name; they are linked, not copied.
     """
-    written = {**_metadata(contents), PROVENANCE: contents.record()}
+    written = {**metadata_of(contents), PROVENANCE: contents.record()}
     for key, content in written.items():
         write_atomic(store / key, content)
     sync_files(store / key for key in written)
@@ -58,7 +58,7 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit], Mappin
     write_atomic(store / MANIFEST, seal(manifest), durable=True)
 
 
-def _metadata(contents: Contents) -> dict[str, bytes]:
+def metadata_of(contents: Contents) -> dict[str, bytes]:
     """Return the cube without its images by key: every array's metadata, coordinates and tables."""
     schema = cube_schema().simulated() if contents.attributes.get("simulated") else cube_schema()
     values = tables_of(contents)
