@@ -45,6 +45,8 @@ def status(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json
         raise typer.Exit(1)
 
 
+_SHOWN = 200  # findings of a cube that are printed
+
 Targets = Annotated[
     list[str] | None,
     typer.Argument(metavar="[FRAMES_OR_PATHS]...", help="Frame ids, or where cubes are; by default all."),
@@ -82,8 +84,10 @@ def verify(
         advice = (
             f"`hephaestus build {name}` fetches it" if upstream else f"`hephaestus repair {name}` mends it"
         )
-        for line in lines:
+        for line in lines[:_SHOWN]:
             explain(f"{name}: {line}; {'copy it again' if is_path(name) else advice}")
+        if len(lines) > _SHOWN:
+            explain(f"{name}: and {len(lines) - _SHOWN} more, which --json lists")
     if failed or any(found.values()):
         raise typer.Exit(1)
 

@@ -11,6 +11,7 @@ from hephaestus_build.files import digest, json_bytes
 
 _HEAD = b'{"version":2,"blake3":"%s","objects":'
 _TAIL = b"}"
+_MOST = 200_000  # objects: ten times those of a frame of three thousand pairs
 _Hash = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
 _Objects = dict[str, tuple[_Hash, Annotated[int, msgspec.Meta(ge=0)]]]
 
@@ -36,6 +37,9 @@ def unseal(content: bytes) -> dict[str, list[Any]]:
     if _sealed(listed) != content:
         raise ValueError("the manifest is not as it was written")
     try:
-        return {path: list(item) for path, item in msgspec.json.decode(listed, type=_Objects).items()}
+        objects = msgspec.json.decode(listed, type=_Objects)
     except RecursionError:
         raise ValueError("the manifest is nested too deep") from None
+    if len(objects) > _MOST:
+        raise ValueError(f"the manifest lists {len(objects)} objects")
+    return {path: list(item) for path, item in objects.items()}

@@ -10,7 +10,6 @@ import os
 import stat
 import struct
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cached_property
@@ -25,11 +24,14 @@ from hephaestus_build.cube.blocks import HEAD, cut
 from hephaestus_build.cube.checked import Verify, checked
 from hephaestus_build.cube.decoding import check_object
 from hephaestus_build.cube.metadata import read_metadata
+from hephaestus_build.cube.recent import Recent
 from hephaestus_build.cube.shards import chunk_key, shard_shape
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Pair
 from hephaestus_build.grid import Grid
 from hephaestus_build.plain_files import Identity, opened
+
+__all__ = ["CubeWindows", "Recent"]
 
 # Importing it switches Blosc's own threads off: they do not survive a fork.
 _LOCAL = threading.local()
@@ -40,38 +42,6 @@ _ENTRY = 16
 _CRC = 4
 _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FIRST_DAY = date(1970, 1, 1).toordinal()
-
-
-class Recent:
-    """The most recently used decoded tiles, up to a number of bytes; safe to use from several threads.
-
-    Parameters
-    ----------
-    limit : int
-        Bytes of all tiles together.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.size = limit, 0
-        self._tiles: OrderedDict[object, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: object) -> np.ndarray | None:
-        """Return the tile, if it is still here."""
-        with self._lock:
-            tile = self._tiles.get(key)
-            if tile is not None:
-                self._tiles.move_to_end(key)
-            return tile
-
-    def put(self, key: object, tile: np.ndarray) -> None:
-        """Keep `tile`; let the longest unused ones go."""
-        with self._lock:
-            before = self._tiles.pop(key, None)
-            self._tiles[key] = tile
-            self.size += tile.nbytes - (0 if before is None else before.nbytes)
-            while self.size > self.limit:
-                self.size -= self._tiles.popitem(last=False)[1].nbytes
 
 
 class CubeWindows:

@@ -69,7 +69,7 @@ def check_target(store: Path, target: Path) -> None:
             "--out"
         )
     place = target.resolve()
-    inside = any(store == part or (part / "manifest.json").is_file() for part in (place, *place.parents))
+    inside = any(store == part or (part / "zarr.json").is_file() for part in (place, *place.parents))
     among = GENERATIONS in place.parts or (place.parent / GENERATIONS).exists()
     if inside or among or place in store.parents:
         raise UsageError(f"{target} is in a cube or among the published ones; choose another --out")
