@@ -23,8 +23,8 @@ from hephaestus_build.address import redacted
 from hephaestus_build.alignment import align
 from hephaestus_build.attributes import attributes_of
 from hephaestus_build.cube.contents import Contents
+from hephaestus_build.cube.facts import ALIGNMENTS
 from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.tables import ALIGNMENTS
 from hephaestus_build.cube.units import Axes, Unit
 from hephaestus_build.cube.writer import write_store
 from hephaestus_build.election import DEM, alike, elect, known_grid
@@ -38,6 +38,7 @@ from hephaestus_build.masks import PreviewGeometry, preview_geometry, rasterize
 from hephaestus_build.migration import refuse_unmoved
 from hephaestus_build.owed import owed_of
 from hephaestus_build.parallel import Ahead, side_by_side
+from hephaestus_build.plain_files import NotPlainError
 from hephaestus_build.plan import Plan, Request, select_pairs, without_withdrawn
 from hephaestus_build.progress import Listener, Silent
 from hephaestus_build.result import Result, result_of
@@ -493,12 +494,13 @@ def _said_of_the_published(job: Job) -> Iterator[None]:
     """Say what to do where an object of the published cube, which is to be linked, is not there."""
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotPlainError) as error:
         store = str(job.previous.store) if job.previous is not None else None
         if store is None or not str(error.filename).startswith(f"{store}/"):
             raise
+        what = "missing" if isinstance(error, FileNotFoundError) else "no plain file"
         raise HephaestusError(
-            f"{job.frame}: {str(error.filename).removeprefix(f'{store}/')} is missing in the published cube; "
+            f"{job.frame}: {str(error.filename).removeprefix(f'{store}/')} is {what} in the published cube; "
             f"`hephaestus repair {job.frame}` rebuilds it, then run the same command again"
         ) from error
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from hephaestus_build.plain_text import plain_text
+
+log = logging.getLogger(__name__)
 
 _LONGEST = 4000  # characters of a message
 
@@ -27,3 +33,33 @@ class UsageError(HephaestusError):
 
 class UnreachableError(HephaestusError):
     """An archive did not answer; nothing is wrong here, and the same may go well later."""
+
+
+@contextmanager
+def one_line(what: object) -> Iterator[None]:
+    """Turn all that reading one frame's odd record may raise into one line, so that others go on.
+
+    Readers check what they read; this is for what they did not foresee.
+
+    Parameters
+    ----------
+    what : object
+        A frame, or where a cube is: what the line begins with.
+
+    Raises
+    ------
+    HephaestusError
+        In place of any other exception.
+    """
+    try:
+        yield
+    except HephaestusError:
+        raise
+    except Exception as error:
+        log.debug("%s", what, exc_info=True)
+        where = getattr(error, "filename", None)
+        reason = getattr(error, "strerror", None) or error
+        raise HephaestusError(
+            f"{what}: it cannot be read ({type(error).__name__}: {reason}{f', {where}' if where else ''}); "
+            f"run the same command with `hephaestus -v` to see where"
+        ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import numpy as np
 from blake3 import blake3
 
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.plain_files import NotPlainError, kind_of, opened
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space (`hephaestus plan` says how much is needed)",
@@ -25,6 +27,7 @@ _ADVICE = {
     errno.EPERM: "no permission: make the folder writable or set HEPHAESTUS_DATA_DIR to one that is",
     errno.ENOTDIR: "a part of the path is a file, not a folder: set HEPHAESTUS_DATA_DIR to a folder",
     errno.EEXIST: "a file stands where a folder is needed: set HEPHAESTUS_DATA_DIR to a folder",
+    errno.ELOOP: "a link, a pipe or a device stands where a plain file or folder is needed: move it away",
     errno.EROFS: "the file system is read-only: set HEPHAESTUS_DATA_DIR to a folder that can be written",
     errno.EFBIG: "a limit on the size of files was met: raise it (ulimit -f)",
     errno.ENOENT: "a folder or file vanished while it was in use: set HEPHAESTUS_DATA_DIR to one that stays",
@@ -128,6 +131,11 @@ def link_all(folder: Path, sources: Mapping[str, str]) -> None:
     sources : mapping of str to str
         By path in the folder, with slashes: a file that never changes. It is linked, or copied where there
         are no hard links.
+
+    Raises
+    ------
+    NotPlainError
+        If a source is no plain file, or its folder is a link.
     """
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, source in sources.items():
@@ -137,6 +145,9 @@ def link_all(folder: Path, sources: Mapping[str, str]) -> None:
     def fill(group: tuple[str, list[tuple[str, str]]]) -> None:
         parent, links = group
         Path(parent).mkdir(parents=True, exist_ok=True)
+        for origin in {source.rpartition("/")[0] for source, _ in links}:
+            if Path(origin).is_symlink():
+                raise NotPlainError("it is a link, not a folder", origin)
         for source, target in links:
             _link_or_copy(source, target)
 
@@ -153,6 +164,8 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def _link_or_copy(source: Path | str, target: Path | str) -> None:
+    if not stat.S_ISREG(mode := os.lstat(source).st_mode):
+        raise NotPlainError(f"it is {kind_of(mode)}, not a plain file", source)
     try:
         os.link(source, target)
     except OSError as error:
@@ -162,21 +175,18 @@ def _link_or_copy(source: Path | str, target: Path | str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append `line` to a file in one write, so that several processes may append to it.
+    """Append `line` to a plain file in one write, so that several processes may append to it.
 
     Raises
     ------
     OSError
-        If not all of it could be written.
+        If not all of it could be written, or what stands there is a link, a pipe or a device.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = line.encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
+    with opened(path.parent, path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as (descriptor, _):
         if os.write(descriptor, content) != len(content):  # what a disk does that is nearly full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-    finally:
-        os.close(descriptor)
 
 
 def sync_files(paths: Iterable[Path]) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from hephaestus_build.agreement import disagreements
 from hephaestus_build.cube.generation import Generation, Shelf
-from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.inputs import facts_of, fingerprint, grid_inputs
 from hephaestus_build.cube.units import Axes, Places, Unit
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.files import json_bytes
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.grid import Grid
 from hephaestus_build.owed import owed_of
@@ -42,24 +40,6 @@ def superseded(day: date, today: date | None = None) -> bool:
 def hours_since_1970(moment: datetime) -> int:
     """Return how the cube writes an hour of ERA5."""
     return int((moment - datetime(1970, 1, 1)).total_seconds()) // 3600
-
-
-def fingerprint(*parts: Any) -> str:
-    """Return a short hash of JSON values: equal parts, equal text."""
-    text = json_bytes([cube_schema().version, *parts], order="deterministic")
-    return hashlib.sha256(text).hexdigest()[:16]
-
-
-@lru_cache(maxsize=16)
-def _facts_of(grid: Grid) -> dict[str, Any]:
-    """Return a grid as JSON values; asked for once for every unit of a frame."""
-    return asdict(grid)
-
-
-@lru_cache(maxsize=16)
-def _of_grid(grid: Grid, version: str) -> str:
-    """Return the fingerprint of what depends on the grid alone; asked for once for every pair of a frame."""
-    return fingerprint(_facts_of(grid))
 
 
 @dataclass
@@ -162,7 +142,7 @@ class Job:
     def inputs(self, *parts: Any) -> str:
         """Return the fingerprint of a unit that depends on the grid and on `parts`."""
         grid = self.on_grid()
-        return fingerprint(_facts_of(grid), *parts) if parts else _of_grid(grid, cube_schema().version)
+        return fingerprint(facts_of(grid), *parts) if parts else grid_inputs(grid)
 
     def mask_inputs(self, annotation: Annotation) -> str:
         """Return the fingerprint of a pair's masks."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hephaestus_build.cube.units import Unit
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.sources.receipt import Outcome
 
 
@@ -34,7 +35,7 @@ class Owed:
 def owed_of(units: Mapping[str, Unit]) -> tuple[Owed, ...]:
     """Return what is owed among `units`, in order."""
     return tuple(
-        Owed(unit.key, receipt.product, receipt.outcome, receipt.detail)
+        Owed(unit.key, plain_text(receipt.product), receipt.outcome, plain_text(receipt.detail))
         for _, unit in sorted(units.items())
         if unit.owed
         for receipt in unit.receipts

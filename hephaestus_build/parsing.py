@@ -33,7 +33,7 @@ def parse_json(content: bytes | str, *, limit: int = _JSON_BYTES) -> Any:
         value = json.loads(content, parse_int=_integer)
     except RecursionError:
         raise _too_deep() from None
-    _check_depth(value)
+    check_depth(value)
     return value
 
 
@@ -101,7 +101,7 @@ def _check_size(size: int, limit: int) -> None:
         raise ValueError(f"it is larger than {limit} bytes")
 
 
-def _check_depth(value: Any) -> None:
+def check_depth(value: Any) -> None:
     """Raise ValueError where lists and mappings are nested too deep: level by level, without recursion."""
 
     def nested(item: Any) -> bool:

@@ -14,17 +14,20 @@ from hephaestus_build.build import (
     fetch_atmosphere,
     prepare,
 )
+from hephaestus_build.cube.check import check_schema
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.generation import Generation, Shelf
+from hephaestus_build.cube.generation import RECORD_BYTES, Generation, Shelf
+from hephaestus_build.cube.implied import UNREPAIRABLE, check_implied
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.units import Places, Unit
 from hephaestus_build.cube.verify import Damage, read_record, verify_content
-from hephaestus_build.cube.writer import write_store
+from hephaestus_build.cube.writer import metadata_of, write_store
 from hephaestus_build.election import DEM
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import explained
 from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.migration import refuse_unmoved
+from hephaestus_build.plain_files import read_plain
 from hephaestus_build.plan import Request, Selection
 from hephaestus_build.progress import Listener
 from hephaestus_build.settings import Settings
@@ -87,7 +90,7 @@ def repair(frame: Frame, settings: Settings, listener: Listener | None = None) -
             raise HephaestusError(
                 f"{frame}: there is no cube to repair; `hephaestus build {frame}` builds it"
             )
-        damages = tuple(verify_content(current, listener))
+        damages = tuple(verify_content(current, listener) or _contradictions(current, listener))
         if not damages:
             return Repair(frame, current.number, ())
         _, contents = read_record(current)
@@ -115,6 +118,38 @@ def repair(frame: Frame, settings: Settings, listener: Listener | None = None) -
             changed=tuple(key for key in sorted(whole) if units[key].objects != contents.units[key].objects),
             lost=tuple(key for key in broken if key not in whole),
         )
+
+
+def _contradictions(current: Generation, listener: Listener | None) -> list[Damage]:
+    """Return metadata and tables that are as they were listed, and not what follows from the record.
+
+    Raises
+    ------
+    HephaestusError
+        If the record contradicts itself or the images: nothing can be made of it.
+    """
+    wrong = check_schema(current.store)
+    if wrong:  # mended if it is not what the record gives
+        right = metadata_of(current.contents()).items()
+        lost = [] if any(_stored(current, path) != content for path, content in right) else wrong
+    else:
+        wrong = check_implied(current, listener)
+        lost = [finding for finding in wrong if finding.where in UNREPAIRABLE]
+    if lost:
+        raise HephaestusError(
+            f"{current.store.stem}: its record is not true ({lost[0]}), so nothing can be mended by it; "
+            f"remove {current.store.parent} and the link to it, and "
+            f"`hephaestus build {current.store.stem}` builds it again"
+        )
+    return [Damage(item.where, "damaged", variable=item.where, detail=item.what) for item in wrong]
+
+
+def _stored(current: Generation, path: str) -> bytes:
+    """Return a stored file; empty where it is none."""
+    try:
+        return read_plain(current.store, path, RECORD_BYTES)
+    except (OSError, ValueError):
+        return b""
 
 
 def _rebuild(

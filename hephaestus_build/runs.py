@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from hephaestus_build.files import append_line, explained
 from hephaestus_build.frames import Frame
+from hephaestus_build.parsing import parse_json
+from hephaestus_build.plain_files import opened
 from hephaestus_build.result import Result
 
 #: In the data folder.
@@ -82,15 +85,14 @@ def record(data: Path, run: Run) -> None:
 def last_runs(data: Path) -> dict[str, dict[str, Any]]:
     """Return the last run of each frame that was built lately, as it was written down."""
     try:
-        with (data / RUNS).open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, 2) - _TAIL))
-            lines = stream.read().splitlines()
+        with opened(data, RUNS) as (descriptor, facts):
+            lines = os.pread(descriptor, _TAIL, max(0, facts.size - _TAIL)).splitlines()
     except OSError:
         return {}
     runs: dict[str, dict[str, Any]] = {}
     for line in lines:
         try:
-            value = json.loads(line)
+            value = parse_json(line)
             runs[str(value["frame"])] = value
         except (ValueError, KeyError, TypeError):
             continue  # cut at either end

@@ -12,10 +12,12 @@ from typing import Any
 from hephaestus_build.collection import cubes_of
 from hephaestus_build.cube.generation import GENERATIONS, Shelf
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.errors import HephaestusError, UsageError, one_line
 from hephaestus_build.frames import Frame
 from hephaestus_build.migration import needs_moving
 from hephaestus_build.owed import Owed, owed_of
+from hephaestus_build.plain_files import names_in
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.runs import last_runs
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.fields import PRELIMINARY
@@ -121,7 +123,10 @@ def frames_begun(settings: Settings) -> list[Frame]:
 def frames_on_disk(settings: Settings) -> list[Frame]:
     """Return the frames that a build was asked for, in vain or not, in order."""
     shelves = settings.cubes_dir / GENERATIONS
-    names = {path.name for path in shelves.iterdir()} if shelves.is_dir() else set()
+    try:
+        names = {*names_in(shelves)} if shelves.is_dir() else set()
+    except OSError as error:
+        raise HephaestusError(f"{shelves} cannot be read ({error.strerror}): make it readable") from error
     # a link that leads nowhere is a cube that was lost
     names |= {path.stem for path in settings.cubes_dir.glob("*.zarr") if path.is_symlink()}
     frames = []
@@ -154,33 +159,32 @@ def status_of(
     last = (last_runs(settings.data_dir) if runs is None else runs).get(frame.id, {})
     tried: dict[str, Any] = {
         "to_migrate": needs_moving(settings, frame),
-        "last_run": str(last.get("began", "")),
-        "last_error": str(last.get("error", "")),
+        "last_run": plain_text(last.get("began", "")),
+        "last_error": plain_text(last.get("error", "")),
+        "simulated": settings.is_simulated,
     }
     try:
-        shelf = Shelf(cubes_of(settings, frame), frame)
-        begun = shelf.staging.units(check=False)
-        current = shelf.current()
-        if current is None:
-            problem = f"not published; {len(begun)} units are finished" if begun else "not built"
-            return FrameStatus(
-                str(frame),
-                owed=owed_of(begun),
-                unfinished=len(begun),
-                problem=problem,
-                simulated=settings.is_simulated,
-                **tried,
-            )
-        contents = current.contents()
-        manifest = current.manifest()
+        with one_line(frame):
+            shelf = Shelf(cubes_of(settings, frame), frame)
+            return _status_of(shelf, today or datetime.now(UTC).date(), tried)
     except HephaestusError as error:
         problem = str(error).removeprefix(f"{frame}: ")  # whoever shows it names the frame
-        return FrameStatus(str(frame), problem=problem, simulated=settings.is_simulated, **tried)
+        return FrameStatus(str(frame), problem=problem, **tried)
+
+
+def _status_of(shelf: Shelf, today: date, tried: Mapping[str, Any]) -> FrameStatus:
+    frame = shelf.frame
+    begun = shelf.staging.units(check=False)
+    current = shelf.current()
+    if current is None:
+        problem = f"not published; {len(begun)} units are finished" if begun else "not built"
+        return FrameStatus(str(frame), owed=owed_of(begun), unfinished=len(begun), problem=problem, **tried)
+    contents = current.contents()
+    manifest = current.manifest()
     units, known = contents.units, read_upstream(shelf)
     pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.complete]
     newest = max((pair.secondary for pair in pairs), default=None)
     epochs = [unit for unit in units.values() if unit.kind == "epoch" and unit.complete]
-    today = today or datetime.now(UTC).date()
     return FrameStatus(
         frame=str(frame),
         generation=current.number,
@@ -191,20 +195,20 @@ def status_of(
         annotated=sum(unit.kind == "mask" for unit in units.values()),
         absent=sum(unit.kind == "pair" and not unit.complete and not unit.owed for unit in units.values()),
         owed=owed_of(units),
-        preliminary=sum(unit.facts["era5_expver"] == PRELIMINARY for unit in epochs),
+        preliminary=sum(unit.facts.get("era5_expver") == PRELIMINARY for unit in epochs),
         stale=tuple(_stale(known, contents.attributes)),
         gone=known.gone,
         bytes=sum(dict(manifest.values()).values()),
         unfinished=len(begun),
-        simulated=settings.is_simulated or bool(contents.attributes.get("simulated")),
-        **tried,
+        **{**tried, "simulated": tried["simulated"] or bool(contents.attributes.get("simulated"))},
     )
 
 
 def _stale(known: Upstream, attributes: Mapping[str, Any]) -> Sequence[str]:
     reasons = []
     if attributes.get("schema_version", cube_schema().version) != cube_schema().version:
-        reasons.append(f"written by schema {attributes['schema_version']}, now {cube_schema().version}")
+        written = plain_text(attributes["schema_version"], 20)
+        reasons.append(f"written by schema {written}, now {cube_schema().version}")
     if known.changed:
         reasons.append(f"{len(known.changed)} units changed upstream")
     return reasons

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,13 +11,15 @@ import numpy as np
 
 from hephaestus_build.cube.check import check_schema
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.generation import Generation
+from hephaestus_build.cube.generation import Generation, number_of
 from hephaestus_build.cube.georeference import grid_of
 from hephaestus_build.cube.layout import Finding
-from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.cube.reader import open_cube, pinned
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.owed import owed_of
+from hephaestus_build.plain_files import walk
+from hephaestus_build.plain_text import plain_text
 
 _PARTS = {
     "insar_difference": "phase",
@@ -111,8 +112,8 @@ def summarise(path: str | Path) -> Summary:
         If there is no cube.
     """
     findings = tuple(check_schema(path))
-    store = Path(path).resolve()
-    number = int(store.parent.name) if store.parent.name.isdigit() else None
+    store = pinned(path)
+    number = number_of(store)
     try:
         cube = open_cube(store, chunks=None)
         tables = {
@@ -133,10 +134,10 @@ def summarise(path: str | Path) -> Summary:
     return Summary(
         path=str(store),
         findings=findings,
-        frame=str(attributes.get("frame", "")),
+        frame=plain_text(attributes.get("frame", "")),
         generation=number,
         simulated=bool(attributes.get("simulated", False)),
-        volcanoes=tuple(attributes.get("volcanoes", ())),
+        volcanoes=_texts(attributes.get("volcanoes")),
         shape=grid.shape,
         bounds=grid.bounds,
         pixel_deg=(grid.dx, grid.dy),
@@ -147,7 +148,7 @@ def summarise(path: str | Path) -> Summary:
         pairs=_count(tables),
         owed=_owed(store, number),
         atmosphere={
-            "source": str(attributes.get("era5_source", "")),
+            "source": plain_text(attributes.get("era5_source", "")),
             "final": expver["0001"],
             "preliminary": expver["0005"],
             "missing": expver[""],
@@ -155,10 +156,15 @@ def summarise(path: str | Path) -> Summary:
         bytes=sum(parts.values()),
         parts=parts,
         versions={
-            "schema": str(attributes.get("schema_version", "")),
-            "hephaestus_build": str(attributes.get("hephaestus_build_version", "")),
+            "schema": plain_text(attributes.get("schema_version", "")),
+            "hephaestus_build": plain_text(attributes.get("hephaestus_build_version", "")),
         },
     )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Return what should be a list of names, each on one line."""
+    return tuple(plain_text(item, 100) for item in value[:20]) if isinstance(value, list) else ()
 
 
 def _count(tables: dict[str, np.ndarray]) -> dict[str, int]:
@@ -176,7 +182,7 @@ def _count(tables: dict[str, np.ndarray]) -> dict[str, int]:
 def _owed(store: Path, number: int | None) -> tuple[str, ...]:
     try:
         contents: Contents = Generation(number or 0, store).contents()
-    except (HephaestusError, KeyError, TypeError, ValueError):
+    except HephaestusError:
         return ()  # a copy without its provenance; the pairs' statuses still tell
     return tuple(f"{item.product} ({item.outcome})" for item in owed_of(contents.units))
 
@@ -185,13 +191,10 @@ def _sizes(store: Path) -> dict[str, int]:
     """Return the bytes of a store by what they hold, each file once however many names it has."""
     seen: set[tuple[int, int]] = set()
     sizes: Counter[str] = Counter()
-    for folder, _, names in os.walk(store):
-        for name in names:
-            path = Path(folder) / name
-            status = path.stat()
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
-                sizes[_part(path.relative_to(store).parts)] += status.st_size
+    for path, facts in walk(store):
+        if (facts.st_dev, facts.st_ino) not in seen:
+            seen.add((facts.st_dev, facts.st_ino))
+            sizes[_part(tuple(path.split("/")))] += facts.st_size
     return dict(sizes.most_common())
 
 

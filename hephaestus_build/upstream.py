@@ -16,7 +16,8 @@ from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import explained, write_json
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.parallel import side_by_side
-from hephaestus_build.parsing import parse_json, read_bounded
+from hephaestus_build.parsing import parse_json
+from hephaestus_build.plain_files import read_plain
 from hephaestus_build.plain_text import plain_text
 from hephaestus_build.progress import Listener
 from hephaestus_build.settings import Settings
@@ -27,7 +28,7 @@ from hephaestus_build.sources.receipt import Outcome, Past, Receipt
 log = logging.getLogger(__name__)
 
 _FILE = "upstream.json"
-_FILE_BYTES = 64 << 20
+_BYTES = 16 << 20  # at most
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,10 @@ class Upstream:
 def read_upstream(shelf: Shelf) -> Upstream:
     """Return what was last written down of a frame's archive; what cannot be read is not known."""
     try:
-        value = parse_json(read_bounded(shelf.root / _FILE, _FILE_BYTES))
+        value = parse_json(read_plain(shelf.root, _FILE, _BYTES))
         changed = {plain_text(key): plain_text(what) for key, what in value["changed"].items()}
-        return Upstream(plain_text(value["checked"]), changed, tuple(map(plain_text, value["gone"])))
+        gone = tuple(map(plain_text, value["gone"]))
+        return Upstream(plain_text(value["checked"]), changed, gone)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Upstream()
 

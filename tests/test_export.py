@@ -308,13 +308,18 @@ def test_files_of_another_content_stay_without_force(cube, tmp_path):
     strange = tmp_path / f"{FRAME}/interferograms/{PAIRS[2]}/{PAIRS[2]}.insar_coherence.tif"
     strange.parent.mkdir(parents=True)
     strange.write_text("mine")
-    with pytest.raises(UsageError, match=r"1 files, such as .*--force"):
-        export_geotiff(source, tmp_path)
+    for force in (False, True):
+        with pytest.raises(UsageError, match=r"1 files, such as .*never replaced"):
+            export_geotiff(source, tmp_path, force=force)
     assert files(tmp_path) == [str(strange.relative_to(tmp_path))]
     assert strange.read_text() == "mine"
-    assert export_geotiff(source, tmp_path, force=True).written == len(PAIRS)
-    with rasterio.open(strange) as dataset:
-        assert KEY in dataset.tags()
+    strange.unlink()
+    assert export_geotiff(source, tmp_path).written == len(PAIRS)
+    with rasterio.open(strange, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.update_tags(**{KEY: "of another cube"})
+    with pytest.raises(UsageError, match=r"1 files, such as .*--force"):
+        export_geotiff(source, tmp_path)
+    assert export_geotiff(source, tmp_path, force=True).written == 1
 
 
 def test_two_exports_do_not_meet(cube, tmp_path):
@@ -324,6 +329,82 @@ def test_two_exports_do_not_meet(cube, tmp_path):
     with alone(tmp_path / FRAME), pytest.raises(HephaestusError, match="another export is writing"):
         export_geotiff(source, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+# what an export may write over
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_no_cube_is_exported_onto_itself_nor_into_a_cube(tmp_path, force):
+    link = toy_cube(tmp_path / "cubes")
+    before = files(tmp_path)
+    source = open_source(link, variables=["dem"])
+    copy = tmp_path / "copies" / FRAME
+    shutil.copytree(link, copy)
+    for folder in (link.parent, link.resolve().parent, link.resolve(), link.parent / ".generations", copy):
+        for write in (export_zarr2, export_geotiff):
+            if write is export_geotiff and folder == link.parent:
+                continue
+            with pytest.raises(UsageError, match="--out"):
+                write(source, folder, force=force)
+    with pytest.raises(UsageError, match="--out"):
+        export_zarr2(open_source(copy, variables=["dem"]), link.parent, force=force)
+    assert link.is_symlink()
+    assert [name for name in files(tmp_path) if not name.startswith("copies")] == before
+
+
+def test_force_replaces_exports_alone(cube, tmp_path):
+    source = open_source(cube, variables=["dem"])
+    target = tmp_path / f"{FRAME}.zarr"
+    target.mkdir()
+    (target / "thesis.txt").write_text("precious")
+    for force in (False, True):
+        with pytest.raises(UsageError, match="never replaced"):
+            export_zarr2(source, tmp_path, force=force)
+    assert files(tmp_path) == [f"{FRAME}.zarr/thesis.txt"]
+    shutil.rmtree(target)
+    draft = tmp_path / f".{FRAME}.zarr.partial"
+    draft.mkdir()
+    (draft / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match="move it away"):
+        export_zarr2(source, tmp_path, force=True)
+    assert (draft / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [FRAME, f"{FRAME}/interferograms", f"{FRAME}/interferograms/{PAIRS[0]}", f".{FRAME}.zarr.partial", "x"],
+)
+def test_nothing_is_written_through_a_link(cube, tmp_path, name):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "victim").write_text("precious")
+    out = tmp_path / "out"
+    link = out / name
+    if name == "x":  # a file of the export, and one of an unfinished one
+        link = out / FRAME / "interferograms" / PAIRS[0] / f"{PAIRS[0]}.insar_coherence.tif"
+        (out / f".{FRAME}.zarr.partial").mkdir(parents=True)
+        (out / f".{FRAME}.zarr.partial" / "export.json").symlink_to(outside / "victim")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(outside / "victim" if name == "x" else outside)
+    source = open_source(cube, variables=["insar_coherence"])
+    write = export_zarr2 if name.endswith("partial") else export_geotiff
+    with pytest.raises(HephaestusError, match="link"):
+        write(source, out, force=True)
+    if name == "x":
+        with pytest.raises(HephaestusError, match="link"):
+            export_zarr2(source, out, force=True)
+    assert files(outside) == ["victim"]
+    assert (outside / "victim").read_text() == "precious"
+
+
+def test_a_cube_cannot_say_where_its_export_goes(cube, tmp_path):
+    copy = shutil.copytree(cube, tmp_path / "copy.zarr")
+    metadata = json.loads((copy / "zarr.json").read_text())
+    metadata["attributes"]["frame"] = "../../elsewhere"
+    (copy / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(HephaestusError, match="what frame"):
+        open_source(copy)
 
 
 # the command

@@ -27,9 +27,9 @@ from worlds import (
     small_archive,
 )
 
-from hephaestus_build import job as job_module
 from hephaestus_build.archive import faults
 from hephaestus_build.build import build, plan
+from hephaestus_build.cube import inputs as inputs_module
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.cube.schema import cube_schema
@@ -283,7 +283,7 @@ def test_a_new_schema_builds_all_again_from_the_cache(archive, tmp_path, monkeyp
     settings = settings_for(tmp_path / "data")
     older = replace(cube_schema(), version="0.9")
     with monkeypatch.context() as patch:
-        patch.setattr(job_module, "cube_schema", lambda: older)
+        patch.setattr(inputs_module, "cube_schema", lambda: older)
         build(ALL, settings)
     archive.clear_log()
     result = build(Request(FRAME, pairs="all", limit=1), settings)

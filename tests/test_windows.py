@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import shutil
 from datetime import date
 from pathlib import Path
@@ -12,9 +14,11 @@ import pytest
 import toy_cube
 import xarray as xr
 
+from hephaestus_build.cube import checked as checked_module
 from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.cube.shards import chunk_key
 from hephaestus_build.cube.windows import CubeWindows, Recent
-from hephaestus_build.errors import HephaestusError
+from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Pair
 
 VARIABLES = ("insar_difference", "insar_coherence", "deformation_mask", "activity_type_mask", "dem")
@@ -165,3 +169,90 @@ def test_a_kept_tile_is_not_read_again(store: Path, plain: xr.Dataset, tmp_path:
     np.testing.assert_array_equal(out, image[130:194, 240:304])
     cube.read("insar_difference", STORED, 30, 640, out, keep=True)  # of another one
     assert not out.any()
+
+
+# --- objects that are checked when they are first read
+
+
+@pytest.fixture
+def flipped(store, tmp_path) -> Path:
+    """A cube whose phase of STORED has one flipped bit in the middle of its data."""
+    copy = shutil.copytree(store, tmp_path / store.name)
+    shard = copy / chunk_key("insar_difference", CubeWindows(store).position(STORED), 2)
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 1
+    shard.write_bytes(content)
+    return copy
+
+
+def test_a_flipped_bit_is_found_before_any_of_it_is_read(flipped):
+    out = np.empty((9, 9), np.float32)
+    cube = CubeWindows(flipped, verify="first")
+    said = rf"^{cube.frame}: insar_difference of pair/{STORED}: insar_difference/c\S+ is damaged.*repair"
+    for _ in range(2):
+        with pytest.raises(HephaestusError, match=said):
+            cube.read("insar_difference", STORED, 0, 0, out)
+    np.testing.assert_array_equal(
+        cube.read("insar_coherence", STORED, 0, 0, np.empty((9, 9), np.uint8)),
+        CubeWindows(flipped).read("insar_coherence", STORED, 0, 0, np.empty((9, 9), np.uint8)),
+    )
+
+
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_open_cube_finds_a_flipped_bit_when_it_is_first_read(flipped, chunks):
+    cube = open_cube(flipped, verify="first", chunks=chunks)
+    here = {"primary_date": np.datetime64(STORED.primary), "secondary_date": np.datetime64(STORED.secondary)}
+    assert cube.insar_coherence.sel(here).values.any()
+    for wanted in (
+        cube.insar_difference.sel(here),
+        pickle.loads(pickle.dumps(cube)).insar_difference.sel(here),
+    ):
+        with pytest.raises(HephaestusError, match=rf"insar_difference of pair/{STORED}: .*repair"):
+            _ = wanted.values
+
+
+def test_a_missing_image_is_no_image_without_data(flipped):
+    shard = next((flipped / "insar_coherence").glob("c.*"))
+    shard.unlink()
+    cube = open_cube(flipped, verify="first", chunks=None)
+    with pytest.raises(HephaestusError, match=r"is missing"):
+        _ = cube.insar_coherence.values
+    windows = CubeWindows(flipped, verify="first")
+    place = tuple(int(part) for part in shard.name.split(".")[1:3])
+    pair = next(pair for pair in map(Pair.parse, toy_cube.PAIRS) if windows.position(pair) == place)
+    with pytest.raises(HephaestusError, match=r"is missing"):
+        windows.read("insar_coherence", pair, 0, 0, np.empty((9, 9), np.uint8))
+
+
+def test_each_object_is_hashed_once(store, monkeypatch):
+    hashed: list[int] = []
+    real = checked_module.hash_opened
+
+    def hash_opened(descriptor: int, size: int) -> str:
+        hashed.append(size)
+        return real(descriptor, size)
+
+    monkeypatch.setattr(checked_module, "hash_opened", hash_opened)
+    cube, out = CubeWindows(store, verify="first"), np.empty((9, 9), np.float32)
+    for row in range(0, 40, 9):
+        cube.read("insar_difference", STORED, row, 0, out)
+    assert len(hashed) == 5  # zarr.json, the three date axes, the phase
+    with pytest.raises(UsageError, match="verify"):
+        CubeWindows(store, verify="always")  # type: ignore[arg-type]
+
+
+def test_pipes_and_links_in_a_store_are_not_read(store, tmp_path):
+    copy = shutil.copytree(store, tmp_path / store.name)
+    phase, coherence = (next((copy / name).glob("c.*")) for name in ("insar_difference", "insar_coherence"))
+    phase.unlink()
+    os.mkfifo(phase)
+    coherence.rename(tmp_path / "elsewhere")
+    coherence.symlink_to(tmp_path / "elsewhere")
+    place = tuple(int(part) for part in phase.name.split(".")[1:3])
+    windows, cube = CubeWindows(copy), open_cube(copy, chunks=None)
+    pair = next(pair for pair in map(Pair.parse, toy_cube.PAIRS) if windows.position(pair) == place)
+    for name in ("insar_difference", "insar_coherence"):
+        with pytest.raises(HephaestusError, match="repair"):
+            windows.read(name, pair, 0, 0, np.empty((9, 9), cube[name].dtype))
+        with pytest.raises(HephaestusError, match="repair"):
+            _ = cube[name].values

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import Shelf
+from hephaestus_build.cube.inputs import grid_inputs
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.units import Unit
 from hephaestus_build.cube.writer import write_store
 from hephaestus_build.encode import encode_atmosphere, encode_images
-from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.frames import Frame, Pair, parse_day
 from hephaestus_build.grid import Grid
 from hephaestus_build.sources.fields import area_of
 from hephaestus_build.sources.receipt import Outcome, Receipt
@@ -167,8 +170,17 @@ def attributes(on: Grid, frame: str) -> dict[str, Any]:
     }
 
 
+def _hour(day: str) -> int:
+    """A morning hour of a day, as the cube writes it."""
+    return (parse_day(day) - date(1970, 1, 1)).days * 24 + 5
+
+
 def _units(shelf: Shelf, on: Grid, pairs: tuple[str, ...], dem: bool) -> list[Unit]:
-    add = shelf.staging.add
+    inputs = grid_inputs(on)
+
+    def add(unit: Unit, contents: dict[str, bytes]) -> Unit:
+        return shelf.staging.add(msgspec.structs.replace(unit, inputs=inputs), contents)
+
     missing = Receipt("dem", Outcome.ABSENT, "http://127.0.0.1/dem", detail="404")
     units = [
         add(
@@ -185,14 +197,14 @@ def _units(shelf: Shelf, on: Grid, pairs: tuple[str, ...], dem: bool) -> list[Un
         units.append(add(Unit("pair", name, receipts=(_receipt(name),), facts=facts), encode_images(planes)))
     for name in (*pairs, ABSENT) if PAIRS[0] in pairs else pairs:
         if name != PAIRS[-1]:
-            facts = {"annotation": annotation(name)}
+            facts = {"annotation": annotation(name), "grid": inputs}
             units.append(add(Unit("mask", name, facts=facts), encode_images(masks(on, name))))
     absent = Receipt(ABSENT, Outcome.ABSENT, "", detail="annotated, but not in the portal's listing")
     owed = Receipt(OWED, Outcome.UNREACHABLE, "http://127.0.0.1/", detail="503 five times")
     units.append(add(Unit("pair", ABSENT, receipts=(absent,), facts={"unlisted": True}), {}))
     units.append(add(Unit("pair", OWED, receipts=(owed,)), {}))
     for day in sorted({day for name in pairs for day in name.split("_")}):
-        facts = {"era5_time": 429_000 + int(day) % 1000, "era5_expver": "0001", "source": "arco"}
+        facts = {"era5_time": _hour(day), "era5_expver": "0001", "source": "arco"}
         area = area_of(on)
         units.append(
             add(

@@ -10,6 +10,7 @@ from pathlib import Path
 from hephaestus_build.archive.portal import ROOT, PortalApp, mirrored
 from hephaestus_build.archive.store import SimulatedArchive
 from hephaestus_build.frames import Frame
+from hephaestus_build.plain_files import check_no_links
 
 
 def write_tree(
@@ -55,6 +56,7 @@ def write_tree(
         for kind, key in keys:
             report(f"{name} {kind} {key}".rstrip())
             direct = kind == "metadata" or archive.layout == "directories"
+            check_no_links(folder, str((home / kind / key).relative_to(folder)))
             (home / kind / key if direct else home / kind).mkdir(parents=True, exist_ok=True)
             if not direct:
                 page = portal.link_page(name, kind, key, base.rstrip("/"))
@@ -73,8 +75,10 @@ def write_tree(
                     place = place / key if kind == "interferograms" else place / kind / key
                 else:
                     place = folder / archive.public / str(track) / name / kind / key
+                check_no_links(folder, str((place / file).relative_to(folder)))
                 place.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, place / file)
                 written += 1
+    check_no_links(folder, "annotations.tar.gz")
     (folder / "annotations.tar.gz").write_bytes(archive.annotations())
     return written + 1

@@ -11,7 +11,7 @@ import typer
 from hephaestus_build.cli.common import Json, Simulated, chosen_settings, out, print_json
 from hephaestus_build.cli.inspect import DataDir, Target
 from hephaestus_build.collection import find_cube
-from hephaestus_build.errors import UsageError
+from hephaestus_build.errors import UsageError, one_line
 from hephaestus_build.export.geotiff import export_geotiff
 from hephaestus_build.export.source import open_source
 from hephaestus_build.export.zarr2 import export_zarr2
@@ -49,9 +49,11 @@ def export(
     """
     settings = chosen_settings(simulated, data_dir=data_dir)
     names = [name.strip() for text in variables or [] for name in text.split(",") if name.strip()]
-    source = open_source(find_cube(target, settings), [_pair(text) for text in pairs or []], names)
+    path, wanted = find_cube(target, settings), [_pair(text) for text in pairs or []]
+    with one_line(target):
+        source = open_source(path, wanted, names)
     result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.simulated}
-    with bars() as listener:
+    with one_line(source.frame), bars() as listener:
         if to is Format.ZARR2:
             path = export_zarr2(source, folder, force=force, threads=settings.threads, listener=listener)
             result |= {"path": str(path)}

@@ -16,6 +16,7 @@ from hephaestus_build.cli.common import (
     print_pairs,
 )
 from hephaestus_build.collection import find_cube
+from hephaestus_build.errors import one_line
 from hephaestus_build.summary import Summary, summarise
 
 Target = Annotated[
@@ -36,7 +37,8 @@ def inspect(
     Exits with 1 when something is not as docs/cube.md says.
     """
     path = find_cube(target, chosen_settings(simulated, data_dir=data_dir))
-    summary = summarise(path)
+    with one_line(target):
+        summary = summarise(path)
     if as_json:
         print_json(summary.to_json())
     elif summary.frame:

@@ -26,8 +26,9 @@ from hephaestus_build.cli.common import (
 from hephaestus_build.collection import cubes_of, only_simulated
 from hephaestus_build.cube.check import check_schema
 from hephaestus_build.cube.generation import Generation, Shelf
+from hephaestus_build.cube.implied import check_implied
 from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.errors import HephaestusError, UsageError, one_line
 from hephaestus_build.frames import Frame
 from hephaestus_build.progress import Listener, bars
 from hephaestus_build.repair import repair as repair_frame
@@ -58,6 +59,8 @@ def status(
         raise typer.Exit(1)
 
 
+_SHOWN = 200  # findings of a cube that are printed
+
 Targets = Annotated[
     list[str] | None,
     typer.Argument(metavar="[FRAMES_OR_PATHS]...", help="Frame ids, or where cubes are; by default all."),
@@ -86,7 +89,7 @@ def verify(
     with archives_for(settings, asked) as served:
         for name, (target, home) in chosen.items():
             try:
-                with bars() as listener:
+                with one_line(target), bars() as listener:
                     found[name] = (
                         _upstream(target, served.simulated() if home.is_simulated else served, listener)
                         if upstream
@@ -107,8 +110,10 @@ def verify(
             if upstream
             else f"`hephaestus repair {command}` mends it"
         )
-        for line in lines:
+        for line in lines[:_SHOWN]:
             explain(f"{target}: {line}; {'copy it again' if isinstance(target, Path) else advice}")
+        if len(lines) > _SHOWN:
+            explain(f"{target}: and {len(lines) - _SHOWN} more, which --json lists")
     if failed or any(found.values()):
         raise typer.Exit(1)
 
@@ -119,9 +124,11 @@ def _upstream(target: Frame | Path, settings: Settings, listener: Listener) -> l
 
 
 def _whole(target: Frame | Path, settings: Settings, listener: Listener) -> list[str]:
-    """Return what is wrong with a cube: its bytes first; where they are right, what they say."""
+    """Return what is wrong with a cube: its bytes; if they are right, what they say, and the record."""
     generation = _generation(settings, target) if isinstance(target, Frame) else Generation.at(target)
-    return list(map(str, verify_content(generation, listener) or check_schema(generation.store)))
+    damages = verify_content(generation, listener)
+    findings = [] if damages else check_schema(generation.store) or check_implied(generation, listener)
+    return list(map(str, damages or findings))
 
 
 def repair(
@@ -137,7 +144,7 @@ def repair(
     with archives_for(settings, chosen) as served:
         for frame in chosen:
             try:
-                with bars() as listener:
+                with one_line(frame), bars() as listener:
                     repairs.append(repair_frame(frame, served, listener))
             except HephaestusError as error:
                 failed = _go_on(error, alone=len(chosen) == 1)
@@ -240,9 +247,10 @@ def gc(
     chosen, removed, failed = _labelled(_homes(frames, settings)), {}, False
     for name, (frame, home) in chosen.items():
         try:
-            shelf = Shelf(cubes_of(home, frame), frame)
-            with shelf.lock():
-                removed[name] = shelf.collect(keep=keep, older_than=timedelta(days=older_than))
+            with one_line(frame):
+                shelf = Shelf(cubes_of(home, frame), frame)
+                with shelf.lock():
+                    removed[name] = shelf.collect(keep=keep, older_than=timedelta(days=older_than))
         except HephaestusError as error:
             failed = _go_on(error, alone=len(chosen) == 1)
     if as_json:

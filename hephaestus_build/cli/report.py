@@ -10,7 +10,7 @@ import typer
 from hephaestus_build.cli.common import Json, Simulated, chosen_settings, explain, out, print_json
 from hephaestus_build.cli.inspect import DataDir
 from hephaestus_build.collection import find_cube, owner, take
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.errors import HephaestusError, UsageError, one_line
 from hephaestus_build.report.quicklook import write_quicklook
 
 
@@ -48,12 +48,22 @@ def report(
         raise HephaestusError(
             f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
         )
-    pictures = []
+    pictures, failed = [], False
     for cube in cubes:
         path = (folder or owner(cube, settings).data_dir / "quicklooks") / f"{cube.stem}.png"
-        shown = write_quicklook(cube, path, pair)
+        try:
+            with one_line(cube.stem):
+                shown = write_quicklook(cube, path, pair)
+        except HephaestusError as error:
+            if len(cubes) == 1:
+                raise
+            explain(str(error))
+            failed = True
+            continue
         pictures.append({"cube": str(cube), "pair": shown.name, "picture": str(path)})
         if not as_json:
             out.print(f"{cube.stem}: {shown} in {path}", soft_wrap=True)
     if as_json:
         print_json(pictures)
+    if failed:
+        raise typer.Exit(1)

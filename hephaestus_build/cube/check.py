@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,14 @@ from affine import Affine
 
 from hephaestus_build.cube.flags import check_flags
 from hephaestus_build.cube.georeference import GRID_MAPPING, grid_of
-from hephaestus_build.cube.layout import Finding, check_array
-from hephaestus_build.cube.reader import no_cube, open_cube
+from hephaestus_build.cube.layout import Finding, check_array, short
+from hephaestus_build.cube.metadata import METADATA_BYTES, read_metadata
+from hephaestus_build.cube.reader import open_cube, pinned
 from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
 from hephaestus_build.errors import UsageError
 from hephaestus_build.frames import Frame
+from hephaestus_build.parsing import parse_json
+from hephaestus_build.plain_files import read_plain
 from hephaestus_build.wkt import is_wgs84
 
 
@@ -43,18 +45,17 @@ def check_schema(path: str | Path) -> list[Finding]:
     HephaestusError
         If there is no cube.
     """
-    store = Path(path).resolve()
-    if not (store / "zarr.json").is_file():
-        raise no_cube(path)
+    store = pinned(path)
     schema = cube_schema()
     try:
-        group = json.loads((store / "zarr.json").read_bytes())
-        arrays = group["consolidated_metadata"]["metadata"]
-    except (ValueError, KeyError, TypeError):
+        metadata = read_metadata(store)
+    except (OSError, ValueError) as error:
+        return [Finding("cube", str(error))]
+    if not metadata.consolidated:
         return [Finding("cube", "zarr.json is no consolidated Zarr v3 metadata")]
-    if group["attributes"].get("simulated"):
+    if metadata.attributes.get("simulated"):
         schema = schema.simulated()
-    findings = [*_check_group(group["attributes"], schema), *_check_arrays(store, arrays, schema)]
+    findings = [*_check_group(metadata.attributes, schema), *_check_arrays(store, metadata.arrays, schema)]
     if findings:
         return findings  # what is described wrongly cannot be read rightly
     try:
@@ -73,11 +74,11 @@ def _small(schema: CubeSchema) -> list[str]:
 def _check_group(attributes: Mapping[str, Any], schema: CubeSchema) -> Iterator[Finding]:
     for name, expected in (("Conventions", "CF-1.11"), ("schema_version", schema.version)):
         if attributes.get(name) != expected:
-            yield Finding("cube", f"attribute {name} is {attributes.get(name)!r}, expected {expected!r}")
+            yield Finding("cube", f"attribute {name} is {short(attributes.get(name))}, expected {expected!r}")
     try:
         simulated = Frame(str(attributes.get("frame"))).simulated
     except UsageError:
-        yield Finding("cube", f"attribute frame is {attributes.get('frame')!r}, which is no frame")
+        yield Finding("cube", f"attribute frame is {short(attributes.get('frame'))}, which is no frame")
         return
     if simulated and attributes.get("simulated") is not True:
         yield Finding("cube", "its frame can only be simulated, but it is not marked so")
@@ -97,7 +98,7 @@ def _check_arrays(store: Path, arrays: Mapping[str, Any], schema: CubeSchema) ->
         yield Finding(name, "is not in the schema")
     for name in sorted(arrays):
         try:
-            own = json.loads((store / name / "zarr.json").read_bytes())
+            own = parse_json(read_plain(store, f"{name}/zarr.json", METADATA_BYTES))
         except (OSError, ValueError):
             own = None
         if own != arrays[name]:
@@ -109,7 +110,7 @@ def _check_georeference(attributes: Mapping[str, Any]) -> Iterator[Finding]:
     if not is_wgs84(attributes.get("crs_wkt")):
         yield Finding(GRID_MAPPING, "its crs_wkt is not EPSG:4326")
     try:
-        Affine.from_gdal(*map(float, attributes.get("GeoTransform", "").split()))
+        Affine.from_gdal(*map(float, str(attributes.get("GeoTransform", "")).split()))
     except (TypeError, ValueError):
         yield Finding(GRID_MAPPING, "its GeoTransform is not six numbers")
 

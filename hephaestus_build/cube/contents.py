@@ -9,10 +9,17 @@ from typing import Any
 
 import msgspec
 
+from hephaestus_build.cube.facts import check_unit
+from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.units import Axes, Unit
 from hephaestus_build.files import json_bytes
 from hephaestus_build.grid import Grid
+from hephaestus_build.parsing import check_depth
 from hephaestus_build.sources.fields import Area, area_of
+
+#: Cells of a table (primary dates times secondary dates) and pixels of a grid, at most: four times what
+#: Sentinel-1 can ever have seen of a frame, and ten times the largest frame.
+CELLS, PIXELS = 4_000_000, 400_000_000
 
 
 @dataclass(frozen=True)
@@ -52,13 +59,39 @@ class Contents:
     def read(cls, record: bytes) -> Contents:
         """Return the contents that :meth:`record` wrote.
 
+        All that is made of them is checked: names that become paths, values that become tables, and sizes
+        that memory is taken for.
+
         Raises
         ------
         ValueError
             If they are not such a record.
         """
-        found = msgspec.json.decode(record, type=_Record)
-        return cls(found.grid, {unit.key: unit for unit in found.units}, found.attributes)
+        try:
+            found = msgspec.json.decode(record, type=_Record)
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
+        contents = cls(found.grid, {unit.key: unit for unit in found.units}, found.attributes)
+        if len(contents.units) != len(found.units):
+            raise ValueError("it names a unit twice")
+        contents._check()
+        return contents
+
+    def _check(self) -> None:
+        """Raise ValueError where no cube can be made of the contents."""
+        check_depth(self.attributes)
+        whole = self.attributes.get("schema_version") == cube_schema().version
+        for unit in self.units.values():
+            check_unit(unit, whole=whole)
+        if self.grid.size > PIXELS or len(self.axes.primary) * len(self.axes.secondary) > CELLS:
+            raise ValueError("it describes more than any frame can have")
+        epochs = {f"{day:%Y%m%d}" for day in self.axes.epochs}
+        strays = [
+            unit.name for unit in self.units.values() if unit.kind == "epoch" and unit.name not in epochs
+        ]
+        if strays:
+            raise ValueError(f"no pair has the date {strays[0]}")
+        _ = self.area  # raises where the grid is on no part of the Earth
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):

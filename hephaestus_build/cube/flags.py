@@ -62,7 +62,7 @@ def _stored(store: Path) -> Stored:
 def _place(parts: Sequence[str], leading: int) -> tuple[int, ...]:
     right = (
         len(parts) == leading + 2
-        and all(part.isdigit() for part in parts)
+        and all(part.isascii() and part.isdigit() for part in parts)
         and tuple(parts[-2:]) == ("0", "0")
     )
     return tuple(int(part) for part in parts[:leading]) if right else (-1,)

@@ -7,11 +7,12 @@ publishing replaces the link by one rename. A generation never changes once it h
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
+import re
 import shutil
 import socket
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,20 +25,22 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hephaestus_build.cube.contents import Contents
+from hephaestus_build.cube.frame_folder import GENERATIONS, MANIFEST, NUMBER, PROVENANCE, FrameFolder
 from hephaestus_build.cube.manifest import unseal
 from hephaestus_build.cube.staging import Staging
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import digest, explained, sync_folder, write_json
 from hephaestus_build.frames import Frame
+from hephaestus_build.parsing import parse_json
+from hephaestus_build.plain_files import is_plain, is_real_folder, names_in, read_plain
+from hephaestus_build.plain_text import plain_text
 
 log = logging.getLogger(__name__)
 
-#: Folder of all generations, beside the links to the published ones.
-GENERATIONS = ".generations"
 #: Of one frame: its lock, and who holds it.
 LOCK, HOLDER = "lock", "lock.json"
-MANIFEST = "manifest.json"
-PROVENANCE = "provenance.json"
+#: Bytes of a manifest or a provenance, at most; a frame of a thousand pairs has three million.
+RECORD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,14 @@ class Generation:
         HephaestusError
             If there is no cube.
         """
-        store = path.resolve()
-        if not (store / MANIFEST).exists() and not (store / PROVENANCE).exists():
+        try:
+            store = path.resolve(strict=True)
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that lead in a circle
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise HephaestusError(f"there is no cube at {path} ({reason})") from None
+        if not (is_plain(store, MANIFEST) or is_plain(store, PROVENANCE)):
             raise HephaestusError(f"there is no cube at {path}: a cube has a {MANIFEST} and a {PROVENANCE}")
-        ours = store.parent.name.isdigit() and store.parents[2].name == GENERATIONS
-        return cls(int(store.parent.name) if ours else 0, store)
+        return cls(number_of(store) or 0, store)
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -92,15 +98,15 @@ class Generation:
 
     def _manifests(self) -> Iterator[dict[str, list[Any]]]:
         for folder in self.folders:
-            with suppress(OSError, ValueError, TypeError):
-                yield unseal((folder / MANIFEST).read_bytes())
+            with suppress(OSError, ValueError):
+                yield unseal(read_plain(folder, MANIFEST, RECORD_BYTES))
 
     def _provenance(self, objects: Mapping[str, list[Any]]) -> bytes | None:
         """Return the provenance that belongs to a list of objects, if there is a whole copy."""
         recorded = objects.get(PROVENANCE, [""])[0]
         for folder in self.folders:
-            with suppress(OSError):
-                content = (folder / PROVENANCE).read_bytes()
+            with suppress(OSError, ValueError):
+                content = read_plain(folder, PROVENANCE, RECORD_BYTES)
                 if digest(content) == recorded:
                     return content
         return None
@@ -115,7 +121,14 @@ class Generation:
         """
         for objects in self._manifests():
             if (content := self._provenance(objects)) is not None:
-                return Contents.read(content)
+                try:
+                    return Contents.read(content)
+                except ValueError as error:  # as it was sealed, and still no record of a build
+                    raise HephaestusError(
+                        f"{self.store.stem}: the record of the cube in {self.store} is damaged "
+                        f"({plain_text(error, 200)}); copy the cube again, or remove it and build it with "
+                        f"`hephaestus build {self.store.stem}`"
+                    ) from error
         raise self._unreadable(PROVENANCE)
 
     def _unreadable(self, name: str) -> HephaestusError:
@@ -124,6 +137,13 @@ class Generation:
             f"{frame}: no undamaged {name} of generation {self.number} is left in {self.store}; "
             f"`hephaestus repair {frame}` rebuilds what is damaged"
         )
+
+
+def number_of(store: Path) -> int | None:
+    """Return the number of the generation whose store it is; None for a store that stands elsewhere."""
+    folder = store.parent
+    own = NUMBER.fullmatch(folder.name) and folder.parent.parent.name == GENERATIONS
+    return int(folder.name) if own else None
 
 
 class Shelf:
@@ -142,22 +162,27 @@ class Shelf:
     def __init__(self, cubes: Path, frame: Frame, *, staging: str = "staging") -> None:
         self.frame = frame
         self.link = cubes / f"{frame}.zarr"
-        self.root = cubes / GENERATIONS / str(frame)
+        self._folder = FrameFolder(cubes, str(frame))
+        self.root = self._folder.path
         self.staging = Staging(self.root / staging)
-
-    def _store(self, number: int) -> Path:
-        return self.root / f"{number:06d}" / f"{self.frame}.zarr"
 
     def begun(self) -> bool:
         """Return whether there is anything of a cube; a build that got nothing leaves its lock alone."""
-        here = self.root.iterdir() if self.root.is_dir() else ()
-        return self.link.is_symlink() or any(path.name not in (LOCK, HOLDER) for path in here)
+        try:
+            names = names_in(self.root) if is_real_folder(self.root) else []
+        except OSError:
+            return True  # what cannot be looked into is named by the command that tries
+        return self.link.is_symlink() or self.root.is_symlink() or bool({*names} - {LOCK, HOLDER})
 
     def numbers(self) -> list[int]:
-        """Return the numbers of all generations on disk, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(int(path.name) for path in self.root.iterdir() if path.name.isdigit())
+        """Return the numbers of all generations on disk, sorted.
+
+        Raises
+        ------
+        HephaestusError
+            If the frame's folder is a link or cannot be read.
+        """
+        return self._folder.numbers()
 
     def current(self) -> Generation | None:
         """Return the published generation, or None where nothing is published yet.
@@ -165,33 +190,37 @@ class Shelf:
         Raises
         ------
         HephaestusError
-            If the published name is taken by something that no build of ours made.
+            If the published name is taken by something that no build of ours made, or cannot be read.
         """
-        # one look at the name: between two, another process may publish
-        try:
-            target = self.link.readlink()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # not a link
-                raise
-            raise HephaestusError(
-                f"{self.frame}: {self.link} is a folder that this program did not publish; move it away "
-                f"and run the same command again"
-            ) from error
-        number = target.parent.name
-        store = self.root / number / target.name
-        if not number.isdigit() or target != Path(os.path.relpath(store, self.link.parent)):
-            raise HephaestusError(
-                f"{self.frame}: {self.link} is a link that this program did not make; move it away and run "
-                f"the same command again"
-            )
-        if not store.is_dir():
-            raise HephaestusError(
-                f"{self.frame}: generation {int(number)}, which {self.link} leads to, is gone; remove the "
-                f"link, and `hephaestus build {self.frame}` builds the cube again"
-            )
-        return Generation(int(number), store)
+        with self._folder.checked():
+            # one look at the name: between two, another process may publish
+            try:
+                target = self.link.readlink()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # not a link
+                    raise
+                raise HephaestusError(
+                    f"{self.frame}: {self.link} is a folder that this program did not publish; move it away "
+                    f"and run the same command again"
+                ) from error
+            number = target.parent.name
+            store = self._folder.store(int(number)) if NUMBER.fullmatch(number) else None
+            if store is None or target != Path(os.path.relpath(store, self.link.parent)):
+                raise HephaestusError(
+                    f"{self.frame}: {self.link} is a link that this program did not make; move it away and "
+                    f"run the same command again"
+                )
+            for folder in (store.parent, store):
+                if folder.is_symlink():
+                    raise self._folder.foreign(folder, stat.S_IFLNK)
+            if not store.is_dir():
+                raise HephaestusError(
+                    f"{self.frame}: generation {int(number)}, which {self.link} leads to, is gone; remove "
+                    f"the link, and `hephaestus build {self.frame}` builds the cube again"
+                )
+            return Generation(int(number), store)
 
     @contextmanager
     def lock(self, *, wait: bool = False, restore: bool = True) -> Iterator[None]:
@@ -210,6 +239,7 @@ class Shelf:
             If another build holds the lock and `wait` is false.
         """
         holder = self.root / HOLDER
+        self._folder.check_for_writing(self.root / LOCK, self.staging.folder)
         with explained(f"{self.frame}: making the folder of its cube"):
             self.root.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.root / LOCK, timeout=-1 if wait else 0)
@@ -243,7 +273,7 @@ class Shelf:
         """Give an empty store to fill; publish it when the block ends well, drop it otherwise."""
         self.sweep()
         self.current()  # refuses a name that is taken by something that is not ours
-        number = max(self.numbers(), default=0) + 1
+        number = max(self._folder.taken(), default=0) + 1
         draft = self.root / f".draft-{uuid.uuid4().hex[:12]}"
         store = draft / f"{self.frame}.zarr"
         try:
@@ -257,10 +287,10 @@ class Shelf:
                 sync_folder(self.root)
                 self._publish(number)
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            self._folder.drop(draft.name)
 
     def _publish(self, number: int) -> None:
-        store = self._store(number)
+        store = self._folder.store(number)
         link = self.link.with_name(f".{self.link.name}.{uuid.uuid4().hex[:12]}")
         link.symlink_to(os.path.relpath(store, self.link.parent))
         link.replace(self.link)
@@ -270,7 +300,7 @@ class Shelf:
         """Publish the newest generation if it is not: its build was killed just before, or a link is lost."""
         current, numbers = self.current(), self.numbers()
         newest = numbers[-1] if numbers else 0
-        if newest > (current.number if current else 0) and (self._store(newest) / MANIFEST).exists():
+        if newest > (current.number if current else 0) and (self._folder.store(newest) / MANIFEST).exists():
             log.warning("%s: generation %d had no link to it; it is published now", self.frame, newest)
             self._publish(newest)
 
@@ -286,41 +316,48 @@ class Shelf:
         """
         with explained(f"{self.frame}: removing old generations"):
             self.sweep()
-            numbers = self.numbers()
+            numbers, current = self.numbers(), self.current()
             now = datetime.now(UTC).timestamp()
             removed = []
             for number, successor in pairwise(numbers):
                 replaced = self.published_at(successor)
                 if number in numbers[-keep:] or now - replaced < older_than.total_seconds():
                     continue
-                self._remove(number)
-                removed.append(number)
+                if current is not None and number == current.number:
+                    continue
+                if self._folder.remove(number):
+                    removed.append(number)
+                else:
+                    log.warning("%s: generation %d stays, it holds files of others", self.frame, number)
         return removed
 
     def published_at(self, number: int) -> float:
-        """Return when a generation was written, seconds since 1970."""
-        folder = self.root / f"{number:06d}"
-        # the copy of its manifest is the last file that was written, and no reader touches it
-        return next(path for path in (folder / MANIFEST, folder) if path.exists()).stat().st_mtime
+        """Return when a generation was written, seconds since 1970.
 
-    def _remove(self, number: int) -> None:
-        """Remove a generation: for a reader it is there whole, or gone."""
-        doomed = self.root / f".removed-{uuid.uuid4().hex[:12]}"
-        (self.root / f"{number:06d}").rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        Raises
+        ------
+        HephaestusError
+            If it is gone.
+        """
+        folder = self.root / f"{number:06d}"
+        with self._folder.checked():
+            try:  # the copy of its manifest is the last file that was written, and no reader touches it
+                return (folder / MANIFEST).lstat().st_mtime
+            except FileNotFoundError:
+                return folder.lstat().st_mtime
 
     def sweep(self) -> None:
-        """Remove what killed builds left."""
-        for pattern in (".draft-*", ".removed-*"):
-            for path in self.root.glob(pattern):
-                shutil.rmtree(path, ignore_errors=True)
-        for path in (*self.link.parent.glob(f".{self.link.name}.*"), *self.root.glob(".*.json.*")):
-            path.unlink(missing_ok=True)
+        """Remove what killed builds left, and nothing that they did not make."""
+        self._folder.sweep()
+        left = re.compile(rf"\.{re.escape(self.link.name)}\.[0-9a-f]{{12}}")
+        for path in self.link.parent.glob(f".{self.link.name}.*"):
+            if left.fullmatch(path.name) and path.is_symlink():
+                path.unlink(missing_ok=True)
 
 
 def _describe(holder: Path) -> str:
     try:
-        value = json.loads(holder.read_bytes())
+        value = parse_json(read_plain(holder.parent, holder.name, 1 << 16))
         return f"process {value['pid']} on {value['host']} since {value['since']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "which one cannot be read"

@@ -9,6 +9,7 @@ from typing import Any
 
 from hephaestus_build.cube.schema import Coordinate, Variable
 from hephaestus_build.cube.shards import SEPARATOR, shard_shape
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.registry import load_schema
 
 
@@ -28,7 +29,7 @@ class Finding:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
+        return plain_text(f"{self.where}: {self.what}", 1000)
 
 
 def check_array(
@@ -66,7 +67,8 @@ def _faults(
         if item.layout != "table":
             yield from _layout_faults(item, found, shape, inner)
     attributes = found.get("attributes", {})
-    for name in sorted(expected.keys() | ({"_FillValue"} & attributes.keys())):
+    # one more may change what is read: a scale, an offset, a value that means none
+    for name in sorted(expected.keys() | attributes.keys()):
         yield from _differs(f"attribute {name}", attributes.get(name), expected.get(name))
 
 
@@ -125,4 +127,9 @@ def _fill(value: Any) -> Any:
 
 def _differs(what: str, found: Any, expected: Any) -> Iterator[str]:
     if found != expected:
-        yield f"{what} is {found!r}, the schema says {expected!r}"
+        yield f"{what} is {short(found)}, the schema says {short(expected)}"
+
+
+def short(value: Any) -> str:
+    """Return a value of a stranger's file as text that fits a line."""
+    return plain_text(repr(value), 200)

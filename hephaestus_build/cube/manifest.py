@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -11,6 +11,9 @@ from hephaestus_build.files import digest, json_bytes
 
 _HEAD = b'{"version":2,"blake3":"%s","objects":'
 _TAIL = b"}"
+_MOST = 200_000  # objects: ten times those of a frame of three thousand pairs
+_Hash = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
+_Objects = dict[str, tuple[_Hash, Annotated[int, msgspec.Meta(ge=0)]]]
 
 
 def seal(objects: Mapping[str, list[Any]]) -> bytes:
@@ -33,4 +36,10 @@ def unseal(content: bytes) -> dict[str, list[Any]]:
     listed = content[content.find(b"{", 1) : -len(_TAIL)]
     if _sealed(listed) != content:
         raise ValueError("the manifest is not as it was written")
-    return msgspec.json.decode(listed)
+    try:
+        objects = msgspec.json.decode(listed, type=_Objects)
+    except RecursionError:
+        raise ValueError("the manifest is nested too deep") from None
+    if len(objects) > _MOST:
+        raise ValueError(f"the manifest lists {len(objects)} objects")
+    return {path: list(item) for path, item in objects.items()}

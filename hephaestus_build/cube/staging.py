@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from hephaestus_build.cube.facts import check_unit
 from hephaestus_build.cube.units import StoredObject, Unit
-from hephaestus_build.files import append_line, digest, digest_of, json_bytes, sync_files, write_atomic
+from hephaestus_build.errors import HephaestusError
+from hephaestus_build.files import append_line, digest, json_bytes, sync_files, write_atomic
+from hephaestus_build.plain_files import hash_opened, opened, read_plain, real_folder, remove_folder
+
+#: Bytes of a ledger, at most: of a thousand pairs it has three million, each time that they are built.
+_LEDGER_BYTES = 256 << 20
 
 
 class Staging:
@@ -65,15 +71,29 @@ class Staging:
         ----------
         check : bool
             Whether to leave out those whose objects are damaged or gone, read byte by byte.
+
+        Raises
+        ------
+        HephaestusError
+            If the ledger cannot be read.
         """
-        if not self._ledger.exists():
+        try:
+            ledger = read_plain(self.folder, self._ledger.name, _LEDGER_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
             return {}
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise HephaestusError(
+                f"{self.folder.parent.name}: {self._ledger}, where a build noted what is finished, cannot "
+                f"be read ({reason}); remove {self.folder} and run the same command again"
+            ) from error
         units: dict[str, Unit] = {}
-        for line in self._ledger.read_bytes().split(b"\n"):
+        for line in ledger.split(b"\n"):
             try:
                 unit = msgspec.json.decode(line, type=Unit)
-            except ValueError:
-                continue  # the last line of a killed build, cut
+                check_unit(unit, whole=True)
+            except (ValueError, RecursionError):
+                continue  # the last line of a killed build, cut; or no line of a build
             units[unit.key] = unit
         if not check:
             return units
@@ -82,10 +102,14 @@ class Staging:
             return {key: unit for (key, unit), good in zip(units.items(), whole, strict=True) if good}
 
     def _whole(self, unit: Unit) -> bool:
-        return all(
-            path.is_file() and path.stat().st_size == item.size and digest_of(path) == item.digest
-            for path, item in ((self.path(unit, name), item) for name, item in unit.objects.items())
-        )
+        return all(self._same(self.path(unit, name), item) for name, item in unit.objects.items())
+
+    def _same(self, path: Path, item: StoredObject) -> bool:
+        try:
+            with opened(self.folder, str(path.relative_to(self.folder))) as (descriptor, facts):
+                return facts.size == item.size and hash_opened(descriptor, facts.size) == item.digest
+        except OSError:
+            return False
 
     def sync(self, units: Iterable[Unit]) -> None:
         """Put the objects of `units`, which stand here, on the disk before anything names them for good."""
@@ -93,4 +117,6 @@ class Staging:
 
     def discard(self) -> None:
         """Forget everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        home = self.folder.parent
+        with suppress(OSError), real_folder(home.parent, home.name) as root:
+            remove_folder(root, self.folder.name)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hephaestus_build.cube.facts import ALIGNMENTS
 from hephaestus_build.cube.schema import Variable, cube_schema
 from hephaestus_build.cube.units import Axes, Places, Unit
 from hephaestus_build.sources.receipt import Outcome
@@ -21,8 +22,6 @@ STATUS = {
     Outcome.UNREACHABLE: 4,
     Outcome.CORRUPT: 5,
 }
-#: flag_values of the variable grid_alignment
-ALIGNMENTS = ("identical", "cropped", "shifted", "resampled")
 
 _EPOCH = date(1970, 1, 1)
 

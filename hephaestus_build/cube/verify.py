@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import os
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, RECORD_BYTES, Generation
 from hephaestus_build.cube.manifest import unseal
 from hephaestus_build.cube.tables import fill_tables
 from hephaestus_build.cube.units import Places, StoredObject
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.files import digest_of
+from hephaestus_build.files import digest
+from hephaestus_build.plain_files import (
+    Identity,
+    NotPlainError,
+    hash_opened,
+    kind_of,
+    opened,
+    read_plain,
+    walk,
+)
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.progress import Listener, Silent
 
 log = logging.getLogger(__name__)
+
+#: Files that are not listed and are named, at most.
+_STRANGERS = 1000
 
 What = Literal["damaged", "missing", "unknown", "unreadable"]
 
@@ -51,7 +67,8 @@ class Damage:
 
     def __str__(self) -> str:
         names = " of ".join(part for part in (self.variable, self.unit) if part) or "the cube's own record"
-        return f"{names}: {self.path} is {self.what}" + (f" ({self.detail})" if self.detail else "")
+        why = f" ({self.detail})" if self.detail else ""
+        return plain_text(f"{names}: {plain_text(self.path, 200)} is {self.what}{why}", 1000)
 
 
 @dataclass(frozen=True)
@@ -82,7 +99,7 @@ def _disagreements(objects: Mapping[str, Any], expected: Mapping[str, Expected])
         listed = objects.get(path)
         if objects and (listed is None or StoredObject(*listed) != item.content):
             detail = "the manifest and the provenance disagree"
-            yield Damage(path, "damaged", item.unit, _variable(path), detail)
+            yield Damage(path, "damaged", item.unit, variable_of(path), detail)
 
 
 def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
@@ -96,11 +113,11 @@ def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
     try:
         return generation.manifest(), generation.contents()
     except HephaestusError:  # no undamaged copy: what can be read may still tell what the cube is made of
-        objects = next(filter(None, (_objects(folder / MANIFEST) for folder in generation.folders)), {})
+        objects = next(filter(None, (_objects(folder) for folder in generation.folders)), {})
         for folder in generation.folders:
             # it may say anything by now: what no cube can be made of is not believed
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                contents = Contents.read((folder / PROVENANCE).read_bytes())
+                contents = Contents.read(read_plain(folder, PROVENANCE, RECORD_BYTES))
                 fill_tables(contents.units.values(), contents.axes)
                 log.warning("%s: no copy of its provenance is whole; one is believed", generation.store.stem)
                 return objects, contents
@@ -111,9 +128,9 @@ def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
     )
 
 
-def _objects(manifest: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, TypeError):
-        return unseal(manifest.read_bytes())
+def _objects(folder: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        return unseal(read_plain(folder, MANIFEST, RECORD_BYTES))
     return {}
 
 
@@ -123,13 +140,19 @@ def _record_damages(
     """Yield which copies of the manifest and the provenance are not as they were published."""
     for folder, prefix in zip(generation.folders, ("", "../"), strict=False):
         for name in (MANIFEST, PROVENANCE):
-            path = folder / name
-            if not path.is_file():
+            if not os.path.lexists(folder / name):
                 yield Damage(prefix + name, "missing")
-            elif name == MANIFEST and not ((found := _objects(path)) and found == objects):
+            elif name == MANIFEST and not ((found := _objects(folder)) and found == objects):
                 yield Damage(prefix + name, "damaged", detail="it is another one's" if found else "")
-            elif name == PROVENANCE and recorded not in (None, digest_of(path)):
+            elif name == PROVENANCE and recorded not in (None, _hash(folder, name)):
                 yield Damage(prefix + name, "damaged")
+
+
+def _hash(folder: Path, name: str) -> str:
+    """Return the hash of a record's file; empty where it cannot be read."""
+    with suppress(OSError, ValueError):
+        return digest(read_plain(folder, name, RECORD_BYTES))
+    return ""
 
 
 def verify_content(generation: Generation, listener: Listener | None = None) -> list[Damage]:
@@ -152,39 +175,109 @@ def verify_content(generation: Generation, listener: Listener | None = None) -> 
     recorded = expected.pop(PROVENANCE, None)
     damages = list(_record_damages(generation, objects, recorded.content.digest if recorded else None))
     damages += _disagreements(objects, expected)
-    listener = listener or Silent()
-    listener.stage("objects", len(expected))
-    hashes: dict[tuple[int, int], str] = {}  # a file with two names is read once
-    with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
-        compare = partial(_compare, generation.store, hashes)
-        for damage in pool.map(lambda item: compare(*item), sorted(expected.items())):
-            damages += [damage] if damage is not None else []
-            listener.advance("objects")
-    known = {*expected, MANIFEST, PROVENANCE}
-    for file in sorted(generation.store.rglob("*")):
-        path = str(file.relative_to(generation.store))
-        if file.is_file() and path not in known:
-            damages.append(Damage(path, "unknown", variable=_variable(path)))
+    damages += _compare_all(generation.store, expected, listener)
+    return damages + list(_strangers(generation.store, {*expected, MANIFEST, PROVENANCE}))
+
+
+def verify_objects(
+    generation: Generation, wanted: Iterable[str] | None = None, listener: Listener | None = None
+) -> list[Damage]:
+    """Read some stored objects of a generation and compare them with its manifest.
+
+    Metadata and tables are among the objects; the record itself (manifest and provenance) is not compared
+    with them. That is for :func:`verify_content`, which costs the reading of the whole cube.
+
+    Parameters
+    ----------
+    generation : Generation
+        The cube.
+    wanted : iterable of str, optional
+        Paths in the store, such as ``insar_difference/c.3.5.0.0``; by default all that the manifest lists.
+        One that it does not list is ``unknown`` where something stands there, and right where nothing does:
+        an image without a pixel of data is not stored.
+    listener : Listener, optional
+        Who wants to know how far it is.
+
+    Returns
+    -------
+    list of Damage
+        Empty when all are as they were published.
+
+    Raises
+    ------
+    HephaestusError
+        If no copy of the manifest is whole.
+    """
+    objects = generation.manifest()
+    paths = objects.keys() if wanted is None else dict.fromkeys(wanted)
+    expected = {path: Expected(StoredObject(*objects[path])) for path in paths if path in objects}
+    damages = _compare_all(generation.store, expected, listener)
+    for path in paths:
+        if path not in objects and os.path.lexists(generation.store / path):
+            damages.append(Damage(path, "unknown", variable=variable_of(path)))
+    return with_units(generation, damages)
+
+
+def with_units(generation: Generation, damages: list[Damage]) -> list[Damage]:
+    """Return damages with the units whose objects they are, as far as the record tells."""
+    if not damages:
+        return damages
+    with suppress(HephaestusError):
+        contents = generation.contents()
+        places = Places(contents.axes)
+        units = {path: unit.key for unit in contents.units.values() for _, path in places.keys(unit)}
+        return [replace(damage, unit=units.get(damage.path, "")) for damage in damages]
     return damages
 
 
-def _variable(path: str) -> str:
+def _compare_all(store: Path, expected: Mapping[str, Expected], listener: Listener | None) -> list[Damage]:
+    """Compare every object with what should stand at its path, side by side."""
+    listener = listener or Silent()
+    listener.stage("objects", len(expected))
+    hashes: dict[Identity, str] = {}  # a file with two names is read once
+    damages: list[Damage] = []
+    with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
+        compare = partial(_compare, store, hashes)
+        for damage in pool.map(lambda item: compare(*item), sorted(expected.items())):
+            damages += [damage] if damage is not None else []
+            listener.advance("objects")
+    return damages
+
+
+def _strangers(store: Path, known: Collection[str]) -> Iterator[Damage]:
+    """Yield what stands in a store and is not listed, the first thousand."""
+    strange = ((path, facts) for path, facts in walk(store) if path not in known)
+    try:
+        for path, facts in islice(strange, _STRANGERS):
+            detail = "" if stat.S_ISREG(facts.st_mode) else kind_of(facts.st_mode)
+            yield Damage(path, "unknown", variable=variable_of(path), detail=detail)
+    except OSError as error:
+        where = os.path.relpath(error.filename or store, store)
+        yield Damage(where, "unreadable", variable=variable_of(where), detail=error.strerror or str(error))
+
+
+def variable_of(path: str) -> str:
+    """Return the variable whose object stands at a path; empty for a file of none."""
     return path.partition("/")[0] if "/" in path else ""
 
 
-def _compare(store: Path, hashes: dict[tuple[int, int], str], path: str, item: Expected) -> Damage | None:
+def _compare(store: Path, hashes: dict[Identity, str], path: str, item: Expected) -> Damage | None:
     what: What
     try:
-        facts = (store / path).stat()
-        size, inode = facts.st_size, (facts.st_dev, facts.st_ino)
-        if size == item.content.size:
-            if inode not in hashes:
-                hashes[inode] = digest_of(store / path)
-            if hashes[inode] == item.content.digest:
-                return None
-        what, detail = "damaged", f"{size} bytes" if size != item.content.size else "other content"
+        with opened(store, path) as (descriptor, facts):
+            if facts.size == item.content.size:
+                if facts not in hashes:
+                    hashes[facts] = hash_opened(descriptor, facts.size)
+                if hashes[facts] == item.content.digest:
+                    return None
+            what, detail = (
+                "damaged",
+                f"{facts.size} bytes" if facts.size != item.content.size else "other content",
+            )
+    except NotPlainError as error:
+        what, detail = "damaged", error.strerror or ""
     except FileNotFoundError:
         what, detail = "missing", ""
     except OSError as error:
         what, detail = "unreadable", error.strerror or str(error)
-    return Damage(path, what, item.unit, _variable(path), detail)
+    return Damage(path, what, item.unit, variable_of(path), detail)

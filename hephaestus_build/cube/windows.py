@@ -6,11 +6,10 @@ zarr-python reads the same numbers in five times the time. The layout that is re
 
 from __future__ import annotations
 
-import json
 import os
+import stat
 import struct
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cached_property
@@ -22,10 +21,17 @@ import numcodecs
 import numpy as np
 
 from hephaestus_build.cube.blocks import HEAD, cut
+from hephaestus_build.cube.checked import Verify, checked
+from hephaestus_build.cube.decoding import check_object
+from hephaestus_build.cube.metadata import read_metadata
+from hephaestus_build.cube.recent import Recent
 from hephaestus_build.cube.shards import chunk_key, shard_shape
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.frames import Pair
 from hephaestus_build.grid import Grid
+from hephaestus_build.plain_files import Identity, opened
+
+__all__ = ["CubeWindows", "Recent"]
 
 # Importing it switches Blosc's own threads off: they do not survive a fork.
 _LOCAL = threading.local()
@@ -34,39 +40,8 @@ _ZSTD = numcodecs.Zstd()
 _ABSENT = 2**64 - 1
 _ENTRY = 16
 _CRC = 4
+_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FIRST_DAY = date(1970, 1, 1).toordinal()
-
-
-class Recent:
-    """The most recently used decoded tiles, up to a number of bytes; safe to use from several threads.
-
-    Parameters
-    ----------
-    limit : int
-        Bytes of all tiles together.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.size = limit, 0
-        self._tiles: OrderedDict[object, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: object) -> np.ndarray | None:
-        """Return the tile, if it is still here."""
-        with self._lock:
-            tile = self._tiles.get(key)
-            if tile is not None:
-                self._tiles.move_to_end(key)
-            return tile
-
-    def put(self, key: object, tile: np.ndarray) -> None:
-        """Keep `tile`; let the longest unused ones go."""
-        with self._lock:
-            before = self._tiles.pop(key, None)
-            self._tiles[key] = tile
-            self.size += tile.nbytes - (0 if before is None else before.nbytes)
-            while self.size > self.limit:
-                self.size -= self._tiles.popitem(last=False)[1].nbytes
 
 
 class CubeWindows:
@@ -79,6 +54,9 @@ class CubeWindows:
     recent : Recent, optional
         Where to keep tiles: those of the DEM, which every interferogram of the frame shares, and others that
         are asked to be kept.
+    verify : {"first", None}
+        Whether each stored object is compared with the manifest when it is first read, once in each process:
+        only blocks of it are read otherwise, and a flipped bit in them is data.
 
     Raises
     ------
@@ -86,16 +64,20 @@ class CubeWindows:
         If there is no cube, or its metadata cannot be read.
     """
 
-    def __init__(self, store: Path, recent: Recent | None = None) -> None:
+    def __init__(self, store: Path, recent: Recent | None = None, *, verify: Verify = None) -> None:
         self.store = store.resolve()
         self.frame = store.stem
+        self.checks = checked(self.store, verify)
         self._recent = recent if recent is not None else Recent(64 << 20)
         self._plans: dict[str, _Images] = {}
         self._coordinates: dict[str, np.ndarray] = {}
         try:
-            content = json.loads((self.store / "zarr.json").read_bytes())
-            self._metadata: Mapping[str, Any] = content["consolidated_metadata"]["metadata"]
-            self.attributes: Mapping[str, Any] = content["attributes"]
+            if self.checks is not None:
+                with opened(self.store, "zarr.json") as (descriptor, facts):
+                    self.checks.check("zarr.json", descriptor, facts)
+            metadata = read_metadata(self.store)
+            self._metadata: Mapping[str, Any] = metadata.arrays
+            self.attributes: Mapping[str, Any] = metadata.attributes
         except OSError as error:
             raise HephaestusError(
                 f"{self.frame}: there is no cube at {store} ({error.strerror}); "
@@ -296,8 +278,15 @@ class CubeWindows:
         """Return a chunk that is stored by itself; None where there is none."""
         metadata = self._metadata[name]
         try:
-            content = (self.store / name / ".".join(["c", *map(str, position)])).read_bytes()
+            key = f"{name}/{'.'.join(['c', *map(str, position)])}"
+            with opened(self.store, key) as (descriptor, facts):
+                if self.checks is not None:
+                    self.checks.check(key, descriptor, facts)
+                check_object(descriptor, facts.size, metadata)
+                content = os.pread(descriptor, facts.size, 0)
         except FileNotFoundError:
+            if self.checks is not None:
+                self.checks.check_absent(key)
             return None
         except OSError as error:
             raise self._damaged(name, name, error) from error
@@ -373,10 +362,20 @@ class _Shard:
         self._descriptor = -1
         self._places: tuple[int, ...] = (_ABSENT, _ABSENT) * images.count
         try:
-            self._descriptor = os.open(path, os.O_RDONLY)
-            self._places = self._index()
-        except FileNotFoundError:
-            pass  # an image without a pixel that is not fill
+            self._descriptor = os.open(path, _PLAIN)
+            facts = os.fstat(self._descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                raise ValueError("it is no plain file")
+            if cube.checks is not None:
+                identity = Identity(facts.st_dev, facts.st_ino, facts.st_size)
+                cube.checks.check(f"{variable}/{path.name}", self._descriptor, identity)
+            self._places = self._index(facts.st_size)
+        except FileNotFoundError:  # an image without a pixel that is not fill
+            if cube.checks is not None:
+                cube.checks.check_absent(f"{variable}/{path.name}")
+        except HephaestusError:
+            self.close()
+            raise
         except (OSError, ValueError) as error:
             self.close()
             raise self._error(error) from error
@@ -393,9 +392,8 @@ class _Shard:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _index(self) -> tuple[int, ...]:
-        """Return offset and length of every tile, from the two indexes at the file's end."""
-        size = os.fstat(self._descriptor).st_size
+    def _index(self, size: int) -> tuple[int, ...]:
+        """Return offset and length of every tile, from the two indexes at the end of a file of `size`."""
         outer, inner = _ENTRY + _CRC, self._images.count * _ENTRY + _CRC
         if size < outer + inner:
             raise ValueError(f"the file has {size} bytes")

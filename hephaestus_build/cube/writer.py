@@ -43,7 +43,7 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit], Mappin
     origin : callable
         Gives the files that hold the objects of a unit now, by name; they are linked, not copied.
     """
-    written = {**_metadata(contents), PROVENANCE: contents.record()}
+    written = {**metadata_of(contents), PROVENANCE: contents.record()}
     for key, content in written.items():
         write_atomic(store / key, content)
     sync_files(store / key for key in written)
@@ -58,29 +58,19 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit], Mappin
     write_atomic(store / MANIFEST, seal(manifest), durable=True)
 
 
-def _metadata(contents: Contents) -> dict[str, bytes]:
+def metadata_of(contents: Contents) -> dict[str, bytes]:
     """Return the cube without its images by key: every array's metadata, coordinates and tables."""
     schema = cube_schema().simulated() if contents.attributes.get("simulated") else cube_schema()
-    grid, axes, area = contents.grid, contents.axes, contents.area
-    values: dict[str, np.ndarray] = {
-        "primary_date": days(axes.primary),
-        "secondary_date": days(axes.secondary),
-        "epoch": days(axes.epochs),
-        "latitude": grid.latitudes,
-        "longitude": grid.longitudes,
-        "era5_latitude": area.latitudes,
-        "era5_longitude": area.longitudes,
-    }
-    sizes = {name: len(value) for name, value in values.items()}
+    values = tables_of(contents)
+    sizes = {name: len(values[name]) for name in schema.coordinates}
     objects: dict[str, Buffer] = {}
     texts: dict[str, bytes] = {}
-    values |= fill_tables(list(contents.units.values()), axes)
     with warnings.catch_warnings():
         # said by zarr 3.1 of the packed atmosphere (docs/cube.md)
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
         # in memory: zarr takes as long again to write its many small files itself
-        group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=_group_attributes(contents))
-        _write_crs(group, grid)
+        group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=group_attributes(contents))
+        _write_crs(group, contents.grid)
         for coordinate in schema.coordinates.values():
             _write_whole(
                 group, coordinate, values[coordinate.name], "NaN" if coordinate.dtype == "float64" else 0
@@ -108,12 +98,42 @@ def _consolidated(objects: dict[str, bytes]) -> dict[str, bytes]:
     return {**objects, "zarr.json": json.dumps(group, indent=2).encode()}
 
 
-def _group_attributes(contents: Contents) -> dict[str, Any]:
+def tables_of(contents: Contents) -> dict[str, np.ndarray]:
+    """Return every coordinate and table of a cube by name, as it is stored."""
+    grid, axes, area = contents.grid, contents.axes, contents.area
+    return {
+        "primary_date": days(axes.primary),
+        "secondary_date": days(axes.secondary),
+        "epoch": days(axes.epochs),
+        "latitude": grid.latitudes,
+        "longitude": grid.longitudes,
+        "era5_latitude": area.latitudes,
+        "era5_longitude": area.longitudes,
+        **fill_tables(list(contents.units.values()), axes),
+    }
+
+
+def group_attributes(contents: Contents) -> dict[str, Any]:
+    """Return the attributes of a cube's group."""
     return {
         "Conventions": "CF-1.11",
         **contents.attributes,
         # xarray: these are coordinates, not data
         "coordinates": "spatial_ref",
+    }
+
+
+def georeference(grid: Grid) -> dict[str, Any]:
+    """Return the attributes of the grid mapping variable."""
+    return {
+        "grid_mapping_name": "latitude_longitude",
+        "crs_wkt": WGS84_WKT,
+        "spatial_ref": WGS84_WKT,
+        "semi_major_axis": 6378137.0,
+        "inverse_flattening": 298.257223563,
+        "longitude_of_prime_meridian": 0.0,
+        "geographic_crs_name": "WGS 84",
+        "GeoTransform": " ".join(repr(float(value)) for value in grid.transform.to_gdal()),
     }
 
 
@@ -125,16 +145,7 @@ def _write_crs(group: zarr.Group, grid: Grid) -> None:
         dtype="int64",
         chunk_key_encoding=_KEYS,
         dimension_names=(),
-        attributes={
-            "grid_mapping_name": "latitude_longitude",
-            "crs_wkt": WGS84_WKT,
-            "spatial_ref": WGS84_WKT,
-            "semi_major_axis": 6378137.0,
-            "inverse_flattening": 298.257223563,
-            "longitude_of_prime_meridian": 0.0,
-            "geographic_crs_name": "WGS 84",
-            "GeoTransform": " ".join(repr(float(value)) for value in grid.transform.to_gdal()),
-        },
+        attributes=georeference(grid),
     )[...] = 0
 
 

@@ -25,13 +25,14 @@ from rasterio.io import MemoryFile
 
 from hephaestus_build.cube.schema import Variable
 from hephaestus_build.errors import UsageError
-from hephaestus_build.export.alone import alone, sweep
+from hephaestus_build.export.alone import alone, check_target, sweep
 from hephaestus_build.export.layers import KEY, Layer, layers_of, meaning
 from hephaestus_build.export.source import Source
 from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.gdal import check_gdal, gdal, wgs84
 from hephaestus_build.grid import Grid
 from hephaestus_build.parallel import side_by_side
+from hephaestus_build.plain_files import check_no_links, is_plain
 from hephaestus_build.progress import Listener, Silent
 
 #: Side of the tiles, pixels.
@@ -91,13 +92,22 @@ def export_geotiff(
     if not layers:
         raise UsageError(f"{source.frame}: nothing of what is wanted is an image on the frame's grid")
     target = folder / source.frame
+    check_target(source.store, target)
     with explained(f"{source.frame}: exporting to {target}"), alone(target):
+        for layer in layers:
+            check_no_links(folder, layer.path)
         sweep(target)
-        todo = [layer for layer in layers if key_of(folder / layer.path) != layer.key]
-        taken = [folder / layer.path for layer in todo if (folder / layer.path).exists()]
+        keys = {layer.path: key_of(folder / layer.path) for layer in layers}
+        todo = [layer for layer in layers if keys[layer.path] != layer.key]
+        taken = [layer.path for layer in todo if (folder / layer.path).exists()]
+        if foreign := [path for path in taken if keys[path] is None]:
+            raise UsageError(
+                f"{len(foreign)} files, such as {folder / foreign[0]}, are of no export of this program and "
+                "are never replaced; move them away or choose another --out"
+            )
         if taken and not force:
             raise UsageError(
-                f"{len(taken)} files, such as {taken[0]}, are not this cube as it is now; "
+                f"{len(taken)} files, such as {folder / taken[0]}, are not this cube as it is now; "
                 "add --force to replace them"
             )
         stage = f"{source.frame} to GeoTIFF"
@@ -114,12 +124,13 @@ def export_geotiff(
 
 def key_of(path: Path) -> str | None:
     """Return what a file says it was made from; None where there is none, or it is not ours."""
-    if not path.is_file():
+    if not is_plain(path.parent, path.name):
         return None
     try:
+        # other drivers may open what a file names
         with gdal(), rasterio.open(path, driver="GTiff") as dataset:
             return dataset.tags().get(KEY)
-    except RasterioIOError:
+    except (RasterioIOError, UnicodeError):
         return None
 
 

@@ -72,14 +72,14 @@ def layers_of(source: Source) -> Iterator[Layer]:
 
 
 def _frame_layer(source: Source, variable: Variable) -> Iterator[Layer]:
-    if source.shard(variable, ()).is_file():
+    if source.stored(variable, ()):
         yield _layer(source, f"{source.frame}.{variable.name}.tif", variable, (), {})
 
 
 def _pair_layers(source: Source, variable: Variable, annotated: np.ndarray) -> Iterator[Layer]:
     mask = variable.name.endswith("_mask")
     for pair, place in source.places.items():
-        if annotated[place] if mask else source.shard(variable, place).is_file():
+        if annotated[place] if mask else source.stored(variable, place):
             tags = {
                 "PAIR": pair.name,
                 "PRIMARY_DATE": str(pair.primary),
@@ -94,7 +94,7 @@ def _date_layers(source: Source, variable: Variable) -> Iterator[Layer]:
     axis, _, quantity = variable.name.partition("_date_")
     days: list[date] = source.cube[f"{axis}_date"].values.astype("datetime64[D]").tolist()
     for position in sorted({place[axis == "secondary"] for place in source.places.values()}):
-        if source.shard(variable, (position,)).is_file():
+        if source.stored(variable, (position,)):
             day = days[position]
             name = f"epochs/{day:%Y%m%d}/{day:%Y%m%d}.{quantity}.tif"
             yield _layer(source, name, variable, (position,), _weather(source, day))

@@ -15,9 +15,9 @@ from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.cube.schema import Variable, cube_schema
 from hephaestus_build.cube.shards import chunk_key
 from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.files import digest_of
-from hephaestus_build.frames import Pair
+from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.grid import Grid
+from hephaestus_build.plain_files import hash_opened, is_plain, opened
 
 #: Positions on the leading dimensions of a variable: both dates of a pair, one date, or none.
 Place = tuple[int, ...]
@@ -80,14 +80,17 @@ class Source:
                 )
         return {pair: stored[pair] for pair in sorted(set(self.pairs))}
 
-    def shard(self, variable: Variable, place: Place) -> Path:
-        """Return the file of one image, which may be absent."""
-        return self.store / chunk_key(variable.name, place, 2)
+    def stored(self, variable: Variable, place: Place) -> bool:
+        """Return whether an image is stored, as a plain file."""
+        return is_plain(self.store, chunk_key(variable.name, place, 2))
 
     def identity(self, variable: Variable, place: Place) -> str:
         """Return the BLAKE3 hash of one stored image; empty where nothing is stored."""
-        path = self.shard(variable, place)
-        return digest_of(path) if path.is_file() else ""
+        try:
+            with opened(self.store, chunk_key(variable.name, place, 2)) as (descriptor, facts):
+                return hash_opened(descriptor, facts.size)
+        except FileNotFoundError:
+            return ""
 
     def image(self, variable: Variable, place: Place) -> np.ndarray:
         """Return one image, the fill value where nothing is stored.
@@ -97,9 +100,9 @@ class Source:
         HephaestusError
             If the generation was removed meanwhile: a stored image would read as if there were none.
         """
-        stored = self.shard(variable, place).is_file()
+        stored = self.stored(variable, place)
         values = self.cube[variable.name].isel(dict(zip(variable.dims, place, strict=False))).values
-        if stored != self.shard(variable, place).is_file() or not (self.store / "zarr.json").is_file():
+        if stored != self.stored(variable, place) or not is_plain(self.store, "zarr.json"):
             raise HephaestusError(
                 f"{self.frame}: the exported generation was removed meanwhile; run the same command again"
             )
@@ -133,6 +136,10 @@ def open_source(
             raise UsageError(f"{name} is no variable of a cube; docs/cube.md lists them all")
     wanted = tuple(variable for variable in schema.values() if not variables or variable.name in variables)
     cube = open_cube(path, chunks=None)
+    try:
+        Frame(str(cube.attrs.get("frame")))  # it becomes a part of paths
+    except UsageError as error:
+        raise HephaestusError(f"{path}: what frame the cube is of is not said: {error}") from None
     source = Source(
         Path(cube.encoding["source"]),
         cube,

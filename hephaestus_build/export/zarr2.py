@@ -7,8 +7,8 @@ without data are names of one and the same small file.
 
 from __future__ import annotations
 
-import json
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from itertools import product
@@ -17,15 +17,19 @@ from typing import Any
 
 import numpy as np
 
+from hephaestus_build.cube.generation import MANIFEST, RECORD_BYTES
 from hephaestus_build.cube.georeference import GRID_MAPPING
+from hephaestus_build.cube.metadata import METADATA_BYTES, read_metadata
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.tables import empty_table
 from hephaestus_build.errors import UsageError
-from hephaestus_build.export.alone import alone, sweep
+from hephaestus_build.export.alone import alone, check_target, sweep
 from hephaestus_build.export.format2 import Layout, image_layout, stored_values, table_layout
 from hephaestus_build.export.source import Place, Source
-from hephaestus_build.files import digest_of, explained, link_or_copy, write_atomic, write_json
+from hephaestus_build.files import digest, explained, link_or_copy, write_atomic, write_json
 from hephaestus_build.parallel import side_by_side
+from hephaestus_build.parsing import parse_json
+from hephaestus_build.plain_files import NotPlainError, check_no_links, is_plain, kind_of, read_plain, walk
 from hephaestus_build.progress import Listener, Silent
 
 #: A file may have 65,000 names on common file systems.
@@ -65,13 +69,27 @@ def export_zarr2(
     """
     target = folder / f"{source.frame}.zarr"
     draft = folder / f".{target.name}.partial"
+    check_target(source.store, target)
     with explained(f"{source.frame}: exporting to {target}"), alone(target):
         stamp = _stamp(source)
-        if target.exists() and not force:
-            if _read(target / ".zattrs").get("exported_from") == stamp:
+        if target.exists():
+            made_from = _read(target, ".zattrs").get("exported_from")
+            if made_from == stamp and not force:
                 return target
-            raise UsageError(f"{target} exists and is not this cube as it is now; add --force to replace it")
-        if _read(draft / _STAMP) != stamp:
+            if not isinstance(made_from, dict) or made_from.get("frame") != source.frame:
+                raise UsageError(
+                    f"{target} is no export of this frame and is never replaced; move it away or choose "
+                    "another --out"
+                )
+            if not force:
+                raise UsageError(
+                    f"{target} exists and is not this cube as it is now; add --force to replace it"
+                )
+        check_no_links(folder, draft.name)
+        _check_draft(draft)
+        if (found := _read(draft, _STAMP)) != stamp:
+            if draft.exists() and not (found or not any(draft.iterdir())):
+                raise UsageError(f"{draft} is no unfinished export of this program; move it away")
             shutil.rmtree(draft, ignore_errors=True)
             write_json(draft / _STAMP, stamp)
         _Writer(source, draft, stamp).write(threads, listener or Silent())
@@ -81,20 +99,29 @@ def export_zarr2(
 
 def _stamp(source: Source) -> dict[str, Any]:
     """Return what tells one export from another."""
-    manifest = source.store / "manifest.json"
+    manifest = MANIFEST if is_plain(source.store, MANIFEST) else "zarr.json"
     return {
         "frame": source.frame,
-        "cube_blake3": digest_of(manifest if manifest.is_file() else source.store / "zarr.json"),
+        "cube_blake3": digest(read_plain(source.store, manifest, RECORD_BYTES)),
         "pairs": [pair.name for pair in source.places] if source.pairs is not None else "all",
         "variables": [variable.name for variable in source.variables],
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    """Return what a small JSON file of an export says; nothing where there is none."""
     try:
-        return json.loads(path.read_bytes())
+        value = parse_json(read_plain(folder, name, METADATA_BYTES))
     except (OSError, ValueError):
         return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _check_draft(draft: Path) -> None:
+    """Refuse an unfinished export in which something is a link or no file: it would be written through."""
+    for name, facts in walk(draft) if draft.is_dir() else ():
+        if not stat.S_ISREG(facts.st_mode):
+            raise NotPlainError(f"it is {kind_of(facts.st_mode)}, not a plain file", draft / name)
 
 
 def _replace(draft: Path, target: Path) -> None:
@@ -111,7 +138,7 @@ class _Writer:
 
     def __init__(self, source: Source, store: Path, stamp: dict[str, Any]) -> None:
         self.source, self.store, self.stamp = source, store, stamp
-        self.raw = json.loads((source.store / "zarr.json").read_bytes())
+        self.metadata = read_metadata(source.store)
         # old positions on the date axes, in the order of the new ones
         self.kept = self._kept()
         self.sizes = {**{str(dim): size for dim, size in source.cube.sizes.items()}}
@@ -164,7 +191,7 @@ class _Writer:
         wanted = set(self.source.places.values())
         for new in product(*(range(len(axis)) for axis in axes)):
             old = tuple(axis[index] for axis, index in zip(axes, new, strict=True))
-            if not (some and old not in wanted) and self.source.shard(variable, old).is_file():
+            if not (some and old not in wanted) and self.source.stored(variable, old):
                 yield old, new
 
     def _chunk(self, name: str, place: Place, planes: int) -> Path:
@@ -216,7 +243,7 @@ class _Writer:
         return table
 
     def _describe(self, name: str, layout: Layout) -> None:
-        attributes = self.raw["consolidated_metadata"]["metadata"][name]["attributes"]
+        attributes = self.metadata.arrays[name].get("attributes", {})
         for document, content in layout.documents(attributes).items():
             write_json(self.store / name / document, content)
             self.documents[f"{name}/{document}"] = content
@@ -224,7 +251,7 @@ class _Writer:
     def _write_group(self) -> None:
         group = {
             ".zgroup": {"zarr_format": 2},
-            ".zattrs": {**self.raw["attributes"], "exported_from": self.stamp},
+            ".zattrs": {**self.metadata.attributes, "exported_from": self.stamp},
         }
         for name, content in group.items():
             write_json(self.store / name, content)
