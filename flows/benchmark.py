@@ -40,6 +40,7 @@ def benchmark(
     part: Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] = "1/1",
     cubes: Path | None = None,
     simulated: bool = False,
+    mixed: bool = False,
     results: Path | None = None,
     fields: dict[str, Any] | None = None,
     device: str = "auto",
@@ -52,7 +53,8 @@ def benchmark(
         part: i/n, the i-th of n parts: give each machine another i.
         cubes: Folder of the cubes; cubes/ in the data folder by default.
         simulated: On cubes of the embedded archive, built once and kept.
-        results: Folder of the results; by default results/ in the data folder, of simulated cubes simulated/results/.
+        mixed: Take real and simulated cubes together, where the folder has both.
+        results: Folder of the results; results/ in the data folder, or in its simulated/.
         fields: Fields of all runs to change, such as epochs.
         device: auto, cpu or cuda.
         data_dir: Folder of cubes/, the cache and the results.
@@ -64,13 +66,14 @@ def benchmark(
             refuse_address(name, path)
         if simulated:
             cubes = benchmark_cubes(settings)
-        taken = take(settings, [cubes] if cubes else [])
+        taken = take(settings, [cubes] if cubes else [], mixed=mixed)
         if taken.said:
             get_run_logger().info(taken.said)
         bench = open_bench(
             chosen,
             taken.stores or cubes or settings.cubes_dir,
             results or taken.settings.data_dir / "results",
+            mixed=mixed,
             command=f"flow benchmark, preset {chosen.name}",
             **(fields or {}),
         )
