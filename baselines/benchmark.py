@@ -125,6 +125,7 @@ class Bench:
                 training=recipe.training,
                 tiling=recipe.tiling,
                 results=self.folder,
+                mixed=True,  # what was pinned was wanted
                 listener=listener,
             )
         return self._prepared[seen]

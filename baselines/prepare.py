@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 
 from baselines.items import Item
 from baselines.marks import Attributes, Key, attributes_of, boxes_of, events_of, union_mask
+from hephaestus_build.collection import of_one_kind
 from hephaestus_build.cube.generation import MANIFEST, Generation
 from hephaestus_build.cube.reader import open_cube
 from hephaestus_build.cube.windows import CubeWindows
@@ -75,6 +76,7 @@ def prepare(
     tiling: Mode = "grid",
     limit: int | None = None,
     results: Path | None = None,
+    mixed: bool = False,
     threads: int = 2,
     listener: Listener | None = None,
 ) -> Prepared:
@@ -99,6 +101,8 @@ def prepare(
         At most so many samples or series a part, spread evenly over it.
     results : pathlib.Path, optional
         Folder where the statistics are kept (``statistics/<split>.json``); nowhere unless given.
+    mixed : bool
+        Whether real and simulated cubes may be taken together.
     threads : int
         Products worked on at once.
     listener : Listener, optional
@@ -109,7 +113,8 @@ def prepare(
     HephaestusError
         If there is no cube, or a part is empty.
     UsageError
-        If the split or the tiling is not known.
+        If the split or the tiling is not known, or there are real cubes and simulated ones and `mixed` does
+        not ask for that.
     """
     if training not in ("random", "label-centred"):
         raise UsageError(f"there is no way to draw training windows called {training!r}")
@@ -119,6 +124,7 @@ def prepare(
     stores = {path.stem: path.resolve() for path in sorted(cubes.glob("*.zarr"))}
     if not stores:
         raise HephaestusError(f"there is no cube in {cubes}; `hephaestus build FRAME` builds one")
+    of_one_kind(stores.values(), mixed=mixed)
     samples = [sample for store in stores.values() for sample in _samples(store)]
     made = make_split(rule, samples, source={"cubes": len(stores)})
     readers = {frame: CubeWindows(store) for frame, store in stores.items()}

@@ -44,6 +44,7 @@ def benchmark(
     part: Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] = "1/1",
     cubes: Path | None = None,
     simulated: bool = False,
+    mixed: bool = False,
     results: Path | None = None,
     fields: dict[str, Any] | None = None,
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")] = "auto",
@@ -56,8 +57,8 @@ def benchmark(
         part: i/n, the i-th of n parts: give each machine another i.
         cubes: Folder of the cubes, where data_dir may be; cubes/ in the data folder by default.
         simulated: On cubes of the embedded archive, built once and kept.
-        results: Folder of the results, where data_dir may be; by default results/ in the data folder, of
-            simulated cubes simulated/results/.
+        mixed: Take real and simulated cubes together, where the folder has both.
+        results: Folder of the results, where data_dir may be; results/ in the data folder, or in its simulated/.
         fields: Fields of all runs to change, such as epochs.
         device: auto, cpu or cuda.
         data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
@@ -71,13 +72,14 @@ def benchmark(
             results = inside("results", results, settings)
         if simulated:
             cubes = benchmark_cubes(settings)
-        taken = take(settings, [cubes] if cubes else [])
+        taken = take(settings, [cubes] if cubes else [], mixed=mixed)
         if taken.said:
             get_run_logger().info("%s", plain_text(taken.said, 2000))
         bench = open_bench(
             chosen,
             taken.stores or cubes or settings.cubes_dir,
             results or taken.settings.data_dir / "results",
+            mixed=mixed,
             command=f"flow benchmark, preset {chosen.name}",
             **_fields(fields or {}, settings),
         )

@@ -1,8 +1,43 @@
-"""From the raw LiCSAR and ERA5 archives to machine-learning cubes of volcanic unrest."""
+"""From the raw LiCSAR and ERA5 archives to machine-learning cubes of volcanic unrest.
 
-from importlib.metadata import PackageNotFoundError, version
+What stands here is loaded when it is asked for, so that the import itself costs nothing.
+"""
 
-try:
-    __version__ = version("hephaestus-build")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0.0.0"
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hephaestus_build.opening import open_cube
+
+    __version__: str
+
+__all__ = ["__version__", "open_cube"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, _LAZY[name]())
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _open_cube() -> Any:
+    from hephaestus_build.opening import open_cube
+
+    return open_cube
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hephaestus-build")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0.0.0"
+
+
+_LAZY = {"__version__": _version, "open_cube": _open_cube}

@@ -47,7 +47,7 @@ def settings(archive, tmp_path, monkeypatch):
     archive.faults.clear()
     for name, value in archive.environment().items():
         monkeypatch.setenv(name, value)
-    return load_settings(data_dir=tmp_path / "data", timeout=10, retries=1)
+    return load_settings(data_dir=tmp_path / "data", timeout=10, retries=1).simulated()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def built(archive, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in archive.environment().items():
             patch.setenv(name, value)
-        settings = load_settings(data_dir=folder)
+        settings = load_settings(data_dir=folder).simulated()
         return {frame: build(Request(frame), settings) for frame in (ORDINARY, NORTHERN, STRIPMAP)}
 
 
@@ -363,7 +363,7 @@ def real_portal(shared_data, tmp_path):
 def test_a_real_frame_without_dem_is_built_and_completed_when_the_dem_arrives(archive, settings, real_portal):
     address, folder = real_portal
     # whole globes are slow to simulate, while the pairs are built
-    real = settings.model_copy(update={"licsar_url": address, "era5": "arco", "timeout": 30})
+    real = load_settings(data_dir=settings.real_dir, licsar_url=address, era5="arco", timeout=30, retries=1)
     archive.arco.areas = ()
     frame = Frame("106A_09048_000909")
     result = build(Request(frame), real)

@@ -138,14 +138,17 @@ def test_the_flow_builds_the_cube_that_the_command_line_builds(prefect, archive,
     assert (state.type, state.name) == ("COMPLETED", "Completed"), state.message
     plain = build(BuildRequest(Frame(ORDINARY)), load_settings(data_dir=tmp_path / "plain"))
     assert state.result()["pairs"] == plain.pairs >= 5
-    with open_cube(data / "cubes" / f"{ORDINARY}.zarr") as ours, open_cube(plain.path) as theirs:
+    with (
+        open_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr") as ours,
+        open_cube(plain.path) as theirs,
+    ):
         xr.testing.assert_identical(ours, theirs)
 
     table = artifact(state, "cube")
     assert f'"in the cube": {plain.pairs}' in table.data
     assert "simulated" in table.description
     assert artifact(state, "picture").data.startswith("data:image/webp;base64,")
-    assert (data / "quicklooks" / f"{ORDINARY}.png").is_file()
+    assert (data / "simulated" / "quicklooks" / f"{ORDINARY}.png").is_file()
 
 
 def test_what_was_unreachable_is_tried_again_and_what_stays_away_is_owed(prefect, archive, data, undrawn):
@@ -169,7 +172,7 @@ def test_a_run_after_a_killed_one_goes_on_from_what_is_finished(prefect, archive
     with monkeypatch.context() as patch:
         patch.setattr(flows.build_frame, "publish", killed)
         assert build_frame(ORDINARY, limit=3, data_dir=data, return_state=True).is_failed()
-    assert not (data / "cubes" / f"{ORDINARY}.zarr").exists()
+    assert not (data / "simulated" / "cubes" / f"{ORDINARY}.zarr").exists()
     archive.clear_log()
     state = build_frame(ORDINARY, limit=3, data_dir=data, return_state=True)
     assert state.name == "Completed"
@@ -339,8 +342,8 @@ def test_one_frame_that_fails_never_stops_the_others(prefect, data):
     assert "2 whole, 0 owe, 1 failed" in state.message
     assert "199A_00001_000001" in state.message
     for name in frames[1:]:
-        assert open_cube(data / "cubes" / f"{name}.zarr").valid_date_pair.values.sum() == 1
-    assert len((data / "runs.jsonl").read_text().splitlines()) == 3
+        assert open_cube(data / "simulated" / "cubes" / f"{name}.zarr").valid_date_pair.values.sum() == 1
+    assert len((data / "simulated" / "runs.jsonl").read_text().splitlines()) == 3
 
 
 def test_watch_builds_what_arrived_since_its_last_look(prefect, archive, data):
@@ -348,10 +351,14 @@ def test_watch_builds_what_arrived_since_its_last_look(prefect, archive, data):
     archive.archive.publish_until(pairs[1].secondary)
     try:
         watch(frames=[ORDINARY], pairs="all", data_dir=data)
-        before = open_cube(data / "cubes" / f"{ORDINARY}.zarr").valid_date_pair.values.sum()
+        before = open_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr").valid_date_pair.values.sum()
     finally:
         archive.archive.publish_until(None)
     state = watch(frames=[ORDINARY], pairs="all", data_dir=data, return_state=True)
     assert state.is_completed(), state.message
-    assert open_cube(data / "cubes" / f"{ORDINARY}.zarr").valid_date_pair.values.sum() == len(pairs) > before
+    assert (
+        open_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr").valid_date_pair.values.sum()
+        == len(pairs)
+        > before
+    )
     assert "nothing to watch" in watch(data_dir=data, return_state=True).message

@@ -64,7 +64,9 @@ def hephaestus(data, monkeypatch, capsys):
 
 
 def runs(data: Path) -> list[dict]:
-    return [json.loads(line) for line in (data / "runs.jsonl").read_text().splitlines()]
+    """Return what is written down of real frames, then of simulated ones."""
+    files = [data / "runs.jsonl", data / "simulated" / "runs.jsonl"]
+    return [json.loads(line) for file in files if file.exists() for line in file.read_text().splitlines()]
 
 
 def test_all_builds_the_registry_and_one_failed_frame_stops_none(data, hephaestus):
@@ -147,18 +149,18 @@ def test_a_mistyped_frame_is_shown_by_status_and_troubles_nothing_else(data, hep
     code, _, err = hephaestus("verify", mistyped)
     assert code == 1
     assert "there is no cube" in err
-    shutil.rmtree(data / "cubes" / ".generations" / mistyped)
+    shutil.rmtree(data / "simulated" / "cubes" / ".generations" / mistyped)
     assert hephaestus("status")[0] == 0
 
 
 def test_verify_and_repair_by_name_and_by_path(data, hephaestus, tmp_path):
-    assert hephaestus("verify") == (0, f"{FRAME}: whole\n", "")
+    assert hephaestus("verify") == (0, f"{FRAME} (simulated): whole\n", "")
     store = shelf_of(settings_for(data)).current().store
     copy = shutil.copytree(store, tmp_path / "copy.zarr")
     shard = next((store / "insar_difference").glob("c.*"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     code, out, err = hephaestus("verify", FRAME.id)
-    assert (code, out) == (1, f"{FRAME}: 1 findings\n")
+    assert (code, out) == (1, f"{FRAME} (simulated): 1 findings\n")
     assert "insar_difference of pair/2019" in err
     assert f"`hephaestus repair {FRAME}`" in err
     assert hephaestus("verify", str(copy)) == (0, f"{copy}: whole\n", "")
@@ -203,8 +205,11 @@ def test_watch_prints_a_line_a_frame_and_nothing_else(archive, data, hephaestus)
     code, out, err = hephaestus("watch", "--rounds", "1", "--json")
     assert code == 0
     assert [json.loads(line)["frame"] for line in out.splitlines()] == [FRAME.id]
-    assert err == ""
-    assert len(runs(data)) == 1
+    # without a frame and without --simulated: there is nothing else here
+    assert err.count("\n") == 1
+    assert "no real cubes" in err
+    assert hephaestus("watch", "--rounds", "1", "--simulated", "--json")[2] == ""
+    assert len(runs(data)) == 2
 
 
 def test_watch_says_who_builds_a_frame_and_looks_again_in_the_next_round(data, hephaestus):
@@ -254,7 +259,7 @@ def test_a_lost_link_loses_no_generation(archive, data, hephaestus):
 
 
 def test_a_cube_whose_generations_are_gone_is_named_by_all_commands(archive, data, hephaestus):
-    shutil.rmtree(data / "cubes" / ".generations")
+    shutil.rmtree(data / "simulated" / "cubes" / ".generations")
     for command in (("verify",), ("repair",), ("watch", "--rounds", "1")):
         code, _, said = hephaestus(*command)
         assert code == 1
@@ -270,13 +275,13 @@ def test_gc_goes_on_after_a_frame_that_it_cannot_have(data, hephaestus):
     with other.lock():
         code, told, said = hephaestus("gc")
     assert code == 1
-    assert f"{FRAME}: nothing to remove" in told
+    assert f"{FRAME} (simulated): nothing to remove" in told
     assert "another build is at work" in said
 
 
 def test_what_else_lies_among_the_cubes_disturbs_no_command(data, hephaestus):
-    (data / "cubes" / ".generations" / "something else").mkdir()
-    (data / "runs.jsonl").write_text("{not json\n[]\n")
+    (data / "simulated" / "cubes" / ".generations" / "something else").mkdir()
+    (data / "simulated" / "runs.jsonl").write_text("{not json\n[]\n")
     assert hephaestus("status")[0] == 0
     assert hephaestus("verify")[0] == 0
     assert Frame(FRAME.id).simulated

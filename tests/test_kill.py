@@ -118,7 +118,7 @@ class Victim:
     def __init__(self, archive: ArchiveServer, zygote: subprocess.Popen[str], data: Path, **settings: Any):
         self.archive, self.zygote, self.data = archive, zygote, data
         self.options = {"era5": "arco", "timeout": 15, "retries": 1, **settings}
-        self.settings: Settings = load_settings(data_dir=data, **self.options)
+        self.settings: Settings = load_settings(data_dir=data, **self.options).simulated()
         self.shelf = Shelf(self.settings.cubes_dir, FRAME)
         self.out = data.with_suffix(".json")
         self.kills: Counter[str] = Counter()
@@ -221,7 +221,7 @@ def clean(environment, tmp_path):
 
     def make(name: str, **settings: Any) -> Shelf:
         options = {"era5": "arco", "timeout": 15, "retries": 1, **settings}
-        settings_ = load_settings(data_dir=tmp_path / name, **options)
+        settings_ = load_settings(data_dir=tmp_path / name, **options).simulated()
         assert build(Request(FRAME, pairs="all"), settings_).exit_code == 0
         return Shelf(settings_.cubes_dir, FRAME)
 

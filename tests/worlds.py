@@ -41,8 +41,8 @@ def as_at_first(server: ArchiveServer) -> None:
 
 
 def settings_for(data: Path, **options: Any) -> Settings:
-    """Return settings that give up soon."""
-    return load_settings(data_dir=data, **{"timeout": 20, "retries": 1, **options})
+    """Return settings of what is simulated, which give up soon."""
+    return load_settings(data_dir=data, **{"timeout": 20, "retries": 1, **options}).simulated()
 
 
 def shelf_of(settings: Settings, frame: Frame = FRAME) -> Shelf:

@@ -44,9 +44,7 @@ Simulated = Annotated[
 ]
 Results = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder of the results. Default: results/ in the data folder (simulated: below simulated/)."
-    ),
+    typer.Option(help="Folder of the results. Default: results/ in the data folder, or in its simulated/."),
 ]
 Part = Annotated[str, typer.Option(help="Do the i-th of n parts of the runs, such as 2/4.")]
 Fields = Annotated[
