@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,11 @@ def artifact_key(kind: str, frame: Frame) -> str:
     return f"{kind}-{frame}".lower().replace("_", "-")
 
 
-def table_rows(units: Iterable[Unit]) -> list[dict[str, Any]]:
-    """Return one row a kind of unit: how many are in the cube, how the others ended, and the size on disk."""
+def table_rows(units: Iterable[Unit], accepted: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return one row a kind of unit: how many are in the cube, how the others ended, and the size on disk.
+
+    The units in `accepted`, by key, are counted apart from those that are owed.
+    """
     rows = []
     units = list(units)
     for kind, name in _KINDS.items():
@@ -37,7 +40,10 @@ def table_rows(units: Iterable[Unit]) -> list[dict[str, Any]]:
             if not outcome.ok:
                 row[str(outcome)] = sum(unit.outcome is outcome for unit in mine)
         size = sum(item.size for unit in mine for item in unit.objects.values())
-        rows.append({**row, "owed": sum(unit.owed for unit in mine), "MB": round(size / 1e6, 1)})
+        owed = [unit.key for unit in mine if unit.owed]
+        row["accepted"] = sum(key in accepted for key in owed)
+        row["owed"] = len(owed) - row["accepted"]
+        rows.append({**row, "MB": round(size / 1e6, 1)})
     return rows
 
 
@@ -53,13 +59,18 @@ def summary(result: Result) -> str:
     if owed:
         more = [f"and {len(owed) - _LISTED} more"] if len(owed) > _LISTED else []
         lines.append("\n".join(["owed:", "", *(f"- {line}" for line in (*owed[:_LISTED], *more))]))
+    if result.accepted:
+        lines.append(f"accepted as absent: {len(result.accepted)}")
     return "\n\n".join(lines)
 
 
 def show_table(result: Result, units: Iterable[Unit]) -> None:
     """Leave the table of a cube."""
+    accepted = {item.unit for item in result.accepted} - {item.unit for item in result.owed}
     create_table_artifact(
-        table=table_rows(units), key=artifact_key("cube", result.frame), description=summary(result)
+        table=table_rows(units, accepted),
+        key=artifact_key("cube", result.frame),
+        description=summary(result),
     )
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
 
+from hephaestus_build.accept import EXAMPLE, PRODUCTS, read_accept
 from hephaestus_build.errors import UsageError
 
 PREFIX = "HEPHAESTUS_"
@@ -71,6 +73,15 @@ class Settings(BaseSettings):
     pairs: PairChoice = Field(
         "auto",
         description="Pairs to build: annotated, all, or auto (annotated where the frame has annotations).",
+    )
+    accept: Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(read_accept)] = Field(
+        {},
+        description="Absences that are known and no news: by frame, or '*' for every frame, what the archive "
+        f"does not have. There are {', '.join(PRODUCTS)}, a pair such as 20160909_20160921, and the date of "
+        "ERA5. Such a product is still asked for by every build, and fetched once it is there; until then it "
+        "is listed as accepted, not as owed. A product that there is and that could not be fetched or read "
+        "stays owed. HEPHAESTUS_ACCEPT takes the same as JSON.",
+        examples=[EXAMPLE],
     )
 
     @property
@@ -149,5 +160,6 @@ def settings_template() -> str:
             .removesuffix("...\n")
             .strip()
         )
+        lines += [f"# Example: {name}: {example}" for example in field.examples or ()]
         lines.append(f"# {name}: {value}")
     return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ from hephaestus_build.cube.generation import GENERATIONS, Shelf
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
-from hephaestus_build.owed import Owed, owed_of
+from hephaestus_build.owed import Owed, divide, owed_of
 from hephaestus_build.runs import last_runs
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.fields import PRELIMINARY
@@ -40,6 +40,8 @@ class FrameStatus:
         Interferograms stored, annotations, and annotated pairs that upstream does not have.
     owed : tuple of Owed
         What a later build must still get.
+    accepted : tuple of Owed
+        What would be owed, but for the setting ``accept``: the archive does not have it.
     preliminary : int
         Dates whose ERA5 fields are preliminary (ERA5T).
     stale : tuple of str
@@ -78,6 +80,15 @@ class FrameStatus:
     last_run: str = ""
     last_error: str = ""
     simulated: bool = False
+    accepted: tuple[Owed, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is wrong: no whole cube is published, or the last build failed.
+
+        What is owed or stale is work for the next build.
+        """
+        return bool(self.problem or self.last_error)
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as JSON values."""
@@ -132,8 +143,9 @@ def status_of(
         current = shelf.current()
         if current is None:
             problem = f"not published; {len(begun)} units are finished" if begun else "not built"
+            owed, accepted = divide(owed_of(begun), frame, settings.accept)
             return FrameStatus(
-                str(frame), owed=owed_of(begun), unfinished=len(begun), problem=problem, **tried
+                str(frame), owed=owed, accepted=accepted, unfinished=len(begun), problem=problem, **tried
             )
         contents = current.contents()
         manifest = current.manifest()
@@ -145,6 +157,7 @@ def status_of(
     newest = max((pair.secondary for pair in pairs), default=None)
     epochs = [unit for unit in units.values() if unit.kind == "epoch" and unit.complete]
     today = today or datetime.now(UTC).date()
+    owed, accepted = divide(owed_of(units), frame, settings.accept)
     return FrameStatus(
         frame=str(frame),
         generation=current.number,
@@ -154,7 +167,8 @@ def status_of(
         pairs=len(pairs),
         annotated=sum(unit.kind == "mask" for unit in units.values()),
         absent=sum(unit.kind == "pair" and not unit.complete and not unit.owed for unit in units.values()),
-        owed=owed_of(units),
+        owed=owed,
+        accepted=accepted,
         preliminary=sum(unit.facts["era5_expver"] == PRELIMINARY for unit in epochs),
         stale=tuple(_stale(known, contents.attributes)),
         gone=known.gone,

@@ -51,8 +51,9 @@ def inspect(target: Target, data_dir: DataDir = None, as_json: bool = Json) -> N
 
     Exits with 1 when something is not as docs/cube.md says.
     """
-    path = find_cube(target, load_settings(data_dir=data_dir))
-    summary = summarise(path)
+    settings = load_settings(data_dir=data_dir)
+    path = find_cube(target, settings)
+    summary = summarise(path, settings.accept)
     if as_json:
         print_json(summary.to_json())
     elif summary.frame:
@@ -84,6 +85,8 @@ def _rows(path: Path, summary: Summary) -> dict[str, str]:
     if summary.owed:
         more = f" and {len(summary.owed) - 3} more" if len(summary.owed) > 3 else ""
         rows["owed"] = ", ".join(summary.owed[:3]) + more
+    if summary.accepted:
+        rows["accepted as absent"] = f"{len(summary.accepted)} products"
     west, south, east, north = summary.bounds
     rows["grid"] = (
         f"{summary.shape[0]} rows x {summary.shape[1]} columns, "

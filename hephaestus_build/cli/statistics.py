@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from hephaestus_build.cli.common import Json, err, out, print_json
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.errors import HephaestusError, OwedError, UsageError
 from hephaestus_build.moments import CONVENTIONS, Convention
 from hephaestus_build.paper import CHANNEL_STATISTICS
 from hephaestus_build.progress import bars
@@ -44,7 +44,7 @@ def update(
 ) -> None:
     """Measure what is new in the cubes and write the statistics beside them.
 
-    Exits with 1 if training samples of the split are in no cube here.
+    Exits with 3 if training samples of the split are in no cube here; the statistics are those of the others.
     """
     settings = load_settings(data_dir=data_dir)
     chosen = read_split(_split_path(split, settings))
@@ -67,7 +67,7 @@ def update(
         err.print(f"written to {path}", markup=False)
     if missing := statistics.missing:
         names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
-        raise HephaestusError(
+        raise OwedError(
             f"{sum(missing.values())} training samples of {len(missing)} frames ({names}) are in no cube "
             "here; build them with `hephaestus build FRAME`, then run the same command again"
         )
