@@ -14,17 +14,27 @@ REAL := $(patsubst %,--real %,$(wildcard ../shared/data/licsar))
 # Every command starts processes that load large libraries: with their byte code kept, in a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Runs a command. Its exit code 3 (published, but something is owed: it has said what) is no failure of a target; make
+# itself knows success and failure alone. The shell passes SIGTERM and Ctrl-C on, and waits for the command's end.
+define run
+@$(1) & command=$$!; \
+  trap "kill -TERM $$command" INT TERM; \
+  wait $$command; code=$$?; \
+  while kill -0 $$command 2>/dev/null; do wait $$command; code=$$?; done; \
+  [ $$code -eq 3 ] || exit $$code
+endef
+
 .PHONY: cubes benchmark test lint bench bench-loader serve clean help
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 cubes: .venv/.ready ## build cubes: the embedded sample, or FRAME=124D_04854_171313 from the real archives
-	@$(BIN)/hephaestus build $(if $(FRAME),$(FRAME),--simulated)
+	$(call run,$(BIN)/hephaestus build $(if $(FRAME),$(FRAME),--simulated))
 
 benchmark: .venv/.ready-baselines ## train and score models: PRESET=small on simulated cubes; PRESET=paper on yours, PART=1/4
-	@$(BIN)/hephaestus benchmark run $(PRESET) --part $(PART) --at-a-time $(JOBS) \
-	  $(if $(CUBES),--cubes $(CUBES),$(if $(filter small,$(PRESET)),--simulated))
+	$(call run,$(BIN)/hephaestus benchmark run $(PRESET) --part $(PART) --at-a-time $(JOBS) \
+	  $(if $(CUBES),--cubes $(CUBES),$(if $(filter small,$(PRESET)),--simulated)))
 
 test: .venv/.ready-baselines ## run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile

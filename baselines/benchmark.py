@@ -16,12 +16,13 @@ import csv
 import logging
 import os
 import platform
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
@@ -242,6 +243,7 @@ def _side_by_side(
     pool = ProcessPoolExecutor(
         processes, get_context("spawn"), initializer=_join, initargs=(bench, max(1, cores() // processes))
     )
+    patient = True
     try:
         futures = {pool.submit(_work, recipe, device): recipe for recipe in todo}
         for future in as_completed(futures):
@@ -253,8 +255,11 @@ def _side_by_side(
                 yield Ended(
                     futures[future], error=f"{key}: its process was killed; run the same command again"
                 )
+    except KeyboardInterrupt:
+        patient = False  # the processes end with this one
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=patient, cancel_futures=True)
 
 
 #: In a process that does runs: their grid, whose data is prepared once.
@@ -263,13 +268,21 @@ _bench: list[Bench] = []
 
 def _join(bench: Bench, threads: int) -> None:
     """Make this process one that does runs, and end with the one that started it, however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: one line is said, by the parent
+    Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
     _bench.append(bench)
+
+
+def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
-    Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+    wait([parent.sentinel])
+    for worker in active_children():  # they load data, and would notice the end only seconds later
+        worker.kill()
+    os._exit(1)
 
 
 def _work(recipe: Recipe, device: str) -> Ended:

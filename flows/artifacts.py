@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,11 @@ def artifact_key(kind: str, name: object) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{name}".lower()).strip("-")
 
 
-def table_rows(units: Iterable[Unit]) -> list[dict[str, Any]]:
-    """Return one row a kind of unit: how many are in the cube, how the others ended, and the size on disk."""
+def table_rows(units: Iterable[Unit], accepted: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return one row a kind of unit: how many are in the cube, how the others ended, and the size on disk.
+
+    The units in `accepted`, by key, are counted apart from those that are owed.
+    """
     rows = []
     units = list(units)
     for kind, name in _KINDS.items():
@@ -39,7 +42,10 @@ def table_rows(units: Iterable[Unit]) -> list[dict[str, Any]]:
             if not outcome.ok:
                 row[str(outcome)] = sum(unit.outcome is outcome for unit in mine)
         size = sum(item.size for unit in mine for item in unit.objects.values())
-        rows.append({**row, "owed": sum(unit.owed for unit in mine), "MB": round(size / 1e6, 1)})
+        owed = [unit.key for unit in mine if unit.owed]
+        row["accepted"] = sum(key in accepted for key in owed)
+        row["owed"] = len(owed) - row["accepted"]
+        rows.append({**row, "MB": round(size / 1e6, 1)})
     return rows
 
 
@@ -55,12 +61,15 @@ def summary(result: Result) -> str:
     if owed:
         more = [f"and {len(owed) - _LISTED} more"] if len(owed) > _LISTED else []
         lines.append("\n".join(["owed:", "", *(f"- {line}" for line in (*owed[:_LISTED], *more))]))
+    if result.accepted:
+        lines.append(f"accepted as absent: {len(result.accepted)}")
     return "\n\n".join(lines)
 
 
 def show_table(result: Result, units: Iterable[Unit]) -> None:
     """Leave the table of a cube."""
-    show_rows(table_rows(units), artifact_key("cube", result.frame), summary(result))
+    accepted = {item.unit for item in result.accepted} - {item.unit for item in result.owed}
+    show_rows(table_rows(units, accepted), artifact_key("cube", result.frame), summary(result))
 
 
 def show_rows(rows: Iterable[Mapping[str, Any]], key: str, description: str | None = None) -> None:

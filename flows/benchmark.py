@@ -58,7 +58,7 @@ def benchmark(
         cubes: Folder of the cubes, where data_dir may be; cubes/ in the data folder by default.
         simulated: On cubes of the embedded archive, built once and kept.
         mixed: Take real and simulated cubes together, where the folder has both.
-        results: Folder of the results, where data_dir may be; results/ in the data folder, or in its simulated/.
+        results: Folder of the results, where data_dir may be; results/ in data_dir or its simulated/.
         fields: Fields of all runs to change, such as epochs.
         device: auto, cpu or cuda.
         data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.

@@ -40,7 +40,7 @@ from hephaestus_build.build import (
 from hephaestus_build.cli.common import explain
 from hephaestus_build.cube.generation import Shelf
 from hephaestus_build.election import DEM
-from hephaestus_build.errors import HephaestusError, UnreachableError
+from hephaestus_build.errors import HephaestusError, OwedError, UnreachableError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.job import Job
 from hephaestus_build.migration import refuse_unmoved
@@ -264,7 +264,15 @@ def main(
         explain(str(error))
         sys.exit(error.exit_code)
     explain(state.message or state.name or "")
-    sys.exit(0 if state.is_completed() and state.name != OWED else 1)
+    sys.exit(_exit_code(state))
+
+
+def _exit_code(state: State[Any]) -> int:
+    """Return what `hephaestus build` would end with."""
+    if state.is_completed():
+        return OwedError.exit_code if state.name == OWED else 0
+    error = state.result(raise_on_failure=False)
+    return error.exit_code if isinstance(error, HephaestusError) else 1
 
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ def _row(run: Run) -> dict[str, Any]:
         "new": result.published,
         "interferograms": result.pairs,
         "owed": len(result.owed),
+        "accepted": len(result.accepted),
         "simulated": result.simulated,
     }
 

@@ -14,7 +14,7 @@ _LONGEST = 4000  # characters of a message
 
 
 class HephaestusError(Exception):
-    """Something is owed or wrong; the message names the frame, the product and the next step.
+    """Something is wrong; the message names the frame, the product and the next step.
 
     The command line prints the message alone and exits with :attr:`exit_code`.
     """
@@ -23,6 +23,12 @@ class HephaestusError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(plain_text(message, _LONGEST))  # it may quote what others wrote
+
+
+class OwedError(HephaestusError):
+    """The work is done as far as it can be and written; something is missing, and a later run adds it."""
+
+    exit_code = 3
 
 
 class UsageError(HephaestusError):

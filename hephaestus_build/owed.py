@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from hephaestus_build.accept import Accept, is_accepted
 from hephaestus_build.cube.units import Unit
+from hephaestus_build.frames import Frame
 from hephaestus_build.plain_text import plain_text
 from hephaestus_build.sources.receipt import Outcome
 
@@ -31,6 +34,19 @@ class Owed:
     outcome: Outcome
     detail: str
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {**asdict(self), "outcome": str(self.outcome)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names under which the settings may accept its absence."""
+        kind, _, name = self.unit.partition("/")
+        if kind == "pair":
+            part = "coherence" if self.product.endswith(".cc.tif") else "phase"
+            return part, "interferogram", name
+        return {"dem": "dem", "epoch": "era5", "mask": "preview"}[kind], name
+
 
 def owed_of(units: Mapping[str, Unit]) -> tuple[Owed, ...]:
     """Return what is owed among `units`, in order."""
@@ -41,3 +57,25 @@ def owed_of(units: Mapping[str, Unit]) -> tuple[Owed, ...]:
         for receipt in unit.receipts
         if not receipt.ok
     )
+
+
+def divide(owed: Iterable[Owed], frame: Frame, accept: Accept) -> tuple[tuple[Owed, ...], tuple[Owed, ...]]:
+    """Return what is owed, and apart from it the absences that the settings accept.
+
+    Only what the archive says it does not have is accepted: a server that did not answer, or a file that
+    cannot be read, may be mended.
+
+    Parameters
+    ----------
+    owed : iterable of Owed
+        All that a frame's cube lacks.
+    frame : Frame
+        Whose cube.
+    accept : mapping
+        The setting.
+    """
+    parts: tuple[list[Owed], list[Owed]] = ([], [])
+    for item in owed:
+        absent = item.outcome is Outcome.ABSENT
+        parts[absent and is_accepted(accept, frame, item.names)].append(item)
+    return tuple(parts[0]), tuple(parts[1])

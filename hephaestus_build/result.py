@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hephaestus_build.cube.tables import ALIGNMENTS
+from hephaestus_build.errors import OwedError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.job import Job
-from hephaestus_build.owed import Owed, owed_of
+from hephaestus_build.owed import Owed, divide, owed_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Result:
     owed : tuple of Owed
         What a later build must still get: products that the cube lacks, and changed ones of which it holds
         the earlier content.
+    accepted : tuple of Owed
+        What would be owed, but for the setting ``accept``: the archive does not have it.
     era5 : str
         The source of the atmosphere.
     simulated : bool
@@ -57,11 +60,12 @@ class Result:
     era5: str
     simulated: bool
     gone: tuple[Pair, ...] = ()
+    accepted: tuple[Owed, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 when all is there, 1 when something is owed."""
-        return 1 if self.owed else 0
+        """0 when all is there, 3 when something is owed."""
+        return OwedError.exit_code if self.owed else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -71,7 +75,8 @@ class Result:
             "path": str(self.path),
             "absent": [pair.name for pair in self.absent],
             "gone": [pair.name for pair in self.gone],
-            "owed": [{**asdict(item), "outcome": str(item.outcome)} for item in self.owed],
+            "owed": [item.to_json() for item in self.owed],
+            "accepted": [item.to_json() for item in self.accepted],
             "exit_code": self.exit_code,
         }
 
@@ -90,6 +95,7 @@ def result_of(job: Job, generation: int, *, published: bool) -> Result:
     """
     units = list(job.units.values())
     complete = Counter(unit.kind for unit in units if unit.complete)
+    owed, accepted = divide(owed_of(job.units) + owed_of(job.failed), job.frame, job.settings.accept)
     aligned = Counter(unit.facts["alignment"] for unit in units if unit.kind == "pair" and unit.complete)
     return Result(
         frame=job.frame,
@@ -101,7 +107,8 @@ def result_of(job: Job, generation: int, *, published: bool) -> Result:
         masks=complete["mask"],
         absent=tuple(unit.pair for unit in units if unit.kind == "pair" and unit.facts.get("unlisted")),
         aligned={kind: aligned[kind] for kind in ALIGNMENTS if aligned[kind]},
-        owed=owed_of(job.units) + owed_of(job.failed),
+        owed=owed,
+        accepted=accepted,
         era5=job.source.name,
         simulated=job.simulated,
         gone=job.gone,

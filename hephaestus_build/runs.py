@@ -49,7 +49,7 @@ class Run:
 
     @property
     def exit_code(self) -> int:
-        """0 when all is there, 1 when something is owed or went wrong, 2 when the request was wrong."""
+        """0 when all is there, 1 when it failed, 2 when the request was wrong, 3 when something is owed."""
         return self.result.exit_code if self.result else self.code
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Run:
 
 
 def record(data: Path, run: Run) -> None:
-    """Write `run` down below the folder `data`, with the first products that are owed.
+    """Write `run` down below the folder `data`, with the first products that are owed or accepted as absent.
 
     Raises
     ------
@@ -77,6 +77,8 @@ def record(data: Path, run: Run) -> None:
         value["result"] |= {
             "owed": value["result"]["owed"][:_LISTED],
             "owed_products": len(run.result.owed),
+            "accepted": value["result"]["accepted"][:_LISTED],
+            "accepted_products": len(run.result.accepted),
         }
     with explained(f"{run.frame}: writing down the run in {data / RUNS}"):
         append_line(data / RUNS, json.dumps(value, ensure_ascii=False, default=str) + "\n")

@@ -21,6 +21,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from hephaestus_build.accept import EXAMPLE, PRODUCTS, read_accept
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
 from hephaestus_build.parsing import parse_json, parse_yaml, read_bounded
@@ -163,6 +164,15 @@ class Settings(BaseSettings):
     pairs: PairChoice = Field(
         "auto",
         description="Pairs to build: annotated, all, or auto (annotated where the frame has annotations).",
+    )
+    accept: Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(read_accept)] = Field(
+        {},
+        description="Absences that are known and no news: by frame, or '*' for every frame, what the archive "
+        f"does not have. There are {', '.join(PRODUCTS)}, a pair such as 20160909_20160921, and the date of "
+        "ERA5. Such a product is still asked for by every build, and fetched once it is there; until then it "
+        "is listed as accepted, not as owed. A product that there is and that could not be fetched or read "
+        "stays owed. HEPHAESTUS_ACCEPT takes the same as JSON.",
+        examples=[EXAMPLE],
     )
 
     _simulated: bool = PrivateAttr(False)
@@ -366,5 +376,6 @@ def settings_template() -> str:
             .removesuffix("...\n")
             .strip()
         )
+        lines += [f"# Example: {name}: {example}" for example in field.examples or ()]
         lines.append(f"# {name}: {value}")
     return "\n".join(lines) + "\n"

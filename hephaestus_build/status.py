@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from hephaestus_build.accept import Accept
 from hephaestus_build.collection import cubes_of
 from hephaestus_build.cube.generation import GENERATIONS, Shelf
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.errors import HephaestusError, UsageError, one_line
 from hephaestus_build.frames import Frame
 from hephaestus_build.migration import needs_moving
-from hephaestus_build.owed import Owed, owed_of
+from hephaestus_build.owed import Owed, divide, owed_of
 from hephaestus_build.plain_files import names_in
 from hephaestus_build.plain_text import plain_text
 from hephaestus_build.runs import last_runs
@@ -44,6 +45,8 @@ class FrameStatus:
         Interferograms stored, annotations, and annotated pairs that upstream does not have.
     owed : tuple of Owed
         What a later build must still get.
+    accepted : tuple of Owed
+        What would be owed, but for the setting ``accept``: the archive does not have it.
     preliminary : int
         Dates whose ERA5 fields are preliminary (ERA5T).
     stale : tuple of str
@@ -84,7 +87,16 @@ class FrameStatus:
     last_run: str = ""
     last_error: str = ""
     simulated: bool = False
+    accepted: tuple[Owed, ...] = ()
     to_migrate: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is wrong: no whole cube is published, or the last build failed.
+
+        What is owed or stale is work for the next build.
+        """
+        return bool(self.problem or self.last_error)
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as JSON values."""
@@ -166,25 +178,29 @@ def status_of(
     try:
         with one_line(frame):
             shelf = Shelf(cubes_of(settings, frame), frame)
-            return _status_of(shelf, today or datetime.now(UTC).date(), tried)
+            return _status_of(shelf, today or datetime.now(UTC).date(), settings.accept, tried)
     except HephaestusError as error:
         problem = str(error).removeprefix(f"{frame}: ")  # whoever shows it names the frame
         return FrameStatus(str(frame), problem=problem, **tried)
 
 
-def _status_of(shelf: Shelf, today: date, tried: Mapping[str, Any]) -> FrameStatus:
+def _status_of(shelf: Shelf, today: date, accept: Accept, tried: Mapping[str, Any]) -> FrameStatus:
     frame = shelf.frame
     begun = shelf.staging.units(check=False)
     current = shelf.current()
     if current is None:
         problem = f"not published; {len(begun)} units are finished" if begun else "not built"
-        return FrameStatus(str(frame), owed=owed_of(begun), unfinished=len(begun), problem=problem, **tried)
+        owed, accepted = divide(owed_of(begun), frame, accept)
+        return FrameStatus(
+            str(frame), owed=owed, accepted=accepted, unfinished=len(begun), problem=problem, **tried
+        )
     contents = current.contents()
     manifest = current.manifest()
     units, known = contents.units, read_upstream(shelf)
     pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.complete]
     newest = max((pair.secondary for pair in pairs), default=None)
     epochs = [unit for unit in units.values() if unit.kind == "epoch" and unit.complete]
+    owed, accepted = divide(owed_of(units), frame, accept)
     return FrameStatus(
         frame=str(frame),
         generation=current.number,
@@ -194,7 +210,8 @@ def _status_of(shelf: Shelf, today: date, tried: Mapping[str, Any]) -> FrameStat
         pairs=len(pairs),
         annotated=sum(unit.kind == "mask" for unit in units.values()),
         absent=sum(unit.kind == "pair" and not unit.complete and not unit.owed for unit in units.values()),
-        owed=owed_of(units),
+        owed=owed,
+        accepted=accepted,
         preliminary=sum(unit.facts.get("era5_expver") == PRELIMINARY for unit in epochs),
         stale=tuple(_stale(known, contents.attributes)),
         gone=known.gone,

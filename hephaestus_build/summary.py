@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hephaestus_build.accept import Accept
 from hephaestus_build.cube.check import check_schema
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import Generation, number_of
@@ -17,7 +19,8 @@ from hephaestus_build.cube.layout import Finding
 from hephaestus_build.cube.reader import open_cube, pinned
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.owed import owed_of
+from hephaestus_build.frames import Frame
+from hephaestus_build.owed import divide, owed_of
 from hephaestus_build.plain_files import walk
 from hephaestus_build.plain_text import plain_text
 
@@ -63,6 +66,8 @@ class Summary:
         How many are valid, annotated and with deformation, and how many ended otherwise, by status.
     owed : tuple of str
         Products that a later build must still get.
+    accepted : tuple of str
+        Products whose absence the settings accept.
     atmosphere : dict
         Source of ERA5, and how many dates it is there for, preliminary or missing.
     bytes : int
@@ -88,6 +93,7 @@ class Summary:
     dates: dict[str, int] = field(default_factory=dict)
     pairs: dict[str, int] = field(default_factory=dict)
     owed: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
     atmosphere: dict[str, Any] = field(default_factory=dict)
     bytes: int = 0
     parts: dict[str, int] = field(default_factory=dict)
@@ -103,8 +109,15 @@ class Summary:
         return {**asdict(self), "bytes_per_pair": round(self.bytes_per_pair)}
 
 
-def summarise(path: str | Path) -> Summary:
+def summarise(path: str | Path, accept: Accept | None = None) -> Summary:
     """Return what is in a cube, from its tables and its files' sizes; no image is read.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Where it is.
+    accept : mapping, optional
+        The setting of that name.
 
     Raises
     ------
@@ -131,6 +144,7 @@ def summarise(path: str | Path) -> Summary:
     expver = Counter(tables["era5_expver"].tolist())
     parts = _sizes(store)
     attributes = cube.attrs
+    owed, accepted = _owed(store, number, accept or {})
     return Summary(
         path=str(store),
         findings=findings,
@@ -146,7 +160,8 @@ def summarise(path: str | Path) -> Summary:
         last=epochs[-1] if epochs else "",
         dates={name: int(cube.sizes[name]) for name in ("primary_date", "secondary_date", "epoch")},
         pairs=_count(tables),
-        owed=_owed(store, number),
+        owed=owed,
+        accepted=accepted,
         atmosphere={
             "source": plain_text(attributes.get("era5_source", "")),
             "final": expver["0001"],
@@ -179,12 +194,14 @@ def _count(tables: dict[str, np.ndarray]) -> dict[str, int]:
     }
 
 
-def _owed(store: Path, number: int | None) -> tuple[str, ...]:
+def _owed(store: Path, number: int | None, accept: Accept) -> Iterator[tuple[str, ...]]:
+    """Yield what is owed and what is accepted, in words."""
     try:
         contents: Contents = Generation(number or 0, store).contents()
-    except HephaestusError:
-        return ()  # a copy without its provenance; the pairs' statuses still tell
-    return tuple(f"{item.product} ({item.outcome})" for item in owed_of(contents.units))
+        parts = divide(owed_of(contents.units), Frame(contents.attributes["frame"]), accept)
+    except (HephaestusError, KeyError, TypeError, ValueError):
+        parts = (), ()  # a copy without its provenance; the pairs' statuses still tell
+    yield from (tuple(f"{item.product} ({item.outcome})" for item in part) for part in parts)
 
 
 def _sizes(store: Path) -> dict[str, int]:

@@ -254,7 +254,7 @@ def test_a_product_that_cannot_be_had_is_owed_and_paid_by_the_next_build(archive
     pair = archive.archive.pairs(ORDINARY)[0]
     rule = archive.faults.add(rf"{pair}\.geo\.cc\.tif", status(503))
     result = build(Request(ORDINARY, limit=3), settings)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert [(item.unit, item.outcome) for item in result.owed] == [(f"pair/{pair}", Outcome.UNREACHABLE)]
     cube = open_cube(result.path)
     assert int(cube.pair_status.sel(at(pair))) == 4
@@ -311,7 +311,7 @@ def test_a_refused_licence_leaves_the_atmosphere_owed_with_its_address(archive, 
         result = build(Request(ORDINARY, limit=1), settings)
     finally:
         archive.cds.licence_accepted = True
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert {item.outcome for item in result.owed} == {Outcome.REFUSED}
     assert all("licence" in item.detail for item in result.owed)
     assert result.pairs == 1
@@ -367,7 +367,7 @@ def test_a_real_frame_without_dem_is_built_and_completed_when_the_dem_arrives(ar
     archive.arco.areas = ()
     frame = Frame("106A_09048_000909")
     result = build(Request(frame), real)
-    assert (result.exit_code, result.pairs, result.simulated) == (1, 6, False)
+    assert (result.exit_code, result.pairs, result.simulated) == (3, 6, False)
     assert [(item.unit, item.outcome) for item in result.owed] == [("dem/dem", Outcome.ABSENT)]
     cube = open_cube(result.path)
     assert np.isnan(cube.dem.values).all()

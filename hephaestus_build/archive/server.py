@@ -223,6 +223,8 @@ class LoopbackServer:
 
 
 _HTML = {"Content-Type": "text/html;charset=UTF-8"}
+#: Seconds that all threads may take to end; fewer than a command has that was stopped.
+_LAST_SECONDS = 3.0
 
 
 class _Server(ThreadingHTTPServer):
@@ -252,10 +254,12 @@ class _Server(ThreadingHTTPServer):
     def close_connections(self) -> None:
         with self._guard:
             connections = dict(self._open)
-        for connection, thread in connections.items():
+        for connection in connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            thread.join(timeout=5)
+        deadline = time.monotonic() + _LAST_SECONDS
+        for thread in connections.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 class _ResetError(Exception):

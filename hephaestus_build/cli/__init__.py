@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from hephaestus_build.errors import HephaestusError
+from hephaestus_build.stopping import StoppedError, stoppable
 
 #: Every command: the module that holds it (as a function of its name, or as a group named ``app``), and
 #: what it is for.
@@ -41,10 +42,6 @@ COMMANDS = {
 }
 
 
-class _StoppedError(Exception):
-    """Somebody pressed Ctrl-C."""
-
-
 class _Commands(TyperGroup):
     """The commands of :data:`COMMANDS`, loaded when they are asked for."""
 
@@ -52,7 +49,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # Typer would end without a word
-            raise _StoppedError from None
+            raise StoppedError from None
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -110,15 +107,19 @@ def start(
 
 
 def main() -> None:
-    """Run the console script: errors that a person can act on are one line on standard error."""
+    """Run the console script; 130 when Ctrl-C stops it, 143 when SIGTERM does."""
+    stoppable(run)
+
+
+def run() -> None:
+    """Run the command line: errors that a person can act on are one line on standard error.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 published but something is owed.
+    """
     try:
         app()
     except HephaestusError as error:
         _fail(str(error), error.exit_code)
-    except (_StoppedError, KeyboardInterrupt):
-        _say("stopped; the same command goes on from here")
-        # threads may wait for an archive yet, and whatever they do may be cut off anywhere
-        os._exit(130)
     except BrokenPipeError:
         # the reader of our output went away; nothing more can be said to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -67,7 +67,8 @@ def serve(
         raise HephaestusError(
             f"port {port} cannot be served ({error.strerror}); choose another with --port (0: a free one)"
         ) from None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary files go then too
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # where this is not run by the console script
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary files go then too
     try:
         with server:
             for name, value in server.environment().items():
@@ -76,8 +77,8 @@ def serve(
             sys.stdout.flush()
             while True:
                 time.sleep(3600)
-    except KeyboardInterrupt:
-        err.print("stopped")
+    except KeyboardInterrupt:  # the console script says so
+        pass
     finally:
         archive.close()
 

@@ -5,6 +5,7 @@ The only module of this package that needs :mod:`baselines`, loaded when one of 
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,9 +18,9 @@ import typer
 import yaml
 
 from hephaestus_build.cli.build import DataDir
-from hephaestus_build.cli.common import Json, Mixed, err, explain, out, print_json
+from hephaestus_build.cli.common import Json, Mixed, err, explain, out, print_json, worst
 from hephaestus_build.collection import BENCHMARK, find_cube, owner, take
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.errors import HephaestusError, OwedError, UsageError
 from hephaestus_build.frames import Pair
 from hephaestus_build.progress import bars
 from hephaestus_build.settings import Settings, load_settings
@@ -76,9 +77,11 @@ def run(
 ) -> None:
     """Do the runs of a preset, each once, and end with its tables and pictures.
 
-    May be stopped at any time: the same command goes on from there. Exits with 1 when a run failed or others
-    are still at theirs.
+    May be stopped at any time: the same command goes on from there. Exits with 1 when a run failed, and with
+    3 when none did and some are still running in another process.
     """
+    # the process that removes what a stopped run leaves in shared memory need not say so
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     bench, share = _bench(preset, cubes, simulated, mixed, results, part, weights, fields, data_dir)
     from baselines.benchmark import finish, run_benchmark
     from baselines.outlook import outlook
@@ -97,8 +100,7 @@ def run(
     else:
         _print_tables(paths)
     _explain(ended)
-    if any(end.result is None for end in ended):
-        raise typer.Exit(1)
+    raise typer.Exit(worst(1 if end.error else OwedError.exit_code if end.elsewhere else 0 for end in ended))
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ from hephaestus_build.cli.common import (
     out,
     print_json,
     print_pairs,
+    worst,
 )
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame
@@ -105,8 +105,11 @@ def build(
 
     Simulated frames, or all with --simulated, come to <data>/simulated, from an archive that this command
     serves itself unless a portal is set.
-    A frame that fails never stops the others. Every run is written down in <data>/runs.jsonl. Exits with
-    0 when all is there, 1 when something is owed or went wrong.
+    A frame that fails never stops the others. Every run is written down in <data>/runs.jsonl.
+
+    Exits with 0 when all is there (or only absences that the setting `accept` names are missing), 1 when a
+    frame failed, 2 when every request was wrong, 3 when all are published and something is owed. What is owed
+    is fetched by the same command later.
     """
     runs: list[Run] = []
     spoilt = False
@@ -130,13 +133,7 @@ def build(
     for run in runs:
         if run.result is not None:
             explain_owed(str(run.frame), run.result.owed)
-    raise typer.Exit(exit_code(runs) or int(spoilt))
-
-
-def exit_code(runs: Sequence[Run]) -> int:
-    """Return 0 when all is there, 2 when every request was wrong, else 1."""
-    codes = {run.exit_code for run in runs}
-    return 0 if codes <= {0} else 2 if codes == {2} else 1
+    raise typer.Exit(worst([*(run.exit_code for run in runs), *([1] if spoilt else [])]))
 
 
 def request_of(
@@ -209,6 +206,7 @@ def _print_result(result: Result, picture: Path | None) -> None:
         + (f", {len(result.absent)} absent upstream" if result.absent else ""),
         "brought to the grid": ", ".join(f"{count} {kind}" for kind, count in result.aligned.items()),
         "annotated": result.masks,
+        **({"accepted as absent": f"{len(result.accepted)} products"} if result.accepted else {}),
         **({"gone upstream": f"{len(result.gone)} interferograms, kept"} if result.gone else {}),
         "ERA5": f"{result.epochs} dates, from {result.era5}",
         "open it": f"xarray.open_zarr({str(result.path)!r})",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from hephaestus_build.errors import OwedError
 from hephaestus_build.frames import Frame
 from hephaestus_build.owed import Owed
 from hephaestus_build.plain_text import plain_text
 from hephaestus_build.settings import Settings, load_settings, refuse_address
+from hephaestus_build.sources.receipt import Outcome
 from hephaestus_build.terminal import PlainConsole, json_text
 
 #: Standard output is for results; all else goes to standard error.
@@ -78,7 +80,21 @@ def explain_owed(frame: str, owed: Sequence[Owed]) -> None:
     for (_, outcome, detail), items in reasons.items():
         first, more = items[0], f" and {len(items) - 1} more" if len(items) > 1 else ""
         what = f"{first.product} of {first.unit}{more}"
-        explain(f"{frame}: owed: {what} ({outcome}: {detail}); `hephaestus build {frame}` tries again")
+        lasting = ", `accept` in the settings makes it no news" if outcome == Outcome.ABSENT else ""
+        explain(
+            f"{frame}: owed: {what} ({outcome}: {detail}); `hephaestus build {frame}` tries again{lasting}"
+        )
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the exit code of a command from those of its frames: 1 before 3 before 0.
+
+    2, wrong usage, is that of the whole only where it is that of every frame.
+    """
+    known = set(codes) or {0}
+    if len(known) == 1:
+        return known.pop()
+    return OwedError.exit_code if known <= {0, OwedError.exit_code} else 1
 
 
 def print_json(value: Any) -> None:

@@ -36,9 +36,10 @@ def inspect(
 
     Exits with 1 when something is not as docs/cube.md says.
     """
-    path = find_cube(target, chosen_settings(simulated, data_dir=data_dir))
+    settings = chosen_settings(simulated, data_dir=data_dir)
+    path = find_cube(target, settings)
     with one_line(target):
-        summary = summarise(path)
+        summary = summarise(path, settings.accept)
     if as_json:
         print_json(summary.to_json())
     elif summary.frame:
@@ -70,6 +71,8 @@ def _rows(path: Path, summary: Summary) -> dict[str, str]:
     if summary.owed:
         more = f" and {len(summary.owed) - 3} more" if len(summary.owed) > 3 else ""
         rows["owed"] = ", ".join(summary.owed[:3]) + more
+    if summary.accepted:
+        rows["accepted as absent"] = f"{len(summary.accepted)} products"
     west, south, east, north = summary.bounds
     rows["grid"] = (
         f"{summary.shape[0]} rows x {summary.shape[1]} columns, "

@@ -22,13 +22,14 @@ from hephaestus_build.cli.common import (
     explain_owed,
     out,
     print_json,
+    worst,
 )
 from hephaestus_build.collection import cubes_of, only_simulated
 from hephaestus_build.cube.check import check_schema
 from hephaestus_build.cube.generation import Generation, Shelf
 from hephaestus_build.cube.implied import check_implied
 from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.errors import HephaestusError, UsageError, one_line
+from hephaestus_build.errors import HephaestusError, OwedError, UsageError, one_line
 from hephaestus_build.frames import Frame
 from hephaestus_build.progress import Listener, bars
 from hephaestus_build.repair import repair as repair_frame
@@ -43,7 +44,11 @@ from hephaestus_build.watch import watch as watch_frames
 def status(
     frames: Frames = None, simulated: Simulated = False, data_dir: DataDir = None, as_json: bool = Json
 ) -> None:
-    """Show how all cubes stand, real and simulated: newest interferogram, what is owed or stale."""
+    """Show how all cubes stand, real and simulated: newest interferogram, what is owed or stale.
+
+    Exits with 1 when a frame has no cube that can be read, or its last build failed; what is owed or stale is
+    work for the next build and no failure.
+    """
     settings = chosen_settings(simulated, data_dir=data_dir)
     chosen = _homes(frames, settings, frames_on_disk)
     runs = {False: last_runs(settings.data_dir)}
@@ -55,7 +60,7 @@ def status(
         _print_status(rows)
     else:
         explain(f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one")
-    if any(row.owed or row.problem or row.stale for row in rows):
+    if any(row.failed for row in rows):
         raise typer.Exit(1)
 
 
@@ -79,7 +84,8 @@ def verify(
     """Read every stored object and compare it with what was published; check the schema and the flags.
 
     Without frames or paths, those of all cubes, real and simulated.
-    Exits with 1 and names the pair and the variable when anything differs.
+    Exits with 1 and names the pair and the variable when anything differs, or the archive cannot be asked.
+    What is owed is no failure: `hephaestus status` lists it.
     """
     settings = chosen_settings(simulated, data_dir=data_dir)
     found: dict[str, list[str]] = {}
@@ -137,6 +143,8 @@ def repair(
     """Rebuild exactly what is damaged, and publish a whole cube.
 
     Without frames, the real cubes; with --simulated the simulated ones.
+    Exits with 3 when some of it could not be fetched again, which is owed then, and with 1 when a frame could
+    not be repaired.
     """
     settings = chosen_settings(simulated, data_dir=data_dir)
     chosen, settings = _of_one_kind(frames, settings)
@@ -164,8 +172,7 @@ def repair(
             explain(
                 f"{item.frame}: {key} could not be had again; `hephaestus build {item.frame}` tries again"
             )
-    if failed or any(item.lost for item in repairs):
-        raise typer.Exit(1)
+    raise typer.Exit(worst([int(failed), *(OwedError.exit_code for item in repairs if item.lost)]))
 
 
 def _go_on(error: HephaestusError, *, alone: bool) -> bool:
@@ -185,6 +192,7 @@ def watch(
     since: Since = None,
     every: Annotated[float, typer.Option(min=0.01, help="Hours from one round to the next.")] = 12.0,
     rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Stop after one round, as for cron.")] = False,
     at_a_time: AtATime = 2,
     simulated: Simulated = False,
     data_dir: DataDir = None,
@@ -194,8 +202,11 @@ def watch(
 
     Without frames, those that have a cube of real data, or with --simulated of simulated; any LiCSAR frame
     may be named, annotated or not. Every build is written down in <data>/runs.jsonl (of simulated data in
-    <data>/simulated/runs.jsonl). Ctrl-C stops it at any time.
+    <data>/simulated/runs.jsonl). Ctrl-C stops it at any time. After its last round it exits as `build` does:
+    with 3 when something is owed, with 1 when a frame failed.
     """
+    if once and rounds is not None:
+        raise UsageError("say --once or --rounds, not both")
     settings = chosen_settings(simulated, data_dir=data_dir, pairs=pairs)
     if frames and every_frame:
         raise UsageError("name frames or say --all, not both")
@@ -203,17 +214,17 @@ def watch(
     if not chosen:
         raise UsageError("there are no cubes yet: name the frames to watch, such as 124D_04854_171313")
     requests = [request_of(frame, settings, since, None, None) for frame in chosen]
-    failed = False
+    codes = set()
     with archives_for(settings, chosen) as served, bars() as listener:
         for run in watch_frames(
             requests,
             served,
             interval=every * 3600,
-            rounds=rounds,
+            rounds=1 if once else rounds,
             listener=listener if err.is_terminal else None,
             at_a_time=at_a_time,
         ):
-            failed |= run.exit_code != 0
+            codes.add(run.exit_code)
             if as_json:
                 typer.echo(json.dumps(run.to_json(), default=str))
             elif run.result is None:
@@ -221,10 +232,10 @@ def watch(
             else:
                 news = f"generation {run.result.generation}" if run.result.published else "nothing new"
                 owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
+                owed += f", {len(run.result.accepted)} accepted as absent" if run.result.accepted else ""
                 out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {run.result.pairs} pairs{owed}")
             sys.stdout.flush()  # whoever reads along should not wait for a full buffer
-    if failed:
-        raise typer.Exit(1)
+    raise typer.Exit(worst(codes))
 
 
 def gc(
@@ -344,6 +355,8 @@ def _print_status(rows: list[FrameStatus]) -> None:
         out.print("  ".join(cells).rstrip())
     if simulated := [row.frame for row in rows if row.simulated]:
         out.print(f"simulated: {', '.join(simulated)}")
+    if accepted := [f"{len(row.accepted)} of {row.frame}" for row in rows if row.accepted]:
+        out.print(f"accepted as absent: {', '.join(accepted)}")
     for row in rows:
         for text in _attention(row):
             explain(f"{row.frame}: {text}")

@@ -11,7 +11,7 @@ from rich.table import Table
 from hephaestus_build.cli.common import Json, Mixed, Simulated, chosen_settings, err, out, print_json
 from hephaestus_build.cli.splits import split_path
 from hephaestus_build.collection import cubes_of, in_folders, of_one_kind
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.errors import HephaestusError, OwedError, UsageError
 from hephaestus_build.moments import CONVENTIONS, Convention
 from hephaestus_build.paper import CHANNEL_STATISTICS
 from hephaestus_build.progress import bars
@@ -51,7 +51,7 @@ def update(
     """Measure what is new in the cubes and write the statistics beside them.
 
     Those of a split of simulated samples come to <data>/simulated/statistics.
-    Exits with 1 if training samples of the split are in no cube here.
+    Exits with 3 if training samples of the split are in no cube here; the statistics are those of the others.
     """
     settings = chosen_settings(simulated, data_dir=data_dir)
     chosen = read_split(_split_path(split, settings))
@@ -74,7 +74,7 @@ def update(
         err.print(f"written to {path}")
     if missing := statistics.missing:
         names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
-        raise HephaestusError(
+        raise OwedError(
             f"{sum(missing.values())} training samples of {len(missing)} frames ({names}) are in no cube "
             "here; build them with `hephaestus build FRAME`, then run the same command again"
         )

@@ -1,0 +1,20 @@
+"""The console script ``hephaestus``, also ``python -m hephaestus_build``: stoppable from its start."""
+
+from __future__ import annotations
+
+from hephaestus_build.stopping import stoppable
+
+
+def main() -> None:
+    """Run the command line."""
+    stoppable(_run)
+
+
+def _run() -> None:
+    from hephaestus_build.cli import run  # takes a second where the disk is slow
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Stopping of the console script by Ctrl-C or SIGTERM: one line, in bounded time, wherever it is.
+
+The first signal raises KeyboardInterrupt in the main thread, so that temporary files are removed and the
+terminal is restored. That may take long: the main thread can be inside a library that returns to Python much
+later, or wait for a thread that waits for an archive. A second thread therefore reads the same signals from a
+pipe (:func:`signal.set_wakeup_fd`) and ends the process after :data:`GRACE` seconds, or at once at the second
+signal. What is on disk is safe either way: a command may be killed at any point, and its lock goes with its
+process.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Self
+
+#: Seconds that a command may take to tidy up.
+GRACE = 5.0
+_SAID = {
+    signal.SIGINT: "stopped; the same command goes on from here",
+    signal.SIGTERM: "stopped by SIGTERM; the same command goes on from here",
+}
+
+
+class StoppedError(Exception):
+    """Stands for a KeyboardInterrupt where a library would make something of that."""
+
+
+def stoppable(work: Callable[[], None]) -> None:
+    """Do the work of a whole process, which ends with 130 at Ctrl-C and with 143 at SIGTERM."""
+    stopping = Stopping()
+    try:
+        with stopping:
+            try:
+                work()
+            finally:
+                if stopping.caught is not None:  # a library may have swallowed the interrupt
+                    stopping.end()
+    except (StoppedError, KeyboardInterrupt):
+        stopping.end()
+
+
+class Stopping:
+    """Handlers of SIGINT and SIGTERM while the block runs; none in a thread other than the main one.
+
+    A signal that is ignored stays ignored: a shell starts background jobs so.
+
+    Attributes
+    ----------
+    caught : int or None
+        The first of these signals that came.
+    """
+
+    def __init__(self) -> None:
+        self.caught: int | None = None
+        self._before: dict[int, Any] = {}
+        self._over = False
+        self._said = threading.Lock()
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in _SAID:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._interrupt)
+            self._reader, self._writer = os.pipe()
+            os.set_blocking(self._writer, False)
+            self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+            threading.Thread(target=self._watch, name="signals", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._wakeup)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            os.close(self._writer)  # which ends the thread
+
+    def end(self, number: int | None = None) -> NoReturn:
+        """Say that the command was stopped and end the process, whatever its threads do.
+
+        Parameters
+        ----------
+        number : int, optional
+            The signal; the one that was caught, or SIGINT, by default.
+        """
+        number = number or self.caught or signal.SIGINT
+        tidied = threading.current_thread() is threading.main_thread()
+        if tidied:
+            for handled in self._before:
+                signal.signal(handled, signal.SIG_IGN)  # it ends already
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+        if self._said.acquire(blocking=False):
+            with suppress(OSError):
+                # a terminal whose progress bars were cut off has no cursor
+                restored = "\x1b[?25h\r\x1b[K" if not tidied and os.isatty(2) else ""
+                os.write(2, f"{restored}hephaestus: {_SAID[signal.Signals(number)]}\n".encode())
+        _end_workers()
+        os._exit(128 + number)
+
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt in the main thread; the thread of :meth:`_watch` counts the signals."""
+        if self.caught is None and not self._over:
+            self.caught = number
+            raise KeyboardInterrupt
+
+    def _watch(self) -> None:
+        with open(self._reader, "rb", buffering=0) as pipe:  # noqa: PTH123 (no path)
+            deadline: float | None = None
+            first = 0
+            while True:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if not select.select([pipe], [], [], left)[0]:
+                    self.end(first)
+                content = pipe.read(1)
+                if not content:
+                    return  # the block has ended
+                if content[0] in self._before:
+                    if deadline is not None:
+                        self.end(first)
+                    first, deadline = content[0], time.monotonic() + GRACE
+
+
+def _end_workers() -> None:
+    """Kill the processes that load data for this one, which would notice its end only seconds later.
+
+    Other children, such as those of `benchmark run --at-a-time`, end themselves and their own workers.
+    """
+    if "multiprocessing.process" in sys.modules:
+        from multiprocessing import active_children
+
+        for child in active_children():
+            if child.daemon:
+                child.kill()
