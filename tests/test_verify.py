@@ -11,7 +11,7 @@ from toy_cube import FRAME, PAIRS, toy_cube
 
 from hephaestus_build.cube.contents import Contents
 from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.verify import verify_content
+from hephaestus_build.cube.verify import verify_content, verify_objects
 from hephaestus_build.frames import Frame
 from hephaestus_build.settings import load_settings
 from hephaestus_build.status import frames_on_disk, status_of
@@ -130,3 +130,20 @@ def test_old_generations_stay_until_they_are_old_and_never_the_published_one(tmp
     assert shelf.collect(keep=1, older_than=timedelta(days=1)) == [2]
     assert shelf.current().number == 3
     assert verify_content(shelf.current()) == []
+
+
+def test_some_objects_are_checked_by_the_manifest_alone(shelf):
+    generation = shelf.current()
+    paths = sorted(path for path in generation.manifest() if path.startswith("insar_") and "/c." in path)
+    assert verify_objects(generation) == verify_objects(generation, paths) == []
+    bad, other = paths[0], paths[-1]
+    flip(generation.store / bad, random.Random(3))
+    (generation.store / other).unlink()
+    assert verify_objects(generation, paths[1:-1]) == []
+    found = {damage.path: (damage.what, damage.unit[:9]) for damage in verify_objects(generation)}
+    assert found == {bad: ("damaged", "pair/2019"), other: ("missing", "pair/2019")}
+    assert [damage.path for damage in verify_objects(generation, [bad, bad])] == [bad]
+    # not listed: nothing is stored there, or something that nobody published
+    assert verify_objects(generation, ["insar_difference/c.0.4.0.0", "../../x"]) == []
+    (generation.store / "dem" / "c.7.7").write_bytes(b"x")
+    assert [damage.what for damage in verify_objects(generation, ["dem/c.7.7"])] == ["unknown"]

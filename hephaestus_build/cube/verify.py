@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import os
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +21,13 @@ from hephaestus_build.cube.tables import fill_tables
 from hephaestus_build.cube.units import Places, StoredObject
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import digest_of
+from hephaestus_build.plain_files import Identity, NotPlainError, hash_opened, kind_of, opened, walk
 from hephaestus_build.progress import Listener, Silent
 
 log = logging.getLogger(__name__)
+
+#: Files that are not listed and are named, at most.
+_STRANGERS = 1000
 
 What = Literal["damaged", "missing", "unknown", "unreadable"]
 
@@ -152,37 +159,106 @@ def verify_content(generation: Generation, listener: Listener | None = None) -> 
     recorded = expected.pop(PROVENANCE, None)
     damages = list(_record_damages(generation, objects, recorded.content.digest if recorded else None))
     damages += _disagreements(objects, expected)
+    damages += _compare_all(generation.store, expected, listener)
+    return damages + list(_strangers(generation.store, {*expected, MANIFEST, PROVENANCE}))
+
+
+def verify_objects(
+    generation: Generation, wanted: Iterable[str] | None = None, listener: Listener | None = None
+) -> list[Damage]:
+    """Read some stored objects of a generation and compare them with its manifest.
+
+    Metadata and tables are among the objects; the record itself (manifest and provenance) is not compared
+    with them. That is for :func:`verify_content`, which costs the reading of the whole cube.
+
+    Parameters
+    ----------
+    generation : Generation
+        The cube.
+    wanted : iterable of str, optional
+        Paths in the store, such as ``insar_difference/c.3.5.0.0``; by default all that the manifest lists.
+        One that it does not list is ``unknown`` where something stands there, and right where nothing does:
+        an image without a pixel of data is not stored.
+    listener : Listener, optional
+        Who wants to know how far it is.
+
+    Returns
+    -------
+    list of Damage
+        Empty when all are as they were published.
+
+    Raises
+    ------
+    HephaestusError
+        If no copy of the manifest is whole.
+    """
+    objects = generation.manifest()
+    paths = objects.keys() if wanted is None else dict.fromkeys(wanted)
+    expected = {path: Expected(StoredObject(*objects[path])) for path in paths if path in objects}
+    damages = _compare_all(generation.store, expected, listener)
+    for path in paths:
+        if path not in objects and os.path.lexists(generation.store / path):
+            damages.append(Damage(path, "unknown", variable=_variable(path)))
+    return _with_units(generation, damages)
+
+
+def _with_units(generation: Generation, damages: list[Damage]) -> list[Damage]:
+    """Return damages with the units whose objects they are, as far as the record tells."""
+    if not damages:
+        return damages
+    with suppress(HephaestusError):
+        contents = generation.contents()
+        places = Places(contents.axes)
+        units = {path: unit.key for unit in contents.units.values() for _, path in places.keys(unit)}
+        return [replace(damage, unit=units.get(damage.path, "")) for damage in damages]
+    return damages
+
+
+def _compare_all(store: Path, expected: Mapping[str, Expected], listener: Listener | None) -> list[Damage]:
+    """Compare every object with what should stand at its path, side by side."""
     listener = listener or Silent()
     listener.stage("objects", len(expected))
-    hashes: dict[tuple[int, int], str] = {}  # a file with two names is read once
+    hashes: dict[Identity, str] = {}  # a file with two names is read once
+    damages: list[Damage] = []
     with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
-        compare = partial(_compare, generation.store, hashes)
+        compare = partial(_compare, store, hashes)
         for damage in pool.map(lambda item: compare(*item), sorted(expected.items())):
             damages += [damage] if damage is not None else []
             listener.advance("objects")
-    known = {*expected, MANIFEST, PROVENANCE}
-    for file in sorted(generation.store.rglob("*")):
-        path = str(file.relative_to(generation.store))
-        if file.is_file() and path not in known:
-            damages.append(Damage(path, "unknown", variable=_variable(path)))
     return damages
+
+
+def _strangers(store: Path, known: Collection[str]) -> Iterator[Damage]:
+    """Yield what stands in a store and is not listed, the first thousand."""
+    strange = ((path, facts) for path, facts in walk(store) if path not in known)
+    try:
+        for path, facts in islice(strange, _STRANGERS):
+            detail = "" if stat.S_ISREG(facts.st_mode) else kind_of(facts.st_mode)
+            yield Damage(path, "unknown", variable=_variable(path), detail=detail)
+    except OSError as error:
+        where = os.path.relpath(error.filename or store, store)
+        yield Damage(where, "unreadable", variable=_variable(where), detail=error.strerror or str(error))
 
 
 def _variable(path: str) -> str:
     return path.partition("/")[0] if "/" in path else ""
 
 
-def _compare(store: Path, hashes: dict[tuple[int, int], str], path: str, item: Expected) -> Damage | None:
+def _compare(store: Path, hashes: dict[Identity, str], path: str, item: Expected) -> Damage | None:
     what: What
     try:
-        facts = (store / path).stat()
-        size, inode = facts.st_size, (facts.st_dev, facts.st_ino)
-        if size == item.content.size:
-            if inode not in hashes:
-                hashes[inode] = digest_of(store / path)
-            if hashes[inode] == item.content.digest:
-                return None
-        what, detail = "damaged", f"{size} bytes" if size != item.content.size else "other content"
+        with opened(store, path) as (descriptor, facts):
+            if facts.size == item.content.size:
+                if facts not in hashes:
+                    hashes[facts] = hash_opened(descriptor, facts.size)
+                if hashes[facts] == item.content.digest:
+                    return None
+            what, detail = (
+                "damaged",
+                f"{facts.size} bytes" if facts.size != item.content.size else "other content",
+            )
+    except NotPlainError as error:
+        what, detail = "damaged", error.strerror or ""
     except FileNotFoundError:
         what, detail = "missing", ""
     except OSError as error:
