@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ _NAMES = {
     "precision": "Prec", "recall": "Rec", "f1": "F1", "auroc": "AUROC", "iou": "IoU",
     "average_precision": "AP", FALSE_ALARMS: "False alarms / frame-year",
 }  # fmt: skip
+_MARKS = re.compile(r"[\\`*\[\]|!]")
 #: Frames whose generations the Markdown names; the others name all.
 _FRAMES = 6
 
@@ -22,7 +24,7 @@ _FRAMES = 6
 def to_csv(document: Document) -> str:
     """Return the tables as CSV, a score a line, after comment lines (``#``) that say where they come from."""
     stream = io.StringIO()
-    for name, text in _header(document, full=True):
+    for name, text in _header(document, str, full=True):
         stream.write(f"# {name}: {text.replace('**', '').replace('`', '')}\n")
     lines = [line for table in document.tables for line in _csv_lines(document, table)]
     writer = csv.DictWriter(stream, lines[0].keys(), lineterminator="\n")
@@ -34,32 +36,50 @@ def to_csv(document: Document) -> str:
 def to_markdown(document: Document) -> str:
     """Return the tables as Markdown: the best of each block in bold, the second underlined."""
     title = "# Benchmark" + (" (simulated data)" if document.simulated else "")
-    parts = [title, "\n".join(f"- {name}: {text}" for name, text in _header(document))]
+    parts = [title, "\n".join(f"- {name}: {text}" for name, text in _header(document, _plain))]
     for table in document.tables:
         parts += [f"## {table.title}", _markdown(table)]
     parts.append(_notes(document))
     return "\n\n".join(parts) + "\n"
 
 
-def _header(document: Document, *, full: bool = False) -> list[tuple[str, str]]:
+def _plain(text: str) -> str:
+    """Return a text that Markdown shows as it is: no link, picture, column or HTML comes from it."""
+    return _MARKS.sub(r"\\\g<0>", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(text: str) -> str:
+    """Return a text as code in Markdown, which nothing in it ends."""
+    return f"`{text.replace('`', chr(39))}`"
+
+
+def _cell_text(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _header(document: Document, shown: Callable[[str], str], *, full: bool = False) -> list[tuple[str, str]]:
+    def listed(texts: Iterable[str], between: str = ", ") -> str:
+        return shown(between.join(texts))
+
     generations = [f"{frame} {' and '.join(found)}" for frame, found in document.generations.items()]
     if len(generations) > _FRAMES and not full:
         generations = [f"{len(generations)} frames, listed in tables.json"]
     versions = [f"{name} {' and '.join(found)}" for name, found in document.versions.items()]
     return [
         ("data", "**simulated**, of no real volcano" if document.simulated else "real"),
-        ("command", "; ".join(f"`{command}`" for command in document.commands)),
+        ("command", "; ".join(map(_code, document.commands))),
         ("runs", f"{document.runs}, seeds {', '.join(map(str, document.seeds))}"),
-        ("split", f"{document.split}, sha256 {document.split_sha256}"),
+        ("split", f"{shown(document.split)}, sha256 {document.split_sha256}"),
         (
             "windows",
-            f"{document.size} pixels, test {document.tiling}, training {', '.join(document.training)}",
+            f"{document.size} pixels, test {shown(document.tiling)}, training {listed(document.training)}",
         ),
-        ("first weights", ", ".join(document.weights)),
-        ("cube generations", "; ".join(generations)),
-        ("versions", ", ".join(versions)),
-        ("code", ", ".join(code[:12] for code in document.code)),
-        ("device", ", ".join(document.devices)),
+        ("first weights", listed(document.weights)),
+        ("cube generations", listed(generations, "; ")),
+        ("versions", listed(versions)),
+        ("code", listed(code[:12] for code in document.code)),
+        ("device", listed(document.devices)),
         ("the paper's figures", f"left out: {document.paper}" if document.paper else "in brackets"),
     ]
 
@@ -81,14 +101,14 @@ def _csv_lines(document: Document, table: Table) -> Iterable[dict[str, Any]]:
                 "unit": table.unit,
                 "input": "series" if row.series else "single",
                 "kind": row.kind,
-                "model": row.model,
+                "model": _cell_text(row.model),
                 "atmosphere": "" if row.atmosphere is None else str(row.atmosphere).lower(),
-                "variant": row.variant,
+                "variant": _cell_text(row.variant),
                 "score": name,
                 "seeds": cell.seeds if row.kind == "model" else "",
                 **{key: "" if math.isnan(value) else repr(value) for key, value in figures.items()},
-                "undefined": cell.undefined,
-                "split": document.split,
+                "undefined": _cell_text(cell.undefined),
+                "split": _cell_text(document.split),
                 "split_sha256": document.split_sha256,
             }
 
@@ -113,8 +133,8 @@ def _markdown(table: Table) -> str:
 def _who(row: TableRow) -> tuple[str, str]:
     if row.kind != "model":
         return {"constant": "*always deformation*", "chance": "*chance*"}[row.kind], ""
-    title = TITLES.get(row.model, row.model)
-    return f"{title} ({row.variant})" if row.variant else title, "✓" if row.atmosphere else "×"
+    title = TITLES.get(row.model, _plain(row.model))
+    return f"{title} ({_plain(row.variant)})" if row.variant else title, "✓" if row.atmosphere else "×"
 
 
 def _marks(rows: Sequence[TableRow], name: str) -> list[Callable[[str], str]]:
@@ -159,7 +179,7 @@ def _notes(document: Document) -> str:
         "Pixels without data do not count." if document.paper else "Pixels without data count too.",
     ]
     reasons = {
-        f"{_NAMES[name]} of {TITLES.get(row.model, row.model)}: {cell.undefined}"
+        f"{_NAMES[name]} of {TITLES.get(row.model, _plain(row.model))}: {_plain(cell.undefined)}"
         for table in document.tables
         for row in table.rows
         for name, cell in row.cells.items()
