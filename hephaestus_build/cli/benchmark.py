@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from hephaestus_build.cli.build import DataDir
 from hephaestus_build.cli.common import Json, err, explain, out, print_json
 from hephaestus_build.cli.inspect import find_cube
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Pair
+from hephaestus_build.parsing import parse_yaml
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.progress import bars
 from hephaestus_build.settings import Settings, load_settings
 
@@ -52,6 +53,10 @@ Fields = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="imagenet, none (from scratch), or a folder with the ImageNet weights.")
 ]
+Unchecked = Annotated[
+    bool,
+    typer.Option("--unchecked", help="Do not compare what is read of the cubes with what was published."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -68,6 +73,7 @@ def run(
     at_a_time: Annotated[
         int, typer.Option("--at-a-time", min=1, max=64, help="Runs at once, each in a process of its own.")
     ] = 1,
+    unchecked: Unchecked = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
@@ -76,7 +82,7 @@ def run(
     May be stopped at any time: the same command goes on from there. Exits with 1 when a run failed or others
     are still at theirs.
     """
-    bench, share = _bench(preset, cubes, simulated, results, part, weights, fields, data_dir)
+    bench, share = _bench(preset, cubes, simulated, results, part, weights, fields, data_dir, unchecked)
     from baselines.benchmark import finish, run_benchmark
     from baselines.outlook import outlook
 
@@ -88,13 +94,18 @@ def run(
             ended.append(end)
             _print_run(end, index)
     # where none is finished, what is said below is why
-    paths = finish(bench) if any(map(bench.is_finished, bench.recipes)) else []
+    problems: list[str] = []
+    paths = finish(bench, problems) if bench.results([]) else []
     if as_json:
         print_json({"runs": [_row(end) for end in ended], "files": [str(path) for path in paths]})
     else:
         _print_tables(paths)
     _explain(ended)
-    if any(end.result is None for end in ended):
+    told = {end.error for end in ended}
+    problems = [problem for problem in problems if problem not in told]
+    for problem in problems:
+        explain(problem)
+    if problems or any(end.result is None for end in ended):
         raise typer.Exit(1)
 
 
@@ -107,11 +118,12 @@ def plan(
     part: Part = "1/1",
     weights: Weights = None,
     fields: Fields = None,
+    unchecked: Unchecked = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
     """Say what the runs of a preset will take: samples, epochs, hours, disk."""
-    bench, share = _bench(preset, cubes, simulated, results, part, weights, fields, data_dir)
+    bench, share = _bench(preset, cubes, simulated, results, part, weights, fields, data_dir, unchecked)
     from baselines.outlook import outlook
 
     found = outlook(bench, share)
@@ -129,18 +141,24 @@ def tables(
     results: Results = None,
     weights: Weights = None,
     fields: Fields = None,
+    unchecked: Unchecked = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
     """Make the tables and pictures of the runs that are finished, also those that came from elsewhere."""
-    bench, _ = _bench(preset, cubes, simulated, results, "1/1", weights, fields, data_dir)
+    bench, _ = _bench(preset, cubes, simulated, results, "1/1", weights, fields, data_dir, unchecked)
     from baselines.benchmark import finish
 
-    paths = finish(bench)
+    problems: list[str] = []
+    paths = finish(bench, problems)
     if as_json:
         print_json([str(path) for path in paths])
     else:
         _print_tables(paths)
+    for problem in problems:
+        explain(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -158,6 +176,10 @@ def predict(
         Path | None, typer.Option(help="Folder of the maps. Default: predictions/ in the data folder.")
     ] = None,
     device: Device = "auto",
+    unsealed: Annotated[
+        bool, typer.Option("--unsealed", help="Read a checkpoint without a seal too, as of other programs.")
+    ] = False,
+    unchecked: Unchecked = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
@@ -172,7 +194,14 @@ def predict(
     written = []
     with bars() as listener:
         maps = predict_frame(
-            checkpoint, _cube(frame, settings), folder, wanted, device=device, listener=listener
+            checkpoint,
+            _cube(frame, settings),
+            folder,
+            wanted,
+            device=device,
+            unsealed=unsealed,
+            unchecked=unchecked,
+            listener=listener,
         )
         for item in maps:
             written.append(item)
@@ -200,6 +229,7 @@ def _bench(
     weights: str | None,
     fields: Sequence[str] | None,
     data_dir: Path | None,
+    unchecked: bool = False,
 ) -> tuple[Bench, tuple[int, int]]:
     """Return the grid that a user asks for, and which part of it."""
     _needs_torch()
@@ -222,6 +252,7 @@ def _bench(
         cubes or settings.cubes_dir,
         results or settings.data_dir / "results",
         command=typed(sys.argv[1:]),
+        unchecked=unchecked,
         **changes,
     )
     return bench, share
@@ -264,9 +295,10 @@ def parse_fields(texts: Sequence[str]) -> dict[str, Any]:
         if not (equals and name):
             raise UsageError(f"--set {text!r}: write name=value, such as --set epochs=3")
         try:
-            fields[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {text!r}: its value is not YAML") from error
+            fields[name] = parse_yaml(value)
+        except ValueError as error:
+            shown = plain_text(text, 80)
+            raise UsageError(f"--set {shown!r}: its value is not YAML ({plain_text(error, 100)})") from error
     return fields
 
 
