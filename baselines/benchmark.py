@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import platform
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -29,11 +28,13 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from baselines.assessment import assess
+from baselines.course import METRICS, checked
 from baselines.pins import alone, pin
 from baselines.prepare import Prepared, prepare
 from baselines.recipe import Preset, Recipe
 from baselines.results import RunResult, SplitRecord, code_version, versions
 from baselines.tables import tables
+from baselines.wholeness import Wholeness
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.progress import Listener, Silent
 from hephaestus_build.samples import count_positive
@@ -84,6 +85,8 @@ class Bench:
         Frames whose published cube is another one by now.
     command : str
         What was typed, to be written into results.
+    unchecked : bool
+        Whether what is read of the cubes is used without a comparison with what was published.
     """
 
     preset: Preset
@@ -92,6 +95,7 @@ class Bench:
     cubes: Path
     changed: tuple[str, ...] = ()
     command: str = ""
+    unchecked: bool = False
     _prepared: dict[Any, Prepared] = field(default_factory=dict, compare=False, repr=False)
 
     def home(self, recipe: Recipe) -> Path:
@@ -102,17 +106,52 @@ class Bench:
         """Return whether a run is finished."""
         return (self.home(recipe) / RESULT).is_file()
 
-    def results(self) -> list[RunResult]:
+    def results(self, problems: list[str] | None = None) -> list[RunResult]:
         """Return the results of the runs that are finished, in the grid's order.
+
+        Parameters
+        ----------
+        problems : list of str, optional
+            Takes why results cannot be read, which are left out then.
 
         Raises
         ------
         HephaestusError
-            If one is damaged.
+            If one cannot be read and `problems` is not given.
         """
-        return [
-            RunResult.read(self.home(recipe) / RESULT) for recipe in self.recipes if self.is_finished(recipe)
-        ]
+        found = []
+        for recipe in filter(self.is_finished, self.recipes):
+            try:
+                found.append(self.result(recipe))
+            except HephaestusError as error:
+                if problems is None:
+                    raise
+                problems.append(f"{recipe.key}: {error}")
+        return found
+
+    def result(self, recipe: Recipe) -> RunResult:
+        """Return the result of a finished run.
+
+        Raises
+        ------
+        HephaestusError
+            If it is damaged, or that of another run.
+        """
+        path = self.home(recipe) / RESULT
+        found = RunResult.read(path)
+        try:
+            same = found.key == Recipe.model_validate(found.recipe).key == recipe.key
+        except ValueError:
+            same = False
+        if not same:
+            raise HephaestusError(
+                f"{path} is the result of another run; remove it and run the same command again"
+            )
+        return found
+
+    def whole(self, listener: Listener | None = None) -> Wholeness | None:
+        """Return what compares the cubes with what was published, unless that is not wanted."""
+        return None if self.unchecked else Wholeness(self.folder, listener)
 
     def prepared(self, recipe: Recipe, listener: Listener | None = None) -> Prepared:
         """Return what `recipe` learns from and is scored on; runs that see the same share it."""
@@ -127,6 +166,7 @@ class Bench:
                 tiling=recipe.tiling,
                 results=self.folder,
                 mixed=True,  # what was pinned was wanted
+                whole=self.whole(listener),
                 listener=listener,
             )
         return self._prepared[seen]
@@ -136,9 +176,11 @@ def open_bench(
     preset: Preset,
     cubes: Path | Sequence[Path],
     results: Path,
+    /,
     *,
     mixed: bool = False,
     command: str = "",
+    unchecked: bool = False,
     **changes: Any,
 ) -> Bench:
     """Return the grid of a preset, its cubes pinned.
@@ -154,6 +196,8 @@ def open_bench(
         Whether real and simulated cubes may be among them.
     command : str
         What was typed.
+    unchecked : bool
+        Whether to leave out comparing the cubes with what was published.
     **changes
         Fields of :class:`~baselines.recipe.Recipe` that override the preset's.
 
@@ -167,7 +211,7 @@ def open_bench(
     recipes = preset.runs(**changes)
     folder = results / preset.name
     pinned, changed = pin(cubes, folder, mixed=mixed)
-    return Bench(preset, recipes, folder, pinned, tuple(changed), command)
+    return Bench(preset, recipes, folder, pinned, tuple(changed), command, unchecked)
 
 
 @dataclass(frozen=True)
@@ -301,7 +345,7 @@ def run_one(bench: Bench, recipe: Recipe, *, device: str = "auto", listener: Lis
         home = bench.home(recipe)
         with alone(home) as ours:
             if bench.is_finished(recipe):
-                return Ended(recipe, RunResult.read(home / RESULT), kept=True)
+                return Ended(recipe, bench.result(recipe), kept=True)
             if not ours:
                 return Ended(recipe)
             return Ended(recipe, _run(bench, recipe, home, device, listener or Silent()))
@@ -315,6 +359,7 @@ def run_one(bench: Bench, recipe: Recipe, *, device: str = "auto", listener: Lis
 
 def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: Listener) -> RunResult:
     # seconds of imports, and nothing of it is needed to find that all runs are finished
+    from baselines.inference import described
     from baselines.models import trainable
     from baselines.training import fit, infer, load
 
@@ -376,17 +421,8 @@ def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: Listen
 
 def _trained_in(home: Path) -> float:
     """Return the seconds of all epochs, also of those before a run was cut off."""
-    with (home / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+    with checked(home, METRICS).open(encoding="utf-8", newline="") as stream:
         return round(sum(float(row["seconds"]) for row in csv.DictReader(stream)), 3)
-
-
-def described(device: Any) -> str:
-    """Return what a torch device is, in words."""
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.processor() or platform.machine()}), {torch.get_num_threads()} threads"
 
 
 def _weights(recipe: Recipe) -> str:
@@ -394,20 +430,36 @@ def _weights(recipe: Recipe) -> str:
     return recipe.weights if recipe.weights in ("imagenet", "none") else "imagenet, from a folder"
 
 
-def finish(bench: Bench) -> list[Path]:
+def finish(bench: Bench, problems: list[str] | None = None) -> list[Path]:
     """Write the tables and pictures of the runs that are finished; return the files.
+
+    Parameters
+    ----------
+    bench : Bench
+    problems : list of str, optional
+        Takes what is damaged, which is left out.
 
     Raises
     ------
     HephaestusError
-        If none is finished, or a file cannot be written.
+        If none is finished, a file cannot be written, or something is damaged and `problems` is not given;
+        tables and pictures of the rest are written then too.
     """
     from baselines.gallery import draw_all
 
-    results = bench.results()
+    found: list[str] = []
+    results = bench.results(found)
+    if found and not results:
+        raise HephaestusError(found[0])
     written = list(tables(results).write(bench.folder))
     homes = {recipe.key: bench.home(recipe) for recipe in bench.recipes}
-    return written + draw_all(bench.folder, results, homes, bench.prepared)
+    written += draw_all(bench.folder, results, homes, bench.prepared, found)
+    if problems is not None:
+        problems += found
+    elif found:
+        more = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
+        raise HephaestusError(f"{found[0]}{more}")
+    return written
 
 
 class _Clock:

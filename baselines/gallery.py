@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from baselines.charts import learning_curves, reliability
+from baselines.course import BEST, METRICS, checked
 from baselines.figures import Example, predictions_over_phase, series_predictions, write_figure
 from baselines.paper import TITLES
 from baselines.predictions import Predictions
 from baselines.prepare import Prepared
 from baselines.recipe import TASKS, Recipe
 from baselines.results import RunResult
+from hephaestus_build.errors import HephaestusError
+
+T = TypeVar("T")
 
 #: What a run leaves, by the result that it ended in.
 Homes = Mapping[str, Path]
-_METRICS, _TEST, _BEST = "metrics.csv", "test.npz", "best.ckpt"
+_TEST = "test.npz"
 
 
 def draw_all(
@@ -27,6 +32,7 @@ def draw_all(
     results: Sequence[RunResult],
     homes: Homes,
     prepared: Callable[[Recipe], Prepared],
+    problems: list[str],
 ) -> list[Path]:
     """Write learning curves, reliability and examples into `folder`; return the files.
 
@@ -39,21 +45,26 @@ def draw_all(
         Folder of each run by its key. What is not there (a run of another machine) is left out.
     prepared : callable
         Gives the data of a run.
+    problems : list of str
+        Takes what is damaged, which is left out.
     """
     figures: dict[str, Figure] = {}
     for task in TASKS:
         members = [result for result in results if result.task == task]
-        curves = _by_setting(members, homes, _METRICS)
+        curves = _by_setting(members, homes, METRICS, lambda path: checked(path.parent, METRICS), problems)
         if curves:
             simulated = any(result.simulated for result in members)
             title = f"Learning curves of {task}"
             figures[f"learning-curves-{task}"] = learning_curves(curves, title, simulated=simulated)
-        if said := _by_setting(members, homes, _TEST):
-            read = {name: [Predictions.read(path) for path in paths] for name, paths in said.items()}
-            figures[f"reliability-{task}"] = reliability(read, f"Reliability of {task} on the test part")
+        if said := _by_setting(members, homes, _TEST, Predictions.read, problems):
+            figures[f"reliability-{task}"] = reliability(said, f"Reliability of {task} on the test part")
     for series, name in ((False, "predictions"), (True, "predictions-series")):
         if best := best_segmenter(results, homes, series):
-            shown = examples(best, homes[best.key], prepared(Recipe.model_validate(best.recipe)))
+            try:
+                shown = examples(best, homes[best.key], prepared(Recipe.model_validate(best.recipe)))
+            except HephaestusError as error:
+                problems.append(str(error))
+                continue
             draw = series_predictions if series else predictions_over_phase
             figures[name] = draw(shown, f"{_setting(best)}, seed {best.seed}, on the test part")
     for name, figure in figures.items():
@@ -68,7 +79,7 @@ def best_segmenter(results: Sequence[RunResult], homes: Homes, series: bool) -> 
         for result in results
         if result.task == "segmentation"
         and result.series == series
-        and (homes[result.key] / _BEST).is_file()
+        and (homes[result.key] / BEST).is_file()
         and (homes[result.key] / _TEST).is_file()
     ]
     return max(known, key=lambda result: _f1(result), default=None)
@@ -104,7 +115,7 @@ def examples(result: RunResult, home: Path, prepared: Prepared) -> list[Example]
 
     from baselines.inference import load, windows_of
 
-    trained = load(home / _BEST, device="cpu")
+    trained = load(checked(home, BEST), device="cpu")
     test = Predictions.read(home / _TEST)
     counts = (2, 0) if result.series else (4, 2)
     items = [prepared.items["test"][place] for place in spread(test.label, test.probability, *counts)]
@@ -120,12 +131,18 @@ def examples(result: RunResult, home: Path, prepared: Prepared) -> list[Example]
     ]
 
 
-def _by_setting(results: Sequence[RunResult], homes: Homes, name: str) -> dict[str, list[Path]]:
-    paths: dict[str, list[Path]] = defaultdict(list)
+def _by_setting(
+    results: Sequence[RunResult], homes: Homes, name: str, read: Callable[[Path], T], problems: list[str]
+) -> dict[str, list[T]]:
+    """Return what a file of each run holds, by setting."""
+    found: dict[str, list[T]] = defaultdict(list)
     for result in results:
         if (homes[result.key] / name).is_file():
-            paths[_setting(result)].append(homes[result.key] / name)
-    return dict(paths)
+            try:
+                found[_setting(result)].append(read(homes[result.key] / name))
+            except HephaestusError as error:
+                problems.append(str(error))
+    return dict(found)
 
 
 def _setting(result: RunResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from baselines.checkpoints import ABOUT, About, DamagedError, load_weights, read_checkpoint
 from baselines.data import Windows
 from baselines.expand import Stack, expand
 from baselines.inputs import Inputs
@@ -21,13 +23,12 @@ from baselines.predictions import BINS, Collector, Pixels, Predictions, Row, Sou
 from baselines.prepare import Attributes, Prepared
 from baselines.recipe import Recipe, Task
 from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.progress import Listener, Silent
 from hephaestus_build.splits import Part
 
 #: Windows that are predicted at once, unless said otherwise.
 BATCH = 16
-#: What a checkpoint of ours holds beside Lightning's own.
-ABOUT = "hephaestus"
 
 
 @dataclass(frozen=True)
@@ -96,67 +97,53 @@ class Trained:
             return probability_of(self.model(channels_last(stack(fields))))
 
 
-def load(checkpoint: Path, device: str = "auto") -> Trained:
+def load(checkpoint: Path, device: str = "auto", *, unsealed: bool = False) -> Trained:
     """Read a checkpoint that :func:`baselines.training.fit` wrote; no code in it is run.
+
+    Parameters
+    ----------
+    checkpoint : pathlib.Path
+    device : str
+        Where the model goes.
+    unsealed : bool
+        Whether to read one without a seal too.
 
     Raises
     ------
     HephaestusError
         If it is missing, damaged, or not of this project.
     """
-    content = read_checkpoint(checkpoint)
-    about, target = content[ABOUT], device_of(device)
-    recipe = Recipe.model_validate(about["recipe"])
-    moments = {name: (mean, deviation) for name, (mean, deviation) in about["moments"].items()}
+    content = read_checkpoint(checkpoint, unsealed=unsealed)
+    about: About = content[ABOUT]
+    recipe, target = about.recipe, device_of(device)
     channels = len(recipe.inputs.stacked(recipe.steps))
-    model = build_model(recipe.model, recipe.task, channels, size=recipe.size, looks=recipe.looks)
     weights = {
-        name.removeprefix("model."): values
+        str(name).removeprefix("model."): values
         for name, values in content["state_dict"].items()
-        if name.startswith("model.")
+        if str(name).startswith("model.")
     }
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise HephaestusError(
-            f"{checkpoint} does not fit the model {recipe.model} of this version; train it again"
+        if set(about.moments) != set(recipe.inputs.channels) or not about.history:
+            raise ValueError("its channels or epochs are not those of its recipe")
+        model = build_model(recipe.model, recipe.task, channels, size=recipe.size, looks=recipe.looks)
+        load_weights(model, weights)
+    except (RuntimeError, ValueError) as error:
+        raise DamagedError(
+            f"{checkpoint} does not fit the model {recipe.model} of this version "
+            f"({plain_text(error, 200)}); train it again"
         ) from error
-    last = about["history"][-1]
+    last = about.history[-1]
     return Trained(
         recipe,
         model.to(memory_format=torch.channels_last).to(target).eval(),
-        moments,
-        about["simulated"],
-        about["split_sha256"],
-        last["epoch"],
-        last["validation_score"],
+        about.moments,
+        about.simulated,
+        about.split_sha256,
+        last.epoch,
+        last.validation_score,
         measure_of(recipe.task),
-        float(np.median([row["samples_per_second"] for row in about["history"]])),
+        float(np.median([row.samples_per_second for row in about.history])),
     )
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return all that a checkpoint holds, on the CPU.
-
-    Raises
-    ------
-    HephaestusError
-        If it is missing, damaged, or not of this project.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if ABOUT not in content:
-            raise ValueError("it is not of this project")
-        return content
-    except FileNotFoundError as error:
-        raise HephaestusError(
-            f"there is no checkpoint {path}; `hephaestus benchmark run` trains models"
-        ) from error
-    except Exception as error:  # a damaged archive fails in many ways
-        what = " ".join(str(error).split())[:200]
-        raise HephaestusError(
-            f"the checkpoint {path} cannot be read ({what}); remove it and run the same command again"
-        ) from error
 
 
 def infer(
@@ -319,6 +306,13 @@ def histograms_of(probability: Tensor, fields: Mapping[str, Tensor]) -> dict[Pix
         .astype(np.uint32)
         for name, chosen in counted.items()
     }
+
+
+def described(device: torch.device) -> str:
+    """Return what a torch device is, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.processor() or platform.machine()}), {torch.get_num_threads()} threads"
 
 
 def device_of(name: str) -> torch.device:

@@ -1,27 +1,28 @@
 """Probability maps on disk: a Zarr group beside the cubes that grows, a GeoTIFF and a picture of each map.
 
-The group counts as what its consolidated metadata says, and that is replaced by one rename: a map that was
-being written when the process was killed is not there for any reader, and the next one takes its place.
+The group counts as what its consolidated metadata says, and that is replaced by one rename, after all files
+that it names: a map that was being written when the process was killed is not there for any reader.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import xarray as xr
-import zarr
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from zarr.codecs import BloscCodec
 
+from baselines.chunk_keys import KeyedArrays
 from hephaestus_build.cube.georeference import GRID_MAPPING, grid_of
 from hephaestus_build.cube.schema import Variable
 from hephaestus_build.errors import HephaestusError, UsageError
@@ -30,6 +31,8 @@ from hephaestus_build.export.layers import KEY, Layer
 from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.frames import Pair
 from hephaestus_build.grid import Grid
+from hephaestus_build.plain_files import is_real_folder, remove_folder
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.report.figures import to_png
 from hephaestus_build.report.images import phase_colours, shrink_factor, shrink_mean, shrink_phase
 from hephaestus_build.report.lettering import literal
@@ -39,6 +42,8 @@ FORMAT = "hephaestus-predictions-map/1"
 #: Probabilities are rounded to this: they compress five times better, and no model knows them as well.
 STEP = 2.0**-12
 _EPOCH = date(1970, 1, 1)
+_TABLES = ("primary_date", "secondary_date", "images", "cube_generation")
+_ARRAYS = (NAME, *_TABLES)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,10 @@ def name_of(pairs: Sequence[Pair]) -> str:
 class MapStore:
     """The maps of one frame and one model, ``<folder>/<frame>.zarr``.
 
+    A map of further interferograms is appended. One that is in the place of an earlier map is written beside
+    it under a new key, all others are linked there, and both are published by one rename of the group's
+    metadata (:mod:`baselines.chunk_keys`): a reader that was there before goes on reading what it opened.
+
     Parameters
     ----------
     path : pathlib.Path
@@ -90,39 +99,69 @@ class MapStore:
     Raises
     ------
     UsageError
-        If the group holds maps of another model or on another grid.
+        If the group holds maps of another model or on another grid, is a link, or is none that this program
+        made.
     """
 
     def __init__(self, path: Path, cube: xr.Dataset, steps: int, attributes: Mapping[str, Any]) -> None:
         self.path, self.steps = path, steps
         self.attributes = {"Conventions": "CF-1.11", "format": FORMAT, **attributes}
         self._grid = cube[["latitude", "longitude", GRID_MAPPING]].reset_coords()
-        self._places: dict[tuple[str, ...], tuple[int, int]] = {}
-        if path.exists():
-            self._check()
+        self._rows: dict[tuple[str, ...], _Row] = {}
+        self._keys: KeyedArrays | None = None
+        self._replaced: dict[tuple[str, ...], _Row] = {}
+        if os.path.lexists(path):
+            self._open()
 
-    def _check(self) -> None:
+    def _open(self) -> None:
         advice = f"move {self.path} away, or give another folder with --to"
-        with _quiet(), xr.open_zarr(self.path, chunks=None, consolidated=True) as there:
+        try:
+            keys = KeyedArrays(self.path, _ARRAYS)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{self.path} is no group of maps ({plain_text(error, 200)}); {advice}"
+            ) from error
+        with _quiet(), xr.open_zarr(self.path, chunks=None, consolidated=True, decode_times=False) as there:
             if there.attrs.get("checkpoint") != self.attributes["checkpoint"]:
                 raise UsageError(f"{self.path} holds the maps of another checkpoint; {advice}")
             axes = ("latitude", "longitude")
             if not all(np.array_equal(there[axis].values, self._grid[axis].values) for axis in axes):
                 raise UsageError(f"{self.path} holds maps on another grid than the cube's; {advice}")
-            primaries, secondaries, images = (
-                there[name].values for name in ("primary_date", "secondary_date", "images")
-            )
-            for place, (first, others) in enumerate(zip(primaries, secondaries, strict=True)):
-                days = [first, *others]
-                key = tuple(str(day.astype("datetime64[D]")) for day in days)
-                self._places[key] = (place, int(images[place]))
+            columns = [there[name].values.tolist() for name in _TABLES]
+            for place, (first, others, images, generation) in enumerate(zip(*columns, strict=True)):
+                row = _Row(place, first, others, images, generation)
+                self._rows[row.key] = row
+        self._keys = keys
 
     def holds(self, pairs: Sequence[Pair], images: int) -> bool:
         """Return whether there is a map of `pairs`, made from these very images."""
-        return self._places.get(_key(pairs), (0, None))[1] == images
+        row = self._replaced.get(_key(pairs)) or self._rows.get(_key(pairs))
+        return row is not None and row.images == images
 
-    def put(self, made: Map) -> None:
+    def sweep(self) -> None:
+        """Remove what killed runs left half-written, and replaced maps that nobody reads any more.
+
+        Raises
+        ------
+        HephaestusError
+            If the disk refuses it.
+        """
+        with explained(f"{self.path.stem}: removing what an earlier run left"):
+            for draft in self.path.parent.glob(f".{self.path.name}.*"):
+                if is_real_folder(draft):
+                    remove_folder(draft.parent, draft.name)
+            if self._keys:
+                self._keys.sweep()
+
+    def put(self, made: Map, *, publish: bool = True) -> None:
         """Add a map, or put it in the place of an earlier one of the same pairs.
+
+        Parameters
+        ----------
+        made : Map
+        publish : bool
+            Whether one in the place of an earlier map is shown at once. Otherwise :meth:`publish` shows all
+            such maps together; a map of further interferograms is always shown at once.
 
         Raises
         ------
@@ -130,57 +169,68 @@ class MapStore:
             If the disk refuses it.
         """
         with explained(f"{self.path.stem}: writing the map of {made.name}"), _quiet():
-            if not self.path.exists():
-                self._create()
-            place = self._places.get(_key(made.pairs), (len(self._places), 0))[0]
-            group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-            values: dict[str, Any] = {
-                NAME: rounded(made.probability),
-                "primary_date": (made.pairs[0].primary - _EPOCH).days,
-                "secondary_date": [(pair.secondary - _EPOCH).days for pair in made.pairs],
-                "images": made.images,
-                "cube_generation": made.generation,
-            }
-            for name, value in values.items():
-                array = group[name]
-                assert isinstance(array, zarr.Array)
-                array.resize((max(place + 1, len(self._places)), *array.shape[1:]))
-                array[place] = value
-            zarr.consolidate_metadata(self.path)
-            self._places[_key(made.pairs)] = (place, made.images)
+            keys = self._keys or self._create()
+            key = _key(made.pairs)
+            days = [
+                (day - _EPOCH).days for day in (made.pairs[0].primary, *(p.secondary for p in made.pairs))
+            ]
+            known = self._rows.get(key)
+            place = known.place if known else len(self._rows)
+            row = _Row(place, days[0], days[1:], made.images, made.generation)
+            values = rounded(made.probability)[np.newaxis]
+            if known is None:
+                keys.write(NAME, place, values)
+                keys.publish(self._tables({**self._rows, key: row}), place)
+                self._rows[key] = row
+            else:
+                keys.write_beside(NAME, place, values)
+                self._replaced[key] = row
+        if publish:
+            self.publish()
 
-    def _create(self) -> None:
+    def publish(self) -> None:
+        """Show the maps that are in the place of earlier ones, all by one rename.
+
+        Raises
+        ------
+        HephaestusError
+            If the disk refuses it.
+        """
+        if not self._replaced:
+            return
+        with explained(f"{self.path.stem}: publishing its maps"), _quiet():
+            assert self._keys
+            rows = {**self._rows, **self._replaced}
+            changed = {row.place for row in self._replaced.values()}
+            self._keys.publish_beside(NAME, changed, self._tables(rows))
+            self._rows, self._replaced = rows, {}
+
+    def _tables(self, rows: Mapping[tuple[str, ...], _Row]) -> dict[str, np.ndarray]:
+        ordered = sorted(rows.values(), key=lambda row: row.place)
+        columns = zip(*(row.cells for row in ordered), strict=True)
+        return {name: np.array(column) for name, column in zip(_TABLES, columns, strict=True)}
+
+    def _create(self) -> KeyedArrays:
         """Make the group without a map; it appears whole or not at all."""
         rows, columns = self._grid.sizes["latitude"], self._grid.sizes["longitude"]
         days = {"units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
+        numbers: dict[str, tuple[Any, ...]] = {
+            "primary_date": ("map", np.zeros(0, "i8"), {**days, "long_name": "date of the first image"}),
+            "secondary_date": (
+                ("map", "step"),
+                np.zeros((0, self.steps), "i8"),
+                {**days, "long_name": "dates of the later images"},
+            ),
+            "images": ("map", np.zeros(0, "i8"), {"long_name": "number that names the images' content"}),
+            "cube_generation": ("map", np.zeros(0, "i4"), {"long_name": "generation of the cube"}),
+        }
+        picture = (
+            ("map", "latitude", "longitude"),
+            np.zeros((0, rows, columns), "f4"),
+            {**_ATTRIBUTES, "grid_mapping": GRID_MAPPING},
+        )
         empty = (
-            self._grid.drop_attrs(deep=False)
-            .assign_attrs(self.attributes)
-            .assign(
-                {
-                    NAME: (
-                        ("map", "latitude", "longitude"),
-                        np.zeros((0, rows, columns), "f4"),
-                        {**_ATTRIBUTES, "grid_mapping": GRID_MAPPING},
-                    ),
-                    "primary_date": (
-                        "map",
-                        np.zeros(0, "i8"),
-                        {**days, "long_name": "date of the first image"},
-                    ),
-                    "secondary_date": (
-                        ("map", "step"),
-                        np.zeros((0, self.steps), "i8"),
-                        {**days, "long_name": "dates of the later images"},
-                    ),
-                    "images": (
-                        "map",
-                        np.zeros(0, "i8"),
-                        {"long_name": "number that names the images' content"},
-                    ),
-                    "cube_generation": ("map", np.zeros(0, "i4"), {"long_name": "generation of the cube"}),
-                }
-            )
+            self._grid.drop_attrs(deep=False).assign_attrs(self.attributes).assign(numbers | {NAME: picture})
         )
         codec = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
         encoding: dict[str, dict[str, Any]] = {
@@ -196,6 +246,27 @@ class MapStore:
             draft, mode="w-", zarr_format=3, encoding=encoding, consolidated=True
         )
         draft.rename(self.path)
+        self._keys = KeyedArrays(self.path, _ARRAYS)
+        return self._keys
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What the tables say of a map; days since 1970."""
+
+    place: int
+    primary: int
+    secondaries: Sequence[int]
+    images: int
+    generation: int
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return tuple(str(_EPOCH + timedelta(days=day)) for day in (self.primary, *self.secondaries))
+
+    @property
+    def cells(self) -> tuple[Any, ...]:
+        return self.primary, list(self.secondaries), self.images, self.generation
 
 
 _ATTRIBUTES = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from baselines.benchmark import Bench, share
@@ -90,8 +89,8 @@ def outlook(bench: Bench, part: tuple[int, int] = (1, 1)) -> Outlook:
     """Return what a grid, or a part of it, will take."""
     recipes = share(bench.recipes, part)
     todo = [recipe for recipe in recipes if not bench.is_finished(recipe)]
-    results = bench.results()
-    samples, simulated = _samples(bench.cubes)
+    results = bench.results([])  # what is damaged is said where it would be used
+    samples, simulated = _samples(bench)
     hours, unknown = expected_hours(todo, results)
     splits = {recipe.split: make_split(split_rule(recipe.split), samples) for recipe in recipes}
     return Outlook(
@@ -145,9 +144,12 @@ def _like(model: str, series: bool, fields: Mapping[str, Any]) -> tuple[Any, ...
     return model, series, fields["atmosphere"] != "none", fields["epochs"], fields["size"]
 
 
-def _samples(cubes: Path) -> tuple[list[Sample], bool]:
+def _samples(bench: Bench) -> tuple[list[Sample], bool]:
     samples, simulated = [], False
-    for path in sorted(cubes.glob("*.zarr")):
+    whole = bench.whole()
+    for path in sorted(bench.cubes.glob("*.zarr")):
+        if whole:
+            whole.check(path.resolve(), ())
         with open_cube(path, chunks=None) as cube:
             samples += samples_from_cube(cube)
             simulated |= bool(cube.attrs.get("simulated", False))

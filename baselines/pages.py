@@ -45,6 +45,11 @@ def to_markdown(document: Document) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _cell_text(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
 def _header(document: Document, shown: Callable[[str], str], *, full: bool = False) -> list[tuple[str, str]]:
     generations = [f"{frame} {' and '.join(found)}" for frame, found in document.generations.items()]
     if len(generations) > _FRAMES and not full:
@@ -85,14 +90,14 @@ def _csv_lines(document: Document, table: Table) -> Iterable[dict[str, Any]]:
                 "unit": table.unit,
                 "input": "series" if row.series else "single",
                 "kind": row.kind,
-                "model": row.model,
+                "model": _cell_text(row.model),
                 "atmosphere": "" if row.atmosphere is None else str(row.atmosphere).lower(),
-                "variant": row.variant,
+                "variant": _cell_text(row.variant),
                 "score": name,
                 "seeds": cell.seeds if row.kind == "model" else "",
                 **{key: "" if math.isnan(value) else repr(value) for key, value in figures.items()},
-                "undefined": cell.undefined,
-                "split": document.split,
+                "undefined": _cell_text(cell.undefined),
+                "split": _cell_text(document.split),
                 "split_sha256": document.split_sha256,
             }
 
@@ -164,7 +169,7 @@ def _notes(document: Document) -> str:
         "Pixels without data do not count." if document.paper else "Pixels without data count too.",
     ]
     reasons = {
-        f"{_NAMES[name]} of {TITLES.get(row.model, row.model)}: {cell.undefined}"
+        f"{_NAMES[name]} of {TITLES.get(row.model, markdown.text(row.model))}: {markdown.text(cell.undefined)}"
         for table in document.tables
         for row in table.rows
         for name, cell in row.cells.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +18,7 @@ import xarray as xr
 
 from baselines.maps import Map, MapStore, grid_of_cube, name_of, write_geotiff, write_picture
 from baselines.pins import alone, generation_of
+from baselines.wholeness import Wholeness
 from hephaestus_build import __version__
 from hephaestus_build.cube.generation import PROVENANCE, Generation
 from hephaestus_build.cube.reader import open_cube
@@ -29,6 +31,9 @@ from hephaestus_build.tiles import Tile
 
 #: Part of a tile's side that it shares with the next one.
 OVERLAP = 0.25
+#: Pixels of the windows that are predicted at once, at most: whatever batch a checkpoint names.
+_BATCH_PIXELS = 1 << 22
+_LEFT = re.compile(r"\..+\.(tif|png)\.[0-9a-f]{12}")
 
 
 def overlapping(shape: tuple[int, int], size: int, overlap: float = OVERLAP) -> tuple[Tile, ...]:
@@ -150,6 +155,8 @@ def predict(
     wanted: Wanted | None = None,
     *,
     device: str = "auto",
+    unsealed: bool = False,
+    unchecked: bool = False,
     listener: Listener | None = None,
 ) -> Iterator[Written]:
     """Write the maps of a frame: into ``<folder>/<frame>.zarr``, and a GeoTIFF and a picture each.
@@ -166,6 +173,10 @@ def predict(
         Every stored interferogram by default.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
+    unsealed : bool
+        Whether to read a checkpoint without a seal too.
+    unchecked : bool
+        Whether to leave out comparing what is read of the cube with what was published.
     listener : Listener, optional
         Told how far it is.
 
@@ -177,7 +188,8 @@ def predict(
     Raises
     ------
     HephaestusError
-        If there is no cube or no checkpoint that can be read, or another process writes these maps.
+        If there is no cube or no checkpoint that can be read, something read is damaged, or another process
+        writes these maps.
     UsageError
         If a pair is not stored, or the maps that are there are of another model or grid.
     """
@@ -188,8 +200,12 @@ def predict(
         raise UsageError(
             f"there is no checkpoint at {checkpoint}; `hephaestus benchmark run` leaves best.ckpt in each run"
         )
-    trained = load(checkpoint, device=device)
+    trained = load(checkpoint, device=device, unsealed=unsealed)
     recipe = trained.recipe
+    whole = None if unchecked else Wholeness(listener=listener)
+    if whole and (cube / "zarr.json").is_file():
+        cube = cube.resolve()  # the generation that is compared is the one that is read
+        whole.check(cube, ())
     with open_cube(cube, chunks=None) as dataset:
         store = Path(dataset.encoding["source"])
         frame = Frame.parse(str(dataset.attrs["frame"]))
@@ -208,28 +224,40 @@ def predict(
         with alone(folder / f".{frame}.lock") as ours:
             if not ours:
                 raise HephaestusError(f"{frame}: another process writes its maps; try again when it is done")
+            target = folder / frame.id
+            if target.is_symlink():
+                raise HephaestusError(f"{target} is a link; remove it, no map is written through it")
             maps = MapStore(folder / f"{frame}.zarr", dataset, recipe.steps, about)
+            maps.sweep()
+            _sweep(target)
             units = _units(store)
             images = {pairs: images_of(units, pairs) for pairs in groups}
             todo = [pairs for pairs in groups if not (wanted.new and maps.holds(pairs, images[pairs]))]
+            if whole:
+                whole.check(store, {pair for pairs in todo for pair in pairs})
             listener.stage(f"maps of {frame}", len(todo))
             tags = {key.upper(): str(value) for key, value in about.items()}
-            for pairs in todo:
-                phases = [_phase(dataset, pair) for pair in dict.fromkeys(pairs)]
-                seen = np.logical_or.reduce([phase != 0 for phase in phases])
-                probability = probability_of(trained, frame, pairs, store, seen.shape)
-                made = Map(
-                    pairs, np.where(seen, probability, np.float32("nan")), images[pairs], generation_of(store)
-                )
-                target = folder / frame.id / made.name
-                tif, png = (target.with_name(f"{made.name}.{ending}") for ending in ("tif", "png"))
-                write_geotiff(tif, made, grid_of_cube(dataset), tags)
-                title = f"{frame}  {made.name}  {recipe.model}"
-                write_picture(png, made, phases[-1], title, simulated=simulated)
-                maps.put(made)  # last: what is in the group has its files
-                listener.advance(f"maps of {frame}")
-                highest = float(np.nanmax(made.probability)) if seen.any() else float("nan")
-                yield Written(made.name, tif, png, highest)
+            try:
+                for pairs in todo:
+                    phases = [_phase(dataset, pair) for pair in dict.fromkeys(pairs)]
+                    seen = np.logical_or.reduce([phase != 0 for phase in phases])
+                    probability = probability_of(trained, frame, pairs, store, seen.shape)
+                    made = Map(
+                        pairs,
+                        np.where(seen, probability, np.float32("nan")),
+                        images[pairs],
+                        generation_of(store),
+                    )
+                    tif, png = (target / f"{made.name}.{ending}" for ending in ("tif", "png"))
+                    write_geotiff(tif, made, grid_of_cube(dataset), tags)
+                    title = f"{frame}  {made.name}  {recipe.model}"
+                    write_picture(png, made, phases[-1], title, simulated=simulated)
+                    maps.put(made, publish=False)  # last: what is in the group has its files
+                    listener.advance(f"maps of {frame}")
+                    highest = float(np.nanmax(made.probability)) if seen.any() else float("nan")
+                    yield Written(made.name, tif, png, highest)
+            finally:
+                maps.publish()  # those in the place of earlier ones, together
             yield from (Written(name_of(pairs)) for pairs in groups if pairs not in todo)
 
 
@@ -266,6 +294,14 @@ def choose(cube: xr.Dataset, frame: Frame, wanted: Wanted, steps: int) -> list[t
         return [(pair,) for pair in chosen]
     series = series_of((Sample(frame, pair, False) for pair in chosen), length=steps)
     return [tuple(sample.pair for sample in one.members) for one in series]
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the half-written files that a killed process left of GeoTIFFs and pictures."""
+    for pattern in (".*.tif.*", ".*.png.*"):
+        for left in folder.glob(pattern):
+            if _LEFT.fullmatch(left.name):
+                left.unlink(missing_ok=True)
 
 
 def images_of(units: Mapping[str, Unit], pairs: Sequence[Pair]) -> int:
@@ -312,7 +348,8 @@ def probability_of(
     )
     mosaic = Mosaic(shape, recipe.size)
     with torch.inference_mode():
-        for batch in torch.utils.data.DataLoader(windows, batch_size=recipe.batch_size):
+        most = max(1, _BATCH_PIXELS // (recipe.size**2 * recipe.steps))
+        for batch in torch.utils.data.DataLoader(windows, batch_size=min(recipe.batch_size, most)):
             answers = trained.probabilities(batch).float().cpu().numpy()
             for index, answer in zip(batch["index"].tolist(), answers, strict=True):
                 if recipe.task == "segmentation":

@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import explained, write_atomic
+from hephaestus_build.parsing import parse_json, read_bounded
+from hephaestus_build.plain_text import plain_text
+from hephaestus_build.seals import check_zip, seal_zip
 from hephaestus_build.splits import Part
 
 Task = Literal["classification", "segmentation"]
@@ -32,6 +39,13 @@ FORMAT = "hephaestus-predictions/1"
 BINS = 512
 #: A segmenter's item is as probable as this many pixels are, about 1 km2 where a pixel is 0.001 degree.
 ALARM_PIXELS = 100
+#: Bytes of an archive of predictions, and of each of its arrays; and of the document in it.
+_LARGEST, _LARGEST_DOCUMENT = 4 << 30, 256 << 20
+#: How an archive fails that somebody else made.
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, OverflowError, MemoryError,
+    zipfile.BadZipFile, zlib.error, struct.error, msgspec.MsgspecError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -185,7 +199,7 @@ class Predictions:
         )  # fmt: skip
 
     def write(self, path: Path) -> None:
-        """Write everything to `path` (``.npz``), whole or not at all.
+        """Write everything to `path` (``.npz``), sealed, whole or not at all.
 
         Raises
         ------
@@ -203,7 +217,7 @@ class Predictions:
         stream = io.BytesIO()
         np.savez_compressed(stream, document=np.frombuffer(json.dumps(document).encode(), "u1"), **arrays)
         with explained(f"{self.source.model}: writing {path}"):
-            write_atomic(path, stream.getvalue())
+            write_atomic(path, seal_zip(stream))
 
     @classmethod
     def read(cls, path: Path) -> Predictions:
@@ -215,34 +229,82 @@ class Predictions:
             If it is missing, damaged or of another format.
         """
         try:
-            # from memory: of a damaged archive numpy leaves the file open
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-                document = json.loads(arrays["document"].tobytes())
-                if document["format"] != FORMAT:
-                    raise ValueError(f"its format is {document['format']}, not {FORMAT}")
+            content = io.BytesIO(read_bounded(path, _LARGEST))
+            check_zip(content)
+            with zipfile.ZipFile(content) as archive:
+                document = msgspec.convert(
+                    parse_json(_array(archive, "document", "u1", None).tobytes()), _Document
+                )
+                rows = tuple(document.rows)
+                count = len(rows)
                 pixels: dict[Pixels, np.ndarray] = {
-                    name: arrays[f"pixels_{name}"] for name in PIXELS if f"pixels_{name}" in arrays
+                    name: _array(archive, f"pixels_{name}", "u4", (count, 2, BINS))
+                    for name in PIXELS
+                    if document.source.task == "segmentation"
                 }
                 return cls(
-                    Source(**document["source"]),
-                    document["part"],
-                    tuple(_row(entry) for entry in document["rows"]),
-                    arrays["label"],
-                    arrays["probability"],
+                    document.source,
+                    document.part,
+                    rows,
+                    _array(archive, "label", "?", (count,)),
+                    _array(archive, "probability", "f4", (count,)),
                     pixels or None,
                 )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (*_UNREADABLE, HephaestusError) as error:
             raise HephaestusError(
-                f"{path} holds no predictions that can be read ({error}); remove it and run "
-                "`hephaestus benchmark` again"
+                f"{path} holds no predictions that can be read ({plain_text(error, 200)}); remove it and run "
+                f"`hephaestus benchmark run` again, without result.json beside it: the model is asked again"
             ) from error
 
 
-def _row(entry: Mapping[str, Any]) -> Row:
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
-    }
-    return Row(**values)
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    """What an archive of predictions says of its arrays."""
+
+    format: Literal["hephaestus-predictions/1"]
+    source: Source
+    part: Part
+    rows: list[Row]
+
+
+def _array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...] | None) -> np.ndarray:
+    """Return an array of an archive; memory is taken for what it says and holds, never for what it claims.
+
+    Parameters
+    ----------
+    archive : zipfile.ZipFile
+    name : str
+        Of the array.
+    dtype : str
+        What it must be of.
+    shape : tuple of int or None
+        What it must be; any number of bytes in a row for None.
+
+    Raises
+    ------
+    ValueError
+        If it is of another type, shape or size.
+    """
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in another way")
+    with archive.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise ValueError(f"{name} is of version {version}")
+        found, fortran, kind = np.lib.format.read_array_header_1_0(stream)
+        size = math.prod(found) * kind.itemsize
+        if (
+            kind != np.dtype(dtype)
+            or fortran
+            or found != (shape or found[:1])
+            or size > (_LARGEST if shape else _LARGEST_DOCUMENT)
+            or entry.file_size != stream.tell() + size
+        ):
+            raise ValueError(f"{name} is not the array that belongs here")
+        values = np.frombuffer(stream.read(size), kind)
+    if len(values) * kind.itemsize != size:
+        raise ValueError(f"{name} is cut short")
+    return values.reshape(found)
 
 
 def histograms(

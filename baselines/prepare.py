@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal, TypeVar
 
 from baselines.items import Item
 from baselines.marks import Attributes, Key, attributes_of, boxes_of, events_of, union_mask
+from baselines.wholeness import Wholeness
 from hephaestus_build.collection import of_one_kind
 from hephaestus_build.cube.generation import MANIFEST, Generation
 from hephaestus_build.cube.reader import open_cube
@@ -21,6 +23,8 @@ from hephaestus_build.samples import Sample, samples_from_cube
 from hephaestus_build.splits import PARTS, Part, Split, make_split, split_rule
 from hephaestus_build.statistics import Statistics, read_statistics, update_statistics
 from hephaestus_build.tiles import MODES, TILE_SIZE, Mode, Tile, choose_tiles
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Attributes", "Key", "Prepared", "Training", "prepare"]
 
@@ -78,6 +82,7 @@ def prepare(
     results: Path | None = None,
     mixed: bool = False,
     threads: int = 2,
+    whole: Wholeness | None = None,
     listener: Listener | None = None,
 ) -> Prepared:
     """Pin the cubes in a folder and make items of what they hold.
@@ -105,13 +110,15 @@ def prepare(
         Whether real and simulated cubes may be taken together.
     threads : int
         Products worked on at once.
+    whole : Wholeness, optional
+        Compares all that the items are read from with what was published, before it is read.
     listener : Listener, optional
         Told how far it is.
 
     Raises
     ------
     HephaestusError
-        If there is no cube, or a part is empty.
+        If there is no cube, a part is empty, or something stored is damaged.
     UsageError
         If the split or the tiling is not known, or there are real cubes and simulated ones and `mixed` does
         not ask for that.
@@ -125,6 +132,9 @@ def prepare(
     if not stores:
         raise HephaestusError(f"there is no cube in {cubes}; `hephaestus build FRAME` builds one")
     of_one_kind(stores.values(), mixed=mixed)
+    if whole:
+        for store in stores.values():
+            whole.check(store, ())
     samples = [sample for store in stores.values() for sample in _samples(store)]
     made = make_split(rule, samples, source={"cubes": len(stores)})
     readers = {frame: CubeWindows(store) for frame, store in stores.items()}
@@ -140,11 +150,14 @@ def prepare(
                 f"the {part} part of the split {split} is empty with the cubes in {cubes}; build further "
                 "frames or dates with `hephaestus build`, or choose another split (`hephaestus splits list`)"
             )
+    used = sorted(sample for part in PARTS for sample in made.parts[part])
+    if whole:
+        for frame, store in stores.items():
+            whole.check(store, {sample.pair for sample in used if sample.frame.id == frame})
     items = {
         part: tuple(_items(members[part], readers, size, training if part == "train" else tiling))
         for part in PARTS
     }
-    used = sorted(sample for part in PARTS for sample in made.parts[part])
     boxes = {sample: boxes_of(readers[sample.frame.id], sample) for sample in used if sample.positive}
     simulated = made.simulated or any(reader.attributes.get("simulated") for reader in readers.values())
     return Prepared(
@@ -206,7 +219,10 @@ def _statistics(
     path = results / "statistics" / f"{split.name}.json" if results else None
     previous = None
     if path and path.is_file():
-        previous = read_statistics(path)
+        try:
+            previous = read_statistics(path)
+        except HephaestusError as error:
+            log.warning("%s; they are measured again", str(error).partition("; ")[0])
     statistics = update_statistics(split, stores, previous, threads=threads, listener=listener)
     if path and statistics != previous:
         path.parent.mkdir(parents=True, exist_ok=True)

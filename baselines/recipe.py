@@ -10,15 +10,25 @@ import json
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from baselines.inputs import Atmosphere, Inputs, Phase
 from hephaestus_build.errors import UsageError
 from hephaestus_build.files import explained, write_atomic
 from hephaestus_build.moments import Convention
+from hephaestus_build.parsing import parse_yaml, read_bounded
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.tiles import TILE_SIZE, Mode
 
 Task = Literal["classification", "segmentation"]
@@ -30,6 +40,26 @@ Augmentation = Literal["blur", "crop", "flip", "rotation"]
 #: The paper's, in the order in which they are applied.
 AUGMENTATIONS: tuple[Augmentation, ...] = ("crop", "flip", "rotation", "blur")
 Kind = TypeVar("Kind", bound=BaseModel)
+#: Pixels of all windows of a batch: 5 GB with the atmosphere, before any model sees them.
+_BATCH_PIXELS = 1 << 27
+#: Runs of a preset, seeds of a preset and bytes of its file; the paper's grid has 96 runs.
+_RUNS, _BYTES = 10_000, 1 << 20
+
+
+def _folder_name(text: str) -> str:
+    """Return a text that can be the name of a folder and of nothing outside of it.
+
+    Raises
+    ------
+    ValueError
+        If it cannot.
+    """
+    if not text.isprintable() or not 0 < len(text) <= 100 or text.startswith(".") or set(text) & set("/\\:"):
+        raise ValueError("it must be a name of at most 100 characters without / and not begin with a dot")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_folder_name)]
 _PRESETS = Path(__file__).parent / "presets"
 #: Where the work is done, not what its numbers follow from: two runs that differ in these are one.
 _NOT_IN_KEY = {"workers", "weights"}
@@ -42,10 +72,13 @@ class Recipe(BaseModel):
     default is never changed and a new field's default is what was done before, so keys stay what they are.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: Task = Field(description="classification of windows, or segmentation of their pixels")
-    model: str = Field(description="name of the architecture (baselines.models.MODELS)")
+    model: str = Field(
+        description="name of the architecture (baselines.models.MODELS)",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$",  # it becomes part of a folder's name
+    )
     series: bool = Field(False, description="three interferograms of one primary date instead of one")
     atmosphere: Atmosphere = Field(
         "none", description="ERA5 as channels: of both dates, or secondary less primary"
@@ -57,8 +90,10 @@ class Recipe(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn at random")
 
-    split: str = Field("strict-temporal", description="name of the split (`hephaestus splits list`)")
-    size: int = Field(TILE_SIZE, ge=32, multiple_of=32, description="rows and columns of a window, pixels")
+    split: Name = Field("strict-temporal", description="name of the split (`hephaestus splits list`)")
+    size: int = Field(
+        TILE_SIZE, ge=32, le=8192, multiple_of=32, description="rows and columns of a window, pixels"
+    )
     training: Literal["random", "label-centred"] = Field(
         "random", description="where training windows lie: anywhere about the label, or as published"
     )
@@ -67,24 +102,29 @@ class Recipe(BaseModel):
         "valid", description="what channels are normalised by: valid pixels, or the published convention"
     )
 
-    epochs: int = Field(90, ge=1, description="passes over the balanced training samples")
-    batch_size: int = Field(8, ge=1, description="samples a step")
-    learning_rate: float = Field(1e-5, gt=0, description="of AdamW, its largest value")
-    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
+    epochs: int = Field(90, ge=1, le=100_000, description="passes over the balanced training samples")
+    batch_size: int = Field(8, ge=1, le=4096, description="samples a step")
+    learning_rate: float = Field(1e-5, gt=0, le=1e3, description="of AdamW, its largest value")
+    weight_decay: float = Field(1e-2, ge=0, le=1e3, description="of AdamW")
     schedule: Schedule = Field(
         "fixed", description="of the learning rate; cosine: up in the first twentieth of all steps, then to 0"
     )
     loss: Loss = Field("cross-entropy", description="what is minimised")
-    focal_gamma: float = Field(2.0, ge=0, description="how much less the focal loss heeds easy cases")
+    focal_gamma: float = Field(2.0, ge=0, le=100, description="how much less the focal loss heeds easy cases")
     balance: bool = Field(True, description="all positives and as many negatives, drawn anew each epoch")
     augment: bool | tuple[Augmentation, ...] = Field(
         True, description="random changes to training samples: all, none, or those named"
     )
     weights: str = Field(
-        "imagenet", description="imagenet, none (from scratch), or a folder that holds the ImageNet weights"
+        "imagenet",
+        max_length=4096,
+        description="imagenet, none (from scratch), or a folder that holds the ImageNet weights",
     )
     validation_windows: int = Field(
-        2000, ge=2, description="at most so many windows, evenly spread, to choose the best epoch by"
+        2000,
+        ge=2,
+        le=1_000_000,
+        description="at most so many windows, evenly spread, to choose the best epoch by",
     )
     confidence_weights: bool = Field(False, description="weigh the loss by the annotator's confidence")
     shuffle_labels: bool = Field(
@@ -92,8 +132,19 @@ class Recipe(BaseModel):
     )
 
     precision: Precision = Field("32-true", description="of the arithmetic; mixed for speed on a GPU")
-    devices: int = Field(1, ge=1, description="devices that train together; each takes batch_size samples")
-    workers: int = Field(0, ge=0, description="processes that read; any number gives the same numbers")
+    devices: int = Field(
+        1, ge=1, le=64, description="devices that train together; each takes batch_size samples"
+    )
+    workers: int = Field(
+        0, ge=0, le=128, description="processes that read; any number gives the same numbers"
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _is_a_path(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("it holds characters that no folder's name here has")
+        return value
 
     @field_validator("augment")
     @classmethod
@@ -111,6 +162,11 @@ class Recipe(BaseModel):
         if self.size % (32 * self.looks):
             raise ValueError(
                 f"with {self.looks} looks a window must be a multiple of {32 * self.looks} pixels"
+            )
+        if self.batch_size * self.size**2 * self.steps > _BATCH_PIXELS:
+            raise ValueError(
+                f"a batch of {self.batch_size} windows of {self.size} pixels fits no memory: at most "
+                f"{_BATCH_PIXELS // (self.size**2 * self.steps)} of that size"
             )
         return self
 
@@ -201,17 +257,17 @@ class Preset(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*$")  # of a folder, too
-    description: str
+    name: Name
+    description: str = Field(max_length=10_000)
     legacy: bool = False
     fields: dict[str, Any] = Field(default_factory=dict)
     tasks: dict[Task, TaskGrid]
     series_fields: dict[str, Any] = Field(default_factory=dict)
     series: tuple[bool, ...] = (False, True)
     atmosphere: tuple[Atmosphere, ...] = ("none", "both")
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = Field((0, 1, 2), max_length=_RUNS)
 
-    def runs(self, **changes: Any) -> tuple[Recipe, ...]:
+    def runs(self, /, **changes: Any) -> tuple[Recipe, ...]:
         """Return every run, those of the first seed first, so that a stopped grid has a whole table.
 
         Parameters
@@ -224,6 +280,13 @@ class Preset(BaseModel):
         UsageError
             If a field is unknown or has a value that it cannot have.
         """
+        if unknown := changes.keys() - Recipe.model_fields.keys():
+            name, known = plain_text(min(unknown), 60), ", ".join(Recipe.model_fields)
+            raise UsageError(f"preset {self.name}: there is no field {name}; the fields are {known}")
+        models = sum(len(grid.models) for grid in self.tasks.values())
+        count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models
+        if count > _RUNS:
+            raise UsageError(f"preset {self.name}: it has {count} runs, more than {_RUNS}; write several")
         return tuple(self._recipes(changes))
 
     def _recipes(self, changes: dict[str, Any]) -> Iterator[Recipe]:
@@ -270,10 +333,10 @@ def read_recipe(path: Path) -> Recipe:
 
 def _read_yaml(path: Path, absent: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(read_bounded(path, _BYTES).decode())
     except OSError as error:
         raise UsageError(absent) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds no fields; compare `{_PRESETS.name}/small.yaml`")
@@ -286,8 +349,9 @@ def _validated(kind: type[Kind], content: dict[str, Any], what: str) -> Kind:
     except ValidationError as error:
         errors = error.errors()
         first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
-        place = ".".join(str(part) for part in first["loc"]) or "it"
+        place = plain_text(".".join(str(part) for part in first["loc"]), 100) or "it"
         if first["type"] == "extra_forbidden":
             known = ", ".join(kind.model_fields)
             raise UsageError(f"{what}: there is no field {place}; the fields are {known}") from error
-        raise UsageError(f"{what}: {place}: {first['msg']} (is {first['input']!r})") from error
+        given = plain_text(repr(first["input"]), 80)
+        raise UsageError(f"{what}: {place}: {first['msg']} (is {given})") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,9 +24,14 @@ from pydantic import (
 from baselines.predictions import Task
 from hephaestus_build.errors import HephaestusError
 from hephaestus_build.files import explained, write_atomic
+from hephaestus_build.parsing import read_bounded
+from hephaestus_build.plain_text import plain_text
+from hephaestus_build.seals import seal_json, unseal_json
 from hephaestus_build.splits import Part
 
 FORMAT: Literal["hephaestus-result/1"] = "hephaestus-result/1"
+#: Bytes of a result; that of all 38 frames has less than one million.
+_LARGEST = 64 << 20
 #: What numbers depend on.
 _LIBRARIES = (
     "hephaestus-build", "numpy", "torch", "torchvision", "lightning", "torchmetrics", "timm",
@@ -46,6 +51,10 @@ Number = Annotated[
 Unit = Literal["items", "interferograms", "pixels", "all-pixels"]
 
 
+#: A text that may come from elsewhere: cleaned here, escaped where a page is written.
+Text = Annotated[str, AfterValidator(lambda text: plain_text(text, 2000))]
+
+
 class Record(BaseModel):
     """A part of a result: fixed fields, none unknown."""
 
@@ -60,9 +69,9 @@ class Threshold(Record):
     chosen_on: Literal["validation", "nothing"] = Field(
         description="What was looked at to choose it; nothing for a fixed one."
     )
-    model: str = Field(description="Key of the run it was chosen for.")
+    model: Text = Field(description="Key of the run it was chosen for.")
     split_sha256: str
-    reason: str = Field("", description="Why it could not be chosen, where it could not.")
+    reason: Text = Field("", description="Why it could not be chosen, where it could not.")
 
 
 class Scores(Record):
@@ -76,7 +85,7 @@ class Scores(Record):
     true_negatives: int
     threshold: float
     values: dict[str, Number] = Field(description="precision, recall, f1, and what else the unit has.")
-    undefined: dict[str, str] = Field(description="Why a value is null.")
+    undefined: dict[Text, Text] = Field(description="Why a value is null.")
     chance: dict[str, Number] = Field(description="Of guessing at random as often as there is deformation.")
     constant: dict[str, Number] = Field(description="Of predicting deformation always.")
 
@@ -90,7 +99,7 @@ class Interval(Record):
     resamples: int
     events: int = Field(description="Independent pieces of evidence with deformation that were resampled.")
     quiet: int = Field(description="Frames and primary acquisitions without deformation.")
-    undefined: str = ""
+    undefined: Text = ""
 
 
 class FrameAlarms(Record):
@@ -108,9 +117,9 @@ class FalseAlarms(Record):
     per_frame_year: Number = Field(description="False alarms, over the years of all frames.")
     days_per_frame_year: Number = Field(description="Alarm days, over the same.")
     total: FrameAlarms
-    frames: dict[str, FrameAlarms]
+    frames: dict[Text, FrameAlarms]
     threshold: float
-    undefined: str = ""
+    undefined: Text = ""
 
 
 class UnitScores(Record):
@@ -121,7 +130,7 @@ class UnitScores(Record):
     test: Scores
     test_at_half: Scores = Field(description="At 0.5, which nothing chose.")
     intervals: dict[str, Interval] = Field(description="Of the test scores, by score.")
-    groups: dict[str, dict[str, Scores]] = Field(
+    groups: dict[Text, dict[Text, Scores]] = Field(
         description="Test scores by frame, region, activity type and intensity."
     )
 
@@ -136,7 +145,7 @@ class Assessment(Record):
 class SplitRecord(Record):
     """The split that was trained and scored on."""
 
-    name: str
+    name: Text
     version: int = Field(ge=1)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     counts: dict[Part, dict[Literal["positive", "negative"], int]] = Field(
@@ -148,33 +157,38 @@ class RunResult(Record):
     """One finished run (``result.json``). It is written last: where it stands, the run is finished."""
 
     format: Literal["hephaestus-result/1"] = FORMAT
-    key: str = Field(description="Name of the run's folder: a readable name and a hash of the recipe.")
+    key: Text = Field(description="Name of the run's folder: a readable name and a hash of the recipe.")
     task: Task
-    model: str
+    model: Text
     series: bool
     atmosphere: bool = Field(description="Whether the model sees the atmosphere, of whichever form.")
     seed: int
     size: int = Field(ge=1, description="Rows and columns of a window.")
-    training: str = Field(description="How windows were placed in training.")
-    tiling: str = Field(description="How windows were placed in validation and test.")
-    weights: str = Field(description="Where the first weights came from; none is from scratch.")
+    training: Text = Field(description="How windows were placed in training.")
+    tiling: Text = Field(description="How windows were placed in validation and test.")
+    weights: Text = Field(description="Where the first weights came from; none is from scratch.")
     recipe: dict[str, Any] = Field(description="All settings of the run.")
-    command: str = Field(description="What was typed, without paths of the machine.")
+    command: Text = Field(description="What was typed, without paths of the machine.")
     simulated: bool = Field(description="Whether any frame is simulated: then no number is of a volcano.")
     split: SplitRecord
-    generations: dict[str, str] = Field(description="Generation of every frame's cube.")
-    versions: dict[str, str]
-    code: str = Field(description="Hash over the project's own source files.")
-    device: str
+    generations: dict[Text, Text] = Field(description="Generation of every frame's cube.")
+    versions: dict[Text, Text]
+    code: Text = Field(description="Hash over the project's own source files.")
+    device: Text
     parameters: int = Field(ge=0, description="Trainable parameters.")
     epochs: int = Field(ge=0, description="Epochs trained.")
     best_epoch: int = Field(ge=0, description="The epoch whose weights were kept, by validation, from 0.")
     seconds: dict[str, float] = Field(description="Wall time of each step: training, prediction.")
     samples_per_second: float = Field(ge=0, description="Items trained per second of training.")
     assessment: Assessment
+    seal: str = Field(
+        default="",
+        pattern="^(blake3:[0-9a-f]{64})?$",
+        description="BLAKE3 of all that stands before it in the file.",
+    )
 
     def write(self, path: Path) -> None:
-        """Write the result to `path`, whole or not at all.
+        """Write the result to `path`, sealed, whole or not at all.
 
         Raises
         ------
@@ -182,7 +196,23 @@ class RunResult(Record):
             If it cannot be written.
         """
         with explained(f"{self.key}: writing {path}"):
-            write_atomic(path, (self.model_dump_json(indent=1) + "\n").encode(), durable=True)
+            content = self.model_dump_json(indent=1, exclude={"seal"}).encode()
+            write_atomic(path, seal_json(content), durable=True)
+
+    def check_complete(self) -> None:
+        """Raise ValueError unless all scores are there that tables and pictures are made of."""
+        from baselines.scoring import METRICS, UNITS  # which are of the types here
+
+        for unit in UNITS[self.task]:
+            if (scores := self.assessment.units.get(unit)) is None:
+                raise ValueError(f"it has no scores of {unit}")
+            alarms = {"false_alarms_per_frame_year"} if unit == "interferograms" else set()
+            sets = [set(one.values) for one in (scores.validation, scores.test, scores.test_at_half)]
+            sets += [set(scores.test.constant), set(scores.test.chance), set(scores.intervals) - alarms]
+            if any(set(METRICS[unit]) != names for names in sets) or alarms - scores.intervals.keys():
+                raise ValueError(f"it lacks scores of {unit}")
+            if scores.test.items < 1:
+                raise ValueError(f"it has no {unit} in the test part")
 
     @classmethod
     def read(cls, path: Path) -> RunResult:
@@ -191,14 +221,17 @@ class RunResult(Record):
         Raises
         ------
         HephaestusError
-            If it is missing, damaged, or of another form than ``schemas/results.json``.
+            If it is missing, not sealed, not what was sealed, or of another form than
+            ``schemas/results.json``.
         """
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            found = cls.model_validate(unseal_json(read_bounded(path, _LARGEST)))
+            found.check_complete()
+            return found
         except (OSError, ValueError) as error:
             raise HephaestusError(
                 f"{path} is no result that can be read ({_short(error)}); remove it and run "
-                "`hephaestus benchmark` again"
+                "`hephaestus benchmark run` again: what is trained is only scored again"
             ) from error
 
 
@@ -228,5 +261,5 @@ def code_version() -> str:
 def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-    return str(error)
+        return plain_text(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}", 200)
+    return plain_text(error, 200)

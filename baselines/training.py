@@ -6,8 +6,6 @@ what ran before in the process, nor a stop and a new start in between changes a 
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 import signal
@@ -20,46 +18,50 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from baselines.augment import augment
+from baselines.checkpoints import ABOUT, About, DamagedError, Epoch, about_of, read_checkpoint
+from baselines.course import BEST, is_trained, write_metrics, write_training
 from baselines.expand import Stack
 from baselines.inference import (
-    ABOUT,
     BATCH,
     Trained,
     channels_last,
     collect,
     collector_of,
+    described,
     device_of,
     fields_of,
     infer,
     load,
     loader,
     probability_of,
-    read_checkpoint,
     windows_of,
 )
 from baselines.inputs import channel_moments
+from baselines.keeper import LAST, Keeper, SealedFiles
 from baselines.losses import focal_loss, gamma_of, weighted_mean
 from baselines.models import build_model
 from baselines.predictions import Collector, Predictions
 from baselines.prepare import Prepared
 from baselines.recipe import Recipe
+from baselines.results import versions
 from baselines.sampling import EpochBatches, dealt, derived, spread
 from baselines.scoring import Ranking, rates, reached
 from hephaestus_build.errors import HephaestusError
-from hephaestus_build.files import explained, write_atomic
+from hephaestus_build.files import explained
 from hephaestus_build.progress import Listener, Silent
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Trained", "fit", "infer", "load"]
 
 #: Part of all steps in which the learning rate of a cosine schedule rises.
 _WARM_UP = 0.05
-LAST, BEST, METRICS = "last.ckpt", "best.ckpt", "metrics.csv"
 #: What the best epoch has most of.
 _CHOICE = "choice"
 #: What Lightning remarks that is meant so here.
@@ -103,14 +105,14 @@ def fit(
     HephaestusError
         If weights are missing, or the folder holds another run.
     """
-    target = device_of(device)
+    target, listener = device_of(device), listener or Silent()
     folder.mkdir(parents=True, exist_ok=True)
-    last = folder / LAST
-    if last.exists():
-        _check_same(recipe, last)
+    if is_trained(folder, recipe.key):
+        return folder / BEST
+    begun = _begun(recipe, prepared, folder, described(target))
     with _quiet(), torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
         torch.manual_seed(derived(recipe.seed))
-        learner = Learner(recipe, prepared, folder)
+        learner = Learner(recipe, prepared, folder, described(target))
         trainer = lightning.Trainer(
             max_epochs=recipe.epochs,
             accelerator="gpu" if target.type == "cuda" else "cpu",
@@ -121,7 +123,8 @@ def fit(
             # some steps backwards of interpolation have no deterministic form on a GPU
             deterministic="warn" if target.type == "cuda" else True,
             logger=TensorBoardLogger(folder, name="tensorboard", version=""),
-            callbacks=[_Course(listener or Silent()), *_checkpoints(folder)],
+            callbacks=[_Course(listener), Keeper(folder, _CHOICE)],
+            plugins=[SealedFiles()],
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             enable_progress_bar=False,
@@ -130,10 +133,66 @@ def fit(
             default_root_dir=folder,
         )
         with explained(f"run {recipe.key}: training in {folder}"), _interruptible():
-            trainer.fit(learner, ckpt_path=last if last.exists() else None)
-    if not (folder / BEST).exists():
-        raise HephaestusError(f"{folder} has no {BEST}: remove {LAST} there and run the same command again")
+            trainer.fit(learner, ckpt_path=begun)
+            if not (folder / BEST).exists():
+                raise HephaestusError(
+                    f"{folder} has no {BEST}: remove {LAST} there and run the same command again"
+                )
+            # what was written is read again: other processes may have trained, and disks may lie
+            read_checkpoint(folder / BEST)
+            about: About = read_checkpoint(folder / LAST)[ABOUT]
+            write_training(folder, recipe.key, [row.model_dump() for row in about.history])
     return folder / BEST
+
+
+def _begun(recipe: Recipe, prepared: Prepared, folder: Path, device: str) -> Path | None:
+    """Return the checkpoint that a run goes on from; None, and why is said, if it has to begin.
+
+    Raises
+    ------
+    HephaestusError
+        If the folder holds another run.
+    """
+    last, best = folder / LAST, folder / BEST
+    if not last.exists():
+        return None
+    try:
+        about: About = read_checkpoint(last)[ABOUT]
+        if about.recipe.key != recipe.key:
+            raise HephaestusError(
+                f"{folder} holds the run {about.recipe.key}, not {recipe.key}; choose another folder or "
+                "remove it"
+            )
+        if (about.split_sha256, about.generations) != (prepared.split.sha256, dict(prepared.generations)):
+            raise DamagedError(f"{last} learnt from other cubes or another split")
+        known: About = read_checkpoint(best)[ABOUT] if best.exists() else about
+        if not best.exists() or known.recipe.key != recipe.key:
+            raise DamagedError(f"there is no {BEST} of this run beside {last}")
+    except DamagedError as error:
+        # together: the best of a new start must never stand beside the last of an old one
+        for path in (last, best):
+            if path.exists():
+                path.replace(path.with_name(f"{path.name}.unused"))
+        why = str(error).partition("; ")[0]
+        log.warning(
+            "run %s: %s; the run begins again with its first epoch, and its checkpoints are kept in %s as "
+            "*.unused",
+            recipe.key, why, folder,
+        )  # fmt: skip
+        return None
+    now = {**versions(), "device": device}
+    changed = [
+        f"{name} {was} (now {now.get(name, 'absent')})"
+        for name, was in about.versions.items()
+        if now.get(name) != was
+    ]
+    if changed:
+        log.warning(
+            "run %s: goes on after epoch %d, which was trained with %s: its numbers may differ a little from "
+            "those of a run that was never stopped",
+            recipe.key, len(about.history), ", ".join(changed),
+        )  # fmt: skip
+    return last
 
 
 class Learner(lightning.LightningModule):
@@ -145,13 +204,16 @@ class Learner(lightning.LightningModule):
     prepared : Prepared
     folder : pathlib.Path
         Where ``metrics.csv`` goes.
+    device : str
+        What it is trained on, in words.
     """
 
     history: list[dict[str, Any]]
 
-    def __init__(self, recipe: Recipe, prepared: Prepared, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, prepared: Prepared, folder: Path, device: str) -> None:
         super().__init__()
         self.recipe, self.prepared, self.folder = recipe, prepared, folder
+        self.versions = {**versions(), "device": device}
         self.moments = channel_moments(prepared.statistics, recipe.inputs, recipe.statistics)
         channels = len(recipe.inputs.stacked(recipe.steps))
         model = build_model(
@@ -283,21 +345,25 @@ class Learner(lightning.LightningModule):
         said[_CHOICE] = float(row["epoch"]) if self.recipe.shuffle_labels else row["validation_score"]
         self.log_dict(said, sync_dist=self.trainer.world_size > 1)
         if self.trainer.is_global_zero:
-            write_history(self.history, self.folder / METRICS)
+            write_metrics(self.history, self.folder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add all that predicting needs, as plain values: nothing has to be executed to read it."""
-        checkpoint[ABOUT] = {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "moments": {name: list(values) for name, values in self.moments.items()},
-            "simulated": self.prepared.simulated,
-            "split_sha256": self.prepared.split.sha256,
-            "history": self.history,
-        }
+        # the folder of first weights is of this machine, and nobody needs it
+        first = "none" if self.recipe.weights == "none" else "imagenet"
+        checkpoint[ABOUT] = About(
+            recipe=self.recipe.model_copy(update={"weights": first}),
+            moments=self.moments,
+            simulated=self.prepared.simulated,
+            split_sha256=self.prepared.split.sha256,
+            generations=dict(self.prepared.generations),
+            versions=self.versions,
+            history=[Epoch(**row) for row in self.history],
+        ).model_dump()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the history."""
-        self.history = list(checkpoint[ABOUT]["history"])
+        self.history = [row.model_dump() for row in about_of(checkpoint[ABOUT]).history]
 
     def _loss(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
         gamma = gamma_of(self.recipe.loss, self.recipe.focal_gamma)
@@ -341,40 +407,6 @@ def cosine(step: int, steps: int) -> float:
     if step < rise:
         return (step + 1) / (rise + 1)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1.0, steps - rise))))
-
-
-def write_history(history: list[dict[str, Any]], path: Path) -> None:
-    """Write one row an epoch as CSV, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_atomic(path, text.getvalue().encode())
-
-
-def _check_same(recipe: Recipe, last: Path) -> None:
-    known = Recipe.model_validate(read_checkpoint(last)[ABOUT]["recipe"])
-    if known.key != recipe.key:
-        raise HephaestusError(
-            f"{last.parent} holds the run {known.key}, not {recipe.key}; choose another folder or remove it"
-        )
-
-
-def _checkpoints(folder: Path) -> list[ModelCheckpoint]:
-    # best first: last then knows of it
-    best = ModelCheckpoint(
-        folder,
-        Path(BEST).stem,
-        monitor=_CHOICE,
-        mode="max",
-        save_weights_only=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    last = ModelCheckpoint(
-        folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    return [best, last]
 
 
 class _Course(Callback):

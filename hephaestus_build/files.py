@@ -61,14 +61,14 @@ def explained(what: str) -> Iterator[None]:
         ) from error
 
 
-def write_atomic(path: Path, content: bytes, *, durable: bool = False) -> None:
+def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
     """Write `content` to `path` through a sibling file and one rename.
 
     Parameters
     ----------
     path : pathlib.Path
         Its folder is made if need be.
-    content : bytes
+    content : bytes or memoryview
         All of it.
     durable : bool
         Whether the content must be on the disk before the rename.

@@ -191,14 +191,19 @@ def check_no_links(folder: Path, name: str) -> None:
             raise NotPlainError(f"it is {kind_of(mode)}, and nothing is written through it", place)
 
 
-def remove_folder(parent: int, name: str) -> None:
-    """Remove the real folder `name` of the folder behind a descriptor; a link in it is never followed.
+def remove_folder(parent: Path | int, name: str) -> None:
+    """Remove the real folder `name` of a folder, or of that behind a descriptor; no link in it is followed.
 
     What cannot be removed stays.
     """
     if not shutil.rmtree.avoids_symlink_attacks:  # no system that has links lacks it
         raise NotImplementedError("this system cannot remove a folder without following links")
-    shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
+    descriptor = parent if isinstance(parent, int) else os.open(parent, _FOLDER)
+    try:
+        shutil.rmtree(name, ignore_errors=True, dir_fd=descriptor)
+    finally:
+        if not isinstance(parent, int):
+            os.close(descriptor)
 
 
 @contextmanager

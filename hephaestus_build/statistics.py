@@ -34,11 +34,14 @@ from hephaestus_build.moments import (
     measure,
 )
 from hephaestus_build.parallel import side_by_side
+from hephaestus_build.parsing import read_bounded
 from hephaestus_build.progress import Listener, Silent
 from hephaestus_build.samples import Sample
+from hephaestus_build.seals import seal_json, unseal_json
 from hephaestus_build.splits import Split
 
 FORMAT = "hephaestus-statistics/1"
+_LARGEST = 256 << 20  # bytes of a file of statistics
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Statistics:
             If it cannot be written.
         """
         with explained(f"statistics of {self.split}: writing {path}"):
-            write_atomic(path, (json.dumps(self.to_json()) + "\n").encode())
+            write_atomic(path, seal_json(json.dumps(self.to_json()).encode()))
 
 
 def read_statistics(path: Path) -> Statistics:
@@ -129,11 +132,11 @@ def read_statistics(path: Path) -> Statistics:
     Raises
     ------
     HephaestusError
-        If it is missing or damaged.
+        If it is missing or damaged, by a single bit too: it is sealed.
     """
-    hint = "compute them with `hephaestus statistics update`"
+    hint = "remove the file and compute them with `hephaestus statistics update`"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = unseal_json(read_bounded(path, _LARGEST))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']}, not {FORMAT}")
         products = {
@@ -152,7 +155,10 @@ def read_statistics(path: Path) -> Statistics:
             content["missing"],
         )
     except OSError as error:
-        raise HephaestusError(f"there are no statistics at {path} ({error.strerror}); {hint}") from error
+        raise HephaestusError(
+            f"there are no statistics at {path} ({error.strerror}); "
+            "compute them with `hephaestus statistics update`"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HephaestusError(f"the statistics at {path} cannot be read ({error}); {hint}") from error
 

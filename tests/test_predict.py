@@ -11,7 +11,6 @@ import pytest
 import rasterio
 import toy_cube
 import xarray as xr
-import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_benchmark import toy_cubes
@@ -148,23 +147,6 @@ def test_a_map_of_the_same_pair_takes_the_place_of_the_earlier(cube, tmp_path):
     assert store.holds(pair, 2)
     with xr.open_zarr(path) as there:
         assert there[NAME][:, 5, 5].values.tolist() == [0.75]
-
-
-def test_a_map_that_was_cut_off_is_not_there_and_the_next_takes_its_place(cube, tmp_path):
-    path = tmp_path / f"{FRAME}.zarr"
-    store = MapStore(path, cube, 1, {"checkpoint": "abc"})
-    store.put(made(cube, "20200201_20200213", 0.25))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zarr, "consolidate_metadata", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            store.put(made(cube, "20200201_20200225", 0.5))
-    with xr.open_zarr(path) as there:
-        assert there.sizes["map"] == 1
-    again = MapStore(path, cube, 1, {"checkpoint": "abc"})
-    again.put(made(cube, "20200213_20200225", 0.75))
-    with xr.open_zarr(path) as there:
-        assert there[NAME][:, 5, 5].values.tolist() == [0.25, 0.75]
-        assert str(there.secondary_date.values[1, 0])[:10] == "2020-02-25"
 
 
 def test_maps_of_another_model_or_grid_are_not_mixed(cube, tmp_path):

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from hephaestus_build.cli.build import DataDir
 from hephaestus_build.cli.common import Json, Mixed, err, explain, out, print_json, worst
 from hephaestus_build.collection import BENCHMARK, find_cube, owner, take
 from hephaestus_build.errors import HephaestusError, OwedError, UsageError
 from hephaestus_build.frames import Pair
+from hephaestus_build.parsing import parse_yaml
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.progress import bars
 from hephaestus_build.settings import Settings, load_settings
 from hephaestus_build.terminal import plain_lines
@@ -55,6 +56,10 @@ Fields = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="imagenet, none (from scratch), or a folder with the ImageNet weights.")
 ]
+Unchecked = Annotated[
+    bool,
+    typer.Option("--unchecked", help="Do not compare what is read of the cubes with what was published."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -72,6 +77,7 @@ def run(
     at_a_time: Annotated[
         int, typer.Option("--at-a-time", min=1, max=64, help="Runs at once, each in a process of its own.")
     ] = 1,
+    unchecked: Unchecked = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
@@ -82,7 +88,9 @@ def run(
     """
     # the process that removes what a stopped run leaves in shared memory need not say so
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
-    bench, share = _bench(preset, cubes, simulated, mixed, results, part, weights, fields, data_dir)
+    bench, share = _bench(
+        preset, cubes, simulated, mixed, results, part, weights, fields, data_dir, unchecked=unchecked
+    )
     from baselines.benchmark import finish, run_benchmark
     from baselines.outlook import outlook
 
@@ -94,13 +102,19 @@ def run(
             ended.append(end)
             _print_run(end, index)
     # where none is finished, what is said below is why
-    paths = finish(bench) if any(map(bench.is_finished, bench.recipes)) else []
+    problems: list[str] = []
+    paths = finish(bench, problems) if bench.results([]) else []
     if as_json:
         print_json({"runs": [_row(end) for end in ended], "files": [str(path) for path in paths]})
     else:
         _print_tables(paths)
     _explain(ended)
-    raise typer.Exit(worst(1 if end.error else OwedError.exit_code if end.elsewhere else 0 for end in ended))
+    told = {end.error for end in ended}
+    problems = [problem for problem in problems if problem not in told]
+    for problem in problems:
+        explain(problem)
+    codes = [1 if end.error else OwedError.exit_code if end.elsewhere else 0 for end in ended]
+    raise typer.Exit(1 if problems else worst(codes))
 
 
 @app.command()
@@ -113,11 +127,14 @@ def plan(
     part: Part = "1/1",
     weights: Weights = None,
     fields: Fields = None,
+    unchecked: Unchecked = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
     """Say what the runs of a preset will take: samples, epochs, hours, disk."""
-    bench, share = _bench(preset, cubes, simulated, mixed, results, part, weights, fields, data_dir)
+    bench, share = _bench(
+        preset, cubes, simulated, mixed, results, part, weights, fields, data_dir, unchecked=unchecked
+    )
     from baselines.outlook import outlook
 
     found = outlook(bench, share)
@@ -136,18 +153,26 @@ def tables(
     results: Results = None,
     weights: Weights = None,
     fields: Fields = None,
+    unchecked: Unchecked = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
     """Make the tables and pictures of the runs that are finished, also those that came from elsewhere."""
-    bench, _ = _bench(preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir)
+    bench, _ = _bench(
+        preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, unchecked=unchecked
+    )
     from baselines.benchmark import finish
 
-    paths = finish(bench)
+    problems: list[str] = []
+    paths = finish(bench, problems)
     if as_json:
         print_json([str(path) for path in paths])
     else:
         _print_tables(paths)
+    for problem in problems:
+        explain(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -165,6 +190,10 @@ def predict(
         Path | None, typer.Option(help="Folder of the maps. Default: predictions/ in the data folder.")
     ] = None,
     device: Device = "auto",
+    unsealed: Annotated[
+        bool, typer.Option("--unsealed", help="Read a checkpoint without a seal too, as of other programs.")
+    ] = False,
+    unchecked: Unchecked = False,
     data_dir: DataDir = None,
     as_json: bool = Json,
 ) -> None:
@@ -179,7 +208,16 @@ def predict(
     folder = to or owner(cube, settings).data_dir / "predictions"
     written = []
     with bars() as listener:
-        maps = predict_frame(checkpoint, cube, folder, wanted, device=device, listener=listener)
+        maps = predict_frame(
+            checkpoint,
+            cube,
+            folder,
+            wanted,
+            device=device,
+            unsealed=unsealed,
+            unchecked=unchecked,
+            listener=listener,
+        )
         for item in maps:
             written.append(item)
             if not as_json and item.geotiff:
@@ -210,6 +248,7 @@ def _bench(
     weights: str | None,
     fields: Sequence[str] | None,
     data_dir: Path | None,
+    unchecked: bool = False,
 ) -> tuple[Bench, tuple[int, int]]:
     """Return the grid that a user asks for, and which part of it."""
     _needs_torch()
@@ -236,6 +275,7 @@ def _bench(
         results or taken.settings.data_dir / "results",
         mixed=mixed,
         command=typed(sys.argv[1:]),
+        unchecked=unchecked,
         **changes,
     )
     return bench, share
@@ -278,9 +318,10 @@ def parse_fields(texts: Sequence[str]) -> dict[str, Any]:
         if not (equals and name):
             raise UsageError(f"--set {text!r}: write name=value, such as --set epochs=3")
         try:
-            fields[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {text!r}: its value is not YAML") from error
+            fields[name] = parse_yaml(value)
+        except ValueError as error:
+            shown = plain_text(text, 80)
+            raise UsageError(f"--set {shown!r}: its value is not YAML ({plain_text(error, 100)})") from error
     return fields
 
 
