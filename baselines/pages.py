@@ -169,7 +169,7 @@ def _notes(document: Document) -> str:
         "Pixels without data do not count." if document.paper else "Pixels without data count too.",
     ]
     reasons = {
-        f"{_NAMES[name]} of {TITLES.get(row.model, markdown.text(row.model))}: {markdown.text(cell.undefined)}"
+        markdown.text(f"{_NAMES[name]} of {TITLES.get(row.model, row.model)}: {cell.undefined}")
         for table in document.tables
         for row in table.rows
         for name, cell in row.cells.items()

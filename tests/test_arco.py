@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import zarr
 from era5_archives import AREA, ELSEWHERE, FRAME, JULY, JUNE, arco_source, fields, truth
+from numcodecs import Blosc
 
 from hephaestus_build.archive import faults
 from hephaestus_build.archive.arco import ArcoApp
@@ -159,6 +162,63 @@ def test_a_store_of_another_make_is_refused(arco: ArcoApp, server: LoopbackServe
     assert f"has no {VARIABLES[0]}" in found.owed[JUNE[0]].detail
 
 
+def spoilt(name: str, **changes: Any) -> faults.Fault:
+    """Answer with other metadata of one array."""
+
+    def change(body: bytes) -> bytes:
+        metadata = json.loads(body)
+        metadata["metadata"][name].update(changes)
+        return json.dumps(metadata).encode()
+
+    return faults.replaced(change)
+
+
+def encoded(numbers: np.ndarray) -> faults.Fault:
+    return faults.replaced(bytes(Blosc().encode(numbers)))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault", "detail"),
+    [
+        (
+            ".zmetadata",
+            spoilt(f"{VARIABLES[0]}/.zarray", dtype="|O", filters=[{"id": "pickle"}]),
+            "another type",
+        ),
+        (".zmetadata", spoilt(f"{VARIABLES[0]}/.zarray", compressor={"id": "pickle"}), "packed by pickle"),
+        (".zmetadata", spoilt("time/.zarray", compressor={"id": "pickle"}), "packed by pickle"),
+        (".zmetadata", spoilt(f"{VARIABLES[0]}/.zarray", chunks=[1000, 721, 1440]), "more than 64 MB"),
+        (".zmetadata", spoilt(f"{VARIABLES[0]}/.zarray", shape=[9, 721, 1440]), "its axes of"),
+        (".zmetadata", spoilt(f"{VARIABLES[0]}/.zattrs", units="mm"), "is in 'mm', not in "),
+        (".zmetadata", spoilt(f"{VARIABLES[0]}/.zattrs", scale_factor=0.1), "holds packed numbers"),
+        (".zmetadata", spoilt("time/.zarray", chunks=[1]), "no time axis in chunks of several hours"),
+        (".zmetadata", spoilt("time/.zattrs", units=7), "it has no units"),
+        (".zmetadata", spoilt("time/.zattrs", units="days since 9999-12-31"), "times cannot be read"),
+        (".zmetadata", spoilt("time/.zattrs", calendar="\x1b[2J" * 1000), "their units have no end"),
+        (".zmetadata", spoilt("latitude/.zarray", shape=[721, 1], chunks=[721, 1]), "is no axis of a globe"),
+        (".zmetadata", spoilt("latitude/.zarray", chunks=[1 << 20]), "is no axis of a globe"),
+        (".zmetadata", faults.replaced(b'{"metadata": ' + b"[" * 100_000), "no JSON that is read"),
+        (".zmetadata", faults.replaced(b'{"metadata": ' + b"9" * 5000 + b"}"), "integer of 5000 digits"),
+        (".zmetadata", faults.replaced(b'{"metadata": {"time/.zarray": 1}}'), "has no total_column"),
+        (".zmetadata", faults.replaced(b'{"metadata": [["time/.zarray", 1]]}'), "not those of a Zarr store"),
+        ("/time/", encoded(np.full(1 << 16, np.iinfo("i8").max)), "times cannot be read|does not ascend"),
+        ("/time/", encoded(np.zeros(1 << 16, "i8")), "does not ascend"),
+        ("/latitude/", encoded(np.full(721, np.nan, "f4")), "has missing values"),
+        ("/longitude/", encoded(np.full(1440, np.inf, "f4")), "has missing values"),
+        (f"{VARIABLES[0]}/", encoded(np.zeros(16 << 20, "u1")), "cannot be decoded"),
+        (f"{VARIABLES[0]}/", faults.replaced(bytes(9 << 20)), "are too many for this product"),
+    ],
+)
+def test_a_hostile_store_is_corrupt_and_nothing_else(
+    server: LoopbackServer, tmp_path: Path, pattern: str, fault: faults.Fault, detail: str
+) -> None:
+    server.faults.add(pattern, fault)
+    found = arco_source(server, tmp_path).fetch(FRAME, AREA, JUNE)
+    assert {receipt.outcome for receipt in found.owed.values()} == {Outcome.CORRUPT}
+    assert re.search(detail, found.owed[JUNE[0]].detail)
+    assert found.owed[JUNE[0]].detail.isprintable()
+
+
 def folder_app(folder: Path) -> Callable[[Request], Response | None]:
     return lambda request: Response(200, folder / request.path.lstrip("/"))
 
@@ -197,8 +257,6 @@ def test_stores_that_zarr_wrote_are_read(
 
 
 def test_a_time_axis_with_gaps_is_not_reckoned_with(server: LoopbackServer, tmp_path: Path) -> None:
-    from numcodecs import Blosc
-
     numbers = np.arange(1 << 16, dtype="<i8")
     numbers[1000:] += 1
     server.faults.add("/time/", faults.replaced(bytes(Blosc().encode(numbers))))

@@ -19,6 +19,7 @@ from hephaestus_build.sources.fields import (
     Variable,
     decode_times,
     implausible,
+    plain_units,
 )
 from hephaestus_build.sources.netcdf import LARGEST, File, NetcdfError, Reader
 from hephaestus_build.sources.netcdf import Variable as Stored
@@ -185,7 +186,7 @@ def _hours(
 ) -> Iterator[tuple[datetime, str, np.ndarray]]:
     """Yield each hour of one variable, its version and the field (n, m) on `area`."""
     units = _word(variable, "units")
-    if _plain(units) != _plain(known.units):
+    if plain_units(units) != plain_units(known.units):
         raise WrongAnswerError(f"{known.name} is in {units or 'no units'!r}, not in {known.units!r}")
     roles = {role: _axis(file, variable, role) for role in _AXES}
     wanted = (roles["time"], "expver", roles["latitude"], roles["longitude"])
@@ -285,7 +286,3 @@ def _version(value: str | float) -> str:
 def _word(variable: Stored, name: str) -> str:
     value = variable.attributes.get(name, "")
     return value[:200] if isinstance(value, str) else ""
-
-
-def _plain(units: str) -> str:
-    return " ".join(units.replace("**", "").replace("^", "").split())

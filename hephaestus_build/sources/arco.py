@@ -17,6 +17,7 @@ import numpy as np
 
 from hephaestus_build.address import Address, configured
 from hephaestus_build.frames import Frame
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.fields import (
     CATALOGUE,
@@ -30,6 +31,7 @@ from hephaestus_build.sources.fields import (
     Variable,
     assemble,
     implausible,
+    plain_units,
 )
 from hephaestus_build.sources.http import Client
 from hephaestus_build.sources.months import KeptSource, failed
@@ -38,6 +40,7 @@ from hephaestus_build.sources.zarrstore import Chunked, StoreError, moments, ope
 
 #: So many hours in a row without an answer, and the rest is not asked for any more.
 _GIVEN_UP = 3
+_LONGEST_LINE = 100_000  # grid lines of a globe; ERA5 has 1440
 
 
 class Arco(KeptSource):
@@ -124,10 +127,10 @@ class _Store:
         self._folder = folder
         names = [variable.name for variable in CATALOGUE]
         attributes, self._arrays = open_store(http, address, [*names, "time", "latitude", "longitude"])
-        for name in names:
-            array = self._arrays[name]
-            if array.shape[1:] != array.chunks[1:] or len(array.shape) != 3:
-                raise StoreError(Outcome.CORRUPT, f"{name} in {url} is not in chunks of whole globes")
+        axes = [self._axis(name) for name in ("time", "latitude", "longitude")]
+        for variable in CATALOGUE:
+            if reason := _unusable(variable, self._arrays[variable.name], axes):
+                raise StoreError(Outcome.CORRUPT, f"{variable.name} in {url} {reason}")
         self._simulated = bool(attributes.get("simulated"))
         self._start = _edge(attributes.get("valid_time_start"), time(0))
         self._stop = _edge(attributes.get("valid_time_stop"), time(23))
@@ -182,7 +185,11 @@ class _Store:
         target = self._folder / "chunks" / version / variable.name / str(chunk)
         product = f"era5.{moment:%Y%m%dT%H}.{variable.name}"
         receipt, plane = self._http.download(
-            [self._address.child(f"{variable.name}/{key}").whole], target, product=product, read=read
+            [self._address.child(f"{variable.name}/{key}").whole],
+            target,
+            product=product,
+            read=read,
+            max_bytes=array.largest,
         )
         notes = ("cropped from the globe", *(("simulated",) if self._simulated else ()))
         return receipt.but(notes=notes), plane
@@ -197,10 +204,20 @@ class _Store:
             return FINAL
         return PRELIMINARY if self._stop_preliminary and moment <= self._stop_preliminary else None
 
+    def _axis(self, name: str) -> int:
+        """Return the length of an axis."""
+        array = self._arrays[name]
+        if len(array.shape) != 1 or (name != "time" and array.chunks[0] > _LONGEST_LINE):
+            raise StoreError(Outcome.CORRUPT, f"{name} in {self._url} is no axis of a globe")
+        return array.shape[0]
+
     def _lines(self, name: str, wanted: np.ndarray) -> list[int]:
         """Return where the store has each `wanted` grid line; longitudes of any turn are the same."""
         turn = 360_000 if name == "longitude" else 1 << 40
-        axis = self._coordinate(self._arrays[name], 0)
+        array = self._arrays[name]
+        axis = self._coordinate(array, 0)[: array.shape[0]]
+        if not np.isfinite(axis).all():
+            raise StoreError(Outcome.CORRUPT, f"the {name} axis of {self._url} has missing values")
         found = {round(float(degrees) * 1000) % turn: index for index, degrees in enumerate(axis)}
         try:
             return [found[round(float(degrees) * 1000) % turn] for degrees in wanted]
@@ -212,9 +229,9 @@ class _Store:
     def _find(self, times: Sequence[datetime]) -> dict[datetime, int]:
         """Return the position of each hour on the time axis, looked up in it and not only reckoned."""
         array = self._arrays["time"]
+        if min(array.shape[0], array.chunks[0]) < 2:
+            raise StoreError(Outcome.CORRUPT, f"{self._url} has no time axis in chunks of several hours")
         parts = {0: self._coordinate(array, 0)}
-        if array.shape[0] < 2:
-            raise StoreError(Outcome.CORRUPT, f"{self._url} has no time axis")
         first, second = moments(array, parts[0][:2])
         step = second - first
         if step <= timedelta(0):
@@ -241,10 +258,25 @@ class _Store:
             product=f"era5.{array.name}.{chunk}",
             read=lambda path: array.decode(path.read_bytes()),
             revalidate=True,
+            max_bytes=array.largest,
         )
         if values is None:
             raise StoreError(receipt.outcome, f"the {array.name} axis of {self._url}: {receipt.detail}")
         return values
+
+
+def _unusable(variable: Variable, array: Chunked, axes: Sequence[int]) -> str:
+    """Return why an array cannot be a variable over axes of these lengths, or nothing."""
+    if len(array.shape) != 3 or array.shape[1:] != array.chunks[1:]:
+        return "is not in chunks of whole globes"
+    if list(array.shape) != list(axes):
+        return f"is of shape {array.shape}, its axes of {tuple(axes)}"
+    units = array.attributes.get("units", variable.units)
+    if not isinstance(units, str) or plain_units(units) != plain_units(variable.units):
+        return f"is in {plain_text(repr(units), 40)}, not in {variable.units!r}"
+    if (array.attributes.get("scale_factor", 1), array.attributes.get("add_offset", 0)) != (1, 0):
+        return "holds packed numbers"  # ARCO-ERA5 does not
+    return ""
 
 
 def _edge(text: Any, hour: time) -> datetime | None:

@@ -345,6 +345,11 @@ def merge(area: Area, source: str, parts: Sequence[Fields]) -> Fields:
     return assemble(area, source, values, expver, proofs)
 
 
+def plain_units(units: str) -> str:
+    """Return `units` without the marks of exponents, which are written in several ways."""
+    return " ".join(units.replace("**", "").replace("^", "").split())
+
+
 def implausible(variable: Variable, field: np.ndarray) -> str:
     """Return why `field` cannot be `variable` at one hour, or nothing."""
     if not np.isfinite(field).all():
