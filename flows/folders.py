@@ -60,8 +60,8 @@ def inside(name: str, path: Path, settings: Settings) -> Path:
     if not any(where.is_relative_to(root) for root in _roots(settings)):
         raise UsageError(
             f"{name} {plain_text(path, 200)} is neither in {settings.data_dir.absolute()} nor in a folder of "
-            f"the setting data_roots; add its folder to HEPHAESTUS_DATA_ROOTS of the process that runs the flows, "
-            "and start that again"
+            f"the setting data_roots; add its folder to HEPHAESTUS_DATA_ROOTS of the process that runs the "
+            f"flows, and start that again"
         )
     return where
 
