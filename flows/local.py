@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import os
-import subprocess  # nosec B404: it starts this program's own server
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +33,8 @@ from hephaestus_build.errors import HephaestusError, UsageError
 
 #: A first start makes the database and compiles everything: half a minute on two busy cores.
 _START_SECONDS = 180.0
+#: What a server that listens on all addresses is given; a client finds it on this machine's.
+_EVERYWHERE = ("0.0.0.0", "::")  # nosec B104
 #: An address that no page of ours has: what a server allows it, it allows every page.
 _FOREIGN = "http://page.invalid"
 
@@ -43,7 +45,7 @@ def api_url() -> str:
     if settings.api.url:
         return settings.api.url.rstrip("/")
     server = settings.server.api
-    host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host  # nosec B104: listens nowhere
+    host = "127.0.0.1" if server.host in _EVERYWHERE else server.host
     return f"http://{host}:{server.port}{server.base_path or '/api'}"
 
 
@@ -156,7 +158,7 @@ def server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
     command = [sys.executable, "-m", "flows.guarded", "--host", parts.hostname, "--port", str(parts.port)]
     with _private(log) as output:
         # a session of its own: Ctrl-C in our terminal must reach the runs first and the server last
-        process = subprocess.Popen(  # nosec B603: of this program's own words
+        process = subprocess.Popen(
             command,
             env={**os.environ, **_environment(url, parts.port)},
             stdin=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from prefect import serve
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import EntrypointType, RunnerDeployment
@@ -68,6 +69,15 @@ def make_limits() -> None:
                 client.create_concurrency_limit(tag, limit)
 
 
+def free_slots() -> None:
+    """Take back the slots that tasks held when a server ended: the next one knows nothing of their leases."""
+    if not get_current_settings().server.concurrency.lease_storage.endswith(".memory"):
+        return  # leases that outlive the server end by themselves
+    with get_client(sync_client=True) as client:
+        for tag in LIMITS:
+            client.update_global_concurrency_limit(f"tag:{tag}", GlobalConcurrencyLimitUpdate(active_slots=0))
+
+
 def settle(seconds: float) -> None:
     """Wait for served runs to end, and mark those that were killed before they could say so."""
     states = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
@@ -106,6 +116,7 @@ def main(
             make_limits()
             if started:
                 settle(0)  # what a killed server left
+                free_slots()
             err.print("started; Ctrl-C stops it" if started else "answers already; Ctrl-C leaves it running")
             err.print("in another terminal: .venv/bin/prefect deployment run build-frame -p frame=...")
             try:

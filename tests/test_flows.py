@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -45,7 +46,7 @@ from flows.build_frame import FRAME, OWED, batches, build_frame, dem, find_out
 from flows.local import check_access, healthy, server
 from flows.many_frames import build_dataset, watch
 from flows.plugin import expanded
-from flows.serve import LIMITS, deployments, make_limits, settle
+from flows.serve import LIMITS, deployments, free_slots, make_limits, settle
 from hephaestus_build.archive.faults import status
 from hephaestus_build.archive.simulated import ArchiveServer
 from hephaestus_build.build import build
@@ -312,6 +313,15 @@ def test_limits_that_a_person_has_set_stay(prefect):
         make_limits()
         limits = {tag: client.read_concurrency_limit_by_tag(tag).concurrency_limit for tag in LIMITS}
     assert limits == {**LIMITS, "licsar": LIMITS["licsar"] + 5}
+
+
+def test_slots_that_tasks_of_an_ended_server_held_are_free_again(prefect):
+    make_limits()
+    with get_client(sync_client=True) as client:
+        held = GlobalConcurrencyLimitUpdate(active_slots=LIMITS["cds"])
+        client.update_global_concurrency_limit("tag:cds", held)
+        free_slots()
+        assert client.read_global_concurrency_limit_by_name("tag:cds").active_slots == 0
 
 
 def test_served_runs_that_never_ended_are_marked_and_others_are_left(prefect, deployed):

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_SERVER_API_AUTH_STRING,
+    PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS,
+    temporary_settings,
+)
 
 from flows.folders import flow_settings, inside, pattern
 from flows.guarded import Guard, own_origins, refusal
-from flows.local import _environment, password
-from hephaestus_build.errors import UsageError
+from flows.local import _environment, check_access, password
+from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.settings import load_settings
 
 OWN = own_origins(4200)
@@ -92,13 +102,6 @@ def test_requests_and_websockets_are_refused_before_the_application_sees_them(ki
 
 
 def test_a_server_is_started_guarded_and_with_the_password(monkeypatch):
-    from prefect.settings import (
-        PREFECT_API_AUTH_STRING,
-        PREFECT_SERVER_API_AUTH_STRING,
-        PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS,
-        temporary_settings,
-    )
-
     url = "http://127.0.0.1:4200/api"
     environment = _environment(url, 4200)
     assert environment["PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED"] == "true"
@@ -118,6 +121,61 @@ def test_a_server_is_started_guarded_and_with_the_password(monkeypatch):
     with temporary_settings({PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS: "*"}):
         with pytest.raises(UsageError, match="nothing was started"):
             _environment(url, 4200)
+
+
+@contextmanager
+def answering(status, **headers):
+    """A server that answers every GET alike, and notes what it was sent."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(dict(self.headers))
+            authorized = self.headers.get("Authorization") == headers.get("wants")
+            self.send_response(status if authorized else 401)
+            for name, value in headers.get("sends", {}).items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
+        thread = Thread(target=served.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{served.server_port}/api", seen
+        finally:
+            served.shutdown()
+            thread.join()
+
+
+ALL = {"Access-Control-Allow-Origin": "*"}
+
+
+@pytest.mark.parametrize(
+    ("status", "sends", "is_open"), [(422, ALL, True), (200, ALL, True), (200, {}, False)]
+)
+def test_a_server_that_any_page_may_use_is_told(status, sends, is_open):
+    with answering(status, sends=sends) as (url, _):
+        said = check_access(url)
+    assert bool(said) is is_open
+    assert not is_open or ("is open" in said and "\n" not in said)
+
+
+def test_a_server_that_wants_a_password_says_so_and_no_password_is_shown(monkeypatch):
+    token = "Basic " + base64.b64encode(b"user:open-sesame").decode()
+    with answering(422, wants=token, sends=ALL) as (url, seen):
+        with pytest.raises(HephaestusError, match="wants a password"):
+            check_access(url)
+        with temporary_settings({PREFECT_API_AUTH_STRING: "user:wrong-sesame"}):
+            with pytest.raises(HephaestusError, match="does not take") as refused:
+                check_access(url.replace("http://", "http://me:hidden@"))
+            assert "sesame" not in str(refused.value)
+            assert "hidden" not in str(refused.value)
+        with temporary_settings({PREFECT_SERVER_API_AUTH_STRING: "user:open-sesame"}):
+            assert check_access(url) is None
+        assert all("Authorization" not in sent for sent in seen if "Origin" in sent)
 
 
 @pytest.fixture
