@@ -264,10 +264,10 @@ def main(
         explain(str(error))
         sys.exit(error.exit_code)
     explain(state.message or state.name or "")
-    sys.exit(_exit_code(state))
+    sys.exit(exit_code(state))
 
 
-def _exit_code(state: State[Any]) -> int:
+def exit_code(state: State[Any]) -> int:
     """Return what `hephaestus build` would end with."""
     if state.is_completed():
         return OwedError.exit_code if state.name == OWED else 0

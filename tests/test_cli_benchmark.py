@@ -18,8 +18,10 @@ import rasterio
 import xarray as xr
 from toy_benchmark import FRAME, tiny_preset, toy_cubes
 
+import baselines.benchmark
 import baselines.gallery
 import baselines.training
+from baselines.benchmark import Ended
 from hephaestus_build.cli import main
 from hephaestus_build.cli.benchmark import parse_fields, parse_part, typed
 from hephaestus_build.errors import UsageError
@@ -120,6 +122,17 @@ def test_a_run_that_fails_stops_no_other_and_is_said_once(home, tmp_path, undraw
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("hephaestus:"))
     assert "RuntimeError: CUDA out of memory; `hephaestus -v benchmark run` says more" in line
     assert [result["task"] for result in results(tmp_path).values()] == ["segmentation"]
+
+
+def test_runs_of_another_process_are_owed(home, undrawn, capsys, monkeypatch):
+    real = baselines.benchmark.run_one
+
+    def elsewhere(bench, recipe, **options):
+        return Ended(recipe) if recipe.task == "classification" else real(bench, recipe, **options)
+
+    monkeypatch.setattr(baselines.benchmark, "run_one", elsewhere)
+    assert hephaestus(*run(home)) == 3
+    assert "hephaestus: 1 runs are done by another process" in capsys.readouterr().err
 
 
 def test_a_run_reads_its_own_generation_while_the_cubes_grow(home, tmp_path, undrawn, monkeypatch):

@@ -39,10 +39,10 @@ from prefect.settings import (
     get_current_settings,
     temporary_settings,
 )
-from prefect.states import Running
+from prefect.states import Completed, Failed, Running
 
 import flows.build_frame
-from flows.build_frame import FRAME, OWED, batches, build_frame, dem, find_out
+from flows.build_frame import FRAME, OWED, batches, build_frame, dem, exit_code, find_out
 from flows.local import check_access, healthy, server
 from flows.many_frames import build_dataset, watch
 from flows.plugin import expanded
@@ -164,6 +164,38 @@ def test_what_was_unreachable_is_tried_again_and_what_stays_away_is_owed(prefect
     tries = {run.name.split("-")[0]: run.run_count for run in task_runs(state)}
     assert tries["plan"] == tries["DEM"] == 2
     assert tries["interferograms 1 of 1"] == 1  # what is absent is not asked for again
+
+
+def test_an_accepted_absence_leaves_a_run_completed(prefect, archive, data, undrawn, monkeypatch):
+    archive.faults.add(r"\.geo\.hgt\.tif$", status(404))
+    monkeypatch.setenv("HEPHAESTUS_ACCEPT", '{"*": ["dem"]}')
+    state = build_frame(ORDINARY, limit=1, data_dir=data, return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "Completed")
+    assert ([item["unit"] for item in state.result()["accepted"]], state.result()["owed"]) == (
+        ["dem/dem"],
+        [],
+    )
+    table = artifact(state, "cube")
+    assert "accepted as absent: 1" in table.description
+    (row,) = (row for row in json.loads(table.data) if row[""] == "DEM")
+    assert (row["absent"], row["accepted"], row["owed"]) == (1, 1, 0)
+    state = build_dataset(frames=[ORDINARY], limit=1, data_dir=data, return_state=True)
+    assert state.name == "Completed"
+    assert "1 whole, 0 owe, 0 failed" in state.message
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        (Completed(), 0),
+        (Completed(name=OWED), 3),
+        (Failed(message="x", data=HephaestusError("x")), 1),
+        (Failed(message="x", data=UsageError("x")), 2),
+        (Failed(message="x"), 1),
+    ],
+)
+def test_without_a_server_a_run_ends_with_the_code_of_the_command(state, code):
+    assert exit_code(state) == code
 
 
 def test_a_run_after_a_killed_one_goes_on_from_what_is_finished(prefect, archive, data, undrawn, monkeypatch):

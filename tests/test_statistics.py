@@ -11,8 +11,10 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from typer.testing import CliRunner
 
-from hephaestus_build.errors import HephaestusError
+from hephaestus_build.cli.statistics import app
+from hephaestus_build.errors import HephaestusError, OwedError
 from hephaestus_build.frames import Frame, Pair
 from hephaestus_build.moments import DATE_CHANNELS, Moments, measure
 from hephaestus_build.samples import Sample
@@ -153,6 +155,19 @@ def test_grown_cubes_give_the_statistics_of_a_fresh_run(tmp_path: Path) -> None:
     grown.write(path)
     assert read_statistics(path) == grown
     assert read_statistics(path).channels() == grown.channels()
+
+
+def test_missing_samples_are_owed_and_the_statistics_are_written(tmp_path: Path) -> None:
+    write_cube(tmp_path, PAIRS[:1])
+    split_of(PAIRS).write(tmp_path / "one.json")
+    words = ["update", str(tmp_path / "one.json"), "--cubes", str(tmp_path), "--data-dir", str(tmp_path)]
+    owed = CliRunner().invoke(app, words).exception
+    assert isinstance(owed, OwedError)
+    assert owed.exit_code == 3
+    assert "2 training samples of 1 frames" in str(owed)
+    assert read_statistics(next((tmp_path / "statistics").glob("*.json"))).missing == {FRAME.id: 2}
+    write_cube(tmp_path, PAIRS)
+    assert CliRunner().invoke(app, words).exit_code == 0
 
 
 def test_a_frame_without_a_cube_is_missing_not_forgotten(tmp_path: Path) -> None:
