@@ -282,7 +282,7 @@ def test_a_limit_on_files_ends_in_one_line_and_exit_code_1(archive, built, tmp_p
 def test_whatever_the_system_refuses_a_command_is_one_line(built, tmp_path, monkeypatch, capsys, command):
     data = copied(built, tmp_path / "data")
     monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(data))
-    monkeypatch.setattr(sys, "argv", ["hephaestus", command])
+    monkeypatch.setattr(sys, "argv", ["hephaestus", command, FRAME.id])
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(5, "Input/output error", "somewhere")
@@ -330,7 +330,7 @@ def test_the_lock_is_said_or_waited_for(archive, built, tmp_path):
             build(ALL, settings)
         waiting = subprocess.Popen(
             hephaestus("build", FRAME.id, "--wait", "--no-quicklook", "--pairs", "all"),
-            env=os.environ | {"HEPHAESTUS_DATA_DIR": str(settings.data_dir)},
+            env=os.environ | {"HEPHAESTUS_DATA_DIR": str(settings.real_dir)},
         )
         time.sleep(4)
         assert waiting.poll() is None

@@ -31,7 +31,7 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(cubes: Path) -> Prepared:
-    return prepare(cubes, split=SPLIT, size=32)
+    return prepare(cubes, mixed=True, split=SPLIT, size=32)
 
 
 def test_every_annotated_interferogram_is_in_the_part_of_its_region(prepared: Prepared) -> None:
@@ -54,7 +54,7 @@ def test_training_windows_are_drawn_and_others_cover_without_looking(prepared: P
 
 
 def test_series_have_three_steps_of_one_primary(cubes: Path) -> None:
-    found = prepare(cubes, split=SPLIT, series=True, size=32)
+    found = prepare(cubes, mixed=True, split=SPLIT, series=True, size=32)
     for item in (item for items in found.items.values() for item in items):
         assert len(item.members) == 3
         assert len({sample.pair.primary for sample in item.members}) == 1
@@ -62,7 +62,7 @@ def test_series_have_three_steps_of_one_primary(cubes: Path) -> None:
 
 
 def test_label_centred_windows_hold_the_label_in_training_too(cubes: Path) -> None:
-    found = prepare(cubes, split=SPLIT, size=50, training="label-centred", tiling="label-centred")
+    found = prepare(cubes, mixed=True, split=SPLIT, size=50, training="label-centred", tiling="label-centred")
     for part in ("train", "test"):
         for item in found.items[part]:  # type: ignore[index]
             assert item.tile is not None
@@ -116,14 +116,14 @@ def test_events_need_a_place_and_a_day_in_common() -> None:
 def test_statistics_are_kept_and_measured_once(
     cubes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    once = prepare(cubes, split=SPLIT, size=32, results=tmp_path)
+    once = prepare(cubes, mixed=True, split=SPLIT, size=32, results=tmp_path)
     assert (tmp_path / "statistics" / f"{SPLIT}.json").is_file()
 
     def refuse(*_: object) -> None:
         raise AssertionError("measured again")
 
     monkeypatch.setattr("hephaestus_build.statistics.measure", refuse)
-    again = prepare(cubes, split=SPLIT, size=32, results=tmp_path)
+    again = prepare(cubes, mixed=True, split=SPLIT, size=32, results=tmp_path)
     assert again.statistics == once.statistics
     assert set(again.statistics.weights) == set(TRAIN)
 
@@ -131,25 +131,25 @@ def test_statistics_are_kept_and_measured_once(
 def test_what_is_pinned_stays_when_a_cube_grows(tmp_path: Path) -> None:
     for frame in (TEST, VALIDATION, *TRAIN):
         toy_cube.toy_cube(tmp_path, frame=frame)
-    before = prepare(tmp_path, split=SPLIT, size=32)
+    before = prepare(tmp_path, mixed=True, split=SPLIT, size=32)
     toy_cube.toy_cube(tmp_path, toy_cube.grid(61, 70), frame=TEST)
     assert before.stores[TEST].is_dir()
-    after = prepare(tmp_path, split=SPLIT, size=32)
+    after = prepare(tmp_path, mixed=True, split=SPLIT, size=32)
     assert after.stores[TEST] != before.stores[TEST]
     assert after.generations[TEST] != before.generations[TEST]
     assert after.generations[VALIDATION] == before.generations[VALIDATION]
 
 
 def test_a_limit_spreads_over_the_part(cubes: Path) -> None:
-    found = prepare(cubes, split=SPLIT, size=32, limit=2)
+    found = prepare(cubes, mixed=True, split=SPLIT, size=32, limit=2)
     assert len(found.items["train"]) == 2
     assert {item.frame for item in found.items["train"]} == set(TRAIN)
 
 
 def test_an_empty_part_and_no_cube_say_what_to_do(cubes: Path, tmp_path: Path) -> None:
     with pytest.raises(HephaestusError, match=r"the validation part of the split paper is empty.*hephaestus"):
-        prepare(cubes, split="paper", size=32)
+        prepare(cubes, mixed=True, split="paper", size=32)
     with pytest.raises(HephaestusError, match=r"there is no cube in .*hephaestus build"):
         prepare(tmp_path / "nothing")
     with pytest.raises(UsageError, match="no way to tile"):
-        prepare(cubes, split=SPLIT, tiling="everywhere")  # type: ignore[arg-type]
+        prepare(cubes, mixed=True, split=SPLIT, tiling="everywhere")  # type: ignore[arg-type]
