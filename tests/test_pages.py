@@ -49,7 +49,7 @@ def test_one_layer_of_compression_is_undone():
         ("br", b"x", "not asked for"),
         ("zstd", b"x", "not asked for"),
         ("gzip", b"no gzip", "damaged"),
-        ("gzip", gzip.compress(b"x" * 500)[:-4], "cut"),
+        ("gzip", gzip.compress(b"x" * 500, mtime=0)[:-4], "cut"),
     ],
 )
 def test_other_encodings_and_bombs_are_refused_before_memory_is_taken(encoding, body, words):
