@@ -32,8 +32,8 @@ AGES = timedelta(0)
 def pristine(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pristine")
     for _ in range(2):
-        toy_cube(folder / "cubes")
-    toy_cube(folder / "cubes", frame=OTHER)
+        toy_cube(folder / "simulated" / "cubes")
+    toy_cube(folder / "simulated" / "cubes", frame=OTHER)
     return folder
 
 
@@ -46,7 +46,7 @@ def data(pristine, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def shelf(data) -> Shelf:
-    return Shelf(data / "cubes", Frame(FRAME))
+    return Shelf(data / "simulated" / "cubes", Frame(FRAME))
 
 
 @pytest.fixture
@@ -403,6 +403,7 @@ def test_a_folder_that_may_not_be_read_is_one_line(shelf, hephaestus, monkeypatc
 
 def test_odd_lines_of_the_record_of_runs_are_passed_over(data):
     lines = [DEEP, b"[]", b'"x"', b"1" * 6000, b"\xff", json.dumps({"frame": FRAME, "began": 3}).encode()]
-    (data / "runs.jsonl").write_bytes(b"\n".join(lines))
-    assert last_runs(data)[FRAME]["began"] == 3
+    home = data / "simulated"
+    (home / "runs.jsonl").write_bytes(b"\n".join(lines))
+    assert last_runs(home)[FRAME]["began"] == 3
     assert status_of(load_settings(data_dir=data), Frame(FRAME)).last_run == "3"
