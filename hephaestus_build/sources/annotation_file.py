@@ -12,6 +12,7 @@ import numpy as np
 
 from hephaestus_build.errors import UsageError
 from hephaestus_build.frames import Frame, Pair, parse_day
+from hephaestus_build.plain_text import plain_text
 from hephaestus_build.registry import load_schema, published_frames
 
 SCHEMA = load_schema("annotation.json")["properties"]
@@ -25,6 +26,10 @@ FLAGS: tuple[str, ...] = tuple(
 )
 _FARTHEST = 1e5  # preview pixels; the widest preview has 2,100
 _LONGEST = 20_000  # numbers in a polygon; the longest published one has 100
+_MOST = 200  # polygons or words in one file; the most in a published one are 4
+_LONGEST_TEXT = 10_000  # characters of a caption; the longest published one has 572
+_LONGEST_WORD = 100
+_MOST_FINDINGS = 20  # about one file; more are counted
 #: Stands for a flag that a file does not hold; no file holds it as a value.
 MISSING = -1
 
@@ -126,12 +131,22 @@ def parse_annotation(content: Mapping[str, Any], file: str, defects: list[Defect
     file : str
         Its name, for `defects`.
     defects : list of Defect
-        Every finding is appended here.
+        Every finding is appended here, the first twenty in words.
     """
+    findings: list[Defect] = []
 
     def report(kind: str, what: str, action: str) -> None:
-        defects.append(Defect(file, what, action, kind))
+        findings.append(Defect(file, plain_text(what, 300), action, kind))
 
+    try:
+        return _parse(content, report)
+    finally:
+        defects += findings[:_MOST_FINDINGS]
+        if (more := len(findings) - _MOST_FINDINGS) > 0:
+            defects.append(Defect(file, f"{more} more findings", "not listed", "many findings"))
+
+
+def _parse(content: Mapping[str, Any], report: Any) -> Annotation | None:
     try:
         unique_id = content["uniqueID"]
         if not isinstance(unique_id, int) or isinstance(unique_id, bool) or not 0 <= unique_id < 1 << 31:
@@ -139,7 +154,10 @@ def parse_annotation(content: Mapping[str, Any], file: str, defects: list[Defect
         frame = Frame(content["frameID"]) if isinstance(content["frameID"], str) else None
         if frame is None:
             raise ValueError("frameID is not text")
-        pair = Pair(_day(content["primary_date"]), _day(content["secondary_date"]))
+        days = [content["primary_date"], content["secondary_date"]]
+        if not all(isinstance(day, str) and len(day) <= _LONGEST_WORD for day in days):
+            raise ValueError(f"the dates {short(days)} are none")
+        pair = Pair(*map(_day, days))
     except KeyError as error:
         report("unusable", f"{error.args[0]} is missing", "left out")
         return None
@@ -152,7 +170,7 @@ def parse_annotation(content: Mapping[str, Any], file: str, defects: list[Defect
 
     if frame.id not in published_frames() and not frame.simulated:
         report("unknown frame", f"frame {frame} is not one of the 38 published frames", "kept")
-    for name in sorted(set(content) - set(SCHEMA)):
+    for name in sorted(set(content) - set(SCHEMA))[: 2 * _MOST_FINDINGS]:
         report("unknown field", f"field {short(name)} is not known", "ignored")
     polygons = _polygons(content.get("segmentation_mask"), report)
     annotation = Annotation(
@@ -211,22 +229,27 @@ def _polygons(value: Any, report: Any) -> tuple[np.ndarray, ...]:
     if not isinstance(value, list):
         report("polygon", "segmentation_mask is missing or not a list", "read as no polygon")
         return ()
+    if len(value) > _MOST:
+        report("polygon", f"segmentation_mask holds {len(value)} polygons", "read as no polygon")
+        return ()
     polygons = []
     for index, flat in enumerate(value):
         reason = ""
         polygon = np.empty((0, 2), np.float64)
-        try:
+        if not isinstance(flat, list) or len(flat) % 2 or len(flat) < 6:
+            reason = "is not a list of three or more x, y"
+        elif len(flat) > _LONGEST:
+            reason = f"has {len(flat) // 2} vertices"
+        elif not all(isinstance(number, int | float) and not isinstance(number, bool) for number in flat):
+            reason = "holds something that is no number"
+        else:
             array = np.asarray(flat, np.float64)
-            if array.ndim != 1 or array.size % 2 or array.size < 6:
-                reason = "is not a list of three or more x, y"
-            elif not np.isfinite(array).all():
+            if not np.isfinite(array).all():
                 reason = "has a vertex that is not finite"
-            elif np.abs(array).max() > _FARTHEST or array.size > _LONGEST:
-                reason = "has a vertex far outside any preview, or too many"
+            elif np.abs(array).max() > _FARTHEST:
+                reason = "has a vertex far outside any preview"
             else:
                 polygon = array.reshape(-1, 2)
-        except (ValueError, TypeError, OverflowError):
-            reason = "holds something that is no number"
         if reason:
             report("polygon", f"polygon {index} {reason}", "left out of the masks")
         polygon.setflags(write=False)
@@ -239,10 +262,15 @@ def _words(content: Mapping[str, Any], name: str, known: Iterable[str], report: 
     if not isinstance(value, list):
         report("missing", f"{name} is missing or not a list", "read as empty")
         return ()
+    if len(value) > _MOST:
+        report("missing", f"{name} holds {len(value)} words", "read as empty")
+        return ()
+    words = []
     for word in value:
         if word not in known:
             report("unknown word", f"{name} holds {short(word)}", "kept; a mask shows it as unidentified")
-    return tuple(str(word) for word in value)
+        words.append(_storable(word, _LONGEST_WORD) if isinstance(word, str) else short(word))
+    return tuple(words)
 
 
 def _word(content: Mapping[str, Any], name: str, known: Iterable[str] | None, report: Any) -> str:
@@ -252,7 +280,17 @@ def _word(content: Mapping[str, Any], name: str, known: Iterable[str] | None, re
         return ""
     if known is not None and value not in known:
         report("unknown word", f"{name} is {short(value)}", "kept as written")
-    return value
+    kept = _storable(value, _LONGEST_TEXT if known is None else _LONGEST_WORD)
+    if kept != value:
+        report(
+            "text", f"{name} is too long, or holds what no text file may", "cut, or put a mark in its place"
+        )
+    return kept
+
+
+def _storable(text: str, limit: int) -> str:
+    """Return `text` as it can be stored: of limited length, without NUL and halves of characters."""
+    return text[:limit].encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 def _flag(content: Mapping[str, Any], name: str, report: Any) -> int:
@@ -275,7 +313,4 @@ def _confidence(value: Any, report: Any) -> float:
 
 def short(value: Any, limit: int = 80) -> str:
     """Return `value` as one printable line."""
-    text = value if isinstance(value, str) else repr(value)
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return plain_text(value if isinstance(value, str) else repr(value), limit)

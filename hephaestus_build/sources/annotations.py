@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from hephaestus_build.address import configured
 from hephaestus_build.errors import HephaestusError, UsageError
 from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.parsing import parse_json
 from hephaestus_build.registry import published_frames
 from hephaestus_build.settings import Settings
 from hephaestus_build.sources.annotation_file import (
@@ -62,6 +62,9 @@ PUBLISHED_URLS = tuple(
 )
 #: The published archive's SHA-256; anything else from those addresses is refused.
 PUBLISHED_SHA256 = "55c80a96a24aeb1e8276904c6fd0b30127c2658156c2dc120c03993e928def43"
+
+#: Lists and objects in one file; an annotation has ten, a file of all of them half a million.
+_MOST_VALUES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -270,7 +273,7 @@ def _load_once(source: Path, kept: Path) -> Annotations:
 
 @lru_cache(maxsize=1)
 def _loaded(source: Path, _changed: int, _size: int, kept: Path) -> Annotations:
-    with suppress(OSError):  # what cannot be read is said by who reads it
+    with suppress(OSError, UnreadableArchiveError):  # said when it is read
         if reading := find_reading(kept, source.name, content_hash(source)):
             return _arranged(source, reading)
     annotations = load_annotations(source)
@@ -284,8 +287,10 @@ def _read(member: Member, defects: list[Defect]) -> Iterator[Annotation]:
         defects.append(Defect(file, member.refused, "left out", "not read"))
         return
     try:
-        content = json.loads(member.content)
-    except (ValueError, RecursionError) as error:
+        if member.content.count(b"{") + member.content.count(b"[") > _MOST_VALUES:
+            raise ValueError("too many lists and objects")  # each takes forty times its bytes
+        content = parse_json(member.content)
+    except ValueError as error:
         reason = "it is empty" if not member.content.strip() else f"not JSON ({short(str(error))})"
         defects.append(Defect(file, reason, "left out", "not JSON"))
         return

@@ -7,18 +7,27 @@ import gzip
 import hashlib
 import io
 import lzma
-import tarfile
+import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import IO, cast
+
+from hephaestus_build.sources.tarball import TarError, read_tar
 
 #: Largest member that is read; the largest published annotation has 4 kB.
 MEMBER_LIMIT = 1 << 20
-#: Largest archive once expanded; the published one has 40 MB.
+#: Largest archive, as it is and once expanded; the published one has 40 MB then.
 TOTAL_LIMIT = 256 << 20
+#: Largest file of annotations that is no archive.
+ALONE_LIMIT = 64 << 20
+#: Most members; the published archive has 19,919.
+COUNT_LIMIT = 100_000
+_BLOCK = 1 << 20
+_DICTIONARY = 128 << 20  # memory that unpacking xz may take: what its strongest preset needs, twice
 
 
 class UnreadableArchiveError(ValueError):
@@ -39,116 +48,176 @@ def read_members(
 ) -> Iterator[Member]:
     """Yield the files called ``*<suffix>`` of a tar archive (of any compression), a zip archive or a folder.
 
-    Names are only ever labels: nothing is written, so an absolute path or a ``..`` does no harm. Links
-    and devices are not followed; they come back as refused members. A lone file is its own member.
+    Names are only ever labels: nothing is written, so an absolute path or a ``..`` does no harm. Links,
+    pipes and devices are not followed or opened; they come back as refused members. A lone file is its own
+    member.
+
+    Parameters
+    ----------
+    source : Path
+        The archive, folder or file.
+    suffix : str
+        What the names of its files end with; others are passed over.
+    member_limit : int
+        Bytes of a file beyond which it is refused.
+    total_limit : int
+        Bytes of all of them, and of the archive itself.
 
     Raises
     ------
     UnreadableArchiveError
-        If the archive is damaged, is no archive, or expands beyond `total_limit` bytes.
+        If the archive is damaged, is no archive, holds more than 100,000 files, or is larger than
+        `total_limit` bytes, as it is or expanded.
     OSError
         If `source` cannot be opened.
     """
+    check_source(source, total_limit)
     if source.is_dir():
-        yield from _folder_members(source, suffix, member_limit, total_limit)
+        members = _folder_members(source, suffix, member_limit)
     elif zipfile.is_zipfile(source):
-        yield from _zip_members(source, suffix, member_limit, total_limit)
+        members = _zip_members(source.read_bytes(), suffix, member_limit)
     elif source.name.endswith(suffix):
-        yield Member(source.name, *_bounded(source, total_limit))
+        members = iter(
+            [Member(source.name, *_plain_content(source.resolve(), min(total_limit, ALONE_LIMIT)))]
+        )
     else:
-        yield from _tar_members(source, suffix, member_limit, total_limit)
+        members = _tar_members(source, suffix, member_limit, total_limit)
+    total = 0
+    for count, member in enumerate(members):
+        total += len(member.content)
+        if count >= COUNT_LIMIT:
+            raise UnreadableArchiveError(f"it holds more than {COUNT_LIMIT} files")
+        if total > total_limit:
+            raise UnreadableArchiveError(f"it expands beyond {total_limit >> 20} MB")
+        yield member
 
 
 def content_hash(source: Path) -> str:
-    """Return the SHA-256 of a file, or of the sorted names and hashes of the files in a folder."""
+    """Return the SHA-256 of a file, or of the sorted names and hashes of the files in a folder.
+
+    Raises
+    ------
+    UnreadableArchiveError
+        If it is neither, or larger than an archive may be.
+    OSError
+        If it cannot be opened.
+    """
+    check_source(source, TOTAL_LIMIT)
     if source.is_file():
         with source.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for path in sorted(path for path in source.rglob("*.json") if path.is_file()):
-        digest.update(f"{path.relative_to(source).as_posix()} {content_hash(path)}\n".encode())
+    for member in read_members(source):
+        mark = member.refused or hashlib.sha256(member.content).hexdigest()
+        digest.update(f"{member.name} {mark}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _decompressed(stream: IO[bytes]) -> IO[bytes]:
-    magic = stream.read(6)
-    stream.seek(0)
-    for mark, open_ in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open)):
-        if magic.startswith(mark):
-            return cast(IO[bytes], open_(stream))
-    return stream
+def check_source(source: Path, limit: int) -> None:
+    """Refuse what is neither a folder nor a plain file of at most `limit` bytes: a pipe would wait for ever.
+
+    Raises
+    ------
+    UnreadableArchiveError
+        With the reason.
+    OSError
+        If there is nothing there.
+    """
+    state = source.stat()
+    if stat.S_ISDIR(state.st_mode):
+        return
+    if not stat.S_ISREG(state.st_mode):
+        raise UnreadableArchiveError("it is neither a file nor a folder")
+    if state.st_size > limit:
+        raise UnreadableArchiveError(f"it is larger than {limit >> 20} MB")
 
 
-def _expanded(stream: IO[bytes], limit: int) -> io.BytesIO:
-    """Return all that `stream` holds, or refuse a decompression bomb after `limit` bytes."""
-    content = stream.read(limit + 1)
-    if len(content) > limit:
+def _expanded(content: bytes, limit: int) -> bytes:
+    """Return what `content` holds once it is unpacked; refuse a decompression bomb after `limit` bytes."""
+    if content.startswith(b"\xfd7zXZ\x00"):
+        unpacked = lzma.LZMADecompressor(memlimit=_DICTIONARY).decompress(content, limit + 1)
+    elif content.startswith((b"\x1f\x8b", b"BZh")):
+        opened = gzip.open if content[0] == 0x1F else bz2.open
+        blocks = bytearray()
+        with opened(io.BytesIO(content)) as stream:
+            while len(blocks) <= limit and (block := stream.read(_BLOCK)):
+                blocks += block
+        unpacked = bytes(blocks)
+    else:
+        unpacked = content
+    if len(unpacked) > limit:
         raise UnreadableArchiveError(f"it expands beyond {limit >> 20} MB")
-    return io.BytesIO(content)
+    return unpacked
 
 
 def _tar_members(source: Path, suffix: str, member_limit: int, total_limit: int) -> Iterator[Member]:
+    content = source.read_bytes()
     try:
-        with source.open("rb") as stream:
-            expanded = _expanded(_decompressed(stream), total_limit)
-        with tarfile.open(fileobj=expanded, mode="r:") as archive:
-            for entry in archive:
-                if entry.isdir() or not entry.name.endswith(suffix):
-                    continue
-                if not entry.isfile():
-                    kind = "a link" if entry.issym() or entry.islnk() else "not a plain file"
-                    yield Member(entry.name, refused=f"it is {kind}")
-                elif entry.size > member_limit:
-                    yield Member(entry.name, refused=f"it has {entry.size} bytes")
-                else:
-                    content = archive.extractfile(entry)
-                    yield Member(entry.name, content.read() if content else b"")
-            # tarfile ends in silence at a cut or a damaged header: only a block of zeros is the end
-            expanded.seek(archive.offset)
-            if expanded.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise UnreadableArchiveError("it is cut or damaged between two members")
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        for entry in read_tar(_expanded(content, total_limit)):
+            if entry.kind == "a folder" or not entry.name.endswith(suffix):
+                continue
+            if entry.kind:
+                yield Member(entry.name, refused=f"it is {entry.kind}")
+            elif len(entry.content) > member_limit:
+                yield Member(entry.name, refused=f"it has {len(entry.content)} bytes")
+            else:
+                yield Member(entry.name, bytes(entry.content))
+    except (TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        # all from memory: so gzip and bz2 report damage
         raise UnreadableArchiveError(str(error) or "it ends too early") from error
-    except OSError as error:
-        if error.errno is None:  # so gzip and bz2 report damage
-            raise UnreadableArchiveError(str(error)) from error
-        raise
 
 
-def _zip_members(source: Path, suffix: str, member_limit: int, total_limit: int) -> Iterator[Member]:
-    total = 0
+def _zip_members(content: bytes, suffix: str, member_limit: int) -> Iterator[Member]:
+    # before its directory is read: each entry takes a hundred times its bytes
+    if content.count(b"PK\x01\x02") > 2 * COUNT_LIMIT:
+        raise UnreadableArchiveError(f"it holds more than {COUNT_LIMIT} files")
     try:
-        with zipfile.ZipFile(source) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for entry in archive.infolist():
                 if entry.is_dir() or not entry.filename.endswith(suffix):
                     continue
+                if refused := _unfit(entry):
+                    yield Member(entry.filename, refused=refused)
+                    continue
                 with archive.open(entry) as stream:
-                    content = stream.read(member_limit + 1)  # the header's size is not to be trusted
-                total += len(content)
-                if total > total_limit:
-                    raise UnreadableArchiveError(f"it expands beyond {total_limit >> 20} MB")
-                if len(content) > member_limit:
+                    member = stream.read(member_limit + 1)  # the header's size is not to be trusted
+                if len(member) > member_limit:
                     yield Member(entry.filename, refused=f"it has more than {member_limit} bytes")
                 else:
-                    yield Member(entry.filename, content)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UnreadableArchiveError(str(error)) from error
+                    yield Member(entry.filename, member)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+        raise UnreadableArchiveError(str(error) or "it ends too early") from error
 
 
-def _folder_members(source: Path, suffix: str, member_limit: int, total_limit: int) -> Iterator[Member]:
-    total = 0
-    for path in sorted(source.rglob(f"*{suffix}")):
-        name = path.relative_to(source).as_posix()
-        if path.is_symlink():
-            yield Member(name, refused="it is a link")
-        elif path.is_file():
-            content, refused = _bounded(path, member_limit)
-            total += len(content)
-            if total > total_limit:
-                raise UnreadableArchiveError(f"it holds more than {total_limit >> 20} MB")
-            yield Member(name, content, refused)
+def _unfit(entry: zipfile.ZipInfo) -> str:
+    """Return why a member of a zip is not read, or nothing."""
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "it is a link"
+    if entry.flag_bits & 1:
+        return "it is encrypted"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "it is packed by another method than deflate"  # their unpackers know no bounds
+    return ""
 
 
-def _bounded(path: Path, limit: int) -> tuple[bytes, str]:
-    size = path.stat().st_size
-    return (b"", f"it has {size} bytes") if size > limit else (path.read_bytes(), "")
+def _folder_members(source: Path, suffix: str, member_limit: int) -> Iterator[Member]:
+    for path in sorted(islice(source.rglob(f"*{suffix}"), COUNT_LIMIT + 1)):
+        if path.is_symlink() or not path.is_dir():
+            yield Member(path.relative_to(source).as_posix(), *_plain_content(path, member_limit))
+
+
+def _plain_content(path: Path, limit: int) -> tuple[bytes, str]:
+    """Return the content of a plain file, or why there is none; a link or a pipe is not opened."""
+    if path.is_symlink():
+        return b"", "it is a link"
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as stream:
+            state = os.fstat(stream.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                return b"", "it is not a plain file"
+            if state.st_size > limit:
+                return b"", f"it has {state.st_size} bytes"
+            return stream.read(state.st_size), ""
+    except OSError as error:
+        return b"", f"it cannot be read ({error.strerror or type(error).__name__})"

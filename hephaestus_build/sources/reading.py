@@ -24,7 +24,7 @@ _SUFFIX = ".reading"
 #: Letters of the hash that the record of a reading begins with.
 _SEAL = 64
 #: Files whose code decides what is read.
-_READERS = ("annotations.py", "annotation_file.py", "members.py", "reading.py", "../frames.py")
+_READERS = ("annotations.py", "annotation_file.py", "members.py", "tarball.py", "reading.py", "../frames.py")
 
 
 class Reading(msgspec.Struct, frozen=True):
