@@ -243,6 +243,8 @@ class Learner(lightning.LightningModule):
             rank=self.global_rank,
             devices=self.trainer.world_size,
         )
+        # workers begin to read before Lightning says which epoch it goes on with
+        batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         windows = windows_of(self.recipe, self.prepared.items["train"], self.prepared)
         return loader(windows, self.recipe.workers, batch_sampler=batches)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import pickle
 import random
@@ -95,6 +96,27 @@ def test_a_moved_run_goes_on_with_the_numbers_of_one_that_never_was(
     assert same(moved / "best.ckpt", runs / "whole" / "best.ckpt")
     assert {path.name: path.read_bytes() for path in (runs / "cut").glob("*.ckpt")} == before
     assert caplog.text == ""
+
+
+class Eager(torch.utils.data.DataLoader[Any]):
+    """Asks for its first batches as soon as it is iterated, as a loader with workers does."""
+
+    def __iter__(self) -> Any:
+        batches = super().__iter__()
+        return itertools.chain(list(itertools.islice(batches, 2)), batches)
+
+
+def test_a_run_whose_workers_read_ahead_goes_on_with_its_own_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("baselines.training.loader", lambda windows, _, **options: Eager(windows, **options))
+    prepared = toy_prepared()
+    recipe = toy_recipe(epochs=2)
+    fit(recipe, prepared, tmp_path / "whole", device="cpu")
+    with pytest.raises(StoppedError):
+        fit(recipe, prepared, tmp_path / "cut", device="cpu", listener=StopAt(2))
+    fit(recipe, prepared, tmp_path / "cut", device="cpu")
+    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
 
 
 def test_no_place_of_this_machine_is_in_a_checkpoint(runs: Path) -> None:
