@@ -244,7 +244,7 @@ class Learner(lightning.LightningModule):
             devices=self.trainer.world_size,
         )
         # workers begin to read before Lightning says which epoch it goes on with
-        batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+        batches.set_epoch(self.trainer.current_epoch)
         windows = windows_of(self.recipe, self.prepared.items["train"], self.prepared)
         return loader(windows, self.recipe.workers, batch_sampler=batches)
 

@@ -29,14 +29,14 @@ from hephaestus_build.settings import load_settings
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pristine")
-    toy_cube(folder / "cubes")
+    toy_cube(folder / "simulated" / "cubes")
     return folder
 
 
 @pytest.fixture
 def cube(pristine, tmp_path) -> Generation:
     shutil.copytree(pristine, tmp_path / "data", symlinks=True)
-    current = Shelf(tmp_path / "data" / "cubes", Frame(FRAME)).current()
+    current = Shelf(tmp_path / "data" / "simulated" / "cubes", Frame(FRAME)).current()
     assert current is not None
     return current
 
@@ -200,11 +200,11 @@ def test_a_phase_that_would_decode_to_gigabytes_is_found(cube):
 def test_repair_writes_again_what_follows_from_the_record(cube, kind):
     FALSE[kind](cube)
     reseal(cube)
-    data = cube.store.parents[4]
+    data = cube.store.parents[5]
     repaired = repair(Frame(FRAME), load_settings(data_dir=data))
     assert repaired.damages
     assert repaired.generation == 2
-    current = Shelf(data / "cubes", Frame(FRAME)).current()
+    current = Shelf(data / "simulated" / "cubes", Frame(FRAME)).current()
     assert findings(current) == []
     assert repair(Frame(FRAME), load_settings(data_dir=data)).damages == ()
 
@@ -214,4 +214,4 @@ def test_repair_says_that_a_false_record_mends_nothing(cube, kind):
     FALSE[kind](cube)
     reseal(cube)
     with pytest.raises(HephaestusError, match=rf"^{FRAME}: its record is not true .*hephaestus build"):
-        repair(Frame(FRAME), load_settings(data_dir=cube.store.parents[4]))
+        repair(Frame(FRAME), load_settings(data_dir=cube.store.parents[5]))
