@@ -244,7 +244,8 @@ class Learner(lightning.LightningModule):
             devices=self.trainer.world_size,
         )
         # workers begin to read before Lightning says which epoch it goes on with
-        batches.set_epoch(self.trainer.current_epoch)
+        progress = self.trainer.fit_loop.epoch_progress.current
+        batches.set_epoch(progress.processed)  # type: ignore[attr-defined]
         windows = windows_of(self.recipe, self.prepared.items["train"], self.prepared)
         return loader(windows, self.recipe.workers, batch_sampler=batches)
 
