@@ -74,7 +74,7 @@ def hephaestus(data, monkeypatch, capsys):
 
 
 def last_run(data: Path) -> dict:
-    return json.loads((data / "runs.jsonl").read_text().splitlines()[-1])
+    return json.loads((data / "simulated" / "runs.jsonl").read_text().splitlines()[-1])
 
 
 @given(st.lists(st.sampled_from([0, 1, 2, 3])))
@@ -132,7 +132,7 @@ def test_a_repair_that_cannot_get_something_back_is_3(archive, data, hephaestus)
     shard = sorted((store / "insar_difference").glob("c.*"))[0]
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.status(503))
-    shutil.rmtree(data / "cache")
+    shutil.rmtree(data / "simulated" / "cache")
     code, _, err = hephaestus("repair", FRAME.id)
     assert code == 3
     assert "pair/2019" in err

@@ -19,7 +19,7 @@ from hephaestus_build.sources.pages import content_of
 from hephaestus_build.sources.transport import Adapter, Failed, Session, arriving
 
 #: Bytes of an answer; those about one request have a few thousand.
-LIMIT = 16 << 20
+LIMIT = 8 << 20
 #: An answer takes at most so many times the time that a server may be silent.
 PATIENCE = 5
 
