@@ -197,7 +197,7 @@ def test_a_build_whose_threads_wait_for_an_archive_goes_on_after_sigterm(archive
     assert (code, err[-1]) == (143, SAID[signal.SIGTERM])
     assert not any("Traceback" in line for line in err)
     assert seconds < BUSY
-    assert not (data / "cubes" / f"{FRAME}.zarr").exists()
+    assert not (data / "simulated" / "cubes" / f"{FRAME}.zarr").exists()
     before = asked(archive)
     as_at_first(archive)
     assert build(ALL, settings_for(data)).exit_code == 0
@@ -208,7 +208,7 @@ def test_a_build_whose_threads_wait_for_an_archive_goes_on_after_sigterm(archive
 
 
 def test_a_watch_in_its_pause_and_as_the_first_process_of_a_container(archive, data):
-    runs = data / "runs.jsonl"
+    runs = data / "simulated" / "runs.jsonl"
     words = ["watch", FRAME.id]
     namespace = ["unshare", "--pid", "--fork"]
     if shutil.which("unshare") and not subprocess.run([*namespace, "true"], capture_output=True).returncode:
