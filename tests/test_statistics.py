@@ -165,7 +165,9 @@ def test_missing_samples_are_owed_and_the_statistics_are_written(tmp_path: Path)
     assert isinstance(owed, OwedError)
     assert owed.exit_code == 3
     assert "2 training samples of 1 frames" in str(owed)
-    assert read_statistics(next((tmp_path / "simulated" / "statistics").glob("*.json"))).missing == {FRAME.id: 2}
+    assert read_statistics(next((tmp_path / "simulated" / "statistics").glob("*.json"))).missing == {
+        FRAME.id: 2
+    }
     write_cube(tmp_path, PAIRS)
     assert CliRunner().invoke(app, words).exit_code == 0
 

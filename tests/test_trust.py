@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
