@@ -414,9 +414,9 @@ def test_a_cube_of_an_earlier_version_is_read_where_it_is_until_it_is_moved(data
     assert tree(data / "simulated" / "cubes" / ".generations" / FRAME.id / "000001") == before
     assert tree(data / "cubes") == {".generations"}
     assert hephaestus("verify")[1] == f"{FRAME} (simulated): whole\n"
-    assert hephaestus("status")[2] == ""
     assert "nothing to move" in hephaestus("migrate")[1]
     assert hephaestus("build", FRAME, "--no-quicklook")[0] == 0
+    assert hephaestus("status")[2] == ""
 
 
 def test_a_move_that_is_cut_off_anywhere_goes_on(data, hephaestus, monkeypatch):
