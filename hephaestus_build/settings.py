@@ -75,7 +75,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
-    data_dir: Path = Field(Path("data"), description="Folder that holds cubes/, the cache and the results.")
+    data_dir: Path = Field(
+        Path("data"),
+        description="Folder of cubes/, the cache and the results; what is simulated is in its simulated/.",
+    )
     cache_dir: Path | None = Field(
         None, description="Folder of downloads; may be thrown away at any time. Default: <data_dir>/cache."
     )

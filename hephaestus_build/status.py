@@ -153,7 +153,7 @@ def status_of(
     settings = settings.for_frame(frame)
     last = (last_runs(settings.data_dir) if runs is None else runs).get(frame.id, {})
     tried: dict[str, Any] = {
-        "to_migrate": needs_moving(settings, frame),
+        "to_migrate": settings.is_simulated and needs_moving(settings, frame),
         "last_run": str(last.get("began", "")),
         "last_error": str(last.get("error", "")),
     }
@@ -181,6 +181,8 @@ def status_of(
     newest = max((pair.secondary for pair in pairs), default=None)
     epochs = [unit for unit in units.values() if unit.kind == "epoch" and unit.complete]
     today = today or datetime.now(UTC).date()
+    simulated = bool(contents.attributes.get("simulated"))
+    tried["to_migrate"] |= simulated and not settings.is_simulated
     return FrameStatus(
         frame=str(frame),
         generation=current.number,
@@ -196,7 +198,7 @@ def status_of(
         gone=known.gone,
         bytes=sum(dict(manifest.values()).values()),
         unfinished=len(begun),
-        simulated=settings.is_simulated or bool(contents.attributes.get("simulated")),
+        simulated=settings.is_simulated or simulated,
         **tried,
     )
 
