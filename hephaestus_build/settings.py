@@ -104,7 +104,10 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
-    data_dir: Path = Field(Path("data"), description="Folder that holds cubes/, the cache and the results.")
+    data_dir: Path = Field(
+        Path("data"),
+        description="Folder of cubes/, the cache and the results; what is simulated is in its simulated/.",
+    )
     cache_dir: Path | None = Field(
         None, description="Folder of downloads; may be thrown away at any time. Default: <data_dir>/cache."
     )

@@ -414,9 +414,23 @@ def test_a_cube_of_an_earlier_version_is_read_where_it_is_until_it_is_moved(data
     assert tree(data / "simulated" / "cubes" / ".generations" / FRAME.id / "000001") == before
     assert tree(data / "cubes") == {".generations"}
     assert hephaestus("verify")[1] == f"{FRAME} (simulated): whole\n"
-    assert hephaestus("status")[2] == ""
     assert "nothing to move" in hephaestus("migrate")[1]
     assert hephaestus("build", FRAME, "--no-quicklook")[0] == 0
+    assert hephaestus("status")[2] == ""
+
+
+def test_a_cube_that_says_it_is_simulated_is_moved_whatever_its_frame(data, hephaestus, monkeypatch):
+    told = toy_cube.attributes
+    monkeypatch.setattr(toy_cube, "attributes", lambda on, frame: {**told(on, frame), "simulated": True})
+    toy_cube.toy_cube(data / "cubes", frame=REAL.id)
+    (row,) = json.loads(hephaestus("status", REAL, "--json")[1])
+    assert (row["simulated"], row["to_migrate"]) == (True, True)
+    assert hephaestus("migrate", REAL)[0] == 0
+    assert not (data / "cubes" / f"{REAL}.zarr").exists()
+    assert hephaestus("inspect", REAL)[0] == 1
+    assert json.loads(hephaestus("inspect", REAL, "--simulated", "--json")[1])["simulated"] is True
+    rows = json.loads(hephaestus("status", "--json")[1])
+    assert {(row["frame"], row["simulated"]) for row in rows} == {(REAL.id, True), (FRAME.id, True)}
 
 
 def test_a_move_that_is_cut_off_anywhere_goes_on(data, hephaestus, monkeypatch):

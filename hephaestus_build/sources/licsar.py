@@ -441,9 +441,10 @@ def _no_listing(frame: Frame, page: Page) -> str:
     asked = f"asked {page.url}"
     match page.outcome:
         case Outcome.ABSENT:
+            other = "unset HEPHAESTUS_LICSAR_URL for the embedded archive, or " if frame.simulated else ""
             return (
                 f"{frame}: the LiCSAR archive has no such frame ({page.detail}; {asked}); check its id, or "
-                "set HEPHAESTUS_LICSAR_URL to an archive that has it"
+                f"{other}set HEPHAESTUS_LICSAR_URL to an archive that has it"
             )
         case Outcome.REFUSED:
             return (
