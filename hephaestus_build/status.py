@@ -170,16 +170,10 @@ def status_of(
     settings = settings.for_frame(frame)
     last = (last_runs(settings.data_dir) if runs is None else runs).get(frame.id, {})
     tried: dict[str, Any] = {
-<<<<<<< HEAD
-        "to_migrate": needs_moving(settings, frame),
+        "to_migrate": settings.is_simulated and needs_moving(settings, frame),
         "last_run": plain_text(last.get("began", "")),
         "last_error": plain_text(last.get("error", "")),
         "simulated": settings.is_simulated,
-=======
-        "to_migrate": settings.is_simulated and needs_moving(settings, frame),
-        "last_run": str(last.get("began", "")),
-        "last_error": str(last.get("error", "")),
->>>>>>> refs/heads/simulated
     }
     try:
         with one_line(frame):
@@ -206,13 +200,10 @@ def _status_of(shelf: Shelf, today: date, accept: Accept, tried: Mapping[str, An
     pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.complete]
     newest = max((pair.secondary for pair in pairs), default=None)
     epochs = [unit for unit in units.values() if unit.kind == "epoch" and unit.complete]
-<<<<<<< HEAD
     owed, accepted = divide(owed_of(units), frame, accept)
-=======
-    today = today or datetime.now(UTC).date()
+    # a simulated cube among the real ones is one of an earlier version
     simulated = bool(contents.attributes.get("simulated"))
-    tried["to_migrate"] |= simulated and not settings.is_simulated
->>>>>>> refs/heads/simulated
+    misplaced = simulated and not tried["simulated"]
     return FrameStatus(
         frame=str(frame),
         generation=current.number,
@@ -229,12 +220,11 @@ def _status_of(shelf: Shelf, today: date, accept: Accept, tried: Mapping[str, An
         gone=known.gone,
         bytes=sum(dict(manifest.values()).values()),
         unfinished=len(begun),
-<<<<<<< HEAD
-        **{**tried, "simulated": tried["simulated"] or bool(contents.attributes.get("simulated"))},
-=======
-        simulated=settings.is_simulated or simulated,
-        **tried,
->>>>>>> refs/heads/simulated
+        **{
+            **tried,
+            "simulated": tried["simulated"] or simulated,
+            "to_migrate": tried["to_migrate"] or misplaced,
+        },
     )
 
 
