@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -61,6 +62,8 @@ def start_logging(level: int) -> None:
     handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
     logging.captureWarnings(True)
+    # here too, since readers and writers that silence it in two threads restore each other's filters
+    warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
