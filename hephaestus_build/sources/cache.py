@@ -19,15 +19,15 @@ import msgspec
 
 from hephaestus_build.address import redacted
 from hephaestus_build.plain_text import plain_text
-from hephaestus_build.sources.marks import Marks
-from hephaestus_build.sources.part import BusyError, Part
-from hephaestus_build.sources.plain_files import (
+from hephaestus_build.sources.cache_files import (
     VanishedError,
     explained,
     open_plain,
     read_note,
     write_atomically,
 )
+from hephaestus_build.sources.marks import Marks
+from hephaestus_build.sources.part import BusyError, Part
 from hephaestus_build.sources.receipt import RECEIPT, Receipt, sidecar
 
 __all__ = [

@@ -16,14 +16,14 @@ from typing import BinaryIO, Self
 
 import msgspec
 
-from hephaestus_build.sources.marks import Marks
-from hephaestus_build.sources.plain_files import (
+from hephaestus_build.sources.cache_files import (
     PLAIN,
     VanishedError,
     explained,
     read_note,
     write_atomically,
 )
+from hephaestus_build.sources.marks import Marks
 from hephaestus_build.sources.receipt import Receipt, sidecar
 
 try:

@@ -1,4 +1,4 @@
-"""Files that others may have put there: only plain ones are opened; what the disk refuses is explained."""
+"""Files of the download cache: only plain ones are opened; what the disk refuses is explained."""
 
 from __future__ import annotations
 
