@@ -18,7 +18,7 @@ from hephaestus_build.archive.netcdf import NETCDF_LOCK, write_netcdf
 from hephaestus_build.sources import answers
 from hephaestus_build.sources.answers import WrongAnswerError
 from hephaestus_build.sources.era5 import Area
-from hephaestus_build.sources.netcdf import Reader
+from hephaestus_build.sources.netcdf_process import Reader
 
 READER = Reader()
 read_answer = partial(answers.read_answer, reader=READER)

@@ -24,7 +24,8 @@ from test_answers import NAMES, answer, old_answer
 
 from hephaestus_build.archive.netcdf import write_netcdf
 from hephaestus_build.sources.answers import WrongAnswerError, read_answer
-from hephaestus_build.sources.netcdf import LARGEST, NetcdfError, Reader, Variable, read_files
+from hephaestus_build.sources.netcdf import LARGEST, NetcdfError, Variable, read_files
+from hephaestus_build.sources.netcdf_process import Reader
 
 SECRET = b"password:hunter2-of-a-local-file"
 
@@ -128,10 +129,10 @@ def test_an_answer_that_names_a_file_could_not_open_it(tmp_path: Path, good: byt
 
 
 def bomb(file: h5py.File) -> None:
-    """One chunk that says 280 bytes and unpacks to a gigabyte."""
+    """One chunk that says 280 bytes and unpacks to 128 MB."""
     replaced(file, chunks=(2, 5, 7), compression=1)
     packer = zlib.compressobj(9)
-    raw = b"".join([packer.compress(bytes(1 << 20)) for _ in range(1024)]) + packer.flush()
+    raw = b"".join([packer.compress(bytes(1 << 20)) for _ in range(128)]) + packer.flush()
     file["tcwv"].id.write_direct_chunk((0, 0, 0), raw)
 
 
@@ -202,7 +203,7 @@ def test_a_reader_that_fails_or_takes_too_long_is_replaced(good: bytes, monkeypa
         assert process is not None
         process.kill()
         process.wait()
-        with pytest.raises(NetcdfError, match="makes the library fail"):
+        with pytest.raises(NetcdfError, match="the library fails on it"):
             reader.read(good)
         assert reader.read(good)
         process = reader._process
@@ -211,9 +212,9 @@ def test_a_reader_that_fails_or_takes_too_long_is_replaced(good: bytes, monkeypa
 
         process.send_signal(signal.SIGSTOP)  # as one that reads without end
         reader._seconds = 0.5
-        with pytest.raises(NetcdfError, match=r"takes more than 0.5 s"):
+        with pytest.raises(NetcdfError, match=r"cannot be read in 0.5 s"):
             reader.read(good)
-        reader._seconds = 60.0
+        reader._seconds = 20.0
         assert reader.read(good)
     assert reader._process is None
 
@@ -236,8 +237,8 @@ def encrypted(content: bytes) -> bytes:
 
 
 def lying(content: bytes) -> bytes:
-    """Return a zip that says that its member of 200 MB has 10 bytes."""
-    data = bytearray(zipped({"a.nc": bytes(200 << 20)}))
+    """Return a zip that says that its member of 70 MB has 10 bytes."""
+    data = bytearray(zipped({"a.nc": bytes(70 << 20)}))
     directory = data.index(b"PK\x01\x02")
     for place in (22, directory + 24):
         struct.pack_into("<I", data, place, 10)
@@ -247,9 +248,9 @@ def lying(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda good: zipped({"a.nc": bytes(100 << 20)}, zipfile.ZIP_BZIP2), "another method than deflate"),
-        (lambda good: zipped({"a.nc": bytes(100 << 20)}, zipfile.ZIP_LZMA), "another method than deflate"),
-        (lambda good: zipped({"a.nc": bytes(100 << 20)}), "more than 64 MB"),
+        (lambda good: zipped({"a.nc": bytes(1 << 20)}, zipfile.ZIP_BZIP2), "another method than deflate"),
+        (lambda good: zipped({"a.nc": bytes(1 << 20)}, zipfile.ZIP_LZMA), "another method than deflate"),
+        (lambda good: zipped({"a.nc": bytes(70 << 20)}), "more than 64 MB"),
         (lambda good: zipped({f"{i}.nc": good + bytes(30 << 20) for i in range(3)}), "more than 64 MB"),
         (lambda good: zipped({f"{i}.nc": good for i in range(100)}), "more than 32 files"),
         (lambda good: zipped({"a.txt": good}), "a zip without netCDF files"),
@@ -282,6 +283,9 @@ def test_packed_numbers_are_unpacked_and_missing_ones_are_missing() -> None:
     np.testing.assert_equal(values([1, 2, 3], valid_min=2, valid_max=2), [nan, 2.0, nan])
     np.testing.assert_equal(values([1, 2, 3], valid_range=[2, 3]), [nan, 2.0, 3.0])
     np.testing.assert_equal(values([1], scale_factor="x", _FillValue="1"), [1.0])
+    np.testing.assert_equal(values([3], scale_factor=1e308, add_offset=-1e308), [np.inf])
+    signalling = Variable(("x",), {}, (1,), "<f4", b"\x01\x00\x80\x7f")
+    np.testing.assert_equal(signalling.values(), [nan])  # and no warning of it
 
 
 # --- one hour, several times -------------------------------------------------------------------------------
@@ -358,7 +362,7 @@ def read(path: Path) -> None:
     read_answer(path, AREA, JUNE, _fuzzed)
 
 
-_fuzzed = Reader(20)
+_fuzzed = Reader(3)  # one in ten thousand makes the library loop for ever
 
 
 def select(path: Path) -> None:
@@ -417,7 +421,7 @@ def variables(draw: st.DrawFn) -> Variable:
     return Variable(dimensions, draw(attributes), shape, texts=texts)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.dictionaries(
         st.sampled_from(

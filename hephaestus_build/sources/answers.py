@@ -21,8 +21,9 @@ from hephaestus_build.sources.fields import (
     implausible,
     plain_units,
 )
-from hephaestus_build.sources.netcdf import LARGEST, File, NetcdfError, Reader
+from hephaestus_build.sources.netcdf import LARGEST, File, NetcdfError
 from hephaestus_build.sources.netcdf import Variable as Stored
+from hephaestus_build.sources.netcdf_process import Reader
 
 #: Versions of an hour, the one to take first; what does not say which it is comes last.
 _PREFERRED = (FINAL, PRELIMINARY, UNSTATED)
@@ -205,7 +206,7 @@ def _hours(
         _lines(file.variables[roles[role]], sizes[roles[role]], lines, known.name, turn)
         for role, lines, turn in (("latitude", area.latitudes, None), ("longitude", area.longitudes, 360))
     )
-    with np.errstate(over="ignore"):  # what is too large for single precision is no plausible value
+    with np.errstate(all="ignore"):  # what is too large for single precision is no plausible value
         data = data[:, :, rows][..., columns].astype(np.float32)
     moments = _moments(file.variables[roles["time"]])
     if data.shape[0] != len(moments):

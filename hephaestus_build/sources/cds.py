@@ -35,7 +35,8 @@ from hephaestus_build.sources.fields import VARIABLES, Area, Batch, Fields, asse
 from hephaestus_build.sources.http import Client
 from hephaestus_build.sources.keyed import KeySession
 from hephaestus_build.sources.months import KeptSource, failed, product_name
-from hephaestus_build.sources.netcdf import LARGEST, Reader
+from hephaestus_build.sources.netcdf import LARGEST
+from hephaestus_build.sources.netcdf_process import Reader
 from hephaestus_build.sources.receipt import Outcome, Receipt
 from hephaestus_build.sources.troubles import TRIES, TroubleError, understand
 

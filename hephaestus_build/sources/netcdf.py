@@ -1,33 +1,25 @@
-"""NetCDF files from outside, read by a process of their own within bounds.
+"""NetCDF files from outside, read within bounds: how each array is stored is checked before any is read.
 
-The HDF5 library follows links to other files, takes any amount of memory and, on a damaged or hostile file,
-may end the process that it runs in. So its answers are read by a child process with limits of memory, time
-and open files, which checks how each array is stored before it reads any, and sends back plain arrays.
-
-This file is that child's program too. It imports nothing of this package, so that the child starts quickly.
+This file is also the program of the process that reads them (``netcdf_process.py``). It imports nothing of
+this package, so that the process starts quickly.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import os
-import subprocess
 import sys
-import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import msgspec
 import numpy as np
 
 #: Bytes of an answer, and of all its arrays together once unpacked; a month of one frame's area has 200 kB.
 LARGEST = 64 << 20
-_SECONDS = 60.0  # for one answer, which takes some milliseconds
 _MEMORY = 2 << 30  # address space of the child, libraries included
 _MEMBERS = 32  # files in a zip
 _VARIABLES = 64  # in one file; an answer has eight
@@ -78,7 +70,10 @@ class Variable(msgspec.Struct, frozen=True):
         """Return the numbers as float64, unpacked, NaN where they are missing; strings as they are."""
         if not self.dtype:
             return np.array(self.texts, dtype=object).reshape(self.shape)
-        stored = np.frombuffer(self.content, self.dtype).reshape(self.shape)
+        with np.errstate(all="ignore"):  # what becomes of absurd numbers is no plausible value
+            return self._unpacked(np.frombuffer(self.content, self.dtype).reshape(self.shape))
+
+    def _unpacked(self, stored: np.ndarray) -> np.ndarray:
         values = stored.astype(np.float64)
         for mark in (*self._numbers("_FillValue"), *self._numbers("missing_value")):
             values[stored == mark] = np.nan
@@ -88,8 +83,7 @@ class Variable(msgspec.Struct, frozen=True):
         for high in (most, *self._numbers("valid_max")):
             values[stored > high] = np.nan
         scale, offset = self._numbers("scale_factor") or [1.0], self._numbers("add_offset") or [0.0]
-        with np.errstate(all="ignore"):  # what becomes of absurd factors is no plausible value
-            return values * scale[0] + offset[0]
+        return values * scale[0] + offset[0]
 
     def _numbers(self, name: str) -> list[float]:
         value = self.attributes.get(name, [])
@@ -102,83 +96,6 @@ class File(msgspec.Struct, frozen=True):
 
     attributes: dict[str, Attribute]
     variables: dict[str, Variable]
-
-
-class Reader:
-    """A process that reads netCDF, started when it is first needed and again after it has died.
-
-    Use it as a context manager; one thread at a time.
-
-    Parameters
-    ----------
-    seconds : float
-        After which a file counts as one that cannot be read.
-    """
-
-    def __init__(self, seconds: float = _SECONDS) -> None:
-        self._seconds = seconds
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the process if there is none: who expects a file soon need not wait for it then."""
-        if self._process is None:
-            self._process = _started()
-        return self._process
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-
-    def read(self, content: bytes) -> list[File]:
-        """Return what the netCDF file, or the zip of some, holds.
-
-        Raises
-        ------
-        NetcdfError
-            If it cannot be read, or only beyond the bounds.
-        OSError
-            If no process can be started.
-        """
-        if len(content) > LARGEST:
-            raise NetcdfError(f"it is larger than {LARGEST >> 20} MB")
-        process = self.start()
-        late = threading.Event()
-        watch = threading.Timer(self._seconds, _end, (process, late))
-        watch.daemon = True
-        watch.start()
-        try:
-            reply = self._exchange(process, content)
-        except (OSError, ValueError, EOFError, msgspec.MsgspecError):
-            self.close()
-            reason = f"takes more than {self._seconds:g} s" if late.is_set() else "makes the library fail"
-            raise NetcdfError(f"it is netCDF that cannot be read: reading it {reason}") from None
-        except BaseException:  # half an exchange, at Ctrl-C
-            self.close()
-            raise
-        finally:
-            watch.cancel()
-        if isinstance(reply, str):
-            raise NetcdfError(reply)
-        return reply
-
-    @staticmethod
-    def _exchange(process: subprocess.Popen[bytes], content: bytes) -> list[File] | str:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        _send(process.stdin, content)
-        # numbers, names and texts: bounded by what the child may read
-        return msgspec.msgpack.decode(_receive(process.stdout, 4 * LARGEST), type=list[File] | str)
 
 
 def read_files(content: bytes) -> list[File]:
@@ -412,32 +329,14 @@ def _text(value: Any) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _started() -> subprocess.Popen[bytes]:
-    """Start the process that reads; what the environment tells the HDF5 library does not reach it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HDF5_")}
-    # "::" stands for no plugins at all; threads of numpy's would only take memory
-    environment |= {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-P", __file__],  # -P: the modules beside this one are no libraries
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
-
-
-def _end(process: subprocess.Popen[bytes], late: threading.Event) -> None:
-    late.set()
-    process.kill()
-
-
-def _send(stream: IO[bytes], content: bytes) -> None:
+def send(stream: IO[bytes], content: bytes) -> None:
+    """Send `content` to the other process, its length first."""
     stream.write(len(content).to_bytes(8, "big"))
     stream.write(content)
     stream.flush()
 
 
-def _receive(stream: IO[bytes], limit: int) -> bytes:
+def receive(stream: IO[bytes], limit: int) -> bytes:
     """Return what the other side sent; EOFError if it has ended."""
     size = int.from_bytes(_exactly(stream, 8), "big")
     if size > limit:
@@ -496,8 +395,9 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        send(sys.stdout.buffer, b"")  # ready
         while True:
-            content = _receive(sys.stdin.buffer, LARGEST)
+            content = receive(sys.stdin.buffer, LARGEST)
             if not content.startswith(b"\x89HDF"):
                 from scipy.io import netcdf_file  # noqa: F401 (while files can still be opened)
             reply: list[File] | str
@@ -508,7 +408,7 @@ def main() -> None:
                     reply = str(error)
                 except MemoryError:
                     reply = "it is netCDF that cannot be read: it takes too much memory"
-            _send(sys.stdout.buffer, msgspec.msgpack.encode(reply))
+            send(sys.stdout.buffer, msgspec.msgpack.encode(reply))
 
 
 if __name__ == "__main__":
