@@ -139,9 +139,11 @@ def _by_setting(
     for result in results:
         if (homes[result.key] / name).is_file():
             try:
-                found[_setting(result)].append(read(homes[result.key] / name))
+                value = read(homes[result.key] / name)
             except HephaestusError as error:
                 problems.append(str(error))
+            else:
+                found[_setting(result)].append(value)
     return dict(found)
 
 

@@ -49,13 +49,6 @@ def read_predictions(path: Path) -> Predictions:
     return Predictions.read(path)
 
 
-def read_model(path: Path) -> None:
-    """Read a checkpoint without a seal, as `predict --unsealed` does."""
-    from baselines.inference import load
-
-    load(path, "cpu", unsealed=True)
-
-
 def test_mutated_presets(tmp_path):
     sample = tiny_preset(tmp_path / "tiny.yaml").read_bytes()
     with Reader("test_baseline_fuzz:read_runs", errors=ERRORS, memory=2 << 30) as reader:
@@ -73,17 +66,6 @@ def test_mutated_predictions(tmp_path):
     sample = (tmp_path / "sample.npz").read_bytes()
     with Reader("test_baseline_fuzz:read_predictions", errors=ERRORS, memory=2 << 30) as reader:
         fuzz(reader, [sample], tmp_path, suffix=".npz")
-
-
-def test_mutated_checkpoints(tmp_path):
-    from test_checkpoints import RECIPE, ToyWindows, fit, toy_prepared
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("baselines.inference.Windows", ToyWindows)
-        recipe = RECIPE.model_copy(update={"epochs": 1})
-        sample = fit(recipe, toy_prepared(), tmp_path / "run", device="cpu").read_bytes()
-    with Reader("test_baseline_fuzz:read_model", errors=ERRORS, memory=4 << 30) as reader:
-        fuzz(reader, [sample], tmp_path, suffix=".ckpt")
 
 
 @pytest.mark.parametrize(

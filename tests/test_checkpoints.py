@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from fuzzing import Reader, fuzz
 from toy_training import ToyWindows, toy_prepared, toy_recipe
 
 from baselines.checkpoints import ABOUT, about_of, read_checkpoint, write_checkpoint
@@ -113,6 +114,17 @@ def test_a_run_whose_workers_read_ahead_goes_on_with_its_own_epoch(
     prepared = toy_prepared()
     recipe = toy_recipe(epochs=2)
     fit(recipe, prepared, tmp_path / "whole", device="cpu")
+    with pytest.raises(StoppedError):
+        fit(recipe, prepared, tmp_path / "cut", device="cpu", listener=StopAt(2))
+    fit(recipe, prepared, tmp_path / "cut", device="cpu")
+    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_with_workers_goes_on_with_the_numbers_of_one_without(tmp_path: Path) -> None:
+    prepared = toy_prepared()
+    fit(toy_recipe(epochs=2), prepared, tmp_path / "whole", device="cpu")
+    recipe = toy_recipe(epochs=2, workers=2)
     with pytest.raises(StoppedError):
         fit(recipe, prepared, tmp_path / "cut", device="cpu", listener=StopAt(2))
     fit(recipe, prepared, tmp_path / "cut", device="cpu")
@@ -326,3 +338,10 @@ def test_plain_values_are_counted_as_often_as_they_repeat() -> None:
     for value in ([row] * 1000, {"a": {1: 2**65}}, object()):
         with pytest.raises(ValueError):
             about_of(value)
+
+
+def test_mutated_checkpoints_are_read_or_refused(runs: Path, tmp_path: Path) -> None:
+    sample = (runs / "whole" / "best.ckpt").read_bytes()
+    errors = ("hephaestus_build.errors:HephaestusError",)
+    with Reader("checkpoint_reader:read_model", errors=errors, memory=2 << 30) as reader:
+        fuzz(reader, [sample], tmp_path, suffix=".ckpt")

@@ -207,12 +207,80 @@ def test_a_classifier_gives_each_tile_one_probability(home, tmp_path, capsys):
     assert 1 <= len(np.unique(values[np.isfinite(values)])) <= 4  # 70 x 80 pixels are four tiles of 64
 
 
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_damaged_results_are_named_and_in_no_table(home, tmp_path, undrawn, capsys):
+    copy = shutil.copytree(home, tmp_path / "copy", symlinks=True)
+    (broken,) = (folder for folder, result in results(copy).items() if result["task"] == "segmentation")
+    flip(broken / RESULT)
+    for command in ("tables", "run"):
+        arguments = run(copy)
+        arguments[1] = command
+        assert hephaestus(*arguments) == 1
+        said = capsys.readouterr()
+        (line,) = (line for line in said.err.splitlines() if line.startswith("hephaestus:"))
+        assert f"{broken / RESULT} is no result that can be read (it is damaged" in line
+        assert "remove it" in line
+        assert "classification" in said.out
+        assert "Deformation segmentation" not in said.out
+    # removed, it is scored again from what was trained
+    (broken / RESULT).unlink()
+    before = (broken / "best.ckpt").stat().st_mtime_ns
+    assert hephaestus(*run(copy)) == 0
+    assert (broken / "best.ckpt").stat().st_mtime_ns == before
+    ours, first = (json.loads((folder / "results/tiny/runs" / broken.name / RESULT).read_text())
+                   for folder in (copy, home))  # fmt: skip
+    assert ours["assessment"] == first["assessment"]
+
+
+def test_pictures_leave_out_what_is_damaged(home, tmp_path, capsys):
+    copy = shutil.copytree(home, tmp_path / "copy", symlinks=True)
+    folder = checkpoint(copy, "segmentation").parent
+    for name in ("best.ckpt", "metrics.csv"):
+        flip(folder / name)
+    flip(checkpoint(copy, "classification").parent / "test.npz")
+    arguments = run(copy)
+    arguments[1] = "tables"
+    assert hephaestus(*arguments) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hephaestus:")]
+    assert len(lines) == 3
+    for name in ("best.ckpt", "metrics.csv", "test.npz"):
+        assert sum(name in line.partition(";")[0] for line in lines) == 1
+
+
+def test_no_map_is_made_with_a_damaged_checkpoint_or_of_a_damaged_cube(home, tmp_path, capsys):
+    best = tmp_path / "alone.ckpt"
+    best.write_bytes(checkpoint(home, "classification").read_bytes())
+    cubes = shutil.copytree(home / "cubes", tmp_path / "cubes", symlinks=True)
+    cube = cubes / f"{FRAME}.zarr"
+    where = ["--checkpoint", best, "--to", tmp_path / "maps", "--pairs", "20200213_20200225"]
+    assert hephaestus("benchmark", "predict", cube, *where) == 0
+    capsys.readouterr()
+    images = sorted((cube.resolve() / "insar_difference").glob("c.*"))
+    for image in images:
+        flip(image)
+    assert hephaestus("benchmark", "predict", cube, *where) == 1
+    assert f"`hephaestus repair {FRAME}` rebuilds what is damaged" in capsys.readouterr().err
+    flip(best)
+    assert hephaestus("benchmark", "predict", cube, *where) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"the checkpoint {best} cannot be read (it is damaged" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["run", "--part", "5/4"], 2, "--part '5/4' is no part: give i/n"),
         (["run", "none-such"], 2, "there is no preset none-such; known are"),
         (["run", "--set", "epoch=3"], 2, "there is no field epoch"),
+        (["run", "--set", "self=3"], 2, "there is no field self"),
+        (["run", "--set", "command=3"], 2, "there is no field command"),
+        (["run", "--set", f"epochs={'[' * 5000}"], 2, "its value is not YAML"),
+        (["run", "--set", "epochs=1000000000000000000"], 2, "epochs: Input should be less than"),
         (["run", "--simulated", "--cubes", "x"], 2, "leave out --cubes"),
         (["run", "--cubes", "nowhere"], 1, "there are no cubes in nowhere; `hephaestus build FRAME`"),
         (["tables", "paper", "--cubes", "nowhere"], 1, "there are no cubes in nowhere"),
