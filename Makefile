@@ -40,14 +40,14 @@ test: .venv/.ready-baselines ## run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 serve: .venv/.ready ## start what the Prefect flows need, until Ctrl-C (docs/prefect.md)
-	@exec $(BIN)/python -m flows.serve
+	@exec $(BIN)/python -m hephaestus_flows.serve
 
 bench: .venv/.ready ## measure the build at real size beside its limit and a plain build (BENCH="--long" and other options)
-	@$(BIN)/python -m hephaestus_build.bench build $(REAL) $(BENCH)
+	@$(BIN)/python -m hephaestus_build.performance build $(REAL) $(BENCH)
 
 bench-loader: .venv/.ready-baselines ## measure reading samples beside the published pattern and a WebDataset
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
-	@$(BIN)/python -m baselines.bench $(BENCH)
+	@$(BIN)/python -m hephaestus_baselines.performance.loader_benchmark $(BENCH)
 
 lint: .venv/.ready-baselines ## check style, types and what lets strangers in
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy \

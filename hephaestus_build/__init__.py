@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hephaestus_build.opening import open_cube
+    from hephaestus_build.cube.opening import open_cube
 
     __version__: str
 
@@ -26,7 +26,7 @@ def __dir__() -> list[str]:
 
 
 def _open_cube() -> Any:
-    from hephaestus_build.opening import open_cube
+    from hephaestus_build.cube.opening import open_cube
 
     return open_cube
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hephaestus_build.stopping import stoppable
+from hephaestus_build.core.stop_signals import stoppable
 
 
 def main() -> None:

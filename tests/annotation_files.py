@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.sources.annotations import Annotation, Annotations, load_annotations
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.sources.annotations.archive import Annotation, Annotations, load_annotations
 
 SQUARE = [10.0, 10.0, 20.0, 10.0, 20.0, 20.0, 10.0, 20.0]
 

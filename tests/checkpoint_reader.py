@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from baselines.inference import load
-from hephaestus_build.files import digest
+from hephaestus_baselines.training.inference import load
+
+from hephaestus_build.core.atomic_io import digest
 
 
 def read_model(path: Path) -> None:

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from hephaestus_build.cube import manifest as manifests
-from hephaestus_build.cube.check import check_schema
-from hephaestus_build.cube.generation import MANIFEST, Generation, Shelf
-from hephaestus_build.cube.implied import check_implied
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.cube.verify import verify_content, verify_objects
-from hephaestus_build.cube.windows import CubeWindows
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.files import digest
-from hephaestus_build.frames import Frame
-from hephaestus_build.runs import RUNS, last_runs
-from hephaestus_build.settings import load_settings
-from hephaestus_build.status import status_of
-from hephaestus_build.summary import summarise
+from hephaestus_build.core.atomic_io import digest
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.window_reader import CubeWindows
+from hephaestus_build.cube.storage import manifest as manifests
+from hephaestus_build.cube.storage.generations import MANIFEST, Generation, Shelf
+from hephaestus_build.cube.validation.checksums import verify_content, verify_objects
+from hephaestus_build.cube.validation.record_consistency import check_implied
+from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.operations.inspection import summarise
+from hephaestus_build.operations.run_log import RUNS, last_runs
+from hephaestus_build.operations.status import status_of
 
 logging.disable(logging.CRITICAL)
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.archive.arco import PREFIX
-from hephaestus_build.archive.server import LoopbackServer
-from hephaestus_build.frames import Frame
-from hephaestus_build.settings import Settings, load_settings
-from hephaestus_build.sources.arco import Arco
-from hephaestus_build.sources.cds import Cds
-from hephaestus_build.sources.credentials import Credentials
-from hephaestus_build.sources.era5 import Area
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import Settings, load_settings
+from hephaestus_build.download.credentials import Credentials
+from hephaestus_build.simulation.server.arco_app import PREFIX
+from hephaestus_build.simulation.server.http_server import LoopbackServer
+from hephaestus_build.sources.era5.arco import Arco
+from hephaestus_build.sources.era5.cds import Cds
+from hephaestus_build.sources.era5.selection import Area
 
 FRAME = Frame("198A_00210_131313")
 AREA = Area(44.0, -1.0, 43.0, 0.5)

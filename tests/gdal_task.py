@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hephaestus_build.archive.rasters import write_raster
+from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.export.geotiff import encode_cog, key_of
-from hephaestus_build.export.layers import KEY, Layer
-from hephaestus_build.grid import Grid
-from hephaestus_build.sources.raster import CorruptRaster, read_phase
+from hephaestus_build.export.geotiff_layers import KEY, Layer
+from hephaestus_build.simulation.world.geotiff_writer import write_raster
+from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_phase
 
 
 def main(folder: Path, out: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import rasterio
 
-from hephaestus_build.grid import Grid
+from hephaestus_build.core.grid import Grid
 
 #: Not a multiple of its pixel size, as on the real portal.
 GRID = Grid(64, 48, -92.4255, 0.4871667, 0.001, 0.001)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from hephaestus_build.archive.world import World
+from hephaestus_build.simulation.world.world import World
 
 
 @cache

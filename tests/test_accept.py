@@ -9,12 +9,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.accept import EXAMPLE, PRODUCTS, read_accept
-from hephaestus_build.errors import UsageError
-from hephaestus_build.frames import Frame
-from hephaestus_build.owed import Owed, divide
-from hephaestus_build.settings import load_settings, settings_template
-from hephaestus_build.sources.receipt import Outcome
+from hephaestus_build.core.accepted_absences import EXAMPLE, PRODUCTS, read_accept
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.core.settings import load_settings, settings_template
+from hephaestus_build.pipeline.missing_products import Owed, divide
 
 FRAME = Frame("124D_04854_171313")
 OTHER = Frame("106A_09048_000909")

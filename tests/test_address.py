@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from hephaestus_build.address import Address, configured, origin_of, redacted
-from hephaestus_build.errors import UsageError
-from hephaestus_build.settings import Settings, load_settings
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.settings import Settings, load_settings
+from hephaestus_build.core.web_address import Address, configured, origin_of, redacted
 
 
 @pytest.mark.parametrize(

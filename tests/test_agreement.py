@@ -5,10 +5,10 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.agreement import TIME, disagreements
-from hephaestus_build.grid import Grid
-from hephaestus_build.registry import published_frames
-from hephaestus_build.sources.fields import parse_center_time
+from hephaestus_build.core.era5_grid import parse_center_time
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.registry import published_frames
+from hephaestus_build.pipeline.registry_check import TIME, disagreements
 
 FRAMES = published_frames()
 

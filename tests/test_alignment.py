@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from hephaestus_build.alignment import align
-from hephaestus_build.grid import Grid
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.processing.alignment import align
 
 STEP = 0.001
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from annotation_files import good_file, tar_of
 
-from hephaestus_build.archive.server import LoopbackServer, Request, Response
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.frames import Frame
-from hephaestus_build.settings import Settings
-from hephaestus_build.sources import annotations as module
-from hephaestus_build.sources.annotations import fetch_annotations, find_annotations
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
+from hephaestus_build.sources.annotations import archive as module
+from hephaestus_build.sources.annotations.archive import fetch_annotations, find_annotations
 
 ETNA = Frame("124D_05291_081406")
 

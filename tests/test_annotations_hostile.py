@@ -22,12 +22,16 @@ from fuzzing import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.settings import load_settings
-from hephaestus_build.sources import members
-from hephaestus_build.sources.annotations import find_annotations, load_annotations, parse_annotation
-from hephaestus_build.sources.members import UnreadableArchiveError, content_hash, read_members
-from hephaestus_build.sources.tarball import TarError, read_tar
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.sources.annotations import archive_members
+from hephaestus_build.sources.annotations.archive import find_annotations, load_annotations, parse_annotation
+from hephaestus_build.sources.annotations.archive_members import (
+    UnreadableArchiveError,
+    content_hash,
+    read_members,
+)
+from hephaestus_build.sources.annotations.tar_members import TarError, read_tar
 
 
 def listed(source: Path) -> dict[str, str]:
@@ -60,7 +64,7 @@ def test_a_file_without_bounds_is_a_listed_defect(tmp_path: Path, content: bytes
 
 
 def test_a_file_of_too_many_lists_is_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hephaestus_build.sources.annotations._MOST_VALUES", 50)
+    monkeypatch.setattr("hephaestus_build.sources.annotations.archive._MOST_VALUES", 50)
     source = tar_of(tmp_path / "a.tar.gz", {"1.json": good_file(1), "2.json": b"[" + b"[]," * 60 + b"[]]"})
     assert listed(source) == {"2.json": "not JSON (too many lists and objects)"}
 
@@ -291,7 +295,7 @@ def test_a_zip_that_lies_about_its_sizes_is_read_within_bounds(tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
 def test_members_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(members, "COUNT_LIMIT", 3)
+    monkeypatch.setattr(archive_members, "COUNT_LIMIT", 3)
     source = tmp_path / "a"
     files = {f"{n}.json": good_file(n) for n in range(1, 6)}
     if kind == "tar":
@@ -383,7 +387,7 @@ def samples(tmp_path: Path) -> list[bytes]:
 
 
 def test_mutated_archives_end_as_a_reason(tmp_path: Path) -> None:
-    errors = ["hephaestus_build.errors:HephaestusError"]
+    errors = ["hephaestus_build.core.errors:HephaestusError"]
     with FuzzedReader("test_annotations_hostile:read", errors=errors, memory=200 << 20) as fuzzed:
         counts = fuzz(fuzzed, samples(tmp_path), tmp_path)
     assert counts["read"]
@@ -398,7 +402,7 @@ def test_mutated_tars_end_as_a_reason(tmp_path: Path) -> None:
 
 
 def test_mutated_files_end_as_a_reason(tmp_path: Path) -> None:
-    errors = ["hephaestus_build.errors:HephaestusError"]
+    errors = ["hephaestus_build.core.errors:HephaestusError"]
     sample = json.dumps({"caption": "", **good_file(1, caption="A dyke. " * 100)}).encode()
     with FuzzedReader("test_annotations_hostile:one", errors=errors, memory=64 << 20) as fuzzed:
         counts = fuzz(fuzzed, [sample], tmp_path, suffix=".json")

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from era5_archives import AREA, JUNE, fields, truth
 
-from hephaestus_build.archive.netcdf import NETCDF_LOCK, write_netcdf
-from hephaestus_build.sources import answers
-from hephaestus_build.sources.answers import WrongAnswerError
-from hephaestus_build.sources.era5 import Area
-from hephaestus_build.sources.netcdf_process import Reader
+from hephaestus_build.simulation.server.era5_netcdf import NETCDF_LOCK, write_netcdf
+from hephaestus_build.sources.era5 import cds_netcdf
+from hephaestus_build.sources.era5.cds_netcdf import WrongAnswerError
+from hephaestus_build.sources.era5.netcdf_process import Reader
+from hephaestus_build.sources.era5.selection import Area
 
 READER = Reader()
-read_answer = partial(answers.read_answer, reader=READER)
+read_answer = partial(cds_netcdf.read_answer, reader=READER)
 NAMES = {"tcwv": 0, "sp": 1, "vit": 2}
 
 

@@ -13,12 +13,12 @@ import pytest
 from rasterio.features import rasterize
 from small_world import small_world
 
-from hephaestus_build.archive.annotations import THRESHOLD, pack
-from hephaestus_build.archive.places import HIGH_LATITUDE, ORDINARY, STRIPMAP
-from hephaestus_build.archive.world import World
-from hephaestus_build.frames import Pair
-from hephaestus_build.registry import load_schema
-from hephaestus_build.sources.annotations import load_annotations
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.registry import load_schema
+from hephaestus_build.simulation.world.annotator import THRESHOLD, pack
+from hephaestus_build.simulation.world.frame_catalog import HIGH_LATITUDE, ORDINARY, STRIPMAP
+from hephaestus_build.simulation.world.world import World
+from hephaestus_build.sources.annotations.archive import load_annotations
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 import requests
 import xarray as xr
 
-from hephaestus_build.archive.arco import PREFIX, ArcoApp
-from hephaestus_build.archive.server import LoopbackServer
-from hephaestus_build.sources.fields import VARIABLES, Area
+from hephaestus_build.core.era5_grid import VARIABLES, Area
+from hephaestus_build.simulation.server.arco_app import PREFIX, ArcoApp
+from hephaestus_build.simulation.server.http_server import LoopbackServer
 
 NOON = datetime(2019, 3, 1, 12)
 INDEX = (NOON - datetime(1900, 1, 1)).days * 24 + 12

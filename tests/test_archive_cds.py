@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hephaestus_build.archive.cds import DATASET, CdsApp
-from hephaestus_build.archive.netcdf import pack
-from hephaestus_build.archive.server import LoopbackServer
-from hephaestus_build.sources.fields import VARIABLES
+from hephaestus_build.core.era5_grid import VARIABLES
+from hephaestus_build.simulation.server.cds_app import DATASET, CdsApp
+from hephaestus_build.simulation.server.era5_netcdf import pack
+from hephaestus_build.simulation.server.http_server import LoopbackServer
 
 REQUEST: dict[str, Any] = {
     "product_type": ["reanalysis"],

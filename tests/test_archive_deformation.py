@@ -7,8 +7,8 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from hephaestus_build.archive.deformation import line_of_sight, mogi, okada, slide, spheroid
-from hephaestus_build.archive.unrest import History
+from hephaestus_build.simulation.world.deformation_models import line_of_sight, mogi, okada, slide, spheroid
+from hephaestus_build.simulation.world.deformation_sources import History
 
 
 def _table(x: float, y: float, depth: float, dip: float, slip: str) -> np.ndarray:

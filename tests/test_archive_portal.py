@@ -21,17 +21,17 @@ import rasterio
 import requests
 from typer.testing import CliRunner
 
-from hephaestus_build.archive import faults
-from hephaestus_build.archive.embedded import embedded_archive
-from hephaestus_build.archive.places import ORDINARY, STRIPMAP
-from hephaestus_build.archive.simulated import ArchiveServer
-from hephaestus_build.archive.store import SimulatedArchive
-from hephaestus_build.archive.tree import write_tree
-from hephaestus_build.archive.world import World
 from hephaestus_build.cli.archive import app
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.frames import Pair
-from hephaestus_build.settings import load_settings
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.simulation.server import faults
+from hephaestus_build.simulation.server.archive_server import ArchiveServer
+from hephaestus_build.simulation.server.archive_state import SimulatedArchive
+from hephaestus_build.simulation.server.embedded import embedded_archive
+from hephaestus_build.simulation.server.static_export import write_tree
+from hephaestus_build.simulation.world.frame_catalog import ORDINARY, STRIPMAP
+from hephaestus_build.simulation.world.world import World
 
 FRAME, TRACK = STRIPMAP, "203"
 WANTED = ("geo.diff_pha.tif", "geo.cc.tif")

@@ -11,7 +11,9 @@ import rasterio
 from PIL import Image
 from small_world import small_world
 
-from hephaestus_build.archive.places import (
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.simulation.world.frame_catalog import (
     CROP,
     FAULTY_ODDITIES,
     HIGH_LATITUDE,
@@ -20,10 +22,8 @@ from hephaestus_build.archive.places import (
     SHIFT,
     STRIPMAP,
 )
-from hephaestus_build.archive.products import Shelf
-from hephaestus_build.archive.world import World
-from hephaestus_build.frames import Pair
-from hephaestus_build.grid import Grid
+from hephaestus_build.simulation.world.frame_files import Shelf
+from hephaestus_build.simulation.world.world import World
 
 PREDICTOR, STRIP_ROWS, COMPRESSION = 317, 278, 259
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from hephaestus_build.archive import faults
-from hephaestus_build.archive.server import LoopbackServer, Request, Response
+from hephaestus_build.simulation.server import faults
+from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
 
 BODY = bytes(range(256)) * 400  # 102,400 bytes
 

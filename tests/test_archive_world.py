@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from small_world import small_world
 
-from hephaestus_build.archive.memo import Memo
-from hephaestus_build.archive.nodes import Nodes
-from hephaestus_build.archive.noise import fractal, stream
-from hephaestus_build.archive.places import HIGH_LATITUDE, ORDINARY, PLACES, STRIPMAP
-from hephaestus_build.archive.scene import LOOKS, PHASE_OF_METRE
-from hephaestus_build.archive.schedule import acquisitions, interferograms
-from hephaestus_build.archive.unrest import ACTIVITIES
-from hephaestus_build.archive.weather import DRY_DELAY, PRESSURE_HEIGHT, VAPOUR_HEIGHT, WET_DELAY
-from hephaestus_build.archive.world import World
-from hephaestus_build.errors import UsageError
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.grid import Grid
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.simulation.world.acquisition_schedule import acquisitions, interferograms
+from hephaestus_build.simulation.world.array_cache import Memo
+from hephaestus_build.simulation.world.coarse_grid import Nodes
+from hephaestus_build.simulation.world.deformation_sources import ACTIVITIES
+from hephaestus_build.simulation.world.frame_catalog import HIGH_LATITUDE, ORDINARY, PLACES, STRIPMAP
+from hephaestus_build.simulation.world.frame_scene import LOOKS, PHASE_OF_METRE
+from hephaestus_build.simulation.world.random_fields import fractal, stream
+from hephaestus_build.simulation.world.weather import DRY_DELAY, PRESSURE_HEIGHT, VAPOUR_HEIGHT, WET_DELAY
+from hephaestus_build.simulation.world.world import World
 
 PAIR = Pair.parse("20190317_20190329")
 

@@ -15,14 +15,14 @@ import zarr
 from era5_archives import AREA, ELSEWHERE, FRAME, JULY, JUNE, arco_source, fields, truth
 from numcodecs import Blosc
 
-from hephaestus_build.archive import faults
-from hephaestus_build.archive.arco import ArcoApp
-from hephaestus_build.archive.server import LoopbackServer, Request, Response
-from hephaestus_build.frames import Frame
-from hephaestus_build.settings import load_settings
-from hephaestus_build.sources.arco import Arco
-from hephaestus_build.sources.era5 import VARIABLES, Area
-from hephaestus_build.sources.receipt import Outcome
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.simulation.server import faults
+from hephaestus_build.simulation.server.arco_app import ArcoApp
+from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
+from hephaestus_build.sources.era5.arco import Arco
+from hephaestus_build.sources.era5.selection import VARIABLES, Area
 
 
 @pytest.fixture

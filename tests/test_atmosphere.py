@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
-from hephaestus_build.atmosphere import bilinear, quantize
-from hephaestus_build.grid import Grid
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.processing.interpolation import bilinear, quantize
 
 #: As the cube packs water vapour, pressure and temperature.
 STEPS = (2.0**-10, 2.0**-1, 2.0**4)

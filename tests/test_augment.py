@@ -7,12 +7,11 @@ import math
 import pytest
 import torch
 import toy_training  # noqa: F401 (one thread)
+from hephaestus_baselines.config.channels import ATMOSPHERE
+from hephaestus_baselines.config.run_config import AUGMENTATIONS, Augmentation
+from hephaestus_baselines.data.augmentation import Changes, apply, augment, draw_changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from baselines.augment import Changes, apply, augment, draw_changes
-from baselines.inputs import ATMOSPHERE
-from baselines.recipe import AUGMENTATIONS, Augmentation
 
 SIZE = 24
 

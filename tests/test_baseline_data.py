@@ -16,17 +16,17 @@ import pytest
 import torch
 import toy_cube
 import xarray as xr
+from hephaestus_baselines.data.dataset_items import Draw, Item
+from hephaestus_baselines.data.window_dataset import Windows, draw_window
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from baselines.data import Windows, draw_window
-from baselines.items import Draw, Item
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.samples import Sample
-from hephaestus_build.tiles import Tile, whole_frame
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.dataset.samples import Sample
+from hephaestus_build.dataset.tiling import Tile, whole_frame
 
 SIZE = 96
 FRAME = Frame(toy_cube.FRAME)

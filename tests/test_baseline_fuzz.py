@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 from fuzzing import Reader, fuzz
+from hephaestus_baselines.cli import parse_fields
+from hephaestus_baselines.config.run_config import Preset, read_preset
+from hephaestus_baselines.evaluation.predictions import Predictions
+from hephaestus_baselines.evaluation.result_schema import RunResult
 from toy_benchmark import TINY, tiny_preset
 from toy_predictions import classified
 from toy_results import result
 
-from baselines.predictions import Predictions
-from baselines.recipe import Preset, read_preset
-from baselines.results import RunResult
-from hephaestus_build.cli.benchmark import parse_fields
-from hephaestus_build.errors import UsageError
-from hephaestus_build.files import digest
-from hephaestus_build.seals import seal_json
+from hephaestus_build.core.atomic_io import digest
+from hephaestus_build.core.embedded_hash import seal_json
+from hephaestus_build.core.errors import UsageError
 
-ERRORS = ("hephaestus_build.errors:HephaestusError",)
+ERRORS = ("hephaestus_build.core.errors:HephaestusError",)
 
 
 def read_runs(path: Path) -> None:
@@ -30,7 +30,7 @@ def read_runs(path: Path) -> None:
 
 def read_result(path: Path) -> RunResult:
     """Read a result whose seal was made by whoever changed it, and write its page."""
-    from baselines.tables import tables
+    from hephaestus_baselines.reporting.aggregate_tables import tables
 
     content = path.read_bytes()
     path.write_bytes(seal_json(content))
@@ -131,7 +131,7 @@ def test_a_field_that_is_no_plain_value_is_one_line(value):
 
 
 def test_texts_of_results_are_shown_as_they_are(tmp_path):
-    from baselines.tables import tables
+    from hephaestus_baselines.reporting.aggregate_tables import tables
 
     text = "![x](http://h/x.png) <img src=x> | `rm` \x1b[2J\n# head"
     document = json.loads(result().model_dump_json(exclude={"seal"}))

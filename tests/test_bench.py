@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hephaestus_build.bench.hardness import hardness, rasters_under
-from hephaestus_build.bench.measure import Clock, Measurement, measure, peak_memory
-from hephaestus_build.bench.report import (
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.performance.build_tasks import stored
+from hephaestus_build.performance.cached_archive import FRAME, World
+from hephaestus_build.performance.markdown_report import (
     BUILD,
     CACHED,
     FLOOR,
@@ -21,12 +22,11 @@ from hephaestus_build.bench.report import (
     summary,
     targets,
 )
-from hephaestus_build.bench.rows import stored
-from hephaestus_build.bench.suite import Suite
-from hephaestus_build.bench.world import FRAME, World
-from hephaestus_build.frames import Frame
-from hephaestus_build.sources.annotations import load_annotations
-from hephaestus_build.sources.raster import read_phase
+from hephaestus_build.performance.process_timer import Clock, Measurement, measure, peak_memory
+from hephaestus_build.performance.raster_complexity import hardness, rasters_under
+from hephaestus_build.performance.suite import Suite
+from hephaestus_build.sources.annotations.archive import load_annotations
+from hephaestus_build.sources.licsar.geotiff import read_phase
 
 #: Lets another process import the files beside this one.
 HERE = {"PYTHONPATH": str(Path(__file__).parent)}

@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from baselines.bench_report import BARE, COMPACT, EXPANDED, ONE, PUBLISHED, TWO, WEBDATASET, markdown, summary
+from hephaestus_baselines.performance.loader_report import (
+    BARE,
+    COMPACT,
+    EXPANDED,
+    ONE,
+    PUBLISHED,
+    TWO,
+    WEBDATASET,
+    markdown,
+    summary,
+)
 
 ROWS = {
     (PUBLISHED, ONE): 0.25,

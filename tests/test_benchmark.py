@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hephaestus_baselines.config.run_config import read_preset
+from hephaestus_baselines.data.pinned_cubes import alone, pin
+from hephaestus_baselines.experiments.cost_estimate import expected_hours, outlook
+from hephaestus_baselines.experiments.experiment_grid import RESULT, open_bench, share
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_benchmark import FRAME, tiny_preset, toy_cubes
 
-from baselines.benchmark import RESULT, open_bench, share
-from baselines.outlook import expected_hours, outlook
-from baselines.pins import alone, pin
-from baselines.recipe import read_preset
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.core.errors import HephaestusError, UsageError
 
 
 @given(count=st.integers(0, 200), parts=st.integers(1, 40))
@@ -83,7 +83,8 @@ def test_without_cubes_the_next_command_is_named(tmp_path):
 
 def test_a_lock_is_held_by_one_process_and_goes_with_it(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from baselines.pins import alone\n"
+        "import sys, time; from pathlib import Path\n"
+        "from hephaestus_baselines.data.pinned_cubes import alone\n"
         "with alone(Path(sys.argv[1])) as ours: print(ours, flush=True); time.sleep(60)"
     )
     with subprocess.Popen(

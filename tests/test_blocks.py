@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.cube.blocks import HEAD, cut
+from hephaestus_build.cube.codecs.blosc_partial import HEAD, cut
 
 
 def part_of(encoded: bytes, decoded: int, start: int, stop: int) -> tuple[bytes, int]:

@@ -15,21 +15,21 @@ import xarray as xr
 from rasterio.features import rasterize
 from scipy.interpolate import RegularGridInterpolator
 
-from hephaestus_build.archive.faults import replaced, status
-from hephaestus_build.archive.simulated import ArchiveServer
-from hephaestus_build.archive.spoil import shifted
-from hephaestus_build.build import build, plan
-from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.core.era5_grid import VARIABLES
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.reading.dataset import open_cube
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.grid import Grid
-from hephaestus_build.plan import Request
-from hephaestus_build.settings import load_settings
-from hephaestus_build.sources.fields import VARIABLES
-from hephaestus_build.sources.receipt import Outcome
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.pipeline.build import build, plan
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.simulation.server.archive_server import ArchiveServer
+from hephaestus_build.simulation.server.faults import replaced, status
+from hephaestus_build.simulation.server.raster_faults import shifted
 
 ORDINARY = Frame("198A_00210_131313")
 NORTHERN = Frame("201D_02400_131313")

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hephaestus_build.files import json_bytes
-from hephaestus_build.sources.cache import Cache, Part, read_receipt, sidecar
-from hephaestus_build.sources.marks import Marks
-from hephaestus_build.sources.receipt import Outcome, Receipt
+from hephaestus_build.core.atomic_io import json_bytes
+from hephaestus_build.core.provenance import Outcome, Receipt
+from hephaestus_build.download.cache import Cache, Part, read_receipt, sidecar
+from hephaestus_build.download.validators import Marks
 
 
 def fill(cache: Cache, name: str, size: int, age: float) -> Path:

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from era5_archives import AREA, FRAME, JULY, JUNE, KEY, cds_source, fields, settings, truth
 
-from hephaestus_build.archive import faults
-from hephaestus_build.archive.cds import CdsApp
-from hephaestus_build.archive.server import LoopbackServer
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.sources.cds import Cds
-from hephaestus_build.sources.credentials import Credentials
-from hephaestus_build.sources.era5 import VARIABLES, Area
-from hephaestus_build.sources.months import Months
-from hephaestus_build.sources.receipt import Outcome
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.download.credentials import Credentials
+from hephaestus_build.simulation.server import faults
+from hephaestus_build.simulation.server.cds_app import CdsApp
+from hephaestus_build.simulation.server.http_server import LoopbackServer
+from hephaestus_build.sources.era5.cds import Cds
+from hephaestus_build.sources.era5.month_cache import Months
+from hephaestus_build.sources.era5.selection import VARIABLES, Area
 
 
 @pytest.fixture

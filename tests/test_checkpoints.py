@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import torch
 from fuzzing import Reader, fuzz
+from hephaestus_baselines.training.checkpoints import ABOUT, about_of, read_checkpoint, write_checkpoint
+from hephaestus_baselines.training.history import TRAINING, checked
+from hephaestus_baselines.training.inference import load
+from hephaestus_baselines.training.trainer import fit
 from toy_training import ToyWindows, toy_prepared, toy_recipe
 
-from baselines.checkpoints import ABOUT, about_of, read_checkpoint, write_checkpoint
-from baselines.course import TRAINING, checked
-from baselines.inference import load
-from baselines.training import fit
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.progress import Silent
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.progress import Silent
 
 
 class StoppedError(RuntimeError):
@@ -44,7 +44,7 @@ RECIPE = toy_recipe(epochs=4)
 
 @pytest.fixture(autouse=True)
 def no_cubes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("baselines.inference.Windows", ToyWindows)
+    monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was never stopped, and one that was, before its fourth epoch."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("baselines.inference.Windows", ToyWindows)
+        patch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
         fit(RECIPE, toy_prepared(), folder / "whole", device="cpu")
         with pytest.raises(StoppedError):
             fit(RECIPE, toy_prepared(), folder / "cut", device="cpu", listener=StopAt(4))
@@ -110,7 +110,10 @@ class Eager(torch.utils.data.DataLoader[Any]):
 def test_a_run_whose_workers_read_ahead_goes_on_with_its_own_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("baselines.training.loader", lambda windows, _, **options: Eager(windows, **options))
+    monkeypatch.setattr(
+        "hephaestus_baselines.training.trainer.loader",
+        lambda windows, _, **options: Eager(windows, **options),
+    )
     prepared = toy_prepared()
     recipe = toy_recipe(epochs=2)
     fit(recipe, prepared, tmp_path / "whole", device="cpu")
@@ -160,7 +163,7 @@ def test_a_run_that_goes_on_elsewhere_says_that_its_numbers_may_differ(
 ) -> None:
     folder = shutil.copytree(runs / "cut", tmp_path / "run")
     known = read_checkpoint(folder / "last.ckpt")[ABOUT].versions
-    monkeypatch.setattr("baselines.training.versions", lambda: {**known, "torch": "9.9"})
+    monkeypatch.setattr("hephaestus_baselines.training.trainer.versions", lambda: {**known, "torch": "9.9"})
     fit(RECIPE, toy_prepared(), folder, device="cpu")
     (line,) = caplog.messages
     assert f"torch {known['torch']} (now 9.9)" in line
@@ -240,7 +243,7 @@ def test_no_code_is_run_neither_to_predict_nor_to_go_on(runs: Path, tmp_path: Pa
 
 def repacked(content: bytes, change: Any, method: int = zipfile.ZIP_STORED) -> bytes:
     """Return a checkpoint whose members were changed, sealed again as anybody can."""
-    from hephaestus_build.seals import seal_zip
+    from hephaestus_build.core.embedded_hash import seal_zip
 
     stream = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(stream, "w", method) as target:
@@ -342,6 +345,6 @@ def test_plain_values_are_counted_as_often_as_they_repeat() -> None:
 
 def test_mutated_checkpoints_are_read_or_refused(runs: Path, tmp_path: Path) -> None:
     sample = (runs / "whole" / "best.ckpt").read_bytes()
-    errors = ("hephaestus_build.errors:HephaestusError",)
+    errors = ("hephaestus_build.core.errors:HephaestusError",)
     with Reader("checkpoint_reader:read_model", errors=errors, memory=2 << 30) as reader:
         fuzz(reader, [sample], tmp_path, suffix=".ckpt")

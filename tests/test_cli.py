@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from hephaestus_build.cli import COMMANDS, app, common, main
+from hephaestus_build.cli import COMMANDS, app, console, main
 
 RUN = CliRunner()
 
@@ -31,8 +31,8 @@ def hephaestus(monkeypatch, capsys):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["hephaestus", *words])
-        monkeypatch.setattr(common, "err", Console(file=sys.stderr, highlight=False, soft_wrap=True))
-        monkeypatch.setattr(common, "out", Console(file=sys.stdout, highlight=False, soft_wrap=True))
+        monkeypatch.setattr(console, "err", Console(file=sys.stderr, highlight=False, soft_wrap=True))
+        monkeypatch.setattr(console, "out", Console(file=sys.stdout, highlight=False, soft_wrap=True))
         try:
             code = main() or 0
         except SystemExit as stop:

@@ -12,19 +12,19 @@ import sys
 import time
 from pathlib import Path
 
+import hephaestus_baselines.experiments.experiment_grid
+import hephaestus_baselines.reporting.run_figures
+import hephaestus_baselines.training.trainer
 import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from hephaestus_baselines.cli import parse_fields, parse_part, typed
+from hephaestus_baselines.experiments.experiment_grid import Ended
 from toy_benchmark import FRAME, tiny_preset, toy_cubes
 
-import baselines.benchmark
-import baselines.gallery
-import baselines.training
-from baselines.benchmark import Ended
 from hephaestus_build.cli import main
-from hephaestus_build.cli.benchmark import parse_fields, parse_part, typed
-from hephaestus_build.errors import UsageError
+from hephaestus_build.core.errors import UsageError
 
 RESULT = "result.json"
 
@@ -53,7 +53,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Leave out the pictures, which take longest and are the same in every grid."""
-    monkeypatch.setattr(baselines.gallery, "draw_all", lambda *_: [])
+    monkeypatch.setattr(hephaestus_baselines.reporting.run_figures, "draw_all", lambda *_: [])
 
 
 def run(home: Path, *options: object) -> list[object]:
@@ -98,7 +98,7 @@ def test_a_grid_leaves_results_tables_and_pictures_marked_simulated(home):
 
 
 def test_a_finished_grid_is_not_repeated(home, undrawn, capsys, monkeypatch):
-    monkeypatch.setattr(baselines.training, "fit", None)  # to call it would fail
+    monkeypatch.setattr(hephaestus_baselines.training.trainer, "fit", None)  # to call it would fail
     before = {folder: (folder / RESULT).stat().st_mtime_ns for folder in results(home)}
     assert hephaestus(*run(home, "--json")) == 0
     said = capsys.readouterr()
@@ -110,14 +110,14 @@ def test_a_finished_grid_is_not_repeated(home, undrawn, capsys, monkeypatch):
 def test_a_run_that_fails_stops_no_other_and_is_said_once(home, tmp_path, undrawn, capsys, monkeypatch):
     shutil.copytree(home / "cubes", tmp_path / "cubes", symlinks=True)
     tiny_preset(tmp_path / "tiny.yaml")
-    real = baselines.training.fit
+    real = hephaestus_baselines.training.trainer.fit
 
     def failing(recipe, *arguments, **options):
         if recipe.task == "classification":
             raise RuntimeError("CUDA out of memory")
         return real(recipe, *arguments, **options)
 
-    monkeypatch.setattr(baselines.training, "fit", failing)
+    monkeypatch.setattr(hephaestus_baselines.training.trainer, "fit", failing)
     assert hephaestus(*run(tmp_path, "--set", "epochs=1")) == 1
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("hephaestus:"))
     assert "RuntimeError: CUDA out of memory; `hephaestus -v benchmark run` says more" in line
@@ -125,12 +125,12 @@ def test_a_run_that_fails_stops_no_other_and_is_said_once(home, tmp_path, undraw
 
 
 def test_runs_of_another_process_are_owed(home, undrawn, capsys, monkeypatch):
-    real = baselines.benchmark.run_one
+    real = hephaestus_baselines.experiments.experiment_grid.run_one
 
     def elsewhere(bench, recipe, **options):
         return Ended(recipe) if recipe.task == "classification" else real(bench, recipe, **options)
 
-    monkeypatch.setattr(baselines.benchmark, "run_one", elsewhere)
+    monkeypatch.setattr(hephaestus_baselines.experiments.experiment_grid, "run_one", elsewhere)
     assert hephaestus(*run(home)) == 3
     assert "hephaestus: 1 runs are done by another process" in capsys.readouterr().err
 
@@ -138,7 +138,7 @@ def test_runs_of_another_process_are_owed(home, undrawn, capsys, monkeypatch):
 def test_a_run_reads_its_own_generation_while_the_cubes_grow(home, tmp_path, undrawn, monkeypatch):
     shutil.copytree(home / "cubes", tmp_path / "cubes", symlinks=True)
     tiny_preset(tmp_path / "tiny.yaml")
-    real = baselines.training.fit
+    real = hephaestus_baselines.training.trainer.fit
     grown = []
 
     def growing(*arguments, **options):
@@ -146,7 +146,7 @@ def test_a_run_reads_its_own_generation_while_the_cubes_grow(home, tmp_path, und
             grown.append(toy_cubes(tmp_path / "cubes", until=4))
         return real(*arguments, **options)
 
-    monkeypatch.setattr(baselines.training, "fit", growing)
+    monkeypatch.setattr(hephaestus_baselines.training.trainer, "fit", growing)
     assert hephaestus(*run(tmp_path)) == 0
     assert (tmp_path / "cubes" / f"{FRAME}.zarr").resolve().parent.name == "000002"
     ours = {result["task"]: result for result in results(tmp_path).values()}
@@ -297,7 +297,7 @@ def test_what_is_wrong_is_said_in_one_line_with_what_to_do(
 
 
 def test_without_torch_the_extra_is_named(capsys, monkeypatch):
-    monkeypatch.setattr("hephaestus_build.cli.benchmark.find_spec", lambda name: None)
+    monkeypatch.setattr("hephaestus_baselines.cli.find_spec", lambda name: None)
     assert hephaestus("benchmark", "run") == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "needs torch, which is not installed; `pip install 'hephaestus-build[baselines]'`" in line
@@ -307,8 +307,9 @@ def test_the_other_commands_and_flows_do_without_torch():
     code = (
         "import sys\n"
         "for name in ('torch', 'lightning', 'timm'): sys.modules[name] = None\n"
-        "import hephaestus_build.cli, hephaestus_build.cli.build, hephaestus_build.cli.benchmark\n"
-        "import baselines.benchmark, baselines.world\n"  # all that the flow imports beside Prefect
+        "import hephaestus_build.cli, hephaestus_build.cli.build, hephaestus_baselines.cli\n"
+        # all that the flow imports beside Prefect
+        "import hephaestus_baselines.experiments.experiment_grid, hephaestus_baselines.data.simulated_cubes\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 

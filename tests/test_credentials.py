@@ -14,21 +14,21 @@ import requests
 from era5_archives import AREA, FRAME, JUNE, KEY, cds_source, fields, settings
 from requests.adapters import BaseAdapter
 
-from hephaestus_build.address import Address
-from hephaestus_build.archive.arco import PREFIX, ArcoApp
-from hephaestus_build.archive.cds import CdsApp
-from hephaestus_build.archive.server import LoopbackServer, Request, Response
-from hephaestus_build.errors import UsageError
-from hephaestus_build.frames import Frame
-from hephaestus_build.settings import Settings, load_settings
-from hephaestus_build.sources.annotations import find_annotations
-from hephaestus_build.sources.arco import Arco
-from hephaestus_build.sources.cds import Cds
-from hephaestus_build.sources.credentials import Credentials, own_login
-from hephaestus_build.sources.http import Client
-from hephaestus_build.sources.licsar import Portal
-from hephaestus_build.sources.receipt import Outcome
-from hephaestus_build.sources.transport import Session
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.core.settings import Settings, load_settings
+from hephaestus_build.core.web_address import Address
+from hephaestus_build.download.client import Client
+from hephaestus_build.download.credentials import Credentials, own_login
+from hephaestus_build.download.transport import Session
+from hephaestus_build.simulation.server.arco_app import PREFIX, ArcoApp
+from hephaestus_build.simulation.server.cds_app import CdsApp
+from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
+from hephaestus_build.sources.annotations.archive import find_annotations
+from hephaestus_build.sources.era5.arco import Arco
+from hephaestus_build.sources.era5.cds import Cds
+from hephaestus_build.sources.licsar.portal import Portal
 
 
 class Net(BaseAdapter):

@@ -11,20 +11,20 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.core.atomic_io import json_bytes, write_atomic
+from hephaestus_build.core.era5_grid import VARIABLES, area_of
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.provenance import Outcome, Receipt
+from hephaestus_build.cube.granules import Axes, Places, Unit
+from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.reading.dataset import open_cube
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.staging import Staging
-from hephaestus_build.cube.units import Axes, Places, Unit
-from hephaestus_build.cube.writer import write_store
-from hephaestus_build.encode import encode_atmosphere, encode_images
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.files import json_bytes, write_atomic
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.grid import Grid
-from hephaestus_build.sources.fields import VARIABLES, area_of
-from hephaestus_build.sources.receipt import Outcome, Receipt
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.storage.staging import Staging
+from hephaestus_build.cube.storage.writer import write_store
+from hephaestus_build.pipeline.encoding import encode_atmosphere, encode_images
 
 FRAME = Frame("198A_00210_131313")
 GRID = Grid(70, 60, 10.0003, 20.0007, 0.001, 0.001)
@@ -284,9 +284,9 @@ def test_tables_say_what_the_annotation_says_and_cannot_be_mistaken_where_there_
 
 
 def test_the_documentation_lists_the_variables_of_the_schema():
-    from hephaestus_build.cube.document import variable_table
+    from hephaestus_build.cube.schema_docs import variable_table
 
     text = (Path(__file__).parents[1] / "docs" / "cube.md").read_text(encoding="utf-8")
     assert variable_table() in text, (
-        "run python -m hephaestus_build.cube.document and put its table into docs/cube.md"
+        "run python -m hephaestus_build.cube.schema_docs and put its table into docs/cube.md"
     )

@@ -16,11 +16,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hephaestus_build.cli import annotations, splits, statistics
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.paper import TABLE_1, TABLE_2, table_1, table_2
-from hephaestus_build.samples import samples_from_annotations
-from hephaestus_build.sources.annotations import load_annotations
-from hephaestus_build.splits import make_split, read_split, split_names, split_rule
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.dataset.published_counts import TABLE_1, TABLE_2, table_1, table_2
+from hephaestus_build.dataset.samples import samples_from_annotations
+from hephaestus_build.dataset.splits import make_split, read_split, split_names, split_rule
+from hephaestus_build.sources.annotations.archive import load_annotations
 
 Run = Callable[..., str]
 

@@ -26,15 +26,15 @@ from worlds import (
     small_archive,
 )
 
-from hephaestus_build.archive import faults
-from hephaestus_build.build import build
 from hephaestus_build.cli import main
-from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.frames import Frame
-from hephaestus_build.result import Result
-from hephaestus_build.watch import build_frames
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.operations.batch import build_frames
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.result import Result
+from hephaestus_build.simulation.server import faults
 
 
 @pytest.fixture(scope="module")

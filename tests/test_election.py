@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hephaestus_build.election import alike, elect
-from hephaestus_build.grid import Grid
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.pipeline.frame_grid import alike, elect
 
 
 def test_grids_of_one_frame_are_alike_and_others_are_not():

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from hephaestus_build.atmosphere import bilinear
+from hephaestus_build.core.era5_grid import VARIABLES, area_of
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.cube.codecs.shard_encoder import encode_shard
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.shards import encode_shard
-from hephaestus_build.encode import encode_atmosphere, encode_images, encode_masks
-from hephaestus_build.grid import Grid
-from hephaestus_build.masks import Masks
-from hephaestus_build.sources.fields import VARIABLES, area_of
+from hephaestus_build.pipeline.encoding import encode_atmosphere, encode_images, encode_masks
+from hephaestus_build.processing.interpolation import bilinear
+from hephaestus_build.processing.mask_rasterization import Masks
 
 GRID = Grid(700, 1100, -24.8, 38.9, 0.001, 0.001)
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from era5_archives import AREA, ELSEWHERE, FRAME, JUNE, KEY, arco_source, cds_source, fields
 
-from hephaestus_build.archive.arco import ArcoApp
-from hephaestus_build.archive.cds import CdsApp
-from hephaestus_build.archive.server import LoopbackServer
-from hephaestus_build.errors import UsageError
-from hephaestus_build.settings import load_settings
-from hephaestus_build.sources.cds import Cds
-from hephaestus_build.sources.credentials import Credentials, find_credentials
-from hephaestus_build.sources.era5 import choose_source
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.download.credentials import Credentials, find_credentials
+from hephaestus_build.simulation.server.arco_app import ArcoApp
+from hephaestus_build.simulation.server.cds_app import CdsApp
+from hephaestus_build.simulation.server.http_server import LoopbackServer
+from hephaestus_build.sources.era5.cds import Cds
+from hephaestus_build.sources.era5.selection import choose_source
 
 
 @pytest.fixture

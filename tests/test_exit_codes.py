@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import ALL, FRAME, as_at_first, copied, settings_for, shelf_of, small_archive
 
-from hephaestus_build.archive import faults
-from hephaestus_build.build import build
 from hephaestus_build.cli import main
-from hephaestus_build.cli.common import worst
+from hephaestus_build.cli.console import worst
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.simulation.server import faults
 
 ROOT = Path(__file__).parents[1]
 UNKNOWN = "199A_00001_000001"

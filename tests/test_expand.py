@@ -9,19 +9,19 @@ import pytest
 import torch
 import toy_cube
 import xarray as xr
+from hephaestus_baselines.config.channels import ATMOSPHERE, Inputs, channel_moments
+from hephaestus_baselines.data.batch_expansion import Stack, bilinear, expand
+from hephaestus_baselines.data.dataset_items import Draw, Item
+from hephaestus_baselines.data.window_dataset import Windows
 from torch.utils.data import DataLoader
 
-from baselines.data import Windows
-from baselines.expand import Stack, bilinear, expand
-from baselines.inputs import ATMOSPHERE, Inputs, channel_moments
-from baselines.items import Draw, Item
-from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.cube.reading.dataset import open_cube
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.moments import Measured, Moments
-from hephaestus_build.samples import Sample
-from hephaestus_build.statistics import Statistics
-from hephaestus_build.tiles import whole_frame
+from hephaestus_build.dataset.channel_statistics import Statistics
+from hephaestus_build.dataset.running_moments import Measured, Moments
+from hephaestus_build.dataset.samples import Sample
+from hephaestus_build.dataset.tiling import whole_frame
 
 FRAMES = (toy_cube.FRAME, "199A_00210_131313")
 SIZE = 300

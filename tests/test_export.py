@@ -15,15 +15,15 @@ from toy_cube import FRAME, PAIRS, coherence, grid, masks, phase, toy_cube
 from typer.testing import CliRunner
 
 from hephaestus_build.cli.export import export
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.export.alone import alone
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.progress import Silent
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.export.export_lock import alone
 from hephaestus_build.export.geotiff import export_geotiff
-from hephaestus_build.export.layers import KEY
-from hephaestus_build.export.source import open_source
-from hephaestus_build.export.zarr2 import export_zarr2
-from hephaestus_build.frames import Pair
-from hephaestus_build.progress import Silent
+from hephaestus_build.export.geotiff_layers import KEY
+from hephaestus_build.export.selection import open_source
+from hephaestus_build.export.zarr_v2 import export_zarr2
 
 
 @pytest.fixture(scope="module")

@@ -24,18 +24,18 @@ from worlds import (
     small_archive,
 )
 
-from hephaestus_build.archive import faults
-from hephaestus_build.archive.faults import Fault
-from hephaestus_build.build import build
-from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.plan import Request
-from hephaestus_build.progress import Silent
-from hephaestus_build.sources.licsar import Portal
-from hephaestus_build.sources.receipt import Outcome
-from hephaestus_build.status import status_of
-from hephaestus_build.upstream import check_upstream
-from hephaestus_build.watch import build_frames
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.progress import Silent
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.operations.batch import build_frames
+from hephaestus_build.operations.status import status_of
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.upstream_changes import check_upstream
+from hephaestus_build.simulation.server import faults
+from hephaestus_build.simulation.server.faults import Fault
+from hephaestus_build.sources.licsar.portal import Portal
 
 PHASE, COHERENCE = r"{pair}\.geo\.diff_pha\.tif$", r"{pair}\.geo\.cc\.tif$"
 

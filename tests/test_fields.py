@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hephaestus_build.atmosphere import bilinear
-from hephaestus_build.grid import Grid
-from hephaestus_build.registry import published_frames
-from hephaestus_build.sources.era5 import Area, area_of, nearest_hour, parse_center_time
-from hephaestus_build.sources.fields import batches
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.registry import published_frames
+from hephaestus_build.processing.interpolation import bilinear
+from hephaestus_build.sources.era5.fields import batches
+from hephaestus_build.sources.era5.selection import Area, area_of, nearest_hour, parse_center_time
 
 
 def test_every_published_frame_has_a_time_that_is_understood() -> None:

@@ -4,13 +4,22 @@ import io
 
 import numpy as np
 import pytest
+from hephaestus_baselines.evaluation.predictions import BINS
+from hephaestus_baselines.reporting.prediction_figures import (
+    Example,
+    predictions_over_phase,
+    series_predictions,
+    write_figure,
+)
+from hephaestus_baselines.reporting.training_plots import (
+    calibration,
+    learning_curves,
+    read_curves,
+    reliability,
+)
 from matplotlib import text
 from PIL import Image
 from toy_predictions import CLASSIFIER, classified, segmented
-
-from baselines.charts import calibration, learning_curves, read_curves, reliability
-from baselines.figures import Example, predictions_over_phase, series_predictions, write_figure
-from baselines.predictions import BINS
 
 PAIRS = ("20200101_20200113", "20200101_20200125", "20200101_20210113")
 

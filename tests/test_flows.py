@@ -13,9 +13,15 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+import hephaestus_flows.build_frame
 import pytest
 import xarray as xr
 import yaml
+from hephaestus_flows.build_frame import FRAME, OWED, batches, build_frame, dem, exit_code, find_out
+from hephaestus_flows.build_many import build_dataset, watch
+from hephaestus_flows.local_server import check_access, healthy, server
+from hephaestus_flows.prefect_plugin import expanded
+from hephaestus_flows.serve import LIMITS, deployments, free_slots, make_limits, settle
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -41,20 +47,14 @@ from prefect.settings import (
 )
 from prefect.states import Completed, Failed, Running
 
-import flows.build_frame
-from flows.build_frame import FRAME, OWED, batches, build_frame, dem, exit_code, find_out
-from flows.local import check_access, healthy, server
-from flows.many_frames import build_dataset, watch
-from flows.plugin import expanded
-from flows.serve import LIMITS, deployments, free_slots, make_limits, settle
-from hephaestus_build.archive.faults import status
-from hephaestus_build.archive.simulated import ArchiveServer
-from hephaestus_build.build import build
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.frames import Frame
-from hephaestus_build.plan import Request as BuildRequest
-from hephaestus_build.settings import load_settings
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.plan import Request as BuildRequest
+from hephaestus_build.simulation.server.archive_server import ArchiveServer
+from hephaestus_build.simulation.server.faults import status
 
 # the first test here starts the server: half a minute, and more on a busy machine
 pytestmark = [pytest.mark.flows, pytest.mark.timeout(900)]
@@ -203,7 +203,7 @@ def test_a_run_after_a_killed_one_goes_on_from_what_is_finished(prefect, archive
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(flows.build_frame, "publish", killed)
+        patch.setattr(hephaestus_flows.build_frame, "publish", killed)
         assert build_frame(ORDINARY, limit=3, data_dir=data, return_state=True).is_failed()
     assert not (data / "simulated" / "cubes" / f"{ORDINARY}.zarr").exists()
     archive.clear_log()

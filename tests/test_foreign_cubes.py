@@ -18,14 +18,14 @@ import xarray as xr
 from fuzzing import Reader, fuzz
 from toy_cube import FRAME, toy_cube
 
-from hephaestus_build.cube.check import check_schema
-from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Shelf
-from hephaestus_build.cube.manifest import unseal
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.cube.windows import CubeWindows
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.files import json_bytes
-from hephaestus_build.frames import Frame
+from hephaestus_build.core.atomic_io import json_bytes
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.window_reader import CubeWindows
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Shelf
+from hephaestus_build.cube.storage.manifest import unseal
+from hephaestus_build.cube.validation.schema_conformance import check_schema
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,15 @@ import pytest
 from toy_cube import FRAME, toy_cube
 
 from hephaestus_build.cli import main
-from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation, Shelf
-from hephaestus_build.cube.manifest import seal
-from hephaestus_build.cube.verify import verify_content, verify_objects
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.files import digest, link_all
-from hephaestus_build.frames import Frame
-from hephaestus_build.runs import Run, last_runs, record
-from hephaestus_build.settings import load_settings
-from hephaestus_build.status import status_of
+from hephaestus_build.core.atomic_io import digest, link_all
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation, Shelf
+from hephaestus_build.cube.storage.manifest import seal
+from hephaestus_build.cube.validation.checksums import verify_content, verify_objects
+from hephaestus_build.operations.run_log import Run, last_runs, record
+from hephaestus_build.operations.status import status_of
 
 OTHER = "198A_00001_131313"
 AGES = timedelta(0)

@@ -16,9 +16,9 @@ import pytest
 import rasterio
 from licsar_files import GRID, phase, write_tif
 
-from hephaestus_build import gdal
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.sources.raster import read_phase
+from hephaestus_build.core import gdal
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.sources.licsar.geotiff import read_phase
 
 FAMILIES = ("GDAL_", "GTIFF_", "TIFF_", "CPL_", "VSI_", "OGR_", "OSR_", "PROJ_", "COG_", "ESRI_", "JPEG_")
 TASK = Path(__file__).parent / "gdal_task.py"
@@ -136,7 +136,8 @@ def test_files_beside_a_raster_change_nothing(folder, tmp_path):
 
 def test_the_environment_stays_as_it_is_for_others(tmp_path):
     program = (
-        "import os, hephaestus_build.gdal; print(os.environ['PROJ_LIB'], os.environ.get('GDAL_CONFIG_FILE'))"
+        "import os, hephaestus_build.core.gdal; "
+        "print(os.environ['PROJ_LIB'], os.environ.get('GDAL_CONFIG_FILE'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -153,8 +154,8 @@ def test_a_gdal_that_another_library_started_wrongly_is_named(folder):
     program = (
         "import sys, pathlib, rasterio\n"
         "with rasterio.Env(): pass\n"  # drivers are registered here, without GTiff
-        "from hephaestus_build.errors import HephaestusError\n"
-        "from hephaestus_build.sources.raster import read_phase\n"
+        "from hephaestus_build.core.errors import HephaestusError\n"
+        "from hephaestus_build.sources.licsar.geotiff import read_phase\n"
         "try: read_phase(pathlib.Path(sys.argv[1]))\n"
         "except HephaestusError as error: print(error)\n"
     )
@@ -174,7 +175,7 @@ def test_a_failure_of_gdal_is_no_fault_of_the_file(folder, monkeypatch):
         if again:
             raise HephaestusError("GDAL does not work here")
 
-    monkeypatch.setattr("hephaestus_build.sources.raster.check_gdal", broken)
+    monkeypatch.setattr("hephaestus_build.sources.licsar.geotiff.check_gdal", broken)
     with pytest.raises(HephaestusError, match="does not work"):
         read_phase(folder / "damaged.tif")
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from hephaestus_flows.guarded_server import Guard, own_origins, refusal
+from hephaestus_flows.local_server import _environment, check_access, password
+from hephaestus_flows.parameter_folders import flow_settings, inside, pattern
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_SERVER_API_AUTH_STRING,
@@ -18,11 +21,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows.folders import flow_settings, inside, pattern
-from flows.guarded import Guard, own_origins, refusal
-from flows.local import _environment, check_access, password
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.settings import load_settings
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.settings import load_settings
 
 OWN = own_origins(4200)
 

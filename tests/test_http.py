@@ -26,17 +26,17 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from hephaestus_build import __version__
-from hephaestus_build.address import redacted
-from hephaestus_build.archive import faults
-from hephaestus_build.archive.server import LoopbackServer, Request, Response
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.files import json_bytes
-from hephaestus_build.settings import Settings
-from hephaestus_build.sources.cache import explained, read_receipt, sidecar
-from hephaestus_build.sources.gate import Gate, retry_after
-from hephaestus_build.sources.http import Client
-from hephaestus_build.sources.receipt import Outcome, Past, Receipt
-from hephaestus_build.sources.transport import USER_AGENT
+from hephaestus_build.core.atomic_io import json_bytes
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.provenance import Outcome, Past, Receipt
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.core.web_address import redacted
+from hephaestus_build.download.cache import explained, read_receipt, sidecar
+from hephaestus_build.download.client import Client
+from hephaestus_build.download.rate_limit import Gate, retry_after
+from hephaestus_build.download.transport import USER_AGENT
+from hephaestus_build.simulation.server import faults
+from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
 
 CONTENT = b"II*\0" + bytes(range(256)) * 4000  # a megabyte
 LAST_MODIFIED = "Mon, 02 Sep 2024 10:00:00 GMT"
@@ -348,7 +348,7 @@ def test_a_download_that_never_ends_is_left_for_the_next_run(site, tmp_path, mon
     slow = site.faults.add("a.tif", faults.trickle(300_000))
     with Client(settings(tmp_path, timeout=10)) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("hephaestus_build.sources.http.PATIENCE", 0.1)
+            patch.setattr("hephaestus_build.download.client.PATIENCE", 0.1)
             receipt, _ = get(client, site.url())
         assert receipt.outcome is Outcome.UNREACHABLE
         assert "time allowed" in receipt.detail
@@ -526,8 +526,8 @@ def test_a_spoilt_part_does_not_spoil_the_product(site, client):
 def test_a_killed_download_goes_on(site, client, tmp_path):
     site.faults.add("a.tif", faults.stall(700_000), times=1)
     program = (
-        "import sys, pathlib; from hephaestus_build.settings import Settings\n"
-        "from hephaestus_build.sources.http import Client\n"
+        "import sys, pathlib; from hephaestus_build.core.settings import Settings\n"
+        "from hephaestus_build.download.client import Client\n"
         "folder = pathlib.Path(sys.argv[2])\n"
         "client = Client(Settings(cache_dir=folder, timeout=30))\n"
         "client.download([sys.argv[1]], folder / 'frame/a.tif', product='a.tif',"
@@ -704,8 +704,8 @@ def test_threads_that_want_the_same_product_fetch_it_once(site, client):
 def test_processes_that_want_the_same_product_fetch_it_once(site, client):
     site.faults.add("a.tif", faults.trickle(1_000_000))
     program = (
-        "import sys, pathlib; from hephaestus_build.settings import Settings\n"
-        "from hephaestus_build.sources.http import Client\n"
+        "import sys, pathlib; from hephaestus_build.core.settings import Settings\n"
+        "from hephaestus_build.download.client import Client\n"
         "folder = pathlib.Path(sys.argv[2])\n"
         "print(Client(Settings(cache_dir=folder)).download([sys.argv[1]], folder / 'frame/a.tif',"
         " product='a.tif', read=pathlib.Path.read_bytes)[0].outcome)\n"
@@ -799,9 +799,9 @@ def test_each_refusal_of_the_disk_says_what_to_do(number, words, tmp_path):
 def test_a_disk_that_fills_leaves_nothing_behind(site, client):
     """A limit on file sizes stands for the full disk: the write fails in the same place."""
     program = (
-        "import resource, signal, sys, pathlib; from hephaestus_build.settings import Settings\n"
-        "from hephaestus_build.errors import HephaestusError\n"
-        "from hephaestus_build.sources.http import Client\n"
+        "import resource, signal, sys, pathlib; from hephaestus_build.core.settings import Settings\n"
+        "from hephaestus_build.core.errors import HephaestusError\n"
+        "from hephaestus_build.download.client import Client\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))\n"
         "folder = pathlib.Path(sys.argv[2])\n"

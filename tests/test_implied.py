@@ -14,16 +14,16 @@ import pytest
 import zarr
 from toy_cube import FRAME, PAIRS, toy_cube
 
-from hephaestus_build.cube.check import check_schema
-from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation, Shelf
-from hephaestus_build.cube.implied import check_implied
-from hephaestus_build.cube.manifest import seal
-from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.files import digest
-from hephaestus_build.frames import Frame
-from hephaestus_build.repair import repair
-from hephaestus_build.settings import load_settings
+from hephaestus_build.core.atomic_io import digest
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation, Shelf
+from hephaestus_build.cube.storage.manifest import seal
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.cube.validation.record_consistency import check_implied
+from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.operations.repair import repair
 
 
 @pytest.fixture(scope="module")

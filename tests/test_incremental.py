@@ -27,25 +27,25 @@ from worlds import (
     small_archive,
 )
 
-from hephaestus_build.archive import faults
-from hephaestus_build.build import build, plan
-from hephaestus_build.cube import inputs as inputs_module
-from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.progress import Silent
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.cube import fingerprints as inputs_module
+from hephaestus_build.cube.reading.dataset import open_cube
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.staging import Staging
-from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.cube.writer import write_store
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.frames import Frame
-from hephaestus_build.grid import Grid
-from hephaestus_build.plan import Request
-from hephaestus_build.progress import Silent
-from hephaestus_build.runs import last_runs
-from hephaestus_build.sources.receipt import Outcome
-from hephaestus_build.status import frames_on_disk, status_of
-from hephaestus_build.upstream import check_upstream
-from hephaestus_build.watch import all_frames, build_frames, watch
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.storage.staging import Staging
+from hephaestus_build.cube.storage.writer import write_store
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.operations.batch import all_frames, build_frames, watch
+from hephaestus_build.operations.run_log import last_runs
+from hephaestus_build.operations.status import frames_on_disk, status_of
+from hephaestus_build.pipeline.build import build, plan
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.upstream_changes import check_upstream
+from hephaestus_build.simulation.server import faults
 
 #: The dates of a listing, without which nothing shows that a file was replaced in place.
 _DATES = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d")
@@ -329,7 +329,7 @@ def test_the_bookkeeping_of_a_large_cube_takes_a_blink(large):
     clock = time.process_time()
     current = shelf.current()
     contents = current.contents()
-    from hephaestus_build.cube.units import Places
+    from hephaestus_build.cube.granules import Places
 
     places = Places(contents.axes)
     stored = {u.key: {n: str(current.store / k) for n, k in places.keys(u)} for u in contents.units.values()}
@@ -394,7 +394,7 @@ def test_the_registry_has_38_frames_and_each_failure_is_on_record(archive, tmp_p
 
 
 def test_a_mistake_of_ours_in_one_frame_is_one_line_and_stops_no_other(archive, tmp_path, monkeypatch):
-    from hephaestus_build import watch as watch_module
+    from hephaestus_build.operations import batch as watch_module
 
     def broken(request, *_, **__):
         raise ZeroDivisionError("of all things\nin two lines")

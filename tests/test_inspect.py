@@ -13,10 +13,10 @@ from toy_cube import ABSENT, FRAME, OWED, PAIRS, grid, toy_cube
 from typer.testing import CliRunner
 
 from hephaestus_build.cli.inspect import find_cube, inspect
-from hephaestus_build.cube.check import check_schema
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.settings import Settings
-from hephaestus_build.summary import summarise
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.operations.inspection import summarise
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from hephaestus_baselines.evaluation.bootstrap import intervals, resample
+from hephaestus_baselines.evaluation.metrics import fixed_threshold, score
 from sklearn import metrics
 from toy_predictions import classified, row
-
-from baselines.intervals import intervals, resample
-from baselines.scoring import fixed_threshold, score
 
 
 def world(seed, events=12, views=10, quiet=40):

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from worlds import ALL, FRAME, as_at_first, asked, copied, settings_for, shelf_of, small_archive
 
-from hephaestus_build.archive import faults
-from hephaestus_build.build import build
 from hephaestus_build.cli import main
-from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.frames import Frame
-from hephaestus_build.registry import published_frames
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.registry import published_frames
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.simulation.server import faults
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +176,9 @@ def test_verify_and_repair_by_name_and_by_path(data, hephaestus, tmp_path):
 
 def test_verify_checks_flags_and_schema_of_a_cube_that_is_what_was_published(data, hephaestus, tmp_path):
     """A cube may be byte for byte what somebody published, and still not be as the schema says."""
-    from hephaestus_build.cube.generation import MANIFEST, Generation
-    from hephaestus_build.cube.manifest import seal
-    from hephaestus_build.files import digest_of
+    from hephaestus_build.core.atomic_io import digest_of
+    from hephaestus_build.cube.storage.generations import MANIFEST, Generation
+    from hephaestus_build.cube.storage.manifest import seal
 
     copy = shutil.copytree(shelf_of(settings_for(data)).current().store, tmp_path / "copy.zarr")
     group = copy / "zarr.json"

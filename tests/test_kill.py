@@ -22,17 +22,17 @@ import pytest
 import requests
 from zygote import POINTS
 
-from hephaestus_build.archive.simulated import ArchiveServer
-from hephaestus_build.build import build
-from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.generation import PROVENANCE, Shelf
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.cube.units import Unit
-from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.frames import Frame
-from hephaestus_build.plan import Request
-from hephaestus_build.settings import Settings, load_settings
-from hephaestus_build.sources.receipt import Receipt
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.provenance import Receipt
+from hephaestus_build.core.settings import Settings, load_settings
+from hephaestus_build.cube.granules import Unit
+from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.storage.generations import PROVENANCE, Shelf
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.simulation.server.archive_server import ArchiveServer
 
 FRAME = Frame("198A_00210_131313")
 #: For the long test: `KILLS=1000 pytest -m slow tests/test_kill.py` for more, SEED=... for others.

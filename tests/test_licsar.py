@@ -20,15 +20,15 @@ import pytest
 import rasterio
 from licsar_files import GRID, autoindex, coherence, phase, write_tif
 
-from hephaestus_build.archive import faults
-from hephaestus_build.archive.server import LoopbackServer, Request, Response
-from hephaestus_build.archive.simulated import ArchiveServer
-from hephaestus_build.archive.store import SimulatedArchive
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.settings import Settings
-from hephaestus_build.sources.licsar import CEDA, Portal, PreviewSize
-from hephaestus_build.sources.receipt import Outcome
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.simulation.server import faults
+from hephaestus_build.simulation.server.archive_server import ArchiveServer
+from hephaestus_build.simulation.server.archive_state import SimulatedArchive
+from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
+from hephaestus_build.sources.licsar.portal import CEDA, Portal, PreviewSize
 
 FRAME = Frame("106A_09048_000909")
 PAIRS = [Pair.parse(name) for name in ("20240106_20240118", "20240106_20240130", "20240118_20240130")]
@@ -303,8 +303,8 @@ def test_only_the_real_portal_brings_the_ceda_archive_with_it(tmp_path):
     def addresses(**options: Any) -> list[str]:
         with Portal(Settings(cache_dir=tmp_path, timeout=0.2, retries=0, **options)) as portal:
             portal.client.get_page = lambda url, **_: (_ for _ in ()).throw(AssertionError(url))  # type: ignore[method-assign]
-            from hephaestus_build.sources.http import Page
-            from hephaestus_build.sources.licsar import _Trail
+            from hephaestus_build.download.client import Page
+            from hephaestus_build.sources.licsar.portal import _Trail
 
             portal.links = lambda *_: (Page(Outcome.ABSENT, ""), {})  # type: ignore[method-assign]
             frame = Frame("005A_07021_131313")

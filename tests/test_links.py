@@ -13,8 +13,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from licsar_files import autoindex
 
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.sources.links import LINKS, anchors, read_links, read_listing
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.sources.licsar.html_listing import LINKS, anchors, read_links, read_listing
 
 FRAME = Frame("106A_09048_000909")
 BASE = f"https://gws-access.jasmin.ac.uk/public/LiCSAR_products/106/{FRAME}/interferograms/"

@@ -7,9 +7,8 @@ import math
 import pytest
 import torch
 import toy_training  # noqa: F401 (one thread)
+from hephaestus_baselines.models.losses import focal_loss, gamma_of, weighted_mean
 from torch.nn.functional import cross_entropy
-
-from baselines.losses import focal_loss, gamma_of, weighted_mean
 
 
 def test_focal_loss_of_known_probabilities() -> None:

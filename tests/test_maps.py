@@ -11,18 +11,18 @@ import sys
 import time
 from pathlib import Path
 
+import hephaestus_baselines.mapping.growing_arrays
 import numpy as np
 import pytest
 import toy_cube
 import xarray as xr
+from hephaestus_baselines.mapping.growing_arrays import GRACE, KeyedArrays
+from hephaestus_baselines.mapping.map_store import NAME, Map, MapStore
 from toy_benchmark import toy_cubes
 
-import baselines.chunk_keys
-from baselines.chunk_keys import GRACE, KeyedArrays
-from baselines.maps import NAME, Map, MapStore
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.frames import Pair
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.cube.reading.dataset import open_cube
 
 FRAME = toy_cube.FRAME
 NAMES = ("20200201_20200213", "20190106_20190118", "20190106_20190130")
@@ -134,7 +134,11 @@ def dying(at: int, monkeypatch) -> None:
         return touch
 
     for name in ("write_atomic", "link_or_copy"):
-        monkeypatch.setattr(baselines.chunk_keys, name, after(getattr(baselines.chunk_keys, name)))
+        monkeypatch.setattr(
+            hephaestus_baselines.mapping.growing_arrays,
+            name,
+            after(getattr(hephaestus_baselines.mapping.growing_arrays, name)),
+        )
 
 
 @pytest.mark.parametrize("act", ["add", "replace"])
@@ -172,7 +176,7 @@ _VICTIM = """
 import sys; sys.path[:0] = sys.argv[3:]
 from pathlib import Path
 import test_maps, toy_cube
-from hephaestus_build.cube.reader import open_cube
+from hephaestus_build.cube.reading.dataset import open_cube
 cube = open_cube(sys.argv[1], chunks=None).load()
 print("ready", flush=True)
 for images in range(1, 4000):
@@ -226,7 +230,7 @@ def test_a_full_disk_is_one_line_and_the_old_maps_stay(cube, tmp_path, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")
 
     with monkeypatch.context() as patch:
-        patch.setattr(baselines.chunk_keys, "write_atomic", full)
+        patch.setattr(hephaestus_baselines.mapping.growing_arrays, "write_atomic", full)
         for name in NAMES[:2]:
             with pytest.raises(HephaestusError, match="the disk is full"):
                 store(tmp_path, cube).put(made(cube, name, 2))

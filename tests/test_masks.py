@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasterio.features import rasterize as gdal_rasterize
 
-from hephaestus_build.frames import Frame
-from hephaestus_build.grid import Grid
-from hephaestus_build.masks import (
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.registry import load_schema
+from hephaestus_build.processing.mask_rasterization import (
     ACTIVITY_CODES,
     DEFORMATION_CODES,
     INTENSITY_CODES,
@@ -29,8 +30,7 @@ from hephaestus_build.masks import (
     preview_geometry,
     rasterize,
 )
-from hephaestus_build.registry import load_schema
-from hephaestus_build.sources.annotations import ACTIVITIES, INTENSITIES
+from hephaestus_build.sources.annotations.archive import ACTIVITIES, INTENSITIES
 
 ETNA = Frame("124D_05291_081406")
 GRID = Grid(width=1000, height=800, west=14.0, north=38.0, dx=0.001, dy=0.001)

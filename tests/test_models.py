@@ -10,12 +10,12 @@ import pytest
 import timm
 import torch
 import toy_training  # noqa: F401 (one thread)
+from hephaestus_baselines.models.architectures import MODELS, build_model, trainable
 from huggingface_hub import constants
 from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
-from baselines.models import MODELS, build_model, trainable
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.core.errors import HephaestusError, UsageError
 
 SMALL = [name for name, model in MODELS.items() if model.paper is None]
 PAPER = [name for name, model in MODELS.items() if model.paper is not None]
@@ -168,7 +168,9 @@ def test_weights_in_the_hubs_cache_need_no_network(
 ) -> None:
     values = folder_of(name, tmp_path)
     kept = tmp_path / f"{MODELS[name].tag}.safetensors"
-    monkeypatch.setattr("baselines.models.try_to_load_from_cache", lambda *args, **options: str(kept))
+    monkeypatch.setattr(
+        "hephaestus_baselines.models.architectures.try_to_load_from_cache", lambda *args, **options: str(kept)
+    )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     state = build_model(name, MODELS[name].task, 3, "imagenet").state_dict()
     assert any(torch.equal(value, values["conv1.0.weight"]) for value in state.values() if value.ndim == 4)

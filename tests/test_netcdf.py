@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_answers import NAMES, answer, old_answer
 
-from hephaestus_build.archive.netcdf import write_netcdf
-from hephaestus_build.sources.answers import WrongAnswerError, read_answer
-from hephaestus_build.sources.netcdf import LARGEST, NetcdfError, Variable, read_files
-from hephaestus_build.sources.netcdf_process import Reader
+from hephaestus_build.simulation.server.era5_netcdf import write_netcdf
+from hephaestus_build.sources.era5.cds_netcdf import WrongAnswerError, read_answer
+from hephaestus_build.sources.era5.netcdf_process import Reader
+from hephaestus_build.sources.era5.netcdf_reader import LARGEST, NetcdfError, Variable, read_files
 
 SECRET = b"password:hunter2-of-a-local-file"
 
@@ -115,7 +115,7 @@ def test_an_answer_that_names_a_file_could_not_open_it(tmp_path: Path, good: byt
     (tmp_path / "secret").write_bytes(SECRET * 10)
     code = (
         "import sys; sys.modules['__main__'].__name__ = 'x'\n"
-        "from hephaestus_build.sources import netcdf\n"
+        "from hephaestus_build.sources.era5 import netcdf_reader as netcdf\n"
         "netcdf._warm_up()\n"
         "with netcdf._confined():\n"
         "    try: open(sys.argv[1])\n"
@@ -367,7 +367,7 @@ _fuzzed = Reader(3)  # one in ten thousand makes the library loop for ever
 
 def select(path: Path) -> None:
     """Read an answer in this process, where the harness sees what it takes."""
-    from hephaestus_build.sources.answers import select_hours
+    from hephaestus_build.sources.era5.cds_netcdf import select_hours
 
     select_hours(read_files(path.read_bytes()), AREA, JUNE)
 
@@ -432,8 +432,8 @@ def variables(draw: st.DrawFn) -> Variable:
     )
 )
 def test_no_file_breaks_the_selection(found: dict[str, Variable]) -> None:
-    from hephaestus_build.sources.answers import select_hours
-    from hephaestus_build.sources.netcdf import File
+    from hephaestus_build.sources.era5.cds_netcdf import select_hours
+    from hephaestus_build.sources.era5.netcdf_reader import File
 
     with pytest.raises(WrongAnswerError):
         select_hours([File({}, found)], AREA, [datetime(2018, 6, 1, 12)])

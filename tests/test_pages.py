@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from hephaestus_build.archive.server import LoopbackServer, Request, Response
-from hephaestus_build.settings import Settings
-from hephaestus_build.sources.gate import retry_after
-from hephaestus_build.sources.http import Client
-from hephaestus_build.sources.licsar import _read_metadata
-from hephaestus_build.sources.marks import Marks, length_of, span_of
-from hephaestus_build.sources.pages import content_of, text_of
-from hephaestus_build.sources.receipt import Outcome
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.download.client import Client
+from hephaestus_build.download.rate_limit import retry_after
+from hephaestus_build.download.small_response import content_of, text_of
+from hephaestus_build.download.validators import Marks, length_of, span_of
+from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
+from hephaestus_build.sources.licsar.portal import _read_metadata
 
 BOMB = gzip.compress(bytes(64 << 20), 9, mtime=0)
 

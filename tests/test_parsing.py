@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.parsing import DEPTH, parse_json, parse_yaml, read_bounded
-from hephaestus_build.plain_text import REPLACEMENT, plain_text
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.parsing import DEPTH, parse_json, parse_yaml, read_bounded
+from hephaestus_build.core.plain_text import REPLACEMENT, plain_text
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**25), 10**25) | st.text(),

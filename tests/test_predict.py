@@ -11,17 +11,17 @@ import pytest
 import rasterio
 import toy_cube
 import xarray as xr
+from hephaestus_baselines.mapping.map_store import NAME, STEP, Map, MapStore, write_geotiff, write_picture
+from hephaestus_baselines.mapping.predict_frame import Mosaic, Wanted, choose, images_of, overlapping
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_benchmark import toy_cubes
 
-from baselines.maps import NAME, STEP, Map, MapStore, write_geotiff, write_picture
-from baselines.predict import Mosaic, Wanted, choose, images_of, overlapping
-from hephaestus_build.cube.generation import Generation
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.georeference import grid_of
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.errors import UsageError
-from hephaestus_build.frames import Frame, Pair
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.storage.generations import Generation
 
 FRAME = Frame(toy_cube.FRAME)
 shapes = st.tuples(st.integers(1, 200), st.integers(1, 200))

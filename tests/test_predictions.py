@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_predictions import CLASSIFIER, SEGMENTER, classified, row, segmented
-
-from baselines.predictions import (
+from hephaestus_baselines.evaluation.predictions import (
     ALARM_PIXELS,
     BINS,
     Collector,
@@ -15,8 +13,10 @@ from baselines.predictions import (
     histograms,
     item_probability,
 )
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.tiles import whole_frame
+from toy_predictions import CLASSIFIER, SEGMENTER, classified, row, segmented
+
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.dataset.tiling import whole_frame
 
 
 @pytest.fixture

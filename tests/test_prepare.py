@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_cube
+from hephaestus_baselines.data.preparation import Prepared, prepare
+from hephaestus_baselines.data.sample_attributes import Box, events_of
 
-from baselines.marks import Box, events_of
-from baselines.prepare import Prepared, prepare
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.samples import Sample
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.dataset.samples import Sample
 
 #: Held out, validating (a published frame of etna), and two to train on.
 TEST, VALIDATION, TRAIN = toy_cube.FRAME, "124D_05291_081406", ("199A_00210_131313", "200D_00210_131313")
@@ -122,7 +122,7 @@ def test_statistics_are_kept_and_measured_once(
     def refuse(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("hephaestus_build.statistics.measure", refuse)
+    monkeypatch.setattr("hephaestus_build.dataset.channel_statistics.measure", refuse)
     again = prepare(cubes, mixed=True, split=SPLIT, size=32, results=tmp_path)
     assert again.statistics == once.statistics
     assert set(again.statistics.weights) == set(TRAIN)

@@ -13,10 +13,10 @@ from matplotlib.text import Text
 from PIL import Image
 from toy_cube import ABSENT, FRAME, PAIRS, grid, masks, phase, toy_cube
 
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.frames import Pair
-from hephaestus_build.report.images import (
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.report.image_ops import (
     hillshade,
     nice_length,
     phase_colours,
@@ -26,7 +26,7 @@ from hephaestus_build.report.images import (
     shrink_phase,
 )
 from hephaestus_build.report.quicklook import quicklook, write_quicklook
-from hephaestus_build.report.view import choose_pair, read_network, read_view
+from hephaestus_build.report.quicklook_data import choose_pair, read_network, read_view
 
 
 @pytest.fixture(scope="module")

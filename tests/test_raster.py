@@ -16,7 +16,7 @@ from affine import Affine
 from licsar_files import GRID, coherence, phase, write_tif
 from rasterio.errors import NotGeoreferencedWarning
 
-from hephaestus_build.sources.raster import CorruptRaster, read_coherence, read_height, read_phase
+from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_coherence, read_height, read_phase
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_reading_bad_files_prints_nothing(tif):
     names = list(bad_files(tif))
     program = (
         "import sys, pathlib\n"
-        "from hephaestus_build.sources.raster import CorruptRaster, read_phase\n"
+        "from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_phase\n"
         "for name in sys.argv[1:]:\n"
         "    try: read_phase(pathlib.Path(name))\n"
         "    except CorruptRaster as error: print(error)\n"

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from licsar_files import coherence, phase, write_tif
 from PIL import Image
 
-from hephaestus_build.sources.licsar import _read_preview
-from hephaestus_build.sources.raster import CorruptRaster, read_phase
-from hephaestus_build.sources.tiff import bare, read_directories, read_layout
+from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_phase
+from hephaestus_build.sources.licsar.portal import _read_preview
+from hephaestus_build.sources.licsar.tiff_directory import bare, read_directories, read_layout
 
 # Bytes that reading one raster may take at most: the file, its pixels and a copy of both.
 MEMORY = 1 << 30
@@ -54,8 +54,8 @@ def test_a_mutated_raster_is_read_or_refused(product, samples, tmp_path):
     if product == "coherence":
         samples = [write_tif(tmp_path / "c.tif", coherence(), predictor=2).read_bytes(), *samples]
     reader = Reader(
-        f"hephaestus_build.sources.raster:read_{product}",
-        errors=["hephaestus_build.sources.raster:CorruptRaster"],
+        f"hephaestus_build.sources.licsar.geotiff:read_{product}",
+        errors=["hephaestus_build.sources.licsar.geotiff:CorruptRaster"],
         memory=MEMORY,
         seconds=60,
     )
@@ -68,8 +68,8 @@ def test_a_mutated_real_raster_is_read_or_refused(shared_data, tmp_path):
     folder = shared_data / "licsar" / "106A_09048_000909" / "interferograms" / "20240106_20240118"
     samples = [(folder / "20240106_20240118.geo.diff_pha.tif").read_bytes()]
     reader = Reader(
-        "hephaestus_build.sources.raster:read_phase",
-        errors=["hephaestus_build.sources.raster:CorruptRaster"],
+        "hephaestus_build.sources.licsar.geotiff:read_phase",
+        errors=["hephaestus_build.sources.licsar.geotiff:CorruptRaster"],
         memory=MEMORY,
         seconds=60,
     )
@@ -140,7 +140,9 @@ def test_the_largest_raster_that_is_let_in_stays_within_its_memory(tmp_path):
     """64 million doubles in a file of half a megabyte."""
     path = bomb(tmp_path, 8, 8192)
     assert path.stat().st_size < 1 << 20
-    reader = Reader("hephaestus_build.sources.raster:read_height", memory=int(1.3 * MEMORY), seconds=120)
+    reader = Reader(
+        "hephaestus_build.sources.licsar.geotiff:read_height", memory=int(1.3 * MEMORY), seconds=120
+    )
     with reader:
         assert reader(path) == "read"
         assert "no LiCSAR frame" in reader(bomb(tmp_path, 8, 8256))
@@ -156,7 +158,7 @@ def read_four(path: Path) -> None:
     """Read one raster in four threads."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from hephaestus_build.sources.raster import read_height
+    from hephaestus_build.sources.licsar.geotiff import read_height
 
     with ThreadPoolExecutor(4) as pool:
         for raster in pool.map(read_height, [path] * 4):
@@ -170,7 +172,9 @@ def png(width: int = 19, height: int = 14) -> bytes:
 
 
 def test_a_mutated_preview_is_read_or_refused(tmp_path):
-    with Reader("hephaestus_build.sources.licsar:_read_preview", memory=64 << 20, seconds=20) as reader:
+    with Reader(
+        "hephaestus_build.sources.licsar.portal:_read_preview", memory=64 << 20, seconds=20
+    ) as reader:
         counts = fuzz(reader, [png(), png(552, 574)], tmp_path, suffix=".png", seconds=0.5)
     assert counts["read"]
     assert counts["refused"]
@@ -189,7 +193,9 @@ def test_a_preview_is_never_unpacked(tmp_path):
     picture = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"zTXt", text) + chunk(b"IEND", b"")
     path = tmp_path / "bomb.png"
     path.write_bytes(picture)
-    with Reader("hephaestus_build.sources.licsar:_read_preview", memory=32 << 20, seconds=20) as reader:
+    with Reader(
+        "hephaestus_build.sources.licsar.portal:_read_preview", memory=32 << 20, seconds=20
+    ) as reader:
         assert reader(path) == "read"
     assert (_read_preview(path).width, _read_preview(path).mode) == (20_000, "RGB")
 

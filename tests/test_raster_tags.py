@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from licsar_files import GRID, coherence, phase, write_tif
 from rasterio.io import MemoryFile
 
-from hephaestus_build.grid import Grid
-from hephaestus_build.sources.band_tags import BandTags
-from hephaestus_build.sources.geokeys import read_keys, read_transform
-from hephaestus_build.sources.raster import CorruptRaster, read_coherence, read_height, read_phase
-from hephaestus_build.sources.tiff import Tag, bare, read_directories, read_layout
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.sources.licsar.band_tags import BandTags
+from hephaestus_build.sources.licsar.geokeys import read_keys, read_transform
+from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_coherence, read_height, read_phase
+from hephaestus_build.sources.licsar.tiff_directory import Tag, bare, read_directories, read_layout
 
 
 @pytest.fixture

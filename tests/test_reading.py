@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from annotation_files import good_file, tar_of
 
-from hephaestus_build.settings import Settings
-from hephaestus_build.sources import annotations as module
-from hephaestus_build.sources import reading
-from hephaestus_build.sources.annotations import Annotations, find_annotations, load_annotations
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.sources.annotations import archive as module
+from hephaestus_build.sources.annotations import parsed_cache
+from hephaestus_build.sources.annotations.archive import Annotations, find_annotations, load_annotations
 
 FILES = {
     "1.json": good_file(1),
@@ -92,7 +92,7 @@ def test_another_archive_and_another_version_are_read_anew(settings, once, monke
     assert [item.caption for item in found(settings)] == ["changed"]
     [after] = kept(settings)
     assert after != before
-    monkeypatch.setattr(reading, "_reader", lambda: "another")
+    monkeypatch.setattr(parsed_cache, "_reader", lambda: "another")
     found(settings)
     assert len(once) == 3
     assert len(kept(settings)) == 1

@@ -19,15 +19,15 @@ import pytest
 import rasterio
 from test_kill import objects
 
-from hephaestus_build.archive.simulated import ArchiveServer
-from hephaestus_build.build import build
-from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.plan import Request
-from hephaestus_build.repair import repair
-from hephaestus_build.settings import load_settings
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.operations.repair import repair
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.simulation.server.archive_server import ArchiveServer
 
 FRAME = Frame("106A_09048_000909")
 

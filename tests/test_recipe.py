@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hephaestus_baselines.config.run_config import Preset, Recipe, preset_names, read_preset, read_recipe
 from pydantic import ValidationError
 
-from baselines.recipe import Preset, Recipe, preset_names, read_preset, read_recipe
-from hephaestus_build.errors import UsageError
+from hephaestus_build.core.errors import UsageError
 
 
 def recipe(**fields: Any) -> Recipe:
@@ -127,7 +127,7 @@ def test_the_small_grid_has_what_make_benchmark_promises() -> None:
 
 
 def test_every_preset_names_models_that_there_are() -> None:
-    from baselines.models import MODELS
+    from hephaestus_baselines.models.architectures import MODELS
 
     for name in preset_names():
         for run in read_preset(name).runs():

@@ -21,14 +21,14 @@ from worlds import (
     small_archive,
 )
 
-from hephaestus_build.archive import faults
-from hephaestus_build.build import build
-from hephaestus_build.cube.generation import MANIFEST, PROVENANCE, Generation
-from hephaestus_build.cube.units import Places
-from hephaestus_build.cube.verify import Damage, verify_content
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.frames import Pair
-from hephaestus_build.repair import repair
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.cube.granules import Places
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.validation.checksums import Damage, verify_content
+from hephaestus_build.operations.repair import repair
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.simulation.server import faults
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, sett
     flip(next((shelf.current().store / "insar_difference").glob("c.*")), random.Random(7))
     (damage,) = verify_content(shelf.current())
 
-    from hephaestus_build import repair as repairing
+    from hephaestus_build.operations import repair as repairing
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(repairing, "_publish", lambda *_: (_ for _ in ()).throw(HephaestusError("killed")))
@@ -319,7 +319,7 @@ def test_a_repair_leaves_an_interrupted_builds_work_alone(archive, settings):
     pair = archive.archive.pairs(FRAME)[2]
     archive.archive.reprocess(FRAME, pair)
 
-    from hephaestus_build import build as building
+    from hephaestus_build.pipeline import build as building
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "publish", lambda job: None)

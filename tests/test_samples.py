@@ -15,10 +15,10 @@ from annotation_files import annotation, real_annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.registry import published_frames
-from hephaestus_build.samples import (
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.registry import published_frames
+from hephaestus_build.dataset.samples import (
     Sample,
     published_absent_pairs,
     region_of,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from hephaestus_baselines.data.samplers import EpochBatches, dealt, derived, epoch_draws, even_batches, spread
 from hypothesis import given
 from hypothesis import strategies as st
-
-from baselines.sampling import EpochBatches, dealt, derived, epoch_draws, even_batches, spread
 
 FLAGS = st.lists(st.booleans(), min_size=2, max_size=60)
 

@@ -6,14 +6,8 @@ from datetime import date
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from sklearn import metrics
-from toy_predictions import classified, row, segmented
-
-from baselines.assessment import assess
-from baselines.predictions import BINS, histograms
-from baselines.scoring import (
+from hephaestus_baselines.evaluation.evaluate import assess
+from hephaestus_baselines.evaluation.metrics import (
     Ranking,
     baselines,
     by_group,
@@ -24,7 +18,13 @@ from baselines.scoring import (
     rates,
     score,
 )
-from hephaestus_build.errors import UsageError
+from hephaestus_baselines.evaluation.predictions import BINS, histograms
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+from toy_predictions import classified, row, segmented
+
+from hephaestus_build.core.errors import UsageError
 
 # few different probabilities: ties are where rankings go wrong
 ITEMS = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=60)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.seals import UnsealedError, check_zip, seal_json, seal_zip, unseal_json
+from hephaestus_build.core.embedded_hash import UnsealedError, check_zip, seal_json, seal_zip, unseal_json
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.text(max_size=5),

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.errors import UsageError
-from hephaestus_build.settings import Settings, load_settings
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.settings import Settings, load_settings
 
 SECRET = "open-sesame"
 

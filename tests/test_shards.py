@@ -8,8 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec
 
+from hephaestus_build.cube.codecs.shard_encoder import (
+    SEPARATOR,
+    Encoder,
+    chunk_key,
+    encode_shard,
+    shard_shape,
+)
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.shards import SEPARATOR, Encoder, chunk_key, encode_shard, shard_shape
 
 CODEC = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 1 << 19}
 

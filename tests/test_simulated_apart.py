@@ -11,31 +11,31 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import hephaestus_baselines.data.simulated_cubes
 import pytest
 import toy_cube
+from hephaestus_baselines.data.pinned_cubes import pin
+from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
 from hypothesis import given
 from hypothesis import strategies as st
 from worlds import ALL, FRAME, as_at_first, copied, small_archive
 
-import baselines.world
 import hephaestus_build
-from baselines.pins import pin
-from baselines.world import benchmark_cubes
-from hephaestus_build import build as building
-from hephaestus_build import migration
-from hephaestus_build.archive import embedded
-from hephaestus_build.build import build
 from hephaestus_build.cli import main
-from hephaestus_build.collection import find_cube, is_simulated, take
-from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.frames import Frame
-from hephaestus_build.plan import Request
-from hephaestus_build.settings import Embedded, load_settings, refuse_address
-from hephaestus_build.sources.era5 import choose_source
-from hephaestus_build.splits import read_split
-from hephaestus_build.status import homes, status_of
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import Embedded, load_settings, refuse_address
+from hephaestus_build.cube.discovery import find_cube, is_simulated, take
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.storage import migration
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.dataset.splits import read_split
+from hephaestus_build.operations.status import homes, status_of
+from hephaestus_build.pipeline import build as building
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.simulation.server import embedded
+from hephaestus_build.sources.era5.selection import choose_source
 
 REAL = Frame("124D_05291_081406")
 #: Nobody answers there: what is asked of it is found out.
@@ -86,7 +86,7 @@ def portal(archive, monkeypatch):
 def own(archive, monkeypatch):
     """Let the archive that commands serve themselves be a small one, of one frame."""
 
-    monkeypatch.setattr("hephaestus_build.archive.simulated.ArchiveServer", small_archive)
+    monkeypatch.setattr("hephaestus_build.simulation.server.archive_server.ArchiveServer", small_archive)
 
 
 @pytest.fixture
@@ -377,7 +377,9 @@ def test_the_simulated_benchmark_has_its_own_cubes_and_results(data, tmp_path, m
     assert sorted(path.name for path in data.iterdir()) == ["simulated"]
     # an earlier version's are used where they are, until they are moved
     (data / "simulated" / "benchmark").rename(data / "benchmark")
-    monkeypatch.setattr(baselines.world, "embedded_archive", None)  # to build would fail
+    monkeypatch.setattr(
+        hephaestus_baselines.data.simulated_cubes, "embedded_archive", None
+    )  # to build would fail
     assert benchmark_cubes(load_settings(), options=small) == data / "benchmark" / "cubes"
 
 
@@ -548,7 +550,7 @@ def test_a_cube_is_opened_by_its_frame_or_path_and_pinned(data, monkeypatch):
 def test_what_is_asked_of_the_reader_is_passed_on(data, monkeypatch):
     asked = {}
     monkeypatch.setattr(
-        "hephaestus_build.cube.reader.open_cube", lambda path, **options: asked.update(options)
+        "hephaestus_build.cube.reading.dataset.open_cube", lambda path, **options: asked.update(options)
     )
     hephaestus_build.open_cube(FRAME, verify="first", chunks={})
     assert asked == {"verify": "first", "chunks": {}}

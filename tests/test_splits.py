@@ -16,13 +16,13 @@ from annotation_files import annotation, real_annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.audit import audit
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.events import Event, find_events, free_day
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.registry import load_schema, published_frames
-from hephaestus_build.samples import Sample, count_positive, region_of, samples_from_annotations
-from hephaestus_build.splits import PARTS, Split, make_split, read_split, split_names, split_rule
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.registry import load_schema, published_frames
+from hephaestus_build.dataset.deformation_events import Event, find_events, free_day
+from hephaestus_build.dataset.samples import Sample, count_positive, region_of, samples_from_annotations
+from hephaestus_build.dataset.split_leakage import audit
+from hephaestus_build.dataset.splits import PARTS, Split, make_split, read_split, split_names, split_rule
 
 FRAMES = (
     "124D_05291_081406",

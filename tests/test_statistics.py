@@ -14,12 +14,12 @@ from hypothesis.extra.numpy import arrays
 from typer.testing import CliRunner
 
 from hephaestus_build.cli.statistics import app
-from hephaestus_build.errors import HephaestusError, OwedError
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.moments import DATE_CHANNELS, Moments, measure
-from hephaestus_build.samples import Sample
-from hephaestus_build.splits import Split, make_split, split_rule
-from hephaestus_build.statistics import read_statistics, update_statistics
+from hephaestus_build.core.errors import HephaestusError, OwedError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.dataset.channel_statistics import read_statistics, update_statistics
+from hephaestus_build.dataset.running_moments import DATE_CHANNELS, Moments, measure
+from hephaestus_build.dataset.samples import Sample
+from hephaestus_build.dataset.splits import Split, make_split, split_rule
 
 FRAME = Frame("198A_00210_131313")
 DAYS = [date(2018, 1, 1), date(2018, 1, 13), date(2018, 1, 25), date(2020, 1, 1), date(2020, 1, 13)]

@@ -16,9 +16,9 @@ import pytest
 from toy_benchmark import tiny_preset, toy_cubes
 from worlds import ALL, FRAME, as_at_first, asked, settings_for, small_archive
 
-from hephaestus_build.archive import faults
-from hephaestus_build.build import build
-from hephaestus_build.stopping import Stopping
+from hephaestus_build.core.stop_signals import Stopping
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.simulation.server import faults
 
 SAID = {
     signal.SIGINT: "hephaestus: stopped; the same command goes on from here",
@@ -67,7 +67,7 @@ def python(work: str, grace: float = 300.0) -> Started:
     """Start a process that does `work`, which may be stopped, and wait until it has begun."""
     script = f"""
 import hashlib, threading, time
-from hephaestus_build import stopping
+from hephaestus_build.core import stop_signals as stopping
 stopping.GRACE = {grace}
 def work():
     print("begun", flush=True)

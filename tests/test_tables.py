@@ -8,14 +8,14 @@ from statistics import mean, stdev
 
 import jsonschema
 import pytest
+from hephaestus_baselines.evaluation.result_schema import RunResult, code_version, versions
+from hephaestus_baselines.reporting.aggregate_tables import tables, why_not_paper
+from hephaestus_baselines.reporting.published_scores import COLUMNS, PUBLISHED, TITLES
+from hephaestus_baselines.reporting.table_schema import schema
 from toy_results import grid, result
 
-from baselines.document import schema
-from baselines.paper import COLUMNS, PUBLISHED, TITLES
-from baselines.results import RunResult, code_version, versions
-from baselines.tables import tables, why_not_paper
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.registry import load_schema
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.registry import load_schema
 
 PAPER = {"simulated": False, "split": "paper", "tiling": "label-centred", "training": "label-centred"}
 
@@ -37,7 +37,7 @@ def lines_of(text):
 def test_the_schema_is_that_of_the_code():
     assert load_schema("results.json") == schema(), (
         "a field of a result changed: say so in docs/scoring.md, raise its format where old files no longer "
-        "read, and write json.dumps(baselines.document.schema(), indent=2) to schemas/results.json"
+        "read, and write json.dumps(table_schema.schema(), indent=2) to schemas/results.json"
     )
 
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from hephaestus_build import markdown
-from hephaestus_build.progress import bars
-from hephaestus_build.report.lettering import literal
-from hephaestus_build.terminal import PlainConsole, PlainFormatter, json_text, plain_lines
+from hephaestus_build.core.progress import bars
+from hephaestus_build.core.terminal import PlainConsole, PlainFormatter, json_text, plain_lines
+from hephaestus_build.report import markdown
+from hephaestus_build.report.text_rendering import literal
 
 EVIL = (
     "\x1b]0;owned\x07\x1b[2J[bold red]x[/] [link=http://x.invalid]y[/link] :smile: \x9b31m\u202e \x00\x7f\r"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import VLenUTF8Codec, ZstdCodec
 
-from hephaestus_build.cube.texts import encode_texts
+from hephaestus_build.cube.codecs.vlen_utf8 import encode_texts
 
 TEXTS = st.sampled_from(
     ["", "", "", "Co-Eruptive", "rim of the caldera, \N{GREEK SMALL LETTER PHI}", "\0", "\U0001f30b"]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.errors import UsageError
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.samples import Sample
-from hephaestus_build.tiles import MODES, choose_tiles, grid, label_centred, whole_frame
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.dataset.samples import Sample
+from hephaestus_build.dataset.tiling import MODES, choose_tiles, grid, label_centred, whole_frame
 
 SAMPLE = Sample(Frame("124D_05291_081406"), Pair.parse("20180101_20180113"), True)
 shapes = st.tuples(st.integers(1, 90), st.integers(1, 90))

@@ -14,30 +14,30 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hephaestus_baselines.config.channels import channel_moments
+from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.data.batch_expansion import Stack
+from hephaestus_baselines.data.preparation import Prepared
+from hephaestus_baselines.data.samplers import EpochBatches, derived
+from hephaestus_baselines.evaluation.metrics import UNITS, choose_threshold, score
+from hephaestus_baselines.evaluation.predictions import histograms
+from hephaestus_baselines.models.architectures import build_model
+from hephaestus_baselines.models.losses import focal_loss
+from hephaestus_baselines.training.inference import channels_last, fields_of, histograms_of, windows_of
+from hephaestus_baselines.training.trainer import cosine, fit, infer, load
 from torch import nn
 from toy_training import ToyWindows, toy_items, toy_prepared, toy_recipe
 
-from baselines.expand import Stack
-from baselines.inference import channels_last, fields_of, histograms_of, windows_of
-from baselines.inputs import channel_moments
-from baselines.losses import focal_loss
-from baselines.models import build_model
-from baselines.predictions import histograms
-from baselines.prepare import Prepared
-from baselines.recipe import Recipe
-from baselines.sampling import EpochBatches, derived
-from baselines.scoring import UNITS, choose_threshold, score
-from baselines.training import cosine, fit, infer, load
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.progress import Silent
-from hephaestus_build.splits import Part
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.progress import Silent
+from hephaestus_build.dataset.splits import Part
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def no_cubes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("baselines.inference.Windows", ToyWindows)
+    monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -126,7 +126,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
 ) -> None:
     # a model that draws numbers of its own
     monkeypatch.setattr(
-        "baselines.training.build_model",
+        "hephaestus_baselines.training.trainer.build_model",
         lambda *args, **options: nn.Sequential(nn.Dropout2d(0.2), build_model(*args, **options)),
     )
     recipe = toy_recipe(task=task, series=series, atmosphere="both", epochs=4, schedule="cosine")
@@ -281,11 +281,11 @@ def test_confidence_weighs_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             sample = super().__getitem__(draw)
             return {**sample, "weight": 0.2 + 0.6 * sample["label"]}
 
-    monkeypatch.setattr("baselines.inference.Windows", Doubtful)
+    monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", Doubtful)
     for name, chosen in {"off": False, "on": True}.items():
         fit(toy_recipe(epochs=1, confidence_weights=chosen), toy_prepared(), tmp_path / name, device="cpu")
     assert not same(weights(tmp_path / "off" / "last.ckpt"), weights(tmp_path / "on" / "last.ckpt"))
-    monkeypatch.setattr("baselines.inference.Windows", ToyWindows)
+    monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
     fit(toy_recipe(epochs=1), toy_prepared(), tmp_path / "sure", device="cpu")
     assert same(weights(tmp_path / "off" / "last.ckpt"), weights(tmp_path / "sure" / "last.ckpt"))
 
@@ -313,6 +313,6 @@ def test_only_some_windows_choose_the_best_epoch(tmp_path: Path) -> None:
             return super().__getitem__(draw)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("baselines.inference.Windows", Counting)
+        patch.setattr("hephaestus_baselines.training.inference.Windows", Counting)
         fit(toy_recipe(epochs=1, validation_windows=10), many, tmp_path, device="cpu")
     assert sorted(asked) == [False] * 5 + [True] * 5

@@ -13,14 +13,14 @@ import pytest
 import rasterio
 from worlds import ALL, FRAME, as_at_first, objects, settings_for, shelf_of, small_archive
 
-from hephaestus_build.build import build
-from hephaestus_build.cube.verify import verify_content
-from hephaestus_build.files import digest
-from hephaestus_build.plan import Request
-from hephaestus_build.progress import Silent
-from hephaestus_build.repair import repair
-from hephaestus_build.settings import Settings
-from hephaestus_build.upstream import check_upstream, read_upstream
+from hephaestus_build.core.atomic_io import digest
+from hephaestus_build.core.progress import Silent
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.operations.repair import repair
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.upstream_changes import check_upstream, read_upstream
 
 
 @pytest.fixture(scope="module")

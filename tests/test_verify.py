@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from toy_cube import FRAME, PAIRS, toy_cube
 
-from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.verify import verify_content, verify_objects
-from hephaestus_build.frames import Frame
-from hephaestus_build.settings import load_settings
-from hephaestus_build.status import frames_on_disk, status_of
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.validation.checksums import verify_content, verify_objects
+from hephaestus_build.operations.status import frames_on_disk, status_of
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hephaestus_baselines.config.run_config import read_preset
+from hephaestus_baselines.data import cube_integrity
+from hephaestus_baselines.data.cube_integrity import Wholeness
+from hephaestus_baselines.data.pinned_cubes import pin
+from hephaestus_baselines.data.preparation import prepare
+from hephaestus_baselines.evaluation.predictions import Predictions
+from hephaestus_baselines.evaluation.result_schema import RunResult
+from hephaestus_baselines.experiments.experiment_grid import open_bench
 from toy_benchmark import FRAME, tiny_preset, toy_cubes
 from toy_results import result
 
-from baselines import wholeness
-from baselines.benchmark import open_bench
-from baselines.pins import pin
-from baselines.predictions import Predictions
-from baselines.prepare import prepare
-from baselines.recipe import read_preset
-from baselines.results import RunResult
-from baselines.wholeness import Wholeness
-from hephaestus_build.cube.generation import Generation
-from hephaestus_build.errors import HephaestusError
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.cube.storage.generations import Generation
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,13 @@ def test_a_flipped_bit_is_found_before_anything_is_learnt(variable, cubes, tmp_p
 
 def test_what_was_compared_is_not_compared_again(cubes, tmp_path, monkeypatch):
     seen: list[int] = []
-    real = wholeness.verify_objects
+    real = cube_integrity.verify_objects
 
     def counting(generation, wanted, listener):
         seen.append(len(wanted))
         return real(generation, wanted, listener)
 
-    monkeypatch.setattr(wholeness, "verify_objects", counting)
+    monkeypatch.setattr(cube_integrity, "verify_objects", counting)
     results = tmp_path / "results"
     first = prepare(cubes, size=64, results=results, whole=Wholeness(results))
     assert len(seen) == 2  # tables, then what the samples read
@@ -78,7 +78,7 @@ def test_what_was_compared_is_not_compared_again(cubes, tmp_path, monkeypatch):
 
 
 def test_without_the_comparison_nothing_is_compared(cubes, tmp_path, monkeypatch):
-    monkeypatch.setattr(wholeness, "verify_objects", None)
+    monkeypatch.setattr(cube_integrity, "verify_objects", None)
     preset = read_preset(tiny_preset(tmp_path / "tiny.yaml"))
     bench = open_bench(preset, cubes, tmp_path / "results", unchecked=True)
     assert bench.prepared(bench.recipes[0]).items["train"]

@@ -14,12 +14,12 @@ import pytest
 import toy_cube
 import xarray as xr
 
-from hephaestus_build.cube import checked as checked_module
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.cube.shards import chunk_key
-from hephaestus_build.cube.windows import CubeWindows, Recent
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.frames import Pair
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.cube.codecs.shard_encoder import chunk_key
+from hephaestus_build.cube.reading import verified_objects as checked_module
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.window_reader import CubeWindows, Recent
 
 VARIABLES = ("insar_difference", "insar_coherence", "deformation_mask", "activity_type_mask", "dem")
 STORED = Pair.parse(toy_cube.PAIRS[1])

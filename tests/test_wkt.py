@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from hephaestus_build.wkt import WGS84_WKT, is_wgs84
+from hephaestus_build.core.crs import WGS84_WKT, is_wgs84
 
 
 @pytest.mark.parametrize("version", ["WKT1_GDAL", "WKT1_ESRI", "WKT2_2015", "WKT2_2019"])

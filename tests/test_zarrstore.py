@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hephaestus_build.sources.zarrstore import LARGEST, Chunked, parse_array
+from hephaestus_build.sources.era5.remote_zarr import LARGEST, Chunked, parse_array
 
 FORMAT_2: dict[str, Any] = {
     "zarr_format": 2,
@@ -256,7 +256,7 @@ def decode(path: Path) -> None:
 
 def parse(path: Path) -> None:
     """Parse the metadata of an array and of a store."""
-    from hephaestus_build.parsing import parse_json
+    from hephaestus_build.core.parsing import parse_json
 
     parse_array("x", parse_json(path.read_bytes()), None)
 

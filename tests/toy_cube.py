@@ -10,17 +10,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from hephaestus_build.cube.contents import Contents
-from hephaestus_build.cube.generation import Shelf
-from hephaestus_build.cube.inputs import grid_inputs
+from hephaestus_build.core.era5_grid import area_of
+from hephaestus_build.core.frames import Frame, Pair, parse_day
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.provenance import Outcome, Receipt
+from hephaestus_build.cube.fingerprints import grid_inputs
+from hephaestus_build.cube.granules import Unit
+from hephaestus_build.cube.inventory import Contents
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.units import Unit
-from hephaestus_build.cube.writer import write_store
-from hephaestus_build.encode import encode_atmosphere, encode_images
-from hephaestus_build.frames import Frame, Pair, parse_day
-from hephaestus_build.grid import Grid
-from hephaestus_build.sources.fields import area_of
-from hephaestus_build.sources.receipt import Outcome, Receipt
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.storage.writer import write_store
+from hephaestus_build.pipeline.encoding import encode_atmosphere, encode_images
 
 FRAME = "198A_00210_131313"
 #: Nobody looked at the last one.

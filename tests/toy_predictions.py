@@ -1,8 +1,7 @@
 """Predictions made up for tests."""
 
 import numpy as np
-
-from baselines.predictions import BINS, Predictions, Row, Source, item_probability
+from hephaestus_baselines.evaluation.predictions import BINS, Predictions, Row, Source, item_probability
 
 CLASSIFIER = Source("classification", "toy", "strict-temporal", "0" * 64, True)
 SEGMENTER = Source("segmentation", "toy", "strict-temporal", "0" * 64, True)

@@ -3,12 +3,12 @@
 from functools import cache
 
 import numpy as np
+from hephaestus_baselines.evaluation.evaluate import assess
+from hephaestus_baselines.evaluation.predictions import BINS, Predictions, Source, item_probability
+from hephaestus_baselines.evaluation.result_schema import RunResult, SplitRecord
 from toy_predictions import row
 
-from baselines.assessment import assess
-from baselines.predictions import BINS, Predictions, Source, item_probability
-from baselines.results import RunResult, SplitRecord
-from hephaestus_build.paper import TABLE_2
+from hephaestus_build.dataset.published_counts import TABLE_2
 
 
 @cache

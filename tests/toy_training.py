@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.data.dataset_items import Item
+from hephaestus_baselines.data.preparation import Prepared
 from torch.utils.data import Dataset
 
-from baselines.items import Item
-from baselines.prepare import Prepared
-from baselines.recipe import Recipe
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.moments import CHANNELS, Measured, Moments
-from hephaestus_build.samples import Sample
-from hephaestus_build.splits import Split
-from hephaestus_build.statistics import Statistics
-from hephaestus_build.tiles import Tile
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.dataset.channel_statistics import Statistics
+from hephaestus_build.dataset.running_moments import CHANNELS, Measured, Moments
+from hephaestus_build.dataset.samples import Sample
+from hephaestus_build.dataset.splits import Split
+from hephaestus_build.dataset.tiling import Tile
 
 # what is so small only waits for a second thread, for long on a busy machine
 torch.set_num_threads(1)
@@ -26,7 +26,8 @@ FRAME = Frame("198A_00210_131313")
 
 
 class ToyWindows(Dataset[dict[str, torch.Tensor]]):
-    """What :class:`baselines.data.Windows` gives, made of the item and the draw alone."""
+    """What :class:`hephaestus_baselines.data.window_dataset.Windows` gives, made of the item and the draw
+    alone."""
 
     def __init__(self, items: Any, stores: Any, *, size: int, atmosphere: bool, threads: int) -> None:
         self.items, self.size, self.atmosphere = tuple(items), size, atmosphere

@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hephaestus_build.archive.simulated import ArchiveServer
-from hephaestus_build.cube.generation import PROVENANCE, Shelf
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.plan import Request
-from hephaestus_build.settings import Settings, load_settings
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.settings import Settings, load_settings
+from hephaestus_build.cube.storage.generations import PROVENANCE, Shelf
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.simulation.server.archive_server import ArchiveServer
 
 FRAME = Frame("198A_00210_131313")
 ALL = Request(FRAME, pairs="all")

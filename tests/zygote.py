@@ -25,14 +25,17 @@ from typing import Any
 
 import cdsapi  # noqa: F401 (loaded by the first build otherwise, in every child)
 
-from hephaestus_build import build as building
-from hephaestus_build import files
-from hephaestus_build import repair as repairing
-from hephaestus_build.cube import generation, shards, staging, writer
-from hephaestus_build.frames import Frame
-from hephaestus_build.plan import Request
-from hephaestus_build.settings import load_settings
-from hephaestus_build.sources import cache, months, part
+from hephaestus_build.core import atomic_io
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.codecs import shard_encoder
+from hephaestus_build.cube.storage import generations, staging, writer
+from hephaestus_build.download import cache
+from hephaestus_build.download import partial as part
+from hephaestus_build.operations import repair as repairing
+from hephaestus_build.pipeline import build as building
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.sources.era5 import month_cache
 
 #: Passed by every build that has something to fetch, in about this order.
 POINTS = (
@@ -142,8 +145,8 @@ def install(traps: Traps, added: Path) -> None:
     receipts = {"only": lambda path, _: path.name.endswith(".receipt.json")}
     traps.wrap(part, "write_atomically", before="before a receipt", **receipts)
     traps.wrap(cache.Part, "publish", after="after a download")
-    traps.wrap(months.Months, "add", before="ERA5 arrived", after="ERA5 kept")
-    traps.wrap(shards.Encoder, "encode", before="mid-encode")
+    traps.wrap(month_cache.Months, "add", before="ERA5 arrived", after="ERA5 kept")
+    traps.wrap(shard_encoder.Encoder, "encode", before="mid-encode")
     traps.wrap(staging, "write_atomic", half=("half a shard", _half_file), after="between shards")
     ledger = {"only": lambda path, _: path.name == "ledger.jsonl"}
     traps.wrap(staging, "append_line", half=("half the ledger's line", _half_line), **ledger)
@@ -151,7 +154,7 @@ def install(traps: Traps, added: Path) -> None:
         staging, "append_line", before="before the ledger's line", after="after the ledger's line", **ledger
     )
     traps.wrap(writer, "write_atomic", half=("mid-metadata", _half_file))
-    for name, point in ((generation.PROVENANCE, "provenance"), (generation.MANIFEST, "manifest")):
+    for name, point in ((generations.PROVENANCE, "provenance"), (generations.MANIFEST, "manifest")):
         traps.wrap(
             writer,
             "write_atomic",
@@ -159,7 +162,7 @@ def install(traps: Traps, added: Path) -> None:
             after="after the manifest" if point == "manifest" else "",
             only=lambda path, *_, name=name: path.name == name,
         )
-    traps.wrap(files, "_link_or_copy", before="mid-links")
+    traps.wrap(atomic_io, "_link_or_copy", before="mid-links")
     traps.wrap(
         Path,
         "rename",
@@ -167,7 +170,7 @@ def install(traps: Traps, added: Path) -> None:
         after="after the generation's number",
         only=lambda path, _: path.name.startswith(".draft-"),
     )
-    traps.wrap(generation.Shelf, "_publish", before="before the link")
+    traps.wrap(generations.Shelf, "_publish", before="before the link")
     traps.wrap(
         Path,
         "replace",

@@ -16,19 +16,19 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.stopping import StoppedError, stoppable
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.stop_signals import StoppedError, stoppable
 
 #: Every command: the module that holds it (as a function of its name, or as a group named ``app``), and
 #: what it is for.
 COMMANDS = {
-    "plan": ("hephaestus_build.cli.build", "Say what a build will fetch, skip, take and cost."),
+    "plan": ("hephaestus_build.cli.plan", "Say what a build will fetch, skip, take and cost."),
     "build": ("hephaestus_build.cli.build", "Build or extend the cubes of frames, and publish them."),
-    "status": ("hephaestus_build.cli.keep", "Show how all cubes stand, and what is owed or stale."),
-    "watch": ("hephaestus_build.cli.keep", "Keep cubes up to date, round after round."),
-    "verify": ("hephaestus_build.cli.keep", "Compare every stored object with what was published."),
-    "repair": ("hephaestus_build.cli.keep", "Rebuild exactly what is damaged."),
-    "gc": ("hephaestus_build.cli.keep", "Remove old generations."),
+    "status": ("hephaestus_build.cli.status", "Show how all cubes stand, and what is owed or stale."),
+    "watch": ("hephaestus_build.cli.watch", "Keep cubes up to date, round after round."),
+    "verify": ("hephaestus_build.cli.verify", "Compare every stored object with what was published."),
+    "repair": ("hephaestus_build.cli.repair", "Rebuild exactly what is damaged."),
+    "gc": ("hephaestus_build.cli.gc", "Remove old generations."),
     "migrate": ("hephaestus_build.cli.migrate", "Move cubes of earlier versions to where they belong now."),
     "inspect": ("hephaestus_build.cli.inspect", "Say what is in a cube, and check it against the schema."),
     "report": ("hephaestus_build.cli.report", "Draw a picture of a cube."),
@@ -36,7 +36,7 @@ COMMANDS = {
     "annotations": ("hephaestus_build.cli.annotations", "What the experts wrote, and its defects."),
     "splits": ("hephaestus_build.cli.splits", "Samples, splits and what leaks between them."),
     "statistics": ("hephaestus_build.cli.statistics", "Means and deviations of the training samples."),
-    "benchmark": ("hephaestus_build.cli.benchmark", "Train and score models on the cubes, and predict."),
+    "benchmark": ("hephaestus_baselines.cli", "Train and score models on the cubes, and predict."),
     "archive": ("hephaestus_build.cli.archive", "Serve the simulated archive to any client."),
     "settings": ("hephaestus_build.cli.settings", "Print every setting as a commented YAML file."),
 }
@@ -58,7 +58,7 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(COMMANDS[cmd_name][0])
-        from hephaestus_build.cli.common import with_local_paths
+        from hephaestus_build.cli.console import with_local_paths
 
         group = getattr(module, "app", None)
         if group is None:
@@ -97,7 +97,7 @@ def start(
 
         typer.echo(__version__)
         raise typer.Exit
-    from hephaestus_build.terminal import start_logging
+    from hephaestus_build.core.terminal import start_logging
 
     start_logging(logging.DEBUG if verbose else logging.WARNING)
     for library in ("urllib3", "matplotlib", "asyncio", "PIL", "filelock"):
@@ -135,7 +135,7 @@ def _fail(message: str, code: int) -> None:
 
 
 def _say(message: str) -> None:
-    from hephaestus_build.cli.common import explain
+    from hephaestus_build.cli.console import explain
 
     explain(message)
     for stream in (sys.stdout, sys.stderr):

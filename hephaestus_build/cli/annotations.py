@@ -11,14 +11,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from hephaestus_build.cli.common import Json, err, out, print_json
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.frames import Frame
-from hephaestus_build.grid import Grid
-from hephaestus_build.paper import table_1
-from hephaestus_build.progress import bars
-from hephaestus_build.settings import load_settings
-from hephaestus_build.sources.annotations import (
+from hephaestus_build.cli.console import err, out, print_json
+from hephaestus_build.cli.options import Json
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.progress import bars
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.dataset.published_counts import table_1
+from hephaestus_build.sources.annotations.archive import (
     Annotations,
     Defect,
     fetch_annotations,
@@ -200,7 +201,7 @@ def masks(
 
 def _grids(cubes: Path | None) -> Callable[[Frame], tuple[Grid, str] | None]:
     from hephaestus_build.cube.georeference import grid_of as grid_of_cube
-    from hephaestus_build.cube.reader import open_cube
+    from hephaestus_build.cube.reading.dataset import open_cube
     from hephaestus_build.report.mask_report import grid_from_registry
 
     def grid_of(frame: Frame) -> tuple[Grid, str] | None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.common import Json, err, out, print_json
-from hephaestus_build.errors import HephaestusError, UsageError
+from hephaestus_build.cli.console import err, out, print_json
+from hephaestus_build.cli.options import Json
+from hephaestus_build.core.errors import HephaestusError, UsageError
 
 if TYPE_CHECKING:
-    from hephaestus_build.archive.store import SimulatedArchive
+    from hephaestus_build.simulation.server.archive_state import SimulatedArchive
 
 app = typer.Typer(
     help="A simulated LiCSAR portal, CDS, ARCO-ERA5 store and annotation archive, on this machine alone.",
@@ -57,7 +58,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the simulated archive on 127.0.0.1 until interrupted, and print the settings that point at it."""
-    from hephaestus_build.archive.simulated import ArchiveServer
+    from hephaestus_build.simulation.server.archive_server import ArchiveServer
 
     archive = _archive(seed, size, epochs, start, frames, layout, oddity, cache)
     try:
@@ -101,7 +102,7 @@ def write(
     """Write the simulated portal and annotations as files, for any static web server."""
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from hephaestus_build.archive.tree import write_tree
+    from hephaestus_build.simulation.server.static_export import write_tree
 
     archive = _archive(seed, size, epochs, start, frames, layout, oddity, None)
     try:
@@ -137,7 +138,7 @@ def list_frames(
     """List the simulated frames and what is odd about each."""
     from rich.table import Table
 
-    from hephaestus_build.archive.places import FAULTY_ODDITIES, ODDITIES
+    from hephaestus_build.simulation.world.frame_catalog import FAULTY_ODDITIES, ODDITIES
 
     archive = _archive(seed, size, epochs, start, frames, "directories", None, None)
     world = archive.world
@@ -192,7 +193,7 @@ def _archive(
     oddity: list[str] | None,
     cache: Path | None,
 ) -> SimulatedArchive:
-    from hephaestus_build.archive.store import SimulatedArchive
+    from hephaestus_build.simulation.server.archive_state import SimulatedArchive
 
     rows, _, columns = size.partition("x")
     shape: str | tuple[int, int] = size

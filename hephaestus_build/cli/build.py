@@ -1,85 +1,35 @@
-"""``hephaestus plan`` and ``hephaestus build``."""
+"""``hephaestus build``."""
 
 from __future__ import annotations
 
-from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hephaestus_build.archive.embedded import archives_for, embedded_frames
-from hephaestus_build.build import plan as plan_frame
-from hephaestus_build.cli.common import (
+from hephaestus_build.cli.console import chosen_settings, explain, out, print_json, print_pairs, worst
+from hephaestus_build.cli.messages import explain_owed
+from hephaestus_build.cli.options import (
+    AtATime,
+    DataDir,
+    Era5,
+    Frames,
     Json,
+    Limit,
+    Pairs,
     Simulated,
-    chosen_settings,
-    explain,
-    explain_owed,
-    out,
-    print_json,
-    print_pairs,
-    worst,
+    Since,
+    Until,
+    frames_to_build,
+    request_of,
 )
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.frames import Frame
-from hephaestus_build.plan import Plan, Request
-from hephaestus_build.progress import bars
-from hephaestus_build.result import Result
-from hephaestus_build.runs import Run
-from hephaestus_build.settings import Era5Choice, PairChoice, Settings
-from hephaestus_build.watch import all_frames, build_frames
-
-_DAYS = ["%Y-%m-%d", "%Y%m%d"]
-
-Frames = Annotated[
-    list[str] | None, typer.Argument(help="Frame ids, such as 124D_04854_171313 or 144A_SM_REUN_S6.")
-]
-Pairs = Annotated[
-    PairChoice | None,
-    typer.Option(help="Which pairs: annotated, all, or auto (annotated where the frame has annotations)."),
-]
-Since = Annotated[
-    datetime | None, typer.Option(formats=_DAYS, help="Leave out pairs that begin before this day.")
-]
-Until = Annotated[
-    datetime | None, typer.Option(formats=_DAYS, help="Leave out pairs that end after this day.")
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="Take no more pairs than this, the earliest first.")]
-Era5 = Annotated[
-    Era5Choice | None,
-    typer.Option(help="Source of ERA5: cds, arco, or auto (the CDS where a key is configured)."),
-]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
-AtATime = Annotated[
-    int, typer.Option("--at-a-time", min=1, max=8, help="Frames at once; they share the connections.")
-]
-
-
-def plan(
-    frames: Frames = None,
-    pairs: Pairs = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = None,
-    era5: Era5 = None,
-    data_dir: DataDir = None,
-    simulated: Simulated = False,
-    as_json: bool = Json,
-) -> None:
-    """Say what a build will fetch, skip, take and cost, from one listing.
-
-    Simulated frames are asked of an archive that this command serves itself, unless a portal is set.
-    """
-    chosen = _frames(frames, simulated)
-    settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
-    with archives_for(settings, chosen) as served:
-        plans = [plan_frame(request_of(frame, settings, since, until, limit), served) for frame in chosen]
-    if as_json:
-        print_json([item.to_json() for item in plans])
-        return
-    for item in plans:
-        _print_plan(item)
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.progress import bars
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.operations.batch import build_frames
+from hephaestus_build.operations.run_log import Run
+from hephaestus_build.pipeline.result import Result
+from hephaestus_build.simulation.server.embedded import archives_for
 
 
 def build(
@@ -113,7 +63,7 @@ def build(
     """
     runs: list[Run] = []
     spoilt = False
-    chosen = _frames(frames, simulated, every=every)
+    chosen = frames_to_build(frames, simulated, every=every)
     settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
     requests = [request_of(frame, settings, since, until, limit) for frame in chosen]
     with archives_for(settings, chosen) as served, bars() as listener:
@@ -134,46 +84,6 @@ def build(
         if run.result is not None:
             explain_owed(str(run.frame), run.result.owed)
     raise typer.Exit(worst([*(run.exit_code for run in runs), *([1] if spoilt else [])]))
-
-
-def request_of(
-    frame: Frame, settings: Settings, since: datetime | None, until: datetime | None, limit: int | None
-) -> Request:
-    """Return what the options of a command ask for."""
-    return Request(frame, settings.pairs, _day(since), _day(until), limit)
-
-
-def _day(moment: datetime | None) -> date | None:
-    return moment.date() if moment else None
-
-
-def _frames(names: list[str] | None, simulated: bool, *, every: bool = False) -> list[Frame]:
-    if names and every:
-        raise UsageError("name frames or say --all, not both")
-    if every and not simulated:
-        return all_frames()
-    if not names and not simulated:
-        raise UsageError(
-            "name a frame, such as 124D_04854_171313, or add --simulated for the embedded sample"
-        )
-    return list(dict.fromkeys(map(Frame.parse, names))) if names else list(embedded_frames())
-
-
-def _print_plan(plan: Plan) -> None:
-    facts = plan.to_json()
-    rows = {
-        "pairs upstream": facts["listed"],
-        f"wanted ({facts['pairs']})": facts["wanted"],
-        "in the cube already": facts["in_cube"],
-        "to fetch": facts["to_fetch"],
-        **{f"skipped, {reason}": count for reason, count in facts["skipped"].items()},
-        "annotated, absent upstream": len(facts["annotated_but_absent_upstream"]),
-        "ERA5": f"{facts['era5_dates']} dates in {facts['era5_requests']} requests",
-        "download": f"{facts['download_gb']:.2f} GB",
-        "disk": f"{facts['disk_gb']:.2f} GB",
-        "sizes from": "the frame's grid" if facts["size_is_exact"] else "a typical frame's grid",
-    }
-    print_pairs(facts["frame"], rows)
 
 
 def _draw(result: Result, settings: Settings) -> tuple[Path | None, str]:

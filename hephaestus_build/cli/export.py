@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.common import Json, Simulated, chosen_settings, out, print_json
+from hephaestus_build.cli.console import chosen_settings, out, print_json
 from hephaestus_build.cli.inspect import DataDir, Target
-from hephaestus_build.collection import find_cube
-from hephaestus_build.errors import UsageError, one_line
+from hephaestus_build.cli.options import Json, Simulated
+from hephaestus_build.core.errors import UsageError, one_line
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.progress import bars
+from hephaestus_build.cube.discovery import find_cube
 from hephaestus_build.export.geotiff import export_geotiff
-from hephaestus_build.export.source import open_source
-from hephaestus_build.export.zarr2 import export_zarr2
-from hephaestus_build.frames import Pair
-from hephaestus_build.progress import bars
+from hephaestus_build.export.selection import open_source
+from hephaestus_build.export.zarr_v2 import export_zarr2
 
 
 class Format(StrEnum):

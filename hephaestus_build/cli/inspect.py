@@ -7,17 +7,11 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.common import (
-    Json,
-    Simulated,
-    chosen_settings,
-    explain,
-    print_json,
-    print_pairs,
-)
-from hephaestus_build.collection import find_cube
-from hephaestus_build.errors import one_line
-from hephaestus_build.summary import Summary, summarise
+from hephaestus_build.cli.console import chosen_settings, explain, print_json, print_pairs
+from hephaestus_build.cli.options import Json, Simulated
+from hephaestus_build.core.errors import one_line
+from hephaestus_build.cube.discovery import find_cube
+from hephaestus_build.operations.inspection import Summary, summarise
 
 Target = Annotated[
     str,

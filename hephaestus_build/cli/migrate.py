@@ -8,12 +8,12 @@ from typing import Any
 
 import typer
 
-from hephaestus_build.cli.build import DataDir, Frames
-from hephaestus_build.cli.common import Json, explain, out, print_json
-from hephaestus_build.errors import HephaestusError
-from hephaestus_build.frames import Frame
-from hephaestus_build.migration import folders_to_move, move, move_folder, to_move
-from hephaestus_build.settings import Settings, load_settings
+from hephaestus_build.cli.console import explain, out, print_json
+from hephaestus_build.cli.options import DataDir, Frames, Json
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import Settings, load_settings
+from hephaestus_build.cube.storage.migration import folders_to_move, move, move_folder, to_move
 
 
 def migrate(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json) -> None:

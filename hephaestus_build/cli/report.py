@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.common import Json, Simulated, chosen_settings, explain, out, print_json
+from hephaestus_build.cli.console import chosen_settings, explain, out, print_json
 from hephaestus_build.cli.inspect import DataDir
-from hephaestus_build.collection import find_cube, owner, take
-from hephaestus_build.errors import HephaestusError, UsageError, one_line
+from hephaestus_build.cli.options import Json, Simulated
+from hephaestus_build.core.errors import HephaestusError, UsageError, one_line
+from hephaestus_build.cube.discovery import find_cube, owner, take
 from hephaestus_build.report.quicklook import write_quicklook
 
 

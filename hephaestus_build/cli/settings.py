@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from hephaestus_build.settings import settings_template
+from hephaestus_build.core.settings import settings_template
 
 
 def settings() -> None:

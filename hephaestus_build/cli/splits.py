@@ -9,29 +9,25 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hephaestus_build.audit import Audit, audit
 from hephaestus_build.cli.annotations import Archive, read_archive
-from hephaestus_build.cli.common import (
-    Json,
-    Mixed,
-    Simulated,
-    chosen_settings,
-    err,
-    explain,
-    out,
-    print_json,
+from hephaestus_build.cli.console import chosen_settings, err, explain, out, print_json
+from hephaestus_build.cli.options import Json, Mixed, Simulated
+from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.registry import published_frames
+from hephaestus_build.core.settings import Settings, load_settings
+from hephaestus_build.cube.discovery import Taken, take
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.dataset.deformation_events import find_events
+from hephaestus_build.dataset.published_counts import TABLE_2, table_2
+from hephaestus_build.dataset.samples import (
+    SERIES_LENGTH,
+    Sample,
+    samples_from_annotations,
+    samples_from_cube,
 )
-from hephaestus_build.collection import Taken, take
-from hephaestus_build.cube.reader import open_cube
-from hephaestus_build.errors import HephaestusError, UsageError
-from hephaestus_build.events import find_events
-from hephaestus_build.files import explained, write_atomic
-from hephaestus_build.paper import TABLE_2, table_2
-from hephaestus_build.registry import published_frames
-from hephaestus_build.samples import SERIES_LENGTH, Sample, samples_from_annotations, samples_from_cube
-from hephaestus_build.settings import Settings, load_settings
-from hephaestus_build.sources.annotations import Annotations
-from hephaestus_build.splits import (
+from hephaestus_build.dataset.split_leakage import Audit, audit
+from hephaestus_build.dataset.splits import (
     PARTS,
     SIMULATED,
     Split,
@@ -40,6 +36,7 @@ from hephaestus_build.splits import (
     split_names,
     split_rule,
 )
+from hephaestus_build.sources.annotations.archive import Annotations
 
 app = typer.Typer(
     help="Named splits into train, validation and test: counts, leaks, artefacts.",
@@ -337,7 +334,7 @@ def figures(
     as_json: bool = Json,
 ) -> None:
     """Draw samples over time, positives per frame, the frames' map and each frame's pair network."""
-    from hephaestus_build.report import figures as draw  # matplotlib takes a second to load
+    from hephaestus_build.report import dataset_figures as draw  # matplotlib takes a second to load
 
     annotations = _read_of_one_kind(archive, mixed)
     samples = samples_from_annotations(annotations)

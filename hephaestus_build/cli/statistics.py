@@ -8,16 +8,17 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from hephaestus_build.cli.common import Json, Mixed, Simulated, chosen_settings, err, out, print_json
+from hephaestus_build.cli.console import chosen_settings, err, out, print_json
+from hephaestus_build.cli.options import Json, Mixed, Simulated
 from hephaestus_build.cli.splits import split_path
-from hephaestus_build.collection import cubes_of, in_folders, of_one_kind
-from hephaestus_build.errors import HephaestusError, OwedError, UsageError
-from hephaestus_build.moments import CONVENTIONS, Convention
-from hephaestus_build.paper import CHANNEL_STATISTICS
-from hephaestus_build.progress import bars
-from hephaestus_build.settings import Settings
-from hephaestus_build.splits import Split, read_split
-from hephaestus_build.statistics import Statistics, read_statistics, update_statistics
+from hephaestus_build.core.errors import HephaestusError, OwedError, UsageError
+from hephaestus_build.core.progress import bars
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.discovery import cubes_of, in_folders, of_one_kind
+from hephaestus_build.dataset.channel_statistics import Statistics, read_statistics, update_statistics
+from hephaestus_build.dataset.published_counts import CHANNEL_STATISTICS
+from hephaestus_build.dataset.running_moments import CONVENTIONS, Convention
+from hephaestus_build.dataset.splits import Split, read_split
 
 app = typer.Typer(
     help="Means and deviations of the channels over the training samples of a split.",

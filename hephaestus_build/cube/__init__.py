@@ -1,1 +1,1 @@
-"""What is on disk: the schema of a cube, its writer, its generations and its reader."""
+"""The cube: its schema, its storage on disk, and its readers and checks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xarray as xr
 from affine import Affine
 
-from hephaestus_build.grid import Grid
+from hephaestus_build.core.grid import Grid
 
 #: Name of the grid mapping variable.
 GRID_MAPPING = "spatial_ref"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from hephaestus_build.cube.shards import Encoder
-from hephaestus_build.registry import load_schema
+from hephaestus_build.core.registry import load_schema
+from hephaestus_build.cube.codecs.shard_encoder import Encoder
 
 #: How a variable is cut into stored objects; see the comment of ``schemas/cube.json``.
 Layout = Literal["pair", "date", "frame", "epoch", "table"]

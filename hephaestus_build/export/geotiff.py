@@ -23,17 +23,17 @@ import rasterio.shutil
 from rasterio.errors import RasterioIOError
 from rasterio.io import MemoryFile
 
+from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.concurrency import side_by_side
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.gdal import check_gdal, gdal, wgs84
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.plain_files import check_no_links, is_plain
+from hephaestus_build.core.progress import Listener, Silent
 from hephaestus_build.cube.schema import Variable
-from hephaestus_build.errors import UsageError
-from hephaestus_build.export.alone import alone, check_target, sweep
-from hephaestus_build.export.layers import KEY, Layer, layers_of, meaning
-from hephaestus_build.export.source import Source
-from hephaestus_build.files import explained, write_atomic
-from hephaestus_build.gdal import check_gdal, gdal, wgs84
-from hephaestus_build.grid import Grid
-from hephaestus_build.parallel import side_by_side
-from hephaestus_build.plain_files import check_no_links, is_plain
-from hephaestus_build.progress import Listener, Silent
+from hephaestus_build.export.export_lock import alone, check_target, sweep
+from hephaestus_build.export.geotiff_layers import KEY, Layer, layers_of, meaning
+from hephaestus_build.export.selection import Source
 
 #: Side of the tiles, pixels.
 _BLOCK = 512

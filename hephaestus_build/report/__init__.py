@@ -1,1 +1,1 @@
-"""What people see: quicklooks and reports."""
+"""Pictures and reports for people."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.events import implied_grid
-from hephaestus_build.frames import Frame
-from hephaestus_build.grid import Grid
-from hephaestus_build.masks import PreviewGeometry, default_geometry, rasterize
-from hephaestus_build.registry import published_frames
-from hephaestus_build.sources.annotation_file import Annotation, polygon_area
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.registry import published_frames
+from hephaestus_build.dataset.deformation_events import implied_grid
+from hephaestus_build.processing.mask_rasterization import PreviewGeometry, default_geometry, rasterize
+from hephaestus_build.sources.annotations.record import Annotation, polygon_area
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy import ndimage
 
+from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.frames import Pair
-from hephaestus_build.report.images import hillshade, nice_length, phase_colours
-from hephaestus_build.report.view import View
+from hephaestus_build.report.image_ops import hillshade, nice_length, phase_colours
+from hephaestus_build.report.quicklook_data import View
 
 INK, GREY, PALE, EMPTY, ALARM = "#1b1f24", "#4a525b", "#8a929b", "#e6e8ea", "#c8102e"
 #: Sentinel-1's wavelength is 5.55 cm; a whole turn of the phase is half of it, there and back.

@@ -15,10 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hephaestus_build.errors import UsageError
-from hephaestus_build.files import explained, write_atomic
-from hephaestus_build.frames import Frame, Pair
-from hephaestus_build.report.lettering import any_letters, literal
+from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.report.panels import (
     ALARM,
     GREY,
@@ -31,7 +30,8 @@ from hephaestus_build.report.panels import (
     draw_terrain,
     draw_vapour,
 )
-from hephaestus_build.report.view import View, read_view
+from hephaestus_build.report.quicklook_data import View, read_view
+from hephaestus_build.report.text_rendering import any_letters, literal
 
 _DPI = 130
 #: Inches: outer margins, the gap between the small maps, room for the scale beside one, the page itself.

@@ -1,1 +1,1 @@
-"""What is out there: LiCSAR, ERA5 and the annotations, read over HTTP and told truthfully."""
+"""Sources of data: LiCSAR interferograms, ERA5 fields and the experts' annotations."""

@@ -1,0 +1,414 @@
+"""``hephaestus benchmark``: train and score models on the cubes, and predict with them.
+
+The only module of this package that needs :mod:`baselines`, loaded when one of these commands is called.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hephaestus_build.cli.console import err, explain, out, print_json, worst
+from hephaestus_build.cli.options import DataDir, Json, Mixed
+from hephaestus_build.core.errors import HephaestusError, OwedError, UsageError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.parsing import parse_yaml
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.progress import bars
+from hephaestus_build.core.settings import Settings, load_settings
+from hephaestus_build.core.terminal import plain_lines
+from hephaestus_build.cube.discovery import BENCHMARK, find_cube, owner, take
+
+if TYPE_CHECKING:
+    from hephaestus_baselines.experiments.cost_estimate import Outlook
+    from hephaestus_baselines.experiments.experiment_grid import Bench, Ended
+
+app = typer.Typer(
+    help="Train and score models on the cubes; maps of what a model says.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+_DAYS = ["%Y-%m-%d", "%Y%m%d"]
+PresetName = Annotated[str, typer.Argument(help="small, paper, legacy, or a YAML file of your own.")]
+Cubes = Annotated[Path | None, typer.Option(help="Folder of the cubes. Default: cubes/ in the data folder.")]
+Simulated = Annotated[
+    bool, typer.Option("--simulated", help="On cubes of the embedded archive, built once and kept.")
+]
+Results = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the results. Default: results/ in the data folder, or in its simulated/."),
+]
+Part = Annotated[str, typer.Option(help="Do the i-th of n parts of the runs, such as 2/4.")]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a field of all runs, such as epochs=3; may be repeated."),
+]
+Weights = Annotated[
+    str | None, typer.Option(help="imagenet, none (from scratch), or a folder with the ImageNet weights.")
+]
+Unchecked = Annotated[
+    bool,
+    typer.Option("--unchecked", help="Do not compare what is read of the cubes with what was published."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+@app.command()
+def run(
+    preset: PresetName = "small",
+    cubes: Cubes = None,
+    simulated: Simulated = False,
+    mixed: Mixed = False,
+    results: Results = None,
+    part: Part = "1/1",
+    weights: Weights = None,
+    fields: Fields = None,
+    device: Device = "auto",
+    at_a_time: Annotated[
+        int, typer.Option("--at-a-time", min=1, max=64, help="Runs at once, each in a process of its own.")
+    ] = 1,
+    unchecked: Unchecked = False,
+    data_dir: DataDir = None,
+    as_json: bool = Json,
+) -> None:
+    """Do the runs of a preset, each once, and end with its tables and pictures.
+
+    May be stopped at any time: the same command goes on from there. Exits with 1 when a run failed, and with
+    3 when none did and some are still running in another process.
+    """
+    # the process that removes what a stopped run leaves in shared memory need not say so
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
+    bench, share = _bench(
+        preset, cubes, simulated, mixed, results, part, weights, fields, data_dir, unchecked=unchecked
+    )
+    from hephaestus_baselines.experiments.cost_estimate import outlook
+    from hephaestus_baselines.experiments.experiment_grid import finish, run_benchmark
+
+    _print_outlook(outlook(bench, share), err)
+    ended = []
+    with bars() as listener:
+        runs = run_benchmark(bench, part=share, device=device, at_a_time=at_a_time, listener=listener)
+        for index, end in enumerate(runs, 1):
+            ended.append(end)
+            _print_run(end, index)
+    # where none is finished, what is said below is why
+    problems: list[str] = []
+    paths = finish(bench, problems) if bench.results([]) else []
+    if as_json:
+        print_json({"runs": [_row(end) for end in ended], "files": [str(path) for path in paths]})
+    else:
+        _print_tables(paths)
+    _explain(ended)
+    told = {end.error for end in ended}
+    problems = [problem for problem in problems if problem not in told]
+    for problem in problems:
+        explain(problem)
+    codes = [1 if end.error else OwedError.exit_code if end.elsewhere else 0 for end in ended]
+    raise typer.Exit(1 if problems else worst(codes))
+
+
+@app.command()
+def plan(
+    preset: PresetName = "small",
+    cubes: Cubes = None,
+    simulated: Simulated = False,
+    mixed: Mixed = False,
+    results: Results = None,
+    part: Part = "1/1",
+    weights: Weights = None,
+    fields: Fields = None,
+    unchecked: Unchecked = False,
+    data_dir: DataDir = None,
+    as_json: bool = Json,
+) -> None:
+    """Say what the runs of a preset will take: samples, epochs, hours, disk."""
+    bench, share = _bench(
+        preset, cubes, simulated, mixed, results, part, weights, fields, data_dir, unchecked=unchecked
+    )
+    from hephaestus_baselines.experiments.cost_estimate import outlook
+
+    found = outlook(bench, share)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _print_outlook(found, out)
+
+
+@app.command()
+def tables(
+    preset: PresetName = "small",
+    cubes: Cubes = None,
+    simulated: Simulated = False,
+    mixed: Mixed = False,
+    results: Results = None,
+    weights: Weights = None,
+    fields: Fields = None,
+    unchecked: Unchecked = False,
+    data_dir: DataDir = None,
+    as_json: bool = Json,
+) -> None:
+    """Make the tables and pictures of the runs that are finished, also those that came from elsewhere."""
+    bench, _ = _bench(
+        preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, unchecked=unchecked
+    )
+    from hephaestus_baselines.experiments.experiment_grid import finish
+
+    problems: list[str] = []
+    paths = finish(bench, problems)
+    if as_json:
+        print_json([str(path) for path in paths])
+    else:
+        _print_tables(paths)
+    for problem in problems:
+        explain(problem)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def predict(
+    frame: Annotated[str, typer.Argument(help="Frame id, or where a cube is.")],
+    checkpoint: Annotated[Path, typer.Option(help="best.ckpt in the folder of a run.")],
+    pairs: Annotated[
+        list[str] | None, typer.Option(help="Only this pair, such as 20200101_20200113; may be repeated.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=_DAYS, help="Leave out pairs that begin before this day.")
+    ] = None,
+    new: Annotated[bool, typer.Option("--new", help="Only what has no map of this checkpoint yet.")] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder of the maps. Default: predictions/ in the data folder.")
+    ] = None,
+    device: Device = "auto",
+    unsealed: Annotated[
+        bool, typer.Option("--unsealed", help="Read a checkpoint without a seal too, as of other programs.")
+    ] = False,
+    unchecked: Unchecked = False,
+    data_dir: DataDir = None,
+    as_json: bool = Json,
+) -> None:
+    """Write maps of the probability of deformation: GeoTIFFs, pictures and <frame>.zarr."""
+    _needs_torch()
+    from hephaestus_baselines.mapping.predict_frame import Wanted
+    from hephaestus_baselines.mapping.predict_frame import predict as predict_frame
+
+    settings = load_settings(data_dir=data_dir)
+    wanted = Wanted(tuple(Pair.parse(name) for name in pairs or ()), since.date() if since else None, new)
+    cube = _cube(frame, settings)
+    folder = to or owner(cube, settings).data_dir / "predictions"
+    written = []
+    with bars() as listener:
+        maps = predict_frame(
+            checkpoint,
+            cube,
+            folder,
+            wanted,
+            device=device,
+            unsealed=unsealed,
+            unchecked=unchecked,
+            listener=listener,
+        )
+        for item in maps:
+            written.append(item)
+            if not as_json and item.geotiff:
+                out.print(f"{item.name}: highest {item.highest:.3f}  {item.geotiff}")
+    made = sum(item.geotiff is not None for item in written)
+    if as_json:
+        print_json([vars(item) for item in written])
+    else:
+        err.print(f"{made} maps written to {folder}, {len(written) - made} were there already")
+
+
+def _cube(target: str, settings: Settings) -> Path:
+    """Return where a cube is; of a simulated frame that the benchmark learns from, where there is one."""
+    own = settings.simulated().data_dir / BENCHMARK / "cubes" / f"{target}.zarr"
+    if not own.exists():
+        return find_cube(target, settings)
+    explain(f"{target}: taking the cube of the simulated benchmark, {own}; name another by its path")
+    return own
+
+
+def _bench(
+    preset: str,
+    cubes: Path | None,
+    simulated: bool,
+    mixed: bool,
+    results: Path | None,
+    part: str,
+    weights: str | None,
+    fields: Sequence[str] | None,
+    data_dir: Path | None,
+    unchecked: bool = False,
+) -> tuple[Bench, tuple[int, int]]:
+    """Return the grid that a user asks for, and which part of it."""
+    _needs_torch()
+    from hephaestus_baselines.config.run_config import read_preset
+    from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
+    from hephaestus_baselines.experiments.experiment_grid import open_bench
+
+    if cubes and simulated:
+        raise UsageError("--simulated has its own cubes: leave out --cubes, or --simulated")
+    share = parse_part(part)
+    chosen = read_preset(preset)
+    changes = {**parse_fields(fields or ()), **({"weights": weights} if weights else {})}
+    chosen.runs(**changes)  # what is wrong is said before cubes are built
+    settings = load_settings(data_dir=data_dir)
+    if simulated:
+        with bars() as listener:
+            cubes = benchmark_cubes(settings, listener=listener)
+    taken = take(settings, [cubes] if cubes else [], mixed=mixed)
+    if taken.said:
+        explain(taken.said)
+    bench = open_bench(
+        chosen,
+        taken.stores or cubes or settings.cubes_dir,
+        results or taken.settings.data_dir / "results",
+        mixed=mixed,
+        command=typed(sys.argv[1:]),
+        unchecked=unchecked,
+        **changes,
+    )
+    return bench, share
+
+
+def _needs_torch() -> None:
+    missing = [name for name in ("torch", "lightning", "timm") if find_spec(name) is None]
+    if missing:
+        raise HephaestusError(
+            f"the benchmark needs {missing[0]}, which is not installed; "
+            f"`pip install 'hephaestus-build[baselines]'` installs it (in a checkout: `make benchmark`)"
+        )
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Return i and n of ``i/n``.
+
+    Raises
+    ------
+    UsageError
+        If it is of another form.
+    """
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UsageError(f"--part {text!r} is no part: give i/n with i from 1 to n, such as 2/4")
+    return int(number), int(count)
+
+
+def parse_fields(texts: Sequence[str]) -> dict[str, Any]:
+    """Return ``name=value`` texts as fields, the values read as YAML.
+
+    Raises
+    ------
+    UsageError
+        If one is of another form.
+    """
+    fields = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and name):
+            raise UsageError(f"--set {text!r}: write name=value, such as --set epochs=3")
+        try:
+            fields[name] = parse_yaml(value)
+        except ValueError as error:
+            shown = plain_text(text, 80)
+            raise UsageError(f"--set {shown!r}: its value is not YAML ({plain_text(error, 100)})") from error
+    return fields
+
+
+def typed(arguments: Sequence[str]) -> str:
+    """Return what was typed, without the places of this machine: only the last part of each path stays."""
+    return shlex.join(["hephaestus", *(_bare(text) for text in arguments)])
+
+
+def _bare(text: str) -> str:
+    name, equals, value = text.rpartition("=") if text.startswith("-") else ("", "", text)
+    path = Path(value)
+    return f"{name}{equals}{path.name if path.is_absolute() or '..' in path.parts else value}"
+
+
+def _print_outlook(found: Outlook, to: Any) -> None:
+    number, count = found.part
+    share = "" if count == 1 else f", part {number} of {count}"
+    rows: dict[str, Any] = {
+        "runs": f"{found.runs}, {found.finished} of them finished"
+        + (" (on simulated data)" if found.simulated else ""),
+        "models": ", ".join(found.models),
+        "epochs": "-".join(str(value) for value in sorted(set(found.epochs))),
+    }
+    for kind, counts in found.samples.items():
+        rows[f"samples, {kind}"] = ", ".join(f"{value} {name}" for name, value in counts.items())
+    for item in found.hours:
+        rows[f"time, {item.source}"] = f"{_duration(item.hours)} for {item.runs} runs"
+    if found.unknown:
+        rows["time, not known yet"] = f"{found.unknown} runs"
+    rows["disk"] = f"{found.gigabytes:.1f} GB"
+    width = max(map(len, rows))
+    to.print(f"{found.preset}{share}", style="bold")
+    for name, value in rows.items():
+        to.print(f"  {name:<{width}}  {value}")
+    if found.changed:
+        explain(
+            f"the cubes of {', '.join(found.changed)} have changed since this grid began; it goes on with "
+            f"those that it began with"
+        )
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1.5 else f"{hours * 60:.0f} min"
+
+
+def _print_run(end: Ended, index: int) -> None:
+    if end.result is not None:
+        seconds = sum(end.result.seconds.values())
+        state = "was finished" if end.kept else f"{seconds:.0f} s"
+        err.print(f"{index:>4}  {end.recipe.key}  {state}  {headline(end.result)}")
+    else:
+        state = "failed" if end.error else "another process is at it"
+        err.print(f"{index:>4}  {end.recipe.key}  {state}")
+
+
+def headline(result: Any) -> str:
+    """Return a run's test F1 beside what chance and the constant predictor reach."""
+    unit = "pixels" if result.task == "segmentation" else "items"
+    scores = result.assessment.units[unit].test
+    constant = scores.constant["f1"]
+    return f"F1 {scores.values['f1']:.3f} (chance {scores.chance['f1']:.3f}, constant {constant:.3f})"
+
+
+def _row(end: Ended) -> dict[str, Any]:
+    return {
+        "key": end.recipe.key,
+        "state": "failed" if end.error else "elsewhere" if end.elsewhere else "kept" if end.kept else "done",
+        **({"error": end.error} if end.error else {}),
+    }
+
+
+def _print_tables(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.suffix == ".md":
+            typer.echo(plain_lines(path.read_text(encoding="utf-8")))
+    for path in paths:
+        err.print(str(path))
+
+
+def _explain(ended: Sequence[Ended]) -> None:
+    """Say what failed, what failed for the same reason in one line."""
+    reasons: dict[str, list[Ended]] = {}
+    for end in ended:
+        if end.error:
+            reasons.setdefault(end.error.partition(": ")[2], []).append(end)
+    for reason, ends in reasons.items():
+        more = f" and {len(ends) - 1} more runs" if len(ends) > 1 else ""
+        explain(f"{ends[0].recipe.key}{more}: {reason}")
+    if elsewhere := sum(end.elsewhere for end in ended):
+        explain(f"{elsewhere} runs are done by another process; `hephaestus benchmark tables` joins all")

@@ -1,0 +1,1 @@
+"""What a run is: its channels and its configuration; presets."""

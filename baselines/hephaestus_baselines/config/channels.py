@@ -1,0 +1,85 @@
+"""What a model sees at each step, by name and never by position alone. Pure: no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from hephaestus_build.core.era5_grid import VARIABLES
+from hephaestus_build.dataset.running_moments import DATE_CHANNELS, Convention
+
+if TYPE_CHECKING:  # it would have every process that reads windows import xarray and pandas
+    from hephaestus_build.dataset.channel_statistics import Statistics
+
+Atmosphere = Literal["none", "both", "difference"]
+Phase = Literal["angle", "sin-cos"]
+ROLES = ("primary", "secondary")
+#: ERA5's variables, in the order of the coarse arrays.
+FIELDS: tuple[str, ...] = tuple(VARIABLES)
+#: The cube's 100 m variables: the three of the primary date, then those of the secondary.
+ATMOSPHERE = tuple(f"{role}_date_{name}" for role in ROLES for name in FIELDS)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The channels of each step.
+
+    Attributes
+    ----------
+    atmosphere : str
+        ``none``; ``both``: three fields of each of the two dates, as in the paper; ``difference``:
+        secondary less primary, the part that an interferogram sees.
+    phase : str
+        ``angle``: the wrapped phase itself, as in the paper; ``sin-cos``: its sine and cosine, which know
+        no jump at pi.
+    nodata : bool
+        Whether a channel says which pixels hold phase.
+    """
+
+    atmosphere: Atmosphere = "none"
+    phase: Phase = "angle"
+    nodata: bool = False
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels of one step, in the order in which they are stacked."""
+        angle = ("insar_difference",)
+        names = angle if self.phase == "angle" else tuple(f"{angle[0]}_{part}" for part in ("sin", "cos"))
+        names += ("insar_coherence", "dem")
+        if self.atmosphere == "both":
+            names += ATMOSPHERE
+        elif self.atmosphere == "difference":
+            names += tuple(f"{name}_difference" for name in FIELDS)
+        return (*names, "valid") if self.nodata else names
+
+    def stacked(self, steps: int) -> tuple[str, ...]:
+        """Return ``<step>/<channel>`` of all `steps`: each step repeats what all share."""
+        return tuple(f"{step}/{name}" for step in range(steps) for name in self.channels)
+
+
+def channel_moments(
+    statistics: Statistics, inputs: Inputs, convention: Convention = "valid"
+) -> dict[str, tuple[float, float]]:
+    """Return the mean and deviation that each channel is normalised by.
+
+    Sine, cosine and ``valid`` stay as they are. A difference of two dates has the mean 0 and is divided by
+    the deviation of the variable itself. A channel without any value (an atmosphere that is owed) stays
+    as it is.
+    """
+    measured = {
+        name: (item.mean, item.deviation)
+        for name, item in statistics.channels(convention).items()
+        if item.count and math.isfinite(item.deviation) and item.deviation > 0
+    }
+    return {name: _moments(name, measured) for name in inputs.channels}
+
+
+def _moments(channel: str, measured: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    for name in DATE_CHANNELS:
+        if channel == f"{name}_difference":
+            return 0.0, measured.get(name, (0.0, 1.0))[1]
+        if channel.endswith(f"_date_{name}"):
+            return measured.get(name, (0.0, 1.0))
+    return measured.get(channel, (0.0, 1.0))

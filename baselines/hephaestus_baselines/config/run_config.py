@@ -1,0 +1,357 @@
+"""What a run is: every choice that its numbers follow from, typed and described. Presets are grids of runs.
+
+Pure: neither torch nor the cubes are needed to read, list or name runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from hephaestus_baselines.config.channels import Atmosphere, Inputs, Phase
+from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.parsing import parse_yaml, read_bounded
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.dataset.running_moments import Convention
+from hephaestus_build.dataset.tiling import TILE_SIZE, Mode
+
+Task = Literal["classification", "segmentation"]
+TASKS: tuple[Task, ...] = ("classification", "segmentation")
+Loss = Literal["cross-entropy", "focal"]
+Schedule = Literal["fixed", "cosine"]
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+Augmentation = Literal["blur", "crop", "flip", "rotation"]
+#: The paper's, in the order in which they are applied.
+AUGMENTATIONS: tuple[Augmentation, ...] = ("crop", "flip", "rotation", "blur")
+Kind = TypeVar("Kind", bound=BaseModel)
+#: Pixels of all windows of a batch: 5 GB with the atmosphere, before any model sees them.
+_BATCH_PIXELS = 1 << 27
+#: Runs of a preset, seeds of a preset and bytes of its file; the paper's grid has 96 runs.
+_RUNS, _BYTES = 10_000, 1 << 20
+
+
+def _folder_name(text: str) -> str:
+    """Return a text that can be the name of a folder and of nothing outside of it.
+
+    Raises
+    ------
+    ValueError
+        If it cannot.
+    """
+    if not text.isprintable() or not 0 < len(text) <= 100 or text.startswith(".") or set(text) & set("/\\:"):
+        raise ValueError("it must be a name of at most 100 characters without / and not begin with a dot")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_folder_name)]
+_PRESETS = Path(__file__).parent / "presets"
+#: Where the work is done, not what its numbers follow from: two runs that differ in these are one.
+_NOT_IN_KEY = {"workers", "weights"}
+
+
+class Recipe(BaseModel):
+    """One run: the data that it sees, the model, and how it is trained.
+
+    The defaults are the paper's settings where it names them, on label-free tiles of the strict split. A
+    default is never changed and a new field's default is what was done before, so keys stay what they are.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    task: Task = Field(description="classification of windows, or segmentation of their pixels")
+    model: str = Field(
+        description="name of the architecture (hephaestus_baselines.models.architectures.MODELS)",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$",  # it becomes part of a folder's name
+    )
+    series: bool = Field(False, description="three interferograms of one primary date instead of one")
+    atmosphere: Atmosphere = Field(
+        "none", description="ERA5 as channels: of both dates, or secondary less primary"
+    )
+    phase: Phase = Field("angle", description="how wrapped phase is shown to the model")
+    nodata: bool = Field(False, description="a further channel that is 1 where there is data")
+    looks: int = Field(
+        1, ge=1, le=8, description="pixels a side that are averaged into one for the model; phase as sin-cos"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn at random")
+
+    split: Name = Field("strict-temporal", description="name of the split (`hephaestus splits list`)")
+    size: int = Field(
+        TILE_SIZE, ge=32, le=8192, multiple_of=32, description="rows and columns of a window, pixels"
+    )
+    training: Literal["random", "label-centred"] = Field(
+        "random", description="where training windows lie: anywhere about the label, or as published"
+    )
+    tiling: Mode = Field("grid", description="where the windows of validation and test lie")
+    statistics: Convention = Field(
+        "valid", description="what channels are normalised by: valid pixels, or the published convention"
+    )
+
+    epochs: int = Field(90, ge=1, le=100_000, description="passes over the balanced training samples")
+    batch_size: int = Field(8, ge=1, le=4096, description="samples a step")
+    learning_rate: float = Field(1e-5, gt=0, le=1e3, description="of AdamW, its largest value")
+    weight_decay: float = Field(1e-2, ge=0, le=1e3, description="of AdamW")
+    schedule: Schedule = Field(
+        "fixed", description="of the learning rate; cosine: up in the first twentieth of all steps, then to 0"
+    )
+    loss: Loss = Field("cross-entropy", description="what is minimised")
+    focal_gamma: float = Field(2.0, ge=0, le=100, description="how much less the focal loss heeds easy cases")
+    balance: bool = Field(True, description="all positives and as many negatives, drawn anew each epoch")
+    augment: bool | tuple[Augmentation, ...] = Field(
+        True, description="random changes to training samples: all, none, or those named"
+    )
+    weights: str = Field(
+        "imagenet",
+        max_length=4096,
+        description="imagenet, none (from scratch), or a folder that holds the ImageNet weights",
+    )
+    validation_windows: int = Field(
+        2000,
+        ge=2,
+        le=1_000_000,
+        description="at most so many windows, evenly spread, to choose the best epoch by",
+    )
+    confidence_weights: bool = Field(False, description="weigh the loss by the annotator's confidence")
+    shuffle_labels: bool = Field(
+        False, description="a control: train on labels dealt out at random; such a model must score at chance"
+    )
+
+    precision: Precision = Field("32-true", description="of the arithmetic; mixed for speed on a GPU")
+    devices: int = Field(
+        1, ge=1, le=64, description="devices that train together; each takes batch_size samples"
+    )
+    workers: int = Field(
+        0, ge=0, le=128, description="processes that read; any number gives the same numbers"
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _is_a_path(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("it holds characters that no folder's name here has")
+        return value
+
+    @field_validator("augment")
+    @classmethod
+    def _in_order(cls, value: bool | tuple[Augmentation, ...]) -> bool | tuple[Augmentation, ...]:
+        # one spelling for one meaning, or equal runs would have different keys
+        if isinstance(value, bool):
+            return value
+        names = tuple(name for name in AUGMENTATIONS if name in value)
+        return names if 0 < len(names) < len(AUGMENTATIONS) else bool(names)
+
+    @model_validator(mode="after")
+    def _windows_can_be_averaged(self) -> Self:
+        if self.looks > 1 and self.phase != "sin-cos":
+            raise ValueError("wrapped phase cannot be averaged as an angle: looks above 1 need phase sin-cos")
+        if self.size % (32 * self.looks):
+            raise ValueError(
+                f"with {self.looks} looks a window must be a multiple of {32 * self.looks} pixels"
+            )
+        if self.batch_size * self.size**2 * self.steps > _BATCH_PIXELS:
+            raise ValueError(
+                f"a batch of {self.batch_size} windows of {self.size} pixels fits no memory: at most "
+                f"{_BATCH_PIXELS // (self.size**2 * self.steps)} of that size"
+            )
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Interferograms in a sample."""
+        return 3 if self.series else 1
+
+    @property
+    def inputs(self) -> Inputs:
+        """The channels of each step."""
+        return Inputs(self.atmosphere, self.phase, self.nodata)
+
+    @property
+    def augmentations(self) -> tuple[Augmentation, ...]:
+        """Those that are done, in order."""
+        if isinstance(self.augment, bool):
+            return AUGMENTATIONS if self.augment else ()
+        return self.augment
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether training starts from ImageNet weights."""
+        return self.weights != "none"
+
+    @property
+    def group(self) -> Recipe:
+        """The same with seed 0: runs of one group are averaged in a table."""
+        return self.model_copy(update={"seed": 0})
+
+    @property
+    def key(self) -> str:
+        """A readable name and a hash that stay the same for equal runs, everywhere and for ever."""
+        content = self.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_IN_KEY)
+        if not self.pretrained:  # where the weights come from is a path of one machine
+            content["weights"] = "none"
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        steps = "series" if self.series else "single"
+        return f"{self.model}-{steps}-atmosphere-{self.atmosphere}-seed-{self.seed}-{digest[:8]}"
+
+    def write(self, path: Path) -> None:
+        """Write all fields as YAML, whole or not at all.
+
+        Raises
+        ------
+        HephaestusError
+            If it cannot be written.
+        """
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        with explained(f"run {self.key}: writing {path}"):
+            write_atomic(path, text.encode())
+
+
+class TaskGrid(BaseModel):
+    """The models of one task; each may set fields of its runs.
+
+    Attributes
+    ----------
+    fields : dict
+        Fields of :class:`Recipe` for all of them.
+    models : dict
+        Name of each to the fields that it alone sets.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fields: dict[str, Any] = Field(default_factory=dict)
+    models: dict[str, dict[str, Any]]
+
+
+class Preset(BaseModel):
+    """A grid of runs.
+
+    Attributes
+    ----------
+    name, description : str
+    legacy : bool
+        Whether its data side is the published one, so that the paper's figures may stand beside.
+    fields : dict
+        Fields of :class:`Recipe` that all runs share.
+    tasks : dict
+        Task to its models.
+    series_fields : dict
+        Fields of runs on series alone: there are fewer series than interferograms.
+    series, atmosphere, seeds : tuple
+        The other axes of the grid.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    description: str = Field(max_length=10_000)
+    legacy: bool = False
+    fields: dict[str, Any] = Field(default_factory=dict)
+    tasks: dict[Task, TaskGrid]
+    series_fields: dict[str, Any] = Field(default_factory=dict)
+    series: tuple[bool, ...] = (False, True)
+    atmosphere: tuple[Atmosphere, ...] = ("none", "both")
+    seeds: tuple[int, ...] = Field((0, 1, 2), max_length=_RUNS)
+
+    def runs(self, /, **changes: Any) -> tuple[Recipe, ...]:
+        """Return every run, those of the first seed first, so that a stopped grid has a whole table.
+
+        Parameters
+        ----------
+        **changes
+            Fields of :class:`Recipe` that override the preset's.
+
+        Raises
+        ------
+        UsageError
+            If a field is unknown or has a value that it cannot have.
+        """
+        if unknown := changes.keys() - Recipe.model_fields.keys():
+            name, known = plain_text(min(unknown), 60), ", ".join(Recipe.model_fields)
+            raise UsageError(f"preset {self.name}: there is no field {name}; the fields are {known}")
+        models = sum(len(grid.models) for grid in self.tasks.values())
+        count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models
+        if count > _RUNS:
+            raise UsageError(f"preset {self.name}: it has {count} runs, more than {_RUNS}; write several")
+        return tuple(self._recipes(changes))
+
+    def _recipes(self, changes: dict[str, Any]) -> Iterator[Recipe]:
+        for seed, (task, grid) in product(self.seeds, self.tasks.items()):
+            for (model, own), series, atmosphere in product(
+                grid.models.items(), self.series, self.atmosphere
+            ):
+                axes = {"series": series, "atmosphere": atmosphere, "seed": seed}
+                form = self.series_fields if series else {}
+                chosen = {**self.fields, **grid.fields, **form, **axes, **own, **changes}
+                with_names = {"task": task, "model": model, **chosen}
+                yield _validated(Recipe, with_names, f"preset {self.name}, model {model}")
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that come with the code."""
+    return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
+
+
+def read_preset(name: str | Path) -> Preset:
+    """Return the preset called `name`, or the one in the YAML file `name`.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or it holds something unknown.
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else _PRESETS / f"{name}.yaml"
+    known = ", ".join(preset_names())
+    content = _read_yaml(path, f"there is no preset {name}; known are {known}, or give a YAML file")
+    return _validated(Preset, {"name": path.stem, **content}, f"preset {name}")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read what :meth:`Recipe.write` wrote.
+
+    Raises
+    ------
+    UsageError
+        If it is missing or holds something unknown.
+    """
+    return _validated(Recipe, _read_yaml(path, f"there is no recipe at {path}"), f"recipe {path}")
+
+
+def _read_yaml(path: Path, absent: str) -> dict[str, Any]:
+    try:
+        content = parse_yaml(read_bounded(path, _BYTES).decode())
+    except OSError as error:
+        raise UsageError(absent) from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} holds no fields; compare `{_PRESETS.name}/small.yaml`")
+    return content
+
+
+def _validated(kind: type[Kind], content: dict[str, Any], what: str) -> Kind:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        errors = error.errors()
+        first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
+        place = plain_text(".".join(str(part) for part in first["loc"]), 100) or "it"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields)
+            raise UsageError(f"{what}: there is no field {place}; the fields are {known}") from error
+        given = plain_text(repr(first["input"]), 80)
+        raise UsageError(f"{what}: {place}: {first['msg']} (is {given})") from error

@@ -1,0 +1,1 @@
+"""Training data: cubes as samples, windows and batches."""

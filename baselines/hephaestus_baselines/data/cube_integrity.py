@@ -1,0 +1,135 @@
+"""Whether what runs read of the cubes is what was published: each object is hashed once, before it is used.
+
+A loader could not see a flipped bit of phase, coherence or height. Hashing costs one reading of the objects
+that the samples use, and statistics and training read the same files again. What was compared is remembered
+beside the results, by frame and manifest, so the runs of a grid share it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build.core.atomic_io import digest, explained, json_bytes, write_atomic
+from hephaestus_build.core.embedded_hash import seal_json, unseal_json
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.parsing import read_bounded
+from hephaestus_build.core.progress import Listener, Silent
+from hephaestus_build.cube.granules import Places
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.validation.checksums import verify_objects
+
+log = logging.getLogger(__name__)
+
+_LARGEST = 256 << 20  # bytes of a record of what was compared
+
+
+class Wholeness:
+    """Compares objects of cubes with their manifests, each once.
+
+    Parameters
+    ----------
+    folder : pathlib.Path, optional
+        Where what was compared is remembered; nowhere unless given.
+    listener : Listener, optional
+        Told how far it is, and what it cost.
+    """
+
+    def __init__(self, folder: Path | None = None, listener: Listener | None = None) -> None:
+        self.folder, self.listener = folder, listener or Silent()
+        self._unrecorded: set[str] = set()
+
+    def check(self, store: Path, pairs: Iterable[Pair]) -> None:
+        """Compare the metadata and tables of a cube, and all that is stored of some pairs and their dates.
+
+        Parameters
+        ----------
+        store : pathlib.Path
+            Of a generation.
+        pairs : iterable of Pair
+            None for the metadata and tables alone.
+
+        Raises
+        ------
+        HephaestusError
+            If anything is not what was published; it names the frame, the pair and the variable.
+        """
+        frame = store.stem
+        if not (store / MANIFEST).exists() and not (store / PROVENANCE).exists():
+            if frame not in self._unrecorded:
+                log.warning("%s: this copy came without its manifest: what is read cannot be checked", frame)
+                self._unrecorded.add(frame)
+            return
+        generation = Generation.at(store)
+        objects = generation.manifest()
+        name = digest(json_bytes(objects, order="deterministic"))
+        known = self._known(frame, name)
+        todo = _wanted(generation, objects, tuple(pairs)) - known
+        if not todo:
+            return
+        began = time.monotonic()
+        damages = verify_objects(generation, sorted(todo), _Named(self.listener, f"checking {frame}"))
+        if damages:
+            more = f" and {len(damages) - 1} more" if len(damages) > 1 else ""
+            raise HephaestusError(
+                f"{frame}: {damages[0]}{more}, so this cube is not used; `hephaestus repair {frame}` "
+                f"rebuilds what is damaged, then the same command goes on"
+            )
+        size = sum(objects[path][1] for path in todo if path in objects)
+        if any(path.count("/") for path in todo) and size > 1 << 20:
+            self.listener.note(
+                f"{frame}: {len(todo)} stored objects ({size / 1e6:.0f} MB) are as they were published "
+                f"(checked in {time.monotonic() - began:.1f} s)"
+            )
+        self._remember(frame, name, known | todo)
+
+    def _place(self, frame: str) -> Path | None:
+        return self.folder / "checked" / f"{frame}.json" if self.folder else None
+
+    def _known(self, frame: str, manifest: str) -> set[str]:
+        if (place := self._place(frame)) is None:
+            return set()
+        try:
+            record = unseal_json(read_bounded(place, _LARGEST))
+            return set(record["objects"]) if record["manifest"] == manifest else set()
+        except (OSError, ValueError, KeyError, TypeError):  # then it is looked at again
+            return set()
+
+    def _remember(self, frame: str, manifest: str, compared: set[str]) -> None:
+        if (place := self._place(frame)) is not None:
+            with explained(f"{frame}: writing {place}"):
+                write_atomic(
+                    place, seal_json(json_bytes({"manifest": manifest, "objects": sorted(compared)}))
+                )
+
+
+def _wanted(generation: Generation, objects: dict[str, Any], pairs: tuple[Pair, ...]) -> set[str]:
+    """Return the objects of the metadata and tables, and those of the pairs and their dates."""
+    contents = generation.contents()
+    places = Places(contents.axes)
+    units = {"dem/dem"} if pairs else set()
+    for pair in pairs:
+        units |= {f"pair/{pair}", f"mask/{pair}", *(f"epoch/{day:%Y%m%d}" for day in pair.dates)}
+    stored = {unit.key: {path for _, path in places.keys(unit)} for unit in contents.units.values()}
+    rest = objects.keys() - set().union(*stored.values())
+    return rest.union(*(stored.get(key, set()) for key in units))
+
+
+class _Named:
+    """A listener that gives every stage one name."""
+
+    def __init__(self, listener: Listener, name: str) -> None:
+        self._listener, self._name = listener, name
+
+    def stage(self, name: str, total: int) -> None:
+        self._listener.stage(self._name, total)
+
+    def advance(self, name: str, steps: int = 1) -> None:
+        self._listener.advance(self._name, steps)
+
+    def note(self, text: str) -> None:
+        self._listener.note(text)

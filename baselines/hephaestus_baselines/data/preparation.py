@@ -1,0 +1,245 @@
+"""From cubes on disk to items: split, statistics, events and attributes, pinned to one generation each."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from hephaestus_baselines.data.cube_integrity import Wholeness
+from hephaestus_baselines.data.dataset_items import Item
+from hephaestus_baselines.data.sample_attributes import (
+    Attributes,
+    Key,
+    attributes_of,
+    boxes_of,
+    events_of,
+    union_mask,
+)
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.progress import Listener
+from hephaestus_build.core.registry import published_frames
+from hephaestus_build.cube.discovery import of_one_kind
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.window_reader import CubeWindows
+from hephaestus_build.cube.storage.generations import MANIFEST, Generation
+from hephaestus_build.dataset.channel_statistics import Statistics, read_statistics, update_statistics
+from hephaestus_build.dataset.samples import Sample, samples_from_cube
+from hephaestus_build.dataset.splits import PARTS, Part, Split, make_split, split_rule
+from hephaestus_build.dataset.tiling import MODES, TILE_SIZE, Mode, Tile, choose_tiles
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Attributes", "Key", "Prepared", "Training", "prepare"]
+
+Training = Literal["random", "label-centred"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs to know of its data.
+
+    Attributes
+    ----------
+    split : Split
+        Of the samples in the cubes here.
+    stores : mapping of frame id to pathlib.Path
+        Each cube's generation: builds that go on meanwhile change nothing.
+    generations : mapping of frame id to str
+        What to write into results: the generation's number and the hash of its manifest.
+    statistics : Statistics
+        Of the training part.
+    items : mapping of part to tuple of Item
+        Validation and test in tiles; training in tiles only where they are centred on the label.
+    simulated : bool
+        Whether any of it is.
+    events : mapping of (frame id, pair name) to str
+        The event that each positive sample belongs to.
+    attributes : mapping of (frame id, pair name) to Attributes
+        Of every sample in a part.
+    missing : tuple of str
+        Published frames without a cube here; none where the cubes are simulated.
+    """
+
+    split: Split
+    stores: Mapping[str, Path]
+    generations: Mapping[str, str]
+    statistics: Statistics
+    items: Mapping[Part, tuple[Item, ...]]
+    simulated: bool
+    events: Mapping[Key, str] = field(default_factory=dict)
+    attributes: Mapping[Key, Attributes] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+def prepare(
+    cubes: Path,
+    *,
+    split: str = "strict-temporal",
+    series: bool = False,
+    size: int = TILE_SIZE,
+    training: Training = "random",
+    tiling: Mode = "grid",
+    limit: int | None = None,
+    results: Path | None = None,
+    mixed: bool = False,
+    threads: int = 2,
+    whole: Wholeness | None = None,
+    listener: Listener | None = None,
+) -> Prepared:
+    """Pin the cubes in a folder and make items of what they hold.
+
+    Parameters
+    ----------
+    cubes : pathlib.Path
+        Folder of published cubes.
+    split : str
+        Name of a split rule.
+    series : bool
+        Items of three interferograms instead of one.
+    size : int
+        Rows and columns of the windows.
+    training : str
+        ``random``: each draw places its window anew (see :mod:`hephaestus_baselines.data.window_dataset`);
+        ``label-centred``: once, as the published benchmark does.
+    tiling : str
+        Windows of validation and test, as :mod:`hephaestus_build.dataset.tiling` names them.
+    limit : int, optional
+        At most so many samples or series a part, spread evenly over it.
+    results : pathlib.Path, optional
+        Folder where the statistics are kept (``statistics/<split>.json``); nowhere unless given.
+    mixed : bool
+        Whether real and simulated cubes may be taken together.
+    threads : int
+        Products worked on at once.
+    whole : Wholeness, optional
+        Compares all that the items are read from with what was published, before it is read.
+    listener : Listener, optional
+        Told how far it is.
+
+    Raises
+    ------
+    HephaestusError
+        If there is no cube, a part is empty, or something stored is damaged.
+    UsageError
+        If the split or the tiling is not known, or there are real cubes and simulated ones and `mixed` does
+        not ask for that.
+    """
+    if training not in ("random", "label-centred"):
+        raise UsageError(f"there is no way to draw training windows called {training!r}")
+    if tiling not in MODES:
+        raise UsageError(f"there is no way to tile called {tiling!r}; choose {', '.join(MODES)}")
+    rule = split_rule(split)
+    stores = {path.stem: path.resolve() for path in sorted(cubes.glob("*.zarr"))}
+    if not stores:
+        raise HephaestusError(f"there is no cube in {cubes}; `hephaestus build FRAME` builds one")
+    of_one_kind(stores.values(), mixed=mixed)
+    if whole:
+        for store in stores.values():
+            whole.check(store, ())
+    samples = [sample for store in stores.values() for sample in _samples(store)]
+    made = make_split(rule, samples, source={"cubes": len(stores)})
+    readers = {frame: CubeWindows(store) for frame, store in stores.items()}
+    members = {
+        part: _thinned([item.members for item in made.series[part]], limit)
+        if series
+        else _thinned([(sample,) for sample in made.parts[part]], limit)
+        for part in PARTS
+    }
+    for part in PARTS:
+        if not members[part]:
+            raise HephaestusError(
+                f"the {part} part of the split {split} is empty with the cubes in {cubes}; build further "
+                "frames or dates with `hephaestus build`, or choose another split (`hephaestus splits list`)"
+            )
+    used = sorted(sample for part in PARTS for sample in made.parts[part])
+    if whole:
+        for frame, store in stores.items():
+            whole.check(store, {sample.pair for sample in used if sample.frame.id == frame})
+    items = {
+        part: tuple(_items(members[part], readers, size, training if part == "train" else tiling))
+        for part in PARTS
+    }
+    boxes = {sample: boxes_of(readers[sample.frame.id], sample) for sample in used if sample.positive}
+    simulated = made.simulated or any(reader.attributes.get("simulated") for reader in readers.values())
+    return Prepared(
+        split=made,
+        stores=stores,
+        generations={frame: _generation(store) for frame, store in stores.items()},
+        statistics=_statistics(made, stores, results, threads, listener),
+        items=items,
+        simulated=bool(simulated),
+        events=events_of(boxes),
+        attributes={
+            (sample.frame.id, sample.pair.name): attributes_of(readers[sample.frame.id], sample)
+            for sample in used
+        },
+        missing=() if simulated else tuple(sorted(set(published_frames()) - set(stores))),
+    )
+
+
+def _samples(store: Path) -> list[Sample]:
+    with open_cube(store, chunks=None) as cube:
+        return samples_from_cube(cube)
+
+
+def _thinned(members: Sequence[T], limit: int | None) -> list[T]:
+    """Return at most `limit` of `members`, evenly spread over their order."""
+    count = len(members) if limit is None else min(limit, len(members))
+    return [members[index * len(members) // count] for index in range(count)]
+
+
+def _items(
+    groups: Sequence[tuple[Sample, ...]],
+    readers: Mapping[str, CubeWindows],
+    size: int,
+    choice: Mode | Literal["random"],
+) -> Iterator[Item]:
+    for members in groups:
+        positive = any(sample.positive for sample in members)
+        if choice == "random":
+            yield Item(members, positive)
+            continue
+        cube = readers[members[0].frame.id]
+        for tile in _tiles(cube, members, size, choice):
+            yield Item(members, positive, tile)
+
+
+def _tiles(cube: CubeWindows, members: tuple[Sample, ...], size: int, mode: Mode) -> tuple[Tile, ...]:
+    mask = union_mask(cube, members) if mode == "label-centred" else None
+    return choose_tiles(mode, cube.shape, size, mask=mask, sample=members[0]).tiles
+
+
+def _statistics(
+    split: Split,
+    stores: Mapping[str, Path],
+    results: Path | None,
+    threads: int,
+    listener: Listener | None,
+) -> Statistics:
+    """Measure what is new since the statistics were last kept, and keep them."""
+    path = results / "statistics" / f"{split.name}.json" if results else None
+    previous = None
+    if path and path.is_file():
+        try:
+            previous = read_statistics(path)
+        except HephaestusError as error:
+            log.warning("%s; they are measured again", str(error).partition("; ")[0])
+    statistics = update_statistics(split, stores, previous, threads=threads, listener=listener)
+    if path and statistics != previous:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        statistics.write(path)
+    return statistics
+
+
+def _generation(store: Path) -> str:
+    """Return number and content of a generation: copies of one cube are called alike but for the number."""
+    generation = Generation.at(store)
+    manifest = generation.store / MANIFEST
+    content = hashlib.sha256(manifest.read_bytes()).hexdigest()[:12] if manifest.is_file() else "unknown"
+    return f"{generation.number}:{content}"

@@ -1,0 +1,89 @@
+"""The simulated cubes that ``make benchmark`` learns from: built once, then kept and used again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build.core.atomic_io import explained, write_json
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.progress import Listener
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.discovery import BENCHMARK
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.storage.migration import WORLD as _MARK
+from hephaestus_build.operations.batch import build_frames
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.simulation.server.embedded import embedded_archive
+
+#: Two and a half years at every 12 days: every part of the splits by time has deformation and quiet.
+WORLD: dict[str, Any] = {"epochs": 80, "start": date(2018, 3, 1)}
+
+
+def benchmark_cubes(
+    settings: Settings, *, options: dict[str, Any] | None = None, listener: Listener | None = None
+) -> Path:
+    """Return the folder of the embedded archive's cubes, built unless they are there.
+
+    Whatever portal is set: this is a world of its own, of the same frames as that of ``make cubes``.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the command; the cubes are in ``<data>/simulated/benchmark/cubes``. Earlier versions put them in
+        ``<data>/benchmark``, where they are used until ``hephaestus migrate`` moves them.
+    options : dict, optional
+        Of the simulated archive; :data:`WORLD` by default.
+    listener : Listener, optional
+        Told how far it is.
+
+    Raises
+    ------
+    HephaestusError
+        If a cube cannot be built, or cubes of another world are in the way; what is finished stays, and the
+        next call goes on from there.
+    """
+    apart = settings.simulated()
+    home = apart.data_dir / BENCHMARK
+    chosen = {**WORLD, **(options or {})}
+    mark = {"options": {name: str(value) for name, value in chosen.items()}, "schema": cube_schema().version}
+    if not home.exists() and apart.real_dir is not None:
+        earlier = apart.real_dir / BENCHMARK
+        if mark.items() <= _read(earlier / _MARK).items():
+            home = earlier
+    known = _read(home / _MARK)
+    if known and all((home / "cubes" / f"{name}.zarr").exists() for name in known.pop("frames")):
+        if known == mark:
+            return home / "cubes"
+        if known["options"] != mark["options"]:
+            raise HephaestusError(
+                f"{home} holds the cubes of another simulated world; move it away, run the same command again"
+            )
+    own = settings.simulated_in(home)
+    with embedded_archive(own, always=True, **chosen) as served:
+        assert served.embedded is not None
+        frames = served.embedded.frames
+        requests = [Request(Frame(name), "all") for name in frames]
+        for run in build_frames(requests, served, listener=listener, wait=True):
+            if run.result is None:
+                raise HephaestusError(run.error)
+            if run.result.owed:
+                raise HephaestusError(
+                    f"{run.frame}: {len(run.result.owed)} products of the simulated archive are owed; "
+                    f"run the same command again"
+                )
+    shutil.rmtree(own.downloads_dir, ignore_errors=True)  # as large as the cubes, and of no use any more
+    with explained(f"benchmark: writing {home / _MARK}"):
+        write_json(home / _MARK, {**mark, "frames": list(frames)})
+    return own.cubes_dir
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,300 @@
+"""Windows of the cubes as compact tensors, for PyTorch's DataLoader."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from hephaestus_baselines.config.channels import FIELDS
+from hephaestus_baselines.data.dataset_items import Draw, Item
+from hephaestus_build.core.era5_grid import STEP
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.cube.reading.window_reader import CubeWindows, Recent
+from hephaestus_build.dataset.tiling import TILE_SIZE, Tile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Bytes of decoded tiles that a process keeps: the DEM of a frame of 2500 x 3000 pixels has 31 MB.
+_TILE_MEMORY = 128 << 20
+_MASK = "deformation_mask"
+_COARSE = tuple(f"era5_{name}" for name in FIELDS)
+
+
+class Windows(Dataset[dict[str, torch.Tensor]]):
+    """The windows of `items`, read from the cubes when they are asked for.
+
+    Where an item has no tile, its window is drawn from the draw's seed: anywhere in the frame with equal
+    chance; for a positive item, such that it holds a pixel of deformation that is drawn first, at any
+    place in the window with equal chance.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        All of one number of members.
+    stores : mapping of frame id to pathlib.Path
+        Each frame's pinned cube (``Prepared.stores``).
+    size : int
+        Rows and columns of a window.
+    atmosphere : bool
+        Whether to read ERA5's fields.
+    threads : int
+        Images decoded side by side where the data set is read in its own process; a DataLoader's worker
+        uses one.
+
+    Notes
+    -----
+    An item is a dictionary; T is the number of members, S the size, K points of ERA5's grid:
+
+    ``phase`` float32 (T, S, S), rad, 0 = no data; ``coherence`` uint8 (T, S, S); ``dem`` float32 (S, S), m,
+    NaN = none; ``mask`` uint8 (T, S, S), the deformation mask; ``atmosphere`` float32 (T, 2, 3, K, K), ERA5
+    around the window at the primary and secondary date; ``rows``, ``columns`` float32 (S,), positions of
+    the pixels on those K x K points, NaN beyond the frame; ``inside`` bool (S, S), pixels that the window
+    answers for; ``label`` int64, whether any pixel of any step deforms; ``weight`` float32, mean
+    confidence of the annotators, 1 where unknown; ``index`` int64, position in `items`.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        stores: Mapping[str, Path],
+        *,
+        size: int = TILE_SIZE,
+        atmosphere: bool = True,
+        threads: int = 2,
+    ) -> None:
+        self.items, self.size, self.atmosphere, self.threads = tuple(items), size, atmosphere, threads
+        self.stores = {frame: Path(path) for frame, path in stores.items()}
+        self._forget()
+        # one number for all frames, so that their windows go into one batch
+        self._points = max((self._coarse_points(self._cube(frame).grid) for frame in self.stores), default=3)
+
+    def _forget(self) -> None:
+        self._recent = Recent(_TILE_MEMORY)
+        self._cubes: dict[str, CubeWindows] = {}
+        self._epochs: dict[tuple[str, date], np.ndarray] = {}
+        self._confidence: dict[str, np.ndarray] = {}
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what belongs to this process: another one opens its own."""
+        kept = ("items", "size", "atmosphere", "threads", "stores", "_points")
+        return {name: getattr(self, name) for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, draw: Draw | int) -> dict[str, torch.Tensor]:
+        """Return the window of a draw; a bare index stands for the draw with seed 0.
+
+        Raises
+        ------
+        HephaestusError
+            If something stored is damaged; it names the frame, the pair and the variable.
+        """
+        index, seed = draw if isinstance(draw, tuple) else (int(draw), 0)
+        item = self.items[index]
+        cube = self._cube(item.frame)
+        tile = item.tile or self._drawn(cube, item, np.random.default_rng((seed, index)))
+        sample = self._images(cube, item, tile)
+        latitudes, longitudes = self._axes(cube)
+        rows, first_row = _positions(-cube.grid.latitudes, -latitudes, tile.row, self.size, self._points)
+        columns, first_column = _positions(
+            cube.grid.longitudes, longitudes, tile.column, self.size, self._points
+        )
+        if self.atmosphere:
+            days = [day for member in item.members for day in member.pair.dates]
+            fields = np.stack([self._epoch(cube, day) for day in days])
+            corner = fields[..., first_row:, first_column:]
+            sample["atmosphere"] = _padded(corner, self._points).reshape(
+                len(item.members), 2, len(FIELDS), self._points, self._points
+            )
+        inside = np.zeros((self.size, self.size), bool)
+        top, bottom, left, right = tile.core
+        inside[top - tile.row : bottom - tile.row, left - tile.column : right - tile.column] = True
+        sample |= {"rows": rows, "columns": columns, "inside": inside}
+        return {
+            **{name: torch.from_numpy(values) for name, values in sample.items()},
+            "label": torch.tensor(int(sample["mask"].any())),
+            "weight": torch.tensor(self._weight(cube, item), dtype=torch.float32),
+            "index": torch.tensor(index),
+        }
+
+    def plot(self, draw: Draw | int) -> Figure:
+        """Draw what the model is given of a draw, a row for each step; `savefig` writes it.
+
+        Phase, coherence, height, the change of water vapour where the atmosphere is read, and the expert's
+        deformation. Simulated data is marked.
+        """
+        from hephaestus_baselines.reporting.sample_plot import draw_sample
+
+        item = self.items[draw[0] if isinstance(draw, tuple) else draw]
+        simulated = bool(self._cube(item.frame).attributes.get("simulated"))
+        return draw_sample(self[draw], item.pairs, item.frame, simulated)
+
+    def _images(self, cube: CubeWindows, item: Item, tile: Tile) -> dict[str, np.ndarray]:
+        steps, size = len(item.members), self.size
+        sample: dict[str, np.ndarray] = {
+            "phase": np.empty((steps, size, size), np.float32),
+            "coherence": np.empty((steps, size, size), np.uint8),
+            "mask": np.empty((steps, size, size), np.uint8),
+            "dem": np.empty((size, size), np.float32),
+        }
+        wanted: list[tuple[str, Pair | None, np.ndarray]] = [("dem", None, sample["dem"])]
+        # a short series holds an interferogram more than once: it is read once
+        first = {member.pair: step for step, member in reversed(list(enumerate(item.members)))}
+        names = {"phase": "insar_difference", "coherence": "insar_coherence", "mask": _MASK}
+        for name, variable in names.items():
+            wanted += [(variable, pair, sample[name][step]) for pair, step in first.items()]
+        # windows of a tiling come image by image; of those drawn at random no two are of one image
+        keep = item.tile is not None
+        self._each(
+            lambda part: cube.read(part[0], part[1], tile.row, tile.column, part[2], keep=keep), wanted
+        )
+        for step, member in enumerate(item.members):
+            if first[member.pair] != step:
+                for name in names:
+                    sample[name][step] = sample[name][first[member.pair]]
+        return sample
+
+    def _each(self, work: Callable[[Any], object], parts: Sequence[Any]) -> None:
+        """Do `work` for all parts, side by side where nobody else does so."""
+        if self.threads < 2 or get_worker_info() is not None:
+            for part in parts:
+                work(part)
+            return
+        if self._pool is None or self._pool[0] != os.getpid():  # threads do not survive a fork
+            self._pool = os.getpid(), ThreadPoolExecutor(self.threads, thread_name_prefix="windows")
+        for _ in self._pool[1].map(work, sorted(parts, key=lambda part: -part[2].nbytes)):
+            pass
+
+    def _cube(self, frame: str) -> CubeWindows:
+        if frame not in self._cubes:
+            self._cubes[frame] = CubeWindows(self.stores[frame], self._recent)
+        return self._cubes[frame]
+
+    def _drawn(self, cube: CubeWindows, item: Item, chance: np.random.Generator) -> Tile:
+        marked = None
+        if item.positive:
+            moving = [member.pair for member in item.members if member.positive]
+            marked = _marked_pixel(cube, moving[int(chance.integers(len(moving)))], chance)
+        return draw_window(cube.shape, self.size, chance, marked)
+
+    def _weight(self, cube: CubeWindows, item: Item) -> float:
+        if cube.frame not in self._confidence:
+            self._confidence[cube.frame] = cube.table("confidence")
+        known = self._confidence[cube.frame]
+        values = [known[place] for sample in item.members if (place := cube.position(sample.pair))]
+        finite = [float(value) for value in values if np.isfinite(value)]
+        return sum(finite) / len(finite) if finite else 1.0
+
+    def _epoch(self, cube: CubeWindows, day: date) -> np.ndarray:
+        """Return the three fields of a date; all dates of a frame together take half a megabyte."""
+        key = cube.frame, day
+        if key not in self._epochs:
+            self._epochs[key] = cube.epoch(_COARSE, day)
+        return self._epochs[key]
+
+    def _axes(self, cube: CubeWindows) -> tuple[np.ndarray, np.ndarray]:
+        return cube.coordinate("era5_latitude"), cube.coordinate("era5_longitude")
+
+    def _coarse_points(self, grid: Grid) -> int:
+        """Return how many points of ERA5's grid, along one axis, a window of `grid` needs at most."""
+        pixels = min(self.size, max(grid.shape)) - 1
+        return int(pixels * max(grid.dx, grid.dy) / STEP) + 3
+
+
+def draw_window(
+    shape: tuple[int, int], size: int, chance: np.random.Generator, marked: tuple[int, int] | None = None
+) -> Tile:
+    """Draw a window of a frame; one that holds the pixel `marked`, if there is one.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the frame. A window of a smaller frame begins at its corner.
+    size : int
+        Rows and columns of the window.
+    chance : numpy.random.Generator
+        Decides.
+    marked : tuple of int, optional
+        Row and column.
+    """
+    starts = []
+    for axis, extent in enumerate(shape):
+        low, high = 0, max(0, extent - size)
+        if marked is not None:
+            low, high = max(low, marked[axis] - size + 1), min(high, marked[axis])
+        starts.append(int(chance.integers(low, high + 1)))
+    row, column = starts
+    core = row, min(row + size, shape[0]), column, min(column + size, shape[1])
+    return Tile(row, column, size, core)
+
+
+def _marked_pixel(cube: CubeWindows, pair: Pair, chance: np.random.Generator) -> tuple[int, int] | None:
+    """Draw one of the deforming pixels of an interferogram; None where its mask has none."""
+    tiles = [
+        (row, column, values.shape[1], found)
+        for row, column, values in cube.tiles(_MASK, pair)
+        if (found := np.flatnonzero(values)).size
+    ]
+    total = sum(found.size for *_, found in tiles)
+    if not total:
+        return None
+    chosen = int(chance.integers(total))
+    for row, column, width, found in tiles:
+        if chosen < found.size:
+            down, along = divmod(int(found[chosen]), width)
+            return row + down, column + along
+        chosen -= found.size
+    raise AssertionError("one of them was chosen")
+
+
+def _positions(
+    pixels: np.ndarray, axis: np.ndarray, start: int, size: int, points: int
+) -> tuple[np.ndarray, int]:
+    """Return where a window's pixels lie on `points` points of a coarse axis, and the first of those.
+
+    Parameters
+    ----------
+    pixels, axis : numpy.ndarray
+        Ascending coordinates of the frame's pixels and of the coarse points.
+    start, size : int
+        First pixel of the window and how many it has.
+    points : int
+        How many coarse points the window takes.
+
+    Returns
+    -------
+    positions : numpy.ndarray
+        float32 (size,); NaN beyond the frame.
+    first : int
+    """
+    exact = np.interp(pixels[start : start + size], axis, np.arange(axis.size))
+    first = max(0, min(int(exact[0]), axis.size - points))
+    positions = np.full(size, np.nan, np.float32)
+    positions[: exact.size] = exact - first
+    return positions, first
+
+
+def _padded(fields: np.ndarray, points: int) -> np.ndarray:
+    """Return the first `points` rows and columns, the last ones repeated where there are fewer."""
+    fields = fields[..., :points, :points]
+    missing = [points - extent for extent in fields.shape[-2:]]
+    if any(missing):
+        edges = [(0, 0)] * (fields.ndim - 2) + [(0, extent) for extent in missing]
+        fields = np.pad(fields, edges, mode="edge")
+    return np.ascontiguousarray(fields)

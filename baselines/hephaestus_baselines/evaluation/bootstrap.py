@@ -1,0 +1,123 @@
+"""Intervals: how far a score could be off because the test part holds only so many events.
+
+Fifty interferograms of one inflation are one piece of evidence. So whole events are drawn anew, with all that
+shows them, and quiet items by frame and primary acquisition, whose atmosphere they share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from hephaestus_baselines.evaluation.metrics import METRICS, Ranking, cases_of, confusion, false_alarms, rates
+from hephaestus_baselines.evaluation.predictions import Predictions
+from hephaestus_baselines.evaluation.result_schema import Interval, Threshold
+
+RESAMPLES = 1000
+LEVEL = 0.95
+#: Resamples scored at once: bounds the memory at 20,000 items to some tens of MB.
+_BLOCK = 50
+#: With fewer events than this, drawing them anew says nothing.
+_LEAST = 2
+
+
+def resample(events: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
+    """Draw clusters with replacement, those with and without events apart.
+
+    So every resample holds as many of either as the original, and is never without deformation.
+
+    Parameters
+    ----------
+    events : numpy.ndarray
+        bool, shape (C,): whether the cluster is of events.
+    resamples : int
+    seed : int
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (resamples, C): how often each cluster was drawn.
+    """
+    chance = np.random.default_rng(seed)
+    weight = np.zeros((resamples, len(events)), "f4")
+    for members in (np.flatnonzero(events), np.flatnonzero(~events)):
+        if count := len(members):
+            drawn = chance.integers(count, size=(resamples, count))
+            drawn += np.arange(resamples)[:, None] * count
+            weight[:, members] = np.bincount(drawn.ravel(), minlength=resamples * count).reshape(
+                resamples, count
+            )
+    return weight
+
+
+def intervals(
+    predictions: Predictions,
+    threshold: Threshold,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> dict[str, Interval]:
+    """Return a percentile bootstrap interval of every score of the threshold's unit.
+
+    The threshold and the model stay as they are: the interval tells of the test part alone, the deviation
+    over seeds of the training. For interferograms the false alarms per frame-year have one too.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    threshold : Threshold
+    seed : int
+    resamples : int
+    level : float
+        Share of the resamples that lie within.
+    """
+    cases = cases_of(predictions, threshold.unit)
+    clusters = cases.clusters
+    count = int(clusters.max(initial=-1)) + 1
+    positive = np.array([row.positive for row in cases.rows], bool)
+    events = np.zeros(count, bool)
+    events[clusters[positive]] = True
+    weight = resample(events, resamples=resamples, seed=seed)
+    per_cluster = np.zeros((count, 4))
+    np.add.at(per_cluster, clusters, confusion(cases, threshold))
+    # float64: pixels are more than a float32 can count
+    sums = weight.astype("f8") @ per_cluster
+    drawn: dict[str, np.ndarray] = rates(sums[:, 0], sums[:, 1], sums[:, 2])
+    if "auroc" in METRICS[threshold.unit]:
+        drawn |= _areas(cases, weight)
+    names = [*METRICS[threshold.unit]]
+    if threshold.unit == "interferograms":
+        names.append("false_alarms_per_frame_year")
+        years = false_alarms(cases, threshold).total.years
+        drawn["false_alarms_per_frame_year"] = sums[:, 1] / years if years else np.full(resamples, np.nan)
+    counts = {"events": int(events.sum()), "quiet": int((~events).sum())}
+    return {name: _interval(name, drawn[name], level, counts) for name in names}
+
+
+def _areas(cases: Predictions, weight: np.ndarray) -> Mapping[str, np.ndarray]:
+    ranking = Ranking(cases.label, cases.probability)
+    blocks = [
+        ranking.areas(weight[start : start + _BLOCK, cases.clusters])
+        for start in range(0, len(weight), _BLOCK)
+    ]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _interval(name: str, drawn: np.ndarray, level: float, counts: Mapping[str, int]) -> Interval:
+    low = high = math.nan
+    defined = drawn[~np.isnan(drawn)]
+    reason = ""
+    # false alarms come from quiet items alone
+    kind = "quiet" if name == "false_alarms_per_frame_year" else "events"
+    if counts[kind] < _LEAST:
+        reason = f"{counts[kind]} of {kind}: too few to draw anew"
+    elif not len(defined):
+        reason = "the score is undefined"
+    else:
+        low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
+        if len(defined) < len(drawn):
+            reason = f"undefined in {len(drawn) - len(defined)} of {len(drawn)} resamples, which are left out"
+    return Interval(low=low, high=high, level=level, resamples=len(drawn), **counts, undefined=reason)

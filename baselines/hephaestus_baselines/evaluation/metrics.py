@@ -1,0 +1,430 @@
+"""Scores: how good predictions are, beside what chance and a constant predictor would reach.
+
+A threshold is chosen on validation and on nothing else: `choose_threshold` refuses other predictions, and
+`score` takes no bare number, only the threshold that it returned, for the same model and the same split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+
+import numpy as np
+
+from hephaestus_baselines.evaluation.predictions import BINS, Pixels, Predictions, Row
+from hephaestus_baselines.evaluation.result_schema import FalseAlarms, FrameAlarms, Scores, Threshold, Unit
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Pair
+
+#: The scores of each unit, in the order of the paper's tables.
+METRICS: Mapping[Unit, tuple[str, ...]] = {
+    "items": ("precision", "recall", "f1", "auroc", "average_precision"),
+    "interferograms": ("precision", "recall", "f1", "auroc", "average_precision"),
+    "pixels": ("precision", "recall", "f1", "iou"),
+    "all-pixels": ("precision", "recall", "f1", "iou"),
+}
+UNITS: Mapping[str, tuple[Unit, ...]] = {
+    "classification": ("items", "interferograms"),
+    "segmentation": ("pixels", "all-pixels", "interferograms"),
+}
+_PIXELS: Mapping[Unit, Pixels] = {"pixels": "data", "all-pixels": "all"}
+GROUPS: Mapping[str, Callable[[Row], tuple[str, ...]]] = {
+    "frame": lambda row: (row.frame,),
+    "region": lambda row: (row.region,) if row.region else (),
+    "activity_type": lambda row: row.activity_types,
+    "intensity": lambda row: row.intensities,
+}
+#: What only deformation has: quiet items belong to none of these.
+_OF_DEFORMATION = ("activity_type", "intensity")
+_DAYS_PER_YEAR = 365.25
+
+
+def rates(
+    true_positives: np.ndarray | float,
+    false_positives: np.ndarray | float,
+    false_negatives: np.ndarray | float,
+) -> dict[str, np.ndarray]:
+    """Return precision, recall, F1 and IoU of counts of any one shape; NaN where they are undefined.
+
+    Precision needs a prediction; recall, F1 and IoU need something to be found. F1 and IoU are 0 where
+    something was to be found and nothing was predicted.
+    """
+    hit, false, missed = (
+        np.asarray(value, "f8") for value in (true_positives, false_positives, false_negatives)
+    )
+    sought = np.where(hit + missed > 0, 1.0, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "precision": hit / (hit + false),
+            "recall": hit / (hit + missed),
+            "f1": sought * 2 * hit / (2 * hit + false + missed),
+            "iou": sought * hit / (hit + false + missed),
+        }
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The order that probabilities put items in, sorted once for any number of weights.
+
+    Parameters
+    ----------
+    label : numpy.ndarray
+        bool, shape (N,).
+    probability : numpy.ndarray
+        Shape (N,).
+    """
+
+    label: np.ndarray
+    probability: np.ndarray
+
+    @cached_property
+    def _negatives(self) -> np.ndarray:
+        quiet = np.flatnonzero(~self.label)
+        return quiet[np.argsort(self.probability[quiet], kind="stable")]
+
+    @cached_property
+    def _positives(self) -> np.ndarray:
+        deforming = np.flatnonzero(self.label)
+        return deforming[np.argsort(-self.probability[deforming], kind="stable")]
+
+    def areas(self, weight: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return the area under the ROC curve and the average precision.
+
+        Parameters
+        ----------
+        weight : numpy.ndarray, optional
+            How often each item counts, shape (..., N); once unless given.
+
+        Returns
+        -------
+        dict
+            ``auroc`` (a tie counts half) and ``average_precision`` (precision summed over the steps of
+            recall, without interpolation), each of shape (...); NaN without positives, ``auroc`` also
+            without negatives.
+        """
+        if weight is None:
+            weight = np.ones(len(self.label))
+        positives, negatives = self._positives, self._negatives
+        found, scores = self.probability[positives], self.probability[negatives]
+        weights = weight[..., positives].astype("f8")
+        below = np.zeros((*weight.shape[:-1], len(negatives) + 1))
+        np.cumsum(weight[..., negatives], axis=-1, out=below[..., 1:])
+        total, quiet = weights.sum(-1), below[..., -1]
+        lower = below[..., np.searchsorted(scores, found, "left")]
+        not_higher = below[..., np.searchsorted(scores, found, "right")]
+        # positives of one probability are found at once: all of them count in the precision of each
+        last = np.searchsorted(-found, -found, "right") - 1
+        hits = np.cumsum(weights, axis=-1)[..., last]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            auroc = (weights * (lower + not_higher)).sum(-1) / (2 * total * quiet)
+            precision = hits / (hits + quiet[..., None] - lower)
+            average = np.where(weights > 0, weights * precision, 0).sum(-1) / total
+        return {"auroc": auroc, "average_precision": average}
+
+
+def reached(pixels: np.ndarray) -> np.ndarray:
+    """Return how many pixels of histograms, shape (..., BINS), lie at or above each step."""
+    return np.cumsum(pixels[..., ::-1], axis=-1, dtype=np.int64)[..., ::-1]
+
+
+def step_of(value: float) -> int:
+    """Return the step of the histograms that begins at a threshold.
+
+    Raises
+    ------
+    ValueError
+        If none does: then the pixels above it cannot be told.
+    """
+    step = round(value * BINS)
+    if step / BINS != value or not 0 <= step < BINS:
+        raise ValueError(f"pixels are kept in steps of 1/{BINS}; {value} is none of them")
+    return step
+
+
+def choose_threshold(validation: Predictions, unit: Unit) -> Threshold:
+    """Choose the threshold with the highest F1 on the validation part, in the middle of equally good ones.
+
+    Raises
+    ------
+    UsageError
+        If the predictions are of another part: a threshold chosen on test would score what nobody can run.
+    """
+    if validation.part != "validation":
+        raise UsageError(
+            f"a threshold is chosen on validation, not on {validation.part}: give validation's predictions"
+        )
+    cases = cases_of(validation, unit)
+    if unit in _PIXELS:
+        assert cases.pixels is not None
+        quiet, deforming = cases.pixels[_PIXELS[unit]].sum(axis=0, dtype=np.int64)
+        value = _best_step(reached(deforming), reached(quiet)) / BINS if deforming.any() else None
+    else:
+        value = _best_cut(cases.label, cases.probability)
+    if value is None:
+        reason = "validation has no deformation to choose it by"
+        return fixed_threshold(validation, unit).model_copy(update={"reason": reason})
+    return _threshold(validation, unit, value, "validation")
+
+
+def fixed_threshold(predictions: Predictions, unit: Unit, value: float = 0.5) -> Threshold:
+    """Return a threshold that no data chose."""
+    return _threshold(predictions, unit, value, "nothing")
+
+
+def _threshold(predictions: Predictions, unit: Unit, value: float, chosen_on: str) -> Threshold:
+    source = predictions.source
+    return Threshold.model_validate(
+        {
+            "value": value,
+            "unit": unit,
+            "chosen_on": chosen_on,
+            "model": source.model,
+            "split_sha256": source.sha256,
+        }
+    )
+
+
+def _best_step(hits: np.ndarray, false: np.ndarray) -> int:
+    f1 = rates(hits, false, hits[0] - hits)["f1"]
+    first = last = int(np.argmax(f1))
+    while last + 1 < len(f1) and f1[last + 1] == f1[first]:
+        last += 1
+    return (first + last + 1) // 2
+
+
+def _best_cut(label: np.ndarray, probability: np.ndarray) -> float | None:
+    if not label.any():
+        return None
+    values = np.unique(probability)[::-1]  # every cut that makes a difference, the strictest first
+    place = np.searchsorted(-values, -probability)
+    hits, all_ = (
+        np.cumsum(np.bincount(place, weights, len(values))) for weights in (label.astype("f8"), None)
+    )
+    best = int(np.argmax(rates(hits, all_ - hits, label.sum() - hits)["f1"]))
+    if best + 1 == len(values):
+        return float(values[best])
+    middle = np.float32((float(values[best]) + float(values[best + 1])) / 2)
+    return float(middle if middle > values[best + 1] else values[best])
+
+
+def cases_of(predictions: Predictions, unit: Unit) -> Predictions:
+    """Return the predictions whose cases are of `unit`.
+
+    Raises
+    ------
+    UsageError
+        If the task has no such unit.
+    """
+    if unit not in UNITS[predictions.source.task]:
+        raise UsageError(f"a {predictions.source.task} is not scored by {unit}")
+    return predictions.interferograms() if unit == "interferograms" else predictions
+
+
+def confusion(predictions: Predictions, threshold: Threshold) -> np.ndarray:
+    """Return what is right and wrong about each case.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Cases of the threshold's unit.
+    threshold : Threshold
+
+    Returns
+    -------
+    numpy.ndarray
+        int64, shape (N, 4): true positives, false positives, false negatives, true negatives; pixels or
+        whole cases.
+    """
+    if threshold.unit in _PIXELS:
+        assert predictions.pixels is not None
+        pixels, step = predictions.pixels[_PIXELS[threshold.unit]], step_of(threshold.value)
+        above, below = (
+            part.sum(axis=-1, dtype=np.int64) for part in (pixels[..., step:], pixels[..., :step])
+        )
+        return np.stack([above[:, 1], above[:, 0], below[:, 1], below[:, 0]], axis=1)
+    label, alarm = predictions.label, predictions.probability >= np.float32(threshold.value)
+    return np.stack([label & alarm, ~label & alarm, label & ~alarm, ~label & ~alarm], axis=1).astype("i8")
+
+
+def score(predictions: Predictions, threshold: Threshold) -> Scores:
+    """Score predictions at a threshold, in its unit.
+
+    Raises
+    ------
+    UsageError
+        If the threshold belongs to another model or another split.
+    """
+    source = predictions.source
+    if (threshold.model, threshold.split_sha256) != (source.model, source.sha256):
+        raise UsageError(
+            f"this threshold was chosen for {threshold.model}, not for {source.model} on {source.split}: "
+            "choose one with choose_threshold"
+        )
+    return _scores(cases_of(predictions, threshold.unit), threshold)
+
+
+def _scores(cases: Predictions, threshold: Threshold) -> Scores:
+    hit, false, missed, quiet = (int(value) for value in confusion(cases, threshold).sum(axis=0))
+    positives, items = hit + missed, hit + false + missed + quiet
+    found = {name: float(value) for name, value in rates(hit, false, missed).items()}
+    if threshold.unit not in _PIXELS:
+        areas = Ranking(cases.label, cases.probability).areas()
+        found |= {name: float(value) for name, value in areas.items()}
+    names = METRICS[threshold.unit]
+    chance, constant = baselines(positives, items)
+    return Scores(
+        items=items,
+        positives=positives,
+        true_positives=hit,
+        false_positives=false,
+        false_negatives=missed,
+        true_negatives=quiet,
+        threshold=threshold.value,
+        values={name: found[name] for name in names},
+        undefined={name: _why(name, positives, items) for name in names if math.isnan(found[name])},
+        chance={name: chance[name] for name in names},
+        constant={name: constant[name] for name in names},
+    )
+
+
+def _why(name: str, positives: int, items: int) -> str:
+    if not items:
+        return "nothing to score"
+    if name == "precision":
+        return "nothing was predicted"
+    return "no deformation to find" if not positives else "deformation everywhere"
+
+
+def baselines(positives: int, items: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Return what guessing at random, and predicting deformation always, is expected to score.
+
+    The guess says "deformation" as often as there is some, share p of the items. Then precision, recall
+    and F1 are p, IoU is p / (2 - p). Always predicting it gives precision and IoU p, recall 1 and F1
+    2p / (1 + p): the best that F1 can be without looking. Neither ranks: AUROC 0.5, average precision p.
+    """
+    share = positives / items if positives else math.nan
+    half = 0.5 if 0 < positives < items else math.nan
+    chance = {"precision": share, "recall": share, "f1": share, "iou": share / (2 - share)}
+    constant = {
+        "precision": share,
+        "recall": 1.0 if positives else math.nan,
+        "f1": 2 * share / (1 + share),
+        "iou": share,
+    }
+    ranks = {"auroc": half, "average_precision": share}
+    return chance | ranks, constant | ranks
+
+
+def by_group(predictions: Predictions, threshold: Threshold, kind: str) -> dict[str, Scores]:
+    """Score each frame, region, activity type or intensity by itself.
+
+    Frames and regions are scored on what lies in them. An activity type or intensity is a property of
+    deformation: items and interferograms that show it are scored against all quiet ones, so that recall and
+    AUROC tell how well this kind is found; false alarms are of no kind, so precision, F1 and average
+    precision are undefined. Its pixels are scored within the items that show it.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    threshold : Threshold
+    kind : {"frame", "region", "activity_type", "intensity"}
+
+    Returns
+    -------
+    dict of str to Scores
+        By name, sorted.
+    """
+    cases = cases_of(predictions, threshold.unit)
+    members: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(cases.rows):
+        for name in GROUPS[kind](row):
+            members[name].append(place)
+    against_quiet = kind in _OF_DEFORMATION and threshold.unit not in _PIXELS
+    result = {}
+    for name, places in sorted(members.items()):
+        chosen = np.zeros(len(cases), bool)
+        chosen[places] = True
+        if against_quiet:
+            chosen = (chosen & cases.label) | ~cases.label
+        scores = score(cases.take(chosen), threshold)
+        result[name] = _without_precision(scores) if against_quiet else scores
+    return result
+
+
+def _without_precision(scores: Scores) -> Scores:
+    names = ("precision", "f1", "average_precision")
+    nan = dict.fromkeys(names, math.nan)
+    reason = dict.fromkeys(names, "false alarms are of no kind")
+    return scores.model_copy(
+        update={
+            "values": scores.values | nan,
+            "chance": scores.chance | nan,
+            "constant": scores.constant | nan,
+            "undefined": scores.undefined | reason,
+        }
+    )
+
+
+def false_alarms(predictions: Predictions, threshold: Threshold) -> FalseAlarms:
+    """Count false alarms per frame and year of watching.
+
+    A false alarm is an interferogram (or series) in which the expert saw no deformation anywhere and one of
+    whose tiles reaches the threshold. Several of them may end on one acquisition: these are one alarm day,
+    since someone is called once. A frame is watched on the days between the first and the last acquisition
+    of any of its interferograms here, with deformation or without; days that several span count once, gaps
+    that none spans do not count. A year has 365.25 days.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    threshold : Threshold
+        Of the unit ``interferograms``.
+    """
+    cases = cases_of(predictions, threshold.unit)
+    alarm = confusion(cases, threshold)[:, 1] > 0
+    frames: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(cases.rows):
+        frames[row.frame].append(place)
+    counted = {}
+    for frame, places in sorted(frames.items()):
+        spans = [_span(cases.rows[place]) for place in places]
+        days = {end for (_, end), place in zip(spans, places, strict=True) if alarm[place]}
+        counted[frame] = FrameAlarms(
+            interferograms=int((~cases.label[places]).sum()),
+            false_alarms=int(alarm[places].sum()),
+            alarm_days=len(days),
+            years=days_watched(spans) / _DAYS_PER_YEAR,
+        )
+    total = FrameAlarms(
+        interferograms=sum(frame.interferograms for frame in counted.values()),
+        false_alarms=sum(frame.false_alarms for frame in counted.values()),
+        alarm_days=sum(frame.alarm_days for frame in counted.values()),
+        years=math.fsum(frame.years for frame in counted.values()),
+    )
+    defined = total.interferograms > 0
+    return FalseAlarms(
+        per_frame_year=total.false_alarms / total.years if defined else math.nan,
+        days_per_frame_year=total.alarm_days / total.years if defined else math.nan,
+        total=total,
+        frames=counted,
+        threshold=threshold.value,
+        undefined="" if defined else "no interferogram without deformation",
+    )
+
+
+def _span(row: Row) -> tuple[date, date]:
+    dates = [day for name in row.pairs for day in Pair.parse(name).dates]
+    return min(dates), max(dates)
+
+
+def days_watched(spans: Sequence[tuple[date, date]]) -> int:
+    """Return the length of the union of spans (first and last day), in days."""
+    total, reach = 0, date.min
+    for start, end in sorted(spans):
+        total += max(0, (end - max(start, reach)).days)
+        reach = max(reach, end)
+    return total

@@ -1,0 +1,472 @@
+"""Predictions: what a model said of every item, kept so small that any score can be made of it later.
+
+Nothing here needs torch or the cubes. Of a segmentation's pixels only histograms are kept: how many pixels,
+with and without deformation, got a probability in each of 512 steps. From them every threshold, every group
+and every resample is scored exactly, without the pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.embedded_hash import check_zip, seal_zip
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.parsing import parse_json, read_bounded
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.dataset.splits import Part
+
+Task = Literal["classification", "segmentation"]
+#: ``data``: pixels where at least one of the item's interferograms holds data. ``all``: the others too.
+Pixels = Literal["data", "all"]
+PIXELS: tuple[Pixels, ...] = ("data", "all")
+
+FORMAT = "hephaestus-predictions/1"
+#: Steps of the histograms. A power of two, so that `probability * BINS` is exact and so is every bin edge.
+BINS = 512
+#: A segmenter's item is as probable as this many pixels are, about 1 km2 where a pixel is 0.001 degree.
+ALARM_PIXELS = 100
+#: Bytes of an archive of predictions, and of each of its arrays; and of the document in it.
+_LARGEST, _LARGEST_DOCUMENT = 4 << 30, 256 << 20
+#: How an archive fails that somebody else made.
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, OverflowError, MemoryError,
+    zipfile.BadZipFile, zlib.error, struct.error, msgspec.MsgspecError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one item before any model sees it.
+
+    Attributes
+    ----------
+    frame : str
+    pairs : tuple of str
+        Its interferograms, ``yyyymmdd_yyyymmdd`` in order of their secondaries; a series may repeat some.
+    positive : bool
+        Whether the expert saw deformation in any of them, in the tile or elsewhere.
+    tile : tuple of int or None
+        Row, column and size of the window; None where it was drawn at random.
+    events : tuple of str
+        What its interferograms show; empty where they show none.
+    region : str
+        The volcanoes that the frame sees.
+    activity_types, intensities : tuple of str
+        The expert's words for its interferograms.
+    """
+
+    frame: str
+    pairs: tuple[str, ...]
+    positive: bool
+    tile: tuple[int, int, int] | None = None
+    events: tuple[str, ...] = ()
+    region: str = ""
+    activity_types: tuple[str, ...] = ()
+    intensities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which model spoke, and about what: predictions of one source alone go together.
+
+    Attributes
+    ----------
+    task : {"classification", "segmentation"}
+    model : str
+        Key of the run.
+    split, sha256 : str
+        Name and hash of the split.
+    simulated : bool
+        Whether any of its frames is.
+    """
+
+    task: Task
+    model: str
+    split: str
+    sha256: str
+    simulated: bool
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of one model over one part of a split.
+
+    Attributes
+    ----------
+    source : Source
+    part : {"train", "validation", "test"}
+        Thresholds are chosen on validation only, so predictions know their part.
+    rows : tuple of Row
+    label : numpy.ndarray
+        bool, shape (N,): whether the item's window holds a pixel with deformation.
+    probability : numpy.ndarray
+        float32, shape (N,), that it does. Of a segmentation: see :func:`item_probability`.
+    pixels : mapping of {"data", "all"} to numpy.ndarray, or None
+        uint32, shape (N, 2, BINS): pixels without and with deformation by their probability; None for a
+        classification.
+    """
+
+    source: Source
+    part: Part
+    rows: tuple[Row, ...]
+    label: np.ndarray
+    probability: np.ndarray
+    pixels: Mapping[Pixels, np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.rows)
+        shapes = [self.label.shape == (count,), self.probability.shape == (count,)]
+        shapes += [values.shape == (count, 2, BINS) for values in (self.pixels or {}).values()]
+        if not all(shapes) or (self.source.task == "segmentation") != (self.pixels is not None):
+            raise ValueError(f"these are not the arrays of {count} items of a {self.source.task}")
+        if not np.all((self.probability >= 0) & (self.probability <= 1)):
+            raise HephaestusError(
+                f"{self.source.model} gave what is no probability (its training may have diverged); "
+                "start it again with a lower learning rate"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def positive_pixels(self) -> np.ndarray:
+        """Histograms of the pixels with deformation that hold data, shape (N, BINS)."""
+        return self._histograms("data")[:, 1]
+
+    @property
+    def negative_pixels(self) -> np.ndarray:
+        """Histograms of the pixels without deformation that hold data, shape (N, BINS)."""
+        return self._histograms("data")[:, 0]
+
+    def _histograms(self, pixels: Pixels) -> np.ndarray:
+        if self.pixels is None:
+            raise ValueError("a classification has no pixels")
+        return self.pixels[pixels]
+
+    def take(self, chosen: np.ndarray) -> Predictions:
+        """Return the items at the positions `chosen`, int or bool of shape (N,)."""
+        places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        return replace(
+            self,
+            rows=tuple(self.rows[place] for place in places),
+            label=self.label[places],
+            probability=self.probability[places],
+            pixels=self.pixels and {name: values[places] for name, values in self.pixels.items()},
+        )
+
+    @cached_property
+    def clusters(self) -> np.ndarray:
+        """What is resampled together, int of shape (N,): see :func:`clusters_of`."""
+        return clusters_of(self.rows)
+
+    def interferograms(self) -> Predictions:
+        """Return one item for every interferogram (or series): the highest of its tiles.
+
+        That is what an observatory alarms on. The label is the expert's word for the whole frame, so
+        deformation that lies in none of the tiles counts as missed. Histograms of tiles are added up.
+        """
+        places: dict[tuple[str, tuple[str, ...]], int] = {}
+        group = np.array(
+            [places.setdefault((row.frame, row.pairs), len(places)) for row in self.rows], dtype=int
+        )
+        first = np.unique(group, return_index=True)[1]
+        highest = np.zeros(len(places), "f4")
+        np.maximum.at(highest, group, self.probability)
+        pixels: dict[Pixels, np.ndarray] | None = None
+        if self.pixels is not None:
+            pixels = {}
+            for name, values in self.pixels.items():
+                pixels[name] = np.zeros((len(places), 2, BINS), values.dtype)
+                np.add.at(pixels[name], group, values)
+        rows = tuple(replace(self.rows[place], tile=None) for place in first)
+        return replace(
+            self, rows=rows, label=np.array([row.positive for row in rows], bool), probability=highest,
+            pixels=pixels,
+        )  # fmt: skip
+
+    def write(self, path: Path) -> None:
+        """Write everything to `path` (``.npz``), sealed, whole or not at all.
+
+        Raises
+        ------
+        HephaestusError
+            If it cannot be written.
+        """
+        document = {
+            "format": FORMAT,
+            "source": asdict(self.source),
+            "part": self.part,
+            "rows": [asdict(row) for row in self.rows],
+        }
+        arrays: dict[str, Any] = {"label": self.label, "probability": self.probability}
+        arrays |= {f"pixels_{name}": values for name, values in (self.pixels or {}).items()}
+        stream = io.BytesIO()
+        np.savez_compressed(stream, document=np.frombuffer(json.dumps(document).encode(), "u1"), **arrays)
+        with explained(f"{self.source.model}: writing {path}"):
+            write_atomic(path, seal_zip(stream))
+
+    @classmethod
+    def read(cls, path: Path) -> Predictions:
+        """Read what :meth:`write` wrote.
+
+        Raises
+        ------
+        HephaestusError
+            If it is missing, damaged or of another format.
+        """
+        try:
+            content = io.BytesIO(read_bounded(path, _LARGEST))
+            check_zip(content)
+            with zipfile.ZipFile(content) as archive:
+                document = msgspec.convert(
+                    parse_json(_array(archive, "document", "u1", None).tobytes()), _Document
+                )
+                rows = tuple(document.rows)
+                count = len(rows)
+                pixels: dict[Pixels, np.ndarray] = {
+                    name: _array(archive, f"pixels_{name}", "u4", (count, 2, BINS))
+                    for name in PIXELS
+                    if document.source.task == "segmentation"
+                }
+                return cls(
+                    document.source,
+                    document.part,
+                    rows,
+                    _array(archive, "label", "?", (count,)),
+                    _array(archive, "probability", "f4", (count,)),
+                    pixels or None,
+                )
+        except (*_UNREADABLE, HephaestusError) as error:
+            raise HephaestusError(
+                f"{path} holds no predictions that can be read ({plain_text(error, 200)}); remove it and run "
+                f"`hephaestus benchmark run` again, without result.json beside it: the model is asked again"
+            ) from error
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    """What an archive of predictions says of its arrays."""
+
+    format: Literal["hephaestus-predictions/1"]
+    source: Source
+    part: Part
+    rows: list[Row]
+
+
+def _array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...] | None) -> np.ndarray:
+    """Return an array of an archive; memory is taken for what it says and holds, never for what it claims.
+
+    Parameters
+    ----------
+    archive : zipfile.ZipFile
+    name : str
+        Of the array.
+    dtype : str
+        What it must be of.
+    shape : tuple of int or None
+        What it must be; any number of bytes in a row for None.
+
+    Raises
+    ------
+    ValueError
+        If it is of another type, shape or size.
+    """
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in another way")
+    with archive.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise ValueError(f"{name} is of version {version}")
+        found, fortran, kind = np.lib.format.read_array_header_1_0(stream)
+        size = math.prod(found) * kind.itemsize
+        if (
+            kind != np.dtype(dtype)
+            or fortran
+            or found != (shape or found[:1])
+            or size > (_LARGEST if shape else _LARGEST_DOCUMENT)
+            or entry.file_size != stream.tell() + size
+        ):
+            raise ValueError(f"{name} is not the array that belongs here")
+        values = np.frombuffer(stream.read(size), kind)
+    if len(values) * kind.itemsize != size:
+        raise ValueError(f"{name} is cut short")
+    return values.reshape(found)
+
+
+def histograms(
+    probability: np.ndarray, mask: np.ndarray, inside: np.ndarray, data: np.ndarray
+) -> dict[Pixels, np.ndarray]:
+    """Count pixels by truth and probability.
+
+    Parameters
+    ----------
+    probability : numpy.ndarray
+        Shape (N, rows, columns), 0 to 1.
+    mask : numpy.ndarray
+        Same shape, above 0 where there is deformation.
+    inside : numpy.ndarray
+        Same shape or one that fits it, bool: pixels of the frame that the tile answers for (its core), so
+        that tiles that overlap count no pixel twice.
+    data : numpy.ndarray
+        Same shape, bool: pixels where any of the item's interferograms holds data. Others have no truth
+        that anyone could see: the expert's outline merely runs over them.
+
+    Returns
+    -------
+    dict
+        ``data`` and ``all``, each uint32 of shape (N, 2, BINS): see :class:`Predictions`.
+    """
+    count = len(probability)
+    # NaN would land anywhere
+    if not np.all((probability >= 0) & (probability <= 1)):
+        raise HephaestusError(
+            "the model gave what is no probability (its training may have diverged); "
+            "start it again with a lower learning rate"
+        )
+    step = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
+    place = (np.arange(count)[:, None, None] * 2 + (mask > 0)) * BINS + step
+    counted: dict[Pixels, np.ndarray] = {
+        "data": np.broadcast_to(inside & data, place.shape),
+        "all": np.broadcast_to(inside, place.shape),
+    }
+    return {
+        name: np.bincount(place[chosen], minlength=count * 2 * BINS).reshape(count, 2, BINS).astype(np.uint32)
+        for name, chosen in counted.items()
+    }
+
+
+def item_probability(pixels: np.ndarray) -> np.ndarray:
+    """Return the probability that :data:`ALARM_PIXELS` pixels of a segmented item reach at least.
+
+    One pixel alone is noise, not an alarm. Where there are fewer pixels, all of them have to reach it.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        Shape (N, 2, BINS), as :func:`histograms` counts them.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (N,): a multiple of 1 / BINS, 0 for an item without pixels.
+    """
+    # pixels at or above each step
+    reached = np.cumsum(pixels.sum(axis=1, dtype=np.int64)[:, ::-1], axis=1)[:, ::-1]
+    wanted = np.clip(reached[:, :1], 1, ALARM_PIXELS)
+    return (np.maximum((reached >= wanted).sum(axis=1) - 1, 0) / BINS).astype("f4")
+
+
+@dataclass
+class Collector:
+    """Gathers a model's answers batch by batch, in any order, and misses none.
+
+    Parameters
+    ----------
+    source : Source
+    part : {"train", "validation", "test"}
+    rows : sequence of Row
+        Every item that will be asked for.
+    """
+
+    source: Source
+    part: Part
+    rows: Sequence[Row]
+    _label: np.ndarray = field(init=False, repr=False)
+    _probability: np.ndarray = field(init=False, repr=False)
+    _pixels: dict[Pixels, np.ndarray] | None = field(init=False, repr=False, default=None)
+
+    def __post_init__(self) -> None:
+        count = len(self.rows)
+        self._label = np.zeros(count, bool)
+        self._probability = np.full(count, np.nan, "f4")
+        if self.source.task == "segmentation":
+            self._pixels = {name: np.zeros((count, 2, BINS), np.uint32) for name in PIXELS}
+
+    def add(
+        self,
+        index: np.ndarray,
+        label: np.ndarray,
+        probability: np.ndarray | None = None,
+        pixels: Mapping[Pixels, np.ndarray] | None = None,
+    ) -> None:
+        """Take the answers of a batch of B items.
+
+        Parameters
+        ----------
+        index : numpy.ndarray
+            int, shape (B,): positions in the rows.
+        label : numpy.ndarray
+            Shape (B,): whether the window holds deformation.
+        probability : numpy.ndarray, optional
+            Shape (B,); a segmentation's is found from its pixels unless given.
+        pixels : mapping, optional
+            Of a segmentation: what :func:`histograms` returns (it may as well be counted on the device).
+        """
+        index = np.asarray(index)
+        if self._pixels is not None:
+            if pixels is None:
+                raise ValueError("a segmentation is collected with its pixels")
+            for name, values in self._pixels.items():
+                values[index] = np.asarray(pixels[name])
+            if probability is None:
+                probability = item_probability(self._pixels["data"][index])
+        if probability is None:
+            raise ValueError("a classification is collected with its probabilities")
+        self._label[index] = np.asarray(label) > 0
+        self._probability[index] = np.asarray(probability)
+
+    def finish(self) -> Predictions:
+        """Return the predictions.
+
+        Raises
+        ------
+        HephaestusError
+            If an item was not answered, or answered with NaN.
+        """
+        open_ = int(np.isnan(self._probability).sum())
+        if open_:
+            raise HephaestusError(
+                f"{self.source.model}: {open_} of {len(self.rows)} items of {self.part} have no probability "
+                "(never asked for, or the model gave NaN); run `hephaestus benchmark` again"
+            )
+        return Predictions(
+            self.source, self.part, tuple(self.rows), self._label, self._probability, self._pixels
+        )
+
+
+def clusters_of(rows: Sequence[Row]) -> np.ndarray:
+    """Return which items are seen together when scores are resampled, as a number for each item.
+
+    Items that share an event belong together, and so do the items of events that one item links; an
+    event seen fifty times is one piece of evidence, not fifty. Items without deformation belong together
+    by frame and primary acquisition, whose atmosphere they share.
+    """
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (above := parent.setdefault(name, name)) != name:
+            parent[name] = name = parent[above]
+        return name
+
+    names = []
+    for row in rows:
+        keys = [f"event {event}" for event in row.events] or [f"quiet {row.frame} {row.pairs[0][:8]}"]
+        for key in keys[1:]:
+            parent[root(key)] = root(keys[0])
+        names.append(keys[0])
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(root(name), len(numbers)) for name in names], dtype=int)

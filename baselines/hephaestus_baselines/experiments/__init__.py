@@ -1,0 +1,1 @@
+"""Grids of runs and estimates of their cost."""

@@ -1,0 +1,187 @@
+"""What a grid will take, said before it starts: runs, samples, hours, disk."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.evaluation.result_schema import RunResult
+from hephaestus_baselines.experiments.experiment_grid import Bench, share
+from hephaestus_baselines.reporting.published_scores import RUNTIME_HOURS
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.dataset.samples import Sample, count_positive, samples_from_cube
+from hephaestus_build.dataset.splits import PARTS, Split, make_split, split_rule
+
+#: Bytes of a trainable parameter: itself in the best checkpoint, with AdamW's two moments in the last.
+_BEST, _LAST = 4, 12
+#: The paper's epochs, which its hours are of.
+_PAPER_EPOCHS = 90
+
+
+@dataclass(frozen=True)
+class Hours:
+    """How long runs take.
+
+    Attributes
+    ----------
+    hours : float
+        Of those that something is known of.
+    runs : int
+        How many those are.
+    source : str
+        Where that is known from.
+    """
+
+    hours: float
+    runs: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a grid, or a part of it, will take.
+
+    Attributes
+    ----------
+    preset : str
+    part : tuple of int
+        i and n.
+    runs, finished : int
+        Of this part.
+    models : tuple of str
+    epochs : tuple of int
+        Fewest and most of a run.
+    samples : mapping
+        For ``single`` and ``series``: how many each part has, and how many an epoch trains on.
+    hours : tuple of Hours
+        Of the runs that are to do, by where it is known from.
+    unknown : int
+        Runs of which nothing is known yet.
+    gigabytes : float
+        Of checkpoints: those kept, and the largest of a run at work.
+    simulated : bool
+    changed : tuple of str
+        Frames whose published cube is another one than the grid reads.
+    """
+
+    preset: str
+    part: tuple[int, int]
+    runs: int
+    finished: int
+    models: tuple[str, ...]
+    epochs: tuple[int, int]
+    samples: Mapping[str, Mapping[str, int]]
+    hours: tuple[Hours, ...]
+    unknown: int
+    gigabytes: float
+    simulated: bool
+    changed: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outlook as JSON values."""
+        return {**vars(self), "part": list(self.part), "hours": [vars(item) for item in self.hours]}
+
+
+def outlook(bench: Bench, part: tuple[int, int] = (1, 1)) -> Outlook:
+    """Return what a grid, or a part of it, will take."""
+    recipes = share(bench.recipes, part)
+    todo = [recipe for recipe in recipes if not bench.is_finished(recipe)]
+    results = bench.results([])  # what is damaged is said where it would be used
+    samples, simulated = _samples(bench)
+    hours, unknown = expected_hours(todo, results)
+    splits = {recipe.split: make_split(split_rule(recipe.split), samples) for recipe in recipes}
+    return Outlook(
+        preset=bench.preset.name,
+        part=part,
+        runs=len(recipes),
+        finished=len(recipes) - len(todo),
+        models=tuple(dict.fromkeys(recipe.model for recipe in recipes)),
+        epochs=(min(recipe.epochs for recipe in recipes), max(recipe.epochs for recipe in recipes)),
+        samples=_counts(recipes, splits),
+        hours=tuple(hours),
+        unknown=unknown,
+        gigabytes=_gigabytes(recipes, results),
+        simulated=simulated,
+        changed=bench.changed,
+    )
+
+
+def expected_hours(todo: Sequence[Recipe], results: Iterable[RunResult]) -> tuple[list[Hours], int]:
+    """Return how long runs take, as measured or as the paper says, and of how many neither knows.
+
+    Parameters
+    ----------
+    todo : sequence of Recipe
+        The runs.
+    results : iterable of RunResult
+        Finished runs; those of the same model, form and epochs tell of others.
+    """
+    measured: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for result in results:
+        measured[_like(result.model, result.series, result.recipe)].append(
+            sum(result.seconds.values()) / 3600
+        )
+    hours: dict[str, float] = defaultdict(float)
+    runs: Counter[str] = Counter()
+    for recipe in todo:
+        known = measured.get(_like(recipe.model, recipe.series, recipe.model_dump(mode="json")))
+        if known:
+            source, each = "as measured here", sum(known) / len(known)
+        elif recipe.model in RUNTIME_HOURS:
+            source = "on the paper's RTX 3090 Ti"
+            each = RUNTIME_HOURS[recipe.model][recipe.series] * recipe.epochs / _PAPER_EPOCHS
+        else:
+            continue
+        hours[source] += each
+        runs[source] += 1
+    return [Hours(hours[source], runs[source], source) for source in sorted(runs)], len(todo) - runs.total()
+
+
+def _like(model: str, series: bool, fields: Mapping[str, Any]) -> tuple[Any, ...]:
+    return model, series, fields["atmosphere"] != "none", fields["epochs"], fields["size"]
+
+
+def _samples(bench: Bench) -> tuple[list[Sample], bool]:
+    samples, simulated = [], False
+    whole = bench.whole()
+    for path in sorted(bench.cubes.glob("*.zarr")):
+        if whole:
+            whole.check(path.resolve(), ())
+        with open_cube(path, chunks=None) as cube:
+            samples += samples_from_cube(cube)
+            simulated |= bool(cube.attrs.get("simulated", False))
+    return samples, simulated
+
+
+def _counts(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for recipe in recipes:
+        split = splits[recipe.split]
+        items = split.series if recipe.series else split.parts
+        train = count_positive(items["train"])
+        epoch = 2 * min(train.values()) if recipe.balance else sum(train.values())
+        counts["series" if recipe.series else "single"] = {
+            **{part: len(items[part]) for part in PARTS},
+            "an epoch": epoch,
+        }
+    return counts
+
+
+def _gigabytes(recipes: Iterable[Recipe], results: Iterable[RunResult]) -> float:
+    counted = {(result.model, result.series): float(result.parameters) for result in results}
+    sizes = [counted.get((recipe.model, recipe.series)) or _parameters(recipe) for recipe in recipes]
+    return (sum(sizes) * _BEST + max(sizes, default=0.0) * _LAST) / 1e9
+
+
+def _parameters(recipe: Recipe) -> float:
+    if recipe.model not in RUNTIME_HOURS:
+        return 0.0
+    from hephaestus_baselines.models.architectures import (
+        MODELS,  # seconds of imports, for models that are large
+    )
+
+    paper = MODELS[recipe.model].paper
+    return paper[recipe.series] * 1e6 if paper else 0.0

@@ -1,0 +1,1 @@
+"""Maps of deformation probability over whole frames."""

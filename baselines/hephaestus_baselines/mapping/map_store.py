@@ -1,0 +1,360 @@
+"""Probability maps on disk: a Zarr group beside the cubes that grows, a GeoTIFF and a picture of each map.
+
+The group counts as what its consolidated metadata says, and that is replaced by one rename, after all files
+that it names: a map that was being written when the process was killed is not there for any reader.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import xarray as xr
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from zarr.codecs import BloscCodec
+
+from hephaestus_baselines.mapping.growing_arrays import KeyedArrays
+from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.plain_files import is_real_folder, remove_folder
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.cube.georeference import GRID_MAPPING, grid_of
+from hephaestus_build.cube.schema import Variable
+from hephaestus_build.export.geotiff import encode_cog
+from hephaestus_build.export.geotiff_layers import KEY, Layer
+from hephaestus_build.report.dataset_figures import to_png
+from hephaestus_build.report.image_ops import phase_colours, shrink_factor, shrink_mean, shrink_phase
+from hephaestus_build.report.text_rendering import literal
+
+NAME = "deformation_probability"
+FORMAT = "hephaestus-predictions-map/1"
+#: Probabilities are rounded to this: they compress five times better, and no model knows them as well.
+STEP = 2.0**-12
+_EPOCH = date(1970, 1, 1)
+_TABLES = ("primary_date", "secondary_date", "images", "cube_generation")
+_ARRAYS = (NAME, *_TABLES)
+
+
+@dataclass(frozen=True)
+class Map:
+    """The probability of deformation in one frame, by one model.
+
+    Attributes
+    ----------
+    pairs : tuple of Pair
+        What the model saw: one interferogram, or the series of one primary date.
+    probability : numpy.ndarray
+        float32, shape (rows, columns), 0 to 1; NaN where no interferogram has data.
+    images : int
+        Names the content of the interferograms: others of the same dates have another number.
+    generation : int
+        Of the cube.
+    """
+
+    pairs: tuple[Pair, ...]
+    probability: np.ndarray
+    images: int
+    generation: int
+
+    @property
+    def name(self) -> str:
+        """``<primary>_<secondary>``, and the further secondaries of a series."""
+        return name_of(self.pairs)
+
+
+def name_of(pairs: Sequence[Pair]) -> str:
+    """Return what the map of `pairs` is called."""
+    return "_".join([pairs[0].name, *(pair.name[9:] for pair in pairs[1:])])
+
+
+class MapStore:
+    """The maps of one frame and one model, ``<folder>/<frame>.zarr``.
+
+    A map of further interferograms is appended. One that is in the place of an earlier map is written beside
+    it under a new key, all others are linked there, and both are published by one rename of the group's
+    metadata (:mod:`hephaestus_baselines.mapping.growing_arrays`): a reader that was there before goes on
+    reading what it opened.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Of the group; made with the first map.
+    cube : xarray.Dataset
+        The frame's cube: gives the grid.
+    steps : int
+        Interferograms of a map.
+    attributes : mapping
+        What the group says of itself; ``checkpoint`` among it, the SHA-256 of the model.
+
+    Raises
+    ------
+    UsageError
+        If the group holds maps of another model or on another grid, is a link, or is none that this program
+        made.
+    """
+
+    def __init__(self, path: Path, cube: xr.Dataset, steps: int, attributes: Mapping[str, Any]) -> None:
+        self.path, self.steps = path, steps
+        self.attributes = {"Conventions": "CF-1.11", "format": FORMAT, **attributes}
+        self._grid = cube[["latitude", "longitude", GRID_MAPPING]].reset_coords()
+        self._rows: dict[tuple[str, ...], _Row] = {}
+        self._keys: KeyedArrays | None = None
+        self._replaced: dict[tuple[str, ...], _Row] = {}
+        if os.path.lexists(path):
+            self._open()
+
+    def _open(self) -> None:
+        advice = f"move {self.path} away, or give another folder with --to"
+        try:
+            keys = KeyedArrays(self.path, _ARRAYS)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{self.path} is no group of maps ({plain_text(error, 200)}); {advice}"
+            ) from error
+        with _quiet(), xr.open_zarr(self.path, chunks=None, consolidated=True, decode_times=False) as there:
+            if there.attrs.get("checkpoint") != self.attributes["checkpoint"]:
+                raise UsageError(f"{self.path} holds the maps of another checkpoint; {advice}")
+            axes = ("latitude", "longitude")
+            if not all(np.array_equal(there[axis].values, self._grid[axis].values) for axis in axes):
+                raise UsageError(f"{self.path} holds maps on another grid than the cube's; {advice}")
+            columns = [there[name].values.tolist() for name in _TABLES]
+            for place, (first, others, images, generation) in enumerate(zip(*columns, strict=True)):
+                row = _Row(place, first, others, images, generation)
+                self._rows[row.key] = row
+        self._keys = keys
+
+    def holds(self, pairs: Sequence[Pair], images: int) -> bool:
+        """Return whether there is a map of `pairs`, made from these very images."""
+        row = self._replaced.get(_key(pairs)) or self._rows.get(_key(pairs))
+        return row is not None and row.images == images
+
+    def sweep(self) -> None:
+        """Remove what killed runs left half-written, and replaced maps that nobody reads any more.
+
+        Raises
+        ------
+        HephaestusError
+            If the disk refuses it.
+        """
+        with explained(f"{self.path.stem}: removing what an earlier run left"):
+            for draft in self.path.parent.glob(f".{self.path.name}.*"):
+                if is_real_folder(draft):
+                    remove_folder(draft.parent, draft.name)
+            if self._keys:
+                self._keys.sweep()
+
+    def put(self, made: Map, *, publish: bool = True) -> None:
+        """Add a map, or put it in the place of an earlier one of the same pairs.
+
+        Parameters
+        ----------
+        made : Map
+        publish : bool
+            Whether one in the place of an earlier map is shown at once. Otherwise :meth:`publish` shows all
+            such maps together; a map of further interferograms is always shown at once.
+
+        Raises
+        ------
+        HephaestusError
+            If the disk refuses it.
+        """
+        with explained(f"{self.path.stem}: writing the map of {made.name}"), _quiet():
+            keys = self._keys or self._create()
+            key = _key(made.pairs)
+            days = [
+                (day - _EPOCH).days for day in (made.pairs[0].primary, *(p.secondary for p in made.pairs))
+            ]
+            known = self._rows.get(key)
+            place = known.place if known else len(self._rows)
+            row = _Row(place, days[0], days[1:], made.images, made.generation)
+            values = rounded(made.probability)[np.newaxis]
+            if known is None:
+                keys.write(NAME, place, values)
+                keys.publish(self._tables({**self._rows, key: row}), place)
+                self._rows[key] = row
+            else:
+                keys.write_beside(NAME, place, values)
+                self._replaced[key] = row
+        if publish:
+            self.publish()
+
+    def publish(self) -> None:
+        """Show the maps that are in the place of earlier ones, all by one rename.
+
+        Raises
+        ------
+        HephaestusError
+            If the disk refuses it.
+        """
+        if not self._replaced:
+            return
+        with explained(f"{self.path.stem}: publishing its maps"), _quiet():
+            assert self._keys
+            rows = {**self._rows, **self._replaced}
+            changed = {row.place for row in self._replaced.values()}
+            self._keys.publish_beside(NAME, changed, self._tables(rows))
+            self._rows, self._replaced = rows, {}
+
+    def _tables(self, rows: Mapping[tuple[str, ...], _Row]) -> dict[str, np.ndarray]:
+        ordered = sorted(rows.values(), key=lambda row: row.place)
+        columns = zip(*(row.cells for row in ordered), strict=True)
+        return {name: np.array(column) for name, column in zip(_TABLES, columns, strict=True)}
+
+    def _create(self) -> KeyedArrays:
+        """Make the group without a map; it appears whole or not at all."""
+        rows, columns = self._grid.sizes["latitude"], self._grid.sizes["longitude"]
+        days = {"units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
+        numbers: dict[str, tuple[Any, ...]] = {
+            "primary_date": ("map", np.zeros(0, "i8"), {**days, "long_name": "date of the first image"}),
+            "secondary_date": (
+                ("map", "step"),
+                np.zeros((0, self.steps), "i8"),
+                {**days, "long_name": "dates of the later images"},
+            ),
+            "images": ("map", np.zeros(0, "i8"), {"long_name": "number that names the images' content"}),
+            "cube_generation": ("map", np.zeros(0, "i4"), {"long_name": "generation of the cube"}),
+        }
+        picture = (
+            ("map", "latitude", "longitude"),
+            np.zeros((0, rows, columns), "f4"),
+            {**_ATTRIBUTES, "grid_mapping": GRID_MAPPING},
+        )
+        empty = (
+            self._grid.drop_attrs(deep=False).assign_attrs(self.attributes).assign(numbers | {NAME: picture})
+        )
+        codec = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
+        encoding: dict[str, dict[str, Any]] = {
+            NAME: {"chunks": (1, rows, columns), "compressors": (codec,), "_FillValue": np.float32("nan")},
+            "primary_date": {"chunks": (1024,)},
+            "secondary_date": {"chunks": (1024, self.steps)},
+            "images": {"chunks": (1024,)},
+            "cube_generation": {"chunks": (1024,)},
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_name(f".{self.path.name}.{uuid4().hex[:12]}")
+        empty.set_coords(["primary_date", "secondary_date", GRID_MAPPING]).to_zarr(
+            draft, mode="w-", zarr_format=3, encoding=encoding, consolidated=True
+        )
+        draft.rename(self.path)
+        self._keys = KeyedArrays(self.path, _ARRAYS)
+        return self._keys
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What the tables say of a map; days since 1970."""
+
+    place: int
+    primary: int
+    secondaries: Sequence[int]
+    images: int
+    generation: int
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return tuple(str(_EPOCH + timedelta(days=day)) for day in (self.primary, *self.secondaries))
+
+    @property
+    def cells(self) -> tuple[Any, ...]:
+        return self.primary, list(self.secondaries), self.images, self.generation
+
+
+_ATTRIBUTES = {
+    "long_name": "probability of ground deformation",
+    "units": "1",
+    "valid_range": [0.0, 1.0],
+    "comment": "of a model, not calibrated; no data where no interferogram has data",
+}
+
+
+def _key(pairs: Sequence[Pair]) -> tuple[str, ...]:
+    return (str(pairs[0].primary), *(str(pair.secondary) for pair in pairs))
+
+
+def rounded(probability: np.ndarray) -> np.ndarray:
+    """Return probabilities, rounded to :data:`STEP`."""
+    return (np.round(probability / STEP) * STEP).astype("f4")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # zarr-python says so of any consolidated Zarr v3 group; the cubes have one too
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        yield
+
+
+def write_geotiff(path: Path, made: Map, grid: Grid, tags: Mapping[str, str]) -> None:
+    """Write a map as a cloud-optimized GeoTIFF, whole or not at all."""
+    variable = Variable(NAME, ("latitude", "longitude"), "float32", "pair", float("nan"), dict(_ATTRIBUTES))
+    about = {"PAIRS": " ".join(pair.name for pair in made.pairs), "CUBE_GENERATION": str(made.generation)}
+    layer = Layer(path.name, variable, (), {**tags, **about, KEY: str(made.images)})
+    with explained(f"{path.name}: writing it"):
+        write_atomic(path, encode_cog(rounded(made.probability), grid, layer))
+
+
+def write_picture(path: Path, made: Map, phase: np.ndarray, title: str, *, simulated: bool) -> None:
+    """Draw a map over the phase of its last interferogram, as PNG.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Of the picture.
+    made : Map
+    phase : numpy.ndarray
+        Shape (rows, columns), rad; 0 is no data.
+    title : str
+        One line above it.
+    simulated : bool
+        Whether the picture has to say so.
+    """
+    factor = shrink_factor(phase.shape, 900)
+    shown = shrink_phase(phase, factor)
+    probability = shrink_mean(made.probability, factor)
+    rows, columns = shown.shape
+    figure = Figure(figsize=(11, max(3.0, 0.6 + 4.6 * rows / columns)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.imshow(shown, cmap=phase_colours(), vmin=-np.pi, vmax=np.pi, interpolation="nearest")
+    left.set_title("wrapped phase", fontsize=9)
+    right.imshow(shown, cmap="gray", vmin=-2 * np.pi, vmax=1.5 * np.pi, interpolation="nearest")
+    # the likelier, the less of the phase below shows through
+    image = right.imshow(
+        probability, cmap="inferno", vmin=0, vmax=1, alpha=0.9 * np.nan_to_num(probability),
+        interpolation="nearest",
+    )  # fmt: skip
+    right.set_title("probability of deformation", fontsize=9)
+    figure.colorbar(ScalarMappable(image.norm, image.cmap), ax=right, shrink=0.8)
+    for axes in (left, right):
+        axes.set_xticks([])
+        axes.set_yticks([])
+    mark = "   SIMULATED DATA" if simulated else ""
+    figure.suptitle(literal(title) + mark, fontsize=10, color="#c8102e" if simulated else "#1b1f24")
+    with explained(f"{path.name}: writing it"):
+        write_atomic(path, to_png(figure))
+
+
+def grid_of_cube(cube: xr.Dataset) -> Grid:
+    """Return the grid of a cube.
+
+    Raises
+    ------
+    HephaestusError
+        If it states none.
+    """
+    try:
+        return grid_of(cube)
+    except ValueError as error:
+        raise HephaestusError(
+            f"{cube.attrs.get('frame')}: {error}; `hephaestus verify` says what is damaged"
+        ) from error

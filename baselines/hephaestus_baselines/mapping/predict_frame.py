@@ -1,0 +1,371 @@
+"""Maps of whole frames: tiles that overlap, a model's probability in each, blended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import xarray as xr
+
+from hephaestus_baselines.data.cube_integrity import Wholeness
+from hephaestus_baselines.data.pinned_cubes import alone, generation_of
+from hephaestus_baselines.mapping.map_store import (
+    Map,
+    MapStore,
+    grid_of_cube,
+    name_of,
+    write_geotiff,
+    write_picture,
+)
+from hephaestus_build import __version__
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.progress import Listener, Silent
+from hephaestus_build.cube.granules import Unit
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.storage.generations import PROVENANCE, Generation
+from hephaestus_build.dataset.samples import Sample, series_of
+from hephaestus_build.dataset.tiling import Tile
+
+#: Part of a tile's side that it shares with the next one.
+OVERLAP = 0.25
+#: Pixels of the windows that are predicted at once, at most: whatever batch a checkpoint names.
+_BATCH_PIXELS = 1 << 22
+_LEFT = re.compile(r"\..+\.(tif|png)\.[0-9a-f]{12}")
+
+
+def overlapping(shape: tuple[int, int], size: int, overlap: float = OVERLAP) -> tuple[Tile, ...]:
+    """Cover a frame with tiles that overlap by a part of their side, or more.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the frame.
+    size : int
+        Rows and columns of a tile; a smaller frame has one tile that reaches beyond it.
+    overlap : float
+        Part of the side, below 1.
+
+    Returns
+    -------
+    tuple of Tile
+        Row by row. Their cores meet in the middle of each overlap and cover every pixel once.
+    """
+    rows, columns = (_cores(extent, size, int(size * overlap)) for extent in shape)
+    return tuple(
+        Tile(row, column, size, (top, bottom, left, right))
+        for row, top, bottom in rows
+        for column, left, right in columns
+    )
+
+
+def _cores(extent: int, size: int, shared: int) -> list[tuple[int, int, int]]:
+    """Return start, first and last + 1 of the core of each tile along one side."""
+    count = max(1, -(-(extent - shared) // (size - shared)))
+    room = max(0, extent - size)
+    starts = [round(index * room / max(1, count - 1)) for index in range(count)]
+    ends = [(start + size + after) // 2 for start, after in pairwise(starts)] + [extent]
+    return list(zip(starts, [0, *ends[:-1]], ends, strict=True))
+
+
+class Mosaic:
+    """Puts tiles together to a frame.
+
+    A tile weighs less towards its edges, where a model sees least around a pixel, so that no seams show.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the frame.
+    size : int
+        Rows and columns of the tiles.
+    overlap : float
+        Part of the side over which a tile's weight rises.
+    """
+
+    def __init__(self, shape: tuple[int, int], size: int, overlap: float = OVERLAP) -> None:
+        self._sum, self._weight = np.zeros(shape, "f4"), np.zeros(shape, "f4")
+        away = np.minimum(np.arange(size), np.arange(size)[::-1]) + 1
+        ramp = np.minimum(1.0, away / max(1.0, size * overlap))
+        self._ramp = np.outer(ramp, ramp).astype("f4")
+
+    def blend(self, tile: Tile, probability: np.ndarray) -> None:
+        """Add the probabilities of a tile's pixels, shape (size, size)."""
+        rows, columns = self._sum.shape
+        place = np.s_[tile.row : tile.row + tile.size, tile.column : tile.column + tile.size]
+        inside = np.s_[: rows - tile.row, : columns - tile.column]
+        self._sum[place] += (probability * self._ramp)[inside]
+        self._weight[place] += self._ramp[inside]
+
+    def fill(self, tile: Tile, probability: float) -> None:
+        """Give the core of a tile one probability."""
+        top, bottom, left, right = tile.core
+        self._sum[top:bottom, left:right] = probability
+        self._weight[top:bottom, left:right] = 1
+
+    def result(self) -> np.ndarray:
+        """Return the probabilities, float32; NaN where no tile was."""
+        return np.divide(self._sum, self._weight, out=np.full_like(self._sum, np.nan), where=self._weight > 0)
+
+
+@dataclass(frozen=True)
+class Written:
+    """One map and its files.
+
+    Attributes
+    ----------
+    name : str
+    geotiff, picture : pathlib.Path or None
+        None where the map was there already.
+    highest : float
+        The largest probability in it.
+    """
+
+    name: str
+    geotiff: Path | None = None
+    picture: Path | None = None
+    highest: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which interferograms of a frame.
+
+    Attributes
+    ----------
+    pairs : tuple of Pair
+        These; all that are stored if empty. A model of series makes series of those that it is given.
+    since : datetime.date or None
+        Only such as begin on this day or later.
+    new : bool
+        Only such as have no map of this model and these images yet.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    since: date | None = None
+    new: bool = False
+
+
+def predict(
+    checkpoint: Path,
+    cube: Path,
+    folder: Path,
+    wanted: Wanted | None = None,
+    *,
+    device: str = "auto",
+    unsealed: bool = False,
+    unchecked: bool = False,
+    listener: Listener | None = None,
+) -> Iterator[Written]:
+    """Write the maps of a frame: into ``<folder>/<frame>.zarr``, and a GeoTIFF and a picture each.
+
+    Parameters
+    ----------
+    checkpoint : pathlib.Path
+        ``best.ckpt`` of a run.
+    cube : pathlib.Path
+        Of the frame; it is read, pinned to its generation, and never written.
+    folder : pathlib.Path
+        Of all frames' maps.
+    wanted : Wanted, optional
+        Every stored interferogram by default.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    unsealed : bool
+        Whether to read a checkpoint without a seal too.
+    unchecked : bool
+        Whether to leave out comparing what is read of the cube with what was published.
+    listener : Listener, optional
+        Told how far it is.
+
+    Yields
+    ------
+    Written
+        As each map is done.
+
+    Raises
+    ------
+    HephaestusError
+        If there is no cube or no checkpoint that can be read, something read is damaged, or another process
+        writes these maps.
+    UsageError
+        If a pair is not stored, or the maps that are there are of another model or grid.
+    """
+    from hephaestus_baselines.training.trainer import load
+
+    wanted, listener = wanted or Wanted(), listener or Silent()
+    if not checkpoint.is_file():
+        raise UsageError(
+            f"there is no checkpoint at {checkpoint}; `hephaestus benchmark run` leaves best.ckpt in each run"
+        )
+    trained = load(checkpoint, device=device, unsealed=unsealed)
+    recipe = trained.recipe
+    whole = None if unchecked else Wholeness(listener=listener)
+    if whole and (cube / "zarr.json").is_file():
+        cube = cube.resolve()  # the generation that is compared is the one that is read
+        whole.check(cube, ())
+    with open_cube(cube, chunks=None) as dataset:
+        store = Path(dataset.encoding["source"])
+        frame = Frame.parse(str(dataset.attrs["frame"]))
+        groups = choose(dataset, frame, wanted, recipe.steps)
+        simulated = bool(dataset.attrs.get("simulated", False))
+        about = {
+            "title": f"probability of deformation in frame {frame}" + (" (simulated)" if simulated else ""),
+            "frame": frame.id,
+            "model": recipe.key,
+            "task": recipe.task,
+            "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+            "simulated": simulated,
+            "learnt_from_simulated": trained.simulated,
+            "source": f"hephaestus-build {__version__}",
+        }
+        with alone(folder / f".{frame}.lock") as ours:
+            if not ours:
+                raise HephaestusError(f"{frame}: another process writes its maps; try again when it is done")
+            target = folder / frame.id
+            if target.is_symlink():
+                raise HephaestusError(f"{target} is a link; remove it, no map is written through it")
+            maps = MapStore(folder / f"{frame}.zarr", dataset, recipe.steps, about)
+            maps.sweep()
+            _sweep(target)
+            units = _units(store)
+            images = {pairs: images_of(units, pairs) for pairs in groups}
+            todo = [pairs for pairs in groups if not (wanted.new and maps.holds(pairs, images[pairs]))]
+            if whole:
+                whole.check(store, {pair for pairs in todo for pair in pairs})
+            listener.stage(f"maps of {frame}", len(todo))
+            tags = {key.upper(): str(value) for key, value in about.items()}
+            try:
+                for pairs in todo:
+                    phases = [_phase(dataset, pair) for pair in dict.fromkeys(pairs)]
+                    seen = np.logical_or.reduce([phase != 0 for phase in phases])
+                    probability = probability_of(trained, frame, pairs, store, seen.shape)
+                    made = Map(
+                        pairs,
+                        np.where(seen, probability, np.float32("nan")),
+                        images[pairs],
+                        generation_of(store),
+                    )
+                    tif, png = (target / f"{made.name}.{ending}" for ending in ("tif", "png"))
+                    write_geotiff(tif, made, grid_of_cube(dataset), tags)
+                    title = f"{frame}  {made.name}  {recipe.model}"
+                    write_picture(png, made, phases[-1], title, simulated=simulated)
+                    maps.put(made, publish=False)  # last: what is in the group has its files
+                    listener.advance(f"maps of {frame}")
+                    highest = float(np.nanmax(made.probability)) if seen.any() else float("nan")
+                    yield Written(made.name, tif, png, highest)
+            finally:
+                maps.publish()  # those in the place of earlier ones, together
+            yield from (Written(name_of(pairs)) for pairs in groups if pairs not in todo)
+
+
+def choose(cube: xr.Dataset, frame: Frame, wanted: Wanted, steps: int) -> list[tuple[Pair, ...]]:
+    """Return the interferograms of each map that is wanted, in order.
+
+    Raises
+    ------
+    UsageError
+        If a pair is not stored, or none is wanted.
+    """
+    flags = cube["valid_date_pair"].transpose("primary_date", "secondary_date").to_numpy()
+    first, second = (
+        cube[f"{axis}_date"].to_numpy().astype("datetime64[D]").tolist() for axis in ("primary", "secondary")
+    )
+    stored = sorted(Pair(first[row], second[column]) for row, column in np.argwhere(flags).tolist())
+    if absent := [pair for pair in wanted.pairs if pair not in stored]:
+        raise UsageError(
+            f"{frame}: no interferogram of {absent[0]} is stored; `hephaestus inspect {frame}` shows what is"
+        )
+    chosen = [
+        pair
+        for pair in (sorted(set(wanted.pairs)) or stored)
+        if wanted.since is None or pair.primary >= wanted.since
+    ]
+    if not chosen:
+        raise UsageError(
+            f"{frame}: no interferogram begins on {wanted.since} or later; the last one begins on "
+            f"{stored[-1].primary}"
+            if stored
+            else f"{frame}: no interferogram is stored"
+        )
+    if steps == 1:
+        return [(pair,) for pair in chosen]
+    series = series_of((Sample(frame, pair, False) for pair in chosen), length=steps)
+    return [tuple(sample.pair for sample in one.members) for one in series]
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the half-written files that a killed process left of GeoTIFFs and pictures."""
+    for pattern in (".*.tif.*", ".*.png.*"):
+        for left in folder.glob(pattern):
+            if _LEFT.fullmatch(left.name):
+                left.unlink(missing_ok=True)
+
+
+def images_of(units: Mapping[str, Unit], pairs: Sequence[Pair]) -> int:
+    """Return a number that names the content of interferograms, from the cube's own record."""
+    stored = [msgspec.to_builtins(units[f"pair/{pair}"].objects) for pair in pairs if units]
+    text = json.dumps([[pair.name for pair in pairs], stored], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def _units(store: Path) -> Mapping[str, Unit]:
+    """Return what a cube is made of; nothing where a copy came without its record."""
+    return Generation.at(store).contents().units if (store / PROVENANCE).exists() else {}
+
+
+def probability_of(
+    trained: Any, frame: Frame, pairs: Sequence[Pair], store: Path, shape: tuple[int, int]
+) -> np.ndarray:
+    """Return what a model says of a whole frame, float32 of `shape`.
+
+    Parameters
+    ----------
+    trained : hephaestus_baselines.training.trainer.Trained
+    frame : Frame
+    pairs : sequence of Pair
+        One, or those of a series.
+    store : pathlib.Path
+        The frame's cube.
+    shape : tuple of int
+        Rows and columns of the frame.
+    """
+    import torch
+
+    from hephaestus_baselines.data.dataset_items import Item
+    from hephaestus_baselines.data.window_dataset import Windows
+
+    recipe = trained.recipe
+    tiles = overlapping(shape, recipe.size)
+    members = tuple(Sample(frame, pair, False) for pair in pairs)
+    windows = Windows(
+        [Item(members, False, tile) for tile in tiles],
+        {frame.id: store},
+        size=recipe.size,
+        atmosphere=recipe.atmosphere != "none",
+    )
+    mosaic = Mosaic(shape, recipe.size)
+    with torch.inference_mode():
+        most = max(1, _BATCH_PIXELS // (recipe.size**2 * recipe.steps))
+        for batch in torch.utils.data.DataLoader(windows, batch_size=min(recipe.batch_size, most)):
+            answers = trained.probabilities(batch).float().cpu().numpy()
+            for index, answer in zip(batch["index"].tolist(), answers, strict=True):
+                if recipe.task == "segmentation":
+                    mosaic.blend(tiles[index], answer)
+                else:
+                    mosaic.fill(tiles[index], float(answer))
+    return mosaic.result()
+
+
+def _phase(cube: xr.Dataset, pair: Pair) -> np.ndarray:
+    days = {"primary_date": np.datetime64(pair.primary), "secondary_date": np.datetime64(pair.secondary)}
+    return np.asarray(cube["insar_difference"].sel(days).to_numpy())

@@ -1,0 +1,396 @@
+"""Measure how fast samples are read: ``python -m hephaestus_baselines.performance.loader_benchmark``.
+
+Beside it stand the published pattern and a WebDataset.
+All rows read series of 3 interferograms with 9 channels in windows of 512 pixels of a simulated cube of real
+size, at random, from the page cache; every row in every round, so that ratios are of one time and machine.
+"""
+
+from __future__ import annotations
+
+import io
+import resource
+import shutil
+import sys
+import tarfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import numcodecs
+import numpy as np
+import torch
+import typer
+import xarray as xr
+import zarr
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from hephaestus_baselines.config.channels import ATMOSPHERE, Inputs
+from hephaestus_baselines.data.batch_expansion import Stack, expand
+from hephaestus_baselines.data.dataset_items import Draw, Item
+from hephaestus_baselines.data.window_dataset import Windows
+from hephaestus_baselines.performance.loader_report import (
+    BARE,
+    COMPACT,
+    EXPANDED,
+    ONE,
+    PUBLISHED,
+    TWO,
+    WEBDATASET,
+    markdown,
+    summary,
+)
+from hephaestus_build.cli.console import err, explain
+from hephaestus_build.cli.options import Json
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.dataset.samples import Sample, series_of
+from hephaestus_build.performance.cached_archive import FRAME, World
+from hephaestus_build.performance.process_timer import measure
+from hephaestus_build.performance.result_files import head, keep
+
+SIZE, STEPS = 512, 3
+CHANNELS = ("insar_difference", "insar_coherence", "dem", *ATMOSPHERE)
+MASK = "deformation_mask"
+#: Of the DataLoader's rows.
+BATCH, WORKERS = 4, 2
+
+
+class Published(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """The published reading pattern on the published layout: one Zarr v2 chunk an image.
+
+    Open, select, load whole frames of all channels, stack, crop. As published, the whole mask is made
+    binary, its values are looked through twice, and the place of the deformation in it is found before the
+    crop; `bare` leaves that out.
+    """
+
+    def __init__(self, store: Path, items: Sequence[Item], shape: tuple[int, int], *, bare: bool) -> None:
+        self.store, self.items, self.shape, self.bare = store, items, shape, bare
+
+    def __len__(self) -> int:
+        return 1 << 20
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        chance = np.random.default_rng(index)
+        item = self.items[index % len(self.items)]
+        pairs = [sample.pair for sample in item.members]
+        cube = xr.open_zarr(self.store)
+        chosen = cube.sel(
+            primary_date=np.datetime64(pairs[0].primary),
+            secondary_date=[np.datetime64(pair.secondary) for pair in pairs],
+        )
+        frames = []
+        for name in (*CHANNELS, MASK):
+            values = chosen[name].to_numpy()
+            if name == MASK and not self.bare:
+                values = _checked(values)
+            image = torch.from_numpy(values).float()
+            frames.append(image.expand(STEPS, *image.shape) if image.ndim == 2 else image)
+        stacked = torch.stack(frames, 1)
+        if not self.bare:
+            union = (stacked[:, -1] > 0).any(0)
+            if union.any():
+                torch.nonzero(union).aminmax(dim=0)
+        row, column = (int(chance.integers(extent - SIZE + 1)) for extent in self.shape)
+        crop = stacked[..., row : row + SIZE, column : column + SIZE]
+        return crop[:, :-1].reshape(-1, SIZE, SIZE).clone(), crop[:, -1].long()
+
+
+def _checked(mask: np.ndarray) -> np.ndarray:
+    """Return the mask of whole frames with one kind of deformation, after two looks at its values."""
+    binary = np.where(mask == 2, 1, mask)
+    known = torch.isin(torch.unique(torch.from_numpy(binary)), torch.tensor([0, 1]))
+    if np.unique(binary).max(initial=0) > 1 or not known.all():
+        raise ValueError("a mask holds more than 0 and 1")
+    return binary
+
+
+class Drawn(Dataset[dict[str, torch.Tensor]]):
+    """Windows by number: each number is a draw of its own."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+
+    def __len__(self) -> int:
+        return 1 << 20
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.windows[Draw(index % len(self.windows), index)]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured, and where it lies.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Of the simulated archive, which is kept, and of all else, which is thrown away.
+    epochs, rounds, samples : int
+        Acquisitions of the archive; rounds; samples of a fast row in each (slow rows read fewer).
+    size : str or tuple of int
+        Of the frame.
+    say : callable
+        Told what is being done.
+    """
+
+    folder: Path
+    epochs: int = 10
+    rounds: int = 3
+    samples: int = 120
+    size: str | tuple[int, int] = "real"
+    say: Callable[[str], None] = lambda _: None
+
+    def run(self) -> dict[str, Any]:
+        """Make what the rows read, measure them, and return the result as JSON values."""
+        scratch = self.folder / "loader"
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            self.say("building the cube")
+            store = self._cube(scratch)
+            with open_cube(store, chunks=None) as cube:
+                items, shape = _series(cube), (cube.sizes["latitude"], cube.sizes["longitude"])
+                self.say("writing it in the published layout")
+                layout = _published_layout(cube, items, scratch / "v2.zarr")
+            published, bare = (Published(layout, items, shape, bare=flag) for flag in (False, True))
+            windows = Windows(items, {FRAME: store}, size=SIZE)
+            self.say("exporting tensors")
+            shards = _export(windows, max(8, self.samples // 5), scratch)
+            runs = [
+                run
+                for turn in range(self.rounds)
+                for run in self._round(turn, published, bare, windows, shards)
+            ]
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        pairs = {sample.pair for item in items for sample in item.members}
+        return {
+            **head("loader", torch=torch.__version__),
+            "world": {"rows": shape[0], "columns": shape[1], "pairs": len(pairs), "series": len(items)},
+            "sample": {"steps": STEPS, "channels": len(CHANNELS), "size": SIZE},
+            **summary(runs),
+            "runs": runs,
+        }
+
+    def _cube(self, scratch: Path) -> Path:
+        world = World.under(self.folder / "worlds", self.size, self.epochs)
+        content = world.make()
+        with world.served() as environment:
+            built = measure(
+                "hephaestus_build.performance.build_tasks:cube",
+                environment,
+                frame=FRAME,
+                data=str(scratch / "data"),
+                cached=False,
+                limit=len(content.pairs),
+            )
+        return Path(built.facts["path"])
+
+    def _round(
+        self, turn: int, published: Published, bare: Published, windows: Windows, shards: Sequence[Path]
+    ) -> Iterator[dict[str, Any]]:
+        first, few = turn << 16, max(4, self.samples // 15)
+        numbers = range(first, first + self.samples)
+        stack = Stack(Inputs("both"), STEPS, dict.fromkeys(CHANNELS, (0.5, 2.0)))
+        tensors = _webdataset(shards)
+
+        def expanded() -> Iterator[torch.Tensor]:
+            for sample in map(Drawn(windows).__getitem__, numbers):
+                yield stack(expand({name: value.unsqueeze(0) for name, value in sample.items()}))
+
+        def row(name: str, readers: str, count: int, samples: Iterable[Any], skip: int = 0) -> dict[str, Any]:
+            self.say(f"round {turn + 1} of {self.rounds}: {name}, {readers}")
+            return {"round": turn, "row": name, "readers": readers, **_timed(samples, count, skip)}
+
+        single = Windows(windows.items, windows.stores, size=SIZE, threads=1)
+        yield row(PUBLISHED, ONE, few, (published[first + index] for index in range(few)))
+        yield row(BARE, ONE, few, (bare[first + index] for index in range(few)))
+        yield row(WEBDATASET, ONE, self.samples, islice(_endless(tensors), self.samples))
+        memory = _memory()
+        yield row(COMPACT, ONE, self.samples, map(Drawn(windows).__getitem__, numbers))
+        yield {"round": turn, "row": "growth of memory", "bytes": _memory() - memory}
+        yield row(f"{COMPACT}, one thread", ONE, self.samples, map(Drawn(single).__getitem__, numbers))
+        yield row(EXPANDED, ONE, self.samples, expanded())
+
+        def loader(data: Any, size: int, context: str = "fork", **options: Any) -> DataLoader[Any]:
+            return DataLoader(
+                data, batch_size=size, num_workers=WORKERS, multiprocessing_context=context, **options
+            )
+
+        # dask's threads do not survive a fork: workers of the published pattern have to be spawned
+        numbers = range(first, first + few + WORKERS)
+        yield row(PUBLISHED, TWO, few, loader(Subset(published, numbers), 1, "spawn"), WORKERS)
+        yield row(BARE, TWO, few, loader(Subset(bare, numbers), 1, "spawn"), WORKERS)
+        # the first batch of each worker is made while both start
+        numbers = range(first, first + 2 * self.samples + WORKERS * BATCH)
+        batches = islice(loader(_Endless(tensors), BATCH), len(numbers) // BATCH)
+        yield row(WEBDATASET, TWO, 2 * self.samples, batches, WORKERS)
+        yield row(COMPACT, TWO, 2 * self.samples, loader(Subset(Drawn(windows), numbers), BATCH), WORKERS)
+        for context in ("spawn", "fork") if turn == 0 else ("fork",):
+            start = time.perf_counter()
+            data = Windows(windows.items, windows.stores, size=SIZE)
+            starting = iter(loader(Subset(Drawn(data), numbers), BATCH, context))
+            next(starting)
+            yield {"round": turn, "row": f"first batch, {context}", "seconds": time.perf_counter() - start}
+            del starting  # ends its workers
+
+
+class _Endless(torch.utils.data.IterableDataset[Any]):
+    """The tensors of an export over and over."""
+
+    def __init__(self, tensors: Iterable[Any]) -> None:
+        self.tensors = tensors
+
+    def __iter__(self) -> Iterator[Any]:
+        return _endless(self.tensors)
+
+
+def _endless(tensors: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        yield from tensors
+
+
+def _timed(samples: Iterable[Any], count: int, skip: int = 0) -> dict[str, Any]:
+    """Read all of `samples`, `count` without the first `skip` batches, which a DataLoader's start is in."""
+    reading = iter(samples)
+    for _ in islice(reading, skip):
+        pass
+    start = time.perf_counter()
+    for _ in reading:
+        pass
+    seconds = time.perf_counter() - start
+    return {"samples": count, "seconds": seconds, "samples_per_second": count / seconds}
+
+
+def _memory() -> int:
+    """Return the resident memory of this process, bytes; its peak where the system tells no more."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _series(cube: xr.Dataset) -> tuple[Item, ...]:
+    """Return the series of all stored pairs, by the paper's rule; their windows are drawn anywhere."""
+    flags = cube["valid_date_pair"].transpose("primary_date", "secondary_date").to_numpy()
+    days = [cube[name].to_numpy().astype("datetime64[D]") for name in ("primary_date", "secondary_date")]
+    pairs = [
+        Pair(*(axis[place].astype(date) for axis, place in zip(days, places, strict=True)))
+        for places in np.argwhere(flags)
+    ]
+    samples = [Sample(Frame(FRAME), pair, False) for pair in pairs]
+    return tuple(Item(series.members, False) for series in series_of(samples, length=STEPS))
+
+
+def _published_layout(cube: xr.Dataset, items: Sequence[Item], path: Path) -> Path:
+    """Write what the rows read of `cube` as the published cubes are: format 2, one chunk an image."""
+    group = zarr.create_group(path, zarr_format=2)
+    image = cube["dem"].shape
+    for name in ("primary_date", "secondary_date", "latitude", "longitude"):
+        values = cube[name].to_numpy()
+        stamps = values.dtype.kind == "M"
+        plain = values.astype("datetime64[D]").astype("int64") if stamps else values
+        array = group.create_array(name, shape=plain.shape, dtype=plain.dtype, chunks=plain.shape)
+        array[...] = plain
+        array.attrs["_ARRAY_DIMENSIONS"] = [name]
+        if stamps:
+            array.attrs["units"] = "days since 1970-01-01"
+    wanted = {sample.pair for item in items for sample in item.members}
+    for name in (*CHANNELS, MASK):
+        source = cube[name]
+        dtype = "uint8" if name in ("insar_coherence", MASK) else "float32"
+        leading = len(source.shape) - 2
+        array = group.create_array(
+            name,
+            shape=source.shape,
+            dtype=dtype,
+            chunks=(1,) * leading + image,
+            compressors=numcodecs.Blosc(),  # format 2's default: lz4, level 5, shuffled
+            fill_value=None if dtype == "uint8" else np.nan,
+        )
+        array.attrs["_ARRAY_DIMENSIONS"] = [str(dim) for dim in source.dims]
+        if leading == 2:
+            for pair in wanted:
+                place = tuple(
+                    int(np.flatnonzero(cube[axis].to_numpy() == np.datetime64(day))[0])
+                    for axis, day in zip(source.dims[:2], pair.dates, strict=True)
+                )
+                array[place] = source[place].to_numpy()
+        elif leading:
+            for index in range(source.shape[0]):
+                array[index] = source[index].to_numpy()
+        else:
+            array[...] = source.to_numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(path)
+    return path
+
+
+def _export(windows: Windows, count: int, folder: Path) -> list[Path]:
+    """Write shards of full float32 tensors, as the published code exports them: image, mask and label."""
+    shards = [folder / f"shard-{number}.tar" for number in range(WORKERS)]
+    inputs = Inputs("both")
+    stack = Stack(inputs, STEPS, dict.fromkeys(inputs.channels, (0.0, 1.0)))
+    for number, shard in enumerate(shards):
+        with tarfile.open(shard, "w") as tar:
+            for index in range(number, count, WORKERS):
+                sample = windows[Draw(index % len(windows), index)]
+                image = stack(expand({name: value.unsqueeze(0) for name, value in sample.items()}))[0]
+                parts = {"image": image, "mask": sample["mask"].long(), "label": sample["label"]}
+                for name, value in parts.items():
+                    buffer = io.BytesIO()
+                    torch.save(value, buffer)
+                    entry = tarfile.TarInfo(f"{index:06d}.{name}.pth")
+                    entry.size = buffer.tell()
+                    buffer.seek(0)
+                    tar.addfile(entry, buffer)
+    return shards
+
+
+def _webdataset(shards: Sequence[Path]) -> Iterable[Any]:
+    try:
+        import webdataset
+    except ImportError as error:
+        raise HephaestusError(
+            "the measurement compares with the package webdataset, which is not installed: "
+            "`python -m pip install webdataset`"
+        ) from error
+    urls = [str(shard) for shard in shards]
+    tensors = webdataset.WebDataset(urls, shardshuffle=False).decode()
+    return tensors.to_tuple("image.pth", "mask.pth", "label.pth")
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def loader(
+    rounds: Annotated[int, typer.Option(min=1, help="How often each row is measured.")] = 3,
+    samples: Annotated[int, typer.Option(min=40, help="Samples of a fast row in a round.")] = 120,
+    epochs: Annotated[int, typer.Option(min=4, help="Acquisitions of the simulated archive.")] = 10,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the archive is kept. Default: <data_dir>/bench.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where loader.json and loader.md go.")] = Path("results"),
+    as_json: bool = Json,
+) -> None:
+    """Measure how fast samples are read, beside the published pattern and a WebDataset of tensors."""
+    home = folder if folder is not None else load_settings().data_dir / "bench"
+    bench = Bench(home, epochs, rounds, samples, say=lambda text: err.print(text))
+    result = bench.run()
+    keep(result, markdown(result), results, as_json=as_json)
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except HephaestusError as error:
+        explain(str(error))
+        sys.exit(error.exit_code)

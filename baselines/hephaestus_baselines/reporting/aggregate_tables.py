@@ -1,0 +1,273 @@
+"""Tables: many runs on one page, in the form of the paper's Tables 3 and 4, and what alarms would cost.
+
+The paper's figures stand beside ours only where data, split and windows are the paper's; then ours are taken
+its way too (every pixel, probability 0.5). In all other cases the page says why they are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hephaestus_baselines.evaluation.result_schema import Interval, RunResult, Scores, Unit
+from hephaestus_baselines.reporting.published_scores import COLUMNS, PUBLISHED
+from hephaestus_baselines.reporting.render_tables import to_csv, to_markdown
+from hephaestus_baselines.reporting.table_schema import FALSE_ALARMS, Cell, Document, Figure, Table, TableRow
+from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.dataset.published_counts import TABLE_2
+
+_ALARMS = ("precision", "recall", "f1", "auroc", "average_precision", FALSE_ALARMS)
+#: Fields of a recipe that make no other row.
+_NOT_IN_ROW = ("seed", "workers", "devices")
+_FORM = {"classification": "Table 3", "segmentation": "Table 4"}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a grid in three forms.
+
+    Attributes
+    ----------
+    document : Document
+    """
+
+    document: Document
+
+    def json(self) -> str:
+        """Return them as JSON of ``schemas/results.json``."""
+        return self.document.model_dump_json(indent=1) + "\n"
+
+    def csv(self) -> str:
+        """Return them as CSV, a score a line, after comment lines (``#``) that say where they come from."""
+        return to_csv(self.document)
+
+    def markdown(self) -> str:
+        """Return them as Markdown, as the paper sets them."""
+        return to_markdown(self.document)
+
+    def write(self, folder: Path) -> tuple[Path, ...]:
+        """Write ``tables.md``, ``tables.csv`` and ``tables.json`` into `folder`, each whole or not at all.
+
+        Raises
+        ------
+        HephaestusError
+            If one cannot be written.
+        """
+        forms = {"md": self.markdown(), "csv": self.csv(), "json": self.json()}
+        with explained(f"tables: writing {folder}"):
+            for ending, text in forms.items():
+                write_atomic(folder / f"tables.{ending}", text.encode())
+        return tuple(folder / f"tables.{ending}" for ending in forms)
+
+
+def tables(results: Sequence[RunResult]) -> Tables:
+    """Make the tables of finished runs.
+
+    Parameters
+    ----------
+    results : sequence of RunResult
+        Of one split and one way to place windows.
+
+    Raises
+    ------
+    HephaestusError
+        If there are none.
+    UsageError
+        If they are not of one split, cut into windows in one way.
+    """
+    if not results:
+        raise HephaestusError("no run is finished; `hephaestus benchmark` does them")
+    first = results[0]
+    for result in results:
+        if (result.split.sha256, result.tiling, result.size, result.simulated) != (
+            first.split.sha256, first.tiling, first.size, first.simulated,
+        ):  # fmt: skip
+            raise UsageError(
+                f"{result.key} and {first.key} are of different splits or windows: make a table of each"
+            )
+    reason = next(filter(None, map(why_not_paper, results)), "")
+    made: list[Table] = []
+    for task, columns in COLUMNS.items():
+        if members := [result for result in results if result.task == task]:
+            unit: Unit = "items" if task == "classification" else "pixels" if reason else "all-pixels"
+            mark = ", simulated data" if first.simulated else ""
+            known: dict[str, Any] = {"task": members[0].task}
+            title = f"Deformation {task}, in the form of the paper's {_FORM[task]}{mark}"
+            rows = _rows(members, unit, columns, paper=not reason)
+            made.append(Table(title=title, unit=unit, columns=list(columns), rows=rows, **known))
+            title = f"Alarms of {task} by interferogram{mark}"
+            rows = _rows(members, "interferograms", _ALARMS)
+            made.append(Table(title=title, unit="interferograms", columns=list(_ALARMS), rows=rows, **known))
+    document = Document(
+        simulated=first.simulated,
+        runs=len(results),
+        commands=_unique(result.command for result in results),
+        seeds=_unique(result.seed for result in results),
+        split=first.split.name,
+        split_sha256=first.split.sha256,
+        size=first.size,
+        tiling=first.tiling,
+        training=_unique(result.training for result in results),
+        weights=_unique(result.weights for result in results),
+        generations=_merged(result.generations for result in results),
+        versions=_merged(result.versions for result in results),
+        devices=_unique(result.device for result in results),
+        code=_unique(result.code for result in results),
+        paper=reason,
+        tables=made,
+    )
+    return Tables(document)
+
+
+def why_not_paper(result: RunResult) -> str:
+    """Return why the paper's figures do not belong beside those of a run; nothing where they do."""
+    if result.simulated:
+        return "the data is simulated"
+    if result.split.name != "paper":
+        return f"the split is {result.split.name}, not the paper's"
+    if (result.tiling, result.training, result.size) != ("label-centred", "label-centred", 512):
+        return "the windows are not chosen by the label as the paper's are"
+    kind = "series" if result.series else "single"
+    for part, expected in TABLE_2.items():
+        found = {str(name): counts for name, counts in result.split.counts.items()}
+        if part in found and dict(found[part]) != expected[kind]:
+            return f"the cubes at hand hold another {part} part than the paper's Table 2"
+    return ""
+
+
+def _rows(
+    results: Sequence[RunResult], unit: Unit, columns: Sequence[str], *, paper: bool = False
+) -> list[TableRow]:
+    """Return the rows of a table: single interferograms, then series, each with what has to be beaten."""
+    rows = []
+    for series in (False, True):
+        groups: dict[str, list[RunResult]] = defaultdict(list)
+        for result in results:
+            if result.series == series:
+                groups[_setting(result)].append(result)
+        firsts: dict[tuple[str, bool], RunResult] = {}
+        for members in groups.values():
+            first = firsts.setdefault((members[0].model, members[0].atmosphere), members[0])
+            rows.append(_model_row(members, unit, columns, _difference(members[0], first), paper))
+        if groups:
+            some = next(iter(groups.values()))[0]
+            rows += [
+                _baseline_row(some, "constant", unit, columns),
+                _baseline_row(some, "chance", unit, columns),
+            ]
+    return rows
+
+
+def _setting(result: RunResult) -> str:
+    kept = {name: value for name, value in result.recipe.items() if name not in _NOT_IN_ROW}
+    return json.dumps([result.task, result.model, result.series, result.atmosphere, kept], sort_keys=True)
+
+
+def _difference(result: RunResult, first: RunResult) -> str:
+    return ", ".join(
+        f"{name} {value}"
+        for name, value in result.recipe.items()
+        if name not in _NOT_IN_ROW and value != first.recipe.get(name)
+    )
+
+
+def _scores(result: RunResult, unit: Unit, paper: bool) -> Scores:
+    scores = result.assessment.units[unit]
+    return scores.test_at_half if paper else scores.test
+
+
+def _model_row(
+    members: Sequence[RunResult], unit: Unit, columns: Sequence[str], variant: str, paper: bool
+) -> TableRow:
+    first = members[0]
+    published = PUBLISHED.get((first.task, first.model, first.series, first.atmosphere)) if paper else None
+    cells = {}
+    for name in columns:
+        found, reasons = zip(*(_value(result, unit, name, paper) for result in members), strict=True)
+        # the intervals are of the chosen threshold, not of 0.5
+        ranges = [] if paper else [result.assessment.units[unit].intervals[name] for result in members]
+        beside = published[name] if published else None
+        cells[name] = _cell(found, ranges).model_copy(
+            update={
+                "undefined": next(filter(None, reasons), ""),
+                "paper": beside and Figure(mean=beside.mean / 100, deviation=beside.deviation / 100),
+            }
+        )
+    above = [
+        scores.values["f1"] > scores.constant["f1"]
+        for scores in (_scores(result, unit, paper) for result in members)
+    ]
+    return TableRow(
+        kind="model",
+        model=first.model,
+        series=first.series,
+        atmosphere=first.atmosphere,
+        variant=variant,
+        seeds=[result.seed for result in members],
+        above_constant=sum(above),
+        parameters=first.parameters,
+        cells=cells,
+    )
+
+
+def _value(result: RunResult, unit: Unit, name: str, paper: bool) -> tuple[float, str]:
+    if name == FALSE_ALARMS:
+        alarms = result.assessment.false_alarms
+        return alarms.per_frame_year, alarms.undefined
+    scores = _scores(result, unit, paper)
+    return scores.values[name], scores.undefined.get(name, "")
+
+
+def _cell(found: Sequence[float], ranges: Sequence[Interval]) -> Cell:
+    values = np.array([value for value in found if not math.isnan(value)])
+    lows = [interval.low for interval in ranges if not math.isnan(interval.low)]
+    highs = [interval.high for interval in ranges if not math.isnan(interval.high)]
+    return Cell(
+        mean=float(values.mean()) if len(values) else math.nan,
+        deviation=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        seeds=len(values),
+        low=min(lows, default=math.nan),
+        high=max(highs, default=math.nan),
+    )
+
+
+def _baseline_row(
+    result: RunResult, kind: Literal["constant", "chance"], unit: Unit, columns: Sequence[str]
+) -> TableRow:
+    scores = result.assessment.units[unit].test
+    known = dict(scores.constant if kind == "constant" else scores.chance)
+    alarms = result.assessment.false_alarms.total
+    share = 1.0 if kind == "constant" else scores.positives / scores.items
+    known[FALSE_ALARMS] = share * alarms.interferograms / alarms.years if alarms.years else math.nan
+    return TableRow(
+        kind=kind,
+        model="",
+        series=result.series,
+        atmosphere=None,
+        variant="",
+        seeds=[],
+        above_constant=None,
+        parameters=None,
+        cells={name: _cell([known[name]], []) for name in columns},
+    )
+
+
+def _unique(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def _merged(maps: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
+    merged: dict[str, list[str]] = {}
+    for known in maps:
+        for name, value in known.items():
+            if value not in merged.setdefault(name, []):
+                merged[name].append(value)
+    return merged

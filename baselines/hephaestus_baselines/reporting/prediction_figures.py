@@ -1,0 +1,263 @@
+"""Figures: predictions over phase, and what all pictures of the benchmark share. Simulated data is marked."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from hephaestus_baselines.evaluation.metrics import rates
+from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.report.image_ops import phase_colours
+from hephaestus_build.report.panels import ALARM, INK, PALE
+from hephaestus_build.report.text_rendering import any_letters, literal
+
+#: As in the paper: truth red, prediction green; both amber. Outlines differ too, for eyes that cannot tell.
+TRUTH, FOUND, _BOTH = "#d7191c", "#12a150", "#f0b429"
+_EMPTY = "#eceef0"
+_DPI = 110
+
+
+@dataclass(frozen=True)
+class Example:
+    """One window, what the expert drew and what the model said.
+
+    Attributes
+    ----------
+    frame : str
+    pairs : tuple of str
+        One for each of T steps.
+    phase : numpy.ndarray
+        Shape (T, rows, columns), rad; exactly 0 is no data.
+    mask : numpy.ndarray
+        Same shape, above 0 where there is deformation.
+    probability : numpy.ndarray
+        Shape (rows, columns).
+    threshold : float
+        From which on deformation is predicted.
+    simulated : bool
+    """
+
+    frame: str
+    pairs: tuple[str, ...]
+    phase: np.ndarray
+    mask: np.ndarray
+    probability: np.ndarray
+    threshold: float
+    simulated: bool
+
+    @property
+    def found(self) -> np.ndarray:
+        """Where deformation is predicted, bool."""
+        return np.asarray(self.probability >= self.threshold)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Where any step shows deformation, bool."""
+        return np.asarray((self.mask > 0).any(axis=0))
+
+
+def predictions_over_phase(examples: Sequence[Example], title: str = "Predictions") -> Figure:
+    """Draw windows beside what was drawn and predicted in them, in the form of the paper's Figure 8.
+
+    Left of each pair is the phase, right the same in grey under the expert's outline (red) and the model's
+    (green). Of a series it is the last step, with the union of its outlines.
+    """
+    columns = min(2, len(examples))
+    lines = -(-len(examples) // columns)
+    figure = blank(5.2 * columns + 0.2, 2.72 * lines + 1.0)
+    grid = figure.subplots(lines, 2 * columns, squeeze=False)
+    margins(figure, wspace=0.05, hspace=0.17, bottom=0.42)
+    for axes in grid.flat:
+        axes.set_visible(False)
+    for place, example in enumerate(examples):
+        left, right = grid[place // columns, place % columns * 2 : place % columns * 2 + 2]
+        draw_phase(left, example.phase[-1])
+        caption(left, f"{example.frame}  {_days(example.pairs[-1])}")
+        draw_grey(right, example.phase[-1])
+        _compare(right, example)
+        caption(right, _verdict(example))
+    heading(figure, title, any(example.simulated for example in examples))
+    _legend(figure)
+    return figure
+
+
+def series_predictions(examples: Sequence[Example], title: str = "Predictions for series") -> Figure:
+    """Draw series step by step, in the form of the paper's Figure 9.
+
+    Above are the steps' phases and the probability, below the expert's outline of each step over grey phase
+    and, last, the union of these (red) and the prediction (green) over the last step.
+    """
+    steps = max(len(example.phase) for example in examples)
+    figure = blank(2.55 * (steps + 1) + 0.2, 5.25 * len(examples) + 1.0)
+    grid = figure.subplots(2 * len(examples), steps + 1, squeeze=False)
+    margins(figure, wspace=0.05, hspace=0.17, bottom=0.42)
+    for example, (above, below) in zip(examples, zip(grid[::2], grid[1::2], strict=True), strict=True):
+        for step, (phase, mask) in enumerate(zip(example.phase, example.mask, strict=True)):
+            draw_phase(above[step], phase)
+            caption(above[step], (f"{example.frame}  " if step == 0 else "") + _days(example.pairs[step]))
+            draw_grey(below[step], phase)
+            fill(below[step], mask > 0, TRUTH)
+            outline(below[step], mask > 0, TRUTH, "-")
+            share = (mask > 0).mean()
+            caption(below[step], f"deformation in {share:.0%}" if share else "no deformation")
+        _draw_probability(above[-1], example)
+        draw_grey(below[-1], example.phase[-1])
+        _compare(below[-1], example)
+        caption(below[-1], _verdict(example))
+    heading(figure, title, any(example.simulated for example in examples))
+    _legend(figure)
+    return figure
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a picture to `path` (``.png``), whole or not at all.
+
+    Raises
+    ------
+    HephaestusError
+        If it cannot be written.
+    """
+    stream = io.BytesIO()
+    # no palette: it would tint the greys beside so many hues
+    with any_letters():
+        figure.savefig(stream, format="png", pil_kwargs={"optimize": True})
+    with explained(f"writing {path}"):
+        write_atomic(path, stream.getvalue())
+
+
+def draw_phase(axes: Axes, phase: np.ndarray) -> None:
+    """Show wrapped phase, rad; exactly 0 is no data."""
+    shown = np.where(phase == 0, np.nan, phase)
+    framed(axes, shown, cmap=phase_colours(), vmin=-np.pi, vmax=np.pi)
+
+
+def draw_grey(axes: Axes, phase: np.ndarray) -> None:
+    """Show wrapped phase as a pale ground for outlines."""
+    # pale, so that both outlines stand out
+    shown = np.where(phase == 0, np.nan, phase)
+    framed(axes, shown, cmap="gray", vmin=-2.8 * np.pi, vmax=1.15 * np.pi)
+
+
+def _draw_probability(axes: Axes, example: Example) -> None:
+    framed(axes, example.probability, cmap="Greens", vmin=0, vmax=1)
+    caption(axes, f"probability, {example.probability.max():.2f} at most")
+
+
+def _compare(axes: Axes, example: Example) -> None:
+    truth, found = example.truth, example.found
+    for area, colour in ((truth & ~found, TRUTH), (found & ~truth, FOUND), (truth & found, _BOTH)):
+        fill(axes, area, colour)
+    outline(axes, truth, TRUTH, "-")
+    outline(axes, found, FOUND, "--")
+
+
+def fill(axes: Axes, area: np.ndarray, colour: str) -> None:
+    """Tint an area."""
+    layer = np.zeros((*area.shape, 4))
+    layer[area] = [*(int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)), 0.3]
+    axes.imshow(layer, interpolation="nearest")
+
+
+def outline(axes: Axes, area: np.ndarray, colour: str, style: str) -> None:
+    """Draw the border of an area, if there is any."""
+    if not area.any():
+        return
+    # a border of nothing just inside the window's edge, so that the outline closes there
+    padded = np.pad(area.astype("f4"), 1)
+    rows, columns = ([-0.2, *range(size), size - 0.8] for size in area.shape)
+    axes.contour(columns, rows, padded, [0.5], colors=[colour], linewidths=1.5, linestyles=[style])
+    axes.set(xlim=(-0.5, area.shape[1] - 0.5), ylim=(area.shape[0] - 0.5, -0.5))
+
+
+def _verdict(example: Example) -> str:
+    truth, found = example.truth, example.found
+    if not truth.any():
+        return "false alarm" if found.any() else "nothing there, nothing said"
+    if not found.any():
+        return "missed"
+    iou = float(rates((truth & found).sum(), (~truth & found).sum(), (truth & ~found).sum())["iou"])
+    return f"IoU {iou:.2f}"
+
+
+def _days(pair: str) -> str:
+    first, second = (f"{day[:4]}-{day[4:6]}-{day[6:]}" for day in pair.split("_"))
+    return f"{first} to {second[5:] if first[:4] == second[:4] else second}"
+
+
+def blank(width: float, height: float) -> Figure:
+    """Return an empty figure of that many inches."""
+    return Figure((width, height), dpi=_DPI, facecolor="white")
+
+
+def margins(
+    figure: Figure,
+    *,
+    left: float = 0.1,
+    right: float = 0.1,
+    bottom: float,
+    top: float = 0.74,
+    wspace: float = 0.2,
+    hspace: float = 0.2,
+) -> None:
+    """Set the margins in inches."""
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(
+        left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height,
+        wspace=wspace, hspace=hspace,
+    )  # fmt: skip
+
+
+def framed(axes: Axes, image: np.ndarray, **shown: Any) -> None:
+    """Show an image in a thin frame, pixel by pixel; what is NaN stays grey."""
+    axes.imshow(image, interpolation="nearest", **shown)
+    axes.set_visible(True)
+    axes.set_facecolor(_EMPTY)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(color=PALE, linewidth=0.6)
+
+
+def caption(axes: Axes, text: str) -> None:
+    """Write a line above a picture."""
+    axes.set_title(literal(text), fontsize=7.6, loc="left", color=INK, pad=3)
+
+
+def plain(axes: Axes) -> None:
+    """Set small ticks, and no lines but at the left and below."""
+    axes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
+    for side, spine in axes.spines.items():
+        spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)
+
+
+def _legend(figure: Figure) -> None:
+    handles = [
+        Patch(facecolor=f"{TRUTH}4d", edgecolor=TRUTH, label="drawn by the expert"),
+        Patch(facecolor=f"{FOUND}4d", edgecolor=FOUND, linestyle="--", label="predicted"),
+        Patch(facecolor=f"{_BOTH}4d", edgecolor=_BOTH, label="both"),
+        Patch(facecolor=_EMPTY, edgecolor=PALE, label="no data"),
+    ]
+    figure.legend(
+        handles=handles, loc="lower left", ncols=4, fontsize=8.5, frameon=False, borderaxespad=0.3,
+        labelcolor=INK,
+    )  # fmt: skip
+
+
+def heading(figure: Figure, text: str, simulated: bool) -> None:
+    """Write the title, and beside it that the data is simulated, where it is."""
+    height, width = figure.get_figheight(), figure.get_figwidth()
+    figure.text(
+        0.12 / width, 1 - 0.26 / height, literal(text), fontsize=11, weight="bold", color=INK, va="center"
+    )
+    if simulated:
+        figure.text(
+            1 - 0.15 / width, 1 - 0.26 / height, "SIMULATED DATA", fontsize=9, weight="bold", ha="right",
+            va="center", color="white", bbox={"facecolor": ALARM, "edgecolor": "none", "pad": 3.5},
+        )  # fmt: skip

@@ -1,0 +1,180 @@
+"""Pages: the tables of a grid as Markdown and CSV, made from their document alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from hephaestus_baselines.reporting.published_scores import TITLES
+from hephaestus_baselines.reporting.table_schema import FALSE_ALARMS, Cell, Document, Figure, Table, TableRow
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.report import markdown
+
+_NAMES = {
+    "precision": "Prec", "recall": "Rec", "f1": "F1", "auroc": "AUROC", "iou": "IoU",
+    "average_precision": "AP", FALSE_ALARMS: "False alarms / frame-year",
+}  # fmt: skip
+_LONGEST = 100_000  # characters of a comment line: it may name the generations of all frames
+#: Frames whose generations the Markdown names; the others name all.
+_FRAMES = 6
+
+
+def to_csv(document: Document) -> str:
+    """Return the tables as CSV, a score a line, after comment lines (``#``) that say where they come from."""
+    stream = io.StringIO()
+    for name, text in _header(document, partial(plain_text, limit=_LONGEST), full=True):
+        stream.write(f"# {name}: {text.replace('**', '').replace('`', '')}\n")
+    lines = [line for table in document.tables for line in _csv_lines(document, table)]
+    writer = csv.DictWriter(stream, lines[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return stream.getvalue()
+
+
+def to_markdown(document: Document) -> str:
+    """Return the tables as Markdown: the best of each block in bold, the second underlined."""
+    title = "# Benchmark" + (" (simulated data)" if document.simulated else "")
+    parts = [title, "\n".join(f"- {name}: {text}" for name, text in _header(document, markdown.text))]
+    for table in document.tables:
+        parts += [f"## {markdown.text(table.title)}", _markdown(table)]
+    parts.append(_notes(document))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell_text(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _header(document: Document, shown: Callable[[str], str], *, full: bool = False) -> list[tuple[str, str]]:
+    generations = [f"{frame} {' and '.join(found)}" for frame, found in document.generations.items()]
+    if len(generations) > _FRAMES and not full:
+        generations = [f"{len(generations)} frames, listed in tables.json"]
+    versions = [f"{name} {' and '.join(found)}" for name, found in document.versions.items()]
+    return [
+        ("data", "**simulated**, of no real volcano" if document.simulated else "real"),
+        ("command", "; ".join(map(markdown.code, document.commands))),
+        ("runs", f"{document.runs}, seeds {', '.join(map(str, document.seeds))}"),
+        ("split", shown(f"{document.split}, sha256 {document.split_sha256}")),
+        (
+            "windows",
+            shown(f"{document.size} pixels, test {document.tiling}, training {', '.join(document.training)}"),
+        ),
+        ("first weights", shown(", ".join(document.weights))),
+        ("cube generations", shown("; ".join(generations))),
+        ("versions", shown(", ".join(versions))),
+        ("code", shown(", ".join(code[:12] for code in document.code))),
+        ("device", shown(", ".join(document.devices))),
+        ("the paper's figures", shown(f"left out: {document.paper}") if document.paper else "in brackets"),
+    ]
+
+
+def _csv_lines(document: Document, table: Table) -> Iterable[dict[str, Any]]:
+    for row in table.rows:
+        for name, cell in row.cells.items():
+            figures = {
+                "mean": cell.mean,
+                "deviation": cell.deviation,
+                "low": cell.low,
+                "high": cell.high,
+                "paper_mean": cell.paper.mean if cell.paper else math.nan,
+                "paper_deviation": cell.paper.deviation if cell.paper else math.nan,
+            }
+            yield {
+                "simulated": str(document.simulated).lower(),
+                "task": table.task,
+                "unit": table.unit,
+                "input": "series" if row.series else "single",
+                "kind": row.kind,
+                "model": _cell_text(row.model),
+                "atmosphere": "" if row.atmosphere is None else str(row.atmosphere).lower(),
+                "variant": _cell_text(row.variant),
+                "score": name,
+                "seeds": cell.seeds if row.kind == "model" else "",
+                **{key: "" if math.isnan(value) else repr(value) for key, value in figures.items()},
+                "undefined": _cell_text(cell.undefined),
+                "split": _cell_text(document.split),
+                "split_sha256": document.split_sha256,
+            }
+
+
+def _markdown(table: Table) -> str:
+    names = [_NAMES[name] for name in table.columns]
+    with_ranges = any(not math.isnan(row.cells["f1"].low) for row in table.rows)
+    heads = ["", "Model", "Atm.", *names, *(["F1, 95 %"] if with_ranges else []), "Above constant"]
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|:-:|" + "---:|" * (len(heads) - 3)]
+    for series in (False, True):
+        rows = [row for row in table.rows if row.series == series]
+        marks = {name: _marks(rows, name) for name in table.columns}
+        for place, row in enumerate(rows):
+            block = ("Time-series" if series else "Single-timestep") if place == 0 else ""
+            cells = [marks[name][place](_text(row.cells[name], name)) for name in table.columns]
+            ranges = [_range(row.cells["f1"])] if with_ranges else []
+            above = "" if row.above_constant is None else f"{row.above_constant} of {len(row.seeds)}"
+            lines.append("| " + " | ".join([block, *_who(row), *cells, *ranges, above]) + " |")
+    return "\n".join(lines)
+
+
+def _who(row: TableRow) -> tuple[str, str]:
+    if row.kind != "model":
+        return {"constant": "*always deformation*", "chance": "*chance*"}[row.kind], ""
+    title = TITLES.get(row.model, row.model)
+    named = markdown.text(f"{title} ({row.variant})" if row.variant else title)
+    return named, "✓" if row.atmosphere else "×"
+
+
+def _marks(rows: Sequence[TableRow], name: str) -> list[Callable[[str], str]]:
+    """Return how to write each row's figure: the best bold, the second underlined."""
+    sign = -1 if name == FALSE_ALARMS else 1
+    means = [sign * row.cells[name].mean if row.kind == "model" else math.nan for row in rows]
+    ranks = sorted({mean for mean in means if not math.isnan(mean)}, reverse=True)
+    styles: list[Callable[[str], str]] = ["**{}**".format, "<u>{}</u>".format]
+    found = dict(zip(ranks, styles, strict=False)) if len(ranks) > 1 else {}
+    return [found.get(mean, str) for mean in means]
+
+
+def _text(cell: Cell, name: str) -> str:
+    scale = 1 if name == FALSE_ALARMS else 100
+    if math.isnan(cell.mean):
+        return "–"
+    text = _plus_minus(cell, scale)
+    return f"{text} ({_plus_minus(cell.paper, scale)})" if cell.paper else text
+
+
+def _plus_minus(figure: Figure, scale: float) -> str:
+    mean = f"{figure.mean * scale:.2f}"
+    return mean if math.isnan(figure.deviation) else f"{mean} ± {figure.deviation * scale:.2f}"
+
+
+def _range(cell: Cell) -> str:
+    return "" if math.isnan(cell.low) else f"{cell.low * 100:.1f} – {cell.high * 100:.1f}"
+
+
+def _notes(document: Document) -> str:
+    threshold = (
+        "chosen on validation alone (highest F1)"
+        if document.paper
+        else "0.5 in the first table of each task, as in the paper, and chosen on validation elsewhere"
+    )
+    lines = [
+        f"Per cent, mean ± deviation over seeds (of a sample); the threshold is {threshold}.",
+        "Of every block the best is bold and the second underlined.",
+        "F1, 95 %: from the lowest to the highest end of the seeds' bootstrap intervals over events.",
+        "Above constant: seeds whose F1 beats always predicting deformation.",
+        "Chance: guessing deformation as often as there is some.",
+        "Pixels without data do not count." if document.paper else "Pixels without data count too.",
+    ]
+    reasons = {
+        markdown.text(f"{_NAMES[name]} of {TITLES.get(row.model, row.model)}: {cell.undefined}")
+        for table in document.tables
+        for row in table.rows
+        for name, cell in row.cells.items()
+        if cell.undefined
+    }
+    if reasons:
+        lines.append("Undefined (–, or left out of a mean): " + "; ".join(sorted(reasons)) + ".")
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,212 @@
+"""Charts: how training went, and whether probabilities mean what they say."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from hephaestus_baselines.evaluation.predictions import BINS, Predictions
+from hephaestus_baselines.reporting.prediction_figures import blank, heading, margins, plain
+from hephaestus_build.report.panels import GREY, INK
+from hephaestus_build.report.text_rendering import literal
+
+_COLOURS = ("#34506b", "#c8641e", "#2f8f6b", "#8a5aa5", "#b8922e", "#3c96b4", "#a03c50", "#6e7780")
+#: Columns of a training log that are no score.
+_NOT_SCORES = ("epoch", "step", "rate", "lr", "second", "time", "threshold", "sample")
+
+
+def learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simulated: bool) -> Figure:
+    """Draw every column of training logs over the epochs.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of pathlib.Path
+        What to call it, and the ``metrics.csv`` of each of its seeds: seeds thin, their mean thick.
+    title : str
+    simulated : bool
+    """
+    curves = {name: [read_curves(path) for path in paths] for name, paths in runs.items()}
+    columns = sorted(
+        {column for seeds in curves.values() for curve in seeds for column in curve},
+        key=lambda column: ("loss" not in column, column),
+    )
+    width = 3.1 * max(1, len(columns)) + 0.4
+    key_lines = -(-len(curves) // max(1, int(width // 3.2)))
+    figure = blank(width, 3.2 + 0.2 * key_lines)
+    cells = figure.subplots(1, max(1, len(columns)), squeeze=False)[0]
+    margins(figure, left=0.55, right=0.15, bottom=0.62 + 0.2 * key_lines, wspace=0.26)
+    for axes, column in zip(cells, columns, strict=False):
+        for colour, seeds in zip(_cycle(len(curves)), curves.values(), strict=True):
+            known = [curve[column] for curve in seeds if column in curve]
+            for epochs, values in known:
+                axes.plot(
+                    epochs, values, color=colour, linewidth=0.8, alpha=0.4 if len(known) > 1 else 1,
+                    marker="o" if len(epochs) == 1 else None, markersize=4,
+                )  # fmt: skip
+            if len(known) > 1:
+                length = min(len(epochs) for epochs, _ in known)
+                mean = np.mean([values[:length] for _, values in known], axis=0)
+                axes.plot(known[0][0][:length], mean, color=colour, linewidth=2)
+        axes.set_title(
+            literal(column.replace("_", " ").replace("/", " ").replace("f1", "F1")),
+            fontsize=9,
+            loc="left",
+            color=INK,
+        )
+        axes.set_xlabel("epoch", fontsize=8.5, color=GREY)
+        if "loss" not in column:
+            axes.set_ylim(bottom=0, top=1.02)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(color="#e9ecef", linewidth=0.7)
+        plain(axes)
+    handles = [
+        Line2D([], [], color=colour, linewidth=2, label=literal(name))
+        for colour, name in zip(_cycle(len(curves)), curves, strict=True)
+    ]
+    figure.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0.01, 0), fontsize=8.5, frameon=False,
+        ncols=max(1, int(width // 3.2)), labelcolor=INK,
+    )  # fmt: skip
+    heading(figure, title, simulated)
+    return figure
+
+
+def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the epochs and values of each column of a training log that is a loss or a score.
+
+    Lines may leave columns empty, as loggers do that write training and validation apart.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for column in lines[0] if lines else ():
+        if any(word in column.lower() for word in _NOT_SCORES):
+            continue
+        # the last value of an epoch
+        values = {
+            float(line["epoch"]): float(line[column])
+            for line in lines
+            if line.get(column) and line.get("epoch")
+        }
+        if values:
+            epochs = sorted(values)
+            curves[column] = np.array(epochs), np.array([values[epoch] for epoch in epochs])
+    return curves
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How often what was said to be so probable is so.
+
+    Attributes
+    ----------
+    said, seen : numpy.ndarray
+        Mean probability and share with deformation of each bin, NaN where it is empty.
+    count : numpy.ndarray
+        int64, items or pixels of each bin.
+    """
+
+    said: np.ndarray
+    seen: np.ndarray
+    count: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Mean distance of the two over all items (expected calibration error); NaN without items."""
+        filled = self.count > 0
+        if not filled.any():
+            return math.nan
+        return float(np.average(np.abs(self.said - self.seen)[filled], weights=self.count[filled]))
+
+
+def calibration(predictions: Predictions, bins: int = 8) -> Calibration:
+    """Sort items (of a segmentation: pixels with data) into bins of equal width.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    bins : int
+        A divisor of 512, so that a pixel's bin is known from its histogram.
+    """
+    if predictions.pixels is None:
+        place = np.minimum((predictions.probability * bins).astype(int), bins - 1)
+        count = np.bincount(place, minlength=bins)
+        seen = np.bincount(place, predictions.label, bins)
+        said = np.bincount(place, predictions.probability, bins)
+    else:
+        quiet, deforming = predictions.pixels["data"].sum(axis=0, dtype=np.int64)
+        middle = (np.arange(BINS) + 0.5) / BINS
+        parts = [quiet + deforming, deforming, (quiet + deforming) * middle]
+        count, seen, said = (part.reshape(bins, -1).sum(axis=1) for part in parts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Calibration(said / count, seen / count, count)
+
+
+def reliability(runs: Mapping[str, Sequence[Predictions]], title: str) -> Figure:
+    """Draw how often what was said to be so probable is so, and how often each probability was said.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of Predictions
+        What to call it, and the predictions of each seed: each has its line.
+    title : str
+    """
+    said = [predictions for seeds in runs.values() for predictions in seeds]
+    pixels = any(predictions.pixels is not None for predictions in said)
+    simulated = any(predictions.source.simulated for predictions in said)
+    columns = 1 if len(runs) <= 4 else 2
+    figure = blank(6.4 + 2.6 * columns, 5.0)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.25))
+    margins(figure, left=0.75, right=0.3 + 2.7 * columns, bottom=0.55, hspace=0.1)
+    above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", zorder=1)
+    handles = []
+    for colour, (name, seeds) in zip(_cycle(len(runs)), runs.items(), strict=True):
+        found = [calibration(predictions) for predictions in seeds]
+        for one in found:
+            filled = one.count > 0
+            edges = np.linspace(0, 1, len(one.count) + 1)
+            above.plot(one.said[filled], one.seen[filled], "o-", color=colour, linewidth=1.3, markersize=4)
+            below.stairs(np.maximum(one.count, 0.5), edges, color=colour, linewidth=1.3)
+        error = np.mean([one.error for one in found])
+        handles.append(
+            Line2D(
+                [], [], color=colour, marker="o", markersize=4, label=f"{literal(name)}\nerror {error:.3f}"
+            )
+        )
+    handles.append(Line2D([], [], color=GREY, linestyle=":", label="as often as said"))
+    cases, share = _share(said[0])
+    if not math.isnan(share):
+        above.axhline(share, color=GREY, linewidth=0.8, linestyle="--", zorder=1)
+        above.text(0.005, share + 0.012, f"share of all: {share:.1%}", fontsize=8, color=GREY, va="bottom")
+    above.set(xlim=(0, 1), ylim=(0, 1.02))
+    above.set_ylabel("share with deformation", fontsize=9, color=INK)
+    below.set_yscale("log")
+    below.set_ylim(bottom=0.7, top=3.0 * max(calibration(one).count.max() for one in said))
+    below.set_xlabel("probability that the model said", fontsize=9, color=INK)
+    below.set_ylabel("pixels" if pixels else "items", fontsize=9, color=INK)
+    for axes in (above, below):
+        axes.grid(color="#e9ecef", linewidth=0.7)
+        plain(axes)
+    figure.legend(
+        handles=handles, loc="upper left", fontsize=8.5, frameon=False, ncols=columns, labelcolor=INK,
+        bbox_to_anchor=(1 - (2.65 * columns + 0.2) / figure.get_figwidth(), 1 - 0.55 / 5), labelspacing=0.9,
+    )  # fmt: skip
+    heading(figure, f"{title}, {cases:,} {'pixels' if pixels else 'items'}", simulated)
+    return figure
+
+
+def _share(predictions: Predictions) -> tuple[int, float]:
+    """Return how many cases there are and which share of them is deformation."""
+    found = calibration(predictions, 1)
+    return int(found.count[0]), float(found.seen[0])
+
+
+def _cycle(count: int) -> list[str]:
+    return [_COLOURS[place % len(_COLOURS)] for place in range(count)]

@@ -1,0 +1,88 @@
+"""The course of a training: a row of metrics for each epoch, and the record that a training is complete.
+
+``training.json`` is sealed and names the hashes of ``best.ckpt`` and of ``metrics.csv``, which cannot hold a
+seal of its own. While it is right, what is trained is never trained again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build.core.atomic_io import digest, digest_of, json_bytes, write_atomic
+from hephaestus_build.core.embedded_hash import seal_json, unseal_json
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.parsing import read_bounded
+from hephaestus_build.core.plain_text import plain_text
+
+BEST, METRICS, TRAINING = "best.ckpt", "metrics.csv", "training.json"
+_FORMAT = "hephaestus-training/1"
+_LARGEST = 1 << 20  # bytes of the record
+
+
+def write_metrics(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
+    """Write one row an epoch as CSV, whole or not at all; return the file's hash."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    content = text.getvalue().encode()
+    write_atomic(folder / METRICS, content)
+    return digest(content)
+
+
+def write_training(folder: Path, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Record that the training of a run is complete.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the run; ``best.ckpt`` is there and was checked.
+    key : str
+        Of the run.
+    rows : sequence of mapping
+        All its epochs.
+    """
+    files = {BEST: digest_of(folder / BEST), METRICS: write_metrics(rows, folder)}
+    record = {"format": _FORMAT, "key": key, "files": files}
+    write_atomic(folder / TRAINING, seal_json(json_bytes(record)), durable=True)
+
+
+def is_trained(folder: Path, key: str) -> bool:
+    """Return whether the training of a run is complete and its best checkpoint is what was written."""
+    try:
+        record = _read(folder)
+        return record["key"] == key and digest_of(folder / BEST) == record["files"][BEST]
+    except (OSError, ValueError):
+        return False
+
+
+def checked(folder: Path, name: str) -> Path:
+    """Return where a file of a complete training is, if it is what was written.
+
+    Raises
+    ------
+    HephaestusError
+        If it is damaged or missing, or the record is.
+    """
+    try:
+        if digest_of(folder / name) == _read(folder)["files"][name]:
+            return folder / name
+        what = "its content is not what was written"
+    except (OSError, ValueError) as error:
+        what = plain_text(error, 200)
+    raise HephaestusError(
+        f"{folder / name} is damaged ({what}); take a whole copy of it, or remove {folder} and run "
+        "`hephaestus benchmark run` again, which trains that run again"
+    )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    record = unseal_json(read_bounded(folder / TRAINING, _LARGEST))
+    files = record.get("files")
+    if record.get("format") != _FORMAT or not isinstance(files, dict) or not {BEST, METRICS} <= files.keys():
+        raise ValueError(f"{TRAINING} is of another form")
+    return record

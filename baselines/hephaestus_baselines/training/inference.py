@@ -1,0 +1,341 @@
+"""A trained model and what it says of windows."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from hephaestus_baselines.config.channels import Inputs
+from hephaestus_baselines.config.run_config import Recipe, Task
+from hephaestus_baselines.data.batch_expansion import Stack, expand
+from hephaestus_baselines.data.dataset_items import Item
+from hephaestus_baselines.data.preparation import Attributes, Prepared
+from hephaestus_baselines.data.window_dataset import Windows
+from hephaestus_baselines.evaluation.predictions import BINS, Collector, Pixels, Predictions, Row, Source
+from hephaestus_baselines.models.architectures import build_model
+from hephaestus_baselines.training.checkpoints import (
+    ABOUT,
+    About,
+    DamagedError,
+    load_weights,
+    read_checkpoint,
+)
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.progress import Listener, Silent
+from hephaestus_build.dataset.splits import Part
+
+#: Windows that are predicted at once, unless said otherwise.
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model ready to predict.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    model : torch.nn.Module
+        In eval mode, on its device: normalised channels to logits.
+    moments : mapping of str to (mean, deviation)
+        What channels are normalised by.
+    simulated : bool
+        Whether it learnt from simulated data.
+    split_sha256 : str
+        Of the split that it was trained on.
+    epoch : int
+        The epoch that was kept, from 1.
+    score : float
+        Its `measure` on validation windows.
+    measure : str
+        ``average precision``, or ``F1`` of a segmentation.
+    samples_per_second : float
+        How fast it was trained, reading included.
+    """
+
+    recipe: Recipe
+    model: nn.Module
+    moments: Mapping[str, tuple[float, float]]
+    simulated: bool
+    split_sha256: str
+    epoch: int
+    score: float
+    measure: str
+    samples_per_second: float
+
+    @property
+    def inputs(self) -> Inputs:
+        """The channels of each step."""
+        return self.recipe.inputs
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def probabilities(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the probability of deformation, float32 on the model's device.
+
+        Parameters
+        ----------
+        batch : mapping of str to Tensor
+            Compact windows as :class:`hephaestus_baselines.data.window_dataset.Windows` gives them, on any
+            device.
+
+        Returns
+        -------
+        Tensor
+            (B,); of a segmentation (B, S, S).
+        """
+        return self._answer(fields_of(batch, self.device))
+
+    def _answer(self, fields: Mapping[str, Tensor]) -> Tensor:
+        stack = Stack(self.inputs, self.recipe.steps, self.moments)
+        with torch.inference_mode():
+            return probability_of(self.model(channels_last(stack(fields))))
+
+
+def load(checkpoint: Path, device: str = "auto", *, unsealed: bool = False) -> Trained:
+    """Read a checkpoint that :func:`hephaestus_baselines.training.trainer.fit` wrote; no code in it is run.
+
+    Parameters
+    ----------
+    checkpoint : pathlib.Path
+    device : str
+        Where the model goes.
+    unsealed : bool
+        Whether to read one without a seal too.
+
+    Raises
+    ------
+    HephaestusError
+        If it is missing, damaged, or not of this project.
+    """
+    content = read_checkpoint(checkpoint, unsealed=unsealed)
+    about: About = content[ABOUT]
+    recipe, target = about.recipe, device_of(device)
+    channels = len(recipe.inputs.stacked(recipe.steps))
+    weights = {
+        str(name).removeprefix("model."): values
+        for name, values in content["state_dict"].items()
+        if str(name).startswith("model.")
+    }
+    try:
+        if set(about.moments) != set(recipe.inputs.channels) or not about.history:
+            raise ValueError("its channels or epochs are not those of its recipe")
+        model = build_model(recipe.model, recipe.task, channels, size=recipe.size, looks=recipe.looks)
+        load_weights(model, weights)
+    except (RuntimeError, ValueError) as error:
+        raise DamagedError(
+            f"{checkpoint} does not fit the model {recipe.model} of this version "
+            f"({plain_text(error, 200)}); train it again"
+        ) from error
+    last = about.history[-1]
+    return Trained(
+        recipe,
+        model.to(memory_format=torch.channels_last).to(target).eval(),
+        about.moments,
+        about.simulated,
+        about.split_sha256,
+        last.epoch,
+        last.validation_score,
+        measure_of(recipe.task),
+        float(np.median([row.samples_per_second for row in about.history])),
+    )
+
+
+def infer(
+    trained: Trained,
+    items: Sequence[Item],
+    prepared: Prepared,
+    *,
+    part: Part | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    workers: int = 0,
+    listener: Listener | None = None,
+) -> Predictions:
+    """Predict items of one part of a split.
+
+    Parameters
+    ----------
+    trained : Trained
+    items : sequence of Item
+        Of one part.
+    prepared : Prepared
+        Where they are, and what is known of them.
+    part : str, optional
+        Which part; the one that the items are found in unless given.
+    device : str, optional
+        Moves the model there first.
+    batch_size : int, optional
+        Windows at once.
+    workers : int
+        Processes that read.
+    listener : Listener, optional
+        Told how far it is.
+
+    Returns
+    -------
+    Predictions
+        One row for each item, in their order.
+    """
+    listener = listener or Silent()
+    recipe = trained.recipe
+    if device is not None:
+        trained.model.to(device_of(device))
+    found: list[Part] = [name for name, known in prepared.items.items() if items[0] in known]
+    chosen = part or found[0]
+    windows = windows_of(recipe, items, prepared)
+    collector = collector_of(recipe, chosen, items, prepared)
+    stage = f"{recipe.model}: {chosen}"
+    listener.stage(stage, len(items))
+    for batch in loader(windows, workers, batch_size=batch_size or BATCH):
+        fields = fields_of(batch, trained.device)
+        collect(collector, batch, fields, trained._answer(fields))
+        listener.advance(stage, len(batch["index"]))
+    return collector.finish()
+
+
+def measure_of(task: Task) -> str:
+    """Return the name of the measure that the best epoch is chosen by."""
+    return "average precision" if task == "classification" else "F1"
+
+
+def windows_of(recipe: Recipe, items: Sequence[Item], prepared: Prepared) -> Windows:
+    """Return the data set of `items`."""
+    return Windows(
+        items,
+        prepared.stores,
+        size=recipe.size,
+        atmosphere=recipe.atmosphere != "none",
+        # as many cores as this run may use: more would only get in the way of a run beside it
+        threads=torch.get_num_threads(),
+    )
+
+
+def loader(windows: Windows, workers: int, **options: Any) -> DataLoader[dict[str, Tensor]]:
+    """Return a loader whose processes, if any, start afresh: a fork of one with threads can hang."""
+    if workers:
+        options |= {"multiprocessing_context": "spawn", "persistent_workers": True}
+    return DataLoader(windows, num_workers=workers, pin_memory=torch.cuda.is_available(), **options)
+
+
+def collector_of(recipe: Recipe, part: Part, items: Sequence[Item], prepared: Prepared) -> Collector:
+    """Return a collector of answers about `items`."""
+    split = prepared.split
+    source = Source(recipe.task, recipe.key, split.name, split.sha256, prepared.simulated)
+    return Collector(source, part, [_row(item, prepared) for item in items])
+
+
+def _row(item: Item, prepared: Prepared) -> Row:
+    keys = [(item.frame, pair) for pair in item.pairs]
+    known = [prepared.attributes.get(key, Attributes("")) for key in keys]
+    tile = item.tile
+    return Row(
+        item.frame,
+        item.pairs,
+        item.positive,
+        (tile.row, tile.column, tile.size) if tile else None,
+        tuple(sorted({prepared.events[key] for key in keys if key in prepared.events})),
+        known[0].region,
+        tuple(sorted({word for one in known for word in one.activities})),
+        tuple(sorted({word for one in known for word in one.intensities})),
+    )
+
+
+def fields_of(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return the named fields of compact windows on a device, and ``inside``, which pixels count."""
+    batch = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+    fields = expand(batch)
+    inside = batch["inside"].unsqueeze(1)
+    return {**fields, "inside": inside.expand_as(fields["valid"])}
+
+
+def channels_last(inputs: Tensor) -> Tensor:
+    """Return `inputs` in the order of memory that convolutions are fastest in."""
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
+def probability_of(logits: Tensor) -> Tensor:
+    """Return the probability of deformation, float32 (B, ...), from logits (B, 2, ...)."""
+    return logits.float().softmax(dim=1)[:, 1]
+
+
+def collect(
+    collector: Collector, batch: Mapping[str, Tensor], fields: Mapping[str, Tensor], probability: Tensor
+) -> None:
+    """Hand a batch's answers to the collector; of a segmentation their histograms."""
+    index, label = batch["index"].cpu().numpy(), batch["label"].cpu().numpy()
+    if collector.source.task == "classification":
+        collector.add(index, label, probability.cpu().numpy())
+    else:
+        collector.add(index, label, pixels=histograms_of(probability, fields))
+
+
+def histograms_of(probability: Tensor, fields: Mapping[str, Tensor]) -> dict[Pixels, np.ndarray]:
+    """Count pixels as :func:`hephaestus_baselines.evaluation.predictions.histograms` does, on the device.
+
+    Parameters
+    ----------
+    probability : Tensor
+        (B, S, S).
+    fields : mapping of str to Tensor
+        Of the same windows.
+    """
+    # what is no probability would be counted somewhere
+    if not bool(((probability >= 0) & (probability <= 1)).all()):
+        raise HephaestusError(
+            "the model gave what is no probability (its training may have diverged); "
+            "start it again with a lower learning rate"
+        )
+    count = len(probability)
+    truth = (fields["mask"] > 0).any(1).long()
+    step = (probability * BINS).long().clamp(max=BINS - 1)
+    first = torch.arange(count, device=probability.device).view(-1, 1, 1) * 2
+    place = (first + truth) * BINS + step
+    inside = fields["inside"][:, 0]
+    counted: dict[Pixels, Tensor] = {"data": inside & fields["valid"].any(1), "all": inside}
+    return {
+        name: torch.bincount(place[chosen], minlength=count * 2 * BINS)
+        .view(count, 2, BINS)
+        .cpu()
+        .numpy()
+        .astype(np.uint32)
+        for name, chosen in counted.items()
+    }
+
+
+def described(device: torch.device) -> str:
+    """Return what a torch device is, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.processor() or platform.machine()}), {torch.get_num_threads()} threads"
+
+
+def device_of(name: str) -> torch.device:
+    """Return a device by name; ``auto`` is the first GPU, or the CPU where there is none.
+
+    Raises
+    ------
+    UsageError
+        If it is not here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"{name!r} is no device; choose auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"there is no device {name} here; choose auto or cpu")
+    return device

@@ -1,1 +1,0 @@
-"""Thin Prefect flows over :mod:`hephaestus_build.build`."""

@@ -1,0 +1,1 @@
+"""Thin Prefect flows over :mod:`hephaestus_build.pipeline.build`."""

@@ -1,0 +1,136 @@
+"""The flow ``benchmark``: a grid of runs, each a task.
+
+:mod:`hephaestus_baselines.experiments.experiment_grid` does the work.
+
+No truth lives in Prefect's states: what is finished stands in the results folder, so that any number of flow
+runs, and of `hephaestus benchmark run`, may share a grid, one after the other or at the same time.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from hephaestus_baselines.cli import headline, parse_part
+from hephaestus_baselines.config.run_config import Recipe, preset_names, read_preset
+from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
+from hephaestus_baselines.experiments.experiment_grid import Bench, Ended, finish, open_bench, run_one, share
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from prefect.utilities.annotations import quote
+from pydantic import Field
+
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.discovery import take
+from hephaestus_flows.artifacts import artifact_key, show_rows
+from hephaestus_flows.parameter_folders import flow_settings, inside
+
+
+@task(name="run", task_run_name="{key}", cache_policy=NO_CACHE, persist_result=False)
+def train(key: str, recipe: Recipe, bench: Bench, device: str) -> State[Any]:
+    """Do one run of the grid, unless it is finished or running in another process."""
+    ended = run_one(bench, recipe, device=device)
+    said = ended.error or (headline(ended.result) if ended.result else "running in another process")
+    return (Failed if ended.error else Completed)(message=plain_text(said, 2000), data=ended)
+
+
+@flow(name="benchmark", flow_run_name="{preset} {part}", persist_result=False)
+def benchmark(
+    preset: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,500}$")] = "small",
+    part: Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] = "1/1",
+    cubes: Path | None = None,
+    simulated: bool = False,
+    mixed: bool = False,
+    results: Path | None = None,
+    fields: dict[str, Any] | None = None,
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")] = "auto",
+    data_dir: Path | None = None,
+) -> State[Any]:
+    """Train and score the runs of a preset, or a part of them; tables and pictures at the end.
+
+    Args:
+        preset: small, paper, legacy, or the path of a YAML file where data_dir may be, too.
+        part: i/n, the i-th of n parts: give each machine another i.
+        cubes: Folder of the cubes, where data_dir may be; cubes/ in the data folder by default.
+        simulated: On cubes of the embedded archive, built once and kept.
+        mixed: Take real and simulated cubes together, where the folder has both.
+        results: Folder of the results, where data_dir may be; results/ in data_dir or its simulated/.
+        fields: Fields of all runs to change, such as epochs.
+        device: auto, cpu or cuda.
+        data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
+    """
+    try:
+        settings = flow_settings(data_dir)
+        number, chosen = parse_part(part), read_preset(_preset(preset, settings))
+        if cubes is not None:
+            cubes = inside("cubes", cubes, settings)
+        if results is not None:
+            results = inside("results", results, settings)
+        if simulated:
+            cubes = benchmark_cubes(settings)
+        taken = take(settings, [cubes] if cubes else [], mixed=mixed)
+        if taken.said:
+            get_run_logger().info("%s", plain_text(taken.said, 2000))
+        bench = open_bench(
+            chosen,
+            taken.stores or cubes or settings.cubes_dir,
+            results or taken.settings.data_dir / "results",
+            mixed=mixed,
+            command=f"flow benchmark, preset {chosen.name}",
+            **_fields(fields or {}, settings),
+        )
+        mine = share(bench.recipes, number)
+        states = [train(item.key, quote(item), quote(bench), device, return_state=True) for item in mine]
+        ended = [cast(Ended, state.result(raise_on_failure=False)) for state in states]
+        paths = finish(bench) if any(map(bench.is_finished, bench.recipes)) else []
+    except HephaestusError as error:
+        return Failed(message=str(error), data=error)
+    show_rows(map(_row, ended), artifact_key("benchmark", chosen.name))
+    for path in paths:
+        if path.suffix == ".md":
+            create_markdown_artifact(
+                path.read_text(encoding="utf-8"), key=artifact_key("tables", chosen.name)
+            )
+    return _end(ended)
+
+
+def _preset(preset: str, settings: Settings) -> str:
+    """Return what a preset is read by: a name that comes with the code, or a file in the flows' folders."""
+    if preset in preset_names() or re.fullmatch(r"[\w-]+", preset, re.ASCII):
+        return preset
+    return str(inside("preset", Path(preset), settings))
+
+
+def _fields(fields: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return `fields` with the folder of weights, if they name one, among the flows' folders."""
+    weights = fields.get("weights", "none")
+    if not isinstance(weights, str) or weights in ("imagenet", "none"):
+        return fields
+    return {**fields, "weights": str(inside("weights", Path(weights), settings))}
+
+
+def _row(ended: Ended) -> dict[str, Any]:
+    if ended.result is None:
+        return {
+            "run": ended.recipe.key,
+            "state": "failed" if ended.error else "elsewhere",
+            "why": ended.error,
+        }
+    state = "was finished" if ended.kept else "done"
+    return {"run": ended.recipe.key, "state": state, "test": headline(ended.result)}
+
+
+def _end(ended: list[Ended]) -> State[Any]:
+    failed = [item for item in ended if item.error]
+    elsewhere = sum(item.elsewhere for item in ended)
+    done = len(ended) - len(failed) - elsewhere
+    said = f"{len(ended)} runs: {done} finished, {elsewhere} elsewhere, {len(failed)} failed"
+    if failed:
+        return Failed(message=plain_text(f"{said}; {failed[0].error}", 2000), data=said)
+    return Completed(message=said, data=said)

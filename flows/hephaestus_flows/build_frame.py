@@ -1,0 +1,279 @@
+"""The flow ``build-frame``: the stages of :mod:`hephaestus_build.pipeline.build` as tasks.
+
+No truth lives in Prefect's states: every finished unit is in the frame's staging folder, so a retry, or the
+next run after a kill, goes on from there. Without a server: ``python -m hephaestus_flows.build_frame FRAME``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar, cast
+
+import typer
+from prefect import Task, flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.settings import temporary_settings
+from prefect.states import Completed, Failed
+from prefect.utilities.annotations import quote
+from pydantic import Field
+
+from hephaestus_build.cli.console import explain
+from hephaestus_build.core.errors import HephaestusError, OwedError, UnreachableError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.progress import Silent
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.storage.migration import refuse_unmoved
+from hephaestus_build.pipeline.build import (
+    annotated_pairs,
+    build_dem,
+    build_epochs,
+    build_masks,
+    build_pairs,
+    fetch_atmosphere,
+    missing_epochs,
+    prepare,
+    publish,
+)
+from hephaestus_build.pipeline.build_state import Job
+from hephaestus_build.pipeline.frame_grid import DEM
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.result import Result
+from hephaestus_build.simulation.server.embedded import archives_for
+from hephaestus_flows.artifacts import show_picture, show_table
+from hephaestus_flows.local_server import ALONE, access, api_url, healthy
+from hephaestus_flows.parameter_folders import flow_settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: What Frame.parse takes, in JSON Schema's words: so a wrong id is refused when the run is created.
+FRAME = r"^[0-9]{3}[AD]_([0-9]{5}_[0-9]{6}|SM_[A-Z0-9]{2,8}_S[1-6])$"
+#: Name of the state of a run or task that came to its end and still lacks products.
+OWED = "Owed"
+#: A task costs Prefect's server some records: a frame has at most so many of a kind, however many its pairs.
+MOST_BATCHES = 24
+_LEAST = 8  # pairs a batch, so that the threads of a batch have something to share
+
+
+def batches(items: Sequence[T], most: int = MOST_BATCHES, least: int = _LEAST) -> list[Sequence[T]]:
+    """Return `items` in order, in at most `most` batches of nearly equal size, of `least` items or more."""
+    count = min(most, max(1, len(items) // least)) if items else 0
+    edges = [round(index * len(items) / count) for index in range(count + 1)] if count else []
+    return [items[start:end] for start, end in pairwise(edges)]
+
+
+def _stage(name: str, **options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
+    """Make a function a task whose work is never skipped: what is finished, the ledger knows."""
+    return task(name=name, cache_policy=NO_CACHE, persist_result=False, **options)
+
+
+def _fetching(name: str, **options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
+    """Make a function a task that is tried again later when something was unreachable."""
+    patience = {"retries": 2, "retry_delay_seconds": [60, 300], "retry_condition_fn": _passing}
+    return _stage(name, **patience, **options)
+
+
+def _passing(_task: object, _run: object, state: State[Any]) -> bool:
+    if state.name == OWED:
+        return True
+    return isinstance(state.result(raise_on_failure=False), UnreachableError)
+
+
+def _bare(value: T) -> T:
+    """Return `value` wrapped: Prefect hands it to a task as it is, and does not search it for futures."""
+    return cast(T, quote(value))
+
+
+def _ending(job: Job, keys: Collection[str]) -> State[Any]:
+    """Return the state of a task that was to build the units `keys`."""
+    latest = {**job.units, **job.failed}
+    units = [latest[key] for key in keys if key in latest]
+    missing = [unit for unit in units if unit.outcome is Outcome.UNREACHABLE]
+    if not missing:
+        return Completed(message=f"{sum(unit.complete for unit in units)} of {len(keys)} are whole")
+    why = next(receipt.detail for receipt in missing[0].receipts if receipt.outcome is Outcome.UNREACHABLE)
+    lack = f"{len(missing)} of {len(keys)} are unreachable ({missing[0].name}: {why})"
+    return Failed(name=OWED, message=plain_text(lack, 2000))
+
+
+def _came(state: State[Any]) -> bool:
+    """Return whether a task got all there is; raise what went wrong if it is more than a lack."""
+    if state.is_completed():
+        return True
+    if state.name != OWED:
+        state.result()
+    return False
+
+
+@_fetching("plan", tags=["licsar"])
+def find_out(request: Request, settings: Settings, shelf: Shelf) -> Job:
+    """Find out what there is to do."""
+    return prepare(request, settings, shelf, _Logged())
+
+
+@_fetching("DEM", tags=["licsar"])
+def dem(job: Job) -> State[Any]:
+    """Fetch the DEM and settle the frame's grid."""
+    build_dem(job)
+    return _ending(job, [DEM])
+
+
+@_fetching("interferograms", tags=["licsar"], task_run_name="interferograms {batch}")
+def interferograms(job: Job, pairs: Sequence[Pair], batch: str) -> State[Any]:
+    """Build a batch of pairs; a further try leaves alone what is whole."""
+    build_pairs(job, [pair for pair in pairs if job.wants(pair)])
+    return _ending(job, [f"pair/{pair}" for pair in pairs])
+
+
+@_fetching("annotations", tags=["licsar"], task_run_name="annotations {batch}")
+def masks(job: Job, pairs: Sequence[Pair], batch: str) -> State[Any]:
+    """Draw a batch of masks, after the previews that the experts saw."""
+    build_masks(job, pairs)
+    return _ending(job, [f"mask/{pair}" for pair in pairs])
+
+
+@_fetching("ERA5")
+def atmosphere(job: Job) -> State[Any]:
+    """Fetch ERA5 for every date that lacks it, and interpolate it."""
+    days = missing_epochs(job)
+    if days:
+        build_epochs(job, fetch_atmosphere(job, days), days)
+    return _ending(job, [f"epoch/{day:%Y%m%d}" for day in days])
+
+
+@_stage("publish")
+def publication(job: Job) -> Result:
+    """Publish what is finished."""
+    return publish(job)
+
+
+@_stage("picture")
+def picture(result: Result, settings: Settings) -> None:
+    """Draw the cube's picture and show it."""
+    from hephaestus_build.report.quicklook import write_quicklook
+
+    png = settings.data_dir / "quicklooks" / f"{result.frame}.png"
+    if result.published or not png.exists():
+        write_quicklook(result.path, png)
+    show_picture(result.frame, png)
+
+
+@flow(name="build-frame", flow_run_name="{frame}", persist_result=False)
+def build_frame(
+    frame: Annotated[str, Field(pattern=FRAME, description="Such as 124D_04854_171313 or 144A_SM_REUN_S6.")],
+    pairs: PairChoice | None = None,
+    since: date | None = None,
+    until: date | None = None,
+    limit: Annotated[int, Field(ge=1)] | None = None,
+    era5: Era5Choice | None = None,
+    data_dir: Path | None = None,
+    simulated: bool = False,
+    wait: bool = False,
+) -> State[Any]:
+    """Build or extend the cube of a frame and publish it.
+
+    What is not given here comes from the settings of the process that runs this: HEPHAESTUS_* or its file.
+
+    Args:
+        frame: LiCSAR frame id.
+        pairs: annotated, all, or auto (annotated where the frame has annotations).
+        since: Leave out pairs that begin before this day.
+        until: Leave out pairs that end after this day.
+        limit: Take no more pairs than this, the earliest first.
+        era5: Source of ERA5: cds, arco, or auto (the CDS where a key is configured).
+        data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
+        simulated: Among the simulated cubes, where frames of tracks above 175 are anyway.
+        wait: Wait while another build works on the frame.
+    """
+    # Prefect shows these lines beside the fields of its form, and reads them in that style alone.
+    # Completed, with what is in the cube as data, and named Owed when a later run must try again;
+    # Failed, with the reason as message, when nothing was built.
+    try:
+        settings = flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
+        request = Request(Frame.parse(frame), settings.pairs, since, until, limit)
+        with archives_for(settings, [request.frame]) as served:
+            settings = served.for_frame(request.frame)
+            refuse_unmoved(settings, request.frame)
+            shelf = Shelf(settings.cubes_dir, request.frame)
+            with shelf.lock(wait=wait):
+                job = find_out(_bare(request), _bare(settings), _bare(shelf))
+                _build(job)
+                result = publication(_bare(job))
+            show_table(result, job.units.values())
+            picture(_bare(result), _bare(settings), return_state=True)  # a cube without a picture is a cube
+    except HephaestusError as error:
+        return Failed(message=str(error), data=error)
+    return _end(result)
+
+
+def _build(job: Job) -> None:
+    """Build all that is to do, in the order of hephaestus_build.pipeline.build."""
+    patient = _came(dem(_bare(job), return_state=True))
+    todo = batches(job.plan.todo) or [()]  # an empty batch still records what the portal does not list
+    drawn = batches(annotated_pairs(job), most=MOST_BATCHES // 4)
+    for stage, items in ((interferograms, todo), (masks, drawn)):
+        for number, batch in enumerate(items, 1):
+            # one batch that stays unreachable through all its tries says enough: the rest is tried once
+            once = stage if patient else stage.with_options(retries=0)
+            patient &= _came(once(_bare(job), _bare(batch), f"{number} of {len(items)}", return_state=True))
+    _came(atmosphere.with_options(tags=[job.source.name])(_bare(job), return_state=True))
+
+
+def _end(result: Result) -> State[Any]:
+    kept = f"{result.pairs} interferograms, {result.epochs} ERA5 dates, {result.masks} annotations"
+    if not result.owed:
+        return Completed(message=f"{result.frame}: {kept}", data=result.to_json())
+    first = result.owed[0]
+    return Completed(
+        name=OWED,
+        message=plain_text(
+            f"{result.frame}: {kept}; owed: {len(result.owed)} products, such as {first.product} "
+            f"({first.outcome}: {first.detail}); the next run tries again",
+            2000,
+        ),
+        data=result.to_json(),
+    )
+
+
+class _Logged(Silent):
+    """A listener that writes what a person should know to the run's log."""
+
+    def note(self, text: str) -> None:
+        get_run_logger().info("%s", plain_text(text, 2000))
+
+
+def main(
+    frame: Annotated[str, typer.Argument(help="Such as 124D_04854_171313 or 144A_SM_REUN_S6.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Take no more pairs than this.")] = None,
+    simulated: Annotated[bool, typer.Option("--simulated", help="Among the simulated cubes.")] = False,
+) -> None:
+    """Run the flow once, in this process; where no server answers, Prefect starts one for this run alone."""
+    try:
+        name, url = str(Frame.parse(frame)), api_url()
+        with temporary_settings(access(url) if healthy(url) else ALONE):
+            state = build_frame(name, limit=limit, simulated=simulated, return_state=True)
+    except HephaestusError as error:
+        explain(str(error))
+        sys.exit(error.exit_code)
+    explain(state.message or state.name or "")
+    sys.exit(exit_code(state))
+
+
+def exit_code(state: State[Any]) -> int:
+    """Return what `hephaestus build` would end with."""
+    if state.is_completed():
+        return OwedError.exit_code if state.name == OWED else 0
+    error = state.result(raise_on_failure=False)
+    return error.exit_code if isinstance(error, HephaestusError) else 1
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,154 @@
+"""The flows ``build-dataset`` and ``watch``: many frames, each a task, a few at a time.
+
+A task ends in the record that its frame's build wrote down, whatever became of it: one frame that fails never
+stops the others. How a frame is built is :func:`hephaestus_build.operations.batch.build_frames`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
+from pydantic import Field
+
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
+from hephaestus_build.operations.batch import all_frames, build_frames
+from hephaestus_build.operations.run_log import Run
+from hephaestus_build.operations.status import homes
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.simulation.server.embedded import archives_for, embedded_frames
+from hephaestus_flows.artifacts import show_rows
+from hephaestus_flows.build_frame import FRAME, OWED
+from hephaestus_flows.parameter_folders import flow_settings
+
+#: How often the served flow ``watch`` looks for new interferograms: LiCSAR adds some every six days.
+EVERY = timedelta(hours=12)
+
+FrameId = Annotated[str, Field(pattern=FRAME)]
+AtATime = Annotated[int, Field(ge=1, le=8, description="Frames at once; they share the connections.")]
+
+
+@task(name="frame", task_run_name="{frame}", cache_policy=NO_CACHE, persist_result=False, tags=["licsar"])
+def build_one(frame: str, request: Request, settings: Settings) -> Run:
+    """Build one frame and return its run, failed or not."""
+    return next(iter(build_frames([request], settings, wait=True)))
+
+
+def _build_all(requests: Sequence[Request], settings: Settings, at_a_time: int, key: str) -> State[Any]:
+    share = settings.model_copy(update={"connections": max(1, settings.connections // at_a_time)})
+    runner: ThreadPoolTaskRunner[Run] = ThreadPoolTaskRunner(max_workers=at_a_time)
+    with runner:
+        futures = [
+            runner.submit(
+                build_one, {"frame": str(item.frame), "request": quote(item), "settings": quote(share)}
+            )
+            for item in requests
+        ]
+        runs: list[Run] = [future.result() for future in futures]
+    show_rows(map(_row, runs), key, f"{len(runs)} frames")
+    failed = [run for run in runs if run.result is None]
+    owed = [run for run in runs if run.result is not None and run.result.owed]
+    whole = len(runs) - len(failed) - len(owed)
+    said = f"{len(runs)} frames: {whole} whole, {len(owed)} owe, {len(failed)} failed"
+    data = [run.to_json() for run in runs]
+    if failed:
+        return Failed(message=plain_text(f"{said}; {failed[0].error}", 2000), data=data)
+    return Completed(name=OWED if owed else "Completed", message=said, data=data)
+
+
+def _row(run: Run) -> dict[str, Any]:
+    result = run.result
+    if result is None:
+        return {"frame": str(run.frame), "state": "failed", "why": run.error}
+    return {
+        "frame": str(run.frame),
+        "state": "owed" if result.owed else "whole",
+        "generation": result.generation,
+        "new": result.published,
+        "interferograms": result.pairs,
+        "owed": len(result.owed),
+        "accepted": len(result.accepted),
+        "simulated": result.simulated,
+    }
+
+
+@flow(name="build-dataset", persist_result=False)
+def build_dataset(
+    frames: list[FrameId] | None = None,
+    pairs: PairChoice | None = None,
+    since: date | None = None,
+    until: date | None = None,
+    limit: Annotated[int, Field(ge=1)] | None = None,
+    era5: Era5Choice | None = None,
+    data_dir: Path | None = None,
+    at_a_time: AtATime = 2,
+    simulated: bool = False,
+) -> State[Any]:
+    """Build the cubes of the 38 published frames, or of a list, a few at a time.
+
+    Args:
+        frames: LiCSAR frame ids; the registry's 38 by default.
+        pairs: annotated, all, or auto (annotated where the frame has annotations).
+        since: Leave out pairs that begin before this day.
+        until: Leave out pairs that end after this day.
+        limit: Take no more pairs of a frame than this, the earliest first.
+        era5: Source of ERA5: cds, arco, or auto.
+        data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
+        at_a_time: Frames at once.
+        simulated: Among the simulated cubes; by default the frames of the embedded archive.
+    """
+    try:
+        settings = flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
+        chosen = [Frame.parse(name) for name in frames or ()]
+        chosen = chosen or (list(embedded_frames()) if simulated else all_frames())
+        requests = [Request(frame, settings.pairs, since, until, limit) for frame in chosen]
+        with archives_for(settings, chosen) as served:
+            return _build_all(requests, served, at_a_time, "dataset")
+    except HephaestusError as error:
+        return Failed(message=str(error), data=error)
+
+
+@flow(name="watch", persist_result=False)
+def watch(
+    frames: list[FrameId] | None = None,
+    pairs: PairChoice | None = None,
+    since: date | None = None,
+    data_dir: Path | None = None,
+    at_a_time: AtATime = 2,
+    simulated: bool = False,
+) -> State[Any]:
+    """Look for new interferograms once, and build what arrived; the deployment's schedule repeats it.
+
+    Args:
+        frames: LiCSAR frame ids, annotated or not; by default the frames that have a cube of real data.
+        pairs: annotated, all, or auto (annotated where the frame has annotations).
+        since: Leave out pairs that begin before this day.
+        data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
+        at_a_time: Frames at once.
+        simulated: Among the simulated cubes; by default all of them.
+    """
+    try:
+        settings = flow_settings(data_dir, simulated, pairs=pairs)
+        known = [frame for frame, home in homes(settings) if home.is_simulated == simulated]
+        chosen = [Frame.parse(name) for name in frames] if frames else known
+        if not chosen:
+            return Completed(
+                message="nothing to watch: no frame is named, and there is no cube of "
+                f"{'simulated' if simulated else 'real'} data yet"
+            )
+        requests = [Request(frame, settings.pairs, since) for frame in chosen]
+        with archives_for(settings, chosen) as served:
+            return _build_all(requests, served, at_a_time, "watch")
+    except HephaestusError as error:
+        return Failed(message=str(error), data=error)

@@ -1,0 +1,91 @@
+"""Folders that the parameters of a flow may name: the server's own data folder, and those of ``data_roots``.
+
+Parameters come from those who may ask the server, from other machines or pages too. None of them may have
+something written, or read, elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.settings import Settings, load_settings
+
+#: What this program keeps in a data folder: no data folder begins inside of these.
+_KEPT = frozenset({"cubes", "cache", "results"})
+
+
+def flow_settings(data_dir: Path | None = None, simulated: bool = False, **overrides: Any) -> Settings:
+    """Return the settings of the process that runs a flow, with the data folder that its parameters name.
+
+    Parameters
+    ----------
+    data_dir : pathlib.Path or None
+        As given to the flow; the process's own by default.
+    simulated : bool
+        Whether the flow works among the simulated cubes, in ``simulated/`` of that folder.
+    **overrides
+        Other settings that the flow's parameters set.
+
+    Raises
+    ------
+    UsageError
+        If the folder is none that a flow may write to, or a setting is wrong.
+    """
+    own = load_settings(**overrides)
+    if data_dir is None:
+        return own.simulated() if simulated else own
+    folder = inside("data_dir", data_dir, own)
+    root = next(root for root in _roots(own) if folder.is_relative_to(root))
+    if kept := _KEPT.intersection(folder.relative_to(root).parts):
+        raise UsageError(
+            f"data_dir {plain_text(data_dir, 200)}: no data folder lies in a folder called {min(kept)}"
+        )
+    chosen = load_settings(**{**overrides, "data_dir": folder})
+    return chosen.simulated() if simulated else chosen
+
+
+def inside(name: str, path: Path, settings: Settings) -> Path:
+    """Return where `path`, a flow's parameter called `name`, lies, with links and ``..`` resolved.
+
+    Raises
+    ------
+    UsageError
+        If that is outside of all folders which flows may use.
+    """
+    try:
+        where = path.resolve()
+    except (OSError, ValueError, RuntimeError):
+        raise UsageError(f"{name} {plain_text(path, 200)} is no path") from None
+    if not any(where.is_relative_to(root) for root in _roots(settings)):
+        raise UsageError(
+            f"{name} {plain_text(path, 200)} is neither in {_home(settings).absolute()} nor in a folder of "
+            "the setting data_roots; add its folder to HEPHAESTUS_DATA_ROOTS of the process that runs the "
+            "flows, and start that again"
+        )
+    return where
+
+
+def _home(settings: Settings) -> Path:
+    """Return the data folder, of which what is simulated is a part."""
+    return settings.real_dir or settings.data_dir
+
+
+def _roots(settings: Settings) -> list[Path]:
+    return [root.resolve() for root in (_home(settings), *settings.data_roots)]
+
+
+def pattern(settings: Settings) -> str:
+    """Return a regular expression (of Python and JavaScript) of paths that may pass :func:`inside`.
+
+    It knows no links, so it refuses early what is certainly wrong, and :func:`inside` decides.
+    """
+    roots = [_home(settings), *settings.data_roots]
+    spelled = dict.fromkeys(
+        str(path) for root in roots for path in (root, root.absolute(), root.resolve()) if str(path) != "."
+    )
+    start = "|".join(re.sub(r"[\\^$.*+?()\[\]{}|/]", r"\\\g<0>", root) for root in spelled)
+    return rf"^(?!.*(?:^|\/)\.\.(?:\/|$))(?:{start})(?:\/[^\0\n]*)?$"

@@ -1,0 +1,89 @@
+"""What all commands share: how they speak, and how they say what was wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import typer
+
+from hephaestus_build.core.errors import OwedError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.settings import Settings, load_settings, refuse_address
+from hephaestus_build.core.terminal import PlainConsole, json_text
+
+#: Standard output is for results; all else goes to standard error.
+out = PlainConsole(soft_wrap=True)
+err = PlainConsole(stderr=True, soft_wrap=True)
+
+
+def explain(message: str) -> None:
+    """Say what went wrong, in one line on standard error."""
+    err.print(f"hephaestus: {' '.join(plain_text(message, 4000).split())}")
+
+
+def chosen_settings(simulated: bool, **overrides: Any) -> Settings:
+    """Return the settings of a command: those of what is simulated where ``--simulated`` asks for it."""
+    settings = load_settings(**overrides)
+    return settings.simulated() if simulated else settings
+
+
+_WRAPPED = "_with_local_paths"
+
+
+def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that refuses the address of a bucket where it takes a folder or file."""
+    if hasattr(command, _WRAPPED):
+        return command
+
+    @wraps(command)
+    def refusing(**values: Any) -> Any:
+        for name, value in values.items():
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(item, Path):
+                    refuse_address(_spelled(command, name), item)
+        return command(**values)
+
+    setattr(refusing, _WRAPPED, True)
+    return refusing
+
+
+def _spelled(command: Callable[..., Any], name: str) -> str:
+    """Return what a user calls a parameter of a command."""
+    for about in getattr(get_type_hints(command, include_extras=True)[name], "__metadata__", ()):
+        for spelled in (getattr(about, "default", None), *(getattr(about, "param_decls", None) or ())):
+            if isinstance(spelled, str) and spelled.startswith("--"):
+                return spelled
+    return f"--{name.replace('_', '-')}"
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the exit code of a command from those of its frames: 1 before 3 before 0.
+
+    2, wrong usage, is that of the whole only where it is that of every frame.
+    """
+    known = set(codes) or {0}
+    if len(known) == 1:
+        return known.pop()
+    return OwedError.exit_code if known <= {0, OwedError.exit_code} else 1
+
+
+def print_json(value: Any) -> None:
+    """Print a result as JSON on standard output."""
+    typer.echo(json_text(value))
+
+
+def print_pairs(title: str, rows: dict[str, Any]) -> None:
+    """Print names and values as a small table."""
+    width = max(map(len, rows), default=0)
+    out.print(title, style="bold")
+    for name, value in rows.items():
+        out.print(f"  {name:<{width}}  {value}".rstrip())
+
+
+def frame_argument(text: str) -> Frame:
+    """Return the frame that a user typed."""
+    return Frame.parse(text)

@@ -1,0 +1,58 @@
+"""``hephaestus gc``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from hephaestus_build.cli.console import chosen_settings, out, print_json
+from hephaestus_build.cli.options import DataDir, Frames, Json, Simulated
+from hephaestus_build.cli.targets import (
+    chosen_frames,
+    frames_by_label,
+    report_failure,
+    simulated_mark,
+)
+from hephaestus_build.core.errors import HephaestusError, one_line
+from hephaestus_build.cube.discovery import cubes_of
+from hephaestus_build.cube.storage.generations import Shelf
+
+
+def gc(
+    frames: Frames = None,
+    keep: Annotated[
+        int, typer.Option(min=1, help="Newest generations to keep, the published one included.")
+    ] = 2,
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Remove only what is older than so many days.")
+    ] = 7.0,
+    simulated: Simulated = False,
+    data_dir: DataDir = None,
+    as_json: bool = Json,
+) -> None:
+    """Remove old generations: all but the newest, and only when no reader can be expected any more.
+
+    Without frames, those of all cubes, real and simulated.
+    """
+    settings = chosen_settings(simulated, data_dir=data_dir)
+    chosen, removed, failed = frames_by_label(chosen_frames(frames, settings)), {}, False
+    for name, (frame, home) in chosen.items():
+        try:
+            with one_line(frame):
+                shelf = Shelf(cubes_of(home, frame), frame)
+                with shelf.lock():
+                    removed[name] = shelf.collect(keep=keep, older_than=timedelta(days=older_than))
+        except HephaestusError as error:
+            failed = report_failure(error, alone=len(chosen) == 1)
+    if as_json:
+        print_json(removed)
+    else:
+        for name, numbers in removed.items():
+            frame, home = chosen[name]
+            what = ", ".join(map(str, numbers))
+            done = f"removed generations {what}" if numbers else "nothing to remove"
+            out.print(f"{frame}{simulated_mark(home)}: {done}")
+    if failed:
+        raise typer.Exit(1)

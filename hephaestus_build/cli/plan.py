@@ -1,0 +1,64 @@
+"""``hephaestus plan``."""
+
+from __future__ import annotations
+
+from hephaestus_build.cli.console import chosen_settings, print_json, print_pairs
+from hephaestus_build.cli.options import (
+    DataDir,
+    Era5,
+    Frames,
+    Json,
+    Limit,
+    Pairs,
+    Simulated,
+    Since,
+    Until,
+    frames_to_build,
+    request_of,
+)
+from hephaestus_build.pipeline.build import plan as plan_frame
+from hephaestus_build.pipeline.plan import Plan
+from hephaestus_build.simulation.server.embedded import archives_for
+
+
+def plan(
+    frames: Frames = None,
+    pairs: Pairs = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    era5: Era5 = None,
+    data_dir: DataDir = None,
+    simulated: Simulated = False,
+    as_json: bool = Json,
+) -> None:
+    """Say what a build will fetch, skip, take and cost, from one listing.
+
+    Simulated frames are asked of an archive that this command serves itself, unless a portal is set.
+    """
+    chosen = frames_to_build(frames, simulated)
+    settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
+    with archives_for(settings, chosen) as served:
+        plans = [plan_frame(request_of(frame, settings, since, until, limit), served) for frame in chosen]
+    if as_json:
+        print_json([item.to_json() for item in plans])
+        return
+    for item in plans:
+        _print_plan(item)
+
+
+def _print_plan(plan: Plan) -> None:
+    facts = plan.to_json()
+    rows = {
+        "pairs upstream": facts["listed"],
+        f"wanted ({facts['pairs']})": facts["wanted"],
+        "in the cube already": facts["in_cube"],
+        "to fetch": facts["to_fetch"],
+        **{f"skipped, {reason}": count for reason, count in facts["skipped"].items()},
+        "annotated, absent upstream": len(facts["annotated_but_absent_upstream"]),
+        "ERA5": f"{facts['era5_dates']} dates in {facts['era5_requests']} requests",
+        "download": f"{facts['download_gb']:.2f} GB",
+        "disk": f"{facts['disk_gb']:.2f} GB",
+        "sizes from": "the frame's grid" if facts["size_is_exact"] else "a typical frame's grid",
+    }
+    print_pairs(facts["frame"], rows)

@@ -1,0 +1,97 @@
+"""``hephaestus status``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import typer
+
+from hephaestus_build.cli.console import chosen_settings, explain, out, print_json
+from hephaestus_build.cli.messages import explain_owed
+from hephaestus_build.cli.options import DataDir, Frames, Json, Simulated
+from hephaestus_build.cli.targets import (
+    chosen_frames,
+)
+from hephaestus_build.operations.run_log import last_runs
+from hephaestus_build.operations.status import FrameStatus, frames_on_disk, status_of
+
+
+def status(
+    frames: Frames = None, simulated: Simulated = False, data_dir: DataDir = None, as_json: bool = Json
+) -> None:
+    """Show how all cubes stand, real and simulated: newest interferogram, what is owed or stale.
+
+    Exits with 1 when a frame has no cube that can be read, or its last build failed; what is owed or stale is
+    work for the next build and no failure.
+    """
+    settings = chosen_settings(simulated, data_dir=data_dir)
+    chosen = chosen_frames(frames, settings, frames_on_disk)
+    runs = {False: last_runs(settings.data_dir)}
+    runs[True] = {**runs[False], **last_runs(settings.simulated().data_dir)}
+    rows = [status_of(home, frame, runs=runs[home.is_simulated]) for frame, home in chosen]
+    if as_json:
+        print_json([row.to_json() for row in rows])
+    elif rows:
+        _print_status(rows)
+    else:
+        explain(f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one")
+    if any(row.failed for row in rows):
+        raise typer.Exit(1)
+
+
+def _print_status(rows: list[FrameStatus]) -> None:
+    """Print a line a frame, then what needs attention, a line each."""
+    columns = ("frame", "built (UTC)", "newest", "late", "pairs", "owed", "stale", "GB")
+    lines = [columns, *(_cells(row) for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if index < 3 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        out.print("  ".join(cells).rstrip())
+    if simulated := [row.frame for row in rows if row.simulated]:
+        out.print(f"simulated: {', '.join(simulated)}")
+    if accepted := [f"{len(row.accepted)} of {row.frame}" for row in rows if row.accepted]:
+        out.print(f"accepted as absent: {', '.join(accepted)}")
+    for row in rows:
+        for text in _attention(row):
+            explain(f"{row.frame}: {text}")
+        explain_owed(row.frame, row.owed)
+
+
+def _cells(row: FrameStatus) -> tuple[str, ...]:
+    if row.generation is None:
+        return (row.frame, "-", "-", "-", "-", "-", "-", "-")
+    return (
+        row.frame,
+        f"{row.built:%Y-%m-%d}",
+        str(row.newest or "-"),
+        f"{row.latency_days} d" if row.latency_days is not None else "-",
+        str(row.pairs),
+        str(len(row.owed)),
+        "yes" if row.stale else "no",
+        f"{row.bytes / 1e9:.2f}",
+    )
+
+
+def _attention(row: FrameStatus) -> Iterator[str]:
+    """Yield what a person should know of a frame and a table has no room for."""
+    if row.problem:
+        yield row.problem
+    if row.to_migrate:
+        yield (
+            f"it is simulated and stands among the real cubes, as earlier versions had it; `hephaestus "
+            f"migrate {row.frame}` moves it apart"
+        )
+    yield from (
+        f"stale: {reason}; `hephaestus build {row.frame}` brings it up to date" for reason in row.stale
+    )
+    if row.gone:
+        yield f"{len(row.gone)} pairs are gone upstream and stay in the cube, such as {row.gone[0]}"
+    if row.preliminary:
+        yield f"{row.preliminary} dates have preliminary ERA5, replaced when the final is released"
+    if row.unfinished and row.generation is not None:
+        yield f"{row.unfinished} units of a build that was cut off, or is at work, are not published yet"
+    if row.last_error:
+        yield f"its last build failed: {row.last_error}"

@@ -1,0 +1,92 @@
+"""Which cubes a command works on, and how messages name them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hephaestus_build.cli.console import explain
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import Settings, refuse_address
+from hephaestus_build.cube.discovery import cubes_of, only_simulated
+from hephaestus_build.cube.storage.generations import Generation, Shelf
+from hephaestus_build.operations.status import frames_begun, homes
+
+
+def report_failure(error: HephaestusError, *, alone: bool) -> bool:
+    """Say what went wrong with one frame of several; return that something did."""
+    if alone:
+        raise error
+    explain(str(error))
+    return True
+
+
+def chosen_frames(
+    names: Sequence[str] | None,
+    settings: Settings,
+    by_default: Callable[[Settings], list[Frame]] = frames_begun,
+) -> list[tuple[Frame, Settings]]:
+    """Return the frames that a user named, else all here, each with the settings that hold for it."""
+    frames = dict.fromkeys(map(Frame.parse, names or ()))
+    return [(frame, settings.for_frame(frame)) for frame in frames] or homes(settings, by_default)
+
+
+def frames_by_label(chosen: Sequence[tuple[Frame, Settings]]) -> dict[str, tuple[Frame, Settings]]:
+    """Return frames by what JSON calls them: the id, marked where it stands for a real cube too."""
+    real = {frame for frame, home in chosen if not home.is_simulated}
+    return {
+        f"{frame}{simulated_mark(home) if frame in real else ''}": (frame, home) for frame, home in chosen
+    }
+
+
+def frames_of_one_kind(names: list[str] | None, settings: Settings) -> tuple[list[Frame], Settings]:
+    """Return the frames that a user named, else those of the real cubes, else of the simulated ones."""
+    if names:
+        return list(dict.fromkeys(map(Frame.parse, names))), settings
+    found = homes(settings)
+    real = [frame for frame, home in found if not home.is_simulated]
+    if real or not found:
+        return real, settings
+    if not settings.is_simulated:
+        explain(only_simulated(settings))
+    return [frame for frame, _ in found], settings.simulated()
+
+
+def chosen_targets(names: list[str] | None, settings: Settings) -> dict[str, tuple[Frame | Path, Settings]]:
+    """Return frames and paths by what JSON calls them."""
+    if not names:
+        return dict(frames_by_label(chosen_frames(None, settings)))
+    found: dict[str, tuple[Frame | Path, Settings]] = {}
+    for name in names:
+        if is_path(name):
+            refuse_address("the cube", name)
+            found[name] = Path(name), settings
+        else:
+            frame = Frame.parse(name)
+            found[name] = frame, settings.for_frame(frame)
+    return found
+
+
+def simulated_mark(home: Settings) -> str:
+    """Return what marks the name of a simulated cube."""
+    return " (simulated)" if home.is_simulated else ""
+
+
+def simulated_option(target: Frame | Path, home: Settings) -> str:
+    """Return what a command needs beside a frame's id to find its simulated cube."""
+    return " --simulated" if home.is_simulated and isinstance(target, Frame) and not target.simulated else ""
+
+
+def is_path(target: str) -> bool:
+    """Return whether what a user typed is where a cube is, not a frame's id."""
+    return target.endswith(".zarr") or "/" in target or Path(target).exists()
+
+
+def published_generation(settings: Settings, frame: Frame) -> Generation:
+    """Return a frame's published generation."""
+    cubes = cubes_of(settings, frame)
+    current = Shelf(cubes, frame).current()
+    if current is None:
+        raise HephaestusError(f"{frame}: there is no cube in {cubes}; `hephaestus build {frame}` builds it")
+    return current

@@ -1,0 +1,103 @@
+"""``hephaestus verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hephaestus_build.cli.console import chosen_settings, explain, out, print_json
+from hephaestus_build.cli.options import DataDir, Json, Simulated
+from hephaestus_build.cli.targets import (
+    chosen_targets,
+    published_generation,
+    report_failure,
+    simulated_mark,
+    simulated_option,
+)
+from hephaestus_build.core.errors import HephaestusError, one_line
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.progress import Listener, bars
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.storage.generations import Generation
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.cube.validation.record_consistency import check_implied
+from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.pipeline.upstream_changes import check_upstream
+from hephaestus_build.simulation.server.embedded import archives_for
+
+_SHOWN = 200  # findings of a cube that are printed
+
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[FRAMES_OR_PATHS]...", help="Frame ids, or where cubes are; by default all."),
+]
+
+
+def verify(
+    targets: Targets = None,
+    data_dir: DataDir = None,
+    upstream: Annotated[
+        bool, typer.Option("--upstream", help="Ask the archive which products have changed since, instead.")
+    ] = False,
+    simulated: Simulated = False,
+    as_json: bool = Json,
+) -> None:
+    """Read every stored object and compare it with what was published; check the schema and the flags.
+
+    Without frames or paths, those of all cubes, real and simulated.
+    Exits with 1 and names the pair and the variable when anything differs, or the archive cannot be asked.
+    What is owed is no failure: `hephaestus status` lists it.
+    """
+    settings = chosen_settings(simulated, data_dir=data_dir)
+    found: dict[str, list[str]] = {}
+    failed = False
+    chosen = chosen_targets(targets, settings)
+    asked = [target for target, _ in chosen.values() if upstream and isinstance(target, Frame)]
+    with archives_for(settings, asked) as served:
+        for name, (target, home) in chosen.items():
+            try:
+                with one_line(target), bars() as listener:
+                    found[name] = (
+                        _upstream(target, served.simulated() if home.is_simulated else served, listener)
+                        if upstream
+                        else _whole(target, home, listener)
+                    )
+            except HephaestusError as error:
+                failed = report_failure(error, alone=bool(targets) and len(targets or ()) == 1)
+    if as_json:
+        print_json(found)
+    for name, lines in found.items():
+        target, home = chosen[name]
+        if not as_json:
+            result = f"{len(lines)} findings" if lines else "whole"
+            out.print(f"{target}{simulated_mark(home)}: {result}")
+        command = f"{target}{simulated_option(target, home)}"
+        advice = (
+            f"`hephaestus build {command}` fetches it"
+            if upstream
+            else f"`hephaestus repair {command}` mends it"
+        )
+        for line in lines[:_SHOWN]:
+            explain(f"{target}: {line}; {'copy it again' if isinstance(target, Path) else advice}")
+        if len(lines) > _SHOWN:
+            explain(f"{target}: and {len(lines) - _SHOWN} more, which --json lists")
+    if failed or any(found.values()):
+        raise typer.Exit(1)
+
+
+def _upstream(target: Frame | Path, settings: Settings, listener: Listener) -> list[str]:
+    frame = target if isinstance(target, Frame) else Frame.parse(str(target))
+    return [str(change) for change in check_upstream(frame, settings, listener)]
+
+
+def _whole(target: Frame | Path, settings: Settings, listener: Listener) -> list[str]:
+    """Return what is wrong with a cube: its bytes; if they are right, what they say, and the record."""
+    generation = (
+        published_generation(settings, target) if isinstance(target, Frame) else Generation.at(target)
+    )
+    damages = verify_content(generation, listener)
+    findings = [] if damages else check_schema(generation.store) or check_implied(generation, listener)
+    return list(map(str, damages or findings))

@@ -1,0 +1,75 @@
+"""``hephaestus watch``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from hephaestus_build.cli.console import chosen_settings, err, explain, out, worst
+from hephaestus_build.cli.options import AtATime, DataDir, Frames, Json, Pairs, Simulated, Since, request_of
+from hephaestus_build.cli.targets import (
+    frames_of_one_kind,
+)
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.progress import bars
+from hephaestus_build.operations.batch import all_frames
+from hephaestus_build.operations.batch import watch as watch_frames
+from hephaestus_build.simulation.server.embedded import archives_for
+
+
+def watch(
+    frames: Frames = None,
+    every_frame: Annotated[
+        bool, typer.Option("--all", help="The 38 frames of the published data set.")
+    ] = False,
+    pairs: Pairs = None,
+    since: Since = None,
+    every: Annotated[float, typer.Option(min=0.01, help="Hours from one round to the next.")] = 12.0,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Stop after one round, as for cron.")] = False,
+    at_a_time: AtATime = 2,
+    simulated: Simulated = False,
+    data_dir: DataDir = None,
+    as_json: bool = Json,
+) -> None:
+    """Keep cubes up to date: look for new interferograms now and again, and build what arrived.
+
+    Without frames, those that have a cube of real data, or with --simulated of simulated; any LiCSAR frame
+    may be named, annotated or not. Every build is written down in <data>/runs.jsonl (of simulated data in
+    <data>/simulated/runs.jsonl). Ctrl-C stops it at any time. After its last round it exits as `build` does:
+    with 3 when something is owed, with 1 when a frame failed.
+    """
+    if once and rounds is not None:
+        raise UsageError("say --once or --rounds, not both")
+    settings = chosen_settings(simulated, data_dir=data_dir, pairs=pairs)
+    if frames and every_frame:
+        raise UsageError("name frames or say --all, not both")
+    chosen, settings = (all_frames(), settings) if every_frame else frames_of_one_kind(frames, settings)
+    if not chosen:
+        raise UsageError("there are no cubes yet: name the frames to watch, such as 124D_04854_171313")
+    requests = [request_of(frame, settings, since, None, None) for frame in chosen]
+    codes = set()
+    with archives_for(settings, chosen) as served, bars() as listener:
+        for run in watch_frames(
+            requests,
+            served,
+            interval=every * 3600,
+            rounds=1 if once else rounds,
+            listener=listener if err.is_terminal else None,
+            at_a_time=at_a_time,
+        ):
+            codes.add(run.exit_code)
+            if as_json:
+                typer.echo(json.dumps(run.to_json(), default=str))
+            elif run.result is None:
+                explain(run.error)
+            else:
+                news = f"generation {run.result.generation}" if run.result.published else "nothing new"
+                owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
+                owed += f", {len(run.result.accepted)} accepted as absent" if run.result.accepted else ""
+                out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {run.result.pairs} pairs{owed}")
+            sys.stdout.flush()  # whoever reads along should not wait for a full buffer
+    raise typer.Exit(worst(codes))

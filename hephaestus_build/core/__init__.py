@@ -1,0 +1,1 @@
+"""Value types and helpers that every other room may use; nothing here knows an archive or a cube."""

@@ -1,0 +1,210 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from blake3 import blake3
+
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.plain_files import NotPlainError, kind_of, opened
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space (`hephaestus plan` says how much is needed)",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EACCES: "no permission: make the folder writable or set HEPHAESTUS_DATA_DIR to one that is",
+    errno.EPERM: "no permission: make the folder writable or set HEPHAESTUS_DATA_DIR to one that is",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: set HEPHAESTUS_DATA_DIR to a folder",
+    errno.EEXIST: "a file stands where a folder is needed: set HEPHAESTUS_DATA_DIR to a folder",
+    errno.ELOOP: "a link, a pipe or a device stands where a plain file or folder is needed: move it away",
+    errno.EROFS: "the file system is read-only: set HEPHAESTUS_DATA_DIR to a folder that can be written",
+    errno.EFBIG: "a limit on the size of files was met: raise it (ulimit -f)",
+    errno.ENOENT: "a folder or file vanished while it was in use: set HEPHAESTUS_DATA_DIR to one that stays",
+}
+
+_BLOCK = 1 << 22  # of a file that is hashed, bytes
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn the operating system's refusals into one line that says what to do.
+
+    Parameters
+    ----------
+    what : str
+        What was being done, such as ``124D_04854_171313: publishing the cube``.
+
+    Raises
+    ------
+    HephaestusError
+        For a full disk, a missing permission, a read-only file system, a quota, and all else that a disk
+        can refuse.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, f"{error.strerror or error}: check the disk")
+        raise HephaestusError(
+            f"{what}: {advice}; what was published stays as it was, "
+            f"and the same command goes on from here ({error.filename or error.strerror or error})"
+        ) from error
+
+
+def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
+    """Write `content` to `path` through a sibling file and one rename.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Its folder is made if need be.
+    content : bytes or memoryview
+        All of it.
+    durable : bool
+        Whether the content must be on the disk before the rename.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    try:
+        with sibling.open("xb") as stream:
+            stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        sibling.replace(path)
+    except BaseException:
+        sibling.unlink(missing_ok=True)
+        raise
+
+
+def json_bytes(value: Any, *, order: Literal["deterministic"] | None = None) -> bytes:
+    """Return `value` as JSON without blanks, UTF-8; what is no number becomes null.
+
+    Mappings keep their order, or are sorted by their keys where the order is to be ``deterministic``.
+    """
+    return msgspec.json.encode(value, enc_hook=_plain, order=order)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can say of a value of NumPy."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{value!r} cannot be written as JSON")
+
+
+def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
+    """Write `value` as JSON, as :func:`write_atomic` does."""
+    write_atomic(path, json_bytes(value), durable=durable)
+
+
+def digest(content: bytes) -> str:
+    """Return the BLAKE3 hash of `content`, in hexadecimal."""
+    return blake3(content).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """Return the BLAKE3 hash of a file's content, in hexadecimal."""
+    hasher = blake3()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def link_all(folder: Path, sources: Mapping[str, str]) -> None:
+    """Fill a folder with links to files that stand elsewhere; thousands of them in a blink.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        What leads to it is made.
+    sources : mapping of str to str
+        By path in the folder, with slashes: a file that never changes. It is linked, or copied where there
+        are no hard links.
+
+    Raises
+    ------
+    NotPlainError
+        If a source is no plain file, or its folder is a link.
+    """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, source in sources.items():
+        target = f"{folder}/{name}"
+        groups.setdefault(target.rpartition("/")[0], []).append((source, target))
+
+    def fill(group: tuple[str, list[tuple[str, str]]]) -> None:
+        parent, links = group
+        Path(parent).mkdir(parents=True, exist_ok=True)
+        for origin in {source.rpartition("/")[0] for source, _ in links}:
+            if Path(origin).is_symlink():
+                raise NotPlainError("it is a link, not a folder", origin)
+        for source, target in links:
+            _link_or_copy(source, target)
+
+    # links in different folders do not wait for each other
+    with ThreadPoolExecutor(4, thread_name_prefix="link") as pool:
+        for _ in pool.map(fill, groups.items()):
+            pass
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, or a copy of it where the file system has no hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _link_or_copy(source, target)
+
+
+def _link_or_copy(source: Path | str, target: Path | str) -> None:
+    if not stat.S_ISREG(mode := os.lstat(source).st_mode):
+        raise NotPlainError(f"it is {kind_of(mode)}, not a plain file", source)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        shutil.copyfile(source, target)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append `line` to a plain file in one write, so that several processes may append to it.
+
+    Raises
+    ------
+    OSError
+        If not all of it could be written, or what stands there is a link, a pipe or a device.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = line.encode()
+    with opened(path.parent, path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as (descriptor, _):
+        if os.write(descriptor, content) != len(content):  # what a disk does that is nearly full
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Put the content of files on the disk; side by side, since the disk takes many as fast as one."""
+    with ThreadPoolExecutor(16, thread_name_prefix="sync") as pool:
+        for _ in pool.map(_sync, paths):
+            pass
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Put the names in a folder on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,106 @@
+"""Seals: the hash of a file's own content inside the file, so that damage shows before anything is used.
+
+A seal finds every flipped bit and every cut, also in a file that was moved or copied; it is no signature,
+since anybody can make one. It is the last thing in the file, and it is over all that is before it:
+
+- of a zip archive (checkpoints, ``.npz``) it is the archive's comment, ``hephaestus blake3:<64 digits>``;
+- of a JSON object it is the last member, ``"seal": "blake3:<64 digits>"``.
+
+Both stay what they are for every other program.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any, BinaryIO
+
+from blake3 import blake3
+
+from hephaestus_build.core.parsing import parse_json
+
+_DIGITS = 64
+_COMMENT = b"hephaestus blake3:"
+_MEMBER, _END = b'"seal": "blake3:', b'"}\n'
+#: Of an archive without a comment: its last record, which ends with the length of the comment.
+_RECORD = b"PK\x05\x06"
+_RECORD_SIZE = 22
+_BLOCK = 1 << 22  # of a file that is hashed, bytes
+
+
+class UnsealedError(ValueError):
+    """The file has no seal, or none that is whole enough to be known as one."""
+
+
+def seal_zip(stream: io.BytesIO) -> memoryview:
+    """Seal a zip archive in memory; return all of it.
+
+    Parameters
+    ----------
+    stream : io.BytesIO
+        The archive, without a comment.
+    """
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(size - _RECORD_SIZE)
+    if (record := stream.read())[:4] != _RECORD or record[-2:] != b"\0\0":
+        raise ValueError("it is no zip archive without a comment")
+    stream.seek(size - 2)
+    stream.write((len(_COMMENT) + _DIGITS).to_bytes(2, "little") + _COMMENT)
+    with stream.getbuffer() as content:
+        digest = blake3(content).hexdigest()
+    stream.write(digest.encode())
+    return stream.getbuffer()
+
+
+def check_zip(stream: BinaryIO) -> None:
+    """Check the seal of an open zip archive; leave the stream at its beginning.
+
+    Raises
+    ------
+    UnsealedError
+        If it has no seal.
+    ValueError
+        If its content is not what was sealed.
+    """
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, size - _DIGITS - len(_COMMENT)))
+    tail = stream.read()
+    if not tail.startswith(_COMMENT):
+        raise UnsealedError("it has no seal")
+    stream.seek(0)
+    hasher, left = blake3(), size - _DIGITS
+    while left > 0 and (block := stream.read(min(left, _BLOCK))):
+        hasher.update(block)
+        left -= len(block)
+    stream.seek(0)
+    if tail[len(_COMMENT) :] != hasher.hexdigest().encode():
+        raise ValueError("it is damaged: its content is not what was written")
+
+
+def seal_json(content: bytes) -> bytes:
+    """Return a JSON object, given as UTF-8, with a seal as its last member."""
+    inside = content.rstrip().removesuffix(b"}").rstrip()
+    head = inside + (b"" if inside.endswith(b"{") else b",") + b"\n" + _MEMBER
+    return head + blake3(head).hexdigest().encode() + _END
+
+
+def unseal_json(content: bytes) -> dict[str, Any]:
+    """Return the JSON object that was sealed, without its seal.
+
+    Raises
+    ------
+    UnsealedError
+        If it has no seal.
+    ValueError
+        If its content is not what was sealed, or no JSON object.
+    """
+    place = len(content) - len(_END) - _DIGITS
+    head, digest, end = content[: max(place, 0)], content[max(place, 0) : -len(_END)], content[-len(_END) :]
+    if not head.endswith(_MEMBER) or end != _END:
+        raise UnsealedError("it has no seal, or is damaged at its end")
+    if digest != blake3(head).hexdigest().encode():
+        raise ValueError("it is damaged: its content is not what was written")
+    value = parse_json(content)
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    del value["seal"]
+    return value

@@ -1,0 +1,181 @@
+"""ERA5's variables and grid, and the hour of ERA5 that belongs to an acquisition."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import numpy as np
+
+from hephaestus_build.core.grid import Grid
+
+#: Spacing of ERA5's grid as both archives hand it out, degrees.
+STEP = 0.25
+
+
+#: Fields of final ERA5, and of the first issue (ERA5T) that it replaces after about three months.
+FINAL, PRELIMINARY = "0001", "0005"
+
+
+#: An answer that does not say which of the two it holds.
+UNSTATED = "unstated"
+
+
+_CENTER_TIME = re.compile(r"(?:(-?\d+) days?, )?(\d{1,2}):([0-5]\d):([0-5]\d)(?:\.(\d{1,6}))?")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One ERA5 variable and the names it travels under.
+
+    Attributes
+    ----------
+    name : str
+        The CDS's long name; also the cube's.
+    param : int
+        GRIB parameter id.
+    aliases : tuple of str
+        Names that netCDF answers have used.
+    long_name : str
+        As in GRIB tables.
+    units : str
+        As in GRIB tables.
+    lowest, highest : float
+        Limits beyond which a value is a mistake, wide of anything ever analysed.
+    """
+
+    name: str
+    param: int
+    aliases: tuple[str, ...]
+    long_name: str
+    units: str
+    lowest: float
+    highest: float
+
+
+CATALOGUE = (
+    Variable(
+        "total_column_water_vapour",
+        137,
+        ("tcwv",),
+        "Total column vertically-integrated water vapour",
+        "kg m**-2",
+        -2.0,
+        150.0,
+    ),
+    Variable("surface_pressure", 134, ("sp",), "Surface pressure", "Pa", 20_000.0, 120_000.0),
+    Variable(
+        "vertical_integral_of_temperature",
+        162054,
+        ("vit", "p54.162", "p54_162", "p162054"),
+        "Vertical integral of temperature",
+        "K kg m**-2",
+        2e5,
+        4e6,
+    ),
+)
+
+
+#: The three variables in the order of every array of fields.
+VARIABLES = tuple(variable.name for variable in CATALOGUE)
+
+
+@dataclass(frozen=True)
+class Area:
+    """A rectangle whose edges are lines of ERA5's grid, within 180 degrees east and west.
+
+    Parameters
+    ----------
+    north, west, south, east : float
+        Degrees, multiples of 0.25.
+    """
+
+    north: float
+    west: float
+    south: float
+    east: float
+
+    def __post_init__(self) -> None:
+        if any(edge * 4 != round(edge * 4) for edge in self.bounds):
+            raise ValueError(f"the edges of an area are multiples of {STEP}, got {self.bounds}")
+        if not (-90 <= self.south < self.north <= 90 and -180 <= self.west < self.east <= 180):
+            raise ValueError(f"not north, west, south, east of a rectangle: {self.bounds}")
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """North, west, south and east, the order in which the CDS wants them."""
+        return self.north, self.west, self.south, self.east
+
+    @property
+    def latitudes(self) -> np.ndarray:
+        """Grid lines from north to south, degrees."""
+        return self.north - STEP * np.arange(round((self.north - self.south) / STEP) + 1)
+
+    @property
+    def longitudes(self) -> np.ndarray:
+        """Grid lines from west to east, degrees."""
+        return self.west + STEP * np.arange(round((self.east - self.west) / STEP) + 1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of latitudes and longitudes."""
+        return self.latitudes.size, self.longitudes.size
+
+    def __str__(self) -> str:
+        return f"N{self.north:g}_W{self.west:g}_S{self.south:g}_E{self.east:g}"
+
+
+def area_of(grid: Grid) -> Area:
+    """Return the area with at least one cell of margin beyond every pixel centre of `grid`.
+
+    It is clipped at the poles and at 180 degrees east and west, so that plain north, west, south and
+    east describe it; no LiCSAR frame crosses the antimeridian.
+
+    Raises
+    ------
+    ValueError
+        If a pixel centre lies beyond 180 degrees or a pole.
+    """
+    north, south = float(grid.latitudes[0]), float(grid.latitudes[-1])
+    west, east = float(grid.longitudes[0]), float(grid.longitudes[-1])
+    if not (-90 <= south <= north <= 90 and -180 <= west <= east <= 180):
+        raise ValueError(
+            f"the grid reaches beyond 180 degrees or a pole: {north:.4f} N, {west:.4f} E to {south:.4f} N, "
+            f"{east:.4f} E"
+        )
+    return Area(
+        min(90.0, math.ceil(north / STEP + 1) * STEP),
+        max(-180.0, math.floor(west / STEP - 1) * STEP),
+        max(-90.0, math.floor(south / STEP - 1) * STEP),
+        min(180.0, math.ceil(east / STEP + 1) * STEP),
+    )
+
+
+def parse_center_time(text: str) -> timedelta:
+    """Return the time of day that LiCSAR's ``metadata.txt`` writes, such as ``5:03:37.608476``.
+
+    LiCSAR writes Python's ``str(timedelta)``: hours without a leading zero, no fraction when the seconds
+    are whole, and ``1 day, 0:00:12`` past midnight.
+
+    Raises
+    ------
+    ValueError
+        If `text` is no such time.
+    """
+    match = _CENTER_TIME.fullmatch(text.strip())
+    if match is None or int(match[2]) > 23 or match[1] not in (None, "0", "1", "-1"):
+        raise ValueError(f"center_time {text!r} is no time of day: expected the form 5:03:37.608476")
+    days, hours, minutes, seconds = (int(group or 0) for group in match.groups()[:4])
+    fraction = int((match[5] or "").ljust(6, "0"))
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, microseconds=fraction)
+
+
+def nearest_hour(day: date, center_time: timedelta) -> datetime:
+    """Return the whole hour (UTC) nearest to `center_time` of `day`; half past belongs to the next hour.
+
+    The hour may lie on the next day: an acquisition at 23:42 belongs to 00:00 of the day after.
+    """
+    moment = datetime(day.year, day.month, day.day) + center_time + timedelta(minutes=30)
+    return moment.replace(minute=0, second=0, microsecond=0)

@@ -1,0 +1,135 @@
+"""Frames and pairs: what an interferogram is called."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property, lru_cache
+
+import msgspec
+
+from hephaestus_build.core.errors import UsageError
+
+_FRAME = re.compile(r"(?P<track>\d{3})(?P<direction>[AD])_(?:\d{5}_\d{6}|SM_[A-Z0-9]{2,8}_S[1-6])")
+# What a datetime64 in nanoseconds holds; a listing may name any eight digits.
+_FIRST_YEAR, _LAST_YEAR = 1970, 2261
+_PAIR = re.compile(r"(\d{8})_(\d{8})")
+
+#: Sentinel-1 repeats its 175 tracks; a frame beyond them can only be simulated.
+LAST_TRACK = 175
+
+
+@dataclass(frozen=True, order=True)
+class Frame:
+    """A LiCSAR frame, of the ordinary (TOPS) or the Stripmap kind.
+
+    Parameters
+    ----------
+    id : str
+        Such as ``124D_04854_171313`` or ``144A_SM_REUN_S6``. Use :meth:`parse` for text from outside.
+    """
+
+    id: str
+
+    def __post_init__(self) -> None:
+        if not _FRAME.fullmatch(self.id):
+            raise UsageError(
+                f"{self.id!r} is not a LiCSAR frame id: expected the form 124D_04854_171313 or "
+                "144A_SM_REUN_S6; `hephaestus plan --help` says where to find them"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Frame:
+        """Return the frame named by `text`, ignoring case and surrounding blanks.
+
+        Raises
+        ------
+        UsageError
+            If `text` is not a frame id.
+        """
+        return cls(text.strip().upper())
+
+    @property
+    def track(self) -> int:
+        """Relative orbit, as LiCSAR writes it in its folders: without leading zeros."""
+        return int(self.id[:3])
+
+    @property
+    def direction(self) -> str:
+        """``A`` for ascending, ``D`` for descending."""
+        return self.id[3]
+
+    @property
+    def stripmap(self) -> bool:
+        """Whether the frame is of the Stripmap kind, whose pixel size is not always 0.001 degree."""
+        return "_SM_" in self.id
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the frame can only come from the simulated archive."""
+        return not 1 <= self.track <= LAST_TRACK
+
+    def __str__(self) -> str:
+        return self.id
+
+
+@lru_cache(maxsize=1 << 14)  # a frame of a thousand pairs has some hundred days
+def parse_day(text: str) -> date:
+    """Return the day written as ``yyyymmdd`` or ``yyyy-mm-dd``.
+
+    Raises
+    ------
+    ValueError
+        If `text` is no such day.
+    """
+    plain = text.replace("-", "")
+    if not (len(plain) == 8 and plain.isascii() and plain.isdigit()):
+        raise ValueError(f"{text!r} is not a day: expected yyyymmdd")
+    if not _FIRST_YEAR <= int(plain[:4]) <= _LAST_YEAR:
+        raise ValueError(f"{text!r} is not a day of {_FIRST_YEAR} to {_LAST_YEAR}")
+    return date(int(plain[:4]), int(plain[4:6]), int(plain[6:]))
+
+
+class Pair(msgspec.Struct, frozen=True, order=True, dict=True):  # thousands are sorted and looked up
+    """The two acquisition dates of an interferogram, the earlier one first.
+
+    Parameters
+    ----------
+    primary, secondary : datetime.date
+        The epochs that were interfered; `primary` is strictly earlier.
+    """
+
+    primary: date
+    secondary: date
+
+    def __post_init__(self) -> None:
+        if self.primary >= self.secondary:
+            raise ValueError(f"primary {self.primary} is not before secondary {self.secondary}")
+
+    @classmethod
+    def parse(cls, text: str) -> Pair:
+        """Return the pair written as ``yyyymmdd_yyyymmdd``.
+
+        Raises
+        ------
+        ValueError
+            If `text` is no such pair.
+        """
+        match = _PAIR.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not a pair: expected yyyymmdd_yyyymmdd")
+        return cls(parse_day(match[1]), parse_day(match[2]))
+
+    @property
+    def dates(self) -> tuple[date, date]:
+        """Both epochs, primary first."""
+        return self.primary, self.secondary
+
+    @cached_property
+    def name(self) -> str:
+        """The pair as LiCSAR writes it: ``yyyymmdd_yyyymmdd``."""
+        return f"{self.primary:%Y%m%d}_{self.secondary:%Y%m%d}"
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,384 @@
+"""Every setting, typed, described and refused when unknown."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from hephaestus_build.core.accepted_absences import EXAMPLE, PRODUCTS, read_accept
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.parsing import parse_json, parse_yaml, read_bounded
+from hephaestus_build.core.plain_text import plain_text
+
+PREFIX = "HEPHAESTUS_"
+#: Names the YAML file of settings; everything in it may also be given as HEPHAESTUS_<NAME>.
+FILE_VARIABLE = PREFIX + "SETTINGS"
+
+Era5Choice = Literal["auto", "cds", "arco"]
+PairChoice = Literal["auto", "annotated", "all"]
+
+#: Below the data folder, and below a cache that is set apart from it: all that is simulated.
+SIMULATED = "simulated"
+# two letters and more, since C:/data is a folder; one slash, since a Path keeps one of s3://
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):[/\\]")
+
+
+def refuse_address(name: str, value: object) -> None:
+    """Refuse the address of a bucket, or any other, where a folder or file of this machine is meant.
+
+    Raises
+    ------
+    UsageError
+        If `value` is one; the rest of it is not repeated, since it may hold a password.
+    """
+    if isinstance(value, str | os.PathLike) and (match := _ADDRESS.match(os.fspath(value).strip())):
+        raise UsageError(
+            f"{name} is an address ({match[1]}://...): buckets and other addresses are not supported there "
+            f"yet; name a folder of this machine"
+        )
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The simulated archive that this process serves itself.
+
+    Attributes
+    ----------
+    licsar_url, annotations, arco_url : str
+        What the settings of these names are where it is asked.
+    cds_url, cds_key : str
+        Of its CDS; the key is no secret.
+    frames : tuple of str
+        Ids of the frames that it has.
+    """
+
+    licsar_url: str
+    annotations: str
+    arco_url: str
+    cds_url: str
+    cds_key: str
+    frames: tuple[str, ...]
+
+
+_FILE_BYTES = 1 << 20
+_DAY = 86400.0
+
+
+def _folders(value: Any) -> Any:
+    """Return the folders of a list, or of a string as in PATH or JSON."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    return parse_json(text) if text.startswith("[") else [part for part in text.split(os.pathsep) if part]
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, its JSON read in bounds."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        return value if NoDecode in field.metadata else parse_json(value)
+
+
+class Settings(BaseSettings):
+    """All settings of the builder; a field's description is its documentation."""
+
+    # what is wrong with a value is said without the value: an address may hold a password
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    data_dir: Path = Field(
+        Path("data"),
+        description="Folder of cubes/, the cache and the results; what is simulated is in its simulated/.",
+    )
+    cache_dir: Path | None = Field(
+        None, description="Folder of downloads; may be thrown away at any time. Default: <data_dir>/cache."
+    )
+    data_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_folders)] = Field(
+        (),
+        description="Folders in which data_dir and other paths given to Prefect flows may lie, beside the "
+        "data_dir set here; as a list, or separated as in PATH.",
+    )
+    cache_limit_gb: float = Field(
+        50.0, gt=0, le=1e9, allow_inf_nan=False, description="Size that the cache is pruned to, in gigabytes."
+    )
+    licsar_url: str = Field(
+        "https://gws-access.jasmin.ac.uk/public/nceo_geohazards/LiCSAR_products/",
+        description="Base address of the LiCSAR portal, the folder that holds the track folders.",
+        repr=False,
+    )
+    licsar_mirror_url: str | None = Field(
+        None,
+        description="Base address of a mirror in the layout of the CEDA archive (interferograms directly "
+        "under the frame). Default: CEDA's own when licsar_url is the real portal, none otherwise.",
+        repr=False,
+    )
+    annotations: str | None = Field(
+        None,
+        description="Annotation archive (.tar.gz, folder or file), or the address of one. "
+        "Default: none; `hephaestus annotations fetch` puts the published one where it is found.",
+        repr=False,
+    )
+    era5: Era5Choice = Field(
+        "auto",
+        description="Source of ERA5: cds, arco, or auto (the CDS where a key is configured, else ARCO).",
+    )
+    arco_url: str = Field(
+        "https://storage.googleapis.com/gcp-public-data-arco-era5/ar/full_37-1h-0p25deg-chunk-1.zarr-v3",
+        description="Address of the ARCO-ERA5 Zarr store.",
+        repr=False,
+    )
+    connections: int = Field(
+        4, ge=1, le=16, description="Downloads at once from one archive; fewer after 429 and 5xx."
+    )
+    retries: int = Field(4, ge=0, le=20, description="Further tries of a request that failed in passing.")
+    timeout: float = Field(
+        60.0,
+        gt=0,
+        le=_DAY,
+        allow_inf_nan=False,
+        description="Seconds without a byte after which a request counts as stalled.",
+    )
+    era5_deadline: float = Field(
+        6 * 3600.0,
+        gt=0,
+        le=366 * _DAY,
+        allow_inf_nan=False,
+        description="Seconds to wait for a queued ERA5 request before it counts as owed.",
+    )
+    workers: int = Field(0, ge=0, le=1024, description="Interferograms worked on at once; 0 = one per core.")
+    pairs: PairChoice = Field(
+        "auto",
+        description="Pairs to build: annotated, all, or auto (annotated where the frame has annotations).",
+    )
+    accept: Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(read_accept)] = Field(
+        {},
+        description="Absences that are known and no news: by frame, or '*' for every frame, what the archive "
+        f"does not have. There are {', '.join(PRODUCTS)}, a pair such as 20160909_20160921, and the date of "
+        "ERA5. Such a product is still asked for by every build, and fetched once it is there; until then it "
+        "is listed as accepted, not as owed. A product that there is and that could not be fetched or read "
+        "stays owed. HEPHAESTUS_ACCEPT takes the same as JSON.",
+        examples=[EXAMPLE],
+    )
+
+    _simulated: bool = PrivateAttr(False)
+    _real_dir: Path | None = PrivateAttr(None)
+    _embedded: Embedded | None = PrivateAttr(None)
+
+    @field_validator("data_dir", "cache_dir", mode="before")
+    @classmethod
+    def _local(cls, value: Any, info: Any) -> Any:
+        refuse_address(info.field_name, value)
+        return value
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether these are the settings of what is simulated: see :meth:`simulated`."""
+        return self._simulated
+
+    def simulated(self) -> Self:
+        """Return the settings of all that is simulated: the same, in ``<data_dir>/simulated``.
+
+        They ask the embedded archive where it is served (see :meth:`with_embedded`) and no portal is set.
+        """
+        embedded = self._embedded if not self.portal_is_set else None
+        if self._simulated and embedded is None:
+            return self
+        changes: dict[str, Any] = {}
+        if not self._simulated:
+            changes["data_dir"] = self.data_dir / SIMULATED
+            if self.cache_dir is not None:
+                changes["cache_dir"] = self.cache_dir / SIMULATED
+        made = self.model_copy(update=changes)
+        made._simulated, made._real_dir = True, self.real_dir
+        return made.asking(embedded) if embedded is not None else made
+
+    def simulated_in(self, folder: Path) -> Self:
+        """Return the settings of simulated cubes that stand alone, in a data folder of their own."""
+        made = self.model_copy(update={"data_dir": folder, "cache_dir": folder / "cache"})
+        made._simulated, made._real_dir = True, None
+        return made
+
+    @property
+    def real_dir(self) -> Path | None:
+        """The data folder of what is real; None where what is simulated stands alone."""
+        return self._real_dir if self._simulated else self.data_dir
+
+    def asking(self, embedded: Embedded) -> Self:
+        """Return the same settings, which ask `embedded` for everything, whatever portal is set."""
+        changes = {name: getattr(embedded, name) for name in ("licsar_url", "annotations", "arco_url")}
+        made = self.model_copy(update={**changes, "licsar_mirror_url": None})
+        made._embedded = embedded
+        return made
+
+    def for_frame(self, frame: Frame) -> Self:
+        """Return the settings that hold for a frame: those of what is simulated, if it can only be that."""
+        return self.simulated() if frame.simulated or self._simulated else self
+
+    def with_embedded(self, embedded: Embedded) -> Self:
+        """Return the same settings, which ask `embedded` for what is simulated unless a portal is set."""
+        made = self.model_copy()
+        made._embedded = embedded
+        return made
+
+    @property
+    def embedded(self) -> Embedded | None:
+        """The embedded archive, where these settings ask it."""
+        known = self._embedded
+        return known if known is not None and self.licsar_url == known.licsar_url else None
+
+    @property
+    def portal_is_set(self) -> bool:
+        """Whether the settings name a portal, instead of leaving it at the default."""
+        return "licsar_url" in self.model_fields_set
+
+    def check_archive(self, frame: Frame) -> None:
+        """Refuse to ask an archive for a frame that it cannot have.
+
+        Raises
+        ------
+        HephaestusError
+            If `frame` is simulated and only the real portal is known, or the embedded archive lacks it.
+        """
+        if self._simulated and not self.portal_is_set:
+            raise HephaestusError(
+                f"{frame}: it is simulated, and no archive that has it is set; `hephaestus build {frame}` "
+                f"serves one itself, HEPHAESTUS_LICSAR_URL names another"
+            )
+        if self.embedded is not None and frame.id not in self.embedded.frames:
+            raise HephaestusError(
+                f"{frame}: the embedded archive has no such frame, it has {', '.join(self.embedded.frames)}; "
+                f"check the id, or set HEPHAESTUS_LICSAR_URL to an archive that has it"
+            )
+
+    @field_validator("data_dir", "cache_dir", "data_roots")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        if any("\0" in str(path) for path in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError("no path holds a null character")
+        return value
+
+    @property
+    def cubes_dir(self) -> Path:
+        """Folder of the published cubes."""
+        return self.data_dir / "cubes"
+
+    @property
+    def downloads_dir(self) -> Path:
+        """Folder of the download cache."""
+        return self.cache_dir if self.cache_dir is not None else self.data_dir / "cache"
+
+    @property
+    def threads(self) -> int:
+        """How many interferograms are worked on at once."""
+        affinity = getattr(os, "sched_getaffinity", None)  # the cores we may use, where the system tells
+        return self.workers or (len(affinity(0)) if affinity else os.cpu_count() or 2)
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102 (pydantic's hook)
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources: list[PydanticBaseSettingsSource] = [init_settings, _Environment(settings_cls)]
+        if path := os.environ.get(FILE_VARIABLE):
+            sources.append(InitSettingsSource(settings_cls, _read_file(path)))
+        return tuple(sources)
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    """Return what a YAML file of settings holds."""
+    shown = plain_text(path, 200)
+    if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for names that are too long)
+        raise UsageError(
+            f"{FILE_VARIABLE} names {shown}, which is no file; write one with `hephaestus settings`"
+        )
+    try:
+        content = parse_yaml(read_bounded(Path(path), _FILE_BYTES).decode("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"the settings file {shown} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        what = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise UsageError(f"the settings file {shown}: {what}; write one with `hephaestus settings`") from None
+    if content is None:  # all lines are comments
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise UsageError(
+            f"the settings file {shown} holds no lines of `name: value`; write one with `hephaestus settings`"
+        )
+    return content
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return the settings from `overrides`, the environment and the YAML file, in that order.
+
+    Raises
+    ------
+    UsageError
+        If a key is unknown or a value is not of its type; the message names it and the nearest key.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {FILE_VARIABLE}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; `hephaestus settings` lists them all"
+            raise UsageError(f"the environment sets {name}, which is no setting{hint}")
+    try:
+        return Settings(**{key: value for key, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = ".".join(str(part) for part in first["loc"]) or "settings"
+        near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        hint = f" (did you mean {near[0]}?)" if near and name not in Settings.model_fields else ""
+        raise UsageError(
+            f"setting {name}: {first['msg'].lower()}{hint}; `hephaestus settings` lists them all"
+        ) from None
+    except SettingsError as error:  # a value of the environment that should be JSON
+        why = str(error.__cause__ or "it cannot be read")
+        raise UsageError(f"the environment: {error}: {why}; `hephaestus settings` lists them all") from None
+
+
+def settings_template() -> str:
+    """Return a YAML file with every setting at its default, commented with its description."""
+    import textwrap
+
+    import yaml
+
+    lines = [f"# Settings of hephaestus-build. Use: export {FILE_VARIABLE}=<this file>"]
+    for name, field in Settings.model_fields.items():
+        lines += ["", *(f"# {line}" for line in textwrap.wrap(field.description or "", 96))]
+        default = field.get_default()
+        value = (
+            yaml.safe_dump(
+                str(default)
+                if isinstance(default, Path)
+                else list(default)
+                if isinstance(default, tuple)
+                else default
+            )
+            .removesuffix("...\n")
+            .strip()
+        )
+        lines += [f"# Example: {name}: {example}" for example in field.examples or ()]
+        lines.append(f"# {name}: {value}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,89 @@
+"""Consoles, logs and JSON on which text of others stays text: no markup, no control characters, no links."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from hephaestus_build.core.plain_text import REPLACEMENT, plain_text
+
+#: Columns where a terminal tells none, or 0.
+_WIDTH = 80
+_LONGEST = 20_000  # characters of a log record: a traceback is one
+# Where those are that json leaves as they are: C1, bidirectional and other invisible characters, surrogates.
+_NOT_ASCII = re.compile(r"[\x7f-\U0010ffff]")
+
+
+class PlainConsole(Console):
+    """A console that interprets nothing in what it prints and sends no control characters but its own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+        if self.width < 1:  # COLUMNS=0: of docker, serial lines and Emacs
+            self.width = _WIDTH
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a text of a string; before the width of a cell is measured."""
+        return super().render_str(_shown(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render an object into segments, those of text without control characters."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control or text == "\n" or text.isprintable() else Segment(_shown(text), style)
+
+
+def _shown(text: str) -> str:
+    return "".join(
+        char if char.isprintable() or char == "\n" else " " if char.isspace() else REPLACEMENT
+        for char in text
+    )
+
+
+class PlainFormatter(logging.Formatter):
+    """Log records of any library as one harmless line each, a traceback in it too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        return plain_text(super().format(record), _LONGEST)
+
+
+def start_logging(level: int) -> None:
+    """Write the log, and Python's warnings, to standard error in lines of their own."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+    logging.captureWarnings(True)
+    # here too, since readers and writers that silence it in two threads restore each other's filters
+    warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    r"""Return `value` as JSON in which letters of all scripts stay, and what cannot be seen is escaped.
+
+    Examples
+    --------
+    >>> json_text("Piton é\u202e\x9b", indent=None)
+    '"Piton é\\u202e\\u009b"'
+    """
+    return _NOT_ASCII.sub(_escaped, json.dumps(value, indent=indent, default=str, ensure_ascii=False))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    if character.isprintable():
+        return character
+    return f"\\u{ord(character):04x}" if ord(character) < 1 << 16 else json.dumps(character)[1:-1]
+
+
+def plain_lines(text: str) -> str:
+    """Return a text of many lines without control characters but those that end lines."""
+    return _shown(text.expandtabs(4))

@@ -1,0 +1,97 @@
+"""Whether what a stored object decodes to is what its array says, seen from its headers before it is decoded.
+
+A compressed chunk names the memory that decoding it takes. A few bytes may name gigabytes, so the sizes in a
+shard's indexes and in the headers of its chunks are compared with the array's metadata first; that costs some
+small reads for each file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hephaestus_build.cube.reading.store_metadata import COMPRESSORS, ITEMSIZES
+
+#: Bytes of all texts of a table, at most.
+TEXT_BYTES = 256 << 20
+_ABSENT = 2**64 - 1
+_ENTRY, _CRC = 16, 4
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_HEAD = 18  # of a Zstandard frame or a Blosc buffer, as far as the decoded size
+
+
+def check_object(descriptor: int, size: int, array: Mapping[str, Any]) -> None:
+    """Raise ValueError where a stored object of an array decodes to something else than a chunk of it.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the file.
+    size : int
+        Of the file, bytes.
+    array : mapping
+        The array's metadata, as :func:`~hephaestus_build.cube.reading.store_metadata.read_metadata` checks
+        it.
+    """
+    chunk, itemsize = array["chunk_grid"]["configuration"]["chunk_shape"], ITEMSIZES[array["data_type"]]
+    if size > 2 * (math.prod(chunk) * itemsize or TEXT_BYTES) + (1 << 20):  # a sparse file takes no disk
+        raise ValueError(f"it has {size} bytes")
+    _check(descriptor, 0, size, array["codecs"], chunk, itemsize)
+
+
+def _check(
+    descriptor: int, offset: int, length: int, codecs: Sequence[Any], chunk: Sequence[int], itemsize: int
+) -> None:
+    if codecs[0]["name"] == "sharding_indexed":
+        sharding = codecs[0]["configuration"]
+        inner = sharding["chunk_shape"]
+        for begin, stored in _index(descriptor, offset, length, math.prod(chunk) // math.prod(inner)):
+            _check(descriptor, offset + begin, stored, sharding["codecs"], inner, itemsize)
+        return
+    expected = math.prod(chunk) * itemsize
+    if codecs[-1]["name"] in COMPRESSORS:
+        head = os.pread(descriptor, min(length, _HEAD), offset)
+        decoded = _zstd_size(head) if codecs[-1]["name"] == "zstd" else _blosc_size(head, length)
+    else:
+        decoded = length
+    if decoded > TEXT_BYTES if not itemsize else decoded != expected:
+        raise ValueError(f"it would decode to {decoded} bytes, {expected or TEXT_BYTES} are right")
+
+
+def _index(descriptor: int, offset: int, length: int, count: int) -> list[tuple[int, int]]:
+    """Return where the chunks of a shard begin and how long they are."""
+    size = count * _ENTRY + _CRC
+    if size > length:
+        raise ValueError("it is too short for a shard")
+    table = os.pread(descriptor, size - _CRC, offset + length - size)
+    places = list(struct.iter_unpack("<2Q", table))
+    stored = [place for place in places if place != (_ABSENT, _ABSENT)]
+    if any(begin + many > length - size for begin, many in stored):
+        raise ValueError("the index of the shard does not fit its file")
+    return stored
+
+
+def _blosc_size(head: bytes, length: int) -> int:
+    if len(head) < 16:
+        raise ValueError("it is cut short")
+    decoded, block, encoded = struct.unpack_from("<3I", head, 4)
+    if encoded != length or not block:
+        raise ValueError("its header is damaged")
+    return int(decoded)
+
+
+def _zstd_size(head: bytes) -> int:
+    """Return the size that a Zstandard frame states (RFC 8878, 3.1.1)."""
+    if len(head) < 6 or not head.startswith(_ZSTD_MAGIC):
+        raise ValueError("its header is damaged")
+    descriptor = head[4]
+    flag, single = descriptor >> 6, bool(descriptor & 0x20)
+    at = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
+    width = (int(single), 2, 4, 8)[flag]
+    field = head[at : at + width]
+    if not width or len(field) < width:
+        raise ValueError("its header does not say what it decodes to")
+    return int.from_bytes(field, "little") + (256 if flag == 1 else 0)

@@ -1,0 +1,142 @@
+"""What the units of a record may say: names, hashes and facts of the right kind. Pure functions.
+
+A record may have been handed over by a stranger. What it names becomes paths in the store and values in the
+tables, so each unit is checked before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from hephaestus_build.core.frames import parse_day
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.parsing import check_depth
+from hephaestus_build.cube.granules import Unit
+from hephaestus_build.cube.schema import cube_schema
+
+_VARIABLE = re.compile(r"[a-z][a-z0-9_]{0,99}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+#: Variables of the layout ``table`` that an annotation fills; the others are not the expert's.
+_OWN = ("valid_date_pair", "annotated", "pair_status", "grid_alignment", "valid_fraction")
+#: How pixels of a raster came to the frame's grid: flag_values of the variable grid_alignment.
+ALIGNMENTS = ("identical", "cropped", "shifted", "resampled")
+
+
+def check_unit(unit: Unit, *, whole: bool) -> None:
+    """Raise ValueError where a unit says what no unit of a build can say.
+
+    Parameters
+    ----------
+    unit : Unit
+        As a record or a ledger has it.
+    whole : bool
+        Whether it must say all that this version's tables need.
+    """
+    for fault in _faults(unit, whole=whole):
+        raise ValueError(f"{unit.key}: {fault}")
+
+
+def _faults(unit: Unit, *, whole: bool) -> Iterator[str]:
+    match unit.kind:
+        case "dem":
+            named = unit.name == "dem"
+        case "epoch":
+            named = f"{parse_day(unit.name):%Y%m%d}" == unit.name
+        case _:
+            named = unit.pair.name == unit.name
+    if not named:
+        yield f"its name {unit.name!r} is no name of its kind"
+    for name, item in unit.objects.items():
+        if not _VARIABLE.fullmatch(name):
+            yield f"{name!r} is no name of a variable"
+        if not _HASH.fullmatch(item.digest) or item.size < 0:
+            yield f"its {name} has no hash and size"
+    check_depth(unit.facts)
+    yield from _wrong_facts(unit.kind, unit.facts)
+    if whole:
+        needed = _needed(unit)
+        yield from (f"it does not say its {name}" for name in needed if name not in unit.facts)
+
+
+def _needed(unit: Unit) -> tuple[str, ...]:
+    """Return the facts that the tables and the next build cannot do without."""
+    if unit.kind == "mask":
+        return ("annotation", "listed", "modified") if "preview" in unit.facts else ("annotation",)
+    if not unit.complete:
+        return ()
+    return {"pair": ("alignment", "valid_fraction"), "epoch": ("era5_time", "era5_expver")}.get(unit.kind, ())
+
+
+def _wrong_facts(kind: str, facts: Mapping[str, Any]) -> Iterator[str]:
+    for name, rule in _RULES.items():
+        if name in facts and not rule(facts[name]):
+            yield f"its {name} is {_shortened(facts[name])}"
+    if kind == "dem" and "grid" in facts:
+        try:
+            Grid(**facts["grid"])
+        except (TypeError, ValueError):
+            yield f"its grid is {_shortened(facts['grid'])}"
+    annotation = facts.get("annotation", {}) if kind == "mask" else {}
+    if not isinstance(annotation, dict):
+        yield f"its annotation is {_shortened(annotation)}"
+        return
+    rules = _annotation_rules()
+    for name, value in annotation.items():
+        if name not in rules or not rules[name](value):
+            yield f"its annotation says {_shortened(name)}: {_shortened(value)}"
+
+
+def _shortened(value: Any) -> str:
+    return repr(value)[:100]
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _number(value: Any) -> bool:
+    """Whether JSON says a number that float32 can hold, or null for one that is not known."""
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 3e38
+    )
+
+
+def _whole_number(lowest: int, highest: int) -> Any:
+    return lambda value: type(value) is int and lowest <= value <= highest
+
+
+_RULES: dict[str, Any] = {
+    "alignment": lambda value: value in ALIGNMENTS,
+    "valid_fraction": lambda value: value is not None and _number(value),
+    "era5_time": _whole_number(0, 10_000_000),
+    "era5_expver": _text,
+    "source": _text,
+    "grid": lambda value: isinstance(value, str | dict),
+    "preview": lambda value: isinstance(value, dict) and _text(value.get("projection")),
+    "modified": lambda value: value is None or _text(value),
+    "listed": lambda value: isinstance(value, bool),
+    "unlisted": lambda value: isinstance(value, bool),
+    "elsewhere": lambda value: isinstance(value, bool),
+}
+
+
+@cache
+def _annotation_rules() -> dict[str, Any]:
+    """Return which values each variable of an annotation can hold."""
+    rules: dict[str, Any] = {}
+    for variable in cube_schema().of_layout("table"):
+        if variable.name in _OWN or variable.dims != ("primary_date", "secondary_date"):
+            continue
+        if variable.dtype == "string":
+            rules[variable.name] = _text
+        elif variable.dtype.startswith("float"):
+            rules[variable.name] = _number
+        else:
+            limits = np.iinfo(variable.dtype)
+            rules[variable.name] = _whole_number(int(limits.min), int(limits.max))
+    return rules

@@ -1,0 +1,101 @@
+"""All that a cube is made of: the grid, the units and the attributes; the rest follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from hephaestus_build.core.atomic_io import json_bytes
+from hephaestus_build.core.era5_grid import Area, area_of
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.parsing import check_depth
+from hephaestus_build.cube.granule_checks import check_unit
+from hephaestus_build.cube.granules import Axes, Unit
+from hephaestus_build.cube.schema import cube_schema
+
+#: Cells of a table (primary dates times secondary dates) and pixels of a grid, at most: four times what
+#: Sentinel-1 can ever have seen of a frame, and ten times the largest frame.
+CELLS, PIXELS = 4_000_000, 400_000_000
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a cube is made of.
+
+    Attributes
+    ----------
+    grid : Grid
+        The frame's grid.
+    units : dict
+        By key.
+    attributes : dict
+        Of the group, JSON values.
+    """
+
+    grid: Grid
+    units: Mapping[str, Unit]
+    attributes: Mapping[str, Any]
+
+    @cached_property
+    def axes(self) -> Axes:
+        """The date axes."""
+        return Axes.of(self.units.values())
+
+    @cached_property
+    def area(self) -> Area:
+        """ERA5's own grid around the frame."""
+        return area_of(self.grid)
+
+    def record(self) -> bytes:
+        """Return the contents as JSON, the units in order of their keys."""
+        units = [self.units[key] for key in sorted(self.units)]
+        return json_bytes(_Record(grid=self.grid, attributes=self.attributes, units=units))
+
+    @classmethod
+    def read(cls, record: bytes) -> Contents:
+        """Return the contents that :meth:`record` wrote.
+
+        All that is made of them is checked: names that become paths, values that become tables, and sizes
+        that memory is taken for.
+
+        Raises
+        ------
+        ValueError
+            If they are not such a record.
+        """
+        try:
+            found = msgspec.json.decode(record, type=_Record)
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
+        contents = cls(found.grid, {unit.key: unit for unit in found.units}, found.attributes)
+        if len(contents.units) != len(found.units):
+            raise ValueError("it names a unit twice")
+        contents._check()
+        return contents
+
+    def _check(self) -> None:
+        """Raise ValueError where no cube can be made of the contents."""
+        check_depth(self.attributes)
+        whole = self.attributes.get("schema_version") == cube_schema().version
+        for unit in self.units.values():
+            check_unit(unit, whole=whole)
+        if self.grid.size > PIXELS or len(self.axes.primary) * len(self.axes.secondary) > CELLS:
+            raise ValueError("it describes more than any frame can have")
+        epochs = {f"{day:%Y%m%d}" for day in self.axes.epochs}
+        strays = [
+            unit.name for unit in self.units.values() if unit.kind == "epoch" and unit.name not in epochs
+        ]
+        if strays:
+            raise ValueError(f"no pair has the date {strays[0]}")
+        _ = self.area  # raises where the grid is on no part of the Earth
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    version: int = 1
+    grid: Grid
+    attributes: Mapping[str, Any]
+    units: list[Unit]

@@ -1,0 +1,1 @@
+"""Reading of published cubes, whole or by windows."""

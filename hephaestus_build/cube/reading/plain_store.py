@@ -1,0 +1,195 @@
+"""A cube's folder as a store of zarr-python that reads plain files only, of the size that they should have.
+
+zarr-python's own store follows links, waits for pipes, and takes the memory that a chunk's header names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.plain_files import (
+    Identity,
+    NotPlainError,
+    is_plain,
+    names_in,
+    opened,
+    real_folder,
+    walk,
+)
+from hephaestus_build.cube.codecs.decoded_size import check_object
+from hephaestus_build.cube.reading.store_metadata import METADATA_BYTES
+from hephaestus_build.cube.reading.verified_objects import Checked
+
+
+class PlainStore(Store):
+    """Reads one cube.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The store's folder itself.
+    arrays : mapping
+        The metadata of its arrays by name, as
+        :func:`~hephaestus_build.cube.reading.store_metadata.read_metadata` returns it; of other arrays
+        nothing is read.
+    checks : Checked, optional
+        What compares each object with the manifest.
+    """
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+
+    def __init__(
+        self, root: Path, arrays: Mapping[str, Mapping[str, Any]], checks: Checked | None = None
+    ) -> None:
+        super().__init__(read_only=True)
+        self.root, self.arrays, self.checks = root, arrays, checks
+        self._sized: set[str] = set()
+
+    def __str__(self) -> str:
+        return f"file://{self.root}"
+
+    def __repr__(self) -> str:
+        return f"PlainStore('{self.root}')"
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, PlainStore)
+            and self.root == other.root
+            and (self.checks is None) == (other.checks is None)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
+    def __reduce__(self) -> Any:
+        return PlainStore, (self.root, self.arrays, self.checks)
+
+    def __dask_tokenize__(self) -> Any:
+        return str(self.root), self.checks is None
+
+    def read(self, key: str, wanted: ByteRequest | None = None) -> bytes | None:
+        """Return some bytes of an object, or all; None where it is not there.
+
+        Raises
+        ------
+        HephaestusError
+            If it is not what it should be.
+        """
+        frame = self.root.stem
+        try:
+            with opened(self.root, key) as (descriptor, facts):
+                self._check(key, descriptor, facts)
+                begin, end = _bounds(wanted, facts.size)
+                return _read(descriptor, begin, end)
+        except (FileNotFoundError, NotADirectoryError):
+            if self.checks is not None:
+                self.checks.check_absent(key)
+            return None
+        except (NotPlainError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise HephaestusError(
+                f"{frame}: {key} of the cube in {self.root} is damaged ({reason}); "
+                f"`hephaestus repair {frame}` rebuilds it"
+            ) from error
+
+    def _check(self, key: str, descriptor: int, facts: Identity) -> None:
+        if self.checks is not None:
+            self.checks.check(key, descriptor, facts)
+        if key in self._sized:
+            return
+        name, _, rest = key.partition("/")
+        if not rest or rest == "zarr.json":
+            if facts.size > METADATA_BYTES:
+                raise ValueError(f"it has {facts.size} bytes")
+        elif name not in self.arrays:
+            raise ValueError("zarr.json describes no such array")
+        else:
+            check_object(descriptor, facts.size, self.arrays[name])
+        self._sized.add(key)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return some bytes of an object, or all; None where it is not there."""
+        content = await asyncio.to_thread(self.read, key, byte_range)
+        return (
+            None if content is None else (prototype or default_buffer_prototype()).buffer.from_bytes(content)
+        )
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return some bytes of several objects."""
+        return list(await asyncio.gather(*(self.get(key, prototype, wanted) for key, wanted in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        """Return whether there is a plain file of that name."""
+        return await asyncio.to_thread(is_plain, self.root, key)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Refuse: a published cube never changes."""
+        raise PermissionError("a published cube is not written to")
+
+    async def delete(self, key: str) -> None:
+        """Refuse: a published cube never changes."""
+        raise PermissionError("a published cube is not written to")
+
+    async def list(self) -> AsyncIterator[str]:
+        """Yield the names of all objects."""
+        for path, _ in walk(self.root):
+            yield path
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names that begin with `prefix`."""
+        async for path in self.list():
+            if path.startswith(prefix):
+                yield path
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield what stands right in a folder."""
+        try:
+            with real_folder(self.root, prefix) if prefix else nullcontext(self.root) as folder:
+                names = names_in(folder)
+        except OSError:
+            return
+        for name in names:
+            yield name
+
+
+def _bounds(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
+    """Return first and last + 1 byte that are wanted of an object."""
+    match wanted:
+        case None:
+            return 0, size
+        case RangeByteRequest(start, end):
+            return start, min(end, size)
+        case OffsetByteRequest(offset):
+            return offset, size
+        case SuffixByteRequest(suffix):
+            return max(0, size - suffix), size
+    raise TypeError(f"{wanted!r} asks for no bytes")
+
+
+def _read(descriptor: int, begin: int, end: int) -> bytes:
+    parts = []
+    while begin < end and (part := os.pread(descriptor, end - begin, begin)):
+        parts.append(part)
+        begin += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,158 @@
+"""A store's ``zarr.json`` as something that a stranger may have written: checked before anything is read.
+
+Zarr makes objects of whatever the metadata names: codecs, dtypes and memory of any size. What no cube has is
+refused here: other codecs and dtypes, names that lead out of the store, dimensions beyond those of any frame.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build.core.parsing import parse_json
+from hephaestus_build.core.plain_files import is_plain, names_in, read_plain
+from hephaestus_build.cube.inventory import CELLS, PIXELS
+
+#: Bytes of a ``zarr.json`` and arrays in a store, at most; this version writes 100,000 and 44.
+METADATA_BYTES, _ARRAYS = 8 << 20, 500
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
+#: Bytes of a value by dtype; a text has no size of its own.
+ITEMSIZES = {
+    "bool": 1,
+    **{f"{kind}{8 * size}": size for kind in ("int", "uint") for size in (1, 2, 4, 8)},
+    "float32": 4,
+    "float64": 8,
+    "string": 0,
+}
+_FILTERS = ("numcodecs.fixedscaleoffset", "numcodecs.delta")
+_SERIALIZERS = ("bytes", "vlen-utf8")
+COMPRESSORS = ("blosc", "zstd")
+_DTYPE = re.compile(r"[<>|]?[iuf][1248]")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a store's ``zarr.json`` says.
+
+    Attributes
+    ----------
+    consolidated : bool
+        Whether it holds the metadata of the arrays too, as every cube's does.
+    attributes : mapping
+        Of the group.
+    arrays : mapping of str to mapping
+        The metadata of each array by its name, as Zarr writes it.
+    """
+
+    consolidated: bool
+    attributes: Mapping[str, Any]
+    arrays: Mapping[str, Mapping[str, Any]]
+
+
+def read_metadata(store: Path) -> Metadata:
+    """Return the metadata of a store, checked.
+
+    Raises
+    ------
+    ValueError
+        If it is no consolidated Zarr v3 metadata of a cube.
+    OSError
+        If there is none.
+    """
+    value = _read(store, "zarr.json")
+    consolidated = value.get("consolidated_metadata")
+    attributes = value.get("attributes", {})
+    if consolidated is None:
+        arrays: Any = _own(store)
+    else:
+        arrays = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    if not isinstance(arrays, dict) or not isinstance(attributes, dict) or value.get("zarr_format") != 3:
+        raise ValueError("zarr.json is no Zarr v3 metadata of a group")
+    if len(arrays) > _ARRAYS:
+        raise ValueError(f"zarr.json describes {len(arrays)} arrays")
+    for name, array in arrays.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"zarr.json describes {name[:100]!r}, which is no name of an array")
+        try:
+            _check_array(array)
+        except (TypeError, KeyError, AttributeError, IndexError):
+            raise ValueError(f"the metadata of {name} is no metadata of an array") from None
+        except ValueError as error:
+            raise ValueError(f"the metadata of {name}: {error}") from None
+    return Metadata(consolidated is not None, attributes, arrays)
+
+
+def _read(store: Path, name: str) -> dict[str, Any]:
+    value = parse_json(read_plain(store, name, METADATA_BYTES), limit=METADATA_BYTES)
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is no metadata")
+    return value
+
+
+def _own(store: Path) -> dict[str, Any]:
+    """Return the metadata that the arrays have themselves, of a group that does not hold it."""
+    names = [name for name in names_in(store) if is_plain(store, f"{name}/zarr.json")][: _ARRAYS + 1]
+    return {name: _read(store, f"{name}/zarr.json") for name in names}
+
+
+def _check_array(array: Mapping[str, Any]) -> None:
+    """Raise ValueError, or what reading values of other types raises, for what no array of a cube is."""
+    if array["node_type"] != "array" or array["zarr_format"] != 3 or array.get("storage_transformers"):
+        raise ValueError("it is no array of Zarr v3")
+    if array["data_type"] not in ITEMSIZES:
+        raise ValueError(f"its dtype is {str(array['data_type'])[:100]!r}")
+    if not isinstance(array.get("attributes", {}), dict):
+        raise ValueError("its attributes are no mapping")
+    names = array.get("dimension_names") or []
+    shape, chunk = numbers(array["shape"]), numbers(array["chunk_grid"]["configuration"]["chunk_shape"])
+    if array["chunk_grid"]["name"] != "regular" or len(shape) != len(chunk) or 0 in chunk:
+        raise ValueError("it has no regular chunks")
+    if not isinstance(names, list) or len(names) != len(shape) or not all(isinstance(n, str) for n in names):
+        raise ValueError("its dimensions have no names")
+    image = names[-2:] == ["latitude", "longitude"]
+    planes, plane = (shape[:-2], shape[-2:]) if image else ([], shape)
+    if len(shape) > 4 or max(shape, default=0) > 1_000_000 or math.prod(planes) > CELLS:
+        raise ValueError(f"its shape is {shape}")
+    if math.prod(plane) > (PIXELS if image else 16 * CELLS):
+        raise ValueError(f"its shape is {shape}")
+    if math.prod(chunk) > (PIXELS if image else CELLS):
+        raise ValueError(f"its chunks are {chunk}")
+    _check_codecs(array["codecs"], chunk, text=array["data_type"] == "string")
+    keys = array["chunk_key_encoding"]
+    if keys["name"] != "default" or keys.get("configuration", {}).get("separator", "/") not in (".", "/"):
+        raise ValueError("the names of its chunks are not known")
+
+
+def numbers(value: Any) -> list[int]:
+    """Return a list of whole numbers, none negative."""
+    if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
+        raise ValueError(f"{str(value)[:100]} are no sizes")
+    return value
+
+
+def _check_codecs(codecs: Any, chunk: Sequence[int], *, text: bool, depth: int = 0) -> None:
+    """Check a chain of codecs: filters, what makes bytes of values, and at most one compressor."""
+    names = [codec["name"] for codec in codecs]
+    if names == ["sharding_indexed"] and depth < 2 and not text:
+        sharding = codecs[0]["configuration"]
+        inner = numbers(sharding["chunk_shape"])
+        index = [codec["name"] for codec in sharding["index_codecs"]]
+        if index != ["bytes", "crc32c"] or sharding.get("index_location", "end") != "end":
+            raise ValueError("the index of its shards is not known")
+        if len(inner) != len(chunk) or 0 in inner or any(a % b for a, b in zip(chunk, inner, strict=True)):
+            raise ValueError(f"its shards of {chunk} hold chunks of {inner}")
+        _check_codecs(sharding["codecs"], inner, text=text, depth=depth + 1)
+        return
+    filters = [codec for codec in codecs if codec["name"] in _FILTERS]
+    for codec in filters:
+        for name in ("dtype", "astype"):
+            if not _DTYPE.fullmatch(codec["configuration"].get(name, "<i4")):
+                raise ValueError(f"its codec {codec['name']} is of no numbers")
+    rest = names[len(filters) :]
+    serializer = "vlen-utf8" if text else "bytes"
+    if rest[:1] != [serializer] or len(rest) > 2 or not set(rest[1:]) <= set(COMPRESSORS):
+        raise ValueError(f"its codecs are {', '.join(map(str, names))[:200]}")

@@ -1,0 +1,101 @@
+"""Stored objects that are compared with the manifest when they are first read.
+
+Readers take parts of objects, and nothing in phase, coherence or DEM tells a flipped bit from data. A reader
+that is asked to check hashes each object whole before it reads any of it, once in each process.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.plain_files import Identity, hash_opened
+from hephaestus_build.cube.storage.generations import Generation, number_of
+from hephaestus_build.cube.validation.checksums import Damage, What, variable_of, with_units
+
+#: When a reader compares objects with the manifest: ``"first"`` = when it first reads them; None = never.
+Verify = Literal["first"] | None
+
+
+class Checked:
+    """The objects of one store, each compared with the manifest when it is first asked for.
+
+    Safe to use from several threads; a copy in another process begins from nothing.
+
+    Parameters
+    ----------
+    store : pathlib.Path
+        A generation's store itself.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self._right: set[str] = set()
+
+    def __reduce__(self) -> Any:
+        return Checked, (self.store,)
+
+    @cached_property
+    def _generation(self) -> Generation:
+        return Generation(number_of(self.store) or 0, self.store)
+
+    @cached_property
+    def _objects(self) -> dict[str, list[Any]]:
+        return self._generation.manifest()
+
+    def check(self, path: str, descriptor: int, facts: Identity) -> None:
+        """Compare an open object with the manifest.
+
+        Parameters
+        ----------
+        path : str
+            Of the object in the store.
+        descriptor : int
+            At its beginning; who reads on from it names positions.
+        facts : Identity
+            Of the descriptor.
+
+        Raises
+        ------
+        HephaestusError
+            If it is not what was published.
+        """
+        if path in self._right:
+            return
+        listed = self._objects.get(path)
+        if listed is None:
+            raise self._error(path, "unknown", "no build published it")
+        expected, size = listed
+        if facts.size != size:
+            raise self._error(path, "damaged", f"{facts.size} bytes instead of {size}")
+        if hash_opened(descriptor, size) != expected:
+            raise self._error(path, "damaged", "other content")
+        self._right.add(path)
+
+    def check_absent(self, path: str) -> None:
+        """Raise HephaestusError where an object is not there and should be: it would read as no data."""
+        if path in self._objects:
+            raise self._error(path, "missing", "")
+
+    def _error(self, path: str, what: What, detail: str) -> HephaestusError:
+        damage = Damage(path, what, variable=variable_of(path), detail=detail)
+        (damage,) = with_units(self._generation, [damage])
+        frame = self.store.stem
+        return HephaestusError(f"{frame}: {damage}; `hephaestus repair {frame}` rebuilds it")
+
+
+def checked(store: Path, verify: Verify) -> Checked | None:
+    """Return what compares the objects of a store, if a reader is asked to.
+
+    Raises
+    ------
+    UsageError
+        If `verify` is neither None nor ``"first"``.
+    """
+    if verify is None:
+        return None
+    if verify != "first":
+        raise UsageError(f'verify is {verify!r}: it is None or "first"')
+    return Checked(store)

@@ -1,0 +1,1 @@
+"""Writing and publishing of cubes: staging, generations and manifests."""

@@ -1,0 +1,363 @@
+"""The generations of a frame's cube, and the one that is published.
+
+``<cubes>/<frame>.zarr`` is a symbolic link into ``<cubes>/.generations/<frame>/<number>/<frame>.zarr``;
+publishing replaces the link by one rename. A generation never changes once it has its number.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import shutil
+import socket
+import stat
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from hephaestus_build.core.atomic_io import digest, explained, sync_folder, write_json
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.parsing import parse_json
+from hephaestus_build.core.plain_files import is_plain, is_real_folder, names_in, read_plain
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.storage.frame_folder import GENERATIONS, MANIFEST, NUMBER, PROVENANCE, FrameFolder
+from hephaestus_build.cube.storage.manifest import unseal
+from hephaestus_build.cube.storage.staging import Staging
+
+log = logging.getLogger(__name__)
+
+#: Of one frame: its lock, and who holds it.
+LOCK, HOLDER = "lock", "lock.json"
+#: Bytes of a manifest or a provenance, at most; a frame of a thousand pairs has three million.
+RECORD_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One whole cube that no build changes any more.
+
+    Attributes
+    ----------
+    number : int
+        Counts up from 1; 0 for a copy of a cube that stands somewhere else.
+    store : pathlib.Path
+        The Zarr store itself, not the link to it.
+    """
+
+    number: int
+    store: Path
+
+    @classmethod
+    def at(cls, path: Path) -> Generation:
+        """Return the generation whose store, or a link to it, is at `path`.
+
+        Raises
+        ------
+        HephaestusError
+            If there is no cube.
+        """
+        try:
+            store = path.resolve(strict=True)
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that lead in a circle
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise HephaestusError(f"there is no cube at {path} ({reason})") from None
+        if not (is_plain(store, MANIFEST) or is_plain(store, PROVENANCE)):
+            raise HephaestusError(f"there is no cube at {path}: a cube has a {MANIFEST} and a {PROVENANCE}")
+        return cls(number_of(store) or 0, store)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where its record stands: in the store and, should that be damaged, a second time beside it."""
+        return (self.store, self.store.parent) if self.number else (self.store,)
+
+    def manifest(self) -> dict[str, list[Any]]:
+        """Return the hash and size of every stored object, by path, from a copy that is undamaged.
+
+        Raises
+        ------
+        HephaestusError
+            If there is none.
+        """
+        manifests = list(self._manifests())
+        if not manifests:
+            raise self._unreadable(MANIFEST)
+        if len(manifests) > 1 and manifests[0] != manifests[1]:  # one is another generation's
+            manifests.sort(key=lambda objects: self._provenance(objects) is None)
+        return manifests[0]
+
+    def _manifests(self) -> Iterator[dict[str, list[Any]]]:
+        for folder in self.folders:
+            with suppress(OSError, ValueError):
+                yield unseal(read_plain(folder, MANIFEST, RECORD_BYTES))
+
+    def _provenance(self, objects: Mapping[str, list[Any]]) -> bytes | None:
+        """Return the provenance that belongs to a list of objects, if there is a whole copy."""
+        recorded = objects.get(PROVENANCE, [""])[0]
+        for folder in self.folders:
+            with suppress(OSError, ValueError):
+                content = read_plain(folder, PROVENANCE, RECORD_BYTES)
+                if digest(content) == recorded:
+                    return content
+        return None
+
+    def contents(self) -> Contents:
+        """Return what the cube is made of, with a receipt for every product, from a copy that is undamaged.
+
+        Raises
+        ------
+        HephaestusError
+            If there is none.
+        """
+        for objects in self._manifests():
+            if (content := self._provenance(objects)) is not None:
+                try:
+                    return Contents.read(content)
+                except ValueError as error:  # as it was sealed, and still no record of a build
+                    raise HephaestusError(
+                        f"{self.store.stem}: the record of the cube in {self.store} is damaged "
+                        f"({plain_text(error, 200)}); copy the cube again, or remove it and build it with "
+                        f"`hephaestus build {self.store.stem}`"
+                    ) from error
+        raise self._unreadable(PROVENANCE)
+
+    def _unreadable(self, name: str) -> HephaestusError:
+        frame = self.store.stem
+        return HephaestusError(
+            f"{frame}: no undamaged {name} of generation {self.number} is left in {self.store}; "
+            f"`hephaestus repair {frame}` rebuilds what is damaged"
+        )
+
+
+def number_of(store: Path) -> int | None:
+    """Return the number of the generation whose store it is; None for a store that stands elsewhere."""
+    folder = store.parent
+    own = NUMBER.fullmatch(folder.name) and folder.parent.parent.name == GENERATIONS
+    return int(folder.name) if own else None
+
+
+class Shelf:
+    """The place of one frame's cube: its generations, its staging folder and its lock.
+
+    Parameters
+    ----------
+    cubes : pathlib.Path
+        Folder of the published cubes.
+    frame : Frame
+        Whose cube.
+    staging : str
+        Name of the staging folder: what a build has finished is not what a repair has.
+    """
+
+    def __init__(self, cubes: Path, frame: Frame, *, staging: str = "staging") -> None:
+        self.frame = frame
+        self.link = cubes / f"{frame}.zarr"
+        self._folder = FrameFolder(cubes, str(frame))
+        self.root = self._folder.path
+        self.staging = Staging(self.root / staging)
+
+    def begun(self) -> bool:
+        """Return whether there is anything of a cube; a build that got nothing leaves its lock alone."""
+        try:
+            names = names_in(self.root) if is_real_folder(self.root) else []
+        except OSError:
+            return True  # what cannot be looked into is named by the command that tries
+        return self.link.is_symlink() or self.root.is_symlink() or bool({*names} - {LOCK, HOLDER})
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of all generations on disk, sorted.
+
+        Raises
+        ------
+        HephaestusError
+            If the frame's folder is a link or cannot be read.
+        """
+        return self._folder.numbers()
+
+    def current(self) -> Generation | None:
+        """Return the published generation, or None where nothing is published yet.
+
+        Raises
+        ------
+        HephaestusError
+            If the published name is taken by something that no build of ours made, or cannot be read.
+        """
+        with self._folder.checked():
+            # one look at the name: between two, another process may publish
+            try:
+                target = self.link.readlink()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # not a link
+                    raise
+                raise HephaestusError(
+                    f"{self.frame}: {self.link} is a folder that this program did not publish; move it away "
+                    f"and run the same command again"
+                ) from error
+            number = target.parent.name
+            store = self._folder.store(int(number)) if NUMBER.fullmatch(number) else None
+            if store is None or target != Path(os.path.relpath(store, self.link.parent)):
+                raise HephaestusError(
+                    f"{self.frame}: {self.link} is a link that this program did not make; move it away and "
+                    f"run the same command again"
+                )
+            for folder in (store.parent, store):
+                if folder.is_symlink():
+                    raise self._folder.foreign(folder, stat.S_IFLNK)
+            if not store.is_dir():
+                raise HephaestusError(
+                    f"{self.frame}: generation {int(number)}, which {self.link} leads to, is gone; remove "
+                    f"the link, and `hephaestus build {self.frame}` builds the cube again"
+                )
+            return Generation(int(number), store)
+
+    @contextmanager
+    def lock(self, *, wait: bool = False, restore: bool = True) -> Iterator[None]:
+        """Be the only writer of this frame.
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to wait for another writer, or to say who it is.
+        restore : bool
+            Whether to publish the newest generation should it not be: its build was killed just before.
+
+        Raises
+        ------
+        HephaestusError
+            If another build holds the lock and `wait` is false.
+        """
+        holder = self.root / HOLDER
+        self._folder.check_for_writing(self.root / LOCK, self.staging.folder)
+        with explained(f"{self.frame}: making the folder of its cube"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / LOCK, timeout=-1 if wait else 0)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise HephaestusError(
+                    f"{self.frame}: another build is at work on it ({_describe(holder)}); try again when it "
+                    f"has ended, or `hephaestus build {self.frame} --wait`"
+                ) from None
+        try:
+            with suppress(OSError):  # a courtesy to who waits; on a full disk `gc` must work without it
+                write_json(
+                    holder,
+                    {
+                        "pid": os.getpid(),
+                        "host": socket.gethostname(),
+                        "since": datetime.now(UTC).isoformat(" ", "seconds"),
+                    },
+                )
+            if restore:
+                self._restore()
+            yield
+        finally:
+            with suppress(OSError):
+                holder.unlink(missing_ok=True)
+            lock.release()
+
+    @contextmanager
+    def assembling(self) -> Iterator[Path]:
+        """Give an empty store to fill; publish it when the block ends well, drop it otherwise."""
+        self.sweep()
+        self.current()  # refuses a name that is taken by something that is not ours
+        number = max(self._folder.taken(), default=0) + 1
+        draft = self.root / f".draft-{uuid.uuid4().hex[:12]}"
+        store = draft / f"{self.frame}.zarr"
+        try:
+            with explained(f"{self.frame}: writing generation {number}"):
+                store.mkdir(parents=True)
+                yield store
+                for name in (PROVENANCE, MANIFEST):  # a second copy, should the first be damaged
+                    shutil.copyfile(store / name, draft / name)
+                sync_folder(draft)
+                draft.rename(self.root / f"{number:06d}")
+                sync_folder(self.root)
+                self._publish(number)
+        finally:
+            self._folder.drop(draft.name)
+
+    def _publish(self, number: int) -> None:
+        store = self._folder.store(number)
+        link = self.link.with_name(f".{self.link.name}.{uuid.uuid4().hex[:12]}")
+        link.symlink_to(os.path.relpath(store, self.link.parent))
+        link.replace(self.link)
+        sync_folder(self.link.parent)
+
+    def _restore(self) -> None:
+        """Publish the newest generation if it is not: its build was killed just before, or a link is lost."""
+        current, numbers = self.current(), self.numbers()
+        newest = numbers[-1] if numbers else 0
+        if newest > (current.number if current else 0) and (self._folder.store(newest) / MANIFEST).exists():
+            log.warning("%s: generation %d had no link to it; it is published now", self.frame, newest)
+            self._publish(newest)
+
+    def collect(self, *, keep: int, older_than: timedelta) -> list[int]:
+        """Remove old generations and return their numbers.
+
+        Parameters
+        ----------
+        keep : int
+            How many of the newest stay whatever their age, the published one among them.
+        older_than : datetime.timedelta
+            How long ago a generation must have been replaced: readers may have pinned it until then.
+        """
+        with explained(f"{self.frame}: removing old generations"):
+            self.sweep()
+            numbers, current = self.numbers(), self.current()
+            now = datetime.now(UTC).timestamp()
+            removed = []
+            for number, successor in pairwise(numbers):
+                replaced = self.published_at(successor)
+                if number in numbers[-keep:] or now - replaced < older_than.total_seconds():
+                    continue
+                if current is not None and number == current.number:
+                    continue
+                if self._folder.remove(number):
+                    removed.append(number)
+                else:
+                    log.warning("%s: generation %d stays, it holds files of others", self.frame, number)
+        return removed
+
+    def published_at(self, number: int) -> float:
+        """Return when a generation was written, seconds since 1970.
+
+        Raises
+        ------
+        HephaestusError
+            If it is gone.
+        """
+        folder = self.root / f"{number:06d}"
+        with self._folder.checked():
+            try:  # the copy of its manifest is the last file that was written, and no reader touches it
+                return (folder / MANIFEST).lstat().st_mtime
+            except FileNotFoundError:
+                return folder.lstat().st_mtime
+
+    def sweep(self) -> None:
+        """Remove what killed builds left, and nothing that they did not make."""
+        self._folder.sweep()
+        left = re.compile(rf"\.{re.escape(self.link.name)}\.[0-9a-f]{{12}}")
+        for path in self.link.parent.glob(f".{self.link.name}.*"):
+            if left.fullmatch(path.name) and path.is_symlink():
+                path.unlink(missing_ok=True)
+
+
+def _describe(holder: Path) -> str:
+    try:
+        value = parse_json(read_plain(holder.parent, holder.name, 1 << 16))
+        return f"process {value['pid']} on {value['host']} since {value['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "which one cannot be read"

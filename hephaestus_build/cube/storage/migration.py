@@ -1,0 +1,217 @@
+"""Bring the cubes of earlier versions to where this version has them.
+
+Earlier versions put simulated cubes among the real ones. A frame is moved by renames alone, under its locks
+of both places. Its generations go first, the link to the published one last: a move that is cut off goes on
+where it stopped, and nothing that stands in the new place already is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from hephaestus_build.core.atomic_io import explained, sync_folder, write_json
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.discovery import BENCHMARK, MOVING, earlier_cubes_dir, is_simulated, is_unmoved
+from hephaestus_build.cube.storage.generations import GENERATIONS, HOLDER, LOCK, Shelf
+
+#: Beside the cubes of the simulated benchmark: which world they are of.
+WORLD = "world.json"
+#: What is of a lock, and not of a cube.
+_LOCKS = (LOCK, HOLDER)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A cube that was moved.
+
+    Attributes
+    ----------
+    frame : Frame
+        Whose.
+    source, target : pathlib.Path
+        The published name before and now.
+    generations : tuple of int
+        Those that moved with it.
+    """
+
+    frame: Frame
+    source: Path
+    target: Path
+    generations: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "frame": str(self.frame),
+            "from": str(self.source),
+            "to": str(self.target),
+            "generations": list(self.generations),
+        }
+
+
+def refuse_unmoved(settings: Settings, frame: Frame) -> None:
+    """Refuse to write a simulated frame's cube while there is one that has to be moved first.
+
+    Raises
+    ------
+    HephaestusError
+        If there is.
+    """
+    if settings.is_simulated and needs_moving(settings, frame):
+        raise HephaestusError(
+            f"{frame}: its simulated cube stands in {earlier_cubes_dir(settings)}, where earlier versions "
+            f"put it; `hephaestus migrate {frame}` moves it apart, then run the same command again"
+        )
+
+
+def to_move(settings: Settings) -> list[Frame]:
+    """Return the frames whose simulated cubes stand among the real ones, in order."""
+    cubes = earlier_cubes_dir(settings)
+    if cubes is None:
+        return []
+    generations = cubes / GENERATIONS
+    names = {path.name for path in generations.iterdir()} if generations.is_dir() else set()
+    names |= {path.stem for path in cubes.glob("*.zarr") if path.is_symlink()}
+    # and what a move that was cut off has left in the new place
+    apart = settings.simulated().cubes_dir / GENERATIONS
+    names |= {path.parent.name for path in apart.glob(f"*/{MOVING}")}
+    return [frame for frame in _frames(names) if needs_moving(settings, frame)]
+
+
+def _frames(names: set[str]) -> Iterator[Frame]:
+    for name in sorted(names):
+        with suppress(UsageError):
+            yield Frame(name)
+
+
+def needs_moving(settings: Settings, frame: Frame) -> bool:
+    """Return whether a frame's cube is simulated and stands among the real ones, or is half moved."""
+    cubes = earlier_cubes_dir(settings)
+    if cubes is None:
+        return False
+    if (Shelf(settings.simulated().cubes_dir, frame).root / MOVING).exists():
+        return True
+    store = cubes / f"{frame}.zarr"
+    return is_unmoved(settings, frame) or (store.is_symlink() and is_simulated(store))
+
+
+def move(frame: Frame, settings: Settings) -> Moved:
+    """Move a simulated cube from among the real ones to where it stands apart.
+
+    Raises
+    ------
+    HephaestusError
+        If there is nothing to move, another build is at work on it, something stands in the new place
+        already, or the disk refuses it.
+    """
+    cubes = earlier_cubes_dir(settings)
+    if cubes is None or not needs_moving(settings, frame):
+        raise HephaestusError(
+            f"{frame}: there is no simulated cube of it in {cubes}; `hephaestus status` says which have to "
+            f"be moved"
+        )
+    old = Shelf(cubes, frame)
+    new = Shelf(settings.simulated().cubes_dir, frame)
+    for folder in (old.root, new.root):
+        if folder.is_symlink():
+            raise HephaestusError(
+                f"{frame}: {folder} is a link that this program did not make; move the cube by hand"
+            )
+    with ExitStack() as locks:
+        locks.enter_context(old.lock(restore=False))
+        locks.enter_context(new.lock(restore=False))
+        with explained(f"{frame}: moving its cube to {new.link.parent}"):
+            _check(old, new)
+            _move(old, new)
+            for name in _LOCKS:
+                (old.root / name).unlink(missing_ok=True)
+            with suppress(OSError):  # another program looks for its lock just now
+                old.root.rmdir()
+    return Moved(frame, old.link, new.link, tuple(new.numbers()))
+
+
+def _check(old: Shelf, new: Shelf) -> None:
+    """Refuse to merge two cubes into one, and write down that a move has begun."""
+    if not (new.root / MOVING).exists():
+        if new.link.is_symlink() or new.link.exists() or any(_parts(new)):
+            raise HephaestusError(
+                f"{old.frame}: there is a cube of it in {new.link.parent} too, and nothing is replaced; "
+                f"remove {old.link} and {old.root}, or those in the new place, then run it again"
+            )
+        write_json(new.root / MOVING, {"from": os.path.relpath(old.root, new.root)})
+
+
+def _parts(shelf: Shelf) -> list[Path]:
+    """Return what stands beside a shelf's lock, the published generation last."""
+    aside = (*_LOCKS, MOVING)
+    parts = [path for path in shelf.root.iterdir() if path.name not in aside]
+    published = [shelf.link.readlink().parent.name] if shelf.link.is_symlink() else []
+    return sorted(parts, key=lambda path: (path.name in published, path.name))
+
+
+def _move(old: Shelf, new: Shelf) -> None:
+    for part in _parts(old):
+        target = new.root / part.name
+        if os.path.lexists(target):  # not of an earlier part of this move: a rename leaves nothing behind
+            raise HephaestusError(f"{old.frame}: {target} stands in the way of {part}; move one of them away")
+        part.rename(target)
+    sync_folder(new.root)
+    if old.link.is_symlink():
+        if os.path.lexists(new.link):
+            raise HephaestusError(f"{old.frame}: {new.link} stands in the way of {old.link}; move it away")
+        old.link.rename(new.link)  # where it leads to is written relative to it, and is the same there
+    sync_folder(new.link.parent)
+    sync_folder(old.link.parent)
+    (new.root / MOVING).unlink()
+
+
+def folders_to_move(settings: Settings) -> list[tuple[Path, Path]]:
+    """Return where the simulated benchmark's cubes and results are and where they belong, in that order.
+
+    The results lead to the cubes by relative links, which are the same in the new place.
+    """
+    apart, data = settings.simulated().data_dir, settings.real_dir
+    if data is None:
+        return []
+    found = [data / BENCHMARK] if (data / BENCHMARK / WORLD).is_file() else []
+    for grid in sorted(path.parent for path in (data / "results").glob("*/cubes")):
+        stores = list((grid / "cubes").glob("*.zarr"))
+        if stores and all(map(is_simulated, stores)):
+            found.append(grid)
+    return [(path, apart / path.relative_to(data)) for path in found]
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Move the simulated benchmark's cubes, or the results of a grid, by one rename.
+
+    Raises
+    ------
+    HephaestusError
+        If somebody works in the folder, the new place is taken, or the disk refuses it.
+    """
+    with ExitStack() as locks, explained(f"moving {source} to {target}"):
+        for name in sorted([*source.glob(f"cubes/{GENERATIONS}/*/{LOCK}"), *source.glob(f"runs/*/{LOCK}")]):
+            try:
+                locks.enter_context(FileLock(name, timeout=0))
+            except Timeout:
+                raise HephaestusError(
+                    f"another process works in {name.parent}; run the same command again when it has ended"
+                ) from None
+        if os.path.lexists(target):
+            raise HephaestusError(
+                f"{target} is there already, and nothing is replaced; move it or {source} away, then run the "
+                f"same command again"
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        sync_folder(target.parent)
+        sync_folder(source.parent)

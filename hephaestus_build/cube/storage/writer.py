@@ -1,0 +1,219 @@
+"""A store from its units: metadata, coordinates, tables, and a link for every stored object."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
+from zarr.codecs.numcodecs import Delta, FixedScaleOffset
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
+
+from hephaestus_build.core.atomic_io import digest, link_all, sync_files, write_atomic
+from hephaestus_build.core.crs import WGS84_WKT
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.registry import load_schema
+from hephaestus_build.cube.codecs.shard_encoder import SEPARATOR, chunk_key, shard_shape
+from hephaestus_build.cube.codecs.vlen_utf8 import encode_texts
+from hephaestus_build.cube.granules import Places, Unit
+from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.pair_tables import days, fill_tables
+from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE
+from hephaestus_build.cube.storage.manifest import seal
+
+_KEYS: Any = {"name": "default", "separator": SEPARATOR}
+
+
+def write_store(store: Path, contents: Contents, origin: Callable[[Unit], Mapping[str, str]]) -> None:
+    """Fill the empty folder `store` with a whole cube, its provenance and its manifest.
+
+    Parameters
+    ----------
+    store : pathlib.Path
+        An empty folder.
+    contents : Contents
+        What the cube is made of.
+    origin : callable
+        Gives the files that hold the objects of a unit now, by name; they are linked, not copied.
+    """
+    written = {**metadata_of(contents), PROVENANCE: contents.record()}
+    for key, content in written.items():
+        write_atomic(store / key, content)
+    sync_files(store / key for key in written)
+    manifest = {key: [digest(content), len(content)] for key, content in written.items()}
+    places, sources = Places(contents.axes), dict[str, str]()
+    for unit in contents.units.values():
+        files = origin(unit)
+        for name, key in places.keys(unit):
+            sources[key] = files[name]
+            manifest[key] = [unit.objects[name].digest, unit.objects[name].size]
+    link_all(store, sources)
+    write_atomic(store / MANIFEST, seal(manifest), durable=True)
+
+
+def metadata_of(contents: Contents) -> dict[str, bytes]:
+    """Return the cube without its images by key: every array's metadata, coordinates and tables."""
+    schema = cube_schema().simulated() if contents.attributes.get("simulated") else cube_schema()
+    values = tables_of(contents)
+    sizes = {name: len(values[name]) for name in schema.coordinates}
+    objects: dict[str, Buffer] = {}
+    texts: dict[str, bytes] = {}
+    with warnings.catch_warnings():
+        # said by zarr 3.1 of the packed atmosphere (docs/cube.md)
+        warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
+        # in memory: zarr takes as long again to write its many small files itself
+        group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=group_attributes(contents))
+        _write_crs(group, contents.grid)
+        for coordinate in schema.coordinates.values():
+            _write_whole(
+                group, coordinate, values[coordinate.name], "NaN" if coordinate.dtype == "float64" else 0
+            )
+        for variable in schema.variables.values():
+            shape = tuple(sizes[dim] for dim in variable.dims)
+            if variable.dtype == "string":
+                texts |= _write_texts(group, variable, values[variable.name])
+            elif variable.layout == "table":
+                _write_whole(group, variable, values[variable.name], variable.fill)
+            elif min(shape) > 0:
+                _create_imagery(group, variable, shape, schema.inner_chunk)
+    return _consolidated({key: item.to_bytes() for key, item in sorted(objects.items())}) | texts
+
+
+def _consolidated(objects: dict[str, bytes]) -> dict[str, bytes]:
+    """Put every array's metadata into the group's, as zarr's own function does, but without its warning."""
+    group = json.loads(objects["zarr.json"])
+    arrays = {
+        key.removesuffix("/zarr.json"): json.loads(item)
+        for key, item in objects.items()
+        if key.endswith("/zarr.json")
+    }
+    group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": arrays}
+    return {**objects, "zarr.json": json.dumps(group, indent=2).encode()}
+
+
+def tables_of(contents: Contents) -> dict[str, np.ndarray]:
+    """Return every coordinate and table of a cube by name, as it is stored."""
+    grid, axes, area = contents.grid, contents.axes, contents.area
+    return {
+        "primary_date": days(axes.primary),
+        "secondary_date": days(axes.secondary),
+        "epoch": days(axes.epochs),
+        "latitude": grid.latitudes,
+        "longitude": grid.longitudes,
+        "era5_latitude": area.latitudes,
+        "era5_longitude": area.longitudes,
+        **fill_tables(list(contents.units.values()), axes),
+    }
+
+
+def group_attributes(contents: Contents) -> dict[str, Any]:
+    """Return the attributes of a cube's group."""
+    return {
+        "Conventions": "CF-1.11",
+        **contents.attributes,
+        # xarray: these are coordinates, not data
+        "coordinates": "spatial_ref",
+    }
+
+
+def georeference(grid: Grid) -> dict[str, Any]:
+    """Return the attributes of the grid mapping variable."""
+    return {
+        "grid_mapping_name": "latitude_longitude",
+        "crs_wkt": WGS84_WKT,
+        "spatial_ref": WGS84_WKT,
+        "semi_major_axis": 6378137.0,
+        "inverse_flattening": 298.257223563,
+        "longitude_of_prime_meridian": 0.0,
+        "geographic_crs_name": "WGS 84",
+        "GeoTransform": " ".join(repr(float(value)) for value in grid.transform.to_gdal()),
+    }
+
+
+def _write_crs(group: zarr.Group, grid: Grid) -> None:
+    group.create_array(
+        "spatial_ref",
+        shape=(),
+        chunks=(),
+        dtype="int64",
+        chunk_key_encoding=_KEYS,
+        dimension_names=(),
+        attributes=georeference(grid),
+    )[...] = 0
+
+
+def _write_whole(group: zarr.Group, item: Variable | Coordinate, value: np.ndarray, fill: Any) -> None:
+    array = _create_whole(group, item, value.shape, fill)
+    if value.size:
+        array[...] = value
+
+
+def _write_texts(group: zarr.Group, variable: Variable, value: np.ndarray) -> dict[str, bytes]:
+    """Create a table of text; return its chunk by key."""
+    codecs = {"serializer": VLenUTF8Codec(), "compressors": ZstdCodec(level=0)}
+    _create_whole(group, variable, value.shape, variable.fill, **codecs)
+    chunk = encode_texts(value)
+    return {} if chunk is None else {chunk_key(variable.name, (), value.ndim): chunk}
+
+
+def _create_whole(
+    group: zarr.Group, item: Variable | Coordinate, shape: tuple[int, ...], fill: Any, **codecs: Any
+) -> zarr.Array[Any]:
+    """Create an array of one chunk."""
+    return group.create_array(
+        item.name,
+        shape=shape,
+        dtype=item.dtype,
+        chunks=tuple(max(1, size) for size in shape),
+        chunk_key_encoding=_KEYS,
+        fill_value=fill,
+        dimension_names=item.dims,
+        attributes=item.attributes,
+        **codecs,
+    )
+
+
+def _create_imagery(group: zarr.Group, variable: Variable, shape: tuple[int, ...], inner: int) -> None:
+    """Create an array whose objects the builder writes itself; nothing is stored yet."""
+    codec = load_schema("cube.json")["codecs"][variable.codec]
+    leading = (1,) * (len(shape) - 2)
+    filters: list[Any] = []
+    if codec.get("packed"):
+        assert variable.step is not None
+        filters = [
+            FixedScaleOffset(offset=0, scale=1 / variable.step, dtype="<f4", astype="<i4"),
+            Delta(dtype="<i4"),
+        ]
+    compressor = BloscCodec(
+        cname=codec["cname"],
+        clevel=codec["clevel"],
+        shuffle=codec["shuffle"],
+        blocksize=codec["blocksize"],
+        typesize=variable.encoder().itemsize,
+    )
+    whole = shard_shape((shape[-2], shape[-1]), inner) if variable.sharded else shape[-2:]
+    codecs: dict[str, Any] = {"filters": filters or None, "compressors": compressor}
+    if variable.sharded:  # one chunk an image, which is itself a shard of tiles
+        tiles = ShardingCodec(
+            chunk_shape=(*leading, inner, inner), codecs=[*filters, BytesCodec(), compressor]
+        )
+        codecs = {"filters": None, "serializer": tiles, "compressors": None, "shards": (*leading, *whole)}
+    georeference = {"grid_mapping": "spatial_ref"} if variable.georeferenced else {}
+    group.create_array(
+        variable.name,
+        shape=shape,
+        dtype=variable.dtype,
+        chunks=(*leading, *whole),
+        chunk_key_encoding=_KEYS,
+        **codecs,
+        fill_value=variable.fill,
+        dimension_names=variable.dims,
+        attributes={**variable.attributes, **georeference},
+    )

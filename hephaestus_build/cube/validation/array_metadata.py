@@ -1,0 +1,135 @@
+"""The metadata that every array of a cube must have, from the schema: pure functions over JSON values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.registry import load_schema
+from hephaestus_build.cube.codecs.shard_encoder import SEPARATOR, shard_shape
+from hephaestus_build.cube.schema import Coordinate, Variable
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing in a cube that is not as the contract says.
+
+    Attributes
+    ----------
+    where : str
+        A variable, or ``cube`` for the whole.
+    what : str
+        In words.
+    """
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return plain_text(f"{self.where}: {self.what}", 1000)
+
+
+def check_array(
+    item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int], inner: int
+) -> Iterator[Finding]:
+    """Yield how the metadata of an array differs from what the schema says.
+
+    Parameters
+    ----------
+    item : Variable or Coordinate
+        What the schema says.
+    found : mapping
+        The array's ``zarr.json``.
+    sizes : mapping of str to int
+        Length of every dimension.
+    inner : int
+        Side of the inner chunks, pixels.
+    """
+    for fault in _faults(item, found, sizes, inner):
+        yield Finding(item.name, fault)
+
+
+def _faults(
+    item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int], inner: int
+) -> Iterator[str]:
+    yield from _differs("dimensions", found.get("dimension_names"), list(item.dims))
+    shape = [sizes.get(dim, -1) for dim in item.dims]
+    yield from _differs("shape", found.get("shape"), shape)
+    yield from _differs("dtype", found.get("data_type"), item.dtype)
+    expected = {**item.attributes}
+    if isinstance(item, Variable):
+        yield from _differs("fill value", _fill(found.get("fill_value")), _fill(item.fill))
+        if item.georeferenced:
+            expected["grid_mapping"] = "spatial_ref"
+        if item.layout != "table":
+            yield from _layout_faults(item, found, shape, inner)
+    attributes = found.get("attributes", {})
+    # one more may change what is read: a scale, an offset, a value that means none
+    for name in sorted(expected.keys() | attributes.keys()):
+        yield from _differs(f"attribute {name}", attributes.get(name), expected.get(name))
+
+
+def _layout_faults(
+    variable: Variable, found: Mapping[str, Any], shape: list[int], inner: int
+) -> Iterator[str]:
+    """Yield how an image's chunks, shards and codecs differ."""
+    leading = [1] * (len(shape) - 2)
+    whole = shard_shape((shape[-2], shape[-1]), inner) if variable.sharded else shape[-2:]
+    outer = found.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
+    yield from _differs("shard" if variable.sharded else "chunk", outer, [*leading, *whole])
+    keys = found.get("chunk_key_encoding", {})
+    yield from _differs("names of chunks", keys.get("configuration", {}).get("separator"), SEPARATOR)
+    codecs = list(found.get("codecs", []))
+    if variable.sharded:
+        for what, side in (("image", [*leading, *whole]), ("tile", [*leading, inner, inner])):
+            if [codec.get("name") for codec in codecs] != ["sharding_indexed"]:
+                yield f"is not sharded by {what}s"
+                return
+            sharding = codecs[0].get("configuration", {})
+            yield from _differs(what, sharding.get("chunk_shape"), side)
+            yield from _differs("place of the shards' index", sharding.get("index_location", "end"), "end")
+            codecs = list(sharding.get("codecs", []))
+    yield from _differs("codecs", [_codec(codec) for codec in codecs], list(_codecs(variable)))
+
+
+def _codecs(variable: Variable) -> Iterator[dict[str, Any]]:
+    assert variable.codec is not None
+    codec = load_schema("cube.json")["codecs"][variable.codec]
+    if codec.get("packed"):
+        assert variable.step is not None
+        yield {
+            "name": "numcodecs.fixedscaleoffset",
+            "offset": 0,
+            "scale": 1 / variable.step,
+            "dtype": "<f4",
+            "astype": "<i4",
+        }
+        yield {"name": "numcodecs.delta", "dtype": "<i4"}
+    yield {"name": "bytes", "endian": "little"}
+    blosc = {name: codec[name] for name in ("cname", "clevel", "shuffle", "blocksize")}
+    yield {"name": "blosc", "typesize": variable.encoder().itemsize, **blosc}
+
+
+def _codec(codec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a codec as one flat mapping, with the byte order that single bytes may leave out."""
+    settings = dict(codec.get("configuration", {}))
+    if codec.get("name") == "bytes":
+        settings.setdefault("endian", "little")
+    return {"name": codec.get("name"), **settings}
+
+
+def _fill(value: Any) -> Any:
+    return "NaN" if isinstance(value, float) and math.isnan(value) else value
+
+
+def _differs(what: str, found: Any, expected: Any) -> Iterator[str]:
+    if found != expected:
+        yield f"{what} is {short(found)}, the schema says {short(expected)}"
+
+
+def short(value: Any) -> str:
+    """Return a value of a stranger's file as text that fits a line."""
+    return plain_text(repr(value), 200)

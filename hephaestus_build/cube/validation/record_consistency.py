@@ -1,0 +1,204 @@
+"""Whether a cube's arrays and attributes say what its record implies, and the record agrees with itself.
+
+A manifest proves that the files are those that somebody listed, not that they belong to this record. All but
+the images follows from the record: axes, georeference, tables, attributes. Of the images the record tells how
+much of each phase has data. A record and arrays that were forged together, and agree, cannot be told from the
+cube alone; docs/reliability.md says what is trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+
+import msgspec
+import numpy as np
+import zarr
+
+from hephaestus_build.core.atomic_io import json_bytes
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_files import walk
+from hephaestus_build.core.progress import Listener, Silent
+from hephaestus_build.cube.fingerprints import facts_of, grid_inputs
+from hephaestus_build.cube.georeference import GRID_MAPPING
+from hephaestus_build.cube.granules import Places, Unit
+from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.reading.plain_store import PlainStore
+from hephaestus_build.cube.reading.store_metadata import Metadata, read_metadata
+from hephaestus_build.cube.reading.window_reader import CubeWindows
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.storage.writer import georeference, group_attributes, tables_of
+from hephaestus_build.cube.validation.array_metadata import Finding, short
+
+#: What findings are about that do not follow from the record: mending them takes another record.
+UNREPAIRABLE = ("record", "insar_difference")
+_EPOCH = date(1970, 1, 1)
+#: Half a unit in the last place of ``valid_fraction``, and what float32 adds to pi.
+_ROUNDED, _PI = 1e-6, 3.1415929
+
+
+def check_implied(generation: Generation, listener: Listener | None = None) -> list[Finding]:
+    """Compare the record of a cube with itself, with its arrays and with its attributes.
+
+    The cube is as its manifest and the schema say: that is checked before.
+
+    Parameters
+    ----------
+    generation : Generation
+        The cube.
+    listener : Listener, optional
+        Who wants to know how far it is.
+
+    Returns
+    -------
+    list of Finding
+        Empty when all agree.
+
+    Raises
+    ------
+    HephaestusError
+        If the record cannot be read.
+    """
+    contents = generation.contents()
+    if contents.attributes.get("schema_version") != cube_schema().version:
+        return []  # it is made in another way, and stale
+    try:
+        metadata = read_metadata(generation.store)
+    except (OSError, ValueError) as error:
+        return [Finding("cube", str(error))]
+    findings = [
+        *_check_itself(generation, contents),
+        *_check_files(generation, contents, metadata),
+        *_check_attributes(contents, metadata),
+    ]
+    if findings:
+        return findings
+    return [*_check_tables(generation, contents, metadata), *_check_phases(generation, contents, listener)]
+
+
+def _check_itself(generation: Generation, contents: Contents) -> Iterator[Finding]:
+    """Yield where the record contradicts itself."""
+    inputs, grid = grid_inputs(contents.grid), facts_of(contents.grid)
+    for key, unit in contents.units.items():
+        made_on = unit.facts.get("grid", inputs) if unit.kind == "mask" else unit.inputs
+        if unit.complete and made_on != inputs:
+            yield Finding("record", f"{key} was made on another grid, or in another schema, than it says")
+        if unit.kind == "dem" and unit.facts.get("grid", grid) != grid:
+            yield Finding("record", f"{key} has another grid than the cube")
+        if unit.kind in ("pair", "mask"):
+            for receipt in unit.receipts:
+                if not receipt.product.startswith(unit.name):
+                    yield Finding("record", f"{key} was made of another pair's {receipt.product}")
+        if unit.kind == "epoch" and unit.complete:
+            hour = _EPOCH + timedelta(hours=unit.facts["era5_time"])
+            if abs(hour - date.fromisoformat(unit.name)) > timedelta(days=1):
+                yield Finding("record", f"{key} has ERA5 of {hour}")
+    attributes = contents.attributes
+    sources = {unit.facts["source"] for unit in contents.units.values() if unit.facts.get("source")}
+    said = {
+        "pixel_size_m": [round(size, 2) for size in contents.grid.pixel_size_m()],
+        "era5_source": ", ".join(sorted(sources)),
+        "frame": _named(generation) or attributes.get("frame"),
+    }
+    for name, expected in said.items():
+        if attributes.get(name) != expected:
+            yield Finding(
+                "record", f"attribute {name} is {short(attributes.get(name))}, not {short(expected)}"
+            )
+
+
+def _named(generation: Generation) -> str | None:
+    """Return the frame that a published cube's folder names."""
+    try:
+        return Frame(generation.store.stem).id if generation.number else None
+    except UsageError:
+        return None
+
+
+def _check_files(generation: Generation, contents: Contents, metadata: Metadata) -> Iterator[Finding]:
+    """Yield files that are listed, and no part of the cube that the record describes."""
+    places = Places(contents.axes)
+    images = {path for unit in contents.units.values() for _, path in places.keys(unit)}
+    own = {MANIFEST, PROVENANCE, "zarr.json"}
+    whole = {*cube_schema().coordinates, *(v.name for v in cube_schema().of_layout("table")), GRID_MAPPING}
+    for path, _ in walk(generation.store):
+        name, _, rest = path.partition("/")
+        described = name in metadata.arrays and (
+            rest == "zarr.json" or (name in whole and rest.strip("c.0") == "")
+        )
+        if path not in own and path not in images and not described:
+            yield Finding("cube", f"{short(path)} is no part of it")
+
+
+def _check_attributes(contents: Contents, metadata: Metadata) -> Iterator[Finding]:
+    expected = {"": group_attributes(contents), GRID_MAPPING: georeference(contents.grid)}
+    found = {
+        "": metadata.attributes,
+        GRID_MAPPING: metadata.arrays.get(GRID_MAPPING, {}).get("attributes", {}),
+    }
+    for where, attributes in expected.items():
+        right = msgspec.json.decode(json_bytes(attributes))
+        for name in sorted(right.keys() | found[where].keys()):
+            if name in ("crs_wkt", "spatial_ref"):
+                continue  # each version of PROJ words it in its own way; the schema's check reads it
+            if right.get(name) != found[where].get(name):
+                yield Finding(
+                    where or "cube",
+                    f"attribute {short(name)} is {short(found[where].get(name))}, the record says "
+                    f"{short(right.get(name))}",
+                )
+
+
+def _check_tables(generation: Generation, contents: Contents, metadata: Metadata) -> Iterator[Finding]:
+    """Yield coordinates and tables whose values are not those that follow from the record."""
+    store = PlainStore(generation.store, metadata.arrays)
+    for name, expected in tables_of(contents).items():
+        if name not in metadata.arrays:
+            continue  # of a dimension without a date
+        try:
+            values = np.asarray(zarr.open_array(store, path=name, mode="r")[...])
+        except Exception as error:  # whatever a damaged table makes of the readers
+            yield Finding(name, f"cannot be read: {type(error).__name__}: {error}")
+            continue
+        if values.shape != expected.shape:
+            yield Finding(name, f"has the shape {values.shape}, the record says {expected.shape}")
+            continue
+        other = values != expected
+        if expected.dtype.kind == "f":
+            other &= ~(np.isnan(values) & np.isnan(expected))
+        if other.any():
+            place = tuple(int(index) for index in np.argwhere(other)[0])
+            yield Finding(
+                name,
+                f"{int(other.sum())} values are not those of the record, such as {short(values[place])} at "
+                f"{place} for {short(expected[place])}",
+            )
+
+
+def _check_phases(generation: Generation, contents: Contents, listener: Listener | None) -> Iterator[Finding]:
+    """Yield pairs whose phase cannot be decoded, is no angle, or has data elsewhere than the record says."""
+    cube = CubeWindows(generation.store)
+    pairs = [unit for unit in contents.units.values() if unit.kind == "pair" and unit.complete]
+    listener = listener or Silent()
+    listener.stage("phases", len(pairs))
+    with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
+        for unit, fault in zip(pairs, pool.map(lambda unit: _phase_fault(cube, unit), pairs), strict=True):
+            listener.advance("phases")
+            if fault:
+                yield Finding("insar_difference", f"{unit.name}: {fault}")
+
+
+def _phase_fault(cube: CubeWindows, unit: Unit) -> str:
+    valid = 0
+    try:
+        for _, _, values in cube.tiles("insar_difference", unit.pair):
+            valid += int(np.count_nonzero(values))
+            if not (np.abs(values) <= _PI).all():  # NaN is not either
+                return "it holds what is no angle"
+    except HephaestusError as error:
+        return str(error)
+    share, said = valid / cube.grid.size, unit.facts["valid_fraction"]
+    return "" if abs(share - said) <= _ROUNDED else f"{share:.6f} of it has data, the record says {said}"

@@ -1,0 +1,1 @@
+"""The labelled data set: samples, splits, events, tilings and channel statistics."""

@@ -1,0 +1,159 @@
+"""Events: what is one and the same deformation, seen by several interferograms."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import shapely
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.registry import published_frames
+from hephaestus_build.dataset.samples import region_of
+from hephaestus_build.processing.mask_rasterization import default_geometry
+from hephaestus_build.sources.annotations.record import Annotation
+
+#: All of a region whose geometry is uncertain counts as one place.
+_ANYWHERE = shapely.box(0, 0, 1, 1)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A chain of annotated areas that overlap in place and time.
+
+    Attributes
+    ----------
+    id : str
+        Region, first day, and a number among those of that day.
+    region : str
+    start, end : datetime.date
+        First primary and last secondary date.
+    members : tuple of (Frame, Pair)
+        The interferograms that show it, in order.
+    activities : mapping of str to int
+        Polygons of each activity type.
+    place : tuple of float or None
+        Longitude and latitude of its middle; None where the frames' geometry is uncertain or unknown.
+    """
+
+    id: str
+    region: str
+    start: date
+    end: date
+    members: tuple[tuple[Frame, Pair], ...]
+    activities: Mapping[str, int]
+    place: tuple[float, float] | None
+
+
+def implied_grid(frame: Frame) -> Grid | None:
+    """Return the grid that the annotations of a published frame imply, None for other frames.
+
+    The true grid is read from a frame's rasters; this one serves where there are none.
+    """
+    known = published_frames().get(frame.id)
+    if known is None or known.implied_shape is None:
+        return None
+    (rows, columns), size = known.implied_shape, known.implied_pixel
+    return Grid(
+        columns, rows, known.longitude - columns * size / 2, known.latitude + rows * size / 2, size, size
+    )
+
+
+@dataclass(frozen=True)
+class _Area:
+    annotation: Annotation
+    activity: str
+    shape: shapely.Geometry
+    known: bool
+
+
+def find_events(annotations: Iterable[Annotation]) -> list[Event]:
+    """Return the events that `annotations` show, by region and first day.
+
+    Two annotated areas of a region belong to one event when they overlap and the time spans of their
+    interferograms have a day in common; so do all that are linked by such steps. Frames of one region
+    are compared on the ground; where the geometry is uncertain, time alone decides.
+    """
+    areas: dict[str, list[_Area]] = defaultdict(list)
+    for annotation in sorted(annotations, key=lambda item: (item.frame, item.pair)):
+        if found := _areas(annotation):
+            areas[region_of(annotation.frame)] += found
+    events = []
+    for region, members in sorted(areas.items()):
+        together: dict[int, list[_Area]] = defaultdict(list)
+        spans = [area.annotation.pair.dates for area in members]
+        for label, area in zip(chains([area.shape for area in members], spans), members, strict=True):
+            together[label].append(area)
+        numbers: Counter[date] = Counter()
+        events += [_event(region, chain, numbers) for chain in sorted(together.values(), key=_order)]
+    return events
+
+
+def chains(shapes: Sequence[shapely.Geometry], spans: Sequence[tuple[date, date]]) -> list[int]:
+    """Return a number for each area: the same for those that overlap in place and time, step by step.
+
+    Parameters
+    ----------
+    shapes : sequence of shapely.Geometry
+        Where each area lies.
+    spans : sequence of (datetime.date, datetime.date)
+        First and last day of each.
+    """
+    one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    start, end = (np.array([span[i].toordinal() for span in spans], dtype=int) for i in (0, 1))
+    linked = (start[one] <= end[other]) & (start[other] <= end[one])
+    graph = coo_array((np.ones(linked.sum()), (one[linked], other[linked])), shape=(len(shapes), len(shapes)))
+    return connected_components(graph, directed=False)[1].tolist()
+
+
+def free_day(events: Iterable[Event], day: date, limit: int = 4000) -> date:
+    """Return the day nearest to `day` that can part `events`: all end before it or start on it or later."""
+    spans = [(event.start, event.end) for event in events]
+    for step in range(limit):
+        for candidate in (day - timedelta(step), day + timedelta(step)):
+            if not any(start < candidate <= end for start, end in spans):
+                return candidate
+    raise ValueError(f"no day within {limit} days of {day} lies between the events")
+
+
+def _areas(annotation: Annotation) -> list[_Area]:
+    grid = implied_grid(annotation.frame)
+    uncertain = (known := published_frames().get(annotation.frame.id)) and known.uncertain_geometry
+    areas = []
+    for polygon, activity, _ in annotation.regions:
+        if uncertain:
+            areas.append(_Area(annotation, activity, _ANYWHERE, False))
+        elif grid is None:  # a region of its own: the preview's pixels compare
+            areas.append(_Area(annotation, activity, shapely.make_valid(shapely.Polygon(polygon)), False))
+        else:
+            points = default_geometry(annotation.frame, grid).to_grid(polygon, grid)
+            ground = points * (grid.dx, -grid.dy) + (grid.west, grid.north)
+            areas.append(_Area(annotation, activity, shapely.make_valid(shapely.Polygon(ground)), True))
+    return areas
+
+
+def _order(chain: list[_Area]) -> tuple[date, tuple[Frame, Pair], float]:
+    first = min(chain, key=lambda area: (area.annotation.pair, area.annotation.frame))
+    west = min(float(shapely.bounds(area.shape)[0]) for area in chain)
+    return first.annotation.pair.primary, (first.annotation.frame, first.annotation.pair), west
+
+
+def _event(region: str, chain: list[_Area], numbers: Counter[date]) -> Event:
+    start = min(area.annotation.pair.primary for area in chain)
+    numbers[start] += 1
+    middle = shapely.unary_union([area.shape for area in chain]).centroid
+    return Event(
+        f"{region}-{start:%Y%m%d}-{numbers[start]}",
+        region,
+        start,
+        max(area.annotation.pair.secondary for area in chain),
+        tuple(sorted({(area.annotation.frame, area.annotation.pair) for area in chain})),
+        dict(sorted(Counter(area.activity for area in chain).items())),
+        (round(middle.x, 4), round(middle.y, 4)) if all(area.known for area in chain) else None,
+    )

@@ -1,0 +1,237 @@
+"""What a learner sees: samples (one interferogram each) and series of one primary date."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache
+from itertools import combinations, groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.registry import load_schema, published_frames
+from hephaestus_build.sources.annotations.record import Annotation
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+#: Interferograms in a series, as in the paper.
+SERIES_LENGTH = 3
+_TABLES = ("valid_date_pair", "annotated", "corrupted", "processing_error", "no_info", "phase", "unique_id")
+#: A frame whose centre is this near to a published one belongs to its region, km.
+REGION_RADIUS = 300.0
+
+
+@dataclass(frozen=True, order=True)
+class Sample:
+    """One annotated interferogram of good quality.
+
+    Attributes
+    ----------
+    frame : Frame
+    pair : Pair
+    positive : bool
+        Whether the expert saw deformation of any kind, earthquakes included.
+    unique_id : int
+        Of its annotation.
+    region : str
+        The frames that see one volcano share it (see :func:`region_of`).
+    """
+
+    frame: Frame
+    pair: Pair
+    positive: bool = field(compare=False)
+    unique_id: int = field(compare=False, default=-1)
+    region: str = field(compare=False, default="")
+
+    @property
+    def acquisitions(self) -> tuple[tuple[Frame, date], tuple[Frame, date]]:
+        """The two images that were interfered."""
+        return (self.frame, self.pair.primary), (self.frame, self.pair.secondary)
+
+
+@dataclass(frozen=True, order=True)
+class Series:
+    """Samples of one primary acquisition in the order of their secondaries; short groups repeat some."""
+
+    members: tuple[Sample, ...]
+
+    @property
+    def positive(self) -> bool:
+        """Whether any of the members is."""
+        return any(sample.positive for sample in self.members)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether one interferogram occurs more than once."""
+        return len(set(self.members)) < len(self.members)
+
+    @property
+    def name(self) -> str:
+        """``<primary>_<secondary>_<secondary>...``, unique in a frame."""
+        # the names of pairs are kept, a date is slow to write
+        return "_".join([self.members[0].pair.name[:8], *(sample.pair.name[9:] for sample in self.members)])
+
+
+@cache
+def published_absent_pairs() -> frozenset[tuple[Frame, Pair]]:
+    """Return the good-quality pairs that the published benchmark leaves out (``absent_pairs.json``)."""
+    return frozenset(
+        (Frame(entry["frame"]), Pair.parse(entry["pair"]))
+        for entry in load_schema("absent_pairs.json")["pairs"]
+    )
+
+
+def usable(annotation: Annotation) -> bool:
+    """Whether the interferogram is of good quality: not corrupted, no processing error, some information."""
+    return annotation.corrupted == 0 and annotation.processing_error == 0 and annotation.no_info == 0
+
+
+def samples_from_annotations(
+    annotations: Iterable[Annotation], absent: Iterable[tuple[Frame, Pair]] | None = None
+) -> list[Sample]:
+    """Return the usable samples among `annotations`, in order of frame and dates.
+
+    Parameters
+    ----------
+    annotations : iterable of Annotation
+        In any order.
+    absent : iterable of (Frame, Pair), optional
+        Pairs without an interferogram; the published benchmark's 15 unless given.
+    """
+    missing = published_absent_pairs() if absent is None else frozenset(absent)
+    return sorted(
+        Sample(item.frame, item.pair, item.deforming, item.unique_id, region_of(item.frame))
+        for item in annotations
+        if usable(item) and (item.frame, item.pair) not in missing
+    )
+
+
+def samples_from_cube(cube: xr.Dataset, frame: Frame | None = None) -> list[Sample]:
+    """Return the usable samples of a built cube, by its own flags and annotations.
+
+    Parameters
+    ----------
+    cube : xarray.Dataset
+        As :func:`xarray.open_zarr` opens it.
+    frame : Frame, optional
+        Its frame; from the attribute ``frame`` unless given.
+
+    Raises
+    ------
+    HephaestusError
+        If the cube does not name its frame or lacks one of the variables.
+    """
+    frame = frame or _frame_of(cube)
+    try:
+        table = {name: cube[name].transpose("primary_date", "secondary_date").to_numpy() for name in _TABLES}
+    except (KeyError, ValueError) as error:
+        raise HephaestusError(
+            f"the cube of {frame} lacks a variable ({error}); `hephaestus inspect {frame}` lists them"
+        ) from error
+    good = table["valid_date_pair"].astype(bool) & table["annotated"].astype(bool)
+    for name in ("corrupted", "processing_error", "no_info"):
+        good &= table[name] == 0
+    primaries, secondaries = (
+        cube[name].to_numpy().astype("datetime64[D]").tolist() for name in ("primary_date", "secondary_date")
+    )
+    region = region_of(frame, _centre(cube))
+    samples = []
+    for row, column in np.argwhere(good).tolist():
+        phase = str(table["phase"][row, column])
+        # the released files say Rest where, and only where, there is no deformation
+        positive = phase != "Rest" if phase else _masked(cube, row, column)
+        pair = Pair(primaries[row], secondaries[column])
+        samples.append(Sample(frame, pair, positive, int(table["unique_id"][row, column]), region))
+    return sorted(samples)
+
+
+def region_of(frame: Frame, centre: tuple[float, float] | None = None) -> str:
+    """Return the name of the region whose volcanoes `frame` sees.
+
+    The published frames have theirs in the registry. Another frame belongs to the region of the nearest
+    published frame within 300 km of its `centre` (longitude, latitude); else it is a region by itself.
+    Nothing but the frame decides, so that a further frame never changes the region of another.
+    """
+    frames = published_frames()
+    if frame.id in frames:
+        return frames[frame.id].region
+    if centre is None or frame.simulated:
+        return frame.id
+    distance, region = min(
+        (_distance(centre, (known.longitude, known.latitude)), known.region) for known in frames.values()
+    )
+    return region if distance <= REGION_RADIUS else frame.id
+
+
+def series_of(
+    samples: Iterable[Sample], *, length: int = SERIES_LENGTH, share_positive: int = 1
+) -> list[Series]:
+    """Return the series that the paper's rule makes of `samples`.
+
+    Samples of one frame and primary date form a group, ordered by secondary date. A shorter group
+    repeats entries; a longer one gives the order-preserving subsets of `length`, walked in lexicographic
+    order, that share fewer entries than the limit with any subset kept before.
+
+    Parameters
+    ----------
+    samples : iterable of Sample
+        Of one part of a split, in any order.
+    length : int
+        Interferograms in a series.
+    share_positive : int
+        The limit for groups with deformation (the paper's training part has 2); 1 for all others.
+    """
+    series = []
+    for _, members in groupby(sorted(samples), key=lambda sample: (sample.frame, sample.pair.primary)):
+        group = list(members)
+        limit = share_positive if any(sample.positive for sample in group) else 1
+        series += [
+            Series(tuple(group[index] for index in chosen)) for chosen in _subsets(len(group), length, limit)
+        ]
+    return series
+
+
+def _subsets(count: int, length: int, limit: int) -> Iterable[tuple[int, ...]]:
+    if count <= length:
+        yield tuple(index * count // length for index in range(length))
+        return
+    taken: set[tuple[int, ...]] = set()  # what two kept subsets may not have in common
+    for chosen in combinations(range(count), length):
+        parts = list(combinations(chosen, limit))
+        if taken.isdisjoint(parts):
+            taken.update(parts)
+            yield chosen
+
+
+def _masked(cube: xr.Dataset, row: int, column: int) -> bool:
+    return bool(cube["deformation_mask"].isel(primary_date=row, secondary_date=column).any())
+
+
+def _frame_of(cube: xr.Dataset) -> Frame:
+    name = cube.attrs.get("frame")
+    if not isinstance(name, str):
+        raise HephaestusError("the cube does not name its frame; build it again with `hephaestus build`")
+    return Frame.parse(name)
+
+
+def _centre(cube: xr.Dataset) -> tuple[float, float]:
+    return tuple(float((cube[name][0] + cube[name][-1]) / 2) for name in ("longitude", "latitude"))  # type: ignore[return-value]
+
+
+def _distance(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Return the great-circle distance between two points (longitude, latitude), km."""
+    (a, b), (c, d) = (tuple(math.radians(value) for value in point) for point in (one, other))
+    half = math.sin((d - b) / 2) ** 2 + math.cos(b) * math.cos(d) * math.sin((c - a) / 2) ** 2
+    return 2 * 6371.0 * math.asin(math.sqrt(min(1.0, half)))
+
+
+def count_positive(samples: Iterable[Sample | Series]) -> dict[str, int]:
+    """Return how many of `samples` are positive and negative."""
+    flags = [sample.positive for sample in samples]
+    return {"positive": sum(flags), "negative": len(flags) - sum(flags)}

@@ -1,0 +1,325 @@
+"""Splits: named rules that put samples into train, validation and test, and the artefacts they make."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame, Pair, parse_day
+from hephaestus_build.core.registry import load_schema
+from hephaestus_build.dataset.samples import SERIES_LENGTH, Sample, Series, count_positive, series_of
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+FORMAT = "hephaestus-split/1"
+#: In a split's source: what its cubes say of themselves, where their frames do not.
+SIMULATED = "simulated"
+#: How many entries two training series with deformation may share, plus one (the paper's rule).
+SHARE_POSITIVE: Mapping[Part, int] = {"train": 2, "validation": 1, "test": 1}
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """A named rule. It looks at one sample's frame and dates, never at the others or at the label.
+
+    Attributes
+    ----------
+    name, version, rule : str, int, str
+        What it is called, and what it does in words.
+    kind : str
+        ``primary``: the primary date decides. ``both``: both dates must lie in a part's window.
+        ``region``: the frame decides.
+    promises : tuple of str
+        What never is in two parts: ``acquisitions``, ``events``, ``regions``; or ``boundaries``, that no
+        pair reaches beyond its part's window.
+    boundaries : tuple of datetime.date
+        First day of validation and of test.
+    regions : mapping
+        Regions with boundaries of their own.
+    period : tuple of datetime.date or None
+        First and last primary date.
+    held_out, validating : str
+        The regions of test and validation, of the kind ``region``.
+    legacy : bool
+        Kept for comparison with published numbers.
+    """
+
+    name: str
+    version: int
+    rule: str
+    kind: Literal["primary", "both", "region"]
+    promises: tuple[str, ...] = ()
+    boundaries: tuple[date, date] = (date.max, date.max)
+    regions: Mapping[str, tuple[date, date]] = field(default_factory=dict)
+    period: tuple[date, date] | None = None
+    held_out: str = ""
+    validating: str = ""
+    legacy: bool = False
+
+    def part_of(self, sample: Sample) -> tuple[Part | None, str]:
+        """Return the part of `sample`, or None and the reason why it is in none."""
+        if self.kind == "region":
+            if sample.region == self.held_out:
+                return "test", ""
+            return ("validation" if sample.region == self.validating else "train"), ""
+        primary, secondary = sample.pair.dates
+        if self.period and not self.period[0] <= primary <= self.period[1]:
+            return None, f"primary date beyond {self.period[0]} to {self.period[1]}"
+        for part in PARTS:
+            start, end = self.window(part, sample.region)
+            if start <= primary < end:
+                if self.kind == "both" and secondary >= end:
+                    return None, "spans a boundary"
+                return part, ""
+        raise AssertionError("the windows cover all days")
+
+    def window(self, part: Part, region: str) -> tuple[date, date]:
+        """Return the first day of `part` in `region` and the first day after it; all time by region."""
+        if self.kind == "region":
+            return date.min, date.max
+        validation, test = self.regions.get(region, self.boundaries)
+        return {
+            "train": (date.min, validation), "validation": (validation, test), "test": (test, date.max),
+        }[part]  # fmt: skip
+
+
+def split_names() -> list[str]:
+    """Return the names of all splits; a fold per region that has events, the held-out region at the end."""
+    names = []
+    for entry in load_schema("split_rules.json")["splits"]:
+        names += [f"{entry['name']}-{fold}" for fold in entry.get("folds", ())] or [entry["name"]]
+    return names
+
+
+def split_rule(name: str) -> SplitRule:
+    """Return the rule called `name`.
+
+    ``volcano-out-<region>`` is known for every region, also for those that a new cube brings.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    for entry in load_schema("split_rules.json")["splits"]:
+        fold = name.removeprefix(entry["name"] + "-")
+        if entry["kind"] == "region" and fold and fold != name:
+            first, second = entry["validation"]
+            return _rule(entry, name, held_out=fold, validating=second if fold == first else first)
+        if entry["kind"] != "region" and entry["name"] == name:
+            return _rule(entry, name)
+    raise UsageError(f"there is no split {name!r}; `hephaestus splits list` names them all")
+
+
+def _rule(entry: Mapping[str, Any], name: str, **fields: Any) -> SplitRule:
+    for key in ("boundaries", "period"):
+        if key in entry:
+            fields[key] = _days(entry[key])
+    return SplitRule(
+        name=name,
+        version=entry["version"],
+        rule=entry["rule"],
+        kind=entry["kind"],
+        promises=tuple(entry["promises"]),
+        regions={region: _days(value) for region, value in entry.get("regions", {}).items()},
+        legacy=entry.get("legacy", False),
+        **fields,
+    )
+
+
+def _days(texts: Sequence[str]) -> tuple[date, date]:
+    first, second = texts
+    return parse_day(first), parse_day(second)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The members of every part: what training reads.
+
+    Attributes
+    ----------
+    name, version, rule, promises
+        Of the rule that made it.
+    parts : mapping of part to tuple of Sample
+        In order of frame and dates.
+    left_out : mapping of str to tuple of Sample
+        Good samples in no part, by the reason.
+    source : mapping
+        What it was made from.
+    length : int
+        Interferograms in a series.
+    """
+
+    name: str
+    version: int
+    rule: str
+    promises: tuple[str, ...]
+    parts: Mapping[Part, tuple[Sample, ...]]
+    left_out: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
+    source: Mapping[str, str | int] = field(default_factory=dict)
+    length: int = SERIES_LENGTH
+
+    @cached_property
+    def series(self) -> Mapping[Part, tuple[Series, ...]]:
+        """The series of every part, in order."""
+        return {
+            part: tuple(series_of(self.parts[part], length=self.length, share_positive=SHARE_POSITIVE[part]))
+            for part in PARTS
+        }
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash over the name, the version and every member with its part and label."""
+        digest = hashlib.sha256(f"{self.name} {self.version} {self.length}\n".encode())
+        for part in PARTS:
+            for sample in self.parts[part]:
+                digest.update(f"{part} {sample.frame} {sample.pair} {int(sample.positive)}\n".encode())
+            for series in self.series[part]:
+                digest.update(f"{part} {series.members[0].frame} {series.name}\n".encode())
+        return digest.hexdigest()
+
+    @property
+    def counts(self) -> dict[str, dict[str, dict[str, int]]]:
+        """How many samples and series each part has, positive and negative."""
+        return {
+            part: {"single": count_positive(self.parts[part]), "series": count_positive(self.series[part])}
+            for part in PARTS
+        }
+
+    @property
+    def samples(self) -> Iterator[tuple[Part, Sample]]:
+        """Every member with its part."""
+        for part in PARTS:
+            for sample in self.parts[part]:
+                yield part, sample
+
+    @property
+    def everything(self) -> set[Sample]:
+        """Every sample, in a part or left out."""
+        return {*chain(*self.parts.values(), *self.left_out.values())}
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any of its samples is simulated: by its frame, or as the cube says that it is from."""
+        return SIMULATED in self.source or any(sample.frame.simulated for sample in self.everything)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the artefact as JSON values (``schemas/splits.json``)."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "version": self.version,
+            "sha256": self.sha256,
+            "rule": self.rule,
+            "promises": list(self.promises),
+            "series_length": self.length,
+            "source": dict(self.source),
+            "simulated": self.simulated,
+            "counts": self.counts,
+            "regions": {sample.frame.id: sample.region for sample in sorted(self.everything)},
+            "parts": {part: _by_frame(self.parts[part]) for part in PARTS},
+            "series": {part: _by_frame(self.series[part]) for part in PARTS},
+            "left_out": {reason: _by_frame(samples) for reason, samples in self.left_out.items()},
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the artefact to `path`, whole or not at all.
+
+        Raises
+        ------
+        HephaestusError
+            If it cannot be written.
+        """
+        with explained(f"split {self.name}: writing {path}"):
+            write_atomic(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
+
+
+def make_split(
+    rule: SplitRule,
+    samples: Iterable[Sample],
+    *,
+    source: Mapping[str, str | int] | None = None,
+    length: int = SERIES_LENGTH,
+) -> Split:
+    """Put `samples`, in any order, into parts by `rule`."""
+    parts: dict[Part, list[Sample]] = {part: [] for part in PARTS}
+    left_out: dict[str, list[Sample]] = defaultdict(list)
+    for sample in sorted(samples):
+        part, reason = rule.part_of(sample)
+        (parts[part] if part else left_out[reason]).append(sample)
+    return Split(
+        rule.name,
+        rule.version,
+        rule.rule,
+        rule.promises,
+        {part: tuple(members) for part, members in parts.items()},
+        {reason: tuple(members) for reason, members in sorted(left_out.items())},
+        source or {},
+        length,
+    )
+
+
+def read_split(path: Path) -> Split:
+    """Read an artefact and check it against its schema and its hash.
+
+    Raises
+    ------
+    HephaestusError
+        If it is missing, damaged, or was changed by hand.
+    """
+    hint = "write it again with `hephaestus splits write`"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']}, not {FORMAT}")
+        regions = content["regions"]
+        split = Split(
+            content["name"],
+            content["version"],
+            content["rule"],
+            tuple(content["promises"]),
+            {part: _members(content["parts"][part], regions) for part in PARTS},
+            {reason: _members(value, regions) for reason, value in content["left_out"].items()},
+            content["source"],
+            content["series_length"],
+        )
+    except OSError as error:
+        raise HephaestusError(f"there is no split at {path} ({error.strerror}); {hint}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        raise HephaestusError(f"{path} is not a split that can be read ({error}); {hint}") from error
+    if split.to_json() != content:
+        raise HephaestusError(f"split {path} is not what its hash says: it was changed; {hint}")
+    return split
+
+
+def _by_frame(items: Iterable[Sample | Series]) -> dict[str, dict[str, list[str]]]:
+    frames: dict[str, dict[str, list[str]]] = {}
+    for item in items:
+        frame = item.frame if isinstance(item, Sample) else item.members[0].frame
+        entry = frames.setdefault(frame.id, {"positive": [], "negative": []})
+        name = item.pair.name if isinstance(item, Sample) else item.name
+        entry["positive" if item.positive else "negative"].append(name)
+    return frames
+
+
+def _members(
+    frames: Mapping[str, Mapping[str, Sequence[str]]], regions: Mapping[str, str]
+) -> tuple[Sample, ...]:
+    return tuple(
+        sorted(
+            Sample(Frame(name), Pair.parse(pair), sign == "positive", region=regions.get(name, ""))
+            for name, signs in frames.items()
+            for sign, pairs in signs.items()
+            for pair in pairs
+        )
+    )

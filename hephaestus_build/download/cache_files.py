@@ -1,0 +1,95 @@
+"""Files of the download cache: only plain ones are opened; what the disk refuses is explained."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from hephaestus_build.core.errors import HephaestusError
+
+T = TypeVar("T")
+# Bytes of a receipt or note; what is longer is none.
+_NOTE_BYTES = 1 << 16
+#: Opens neither a link nor waits for the other end of a pipe.
+PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class VanishedError(Exception):
+    """A file of the cache was removed while it was in use: begin again."""
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Open a plain file for reading; a link, a pipe or a device in its place is refused at once.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or what is there is no plain one.
+    """
+    descriptor = os.open(path, os.O_RDONLY | PLAIN)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no plain file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_note(path: Path, kind: type[T]) -> T:
+    """Return what a small file of JSON says; OSError or ValueError if it is none of its kind."""
+    with open_plain(path) as stream:
+        content = stream.read(_NOTE_BYTES + 1)
+    if len(content) > _NOTE_BYTES:
+        raise ValueError(f"it is larger than {_NOTE_BYTES} bytes")
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(f"it is no such note ({type(error).__name__})") from None
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into an error that says what to do.
+
+    Raises
+    ------
+    HephaestusError
+        If the disk is full or read-only, or its rights forbid it.
+    VanishedError
+        If a file or folder disappeared.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise VanishedError(str(error)) from error
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "the disk is full: free some space, lower HEPHAESTUS_CACHE_LIMIT_GB",
+            errno.EDQUOT: "your quota is used up: free some space, lower HEPHAESTUS_CACHE_LIMIT_GB",
+            errno.EACCES: "no permission to write there: change the folder's rights",
+            errno.EPERM: "no permission to write there: change the folder's rights",
+            errno.EFBIG: "a limit on the size of files was met: raise it (ulimit -f)",
+            errno.EROFS: "the file system is read-only: mount it for writing",
+        }.get(error.errno or 0, f"{error.strerror or error}: check the disk")
+        raise HephaestusError(
+            f"cannot write {path.name.removesuffix('.part')} to the download cache {path.parent}: {advice} "
+            "or set HEPHAESTUS_CACHE_DIR to another folder, then run the same command again"
+        ) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file through a sibling that nobody else has, and one rename."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

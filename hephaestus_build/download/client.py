@@ -1,0 +1,450 @@
+"""One polite, bounded client for every archive; each request ends in a named outcome.
+
+A download is accepted only after its content was read, keeps what it has when the connection breaks, and
+goes on from there. The connection itself (deadlines that sockets do not have) is in ``transport.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Generic, Self, TypeVar
+
+import requests
+
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.provenance import Outcome, Past, Receipt
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.core.web_address import Origin, origin_of, redacted
+from hephaestus_build.download.cache import BusyError, Cache, Part, VanishedError
+from hephaestus_build.download.rate_limit import Gate, retry_after
+from hephaestus_build.download.revalidation import conditions, contradicts, forged, newer
+from hephaestus_build.download.small_response import Page, content_of, page_of, text_of
+from hephaestus_build.download.transport import Failed, Transport
+from hephaestus_build.download.validators import Marks, length_of, span_of
+
+__all__ = ["Client", "Page", "Progress"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+NOTHING = Past()
+#: Called with the number of bytes that have just arrived.
+Progress = Callable[[int], None]
+
+#: A product takes at most so many times the stall timeout (an hour by default); then its part is kept for
+#: the next run. At 9 kB/s, the slowest days that users report, the largest phase raster still arrives.
+PATIENCE = 60
+# After so many products in a row that a host did not deliver it gets one try each, until it delivers one.
+_GIVEN_UP = 8
+_LONGEST_WAIT = 30.0
+_FIRST_BYTES = 512
+# a comment ends at its first end: were that left open, a few dozen of them would take hours
+_HTML = re.compile(
+    rb"\s*(<!--((?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
+
+
+class Client:
+    """Ask one archive, never too often and never without end; safe to use from several threads.
+
+    Parameters
+    ----------
+    settings : Settings
+        ``connections``, ``retries``, ``timeout`` and the cache's folder and limit are used.
+    session_headers : mapping, optional
+        Sent with every request to the host that was asked, not to those it redirects to.
+    follow : callable, optional
+        Says whether an address that a redirect leads to may be asked; by default all of http and https.
+
+    Attributes
+    ----------
+    cache : Cache
+        Where downloads live.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        session_headers: Mapping[str, str] = MappingProxyType({}),
+        follow: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.cache = Cache(settings.downloads_dir, settings.cache_limit_gb * 1e9)
+        self._settings = settings
+        self._gate = Gate(settings.connections)
+        self._transport = Transport(settings.timeout, session_headers, follow)
+        self._undelivered: dict[Origin, int] = {}
+        self._guard = threading.Lock()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def permits(self) -> int:
+        """How many requests may run at once now."""
+        return self._gate.permits
+
+    def get_page(self, url: str, *, max_bytes: int = 64 << 20) -> Page:
+        """Return the page at `url`; failures are an outcome, not an exception."""
+
+        def attempt() -> Page:
+            with self._gate.permit(), closing(self._ask("GET", url)) as response:
+                body = bytearray()
+                for block in self._transport.body(response, self._time_allowed()):
+                    body += block
+                    if len(body) > max_bytes:
+                        raise Failed(Outcome.CORRUPT, f"the page is larger than {max_bytes} bytes")
+            try:
+                content = content_of(bytes(body), response.headers.get("Content-Encoding"), max_bytes)
+            except ValueError as error:
+                raise Failed(Outcome.CORRUPT, f"the page cannot be read: {error}") from error
+            return replace(page_of(response), text=text_of(content, response.headers.get("Content-Type")))
+
+        return self._page(url, attempt)
+
+    def head(self, url: str) -> Page:
+        """Return what the archive says of `url` without its content."""
+
+        def attempt() -> Page:
+            with self._gate.permit(), closing(self._ask("HEAD", url)) as response:
+                return page_of(response)
+
+        return self._page(url, attempt)
+
+    def download(
+        self,
+        urls: Iterable[str],
+        target: Path,
+        *,
+        product: str,
+        read: Callable[[Path], T],
+        known: Receipt | None = None,
+        looks_like: Callable[[bytes], bool] | None = None,
+        revalidate: bool = False,
+        by_date: bool = True,
+        proven: Collection[str] = (),
+        past: Past = NOTHING,
+        max_bytes: int = 2 << 30,
+        progress: Progress | None = None,
+    ) -> tuple[Receipt, T | None]:
+        """Bring a product into the cache and return its receipt and its content.
+
+        Parameters
+        ----------
+        urls : iterable of str
+            Addresses to try in order. Taken one by one, so that a later one may be found out when it is
+            needed; iterated again if the cache vanishes meanwhile.
+        target : Path
+            Where the product lies in the cache.
+        product : str
+            Its name, for the receipt.
+        read : callable
+            Reads the file at a path whole and returns its content; raises ValueError if it is not the
+            product. Called before the file gets its final name.
+        known : Receipt, optional
+            An earlier receipt, to ask whether the product has changed since (with `revalidate`).
+        looks_like : callable, optional
+            Whether the first bytes (512 or all) are those of the product.
+        revalidate : bool
+            Ask upstream although a whole copy is here. If nothing changed, the outcome is ``UNCHANGED``,
+            and the content is None where `known` was given: who has the receipt has the content.
+        by_date : bool
+            Whether a copy that has no tag may be asked about by its date. A file may be replaced by an older
+            one, which many servers then take for unchanged.
+        proven : collection of str
+            SHA-256 of contents that count, if the cache has them, although the archive does not deliver.
+        past : Past, optional
+            Of an earlier use. A copy in the cache that claims to be the edition of that use and has another
+            hash is not believed; and where upstream was found to hold another one since, the copy that was
+            used and a part from before are fetched again, without conditions.
+        max_bytes : int
+            A larger answer is not the product.
+        progress : callable, optional
+            Called with the number of bytes that have just arrived.
+
+        Returns
+        -------
+        receipt : Receipt
+            How it ended. ``UNCHANGED`` without `revalidate` means that a whole copy was in the cache.
+        content : object or None
+            What `read` returned.
+
+        Raises
+        ------
+        HephaestusError
+            If the disk is full, read-only or not ours.
+        """
+        job = _Job(target, product, read, looks_like, max_bytes, progress, by_date, proven, past)
+        with self.cache.using(target):
+            for _ in range(3):
+                with suppress(VanishedError):
+                    return self._download(urls, job, known, revalidate)
+        raise HephaestusError(
+            f"{product}: the download cache {target.parent} vanishes while it is written; set "
+            "HEPHAESTUS_CACHE_DIR to a folder that stays, then run the same command again"
+        )
+
+    def _download(
+        self, urls: Iterable[str], job: _Job[T], known: Receipt | None, revalidate: bool
+    ) -> tuple[Receipt, T | None]:
+        cached = None if revalidate and known else self._cached(job)
+        if cached and not revalidate and not job.past.doubted:
+            return cached
+        job.held, job.content = (known, None) if revalidate and known else cached or (None, None)
+        job.believed = job.held is not None and newer(job.held, job.past)
+        try:
+            with Part.own(job.target, PATIENCE * self._settings.timeout) as part:
+                if not (job.held or known) and (cached := self._cached(job)):
+                    part.remove()  # whoever had the part before us has just finished
+                    return cached
+                try:
+                    return self._first(urls, job, part)
+                except (HephaestusError, VanishedError):
+                    part.remove()
+                    raise
+                finally:
+                    part.leave()
+        except BusyError as error:
+            return Receipt(job.product, Outcome.UNREACHABLE, "", detail=str(error)), None
+
+    def _cached(self, job: _Job[T]) -> tuple[Receipt, T] | None:
+        if receipt := self.cache.receipt(job.target, job.product, job.max_bytes):
+            if job.past.receipt and forged(receipt, job.past.receipt):
+                if not job.warned:
+                    log.warning(
+                        "%s in the cache is not what it was when first used: it is fetched again", job.product
+                    )
+                job.warned = True
+                return None
+            try:
+                return receipt.but(outcome=Outcome.UNCHANGED), job.content_at(job.target)
+            except ValueError:  # written by another version that accepted more
+                self.cache.forget(job.target)
+        return None
+
+    def _first(self, urls: Iterable[str], job: _Job[T], part: Part) -> tuple[Receipt, T | None]:
+        """Return the product from the first address that has it, else the most telling failure."""
+        failures: list[Receipt] = []
+        for url in urls:
+            try:
+                return self._insist(url, partial(self._fetch, url, job, part))
+            except Failed as failed:
+                receipt = Receipt(job.product, failed.outcome, failed.url or redacted(url))
+                failures.append(receipt.but(detail=failed.detail))
+        if not failures:
+            return Receipt(job.product, Outcome.ABSENT, "", detail="no address of it is known"), None
+        if job.held is not None and job.content is not None and job.held.sha256 in job.proven:
+            return job.held.but(outcome=Outcome.UNCHANGED, detail=""), job.content
+        # absent only if every address says so: one that did not answer may well have it
+        return next((f for f in failures if f.outcome is not Outcome.ABSENT), failures[-1]), None
+
+    def _fetch(self, url: str, job: _Job[T], part: Part) -> tuple[Receipt, T | None]:
+        """Try once to bring the product from `url`; Failed if that did not work."""
+        if job.past.doubted and part.noted <= job.past.doubted:
+            part.restart()
+        offset, if_range = part.begin(redacted(url), job.max_bytes)
+        headers = {}
+        if offset and if_range:
+            headers = {"Range": f"bytes={offset}-", "If-Range": if_range}
+        elif job.held and job.believed:
+            headers = conditions(job.held, redacted(url), by_date=job.by_date)
+        with self._gate.permit(), closing(self._ask("GET", url, headers)) as response:
+            if response.status_code == 304 and job.held:
+                answer = page_of(response)
+                if not contradicts(answer, job.held):
+                    return job.held.but(outcome=Outcome.UNCHANGED, detail="", url=answer.url), job.content
+                job.believed = False
+            else:
+                self._splice(response, part, offset, job)
+                self._receive(response, part, job)
+                answer = page_of(response)
+        if response.status_code == 304:  # not modified, and yet another size or mark than the copy's
+            return self._fetch(url, job, part)
+        part.flush()
+        try:
+            content = job.content_at(part.path)
+        except ValueError as error:
+            part.flush()  # VanishedError where the file is gone: then it is no fault of the content
+            part.restart()
+            raise Failed(Outcome.CORRUPT, str(error), answer.url, again="content") from error
+        receipt = Receipt(
+            job.product,
+            Outcome.DOWNLOADED,
+            answer.url,
+            size=part.size,
+            sha256=part.sha256,
+            last_modified=answer.last_modified,
+            etag=answer.etag,
+            fetched=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        part.publish(job.target, receipt)
+        self.cache.grew(part.size)
+        if job.held and job.held.sha256 == receipt.sha256:
+            receipt = receipt.but(outcome=Outcome.UNCHANGED)
+        return receipt, content
+
+    def _splice(self, response: requests.Response, part: Part, offset: int, job: _Job[T]) -> None:
+        """Make `part` ready for the body of an answer: go on where it fits, else begin again."""
+        headers = response.headers
+        if response.status_code == 206:
+            span = span_of(headers)
+            known = part.origin.length if part.origin else None
+            if (
+                not offset
+                or span is None
+                or span.start != offset
+                or (known and span.whole not in (None, known))
+                or (part.origin and part.origin.marks.contradicts(Marks.of(headers)))
+            ):
+                part.restart()
+                raise Failed(Outcome.CORRUPT, "cut: another part came than was asked for", again="passing")
+            return
+        part.restart()
+        if response.status_code == 416:
+            raise Failed(Outcome.CORRUPT, "cut: the archive holds less than it promised", again="passing")
+        length = length_of(headers)
+        if length is not None and length > job.max_bytes:
+            raise Failed(Outcome.CORRUPT, f"{length} bytes are too many for this product")
+        part.expect(Marks.of(headers), length)
+
+    def _receive(self, response: requests.Response, part: Part, job: _Job[T]) -> None:
+        first: bytes | None = None if part.size else b""
+        job.deadline = job.deadline or self._time_allowed()
+        for block in self._transport.body(response, job.deadline):
+            part.write(block)
+            if job.progress:
+                job.progress(len(block))
+            if part.size > job.max_bytes:
+                part.restart()
+                raise Failed(Outcome.CORRUPT, f"more than {job.max_bytes} bytes came")
+            if first is not None:
+                first += block
+                if len(first) >= _FIRST_BYTES:
+                    self._recognise(first, part, job)
+                    first = None
+        if first is not None:
+            self._recognise(first, part, job)
+        if part.origin and part.origin.length not in (None, part.size):
+            raise Failed(
+                Outcome.CORRUPT, f"cut: {part.size} of {part.origin.length} bytes came", again="passing"
+            )
+
+    def _recognise(self, first: bytes, part: Part, job: _Job[T]) -> None:
+        """Refuse by the first bytes what would be refused by all of them."""
+        if not first:
+            reason = "zero bytes came"
+        elif _HTML.match(first):
+            reason = "a web page came in its place"
+        elif job.looks_like and not job.looks_like(first[:_FIRST_BYTES]):
+            reason = "the first bytes are not those of such a file"
+        else:
+            return
+        part.restart()
+        raise Failed(Outcome.CORRUPT, reason, again="content")
+
+    def _ask(
+        self, method: str, url: str, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> requests.Response:
+        """Return an answer whose body may be read (200, 206, 304, 416); Failed for all others."""
+        response = self._transport.send(method, url, headers)
+        status = response.status_code
+        if status == 200 or (headers and status in (206, 304, 416)):
+            self._gate.praise()
+            return response
+        response.close()
+        where = redacted(response.request.url or url)
+        detail = f"HTTP {status} {response.reason or ''}".strip()
+        if status in (404, 410):
+            self._gate.praise()
+            raise Failed(Outcome.ABSENT, detail, where, status=status)
+        if status in (401, 403, 407, 451):
+            raise Failed(Outcome.REFUSED, detail, where, status=status)
+        if status == 429 or status >= 500:
+            self._gate.complain(retry_after(response.headers.get("Retry-After")))
+        passing = status in (408, 425, 429) or status >= 500
+        raise Failed(
+            Outcome.UNREACHABLE, detail, where, status=status, again="passing" if passing else "never"
+        )
+
+    def _insist(self, url: str, attempt: Callable[[], T]) -> T:
+        """Try as often as the settings allow, with growing pauses; Failed when it was enough."""
+        host = origin_of(url)
+        left = {"never": 0, "content": min(1, self._settings.retries), "passing": self._settings.retries}
+        if self._undelivered.get(host, 0) >= _GIVEN_UP:
+            left["passing"] = 0
+        # a client that is told to be quick (a small timeout) is quick in this too; 1 s by default
+        pause = self._settings.timeout / 60
+        while True:
+            try:
+                result = attempt()
+            except Failed as failed:
+                left[failed.again] -= 1
+                if left[failed.again] < 0:
+                    self._remember(host, delivered=failed.outcome is not Outcome.UNREACHABLE)
+                    raise
+            else:
+                self._remember(host, delivered=True)
+                return result
+            time.sleep(min(pause, _LONGEST_WAIT) * random.uniform(0.5, 1.0))
+            pause *= 2
+
+    def _remember(self, host: Origin, *, delivered: bool) -> None:
+        with self._guard:
+            self._undelivered[host] = 0 if delivered else self._undelivered.get(host, 0) + 1
+
+    def _page(self, url: str, attempt: Callable[[], Page]) -> Page:
+        try:
+            return self._insist(url, attempt)
+        except Failed as failed:
+            where = failed.url or redacted(url)
+            return Page(failed.outcome, where, status=failed.status, detail=failed.detail)
+
+    def _time_allowed(self) -> float:
+        return time.monotonic() + PATIENCE * self._settings.timeout
+
+
+@dataclass
+class _Job(Generic[T]):
+    """What is wanted, and what is held of it already."""
+
+    target: Path
+    product: str
+    read: Callable[[Path], T]
+    looks_like: Callable[[bytes], bool] | None
+    max_bytes: int
+    progress: Progress | None
+    by_date: bool
+    proven: Collection[str]
+    past: Past
+    held: Receipt | None = None
+    content: T | None = None
+    believed: bool = False  #: whether upstream is asked if what is held is the same
+    warned: bool = False
+    deadline: float = 0.0  #: for all tries together, from the first byte on
+
+    def content_at(self, path: Path) -> T:
+        """Read the product at `path`; VanishedError if somebody removed it between the check and this."""
+        try:
+            return self.read(path)
+        except FileNotFoundError as error:
+            raise VanishedError(str(error)) from error

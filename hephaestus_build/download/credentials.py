@@ -1,0 +1,80 @@
+"""Who asks: the key of the CDS, from the standard variables or file, and the logins of ``~/.netrc``."""
+
+from __future__ import annotations
+
+import netrc
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from hephaestus_build.core.parsing import read_bounded
+from hephaestus_build.core.web_address import Address
+
+URL = "https://cds.climate.copernicus.eu/api"
+HELP = f"get a key at {URL.removesuffix('/api')}/how-to-api, or use --era5 arco, which needs none"
+_FILE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """How to reach the CDS: what the standard variables or the standard file say.
+
+    Attributes
+    ----------
+    url, key : str
+        Address and secret; the key is never shown.
+    where : str
+        Where the key was found.
+    verify : bool
+        Whether to check the server's certificate.
+    """
+
+    url: str
+    key: str = field(repr=False)
+    where: str
+    verify: bool = True
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the key or address is of the service that was switched off in 2024."""
+        try:
+            path = urlsplit(self.url).path
+        except ValueError:  # said by who asks it
+            path = ""
+        return ":" in self.key or path.rstrip("/").endswith("/v2")
+
+
+def find_credentials() -> Credentials | None:
+    """Return what CDSAPI_URL, CDSAPI_KEY and the file CDSAPI_RC (``~/.cdsapirc``) say; None without a key."""
+    path = Path(os.environ.get("CDSAPI_RC") or "~/.cdsapirc").expanduser()
+    entries: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        for line in read_bounded(path, _FILE_BYTES).decode().splitlines():
+            name, colon, value = line.partition(":")
+            if colon:
+                entries[name.strip()] = value.strip()
+    key = os.environ.get("CDSAPI_KEY", "").strip() or entries.get("key", "")
+    if not key:
+        return None
+    where = "CDSAPI_KEY" if os.environ.get("CDSAPI_KEY", "").strip() else str(path)
+    url = os.environ.get("CDSAPI_URL", "").strip() or entries.get("url", "") or URL
+    return Credentials(url.rstrip("/"), key, where, entries.get("verify", "1") != "0")
+
+
+def own_login(address: Address) -> tuple[str, str] | None:
+    """Return the user and password that ``~/.netrc`` (or the file NETRC) has for an address, None without.
+
+    Only an entry of exactly this host counts, never the ``default``, and only over https at its own port: an
+    entry names no port and no scheme, and anyone on the way could read it over http.
+    """
+    if address.origin != ("https", address.host, 443):
+        return None
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    with suppress(OSError, ValueError, netrc.NetrcParseError):
+        if path.stat().st_size > _FILE_BYTES or not path.is_file():
+            return None
+        login, account, password = netrc.netrc(path).hosts.get(address.host) or ("", "", "")
+        return (login or account or "", password or "") if password else None
+    return None

@@ -1,0 +1,47 @@
+"""What is believed of a copy in the cache, given what upstream and an earlier use say: pure functions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from hephaestus_build.core.provenance import Past, Receipt
+from hephaestus_build.core.web_address import origin_of
+from hephaestus_build.download.small_response import Page
+from hephaestus_build.download.validators import Marks
+
+
+def contradicts(answer: Page, held: Receipt) -> bool:
+    """Whether an archive that says "not modified" describes another file than the one that is held."""
+    if answer.size and held.size is not None and answer.size != held.size:
+        return True
+    here, there = Marks(held.etag, held.last_modified), Marks(answer.etag, answer.last_modified)
+    return answer.url == held.url and here.contradicts(there)
+
+
+def forged(receipt: Receipt, first: Receipt) -> bool:
+    """Whether a receipt claims the edition that was used first, of one address, for other bytes."""
+    if receipt.url != first.url or None in (receipt.sha256, first.sha256) or receipt.sha256 == first.sha256:
+        return False
+    if receipt.etag and first.etag:
+        return receipt.etag == first.etag
+    return receipt.last_modified is not None and receipt.last_modified == first.last_modified
+
+
+def newer(held: Receipt, past: Past) -> bool:
+    """Whether a copy is none of those that upstream was found to differ from."""
+    if not past.doubted or (past.receipt is not None and held.sha256 != past.receipt.sha256):
+        return True
+    try:
+        return datetime.fromisoformat(held.fetched or "").timestamp() > past.doubted
+    except (ValueError, OverflowError):
+        return False
+
+
+def conditions(held: Receipt, url: str, *, by_date: bool) -> dict[str, str]:
+    """Return the headers that ask `url` for content only if it is not what `held` describes."""
+    if held.etag:
+        return {"If-None-Match": held.etag}
+    # another host's clock and history say nothing about this one's
+    if by_date and held.last_modified and origin_of(held.url) == origin_of(url):
+        return {"If-Modified-Since": held.last_modified}
+    return {}

@@ -1,0 +1,75 @@
+"""Where an export may write: one writer at a time, nothing left of those that were killed, and no cube."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.plain_files import check_no_links, walk
+from hephaestus_build.cube.storage.generations import GENERATIONS
+
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}")
+
+
+@contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Be the only writer of `target`, a file or folder whose own folder is made if need be.
+
+    Raises
+    ------
+    HephaestusError
+        If another process is writing it now.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = target.with_name(f".{target.name}.lock")
+    check_no_links(path.parent, path.name)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise HephaestusError(f"another export is writing {target} now; wait for its end") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+def sweep(folder: Path) -> None:
+    """Remove the files in `folder` and below that a killed writer was writing."""
+    for name, facts in list(walk(folder)) if folder.is_dir() else []:
+        if _UNFINISHED.fullmatch(name.rpartition("/")[2]) and stat.S_ISREG(facts.st_mode):
+            (folder / name).unlink()
+
+
+def check_target(store: Path, target: Path) -> None:
+    """Refuse to export a cube onto itself, into itself, or in among the generations of others.
+
+    Parameters
+    ----------
+    store : pathlib.Path
+        The exported generation's own folder.
+    target : pathlib.Path
+        Where the export goes.
+
+    Raises
+    ------
+    UsageError
+        If that is a published cube, a link of any other kind, or leads into a cube.
+    """
+    if target.is_symlink():
+        raise UsageError(
+            f"{target} is a link, as the names of published cubes are, and is never replaced; choose another "
+            "--out"
+        )
+    place = target.resolve()
+    inside = any(store == part or (part / "zarr.json").is_file() for part in (place, *place.parents))
+    among = GENERATIONS in place.parts or (place.parent / GENERATIONS).exists()
+    if inside or among or place in store.parents:
+        raise UsageError(f"{target} is in a cube or among the published ones; choose another --out")

@@ -1,0 +1,151 @@
+"""Which files a cube becomes, one for each image, and what each says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from hephaestus_build import __version__
+from hephaestus_build.cube.schema import Variable
+from hephaestus_build.export.selection import Place, Source
+
+#: Tag that says what a file was made from; another value is another content.
+KEY = "HEPHAESTUS_KEY"
+#: Part of every key: counts the ways in which files were ever written.
+_LAYOUT = 1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One image and the file it goes to.
+
+    Attributes
+    ----------
+    path : str
+        Below the folder of the export.
+    variable : Variable
+        Of the cube.
+    place : tuple of int
+        Of the image on the variable's leading dimensions.
+    tags : dict of str to str
+        What the file says of itself.
+    """
+
+    path: str
+    variable: Variable
+    place: Place
+    tags: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """What the file is made from."""
+        return self.tags[KEY]
+
+
+def layers_of(source: Source) -> Iterator[Layer]:
+    """Yield every image that is wanted and stored.
+
+    Masks are there for annotated pairs, also where the expert saw no deformation, and for no others; a date
+    that stands on both date axes has one file of each field.
+    """
+    annotated = source.cube["annotated"].values
+    seen: set[str] = set()
+    for variable in source.variables:
+        if variable.layout == "frame":
+            found = _frame_layer(source, variable)
+        elif variable.layout == "pair":
+            found = _pair_layers(source, variable, annotated)
+        elif variable.layout == "date":
+            found = _date_layers(source, variable)
+        else:
+            continue
+        for layer in found:
+            if layer.path not in seen:
+                seen.add(layer.path)
+                yield layer
+
+
+def _frame_layer(source: Source, variable: Variable) -> Iterator[Layer]:
+    if source.stored(variable, ()):
+        yield _layer(source, f"{source.frame}.{variable.name}.tif", variable, (), {})
+
+
+def _pair_layers(source: Source, variable: Variable, annotated: np.ndarray) -> Iterator[Layer]:
+    mask = variable.name.endswith("_mask")
+    for pair, place in source.places.items():
+        if annotated[place] if mask else source.stored(variable, place):
+            tags = {
+                "PAIR": pair.name,
+                "PRIMARY_DATE": str(pair.primary),
+                "SECONDARY_DATE": str(pair.secondary),
+                **(_words(source, place) if annotated[place] else {}),
+            }
+            name = f"interferograms/{pair}/{pair}.{variable.name}.tif"
+            yield _layer(source, name, variable, place, tags)
+
+
+def _date_layers(source: Source, variable: Variable) -> Iterator[Layer]:
+    axis, _, quantity = variable.name.partition("_date_")
+    days: list[date] = source.cube[f"{axis}_date"].values.astype("datetime64[D]").tolist()
+    for position in sorted({place[axis == "secondary"] for place in source.places.values()}):
+        if source.stored(variable, (position,)):
+            day = days[position]
+            name = f"epochs/{day:%Y%m%d}/{day:%Y%m%d}.{quantity}.tif"
+            yield _layer(source, name, variable, (position,), _weather(source, day))
+
+
+def _layer(source: Source, name: str, variable: Variable, place: Place, tags: dict[str, str]) -> Layer:
+    attributes = source.cube[variable.name].attrs
+    about = {
+        "FRAME": source.frame,
+        "VARIABLE": variable.name.rpartition("_date_")[2],
+        **{name.upper(): _text(attributes[name]) for name in _COPIED if name in attributes},
+        "LONG_NAME": meaning(variable),
+        **tags,
+        # of the shard in the cube; empty where nothing had to be stored
+        "CUBE_OBJECT_BLAKE3": source.identity(variable, place),
+        "TIFFTAG_SOFTWARE": f"hephaestus-build {__version__}",
+    }
+    if source.simulated:
+        about |= {"SIMULATED": "true", "TIFFTAG_IMAGEDESCRIPTION": "SIMULATED DATA: no satellite saw this"}
+    content = {name: value for name, value in about.items() if name != "TIFFTAG_SOFTWARE"}
+    key = hashlib.sha256(json.dumps([_LAYOUT, content], sort_keys=True).encode()).hexdigest()[:32]
+    return Layer(f"{source.frame}/{name}", variable, place, {**about, KEY: key})
+
+
+_COPIED = ("units", "standard_name", "comment", "flag_values", "flag_meanings", "source", "license")
+
+
+def meaning(variable: Variable) -> str:
+    """Return what an image shows; of a date's fields, whichever axis they stand on."""
+    text = str(variable.attributes["long_name"])
+    return text.replace(" at the primary acquisition", "").replace(" at the secondary acquisition", "")
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _words(source: Source, place: Place) -> dict[str, str]:
+    """Return what the expert wrote about a pair."""
+    said = {name: source.cube[name].values[place] for name in ("phase", "caption", "unique_id", "confidence")}
+    return {
+        f"ANNOTATION_{name.upper()}": f"{value:.3g}" if name == "confidence" else str(value)
+        for name, value in said.items()
+    }
+
+
+def _weather(source: Source, day: date) -> dict[str, str]:
+    """Return when ERA5's field is of, and whether it is final."""
+    at = {"epoch": np.datetime64(day)}
+    return {
+        "DATE": str(day),
+        "ERA5_HOUR": f"{np.datetime_as_string(source.cube['era5_time'].sel(at).values, 'h')}Z",
+        "ERA5_EXPVER": str(source.cube["era5_expver"].sel(at).values),
+    }

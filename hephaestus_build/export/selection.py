@@ -1,0 +1,151 @@
+"""What is exported: some pairs and variables of one cube, read image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.plain_files import hash_opened, is_plain, opened
+from hephaestus_build.cube.codecs.shard_encoder import chunk_key
+from hephaestus_build.cube.georeference import grid_of
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.schema import Variable, cube_schema
+
+#: Positions on the leading dimensions of a variable: both dates of a pair, one date, or none.
+Place = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A cube, pinned to one generation, and what of it is wanted.
+
+    Attributes
+    ----------
+    store : pathlib.Path
+        The generation's own folder.
+    cube : xarray.Dataset
+        It, opened.
+    pairs : tuple of Pair or None
+        The pairs wanted; None for all there are.
+    variables : tuple of Variable
+        The variables wanted, in the schema's order.
+    """
+
+    store: Path
+    cube: xr.Dataset
+    pairs: tuple[Pair, ...] | None
+    variables: tuple[Variable, ...]
+
+    @property
+    def frame(self) -> str:
+        """Frame id."""
+        return str(self.cube.attrs["frame"])
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the data is simulated."""
+        return bool(self.cube.attrs.get("simulated", False))
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The frame's grid."""
+        return grid_of(self.cube)
+
+    @cached_property
+    def places(self) -> dict[Pair, Place]:
+        """Where each wanted pair that is stored stands on the two date axes, in order of the pairs."""
+        primary, secondary = (
+            self.cube[f"{axis}_date"].values.astype("datetime64[D]").tolist()
+            for axis in ("primary", "secondary")
+        )
+        stored = {
+            Pair(primary[first], secondary[second]): (int(first), int(second))
+            for first, second in np.argwhere(self.cube["valid_date_pair"].values)
+        }
+        if self.pairs is None:
+            return dict(sorted(stored.items()))
+        for pair in self.pairs:
+            if pair not in stored:
+                raise UsageError(
+                    f"{self.frame}: no interferogram of {pair} is stored; "
+                    f"`hephaestus inspect {self.frame}` shows what is"
+                )
+        return {pair: stored[pair] for pair in sorted(set(self.pairs))}
+
+    def stored(self, variable: Variable, place: Place) -> bool:
+        """Return whether an image is stored, as a plain file."""
+        return is_plain(self.store, chunk_key(variable.name, place, 2))
+
+    def identity(self, variable: Variable, place: Place) -> str:
+        """Return the BLAKE3 hash of one stored image; empty where nothing is stored."""
+        try:
+            with opened(self.store, chunk_key(variable.name, place, 2)) as (descriptor, facts):
+                return hash_opened(descriptor, facts.size)
+        except FileNotFoundError:
+            return ""
+
+    def image(self, variable: Variable, place: Place) -> np.ndarray:
+        """Return one image, the fill value where nothing is stored.
+
+        Raises
+        ------
+        HephaestusError
+            If the generation was removed meanwhile: a stored image would read as if there were none.
+        """
+        stored = self.stored(variable, place)
+        values = self.cube[variable.name].isel(dict(zip(variable.dims, place, strict=False))).values
+        if stored != self.stored(variable, place) or not is_plain(self.store, "zarr.json"):
+            raise HephaestusError(
+                f"{self.frame}: the exported generation was removed meanwhile; run the same command again"
+            )
+        return values
+
+
+def open_source(
+    path: str | Path, pairs: Sequence[Pair] | None = None, variables: Sequence[str] | None = None
+) -> Source:
+    """Open a cube for export.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Of the cube.
+    pairs : sequence of Pair, optional
+        By default all that are stored.
+    variables : sequence of str, optional
+        Names as in docs/cube.md; by default all.
+
+    Raises
+    ------
+    HephaestusError
+        If there is no cube.
+    UsageError
+        If a variable is not in the schema, or a pair not in the cube.
+    """
+    schema = cube_schema().variables
+    for name in variables or ():
+        if name not in schema:
+            raise UsageError(f"{name} is no variable of a cube; docs/cube.md lists them all")
+    wanted = tuple(variable for variable in schema.values() if not variables or variable.name in variables)
+    cube = open_cube(path, chunks=None)
+    try:
+        Frame(str(cube.attrs.get("frame")))  # it becomes a part of paths
+    except UsageError as error:
+        raise HephaestusError(f"{path}: what frame the cube is of is not said: {error}") from None
+    source = Source(
+        Path(cube.encoding["source"]),
+        cube,
+        tuple(pairs) if pairs else None,
+        tuple(variable for variable in wanted if variable.name in cube),
+    )
+    if not source.places:
+        raise HephaestusError(f"{source.frame}: no interferogram is stored, so there is nothing to export")
+    return source

@@ -1,0 +1,134 @@
+"""Arrays in Zarr format 2: their metadata and their chunks. Pure functions.
+
+Format 2 has a trap. xarray takes an array's ``fill_value`` for CF's ``_FillValue``: 0 would turn real zeros
+into NaN, and bytes into floats. Without a fill value, old readers return for a chunk that is not there
+whatever was in memory. So arrays that mean their zeros have no fill value, and all their chunks are stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numcodecs
+import numpy as np
+
+from hephaestus_build.core.registry import load_schema
+from hephaestus_build.cube.schema import Coordinate, Variable
+
+_SHUFFLES = {
+    "noshuffle": numcodecs.Blosc.NOSHUFFLE,
+    "shuffle": numcodecs.Blosc.SHUFFLE,
+    "bitshuffle": numcodecs.Blosc.BITSHUFFLE,
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one array is stored.
+
+    Attributes
+    ----------
+    dims : tuple of str
+        Names of the dimensions.
+    shape, chunks : tuple of int
+        Of the array and of its chunks.
+    dtype : numpy.dtype
+        Of the values; object for strings.
+    fill : float, int or None
+        What a chunk that is not there reads as; None where all are there.
+    filters : tuple of numcodecs.abc.Codec
+        Before the compressor.
+    compressor : numcodecs.abc.Codec
+        The last codec; by default one for what is small.
+    """
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: np.dtype
+    fill: float | int | None
+    filters: tuple[Any, ...] = ()
+    compressor: Any = field(default_factory=lambda: numcodecs.Blosc("zstd", 5, numcodecs.Blosc.SHUFFLE))
+
+    def encode(self, values: np.ndarray) -> bytes:
+        """Return the chunk that holds `values`."""
+        values = np.ascontiguousarray(values, dtype=self.dtype)
+        for codec in self.filters:
+            values = codec.encode(values)
+        return bytes(self.compressor.encode(values))
+
+    def empty(self) -> bytes:
+        """Return a chunk of zeros, as small as can be."""
+        return bytes(
+            numcodecs.Blosc("zstd", 9, numcodecs.Blosc.NOSHUFFLE).encode(np.zeros(self.chunks, self.dtype))
+        )
+
+    def documents(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the contents of ``.zarray`` and ``.zattrs`` by name."""
+        fill = "NaN" if isinstance(self.fill, float) and math.isnan(self.fill) else self.fill
+        return {
+            ".zarray": {
+                "zarr_format": 2,
+                "shape": list(self.shape),
+                "chunks": list(self.chunks),
+                "dtype": self.dtype.str,
+                "order": "C",
+                "fill_value": fill,
+                "filters": [codec.get_config() for codec in self.filters] or None,
+                "compressor": self.compressor.get_config(),
+                "dimension_separator": ".",
+            },
+            ".zattrs": {
+                **{name: value for name, value in attributes.items() if name != "_FillValue"},
+                "_ARRAY_DIMENSIONS": list(self.dims),
+            },
+        }
+
+
+def image_layout(variable: Variable, sizes: Mapping[str, int]) -> Layout:
+    """Return how images are stored: one chunk for each, with the codecs of the cube."""
+    assert variable.codec is not None
+    codec = load_schema("cube.json")["codecs"][variable.codec]
+    shape = tuple(sizes[dim] for dim in variable.dims)
+    dtype = np.dtype(variable.dtype)
+    return Layout(
+        variable.dims,
+        shape,
+        (1,) * (len(shape) - 2) + shape[-2:],
+        dtype.newbyteorder("<"),
+        # NaN cannot be taken for data; zeros are meant
+        variable.fill if _is_nan(variable.fill) else None,
+        tuple(variable.encoder().filters),
+        numcodecs.Blosc(codec["cname"], codec["clevel"], _SHUFFLES[codec["shuffle"]], blocksize=0),
+    )
+
+
+def table_layout(item: Variable | Coordinate, shape: tuple[int, ...]) -> Layout:
+    """Return how a table or coordinate is stored: in one chunk."""
+    text = item.dtype == "string"
+    declared = item.attributes.get("_FillValue")
+    fill = float("nan") if isinstance(item, Variable) and _is_nan(item.fill) else declared
+    return Layout(
+        item.dims,
+        shape,
+        shape,
+        np.dtype(object) if text else np.dtype(item.dtype).newbyteorder("<"),
+        fill,
+        (numcodecs.VLenUTF8(),) if text else (),
+    )
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def stored_values(item: Variable | Coordinate, values: np.ndarray) -> np.ndarray:
+    """Return values as they are stored: dates as the numbers that the units of `item` count."""
+    if values.dtype.kind != "M":
+        return values
+    step = "D" if str(item.attributes["units"]).startswith("days") else "h"
+    numbers = values.astype(f"datetime64[{step}]").astype("int64")
+    return np.where(np.isnat(values), item.attributes.get("_FillValue", 0), numbers)

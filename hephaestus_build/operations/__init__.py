@@ -1,0 +1,1 @@
+"""Operations on cubes that exist: many frames, repair, status and the log of runs."""

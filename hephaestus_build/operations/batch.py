@@ -1,0 +1,141 @@
+"""Build many frames, a few at a time; look for what is new, again and again; write down what happened."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from hephaestus_build.core.concurrency import side_by_side
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.progress import Listener, Silent
+from hephaestus_build.core.registry import published_frames
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.operations.run_log import Run, record
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.plan import Request
+
+log = logging.getLogger(__name__)
+
+
+def all_frames() -> list[Frame]:
+    """Return the 38 frames of the published data set."""
+    return sorted(Frame(name) for name in published_frames())
+
+
+def build_frames(
+    requests: Sequence[Request],
+    settings: Settings,
+    *,
+    listener: Listener | None = None,
+    wait: bool = False,
+    at_a_time: int = 1,
+) -> Iterator[Run]:
+    """Build frames, a few at a time; a frame that fails never stops the others.
+
+    Parameters
+    ----------
+    requests : sequence of Request
+        What to build.
+    settings : Settings
+        Where from and where to. Frames that are built at the same time share its connections, so that
+        the archives are asked no more often than for one frame.
+    listener : Listener, optional
+        Who wants to know how far it is.
+    wait : bool
+        Whether to wait for another build of the same frame.
+    at_a_time : int
+        Frames at once: while one waits in the queue of the CDS, another is downloaded.
+
+    Yields
+    ------
+    Run
+        As each frame ends; it is also written to the data folder's record.
+    """
+    threads = max(1, min(at_a_time, len(requests)))
+    share = settings.model_copy(update={"connections": max(1, settings.connections // threads)})
+    listener = listener or Silent()
+
+    def work(request: Request) -> Run:
+        heard = listener if threads == 1 else _Named(listener, f"{request.frame} ")
+        return _run(request, share, heard, wait=wait)
+
+    if threads == 1:  # in the thread that a person can interrupt
+        yield from map(work, requests)
+    else:
+        yield from side_by_side(work, requests, threads)
+
+
+def _run(request: Request, settings: Settings, listener: Listener, *, wait: bool) -> Run:
+    settings = settings.for_frame(request.frame)
+    began, clock = datetime.now(UTC), time.monotonic()
+    result, error, code = None, "", 1
+    try:
+        result = build(request, settings, listener=listener, wait=wait)
+    except HephaestusError as known:
+        error, code = str(known), known.exit_code
+    except Exception as mistake:  # of ours, in one frame: no reason to leave the others
+        log.debug("%s", request.frame, exc_info=True)
+        what = " ".join(f"{type(mistake).__name__}: {mistake}".split())
+        error = f"{request.frame}: {what}; `hephaestus -v build {request.frame}` says more"
+    run = Run(request.frame, began, time.monotonic() - clock, result, error, code)
+    with suppress(HephaestusError):  # on a full disk the run itself has said so
+        record(settings.data_dir, run)
+    return run
+
+
+class _Named:
+    """A listener that says whose stages they are."""
+
+    def __init__(self, listener: Listener, name: str) -> None:
+        self._listener, self._name = listener, name
+
+    def stage(self, name: str, total: int) -> None:
+        self._listener.stage(self._name + name, total)
+
+    def advance(self, name: str, steps: int = 1) -> None:
+        self._listener.advance(self._name + name, steps)
+
+    def note(self, text: str) -> None:
+        self._listener.note(text)
+
+
+def watch(
+    requests: Sequence[Request],
+    settings: Settings,
+    *,
+    interval: float,
+    rounds: int | None = None,
+    listener: Listener | None = None,
+    at_a_time: int = 1,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Run]:
+    """Build frames, wait until `interval` seconds after the round began, and again.
+
+    Parameters
+    ----------
+    requests : sequence of Request
+        What to keep up to date.
+    settings : Settings
+        Where from and where to.
+    interval : float
+        Seconds from one round's beginning to the next one's.
+    rounds : int, optional
+        How many rounds; for ever by default.
+    listener : Listener, optional
+        Who wants to know how far it is.
+    at_a_time : int
+        Frames at once.
+    sleep : callable
+        Waits so many seconds.
+    """
+    done = 0
+    while rounds is None or done < rounds:
+        clock = time.monotonic()
+        yield from build_frames(requests, settings, listener=listener, at_a_time=at_a_time)
+        done += 1
+        if rounds is None or done < rounds:
+            sleep(max(0.0, interval - (time.monotonic() - clock)))

@@ -1,0 +1,223 @@
+"""What is in a cube, at a glance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hephaestus_build.core.accepted_absences import Accept
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_files import walk
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.cube.georeference import grid_of
+from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.reading.dataset import open_cube, pinned
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.storage.generations import Generation, number_of
+from hephaestus_build.cube.validation.array_metadata import Finding
+from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.pipeline.missing_products import divide, owed_of
+
+_PARTS = {
+    "insar_difference": "phase",
+    "insar_coherence": "coherence",
+    "deformation_mask": "masks",
+    "activity_type_mask": "masks",
+    "intensity_level_mask": "masks",
+    "dem": "DEM",
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is in a cube.
+
+    Attributes
+    ----------
+    path : str
+        The store itself, not the link to it.
+    findings : tuple of Finding
+        Where it is not as the contract says; all else is empty where these forbid to read it.
+    frame : str
+        Frame id.
+    generation : int or None
+        None where the cube does not stand on a shelf of generations.
+    simulated : bool
+        Whether the data is simulated.
+    volcanoes : tuple of str
+        As the data set's authors name them.
+    shape : tuple of int
+        Rows and columns.
+    bounds : tuple of float
+        West, south, east and north edges, degrees.
+    pixel_deg, pixel_m : tuple of float
+        East-west and north-south size of a pixel, degrees and metres.
+    first, last : str
+        First and last acquisition date, ISO 8601.
+    dates : dict of str to int
+        Length of the two date axes and of their union.
+    pairs : dict of str to int
+        How many are valid, annotated and with deformation, and how many ended otherwise, by status.
+    owed : tuple of str
+        Products that a later build must still get.
+    accepted : tuple of str
+        Products whose absence the settings accept.
+    atmosphere : dict
+        Source of ERA5, and how many dates it is there for, preliminary or missing.
+    bytes : int
+        On disk; what several places of the cube share counts once.
+    parts : dict of str to int
+        The same by what it is.
+    versions : dict of str to str
+        Of the schema and of the program.
+    """
+
+    path: str
+    findings: tuple[Finding, ...]
+    frame: str = ""
+    generation: int | None = None
+    simulated: bool = False
+    volcanoes: tuple[str, ...] = ()
+    shape: tuple[int, int] = (0, 0)
+    bounds: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    pixel_deg: tuple[float, float] = (0.0, 0.0)
+    pixel_m: tuple[float, float] = (0.0, 0.0)
+    first: str = ""
+    last: str = ""
+    dates: dict[str, int] = field(default_factory=dict)
+    pairs: dict[str, int] = field(default_factory=dict)
+    owed: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    atmosphere: dict[str, Any] = field(default_factory=dict)
+    bytes: int = 0
+    parts: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def bytes_per_pair(self) -> float:
+        """Bytes on disk for each stored pair, everything counted."""
+        return self.bytes / max(1, self.pairs.get("valid", 0))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as JSON values."""
+        return {**asdict(self), "bytes_per_pair": round(self.bytes_per_pair)}
+
+
+def summarise(path: str | Path, accept: Accept | None = None) -> Summary:
+    """Return what is in a cube, from its tables and its files' sizes; no image is read.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Where it is.
+    accept : mapping, optional
+        The setting of that name.
+
+    Raises
+    ------
+    HephaestusError
+        If there is no cube.
+    """
+    findings = tuple(check_schema(path))
+    store = pinned(path)
+    number = number_of(store)
+    try:
+        cube = open_cube(store, chunks=None)
+        tables = {
+            name: cube[name].values
+            for name in ("valid_date_pair", "annotated", "phase", "pair_status", "era5_expver")
+        }
+        grid = grid_of(cube)
+    except Exception as error:
+        if not findings:
+            raise
+        return Summary(
+            str(store), (*findings, Finding("cube", f"no more can be read: {error}")), generation=number
+        )
+    epochs = np.datetime_as_string(cube["epoch"].values, "D").tolist()
+    expver = Counter(tables["era5_expver"].tolist())
+    parts = _sizes(store)
+    attributes = cube.attrs
+    owed, accepted = _owed(store, number, accept or {})
+    return Summary(
+        path=str(store),
+        findings=findings,
+        frame=plain_text(attributes.get("frame", "")),
+        generation=number,
+        simulated=bool(attributes.get("simulated", False)),
+        volcanoes=_texts(attributes.get("volcanoes")),
+        shape=grid.shape,
+        bounds=grid.bounds,
+        pixel_deg=(grid.dx, grid.dy),
+        pixel_m=grid.pixel_size_m(),
+        first=epochs[0] if epochs else "",
+        last=epochs[-1] if epochs else "",
+        dates={name: int(cube.sizes[name]) for name in ("primary_date", "secondary_date", "epoch")},
+        pairs=_count(tables),
+        owed=owed,
+        accepted=accepted,
+        atmosphere={
+            "source": plain_text(attributes.get("era5_source", "")),
+            "final": expver["0001"],
+            "preliminary": expver["0005"],
+            "missing": expver[""],
+        },
+        bytes=sum(parts.values()),
+        parts=parts,
+        versions={
+            "schema": plain_text(attributes.get("schema_version", "")),
+            "hephaestus_build": plain_text(attributes.get("hephaestus_build_version", "")),
+        },
+    )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Return what should be a list of names, each on one line."""
+    return tuple(plain_text(item, 100) for item in value[:20]) if isinstance(value, list) else ()
+
+
+def _count(tables: dict[str, np.ndarray]) -> dict[str, int]:
+    annotated = tables["annotated"]
+    meanings = cube_schema().variables["pair_status"].attributes["flag_meanings"].split()
+    statuses = Counter(tables["pair_status"].ravel().tolist())
+    return {
+        "valid": int(tables["valid_date_pair"].sum()),
+        "annotated": int(annotated.sum()),
+        "with_deformation": int((annotated & (tables["phase"] != "Rest")).sum()),
+        **{meaning: statuses[code] for code, meaning in enumerate(meanings) if code > 1},
+    }
+
+
+def _owed(store: Path, number: int | None, accept: Accept) -> Iterator[tuple[str, ...]]:
+    """Yield what is owed and what is accepted, in words."""
+    try:
+        contents: Contents = Generation(number or 0, store).contents()
+        parts = divide(owed_of(contents.units), Frame(contents.attributes["frame"]), accept)
+    except (HephaestusError, KeyError, TypeError, ValueError):
+        parts = (), ()  # a copy without its provenance; the pairs' statuses still tell
+    yield from (tuple(f"{item.product} ({item.outcome})" for item in part) for part in parts)
+
+
+def _sizes(store: Path) -> dict[str, int]:
+    """Return the bytes of a store by what they hold, each file once however many names it has."""
+    seen: set[tuple[int, int]] = set()
+    sizes: Counter[str] = Counter()
+    for path, facts in walk(store):
+        if (facts.st_dev, facts.st_ino) not in seen:
+            seen.add((facts.st_dev, facts.st_ino))
+            sizes[_part(tuple(path.split("/")))] += facts.st_size
+    return dict(sizes.most_common())
+
+
+def _part(parts: tuple[str, ...]) -> str:
+    if len(parts) == 1 or not parts[1].startswith("c."):
+        return "records and metadata"
+    if parts[0] in _PARTS:
+        return _PARTS[parts[0]]
+    return "atmosphere" if "_date_" in parts[0] or parts[0].startswith("era5_") else "tables"

@@ -1,0 +1,101 @@
+"""Every build of every frame, written down: one line a run in the data folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build.core.atomic_io import append_line, explained
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.parsing import parse_json
+from hephaestus_build.core.plain_files import opened
+from hephaestus_build.pipeline.result import Result
+
+#: In the data folder.
+RUNS = "runs.jsonl"
+#: Bytes from the end that are looked through for the last run of each frame: some thousand runs.
+_TAIL = 1 << 20
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of one build of one frame.
+
+    Attributes
+    ----------
+    frame : Frame
+        Which.
+    began, seconds
+        When, UTC, and for how long.
+    result : Result or None
+        How its build ended; None where it failed.
+    error : str
+        Why it failed, in one line.
+    code : int
+        The exit code of a failure.
+    """
+
+    frame: Frame
+    began: datetime
+    seconds: float
+    result: Result | None = None
+    error: str = ""
+    code: int = 1
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is there, 1 when it failed, 2 when the request was wrong, 3 when something is owed."""
+        return self.result.exit_code if self.result else self.code
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run as JSON values."""
+        return {
+            "frame": str(self.frame),
+            "began": self.began.isoformat(timespec="seconds"),
+            "seconds": round(self.seconds, 1),
+            "exit_code": self.exit_code,
+            **({"error": self.error} if self.error else {}),
+            **({"result": self.result.to_json()} if self.result else {}),
+        }
+
+
+def record(data: Path, run: Run) -> None:
+    """Write `run` down below the folder `data`, with the first products that are owed or accepted as absent.
+
+    Raises
+    ------
+    HephaestusError
+        If the disk refuses it.
+    """
+    value = run.to_json()
+    if run.result is not None:
+        value["result"] |= {
+            "owed": value["result"]["owed"][:_LISTED],
+            "owed_products": len(run.result.owed),
+            "accepted": value["result"]["accepted"][:_LISTED],
+            "accepted_products": len(run.result.accepted),
+        }
+    with explained(f"{run.frame}: writing down the run in {data / RUNS}"):
+        append_line(data / RUNS, json.dumps(value, ensure_ascii=False, default=str) + "\n")
+
+
+def last_runs(data: Path) -> dict[str, dict[str, Any]]:
+    """Return the last run of each frame that was built lately, as it was written down."""
+    try:
+        with opened(data, RUNS) as (descriptor, facts):
+            lines = os.pread(descriptor, _TAIL, max(0, facts.size - _TAIL)).splitlines()
+    except OSError:
+        return {}
+    runs: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        try:
+            value = parse_json(line)
+            runs[str(value["frame"])] = value
+        except (ValueError, KeyError, TypeError):
+            continue  # cut at either end
+    return runs

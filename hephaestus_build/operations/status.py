@@ -1,0 +1,238 @@
+"""How the cubes stand, all frames at a glance, read from their own records without any network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from hephaestus_build.core.accepted_absences import Accept
+from hephaestus_build.core.era5_grid import PRELIMINARY
+from hephaestus_build.core.errors import HephaestusError, UsageError, one_line
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_files import names_in
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.discovery import cubes_of
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.storage.generations import GENERATIONS, Shelf
+from hephaestus_build.cube.storage.migration import needs_moving
+from hephaestus_build.operations.run_log import last_runs
+from hephaestus_build.pipeline.missing_products import Owed, divide, owed_of
+from hephaestus_build.pipeline.upstream_changes import Upstream, read_upstream
+
+
+@dataclass(frozen=True)
+class FrameStatus:
+    """How one frame's cube stands.
+
+    Attributes
+    ----------
+    frame : str
+        Its id.
+    generation : int or None
+        Of the published cube; None where nothing is published.
+    built : datetime or None
+        When it was published, UTC.
+    newest : datetime.date or None
+        Secondary date of the newest interferogram in it.
+    latency_days : int or None
+        From that date to today.
+    pairs, annotated, absent : int
+        Interferograms stored, annotations, and annotated pairs that upstream does not have.
+    owed : tuple of Owed
+        What a later build must still get.
+    accepted : tuple of Owed
+        What would be owed, but for the setting ``accept``: the archive does not have it.
+    preliminary : int
+        Dates whose ERA5 fields are preliminary (ERA5T).
+    stale : tuple of str
+        Why the cube is behind, in words.
+    gone : tuple of str
+        Pairs that are in the cube and no longer in the archive's listing; they stay.
+    bytes : int
+        On disk, what generations share counted once.
+    unfinished : int
+        Units that a build has finished and not published, because it was cut off or is at work.
+    problem : str
+        Why nothing can be said, if so.
+    last_run : str
+        When it was last built or tried, UTC, ISO 8601; empty where no run is on record.
+    last_error : str
+        Why that failed, if it did.
+    simulated : bool
+        Whether the data is simulated.
+    to_migrate : bool
+        Whether it stands where an earlier version put it: ``hephaestus migrate`` moves it.
+    """
+
+    frame: str
+    generation: int | None = None
+    built: datetime | None = None
+    newest: date | None = None
+    latency_days: int | None = None
+    pairs: int = 0
+    annotated: int = 0
+    absent: int = 0
+    owed: tuple[Owed, ...] = ()
+    preliminary: int = 0
+    stale: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    bytes: int = 0
+    unfinished: int = 0
+    problem: str = ""
+    last_run: str = ""
+    last_error: str = ""
+    simulated: bool = False
+    accepted: tuple[Owed, ...] = ()
+    to_migrate: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is wrong: no whole cube is published, or the last build failed.
+
+        What is owed or stale is work for the next build.
+        """
+        return bool(self.problem or self.last_error)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status as JSON values."""
+        return json.loads(json.dumps(asdict(self), default=str))
+
+
+def homes(
+    settings: Settings, frames_of: Callable[[Settings], list[Frame]] | None = None
+) -> list[tuple[Frame, Settings]]:
+    """Return the frames of the real cubes and of the simulated ones, each with the settings that hold for it.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the simulated leave out the real cubes.
+    frames_of : callable, optional
+        Returns the frames in the cubes' folder of some settings; :func:`frames_begun` by default.
+    """
+    frames_of = frames_of or frames_begun
+    apart = settings.simulated()
+    found = {(frame, settings.is_simulated): settings for frame in frames_of(settings)}
+    found |= {(frame, True): apart for frame in frames_of(apart)}
+    # earlier versions put simulated cubes among the real ones
+    if settings.real_dir is not None:
+        earlier = settings.model_copy(update={"data_dir": settings.real_dir})
+        found |= {(frame, True): apart for frame in frames_of(earlier) if frame.simulated}
+    kept = {key: home for key, home in found.items() if key[1] or not key[0].simulated}
+    return [(frame, home) for (frame, _), home in sorted(kept.items(), key=lambda item: item[0])]
+
+
+def frames_begun(settings: Settings) -> list[Frame]:
+    """Return the frames that have a cube, or the beginnings of one, in order."""
+    return [frame for frame in frames_on_disk(settings) if Shelf(settings.cubes_dir, frame).begun()]
+
+
+def frames_on_disk(settings: Settings) -> list[Frame]:
+    """Return the frames that a build was asked for, in vain or not, in order."""
+    shelves = settings.cubes_dir / GENERATIONS
+    try:
+        names = {*names_in(shelves)} if shelves.is_dir() else set()
+    except OSError as error:
+        raise HephaestusError(f"{shelves} cannot be read ({error.strerror}): make it readable") from error
+    # a link that leads nowhere is a cube that was lost
+    names |= {path.stem for path in settings.cubes_dir.glob("*.zarr") if path.is_symlink()}
+    frames = []
+    for name in names:
+        with suppress(UsageError):  # what else somebody put there is none of ours
+            frames.append(Frame(name))
+    return sorted(frames)
+
+
+def status_of(
+    settings: Settings,
+    frame: Frame,
+    today: date | None = None,
+    runs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> FrameStatus:
+    """Return how the cube of `frame` stands.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the cubes are.
+    frame : Frame
+        Which.
+    today : datetime.date, optional
+        What latency is counted to.
+    runs : mapping, optional
+        The last run of each frame, if that is at hand already.
+    """
+    settings = settings.for_frame(frame)
+    last = (last_runs(settings.data_dir) if runs is None else runs).get(frame.id, {})
+    tried: dict[str, Any] = {
+        "to_migrate": settings.is_simulated and needs_moving(settings, frame),
+        "last_run": plain_text(last.get("began", "")),
+        "last_error": plain_text(last.get("error", "")),
+        "simulated": settings.is_simulated,
+    }
+    try:
+        with one_line(frame):
+            shelf = Shelf(cubes_of(settings, frame), frame)
+            return _status_of(shelf, today or datetime.now(UTC).date(), settings.accept, tried)
+    except HephaestusError as error:
+        problem = str(error).removeprefix(f"{frame}: ")  # whoever shows it names the frame
+        return FrameStatus(str(frame), problem=problem, **tried)
+
+
+def _status_of(shelf: Shelf, today: date, accept: Accept, tried: Mapping[str, Any]) -> FrameStatus:
+    frame = shelf.frame
+    begun = shelf.staging.units(check=False)
+    current = shelf.current()
+    if current is None:
+        problem = f"not published; {len(begun)} units are finished" if begun else "not built"
+        owed, accepted = divide(owed_of(begun), frame, accept)
+        return FrameStatus(
+            str(frame), owed=owed, accepted=accepted, unfinished=len(begun), problem=problem, **tried
+        )
+    contents = current.contents()
+    manifest = current.manifest()
+    units, known = contents.units, read_upstream(shelf)
+    pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.complete]
+    newest = max((pair.secondary for pair in pairs), default=None)
+    epochs = [unit for unit in units.values() if unit.kind == "epoch" and unit.complete]
+    owed, accepted = divide(owed_of(units), frame, accept)
+    # a simulated cube among the real ones is one of an earlier version
+    simulated = bool(contents.attributes.get("simulated"))
+    misplaced = simulated and not tried["simulated"]
+    return FrameStatus(
+        frame=str(frame),
+        generation=current.number,
+        built=datetime.fromtimestamp(shelf.published_at(current.number), UTC),
+        newest=newest,
+        latency_days=(today - newest).days if newest else None,
+        pairs=len(pairs),
+        annotated=sum(unit.kind == "mask" for unit in units.values()),
+        absent=sum(unit.kind == "pair" and not unit.complete and not unit.owed for unit in units.values()),
+        owed=owed,
+        accepted=accepted,
+        preliminary=sum(unit.facts.get("era5_expver") == PRELIMINARY for unit in epochs),
+        stale=tuple(_stale(known, contents.attributes)),
+        gone=known.gone,
+        bytes=sum(dict(manifest.values()).values()),
+        unfinished=len(begun),
+        **{
+            **tried,
+            "simulated": tried["simulated"] or simulated,
+            "to_migrate": tried["to_migrate"] or misplaced,
+        },
+    )
+
+
+def _stale(known: Upstream, attributes: Mapping[str, Any]) -> Sequence[str]:
+    reasons = []
+    if attributes.get("schema_version", cube_schema().version) != cube_schema().version:
+        written = plain_text(attributes["schema_version"], 20)
+        reasons.append(f"written by schema {written}, now {cube_schema().version}")
+    if known.changed:
+        reasons.append(f"{len(known.changed)} units changed upstream")
+    return reasons

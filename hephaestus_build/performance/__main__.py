@@ -1,0 +1,84 @@
+"""``python -m hephaestus_build.performance``: what ``make bench`` runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hephaestus_build.cli.console import err, explain
+from hephaestus_build.cli.options import Json
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.settings import load_settings
+
+app = typer.Typer(help="Measurements beside named baselines, on simulated data.", no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Keep ``build`` a command of its own while it is the only one."""
+
+
+@app.command()
+def build(
+    size: Annotated[
+        str, typer.Option(help="real (2500 x 3000 pixels), small, or rows and columns as 600x700.")
+    ] = "real",
+    epochs: Annotated[
+        int, typer.Option(min=4, help="Acquisitions of the simulated archive: 10 have 24 pairs.")
+    ] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each row is measured.")] = 3,
+    long: Annotated[bool, typer.Option("--long", help="Also 48 pairs, and adding to 1,500.")] = False,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait before each row until the machine is quiet.")
+    ] = 0,
+    real: Annotated[
+        Path | None, typer.Option(help="A folder of real LiCSAR interferograms to compare with.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where archives are kept. Default: <data_dir>/bench.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where build.json and build.md go.")] = Path("results"),
+    as_json: bool = Json,
+) -> None:
+    """Measure the build beside its limit and beside a plain region-writing build of the same content."""
+    from hephaestus_build.performance.markdown_report import markdown, targets
+    from hephaestus_build.performance.result_files import keep
+    from hephaestus_build.performance.suite import Suite
+
+    suite = Suite(
+        folder if folder is not None else load_settings().data_dir / "bench",
+        _size(size),
+        epochs=epochs,
+        rounds=rounds,
+        counts=(10, 100, 1500) if long else (10, 100),
+        many=48 if long else None,
+        patience=patience,
+        real=real,
+        say=lambda text: err.print(text, markup=False),
+    )
+    try:
+        result = suite.run()
+    except (OSError, RuntimeError) as error:
+        raise HephaestusError(f"the measurement did not come to its end: {error}") from error
+    result["targets"] = targets(result)
+    keep(result, markdown(result), results, as_json=as_json)
+
+
+def _size(text: str) -> str | tuple[int, int]:
+    if text in ("real", "small"):
+        return text
+    rows, _, columns = text.partition("x")
+    if not (rows.isdigit() and columns.isdigit()):
+        raise UsageError(f"no such size: {text}; there are real, small, and rows and columns as 600x700")
+    return int(rows), int(columns)
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except HephaestusError as error:
+        explain(str(error))
+        sys.exit(error.exit_code)

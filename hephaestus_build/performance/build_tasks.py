@@ -1,0 +1,128 @@
+"""The build, and the limit that it is held against; each runs in a process of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+
+from hephaestus_build.core.concurrency import side_by_side
+from hephaestus_build.core.era5_grid import VARIABLES
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.gdal import gdal
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.codecs.shard_encoder import encode_shard
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.performance.input_files import Content
+from hephaestus_build.performance.process_timer import Clock
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.encoding import encode_images
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.processing.interpolation import bilinear
+
+
+def floor(clock: Clock, content: dict[str, Any], threads: int) -> dict[str, Any]:
+    """Decode every raster and encode every chunk with the cube's codecs; do nothing else.
+
+    Masks are drawn and fields interpolated beforehand, since neither is decoding or encoding; they wait in
+    memory, which is why this row has no memory of its own to report.
+    """
+    here = Content.from_json(content)
+    masks = {pair: here.masks(pair, annotation) for pair, annotation in here.annotated().items()}
+    variables = [cube_schema().variables[f"primary_date_{name}"] for name in VARIABLES]
+    steps = [variable.step or 0.0 for variable in variables]
+    images = [
+        bilinear(here.atmosphere(day), here.area.latitudes, here.area.longitudes, here.grid, steps=steps)
+        for day in here.dates
+    ]
+    inner = cube_schema().inner_chunk
+    sizes: list[int] = []
+
+    def frame(path: Path) -> None:
+        sizes.extend(map(len, encode_images({"dem": decode(path)}).values()))
+
+    def pair(pair: Pair) -> None:
+        planes = {
+            "insar_difference": decode(here.phase(pair)),
+            "insar_coherence": decode(here.coherence(pair)),
+            **masks.get(pair, {}),
+        }
+        sizes.extend(map(len, encode_images(planes).values()))
+
+    def epoch(fields: np.ndarray) -> None:
+        for variable, plane in zip(variables, fields, strict=True):
+            shard = encode_shard(plane, inner=inner, encoder=variable.encoder(), fill=float(variable.fill))
+            sizes.append(len(shard or b""))
+
+    with clock:
+        frame(here.dem)
+        for _ in side_by_side(pair, here.pairs, threads):
+            pass
+        for _ in side_by_side(epoch, images, threads):
+            pass
+    return {"pairs": len(here.pairs), "encoded": sum(sizes)}
+
+
+def decode(path: Path) -> np.ndarray:
+    """Return the only band of a raster."""
+    with gdal(), rasterio.open(path) as raster:
+        values: np.ndarray = raster.read(1)
+    return values
+
+
+def cube(clock: Clock, frame: str, data: str, cached: bool, limit: int) -> dict[str, Any]:
+    """Build a frame's cube from nothing, with all that a build does; downloads may be in the cache.
+
+    Parameters
+    ----------
+    clock : Clock
+        Runs while the build does.
+    frame : str
+        Frame id.
+    data : str
+        The data folder; its cubes are removed first, its cache too unless `cached`.
+    cached : bool
+        Keep the cache.
+    limit : int
+        How many pairs.
+    """
+    # imported by the build, and by cdsapi itself, when needed; imports are not measured
+    import cdsapi  # noqa: F401
+    import ecmwf.datastores.legacy_client  # noqa: F401
+
+    settings = load_settings(data_dir=Path(data)).for_frame(Frame(frame))
+    shutil.rmtree(settings.cubes_dir, ignore_errors=True)
+    if not cached:
+        shutil.rmtree(settings.downloads_dir, ignore_errors=True)
+    request = Request(Frame(frame), limit=limit)
+    with clock:
+        result = build(request, settings)
+    if result.owed or result.pairs != limit:
+        raise RuntimeError(f"the build has {result.pairs} pairs and owes {len(result.owed)} products")
+    return {
+        "pairs": result.pairs,
+        "masks": result.masks,
+        "epochs": result.epochs,
+        "simulated": result.simulated,
+        "path": str(result.path.resolve()),
+        **stored(result.path.resolve()),
+    }
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """Return the bytes of the files under `folder`: each file once, as their names show, and by variable."""
+    once: dict[int, int] = {}
+    apparent = 0
+    parts: dict[str, int] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            facts = path.stat()
+            apparent += facts.st_size
+            if facts.st_ino not in once:
+                name = path.relative_to(folder).parts[0]
+                parts[name] = parts.get(name, 0) + facts.st_size
+            once[facts.st_ino] = facts.st_size
+    return {"bytes": sum(once.values()), "apparent_bytes": apparent, "bytes_by_variable": parts}

@@ -1,0 +1,1 @@
+"""The build of one frame's cube, from plan to publication."""

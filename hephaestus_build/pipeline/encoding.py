@@ -1,0 +1,97 @@
+"""From arrays to the stored objects of one unit: pure functions."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from hephaestus_build.core.era5_grid import VARIABLES
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.cube.codecs.shard_encoder import Encoder, Shard
+from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.processing.interpolation import bilinear
+from hephaestus_build.processing.mask_rasterization import Masks
+
+
+@cache
+def _encoder(name: str) -> Encoder:
+    return cube_schema().variables[name].encoder()
+
+
+def _shard(name: str, width: int) -> Shard:
+    """Return an empty shard of a variable."""
+    fill = float(cube_schema().variables[name].fill)
+    return Shard(width, inner=cube_schema().inner_chunk, encoder=_encoder(name), fill=fill)
+
+
+def encode_images(planes: dict[str, np.ndarray]) -> dict[str, bytes]:
+    """Return the shards of images on the frame's grid, those without any data left out.
+
+    Parameters
+    ----------
+    planes : dict of str to numpy.ndarray
+        By variable; each of shape (rows, columns) and of the variable's dtype.
+    """
+    shards = {name: _shard(name, plane.shape[1]).whole(plane) for name, plane in planes.items()}
+    return {name: shard for name, shard in shards.items() if shard is not None}
+
+
+def encode_masks(masks: Masks) -> dict[str, bytes]:
+    """Return the shards of masks from their window: what :func:`encode_images` makes of the whole ones."""
+    inner = cube_schema().inner_chunk
+    rows, columns = masks.window
+    height, width = masks.shape
+    shards: dict[str, bytes] = {}
+    for name, values in masks.items():
+        shard = _shard(name, width)
+        for top in range(0, height, inner):
+            bottom = min(top + inner, height)
+            first, last = max(top, rows.start), min(bottom, rows.stop)
+            band = None
+            if first < last:
+                band = np.zeros((bottom - top, width), np.uint8)
+                band[first - top : last - top, columns] = values[first - rows.start : last - rows.start]
+            shard.add(band)
+        if encoded := shard.finish():
+            shards[name] = encoded
+    return shards
+
+
+def encode_atmosphere(
+    values: np.ndarray, latitude: np.ndarray, longitude: np.ndarray, grid: Grid
+) -> dict[str, bytes]:
+    """Return the stored objects of one epoch: each field on the frame's grid, and as ERA5 gives it.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        ERA5's fields in the order of :data:`~hephaestus_build.sources.era5.selection.VARIABLES`, shape
+        (3, latitude, longitude), float32.
+    latitude, longitude : numpy.ndarray
+        ERA5's grid points, degrees, descending and ascending.
+    grid : Grid
+        The frame's grid, inside the grid points.
+
+    Returns
+    -------
+    dict of str to bytes
+        ``<name>`` on the frame's grid, rounded to the schema's step, and ``era5_<name>``.
+    """
+    inner = cube_schema().inner_chunk
+    shards = {name: _shard(f"primary_date_{name}", grid.width) for name in VARIABLES}
+    # band by band: whole images would take twenty times the memory, and longer, since fresh memory is slow
+    bands = np.empty((len(VARIABLES), min(inner, grid.height), grid.width), np.float32)
+    for top in range(0, grid.height, inner):
+        rows = slice(top, min(top + inner, grid.height))
+        band = bands[:, : rows.stop - top]
+        bilinear(values, latitude, longitude, grid, rows, out=band)  # the encoder rounds
+        for shard, image in zip(shards.values(), band, strict=True):
+            shard.add(image)
+    objects: dict[str, bytes] = {}
+    for (name, shard), native in zip(shards.items(), values, strict=True):
+        encoded = shard.finish()
+        assert encoded is not None  # ERA5 has a value everywhere
+        objects[name] = encoded
+        objects[f"era5_{name}"] = _encoder(f"era5_{name}").encode(np.ascontiguousarray(native, dtype="<f4"))
+    return objects

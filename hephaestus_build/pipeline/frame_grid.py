@@ -1,0 +1,53 @@
+"""Which grid is a frame's: its DEM's, if interferograms bear that out; pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.cube.granules import Unit
+from hephaestus_build.processing.alignment import TOLERANCE
+
+#: Key of the unit that the settled grid is written down in.
+DEM = "dem/dem"
+
+
+def alike(first: Grid, second: Grid) -> bool:
+    """Return whether two grids can be of one frame: pixels of one size, and half of the larger in common."""
+    sizes = ((first.dx, second.dx), (first.dy, second.dy))
+    if any(abs(mine - theirs) > TOLERANCE * theirs for mine, theirs in sizes):
+        return False
+    west, south, east, north = (
+        choose(mine, theirs)
+        for choose, mine, theirs in zip((max, max, min, min), first.bounds, second.bounds, strict=True)
+    )
+    shared = max(0.0, east - west) * max(0.0, north - south)
+    return 2 * shared >= max(first.size, second.size) * first.dx * first.dy
+
+
+def elect(dem: Grid | None, seen: Sequence[Grid]) -> Grid | None:
+    """Return the grid of a frame: its DEM's, unless the DEM is of another place than all its interferograms.
+
+    Parameters
+    ----------
+    dem : Grid or None
+        Of the DEM, if there is one.
+    seen : sequence of Grid
+        Of some interferograms. Without a DEM the grid that most of them have counts, the earlier one of two.
+    """
+    if dem is not None and (not seen or any(alike(dem, grid) for grid in seen)):
+        return dem
+    return max(seen, key=lambda grid: sum(map(grid.same_as, seen)), default=None)
+
+
+def known_grid(units: Mapping[str, Unit]) -> Grid | None:
+    """Return the grid that was settled before, unless what has come since speaks against it."""
+    dem = units.get(DEM)
+    if dem is None or "grid" not in dem.facts:
+        return None
+    pairs = [unit for unit in units.values() if unit.kind == "pair"]
+    stored = [unit for unit in pairs if unit.complete]
+    fitting = sum(unit.facts["alignment"] == "identical" for unit in stored)
+    none_fits = not stored and any(unit.facts.get("elsewhere") for unit in pairs)
+    doubted = none_fits or (not dem.complete and 2 * fitting < len(stored))
+    return None if doubted else Grid(**dem.facts["grid"])

@@ -1,0 +1,81 @@
+"""What upstream promises and a cube does not have yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hephaestus_build.core.accepted_absences import Accept, is_accepted
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.cube.granules import Unit
+
+
+@dataclass(frozen=True)
+class Owed:
+    """Something that upstream promises and this cube does not have yet.
+
+    Attributes
+    ----------
+    unit : str
+        Such as ``pair/20160909_20160921`` or ``dem/dem``.
+    product : str
+        The product that failed.
+    outcome : Outcome
+        How it ended.
+    detail : str
+        Why, in words.
+    """
+
+    unit: str
+    product: str
+    outcome: Outcome
+    detail: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {**asdict(self), "outcome": str(self.outcome)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names under which the settings may accept its absence."""
+        kind, _, name = self.unit.partition("/")
+        if kind == "pair":
+            part = "coherence" if self.product.endswith(".cc.tif") else "phase"
+            return part, "interferogram", name
+        return {"dem": "dem", "epoch": "era5", "mask": "preview"}[kind], name
+
+
+def owed_of(units: Mapping[str, Unit]) -> tuple[Owed, ...]:
+    """Return what is owed among `units`, in order."""
+    return tuple(
+        Owed(unit.key, plain_text(receipt.product), receipt.outcome, plain_text(receipt.detail))
+        for _, unit in sorted(units.items())
+        if unit.owed
+        for receipt in unit.receipts
+        if not receipt.ok
+    )
+
+
+def divide(owed: Iterable[Owed], frame: Frame, accept: Accept) -> tuple[tuple[Owed, ...], tuple[Owed, ...]]:
+    """Return what is owed, and apart from it the absences that the settings accept.
+
+    Only what the archive says it does not have is accepted: a server that did not answer, or a file that
+    cannot be read, may be mended.
+
+    Parameters
+    ----------
+    owed : iterable of Owed
+        All that a frame's cube lacks.
+    frame : Frame
+        Whose cube.
+    accept : mapping
+        The setting.
+    """
+    parts: tuple[list[Owed], list[Owed]] = ([], [])
+    for item in owed:
+        absent = item.outcome is Outcome.ABSENT
+        parts[absent and is_accepted(accept, frame, item.names)].append(item)
+    return tuple(parts[0]), tuple(parts[1])

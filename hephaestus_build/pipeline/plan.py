@@ -1,0 +1,194 @@
+"""Which pairs a build takes, and what that will cost: decided before anything is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.settings import PairChoice
+from hephaestus_build.cube.granules import Unit
+
+#: Bytes a pixel of typical products: as downloaded, and as stored in the cube (docs/benchmarks.md).
+DOWNLOAD_BYTES_PER_PIXEL = 1.6
+STORED_BYTES_PER_PIXEL = 2.6
+#: Pixels of a frame whose size is not known yet: what the 38 published frames have in the middle.
+TYPICAL_PIXELS = 2700 * 2600
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks to be built of a frame.
+
+    Attributes
+    ----------
+    frame : Frame
+        Whose cube.
+    pairs : str
+        ``annotated``, ``all``, or ``auto``: annotated where the frame has annotations, else all.
+    since, until : datetime.date or None
+        Both dates of a pair must lie in this range, its ends included.
+    limit : int or None
+        Take no more than this many pairs, the earliest first.
+    """
+
+    frame: Frame
+    pairs: PairChoice = "auto"
+    since: date | None = None
+    until: date | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The pairs of one request.
+
+    Attributes
+    ----------
+    wanted : tuple of Pair
+        To be in the cube, in date order.
+    unlisted : tuple of Pair
+        Annotated and asked for, but not in the portal's listing: absent upstream.
+    skipped : dict of str to int
+        How many listed pairs are left out, by reason.
+    choice : str
+        ``annotated`` or ``all``.
+    """
+
+    wanted: tuple[Pair, ...]
+    unlisted: tuple[Pair, ...]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    choice: str = "all"
+
+
+def select_pairs(request: Request, listed: Collection[Pair], annotated: Collection[Pair]) -> Selection:
+    """Return the pairs that `request` takes.
+
+    Parameters
+    ----------
+    request : Request
+        What is asked for.
+    listed : collection of Pair
+        What the portal has.
+    annotated : collection of Pair
+        What experts have looked at.
+    """
+    choice = request.pairs
+    if choice == "auto":
+        choice = "annotated" if annotated else "all"
+    skipped: dict[str, int] = {}
+
+    def within(pair: Pair) -> str | None:
+        if request.since is not None and pair.primary < request.since:
+            return "before --since"
+        if request.until is not None and pair.secondary > request.until:
+            return "after --until"
+        return None
+
+    wanted: list[Pair] = []
+    known = set(annotated)
+    for pair in sorted(set(listed)):
+        reason = "not annotated" if choice == "annotated" and pair not in known else within(pair)
+        if reason is None and request.limit is not None and len(wanted) >= request.limit:
+            reason = "beyond --limit"
+        if reason is None:
+            wanted.append(pair)
+        else:
+            skipped[reason] = skipped.get(reason, 0) + 1
+    unlisted = (
+        ()
+        if request.limit is not None
+        else tuple(pair for pair in sorted(known - set(listed)) if within(pair) is None)
+    )
+    return Selection(tuple(wanted), unlisted, skipped, choice)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build of one frame will do.
+
+    Attributes
+    ----------
+    request : Request
+        What is asked for.
+    selection : Selection
+        Its pairs.
+    todo : tuple of Pair
+        Those of the wanted pairs that must be fetched: new, owed or changed upstream.
+    epochs : tuple of datetime.date
+        Dates whose ERA5 fields must be fetched.
+    era5_requests : int
+        How many requests that makes: one a month and hour.
+    grid : Grid or None
+        The frame's grid, where it is known yet.
+    listed : int
+        How many pairs the portal has.
+    """
+
+    request: Request
+    selection: Selection
+    todo: tuple[Pair, ...]
+    epochs: tuple[date, ...]
+    era5_requests: int
+    grid: Grid | None
+    listed: int
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of an image, exact or typical."""
+        return self.grid.width * self.grid.height if self.grid else TYPICAL_PIXELS
+
+    @property
+    def download_bytes(self) -> int:
+        """Roughly what will be downloaded from LiCSAR."""
+        return int(len(self.todo) * self.pixels * DOWNLOAD_BYTES_PER_PIXEL)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Roughly what the cube will take on disk when it is built."""
+        return int(len(self.todo) * self.pixels * STORED_BYTES_PER_PIXEL)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON values."""
+        return {
+            "frame": str(self.request.frame),
+            "pairs": self.selection.choice,
+            "listed": self.listed,
+            "wanted": len(self.selection.wanted),
+            "to_fetch": len(self.todo),
+            "in_cube": len(self.selection.wanted) - len(self.todo),
+            "annotated_but_absent_upstream": [pair.name for pair in self.selection.unlisted],
+            "skipped": dict(self.selection.skipped),
+            "era5_dates": len(self.epochs),
+            "era5_requests": self.era5_requests,
+            "download_gb": round(self.download_bytes / 1e9, 3),
+            "disk_gb": round(self.disk_bytes / 1e9, 3),
+            "size_is_exact": self.grid is not None,
+        }
+
+
+def without_withdrawn(
+    units: Mapping[str, Unit], listed: Collection[Pair], annotated: Collection[Pair]
+) -> dict[str, Unit]:
+    """Return `units` without the pairs that never came and that nobody promises or asks for any more."""
+
+    def withdrawn(unit: Unit) -> bool:
+        return (
+            unit.kind == "pair"
+            and not unit.complete
+            and unit.pair not in listed
+            and unit.pair not in annotated
+        )
+
+    return {key: unit for key, unit in units.items() if not withdrawn(unit)}
+
+
+def needs_fetching(unit: Unit | None, modified: str | None) -> bool:
+    """Return whether a pair must be fetched: it is new, owed, or its line in the listing changed."""
+    if unit is None or not unit.complete:
+        return True
+    before = unit.facts.get("modified")
+    return modified is not None and before is not None and modified != before

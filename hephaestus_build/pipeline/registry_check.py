@@ -1,0 +1,42 @@
+"""Whether what a frame says of itself agrees with what the registry says of it beforehand."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hephaestus_build.core.era5_grid import parse_center_time
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.registry import PublishedFrame
+
+#: Passes of one frame differ by seconds; a minute and more is another frame or another orbit.
+TIME = timedelta(minutes=1)
+#: Degrees between the registry's centre and the grid's: a burst more or less at one end moves it so far.
+CENTRE = 0.3
+_DAY = timedelta(days=1)
+
+
+def disagreements(known: PublishedFrame, center_time: timedelta, grid: Grid | None) -> tuple[str, ...]:
+    """Return how a frame's metadata and grid differ from the registry, in words.
+
+    Parameters
+    ----------
+    known : PublishedFrame
+        What the registry says.
+    center_time : datetime.timedelta
+        Time of day of the acquisition, as the frame's metadata say.
+    grid : Grid or None
+        The frame's grid, where it is known.
+    """
+    found = []
+    apart = (center_time - parse_center_time(known.center_time)) % _DAY
+    if min(apart, _DAY - apart) > TIME:
+        found.append(f"its metadata give {center_time} as centre time, the registry {known.center_time}")
+    if grid is not None:
+        west, south, east, north = grid.bounds
+        centre = (west + east) / 2, (south + north) / 2
+        if max(abs(centre[0] - known.longitude), abs(centre[1] - known.latitude)) > CENTRE:
+            found.append(
+                f"its grid is centred on {centre[0]:.3f} E, {centre[1]:.3f} N, the registry has "
+                f"{known.longitude:.3f} E, {known.latitude:.3f} N"
+            )
+    return tuple(found)

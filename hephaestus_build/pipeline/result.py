@@ -1,0 +1,115 @@
+"""How a build ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hephaestus_build.core.errors import OwedError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.cube.pair_tables import ALIGNMENTS
+from hephaestus_build.pipeline.build_state import Job
+from hephaestus_build.pipeline.missing_products import Owed, divide, owed_of
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a build ended.
+
+    Attributes
+    ----------
+    frame : Frame
+        Whose cube.
+    path : pathlib.Path
+        The published cube.
+    generation : int
+        Its number.
+    published : bool
+        Whether this build published it; false where there was nothing new.
+    pairs, epochs, masks : int
+        How many of each are in the cube whole.
+    absent : tuple of Pair
+        Annotated pairs that the portal does not have.
+    gone : tuple of Pair
+        Pairs that are in the cube and no longer in the portal's listing; they stay.
+    aligned : dict of str to int
+        How many pairs were brought to the frame's grid, by how.
+    owed : tuple of Owed
+        What a later build must still get: products that the cube lacks, and changed ones of which it holds
+        the earlier content.
+    accepted : tuple of Owed
+        What would be owed, but for the setting ``accept``: the archive does not have it.
+    era5 : str
+        The source of the atmosphere.
+    simulated : bool
+        Whether the data is simulated.
+    """
+
+    frame: Frame
+    path: Path
+    generation: int
+    published: bool
+    pairs: int
+    epochs: int
+    masks: int
+    absent: tuple[Pair, ...]
+    aligned: dict[str, int]
+    owed: tuple[Owed, ...]
+    era5: str
+    simulated: bool
+    gone: tuple[Pair, ...] = ()
+    accepted: tuple[Owed, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is there, 3 when something is owed."""
+        return OwedError.exit_code if self.owed else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {
+            **asdict(self),
+            "frame": str(self.frame),
+            "path": str(self.path),
+            "absent": [pair.name for pair in self.absent],
+            "gone": [pair.name for pair in self.gone],
+            "owed": [item.to_json() for item in self.owed],
+            "accepted": [item.to_json() for item in self.accepted],
+            "exit_code": self.exit_code,
+        }
+
+
+def result_of(job: Job, generation: int, *, published: bool) -> Result:
+    """Return how `job` ended.
+
+    Parameters
+    ----------
+    job : Job
+        At its end.
+    generation : int
+        Of the cube that is published now.
+    published : bool
+        Whether `job` published it.
+    """
+    units = list(job.units.values())
+    complete = Counter(unit.kind for unit in units if unit.complete)
+    owed, accepted = divide(owed_of(job.units) + owed_of(job.failed), job.frame, job.settings.accept)
+    aligned = Counter(unit.facts["alignment"] for unit in units if unit.kind == "pair" and unit.complete)
+    return Result(
+        frame=job.frame,
+        path=job.shelf.link,
+        generation=generation,
+        published=published,
+        pairs=complete["pair"],
+        epochs=complete["epoch"],
+        masks=complete["mask"],
+        absent=tuple(unit.pair for unit in units if unit.kind == "pair" and unit.facts.get("unlisted")),
+        aligned={kind: aligned[kind] for kind in ALIGNMENTS if aligned[kind]},
+        owed=owed,
+        accepted=accepted,
+        era5=job.source.name,
+        simulated=job.simulated,
+        gone=job.gone,
+    )

@@ -1,0 +1,206 @@
+"""How the archive is known to differ from what a cube holds, and how that is found out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hephaestus_build.core.atomic_io import explained, write_json
+from hephaestus_build.core.concurrency import side_by_side
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.parsing import parse_json
+from hephaestus_build.core.plain_files import read_plain
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.progress import Listener
+from hephaestus_build.core.provenance import Outcome, Past, Receipt
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.discovery import cubes_of
+from hephaestus_build.cube.granules import Unit
+from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.download.client import Page
+from hephaestus_build.sources.licsar.portal import Portal
+
+log = logging.getLogger(__name__)
+
+_FILE = "upstream.json"
+_BYTES = 16 << 20  # at most
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What is known of the archive that a published cube does not show.
+
+    It stands beside the generations, since it changes without a new one.
+
+    Attributes
+    ----------
+    checked : str
+        When every product was last asked about, UTC, ISO 8601; empty for never.
+    changed : dict of str to str
+        Units whose products have changed since they were fetched, and how; the next build fetches them.
+    gone : tuple of str
+        Pairs that are in the cube and no longer in the archive's listing; they stay.
+    """
+
+    checked: str = ""
+    changed: Mapping[str, str] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+
+
+def read_upstream(shelf: Shelf) -> Upstream:
+    """Return what was last written down of a frame's archive; what cannot be read is not known."""
+    try:
+        value = parse_json(read_plain(shelf.root, _FILE, _BYTES))
+        changed = {plain_text(key): plain_text(what) for key, what in value["changed"].items()}
+        gone = tuple(map(plain_text, value["gone"]))
+        return Upstream(plain_text(value["checked"]), changed, gone)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Upstream()
+
+
+def write_upstream(shelf: Shelf, known: Upstream) -> None:
+    """Write down what is known of a frame's archive, if that is news."""
+    if known != read_upstream(shelf):
+        with explained(f"{shelf.frame}: writing down what changed upstream"):
+            write_json(shelf.root / _FILE, asdict(known))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A product that is no longer upstream as it was fetched, or that could not be asked about.
+
+    Attributes
+    ----------
+    unit : str
+        Whose product it is.
+    product : str
+        Its name.
+    what : str
+        In words.
+    certain : bool
+        Whether the archive said so; false where it gave no answer.
+    """
+
+    unit: str
+    product: str
+    what: str
+    certain: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.product}: {self.what}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the change as JSON values."""
+        return asdict(self)
+
+
+def difference(receipt: Receipt, page: Page) -> str:
+    """Return how what upstream says now differs from what was fetched; nothing where it does not.
+
+    A product that has moved is the same if its size and date are; tags are each host's own.
+    """
+    if page.outcome is Outcome.ABSENT:
+        return f"gone upstream (it was at {receipt.url})"
+    now = {
+        "size": str(page.size) if page.size is not None else None,
+        "etag": page.etag if page.url == receipt.url else None,
+        "last modified": page.last_modified,
+    }
+    then = {
+        "size": str(receipt.size) if receipt.size is not None else None,
+        "etag": receipt.etag,
+        "last modified": receipt.last_modified,
+    }
+    changed = [name for name, value in now.items() if value and then[name] and value != then[name]]
+    details = ", ".join(f"{name} {then[name]} -> {now[name]}" for name in changed)
+    return f"changed upstream: {details}" if changed else ""
+
+
+def history_of(units: Mapping[str, Unit], known: Upstream) -> Callable[[Pair | None, str], Past]:
+    """Return what a cube's units and what was found upstream tell of a product, by its pair and name."""
+    try:
+        checked = datetime.fromisoformat(known.checked).timestamp()
+    except (ValueError, OverflowError):
+        checked = 0.0
+
+    def past(pair: Pair | None, name: str) -> Past:
+        for key in (f"pair/{pair}", f"mask/{pair}") if pair else ("dem/dem",):
+            for receipt in units[key].receipts if key in units else ():
+                if receipt.product == name:
+                    doubted = checked if key in known.changed else 0.0
+                    return Past(receipt if receipt.ok else None, doubted)
+        return Past()
+
+    return past
+
+
+def seals_of(units: Mapping[str, Unit]) -> Callable[[datetime], str | None]:
+    """Return what the ERA5 values of an hour were when a cube's units first used them."""
+    seals = {
+        datetime(1970, 1, 1) + timedelta(hours=unit.facts["era5_time"]): unit.receipts[0].values
+        for unit in units.values()
+        if unit.kind == "epoch"
+        and unit.complete
+        and unit.receipts
+        and isinstance(unit.facts.get("era5_time"), int)
+    }
+    return seals.get
+
+
+def licsar_products(contents: Contents) -> Iterable[tuple[str, Receipt]]:
+    """Yield (unit, receipt) for every LiCSAR product that is in the cube."""
+    for key, unit in sorted(contents.units.items()):
+        if unit.kind in ("pair", "dem"):
+            yield from ((key, receipt) for receipt in unit.receipts if receipt.ok and receipt.url)
+
+
+def check_upstream(frame: Frame, settings: Settings, listener: Listener) -> list[Change]:
+    """Ask the archive about every product in a frame's cube, without fetching any.
+
+    What has changed is written down: ``status`` shows it and the next build fetches it.
+
+    Raises
+    ------
+    HephaestusError
+        If there is no cube.
+    """
+    settings = settings.for_frame(frame)
+    shelf = Shelf(cubes_of(settings, frame), frame)
+    current = shelf.current()
+    if current is None:
+        raise HephaestusError(f"{frame}: there is no cube to compare; `hephaestus build {frame}` builds it")
+    settings.check_archive(frame)
+    products = list(licsar_products(current.contents()))
+    changes: list[Change] = []
+    with Portal(settings) as portal:
+
+        def ask(item: tuple[str, Receipt]) -> None:
+            unit, receipt = item
+            kind, _, name = unit.partition("/")
+            pair = Pair.parse(name) if kind == "pair" else None
+            page = portal.ask(frame, pair, receipt.product, receipt.url)
+            if not page.ok and page.outcome is not Outcome.ABSENT:
+                what = f"upstream cannot be asked ({page.outcome}: {page.detail})"
+                changes.append(Change(unit, receipt.product, what, certain=False))
+            elif what := difference(receipt, page):
+                changes.append(Change(unit, receipt.product, what))
+
+        listener.stage(f"{frame}", len(products))
+        for _ in side_by_side(ask, products, settings.connections):
+            listener.advance(f"{frame}")
+    changes.sort(key=lambda change: (change.unit, change.product))
+    known = read_upstream(shelf)
+    silent = {change.unit for change in changes if not change.certain}
+    changed = {key: what for key, what in known.changed.items() if key in silent}
+    changed |= {change.unit: str(change) for change in changes if change.certain}
+    checked = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        write_upstream(shelf, Upstream(checked, changed, known.gone))
+    except HephaestusError as error:  # what was found out is told all the same
+        log.warning("%s", error)
+    return changes

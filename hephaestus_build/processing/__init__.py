@@ -1,0 +1,1 @@
+"""Array processing without I/O: alignment, interpolation and mask rasterization."""

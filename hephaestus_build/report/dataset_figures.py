@@ -1,0 +1,261 @@
+"""Figures of the whole data set: when, where and how much was annotated, and who learns from what."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+import matplotlib.dates as mdates
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from PIL import Image
+
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.registry import PublishedFrame
+from hephaestus_build.dataset.deformation_events import Event, implied_grid
+from hephaestus_build.dataset.samples import Sample, usable
+from hephaestus_build.dataset.splits import PARTS, Split
+from hephaestus_build.report.panels import ALARM, GREY, INK, PALE
+from hephaestus_build.report.text_rendering import any_letters, literal
+from hephaestus_build.sources.annotations.record import Annotation
+
+COLOURS = {"train": "#5b7a99", "validation": "#d9a441", "test": "#2f8f6b", "left out": "#ccd2d8"}
+_DPI = 110
+_QUARTER = 91.3125
+#: Degrees that a frame without an implied shape is drawn with.
+_NOMINAL = 2.7
+
+
+def samples_over_time(splits: Sequence[Split]) -> Figure:
+    """Draw how many samples begin in each quarter and in which part of each split they are."""
+    figure = _figure(11, 1.1 + 1.75 * len(splits))
+    axes = figure.subplots(len(splits), 2, sharex=True, squeeze=False)
+    figure.subplots_adjust(
+        left=0.06, right=0.985, top=1 - 0.62 / figure.get_figheight(), bottom=0.09, hspace=0.42
+    )
+    days = [sample.pair.primary for split in splits for _, sample in _members(split)]
+    first, last = (mdates.date2num(day) for day in (min(days), max(days)))
+    edges = np.arange(first, last + _QUARTER, _QUARTER)
+    for row, split in zip(axes, splits, strict=True):
+        for cell, positive in zip(row, (False, True), strict=True):
+            members = [(part, sample) for part, sample in _members(split) if sample.positive >= positive]
+            bottom = np.zeros(len(edges) - 1)
+            for part, colour in COLOURS.items():
+                days = [sample.pair.primary for name, sample in members if name == part]
+                counts, _ = np.histogram(mdates.date2num(np.array(days, "datetime64[D]")), edges)
+                cell.bar(edges[:-1], counts, _QUARTER * 0.9, bottom, align="edge", color=colour, linewidth=0)
+                bottom += counts
+            counts_text = " / ".join(str(sum(name == part for name, _ in members)) for part in PARTS)
+            kind = "positives" if positive else "all samples"
+            cell.set_title(f"{literal(split.name)}: {kind}, {counts_text}", fontsize=9, loc="left", color=INK)
+            _plain(cell)
+            cell.xaxis_date()
+            cell.xaxis.set_major_locator(mdates.YearLocator())
+            cell.xaxis.set_major_formatter(mdates.DateFormatter("%Y"))
+    handles = [Patch(color=colour, label=part) for part, colour in COLOURS.items()]
+    figure.legend(handles=handles, loc="upper right", ncols=4, fontsize=9, frameon=False, borderaxespad=0.4)
+    _title(figure, "Samples by primary date, a bar a quarter", splits)
+    return figure
+
+
+def positives_per_frame(split: Split) -> Figure:
+    """Draw the positives of every frame by their part of `split`, and how many samples it has in all."""
+    counts: dict[Frame, Counter[str]] = defaultdict(Counter)
+    total: Counter[Frame] = Counter()
+    for part, sample in _members(split):
+        total[sample.frame] += 1
+        counts[sample.frame][part] += sample.positive
+    order = sorted(total, key=lambda frame: (counts[frame].total(), total[frame], frame))
+    figure = _figure(9, 1.2 + 0.2 * len(order))
+    axes = figure.add_axes((0.2, 0.07, 0.77, 1 - 0.07 - 0.62 / figure.get_figheight()))
+    left = np.zeros(len(order))
+    for part, colour in COLOURS.items():
+        width = np.array([counts[frame][part] for frame in order])
+        if width.any():
+            axes.barh(np.arange(len(order)), width, 0.72, left, color=colour, label=part, linewidth=0)
+        left += width
+    for index, frame in enumerate(order):
+        text = f"{counts[frame].total()} of {total[frame]}"
+        axes.text(left[index], index, f" {text}", va="center", fontsize=7.5, color=GREY)
+    axes.set_yticks(np.arange(len(order)), [frame.id for frame in order], fontsize=7.5, family="monospace")
+    axes.set_ylim(-0.7, len(order) - 0.3)
+    axes.set_xlim(0, max(1.0, float(left.max()) * 1.12))
+    axes.legend(loc="lower right", fontsize=9, frameon=False)
+    _plain(axes)
+    _title(figure, f"Positives per frame in the split {split.name}", [split])
+    return figure
+
+
+def map_of_frames(frames: Mapping[str, PublishedFrame], events: Sequence[Event]) -> Figure:
+    """Draw where the frames lie and where deformation was annotated, and list their volcanoes by region."""
+    regions = sorted({frame.region for frame in frames.values()}, key=lambda name: _west(frames, name))
+    figure = _figure(12, 7.3)
+    axes = figure.add_axes((0.035, 0.35, 0.955, 0.59))
+    axes.set(xlim=(-180, 184), ylim=(-50, 72), aspect="equal")
+    axes.set_xticks(np.arange(-180, 181, 30), [_degrees(value, "WE") for value in range(-180, 181, 30)])
+    axes.set_yticks(np.arange(-45, 61, 15), [_degrees(value, "SN") for value in range(-45, 61, 15)])
+    axes.grid(color="#e4e8ec", linewidth=0.7)
+    axes.axhline(0, color="#c3cad1", linewidth=0.8)
+    for frame in frames.values():
+        grid = implied_grid(Frame(frame.id))
+        if grid:
+            west, south, east, north = grid.bounds
+        else:
+            half = _NOMINAL / 2
+            west, east = frame.longitude - half, frame.longitude + half
+            south, north = frame.latitude - half, frame.latitude + half
+        axes.add_patch(
+            Rectangle(
+                (west, south), east - west, north - south, facecolor="#5b7a9955", edgecolor="#34506b", lw=0.6
+            )
+        )
+    seen = [event.place for event in events if event.place]
+    axes.plot(*np.array(seen).reshape(-1, 2).T, ".", color=ALARM, markersize=4, zorder=4)
+    middles = {name: _middle(frames, name) for name in regions}
+    for number, region in enumerate(regions, 1):
+        members = [frame.longitude for frame in frames.values() if frame.region == region]
+        latitude = middles[region][1]
+        # on the right, unless a region just there would lie under the number
+        crowded = any(0 < x - max(members) < 9 and abs(y - latitude) < 4 for x, y in middles.values())
+        right = not crowded and max(members) < 170
+        x = max(members) + 2.4 if right else min(members) - 2.4
+        axes.text(
+            x, latitude, str(number), fontsize=9, weight="bold", color=INK,
+            va="center", ha="left" if right else "right", zorder=5,
+        )  # fmt: skip
+    _plain(axes)
+    lines = [f"{number}  {_region_text(frames, name)}" for number, name in enumerate(regions, 1)]
+    half = -(-len(lines) // 2)
+    for column, part in enumerate((lines[:half], lines[half:])):
+        text = "\n".join(part)
+        figure.text(0.035 + 0.485 * column, 0.315, text, fontsize=7.4, va="top", color=INK, linespacing=1.5)
+    figure.legend(
+        handles=[
+            Patch(facecolor="#5b7a9955", edgecolor="#34506b", label="frame"),
+            Line2D([], [], marker=".", linestyle="", color=ALARM, label="annotated event"),
+        ],
+        loc="upper right", ncols=2, fontsize=9, frameon=False,
+    )  # fmt: skip
+    _title(figure, f"{len(frames)} frames in {len(regions)} regions", [])
+    return figure
+
+
+def pair_network(
+    frame: Frame, annotations: Mapping[Pair, Annotation], boundaries: Sequence[date] = ()
+) -> Figure:
+    """Draw every annotated pair of a frame as an arch from date to date, as high as it is long."""
+    kinds = {
+        "of poor quality": "#d5dade",
+        "no deformation": "#5b7a99",
+        "deformation": ALARM,
+    }
+    sorted_in: dict[str, list[Pair]] = {name: [] for name in kinds}
+    for pair, item in annotations.items():
+        good = "deformation" if item.deforming else "no deformation"
+        sorted_in[good if usable(item) else "of poor quality"].append(pair)
+    figure = _figure(8.2, 2.6)
+    axes = figure.add_axes((0.07, 0.12, 0.915, 0.66))
+    turn = np.linspace(0, np.pi, 25)
+    for order, (name, pairs) in enumerate(sorted_in.items()):
+        arches = []
+        for pair in pairs:
+            start, end = (mdates.date2num(day) for day in pair.dates)
+            x = (start + end) / 2 - np.cos(turn) * (end - start) / 2
+            arches.append(np.column_stack([x, np.sin(turn) * (end - start)]))
+        axes.add_collection(LineCollection(arches, colors=kinds[name], linewidths=0.5, zorder=2 + order))
+    days = sorted({day for pair in annotations for day in pair.dates})
+    longest = max((pair.secondary - pair.primary).days for pair in annotations)
+    numbers = [mdates.date2num(day) for day in days]
+    axes.plot(numbers, np.zeros(len(days)), "|", color=INK, markersize=4, markeredgewidth=0.6, zorder=9)
+    for day in boundaries:
+        axes.axvline(mdates.date2num(day), color=INK, linewidth=0.7, linestyle=":", zorder=1)
+    margin = 0.012 * max(numbers[-1] - numbers[0], 1)
+    axes.set(xlim=(numbers[0] - margin, numbers[-1] + margin), ylim=(-0.06 * longest, 1.08 * longest))
+    axes.xaxis_date()
+    locator = mdates.AutoDateLocator(minticks=4, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator, show_offset=False))
+    axes.set_ylabel("days", fontsize=8.5)
+    _plain(axes)
+    figure.legend(
+        handles=[
+            Line2D([], [], color=colour, label=f"{name} ({len(sorted_in[name])})")
+            for name, colour in kinds.items()
+        ],
+        loc="upper left", bbox_to_anchor=(0.008, 0.915), ncols=3, fontsize=8, frameon=False, handlelength=1.4,
+        borderpad=0,
+    )  # fmt: skip
+    simulated = " (simulated)" if frame.simulated else ""
+    text = f"{frame}{simulated}: {len(annotations)} interferograms of {len(days)} acquisitions"
+    figure.text(0.015, 0.95, text, fontsize=9.5, weight="bold", color=INK, va="center")
+    return figure
+
+
+def to_png(figure: Figure, colours: int = 96) -> bytes:
+    """Return `figure` as a small PNG with a palette of `colours`."""
+    canvas = FigureCanvasAgg(figure)
+    with any_letters():
+        canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    stream = io.BytesIO()
+    # of all ways to choose a palette this one keeps the colours of a few small marks
+    small = image.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    small.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _members(split: Split) -> list[tuple[str, Sample]]:
+    left = [("left out", sample) for samples in split.left_out.values() for sample in samples]
+    return [*split.samples, *left]
+
+
+def _degrees(value: int, letters: str) -> str:
+    return f"{abs(value)}°{letters[value > 0] if value else ''}"
+
+
+def _middle(frames: Mapping[str, PublishedFrame], region: str) -> tuple[float, float]:
+    members = [frame for frame in frames.values() if frame.region == region]
+    return (
+        float(np.mean([frame.longitude for frame in members])),
+        float(np.mean([frame.latitude for frame in members])),
+    )
+
+
+def _west(frames: Mapping[str, PublishedFrame], region: str) -> float:
+    return min(frame.longitude for frame in frames.values() if frame.region == region)
+
+
+def _region_text(frames: Mapping[str, PublishedFrame], region: str, limit: int = 62) -> str:
+    members = [frame for frame in frames.values() if frame.region == region]
+    names = list(dict.fromkeys(name for frame in members for name in frame.volcanoes))
+    shown: list[str] = []
+    while names and len(", ".join([*shown, names[0]])) < limit:
+        shown.append(names.pop(0))
+    rest = f" and {len(names)} more" if names else ""
+    return f"{region} ({len(members)}): {', '.join(shown)}{rest}"
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure((width, height), dpi=_DPI, facecolor="white")
+
+
+def _plain(axes: Axes) -> None:
+    axes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
+    for side, spine in axes.spines.items():
+        spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)
+
+
+def _title(figure: Figure, text: str, splits: Sequence[Split]) -> None:
+    simulated = any(split.simulated for split in splits)
+    offset = 0.2 / figure.get_figheight()
+    figure.text(
+        0.015, 1 - offset, literal(text) + (" (simulated)" if simulated else ""),
+        fontsize=11, weight="bold", color=INK, va="center",
+    )  # fmt: skip

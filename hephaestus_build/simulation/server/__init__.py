@@ -1,0 +1,1 @@
+"""Loopback servers that present the simulated world as the real archives look."""

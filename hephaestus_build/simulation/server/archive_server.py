@@ -1,0 +1,138 @@
+"""All archives of the simulated world under one loopback server: LiCSAR, the CDS, ARCO-ERA5, annotations."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hephaestus_build.core.era5_grid import Area
+from hephaestus_build.simulation.server.archive_state import SimulatedArchive
+from hephaestus_build.simulation.server.arco_app import PREFIX as ARCO_PREFIX
+from hephaestus_build.simulation.server.arco_app import ArcoApp
+from hephaestus_build.simulation.server.cds_app import PREFIX as CDS_PREFIX
+from hephaestus_build.simulation.server.cds_app import CdsApp
+from hephaestus_build.simulation.server.faults import FaultPlan
+from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
+from hephaestus_build.simulation.server.licsar_app import ROOT, PortalApp
+from hephaestus_build.simulation.world.frame_scene import Scene
+
+ANNOTATIONS = "/annotations.tar.gz"
+#: Degrees around a frame in which the simulated ARCO store has data.
+_MARGIN = 2.0
+
+
+class ArchiveServer(LoopbackServer):
+    """Serve a simulated archive on loopback; a context manager.
+
+    Parameters
+    ----------
+    archive : SimulatedArchive, optional
+        What to serve; by default one made from `options`, and closed with the server.
+    port : int
+        0 takes a free one.
+    faults : FaultPlan, optional
+        Requests to answer badly.
+    **options
+        Of :class:`~hephaestus_build.simulation.server.archive_state.SimulatedArchive`, such as ``seed`` and
+        ``size``.
+
+    Attributes
+    ----------
+    archive : SimulatedArchive
+        What it serves; may be changed while it does.
+    cds : CdsApp
+        The CDS: queue, licence, failures, late fields.
+    arco : ArcoApp
+        The ARCO-ERA5 store. It has data around the archive's frames only.
+    """
+
+    def __init__(
+        self,
+        archive: SimulatedArchive | None = None,
+        *,
+        port: int = 0,
+        faults: FaultPlan | None = None,
+        **options: Any,
+    ) -> None:
+        self._own = archive is None
+        self.archive = archive if archive is not None else SimulatedArchive(**options)
+        world = self.archive.world
+        # the world's fields are rounded as GRIB rounds; rounding them anew for each area would make the
+        # same point differ from request to request
+        self.cds = CdsApp(world.fields, packed=False)
+        self.arco = ArcoApp(world.fields, areas=tuple(_around(world.scene(name)) for name in world.frames))
+        super().__init__(
+            [PortalApp(self.archive), self._annotations, self.cds, self.arco], port=port, faults=faults
+        )
+
+    @property
+    def licsar_url(self) -> str:
+        """The portal's base address."""
+        return f"{self.base}/{ROOT}/"
+
+    @property
+    def mirror_url(self) -> str:
+        """The base address of the mirror that is laid out as the CEDA archive."""
+        return f"{self.base}/{self.archive.mirror}/"
+
+    @property
+    def cds_url(self) -> str:
+        """What CDSAPI_URL is set to."""
+        return f"{self.base}{CDS_PREFIX}"
+
+    @property
+    def cds_key(self) -> str:
+        """The key that the CDS accepts; no secret."""
+        return self.cds.key
+
+    @property
+    def arco_url(self) -> str:
+        """The ARCO-ERA5 store's address."""
+        return f"{self.base}{ARCO_PREFIX}"
+
+    @property
+    def annotations_url(self) -> str:
+        """The annotation archive's address."""
+        return f"{self.base}{ANNOTATIONS}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that point this project's commands, and cdsapi, at this server."""
+        return {
+            "HEPHAESTUS_LICSAR_URL": self.licsar_url,
+            "HEPHAESTUS_ANNOTATIONS": self.annotations_url,
+            "HEPHAESTUS_ARCO_URL": self.arco_url,
+            "CDSAPI_URL": self.cds_url,
+            "CDSAPI_KEY": self.cds_key,
+            **self.proxy_environment(),
+        }
+
+    @staticmethod
+    def proxy_environment() -> dict[str, str]:
+        """Return the variables that keep a proxy, where one is set, from being asked for loopback."""
+        if any(name.lower() in ("http_proxy", "all_proxy") for name in os.environ):
+            # a proxy would be asked for loopback addresses too
+            beyond = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+            hosts = ",".join(filter(None, (beyond, "127.0.0.1", "localhost")))
+            return {"NO_PROXY": hosts, "no_proxy": hosts}
+        return {}
+
+    def close(self) -> None:
+        """Stop serving, and remove the files that were made if the archive is the server's own."""
+        super().close()
+        if self._own:
+            self.archive.close()
+
+    def _annotations(self, request: Request) -> Response | None:
+        if request.method != "GET" or request.path != ANNOTATIONS:
+            return None
+        return Response(200, self.archive.annotations(), {"Content-Type": "application/gzip"})
+
+
+def _around(scene: Scene) -> Area:
+    west, south, east, north = scene.grid.bounds
+    return Area(
+        min(90.0, float(int(north) + 1 + _MARGIN)),
+        float(int(west) - 1 - _MARGIN),
+        float(int(south) - 1 - _MARGIN),
+        float(int(east) + 1 + _MARGIN),
+    )

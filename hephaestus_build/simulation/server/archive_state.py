@@ -1,0 +1,215 @@
+"""The simulated archive's stock: what is published now, in which revision, and the files, made on demand."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from hephaestus_build.core.frames import Frame, Pair, parse_day
+from hephaestus_build.simulation.world.annotator import pack
+from hephaestus_build.simulation.world.world import World
+
+Layout = Literal["directories", "links"]
+Listing = Literal["table", "pre"]
+
+#: At most so many products are made at once: one at real size takes some 300 MB while it is made.
+_MAKERS = 2
+#: Large files that no cube is made of are made apart from the others, when somebody asks for one.
+_APART = (".geo.unw.tif", ".geo.E.tif", ".geo.N.tif", ".geo.U.tif", ".geo.landmask.tif")
+
+
+class SimulatedArchive:
+    """A world's products as an archive that changes over time.
+
+    Every setting may be changed while it is served.
+
+    Parameters
+    ----------
+    world : World, optional
+        Whose products; by default one made from the other arguments.
+    layout : str
+        ``directories``: pairs and epochs are folders of files (until 2025). ``links``: they are small
+        pages whose links lead to two other places.
+    listing : str
+        ``table`` or ``pre``: which of Apache's two listing styles.
+    cache : Path, optional
+        Folder for made files, kept and used again by an archive of the same arguments; by default a
+        temporary one that :meth:`close` removes.
+    **options
+        Of :class:`~hephaestus_build.simulation.world.world.World`.
+
+    Attributes
+    ----------
+    extra_links : dict of str to list of str
+        Further hrefs in a frame's list of interferograms, as they are: hostile ones, for instance.
+    """
+
+    def __init__(
+        self,
+        world: World | None = None,
+        *,
+        layout: Layout = "directories",
+        listing: Listing = "table",
+        cache: Path | None = None,
+        **options: Any,
+    ) -> None:
+        self.world = world if world is not None else World(**options)
+        self.layout: Layout = layout
+        self.listing: Listing = listing
+        self.public = "LiCSAR_products.public"
+        self.mirror = "neodc/comet/data/licsar_products"
+        self.extra_links: dict[str, list[str]] = {}
+        self._until: date | None = None
+        self._withdrawn: set[tuple[str, Pair]] = set()
+        self._revisions: dict[tuple[str, Pair], int] = {}
+        self._own = cache is None
+        self.folder = Path(tempfile.mkdtemp(prefix="hephaestus-archive-")) if cache is None else cache
+        self._lock = threading.RLock()
+        self._making: dict[Path, threading.Lock] = {}
+        self._slots = threading.BoundedSemaphore(_MAKERS)
+        self._packed: bytes | None = None
+
+    def close(self) -> None:
+        """Remove the made files, unless their folder was given."""
+        if self._own:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    # what changes over time
+
+    def publish_until(self, day: date | str | None) -> None:
+        """Publish the pairs whose later date is no later than `day`; None publishes all."""
+        self._until = parse_day(day) if isinstance(day, str) else day
+
+    def reprocess(self, frame: Frame | str, pair: Pair | str) -> int:
+        """Replace the files of a pair in place, later and with other noise; return the new revision."""
+        key = (str(frame), _pair(pair))
+        with self._lock:
+            self._revisions[key] = self._revisions.get(key, 0) + 1
+            return self._revisions[key]
+
+    def withdraw(self, frame: Frame | str, pair: Pair | str) -> None:
+        """Take a pair out of the listing."""
+        self._withdrawn.add((str(frame), _pair(pair)))
+
+    def restore(self, frame: Frame | str, pair: Pair | str) -> None:
+        """Put a withdrawn pair back."""
+        self._withdrawn.discard((str(frame), _pair(pair)))
+
+    def move_storage(self, name: str = "moved") -> None:
+        """Move the files to other addresses: link pages lead to the new ones, the old ones are gone."""
+        self.layout = "links"
+        self.public = f"LiCSAR_products.{name}"
+        self.mirror = f"neodc/comet/{name}/licsar_products"
+
+    # what there is now
+
+    def pairs(self, frame: Frame | str) -> tuple[Pair, ...]:
+        """Return the pairs that are published now, sorted."""
+        return tuple(
+            pair
+            for pair in self.world.pairs(frame)
+            if (self._until is None or pair.secondary <= self._until)
+            and (str(frame), pair) not in self._withdrawn
+        )
+
+    def epochs(self, frame: Frame | str) -> tuple[date, ...]:
+        """Return the epochs that are published now, sorted."""
+        return tuple(
+            day for day in self.world.scene(frame).epochs if self._until is None or day <= self._until
+        )
+
+    def revision(self, frame: Frame | str, pair: Pair | str) -> int:
+        """Return how often the files of a pair were replaced."""
+        return self._revisions.get((str(frame), _pair(pair)), 0)
+
+    def files(self, frame: str, kind: str, key: str = "") -> tuple[str, ...]:
+        """Return the names in a frame's folder `kind`, or in its subfolder `key`; empty if there is none."""
+        shelf = self.world.shelf(frame)
+        if kind == "metadata" and not key:
+            return shelf.metadata_files()
+        with suppress(ValueError):
+            if kind == "interferograms" and Pair.parse(key) in self.pairs(frame):
+                return shelf.pair_files(Pair.parse(key))
+            if kind == "epochs" and parse_day(key) in self.epochs(frame):
+                return shelf.epoch_files(parse_day(key))
+        return ()
+
+    def modified(self, frame: str, kind: str, key: str = "") -> datetime:
+        """Return when a folder's files were written."""
+        shelf = self.world.shelf(frame)
+        if kind == "interferograms":
+            return shelf.modified(Pair.parse(key).secondary, self.revision(frame, key))
+        return shelf.modified(parse_day(key) if key else shelf.scene.epochs[0])
+
+    def file(self, frame: str, kind: str, key: str, name: str) -> Path | None:
+        """Return a product's file, made if need be; None if there is no such product.
+
+        Parameters
+        ----------
+        frame : str
+            Frame id.
+        kind : str
+            ``metadata``, ``interferograms`` or ``epochs``.
+        key : str
+            The pair or epoch; empty for metadata.
+        name : str
+            The file's name.
+        """
+        if frame not in self.world.frames or name not in (names := self.files(frame, kind, key)):
+            return None
+        apart = name.endswith(_APART)
+        group = [other for other in names if other.endswith(_APART) == apart]
+        revision = self.revision(frame, key) if kind == "interferograms" else 0
+        folder = self.folder / frame / kind / key / f"{revision}{'-apart' if apart else ''}"
+        with self._lock:
+            gate = self._making.setdefault(folder, threading.Lock())
+        with gate:
+            if not folder.is_dir():
+                with self._slots:
+                    self._make(folder, frame, kind, key, revision, group)
+        return folder / name
+
+    def _make(
+        self, folder: Path, frame: str, kind: str, key: str, revision: int, names: Iterable[str]
+    ) -> None:
+        """Make a folder's files beside it and rename it: an archive that is killed leaves no half of one."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shelf = self.world.shelf(frame)
+        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
+        try:
+            if kind == "metadata":
+                shelf.write_metadata(draft, names)
+            elif kind == "epochs":
+                shelf.write_epoch(parse_day(key), draft)
+            else:
+                shelf.write_pair(Pair.parse(key), draft, revision, names)
+            draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def annotations(self) -> bytes:
+        """Return the experts' archive, a .tar.gz with one JSON file an interferogram."""
+        with self._lock:
+            if self._packed is None:
+                self._packed = pack(
+                    annotation for frame in self.world.frames for annotation in self.world.annotations(frame)
+                )
+            return self._packed
+
+    def prepare(self, frames: Sequence[str] | None = None) -> None:
+        """Make everything that a build reads, so that serving it afterwards costs no time."""
+        for frame in frames or self.world.frames:
+            self.file(frame, "metadata", "", "metadata.txt")
+            for pair in self.pairs(frame):
+                self.file(frame, "interferograms", pair.name, f"{pair}.geo.diff_pha.tif")
+        self.annotations()
+
+
+def _pair(pair: Pair | str) -> Pair:
+    return pair if isinstance(pair, Pair) else Pair.parse(pair)

@@ -1,0 +1,165 @@
+"""The ARCO-ERA5 store on loopback: Zarr format 2 over plain HTTP, every chunk made when it is asked for."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numcodecs import Blosc
+
+from hephaestus_build.core.era5_grid import CATALOGUE, STEP, VARIABLES, Area
+from hephaestus_build.simulation.server.cds_app import FieldProvider
+from hephaestus_build.simulation.server.http_server import Request, Response
+
+STORE = "full_37-1h-0p25deg-chunk-1.zarr-v3"  # the real store's name: format 2 nevertheless
+PREFIX = f"/arco/{STORE}"
+
+#: The time axis of the real store: it is padded far beyond the hours that hold data.
+_FIRST, _LAST = datetime(1900, 1, 1), datetime(2050, 12, 31, 23)
+_HOUR = timedelta(hours=1)
+_TIME_CHUNK = 1 << 16
+_LATITUDES = 90.0 - STEP * np.arange(721)
+_LONGITUDES = STEP * np.arange(1440)
+_CODEC = Blosc(cname="lz4", clevel=5, shuffle=Blosc.SHUFFLE)
+
+
+@dataclass
+class ArcoApp:
+    """The store as an app of a :class:`~hephaestus_build.simulation.server.http_server.LoopbackServer`.
+
+    Attributes
+    ----------
+    fields : callable
+        Provides the atmosphere.
+    valid_start, valid_stop, valid_stop_era5t : datetime.date
+        First day with data, last day of final data, last day of preliminary data.
+    areas : tuple of Area
+        Where not empty, only these are computed and the rest of the globe is missing: a globe is slow.
+    missing : frozenset of str
+        Variables that the store does not have.
+    keep : int
+        How many hours are kept ready.
+    made : int
+        How many globes were computed so far.
+    """
+
+    fields: FieldProvider
+    valid_start: date = date(1940, 1, 1)
+    valid_stop: date = date(2050, 12, 31)
+    valid_stop_era5t: date = date(2050, 12, 31)
+    areas: tuple[Area, ...] = ()
+    missing: frozenset[str] = frozenset()
+    keep: int = 16
+    made: int = 0
+    _ready: OrderedDict[int, list[bytes]] = field(default_factory=OrderedDict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __call__(self, request: Request) -> Response | None:
+        """Answer one request, or None where there is no such object (a chunk never written)."""
+        if request.method != "GET" or not request.path.startswith(f"{PREFIX}/"):
+            return None
+        key = request.path.removeprefix(f"{PREFIX}/")
+        metadata = self._metadata()
+        if key == ".zmetadata":
+            return _json({"metadata": metadata, "zarr_consolidated_format": 1})
+        if key in metadata:
+            return _json(metadata[key])
+        name, _, chunk = key.partition("/")
+        content = self._coordinate(name, chunk) if name in _COORDINATES else self._chunk(name, chunk)
+        return None if content is None else Response(200, content)
+
+    def _metadata(self) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            ".zgroup": {"zarr_format": 2},
+            ".zattrs": {
+                "valid_time_start": self.valid_start.isoformat(),
+                "valid_time_stop": self.valid_stop.isoformat(),
+                "valid_time_stop_era5t": self.valid_stop_era5t.isoformat(),
+                "last_updated": f"{self.valid_stop_era5t.isoformat()} 00:00:00+00:00",
+                "simulated": "true",
+            },
+        }
+        for name, (axis, attributes) in _COORDINATES.items():
+            found[f"{name}/.zarray"] = _array(
+                axis.shape, (min(axis.size, _TIME_CHUNK),), axis.dtype.str, None
+            )
+            found[f"{name}/.zattrs"] = {"_ARRAY_DIMENSIONS": [name], **attributes}
+        shape = tuple(axis.size for axis, _ in _COORDINATES.values())
+        for variable in CATALOGUE:
+            if variable.name not in self.missing:
+                found[f"{variable.name}/.zarray"] = _array(shape, (1, *shape[1:]), "<f4", "NaN")
+                found[f"{variable.name}/.zattrs"] = {
+                    "_ARRAY_DIMENSIONS": list(_COORDINATES),
+                    "long_name": variable.long_name,
+                    "short_name": variable.aliases[0],
+                    "units": variable.units,
+                }
+        return found
+
+    def _coordinate(self, name: str, chunk: str) -> bytes | None:
+        axis = _COORDINATES[name][0]
+        if not chunk.isdecimal() or int(chunk) * _TIME_CHUNK >= axis.size:
+            return None
+        part = axis[int(chunk) * _TIME_CHUNK :][:_TIME_CHUNK]
+        length = min(axis.size, _TIME_CHUNK)  # format 2 stores the last chunk in full
+        return bytes(_CODEC.encode(np.pad(part, (0, length - part.size))))
+
+    def _chunk(self, name: str, chunk: str) -> bytes | None:
+        position = chunk.split(".")
+        if name not in VARIABLES or name in self.missing or position[1:] != ["0", "0"]:
+            return None
+        if not position[0].isdecimal():
+            return None
+        index = int(position[0])
+        if not self.valid_start <= (_FIRST + index * _HOUR).date() <= self.valid_stop_era5t:
+            return None
+        with self._lock:  # the three variables are asked for at once and made together
+            if index not in self._ready:
+                self._ready[index] = [bytes(_CODEC.encode(plane)) for plane in self._globe(index)]
+                while len(self._ready) > self.keep:
+                    self._ready.popitem(last=False)
+            return self._ready[index][VARIABLES.index(name)]
+
+    def _globe(self, index: int) -> np.ndarray:
+        self.made += 1
+        time = _FIRST + index * _HOUR
+        if not self.areas:
+            return np.ascontiguousarray(self.fields(time, _LATITUDES, _LONGITUDES), dtype=np.float32)
+        globe = np.full((len(VARIABLES), _LATITUDES.size, _LONGITUDES.size), np.nan, dtype=np.float32)
+        for area in self.areas:
+            rows = np.round((90.0 - area.latitudes) / STEP).astype(int)
+            columns = np.round(area.longitudes % 360 / STEP).astype(int)
+            globe[:, rows[:, None], columns] = self.fields(time, area.latitudes, area.longitudes)
+        return globe
+
+
+_COORDINATES: dict[str, tuple[np.ndarray, dict[str, str]]] = {
+    "time": (
+        np.arange((_LAST - _FIRST) // _HOUR + 1, dtype="<i8"),
+        {"units": "hours since 1900-01-01", "calendar": "proleptic_gregorian"},
+    ),
+    "latitude": (_LATITUDES.astype("<f4"), {"units": "degrees_north", "long_name": "latitude"}),
+    "longitude": (_LONGITUDES.astype("<f4"), {"units": "degrees_east", "long_name": "longitude"}),
+}
+
+
+def _array(shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, fill: str | None) -> dict[str, Any]:
+    return {
+        "zarr_format": 2,
+        "shape": list(shape),
+        "chunks": list(chunks),
+        "dtype": dtype,
+        "compressor": _CODEC.get_config(),
+        "fill_value": fill,
+        "filters": None,
+        "order": "C",
+    }
+
+
+def _json(value: Any) -> Response:
+    return Response(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

@@ -1,0 +1,339 @@
+"""A Climate Data Store on loopback, as the unmodified ``cdsapi`` client sees it.
+
+Jobs, statuses, errors and netCDF are made as the present CDS makes them; the fields come from whoever
+simulates an atmosphere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+import uuid
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from hephaestus_build.core.era5_grid import FINAL, PRELIMINARY, STEP, VARIABLES
+from hephaestus_build.simulation.server.era5_netcdf import pack, write_netcdf
+from hephaestus_build.simulation.server.http_server import Request, Response
+
+#: ``fields(time, latitudes, longitudes)`` returns float32 of shape (3, latitudes, longitudes).
+FieldProvider = Callable[[datetime, np.ndarray, np.ndarray], np.ndarray]
+
+DATASET = "reanalysis-era5-single-levels"
+PREFIX = "/api"
+_PROCESSES = f"{PREFIX}/retrieve/v1/processes"
+_JOBS = f"{PREFIX}/retrieve/v1/jobs"
+_RESULTS = "/cds-object-store"  # another path than the API's, as the real results lie on another host
+
+
+@dataclass
+class Job:
+    """One request that was accepted.
+
+    Attributes
+    ----------
+    id : str
+        As the client is told.
+    inputs : dict
+        The request as it was sent.
+    polls : int
+        How often its status was asked for.
+    end : str
+        The status that it comes to: ``successful``, ``failed``, ``rejected`` or ``dismissed``.
+    reason : str
+        What the traceback says of a failure.
+    file : bytes
+        The answer, once it was made.
+    """
+
+    id: str
+    inputs: dict[str, Any]
+    polls: int = 0
+    end: str = "successful"
+    reason: str = ""
+    file: bytes = b""
+
+
+@dataclass
+class CdsApp:
+    """The CDS as an app of a :class:`~hephaestus_build.simulation.server.http_server.LoopbackServer`.
+
+    Every option may be changed while it serves.
+
+    Attributes
+    ----------
+    fields : callable
+        Provides the atmosphere.
+    key : str
+        The only key that is accepted.
+    packed : bool
+        Round as GRIB does: 16 bits between a field's least and greatest value.
+    short_names : tuple of str
+        NetCDF names of the three variables; with ecCodes before 2.38 the last one was ``p54.162``.
+    missing : frozenset of str
+        Variables (by their long names) left out of every answer.
+    zipped : bool
+        Put the netCDF in a zip, as the CDS does at times.
+    queue_polls : int
+        How many status requests find a job still waiting.
+    licence_accepted : bool
+        Whether the account accepted the licence.
+    cost_limit : int
+        Fields that one request may ask for.
+    job_end, job_reason : str
+        How every new job ends: ``successful``, ``failed``, ``rejected`` or ``dismissed``, and why.
+    rate_limited : int
+        So many requests from now on are answered 429.
+    final_until, available_until : datetime.date or None
+        Last day of final fields, and last day of any (preliminary beyond the former); None is for ever.
+    jobs : dict of str to Job
+        Every job so far.
+    """
+
+    fields: FieldProvider
+    key: str = "simulated-key"
+    packed: bool = True
+    short_names: tuple[str, str, str] = ("tcwv", "sp", "vit")
+    missing: frozenset[str] = frozenset()
+    zipped: bool = False
+    queue_polls: int = 0
+    licence_accepted: bool = True
+    cost_limit: int = 1200
+    job_end: str = "successful"
+    job_reason: str = "mars - ERROR - Expected 3, got 0."
+    rate_limited: int = 0
+    final_until: date | None = None
+    available_until: date | None = None
+    jobs: dict[str, Job] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __call__(self, request: Request) -> Response | None:
+        """Answer one request, or None if it is not the CDS's."""
+        path = request.path
+        if path.startswith(f"{_RESULTS}/"):
+            job = self.jobs.get(path.removeprefix(f"{_RESULTS}/").rpartition(".")[0])
+            return None if job is None or not job.file else Response(200, job.file, {"Content-Type": _TYPE})
+        if path != PREFIX and not path.startswith(f"{PREFIX}/"):
+            return None
+        try:
+            return self._api(request)
+        except _ProblemError as problem:
+            return problem.response(request)
+
+    def _api(self, request: Request) -> Response:
+        with self._lock:
+            if self.rate_limited > 0:
+                self.rate_limited -= 1
+                raise _ProblemError(429, "rate limit exceeded", "Rate limit exceeded. Please wait 1 seconds.")
+        if request.path == f"{PREFIX}/catalogue/v1/messages":
+            return _json({"messages": []})
+        if request.headers.get("private-token") != self.key:
+            raise _ProblemError(401, "authentication required", "authentication required")
+        if request.path.startswith(f"{_PROCESSES}/"):
+            dataset, _, action = request.path.removeprefix(f"{_PROCESSES}/").partition("/")
+            if dataset != DATASET:
+                raise _ProblemError(404, "process not found", f"dataset {dataset} not found")
+            if not action:
+                return _json({"id": dataset, "title": "ERA5 hourly data on single levels, simulated"})
+            if action == "execution" and request.method == "POST":
+                return self._submit(request)
+        if request.path.startswith(f"{_JOBS}/"):
+            name, _, action = request.path.removeprefix(f"{_JOBS}/").partition("/")
+            job = self.jobs.get(name)
+            if job is None:
+                raise _ProblemError(404, "job not found", f"job {name} not found")
+            if request.method == "DELETE":
+                del self.jobs[name]
+                return _json({"jobID": name, "status": "dismissed"})
+            if not action:
+                return self._status(request, job)
+            if action == "results":
+                return self._results(request, job)
+        raise _ProblemError(404, "not found", f"no such resource: {request.path}")
+
+    def _submit(self, request: Request) -> Response:
+        try:
+            inputs = json.loads(request.body)["inputs"]
+            times, bounds = _times(inputs), _area(inputs)
+            variables = _texts(inputs, "variable")
+        except (KeyError, TypeError, ValueError) as error:
+            raise _ProblemError(400, "invalid request", str(error)) from None
+        if not self.licence_accepted:
+            raise _ProblemError(
+                403,
+                "required licences not accepted",
+                "Not all the required licences have been accepted; please visit "
+                f"{request.base}/datasets/{DATASET}?tab=download#manage-licences to accept the required "
+                "licence(s).",
+            )
+        if len(times) * len(variables) > self.cost_limit:
+            raise _ProblemError(
+                403, "cost limits exceeded", "Your request is too large, please reduce your selection."
+            )
+        job = Job(str(uuid.uuid4()), inputs, end=self.job_end, reason=self.job_reason)
+        here = [time for time in times if self.available_until is None or time.date() <= self.available_until]
+        if not here and job.end == "successful":
+            job.end = "failed"
+            job.reason = (
+                "MultiAdaptorNoDataError: None of the data you have requested is available yet, please "
+                f"revise the period requested. The latest date available is: {self.available_until}"
+            )
+        if job.end == "successful":
+            job.file = self._file(here, bounds, variables)
+        with self._lock:
+            self.jobs[job.id] = job
+        answer = _json(self._info(request, job, "accepted", "monitor"), 201)
+        answer.headers["Location"] = f"{request.base}{_JOBS}/{job.id}"
+        return answer
+
+    def _status(self, request: Request, job: Job) -> Response:
+        with self._lock:
+            if request.query:  # the client's last look before the results carries none
+                job.polls += 1
+            waiting = job.polls <= self.queue_polls
+            first = job.polls <= 1
+        status = ("accepted" if first else "running") if waiting else job.end
+        info = self._info(request, job, status, "self")
+        if status == "successful":
+            href = f"{request.base}{_JOBS}/{job.id}/results"
+            info["links"].append({"href": href, "rel": "results", "type": "application/json"})
+        return _json(info)
+
+    def _results(self, request: Request, job: Job) -> Response:
+        if job.polls <= self.queue_polls:
+            raise _ProblemError(404, "job results not ready", "results are not ready")
+        if job.end in ("failed", "rejected"):
+            raise _ProblemError(400, f"The job has {job.end}", "see the traceback", job.reason)
+        if job.end != "successful":
+            raise _ProblemError(404, "results expired", "results expired")
+        name = f"{job.id}.{'zip' if job.file.startswith(b'PK') else 'nc'}"
+        value = {
+            "type": _TYPE,
+            "href": f"{request.base}{_RESULTS}/{name}",
+            "file:checksum": hashlib.md5(job.file, usedforsecurity=False).hexdigest(),
+            "file:size": len(job.file),
+            "file:local_path": f"s3://cci2-prod-cache/{name}",
+        }
+        return _json({"asset": {"value": value}})
+
+    def _info(self, request: Request, job: Job, status: str, rel: str) -> dict[str, Any]:
+        now = datetime.now(UTC).replace(tzinfo=None)
+        link = {"href": f"{request.base}{_JOBS}/{job.id}", "rel": rel, "type": "application/json"}
+        return {
+            "processID": DATASET,
+            "type": "process",
+            "jobID": job.id,
+            "status": status,
+            "created": now.isoformat(),
+            "updated": now.isoformat(),
+            "links": [link],
+            "metadata": {
+                "origin": "api",
+                "request": {"ids": job.inputs},
+                "log": [[now.isoformat(), f"The job is {status}"]],
+                "datasetMetadata": {"messages": []},
+            },
+        }
+
+    def _file(
+        self, times: list[datetime], bounds: tuple[float, float, float, float], variables: list[str]
+    ) -> bytes:
+        north, west, south, east = bounds
+        latitudes = np.arange(np.floor(north / STEP), np.ceil(south / STEP) - 1, -1) * STEP
+        longitudes = np.arange(np.ceil(west / STEP), np.floor(east / STEP) + 1) * STEP
+        values = np.stack([self.fields(time, latitudes, longitudes) for time in times])
+        if self.packed:
+            values = pack(values)
+        versions = [
+            PRELIMINARY if self.final_until is not None and time.date() > self.final_until else FINAL
+            for time in times
+        ]
+        kept = {
+            self.short_names[k]: k
+            for k, name in enumerate(VARIABLES)
+            if name in variables and name not in self.missing
+        }
+        content = write_netcdf(times, latitudes, longitudes, values, versions, kept)
+        if not self.zipped:
+            return content
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("data_stream-oper_stepType-instant.nc", content)
+        return stream.getvalue()
+
+
+_TYPE = "application/netcdf"
+
+
+class _ProblemError(Exception):
+    """An error as the CDS words it."""
+
+    def __init__(self, status: int, title: str, detail: str, traceback: str = "") -> None:
+        super().__init__(title)
+        self.status, self.title, self.detail, self.traceback = status, title, detail, traceback
+
+    def response(self, request: Request) -> Response:
+        body = {
+            "type": self.title,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": f"{request.base}{request.path}",
+            "trace_id": uuid.uuid4().hex,
+        }
+        if self.traceback:
+            body["traceback"] = self.traceback
+        answer = _json(body, self.status)
+        if self.status == 429:
+            answer.headers["Retry-After"] = "1"
+        return answer
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+
+def _texts(inputs: dict[str, Any], name: str) -> list[str]:
+    """Return a request's value as the list of texts it stands for."""
+    value = inputs[name]
+    return [str(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def _times(inputs: dict[str, Any]) -> list[datetime]:
+    """Return the hours of the Cartesian product that a request is; days that no month has are left out."""
+    if unknown := set(_texts(inputs, "variable")) - set(VARIABLES):
+        raise ValueError(f"variable not available: {', '.join(sorted(unknown))}")
+    if _texts(inputs, "product_type") != ["reanalysis"]:
+        raise ValueError("product_type must be reanalysis")
+    if inputs.get("data_format", inputs.get("format")) != "netcdf":
+        raise ValueError("data_format must be netcdf here")
+    found = set()
+    for year, month, day, hour in product(
+        *(_texts(inputs, name) for name in ("year", "month", "day", "time"))
+    ):
+        moment = datetime.strptime(hour, "%H:%M")
+        if moment.minute:
+            raise ValueError(f"time not available: {hour}")
+        try:
+            found.add(datetime(int(year), int(month), int(day), moment.hour))
+        except ValueError as error:
+            if not 1 <= int(month) <= 12 or not 1 <= int(day) <= 31:
+                raise ValueError(f"no such day: {year}-{month}-{day}") from error
+    if not found:
+        raise ValueError("the request selects nothing")
+    return sorted(found)
+
+
+def _area(inputs: dict[str, Any]) -> tuple[float, float, float, float]:
+    north, west, south, east = (float(edge) for edge in inputs.get("area", (90, -180, -90, 179.75)))
+    if not (-90 <= south <= north <= 90 and west <= east):
+        raise ValueError(f"area must be North, West, South, East, got {[north, west, south, east]}")
+    return north, west, south, east

@@ -1,0 +1,439 @@
+"""A small web server on loopback: what every part of the simulated archive hangs under.
+
+It answers as a good archive does (HEAD, ranges, conditional requests, keep-alive) or, where its fault
+plan says so, as a bad one does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate, parsedate_to_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from hephaestus_build.simulation.server.faults import Fault, FaultPlan
+
+_CHUNK = 1 << 16
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+#: Headers whose value a log never shows.
+_SECRET = frozenset({"private-token", "authorization", "cookie", "proxy-authorization"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an app is asked. A HEAD request arrives as GET: the server leaves the body out.
+
+    Attributes
+    ----------
+    method : str
+        ``GET``, ``POST`` or ``DELETE``.
+    path : str
+        Percent-decoded, without the query.
+    query : dict of str
+        The last value of each key.
+    headers : mapping
+        Case-insensitive.
+    body : bytes
+        As sent.
+    base : str
+        Such as ``http://127.0.0.1:8080``, without a slash at its end.
+    """
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    base: str
+
+
+@dataclass
+class Response:
+    """What an app answers.
+
+    Attributes
+    ----------
+    status : int
+        HTTP status.
+    body : bytes or Path
+        Content; of a path, the file's bytes.
+    headers : dict of str
+        Content-Type, ETag and Last-Modified are added where an app gives none.
+    """
+
+    status: int = 200
+    body: bytes | Path = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+#: Answers a request, or returns None: not mine.
+App = Callable[[Request], Response | None]
+
+
+@dataclass
+class LogEntry:
+    """One request as the server saw it: for tests of a client's manners.
+
+    Attributes
+    ----------
+    method, path : str
+        As asked; the path percent-decoded.
+    query : dict of str
+        The last value of each key.
+    status : int
+        As answered; 0 where the connection was reset before an answer.
+    headers : dict of str
+        Of the request, names in lower case; values of credentials are replaced by ``(sent)``.
+    started, ended : float
+        ``time.monotonic()`` before and after the answer; infinite while it is under way.
+    sent : int
+        Bytes of the body that were sent so far.
+    """
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    started: float
+    status: int = 0
+    ended: float = math.inf
+    sent: int = 0
+
+
+class CaseInsensitive(dict[str, str]):
+    """Headers: the case of a name does not matter."""
+
+    def __init__(self, items: Mapping[str, str] | None = None) -> None:
+        super().__init__({key.lower(): value for key, value in (items or {}).items()})
+
+    def __getitem__(self, key: str) -> str:
+        return super().__getitem__(key.lower())
+
+    def __setitem__(self, key: str, value: str) -> None:
+        super().__setitem__(key.lower(), value)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and super().__contains__(key.lower())
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of the header `key` in any case, or `default`."""
+        return super().get(key.lower(), default)
+
+
+class LoopbackServer:
+    """Serve some apps on 127.0.0.1, each request in a thread; a context manager.
+
+    Parameters
+    ----------
+    apps : sequence of callables
+        Asked in order; the first answer that is not None counts, 404 if there is none.
+    port : int
+        0 takes a free one.
+    faults : FaultPlan, optional
+        Requests to answer badly; an empty plan by default.
+
+    Attributes
+    ----------
+    faults : FaultPlan
+        May be changed at any time.
+    """
+
+    def __init__(self, apps: Sequence[App], *, port: int = 0, faults: FaultPlan | None = None) -> None:
+        self.apps = list(apps)
+        self.faults = faults if faults is not None else FaultPlan()
+        self.stopping = threading.Event()
+        self._log: list[LogEntry] = []
+        self._lock = threading.Lock()
+        self._server = _Server(port, self)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="loopback", daemon=True
+        )
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    @property
+    def base(self) -> str:
+        """Its address, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> list[LogEntry]:
+        """The requests so far, in the order in which their answers began (a new list)."""
+        with self._lock:
+            return list(self._log)
+
+    def clear_log(self) -> None:
+        """Forget the requests so far."""
+        with self._lock:
+            self._log.clear()
+
+    def record(self, entry: LogEntry) -> None:
+        """Add one request to the log; called before its answer begins, so that no client is ahead of it."""
+        with self._lock:
+            self._log.append(entry)
+
+    def answer(self, request: Request) -> Response:
+        """Return the first app's answer; 404 if none knows the path, 500 if one fails."""
+        for app in self.apps:
+            try:
+                response = app(request)
+            except Exception as error:  # a broken app must look like a broken server, not like a hang
+                return Response(500, f"{type(error).__name__}: {error}\n".encode())
+            if response is not None and not (isinstance(response.body, Path) and not response.body.is_file()):
+                return response
+        return Response(404, b"<html><head><title>404 Not Found</title></head></html>\n", dict(_HTML))
+
+    def start(self) -> Self:
+        """Begin to serve; return itself."""
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Stop: end stalls, close every connection and wait for the threads."""
+        self.stopping.set()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.close_connections()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_HTML = {"Content-Type": "text/html;charset=UTF-8"}
+#: Seconds that all threads may take to end; fewer than a command has that was stopped.
+_LAST_SECONDS = 3.0
+
+
+class _Server(ThreadingHTTPServer):
+    """Remembers its connections, so that a kept-alive or stalled one does not outlive the server."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, port: int, owner: LoopbackServer) -> None:
+        self.owner = owner
+        self._open: dict[socket.socket, threading.Thread] = {}
+        self._guard = threading.Lock()
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        with self._guard:
+            self._open[request] = threading.current_thread()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._guard:
+                self._open.pop(request, None)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a client that hangs up is an everyday event here."""
+
+    def close_connections(self) -> None:
+        with self._guard:
+            connections = dict(self._open)
+        for connection in connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        deadline = time.monotonic() + _LAST_SECONDS
+        for thread in connections.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+class _ResetError(Exception):
+    """The connection is to be reset now."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "Apache/2.4.62"
+    sys_version = ""
+    disable_nagle_algorithm = True
+    reset_connection = False
+    server: _Server
+    entry: LogEntry
+
+    def finish(self) -> None:
+        super().finish()
+        if self.reset_connection:
+            # with linger 0 close() sends RST; the server's own shutdown() would send FIN before it
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep standard error quiet; the log is in memory."""
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    do_HEAD = do_POST = do_DELETE = do_PUT = do_GET  # noqa: N815
+
+    def _serve(self) -> None:
+        owner = self.server.owner
+        split = urlsplit(self.path)
+        path, query = unquote(split.path), dict(parse_qsl(split.query, keep_blank_values=True))
+        headers = CaseInsensitive(dict(self.headers.items()))
+        body = self.rfile.read(int(headers.get("content-length") or 0))
+        fault = owner.faults.take(self.command, path) or Fault()
+        shown = {key: "(sent)" if key in _SECRET else value for key, value in headers.items()}
+        self.entry = LogEntry(self.command, path, query, shown, time.monotonic())
+        try:
+            if fault.delay:
+                owner.stopping.wait(fault.delay)
+            if fault.reset and fault.cut_after is None:
+                raise _ResetError
+            if fault.status is not None:
+                text = f"{fault.status} {self.responses.get(fault.status, ('Error',))[0]}\n"
+                response = Response(fault.status, text.encode(), {"Content-Type": "text/plain"})
+            else:
+                method = "GET" if self.command == "HEAD" else self.command
+                response = owner.answer(Request(method, path, query, headers, body, owner.base))
+            self._send(response, headers, fault)
+        except _ResetError:
+            self.close_connection = self.reset_connection = True
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+        finally:
+            if not self.entry.status:
+                owner.record(self.entry)
+            self.entry.ended = time.monotonic()
+
+    def _send(self, response: Response, asked: CaseInsensitive, fault: Fault) -> None:
+        if fault.body is not None:
+            content = response.body.read_bytes() if isinstance(response.body, Path) else response.body
+            body = fault.body(content) if callable(fault.body) else fault.body
+            response = replace(response, status=fault.status or 200, body=body)
+        headers = CaseInsensitive(response.headers)
+        with _open(response.body) as (stream, size, modified, tag):
+            if response.status == 200 and self.command in ("GET", "HEAD"):
+                headers.setdefault("accept-ranges", "bytes")
+                headers.setdefault("last-modified", modified)
+                if "etag" not in headers:
+                    headers["etag"] = tag()
+            headers.setdefault("content-type", "application/octet-stream")
+            status, start, length = response.status, 0, size
+            if status == 200 and self.command in ("GET", "HEAD"):
+                if _not_modified(asked, headers):
+                    status, length = 304, 0
+                elif not fault.ignore_ranges and (part := _range(asked, headers, size)) is not None:
+                    if part[1] == 0:
+                        status, length = 416, 0
+                        headers["content-range"] = f"bytes */{size}"
+                    else:
+                        status, (start, length) = 206, part
+                        headers["content-range"] = f"bytes {start}-{start + length - 1}/{size}"
+            headers["content-length"] = str(length if fault.length is None else fault.length)
+            if status == 304 or fault.omit_length:
+                headers.pop("content-length")
+            if fault.omit_length or (fault.length is not None and fault.length != length):
+                self.close_connection = True
+                headers["connection"] = "close"
+            for key, value in fault.headers.items():
+                headers[key] = value
+            self.entry.status = status
+            self.server.owner.record(self.entry)
+            self.send_response(status)
+            for key, value in headers.items():
+                if value:
+                    self.send_header(key.title() if key != "etag" else "ETag", value)
+            self.end_headers()
+            if self.command != "HEAD" and status not in (304, 416):
+                stream.seek(start)
+                self._stream(stream, length, fault)
+
+    def _stream(self, stream: BinaryIO, length: int, fault: Fault) -> None:
+        ends = [end for end in (fault.cut_after, fault.stall_after) if end is not None]
+        limit = min([length, *ends])
+        chunk = max(1, min(_CHUNK, int(fault.rate / 20))) if fault.rate else _CHUNK
+        if limit and not fault.rate and not isinstance(stream, io.BytesIO):
+            start = stream.tell()
+            self.entry.sent = limit  # before the client has it, who may look into the log then
+            try:
+                self.connection.sendfile(stream, start, limit)  # the kernel copies, as for any web server
+            finally:
+                self.entry.sent = stream.tell() - start
+        while self.entry.sent < limit:
+            data = stream.read(min(chunk, limit - self.entry.sent))
+            if not data:
+                break
+            self.entry.sent += len(data)
+            self.wfile.write(data)
+            if fault.rate and self.server.owner.stopping.wait(len(data) / fault.rate):
+                raise ConnectionAbortedError
+        if ends and limit == min(ends):
+            self.close_connection = True
+            if fault.reset:
+                raise _ResetError
+            if fault.stall_after is not None:
+                self.server.owner.stopping.wait()
+
+
+class _open:  # noqa: N801 (reads as a verb where it is used)
+    """The content as a stream with its size, Last-Modified and a function for its ETag."""
+
+    def __init__(self, body: bytes | Path) -> None:
+        self._stream: BinaryIO
+        if isinstance(body, Path):
+            self._stream = body.open("rb")
+            facts = body.stat()
+            mark = f'"{facts.st_size:x}-{facts.st_mtime_ns:x}"'
+            self._facts = (facts.st_size, formatdate(facts.st_mtime, usegmt=True), lambda: mark)
+        else:
+            self._stream = io.BytesIO(body)
+            self._facts = (len(body), "", lambda: f'"{hashlib.sha256(body).hexdigest()[:16]}"')
+
+    def __enter__(self) -> tuple[BinaryIO, int, str, Callable[[], str]]:
+        return (self._stream, *self._facts)
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+
+def _not_modified(asked: CaseInsensitive, headers: CaseInsensitive) -> bool:
+    """Whether the client's copy is current (If-None-Match wins over If-Modified-Since)."""
+    if wanted := asked.get("if-none-match"):
+        tags = {tag.strip().removeprefix("W/") for tag in wanted.split(",")}
+        return "*" in tags or headers.get("etag", "").removeprefix("W/") in tags
+    if (since := asked.get("if-modified-since")) and headers.get("last-modified"):
+        with suppress(ValueError, TypeError):
+            return parsedate_to_datetime(headers["last-modified"]) <= parsedate_to_datetime(since)
+    return False
+
+
+def _range(asked: CaseInsensitive, headers: CaseInsensitive, size: int) -> tuple[int, int] | None:
+    """Return start and length of the part asked for; None for everything, length 0 for none of it."""
+    match = _RANGE.fullmatch(asked.get("range", "").strip())
+    if not match or match[1] == match[2] == "":
+        return None
+    if (condition := asked.get("if-range")) and condition not in (
+        headers.get("etag"),
+        headers.get("last-modified"),
+    ):
+        return None
+    if not match[1]:
+        start, end = max(0, size - int(match[2])), size - 1
+    else:
+        start, end = int(match[1]), min(int(match[2] or size), size - 1)
+    return (start, end - start + 1) if start <= end else (0, 0)

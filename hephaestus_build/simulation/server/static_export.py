@@ -1,0 +1,84 @@
+"""The simulated portal as plain files, for any static web server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_files import check_no_links
+from hephaestus_build.simulation.server.archive_state import SimulatedArchive
+from hephaestus_build.simulation.server.licsar_app import ROOT, PortalApp, mirrored
+
+
+def write_tree(
+    archive: SimulatedArchive,
+    folder: Path,
+    *,
+    base: str = "http://127.0.0.1:8000",
+    unwrapped: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Write what the portal serves, and the annotations, into `folder`.
+
+    In the ``directories`` layout every static server does: it lists folders and serves files. In the
+    ``links`` layout pairs and epochs are files whose links begin with `base`, the address at which
+    `folder` will be served.
+
+    Parameters
+    ----------
+    archive : SimulatedArchive
+        What to write, in its present layout.
+    folder : Path
+        Made if need be; files in it are replaced.
+    base : str
+        Address of `folder`, for links.
+    unwrapped : bool
+        Write the unwrapped phase too, which is as large as the rest and which no cube holds.
+    report : callable
+        Told each frame's id and folder as it is begun.
+
+    Returns
+    -------
+    int
+        Files written.
+    """
+    portal = PortalApp(archive)
+    written = 0
+    for name in archive.world.frames:
+        track = Frame(name).track
+        home = folder / ROOT / str(track) / name
+        keys = [("metadata", "")]
+        keys += [("interferograms", pair.name) for pair in archive.pairs(name)]
+        keys += [("epochs", f"{day:%Y%m%d}") for day in archive.epochs(name)]
+        for kind, key in keys:
+            report(f"{name} {kind} {key}".rstrip())
+            direct = kind == "metadata" or archive.layout == "directories"
+            check_no_links(folder, str((home / kind / key).relative_to(folder)))
+            (home / kind / key if direct else home / kind).mkdir(parents=True, exist_ok=True)
+            if not direct:
+                page = portal.link_page(name, kind, key, base.rstrip("/"))
+                target = home / kind / key
+                target.write_text(page.text)
+                os.utime(target, (page.modified.timestamp(), page.modified.timestamp()))
+                written += 1
+            for file in archive.files(name, kind, key):
+                source = archive.file(name, kind, key, file)
+                if source is None or (file.endswith(".geo.unw.tif") and not unwrapped):
+                    continue
+                if direct:
+                    place = home / kind / key
+                elif mirrored(archive, name, kind, key, file):
+                    place = folder / archive.mirror / f"{track:02d}" / name
+                    place = place / key if kind == "interferograms" else place / kind / key
+                else:
+                    place = folder / archive.public / str(track) / name / kind / key
+                check_no_links(folder, str((place / file).relative_to(folder)))
+                place.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, place / file)
+                written += 1
+    check_no_links(folder, "annotations.tar.gz")
+    (folder / "annotations.tar.gz").write_bytes(archive.annotations())
+    return written + 1

@@ -1,0 +1,102 @@
+"""What stirs below a simulated volcano: sources of deformation and how they grow and relax over the years."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+import numpy as np
+
+from hephaestus_build.simulation.world import deformation_models
+from hephaestus_build.simulation.world.random_fields import stream
+from hephaestus_build.simulation.world.terrain import local_metres
+
+#: Activity types as the annotations name them.
+ACTIVITIES = ("Mogi", "Dyke", "Sill", "Spheroid", "Earthquake", "Unidentified")
+_BEGINNING = date(2014, 1, 1)
+_MODELS: dict[str, Callable[..., np.ndarray]] = {
+    "Mogi": deformation_models.mogi,
+    "Spheroid": deformation_models.spheroid,
+    "Unidentified": deformation_models.slide,
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """Episodes that come back: growth at a steady rate, then partial relaxation.
+
+    Attributes
+    ----------
+    first : datetime.date
+        Begin of one episode; others lie whole periods before and after it.
+    period, duration : float
+        Days. A duration of 0 is a step.
+    rebound : float
+        Share of the growth that is lost again, at a falling rate, over about `duration` days.
+    """
+
+    first: date
+    period: float
+    duration: float
+    rebound: float = 0.0
+
+    def level(self, day: float, seed: int, name: str) -> float:
+        """Return the growth since 2014 in units of one mean episode.
+
+        Parameters
+        ----------
+        day : float
+            Days since 2014-01-01.
+        seed, name : int, str
+            Draw the size of each episode, 0.7 to 1.3.
+        """
+        first = (self.first - _BEGINNING).days % self.period
+        total = 0.0
+        for cycle in range(int(day // self.period) + 1):
+            since = day - first - cycle * self.period
+            if since <= 0:
+                break
+            size = stream(seed, name, "episode", cycle).uniform(0.7, 1.3)
+            total += size * min(since / self.duration, 1.0) if self.duration else size
+            after = since - self.duration
+            if after > 0 and self.rebound:
+                total -= size * self.rebound * (1 - np.exp(-after / max(self.duration, 1.0)))
+        return float(total)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One source of deformation.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the frame.
+    activity : str
+        One of :data:`ACTIVITIES`.
+    longitude, latitude : float
+        Of the point above its centre, degrees.
+    history : History
+        When it is active.
+    shape : mapping
+        Arguments of its function in :mod:`hephaestus_build.simulation.world.deformation_models`, for one
+        mean episode.
+    """
+
+    name: str
+    activity: str
+    longitude: float
+    latitude: float
+    history: History
+    shape: Mapping[str, float] = field(default_factory=dict)
+
+    def movement(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+        """Return the displacement of one mean episode at (n,) and (m,) degrees, (3, n, m), metres."""
+        east, north = local_metres(latitudes, longitudes, self.longitude, self.latitude)
+        return _MODELS.get(self.activity, deformation_models.okada)(east, north, **self.shape)
+
+    def growth(self, begin: date, end: date, seed: int) -> float:
+        """Return how much it grew between two days, in mean episodes; negative while it relaxes."""
+        before, after = (self.history.level((day - _BEGINNING).days, seed, self.name) for day in (begin, end))
+        return after - before

@@ -1,0 +1,229 @@
+"""The three frames of the simulated world, and what is odd about each.
+
+Their tracks lie above 175, where no Sentinel-1 flies. Everything that a scene needs to know is written
+here as values; what follows from it is computed in :mod:`hephaestus_build.simulation.world.frame_scene`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Literal
+
+from hephaestus_build.simulation.world.deformation_sources import History, Source
+from hephaestus_build.simulation.world.terrain import Land, Volcano
+
+#: Oddities of a frame's files, as real frames have them. They are on by default and a build copes with
+#: each without owing anything.
+ODDITIES: Mapping[str, str] = {
+    "cropped": "the rasters of one pair are smaller by whole pixels on every side",
+    "shifted": "the rasters of one pair lie off the frame's grid by part of a pixel",
+    "unlisted": "one annotated pair is not in the listing",
+    "unannotated": "one listed pair was never annotated",
+    "no-preview": "one pair has no preview",
+    "mixed-tags": "older rasters are PixelIsPoint with a nodata tag, newer ones PixelIsArea without",
+    "sparse-metadata": "metadata.txt lacks lines, and there is no baselines file",
+}
+#: Oddities that leave a build owing something; only on request.
+FAULTY_ODDITIES: Mapping[str, str] = {
+    "no-files": "one pair is listed and annotated but has no files",
+    "no-dem": "geo.hgt.tif answers 404",
+    "empty-dem": "geo.hgt.tif has zero bytes",
+    "empty-phase": "the phase of one pair has zero bytes",
+    "blank-phase": "the phase of one pair is 0 everywhere",
+    "other-crs": "the rasters of one pair are in UTM",
+}
+#: How far the rasters of the "shifted" pair lie off the grid, pixels east and south.
+SHIFT = (0.45, 0.45)
+#: What is cut off the rasters of the "cropped" pair: columns west and east, rows north and south.
+CROP = (7, 4, 5, 11)
+
+Era = Literal["linear", "mercator", "mixed"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One frame of the simulated world.
+
+    Attributes
+    ----------
+    id : str
+        Frame id.
+    longitude, latitude : float
+        Rough centre, degrees.
+    corner : tuple of float
+        What is added to the grid's west and north edge, so that they are no multiples of the pixel size.
+    pixel : float
+        Degrees.
+    shapes : mapping
+        Rows and columns by size.
+    heading : float
+        Of the flight, degrees clockwise from north.
+    incidence : tuple of float
+        At near and far range, degrees.
+    center_time : datetime.timedelta
+        UTC.
+    shift : int
+        Days that its passes lie behind the first.
+    land : Land
+        What its terrain is made of.
+    sources : tuple of Source
+        What stirs there.
+    era : str
+        Of the previews: ``linear``, ``mercator``, or ``mixed`` (by the date of the pair).
+    oddities : frozenset of str
+        Keys of :data:`ODDITIES` that occur here.
+    blemishes : mapping
+        What is wrong with the interferogram at that position of the frame's list, again every 29.
+    """
+
+    id: str
+    longitude: float
+    latitude: float
+    corner: tuple[float, float]
+    pixel: float
+    shapes: Mapping[str, tuple[int, int]]
+    heading: float
+    incidence: tuple[float, float]
+    center_time: timedelta
+    shift: int
+    land: Land
+    sources: tuple[Source, ...]
+    era: Era
+    oddities: frozenset[str]
+    blemishes: Mapping[int, str] = field(default_factory=dict)
+
+
+ORDINARY, HIGH_LATITUDE, STRIPMAP = "198A_00210_131313", "201D_02400_131313", "203A_SM_SIMU_S3"
+
+PLACES: tuple[Place, ...] = (
+    Place(
+        id=ORDINARY,
+        longitude=-24.3,
+        latitude=37.75,
+        corner=(0.0003744, 0.0001667),
+        pixel=0.001,
+        shapes={"small": (300, 360), "real": (2500, 3000)},
+        heading=-12.4,
+        incidence=(34.0, 44.0),
+        center_time=timedelta(hours=18, minutes=41, seconds=7, microseconds=318204),
+        shift=0,
+        land=Land(
+            (
+                Volcano(-24.285, 37.765, 2150, 5200),
+                Volcano(-25.1, 38.35, 1500, 6500),
+                Volcano(-23.4, 37.1, 1900, 8000),
+            ),
+            relief=150,
+            level=-30,
+            tilt=-640,
+        ),
+        sources=(
+            Source(
+                "summit reservoir", "Mogi", -24.30, 37.770,
+                History(date(2019, 3, 20), 252, 16, rebound=0.45),
+                {"depth": 3300.0, "volume": 4.6e6},
+            ),
+            Source(
+                "flank sill", "Sill", -24.355, 37.705,
+                History(date(2020, 10, 27), 240, 16),
+                {"depth": 2900.0, "length": 4200.0, "width": 3200.0, "strike": 40.0, "dip": 4.0,
+                 "opening": 0.28},
+            ),
+            Source(
+                "rift dyke", "Dyke", -24.215, 37.822,
+                History(date(2020, 11, 8), 336, 9),
+                {"depth": 2300.0, "length": 4800.0, "width": 3000.0, "strike": 118.0, "dip": 88.0,
+                 "opening": 0.45},
+            ),
+        ),
+        era="linear",
+        oddities=frozenset({"cropped", "shifted", "unlisted", "unannotated", "no-preview",
+                            "mixed-tags"}),
+        blemishes={9: "orbital", 13: "corrupted", 18: "processing 3"},
+    ),
+    Place(
+        id=HIGH_LATITUDE,
+        longitude=-17.1,
+        latitude=66.0,
+        corner=(-0.0002561, 0.0004321),
+        pixel=0.001,
+        shapes={"small": (880, 400), "real": (2500, 3000)},
+        heading=-162.7,
+        incidence=(31.5, 42.5),
+        center_time=timedelta(hours=23, minutes=42, seconds=11, microseconds=250000),
+        shift=4,
+        land=Land(
+            (
+                Volcano(-17.06, 66.08, 1350, 6800),
+                Volcano(-17.16, 65.74, 950, 5000),
+                Volcano(-16.2, 65.4, 1500, 7500),
+            ),
+            relief=150,
+            level=110,
+            tilt=620,
+        ),
+        sources=(
+            Source(
+                "fissure swarm", "Dyke", -17.10, 66.03,
+                History(date(2019, 3, 23), 250, 14),
+                {"depth": 3000.0, "length": 9000.0, "width": 4400.0, "strike": 12.0, "dip": 90.0,
+                 "opening": 0.42},
+            ),
+            Source(
+                "caldera pipe", "Spheroid", -17.14, 65.75,
+                History(date(2020, 10, 18), 310, 30, rebound=0.4),
+                {"depth": 3600.0, "volume": 7.5e6, "elongation": 1.9},
+            ),
+            Source(
+                "transform fault", "Earthquake", -17.02, 66.29,
+                History(date(2019, 9, 20), 408, 0),
+                {"depth": 4200.0, "length": 8000.0, "width": 6000.0, "strike": 300.0, "dip": 80.0,
+                 "strike_slip": 0.45},
+            ),
+        ),
+        era="mercator",
+        oddities=frozenset(),
+        blemishes={6: "glacier", 12: "processing 2", 24: "no info"},
+    ),
+    Place(
+        id=STRIPMAP,
+        longitude=55.7,
+        latitude=-21.23,
+        corner=(0.0001389, -0.0001944),
+        pixel=0.0005,
+        shapes={"small": (400, 420), "real": (2500, 3000)},
+        heading=-13.1,
+        incidence=(37.0, 42.0),
+        center_time=timedelta(hours=14, minutes=52, seconds=23),
+        shift=2,
+        land=Land(
+            (Volcano(55.708, -21.244, 2450, 4600), Volcano(55.48, -21.1, 2900, 8000)),
+            relief=90,
+            level=-900,
+            tilt=-160,
+        ),
+        sources=(
+            Source(
+                "summit pipe", "Spheroid", 55.712, -21.243,
+                History(date(2019, 3, 14), 168, 20, rebound=0.5),
+                {"depth": 2000.0, "volume": 1.9e6, "elongation": 1.6},
+            ),
+            Source(
+                "east flank", "Unidentified", 55.752, -21.262,
+                History(date(2019, 8, 27), 210, 26),
+                {"radius": 1100.0, "azimuth": 100.0, "drop": 0.055},
+            ),
+            Source(
+                "shallow sill", "Sill", 55.690, -21.222,
+                History(date(2020, 10, 24), 330, 12),
+                {"depth": 1500.0, "length": 2600.0, "width": 1900.0, "strike": 75.0, "dip": 8.0,
+                 "opening": 0.2},
+            ),
+        ),
+        era="mixed",
+        oddities=frozenset({"sparse-metadata"}),
+        blemishes={5: "artifacts", 16: "orbital"},
+    ),
+)  # fmt: skip

@@ -1,0 +1,226 @@
+"""The files of a simulated frame: which there are, what is odd about them, and their making."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.simulation.world.annotator import projection_of
+from hephaestus_build.simulation.world.frame_catalog import CROP, SHIFT
+from hephaestus_build.simulation.world.frame_scene import Observation, Scene
+from hephaestus_build.simulation.world.geotiff_writer import crop, shift, write_raster
+from hephaestus_build.simulation.world.previews import write_grey, write_preview
+
+#: Position in the frame's list of the pair that an oddity befalls.
+_POSITIONS = {
+    "cropped": 4, "shifted": 11, "no-files": 16, "unannotated": 20, "no-preview": 7,
+    "empty-phase": 2, "blank-phase": 14, "other-crs": 23,
+}  # fmt: skip
+#: Rasters of secondaries before this day look as GAMMA writes them, later ones as GDAL does.
+_GDAL_SINCE = date(2019, 10, 1)
+_PAIR_SUFFIXES = ("geo.cc.png", "geo.diff.png", "geo.cc.tif", "geo.diff_pha.tif", "geo.unw.tif")
+_EPOCH_SUFFIXES = ("geo.mli.png", "geo.mli.tif")
+
+
+class Shelf:
+    """The files of one frame.
+
+    Parameters
+    ----------
+    scene : Scene
+        The frame.
+    oddities : collection of str
+        Those of its place's that are in force, and faulty ones on request.
+    """
+
+    def __init__(self, scene: Scene, oddities: Iterable[str]) -> None:
+        self.scene = scene
+        self.oddities = frozenset(oddities)
+
+    def odd_pair(self, oddity: str) -> Pair | None:
+        """Return the pair that `oddity` befalls, if it is in force and befalls one pair."""
+        if oddity not in self.oddities:
+            return None
+        if oddity == "unlisted":
+            days = self.scene.epochs
+            pairs = (Pair(days[0], day) for day in days[1:])
+            return next((pair for pair in pairs if pair not in self.scene.pairs), None)
+        position = _POSITIONS.get(oddity)
+        return None if position is None else self.scene.pairs[position % len(self.scene.pairs)]
+
+    # what there is
+
+    def metadata_files(self) -> tuple[str, ...]:
+        """Return the names in ``metadata/``."""
+        name = self.scene.frame.id
+        rasters = ["E", "N", "U", "hgt", "landmask"]
+        if "no-dem" in self.oddities:
+            rasters.remove("hgt")
+        texts = ["metadata.txt", f"{name}-poly.txt"]
+        if "sparse-metadata" not in self.oddities:
+            texts.append("baselines")
+        return tuple(sorted([*(f"{name}.geo.{raster}.tif" for raster in rasters), *texts]))
+
+    def pair_files(self, pair: Pair) -> tuple[str, ...]:
+        """Return the names of a pair's files, pictures first."""
+        if pair == self.odd_pair("no-files"):
+            return ()
+        without = {"geo.diff.png"} if pair == self.odd_pair("no-preview") else set()
+        return tuple(f"{pair}.{suffix}" for suffix in _PAIR_SUFFIXES if suffix not in without)
+
+    def epoch_files(self, day: date) -> tuple[str, ...]:
+        """Return the names of an epoch's files, pictures first."""
+        return tuple(f"{day:%Y%m%d}.{suffix}" for suffix in _EPOCH_SUFFIXES)
+
+    def modified(self, day: date, revision: int = 0) -> datetime:
+        """Return when the files of `day` were written: some days after it, later for each revision."""
+        hour = timedelta(hours=3 + sum(self.scene.frame.id.encode()) % 17, minutes=day.day)
+        written = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        return written + hour + timedelta(days=6 + 200 * revision)
+
+    # what they hold
+
+    def served(self, pair: Pair, revision: int = 0) -> tuple[Observation, Grid]:
+        """Return what the files of `pair` hold and their grid, which is not the frame's for odd ones."""
+        return self._as_served(pair, self.scene.observe(pair, revision))
+
+    def _as_served(self, pair: Pair, seen: Observation) -> tuple[Observation, Grid]:
+        grid = self.scene.grid
+        if pair == self.odd_pair("cropped"):
+            parts = [crop(values, grid, CROP)[0] for values in (seen.phase, seen.coherence, seen.unwrapped)]
+            return Observation(*parts), crop(seen.phase, grid, CROP)[1]
+        if pair == self.odd_pair("shifted"):
+            return seen, shift(grid, SHIFT)
+        if pair == self.odd_pair("blank-phase"):
+            return replace(seen, phase=np.zeros_like(seen.phase)), grid
+        return seen, grid
+
+    # their making
+
+    def write_pair(
+        self, pair: Pair, folder: Path, revision: int = 0, names: Iterable[str] | None = None
+    ) -> None:
+        """Write the files of `pair` into `folder`: all of them, or those of `names`."""
+        scene = self.scene
+        whole = scene.observe(pair, revision)
+        seen, grid = self._as_served(pair, whole)
+        old = "mixed-tags" in self.oddities and pair.secondary < _GDAL_SINCE
+        crs = "EPSG:32626" if pair == self.odd_pair("other-crs") else "EPSG:4326"
+        projection = projection_of(scene, pair)
+
+        def raster(values: np.ndarray, strip: int = 1) -> Callable[[Path], None]:
+            return lambda path: write_raster(
+                path, values, grid, strip=strip, point=old, nodata=0 if old else None, crs=crs
+            )
+
+        makers: dict[str, Callable[[Path], None]] = {
+            # previews show the whole frame also where the raster lost its edges
+            "geo.cc.png": lambda path: write_grey(path, whole.coherence, scene.grid, projection),
+            "geo.diff.png": lambda path: write_preview(
+                path, whole.phase, scene.height, scene.grid, projection
+            ),
+            "geo.cc.tif": raster(seen.coherence, strip=4),
+            "geo.diff_pha.tif": raster(seen.phase),
+            "geo.unw.tif": raster(seen.unwrapped),
+        }
+        if pair == self.odd_pair("empty-phase"):
+            makers["geo.diff_pha.tif"] = lambda path: path.touch()
+        chosen = self.pair_files(pair) if names is None else tuple(names)
+        for name in chosen:
+            makers[name.removeprefix(f"{pair}.")](folder / name)
+        self._date(folder, chosen, self.modified(pair.secondary, revision))
+
+    def write_epoch(self, day: date, folder: Path) -> None:
+        """Write all files of an epoch into `folder`: the radar brightness of the ground."""
+        scene = self.scene
+        rise = np.gradient(scene.height, axis=1) * np.sign(-scene.sight[0])
+        brightness = np.where(scene.valid, 0.25 * np.exp(-rise / (np.abs(rise).mean() * 4 + 1e-3)), 0)
+        brightness = (brightness * (1 + 0.3 * scene.vegetation)).astype(np.float32)
+        plain, picture = (f"{day:%Y%m%d}.geo.mli.{suffix}" for suffix in ("tif", "png"))
+        write_raster(folder / plain, brightness, scene.grid, point=True, nodata=0)
+        grey = np.clip(brightness * 400, 0, 255).astype(np.uint8)
+        write_grey(folder / picture, grey, scene.grid, "linear")
+        self._date(folder, (plain, picture), self.modified(day))
+
+    def write_metadata(self, folder: Path, names: Iterable[str] | None = None) -> None:
+        """Write the files of ``metadata/`` into `folder`: all of them, or those of `names`."""
+        scene, name = self.scene, self.scene.frame.id
+        old = "mixed-tags" in self.oddities
+
+        def sight(axis: int) -> Callable[[Path], None]:
+            return lambda path: write_raster(
+                path, np.where(scene.valid, scene.sight[axis], np.float32(0)), scene.grid, point=old
+            )
+
+        def hgt(path: Path) -> None:
+            write_raster(path, scene.height, scene.grid, point=old, nodata=0 if old else None)
+
+        def landmask(path: Path) -> None:
+            land = np.where(scene.height > 0, np.float32(1), np.float32(np.nan))
+            write_raster(path, land, scene.grid, nodata=np.nan, tiled=True)
+
+        makers: dict[str, Callable[[Path], object]] = {
+            **{f"{name}.geo.{letter}.tif": sight(axis) for axis, letter in enumerate("ENU")},
+            f"{name}.geo.hgt.tif": Path.touch if "empty-dem" in self.oddities else hgt,
+            f"{name}.geo.landmask.tif": landmask,
+            "metadata.txt": lambda path: path.write_text(self._metadata_text()),
+            f"{name}-poly.txt": lambda path: path.write_text(self._corners_text()),
+            "baselines": lambda path: path.write_text(self._baselines_text()),
+        }
+        chosen = self.metadata_files() if names is None else tuple(names)
+        for file in chosen:
+            makers[file](folder / file)
+        self._date(folder, chosen, self.modified(scene.epochs[0]))
+
+    def _metadata_text(self) -> str:
+        scene, place = self.scene, self.scene.place
+        near, far = place.incidence
+        lines = {
+            "master": f"{scene.epochs[0]:%Y%m%d}",
+            "center_time": str(place.center_time),
+            "heading": f"{place.heading:.6f}",
+            "avg_incidence_angle": f"{(near + far) / 2:.4f}",
+            "azimuth_resolution": "14.034330",
+            "range_resolution": "2.329562",
+            "centre_range_m": "901242.4791",
+            "avg_height": f"{float(scene.height[scene.height > 0].mean()):.6f}",
+            "applied_DEM": "simulated",
+            "simulated": "true",
+        }
+        if "sparse-metadata" in self.oddities:
+            for key in ("heading", "avg_height", "applied_DEM"):
+                del lines[key]
+        return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+    def _baselines_text(self) -> str:
+        first = self.scene.epochs[0]
+        return "".join(
+            f"{first:%Y%m%d} {day:%Y%m%d} {self.scene.baseline(day):.4f} {(day - first).days}\n"
+            for day in self.scene.epochs
+        )
+
+    def _corners_text(self) -> str:
+        """Return the corners of the footprint, not closed, a little inside the raster as real ones are."""
+        west, south, east, north = self.scene.grid.bounds
+        slant = 0.05 * (east - west)
+        left, right = (slant, 0.0) if self.scene.frame.direction == "D" else (0.0, slant)
+        inset = 0.01 * (east - west)
+        corners = [
+            (west + left + inset, north - inset),
+            (east - right - inset, north - 3 * inset),
+            (east - left - inset, south + inset),
+            (west + right + inset, south + 3 * inset),
+        ]
+        return "".join(f"{longitude:.14f} {latitude:.14f}\n" for longitude, latitude in corners)
+
+    @staticmethod
+    def _date(folder: Path, names: Iterable[str], moment: datetime) -> None:
+        for name in names:
+            os.utime(folder / name, (moment.timestamp(), moment.timestamp()))

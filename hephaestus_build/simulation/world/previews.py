@@ -1,0 +1,119 @@
+"""Preview pictures of interferograms, in the geometry of both eras, and where a grid's point falls in them.
+
+Until November 2020 the portal's previews were linear in both axes, true colour, shaded by the radar's
+brightness. Since then their rows follow the Mercator projection and their colours are a flat palette.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.simulation.world.geotiff_writer import MARK
+
+Projection = Literal["linear", "mercator"]
+#: Preview pixels to a raster's pixel.
+SCALE = 0.3
+_COLOURS = 96
+
+
+def preview_size(grid: Grid) -> tuple[int, int]:
+    """Return width and height of the preview of a raster on `grid`."""
+    return round(SCALE * grid.width), round(SCALE * grid.height)
+
+
+def to_preview(columns: np.ndarray, rows: np.ndarray, grid: Grid, projection: Projection) -> np.ndarray:
+    """Return where points of `grid` fall in its preview.
+
+    Parameters
+    ----------
+    columns, rows : numpy.ndarray
+        Pixel-edge coordinates on the grid, (n,).
+    grid : Grid
+        The raster's grid.
+    projection : str
+        Of the preview's rows.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, 2), x to the right and y down, in preview pixels from the top left corner.
+    """
+    width, height = preview_size(grid)
+    down = np.asarray(rows, dtype=float) / grid.height
+    if projection == "mercator":
+        top, bottom = _mercator(grid.north), _mercator(grid.bounds[1])
+        down = (top - _mercator(grid.north - np.asarray(rows) * grid.dy)) / (top - bottom)
+    return np.stack([np.asarray(columns) * width / grid.width, down * height], axis=-1)
+
+
+def _mercator(latitude: np.ndarray | float) -> np.ndarray:
+    return np.asarray(np.arctanh(np.sin(np.radians(latitude))))
+
+
+def sampled(values: np.ndarray, grid: Grid, projection: Projection) -> np.ndarray:
+    """Return the pixels of `values` under the centres of the preview's pixels, (height, width)."""
+    width, height = preview_size(grid)
+    down = (np.arange(height) + 0.5) / height
+    if projection == "mercator":
+        top, bottom = _mercator(grid.north), _mercator(grid.bounds[1])
+        latitude = np.degrees(np.arcsin(np.tanh(top - down * (top - bottom))))
+        rows = (grid.north - latitude) / grid.dy
+    else:
+        rows = down * grid.height
+    columns = (np.arange(width) + 0.5) / width * grid.width
+    pick_rows = np.clip(rows.astype(int), 0, grid.height - 1)
+    return np.asarray(values[pick_rows[:, None], np.clip(columns.astype(int), 0, grid.width - 1)])
+
+
+def write_preview(
+    path: Path, phase: np.ndarray, height: np.ndarray, grid: Grid, projection: Projection
+) -> None:
+    """Write the preview of a wrapped phase: RGBA if linear, palette with transparency if Mercator.
+
+    Parameters
+    ----------
+    path : Path
+        Where.
+    phase : numpy.ndarray
+        Wrapped phase, radians, (rows, columns); 0 is transparent.
+    height : numpy.ndarray
+        Terrain, metres, (rows, columns): shades the old pictures.
+    grid : Grid
+        Of both.
+    projection : str
+        Which era.
+    """
+    seen = sampled(phase, grid, projection)
+    step = np.floor((seen / (2 * np.pi) + 0.5) * _COLOURS).astype(int) % _COLOURS
+    hues = [colorsys.hsv_to_rgb(hue / _COLOURS, 0.75, 0.95) for hue in range(_COLOURS)]
+    wheel = np.round(255 * np.array(hues)).astype(np.uint8)
+    if projection == "mercator":
+        picture = Image.fromarray(np.where(seen == 0, 0, step + 1).astype(np.uint8))
+        picture.putpalette(np.concatenate([[[0, 0, 0]], wheel]).astype(np.uint8).tobytes())
+        _save(path, picture, transparency=0)
+        return
+    slope = np.gradient(sampled(height, grid, projection), axis=1)
+    shade = np.clip(0.75 + slope / (4 * (slope.std() + 1e-3)), 0.25, 1)[..., None]
+    colour = (wheel[step] * shade).astype(np.uint8)
+    alpha = np.where(seen == 0, 0, 255).astype(np.uint8)[..., None]
+    _save(path, Image.fromarray(np.concatenate([colour, alpha], axis=-1)))
+
+
+def write_grey(path: Path, values: np.ndarray, grid: Grid, projection: Projection) -> None:
+    """Write the grey preview of a coherence or brightness raster (uint8)."""
+    _save(path, Image.fromarray(sampled(values, grid, projection)))
+
+
+def _save(path: Path, picture: Image.Image, transparency: int | None = None) -> None:
+    text = PngInfo()
+    for key, value in MARK.items():
+        text.add_text(key, value)
+    options = {} if transparency is None else {"transparency": transparency}
+    picture.save(path, "PNG", pnginfo=text, **options)

@@ -1,0 +1,143 @@
+"""The land of a simulated frame: fractal hills, volcanoes, a coast, and what grows on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.simulation.world.coarse_grid import Nodes
+from hephaestus_build.simulation.world.random_fields import fractal, stream
+
+#: Metres in a degree of latitude (spherical Earth).
+DEGREE = 6_371_000.0 * np.pi / 180.0
+#: Fractal fields are made with at most so many columns and then enlarged with finer detail on top.
+_COARSE = 768
+
+
+@dataclass(frozen=True)
+class Volcano:
+    """A cone with a crater.
+
+    Attributes
+    ----------
+    longitude, latitude : float
+        Of the summit, degrees.
+    height : float
+        Above its surroundings, metres.
+    radius : float
+        Where the flank has fallen to about a third of the height, metres.
+    """
+
+    longitude: float
+    latitude: float
+    height: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Land:
+    """What a terrain is made of.
+
+    Attributes
+    ----------
+    volcanoes : tuple of Volcano
+        The first one is the frame's own.
+    relief : float
+        Deviation of the fractal hills, metres.
+    level : float
+        Height of the plain, metres; below 0 it is sea bed.
+    tilt : float
+        Rise of the plain from west to east across the frame, metres: makes a coast.
+    """
+
+    volcanoes: tuple[Volcano, ...]
+    relief: float
+    level: float
+    tilt: float
+
+
+def local_metres(
+    latitudes: np.ndarray, longitudes: np.ndarray, longitude: float, latitude: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return east and north distances of (n,) latitudes and (m,) longitudes from a point, (n, m), metres."""
+    east = (longitudes - longitude) * DEGREE * np.cos(np.radians(latitude))
+    north = (latitudes - latitude) * DEGREE
+    shape = (north.size, east.size)
+    return np.broadcast_to(east, shape), np.broadcast_to(north[:, None], shape)
+
+
+def rough(grid: Grid, slope: float, seed: int, *labels: object) -> np.ndarray:
+    """Return a fractal field on `grid` (float32, mean 0, deviation about 1): coarse shape and fine detail."""
+    nodes = Nodes.apart(grid, 0, _COARSE)
+    field = fractal(nodes.shape, slope, stream(seed, *labels))
+    if nodes.step == 1:
+        return field[: grid.height, : grid.width]
+    field = nodes.to_pixels(field)
+    detail = stream(seed, *labels, "detail").standard_normal(grid.shape, dtype=np.float32)
+    detail *= np.float32(0.5 * _COARSE ** (1 - slope / 2))
+    field += detail
+    return field
+
+
+def heights(grid: Grid, land: Land, seed: int, name: str) -> np.ndarray:
+    """Return the heights of `land` on `grid`, float32, metres; 0 is sea.
+
+    Parameters
+    ----------
+    grid : Grid
+        Where.
+    land : Land
+        What it is made of.
+    seed : int
+        Of the world.
+    name : str
+        Of the frame, so that two frames differ.
+    """
+    hills = rough(grid, 3.4, seed, name, "hills")
+    plain = land.level + land.tilt * np.linspace(-0.5, 0.5, grid.width, dtype=np.float32)
+    ground = plain + land.relief * hills
+    for index, volcano in enumerate(land.volcanoes):
+        ground = np.maximum(ground, ground * 0.35 + _cone(grid, volcano, seed, name, index))
+    return np.where(ground > 0.5, ground, 0).astype(np.float32)
+
+
+def _cone(grid: Grid, volcano: Volcano, seed: int, name: str, index: int) -> np.ndarray:
+    east, north = local_metres(grid.latitudes, grid.longitudes, volcano.longitude, volcano.latitude)
+    distance = np.hypot(east, north).astype(np.float32) / np.float32(volcano.radius)
+    azimuth = np.arctan2(east, north).astype(np.float32)
+    # gullies: a few waves around the cone, deeper down the flank
+    random = stream(seed, name, "gullies", index)
+    gullies = np.zeros_like(azimuth)
+    for count in (5, 9, 14):
+        gullies += np.cos(count * azimuth + np.float32(random.uniform(0, 2 * np.pi)))
+    cone = np.exp(-distance) * (1 + 0.05 * gullies * distance / (0.3 + distance))
+    crater = 0.22 * np.exp(-((distance / 0.12) ** 2))
+    return np.asarray(volcano.height * (cone - crater), dtype=np.float32)
+
+
+def vegetation(grid: Grid, height: np.ndarray, seed: int, name: str) -> np.ndarray:
+    """Return how densely the land is overgrown, 0 to 1, float32: patchy, and bare on the heights."""
+    patches = rough(grid, 2.6, seed, name, "vegetation")
+    bare = np.clip((height - 900) / 1200, 0, 1)
+    return np.asarray(np.clip(0.5 + 0.28 * patches, 0, 1) * (1 - 0.8 * bare), dtype=np.float32)
+
+
+def facing(height: np.ndarray, grid: Grid, sight: np.ndarray) -> np.ndarray:
+    """Return the slope towards the satellite, degrees, float32; steep ones are laid over.
+
+    Parameters
+    ----------
+    height : numpy.ndarray
+        Metres, (rows, columns).
+    grid : Grid
+        Its grid.
+    sight : numpy.ndarray
+        Unit vector to the satellite, (3, rows, columns).
+    """
+    width, length = grid.pixel_size_m()
+    south, east = np.gradient(height)
+    level = np.hypot(sight[0], sight[1])
+    rise = -(east / np.float32(width) * sight[0] - south / np.float32(length) * sight[1]) / level
+    return np.asarray(np.degrees(np.arctan(rise)), dtype=np.float32)

@@ -1,0 +1,189 @@
+"""The air of the simulated world: fields as ERA5 has them, at any place and time, and the delay they cause.
+
+The weather is a sum of waves that travel around the globe. Each value is computed point by point and then
+rounded to a step, as GRIB does; so a grid point has the same value whatever area is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from hephaestus_build.simulation.world.random_fields import enlarge, stream
+
+#: Steps the fields are rounded to (total column water vapour, surface pressure, temperature integral).
+STEPS = (2.0**-9, 1.0, 16.0)
+#: Heights over which water vapour and pressure fall to 1/e, metres.
+VAPOUR_HEIGHT, PRESSURE_HEIGHT = 2100.0, 8000.0
+#: Zenith delay in metres for a kilogram of vapour a square metre, and for a pascal of surface pressure.
+WET_DELAY, DRY_DELAY = 6.4e-3, 2.2768e-5
+_GRAVITY = 9.80665
+_EPOCH = datetime(2000, 1, 1)
+
+
+@dataclass(frozen=True)
+class Hill:
+    """A rise of the smooth ground that the weather sees.
+
+    Attributes
+    ----------
+    longitude, latitude : float
+        Centre, degrees.
+    height : float
+        Metres.
+    radius : float
+        Degrees of latitude.
+    """
+
+    longitude: float
+    latitude: float
+    height: float
+    radius: float = 0.6
+
+
+@dataclass(frozen=True)
+class _Waves:
+    """Travelling waves: zonal and meridional number, hourly turn, phase and amplitude of each."""
+
+    zonal: np.ndarray
+    meridional: np.ndarray
+    turn: np.ndarray
+    phase: np.ndarray
+    amplitude: np.ndarray
+
+    @classmethod
+    def draw(cls, random: np.random.Generator, count: int, finest: int, steepness: float) -> _Waves:
+        """Draw waves from 2 to `finest` around the globe whose amplitude falls as number**-steepness."""
+        zonal = np.unique(np.round(np.geomspace(2, finest, count))).astype(float)
+        amplitude = zonal**-steepness * random.uniform(0.6, 1.4, zonal.size)
+        speed = random.uniform(25, 60, zonal.size)  # km/h at 45 degrees
+        return cls(
+            zonal,
+            random.choice([-1, 1], zonal.size) * zonal * random.uniform(0.5, 1.5, zonal.size),
+            zonal * speed / (6371 * np.cos(np.pi / 4)),
+            random.uniform(0, 2 * np.pi, zonal.size),
+            amplitude / np.sqrt((amplitude**2).sum() / 2),
+        )
+
+    def at(self, hours: float, latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
+        """Return their sum, deviation about 1, (n, m); angles in radians."""
+        total = np.zeros((latitude.size, longitude.size))
+        part = np.empty_like(total)
+        for zonal, meridional, turn, phase, amplitude in zip(
+            self.zonal, self.meridional, self.turn, self.phase, self.amplitude, strict=True
+        ):
+            moving = meridional * latitude - turn * hours + phase
+            # outer products, added in a fixed order: the same bits for any area
+            total += np.multiply.outer(amplitude * np.cos(moving), np.cos(zonal * longitude), out=part)
+            total -= np.multiply.outer(amplitude * np.sin(moving), np.sin(zonal * longitude), out=part)
+        return total
+
+
+class Weather:
+    """Fields of the whole globe from a seed.
+
+    Parameters
+    ----------
+    seed : int
+        Of the world.
+    hills : tuple of Hill
+        Where the ground rises: one a frame.
+    """
+
+    def __init__(self, seed: int, hills: tuple[Hill, ...] = ()) -> None:
+        self.hills = hills
+        random = stream(seed, "weather")
+        self._pressure = _Waves.draw(random, 12, 14, 0.6)
+        self._vapour = _Waves.draw(random, 26, 400, 0.55)
+        self._warmth = _Waves.draw(random, 10, 24, 0.6)
+
+    def orography(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+        """Return the smooth ground's height, float64 (n, m), metres."""
+        ground = np.zeros((len(latitudes), len(longitudes)))
+        for hill in self.hills:
+            across = (np.asarray(longitudes) - hill.longitude + 180) % 360 - 180
+            across = across * np.cos(np.radians(hill.latitude))
+            ground += np.multiply.outer(
+                hill.height * np.exp(-(((np.asarray(latitudes) - hill.latitude) / hill.radius) ** 2)),
+                np.exp(-((across / hill.radius) ** 2)),
+            )
+        return ground
+
+    def fields(self, time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+        """Return water vapour (kg m-2), surface pressure (Pa) and temperature integral (K kg m-2).
+
+        Parameters
+        ----------
+        time : datetime.datetime
+            UTC, without a zone.
+        latitudes, longitudes : numpy.ndarray
+            Degrees, (n,) and (m,); longitudes in any turn.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, (3, n, m), in the order of ``hephaestus_build.core.era5_grid.VARIABLES``.
+        """
+        hours = (time - _EPOCH).total_seconds() / 3600
+        latitude = np.radians(np.asarray(latitudes, dtype=np.float64))
+        # one turn for all: 350 and -10 degrees are the same place and must give the same bits
+        longitude = np.radians(np.asarray(longitudes, dtype=np.float64) % 360)
+        ground = self.orography(latitudes, np.asarray(longitudes, dtype=np.float64) % 360)
+        summer = np.cos(2 * np.pi * (hours / 24 / 365.25 - 0.56))  # 1 in late July, -1 in late January
+        belt = np.degrees(latitude) - 8 * summer
+
+        sea_level = 101_325 + (350 + 800 * np.sin(latitude) ** 2)[:, None] * self._pressure.at(
+            hours, latitude, longitude
+        )
+        tide = np.cos(2 * (np.pi * hours / 12 + longitude) - 2.6)
+        sea_level += np.multiply.outer(110 * np.cos(latitude) ** 3, tide)
+        pressure = sea_level * (1 - 0.0065 * ground / 288.15) ** 5.2559
+
+        vapour = (4 + 42 * np.exp(-((belt / 28) ** 2)))[:, None] * np.exp(
+            0.19 * self._vapour.at(hours, latitude, longitude) - ground / VAPOUR_HEIGHT
+        )
+        warmth = 257 - 26 * np.sin(np.radians(belt)) ** 2
+        temperature = warmth[:, None] + 2.2 * self._warmth.at(hours, latitude, longitude) - 0.0025 * ground
+        values = (vapour, pressure, pressure / _GRAVITY * temperature)
+        return np.stack(
+            [
+                (np.rint(value / step) * step).astype(np.float32)
+                for value, step in zip(values, STEPS, strict=True)
+            ]
+        )
+
+    def zenith_delay(
+        self, time: datetime, height: np.ndarray, latitudes: np.ndarray, longitudes: np.ndarray
+    ) -> np.ndarray:
+        """Return the stratified delay above each pixel, float32, metres.
+
+        It follows from :meth:`fields` at the surrounding points of the 0.25-degree grid, carried from the
+        smooth ground of the fields to the pixel's own height.
+
+        Parameters
+        ----------
+        time : datetime.datetime
+            UTC.
+        height : numpy.ndarray
+            Metres, (rows, columns).
+        latitudes, longitudes : numpy.ndarray
+            Of the pixels, degrees, (rows,) descending and (columns,) ascending.
+        """
+        step = 0.25
+        north = np.ceil(latitudes[0] / step) * step
+        west = np.floor(longitudes[0] / step) * step
+        node_latitudes = np.arange(north, latitudes[-1] - step, -step)
+        node_longitudes = np.arange(west, longitudes[-1] + step, step)
+        vapour, pressure, _ = self.fields(time, node_latitudes, node_longitudes).astype(np.float64)
+        ground = self.orography(node_latitudes, node_longitudes)
+        rows = (north - latitudes) / step
+        columns = (longitudes - west) / step
+        wet = enlarge(WET_DELAY * vapour * np.exp(ground / VAPOUR_HEIGHT), rows, columns)
+        # the mean of 2.3 m is taken off before float32: only differences are ever seen
+        dry = enlarge(DRY_DELAY * (pressure * np.exp(ground / PRESSURE_HEIGHT) - 101_325), rows, columns)
+        wet *= np.exp(height * np.float32(-1 / VAPOUR_HEIGHT))
+        dry *= np.exp(height * np.float32(-1 / PRESSURE_HEIGHT))
+        wet += dry
+        return wet

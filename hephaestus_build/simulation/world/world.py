@@ -1,0 +1,185 @@
+"""The simulated world as a whole: its frames, its air, its experts, and the truth that tests compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.simulation.world.acquisition_schedule import acquisitions
+from hephaestus_build.simulation.world.annotator import annotate, outlines
+from hephaestus_build.simulation.world.frame_catalog import FAULTY_ODDITIES, ODDITIES, ORDINARY, PLACES, Place
+from hephaestus_build.simulation.world.frame_files import Shelf
+from hephaestus_build.simulation.world.frame_scene import Scene
+from hephaestus_build.simulation.world.weather import Hill, Weather
+
+#: Numbers of simulated annotations begin here, far above the real ones.
+FIRST_ID = 900_000
+
+
+class World:
+    """A deterministic world: the same arguments give the same bytes, in any order of asking.
+
+    Parameters
+    ----------
+    seed : int
+        Another seed is another world at the same places.
+    size : str or tuple of int
+        ``small`` (a frame in a blink), ``real`` (2500 x 3000), or rows and columns.
+    epochs : int
+        Acquisitions of each frame.
+    start : datetime.date, optional
+        First day of an unbroken series every 12 days; see
+        :func:`hephaestus_build.simulation.world.acquisition_schedule.acquisitions` for what is without it.
+    frames : sequence of str, optional
+        Ids of the frames wanted; all by default.
+    oddities : iterable of str, optional
+        Keys of :data:`~hephaestus_build.simulation.world.frame_catalog.ODDITIES` that are let occur, and of
+        :data:`~hephaestus_build.simulation.world.frame_catalog.FAULTY_ODDITIES` (these befall the ordinary
+        frame). Default: all of the former, none of the latter.
+    places : sequence of Place
+        What to make frames of.
+
+    Raises
+    ------
+    UsageError
+        If a frame, a size or an oddity is not known.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        size: str | tuple[int, int] = "small",
+        *,
+        epochs: int = 14,
+        start: date | None = None,
+        frames: Sequence[str] | None = None,
+        oddities: Iterable[str] | None = None,
+        places: Sequence[Place] = PLACES,
+    ) -> None:
+        self.seed = seed
+        asked = frozenset(ODDITIES if oddities is None else oddities)
+        if strange := asked - set(ODDITIES) - set(FAULTY_ODDITIES):
+            raise UsageError(f"no such oddity: {', '.join(sorted(strange))}; known: {', '.join(ODDITIES)}")
+        known = {place.id: place for place in places}
+        if unknown := set(frames or ()) - set(known):
+            raise UsageError(
+                f"the simulated archive has no frame {', '.join(sorted(unknown))}; it has {', '.join(known)}"
+            )
+        if isinstance(size, tuple):
+            known = {name: replace(place, shapes={"asked": size}) for name, place in known.items()}
+            size = "asked"
+        elif any(size not in place.shapes for place in places):
+            raise UsageError(f"no such size: {size}; there are small and real")
+        self.weather = Weather(seed, tuple(Hill(place.longitude, place.latitude, 350) for place in places))
+        self._shelves: dict[str, Shelf] = {}
+        self._first_ids: dict[str, int] = {}
+        for index, place in enumerate(known.values()):
+            if frames is None or place.id in frames:
+                days = acquisitions(epochs, start, place.shift)
+                here = (asked & place.oddities) | (
+                    asked & set(FAULTY_ODDITIES) if place.id == ORDINARY else set()
+                )
+                self._shelves[place.id] = Shelf(Scene(place, self.weather, days, seed, size), here)
+                self._first_ids[place.id] = FIRST_ID + 10_000 * index
+        self._annotations: dict[str, list[dict[str, Any]]] = {}
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """Ids of its frames."""
+        return tuple(self._shelves)
+
+    def shelf(self, frame: Frame | str) -> Shelf:
+        """Return the files of a frame.
+
+        Raises
+        ------
+        KeyError
+            If this world has no such frame.
+        """
+        return self._shelves[str(frame)]
+
+    def scene(self, frame: Frame | str) -> Scene:
+        """Return a frame's scene: its grid, epochs, pairs, and all that can be computed of it."""
+        return self.shelf(frame).scene
+
+    def pairs(self, frame: Frame | str) -> tuple[Pair, ...]:
+        """Return all pairs that the portal lists for a frame, sorted."""
+        return self.scene(frame).pairs
+
+    def odd_pair(self, frame: Frame | str, oddity: str) -> Pair | None:
+        """Return the pair that `oddity` befalls in a frame, or None."""
+        return self.shelf(frame).odd_pair(oddity)
+
+    # truth
+
+    def fields(self, time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+        """Return the ERA5 fields, float32 (3, n, m); see :meth:`Weather.fields`."""
+        return self.weather.fields(time, latitudes, longitudes)
+
+    def phase(self, frame: Frame | str, pair: Pair | str, revision: int = 0) -> np.ndarray:
+        """Return the wrapped phase on the frame's grid, float32; what the raster holds, odd pairs apart."""
+        return self.scene(frame).observe(_pair(pair), revision).phase
+
+    def coherence(self, frame: Frame | str, pair: Pair | str, revision: int = 0) -> np.ndarray:
+        """Return the coherence on the frame's grid, uint8."""
+        return self.scene(frame).observe(_pair(pair), revision).coherence
+
+    def height(self, frame: Frame | str) -> np.ndarray:
+        """Return the heights, float32, metres; 0 is sea."""
+        return self.scene(frame).height
+
+    def displacement(self, frame: Frame | str, pair: Pair | str) -> np.ndarray:
+        """Return the true displacement towards the satellite, float32, metres."""
+        return self.scene(frame).displacement(_pair(pair))
+
+    def truth_polygons(self, frame: Frame | str, pair: Pair | str) -> list[tuple[str, np.ndarray]]:
+        """Return what an expert outlines, strongest first: activity and corners (n, 2) in degrees.
+
+        The corners are longitude and latitude, not closed: they know nothing of previews.
+        """
+        scene = self.scene(frame)
+        return [
+            (
+                outline.source.activity,
+                np.column_stack(
+                    [
+                        scene.grid.west + outline.columns * scene.grid.dx,
+                        scene.grid.north - outline.rows * scene.grid.dy,
+                    ]
+                ),
+            )
+            for outline in outlines(scene, _pair(pair))
+        ]
+
+    # what the experts hand in
+
+    def annotations(self, frame: Frame | str) -> list[dict[str, Any]]:
+        """Return a frame's annotations in the real files' format, by primary and secondary date."""
+        name = str(frame)
+        if name not in self._annotations:
+            self._annotations[name] = self._annotate(self.shelf(name), self._first_ids[name])
+        return self._annotations[name]
+
+    @staticmethod
+    def _annotate(shelf: Shelf, number: int) -> list[dict[str, Any]]:
+        pairs = set(shelf.scene.pairs) - {shelf.odd_pair("unannotated")}
+        if unlisted := shelf.odd_pair("unlisted"):
+            pairs.add(unlisted)
+        found: list[dict[str, Any]] = []
+        deforming = 0
+        for pair in sorted(pairs):
+            quirk = {5: "fewer polygons", 8: "lone crowd"}.get(deforming % 23, "")
+            annotation = annotate(shelf.scene, pair, number + len(found), quirk)
+            deforming += bool(annotation["segmentation_mask"])
+            found.append(annotation)
+        return found
+
+
+def _pair(pair: Pair | str) -> Pair:
+    return pair if isinstance(pair, Pair) else Pair.parse(pair)

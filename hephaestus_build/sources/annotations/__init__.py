@@ -1,0 +1,1 @@
+"""The experts' annotations: archives of JSON files, loaded, checked and cached."""

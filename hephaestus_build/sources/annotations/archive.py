@@ -1,0 +1,351 @@
+"""The experts' annotations of all frames: an archive of files, loaded, fetched and found."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.parsing import parse_json
+from hephaestus_build.core.registry import published_frames
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.core.web_address import configured
+from hephaestus_build.download.client import Client, Progress
+from hephaestus_build.sources.annotations.archive_members import (
+    Member,
+    UnreadableArchiveError,
+    content_hash,
+    read_members,
+)
+from hephaestus_build.sources.annotations.parsed_cache import Reading, find_reading, keep_reading
+from hephaestus_build.sources.annotations.record import (
+    ACTIVITIES,
+    FLAGS,
+    INTENSITIES,
+    LABELS,
+    MISSING,
+    PHASES,
+    Annotation,
+    Defect,
+    parse_annotation,
+    polygon_area,
+    short,
+)
+
+__all__ = [
+    "ACTIVITIES",
+    "FLAGS",
+    "INTENSITIES",
+    "LABELS",
+    "MISSING",
+    "PHASES",
+    "PUBLISHED_SHA256",
+    "PUBLISHED_URLS",
+    "Annotation",
+    "Annotations",
+    "Defect",
+    "fetch_annotations",
+    "find_annotations",
+    "load_annotations",
+    "parse_annotation",
+    "polygon_area",
+]
+
+_REPOSITORY = "https://raw.githubusercontent.com/Orion-AI-Lab/Hephaestus-minicubes"
+#: Where the published archive is: as it was when this was written, and as it may be now.
+PUBLISHED_URLS = tuple(
+    f"{_REPOSITORY}/{version}/dataset/annotations.tar.gz"
+    for version in ("001bcec91a4720cb4802e3ddd3b732aff7bb8ef5", "main")
+)
+#: The published archive's SHA-256; anything else from those addresses is refused.
+PUBLISHED_SHA256 = "55c80a96a24aeb1e8276904c6fd0b30127c2658156c2dc120c03993e928def43"
+
+#: Lists and objects in one file; an annotation has ten, a file of all of them half a million.
+_MOST_VALUES = 2_000_000
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """All annotations of one archive, by frame and pair, and what was wrong with its files."""
+
+    source: str
+    sha256: str
+    defects: tuple[Defect, ...] = ()
+    by_frame: Mapping[Frame, Mapping[Pair, Annotation]] = field(default_factory=dict)
+
+    def of(self, frame: Frame) -> Mapping[Pair, Annotation]:
+        """Return the annotations of `frame` by pair, in order of dates; empty where there are none."""
+        return self.by_frame.get(frame, MappingProxyType({}))
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """Frames that have annotations, in order."""
+        return tuple(self.by_frame)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_frame.values()))
+
+    def __iter__(self) -> Iterator[Annotation]:
+        for pairs in self.by_frame.values():
+            yield from pairs.values()
+
+
+def load_annotations(source: Path) -> Annotations:
+    """Read a whole archive of annotations: .tar.gz, .tar, .zip, a folder, or one JSON file.
+
+    No file is skipped silently: whatever could not be read, or was read with a grain of salt, is in
+    ``defects``. Nothing depends on the order of the files.
+
+    Raises
+    ------
+    HephaestusError
+        If the archive as a whole cannot be read or holds no annotation.
+    """
+    defects: list[Defect] = []
+    found: list[_Found] = []
+    hint = "fetch the published one with `hephaestus annotations fetch`"
+    try:
+        for member in read_members(source):
+            mark = hashlib.sha256(member.content).hexdigest()
+            found += [_Found(item.unique_id, member.name, mark, item) for item in _read(member, defects)]
+        digest = content_hash(source)
+    except (UnreadableArchiveError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise HephaestusError(f"annotation archive {source} cannot be read ({reason}); {hint}") from error
+    kept = _without_duplicates(found, defects)
+    if not kept:
+        why = f"; first defect: {defects[0].file}: {defects[0].what}" if defects else ""
+        raise HephaestusError(f"annotation archive {source} holds no annotation{why}; {hint}")
+    kept.sort(key=lambda item: (item.frame, item.pair))
+    return _arranged(source, Reading(digest, tuple(sorted(defects, key=_natural)), tuple(kept)))
+
+
+def _arranged(source: Path, reading: Reading) -> Annotations:
+    by_frame: dict[Frame, dict[Pair, Annotation]] = {}
+    for annotation in reading.annotations:
+        by_frame.setdefault(annotation.frame, {})[annotation.pair] = annotation
+    return Annotations(str(source), reading.sha256, reading.defects, MappingProxyType(by_frame))
+
+
+def fetch_annotations(
+    settings: Settings,
+    client: Client | None = None,
+    *,
+    url: str | None = None,
+    sha256: str | None = None,
+    revalidate: bool = True,
+    progress: Progress | None = None,
+) -> Path:
+    """Download an archive of annotations, check it, and return where it lies.
+
+    Parameters
+    ----------
+    settings : Settings
+        The archive is taken from the address in ``annotations``, if that is one, else from the published
+        ones. The published archive comes to ``<data_dir>/annotations.tar.gz``, where every command finds
+        it; any other stays in the cache.
+    client : Client, optional
+        To download with; left open.
+    url : str, optional
+        Take this address instead.
+    sha256 : str, optional
+        What the archive's SHA-256 must be. The published one's is known.
+    revalidate : bool
+        Ask upstream although a whole copy is in the cache.
+    progress : callable, optional
+        Called with the number of bytes that have just arrived.
+
+    Raises
+    ------
+    HephaestusError
+        If the archive cannot be had, is not the expected one or is not readable.
+    """
+    address = url or (settings.annotations if _is_address(settings.annotations) else None)
+    expected = sha256 or (PUBLISHED_SHA256 if address in (None, *PUBLISHED_URLS) else None)
+
+    def read(path: Path) -> bytes:
+        if expected:
+            digest = content_hash(path)
+            if digest != expected.lower():
+                raise ValueError(f"its SHA-256 is {digest}, expected {expected}")
+        else:
+            try:
+                load_annotations(path)
+            except HephaestusError as error:
+                reason = error.__cause__ or "it holds none"
+                raise ValueError(f"no archive of annotations: {reason}") from error
+        return path.read_bytes()
+
+    mark = hashlib.sha256((address or PUBLISHED_URLS[0]).encode()).hexdigest()[:8]
+    cached = settings.downloads_dir / "annotations" / f"{mark}.tar.gz"
+    with nullcontext(client) if client else Client(settings) as own:
+        receipt, content = own.download(
+            [address] if address else PUBLISHED_URLS,
+            cached,
+            product="annotations.tar.gz",
+            read=read,
+            revalidate=revalidate,
+            max_bytes=256 << 20,
+            progress=progress,
+        )
+    if content is None:
+        raise HephaestusError(
+            f"the annotations could not be fetched ({receipt.outcome}: {receipt.detail or receipt.url}); "
+            "try again later, or name a copy with HEPHAESTUS_ANNOTATIONS"
+        )
+    if hashlib.sha256(content).hexdigest() != PUBLISHED_SHA256:
+        return cached
+    return _put(content, _place(settings))
+
+
+def _put(content: bytes, target: Path) -> Path:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.part")
+        partial.write_bytes(content)
+        partial.replace(target)
+    except OSError as error:
+        raise HephaestusError(
+            f"the annotations cannot be written to {target} ({error.strerror}); "
+            "set HEPHAESTUS_DATA_DIR to a folder that can be"
+        ) from error
+    return target
+
+
+def find_annotations(
+    settings: Settings, frame: Frame | None = None, *, needed: bool = False, client: Client | None = None
+) -> Annotations:
+    """Return the annotations that the settings name, else the fetched ones, else none.
+
+    Parameters
+    ----------
+    settings : Settings
+        ``annotations`` may name a file, a folder or an address.
+    frame : Frame, optional
+        Whose annotations are wanted.
+    needed : bool
+        Fetch the published archive if it is not here and `frame` is one of its frames (or not given).
+    client : Client, optional
+        To download with.
+
+    Raises
+    ------
+    HephaestusError
+        If the named archive cannot be read, or is needed and cannot be fetched.
+    """
+    kept = settings.downloads_dir / "annotations"
+    if settings.annotations and not _is_address(settings.annotations):
+        if "://" in settings.annotations:  # not shown: it may hold a password
+            raise UsageError(
+                "HEPHAESTUS_ANNOTATIONS is neither a file nor an address that begins with http:// or https://"
+            )
+        return _load_once(Path(settings.annotations), kept)
+    place = _place(settings)
+    wanted = frame is None or frame.id in published_frames()
+    # whoever asks another archive on this machine does not expect us to ask the world
+    away = not configured(settings.licsar_url, "HEPHAESTUS_LICSAR_URL").loopback
+    if settings.annotations or (needed and wanted and away and not place.exists()):
+        place = fetch_annotations(settings, client, revalidate=False)
+    return _load_once(place, kept) if place.exists() else Annotations("none", "")
+
+
+def _place(settings: Settings) -> Path:
+    return settings.data_dir / "annotations.tar.gz"
+
+
+def _is_address(text: str | None) -> bool:
+    return text is not None and text.lower().startswith(("http://", "https://"))
+
+
+def _load_once(source: Path, kept: Path) -> Annotations:
+    """Load `source`, or return what was read of it before, by this process or by another."""
+    try:
+        state = source.stat()
+    except OSError:
+        return load_annotations(source)
+    if source.is_dir():
+        return load_annotations(source)
+    return _loaded(source.resolve(), state.st_mtime_ns, state.st_size, kept)
+
+
+@lru_cache(maxsize=1)
+def _loaded(source: Path, _changed: int, _size: int, kept: Path) -> Annotations:
+    with suppress(OSError, UnreadableArchiveError):  # said when it is read
+        if reading := find_reading(kept, source.name, content_hash(source)):
+            return _arranged(source, reading)
+    annotations = load_annotations(source)
+    keep_reading(kept, source.name, Reading(annotations.sha256, annotations.defects, tuple(annotations)))
+    return annotations
+
+
+def _read(member: Member, defects: list[Defect]) -> Iterator[Annotation]:
+    file = short(member.name.replace("\\", "/").rsplit("/", 1)[-1])
+    if member.refused:
+        defects.append(Defect(file, member.refused, "left out", "not read"))
+        return
+    try:
+        if member.content.count(b"{") + member.content.count(b"[") > _MOST_VALUES:
+            raise ValueError("too many lists and objects")  # each takes forty times its bytes
+        content = parse_json(member.content)
+    except ValueError as error:
+        reason = "it is empty" if not member.content.strip() else f"not JSON ({short(str(error))})"
+        defects.append(Defect(file, reason, "left out", "not JSON"))
+        return
+    many = isinstance(content, list)
+    for index, item in enumerate(content if many else [content]):
+        name = f"{file}[{index}]" if many else file
+        if not isinstance(item, dict):
+            defects.append(Defect(name, "not a JSON object", "left out", "not JSON"))
+            continue
+        annotation = parse_annotation(item, name, defects)
+        if annotation is None:
+            continue
+        if not many and (stem := file.rsplit(".", 1)[0]) != str(annotation.unique_id):
+            what = f"uniqueID is {annotation.unique_id}, the file is called {stem}"
+            defects.append(Defect(name, what, "the uniqueID counts", "file name"))
+        yield annotation
+
+
+class _Found(NamedTuple):
+    """An annotation and what decides between two with the same id, whatever the order of the files."""
+
+    unique_id: int
+    name: str
+    mark: str
+    annotation: Annotation
+
+
+def _without_duplicates(found: list[_Found], defects: list[Defect]) -> list[Annotation]:
+    """Keep one annotation per id and per interferogram: the smaller id, then the earlier name."""
+    ids: dict[int, str] = {}
+    pairs: dict[tuple[Frame, Pair], int] = {}
+    kept: list[Annotation] = []
+    for unique_id, name, _, annotation in sorted(found, key=lambda item: item[:3]):
+        file, place = short(name.rsplit("/", 1)[-1]), (annotation.frame, annotation.pair)
+        if unique_id in ids:
+            what = f"uniqueID {unique_id} again, as in {short(ids[unique_id])}"
+            defects.append(Defect(file, what, "left out, the first name counts", "duplicate"))
+        elif place in pairs:
+            what = f"{annotation.frame} {annotation.pair} again, as in uniqueID {pairs[place]}"
+            defects.append(Defect(file, what, "left out, the smaller uniqueID counts", "duplicate"))
+        else:
+            ids[unique_id], pairs[place] = name, unique_id
+            kept.append(annotation)
+    return kept
+
+
+def _natural(defect: Defect) -> tuple[int, str, str]:
+    stem = defect.file.split(".")[0]
+    return (
+        int(stem) if stem.isascii() and stem.isdigit() and len(stem) < 12 else -1,
+        defect.file,
+        defect.what,
+    )

@@ -1,0 +1,316 @@
+"""One annotation file: what an expert wrote about one interferogram, and what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Frame, Pair, parse_day
+from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.registry import load_schema, published_frames
+
+SCHEMA = load_schema("annotation.json")["properties"]
+LABELS: tuple[str, ...] = tuple(SCHEMA["label"]["items"]["enum"])
+ACTIVITIES: tuple[str, ...] = tuple(SCHEMA["activity_type"]["items"]["enum"])
+INTENSITIES: tuple[str, ...] = tuple(SCHEMA["intensity_level"]["items"]["enum"])
+PHASES: tuple[str, ...] = tuple(SCHEMA["phase"]["enum"])
+#: The whole-number fields beside uniqueID; in the cube they keep these names.
+FLAGS: tuple[str, ...] = tuple(
+    name for name, rule in SCHEMA.items() if all(isinstance(value, int) for value in rule.get("enum", ["no"]))
+)
+_FARTHEST = 1e5  # preview pixels; the widest preview has 2,100
+_LONGEST = 20_000  # numbers in a polygon; the longest published one has 100
+_MOST = 200  # polygons or words in one file; the most in a published one are 4
+_LONGEST_TEXT = 10_000  # characters of a caption; the longest published one has 572
+_LONGEST_WORD = 100
+_MOST_FINDINGS = 20  # about one file; more are counted
+#: Stands for a flag that a file does not hold; no file holds it as a value.
+MISSING = -1
+
+
+_day = lru_cache(maxsize=8192)(parse_day)  # 39,838 dates, of which 3,000 differ
+
+
+@dataclass(frozen=True)
+class Defect:
+    """What is wrong with one file, and what was done about it.
+
+    Attributes
+    ----------
+    file : str
+        Name of the file without its folders.
+    what, action : str
+        The finding, and how it was treated.
+    kind : str
+        A short word that equal findings share.
+    """
+
+    file: str
+    what: str
+    action: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """What an expert wrote about one interferogram.
+
+    Attributes
+    ----------
+    unique_id : int
+        Unique over all annotations, and the file's name.
+    frame : Frame
+    pair : Pair
+    label, activity_type, intensity_level : tuple of str
+        As written; the latter two hold one entry a polygon, save for the defects on record.
+    polygons : tuple of numpy.ndarray
+        Vertices in preview pixels, shape (n, 2), x to the right and y down from the preview's top left
+        corner; not closed. A polygon that could not be read has no vertices and keeps its place.
+    phase : str
+        ``Rest``, ``Unrest``, ``Rebound`` or ``None``.
+    corrupted, processing_error, glacier_fringes, orbital_fringes, atmospheric_fringes, low_coherence, \
+no_info, image_artifacts, is_crowd : int
+        As written; -1 where the file does not say.
+    confidence : float
+        0 to 1; NaN where the file does not say.
+    caption : str
+        The expert's description.
+    """
+
+    unique_id: int
+    frame: Frame
+    pair: Pair
+    label: tuple[str, ...] = ()
+    activity_type: tuple[str, ...] = ()
+    intensity_level: tuple[str, ...] = ()
+    polygons: tuple[np.ndarray, ...] = ()
+    phase: str = ""
+    corrupted: int = MISSING
+    processing_error: int = MISSING
+    glacier_fringes: int = MISSING
+    orbital_fringes: int = MISSING
+    atmospheric_fringes: int = MISSING
+    low_coherence: int = MISSING
+    no_info: int = MISSING
+    image_artifacts: int = MISSING
+    is_crowd: int = MISSING
+    confidence: float = math.nan
+    caption: str = ""
+
+    @property
+    def deforming(self) -> bool:
+        """Whether the expert saw deformation of any kind, earthquakes included."""
+        return "Deformation" in self.label or "Earthquake" in self.label
+
+    @property
+    def regions(self) -> Iterator[tuple[np.ndarray, str, str]]:
+        """Each readable polygon with the activity type and intensity level at its own place.
+
+        Words left over belong to no polygon; a polygon without a word counts as ``Unidentified``, ``None``.
+        """
+        for index, polygon in enumerate(self.polygons):
+            if len(polygon):
+                activity = self.activity_type[index] if index < len(self.activity_type) else "Unidentified"
+                level = self.intensity_level[index] if index < len(self.intensity_level) else "None"
+                yield polygon, activity, level
+
+
+def parse_annotation(content: Mapping[str, Any], file: str, defects: list[Defect]) -> Annotation | None:
+    """Return the annotation that one JSON object holds, or None where it names no interferogram.
+
+    Parameters
+    ----------
+    content : mapping
+        The parsed JSON object.
+    file : str
+        Its name, for `defects`.
+    defects : list of Defect
+        Every finding is appended here, the first twenty in words.
+    """
+    findings: list[Defect] = []
+
+    def report(kind: str, what: str, action: str) -> None:
+        findings.append(Defect(file, plain_text(what, 300), action, kind))
+
+    try:
+        return _parse(content, report)
+    finally:
+        defects += findings[:_MOST_FINDINGS]
+        if (more := len(findings) - _MOST_FINDINGS) > 0:
+            defects.append(Defect(file, f"{more} more findings", "not listed", "many findings"))
+
+
+def _parse(content: Mapping[str, Any], report: Any) -> Annotation | None:
+    try:
+        unique_id = content["uniqueID"]
+        if not isinstance(unique_id, int) or isinstance(unique_id, bool) or not 0 <= unique_id < 1 << 31:
+            raise ValueError(f"uniqueID {short(unique_id)} is not a whole number")
+        frame = Frame(content["frameID"]) if isinstance(content["frameID"], str) else None
+        if frame is None:
+            raise ValueError("frameID is not text")
+        days = [content["primary_date"], content["secondary_date"]]
+        if not all(isinstance(day, str) and len(day) <= _LONGEST_WORD for day in days):
+            raise ValueError(f"the dates {short(days)} are none")
+        pair = Pair(*map(_day, days))
+    except KeyError as error:
+        report("unusable", f"{error.args[0]} is missing", "left out")
+        return None
+    except UsageError:
+        report("unknown frame", f"frameID {short(content['frameID'])} is not a frame id", "left out")
+        return None
+    except (ValueError, TypeError, AttributeError) as error:
+        report("unusable", short(str(error)), "left out")
+        return None
+
+    if frame.id not in published_frames() and not frame.simulated:
+        report("unknown frame", f"frame {frame} is not one of the 38 published frames", "kept")
+    for name in sorted(set(content) - set(SCHEMA))[: 2 * _MOST_FINDINGS]:
+        report("unknown field", f"field {short(name)} is not known", "ignored")
+    polygons = _polygons(content.get("segmentation_mask"), report)
+    annotation = Annotation(
+        unique_id=unique_id,
+        frame=frame,
+        pair=pair,
+        polygons=polygons,
+        label=_words(content, "label", LABELS, report),
+        activity_type=_words(content, "activity_type", ACTIVITIES, report),
+        intensity_level=_words(content, "intensity_level", INTENSITIES, report),
+        phase=_word(content, "phase", PHASES, report),
+        caption=_word(content, "caption", None, report),
+        confidence=_confidence(content.get("confidence"), report),
+        **{name: _flag(content, name, report) for name in FLAGS},
+    )
+    _check_consistency(annotation, report)
+    return annotation
+
+
+def _check_consistency(annotation: Annotation, report: Any) -> None:
+    count, activities, levels = (
+        len(annotation.polygons), len(annotation.activity_type), len(annotation.intensity_level)
+    )  # fmt: skip
+    if not count == activities == levels:
+        report(
+            "uneven lists",
+            f"{activities} activity types, {levels} intensity levels, {count} polygons",
+            f"each polygon takes the word at its own place; {max(activities, levels) - count} left over"
+            if max(activities, levels) > count
+            else "a polygon without a word counts as Unidentified, None",
+        )
+    if annotation.is_crowd != MISSING and annotation.is_crowd != int(count > 1):
+        report("is_crowd", f"is_crowd is {annotation.is_crowd} with {count} polygons", "kept as written")
+    if annotation.deforming != bool(count):
+        report("label", f"label {'+'.join(annotation.label)} with {count} polygons", "both kept as written")
+    if annotation.deforming == (annotation.phase == "Rest"):
+        report(
+            "label",
+            f"label {'+'.join(annotation.label) or 'missing'} with phase {annotation.phase or 'missing'}",
+            "both kept as written",
+        )
+    for index, polygon in enumerate(annotation.polygons):
+        if len(np.unique(polygon, axis=0)) < len(polygon):
+            report("repeated vertex", f"polygon {index} repeats a vertex", "kept; the area is the same")
+        if len(polygon) and (area := polygon_area(polygon)) < 20:
+            report("tiny polygon", f"polygon {index} covers only {area:.1f} preview pixels", "kept")
+
+
+def polygon_area(polygon: np.ndarray) -> float:
+    """Return the area inside a simple `polygon`, shape (n, 2), in its own units squared."""
+    x, y = polygon[:, 0], polygon[:, 1]
+    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+
+
+def _polygons(value: Any, report: Any) -> tuple[np.ndarray, ...]:
+    if not isinstance(value, list):
+        report("polygon", "segmentation_mask is missing or not a list", "read as no polygon")
+        return ()
+    if len(value) > _MOST:
+        report("polygon", f"segmentation_mask holds {len(value)} polygons", "read as no polygon")
+        return ()
+    polygons = []
+    for index, flat in enumerate(value):
+        reason = ""
+        polygon = np.empty((0, 2), np.float64)
+        if not isinstance(flat, list) or len(flat) % 2 or len(flat) < 6:
+            reason = "is not a list of three or more x, y"
+        elif len(flat) > _LONGEST:
+            reason = f"has {len(flat) // 2} vertices"
+        elif not all(isinstance(number, int | float) and not isinstance(number, bool) for number in flat):
+            reason = "holds something that is no number"
+        else:
+            array = np.asarray(flat, np.float64)
+            if not np.isfinite(array).all():
+                reason = "has a vertex that is not finite"
+            elif np.abs(array).max() > _FARTHEST:
+                reason = "has a vertex far outside any preview"
+            else:
+                polygon = array.reshape(-1, 2)
+        if reason:
+            report("polygon", f"polygon {index} {reason}", "left out of the masks")
+        polygon.setflags(write=False)
+        polygons.append(polygon)
+    return tuple(polygons)
+
+
+def _words(content: Mapping[str, Any], name: str, known: Iterable[str], report: Any) -> tuple[str, ...]:
+    value = content.get(name)
+    if not isinstance(value, list):
+        report("missing", f"{name} is missing or not a list", "read as empty")
+        return ()
+    if len(value) > _MOST:
+        report("missing", f"{name} holds {len(value)} words", "read as empty")
+        return ()
+    words = []
+    for word in value:
+        if word not in known:
+            report("unknown word", f"{name} holds {short(word)}", "kept; a mask shows it as unidentified")
+        words.append(_storable(word, _LONGEST_WORD) if isinstance(word, str) else short(word))
+    return tuple(words)
+
+
+def _word(content: Mapping[str, Any], name: str, known: Iterable[str] | None, report: Any) -> str:
+    value = content.get(name)
+    if not isinstance(value, str):
+        report("missing", f"{name} is missing or not text", "read as empty")
+        return ""
+    if known is not None and value not in known:
+        report("unknown word", f"{name} is {short(value)}", "kept as written")
+    kept = _storable(value, _LONGEST_TEXT if known is None else _LONGEST_WORD)
+    if kept != value:
+        report(
+            "text", f"{name} is too long, or holds what no text file may", "cut, or put a mark in its place"
+        )
+    return kept
+
+
+def _storable(text: str, limit: int) -> str:
+    """Return `text` as it can be stored: of limited length, without NUL and halves of characters."""
+    return text[:limit].encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+def _flag(content: Mapping[str, Any], name: str, report: Any) -> int:
+    value = content.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 127:
+        report("missing", f"{name} is {short(value)}, not a small whole number", f"read as {MISSING}")
+        return MISSING
+    if value not in SCHEMA[name]["enum"]:
+        documented = ", ".join(map(str, SCHEMA[name]["enum"]))
+        report("undocumented value", f"{name} is {value}, documented are {documented}", "kept as written")
+    return value
+
+
+def _confidence(value: Any, report: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        report("missing", f"confidence is {short(value)}, not between 0 and 1", "read as NaN")
+        return math.nan
+    return float(value)
+
+
+def short(value: Any, limit: int = 80) -> str:
+    """Return `value` as one printable line."""
+    return plain_text(value if isinstance(value, str) else repr(value), limit)

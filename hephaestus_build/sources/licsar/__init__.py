@@ -1,0 +1,1 @@
+"""COMET's LiCSAR portal: listings, metadata and GeoTIFF products of a frame."""
