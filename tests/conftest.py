@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from checkout import ROOT
+
 # a slow or busy machine is no fault of the code
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # the time for mutated files (fuzzing.py) is that for Hypothesis too: 100 examples in a run of every day
@@ -31,7 +33,7 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real annotations and a real LiCSAR frame, beside the checkout."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("needs ../shared/data (the real annotations and a real LiCSAR frame), which is not here")
     return folder
@@ -44,3 +46,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("HEPHAESTUS_", "CDSAPI_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("CDSAPI_RC", str(tmp_path / "no-cdsapirc"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the kind of its folder, so that `-m unit` runs those of tests/unit."""
+    for item in items:
+        kind = item.path.relative_to(ROOT / "tests").parts[0]
+        if kind in ("unit", "integration", "robustness"):
+            item.add_marker(kind)

@@ -12,10 +12,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-from hephaestus_baselines.cli import headline, parse_part
-from hephaestus_baselines.config.run_config import Recipe, preset_names, read_preset
-from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
-from hephaestus_baselines.experiments.experiment_grid import Bench, Ended, finish, open_bench, run_one, share
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -24,6 +20,10 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
+from hephaestus_baselines.cli import headline, parse_part
+from hephaestus_baselines.config.run_config import Recipe, preset_names, read_preset
+from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
+from hephaestus_baselines.experiments.experiment_grid import Bench, Ended, finish, open_bench, run_one, share
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_text import plain_text
 from hephaestus_build.core.settings import Settings

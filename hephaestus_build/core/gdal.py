@@ -34,7 +34,7 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())
 _FAMILIES = ("GDAL_", "GTIFF_", "TIFF_", "CPL_", "VSI_", "OGR_", "OSR_", "PROJ_", "COG_", "ESRI_", "JPEG_")
 
 # Options that change how pixels are read or files are written, each with its default. That these are all is
-# tried with the name of every option in the library (tests/test_gdal.py).
+# tried with the name of every option in the library (tests/integration/core/test_gdal.py).
 _OPTIONS = {
     "CPL_TMPDIR": "/vsimem",  # overviews of a COG are made there
     "GDAL_DEFAULT_CREATE_COPY": "NO",

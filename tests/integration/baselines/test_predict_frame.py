@@ -1,0 +1,181 @@
+"""Maps of whole frames: tiles cover everything and blend without seams, files say what they are."""
+
+from __future__ import annotations
+
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+import toy_cube
+from hephaestus_baselines.mapping.map_store import NAME, STEP, Map, MapStore, write_geotiff, write_picture
+from hephaestus_baselines.mapping.predict_frame import Mosaic, Wanted, choose, images_of, overlapping
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.cube.georeference import grid_of
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.storage.generations import Generation
+from toy_benchmark import toy_cubes
+
+FRAME = Frame(toy_cube.FRAME)
+shapes = st.tuples(st.integers(1, 200), st.integers(1, 200))
+sizes = st.sampled_from([16, 32, 64])
+
+
+@given(shape=shapes, size=sizes)
+def test_every_pixel_has_one_core_and_lies_in_a_tile(shape, size):
+    counted = np.zeros(shape, int)
+    for tile in overlapping(shape, size):
+        top, bottom, left, right = tile.core
+        counted[top:bottom, left:right] += 1
+        assert tile.row <= top < bottom <= tile.row + size
+        assert tile.column <= left < right <= tile.column + size
+    assert (counted == 1).all()
+
+
+@given(shape=shapes, size=sizes)
+def test_neighbours_share_at_least_the_overlap(shape, size):
+    rows = sorted({tile.row for tile in overlapping(shape, size, 0.25)})
+    assert all(after - before <= size - size // 4 for before, after in pairwise(rows))
+
+
+@given(shape=shapes, size=sizes, seed=st.integers(0, 99))
+def test_tiles_of_one_truth_blend_to_that_truth(shape, size, seed):
+    truth = np.random.default_rng(seed).random(shape, "f4")
+    mosaic = Mosaic(shape, size)
+    for tile in overlapping(shape, size):
+        mosaic.blend(tile, tile.read(truth, fill=9))  # what lies beyond the frame must not matter
+    np.testing.assert_allclose(mosaic.result(), truth, rtol=1e-5)
+
+
+def test_between_two_tiles_the_map_goes_from_one_to_the_other_without_a_step():
+    mosaic = Mosaic((64, 112), 64)
+    for tile, value in zip(overlapping((64, 112), 64), (0.0, 1.0), strict=True):
+        mosaic.blend(tile, np.full((64, 64), value, "f4"))
+    row = mosaic.result()[32]
+    assert (row[:48] == 0).all()
+    assert (row[64:] == 1).all()
+    assert 0 < np.diff(row).max() < 0.1
+
+
+def test_where_no_tile_was_there_is_nothing():
+    mosaic = Mosaic((40, 100), 32)
+    first = overlapping((40, 100), 32)[0]
+    mosaic.fill(first, 0.5)
+    assert np.isnan(mosaic.result()[-1, -1])
+    assert mosaic.result()[0, 0] == 0.5
+
+
+@pytest.fixture(scope="module")
+def cubes(tmp_path_factory) -> Path:
+    return toy_cubes(tmp_path_factory.mktemp("cubes"))
+
+
+@pytest.fixture
+def cube(cubes):
+    with open_cube(cubes / f"{FRAME}.zarr", chunks=None) as dataset:
+        yield dataset
+
+
+def test_pairs_are_chosen_by_name_by_day_and_by_series(cube):
+    everything = choose(cube, FRAME, Wanted(), 1)
+    assert len(everything) == 18
+    assert choose(cube, FRAME, Wanted((everything[3][0],)), 1) == [everything[3]]
+    late = choose(cube, FRAME, Wanted(since=date(2020, 2, 1)), 1)
+    assert late == everything[-6:]
+    series = choose(cube, FRAME, Wanted(), 3)
+    assert len(series) == 9
+    assert all(len(group) == 3 and len({pair.primary for pair in group}) == 1 for group in series)
+
+
+def test_a_pair_that_is_not_stored_and_a_day_after_all_are_said_in_one_line(cube):
+    with pytest.raises(UsageError, match="no interferogram of 20100101_20100113 is stored"):
+        choose(cube, FRAME, Wanted((Pair.parse("20100101_20100113"),)), 1)
+    with pytest.raises(UsageError, match="begins on 2030-01-01 or later; the last one begins on 2020-02-25"):
+        choose(cube, FRAME, Wanted(since=date(2030, 1, 1)), 1)
+
+
+def test_images_have_a_number_by_their_content_not_by_the_generation(cubes, tmp_path):
+    units = Generation.at(cubes / f"{FRAME}.zarr").contents().units
+    further = toy_cubes(tmp_path, until=4)
+    grown = Generation.at(further / f"{FRAME}.zarr").contents().units
+    pairs = [Pair.parse(key[5:]) for key in units if key.startswith("pair/") and units[key].complete]
+    numbers = {images_of(units, (pair,)) for pair in pairs}
+    assert len(numbers) == len(pairs)
+    assert {images_of(grown, (pair,)) for pair in pairs} == numbers
+    assert max(numbers) < 2**63  # they are stored as int64
+
+
+def made(cube: xr.Dataset, name: str, value: float, images: int = 1) -> Map:
+    probability = np.full((cube.sizes["latitude"], cube.sizes["longitude"]), value, "f4")
+    probability[0, 0] = np.nan
+    return Map((Pair.parse(name),), probability, images, 3)
+
+
+def test_maps_join_a_group_that_plain_xarray_opens_on_the_cubes_grid(cube, tmp_path):
+    path = tmp_path / f"{FRAME}.zarr"
+    store = MapStore(path, cube, 1, {"checkpoint": "abc", "simulated": True})
+    for name, value in (("20200201_20200213", 0.25), ("20190106_20190118", 0.5)):
+        store.put(made(cube, name, value))
+    with xr.open_zarr(path) as there:
+        assert there.attrs["simulated"] is True
+        assert there.attrs["checkpoint"] == "abc"
+        assert there[NAME].dtype == "float32"
+        assert there[NAME][:, 5, 5].values.tolist() == [0.25, 0.5]
+        assert np.isnan(there[NAME][:, 0, 0]).all()
+        assert str(there.primary_date.values[1])[:10] == "2019-01-06"
+        assert str(there.secondary_date.values[0, 0])[:10] == "2020-02-13"
+        assert there.cube_generation.values.tolist() == [3, 3]
+        xr.testing.assert_equal(there.latitude.reset_coords(drop=True), cube.latitude.reset_coords(drop=True))
+        assert grid_of(there) == grid_of(cube)
+
+
+def test_a_map_of_the_same_pair_takes_the_place_of_the_earlier(cube, tmp_path):
+    path = tmp_path / f"{FRAME}.zarr"
+    MapStore(path, cube, 1, {"checkpoint": "abc"}).put(made(cube, "20200201_20200213", 0.25))
+    store = MapStore(path, cube, 1, {"checkpoint": "abc"})
+    pair = (Pair.parse("20200201_20200213"),)
+    assert store.holds(pair, 1)
+    assert not store.holds(pair, 2)
+    store.put(made(cube, "20200201_20200213", 0.75, images=2))
+    assert store.holds(pair, 2)
+    with xr.open_zarr(path) as there:
+        assert there[NAME][:, 5, 5].values.tolist() == [0.75]
+
+
+def test_maps_of_another_model_or_grid_are_not_mixed(cube, tmp_path):
+    path = tmp_path / f"{FRAME}.zarr"
+    MapStore(path, cube, 1, {"checkpoint": "abc"}).put(made(cube, "20200201_20200213", 0.25))
+    with pytest.raises(UsageError, match=r"holds the maps of another checkpoint; move .* away"):
+        MapStore(path, cube, 1, {"checkpoint": "other"})
+    with pytest.raises(UsageError, match="another grid"):
+        MapStore(path, cube.isel(latitude=slice(1, None)), 1, {"checkpoint": "abc"})
+
+
+def test_a_geotiff_lies_where_the_cube_does_and_says_what_it_is(cube, tmp_path):
+    values = np.random.default_rng(0).random((70, 80), "f4")
+    one = Map((Pair.parse("20200201_20200213"),), values, 1, 3)
+    path = tmp_path / "map.tif"
+    write_geotiff(path, one, grid_of(cube), {"CHECKPOINT": "abc", "SIMULATED": "True"})
+    with rasterio.open(path) as dataset:
+        assert dataset.crs.to_epsg() == 4326
+        assert dataset.transform.almost_equals(grid_of(cube).transform)
+        assert np.abs(dataset.read(1) - values).max() <= STEP / 2
+        assert np.isnan(dataset.nodata)
+        tags = dataset.tags()
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+    assert tags["CHECKPOINT"] == "abc"
+    assert tags["SIMULATED"] == "True"
+    assert tags["PAIRS"] == "20200201_20200213"
+
+
+def test_a_picture_is_drawn_also_where_all_is_nan(cube, tmp_path):
+    nothing = Map((Pair.parse("20200201_20200213"),), np.full((70, 80), np.nan, "f4"), 1, 3)
+    write_picture(tmp_path / "map.png", nothing, np.zeros((70, 80), "f4"), "empty", simulated=True)
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,155 @@
+"""From a folder of cubes to items: pinned, split, tiled and grouped without any archive of annotations."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import toy_cube
+from hephaestus_baselines.data.preparation import Prepared, prepare
+from hephaestus_baselines.data.sample_attributes import Box, events_of
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.dataset.samples import Sample
+
+#: Held out, validating (a published frame of etna), and two to train on.
+TEST, VALIDATION, TRAIN = toy_cube.FRAME, "124D_05291_081406", ("199A_00210_131313", "200D_00210_131313")
+SPLIT = f"volcano-out-{TEST}"
+
+
+@pytest.fixture(scope="module")
+def cubes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "cubes"
+    for frame in (TEST, VALIDATION, *TRAIN):
+        toy_cube.toy_cube(folder, frame=frame)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(cubes: Path) -> Prepared:
+    return prepare(cubes, mixed=True, split=SPLIT, size=32)
+
+
+def test_every_annotated_interferogram_is_in_the_part_of_its_region(prepared: Prepared) -> None:
+    frames = {part: {item.frame for item in items} for part, items in prepared.items.items()}
+    assert frames == {"train": set(TRAIN), "validation": {VALIDATION}, "test": {TEST}}
+    # the last pair was seen by nobody
+    assert len(prepared.items["train"]) == len(TRAIN) * (len(toy_cube.PAIRS) - 1)
+    assert prepared.simulated
+    assert prepared.missing == ()
+
+
+def test_training_windows_are_drawn_and_others_cover_without_looking(prepared: Prepared) -> None:
+    assert all(item.tile is None for item in prepared.items["train"])
+    tested = prepared.items["test"]
+    assert len(tested) == (len(toy_cube.PAIRS) - 1) * 2  # 60 x 70 pixels hold 1 x 2 windows
+    by_pair = {item.pairs: set() for item in tested}
+    for item in tested:
+        by_pair[item.pairs].add(item.tile)
+    assert len({frozenset(tiles) for tiles in by_pair.values()}) == 1
+
+
+def test_series_have_three_steps_of_one_primary(cubes: Path) -> None:
+    found = prepare(cubes, mixed=True, split=SPLIT, series=True, size=32)
+    for item in (item for items in found.items.values() for item in items):
+        assert len(item.members) == 3
+        assert len({sample.pair.primary for sample in item.members}) == 1
+        assert item.positive == any(sample.positive for sample in item.members)
+
+
+def test_label_centred_windows_hold_the_label_in_training_too(cubes: Path) -> None:
+    found = prepare(cubes, mixed=True, split=SPLIT, size=50, training="label-centred", tiling="label-centred")
+    for part in ("train", "test"):
+        for item in found.items[part]:  # type: ignore[index]
+            assert item.tile is not None
+            if item.positive:
+                with open_cube(cubes / f"{item.frame}.zarr", chunks=None) as cube:
+                    pair = item.members[0].pair
+                    mask = cube["deformation_mask"].sel(
+                        primary_date=np.datetime64(pair.primary), secondary_date=np.datetime64(pair.secondary)
+                    )
+                    assert item.tile.read(mask.to_numpy()).any()
+    assert len(found.items["test"]) == len(toy_cube.PAIRS) - 1
+
+
+def test_words_and_days_come_from_the_cube(prepared: Prepared) -> None:
+    moving = prepared.attributes[TEST, toy_cube.PAIRS[1]]
+    assert moving.activities == ("Earthquake", "Mogi")
+    assert moving.intensities == ("High", "None")
+    assert (moving.region, moving.days) == (TEST, 24)
+    assert prepared.attributes[TEST, toy_cube.PAIRS[0]].activities == ()
+    assert prepared.attributes[VALIDATION, toy_cube.PAIRS[0]].region == "etna"
+
+
+def test_each_positive_belongs_to_an_event_of_its_region(prepared: Prepared) -> None:
+    used = [sample for part in prepared.split.parts.values() for sample in part]
+    assert set(prepared.events) == {(s.frame.id, s.pair.name) for s in used if s.positive}
+    # both pairs cover the same place and share days
+    assert prepared.events[TEST, toy_cube.PAIRS[1]] == prepared.events[TEST, toy_cube.PAIRS[3]]
+    assert prepared.events[TEST, toy_cube.PAIRS[1]] == f"{TEST}-20190101-1"
+    assert len(set(prepared.events.values())) == 4
+
+
+def sample_at(primary: date, secondary: date, region: str = "x") -> Sample:
+    return Sample(Frame(TEST), Pair(primary, secondary), True, region=region)
+
+
+def test_events_need_a_place_and_a_day_in_common() -> None:
+    first = sample_at(date(2019, 1, 1), date(2019, 2, 1))
+    later = sample_at(date(2019, 3, 1), date(2019, 4, 1))
+    between = sample_at(date(2019, 1, 20), date(2019, 3, 10))
+    here, there = Box((0, 0, 1, 1), 10), Box((5, 5, 6, 6), 4)
+    apart = events_of({first: [here], later: [here]})
+    assert len(set(apart.values())) == 2
+    linked = events_of({first: [here], later: [here], between: [here]})
+    assert len(set(linked.values())) == 1
+    elsewhere = events_of({first: [here], between: [there]})
+    assert len(set(elsewhere.values())) == 2
+    both = events_of({first: [here], between: [there, here]})
+    assert len(set(both.values())) == 1  # the larger box decides
+
+
+def test_statistics_are_kept_and_measured_once(
+    cubes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = prepare(cubes, mixed=True, split=SPLIT, size=32, results=tmp_path)
+    assert (tmp_path / "statistics" / f"{SPLIT}.json").is_file()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("hephaestus_build.dataset.channel_statistics.measure", refuse)
+    again = prepare(cubes, mixed=True, split=SPLIT, size=32, results=tmp_path)
+    assert again.statistics == once.statistics
+    assert set(again.statistics.weights) == set(TRAIN)
+
+
+def test_what_is_pinned_stays_when_a_cube_grows(tmp_path: Path) -> None:
+    for frame in (TEST, VALIDATION, *TRAIN):
+        toy_cube.toy_cube(tmp_path, frame=frame)
+    before = prepare(tmp_path, mixed=True, split=SPLIT, size=32)
+    toy_cube.toy_cube(tmp_path, toy_cube.grid(61, 70), frame=TEST)
+    assert before.stores[TEST].is_dir()
+    after = prepare(tmp_path, mixed=True, split=SPLIT, size=32)
+    assert after.stores[TEST] != before.stores[TEST]
+    assert after.generations[TEST] != before.generations[TEST]
+    assert after.generations[VALIDATION] == before.generations[VALIDATION]
+
+
+def test_a_limit_spreads_over_the_part(cubes: Path) -> None:
+    found = prepare(cubes, mixed=True, split=SPLIT, size=32, limit=2)
+    assert len(found.items["train"]) == 2
+    assert {item.frame for item in found.items["train"]} == set(TRAIN)
+
+
+def test_an_empty_part_and_no_cube_say_what_to_do(cubes: Path, tmp_path: Path) -> None:
+    with pytest.raises(HephaestusError, match=r"the validation part of the split paper is empty.*hephaestus"):
+        prepare(cubes, mixed=True, split="paper", size=32)
+    with pytest.raises(HephaestusError, match=r"there is no cube in .*hephaestus build"):
+        prepare(tmp_path / "nothing")
+    with pytest.raises(UsageError, match="no way to tile"):
+        prepare(cubes, mixed=True, split=SPLIT, tiling="everywhere")  # type: ignore[arg-type]

@@ -1,0 +1,318 @@
+"""Training: gradients, seeds, resuming, and that it learns what there is and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+import signal
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hephaestus_baselines.config.channels import channel_moments
+from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.data.batch_expansion import Stack
+from hephaestus_baselines.data.preparation import Prepared
+from hephaestus_baselines.data.samplers import EpochBatches, derived
+from hephaestus_baselines.evaluation.metrics import UNITS, choose_threshold, score
+from hephaestus_baselines.evaluation.predictions import histograms
+from hephaestus_baselines.models.architectures import build_model
+from hephaestus_baselines.models.losses import focal_loss
+from hephaestus_baselines.training.inference import channels_last, fields_of, histograms_of, windows_of
+from hephaestus_baselines.training.trainer import cosine, fit, infer, load
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.progress import Silent
+from hephaestus_build.dataset.splits import Part
+from toy_training import ToyWindows, toy_items, toy_prepared, toy_recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def no_cubes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    content = torch.load(checkpoint, weights_only=True)
+    return {name.removeprefix("model."): values for name, values in content["state_dict"].items()}
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    clocks = ("seconds", "samples_per_second")
+    return [{name: value for name, value in row.items() if name not in clocks} for row in rows]
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class StoppedError(RuntimeError):
+    """What stops a run in these tests."""
+
+
+class StopAt(Silent):
+    """Stops a run when an epoch begins."""
+
+    def __init__(self, epoch: int, error: BaseException) -> None:
+        self.epoch, self.error = epoch, error
+
+    def stage(self, name: str, total: int) -> None:
+        if f"epoch {self.epoch}/" in name:
+            raise self.error
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_steps_are_those_of_a_loop_that_clears_gradients(task: str, tmp_path: Path) -> None:
+    loss = "cross-entropy" if task == "classification" else "focal"
+    recipe = toy_recipe(task=task, epochs=1, augment=False, loss=loss)
+    prepared = toy_prepared(train=12)
+    fit(recipe, prepared, tmp_path, device="cpu")
+
+    torch.manual_seed(derived(recipe.seed))
+    model = build_model(recipe.model, recipe.task, 3, size=32).to(memory_format=torch.channels_last)
+    stack = Stack(recipe.inputs, 1, channel_moments(prepared.statistics, recipe.inputs))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2, fused=True)
+    items = prepared.items["train"]
+    windows = windows_of(recipe, items, prepared)
+    batches = list(EpochBatches([item.positive for item in items], recipe.seed, 4))
+    assert len(batches) == 3
+    for draws in batches:
+        batch = torch.utils.data.default_collate([windows[draw] for draw in draws])
+        fields = fields_of(batch, CPU)
+        logits = model(channels_last(stack(fields)))
+        if task == "classification":
+            value = focal_loss(logits, batch["label"], 0).mean()
+        else:
+            truth = (fields["mask"] > 0).any(1).long()
+            value = focal_loss(logits, truth, 2)[batch["inside"]].mean()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    ours = weights(tmp_path / "last.ckpt")
+    for name, values in model.state_dict().items():
+        torch.testing.assert_close(ours[name], values, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_one_seed_gives_the_same_numbers_twice_whatever_ran_before(tmp_path: Path) -> None:
+    recipe = toy_recipe(epochs=2)
+    for place in ("one", "two"):
+        torch.manual_seed(len(place) * 7)
+        torch.rand(5)
+        fit(recipe, toy_prepared(), tmp_path / place, device="cpu")
+    other = toy_recipe(epochs=2, seed=1)
+    fit(other, toy_prepared(), tmp_path / "other", device="cpu")
+    first, second, third = (weights(tmp_path / place / "last.ckpt") for place in ("one", "two", "other"))
+    assert same(first, second)
+    assert history(tmp_path / "one") == history(tmp_path / "two")
+    assert not same(first, third)
+
+
+@pytest.mark.parametrize(
+    ("task", "series"),
+    [pytest.param("classification", False, marks=pytest.mark.slow), ("segmentation", True)],
+)
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
+    task: str, series: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a model that draws numbers of its own
+    monkeypatch.setattr(
+        "hephaestus_baselines.training.trainer.build_model",
+        lambda *args, **options: nn.Sequential(nn.Dropout2d(0.2), build_model(*args, **options)),
+    )
+    recipe = toy_recipe(task=task, series=series, atmosphere="both", epochs=4, schedule="cosine")
+    prepared = toy_prepared(series=series)
+    fit(recipe, prepared, tmp_path / "whole", device="cpu")
+    for epoch in (2, 4):
+        with pytest.raises(StoppedError):
+            fit(recipe, prepared, tmp_path / "cut", device="cpu", listener=StopAt(epoch, StoppedError()))
+        assert len(history(tmp_path / "cut")) == epoch - 1
+        torch.rand(3)
+    fit(recipe, prepared, tmp_path / "cut", device="cpu")
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+    assert len(history(tmp_path / "cut")) == 4
+    for name in ("last.ckpt", "best.ckpt"):
+        assert same(weights(tmp_path / "cut" / name), weights(tmp_path / "whole" / name))
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    recipe = toy_recipe(epochs=1)
+    best = fit(recipe, toy_prepared(), tmp_path, device="cpu")
+    assert fit(recipe, toy_prepared(), tmp_path, device="cpu", listener=StopAt(1, StoppedError())) == best
+
+
+def test_a_folder_of_another_run_is_left_alone(tmp_path: Path) -> None:
+    fit(toy_recipe(epochs=1), toy_prepared(), tmp_path, device="cpu")
+    with pytest.raises(HephaestusError, match=r"holds the run .*seed-0"):
+        fit(toy_recipe(epochs=1, seed=3), toy_prepared(), tmp_path, device="cpu")
+
+
+def test_ctrl_c_reaches_whoever_called(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(toy_recipe(), toy_prepared(), tmp_path, device="cpu", listener=StopAt(2, KeyboardInterrupt()))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(history(tmp_path)) == 1
+
+
+def scores_of(recipe: Recipe, prepared: Prepared, folder: Path, part: Part = "test") -> Mapping[str, float]:
+    trained = load(fit(recipe, prepared, folder, device="cpu"), "cpu")
+    said = {name: infer(trained, prepared.items[name], prepared, part=name) for name in {"validation", part}}
+    unit = UNITS[recipe.task][0]
+    return score(said[part], choose_threshold(said["validation"], unit)).values
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_eight_samples_can_be_learnt_by_heart(task: str, tmp_path: Path) -> None:
+    epochs = 12 if task == "classification" else 20
+    fields = {
+        "epochs": epochs,
+        "batch_size": 4,
+        "learning_rate": 1e-2,
+        "schedule": "cosine",
+        "augment": False,
+    }
+    prepared = toy_prepared(train=8, same=True)
+    assert scores_of(toy_recipe(task=task, **fields), prepared, tmp_path, "validation")["f1"] > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_shuffled_labels_teach_nothing(task: str, tmp_path: Path) -> None:
+    fields = {"epochs": 12, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine"}
+    prepared = toy_prepared(train=96, held=200)
+    learnt = scores_of(toy_recipe(task=task, **fields), prepared, tmp_path / "true")
+    control = scores_of(toy_recipe(task=task, shuffle_labels=True, **fields), prepared, tmp_path / "shuffled")
+    if task == "classification":
+        assert learnt["auroc"] > 0.9
+        assert abs(control["auroc"] - 0.5) < 0.25
+    else:
+        assert learnt["f1"] > 0.6
+        # as good as saying deformation everywhere
+        constant = 2 * 0.055 / (1 + 0.055)
+        assert control["f1"] < 3 * constant
+
+
+def test_predictions_know_their_rows_and_come_in_order(tmp_path: Path) -> None:
+    recipe = toy_recipe(task="segmentation", epochs=1)
+    prepared = toy_prepared()
+    trained = load(fit(recipe, prepared, tmp_path, device="cpu"), "cpu")
+    assert trained.recipe == recipe
+    assert trained.simulated
+    assert trained.epoch == 1
+    said = infer(trained, prepared.items["test"], prepared, batch_size=3)
+    assert said.part == "test"
+    assert [row.pairs for row in said.rows] == [item.pairs for item in prepared.items["test"]]
+    assert said.label.tolist() == [item.positive for item in prepared.items["test"]]
+    alone = infer(trained, prepared.items["test"][2:3], prepared)
+    assert abs(alone.probability[0] - said.probability[2]) < 0.01
+    # 32 x 31 pixels are inside, two rows of them without data
+    assert said.pixels is not None
+    assert said.pixels["all"][0].sum() == 32 * 31
+    assert said.pixels["data"][0].sum() == 32 * 29
+
+
+def test_pixels_are_counted_on_the_device_as_without_torch() -> None:
+    chance = np.random.default_rng(1)
+    probability = chance.random((3, 8, 8)).astype("f4")
+    probability[0, 0, :3] = 0, 1, 0.5
+    mask, valid, inside = (chance.random((3, 2, 8, 8)) < share for share in (0.3, 0.6, 0.8))
+    fields = {
+        "mask": torch.from_numpy(mask.astype("u1")),
+        "valid": torch.from_numpy(valid),
+        "inside": torch.from_numpy(inside[:, :1]).expand(3, 2, 8, 8),
+    }
+    ours = histograms_of(torch.from_numpy(probability), fields)
+    reference = histograms(probability, mask.any(1), inside[:, 0], valid.any(1))
+    for name, counts in reference.items():
+        np.testing.assert_array_equal(ours[name], counts)  # type: ignore[index]
+
+
+def test_what_is_no_probability_is_not_counted() -> None:
+    fields = {name: torch.ones(1, 1, 2, 2, dtype=torch.bool) for name in ("mask", "valid", "inside")}
+    with pytest.raises(HephaestusError, match="diverged"):
+        histograms_of(torch.full((1, 2, 2), float("nan")), fields)
+
+
+def test_a_damaged_or_missing_checkpoint_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(HephaestusError, match="there is no checkpoint"):
+        load(tmp_path / "best.ckpt")
+    (tmp_path / "best.ckpt").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(HephaestusError, match="remove it and run the same command again") as caught:
+        load(tmp_path / "best.ckpt")
+    assert "\n" not in str(caught.value)
+    torch.save({"state_dict": {}}, tmp_path / "best.ckpt")
+    with pytest.raises(HephaestusError, match="not of this project"):
+        load(tmp_path / "best.ckpt")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_here_is_said(tmp_path: Path) -> None:
+    for name in ("cuda", "cuda:3", "abacus"):
+        with pytest.raises(UsageError, match="choose auto"):
+            fit(toy_recipe(), toy_prepared(), tmp_path, device=name)
+
+
+def test_training_leaves_the_process_as_it_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    fit(toy_recipe(epochs=1), toy_prepared(), tmp_path, device="cpu")
+    assert torch.equal(state, torch.get_rng_state())
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert logging.getLogger("lightning.pytorch").level != logging.ERROR
+    assert capfd.readouterr() == ("", "")
+    assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_confidence_weighs_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Doubtful(ToyWindows):
+        def __getitem__(self, draw: Any) -> dict[str, torch.Tensor]:
+            sample = super().__getitem__(draw)
+            return {**sample, "weight": 0.2 + 0.6 * sample["label"]}
+
+    monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", Doubtful)
+    for name, chosen in {"off": False, "on": True}.items():
+        fit(toy_recipe(epochs=1, confidence_weights=chosen), toy_prepared(), tmp_path / name, device="cpu")
+    assert not same(weights(tmp_path / "off" / "last.ckpt"), weights(tmp_path / "on" / "last.ckpt"))
+    monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
+    fit(toy_recipe(epochs=1), toy_prepared(), tmp_path / "sure", device="cpu")
+    assert same(weights(tmp_path / "off" / "last.ckpt"), weights(tmp_path / "sure" / "last.ckpt"))
+
+
+def test_the_cosine_rises_then_falls_to_nothing() -> None:
+    course = [cosine(step, 100) for step in range(101)]
+    assert np.argmax(course) == 5
+    assert course[5] == 1
+    assert course[0] > 0
+    assert all(later <= earlier for earlier, later in pairwise(course[5:]))
+    assert course[100] == pytest.approx(0, abs=1e-12)
+
+
+def test_only_some_windows_choose_the_best_epoch(tmp_path: Path) -> None:
+    prepared = toy_prepared()
+    many = dataclasses.replace(
+        prepared, items={**prepared.items, "validation": toy_items(40, fixed=True, start=100)}
+    )
+    asked = []
+
+    class Counting(ToyWindows):
+        def __getitem__(self, draw: Any) -> dict[str, torch.Tensor]:
+            if not isinstance(draw, tuple):
+                asked.append(self.items[draw].positive)
+            return super().__getitem__(draw)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hephaestus_baselines.training.inference.Windows", Counting)
+        fit(toy_recipe(epochs=1, validation_windows=10), many, tmp_path, device="cpu")
+    assert sorted(asked) == [False] * 5 + [True] * 5

@@ -1,0 +1,397 @@
+"""`hephaestus benchmark` as a person calls it: train, stop, go on, predict, and what is said on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+
+import hephaestus_baselines.experiments.experiment_grid
+import hephaestus_baselines.reporting.run_figures
+import hephaestus_baselines.training.trainer
+from checkout import ROOT
+from hephaestus_baselines.cli import parse_fields, parse_part, typed
+from hephaestus_baselines.experiments.experiment_grid import Ended
+from hephaestus_build.cli import main
+from hephaestus_build.core.errors import UsageError
+from toy_benchmark import FRAME, tiny_preset, toy_cubes
+
+RESULT = "result.json"
+
+
+def hephaestus(*arguments: object) -> int:
+    """Run a command as the console script does; return its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["hephaestus", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder with cubes, the tiny grid, and its results."""
+    folder = tmp_path_factory.mktemp("home")
+    toy_cubes(folder / "cubes")
+    tiny_preset(folder / "tiny.yaml")
+    assert hephaestus(*run(folder)) == 0
+    return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave out the pictures, which take longest and are the same in every grid."""
+    monkeypatch.setattr(hephaestus_baselines.reporting.run_figures, "draw_all", lambda *_: [])
+
+
+def run(home: Path, *options: object) -> list[object]:
+    """Return the command that does the tiny grid in a folder."""
+    places = ["--cubes", home / "cubes", "--results", home / "results"]
+    return ["benchmark", "run", home / "tiny.yaml", *places, *options]
+
+
+def results(home: Path) -> dict[Path, dict]:
+    found = sorted((home / "results" / "tiny" / "runs").glob(f"*/{RESULT}"))
+    return {path.parent: json.loads(path.read_text()) for path in found}
+
+
+def checkpoint(home: Path, task: str) -> Path:
+    (folder,) = (folder for folder, result in results(home).items() if result["task"] == task)
+    return folder / "best.ckpt"
+
+
+def test_a_grid_leaves_results_tables_and_pictures_marked_simulated(home):
+    found = results(home)
+    assert {result["task"] for result in found.values()} == {"classification", "segmentation"}
+    for folder, result in found.items():
+        assert folder.name == result["key"]
+        assert result["simulated"] is True
+        assert result["command"].startswith("hephaestus benchmark run tiny.yaml --cubes cubes")
+        assert result["generations"][FRAME].startswith("1:")
+        assert result["seconds"]["training"] > 0
+        assert result["samples_per_second"] > 0
+        assert result["parameters"] > 0
+        assert not (folder / "last.ckpt").exists()  # of use only until a run is finished
+    top = home / "results" / "tiny"
+    assert "simulated" in (top / "tables.md").read_text()
+    assert json.loads((top / "tables.json").read_text())["simulated"] is True
+    pictures = {path.name for path in top.glob("*.png")}
+    assert pictures == {
+        "learning-curves-classification.png",
+        "learning-curves-segmentation.png",
+        "reliability-classification.png",
+        "reliability-segmentation.png",
+        "predictions.png",
+    }
+
+
+def test_a_finished_grid_is_not_repeated(home, undrawn, capsys, monkeypatch):
+    monkeypatch.setattr(hephaestus_baselines.training.trainer, "fit", None)  # to call it would fail
+    before = {folder: (folder / RESULT).stat().st_mtime_ns for folder in results(home)}
+    assert hephaestus(*run(home, "--json")) == 0
+    said = capsys.readouterr()
+    assert {row["state"] for row in json.loads(said.out)["runs"]} == {"kept"}
+    assert said.err.count("was finished") == 2
+    assert {folder: (folder / RESULT).stat().st_mtime_ns for folder in results(home)} == before
+
+
+def test_a_run_that_fails_stops_no_other_and_is_said_once(home, tmp_path, undrawn, capsys, monkeypatch):
+    shutil.copytree(home / "cubes", tmp_path / "cubes", symlinks=True)
+    tiny_preset(tmp_path / "tiny.yaml")
+    real = hephaestus_baselines.training.trainer.fit
+
+    def failing(recipe, *arguments, **options):
+        if recipe.task == "classification":
+            raise RuntimeError("CUDA out of memory")
+        return real(recipe, *arguments, **options)
+
+    monkeypatch.setattr(hephaestus_baselines.training.trainer, "fit", failing)
+    assert hephaestus(*run(tmp_path, "--set", "epochs=1")) == 1
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("hephaestus:"))
+    assert "RuntimeError: CUDA out of memory; `hephaestus -v benchmark run` says more" in line
+    assert [result["task"] for result in results(tmp_path).values()] == ["segmentation"]
+
+
+def test_runs_of_another_process_are_owed(home, undrawn, capsys, monkeypatch):
+    real = hephaestus_baselines.experiments.experiment_grid.run_one
+
+    def elsewhere(bench, recipe, **options):
+        return Ended(recipe) if recipe.task == "classification" else real(bench, recipe, **options)
+
+    monkeypatch.setattr(hephaestus_baselines.experiments.experiment_grid, "run_one", elsewhere)
+    assert hephaestus(*run(home)) == 3
+    assert "hephaestus: 1 runs are done by another process" in capsys.readouterr().err
+
+
+def test_a_run_reads_its_own_generation_while_the_cubes_grow(home, tmp_path, undrawn, monkeypatch):
+    shutil.copytree(home / "cubes", tmp_path / "cubes", symlinks=True)
+    tiny_preset(tmp_path / "tiny.yaml")
+    real = hephaestus_baselines.training.trainer.fit
+    grown = []
+
+    def growing(*arguments, **options):
+        if not grown:
+            grown.append(toy_cubes(tmp_path / "cubes", until=4))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(hephaestus_baselines.training.trainer, "fit", growing)
+    assert hephaestus(*run(tmp_path)) == 0
+    assert (tmp_path / "cubes" / f"{FRAME}.zarr").resolve().parent.name == "000002"
+    ours = {result["task"]: result for result in results(tmp_path).values()}
+    undisturbed = {result["task"]: result for result in results(home).values()}
+    for task, result in ours.items():
+        assert result["generations"][FRAME].startswith("1:")
+        assert result["split"] == undisturbed[task]["split"]
+        assert result["assessment"] == undisturbed[task]["assessment"]
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_maps_lie_beside_the_cube_and_say_where_they_come_from(home, tmp_path, capsys):
+    best, cube = checkpoint(home, "segmentation"), home / "cubes" / f"{FRAME}.zarr"
+    before = files(home / "cubes")
+    where = ["--checkpoint", best, "--to", tmp_path / "maps", "--json"]
+    assert hephaestus("benchmark", "predict", cube, *where, "--since", "2020-02-13") == 0
+    written = json.loads(capsys.readouterr().out)
+    assert len(written) == 4
+    assert files(home / "cubes") == before
+    with xr.open_zarr(tmp_path / "maps" / f"{FRAME}.zarr") as maps:
+        assert maps.attrs["simulated"] is True
+        assert maps.attrs["checkpoint"] == hashlib.sha256(best.read_bytes()).hexdigest()
+        assert maps.cube_generation.values.tolist() == [1] * 4
+        values = maps.deformation_probability.values
+        assert maps.sizes["map"] == 4
+    with xr.open_zarr(cube, chunks=None) as source:
+        first = written[0]["name"]
+        days = {f"{axis}_date": np.datetime64(f"{text[:4]}-{text[4:6]}-{text[6:]}")
+                for axis, text in zip(("primary", "secondary"), first.split("_"), strict=True)}  # fmt: skip
+        seen = source.insar_difference.sel(days).values != 0
+    assert (np.isfinite(values[0]) == seen).all()
+    assert ((values[0][seen] >= 0) & (values[0][seen] <= 1)).all()
+    with rasterio.open(written[0]["geotiff"]) as dataset:
+        np.testing.assert_array_equal(dataset.read(1), values[0])
+        assert dataset.tags()["SIMULATED"] == "True"
+    assert Path(written[0]["picture"]).read_bytes().startswith(b"\x89PNG")
+
+    assert hephaestus("benchmark", "predict", cube, *where, "--since", "2020-02-01", "--new") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert len(again) == 6
+    assert sum(row["geotiff"] is not None for row in again) == 2
+
+
+def test_a_classifier_gives_each_tile_one_probability(home, tmp_path, capsys):
+    best, cube = checkpoint(home, "classification"), home / "cubes" / f"{FRAME}.zarr"
+    where = ["--checkpoint", best, "--to", tmp_path / "maps", "--json"]
+    assert hephaestus("benchmark", "predict", cube, *where, "--pairs", "20200213_20200225") == 0
+    (written,) = json.loads(capsys.readouterr().out)
+    with rasterio.open(written["geotiff"]) as dataset:
+        values = dataset.read(1)
+    assert 1 <= len(np.unique(values[np.isfinite(values)])) <= 4  # 70 x 80 pixels are four tiles of 64
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_damaged_results_are_named_and_in_no_table(home, tmp_path, undrawn, capsys):
+    copy = shutil.copytree(home, tmp_path / "copy", symlinks=True)
+    (broken,) = (folder for folder, result in results(copy).items() if result["task"] == "segmentation")
+    flip(broken / RESULT)
+    for command in ("tables", "run"):
+        arguments = run(copy)
+        arguments[1] = command
+        assert hephaestus(*arguments) == 1
+        said = capsys.readouterr()
+        (line,) = (line for line in said.err.splitlines() if line.startswith("hephaestus:"))
+        assert f"{broken / RESULT} is no result that can be read (it is damaged" in line
+        assert "remove it" in line
+        assert "classification" in said.out
+        assert "Deformation segmentation" not in said.out
+    # removed, it is scored again from what was trained
+    (broken / RESULT).unlink()
+    before = (broken / "best.ckpt").stat().st_mtime_ns
+    assert hephaestus(*run(copy)) == 0
+    assert (broken / "best.ckpt").stat().st_mtime_ns == before
+    ours, first = (json.loads((folder / "results/tiny/runs" / broken.name / RESULT).read_text())
+                   for folder in (copy, home))  # fmt: skip
+    assert ours["assessment"] == first["assessment"]
+
+
+def test_pictures_leave_out_what_is_damaged(home, tmp_path, capsys):
+    copy = shutil.copytree(home, tmp_path / "copy", symlinks=True)
+    folder = checkpoint(copy, "segmentation").parent
+    for name in ("best.ckpt", "metrics.csv"):
+        flip(folder / name)
+    flip(checkpoint(copy, "classification").parent / "test.npz")
+    arguments = run(copy)
+    arguments[1] = "tables"
+    assert hephaestus(*arguments) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hephaestus:")]
+    assert len(lines) == 3
+    for name in ("best.ckpt", "metrics.csv", "test.npz"):
+        assert sum(name in line.partition(";")[0] for line in lines) == 1
+
+
+def test_no_map_is_made_with_a_damaged_checkpoint_or_of_a_damaged_cube(home, tmp_path, capsys):
+    best = tmp_path / "alone.ckpt"
+    best.write_bytes(checkpoint(home, "classification").read_bytes())
+    cubes = shutil.copytree(home / "cubes", tmp_path / "cubes", symlinks=True)
+    cube = cubes / f"{FRAME}.zarr"
+    where = ["--checkpoint", best, "--to", tmp_path / "maps", "--pairs", "20200213_20200225"]
+    assert hephaestus("benchmark", "predict", cube, *where) == 0
+    capsys.readouterr()
+    images = sorted((cube.resolve() / "insar_difference").glob("c.*"))
+    for image in images:
+        flip(image)
+    assert hephaestus("benchmark", "predict", cube, *where) == 1
+    assert f"`hephaestus repair {FRAME}` rebuilds what is damaged" in capsys.readouterr().err
+    flip(best)
+    assert hephaestus("benchmark", "predict", cube, *where) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"the checkpoint {best} cannot be read (it is damaged" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["run", "--part", "5/4"], 2, "--part '5/4' is no part: give i/n"),
+        (["run", "none-such"], 2, "there is no preset none-such; known are"),
+        (["run", "--set", "epoch=3"], 2, "there is no field epoch"),
+        (["run", "--set", "self=3"], 2, "there is no field self"),
+        (["run", "--set", "command=3"], 2, "there is no field command"),
+        (["run", "--set", f"epochs={'[' * 5000}"], 2, "its value is not YAML"),
+        (["run", "--set", "epochs=1000000000000000000"], 2, "epochs: Input should be less than"),
+        (["run", "--simulated", "--cubes", "x"], 2, "leave out --cubes"),
+        (["run", "--cubes", "nowhere"], 1, "there are no cubes in nowhere; `hephaestus build FRAME`"),
+        (["tables", "paper", "--cubes", "nowhere"], 1, "there are no cubes in nowhere"),
+        (["predict", FRAME, "--checkpoint", "none.ckpt"], 1, "there is no cube at"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_with_what_to_do(
+    arguments, code, said, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert hephaestus("benchmark", *arguments) == code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line
+
+
+def test_without_torch_the_extra_is_named(capsys, monkeypatch):
+    monkeypatch.setattr("hephaestus_baselines.cli.find_spec", lambda name: None)
+    assert hephaestus("benchmark", "run") == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "needs torch, which is not installed; `pip install 'hephaestus-build[baselines]'`" in line
+
+
+def test_the_other_commands_and_flows_do_without_torch():
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'lightning', 'timm'): sys.modules[name] = None\n"
+        "import hephaestus_build.cli, hephaestus_build.cli.build, hephaestus_baselines.cli\n"
+        # all that the flow imports beside Prefect
+        "import hephaestus_baselines.experiments.experiment_grid, hephaestus_baselines.data.simulated_cubes\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_paths_of_the_machine_stay_out_of_results():
+    home = "/home/somebody"
+    arguments = ["benchmark", "run", f"{home}/mine.yaml", "--cubes", f"{home}/cubes", f"--results={home}/r"]
+    assert typed(arguments) == "hephaestus benchmark run mine.yaml --cubes cubes --results=r"
+    assert typed(["run", "small", "--part", "2/4"]) == "hephaestus run small --part 2/4"
+
+
+def test_fields_and_parts_are_read_as_they_are_written():
+    assert parse_fields(["epochs=3", "augment=[flip]", "weights=none", "nodata=true"]) == {
+        "epochs": 3,
+        "augment": ["flip"],
+        "weights": "none",
+        "nodata": True,
+    }
+    assert parse_part("3/7") == (3, 7)
+    for wrong in ("", "3", "0/2", "a/b", "-1/2", "1/0"):
+        with pytest.raises(UsageError):
+            parse_part(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_grid_repeats_no_finished_run_and_goes_on_with_the_one_in_hand(home, tmp_path):
+    toy_cubes(tmp_path / "cubes")
+    tiny_preset(tmp_path / "tiny.yaml", fields={**_TINY_FIELDS, "epochs": 40})
+    command = [Path(sys.executable).with_name("hephaestus"), *map(str, run(tmp_path))]
+    runs = tmp_path / "results" / "tiny" / "runs"
+    with subprocess.Popen(command, start_new_session=True) as process:
+        # the first run is finished, the second has some epochs
+        _wait(lambda: len(list(runs.glob(f"*/{RESULT}"))) == 1 and _epochs(runs / "unet*") >= 3)
+        os.killpg(process.pid, signal.SIGKILL)
+    (first,) = runs.glob(f"*/{RESULT}")
+    (second,) = runs.glob("unet*")
+    assert (second / "last.ckpt").exists()
+    before, rows = first.stat().st_mtime_ns, (second / "metrics.csv").read_text().splitlines()
+    assert 3 < len(rows) < 41
+    subprocess.run(command, check=True)
+    assert first.stat().st_mtime_ns == before
+    # what was written of an epoch before the kill, its time too, stands there still
+    known = (second / "metrics.csv").read_text().splitlines()
+    assert known[: len(rows) - 1] == rows[:-1]
+    assert len(known) == 41
+
+    # and the numbers are those of a grid that nobody stopped
+    whole = tmp_path / "whole"
+    toy_cubes(whole / "cubes")
+    shutil.copy(tmp_path / "tiny.yaml", whole / "tiny.yaml")
+    assert hephaestus(*run(whole)) == 0
+    ours = {folder.name: result["assessment"] for folder, result in results(tmp_path).items()}
+    assert ours == {folder.name: result["assessment"] for folder, result in results(whole).items()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_share_a_grid_and_never_a_run(tmp_path):
+    toy_cubes(tmp_path / "cubes")
+    tiny_preset(tmp_path / "tiny.yaml", seeds=[0, 1, 2])
+    command = [Path(sys.executable).with_name("hephaestus"), *map(str, run(tmp_path, "--json"))]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    states = [json.loads(process.communicate()[0])["runs"] for process in both]
+    done = [row["key"] for rows in states for row in rows if row["state"] == "done"]
+    assert len(done) == len(set(done)) == 6
+
+
+_TINY_FIELDS = {
+    "size": 64, "phase": "sin-cos", "weights": "none", "batch_size": 4, "learning_rate": 0.002,
+    "augment": ["flip"],
+}  # fmt: skip
+
+
+def _wait(until, seconds: float = 300.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _epochs(folder: Path) -> int:
+    found = list(folder.parent.glob(f"{folder.name}/metrics.csv"))
+    return len(found[0].read_text().splitlines()) - 1 if found else 0

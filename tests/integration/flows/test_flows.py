@@ -1,0 +1,406 @@
+"""The Prefect flows against one real Prefect server on loopback, and the simulated archive."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import pytest
+import xarray as xr
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    TaskRunFilter,
+    TaskRunFilterFlowRunId,
+)
+from prefect.events.worker import EventsWorker
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.flows import load_flow_from_entrypoint
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_SERVER_UI_ENABLED,
+    get_current_settings,
+    temporary_settings,
+)
+from prefect.states import Completed, Failed, Running
+
+import hephaestus_flows.build_frame
+from checkout import ROOT
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.plan import Request as BuildRequest
+from hephaestus_build.simulation.server.archive_server import ArchiveServer
+from hephaestus_build.simulation.server.faults import status
+from hephaestus_flows.build_frame import FRAME, OWED, batches, build_frame, dem, exit_code, find_out
+from hephaestus_flows.build_many import build_dataset, watch
+from hephaestus_flows.local_server import check_access, healthy, server
+from hephaestus_flows.prefect_plugin import expanded
+from hephaestus_flows.serve import LIMITS, deployments, free_slots, make_limits, settle
+
+# the first test here starts the server: half a minute, and more on a busy machine
+pytestmark = [pytest.mark.flows, pytest.mark.timeout(900)]
+
+ORDINARY = "198A_00210_131313"
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory):
+    """A Prefect server as `make serve` starts it, with a home of its own; all tests here share it."""
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
+    with temporary_settings({PREFECT_HOME: home, PREFECT_API_URL: url, PREFECT_SERVER_UI_ENABLED: False}):
+        with server(url, home / "server.log") as answers:
+            assert answers()
+            yield url
+            APILogWorker.drain_all()  # what is not sent yet would be tried in vain, for a minute, at the end
+            EventsWorker.drain_all()
+    assert not healthy(url)
+
+
+@pytest.fixture(scope="module")
+def archive():
+    with ArchiveServer(epochs=6) as server:
+        yield server
+
+
+@pytest.fixture
+def data(archive, tmp_path, monkeypatch):
+    """Point the settings at the archive, with no patience; give the folder of the data."""
+    archive.faults.clear()
+    for name, value in archive.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HEPHAESTUS_RETRIES", "0")
+    monkeypatch.setenv("HEPHAESTUS_DATA_ROOTS", str(tmp_path))
+    for stage in (find_out, dem):
+        monkeypatch.setattr(stage, "retry_delay_seconds", 0)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave out what takes longest and is the same in every run: the drawing."""
+    picture = Image.new("RGB", (8, 8))
+    monkeypatch.setattr(
+        "hephaestus_build.report.quicklook.write_quicklook", lambda _, png: save(picture, png)
+    )
+
+
+def save(picture, png):
+    png.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(png)
+
+
+@pytest.fixture
+def deployed(prefect):
+    """The id of the deployment build-frame/build-frame."""
+    return deployments()[0].apply()
+
+
+def artifact(state, kind):
+    """The artifact of a kind that a run has left."""
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(
+            key=ArtifactFilterKey(any_=[f"{kind}-198a-00210-131313"]),
+            flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]),
+        )
+        (found,) = client.read_artifacts(artifact_filter=wanted)
+    return found
+
+
+def task_runs(state):
+    of_run = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        return client.read_task_runs(task_run_filter=of_run)
+
+
+def test_the_flow_builds_the_cube_that_the_command_line_builds(prefect, archive, data, tmp_path):
+    state = build_frame(ORDINARY, data_dir=data, return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "Completed"), state.message
+    plain = build(BuildRequest(Frame(ORDINARY)), load_settings(data_dir=tmp_path / "plain"))
+    assert state.result()["pairs"] == plain.pairs >= 5
+    with (
+        open_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr") as ours,
+        open_cube(plain.path) as theirs,
+    ):
+        xr.testing.assert_identical(ours, theirs)
+
+    table = artifact(state, "cube")
+    assert f'"in the cube": {plain.pairs}' in table.data
+    assert "simulated" in table.description
+    assert artifact(state, "picture").data.startswith("data:image/webp;base64,")
+    assert (data / "simulated" / "quicklooks" / f"{ORDINARY}.png").is_file()
+
+
+def test_what_was_unreachable_is_tried_again_and_what_stays_away_is_owed(prefect, archive, data, undrawn):
+    pair = archive.archive.pairs(ORDINARY)[1]
+    archive.faults.add(r"/interferograms/?$", status(503), times=1)
+    archive.faults.add(r"\.geo\.hgt\.tif$", status(503), times=1)
+    archive.faults.add(rf"{pair}\.geo\.cc\.tif$", status(404))
+    state = build_frame(ORDINARY, limit=3, data_dir=data, return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", OWED)
+    assert f"owed: 1 products, such as {pair}.geo.cc.tif (absent:" in state.message
+    assert f"{pair}.geo.cc.tif: absent" in artifact(state, "cube").description
+    tries = {run.name.split("-")[0]: run.run_count for run in task_runs(state)}
+    assert tries["plan"] == tries["DEM"] == 2
+    assert tries["interferograms 1 of 1"] == 1  # what is absent is not asked for again
+
+
+def test_an_accepted_absence_leaves_a_run_completed(prefect, archive, data, undrawn, monkeypatch):
+    archive.faults.add(r"\.geo\.hgt\.tif$", status(404))
+    monkeypatch.setenv("HEPHAESTUS_ACCEPT", '{"*": ["dem"]}')
+    state = build_frame(ORDINARY, limit=1, data_dir=data, return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "Completed")
+    assert ([item["unit"] for item in state.result()["accepted"]], state.result()["owed"]) == (
+        ["dem/dem"],
+        [],
+    )
+    table = artifact(state, "cube")
+    assert "accepted as absent: 1" in table.description
+    (row,) = (row for row in json.loads(table.data) if row[""] == "DEM")
+    assert (row["absent"], row["accepted"], row["owed"]) == (1, 1, 0)
+    state = build_dataset(frames=[ORDINARY], limit=1, data_dir=data, return_state=True)
+    assert state.name == "Completed"
+    assert "1 whole, 0 owe, 0 failed" in state.message
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        (Completed(), 0),
+        (Completed(name=OWED), 3),
+        (Failed(message="x", data=HephaestusError("x")), 1),
+        (Failed(message="x", data=UsageError("x")), 2),
+        (Failed(message="x"), 1),
+    ],
+)
+def test_without_a_server_a_run_ends_with_the_code_of_the_command(state, code):
+    assert exit_code(state) == code
+
+
+def test_a_run_after_a_killed_one_goes_on_from_what_is_finished(prefect, archive, data, undrawn, monkeypatch):
+    def killed(job):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hephaestus_flows.build_frame, "publish", killed)
+        assert build_frame(ORDINARY, limit=3, data_dir=data, return_state=True).is_failed()
+    assert not (data / "simulated" / "cubes" / f"{ORDINARY}.zarr").exists()
+    archive.clear_log()
+    state = build_frame(ORDINARY, limit=3, data_dir=data, return_state=True)
+    assert state.name == "Completed"
+    assert state.result()["pairs"] == 3
+    assert not [entry.path for entry in archive.log if entry.path.endswith((".tif", ".nc"))]
+
+
+def asked(url, data=None, **headers):
+    """Status, allowed origin and answer of a request that a browser might send."""
+    body = None if data is None else json.dumps(data).encode()
+    request = Request(url, body, {"Content-Type": "application/json", **headers})
+    try:
+        answer = urlopen(request, timeout=60)
+    except HTTPError as error:
+        answer = error
+    with answer:
+        return answer.status, answer.headers["Access-Control-Allow-Origin"], answer.read()
+
+
+def test_pages_of_other_sites_can_start_nothing(prefect, deployed, tmp_path):
+    start = f"{prefect}/deployments/{deployed}/create_flow_run"
+    run = {"parameters": {"frame": ORDINARY, "data_dir": str(tmp_path)}, "state": {"type": "SCHEDULED"}}
+    token = f"{prefect}/csrf-token?client=page"
+    for headers in ({"Origin": "http://page.example"}, {"Origin": "null"}, {"Host": "page.example"}):
+        assert asked(start, run, **headers)[:2] == (403, None)
+        assert asked(token, **headers)[:2] == (403, None)
+    assert asked(start, run)[0] == 403  # no token: a form of any page could send this
+    own = prefect.removesuffix("/api")
+    assert asked(token, Origin=own)[:2] == (200, own)
+    assert check_access(prefect) is None
+
+
+def test_a_folder_elsewhere_is_refused_when_the_run_is_created(prefect, monkeypatch, tmp_path):
+    monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(tmp_path / "data"))
+    first, *_, last = deployments()
+    wrong = {"data_dir": str(tmp_path)}, {"data_dir": f"{tmp_path}/data/../x"}
+    wrong_grids = *wrong, {"preset": "/etc/x.yaml"}, {"preset": "../x"}, {"cubes": "/"}, {"results": "/tmp"}
+    with get_client(sync_client=True) as client:
+        for deployment, choices in ((first.apply(), wrong), (last.apply(), wrong_grids)):
+            for chosen in choices:
+                frame = {"frame": ORDINARY} if choices is wrong else {}
+                with pytest.raises(PrefectHTTPStatusError, match="does not match"):
+                    client.create_flow_run_from_deployment(deployment, parameters={**frame, **chosen})
+
+
+def test_a_folder_elsewhere_is_refused_when_the_run_begins(prefect, data, tmp_path, monkeypatch):
+    monkeypatch.delenv("HEPHAESTUS_DATA_ROOTS")
+    state = build_frame(ORDINARY, data_dir=data, return_state=True)
+    assert state.is_failed()
+    assert state.message.startswith(f"data_dir {data} is neither in")
+    assert "\n" not in state.message
+    assert not data.exists()
+
+
+def test_what_the_server_keeps_is_private(prefect):
+    home = Path(get_current_settings().home)
+    for path in (home / "server.log", home / "prefect.db"):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_build_that_cannot_be_fails_with_one_line_that_says_why(prefect, data):
+    state = build_frame("199A_00001_000001", data_dir=data, return_state=True)
+    assert state.is_failed()
+    assert state.message.startswith("199A_00001_000001: ")
+    assert "\n" not in state.message
+    with pytest.raises(HephaestusError, match="199A_00001_000001"):
+        state.result()
+
+
+def test_a_wrong_parameter_is_refused_when_the_run_is_created(deployed):
+    wrong = {"does not match": {"frame": "124D-04854-171313"}, "limit": {"frame": ORDINARY, "limit": 0}}
+    with get_client(sync_client=True) as client:
+        for why, parameters in wrong.items():
+            with pytest.raises(PrefectHTTPStatusError) as refused:
+                client.create_flow_run_from_deployment(deployed, parameters=parameters)
+            assert why in refused.value.response.text
+        good = client.create_flow_run_from_deployment(deployed, parameters={"frame": ORDINARY, "limit": 2})
+        client.delete_flow_run(good.id)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [ORDINARY, "144A_SM_REUN_S6", "124D_04854", "124X_04854_171313", "SM_REUN_S6", "124D_04854_171313 "],
+)
+def test_the_flow_takes_the_frame_ids_that_the_builder_takes(text):
+    try:
+        known = Frame(text).id == text
+    except UsageError:
+        known = False
+    assert bool(re.search(FRAME, text)) is known
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("deployment run build-frame -p frame=x", "deployment run build-frame/build-frame -p frame=x"),
+        ("deployment run -p a=b --watch watch", "deployment run -p a=b --watch watch/watch"),
+        ("--no-prompt deployments run build-frame", "--no-prompt deployments run build-frame/build-frame"),
+        ("deployment run build-frame/nightly", None),
+        ("deployment run --tag build-frame --id 1", None),
+        ("deployment inspect build-frame", None),
+        ("flow-run ls", None),
+    ],
+)  # fmt: skip
+def test_a_bare_deployment_name_is_written_in_full(words, meant):
+    assert expanded(["prefect", *words.split()]) == ["prefect", *(meant or words).split()]
+
+
+def test_the_stock_command_takes_the_bare_name_and_finds_the_server(prefect, deployed):
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    environment["PREFECT_SERVER_API_PORT"] = str(urlsplit(prefect).port)
+    environment["PREFECT_HOME"] = str(get_current_settings().home)
+    command = [Path(sys.executable).with_name("prefect"), "deployment", "run", "build-frame"]
+    answer = subprocess.run(
+        [*command, "-p", "frame=nonsense"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert "'nonsense' does not match" in answer.stdout + answer.stderr
+
+
+def test_every_deployment_of_prefect_yaml_is_a_flow_of_its_name(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    written = yaml.safe_load(Path("prefect.yaml").read_text())["deployments"]
+    assert {item["name"] for item in written} == {item.name for item in deployments()}
+    for item in written:
+        assert load_flow_from_entrypoint(item["entrypoint"]).name == item["name"]
+
+
+def test_limits_that_a_person_has_set_stay(prefect):
+    with get_client(sync_client=True) as client:
+        client.create_concurrency_limit("licsar", LIMITS["licsar"] + 5)
+        make_limits()
+        limits = {tag: client.read_concurrency_limit_by_tag(tag).concurrency_limit for tag in LIMITS}
+    assert limits == {**LIMITS, "licsar": LIMITS["licsar"] + 5}
+
+
+def test_slots_that_tasks_of_an_ended_server_held_are_free_again(prefect):
+    make_limits()
+    with get_client(sync_client=True) as client:
+        held = GlobalConcurrencyLimitUpdate(active_slots=LIMITS["cds"])
+        client.update_global_concurrency_limit("tag:cds", held)
+        free_slots()
+        assert client.read_global_concurrency_limit_by_name("tag:cds").active_slots == 0
+
+
+def test_served_runs_that_never_ended_are_marked_and_others_are_left(prefect, deployed):
+    with get_client(sync_client=True) as client:
+        served = client.create_flow_run_from_deployment(deployed, parameters={"frame": ORDINARY})
+        manual = client.create_flow_run(build_frame, parameters={"frame": ORDINARY})
+        for run in (served, manual):
+            client.set_flow_run_state(run.id, Running(), force=True)
+        settle(0)
+        assert client.read_flow_run(served.id).state.name == "Crashed"
+        assert client.read_flow_run(manual.id).state.name == "Running"
+        client.delete_flow_run(manual.id)
+
+
+@given(count=st.integers(0, 3000), most=st.integers(1, 40), least=st.integers(1, 20))
+def test_batches_hold_everything_in_order_and_are_few(count, most, least):
+    made = batches(range(count), most, least)
+    assert [item for batch in made for item in batch] == list(range(count))
+    assert len(made) <= most
+    assert not made or min(map(len, made)) >= min(least, count)
+    assert not made or max(map(len, made)) - min(map(len, made)) <= 1
+
+
+def test_one_frame_that_fails_never_stops_the_others(prefect, data):
+    frames = ["199A_00001_000001", ORDINARY, "203A_SM_SIMU_S3"]
+    state = build_dataset(frames=frames, limit=1, data_dir=data, return_state=True)
+    assert state.is_failed()
+    assert "2 whole, 0 owe, 1 failed" in state.message
+    assert "199A_00001_000001" in state.message
+    for name in frames[1:]:
+        assert open_cube(data / "simulated" / "cubes" / f"{name}.zarr").valid_date_pair.values.sum() == 1
+    assert len((data / "simulated" / "runs.jsonl").read_text().splitlines()) == 3
+
+
+def test_watch_builds_what_arrived_since_its_last_look(prefect, archive, data):
+    pairs = archive.archive.pairs(ORDINARY)
+    archive.archive.publish_until(pairs[1].secondary)
+    try:
+        watch(frames=[ORDINARY], pairs="all", data_dir=data)
+        before = open_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr").valid_date_pair.values.sum()
+    finally:
+        archive.archive.publish_until(None)
+    state = watch(frames=[ORDINARY], pairs="all", data_dir=data, return_state=True)
+    assert state.is_completed(), state.message
+    assert (
+        open_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr").valid_date_pair.values.sum()
+        == len(pairs)
+        > before
+    )
+    assert "nothing to watch" in watch(data_dir=data, return_state=True).message

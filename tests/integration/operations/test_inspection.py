@@ -1,0 +1,294 @@
+"""A cube is checked against the schema and its flags against its files; a summary says what is in it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+import zarr
+from typer.testing import CliRunner
+
+from hephaestus_build.cli.inspect import find_cube, inspect
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.operations.inspection import summarise
+from toy_cube import ABSENT, FRAME, OWED, PAIRS, grid, toy_cube
+
+
+@pytest.fixture(scope="module")
+def cube(tmp_path_factory) -> Path:
+    return toy_cube(tmp_path_factory.mktemp("data") / "cubes")
+
+
+@pytest.fixture
+def store(cube, tmp_path) -> Path:
+    """A copy that may be damaged."""
+    return Path(shutil.copytree(cube.resolve(), tmp_path / cube.name))
+
+
+def describe(store: Path, variable: str, change) -> None:
+    """Change the metadata of an array, in both of its places."""
+    path = store / variable / "zarr.json"
+    array = json.loads(path.read_text())
+    change(array)
+    path.write_text(json.dumps(array))
+    group = json.loads((store / "zarr.json").read_text())
+    group["consolidated_metadata"]["metadata"][variable] = array
+    (store / "zarr.json").write_text(json.dumps(group))
+
+
+def attributes(store: Path, change) -> None:
+    group = json.loads((store / "zarr.json").read_text())
+    change(group["attributes"])
+    (store / "zarr.json").write_text(json.dumps(group))
+
+
+def write(store: Path, variable: str, at, value) -> None:
+    zarr.open_array(store / variable, mode="r+")[at] = value
+
+
+def sharding(array):
+    """The configuration of an image's tiles."""
+    return array["codecs"][0]["configuration"]["codecs"][0]["configuration"]
+
+
+def test_a_cube_that_was_published_has_no_findings(cube):
+    assert check_schema(cube) == []
+
+
+def test_a_cube_without_dem_and_annotations_has_none_either(tmp_path):
+    cube = toy_cube(tmp_path, frame="106A_09048_000909", pairs=PAIRS[-1:], dem=False)
+    assert check_schema(cube) == []
+    assert summarise(cube).simulated is False
+
+
+DAMAGES = {
+    "a dtype": (
+        lambda store: describe(store, "insar_coherence", lambda array: array.update(data_type="float32")),
+        r"insar_coherence: dtype is 'float32', the schema says 'uint8'",
+    ),
+    "a fill value": (
+        lambda store: describe(store, "insar_difference", lambda array: array.update(fill_value="NaN")),
+        r"insar_difference: fill value is 'NaN', the schema says 0",
+    ),
+    "a CF fill value, which turns zeros into NaN": (
+        lambda store: describe(
+            store, "deformation_mask", lambda array: array["attributes"].update(_FillValue=0)
+        ),
+        r"deformation_mask: attribute _FillValue is 0, the schema says None",
+    ),
+    "a unit": (
+        lambda store: describe(store, "dem", lambda array: array["attributes"].update(units="ft")),
+        r"dem: attribute units is 'ft', the schema says 'm'",
+    ),
+    "a grid mapping": (
+        lambda store: describe(store, "dem", lambda array: array["attributes"].pop("grid_mapping")),
+        r"dem: attribute grid_mapping is None",
+    ),
+    "dimension names": (
+        lambda store: describe(store, "annotated", lambda array: array.update(dimension_names=["a", "b"])),
+        r"annotated: dimensions is \['a', 'b'\]",
+    ),
+    "a tile": (
+        lambda store: describe(
+            store,
+            "insar_difference",
+            lambda array: sharding(array).update(chunk_shape=[1, 1, 256, 256]),
+        ),
+        r"insar_difference: tile is \[1, 1, 256, 256\], the schema says \[1, 1, 512, 512\]",
+    ),
+    "a codec": (
+        lambda store: describe(
+            store,
+            "insar_difference",
+            lambda array: sharding(array)["codecs"][1]["configuration"].update(clevel=9),
+        ),
+        r"insar_difference: codecs is .*'clevel': 9",
+    ),
+    "a packing step": (
+        lambda store: describe(
+            store,
+            "primary_date_surface_pressure",
+            lambda array: sharding(array)["codecs"][0]["configuration"].update(scale=1),
+        ),
+        r"primary_date_surface_pressure: codecs is .*'scale': 1[,}]",
+    ),
+    "a variable that is gone": (
+        lambda store: (
+            shutil.rmtree(store / "caption"),
+            _forget(store, "caption"),
+        ),
+        r"caption: is missing",
+    ),
+    "metadata that differs from the consolidated": (
+        lambda store: (store / "dem/zarr.json").write_text("{}"),
+        r"dem: its zarr.json differs from the consolidated",
+    ),
+    "no consolidated metadata": (
+        lambda store: (store / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}'),
+        r"cube: zarr.json is no consolidated",
+    ),
+    "the mark of simulated data": (
+        lambda store: attributes(store, lambda group: group.pop("simulated")),
+        r"cube: its frame can only be simulated, but it is not marked so",
+    ),
+    "the convention": (
+        lambda store: attributes(store, lambda group: group.update(Conventions="CF-1.0")),
+        r"cube: attribute Conventions is 'CF-1.0'",
+    ),
+    "the transform": (
+        lambda store: describe(
+            store,
+            "spatial_ref",
+            lambda array: array["attributes"].update(GeoTransform="10.0008 0.001 0 20.0007 0 -0.001"),
+        ),
+        r"longitude: is up to 0.5 pixels off the GeoTransform",
+    ),
+    "the coordinate system": (
+        lambda store: describe(
+            store, "spatial_ref", lambda array: array["attributes"].update(crs_wkt="LOCAL_CS[]")
+        ),
+        r"spatial_ref: its crs_wkt is not EPSG:4326",
+    ),
+    "the order of dates": (
+        lambda store: write(store, "primary_date", slice(0, 2), [17_909, 17_897]),
+        r"primary_date: does not ascend",
+    ),
+    "a date": (
+        lambda store: write(store, "secondary_date", 3, 30_000),
+        r"epoch: is not the union of the two date axes",
+    ),
+    "a latitude": (
+        lambda store: write(store, "latitude", 5, 19.995_3),
+        r"latitude: is up to 0.1 pixels off",
+    ),
+    "a flag": (
+        lambda store: write(store, "corrupted", (0, 0), 7),
+        r"corrupted: holds \[7\], which are no flag_values",
+    ),
+    "a phase that is gone": (
+        lambda store: (store / "insar_difference/c.0.0.0.0").unlink(),
+        rf"valid_date_pair: says stored, but no phase is: {PAIRS[0]}$",
+    ),
+    "a flag of a stored pair": (
+        lambda store: write(store, "valid_date_pair", (0, 0), False),
+        rf"valid_date_pair: says no, but the phase is stored: {PAIRS[0]}$",
+    ),
+    "masks of a pair that nobody annotated": (
+        lambda store: write(store, "annotated", (0, 1), False),
+        rf"deformation_mask: stored for a pair that nobody annotated: {PAIRS[1]}$",
+    ),
+    "one of three masks": (
+        lambda store: (store / "activity_type_mask/c.0.1.0.0").unlink(),
+        rf"activity_type_mask: stored without the other masks, or they without it: {PAIRS[1]}$",
+    ),
+    "an atmosphere that is gone": (
+        lambda store: (store / "primary_date_surface_pressure/c.1.0.0").unlink(),
+        r"primary_date_surface_pressure: disagrees with era5_time at 1 dates, such as 2019-01-13",
+    ),
+    "an object beyond the axes": (
+        lambda store: shutil.copyfile(
+            store / "insar_difference/c.0.0.0.0", store / "insar_difference/c.0.9.0.0"
+        ),
+        r"insar_difference: 1 of its files lie beyond its dimensions",
+    ),
+    "a table that cannot be read": (
+        lambda store: (store / "valid_date_pair/c.0.0").write_bytes(b"junk"),
+        r"cube: its tables cannot be read",
+    ),
+}  # fmt: skip
+
+
+def _forget(store: Path, variable: str) -> None:
+    group = json.loads((store / "zarr.json").read_text())
+    del group["consolidated_metadata"]["metadata"][variable]
+    (store / "zarr.json").write_text(json.dumps(group))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_whatever_is_wrong_is_found_and_named(store, damage):
+    apply, expected = DAMAGES[damage]
+    apply(store)
+    found = "\n".join(map(str, check_schema(store)))
+    assert re.search(expected, found, re.MULTILINE), found
+
+
+def test_a_summary_says_what_is_in_the_cube(cube):
+    summary = summarise(cube)
+    assert summary.findings == ()
+    assert (summary.frame, summary.generation, summary.simulated) == (FRAME, 1, True)
+    assert summary.pairs == {
+        "valid": 5,
+        "annotated": 5,
+        "with_deformation": 3,
+        "absent_upstream": 1,
+        "refused": 0,
+        "unreachable": 1,
+        "corrupt": 0,
+    }
+    assert summary.owed == (f"{OWED} (unreachable)",)
+    assert ABSENT not in str(summary.owed)
+    assert summary.shape == grid().shape
+    assert summary.bounds == pytest.approx(grid().bounds)
+    assert summary.pixel_m == pytest.approx((104.5, 111.2), abs=0.1)
+    assert (summary.first, summary.last) == ("2019-01-01", "2019-02-18")
+    assert summary.atmosphere == {"source": "arco", "final": 4, "preliminary": 0, "missing": 1}
+    json.dumps(summary.to_json())
+
+
+def test_a_file_with_two_names_is_counted_once(cube):
+    store = cube.resolve()
+    files = [path for path in store.rglob("*") if path.is_file()]
+    once = sum({path.stat().st_ino: path.stat().st_size for path in files}.values())
+    summary = summarise(cube)
+    assert summary.bytes == sum(summary.parts.values()) == once < sum(path.stat().st_size for path in files)
+    assert summary.bytes_per_pair == once / 5
+    # a date on both axes is one file
+    here = store / "primary_date_surface_pressure/c.1.0.0"
+    assert here.samefile(store / "secondary_date_surface_pressure/c.0.0.0")
+
+
+def run(*arguments: str):
+    app = typer.Typer()
+    app.command()(inspect)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_the_command_prints_json_and_ends_with_0(cube):
+    result = run(FRAME, "--data-dir", str(cube.parents[1]), "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["pairs"]["valid"] == 5
+
+
+def test_the_command_names_findings_on_stderr_and_ends_with_1(store):
+    (store / "insar_difference/c.0.0.0.0").unlink()
+    result = run(str(store))
+    assert result.exit_code == 1
+    assert "says stored, but no phase is" in result.stderr
+    assert "SIMULATED" in result.stdout.upper()
+
+
+def test_a_cube_that_is_not_there_is_said_in_one_line(tmp_path):
+    settings = Settings(data_dir=tmp_path)
+    with pytest.raises(HephaestusError, match=r"there is no cube at .*`hephaestus build 124D_04854_171313`"):
+        find_cube("124d_04854_171313", settings)
+    with pytest.raises(UsageError, match="neither a cube nor a frame id"):
+        find_cube("volcano", settings)
+    with pytest.raises(HephaestusError, match=r"there is no cube at .*; `hephaestus status` shows those"):
+        check_schema(tmp_path)
+    with pytest.raises(HephaestusError, match=r"there is no cube at .*; `hephaestus status` shows those"):
+        find_cube(str(tmp_path), settings)
+
+
+def test_no_image_is_read(cube, tmp_path):
+    """Inspecting stays cheap: shards without content do not disturb it."""
+    store = Path(shutil.copytree(cube.resolve(), tmp_path / cube.name))
+    for path in store.glob("insar_difference/c.*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    assert summarise(store).pairs["valid"] == 5
+    assert np.isfinite(summarise(store).bytes_per_pair)

@@ -1,0 +1,348 @@
+"""Disks that fill, folders that refuse or vanish: one clear line, and the published cube untouched."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archives import (
+    ALL,
+    FRAME,
+    as_at_first,
+    asked,
+    copied,
+    objects,
+    settings_for,
+    shelf_of,
+    small_archive,
+)
+from hephaestus_build.cli import main
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.operations.batch import build_frames
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.result import Result
+from hephaestus_build.simulation.server import faults
+
+
+@pytest.fixture(scope="module")
+def archive():
+    with small_archive() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def built(archive, tmp_path_factory):
+    """A data folder with a cube of all but one pair."""
+    folder = tmp_path_factory.mktemp("built") / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in archive.environment().items():
+            patch.setenv(name, value)
+        as_at_first(archive)
+        archive.archive.withdraw(FRAME, archive.archive.pairs(FRAME)[2])
+        assert build(ALL, settings_for(folder)).exit_code == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def environment(archive, monkeypatch):
+    as_at_first(archive)
+    for name, value in archive.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """A disk of its own, whose size `resize` sets."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        not shutil.which("mount")
+        or os.geteuid() != 0
+        or _mount("-t", "tmpfs", "-o", "size=1m", "none", folder)
+    ):
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _mount(*arguments: Any) -> int:
+    return subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False).returncode
+
+
+def resize(disk: Path, size: int) -> None:
+    assert _mount("-o", f"remount,size={size}", disk) == 0
+
+
+def refused(settings, words: str) -> None:
+    """The build ends in one line that says what to do."""
+    with pytest.raises(HephaestusError, match=words) as caught:
+        build(ALL, settings)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+def trial(settings) -> tuple[Result | None, str]:
+    """Build; return the result, or why there is none."""
+    try:
+        return build(ALL, settings), ""
+    except HephaestusError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("cache", ["on it", "elsewhere"])
+def test_a_disk_that_fills_and_is_freed_bit_by_bit(archive, disk, tmp_path, cache):
+    cache_dir = None if cache == "on it" else tmp_path / "cache"
+    settings = settings_for(disk / "data", cache_dir=cache_dir)
+    complaints = []
+    for size in range(32 << 10, 4 << 20, 48 << 10):
+        resize(disk, size)
+        result, complaint = trial(settings)
+        if result is not None:
+            break
+        complaints.append(complaint)
+        assert re.fullmatch(".*disk is full.*", complaint), complaint
+        assert not shelf_of(settings).link.exists()
+    assert len(complaints) > 3
+    clean = settings_for(tmp_path / "clean")
+    build(ALL, clean)
+    assert objects(settings) == objects(clean)
+    assert verify_content(shelf_of(settings).current()) == []
+    assert not any(shelf_of(settings).root.glob(".draft-*"))
+
+
+def test_a_full_disk_is_said_while_the_cds_still_has_us_wait(archive, disk, tmp_path):
+    archive.cds.queue_polls = 10**6
+    resize(disk, 64 << 10)
+    settings = settings_for(disk / "data", cache_dir=tmp_path / "cache", era5="cds", era5_deadline=900)
+    start = time.monotonic()
+    _, complaint = trial(settings)
+    assert "disk is full" in complaint
+    assert time.monotonic() - start < 300
+    archive.cds.queue_polls = 0
+
+
+def test_a_full_disk_leaves_the_published_cube_and_what_is_finished(archive, built, disk):
+    resize(disk, 8 << 20)
+    settings = settings_for(copied(built, disk / "data"))
+    before, link = objects(settings), shelf_of(settings).link.resolve()
+    complaints: list[str] = []
+    for room in range(0, 2 << 20, 24 << 10):
+        resize(disk, shutil.disk_usage(disk).used + (room if complaints else 0))
+        result, complaint = trial(settings)
+        if result is not None:
+            break
+        complaints.append(complaint)
+        assert re.fullmatch(".*disk is full.*", complaint), complaint
+        assert objects(settings) == before
+        assert shelf_of(settings).link.resolve() == link
+        assert verify_content(shelf_of(settings).current()) == []
+    assert len(complaints) > 1
+    assert (result.exit_code, result.pairs, result.generation) == (0, 7, 2)
+
+
+@pytest.mark.parametrize("part", ["cubes", "cache"])
+def test_a_disk_that_cannot_be_written(archive, built, disk, part):
+    resize(disk, 8 << 20)
+    data = copied(built, disk / "data")
+    options = {} if part == "cubes" else {"cache_dir": disk / "cache"}
+    settings = settings_for(data if part == "cubes" else Path(copied(built, disk.parent / "data")), **options)
+    before = objects(settings)
+    assert _mount("-o", "remount,ro", disk) == 0
+    try:
+        refused(settings, "read-only")
+        assert objects(settings) == before
+        (run,) = build_frames([ALL], settings)
+        assert "read-only" in run.error
+    finally:
+        _mount("-o", "remount,rw", disk)
+    assert build(ALL, settings).pairs == 7
+
+
+def test_a_cache_that_vanishes_in_mid_build_is_made_again(archive, built, tmp_path):
+    settings = settings_for(copied(built, tmp_path / "data"))
+
+    def vanish(content: bytes) -> bytes:
+        shutil.rmtree(settings.downloads_dir, ignore_errors=True)
+        return content
+
+    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.replaced(vanish), times=1)
+    archive.faults.add(r"\.geo\.cc\.tif$", faults.replaced(vanish), times=1)
+    assert build(ALL, settings).exit_code == 0
+    assert verify_content(shelf_of(settings).current()) == []
+    # and thrown away between two builds it is missed by nobody
+    shutil.rmtree(settings.downloads_dir)
+    archive.clear_log()
+    assert build(ALL, settings).published is False
+    assert asked(archive) == set()
+
+
+def test_a_cache_that_keeps_vanishing_is_said_in_one_line(archive, built, tmp_path):
+    settings = settings_for(copied(built, tmp_path / "data"))
+    before = objects(settings)
+
+    def vanish(content: bytes) -> bytes:
+        shutil.rmtree(settings.downloads_dir, ignore_errors=True)
+        return content
+
+    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.replaced(vanish))
+    refused(settings, "HEPHAESTUS_CACHE_DIR")
+    assert objects(settings) == before
+
+
+def test_a_staging_folder_that_vanishes_is_said_in_one_line(archive, built, tmp_path):
+    settings = settings_for(copied(built, tmp_path / "data"))
+    before = objects(settings)
+    staging = shelf_of(settings).staging
+
+    def vanish(content: bytes) -> bytes:
+        end = time.monotonic() + 200
+        while not staging.units() and time.monotonic() < end:  # the pair is built meanwhile
+            time.sleep(0.02)
+        shutil.rmtree(staging.folder, ignore_errors=True)
+        return content
+
+    archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
+    archive.faults.add(r"\.geo\.diff\.png$", faults.replaced(vanish))
+    refused(settings, "vanished")
+    assert objects(settings) == before
+    as_at_first(archive)
+    assert build(ALL, settings).exit_code == 0
+
+
+def test_a_cache_within_its_limit_serves_a_build_larger_than_it(archive, tmp_path):
+    settings = settings_for(tmp_path / "data", cache_limit_gb=2e-5)
+    assert build(ALL, settings).exit_code == 0
+    kept = [path for path in (settings.downloads_dir / "licsar").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in kept) < 60_000
+    assert verify_content(shelf_of(settings).current()) == []
+
+
+def test_a_data_folder_that_is_a_file_or_below_one(archive, tmp_path):
+    (tmp_path / "file").write_text("")
+    for data in (tmp_path / "file", tmp_path / "file" / "data"):
+        refused(settings_for(data), "HEPHAESTUS_DATA_DIR")
+
+
+def hephaestus(*arguments: str) -> list[str]:
+    """The command line that another process runs."""
+    return [sys.executable, "-c", "from hephaestus_build.cli import main; main()", *arguments]
+
+
+def run(*arguments: str, data: Path, limit: int) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, with a limit on the size of its files."""
+
+    def limited() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    # byte code cut off at the limit would stay beside the libraries, and break every later import
+    settings = {"HEPHAESTUS_DATA_DIR": str(data), "HEPHAESTUS_TIMEOUT": "10", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        hephaestus(*arguments),
+        env=os.environ | settings,
+        preexec_fn=limited,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("limit", [2_000, 15_000])
+def test_a_limit_on_files_ends_in_one_line_and_exit_code_1(archive, built, tmp_path, limit):
+    data = copied(built, tmp_path / "data")
+    settings = settings_for(data)
+    before = objects(settings)
+    ended = run("build", FRAME.id, "--pairs", "all", "--no-quicklook", data=data, limit=limit)
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "limit on the size of files" in ended.stderr
+    complaints = [line for line in ended.stderr.splitlines() if line.startswith("hephaestus:")]
+    assert len(complaints) == 1
+    assert objects(settings) == before
+    assert verify_content(shelf_of(settings).current()) == []
+    assert build(ALL, settings).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "repair", "gc"])
+def test_whatever_the_system_refuses_a_command_is_one_line(built, tmp_path, monkeypatch, capsys, command):
+    data = copied(built, tmp_path / "data")
+    monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(data))
+    monkeypatch.setattr(sys, "argv", ["hephaestus", command, FRAME.id])
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(5, "Input/output error", "somewhere")
+
+    monkeypatch.setattr(Shelf, "current", refuse)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "Input/output error" in said[0]
+
+
+def test_ctrl_c_is_one_line_and_130_and_leaves_no_lock(archive, tmp_path):
+    data = tmp_path / "data"
+    archive.faults.add(r"\.geo\.cc\.tif$", faults.stall())
+    environment = os.environ | {"HEPHAESTUS_DATA_DIR": str(data), "HEPHAESTUS_TIMEOUT": "600"}
+    with subprocess.Popen(
+        hephaestus("watch", FRAME.id),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what a shell starts in the background ignores Ctrl-C, and so does all that it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        deadline = time.monotonic() + 240
+        while not any(path.endswith(".tif") for path in asked(archive)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        clock = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=240)
+        assert time.monotonic() - clock < 200
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines() == ["hephaestus: stopped; the same command goes on from here"]
+    as_at_first(archive)
+    assert build(ALL, settings_for(data)).exit_code == 0
+
+
+def test_the_lock_is_said_or_waited_for(archive, built, tmp_path):
+    settings = settings_for(copied(built, tmp_path / "data"))
+    with shelf_of(settings).lock():
+        with pytest.raises(HephaestusError, match=rf"another build .*process {os.getpid()} on .*--wait"):
+            build(ALL, settings)
+        waiting = subprocess.Popen(
+            hephaestus("build", FRAME.id, "--wait", "--no-quicklook", "--pairs", "all"),
+            env=os.environ | {"HEPHAESTUS_DATA_DIR": str(settings.real_dir)},
+        )
+        time.sleep(4)
+        assert waiting.poll() is None
+        assert objects(settings)
+    assert waiting.wait(timeout=240) == 0
+    assert shelf_of(settings).current().number == 2
+
+
+def test_an_unknown_thing_among_the_cubes_is_left_alone(archive, built, tmp_path):
+    settings = settings_for(copied(built, tmp_path / "data"))
+    link = settings.cubes_dir / "199A_00001_000001.zarr"
+    link.symlink_to(tmp_path)
+    with pytest.raises(HephaestusError, match="did not make; move it away"):
+        Shelf(settings.cubes_dir, Frame("199A_00001_000001")).current()
+    assert link.is_symlink()

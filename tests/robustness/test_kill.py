@@ -1,0 +1,315 @@
+"""A build that is killed, anywhere and at any moment: nothing is lost or done twice, nobody sees half."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import requests
+
+from checkout import SUPPORT
+from cube_objects import objects
+from fork_server import POINTS
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.provenance import Receipt
+from hephaestus_build.core.settings import Settings, load_settings
+from hephaestus_build.cube.granules import Unit
+from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.simulation.server.archive_server import ArchiveServer
+
+FRAME = Frame("198A_00210_131313")
+#: For the long test: `KILLS=1000 pytest -m slow tests/robustness/test_kill.py` for more, SEED=... for others.
+KILLS, SEED = int(os.environ.get("KILLS", "200")), int(os.environ.get("SEED", "0"))
+_PRODUCT = re.compile(
+    r"/(?P<name>(?P<pair>\d{8}_\d{8})\.geo\.(diff_pha\.tif|cc\.tif|diff\.png)|\S+\.hgt\.tif)$"
+)
+
+
+@pytest.fixture(scope="module")
+def archive() -> Iterator[ArchiveServer]:
+    with ArchiveServer(epochs=6, frames=[FRAME.id], size=(80, 90)) as server:
+        server.archive.prepare()
+        server.hidden = []
+        yield server
+
+
+@pytest.fixture
+def environment(archive, monkeypatch) -> dict[str, str]:
+    """The archive as it was at first, and the variables that name it."""
+    archive.faults.clear()
+    archive.archive.publish_until(None)
+    archive.archive._revisions.clear()
+    archive.archive._withdrawn.clear()
+    for name, value in archive.environment().items():
+        monkeypatch.setenv(name, value)
+    return dict(os.environ)
+
+
+@pytest.fixture
+def zygote(environment) -> Iterator[subprocess.Popen[str]]:
+    """The process that forks the builds."""
+    quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    with subprocess.Popen(
+        [sys.executable, str(SUPPORT / "fork_server.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment | quiet,
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(timeout=240) == 0
+
+
+class Reader(threading.Thread):
+    """Looks at the published cube again and again, byte by byte, while others build and die."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(daemon=True)
+        self.shelf = shelf
+        self.looks: Counter[int] = Counter()
+        self.wrong: list[str] = []
+        self._stop_now = threading.Event()
+
+    def run(self) -> None:
+        while not self._stop_now.wait(0.02):
+            try:
+                self.look()
+            except Exception as error:
+                self.wrong.append(repr(error))
+
+    def look(self) -> None:
+        current = self.shelf.current()
+        if current is None:
+            return
+        self.wrong += [f"generation {current.number}: {damage}" for damage in verify_content(current)]
+        cube = open_cube(self.shelf.link, chunks=None)
+        phase, valid = cube.insar_difference.values, cube.valid_date_pair.values
+        if not (phase.any(axis=(2, 3)) == valid).all():
+            self.wrong.append(f"generation {current.number}: its flags do not say what is stored")
+        self.looks[current.number] += 1
+
+    def stop(self) -> None:
+        self._stop_now.set()
+        self.join()
+
+
+class Victim:
+    """One data folder, built again and again by processes that are killed, and what must hold between."""
+
+    def __init__(self, archive: ArchiveServer, zygote: subprocess.Popen[str], data: Path, **settings: Any):
+        self.archive, self.zygote, self.data = archive, zygote, data
+        self.options = {"era5": "arco", "timeout": 15, "retries": 1, **settings}
+        self.settings: Settings = load_settings(data_dir=data, **self.options).simulated()
+        self.shelf = Shelf(self.settings.cubes_dir, FRAME)
+        self.out = data.with_suffix(".json")
+        self.kills: Counter[str] = Counter()
+
+    def run(self, **order: Any) -> bool:
+        """Run one build that may be killed; return whether it was, after a look at what it did."""
+        before, finished, whole = self.shelf.current(), self._finished(), self._downloads()
+        self.archive.clear_log()
+        order |= {"data": str(self.data), "frame": FRAME.id, "out": str(self.out), "settings": self.options}
+        assert self.zygote.stdin
+        assert self.zygote.stdout
+        self.zygote.stdin.write(json.dumps(order) + "\n")
+        self.zygote.stdin.flush()
+        end = json.loads(self.zygote.stdout.readline())
+        where = f"{order.get('point', 'a moment')}, {order.get('count', order.get('after', ''))}"
+        if not end["killed"]:
+            report = json.loads(self.out.read_text())
+            assert "error" not in report, f"after {dict(self.kills)}: {report['error']}"
+            self.passed = report["passed"]
+        else:
+            self.kills[order.get("point", "a moment")] += 1
+        self._nothing_twice(finished, whole, where)
+        after = self.shelf.current()
+        if after is not None:
+            assert before is None or after.number in (before.number, before.number + 1), where
+            assert verify_content(after) == [], where
+        else:
+            assert before is None, where
+        return end["killed"]
+
+    def _finished(self) -> set[str]:
+        """The units that need never be built again."""
+        current = self.shelf.current()
+        units = {**(current.contents().units if current else {}), **self.shelf.staging.units()}
+        return {key for key, unit in units.items() if unit.complete and not self._replaced(unit)}
+
+    def _replaced(self, unit: Unit) -> bool:
+        """Whether the archive has other files of a pair by now."""
+        if unit.kind not in ("pair", "mask") or "modified" not in unit.facts:
+            return False
+        modified = self.archive.archive.modified(FRAME.id, "interferograms", unit.name)
+        return unit.facts["modified"] != f"{modified:%Y-%m-%d %H:%M}"
+
+    def _downloads(self) -> dict[str, str | None]:
+        """The tag of every product that lies whole in the cache."""
+        receipts = (
+            msgspec.json.decode(path.read_bytes(), type=Receipt)
+            for path in self.settings.downloads_dir.rglob("*.receipt.json")
+        )
+        return {receipt.product: receipt.etag for receipt in receipts}
+
+    def _nothing_twice(self, finished: set[str], whole: dict[str, str | None], where: str) -> None:
+        added = self.out.with_suffix(".added")
+        again = finished & set(added.read_text().split() if added.exists() else ())
+        assert not again, f"built again after {where}: {again}"
+        for entry in self.archive.log:
+            if match := _PRODUCT.search(entry.path):
+                kind = "mask" if entry.path.endswith(".png") else "pair"
+                unit = f"{kind}/{match['pair']}" if match["pair"] else "dem/dem"
+                assert unit not in finished, f"{entry.path} was asked for again after {where}"
+                if match["name"] in whole and whole[match["name"]] == self._tag(entry.path):
+                    assert entry.status == 304, f"{entry.path} was downloaded again after {where}"
+
+    def _tag(self, path: str) -> str | None:
+        """The tag that the archive gives a product now."""
+        head = requests.head(self.archive.base + path, timeout=60)
+        return head.headers.get("ETag")
+
+
+def provenance(contents: Contents) -> dict[str, Any]:
+    """All of a cube's record but when products were fetched, and which request to the CDS brought them."""
+    return {
+        key: unit.identity[:3] if unit.kind == "epoch" else unit.identity
+        for key, unit in contents.units.items()
+    } | {"": contents.attributes}
+
+
+def assert_same(one: Shelf, other: Shelf) -> None:
+    """Two cubes are equal: hash for hash, array for array, product for product."""
+    assert objects(one) == objects(other)
+    first, second = one.current(), other.current()
+    assert first is not None
+    assert second is not None
+    assert provenance(first.contents()) == provenance(second.contents())
+    left, right = open_cube(one.link, chunks=None), open_cube(other.link, chunks=None)
+    assert set(left.variables) == set(right.variables)
+    for name in left.variables:
+        np.testing.assert_array_equal(left[name].values, right[name].values, err_msg=str(name))
+
+
+@pytest.fixture
+def clean(environment, tmp_path):
+    """Build the archive as it is now into a folder of its own, in peace."""
+
+    def make(name: str, **settings: Any) -> Shelf:
+        options = {"era5": "arco", "timeout": 15, "retries": 1, **settings}
+        settings_ = load_settings(data_dir=tmp_path / name, **options).simulated()
+        assert build(Request(FRAME, pairs="all"), settings_).exit_code == 0
+        return Shelf(settings_.cubes_dir, FRAME)
+
+    return make
+
+
+def grow(archive: ArchiveServer, chance: random.Random) -> None:
+    """Let new pairs arrive, some of them between the old ones, and replace an old one in place."""
+    old = archive.archive.pairs(FRAME)
+    archive.archive.publish_until(None)
+    for name in archive.hidden:
+        archive.archive.restore(FRAME, name)
+    archive.archive.reprocess(FRAME, chance.choice(old))
+
+
+def begin(archive: ArchiveServer, chance: random.Random) -> None:
+    """Publish the earlier pairs only, and not all of them."""
+    pairs = archive.archive.world.pairs(FRAME)
+    archive.archive.publish_until(pairs[len(pairs) // 2].secondary)
+    archive.hidden = [chance.choice(archive.archive.pairs(FRAME)[1:])]
+    for name in archive.hidden:
+        archive.archive.withdraw(FRAME, name)
+
+
+def test_killed_at_every_point_in_turn(archive, zygote, clean, tmp_path):
+    """A first build is killed at the points before it has all, an incremental one at those after."""
+    chance = random.Random(1)
+    begin(archive, chance)
+    victim = Victim(archive, zygote, tmp_path / "data")
+    reader = Reader(victim.shelf)
+    reader.start()
+    half = POINTS.index("mid-metadata")
+    for point in POINTS[:half]:
+        assert victim.run(point=point), f"{point} was not passed"
+    assert not victim.run()
+    assert victim.shelf.current().number == 1
+    grow(archive, chance)
+    for point in ("mid-download", "between shards", "half the ledger's line", *POINTS[half:]):
+        assert victim.run(point=point), f"{point} was not passed"
+    assert not victim.run()
+    reader.stop()
+    assert reader.wrong == []
+    assert victim.shelf.current().number == 2
+    assert_same(victim.shelf, clean("clean"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+def test_killed_anywhere_hundreds_of_times(archive, zygote, clean, tmp_path):
+    chance = random.Random(SEED)
+    kills: Counter[str] = Counter()
+    looks = cubes = 0
+    while kills.total() < KILLS:
+        era5 = chance.choice(["arco", "arco", "cds"])
+        begin(archive, chance)
+        victim = Victim(archive, zygote, tmp_path / f"data{cubes}", era5=era5)
+        reader = Reader(victim.shelf)
+        reader.start()
+        for step in ("first", "second"):
+            if step == "second":
+                grow(archive, chance)
+            usual = _usual(archive, zygote, tmp_path / f"usual{cubes}{step}", era5)
+            alive = True
+            for _ in range(chance.randrange(6, 16)):
+                if chance.random() < 0.3:
+                    order: dict[str, Any] = {"after": chance.uniform(0, usual[1])}
+                else:
+                    point = chance.choice([point for point in POINTS if usual[0].get(point)])
+                    # a resumed build passes a point less often than one that begins
+                    count = min(usual[0][point], chance.choice([1, 1, 1, 1, 1, 2, 4]))
+                    order = {"point": point, "count": count}
+                if not (alive := victim.run(**order)):
+                    break
+            assert not (alive and victim.run())
+        reader.stop()
+        assert reader.wrong == []
+        assert_same(victim.shelf, clean(f"clean{cubes}", era5=era5))
+        kills += victim.kills
+        looks += reader.looks.total()
+        cubes += 1
+        shutil.rmtree(victim.data)
+    at_moments = kills.pop("a moment", 0)
+    print(
+        f"\n{kills.total() + at_moments} kills of builds of {cubes} cubes (seed {SEED}): {kills.total()} at "
+        f"{len(kills)} named points, {at_moments} at random moments; a reader looked {looks} times"
+    )
+
+
+def _usual(archive: ArchiveServer, zygote: subprocess.Popen[str], data: Path, era5: str) -> tuple[Any, float]:
+    """Return how often a build that is left alone passes each point, and how long it takes."""
+    peaceful = Victim(archive, zygote, data, era5=era5)
+    clock = time.monotonic()
+    assert not peaceful.run()
+    shutil.rmtree(data)
+    return peaceful.passed, time.monotonic() - clock

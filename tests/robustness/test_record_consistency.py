@@ -1,0 +1,217 @@
+"""A record that is sealed again with false facts does not agree with the arrays, and is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from hephaestus_build.core.atomic_io import digest
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation, Shelf
+from hephaestus_build.cube.storage.manifest import seal
+from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.cube.validation.record_consistency import check_implied
+from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.operations.repair import repair
+from toy_cube import FRAME, PAIRS, toy_cube
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pristine")
+    toy_cube(folder / "simulated" / "cubes")
+    return folder
+
+
+@pytest.fixture
+def cube(pristine, tmp_path) -> Generation:
+    shutil.copytree(pristine, tmp_path / "data", symlinks=True)
+    current = Shelf(tmp_path / "data" / "simulated" / "cubes", Frame(FRAME)).current()
+    assert current is not None
+    return current
+
+
+def findings(cube: Generation) -> list[str]:
+    return list(map(str, verify_content(cube) or check_schema(cube.store) or check_implied(cube)))
+
+
+def reseal(cube: Generation) -> None:
+    """Seal the cube as it is now: every hash is right."""
+    stored = {
+        str(path.relative_to(cube.store)): path.read_bytes()
+        for path in cube.store.rglob("*")
+        if path.is_file() and path.name != MANIFEST
+    }
+    manifest = seal({path: [digest(content), len(content)] for path, content in stored.items()})
+    for folder in cube.folders:
+        for name, content in ((MANIFEST, manifest), (PROVENANCE, stored[PROVENANCE])):
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).write_bytes(content)
+
+
+def record(change: Callable[[dict[str, Any]], None]) -> Callable[[Generation], None]:
+    """Return a change of the record alone."""
+
+    def apply(cube: Generation) -> None:
+        value = json.loads((cube.store / PROVENANCE).read_bytes())
+        change(value)
+        (cube.store / PROVENANCE).write_text(json.dumps(value))
+
+    return apply
+
+
+def unit(value: dict[str, Any], key: str) -> dict[str, Any]:
+    return next(item for item in value["units"] if f"{item['kind']}/{item['name']}" == key)
+
+
+def array(name: str, change: Callable[[np.ndarray], None]) -> Callable[[Generation], None]:
+    """Return a change of the values of an array alone."""
+
+    def apply(cube: Generation) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stored = zarr.open_group(cube.store, mode="r+")[name]
+            values = stored[...]
+            change(values)
+            stored[...] = values
+
+    return apply
+
+
+def attribute(where: str, **new: Any) -> Callable[[Generation], None]:
+    """Return a change of attributes, in the array's own metadata and in the group's copy."""
+
+    def apply(cube: Generation) -> None:
+        path = cube.store / "zarr.json"
+        group = json.loads(path.read_bytes())
+        if where:
+            group["consolidated_metadata"]["metadata"][where]["attributes"].update(new)
+            own = json.loads((cube.store / where / "zarr.json").read_bytes())
+            own["attributes"].update(new)
+            (cube.store / where / "zarr.json").write_text(json.dumps(own))
+        else:
+            group["attributes"].update(new)
+        path.write_text(json.dumps(group))
+
+    return apply
+
+
+def put(place: int | tuple[int, ...], new: Any) -> Callable[[np.ndarray], None]:
+    def change(values: np.ndarray) -> None:
+        values[place] = new
+
+    return change
+
+
+def _swap_dates(value: dict[str, Any]) -> None:
+    """Say of each phase that it is another pair's: the files stay where they are."""
+    first, second = unit(value, f"pair/{PAIRS[0]}"), unit(value, f"pair/{PAIRS[1]}")
+    for name in ("objects", "facts"):
+        first[name], second[name] = second[name], first[name]
+
+
+def _shift_all(value: dict[str, Any]) -> None:
+    for item in value["units"]:
+        item["name"] = item["name"].replace("20190101", "20190102")
+
+
+DEM, PAIR, DAY, MASK = "dem/dem", f"pair/{PAIRS[0]}", "epoch/20190113", f"mask/{PAIRS[1]}"
+FALSE: dict[str, Callable[[Generation], None]] = {
+    "grid of the record": record(lambda value: value["grid"].update(west=value["grid"]["west"] + 0.001)),
+    "pixel size": record(lambda value: value["grid"].update(dx=0.002)),
+    "rows and columns": record(lambda value: value["grid"].update(width=value["grid"]["width"] - 1)),
+    "grid of the DEM": record(lambda value: unit(value, DEM)["facts"]["grid"].update(north=1.0)),
+    "inputs of a pair": record(lambda value: unit(value, PAIR).update(inputs="0" * 16)),
+    "a date of all units": record(_shift_all),
+    "pairs that changed places": record(_swap_dates),
+    "valid fraction": record(lambda value: unit(value, PAIR)["facts"].update(valid_fraction=0.25)),
+    "alignment": record(lambda value: unit(value, PAIR)["facts"].update(alignment="shifted")),
+    "expver": record(lambda value: unit(value, DAY)["facts"].update(era5_expver="0005")),
+    "hour of ERA5": record(lambda value: unit(value, DAY)["facts"].update(era5_time=1)),
+    "annotation": record(lambda value: unit(value, MASK)["facts"]["annotation"].update(caption="other")),
+    "source of ERA5": record(lambda value: value["attributes"].update(era5_source="a friend")),
+    "another frame": record(lambda value: value["attributes"].update(frame="198A_00001_131313")),
+    "product of another pair": record(
+        lambda value: unit(value, PAIR)["receipts"][0].update(product=f"{PAIRS[1]}.geo.diff_pha.tif")
+    ),
+    "a pair that is owed": record(lambda value: unit(value, PAIR)["receipts"][0].update(outcome="corrupt")),
+    "axis of dates": array("primary_date", put(0, 17000)),
+    "axis of latitude": array("latitude", put(slice(None), 1.0)),
+    "longitudes, slightly": array("longitude", put(3, 10.00379)),
+    "ERA5's own axis": array("era5_latitude", put(0, 80.0)),
+    "table of flags": array("is_crowd", put((0, 0), 1)),
+    "table of text": array("caption", put((0, 0), "nothing to see")),
+    "table of numbers": array("confidence", put((0, 1), 0.1)),
+    "table of hours": array("era5_time", put(0, 400_000)),
+    "GeoTransform": attribute("spatial_ref", GeoTransform="10.0003 0.0011 0.0 20.0007 0.0 -0.001"),
+    "attribute of the group": attribute("", license="CC0"),
+    "one more attribute of the group": attribute("", note="trust me"),
+    "a scale": attribute("insar_coherence", scale_factor=2.0),
+    "an offset": attribute("dem", add_offset=100.0),
+    "a value that means none": attribute("insar_difference", missing_value=1.0),
+    "unit of time": attribute("primary_date", units="days since 1970-01-02"),
+    "a file of others": lambda cube: (cube.store / "dem" / "readme").write_text("x") and None,
+}
+
+
+def test_a_whole_cube_says_what_its_record_implies(cube):
+    assert findings(cube) == []
+    reseal(cube)
+    assert findings(cube) == []
+
+
+@pytest.mark.parametrize("kind", FALSE)
+def test_what_does_not_agree_with_the_record_is_found(cube, kind):
+    FALSE[kind](cube)
+    reseal(cube)
+    found = findings(cube)
+    assert found
+    assert all(len(line) < 500 for line in found)
+
+
+def test_a_phase_that_would_decode_to_gigabytes_is_found(cube):
+    shard = next((cube.store / "insar_difference").glob("c.*"))
+    content = bytearray(shard.read_bytes())
+    content[4:8] = (0x7FFFFFFF).to_bytes(4, "little")  # of the first tile's header: its decoded size
+    shard.write_bytes(content)
+    value = json.loads((cube.store / PROVENANCE).read_bytes())
+    for item in value["units"]:
+        stored = item.get("objects", {}).get("insar_difference")
+        if stored and stored[1] == len(content):
+            item["objects"]["insar_difference"] = [digest(bytes(content)), len(content)]
+    (cube.store / PROVENANCE).write_text(json.dumps(value))
+    reseal(cube)
+    assert any("insar_difference" in line for line in findings(cube))
+
+
+@pytest.mark.parametrize(
+    "kind", ["axis of dates", "table of text", "a scale", "one more attribute of the group"]
+)
+def test_repair_writes_again_what_follows_from_the_record(cube, kind):
+    FALSE[kind](cube)
+    reseal(cube)
+    data = cube.store.parents[5]
+    repaired = repair(Frame(FRAME), load_settings(data_dir=data))
+    assert repaired.damages
+    assert repaired.generation == 2
+    current = Shelf(data / "simulated" / "cubes", Frame(FRAME)).current()
+    assert findings(current) == []
+    assert repair(Frame(FRAME), load_settings(data_dir=data)).damages == ()
+
+
+@pytest.mark.parametrize("kind", ["valid fraction", "inputs of a pair", "product of another pair"])
+def test_repair_says_that_a_false_record_mends_nothing(cube, kind):
+    FALSE[kind](cube)
+    reseal(cube)
+    with pytest.raises(HephaestusError, match=rf"^{FRAME}: its record is not true .*hephaestus build"):
+        repair(Frame(FRAME), load_settings(data_dir=cube.store.parents[5]))

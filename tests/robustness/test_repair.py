@@ -1,0 +1,350 @@
+"""Bits flipped anywhere are found and named; repair rebuilds just what they hit, and nothing else."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from archives import (
+    ALL,
+    FRAME,
+    as_at_first,
+    asked,
+    copied,
+    objects,
+    rasters,
+    settings_for,
+    shelf_of,
+    small_archive,
+)
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.cube.granules import Places
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.validation.checksums import Damage, verify_content
+from hephaestus_build.operations.repair import repair
+from hephaestus_build.pipeline.build import build
+from hephaestus_build.simulation.server import faults
+
+
+@pytest.fixture(scope="module")
+def archive():
+    with small_archive() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def built(archive, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built") / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in archive.environment().items():
+            patch.setenv(name, value)
+        as_at_first(archive)
+        assert build(ALL, settings_for(folder)).exit_code == 0
+    return folder
+
+
+@pytest.fixture
+def settings(archive, built, tmp_path, monkeypatch):
+    as_at_first(archive)
+    for name, value in archive.environment().items():
+        monkeypatch.setenv(name, value)
+    return settings_for(copied(built, tmp_path / "data"))
+
+
+def flip(path: Path, chance: random.Random) -> None:
+    """Flip one bit of a file, in place: whoever has a link to it has the damage too."""
+    with path.open("r+b") as stream:
+        content = bytearray(stream.read())
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        stream.seek(0)
+        stream.write(content)
+
+
+def files_of(generation: Generation) -> list[Path]:
+    """Every file of a published generation, the second copies of its record among them."""
+    return sorted(path for path in generation.store.parent.rglob("*") if path.is_file())
+
+
+def products_of(damages: tuple[Damage, ...]) -> set[str]:
+    """The rasters that a repair may ask for."""
+    wanted: set[str] = set()
+    for kind, _, name in (damage.unit.partition("/") for damage in damages):
+        wanted |= rasters(Pair.parse(name)) if kind == "pair" else set()
+        wanted |= {f"{FRAME}.geo.hgt.tif"} if kind == "dem" else set()
+        wanted |= {f"{name}.geo.diff.png"} if kind == "mask" else set()
+    return wanted
+
+
+def flip_and_repair(archive, settings, chance: random.Random, flips: int) -> list[str]:
+    """Flip bits, have them found, named and mended; return the paths that were hit."""
+    before = objects(settings)
+    current = shelf_of(settings).current()
+    hit = chance.sample(files_of(current), flips)
+    for path in hit:
+        flip(path, chance)
+    found = {damage.path for damage in verify_content(current)}
+    names = []
+    for path in hit:
+        inside = path.is_relative_to(current.store)
+        names.append(str(path.relative_to(current.store)) if inside else f"../{path.name}")
+        assert names[-1] in found, f"a flipped bit in {names[-1]} was not found"
+    archive.clear_log()
+    result = repair(FRAME, settings)
+    assert result.lost == ()
+    assert asked(archive) | asked(archive, ".png") <= products_of(result.damages)
+    if not any(damage.unit for damage in result.damages):
+        assert archive.log == []
+    assert result.generation == current.number + 1
+    assert verify_content(shelf_of(settings).current()) == []
+    assert objects(settings) == before
+    return names
+
+
+def test_bits_flipped_at_random_places_are_mended(archive, settings):
+    chance = random.Random(4)
+    for flips in (1, 1, 1, 4):
+        flip_and_repair(archive, settings, chance, flips)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_bits_flipped_hundreds_of_times(archive, settings):
+    chance = random.Random(0)
+    hit: Counter[str] = Counter()
+    rounds = 0
+    while hit.total() < 300:
+        hit.update(name.partition("/")[0] for name in flip_and_repair(archive, settings, chance, 3))
+        rounds += 1
+        for number in shelf_of(settings).numbers()[:-1]:
+            shutil.rmtree(shelf_of(settings).root / f"{number:06d}")
+    print(f"\n{hit.total()} bits flipped in {len(hit)} arrays and records, {rounds} repairs")
+
+
+def test_one_damaged_pair_is_fetched_and_nothing_else(archive, settings):
+    current = shelf_of(settings).current()
+    path = current.store / "insar_coherence" / "c.1.2.0.0"
+    path = path if path.exists() else next((current.store / "insar_coherence").glob("c.*"))
+    flip(path, random.Random(0))
+    (damage,) = verify_content(current)
+    assert damage.variable == "insar_coherence"
+    assert damage.unit.startswith("pair/")
+    archive.clear_log()
+    result = repair(FRAME, settings)
+    assert result.rebuilt == (damage.unit,)
+    assert result.changed == result.lost == ()
+    assert asked(archive) == rasters(Pair.parse(damage.unit.partition("/")[2]))
+    assert not any("execution" in entry.path or "/arco" in entry.path for entry in archive.log)
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "phase/zarr.json", "phase/c.0.0", MANIFEST, PROVENANCE])
+def test_metadata_is_mended_without_any_network(archive, settings, name):
+    current = shelf_of(settings).current()
+    before = objects(settings)
+    flip(current.store / name, random.Random(1))
+    assert verify_content(current)
+    away = settings.model_copy(update={"licsar_url": "http://127.0.0.1:9/", "annotations": None})
+    archive.clear_log()
+    result = repair(FRAME, away)
+    assert result.rebuilt == ()
+    assert archive.log == []
+    assert verify_content(shelf_of(settings).current()) == []
+    assert objects(settings) == before
+
+
+def test_a_build_reads_the_record_that_is_whole_and_passes_no_damage_on(archive, settings):
+    current = shelf_of(settings).current()
+    for name in (MANIFEST, PROVENANCE):
+        (current.store / name).write_bytes(b"{" + (current.store / name).read_bytes()[1:].swapcase())
+    archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
+    assert build(ALL, settings).generation == 2
+    assert verify_content(shelf_of(settings).current()) == []
+
+
+def test_without_any_record_it_says_how_to_begin_again(settings):
+    current = shelf_of(settings).current()
+    for folder in current.folders:
+        (folder / PROVENANCE).unlink()
+    with pytest.raises(HephaestusError, match=r"`hephaestus build .* builds it again"):
+        repair(FRAME, settings)
+    shutil.rmtree(current.store.parent)
+    with pytest.raises(HephaestusError, match="is gone; remove the link"):
+        build(ALL, settings)
+    shelf_of(settings).link.unlink()
+    assert build(ALL, settings).exit_code == 0
+
+
+def test_a_file_that_two_generations_share_is_mended_in_the_published_one(archive, settings):
+    pairs = archive.archive.pairs(FRAME)
+    archive.archive.reprocess(FRAME, pairs[0])
+    build(ALL, settings)
+    old, new = (Generation.at(shelf_of(settings).root / f"{n:06d}" / f"{FRAME}.zarr") for n in (1, 2))
+    name = next(
+        path.relative_to(new.store)
+        for path in sorted((new.store / "insar_difference").glob("c.*"))
+        if path.samefile(old.store / path.relative_to(new.store))
+    )
+    flip(new.store / name, random.Random(2))
+    assert [damage.path for damage in verify_content(old)] == [str(name)]
+    repair(FRAME, settings)
+    mended = shelf_of(settings).current()
+    assert verify_content(mended) == []
+    assert not (mended.store / name).samefile(old.store / name)
+    assert [damage.path for damage in verify_content(old)] == [str(name)]  # it stays as it is, until gc
+
+
+def test_a_copy_elsewhere_is_verified_where_it_is(settings, tmp_path):
+    copy = Path(shutil.copytree(shelf_of(settings).link.resolve(), tmp_path / "elsewhere.zarr"))
+    assert verify_content(Generation.at(copy)) == []
+    flip(next((copy / "dem").glob("c.*")), random.Random(3))
+    (damage,) = verify_content(Generation.at(copy))
+    assert str(damage).startswith("dem of dem/dem: dem/c.0.0 is damaged")
+    with pytest.raises(HephaestusError, match="there is no cube at"):
+        Generation.at(tmp_path)
+
+
+def test_what_upstream_has_lost_meanwhile_is_owed_and_the_rest_is_mended(archive, settings):
+    current = shelf_of(settings).current()
+    first, second = sorted((current.store / "insar_difference").glob("c.*"))[:2]
+    flip(first, random.Random(5))
+    flip(second, random.Random(6))
+    units = sorted(damage.unit for damage in verify_content(current))
+    lost = units[0].partition("/")[2]
+    archive.faults.add(lost, faults.status(404))
+    shutil.rmtree(settings.downloads_dir)
+    result = repair(FRAME, settings)
+    assert (result.lost, result.rebuilt) == ((units[0],), (units[1],))
+    assert verify_content(shelf_of(settings).current()) == []
+    as_at_first(archive)
+    paid = build(ALL, settings)
+    assert (paid.exit_code, paid.pairs) == (0, 7)
+
+
+@pytest.mark.parametrize("fault", [faults.status(404), faults.status(503), faults.empty()])
+def test_what_upstream_does_not_give_comes_from_the_cache_if_it_is_what_the_cube_was_made_of(
+    archive, settings, fault
+):
+    before = objects(settings)
+    current = shelf_of(settings).current()
+    flip(next((current.store / "insar_coherence").glob("c.*")), random.Random(5))
+    (damage,) = verify_content(current)
+    pair = damage.unit.partition("/")[2]
+    archive.faults.add(pair, fault)
+    archive.archive.withdraw(FRAME, pair)
+    result = repair(FRAME, settings)
+    assert (result.lost, result.rebuilt) == ((), (damage.unit,))
+    assert objects(settings) == before
+    flip(shelf_of(settings).current().store / damage.path, random.Random(5))
+    product = next(settings.downloads_dir.rglob(f"{pair}.geo.cc.tif"))
+    product.write_bytes(bytes(product.stat().st_size))
+    assert repair(FRAME, settings).lost == (damage.unit,)
+
+
+def test_what_upstream_has_changed_meanwhile_is_said(archive, settings):
+    current = shelf_of(settings).current()
+    flip(next((current.store / "insar_difference").glob("c.*")), random.Random(7))
+    (damage,) = verify_content(current)
+    archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
+    assert repair(FRAME, settings).changed == (damage.unit,)
+    assert verify_content(shelf_of(settings).current()) == []
+
+
+def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, settings):
+    shelf = shelf_of(settings)
+    flip(next((shelf.current().store / "insar_difference").glob("c.*")), random.Random(7))
+    (damage,) = verify_content(shelf.current())
+
+    from hephaestus_build.operations import repair as repairing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repairing, "_publish", lambda *_: (_ for _ in ()).throw(HephaestusError("killed")))
+        with pytest.raises(HephaestusError, match="killed"):
+            repair(FRAME, settings)
+    archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
+    build(ALL, settings)
+    after = objects(settings)
+    flip(shelf.current().store / damage.path, random.Random(8))
+    assert repair(FRAME, settings).changed == ()
+    assert objects(settings) == after
+
+
+def test_an_object_that_is_gone_sends_a_build_to_repair(archive, settings):
+    current, pairs = shelf_of(settings).current(), archive.archive.pairs(FRAME)
+    contents = current.contents()
+    gone = dict(Places(contents.axes).keys(contents.units[f"pair/{pairs[0]}"]))["insar_difference"]
+    (current.store / gone).unlink()
+    archive.archive.reprocess(FRAME, pairs[-1])
+    with pytest.raises(HephaestusError, match=rf"{gone} is missing .*`hephaestus repair {FRAME}`"):
+        build(ALL, settings)
+    assert repair(FRAME, settings).lost == ()
+    assert build(ALL, settings).exit_code == 0
+    assert verify_content(shelf_of(settings).current()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"annotation":', b'"ann/tation":'),
+        (b'"era5_time":', b'"era5_tome":'),
+        (b'"kind":"pair","name":"2', b'"kind":"pair","name":"x'),
+    ],
+)
+def test_a_record_of_which_no_cube_can_be_made_is_one_error(settings, old, new):
+    current = shelf_of(settings).current()
+    for folder in current.folders:
+        content = (folder / "provenance.json").read_bytes()
+        assert old in content
+        (folder / "provenance.json").write_bytes(content.replace(old, new, 1))
+    with pytest.raises(HephaestusError, match="provenance"):
+        repair(FRAME, settings)
+
+
+def test_masks_are_not_mended_without_their_annotation(settings, monkeypatch):
+    current = shelf_of(settings).current()
+    before = shelf_of(settings).link.resolve()
+    flip(next((current.store / "deformation_mask").glob("c.*")), random.Random(8))
+    without = settings.model_copy(update={"annotations": None})
+    with pytest.raises(HephaestusError, match="HEPHAESTUS_ANNOTATIONS"):
+        repair(FRAME, without)
+    assert shelf_of(settings).link.resolve() == before
+    assert repair(FRAME, settings).lost == ()
+
+
+def test_a_repair_leaves_an_interrupted_builds_work_alone(archive, settings):
+    shelf = shelf_of(settings)
+    pair = archive.archive.pairs(FRAME)[2]
+    archive.archive.reprocess(FRAME, pair)
+
+    from hephaestus_build.pipeline import build as building
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "publish", lambda job: None)
+        build(ALL, settings)
+    finished = set(shelf.staging.units())
+    assert f"pair/{pair}" in finished
+    flip(shelf.current().store / "zarr.json", random.Random(9))
+    repair(FRAME, settings)
+    assert set(shelf.staging.units()) == finished
+    archive.clear_log()
+    assert build(ALL, settings).published
+    assert asked(archive) == set()
+
+
+def test_damage_in_more_places_than_one_is_all_named(archive, settings):
+    current = shelf_of(settings).current()
+    (current.store / "dem" / "c.0.0").unlink()
+    (current.store / "insar_difference" / "stranger").write_bytes(b"x")
+    (current.store.parent / PROVENANCE).unlink()
+    found = {damage.path: damage.what for damage in verify_content(current)}
+    assert found == {
+        "dem/c.0.0": "missing",
+        "insar_difference/stranger": "unknown",
+        f"../{PROVENANCE}": "missing",
+    }
+    result = repair(FRAME, settings)
+    assert result.rebuilt == ("dem/dem",)
+    assert verify_content(shelf_of(settings).current()) == []

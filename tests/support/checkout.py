@@ -1,0 +1,7 @@
+"""Where the checkout is, for tests that start programs of it or read its documents."""
+
+from pathlib import Path
+
+#: Folder of these helpers; programs that tests start find them through PYTHONPATH.
+SUPPORT = Path(__file__).resolve().parent
+ROOT = SUPPORT.parents[1]

@@ -1,0 +1,62 @@
+"""Tiny cubes with samples in every part of the splits by time, and a tiny grid of runs on them."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+from unittest.mock import patch
+
+import yaml
+
+import toy_cube
+
+FRAME = toy_cube.FRAME
+#: First primary dates in train, validation and test of strict-temporal.
+_FIRST = (date(2019, 1, 6), date(2019, 7, 1), date(2020, 2, 1))
+TINY = {
+    "description": "as small as it gets",
+    "fields": {
+        "size": 64,
+        "phase": "sin-cos",
+        "weights": "none",
+        "epochs": 1,
+        "batch_size": 4,
+        "learning_rate": 0.002,
+        "augment": ["flip"],
+    },
+    "tasks": {
+        "classification": {"models": {"resnet-tiny": {}}},
+        "segmentation": {"models": {"unet-tiny": {}}},
+    },
+    "series": [False],
+    "atmosphere": ["none"],
+    "seeds": [0],
+}
+
+
+def _pairs(until: int, secondaries: int) -> tuple[str, ...]:
+    names = []
+    for first in _FIRST:
+        for step in range(until):
+            primary = first + timedelta(days=12 * step)
+            names += [
+                f"{primary:%Y%m%d}_{primary + timedelta(days=12 * k):%Y%m%d}"
+                for k in range(1, secondaries + 1)
+            ]
+    return tuple(names)
+
+
+def toy_cubes(folder: Path, until: int = 3, frame: str = FRAME, secondaries: int = 2) -> Path:
+    """Publish a cube of ``until`` primaries a part, every other one deforming; return the folder."""
+    pairs = _pairs(until, secondaries)
+    moving = tuple(name for place, name in enumerate(pairs) if place // secondaries % until % 2)
+    # unknown to its own pairs, the toy cube would not know whom to number or to move
+    with patch.object(toy_cube, "PAIRS", pairs), patch.object(toy_cube, "MOVING", moving):
+        toy_cube.toy_cube(folder, toy_cube.grid(70, 80), frame=frame, pairs=pairs)
+    return folder
+
+
+def tiny_preset(path: Path, **changes: object) -> Path:
+    """Write the tiny grid as YAML, with some of its keys changed."""
+    path.write_text(yaml.safe_dump({**TINY, **changes}), encoding="utf-8")
+    return path

@@ -1,0 +1,120 @@
+"""A little world without cubes for the tests of training: windows in memory, some with a bright blob."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.data.dataset_items import Item
+from hephaestus_baselines.data.preparation import Prepared
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.dataset.channel_statistics import Statistics
+from hephaestus_build.dataset.running_moments import CHANNELS, Measured, Moments
+from hephaestus_build.dataset.samples import Sample
+from hephaestus_build.dataset.splits import Split
+from hephaestus_build.dataset.tiling import Tile
+
+# what is so small only waits for a second thread, for long on a busy machine
+torch.set_num_threads(1)
+
+FRAME = Frame("198A_00210_131313")
+
+
+class ToyWindows(Dataset[dict[str, torch.Tensor]]):
+    """What :class:`hephaestus_baselines.data.window_dataset.Windows` gives, made of the item and the draw
+    alone."""
+
+    def __init__(self, items: Any, stores: Any, *, size: int, atmosphere: bool, threads: int) -> None:
+        self.items, self.size, self.atmosphere = tuple(items), size, atmosphere
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, draw: Any) -> dict[str, torch.Tensor]:
+        index, seed = draw if isinstance(draw, tuple) else (int(draw), 0)
+        item, size = self.items[index], self.size
+        steps = len(item.members)
+        chance = np.random.default_rng((item.members[0].unique_id, seed if item.tile is None else 0))
+        phase = chance.normal(0, 0.3, (steps, size, size)).astype("f4")
+        mask = np.zeros((steps, size, size), "u1")
+        if item.positive:
+            row, column = chance.integers(2, size // 2, 2)
+            mask[-1, row : row + size // 3, column : column + size // 3] = 1
+            phase[mask > 0] += 2
+        phase[:, :2] = 0  # no data
+        inside = np.ones((size, size), bool)
+        inside[-1] = False
+        coherence = chance.integers(1, 256, phase.shape).astype("u1")
+        sample = {
+            "phase": torch.from_numpy(phase),
+            "coherence": torch.from_numpy(coherence * (phase != 0)),
+            "dem": torch.from_numpy(chance.normal(500, 100, (size, size)).astype("f4")),
+            "mask": torch.from_numpy(mask),
+            "inside": torch.from_numpy(inside),
+            "rows": torch.linspace(0, 2, size),
+            "columns": torch.linspace(0, 2, size),
+            "label": torch.tensor(int(mask.any())),
+            "weight": torch.tensor(1.0),
+            "index": torch.tensor(index),
+        }
+        if self.atmosphere:
+            fields = chance.normal(0, 1, (steps, 2, 3, 3, 3)).astype("f4")
+            sample["atmosphere"] = torch.from_numpy(fields)
+        return sample
+
+
+def toy_items(count: int, *, series: bool = False, fixed: bool = False, start: int = 0) -> tuple[Item, ...]:
+    """Return items of which every second one is positive; `fixed`: with a window of their own."""
+    items = []
+    for number in range(start, start + count):
+        first = date(2019, 1, 1) + timedelta(days=12 * number)
+        members = tuple(
+            Sample(FRAME, Pair(first, first + timedelta(days=12 * (step + 1))), number % 2 == 1, number)
+            for step in range(3 if series else 1)
+        )
+        tile = Tile(0, 0, 32, (0, 32, 0, 32)) if fixed else None
+        items.append(Item(members, number % 2 == 1, tile))
+    return tuple(items)
+
+
+def toy_prepared(train: int = 12, held: int = 8, *, series: bool = False, same: bool = False) -> Prepared:
+    """Return parts of `train` and `held` items; `same`: validation is the training windows themselves."""
+    measured = {name: Measured("", Moments(1000, 0.0, 1000.0)) for name in CHANNELS}
+    measured["dem"] = Measured("", Moments(1000, 500.0, 1000 * 100.0**2))
+    measured["insar_coherence"] = Measured("", Moments(1000, 128.0, 1000 * 70.0**2))
+    empty = {"train": (), "validation": (), "test": ()}
+    split = Split("strict-temporal", 1, "by hand", (), empty)  # type: ignore[arg-type]
+    training = toy_items(train, series=series, fixed=same)
+    return Prepared(
+        split,
+        {},
+        {},
+        Statistics(
+            split.name, split.sha256, True, {FRAME.id: measured}, {FRAME.id: dict.fromkeys(measured, 1)}
+        ),
+        {
+            "train": training,
+            "validation": training if same else toy_items(held, series=series, fixed=True, start=100),
+            "test": toy_items(held, series=series, fixed=True, start=200),
+        },
+        True,
+    )
+
+
+def toy_recipe(**fields: Any) -> Recipe:
+    """Return a recipe of seconds."""
+    task = fields.setdefault("task", "classification")
+    small = {
+        "model": "resnet-tiny" if task == "classification" else "unet-tiny",
+        "size": 32,
+        "weights": "none",
+        "epochs": 3,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+    }
+    return Recipe(**{**small, **fields})

@@ -1,0 +1,188 @@
+"""The architectures: their sizes beside the paper's, and where their weights come from."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+from segmentation_models_pytorch.encoders import get_encoder
+
+import toy_training  # noqa: F401 (one thread)
+from hephaestus_baselines.models.architectures import MODELS, build_model, trainable
+from hephaestus_build.core.errors import HephaestusError, UsageError
+
+SMALL = [name for name, model in MODELS.items() if model.paper is None]
+PAPER = [name for name, model in MODELS.items() if model.paper is not None]
+#: Counted once; 9 channels and 27.
+OURS = {
+    "resnet-50": (23_530_946, 23_587_394),
+    "convnext-small": (49_465_442, 49_493_090),
+    "vit-small": (22_573_826, 24_343_298),
+    "deeplabv3": (39_652_674, 39_709_122),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_logits_have_the_shape_of_the_task(name: str) -> None:
+    task = MODELS[name].task
+    model = build_model(name, task, 9, size=64).eval()
+    with torch.inference_mode():
+        logits = model(torch.zeros(2, 9, 64, 64))
+    assert logits.shape == ((2, 2) if task == "classification" else (2, 2, 64, 64))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_looks_are_averaged_before_the_network_and_undone_after_it(name: str) -> None:
+    task = MODELS[name].task
+    torch.manual_seed(0)
+    plain = build_model(name, task, 3, size=64).eval()
+    torch.manual_seed(0)
+    looked = build_model(name, task, 3, size=128, looks=2).eval()
+    assert trainable(looked) == trainable(plain)
+    coarse = torch.rand(2, 3, 64, 64)
+    noise = torch.rand(2, 3, 64, 64)
+    fine = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    fine[..., ::2, ::2] += noise  # of no mean
+    fine[..., 1::2, 1::2] -= noise
+    with torch.inference_mode():
+        expected, result = plain(coarse), looked(fine)
+    if task == "segmentation":
+        expected = torch.nn.functional.interpolate(expected, (128, 128), mode="bilinear")
+    torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPER)
+def test_parameters_are_the_papers_where_nothing_is_said_against_it(name: str) -> None:
+    model = MODELS[name]
+    assert model.paper is not None
+    for channels, millions, place in zip((9, 27), model.paper, (0, 1), strict=True):
+        built = build_model(name, model.task, channels)
+        count = trainable(built)
+        agrees = round(count / 1e6, 1) == millions
+        assert agrees == (not model.note), f"{name}: {count / 1e6:.2f} beside the paper's {millions}"
+        if name in OURS:
+            assert count == OURS[name][place]
+    with torch.inference_mode():
+        size = 512 if name.startswith("vit") else 64
+        logits = built.eval()(torch.zeros(1, 27, size, size))
+    assert logits.shape[:2] == (1, 2)
+
+
+def test_only_what_is_trained_counts() -> None:
+    model = build_model("resnet-tiny", "classification", 3)
+    count = trainable(model)
+    first = next(model.parameters())
+    first.requires_grad_(False)
+    assert trainable(model) == count - first.numel()
+
+
+def test_unknown_models_and_wrong_tasks_are_said() -> None:
+    with pytest.raises(UsageError, match="known are resnet-50"):
+        build_model("resnet-51", "classification", 3)
+    with pytest.raises(UsageError, match=r"resnet-18 is for classification, not segmentation; .*unet"):
+        build_model("resnet-18", "segmentation", 3)
+
+
+def folder_of(name: str, folder: Path) -> dict[str, torch.Tensor]:
+    """Write weights of three channels as the hub has them; return them."""
+    model = MODELS[name]
+    if model.owner == "timm":
+        source: Any = timm.create_model(model.tag.partition(".")[0], num_classes=1000)
+    else:
+        source = get_encoder(model.tag.partition(".")[0], weights=None)
+    values = {
+        key: torch.randn_like(value) if value.is_floating_point() else value
+        for key, value in source.state_dict().items()
+    }
+    save_file(values, folder / f"{model.tag}.safetensors")
+    return values
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet-tiny", "unet-tiny", "unet-small", pytest.param("vit-small", marks=pytest.mark.slow)]
+)
+def test_weights_of_a_folder_are_taken_and_spread_over_more_channels(name: str, tmp_path: Path) -> None:
+    model = MODELS[name]
+    values = folder_of(name, tmp_path)
+    built = build_model(name, model.task, 9, str(tmp_path), size=64)
+    state = {
+        key.removeprefix("encoder.").removeprefix("model."): value
+        for key, value in built.state_dict().items()
+    }
+    # deep inside they are what the folder held
+    inner = next(
+        key
+        for key, value in reversed(values.items())
+        if value.ndim > 1 and value.shape == getattr(state.get(key), "shape", None) and "head" not in key
+    )
+    assert torch.equal(state[inner], values[inner])
+    # the first layer sees three channels three times, at a third of the strength
+    first = next(key for key, value in values.items() if value.ndim == 4 and value.shape[1] == 3)
+    torch.testing.assert_close(state[first], values[first].repeat(1, 3, 1, 1) / 3)
+
+
+def test_weights_that_do_not_fit_are_said_in_one_line(tmp_path: Path) -> None:
+    for name in ("resnet-tiny", "unet-small"):
+        save_file({"conv1.weight": torch.zeros(3)}, tmp_path / f"{MODELS[name].tag}.safetensors")
+        with pytest.raises(HephaestusError, match=r"do not fit .*--weights none") as caught:
+            build_model(name, MODELS[name].task, 9, str(tmp_path))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_weights_is_said(tmp_path: Path) -> None:
+    with pytest.raises(
+        HephaestusError, match=r"no .*resnet50.a1_in1k.safetensors .*--weights none"
+    ) as caught:
+        build_model("resnet-50", "classification", 9, str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["resnet-50", "unet"])
+@pytest.mark.parametrize("offline", [True, False])
+def test_without_a_network_missing_weights_are_said_at_once(
+    name: str, offline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:  # nobody listens at this address
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        with pytest.raises(
+            HephaestusError, match=r"cannot be fetched .*--weights FOLDER.*--weights none"
+        ) as caught:
+            build_model(name, MODELS[name].task, 9, "imagenet")
+    assert "\n" not in str(caught.value)
+    assert MODELS[name].tag in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["resnet-tiny", "unet-tiny"])
+def test_weights_in_the_hubs_cache_need_no_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = folder_of(name, tmp_path)
+    kept = tmp_path / f"{MODELS[name].tag}.safetensors"
+    monkeypatch.setattr(
+        "hephaestus_baselines.models.architectures.try_to_load_from_cache", lambda *args, **options: str(kept)
+    )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    state = build_model(name, MODELS[name].task, 3, "imagenet").state_dict()
+    assert any(torch.equal(value, values["conv1.0.weight"]) for value in state.values() if value.ndim == 4)
+
+
+def test_the_seed_decides_on_the_first_weights() -> None:
+    states = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        states.append(build_model("resnet-tiny", "classification", 3).state_dict())
+    first, again, other = (
+        torch.cat([value.flatten().float() for value in state.values()]) for state in states
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

@@ -1,0 +1,180 @@
+"""Random changes: one for all steps and the mask, phase as a complex number, no data stays no data."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import toy_training  # noqa: F401 (one thread)
+from hephaestus_baselines.config.channels import ATMOSPHERE
+from hephaestus_baselines.config.run_config import AUGMENTATIONS, Augmentation
+from hephaestus_baselines.data.augmentation import Changes, apply, augment, draw_changes
+
+SIZE = 24
+
+
+def fields_like(batch: int = 4, steps: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Return fields as `expand` makes them: what steps share is a view."""
+    chance = torch.Generator().manual_seed(seed)
+    shape = (batch, steps, SIZE, SIZE)
+    phase = (torch.rand(shape, generator=chance) * 2 - 1) * 3.1
+    phase[..., 5:8, 5:8] = 0
+    fields = {
+        "insar_difference": phase,
+        "insar_coherence": torch.randint(1, 256, shape, generator=chance).float() * (phase != 0),
+        "dem": torch.rand((batch, 1, SIZE, SIZE), generator=chance).mul(3000).expand(shape),
+        "valid": phase != 0,
+        "mask": (torch.rand(shape, generator=chance) < 0.2).to(torch.uint8),
+        "inside": torch.ones((batch, 1, SIZE, SIZE), dtype=torch.bool).expand(shape),
+    }
+    for name in ATMOSPHERE:
+        own = steps if name.startswith("secondary") else 1
+        values = torch.rand((batch, own, SIZE, SIZE), generator=chance) * 1e3 + 1e5
+        values[..., -2:, :] = math.nan  # beyond the frame
+        fields[name] = values.expand(shape)
+    return fields
+
+
+def moved(matrix: list[list[float]], batch: int = 1, blur: float = 0.0) -> Changes:
+    place = torch.tensor(matrix).expand(batch, 2, 3)
+    still = place[0].tolist() == [[1, 0, 0], [0, 1, 0]]
+    return Changes(place, torch.full((batch,), not still), torch.full((batch,), blur))
+
+
+STILL = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+FLIP = [[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+QUARTER = [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"), [(FLIP, lambda x: x.flip(-1)), (QUARTER, lambda x: x.rot90(1, (-2, -1)))]
+)
+def test_flips_and_quarter_turns_move_every_field_alike(matrix: list[list[float]], expected: object) -> None:
+    fields = fields_like(1)
+    result = apply(fields, moved(matrix))
+    for name, values in fields.items():
+        # the grid of places is float32: a hundred thousandth of a pixel
+        wrong = result[name].float() - expected(values).float()  # type: ignore[operator]
+        assert torch.equal(wrong.isnan(), expected(values).isnan()), name  # type: ignore[operator]
+        assert wrong.nan_to_num().abs().max() <= 1e-5 * values.float().nan_to_num().abs().max(), name
+
+
+def test_a_ramp_of_phase_stays_a_ramp_across_the_jump() -> None:
+    # a fringe every 8 pixels: as plain numbers, means of +3 and -3 would be 0 at every jump
+    ramp = (torch.arange(SIZE) * 2 * math.pi / 8 + 0.3).expand(1, 1, SIZE, SIZE)
+    wrapped = torch.atan2(ramp.sin(), ramp.cos())
+    fields = {**fields_like(1, 1), "insar_difference": wrapped, "valid": wrapped != 0}
+    half = [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]
+    result = apply(fields, moved(half))["insar_difference"][0, 0]
+    # where each pixel of the enlarged middle comes from
+    source = (torch.arange(SIZE) + 0.5) / 2 + SIZE / 4 - 0.5
+    expected = source * 2 * math.pi / 8 + 0.3
+    wrong = torch.atan2((result - expected).sin(), (result - expected).cos()).abs()
+    assert wrong.max() < 0.1
+
+
+def test_blurring_agrees_with_the_mean_of_phasors() -> None:
+    fields = fields_like(1, 1)
+    fields["insar_difference"] = torch.full((1, 1, SIZE, SIZE), 3.1)
+    fields["insar_difference"][..., ::2] = -3.1  # 0.083 apart, across the jump
+    fields["valid"] = torch.ones_like(fields["valid"])
+    result = apply(fields, moved(STILL, blur=2.0))["insar_difference"]
+    inner = result[..., 8:-8, 8:-8].abs()
+    assert inner.min() > 3.1
+    assert inner.max() <= math.pi + 1e-6
+
+
+def test_what_has_no_data_spreads_nowhere_and_stays() -> None:
+    fields = fields_like(2, 1)
+    fields["insar_difference"] = torch.where(fields["valid"], 1.5, 0.0)
+    fields["dem"] = fields["dem"].clone()
+    fields["dem"][..., 10:12, 10:12] = math.nan
+    for changes in (moved(STILL, 2, blur=1.5), moved([[0.8, 0.3, 0.0], [-0.3, 0.8, 0.0]], 2)):
+        result = apply(fields, changes)
+        phase, valid = result["insar_difference"], result["valid"]
+        torch.testing.assert_close(phase[valid], torch.full_like(phase[valid], 1.5))
+        assert (phase[~valid] == 0).all()
+        assert (~valid).any()
+        assert result["dem"].isnan().any()
+        known = result["dem"][result["dem"].isfinite()]
+        assert known.min() >= fields["dem"].nan_to_num(1e9).min() - 1e-2
+        pressure = result["primary_date_surface_pressure"]
+        assert pressure[pressure.isfinite()].min() > 9.9e4
+
+
+def test_turned_corners_do_not_count() -> None:
+    result = apply(
+        fields_like(1), moved([[math.cos(0.6), -math.sin(0.6), 0], [math.sin(0.6), math.cos(0.6), 0]])
+    )
+    for name in ("inside", "valid", "mask", "insar_coherence"):
+        assert not result[name][..., 0, 0].any(), name
+    assert result["dem"][..., 0, 0].isnan().all()
+    assert result["inside"][..., SIZE // 2, SIZE // 2].all()
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 2**31), st.sets(st.sampled_from(AUGMENTATIONS), min_size=1))
+def test_steps_and_mask_move_together(seed: int, names: set[Augmentation]) -> None:
+    fields = fields_like(4)
+    for name in ("insar_difference", "valid", "mask", "insar_coherence"):
+        fields[name] = fields[name][:, :1].repeat(1, 3, 1, 1)
+    # where the mask is says what the nearest value is
+    fields["mask"] = fields["valid"].to(torch.uint8)
+    result = augment(fields, tuple(names), torch.Generator().manual_seed(seed))
+    for name, values in result.items():
+        for step in (1, 2):
+            if not name.startswith("secondary"):
+                assert torch.equal(values[:, step].nan_to_num(-1), values[:, 0].nan_to_num(-1)), name
+        assert values.shape == fields[name].shape
+        assert values.dtype == fields[name].dtype
+    assert torch.equal(result["mask"] > 0, result["valid"])
+
+
+def test_the_same_generator_gives_the_same_and_nothing_is_written_to() -> None:
+    fields = fields_like()
+    before = {name: values.clone() for name, values in fields.items()}
+    one, two = (augment(fields, AUGMENTATIONS, torch.Generator().manual_seed(3)) for _ in range(2))
+    for name, values in fields.items():
+        assert torch.equal(values.nan_to_num(-1), before[name].nan_to_num(-1))
+        assert torch.equal(one[name].nan_to_num(-1), two[name].nan_to_num(-1))
+    assert not torch.equal(one["insar_difference"], fields["insar_difference"])
+
+
+def test_samples_that_are_not_changed_keep_every_bit() -> None:
+    fields = fields_like(2)
+    changes = Changes(torch.tensor([FLIP, STILL]), torch.tensor([True, False]), torch.zeros(2))
+    result = apply(fields, changes)
+    for name, values in fields.items():
+        assert torch.equal(result[name][1].nan_to_num(-1), values[1].nan_to_num(-1)), name
+    assert torch.equal(result["mask"][0], fields["mask"][0].flip(-1))
+
+
+def test_kinds_do_not_change_each_other() -> None:
+    flips, both = (
+        draw_changes(500, names, torch.Generator().manual_seed(1)) for names in (("flip",), ("flip", "blur"))
+    )
+    assert torch.equal(flips.place, both.place)
+    assert not flips.blur.any()
+    assert 0.25 < (both.blur > 0).float().mean() < 0.35
+    blurred = both.blur[both.blur > 0]
+    assert blurred.min() >= 0.1
+    assert blurred.max() <= 2.0
+
+
+def test_crops_lie_in_the_window() -> None:
+    place = draw_changes(500, ("crop", "flip"), torch.Generator().manual_seed(2)).place
+    reach = place[:, :, :2].abs().sum(2) + place[:, :, 2].abs()
+    assert reach.max() <= 1 + 1e-6
+    area = (place[:, 0, 0] * place[:, 1, 1]).abs()
+    assert 0.15 < area.min() < 0.4
+    assert 0.2 < (area < 1).float().mean() < 0.4
+
+
+def test_nothing_named_changes_nothing() -> None:
+    fields = fields_like()
+    result = augment(fields, (), torch.Generator().manual_seed(1))
+    assert all(result[name] is values for name, values in fields.items())

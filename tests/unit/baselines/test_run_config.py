@@ -1,0 +1,170 @@
+"""Recipes and presets: what a run is, by what name, and that nothing unknown is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from hephaestus_baselines.config.run_config import Preset, Recipe, preset_names, read_preset, read_recipe
+from hephaestus_build.core.errors import UsageError
+
+
+def recipe(**fields: Any) -> Recipe:
+    return Recipe(**{"task": "classification", "model": "resnet-50", **fields})
+
+
+def test_keys_stay_what_they_are() -> None:
+    # finished runs are found by these: a change here repeats all of them
+    assert recipe().key == "resnet-50-single-atmosphere-none-seed-0-51c51d8d"
+    assert (
+        recipe(series=True, atmosphere="both", seed=2, loss="focal", weights="none").key
+        == "resnet-50-series-atmosphere-both-seed-2-edcd7648"
+    )
+
+
+def test_equal_runs_have_one_key_and_others_another() -> None:
+    key = recipe().key
+    for same in ({"workers": 8}, {"weights": "somewhere/weights"}, {"epochs": 90}, {"augment": True}):
+        assert recipe(**same).key == key
+    assert recipe(augment=["blur", "rotation", "flip", "crop"]).key == key
+    assert recipe(augment=[]).key == recipe(augment=False).key
+    assert recipe(augment=["flip", "crop"]).key == recipe(augment=["crop", "flip"]).key
+    changes: list[dict[str, Any]] = [
+        {"weights": "none"}, {"seed": 1}, {"epochs": 3}, {"augment": False}, {"split": "paper"},
+        {"size": 256}, {"precision": "bf16-mixed"}, {"devices": 2}, {"shuffle_labels": True},
+        {"nodata": True},
+    ]  # fmt: skip
+    assert len({recipe(**change).key for change in changes} | {key}) == len(changes) + 1
+
+
+def test_every_field_is_described_and_none_is_unknown() -> None:
+    assert all(field.description for field in Recipe.model_fields.values())
+    with pytest.raises(ValidationError):
+        recipe(learningrate=1)
+    with pytest.raises(ValidationError):
+        recipe(size=100)  # no multiple of 32: the models could not halve it five times
+
+
+def test_only_phasors_are_averaged_and_only_whole_blocks() -> None:
+    assert recipe(looks=2, phase="sin-cos").looks == 2
+    with pytest.raises(ValidationError, match="cannot be averaged as an angle"):
+        recipe(looks=2)
+    with pytest.raises(ValidationError, match="multiple of 64 pixels"):
+        recipe(looks=2, phase="sin-cos", size=96)
+
+
+def test_fields_of_series_alone_leave_single_interferograms_as_they_are() -> None:
+    runs = Preset(
+        name="two",
+        description="",
+        fields={"epochs": 8},
+        series_fields={"epochs": 12},
+        tasks={"classification": {"models": {"resnet-tiny": {}, "resnet-18": {"epochs": 3}}}},  # type: ignore[dict-item]
+        atmosphere=("none",),
+        seeds=(0,),
+    ).runs()
+    epochs = {(run.model, run.series): run.epochs for run in runs}
+    # what a model says for itself goes before both
+    assert epochs == {
+        ("resnet-tiny", False): 8,
+        ("resnet-tiny", True): 12,
+        ("resnet-18", False): 3,
+        ("resnet-18", True): 3,
+    }
+
+
+def test_the_defaults_are_the_papers() -> None:
+    plain = recipe()
+    assert (plain.epochs, plain.learning_rate, plain.weight_decay) == (90, 1e-5, 1e-2)
+    assert (plain.schedule, plain.balance, plain.size, plain.statistics) == ("fixed", True, 512, "valid")
+    assert plain.inputs.channels == ("insar_difference", "insar_coherence", "dem")
+    assert plain.augmentations == ("crop", "flip", "rotation", "blur")
+    assert len(recipe(series=True, atmosphere="both").inputs.stacked(3)) == 27
+
+
+def test_a_recipe_comes_back_from_its_file(tmp_path: Path) -> None:
+    one = recipe(series=True, augment=("flip",), learning_rate=3e-4, weights="none")
+    one.write(tmp_path / "recipe.yaml")
+    assert read_recipe(tmp_path / "recipe.yaml") == one
+
+
+def test_the_paper_is_the_full_grid() -> None:
+    runs = read_preset("paper").runs()
+    assert len(runs) == 8 * 2 * 2 * 3
+    assert len({run.key for run in runs}) == len(runs)
+    # a stopped grid has a whole table of the first seed
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+    focal = {run.model for run in runs if run.loss == "focal"}
+    assert focal == {"vit-small", "deeplabv3", "unet", "segformer"}
+    assert {run.split for run in runs} == {"strict-temporal"}
+    assert not any(run.training == "label-centred" or run.tiling == "label-centred" for run in runs)
+
+
+def test_legacy_differs_from_the_paper_in_the_data_side_alone() -> None:
+    paper, legacy = read_preset("paper"), read_preset("legacy")
+    assert legacy.legacy
+    assert not paper.legacy
+    published = {
+        "split": "paper",
+        "training": "label-centred",
+        "tiling": "label-centred",
+        "statistics": "published",
+    }
+    assert legacy.runs() == paper.runs(**published)
+
+
+def test_the_small_grid_has_what_make_benchmark_promises() -> None:
+    runs = read_preset("small").runs()
+    assert {run.task for run in runs} == {"classification", "segmentation"}
+    assert {(run.series, run.atmosphere) for run in runs} == {
+        (series, atmosphere) for series in (False, True) for atmosphere in ("none", "both")
+    }
+    assert len({run.seed for run in runs}) >= 2
+    assert {run.weights for run in runs} == {"none"}
+
+
+def test_every_preset_names_models_that_there_are() -> None:
+    from hephaestus_baselines.models.architectures import MODELS
+
+    for name in preset_names():
+        for run in read_preset(name).runs():
+            assert MODELS[run.model].task == run.task
+
+
+def test_runs_of_one_group_differ_in_their_seed_alone() -> None:
+    groups: dict[str, set[int]] = {}
+    for run in read_preset("paper").runs():
+        groups.setdefault(run.group.key, set()).add(run.seed)
+    assert len(groups) == 32
+    assert all(seeds == {0, 1, 2} for seeds in groups.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("description: x\nmodels: {}\n", "no field models; the fields are name"),
+        ("description: x\ntasks: {classification: {models: {resnet-50: {epoch: 3}}}}\n", "no field epoch"),
+        ("description: x\ntasks: {regression: {models: {}}}\n", "tasks.regression"),
+        ("- a\n", "holds no fields"),
+        ("a: [\n", "is not YAML"),
+    ],
+)
+def test_a_wrong_preset_is_said_in_one_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read_preset(tmp_path / "mine.yaml").runs()
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_presets_that_are_not_there_and_wrong_changes_are_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="known are legacy, paper, small"):
+        read_preset("tiny")
+    with pytest.raises(UsageError, match="there is no recipe"):
+        read_recipe(tmp_path / "recipe.yaml")
+    with pytest.raises(UsageError, match="seed: Input should be"):
+        read_preset("small").runs(seed=-1)
+    assert {run.epochs for run in read_preset("small").runs(epochs=1)} == {1}

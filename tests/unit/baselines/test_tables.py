@@ -1,0 +1,266 @@
+"""Results and tables hold what judges them, mark simulated data, and keep to their schema."""
+
+import csv
+import io
+import json
+import math
+from statistics import mean, stdev
+
+import jsonschema
+import pytest
+
+from hephaestus_baselines.evaluation.result_schema import RunResult, code_version, versions
+from hephaestus_baselines.reporting.aggregate_tables import tables, why_not_paper
+from hephaestus_baselines.reporting.published_scores import COLUMNS, PUBLISHED, TITLES
+from hephaestus_baselines.reporting.table_schema import schema
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.registry import load_schema
+from toy_results import grid, result
+
+PAPER = {"simulated": False, "split": "paper", "tiling": "label-centred", "training": "label-centred"}
+
+
+@pytest.fixture(scope="module")
+def validator():
+    return jsonschema.Draft202012Validator(load_schema("results.json"))
+
+
+@pytest.fixture(scope="module")
+def made():
+    return tables(grid())
+
+
+def lines_of(text):
+    return list(csv.DictReader(line for line in io.StringIO(text) if not line.startswith("#")))
+
+
+def test_the_schema_is_that_of_the_code():
+    assert load_schema("results.json") == schema(), (
+        "a field of a result changed: say so in docs/scoring.md, raise its format where old files no longer "
+        "read, and write json.dumps(table_schema.schema(), indent=2) to schemas/results.json"
+    )
+
+
+def test_results_and_tables_keep_to_the_schema(validator, made, tmp_path):
+    result().write(tmp_path / "result.json")
+    made.write(tmp_path)
+    for name in ("result.json", "tables.json"):
+        text = (tmp_path / name).read_text()
+        validator.validate(json.loads(text))
+        assert "NaN" not in text  # no JSON
+
+
+def fields_of(document, path=()):
+    """Every field of the objects that the schema names, but not of its free maps."""
+    for name, value in document.items():
+        yield path, name
+        if isinstance(value, dict) and name not in (
+            "recipe", "seconds", "generations", "versions", "values", "undefined", "chance", "constant",
+            "intervals", "groups", "frames", "counts", "cells",
+        ):  # fmt: skip
+            yield from fields_of(value, (*path, name))
+
+
+def test_a_changed_field_fails_the_schema(validator):
+    document = json.loads(result().model_dump_json())
+    for unit in document["assessment"]["units"].values():
+        unit["groups"] = unit["intervals"] = {}  # these take long to check, and hold what is checked beside
+    count = 0
+    for path, name in fields_of(document):
+        for change in ("renamed", "retyped"):
+            copy = json.loads(json.dumps(document))
+            place = copy
+            for step in path:
+                place = place[step]
+            value = place.pop(name)
+            place[f"{name}_" if change == "renamed" else name] = ["x"] if change == "retyped" else value
+            assert not validator.is_valid(copy), f"{change}: {'/'.join((*path, name))}"
+            count += 1
+    assert count > 120
+
+
+def test_a_result_is_read_back_as_it_was(tmp_path):
+    path = tmp_path / "result.json"
+    written = result()
+    written.write(path)
+    read = RunResult.read(path)
+    assert read.model_dump_json() == written.model_dump_json()
+    region = read.assessment.units["items"].groups["activity_type"]["Mogi"]
+    assert math.isnan(region.values["precision"])  # null there, NaN here
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "field"])
+def test_a_result_that_cannot_be_read_says_what_to_do(tmp_path, damage):
+    path = tmp_path / "result.json"
+    if damage != "missing":
+        text = result().model_dump_json()
+        path.write_text(text[:100] if damage == "cut" else text.replace('"model"', '"modle"', 1))
+    with pytest.raises(
+        HephaestusError, match=r"result\.json is no result that can be read .* remove it"
+    ) as seen:
+        RunResult.read(path)
+    assert "\n" not in str(seen.value)
+
+
+def test_cells_are_mean_and_deviation_over_seeds(made):
+    table = made.document.tables[0]
+    row = table.rows[0]
+    values = [result(seed=seed).assessment.units["items"].test.values["f1"] for seed in (0, 1)]
+    assert row.seeds == [0, 1]
+    assert row.cells["f1"].mean == pytest.approx(mean(values))
+    assert row.cells["f1"].deviation == pytest.approx(stdev(values))
+    assert row.cells["f1"].low < mean(values) < row.cells["f1"].high
+    assert f"{100 * mean(values):.2f} ± {100 * stdev(values):.2f}" in made.markdown()
+
+
+def test_a_single_seed_has_no_deviation():
+    page = tables([result()])
+    assert math.isnan(page.document.tables[0].rows[0].cells["f1"].deviation)
+    assert "±" not in page.markdown().split("## ")[1]
+
+
+def test_rows_are_the_papers_and_what_has_to_be_beaten(made):
+    table = made.document.tables[0]
+    rows = [(row.series, row.kind, row.atmosphere) for row in table.rows]
+    block = [("model", False), ("model", True), ("constant", None), ("chance", None)]
+    assert rows == [(series, *row) for series in (False, True) for row in block]
+    constant, chance = table.rows[2], table.rows[3]
+    assert constant.cells["recall"].mean == 1
+    assert chance.cells["f1"].mean == pytest.approx(12 / 60)
+    assert chance.cells["auroc"].mean == 0.5
+    assert table.columns == list(COLUMNS["classification"])
+    assert table.rows[0].above_constant == 2
+
+
+def test_the_best_is_bold_and_the_second_underlined():
+    runs = [result(name, skill=skill) for name, skill in (("a", 0.1), ("b", 0.6), ("c", 0.3))]
+    lines = tables(runs).markdown().split("## ")[1].splitlines()
+    auroc = {line.split("|")[2].strip(): line.split("|")[7].strip() for line in lines if "× |" in line}
+    assert auroc["b"].startswith("**")
+    assert auroc["c"].startswith("<u>")
+    assert auroc["a"][0].isdigit()
+    best = next(line for line in lines if "always" in line)
+    assert "**" not in best  # recall 100 for nothing is no merit
+
+
+def test_fewer_false_alarms_are_better():
+    runs = [result(name, skill=skill) for name, skill in (("a", 0.05), ("b", 0.7))]
+    table = tables(runs).document.tables[1]
+    cells = {row.model: row.cells["false_alarms_per_frame_year"].mean for row in table.rows[:2]}
+    assert cells["b"] < cells["a"]
+    lines = tables(runs).markdown().split("## ")[2].splitlines()
+    row = next(line for line in lines if "| b |" in line)
+    assert row.split("|")[9].strip().startswith("**")
+
+
+def test_simulated_data_is_marked_in_every_form(made):
+    page = made.markdown()
+    assert page.startswith("# Benchmark (simulated data)")
+    titles = [line for line in page.splitlines() if line.startswith("## ")]
+    assert len(titles) == 4
+    assert all("simulated" in title for title in titles)
+    assert {line["simulated"] for line in lines_of(made.csv())} == {"true"}
+    assert json.loads(made.json())["simulated"] is True
+    real = tables(grid(simulated=False))
+    assert "simulated" not in real.markdown()
+    assert {line["simulated"] for line in lines_of(real.csv())} == {"false"}
+
+
+def test_every_form_says_where_its_numbers_come_from(made):
+    for text in (made.markdown(), made.csv(), made.json()):
+        for fact in ("hephaestus benchmark run small", "3:abc", "a" * 64, "2.15.0", "cpu", "c" * 12):
+            assert fact in text
+    assert "seeds 0, 1" in made.markdown()
+
+
+def test_the_csv_holds_the_numbers_of_the_json(made):
+    lines = lines_of(made.csv())
+    cells = [cell for table in made.document.tables for row in table.rows for cell in row.cells.values()]
+    assert len(lines) == len(cells)
+    for line, cell in zip(lines, cells, strict=True):
+        assert line["mean"] == ("" if math.isnan(cell.mean) else repr(cell.mean))
+
+
+def test_the_papers_figures_stand_beside_ours_where_all_is_the_papers():
+    runs = grid(("resnet-50",), ("unet",), **PAPER)
+    page = tables(runs)
+    first, second = page.document.tables[0], page.document.tables[2]
+    assert first.rows[0].cells["f1"].paper.mean == pytest.approx(0.7529)
+    assert second.rows[1].cells["iou"].paper.deviation == pytest.approx(0.0162)
+    assert second.unit == "all-pixels"
+    # its way: at 0.5, not at the threshold of validation
+    half = runs[0].assessment.units["items"].test_at_half.values["precision"]
+    other = runs[1].assessment.units["items"].test_at_half.values["precision"]
+    assert first.rows[0].cells["precision"].mean == pytest.approx((half + other) / 2)
+    assert "(83.63 ± 2.94)" in page.markdown()
+    assert "simulated" not in page.markdown()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"simulated": True}, "simulated"),
+        ({"split": "strict-temporal"}, "the split is strict-temporal"),
+        ({"tiling": "grid"}, "windows"),
+        ({"size": 256}, "windows"),
+    ],
+)
+def test_elsewhere_they_are_left_out_and_the_reason_is_said(change, reason):
+    page = tables([result("resnet-50", **{**PAPER, **change})])
+    assert reason in page.document.paper
+    assert all(cell.paper is None for row in page.document.tables[0].rows for cell in row.cells.values())
+    assert "83.63" not in page.markdown()
+    assert reason in page.markdown()
+
+
+def test_a_few_cubes_of_the_papers_are_not_the_papers_data():
+    whole = result("resnet-50", **PAPER)
+    assert why_not_paper(whole) == ""
+    counts = {**whole.split.counts, "test": {"positive": 12, "negative": 80}}
+    some = whole.model_copy(update={"split": whole.split.model_copy(update={"counts": counts})})
+    assert "another test part" in why_not_paper(some)
+
+
+def test_runs_of_different_splits_make_no_table():
+    with pytest.raises(UsageError, match="different splits or windows"):
+        tables([result(), result(size=256)])
+    with pytest.raises(HephaestusError, match="no run is finished"):
+        tables([])
+
+
+def test_rows_of_one_name_say_what_sets_them_apart():
+    one = result()
+    other = one.model_copy(update={"recipe": {**one.recipe, "epochs": 9}})
+    rows = tables([one, other]).document.tables[0].rows
+    assert [row.variant for row in rows[:2]] == ["", "epochs 9"]
+    assert "resnet-10 (epochs 9)" in tables([one, other]).markdown()
+
+
+def test_an_undefined_score_is_a_dash_with_its_reason():
+    silent = result(skill=0.0)
+    unit = silent.assessment.units["items"]
+    scores = unit.test.model_copy(
+        update={"values": {**unit.test.values, "precision": math.nan},
+                "undefined": {"precision": "nothing was predicted"}}
+    )  # fmt: skip
+    units = {**silent.assessment.units, "items": unit.model_copy(update={"test": scores})}
+    silent = silent.model_copy(update={"assessment": silent.assessment.model_copy(update={"units": units})})
+    page = tables([silent]).markdown()
+    assert "| – |" in page
+    assert "Prec of resnet-10: nothing was predicted" in page
+
+
+def test_the_typed_figures_of_the_paper_agree_with_each_other():
+    assert len(PUBLISHED) == 32
+    assert {model for _, model, _, _ in PUBLISHED} == set(TITLES)
+    for (task, *_), figures in PUBLISHED.items():
+        precision, recall, f1 = (figures[name].mean for name in ("precision", "recall", "f1"))
+        # of means, not of runs: near, not equal
+        assert f1 == pytest.approx(2 * precision * recall / (precision + recall), abs=0.8)
+        if task == "segmentation":
+            assert figures["iou"].mean == pytest.approx(100 * f1 / (200 - f1), abs=0.1)
+
+
+def test_a_result_names_code_and_libraries():
+    assert {"python", "numpy", "torch", "lightning"} <= versions().keys()
+    assert len(code_version()) == 64

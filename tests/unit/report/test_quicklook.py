@@ -1,0 +1,212 @@
+"""A picture shows one pair truly: phase is never averaged as plain numbers, and simulated data says so."""
+
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib._pylab_helpers import Gcf
+from matplotlib.text import Text
+from PIL import Image
+
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.report.image_ops import (
+    hillshade,
+    nice_length,
+    phase_colours,
+    shrink_codes,
+    shrink_factor,
+    shrink_mean,
+    shrink_phase,
+)
+from hephaestus_build.report.quicklook import quicklook, write_quicklook
+from hephaestus_build.report.quicklook_data import choose_pair, read_network, read_view
+from toy_cube import ABSENT, FRAME, PAIRS, grid, masks, phase, toy_cube
+
+
+@pytest.fixture(scope="module")
+def cube(tmp_path_factory) -> Path:
+    return toy_cube(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory) -> Path:
+    """A real frame that nobody annotated, and whose DEM is owed."""
+    folder = tmp_path_factory.mktemp("quiet")
+    return toy_cube(folder, frame="106A_09048_000909", pairs=PAIRS[-1:], dem=False)
+
+
+@pytest.fixture(scope="module")
+def figure(cube):
+    return quicklook(cube)
+
+
+def words(figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+# images
+
+
+@given(st.floats(-np.pi, np.pi).filter(lambda value: abs(value) > 1e-3), st.integers(1, 5))
+def test_a_constant_phase_stays_itself_however_it_is_shrunk(value, factor):
+    image = np.full((11, 13), value, "f4")
+    small = shrink_phase(image, factor)
+    assert small.shape == (11 // factor, 13 // factor)
+    np.testing.assert_allclose(np.exp(1j * small), np.exp(1j * value), atol=1e-5)
+
+
+def test_phase_on_both_sides_of_the_wrap_does_not_average_to_zero():
+    image = np.array([[3.1, -3.1], [-3.1, 3.1]], "f4")
+    assert abs(shrink_phase(image, 2)[0, 0]) > 3
+
+
+def test_pixels_without_phase_do_not_count_and_most_of_them_leave_a_hole():
+    image = np.array([[2.0, 0.0, 2.0, 0.0], [2.0, 2.0, 0.0, 0.0]], "f4")
+    small = shrink_phase(image, 2)
+    assert small[0, 0] == pytest.approx(2.0)
+    assert np.isnan(small[0, 1])
+    assert np.isnan(shrink_phase(image, 1)[0, 1])
+
+
+def test_means_leave_out_what_is_missing_and_codes_lose_no_small_region():
+    image = np.array([[1, np.nan, np.nan, np.nan], [3, 2, np.nan, 5]], "f4")
+    np.testing.assert_allclose(shrink_mean(image, 2), [[2, np.nan]])
+    mask = np.zeros((4, 4), "u1")
+    mask[3, 0] = 5
+    assert shrink_codes(mask, 2).tolist() == [[0, 0], [5, 0]]
+
+
+@given(st.integers(1, 20_000), st.integers(1, 20_000), st.integers(10, 2000))
+def test_no_side_stays_longer_than_asked(rows, columns, largest):
+    factor = shrink_factor((rows, columns), largest)
+    assert max(rows, columns) // factor <= largest
+    assert factor == 1 or max(rows, columns) / (factor - 1) > largest
+
+
+def test_slopes_to_the_north_west_are_bright():
+    rows, columns = np.mgrid[0:30, 0:30].astype("f4")
+    north_west, south_east = (hillshade(sign * 50 * (rows + columns), (100, 100)) for sign in (1, -1))
+    flat = hillshade(np.zeros((30, 30), "f4"), (100, 100))
+    assert north_west.mean() > flat.mean() > south_east.mean()
+    assert np.isnan(hillshade(np.full((5, 5), np.nan), (100, 100))).all()
+
+
+@given(st.floats(0.01, 5000))
+def test_the_scale_bar_is_round_and_fits(span):
+    length = nice_length(span)
+    assert span / 12 < length <= span / 4
+    assert float(f"{length:.0e}") == pytest.approx(length)
+    assert f"{length:.0e}"[0] in "125"
+
+
+def test_the_colours_of_phase_have_no_seam():
+    colours = phase_colours()(np.arange(512))[:, :3]
+    steps = np.abs(np.diff(np.vstack([colours, colours[:1]]), axis=0)).max(axis=1)
+    assert steps.max() < 0.03
+    assert steps[-1] < 0.005
+
+
+# the pair
+
+
+def test_the_pair_with_the_largest_deformation_is_shown(cube):
+    dataset = open_cube(cube, chunks=None)
+    assert choose_pair(dataset, read_network(dataset)) == Pair.parse(PAIRS[1])
+
+
+def test_without_deformation_the_most_coherent_pair_is_shown(tmp_path):
+    cube = toy_cube(tmp_path, pairs=(PAIRS[0], PAIRS[4]))
+    store = cube.resolve()
+    # the coherence of the first pair is lost: the other is worth more
+    (store / "insar_coherence/c.0.0.0.0").unlink()
+    assert read_view(cube).pair == Pair.parse(PAIRS[4])
+
+
+def test_only_the_shown_pair_is_read(cube, tmp_path):
+    store = Path(shutil.copytree(cube.resolve(), tmp_path / cube.name))
+    for path in store.glob("insar_difference/c.*"):
+        if path.name != "c.0.0.0.0":
+            path.write_bytes(b"junk")
+    view = read_view(store, Pair.parse(PAIRS[0]))
+    expected = phase(grid(), PAIRS[0])
+    np.testing.assert_array_equal(np.nan_to_num(view.phase), expected)
+
+
+def test_a_view_holds_what_the_cube_holds(cube):
+    view = read_view(cube)
+    np.testing.assert_array_equal(view.activity, masks(grid(), PAIRS[1])["activity_type_mask"])
+    assert view.extent == pytest.approx((10.0003, 10.0703, 19.9407, 20.0007))
+    assert view.simulated
+    assert view.words["phase"] == "Unrest"
+    assert view.network.deforming.tolist() == [False, True, False, True, False]
+    opened = open_cube(cube)
+    change = opened.secondary_date_total_column_water_vapour.sel(
+        secondary_date="2019-01-25"
+    ) - opened.primary_date_total_column_water_vapour.sel(primary_date="2019-01-01")
+    np.testing.assert_allclose(view.vapour, change.values)
+    small = read_view(cube, largest=35)
+    assert small.phase.shape == (30, 35)
+    assert small.extent == pytest.approx(view.extent)
+
+
+def test_a_pair_that_is_not_stored_is_wrong_usage_and_the_nearest_is_named(cube):
+    with pytest.raises(UsageError, match=rf"no interferogram of {ABSENT} is stored; the nearest"):
+        quicklook(cube, ABSENT)
+    with pytest.raises(UsageError, match="is not a pair"):
+        quicklook(cube, "yesterday")
+    with pytest.raises(HephaestusError, match="there is no cube"):
+        quicklook(cube.parent / "124D_04854_171313.zarr")
+
+
+# the picture
+
+
+def test_a_picture_says_what_it_shows(figure):
+    shown = words(figure)
+    for text in (FRAME, "1 Jan 2019  –  25 Jan 2019,  24 days", "Monte Esempio", "pixel 105 x 111 m",
+                 "98 % of the frame has data", "expert: Unrest, confidence 0.8", "wrapped phase (rad)",
+                 "coherence", "height (m)", "water vapour, later − earlier (kg m$^{-2}$)", "1 km",
+                 "Mogi, high", "Earthquake", "5 interferograms of 4 acquisitions", "with deformation (2)",
+                 "not annotated (1)", "SIMULATED DATA", "höher im Süden"):  # fmt: skip
+        assert text in shown, text
+
+
+def test_a_real_frame_without_dem_is_drawn_and_not_called_simulated(quiet):
+    shown = words(quicklook(quiet))
+    assert "SIMULATED" not in shown.upper()
+    assert "LiCSAR contains modified Copernicus Sentinel data" in shown
+    assert "no DEM: owed" in shown
+    assert "expert" not in shown
+
+
+def test_a_map_keeps_its_shape_on_the_ground(figure):
+    _, south, _, north = grid().bounds
+    assert figure.axes[0].get_aspect() == pytest.approx(1 / np.cos(np.radians((south + north) / 2)))
+
+
+def test_a_png_is_written_whole_and_marked(cube, tmp_path):
+    target = tmp_path / "new" / "picture.png"
+    figures = dict(Gcf.figs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as a glyph that the font lacks
+        assert write_quicklook(cube, target) == Pair.parse(PAIRS[1])
+    assert dict(Gcf.figs) == figures
+    assert [path.name for path in target.parent.iterdir()] == ["picture.png"]
+    with Image.open(target) as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 1000
+        assert image.info["Comment"] == "simulated data"
+        assert len(image.convert("RGB").quantize(64).getcolors()) > 20
+
+
+def test_a_field_that_is_owed_is_said_to_be(cube, tmp_path):
+    store = Path(shutil.copytree(cube.resolve(), tmp_path / cube.name))
+    for path in (store / "secondary_date_total_column_water_vapour").glob("c.*"):
+        path.unlink()
+    assert "no ERA5: owed" in words(quicklook(store))
