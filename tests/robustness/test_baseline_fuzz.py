@@ -51,20 +51,20 @@ def read_predictions(path: Path) -> Predictions:
 
 def test_mutated_presets(tmp_path):
     sample = tiny_preset(tmp_path / "tiny.yaml").read_bytes()
-    with Reader("test_baseline_fuzz:read_runs", errors=ERRORS, memory=2 << 30) as reader:
+    with Reader(f"{__file__}:read_runs", errors=ERRORS, memory=2 << 30) as reader:
         fuzz(reader, [sample], tmp_path, suffix=".yaml")
 
 
 def test_mutated_results(tmp_path):
     sample = result().model_dump_json(exclude={"seal"}).encode()
-    with Reader("test_baseline_fuzz:read_result", errors=ERRORS, memory=2 << 30) as reader:
+    with Reader(f"{__file__}:read_result", errors=ERRORS, memory=2 << 30) as reader:
         fuzz(reader, [sample], tmp_path, suffix=".json")
 
 
 def test_mutated_predictions(tmp_path):
     classified([1, 0, 1], [0.5, 0.1, 0.2]).write(tmp_path / "sample.npz")
     sample = (tmp_path / "sample.npz").read_bytes()
-    with Reader("test_baseline_fuzz:read_predictions", errors=ERRORS, memory=2 << 30) as reader:
+    with Reader(f"{__file__}:read_predictions", errors=ERRORS, memory=2 << 30) as reader:
         fuzz(reader, [sample], tmp_path, suffix=".npz")
 
 

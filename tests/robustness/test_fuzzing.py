@@ -43,7 +43,7 @@ def test_each_way_out_is_noticed(tmp_path):
             reader(path)
         return str(caught.value)
 
-    with Reader("test_fuzzing:strange", memory=200 << 20, seconds=1) as reader:
+    with Reader(f"{__file__}:strange", memory=200 << 20, seconds=1) as reader:
         (tmp_path / "good").write_text("good")
         (tmp_path / "value").write_text("value")
         assert reader(tmp_path / "good") == "read"
@@ -59,7 +59,7 @@ def test_each_way_out_is_noticed(tmp_path):
 
 
 def test_a_failure_keeps_its_file(tmp_path):
-    with Reader("test_fuzzing:strange", errors=()) as reader:
+    with Reader(f"{__file__}:strange", errors=()) as reader:
         with pytest.raises(AssertionError, match=r"kept as mutated-0\.txt"):
             fuzz(_Refuser(reader), [b"value"], tmp_path, suffix=".txt")
     assert (tmp_path / "mutated-0.txt").exists()

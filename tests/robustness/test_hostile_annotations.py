@@ -388,14 +388,14 @@ def samples(tmp_path: Path) -> list[bytes]:
 
 def test_mutated_archives_end_as_a_reason(tmp_path: Path) -> None:
     errors = ["hephaestus_build.core.errors:HephaestusError"]
-    with FuzzedReader("test_annotations_hostile:read", errors=errors, memory=200 << 20) as fuzzed:
+    with FuzzedReader(f"{__file__}:read", errors=errors, memory=200 << 20) as fuzzed:
         counts = fuzz(fuzzed, samples(tmp_path), tmp_path)
     assert counts["read"]
     assert counts["refused"]
 
 
 def test_mutated_tars_end_as_a_reason(tmp_path: Path) -> None:
-    with FuzzedReader("test_annotations_hostile:tar", memory=64 << 20) as fuzzed:
+    with FuzzedReader(f"{__file__}:tar", memory=64 << 20) as fuzzed:
         counts = fuzz(fuzzed, samples(tmp_path)[:1], tmp_path)
     assert counts["read"]
     assert counts["refused"]
@@ -404,7 +404,7 @@ def test_mutated_tars_end_as_a_reason(tmp_path: Path) -> None:
 def test_mutated_files_end_as_a_reason(tmp_path: Path) -> None:
     errors = ["hephaestus_build.core.errors:HephaestusError"]
     sample = json.dumps({"caption": "", **good_file(1, caption="A dyke. " * 100)}).encode()
-    with FuzzedReader("test_annotations_hostile:one", errors=errors, memory=64 << 20) as fuzzed:
+    with FuzzedReader(f"{__file__}:one", errors=errors, memory=64 << 20) as fuzzed:
         counts = fuzz(fuzzed, [sample], tmp_path, suffix=".json")
     assert counts["read"]
     assert counts["refused"]

@@ -150,7 +150,7 @@ def test_the_largest_raster_that_is_let_in_stays_within_its_memory(tmp_path):
 
 def test_rasters_that_are_large_are_unpacked_one_at_a_time(tmp_path):
     """Two at once take no more than their pixels and the work on one of them."""
-    with Reader("test_raster_fuzz:read_four", memory=2 * MEMORY, seconds=120) as reader:
+    with Reader(f"{__file__}:read_four", memory=2 * MEMORY, seconds=120) as reader:
         assert reader(bomb(tmp_path, 8, 4224)) == "read"
 
 

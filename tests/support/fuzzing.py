@@ -17,6 +17,7 @@ warning, anything printed, more memory or time than allowed, a dead process.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import random
@@ -231,9 +232,20 @@ def mutations(content: bytes) -> st.SearchStrategy[bytes]:
     return st.randoms(use_true_random=False).map(lambda source: mutate(content, source))
 
 
+def _loaded(path: Path) -> Any:
+    """Import a test file, which is no module that Python would find by its name."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 def _resolved(name: str) -> Any:
-    module, _, rest = name.partition(":")
-    found: Any = importlib.import_module(module)
+    module, _, rest = name.rpartition(":")
+    found: Any = _loaded(Path(module)) if module.endswith(".py") else importlib.import_module(module)
     for part in rest.split("."):
         found = getattr(found, part)
     return found

@@ -379,7 +379,7 @@ def samples(tmp_path: Path) -> list[bytes]:
 
 
 def test_mutated_answers_end_as_a_reason(tmp_path: Path) -> None:
-    with FuzzedReader("test_netcdf:read") as fuzzed:
+    with FuzzedReader(f"{__file__}:read") as fuzzed:
         counts = fuzz(fuzzed, samples(tmp_path), tmp_path)
     assert counts["read"]
     assert counts["refused"]
@@ -388,7 +388,7 @@ def test_mutated_answers_end_as_a_reason(tmp_path: Path) -> None:
 def test_mutated_classic_files_take_little_memory(tmp_path: Path) -> None:
     """The reader of these is Python: no crash of a library is to be feared here."""
     old = [old_answer(tmp_path / "old.nc", split=split).read_bytes() for split in (False, True)]
-    with FuzzedReader("test_netcdf:select", memory=300 << 20) as fuzzed:
+    with FuzzedReader(f"{__file__}:select", memory=300 << 20) as fuzzed:
         counts = fuzz(fuzzed, old, tmp_path)
     assert counts["read"]
     assert counts["refused"]

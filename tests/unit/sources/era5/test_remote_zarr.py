@@ -270,13 +270,13 @@ def test_mutated_chunks_end_as_a_reason(tmp_path: Path) -> None:
         for content in (values, bytes(280_000), noise)
         if codec
     ]
-    with FuzzedReader("test_zarrstore:decode", memory=64 << 20) as fuzzed:
+    with FuzzedReader(f"{__file__}:decode", memory=64 << 20) as fuzzed:
         counts = fuzz(fuzzed, samples, tmp_path)
     assert counts["refused"]
 
 
 def test_mutated_metadata_end_as_a_reason(tmp_path: Path) -> None:
     samples = [json.dumps(good).encode() for good in (FORMAT_2, FORMAT_3)]
-    with FuzzedReader("test_zarrstore:parse", memory=64 << 20) as fuzzed:
+    with FuzzedReader(f"{__file__}:parse", memory=64 << 20) as fuzzed:
         counts = fuzz(fuzzed, samples, tmp_path)
     assert counts["refused"]
