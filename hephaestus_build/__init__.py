@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hephaestus_build.core.frame_search import find_frames
     from hephaestus_build.cube.opening import open_cube
 
     __version__: str
 
-__all__ = ["__version__", "open_cube"]
+__all__ = ["__version__", "find_frames", "open_cube"]
 
 
 def __getattr__(name: str) -> Any:
@@ -31,6 +32,12 @@ def _open_cube() -> Any:
     return open_cube
 
 
+def _find_frames() -> Any:
+    from hephaestus_build.core.frame_search import find_frames
+
+    return find_frames
+
+
 def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -40,4 +47,4 @@ def _version() -> str:
         return "0.0.0"
 
 
-_LAZY = {"__version__": _version, "open_cube": _open_cube}
+_LAZY = {"__version__": _version, "find_frames": _find_frames, "open_cube": _open_cube}

@@ -177,7 +177,7 @@ def tables(
 
 @app.command()
 def predict(
-    frame: Annotated[str, typer.Argument(help="Frame id, or where a cube is.")],
+    frame: Annotated[str, typer.Argument(help="Frame id, volcano of one frame, or where a cube is.")],
     checkpoint: Annotated[Path, typer.Option(help="best.ckpt in the folder of a run.")],
     pairs: Annotated[
         list[str] | None, typer.Option(help="Only this pair, such as 20200101_20200113; may be repeated.")

@@ -22,6 +22,7 @@ from hephaestus_build.core.stop_signals import StoppedError, stoppable
 #: Every command: the module that holds it (as a function of its name, or as a group named ``app``), and
 #: what it is for.
 COMMANDS = {
+    "frames": ("hephaestus_build.cli.frames", "Find a frame by volcano, place, point or box."),
     "plan": ("hephaestus_build.cli.plan", "Say what a build will fetch, skip, take and cost."),
     "build": ("hephaestus_build.cli.build", "Build or extend the cubes of frames, and publish them."),
     "status": ("hephaestus_build.cli.status", "Show how all cubes stand, and what is owed or stale."),

@@ -10,7 +10,6 @@ from typing import Any, get_type_hints
 import typer
 
 from hephaestus_build.core.errors import OwedError
-from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import plain_text
 from hephaestus_build.core.settings import Settings, load_settings, refuse_address
 from hephaestus_build.core.terminal import PlainConsole, json_text
@@ -82,8 +81,3 @@ def print_pairs(title: str, rows: dict[str, Any]) -> None:
     out.print(title, style="bold")
     for name, value in rows.items():
         out.print(f"  {name:<{width}}  {value}".rstrip())
-
-
-def frame_argument(text: str) -> Frame:
-    """Return the frame that a user typed."""
-    return Frame.parse(text)

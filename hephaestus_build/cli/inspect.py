@@ -16,7 +16,8 @@ from hephaestus_build.operations.inspection import Summary, summarise
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="FRAME_OR_PATH", help="A frame id, such as 124D_04854_171313, or where a cube is."
+        metavar="FRAME_OR_PATH",
+        help="A frame id, such as 124D_04854_171313, a volcano of one frame, or where a cube is.",
     ),
 ]
 

@@ -11,6 +11,7 @@ import typer
 from hephaestus_build.cli.console import explain, out, print_json
 from hephaestus_build.cli.options import DataDir, Frames, Json
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.cube.storage.migration import folders_to_move, move, move_folder, to_move
@@ -24,7 +25,7 @@ def migrate(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Jso
     cut off goes on where it stopped. Whoever has such a cube open should open it again afterwards.
     """
     settings = load_settings(data_dir=data_dir)
-    chosen = list(dict.fromkeys(map(Frame.parse, frames))) if frames else to_move(settings)
+    chosen = list(dict.fromkeys(map(frame_named, frames))) if frames else to_move(settings)
     folders = [] if frames else folders_to_move(settings)
     moved: list[dict[str, Any]] = []
     failed = False

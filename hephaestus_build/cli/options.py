@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.operations.batch import all_frames
@@ -19,7 +20,10 @@ _DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
 
 Frames = Annotated[
-    list[str] | None, typer.Argument(help="Frame ids, such as 124D_04854_171313 or 144A_SM_REUN_S6.")
+    list[str] | None,
+    typer.Argument(
+        help="Frame ids, such as 124D_04854_171313 or 144A_SM_REUN_S6, or a volcano of one frame: Etna."
+    ),
 ]
 
 
@@ -75,9 +79,10 @@ def frames_to_build(names: list[str] | None, simulated: bool, *, every: bool = F
         return all_frames()
     if not names and not simulated:
         raise UsageError(
-            "name a frame, such as 124D_04854_171313, or add --simulated for the embedded sample"
+            "name a frame, such as 124D_04854_171313, or add --simulated for the embedded sample; "
+            "`hephaestus frames` finds frames by volcano or place"
         )
-    return list(dict.fromkeys(map(Frame.parse, names))) if names else list(embedded_frames())
+    return list(dict.fromkeys(map(frame_named, names))) if names else list(embedded_frames())
 
 
 #: Of commands that take cubes; those that need an archive serve it themselves.

@@ -20,7 +20,8 @@ def report(
         list[str] | None,
         typer.Argument(
             metavar="[FRAME_OR_PATH]...",
-            help="Frame ids, or where cubes are. Default: all real cubes, or the simulated ones.",
+            help="Frame ids, volcanoes of one frame, or where cubes are. "
+            "Default: all real cubes, or the simulated ones.",
         ),
     ] = None,
     pair: Annotated[

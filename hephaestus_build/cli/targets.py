@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hephaestus_build.cli.console import explain
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Settings, refuse_address
 from hephaestus_build.cube.discovery import cubes_of, only_simulated
@@ -28,7 +29,7 @@ def chosen_frames(
     by_default: Callable[[Settings], list[Frame]] = frames_begun,
 ) -> list[tuple[Frame, Settings]]:
     """Return the frames that a user named, else all here, each with the settings that hold for it."""
-    frames = dict.fromkeys(map(Frame.parse, names or ()))
+    frames = dict.fromkeys(map(frame_named, names or ()))
     return [(frame, settings.for_frame(frame)) for frame in frames] or homes(settings, by_default)
 
 
@@ -43,7 +44,7 @@ def frames_by_label(chosen: Sequence[tuple[Frame, Settings]]) -> dict[str, tuple
 def frames_of_one_kind(names: list[str] | None, settings: Settings) -> tuple[list[Frame], Settings]:
     """Return the frames that a user named, else those of the real cubes, else of the simulated ones."""
     if names:
-        return list(dict.fromkeys(map(Frame.parse, names))), settings
+        return list(dict.fromkeys(map(frame_named, names))), settings
     found = homes(settings)
     real = [frame for frame, home in found if not home.is_simulated]
     if real or not found:
@@ -63,8 +64,8 @@ def chosen_targets(names: list[str] | None, settings: Settings) -> dict[str, tup
             refuse_address("the cube", name)
             found[name] = Path(name), settings
         else:
-            frame = Frame.parse(name)
-            found[name] = frame, settings.for_frame(frame)
+            frame = frame_named(name)
+            found[str(frame)] = frame, settings.for_frame(frame)
     return found
 
 

@@ -32,7 +32,10 @@ _SHOWN = 200  # findings of a cube that are printed
 
 Targets = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[FRAMES_OR_PATHS]...", help="Frame ids, or where cubes are; by default all."),
+    typer.Argument(
+        metavar="[FRAMES_OR_PATHS]...",
+        help="Frame ids, volcanoes of one frame, or where cubes are; by default all.",
+    ),
 ]
 
 

@@ -36,7 +36,7 @@ class Frame:
         if not _FRAME.fullmatch(self.id):
             raise UsageError(
                 f"{self.id!r} is not a LiCSAR frame id: expected the form 124D_04854_171313 or "
-                "144A_SM_REUN_S6; `hephaestus plan --help` says where to find them"
+                "144A_SM_REUN_S6; `hephaestus frames` finds one by volcano or place"
             )
 
     @classmethod

@@ -41,7 +41,7 @@ class PublishedFrame:
     id : str
         Frame id.
     volcanoes : tuple of str
-        Names as the data set's authors wrote them.
+        Those that the data set's authors list, by :attr:`hephaestus_build.core.volcanoes.Volcano.name`.
     longitude, latitude : float
         Centre, degrees.
     center_time : str
@@ -64,6 +64,8 @@ class PublishedFrame:
         Pixel size that `implied_shape` counts in, degrees.
     uncertain_geometry : str or None
         Why the previews' geometry cannot be known beforehand, if it cannot.
+    places : tuple of str
+        Countries, and islands or states where they are better known.
     """
 
     id: str
@@ -79,6 +81,7 @@ class PublishedFrame:
     implied_from: str | None = None
     implied_pixel: float = 0.001
     uncertain_geometry: str | None = None
+    places: tuple[str, ...] = ()
 
 
 @cache

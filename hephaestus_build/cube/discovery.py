@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frame_search import frame_named, suggestion
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json, read_bounded
 from hephaestus_build.core.settings import Settings, refuse_address
+from hephaestus_build.core.volcanoes import volcanoes_named
 from hephaestus_build.cube.reading.dataset import no_cube
 from hephaestus_build.cube.storage.generations import Shelf
 
@@ -68,7 +70,8 @@ def find_cube(target: str | Path | Frame, settings: Settings) -> Path:
     Parameters
     ----------
     target : str, pathlib.Path or Frame
-        A frame's id counts as one, unless a cube has that very path.
+        A frame's id counts as one, and so does a volcano that one frame of the registry lists, unless a cube
+        has that very path.
     settings : Settings
         Where cubes are.
 
@@ -77,17 +80,20 @@ def find_cube(target: str | Path | Frame, settings: Settings) -> Path:
     HephaestusError
         If there is no such cube.
     UsageError
-        If `target` is neither a path nor a frame.
+        If `target` is neither a path nor a frame, or names several frames.
     """
     path = Path(str(target))
     if isinstance(target, Frame) or not (path / "zarr.json").is_file():
         try:
-            frame = target if isinstance(target, Frame) else Frame.parse(str(target))
+            frame = target if isinstance(target, Frame) else frame_named(str(target))
         except UsageError:
             refuse_address("the cube", target)
+            if volcanoes_named(str(target)):
+                raise
             if not path.exists():
                 raise UsageError(
                     f"{target} is neither a cube nor a frame id such as 124D_04854_171313"
+                    f"{suggestion(str(target))}; `hephaestus frames WORDS` finds frames by volcano or place"
                 ) from None
         else:
             path = cubes_of(settings, frame) / f"{frame}.zarr"

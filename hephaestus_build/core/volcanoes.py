@@ -1,0 +1,173 @@
+"""The catalogue of volcanoes: names, spellings and coordinates (``schemas/volcanoes.csv``)."""
+
+from __future__ import annotations
+
+import csv
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from hephaestus_build.core.bounds import Bounds, great_circle_km
+from hephaestus_build.core.registry import schema_path
+
+
+@dataclass(frozen=True)
+class Volcano:
+    """A volcano of the catalogue, or one that the data set names and the catalogue does not have.
+
+    Parameters
+    ----------
+    catalogue_name : str
+        As the catalogue writes it: ``Negra, Sierra``. It is not unique: Ecuador and Chile each have an
+        ``Azul, Cerro``.
+    latitude, longitude : float or None
+        Degrees; None where the catalogue does not have the volcano.
+    elevation_m : int or None
+        Height of the summit above the sea, m.
+    type : str
+        Such as ``Shield volcano``; empty where it is not known.
+    smithsonian_number : int or None
+        Number in the catalogue of the Global Volcanism Program; None where it is not known.
+    aliases : tuple of str
+        Other spellings.
+    """
+
+    catalogue_name: str
+    latitude: float | None = None
+    longitude: float | None = None
+    elevation_m: int | None = None
+    type: str = ""
+    smithsonian_number: int | None = None
+    aliases: tuple[str, ...] = ()
+
+    @cached_property
+    def name(self) -> str:
+        """The catalogue's name in reading order: ``Sierra Negra``."""
+        noun, _, before = self.catalogue_name.partition(", ")
+        return f"{before}{'' if before.endswith(chr(39)) else ' '}{noun}" if before else noun
+
+    @property
+    def catalogued(self) -> bool:
+        """Whether the catalogue has the volcano, and with it its coordinates."""
+        return self.latitude is not None
+
+    @cached_property
+    def spellings(self) -> frozenset[str]:
+        """Every name and alias as :func:`fold_name` folds it."""
+        return frozenset(map(fold_name, (self.catalogue_name, self.name, *self.aliases)))
+
+    def distance_km(self, latitude: float, longitude: float) -> float:
+        """Return the distance to a point given in degrees, km; infinite where it is not catalogued."""
+        if self.latitude is None or self.longitude is None:
+            return float("inf")
+        return great_circle_km(self.latitude, self.longitude, latitude, longitude)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the volcano as JSON values."""
+        return {
+            "name": self.name,
+            "catalogue_name": self.catalogue_name if self.catalogued else None,
+            "latitude": self.latitude,
+            "longitude": self.longitude,
+            "elevation_m": self.elevation_m,
+            "smithsonian_number": self.smithsonian_number,
+        }
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def fold_name(text: str) -> str:
+    """Return a name without case, accents, punctuation and superfluous blanks, to compare spellings by.
+
+    Examples
+    --------
+    >>> fold_name("kuh-e_nader"), fold_name("Nevado de  Longaví")
+    ('kuh e nader', 'nevado de longavi')
+    """
+    letters = "".join(letter for letter in unicodedata.normalize("NFKD", text) if letter.isascii())
+    return re.sub(r"[^a-z0-9]+", " ", letters.casefold()).strip()
+
+
+def parse_volcanoes(lines: Iterable[str]) -> tuple[Volcano, ...]:
+    """Return the volcanoes of a table such as ``schemas/volcanoes.csv``, in its order.
+
+    Raises
+    ------
+    ValueError
+        If a number is none; KeyError if a column is missing.
+    """
+    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
+    return tuple(
+        Volcano(
+            row["name"],
+            float(row["latitude"]) if row["latitude"] else None,
+            float(row["longitude"]) if row["longitude"] else None,
+            int(row["elevation_m"]) if row["elevation_m"] else None,
+            row["type"],
+            int(row["smithsonian_number"]) if row["smithsonian_number"] else None,
+            tuple(filter(None, row["aliases"].split(";"))),
+        )
+        for row in rows
+    )
+
+
+@cache
+def load_volcanoes() -> tuple[Volcano, ...]:
+    """Return every volcano of ``schemas/volcanoes.csv``."""
+    with schema_path("volcanoes.csv").open(encoding="utf-8", newline="") as lines:
+        return parse_volcanoes(lines)
+
+
+@cache
+def _by_spelling() -> dict[str, tuple[Volcano, ...]]:
+    found: dict[str, tuple[Volcano, ...]] = {}
+    for volcano in load_volcanoes():
+        for spelling in volcano.spellings:
+            found[spelling] = (*found.get(spelling, ()), volcano)
+    return found
+
+
+def volcanoes_named(text: str) -> tuple[Volcano, ...]:
+    """Return the volcanoes of a name: any spelling, whatever its case, accents and punctuation.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``Sierra Negra``, ``sierra_negra`` or ``Negra, Sierra``.
+
+    Returns
+    -------
+    tuple of Volcano
+        Empty where no volcano is called so; several where a name is not unique.
+    """
+    return _by_spelling().get(fold_name(text), ())
+
+
+def nearest_volcano(latitude: float, longitude: float, among: Iterable[Volcano] | None = None) -> Volcano:
+    """Return the volcano nearest to a point.
+
+    Parameters
+    ----------
+    latitude, longitude : float
+        Degrees.
+    among : iterable of Volcano, optional
+        Those to choose from, at least one; all of the catalogue unless given.
+    """
+    volcanoes = load_volcanoes() if among is None else among
+    return min(volcanoes, key=lambda volcano: volcano.distance_km(latitude, longitude))
+
+
+def volcanoes_inside(bounds: Bounds) -> tuple[Volcano, ...]:
+    """Return the volcanoes whose coordinates lie in a box, in the order of their names."""
+    inside = [
+        volcano
+        for volcano in load_volcanoes()
+        if volcano.latitude is not None
+        and volcano.longitude is not None
+        and bounds.contains(volcano.latitude, volcano.longitude)
+    ]
+    return tuple(sorted(inside, key=lambda volcano: volcano.name))
