@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from typing import Literal
 
 from hephaestus_build.simulation.world.deformation_sources import History, Source
-from hephaestus_build.simulation.world.terrain import Land, Volcano
+from hephaestus_build.simulation.world.terrain import Land, SimulatedVolcano
 
 #: Oddities of a frame's files, as real frames have them. They are on by default and a build copes with
 #: each without owing anything.
@@ -111,9 +111,9 @@ PLACES: tuple[Place, ...] = (
         shift=0,
         land=Land(
             (
-                Volcano(-24.285, 37.765, 2150, 5200),
-                Volcano(-25.1, 38.35, 1500, 6500),
-                Volcano(-23.4, 37.1, 1900, 8000),
+                SimulatedVolcano(-24.285, 37.765, 2150, 5200),
+                SimulatedVolcano(-25.1, 38.35, 1500, 6500),
+                SimulatedVolcano(-23.4, 37.1, 1900, 8000),
             ),
             relief=150,
             level=-30,
@@ -156,9 +156,9 @@ PLACES: tuple[Place, ...] = (
         shift=4,
         land=Land(
             (
-                Volcano(-17.06, 66.08, 1350, 6800),
-                Volcano(-17.16, 65.74, 950, 5000),
-                Volcano(-16.2, 65.4, 1500, 7500),
+                SimulatedVolcano(-17.06, 66.08, 1350, 6800),
+                SimulatedVolcano(-17.16, 65.74, 950, 5000),
+                SimulatedVolcano(-16.2, 65.4, 1500, 7500),
             ),
             relief=150,
             level=110,
@@ -199,7 +199,7 @@ PLACES: tuple[Place, ...] = (
         center_time=timedelta(hours=14, minutes=52, seconds=23),
         shift=2,
         land=Land(
-            (Volcano(55.708, -21.244, 2450, 4600), Volcano(55.48, -21.1, 2900, 8000)),
+            (SimulatedVolcano(55.708, -21.244, 2450, 4600), SimulatedVolcano(55.48, -21.1, 2900, 8000)),
             relief=90,
             level=-900,
             tilt=-160,

@@ -17,7 +17,7 @@ _COARSE = 768
 
 
 @dataclass(frozen=True)
-class Volcano:
+class SimulatedVolcano:
     """A cone with a crater.
 
     Attributes
@@ -42,7 +42,7 @@ class Land:
 
     Attributes
     ----------
-    volcanoes : tuple of Volcano
+    volcanoes : tuple of SimulatedVolcano
         The first one is the frame's own.
     relief : float
         Deviation of the fractal hills, metres.
@@ -52,7 +52,7 @@ class Land:
         Rise of the plain from west to east across the frame, metres: makes a coast.
     """
 
-    volcanoes: tuple[Volcano, ...]
+    volcanoes: tuple[SimulatedVolcano, ...]
     relief: float
     level: float
     tilt: float
@@ -103,7 +103,7 @@ def heights(grid: Grid, land: Land, seed: int, name: str) -> np.ndarray:
     return np.where(ground > 0.5, ground, 0).astype(np.float32)
 
 
-def _cone(grid: Grid, volcano: Volcano, seed: int, name: str, index: int) -> np.ndarray:
+def _cone(grid: Grid, volcano: SimulatedVolcano, seed: int, name: str, index: int) -> np.ndarray:
     east, north = local_metres(grid.latitudes, grid.longitudes, volcano.longitude, volcano.latitude)
     distance = np.hypot(east, north).astype(np.float32) / np.float32(volcano.radius)
     azimuth = np.arctan2(east, north).astype(np.float32)
