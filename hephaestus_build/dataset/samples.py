@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hephaestus_build.core.bounds import great_circle_km
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.registry import load_schema, published_frames
@@ -164,7 +164,8 @@ def region_of(frame: Frame, centre: tuple[float, float] | None = None) -> str:
     if centre is None or frame.simulated:
         return frame.id
     distance, region = min(
-        (_distance(centre, (known.longitude, known.latitude)), known.region) for known in frames.values()
+        (great_circle_km(centre[1], centre[0], known.latitude, known.longitude), known.region)
+        for known in frames.values()
     )
     return region if distance <= REGION_RADIUS else frame.id
 
@@ -222,13 +223,6 @@ def _frame_of(cube: xr.Dataset) -> Frame:
 
 def _centre(cube: xr.Dataset) -> tuple[float, float]:
     return tuple(float((cube[name][0] + cube[name][-1]) / 2) for name in ("longitude", "latitude"))  # type: ignore[return-value]
-
-
-def _distance(one: tuple[float, float], other: tuple[float, float]) -> float:
-    """Return the great-circle distance between two points (longitude, latitude), km."""
-    (a, b), (c, d) = (tuple(math.radians(value) for value in point) for point in (one, other))
-    half = math.sin((d - b) / 2) ** 2 + math.cos(b) * math.cos(d) * math.sin((c - a) / 2) ** 2
-    return 2 * 6371.0 * math.asin(math.sqrt(min(1.0, half)))
 
 
 def count_positive(samples: Iterable[Sample | Series]) -> dict[str, int]:

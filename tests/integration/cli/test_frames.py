@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import hephaestus_build
+from checkout import ROOT
 from hephaestus_build.cli import app
 from hephaestus_build.cli import frames as command
 from hephaestus_build.core.errors import HephaestusError, UsageError
@@ -150,6 +151,14 @@ def test_any_text_is_a_frame_or_one_line(text: str) -> None:
         said = str(error)
     assert len(said.splitlines()) <= 1
     assert len(said) < 1000
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    text = (ROOT / "docs" / "frames.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    seen: dict[str, Any] = {}
+    exec(code, seen)
+    assert seen["frame"].id == ETNA
 
 
 def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
