@@ -32,7 +32,7 @@ _TILT = math.radians(12.0)  # of the orbit against the meridians
 _KM_PER_DEGREE = 111.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FoundFrame:
     """A frame of the registry, with what a person chooses it by.
 
@@ -76,6 +76,9 @@ class FoundFrame:
     def id(self) -> str:
         """The frame's id."""
         return self.frame.id
+
+    def __repr__(self) -> str:
+        return f"<FoundFrame {self.id}: {', '.join(volcano.name for volcano in self.volcanoes)}>"
 
     def to_json(self) -> dict[str, Any]:
         """Return the frame as JSON values."""
@@ -186,8 +189,8 @@ def find_frames(
 
     Examples
     --------
-    >>> [frame.id for frame in find_frames("etna")]
-    ['124D_05291_081406']
+    >>> find_frames("etna")
+    [<FoundFrame 124D_05291_081406: Etna>]
     """
     text = words if isinstance(words, str) else " ".join(words)
     frames = _matching(text) if text.strip() else list(_registry())

@@ -77,6 +77,10 @@ def test_a_frame_found_by_its_footprint_says_so_and_comes_last() -> None:
     assert covers.to_json()["found_inside"] == ["Taal"]
 
 
+def test_a_found_frame_is_shown_in_one_short_line() -> None:
+    assert repr(find_frames("etna")) == f"[<FoundFrame {ETNA}: Etna>]"
+
+
 def test_without_a_question_all_38_in_order() -> None:
     assert len(ids()) == 38
     assert ids() == sorted(ids())
