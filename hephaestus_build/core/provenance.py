@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from hephaestus_build.core.digest import ALGORITHMS, Digest
+
 # A name that nobody else's files have, since whatever has it beside it may be pruned.
 RECEIPT = ".receipt.json"
 
@@ -61,8 +63,11 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
         The address that answered last (never with credentials).
     size : int or None
         Bytes.
+    blake3 : str or None
+        Hash of the bytes as downloaded.
     sha256 : str or None
-        Of the bytes as downloaded.
+        The same in a record of an earlier version, in place of BLAKE3. A record has one of them; see
+        :attr:`digest`.
     last_modified, etag : str or None
         As the server wrote them.
     fetched : str or None
@@ -80,6 +85,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: Outcome
     url: str = ""
     size: int | None = None
+    blake3: str | None = None
     sha256: str | None = None
     last_modified: str | None = None
     etag: str | None = None
@@ -92,6 +98,17 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     def ok(self) -> bool:
         """Whether the product is here, whole and checked."""
         return self.outcome.ok
+
+    @property
+    def digest(self) -> Digest | None:
+        """The hash of the bytes as downloaded, by the algorithm that this record names."""
+        if self.blake3 is not None:
+            return Digest("blake3", self.blake3)
+        return Digest("sha256", self.sha256) if self.sha256 is not None else None
+
+    def with_digest(self, digest: Digest) -> Receipt:
+        """Return the receipt with `digest` in place of its own."""
+        return self.but(**{**dict.fromkeys(ALGORITHMS), digest.algorithm: digest.value})
 
     def noting(self, *notes: str) -> Receipt:
         """Return the receipt with further notes of what was done to the content."""

@@ -87,7 +87,7 @@ class Unit(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived is 
     def identity(self) -> tuple[Any, ...]:
         """What makes it another unit than an earlier one of its key: all but when and why it was fetched."""
         proofs = tuple(
-            (item.product, item.url, item.size, item.sha256, item.last_modified, item.etag)
+            (item.product, item.url, item.size, item.digest, item.last_modified, item.etag)
             if item.ok
             else (item.product, item.outcome)
             for item in self.receipts

@@ -5,7 +5,6 @@ Everything in it may be thrown away at any time, also while a build runs.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from hephaestus_build.core.digest import Digest
 from hephaestus_build.core.plain_text import plain_text
 from hephaestus_build.core.provenance import RECEIPT, Receipt, sidecar
 from hephaestus_build.core.web_address import redacted
@@ -36,6 +36,7 @@ __all__ = [
     "Part",
     "VanishedError",
     "explained",
+    "is_of",
     "open_plain",
     "read_receipt",
     "sidecar",
@@ -69,6 +70,19 @@ def read_receipt(path: Path) -> Receipt:
         detail=plain_text(receipt.detail),
         notes=tuple(plain_text(note) for note in receipt.notes),
     )
+
+
+def is_of(record: Receipt, path: Path, digest: Digest) -> bool:
+    """Whether `record` is of the content of the file at `path`, whose digest is `digest`.
+
+    The file is read only where the record names another algorithm.
+    """
+    known = record.digest
+    if known is None or known.algorithm == digest.algorithm:
+        return known == digest
+    with suppress(OSError), open_plain(path) as stream:
+        return Digest.of(stream, known.algorithm) == known
+    return False
 
 
 class _Growth(msgspec.Struct):
@@ -113,7 +127,8 @@ class Cache:
                 size = os.fstat(stream.fileno()).st_size
                 if receipt.product != product or size != receipt.size or size > limit:
                     return None
-                if hashlib.file_digest(stream, "sha256").hexdigest() == receipt.sha256:
+                known = receipt.digest
+                if known is not None and Digest.of(stream, known.algorithm) == known:
                     os.utime(sidecar(target))
                     return receipt
         return None

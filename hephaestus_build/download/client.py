@@ -22,11 +22,12 @@ from typing import Generic, Self, TypeVar
 
 import requests
 
+from hephaestus_build.core.digest import Digest
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.provenance import Outcome, Past, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import Origin, origin_of, redacted
-from hephaestus_build.download.cache import BusyError, Cache, Part, VanishedError
+from hephaestus_build.download.cache import BusyError, Cache, Part, VanishedError, is_of
 from hephaestus_build.download.rate_limit import Gate, retry_after
 from hephaestus_build.download.revalidation import conditions, contradicts, forged, newer
 from hephaestus_build.download.small_response import Page, content_of, page_of, text_of
@@ -142,7 +143,7 @@ class Client:
         looks_like: Callable[[bytes], bool] | None = None,
         revalidate: bool = False,
         by_date: bool = True,
-        proven: Collection[str] = (),
+        proven: Collection[Digest] = (),
         past: Past = NOTHING,
         max_bytes: int = 2 << 30,
         progress: Progress | None = None,
@@ -171,8 +172,8 @@ class Client:
         by_date : bool
             Whether a copy that has no tag may be asked about by its date. A file may be replaced by an older
             one, which many servers then take for unchanged.
-        proven : collection of str
-            SHA-256 of contents that count, if the cache has them, although the archive does not deliver.
+        proven : collection of Digest
+            Of contents that count, if the cache has them, although the archive does not deliver.
         past : Past, optional
             Of an earlier use. A copy in the cache that claims to be the edition of that use and has another
             hash is not believed; and where upstream was found to hold another one since, the copy that was
@@ -229,6 +230,7 @@ class Client:
 
     def _cached(self, job: _Job[T]) -> tuple[Receipt, T] | None:
         if receipt := self.cache.receipt(job.target, job.product, job.max_bytes):
+            receipt = job.as_recorded(receipt, job.target)
             if job.past.receipt and forged(receipt, job.past.receipt):
                 if not job.warned:
                     log.warning(
@@ -253,7 +255,7 @@ class Client:
                 failures.append(receipt.but(detail=failed.detail))
         if not failures:
             return Receipt(job.product, Outcome.ABSENT, "", detail="no address of it is known"), None
-        if job.held is not None and job.content is not None and job.held.sha256 in job.proven:
+        if job.held is not None and job.content is not None and job.held.digest in job.proven:
             return job.held.but(outcome=Outcome.UNCHANGED, detail=""), job.content
         # absent only if every address says so: one that did not answer may well have it
         return next((f for f in failures if f.outcome is not Outcome.ABSENT), failures[-1]), None
@@ -292,16 +294,16 @@ class Client:
             Outcome.DOWNLOADED,
             answer.url,
             size=part.size,
-            sha256=part.sha256,
+            blake3=part.digest.value,
             last_modified=answer.last_modified,
             etag=answer.etag,
             fetched=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        unchanged = job.held is not None and is_of(job.held, part.path, part.digest)
+        recorded = job.as_recorded(receipt, part.path)
         part.publish(job.target, receipt)
         self.cache.grew(part.size)
-        if job.held and job.held.sha256 == receipt.sha256:
-            receipt = receipt.but(outcome=Outcome.UNCHANGED)
-        return receipt, content
+        return recorded.but(outcome=Outcome.UNCHANGED) if unchanged else recorded, content
 
     def _splice(self, response: requests.Response, part: Part, offset: int, job: _Job[T]) -> None:
         """Make `part` ready for the body of an answer: go on where it fits, else begin again."""
@@ -434,13 +436,24 @@ class _Job(Generic[T]):
     max_bytes: int
     progress: Progress | None
     by_date: bool
-    proven: Collection[str]
+    proven: Collection[Digest]
     past: Past
     held: Receipt | None = None
     content: T | None = None
     believed: bool = False  #: whether upstream is asked if what is held is the same
     warned: bool = False
     deadline: float = 0.0  #: for all tries together, from the first byte on
+
+    def as_recorded(self, receipt: Receipt, path: Path) -> Receipt:
+        """Return the receipt of the file at `path` with the digest that the product's first use recorded.
+
+        If the content is the same. A cube keeps the digests of earlier versions that way, and two receipts
+        of one product can be compared.
+        """
+        first, digest = self.past.receipt, receipt.digest
+        if first and first.digest and digest and is_of(first, path, digest):
+            return receipt.with_digest(first.digest)
+        return receipt
 
     def content_at(self, path: Path) -> T:
         """Read the product at `path`; VanishedError if somebody removed it between the check and this."""

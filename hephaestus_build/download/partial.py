@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import stat
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 import msgspec
+from blake3 import blake3
 
+from hephaestus_build.core.digest import Digest
 from hephaestus_build.core.provenance import Receipt, sidecar
 from hephaestus_build.download.cache_files import PLAIN, VanishedError, explained, read_note, write_atomically
 from hephaestus_build.download.validators import Marks
@@ -65,7 +66,7 @@ class Part:
         self.path = path
         self._stream = stream
         self._note = path.with_name(path.name + ".json")
-        self._hash = hashlib.sha256()
+        self._hash = blake3()
         self._published = False
         self._url = ""
         self.size = 0
@@ -119,11 +120,11 @@ class Part:
         resumable = resumable and size < limit
         if not resumable:
             # what is here may still be right for another address: only an answer throws it away
-            self._hash, self.size, self.origin = hashlib.sha256(), 0, None
+            self._hash, self.size, self.origin = blake3(), 0, None
             return 0, None
         with explained(self.path):
             self._stream.seek(0)
-            self._hash = hashlib.sha256()
+            self._hash = blake3()
             while block := self._stream.read(_BLOCK):
                 self._hash.update(block)
         self.size, self.origin = size, origin
@@ -134,7 +135,7 @@ class Part:
         with explained(self.path):
             self._stream.truncate(0)
             self._note.unlink(missing_ok=True)
-        self._hash, self.size, self.origin = hashlib.sha256(), 0, None
+        self._hash, self.size, self.origin = blake3(), 0, None
 
     def expect(self, marks: Marks, length: int | None) -> None:
         """Note what the bytes that follow belong to, so that a later process can go on."""
@@ -164,9 +165,9 @@ class Part:
             raise VanishedError(str(self.path))
 
     @property
-    def sha256(self) -> str:
+    def digest(self) -> Digest:
         """Of the bytes so far."""
-        return self._hash.hexdigest()
+        return Digest("blake3", self._hash.hexdigest())
 
     def publish(self, target: Path, receipt: Receipt) -> None:
         """Make the part the product, then lay its receipt beside it.

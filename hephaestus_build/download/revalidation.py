@@ -20,7 +20,7 @@ def contradicts(answer: Page, held: Receipt) -> bool:
 
 def forged(receipt: Receipt, first: Receipt) -> bool:
     """Whether a receipt claims the edition that was used first, of one address, for other bytes."""
-    if receipt.url != first.url or None in (receipt.sha256, first.sha256) or receipt.sha256 == first.sha256:
+    if receipt.url != first.url or None in (receipt.digest, first.digest) or receipt.digest == first.digest:
         return False
     if receipt.etag and first.etag:
         return receipt.etag == first.etag
@@ -29,7 +29,7 @@ def forged(receipt: Receipt, first: Receipt) -> bool:
 
 def newer(held: Receipt, past: Past) -> bool:
     """Whether a copy is none of those that upstream was found to differ from."""
-    if not past.doubted or (past.receipt is not None and held.sha256 != past.receipt.sha256):
+    if not past.doubted or (past.receipt is not None and held.digest != past.receipt.digest):
         return True
     try:
         return datetime.fromisoformat(held.fetched or "").timestamp() > past.doubted

@@ -167,7 +167,7 @@ def _rebuild(
     done = {unit.key for unit in job.staged if _same(unit, contents.units.get(unit.key))}
     todo = [key for key in broken if key not in done]
     receipts = (receipt for key in todo for receipt in contents.units[key].receipts)
-    job.portal.proven = frozenset(receipt.sha256 for receipt in receipts if receipt.sha256)
+    job.portal.proven = frozenset(receipt.digest for receipt in receipts if receipt.digest)
     for key in todo:
         job.units.pop(key, None)
     names = {kind: [key.partition("/")[2] for key in todo if key.startswith(kind + "/")] for kind in _KINDS}

@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Self, TypeVar
 
+from hephaestus_build.core.digest import Digest
 from hephaestus_build.core.era5_grid import parse_center_time
 from hephaestus_build.core.errors import HephaestusError, UnreachableError
 from hephaestus_build.core.frames import Frame, Pair
@@ -121,8 +122,8 @@ class Portal:
 
     Attributes
     ----------
-    proven : frozenset of str
-        SHA-256 of products that count, if the cache has them, although the archive has lost them.
+    proven : frozenset of Digest
+        Of products that count, if the cache has them, although the archive has lost them.
     history : callable
         Returns what is known of a product from an earlier use, given its pair (None for the frame's own
         products) and its name.
@@ -142,7 +143,7 @@ class Portal:
         self._folder = settings.downloads_dir / "licsar" / self._base.host.strip("[]").replace(":", "_")
         self._works: dict[Frame, str] = {}  # the place where a frame's products were found
         self._pages = _Pages()
-        self.proven: frozenset[str] = frozenset()
+        self.proven: frozenset[Digest] = frozenset()
         self.history: Callable[[Pair | None, str], Past] = lambda pair, name: Past()
 
     def close(self) -> None:

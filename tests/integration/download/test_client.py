@@ -20,13 +20,14 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from hephaestus_build import __version__
-from hephaestus_build.core.atomic_io import json_bytes
+from hephaestus_build.core.atomic_io import digest, json_bytes
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.provenance import Outcome, Past, Receipt
 from hephaestus_build.core.settings import Settings
@@ -116,7 +117,7 @@ def test_a_download_arrives_with_its_receipt(site, client):
     assert receipt.outcome is Outcome.DOWNLOADED
     assert receipt.url == site.url()
     assert receipt.size == len(CONTENT) == sum(arrived)
-    assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert receipt.blake3 == digest(CONTENT)
     assert receipt.last_modified == LAST_MODIFIED
     assert receipt.etag
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", receipt.fetched or "")
@@ -132,7 +133,7 @@ def test_a_second_time_it_comes_from_the_cache_without_a_request(site, client):
     second, content = get(client, site.url())
     assert content == CONTENT
     assert second.outcome is Outcome.UNCHANGED
-    assert second.sha256 == first.sha256
+    assert second.digest == first.digest
     assert len(site.asked(count=1)) == 1
 
 
@@ -267,7 +268,7 @@ def test_a_passing_fault_is_survived(site, tmp_path, fault):
     with client:
         receipt, content = get(client, site.url())
     assert (receipt.outcome, content) == (Outcome.DOWNLOADED, CONTENT)
-    assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert receipt.blake3 == digest(CONTENT)
     assert leftovers(client) == ["a.tif", "a.tif.receipt.json"]
 
 
@@ -429,7 +430,7 @@ def test_a_cut_download_goes_on_in_the_same_run(site, client):
     assert first.sent + second.sent == len(CONTENT)
     assert second.headers["range"] == "bytes=600000-"
     assert second.headers["if-range"] == receipt.etag
-    assert receipt.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert receipt.blake3 == digest(CONTENT)
 
 
 def test_another_run_goes_on_too(site, client, tmp_path):
@@ -558,7 +559,7 @@ def test_revalidation_asks_and_believes_304(site, client):
     assert (receipt.outcome, content) == (Outcome.UNCHANGED, CONTENT)
     assert site.asked(count=2)[-1].status == 304
     receipt, content = get(client, site.url(), revalidate=True, known=first)
-    assert (receipt.outcome, content, receipt.sha256) == (Outcome.UNCHANGED, None, first.sha256)
+    assert (receipt.outcome, content, receipt.digest) == (Outcome.UNCHANGED, None, first.digest)
     shutil.rmtree(client.cache.folder)
     receipt, content = get(client, site.url(), revalidate=True, known=first)
     assert (receipt.outcome, content) == (Outcome.UNCHANGED, None)
@@ -872,16 +873,51 @@ def test_a_doubted_part_is_not_continued(site, client):
     assert all("range" not in entry.headers for entry in site.asked(count=1))
 
 
-def test_a_copy_that_claims_to_be_what_was_used_first_is_not_believed(site, client, caplog):
-    first, _ = get(client, site.url())
+ALGORITHMS = {"blake3": digest, "sha256": lambda content: hashlib.sha256(content).hexdigest()}
+
+
+def named(receipt: Receipt, algorithm: str, content: bytes) -> Receipt:
+    """Return the receipt of `content` with the hash that `algorithm` gives."""
+    return receipt.but(**{**dict.fromkeys(ALGORITHMS), algorithm: ALGORITHMS[algorithm](content)})
+
+
+@pytest.mark.parametrize("before", ALGORITHMS)
+@pytest.mark.parametrize("here", ALGORITHMS)
+def test_a_copy_that_claims_to_be_what_was_used_first_is_not_believed(site, client, caplog, before, here):
+    first = named(get(client, site.url())[0], before, CONTENT)
     target = client.cache.folder / "frame" / "a.tif"
     forged = b"II*\0" + bytes(2560)
     target.write_bytes(forged)
-    receipt = first.but(size=len(forged), sha256=hashlib.sha256(forged).hexdigest())
+    receipt = named(first.but(size=len(forged)), here, forged)
     sidecar(target).write_bytes(json_bytes(receipt))
     assert get(client, site.url())[1] == forged
     assert get(client, site.url(), past=Past(first))[1] == CONTENT
     assert caplog.text.count("is not what it was when first used") == 1
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+@pytest.mark.parametrize("before", ALGORITHMS)
+@pytest.mark.parametrize("here", ALGORITHMS)
+def test_the_same_content_is_unchanged_whatever_algorithms_its_records_name(
+    site, client, before, here, conditional
+):
+    first, _ = get(client, site.url())
+    target = client.cache.folder / "frame" / "a.tif"
+    sidecar(target).write_bytes(json_bytes(named(first, here, CONTENT)))
+    used = named(first, before, CONTENT)
+    if not conditional:
+        site.put("/a.tif", CONTENT, ETag='"moved"')
+    receipt, content = get(client, site.url(), revalidate=True, past=Past(used))
+    assert (receipt.outcome, content) == (Outcome.UNCHANGED, CONTENT)
+    assert site.asked()[-1].status == (304 if conditional else 200)
+    assert receipt.digest == used.digest  # as the earlier use recorded it
+    written = msgspec.json.decode(sidecar(target).read_bytes(), type=Receipt)
+    assert written.digest.algorithm == (here if conditional else "blake3")
+    # other content is another, by any name
+    changed = CONTENT[:-1] + b"x"
+    site.put("/a.tif", changed, ETag='"new"')
+    receipt, _ = get(client, site.url(), revalidate=True, past=Past(used))
+    assert (receipt.outcome, receipt.blake3) == (Outcome.DOWNLOADED, digest(changed))
 
 
 @pytest.mark.parametrize("length", ["9" * 5000, "-1", "x", "1e3"])

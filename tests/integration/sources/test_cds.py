@@ -70,7 +70,7 @@ def test_the_cds_is_asked_for_exact_days_by_month_and_hour(
         f"{FRAME}.era5.201807T12",
     ]
     assert all(
-        r.outcome is Outcome.DOWNLOADED and r.sha256 and "simulated" in r.notes for r in found.receipts
+        r.outcome is Outcome.DOWNLOADED and r.blake3 and "simulated" in r.notes for r in found.receipts
     )
     assert told[-1][:2] == (4, 4)
 
@@ -82,7 +82,7 @@ def test_what_is_kept_is_not_asked_for_again(source: Cds, cds: CdsApp, server: L
     assert not server.log
     np.testing.assert_array_equal(again.values, first.values)
     assert again.receipts[0].outcome is Outcome.UNCHANGED
-    assert again.receipts[0].sha256 == first.receipts[0].sha256
+    assert again.receipts[0].digest == first.receipts[0].digest
     later = datetime(2018, 6, 25, 12)
     more = source.fetch(FRAME, AREA, [*JUNE, later])
     assert [job.inputs["day"] for job in cds.jobs.values()] == [["01", "13"], ["25"]]

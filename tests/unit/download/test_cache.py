@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hephaestus_build.core.atomic_io import json_bytes
+from hephaestus_build.core.atomic_io import digest, json_bytes
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.download.cache import Cache, Part, read_receipt, sidecar
 from hephaestus_build.download.validators import Marks
@@ -20,11 +20,30 @@ def fill(cache: Cache, name: str, size: int, age: float) -> Path:
     target = cache.folder / "licsar" / name
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(bytes(size))
-    digest = hashlib.sha256(bytes(size)).hexdigest()
-    receipt = Receipt(name, Outcome.DOWNLOADED, "http://x/", size=size, sha256=digest)
+    receipt = Receipt(name, Outcome.DOWNLOADED, "http://x/", size=size, blake3=digest(bytes(size)))
     sidecar(target).write_bytes(json_bytes(receipt))
     os.utime(sidecar(target), (time.time() - age, time.time() - age))
     return target
+
+
+@pytest.mark.parametrize("algorithm", ["blake3", "sha256"])
+def test_a_copy_is_checked_by_the_algorithm_that_its_receipt_names(tmp_path, algorithm):
+    cache = Cache(tmp_path, limit=1e9)
+    target = fill(cache, "a.tif", 1000, age=0)
+    content = bytes(1000)
+    right = {"blake3": digest(content), "sha256": hashlib.sha256(content).hexdigest()}
+    note = {"product": "a.tif", "outcome": "downloaded", "size": 1000}
+    sidecar(target).write_bytes(json_bytes({**note, algorithm: right[algorithm]}))
+    receipt = cache.receipt(target, "a.tif")
+    assert receipt is not None
+    assert receipt.digest == (algorithm, right[algorithm])
+    wrong = {"blake3": right["sha256"], "sha256": right["blake3"]}
+    for hashes in ({algorithm: wrong[algorithm]}, {}, {"sha512": "0" * 128}):
+        sidecar(target).write_bytes(json_bytes({**note, **hashes}))
+        assert cache.receipt(target, "a.tif") is None
+    sidecar(target).write_bytes(json_bytes({**note, algorithm: right[algorithm]}))
+    target.write_bytes(b"x" + content[1:])
+    assert cache.receipt(target, "a.tif") is None
 
 
 def test_the_least_recently_used_go_first_and_foreign_files_stay(tmp_path):

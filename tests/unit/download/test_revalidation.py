@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import shutil
@@ -46,7 +45,7 @@ def falsify(path: Path) -> None:
         target.write(np.where(values != 0, np.float32(1), np.float32(0)), 1)
     note = path.with_name(path.name + ".receipt.json")
     receipt = json.loads(note.read_text())
-    receipt.update(size=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    receipt.update(size=path.stat().st_size, blake3=digest(path.read_bytes()))
     note.write_text(json.dumps(receipt))
 
 
