@@ -56,13 +56,20 @@ lint: .venv/.ready-baselines ## check style, types and what lets strangers in
 clean:          ## remove the environment (never the data)
 	rm -rf .venv
 
+# every extra but the one that takes gigabytes
+EXTRAS := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+  print(",".join(sorted(project["optional-dependencies"].keys() - {"baselines"})))
+
 .venv/.ready: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "hephaestus-build needs Python 3.11, 3.12 or 3.13: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "hephaestus-build needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \
+	  echo "note: tried with Python 3.11 to 3.13; a newer one is untried"
 	@echo "making the environment in .venv (once)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python --group dev \
+	  --editable ".[$$($(BIN)/python -c '$(EXTRAS)')]"
 	@touch $@
 
 # torch and what stands on it, some gigabytes: for training, and for the tests and types of it

@@ -10,7 +10,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,8 @@ import typer
 
 from hephaestus_build.cli.console import err, explain, out, print_json, worst
 from hephaestus_build.cli.options import DataDir, Json, Mixed
-from hephaestus_build.core.errors import HephaestusError, OwedError, UsageError
+from hephaestus_build.core.errors import OwedError, UsageError
+from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.parsing import parse_yaml
 from hephaestus_build.core.plain_text import plain_text
@@ -198,7 +198,7 @@ def predict(
     as_json: bool = Json,
 ) -> None:
     """Write maps of the probability of deformation: GeoTIFFs, pictures and <frame>.zarr."""
-    _needs_torch()
+    check_extra("baselines", "the benchmark")
     from hephaestus_baselines.mapping.predict_frame import Wanted
     from hephaestus_baselines.mapping.predict_frame import predict as predict_frame
 
@@ -251,7 +251,7 @@ def _bench(
     unchecked: bool = False,
 ) -> tuple[Bench, tuple[int, int]]:
     """Return the grid that a user asks for, and which part of it."""
-    _needs_torch()
+    check_extra("baselines", "the benchmark")
     from hephaestus_baselines.config.run_config import read_preset
     from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
     from hephaestus_baselines.experiments.experiment_grid import open_bench
@@ -279,15 +279,6 @@ def _bench(
         **changes,
     )
     return bench, share
-
-
-def _needs_torch() -> None:
-    missing = [name for name in ("torch", "lightning", "timm") if find_spec(name) is None]
-    if missing:
-        raise HephaestusError(
-            f"the benchmark needs {missing[0]}, which is not installed; "
-            f"`pip install 'hephaestus-build[baselines]'` installs it (in a checkout: `make benchmark`)"
-        )
 
 
 def parse_part(text: str) -> tuple[int, int]:

@@ -1,1 +1,13 @@
 """Thin Prefect flows over :mod:`hephaestus_build.pipeline.build`."""
+
+import sys
+
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.extras import check_extra
+
+try:
+    check_extra("flows", "a flow")
+except HephaestusError as error:
+    if sys.argv[0] == "-m":  # Python is looking for the module that a command names: one line, no traceback
+        sys.exit(str(error))
+    raise ModuleNotFoundError(str(error), name="prefect") from None

@@ -25,6 +25,7 @@ from hephaestus_baselines.config.run_config import Recipe, preset_names, read_pr
 from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
 from hephaestus_baselines.experiments.experiment_grid import Bench, Ended, finish, open_bench, run_one, share
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.plain_text import plain_text
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import take
@@ -66,6 +67,7 @@ def benchmark(
         data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
     """
     try:
+        check_extra("baselines", "the benchmark")
         settings = flow_settings(data_dir)
         number, chosen = parse_part(part), read_preset(_preset(preset, settings))
         if cubes is not None:

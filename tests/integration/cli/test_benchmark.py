@@ -298,7 +298,7 @@ def test_what_is_wrong_is_said_in_one_line_with_what_to_do(
 
 
 def test_without_torch_the_extra_is_named(capsys, monkeypatch):
-    monkeypatch.setattr("hephaestus_baselines.cli.find_spec", lambda name: None)
+    monkeypatch.setattr("hephaestus_build.core.extras.find_spec", lambda name: None)
     assert hephaestus("benchmark", "run") == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "needs torch, which is not installed; `pip install 'hephaestus-build[baselines]'`" in line
