@@ -159,6 +159,7 @@ def test_importing_the_flows_without_their_extra_names_it():
 
 @pytest.mark.flows
 def test_the_flow_that_trains_names_the_missing_extra(monkeypatch):
+    pytest.importorskip("prefect")
     from hephaestus_flows.benchmark import benchmark
 
     monkeypatch.setattr("hephaestus_build.core.extras.find_spec", lambda name: None)
