@@ -131,6 +131,7 @@ def move(frame: Frame, settings: Settings) -> Moved:
         locks.enter_context(new.lock(restore=False))
         with explained(f"{frame}: moving its cube to {new.link.parent}"):
             _check(old, new)
+            _move_downloads(frame, settings)
             _move(old, new)
             for name in _LOCKS:
                 (old.root / name).unlink(missing_ok=True)
@@ -172,6 +173,24 @@ def _move(old: Shelf, new: Shelf) -> None:
     sync_folder(new.link.parent)
     sync_folder(old.link.parent)
     (new.root / MOVING).unlink()
+
+
+def _move_downloads(frame: Frame, settings: Settings) -> None:
+    """Move what the cache holds of a simulated frame's products, so that none is downloaded again.
+
+    Where that cannot be done they are: a cache is never needed.
+    """
+    if not frame.simulated or settings.real_dir is None:
+        return  # of another frame they may be real
+    apart = settings.simulated().downloads_dir
+    together = apart.parent if settings.cache_dir is not None else settings.real_dir / "cache"
+    for folder in sorted(together.glob(f"licsar/*/{frame.id}")):
+        target = apart / folder.relative_to(together)
+        if any(path.is_symlink() for path in (folder, folder.parent)) or os.path.lexists(target):
+            continue
+        with suppress(OSError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(target)
 
 
 def folders_to_move(settings: Settings) -> list[tuple[Path, Path]]:

@@ -435,6 +435,27 @@ def test_a_cube_that_says_it_is_simulated_is_moved_whatever_its_frame(data, heph
     assert {(row["frame"], row["simulated"]) for row in rows} == {(REAL.id, True), (FRAME.id, True)}
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_downloads_of_a_cube_move_with_it_and_none_comes_again(
+    archive, data, portal, hephaestus, monkeypatch, apart
+):
+    downloads = data.parent / "downloads" if apart else data / "cache"
+    (data / "simulated" / "cache").rename(downloads)
+    as_before(data)
+    if apart:
+        monkeypatch.setenv("HEPHAESTUS_CACHE_DIR", str(downloads))
+    real = downloads / "licsar" / "127.0.0.1" / REAL.id
+    real.mkdir()
+    archive.clear_log()
+    assert hephaestus("migrate")[0] == 0
+    assert hephaestus("build", FRAME, "--no-quicklook")[0] == 0
+    inside = [entry for entry in archive.log if f"/{FRAME}/" in entry.path and not entry.path.endswith("/")]
+    assert [(entry.path.rpartition("/")[2], entry.status) for entry in inside] == [("metadata.txt", 304)]
+    kept = downloads / "simulated" if apart else data / "simulated" / "cache"
+    assert list(kept.glob(f"licsar/127.0.0.1/{FRAME}/*.geo.cc.tif"))
+    assert real.is_dir()
+
+
 def test_a_move_that_is_cut_off_anywhere_goes_on(data, hephaestus, monkeypatch):
     as_before(data)
     root = data / "cubes" / ".generations" / FRAME.id
