@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hephaestus_build.core.stop_signals import stoppable
+from hephaestus_build.core.stop_signals import run_interruptible
 
 
 def main() -> None:
     """Run the command line."""
-    stoppable(_run)
+    run_interruptible(_run)
 
 
 def _run() -> None:

@@ -17,15 +17,15 @@ import typer
 
 from hephaestus_build.cli.console import err, explain, out, print_json, worst
 from hephaestus_build.cli.options import DataDir, Json, Mixed
-from hephaestus_build.core.errors import OwedError, UsageError
+from hephaestus_build.core.errors import MissingProductsError, UsageError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.parsing import parse_yaml
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.core.progress import bars
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.progress import show_progress_bars
 from hephaestus_build.core.settings import Settings, load_settings
-from hephaestus_build.core.terminal import plain_lines
-from hephaestus_build.cube.discovery import BENCHMARK, find_cube, owner, take
+from hephaestus_build.core.terminal import sanitize_lines
+from hephaestus_build.cube.discovery import BENCHMARK_FOLDER, find_cube, select_cubes, settings_for_cube
 
 if TYPE_CHECKING:
     from hephaestus_baselines.experiments.cost_estimate import Outlook
@@ -96,7 +96,7 @@ def run(
 
     _print_outlook(outlook(bench, share), err)
     ended = []
-    with bars() as listener:
+    with show_progress_bars() as listener:
         runs = run_benchmark(bench, part=share, device=device, at_a_time=at_a_time, listener=listener)
         for index, end in enumerate(runs, 1):
             ended.append(end)
@@ -113,7 +113,7 @@ def run(
     problems = [problem for problem in problems if problem not in told]
     for problem in problems:
         explain(problem)
-    codes = [1 if end.error else OwedError.exit_code if end.elsewhere else 0 for end in ended]
+    codes = [1 if end.error else MissingProductsError.exit_code if end.elsewhere else 0 for end in ended]
     raise typer.Exit(1 if problems else worst(codes))
 
 
@@ -205,9 +205,9 @@ def predict(
     settings = load_settings(data_dir=data_dir)
     wanted = Wanted(tuple(Pair.parse(name) for name in pairs or ()), since.date() if since else None, new)
     cube = _cube(frame, settings)
-    folder = to or owner(cube, settings).data_dir / "predictions"
+    folder = to or settings_for_cube(cube, settings).data_dir / "predictions"
     written = []
-    with bars() as listener:
+    with show_progress_bars() as listener:
         maps = predict_frame(
             checkpoint,
             cube,
@@ -231,7 +231,7 @@ def predict(
 
 def _cube(target: str, settings: Settings) -> Path:
     """Return where a cube is; of a simulated frame that the benchmark learns from, where there is one."""
-    own = settings.simulated().data_dir / BENCHMARK / "cubes" / f"{target}.zarr"
+    own = settings.for_simulated().data_dir / BENCHMARK_FOLDER / "cubes" / f"{target}.zarr"
     if not own.exists():
         return find_cube(target, settings)
     explain(f"{target}: taking the cube of the simulated benchmark, {own}; name another by its path")
@@ -264,11 +264,11 @@ def _bench(
     chosen.runs(**changes)  # what is wrong is said before cubes are built
     settings = load_settings(data_dir=data_dir)
     if simulated:
-        with bars() as listener:
+        with show_progress_bars() as listener:
             cubes = benchmark_cubes(settings, listener=listener)
-    taken = take(settings, [cubes] if cubes else [], mixed=mixed)
-    if taken.said:
-        explain(taken.said)
+    taken = select_cubes(settings, [cubes] if cubes else [], mixed=mixed)
+    if taken.notice:
+        explain(taken.notice)
     bench = open_bench(
         chosen,
         taken.stores or cubes or settings.cubes_dir,
@@ -311,8 +311,10 @@ def parse_fields(texts: Sequence[str]) -> dict[str, Any]:
         try:
             fields[name] = parse_yaml(value)
         except ValueError as error:
-            shown = plain_text(text, 80)
-            raise UsageError(f"--set {shown!r}: its value is not YAML ({plain_text(error, 100)})") from error
+            shown = sanitize_text(text, 80)
+            raise UsageError(
+                f"--set {shown!r}: its value is not YAML ({sanitize_text(error, 100)})"
+            ) from error
     return fields
 
 
@@ -387,7 +389,7 @@ def _row(end: Ended) -> dict[str, Any]:
 def _print_tables(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.suffix == ".md":
-            typer.echo(plain_lines(path.read_text(encoding="utf-8")))
+            typer.echo(sanitize_lines(path.read_text(encoding="utf-8")))
     for path in paths:
         err.print(str(path))
 

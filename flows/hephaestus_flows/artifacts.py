@@ -14,8 +14,8 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.cube.granules import Unit
-from hephaestus_build.pipeline.result import Result
+from hephaestus_build.cube.granules import Granule
+from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.report import markdown
 
 _KINDS = {"pair": "interferograms", "mask": "annotations", "epoch": "ERA5 dates", "dem": "DEM"}
@@ -28,7 +28,7 @@ def artifact_key(kind: str, name: object) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{name}".lower()).strip("-")
 
 
-def table_rows(units: Iterable[Unit], accepted: Collection[str] = ()) -> list[dict[str, Any]]:
+def table_rows(units: Iterable[Granule], accepted: Collection[str] = ()) -> list[dict[str, Any]]:
     """Return one row a kind of unit: how many are in the cube, how the others ended, and the size on disk.
 
     The units in `accepted`, by key, are counted apart from those that are owed.
@@ -37,27 +37,29 @@ def table_rows(units: Iterable[Unit], accepted: Collection[str] = ()) -> list[di
     units = list(units)
     for kind, name in _KINDS.items():
         mine = [unit for unit in units if unit.kind == kind]
-        row: dict[str, Any] = {"": name, "in the cube": sum(unit.complete for unit in mine)}
+        row: dict[str, Any] = {"": name, "in the cube": sum(unit.is_complete for unit in mine)}
         for outcome in Outcome:
             if not outcome.ok:
                 row[str(outcome)] = sum(unit.outcome is outcome for unit in mine)
         size = sum(item.size for unit in mine for item in unit.objects.values())
-        owed = [unit.key for unit in mine if unit.owed]
+        owed = [unit.key for unit in mine if unit.needs_retry]
         row["accepted"] = sum(key in accepted for key in owed)
         row["owed"] = len(owed) - row["accepted"]
         rows.append({**row, "MB": round(size / 1e6, 1)})
     return rows
 
 
-def summary(result: Result) -> str:
+def summary(result: BuildResult) -> str:
     """Return in Markdown where the cube is, how it is opened, and what is owed."""
     mark = ", simulated" if result.simulated else ""
     news = "" if result.published else "nothing new, "
     lines = [
-        f"**{markdown.text(result.frame)}**{mark}: {news}generation {result.generation}",
-        markdown.code(f"xarray.open_zarr({str(result.path)!r})"),
+        f"**{markdown.escape_markdown(result.frame)}**{mark}: {news}generation {result.generation}",
+        markdown.code_span(f"xarray.open_zarr({str(result.path)!r})"),
     ]
-    owed = [markdown.text(f"{item.product}: {item.outcome} ({item.detail})") for item in result.owed]
+    owed = [
+        markdown.escape_markdown(f"{item.product}: {item.outcome} ({item.detail})") for item in result.owed
+    ]
     if owed:
         more = [f"and {len(owed) - _LISTED} more"] if len(owed) > _LISTED else []
         lines.append("\n".join(["owed:", "", *(f"- {line}" for line in (*owed[:_LISTED], *more))]))
@@ -66,7 +68,7 @@ def summary(result: Result) -> str:
     return "\n\n".join(lines)
 
 
-def show_table(result: Result, units: Iterable[Unit]) -> None:
+def show_table(result: BuildResult, units: Iterable[Granule]) -> None:
     """Leave the table of a cube."""
     accepted = {item.unit for item in result.accepted} - {item.unit for item in result.owed}
     show_rows(table_rows(units, accepted), artifact_key("cube", result.frame), summary(result))
@@ -74,7 +76,7 @@ def show_table(result: Result, units: Iterable[Unit]) -> None:
 
 def show_rows(rows: Iterable[Mapping[str, Any]], key: str, description: str | None = None) -> None:
     """Leave a table, its cells shown as they are written."""
-    table = [{name: markdown.cell(value) for name, value in row.items()} for row in rows]
+    table = [{name: markdown.table_cell(value) for name, value in row.items()} for row in rows]
     create_table_artifact(table=table, key=key, description=description)
 
 
@@ -85,4 +87,6 @@ def show_picture(frame: Frame, png: Path) -> None:
         picture.thumbnail((_WIDTH, 4 * _WIDTH))
         picture.convert("RGB").save(buffer, "WEBP", quality=75)
     url = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-    create_image_artifact(image_url=url, key=artifact_key("picture", frame), description=markdown.code(png))
+    create_image_artifact(
+        image_url=url, key=artifact_key("picture", frame), description=markdown.code_span(png)
+    )

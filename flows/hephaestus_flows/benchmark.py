@@ -26,9 +26,9 @@ from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
 from hephaestus_baselines.experiments.experiment_grid import Bench, Ended, finish, open_bench, run_one, share
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.extras import check_extra
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.discovery import take
+from hephaestus_build.cube.discovery import select_cubes
 from hephaestus_flows.artifacts import artifact_key, show_rows
 from hephaestus_flows.parameter_folders import flow_settings, inside
 
@@ -38,7 +38,7 @@ def train(key: str, recipe: Recipe, bench: Bench, device: str) -> State[Any]:
     """Do one run of the grid, unless it is finished or running in another process."""
     ended = run_one(bench, recipe, device=device)
     said = ended.error or (headline(ended.result) if ended.result else "running in another process")
-    return (Failed if ended.error else Completed)(message=plain_text(said, 2000), data=ended)
+    return (Failed if ended.error else Completed)(message=sanitize_text(said, 2000), data=ended)
 
 
 @flow(name="benchmark", flow_run_name="{preset} {part}", persist_result=False)
@@ -76,9 +76,9 @@ def benchmark(
             results = inside("results", results, settings)
         if simulated:
             cubes = benchmark_cubes(settings)
-        taken = take(settings, [cubes] if cubes else [], mixed=mixed)
-        if taken.said:
-            get_run_logger().info("%s", plain_text(taken.said, 2000))
+        taken = select_cubes(settings, [cubes] if cubes else [], mixed=mixed)
+        if taken.notice:
+            get_run_logger().info("%s", sanitize_text(taken.notice, 2000))
         bench = open_bench(
             chosen,
             taken.stores or cubes or settings.cubes_dir,
@@ -134,5 +134,5 @@ def _end(ended: list[Ended]) -> State[Any]:
     done = len(ended) - len(failed) - elsewhere
     said = f"{len(ended)} runs: {done} finished, {elsewhere} elsewhere, {len(failed)} failed"
     if failed:
-        return Failed(message=plain_text(f"{said}; {failed[0].error}", 2000), data=said)
+        return Failed(message=sanitize_text(f"{said}; {failed[0].error}", 2000), data=said)
     return Completed(message=said, data=said)

@@ -23,14 +23,14 @@ from prefect.utilities.annotations import quote
 from pydantic import Field
 
 from hephaestus_build.cli.console import explain
-from hephaestus_build.core.errors import HephaestusError, OwedError, UnreachableError
+from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UnreachableError
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.core.progress import Silent
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
-from hephaestus_build.cube.storage.generations import Shelf
-from hephaestus_build.cube.storage.migration import refuse_unmoved
+from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.storage.migration import require_migrated
 from hephaestus_build.pipeline.build import (
     annotated_pairs,
     build_dem,
@@ -39,14 +39,14 @@ from hephaestus_build.pipeline.build import (
     build_pairs,
     fetch_atmosphere,
     missing_epochs,
-    prepare,
+    prepare_build,
     publish,
 )
 from hephaestus_build.pipeline.build_state import Job
-from hephaestus_build.pipeline.frame_grid import DEM
-from hephaestus_build.pipeline.plan import Request
-from hephaestus_build.pipeline.result import Result
-from hephaestus_build.simulation.server.embedded import archives_for
+from hephaestus_build.pipeline.frame_grid import DEM_KEY
+from hephaestus_build.pipeline.plan import BuildRequest
+from hephaestus_build.pipeline.result import BuildResult
+from hephaestus_build.simulation.server.embedded import serve_for_frames
 from hephaestus_flows.artifacts import show_picture, show_table
 from hephaestus_flows.local_server import ALONE, access, api_url, healthy
 from hephaestus_flows.parameter_folders import flow_settings
@@ -98,10 +98,10 @@ def _ending(job: Job, keys: Collection[str]) -> State[Any]:
     units = [latest[key] for key in keys if key in latest]
     missing = [unit for unit in units if unit.outcome is Outcome.UNREACHABLE]
     if not missing:
-        return Completed(message=f"{sum(unit.complete for unit in units)} of {len(keys)} are whole")
+        return Completed(message=f"{sum(unit.is_complete for unit in units)} of {len(keys)} are whole")
     why = next(receipt.detail for receipt in missing[0].receipts if receipt.outcome is Outcome.UNREACHABLE)
     lack = f"{len(missing)} of {len(keys)} are unreachable ({missing[0].name}: {why})"
-    return Failed(name=OWED, message=plain_text(lack, 2000))
+    return Failed(name=OWED, message=sanitize_text(lack, 2000))
 
 
 def _came(state: State[Any]) -> bool:
@@ -114,16 +114,16 @@ def _came(state: State[Any]) -> bool:
 
 
 @_fetching("plan", tags=["licsar"])
-def find_out(request: Request, settings: Settings, shelf: Shelf) -> Job:
+def find_out(request: BuildRequest, settings: Settings, shelf: FrameStore) -> Job:
     """Find out what there is to do."""
-    return prepare(request, settings, shelf, _Logged())
+    return prepare_build(request, settings, shelf, _Logged())
 
 
 @_fetching("DEM", tags=["licsar"])
 def dem(job: Job) -> State[Any]:
     """Fetch the DEM and settle the frame's grid."""
     build_dem(job)
-    return _ending(job, [DEM])
+    return _ending(job, [DEM_KEY])
 
 
 @_fetching("interferograms", tags=["licsar"], task_run_name="interferograms {batch}")
@@ -150,13 +150,13 @@ def atmosphere(job: Job) -> State[Any]:
 
 
 @_stage("publish")
-def publication(job: Job) -> Result:
+def publication(job: Job) -> BuildResult:
     """Publish what is finished."""
     return publish(job)
 
 
 @_stage("picture")
-def picture(result: Result, settings: Settings) -> None:
+def picture(result: BuildResult, settings: Settings) -> None:
     """Draw the cube's picture and show it."""
     from hephaestus_build.report.quicklook import write_quicklook
 
@@ -198,11 +198,11 @@ def build_frame(
     # Failed, with the reason as message, when nothing was built.
     try:
         settings = flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
-        request = Request(Frame.parse(frame), settings.pairs, since, until, limit)
-        with archives_for(settings, [request.frame]) as served:
+        request = BuildRequest(Frame.parse(frame), settings.pairs, since, until, limit)
+        with serve_for_frames(settings, [request.frame]) as served:
             settings = served.for_frame(request.frame)
-            refuse_unmoved(settings, request.frame)
-            shelf = Shelf(settings.cubes_dir, request.frame)
+            require_migrated(settings, request.frame)
+            shelf = FrameStore(settings.cubes_dir, request.frame)
             with shelf.lock(wait=wait):
                 job = find_out(_bare(request), _bare(settings), _bare(shelf))
                 _build(job)
@@ -217,7 +217,9 @@ def build_frame(
 def _build(job: Job) -> None:
     """Build all that is to do, in the order of hephaestus_build.pipeline.build."""
     patient = _came(dem(_bare(job), return_state=True))
-    todo = batches(job.plan.todo) or [()]  # an empty batch still records what the portal does not list
+    todo = batches(job.plan.pairs_to_fetch) or [
+        ()
+    ]  # an empty batch still records what the portal does not list
     drawn = batches(annotated_pairs(job), most=MOST_BATCHES // 4)
     for stage, items in ((interferograms, todo), (masks, drawn)):
         for number, batch in enumerate(items, 1):
@@ -227,14 +229,14 @@ def _build(job: Job) -> None:
     _came(atmosphere.with_options(tags=[job.source.name])(_bare(job), return_state=True))
 
 
-def _end(result: Result) -> State[Any]:
+def _end(result: BuildResult) -> State[Any]:
     kept = f"{result.pairs} interferograms, {result.epochs} ERA5 dates, {result.masks} annotations"
     if not result.owed:
         return Completed(message=f"{result.frame}: {kept}", data=result.to_json())
     first = result.owed[0]
     return Completed(
         name=OWED,
-        message=plain_text(
+        message=sanitize_text(
             f"{result.frame}: {kept}; owed: {len(result.owed)} products, such as {first.product} "
             f"({first.outcome}: {first.detail}); the next run tries again",
             2000,
@@ -243,11 +245,11 @@ def _end(result: Result) -> State[Any]:
     )
 
 
-class _Logged(Silent):
+class _Logged(NullListener):
     """A listener that writes what a person should know to the run's log."""
 
     def note(self, text: str) -> None:
-        get_run_logger().info("%s", plain_text(text, 2000))
+        get_run_logger().info("%s", sanitize_text(text, 2000))
 
 
 def main(
@@ -270,7 +272,7 @@ def main(
 def exit_code(state: State[Any]) -> int:
     """Return what `hephaestus build` would end with."""
     if state.is_completed():
-        return OwedError.exit_code if state.name == OWED else 0
+        return MissingProductsError.exit_code if state.name == OWED else 0
     error = state.result(raise_on_failure=False)
     return error.exit_code if isinstance(error, HephaestusError) else 1
 

@@ -21,13 +21,13 @@ from pydantic import Field
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
-from hephaestus_build.operations.batch import all_frames, build_frames
-from hephaestus_build.operations.run_log import Run
-from hephaestus_build.operations.status import homes
-from hephaestus_build.pipeline.plan import Request
-from hephaestus_build.simulation.server.embedded import archives_for, embedded_frames
+from hephaestus_build.operations.batch import build_frames, list_published_frames
+from hephaestus_build.operations.run_log import BuildRun
+from hephaestus_build.operations.status import frames_with_settings
+from hephaestus_build.pipeline.plan import BuildRequest
+from hephaestus_build.simulation.server.embedded import embedded_frames, serve_for_frames
 from hephaestus_flows.artifacts import show_rows
 from hephaestus_flows.build_frame import FRAME, OWED
 from hephaestus_flows.parameter_folders import flow_settings
@@ -40,14 +40,14 @@ AtATime = Annotated[int, Field(ge=1, le=8, description="Frames at once; they sha
 
 
 @task(name="frame", task_run_name="{frame}", cache_policy=NO_CACHE, persist_result=False, tags=["licsar"])
-def build_one(frame: str, request: Request, settings: Settings) -> Run:
+def build_one(frame: str, request: BuildRequest, settings: Settings) -> BuildRun:
     """Build one frame and return its run, failed or not."""
     return next(iter(build_frames([request], settings, wait=True)))
 
 
-def _build_all(requests: Sequence[Request], settings: Settings, at_a_time: int, key: str) -> State[Any]:
+def _build_all(requests: Sequence[BuildRequest], settings: Settings, at_a_time: int, key: str) -> State[Any]:
     share = settings.model_copy(update={"connections": max(1, settings.connections // at_a_time)})
-    runner: ThreadPoolTaskRunner[Run] = ThreadPoolTaskRunner(max_workers=at_a_time)
+    runner: ThreadPoolTaskRunner[BuildRun] = ThreadPoolTaskRunner(max_workers=at_a_time)
     with runner:
         futures = [
             runner.submit(
@@ -55,7 +55,7 @@ def _build_all(requests: Sequence[Request], settings: Settings, at_a_time: int, 
             )
             for item in requests
         ]
-        runs: list[Run] = [future.result() for future in futures]
+        runs: list[BuildRun] = [future.result() for future in futures]
     show_rows(map(_row, runs), key, f"{len(runs)} frames")
     failed = [run for run in runs if run.result is None]
     owed = [run for run in runs if run.result is not None and run.result.owed]
@@ -63,11 +63,11 @@ def _build_all(requests: Sequence[Request], settings: Settings, at_a_time: int, 
     said = f"{len(runs)} frames: {whole} whole, {len(owed)} owe, {len(failed)} failed"
     data = [run.to_json() for run in runs]
     if failed:
-        return Failed(message=plain_text(f"{said}; {failed[0].error}", 2000), data=data)
+        return Failed(message=sanitize_text(f"{said}; {failed[0].error}", 2000), data=data)
     return Completed(name=OWED if owed else "Completed", message=said, data=data)
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _row(run: BuildRun) -> dict[str, Any]:
     result = run.result
     if result is None:
         return {"frame": str(run.frame), "state": "failed", "why": run.error}
@@ -111,9 +111,9 @@ def build_dataset(
     try:
         settings = flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
         chosen = [Frame.parse(name) for name in frames or ()]
-        chosen = chosen or (list(embedded_frames()) if simulated else all_frames())
-        requests = [Request(frame, settings.pairs, since, until, limit) for frame in chosen]
-        with archives_for(settings, chosen) as served:
+        chosen = chosen or (list(embedded_frames()) if simulated else list_published_frames())
+        requests = [BuildRequest(frame, settings.pairs, since, until, limit) for frame in chosen]
+        with serve_for_frames(settings, chosen) as served:
             return _build_all(requests, served, at_a_time, "dataset")
     except HephaestusError as error:
         return Failed(message=str(error), data=error)
@@ -140,15 +140,15 @@ def watch(
     """
     try:
         settings = flow_settings(data_dir, simulated, pairs=pairs)
-        known = [frame for frame, home in homes(settings) if home.is_simulated == simulated]
+        known = [frame for frame, home in frames_with_settings(settings) if home.is_simulated == simulated]
         chosen = [Frame.parse(name) for name in frames] if frames else known
         if not chosen:
             return Completed(
                 message="nothing to watch: no frame is named, and there is no cube of "
                 f"{'simulated' if simulated else 'real'} data yet"
             )
-        requests = [Request(frame, settings.pairs, since) for frame in chosen]
-        with archives_for(settings, chosen) as served:
+        requests = [BuildRequest(frame, settings.pairs, since) for frame in chosen]
+        with serve_for_frames(settings, chosen) as served:
             return _build_all(requests, served, at_a_time, "watch")
     except HephaestusError as error:
         return Failed(message=str(error), data=error)

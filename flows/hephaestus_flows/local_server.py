@@ -28,7 +28,7 @@ from prefect.settings import (
 from prefect.settings.legacy import Setting
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.web_address import redacted
+from hephaestus_build.core.web_address import redact_url
 from hephaestus_flows.guarded_server import LOOPBACK, own_origins
 
 #: A first start makes the database and compiles everything: half a minute on two busy cores.
@@ -95,12 +95,12 @@ def check_access(url: str) -> str | None:
         if _asked(about, {"Authorization": f"Basic {token}"} if secret else {})[0] == 401:
             wrong = "does not take the password in" if secret else "wants a password: set"
             raise HephaestusError(
-                f"the Prefect server at {redacted(url)} {wrong} PREFECT_API_AUTH_STRING (user:password), "
+                f"the Prefect server at {redact_url(url)} {wrong} PREFECT_API_AUTH_STRING (user:password), "
                 f"as in PREFECT_SERVER_API_AUTH_STRING where it was started"
             )
     if open_to_pages:
         return (
-            f"the Prefect server at {redacted(url)} is open: any web page that you visit may start flows "
+            f"the Prefect server at {redact_url(url)} is open: any web page that you visit may start flows "
             f"there; stop it and let `make serve` start one, or start it with PREFECT_SERVER_API_AUTH_STRING"
         )
     return None
@@ -152,7 +152,7 @@ def server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
     parts = urlsplit(url)
     if parts.hostname not in LOOPBACK or parts.port is None or parts.scheme != "http" or "@" in parts.netloc:
         raise HephaestusError(
-            f"no Prefect server answers at {redacted(url)}: start it there, or `prefect config unset "
+            f"no Prefect server answers at {redact_url(url)}: start it there, or `prefect config unset "
             f"PREFECT_API_URL` to have one started on this machine"
         )
     command = [

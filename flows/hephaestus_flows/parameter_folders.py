@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings, load_settings
 
 #: What this program keeps in a data folder: no data folder begins inside of these.
@@ -37,15 +37,15 @@ def flow_settings(data_dir: Path | None = None, simulated: bool = False, **overr
     """
     own = load_settings(**overrides)
     if data_dir is None:
-        return own.simulated() if simulated else own
+        return own.for_simulated() if simulated else own
     folder = inside("data_dir", data_dir, own)
     root = next(root for root in _roots(own) if folder.is_relative_to(root))
     if kept := _KEPT.intersection(folder.relative_to(root).parts):
         raise UsageError(
-            f"data_dir {plain_text(data_dir, 200)}: no data folder lies in a folder called {min(kept)}"
+            f"data_dir {sanitize_text(data_dir, 200)}: no data folder lies in a folder called {min(kept)}"
         )
     chosen = load_settings(**{**overrides, "data_dir": folder})
-    return chosen.simulated() if simulated else chosen
+    return chosen.for_simulated() if simulated else chosen
 
 
 def inside(name: str, path: Path, settings: Settings) -> Path:
@@ -59,10 +59,11 @@ def inside(name: str, path: Path, settings: Settings) -> Path:
     try:
         where = path.resolve()
     except (OSError, ValueError, RuntimeError):
-        raise UsageError(f"{name} {plain_text(path, 200)} is no path") from None
+        raise UsageError(f"{name} {sanitize_text(path, 200)} is no path") from None
     if not any(where.is_relative_to(root) for root in _roots(settings)):
         raise UsageError(
-            f"{name} {plain_text(path, 200)} is neither in {_home(settings).absolute()} nor in a folder of "
+            f"{name} {sanitize_text(path, 200)} is neither in {_home(settings).absolute()} nor in a "
+            "folder of "
             "the setting data_roots; add its folder to HEPHAESTUS_DATA_ROOTS of the process that runs the "
             "flows, and start that again"
         )
@@ -71,7 +72,7 @@ def inside(name: str, path: Path, settings: Settings) -> Path:
 
 def _home(settings: Settings) -> Path:
     """Return the data folder, of which what is simulated is a part."""
-    return settings.real_dir or settings.data_dir
+    return settings.real_data_dir or settings.data_dir
 
 
 def _roots(settings: Settings) -> list[Path]:

@@ -25,7 +25,7 @@ from prefect.states import Crashed
 from hephaestus_build.cli.console import err, explain
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.core.web_address import redacted
+from hephaestus_build.core.web_address import redact_url
 from hephaestus_flows.local_server import access, api_url, check_access, server
 from hephaestus_flows.parameter_folders import pattern
 
@@ -106,7 +106,7 @@ def main(
             signal.signal(number, _interrupt)
     url = api_url()
     log = get_current_settings().home / "hephaestus-server.log"
-    err.print(f"Prefect at {redacted(url)} ...")
+    err.print(f"Prefect at {redact_url(url)} ...")
     try:
         with temporary_settings(access(url)), server(url, log) as answers:
             served = deployments()

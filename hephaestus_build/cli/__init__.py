@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.stop_signals import StoppedError, stoppable
+from hephaestus_build.core.stop_signals import StoppedError, run_interruptible
 
 #: Every command: the module that holds it (as a function of its name, or as a group named ``app``), and
 #: what it is for.
@@ -98,9 +98,9 @@ def start(
 
         typer.echo(__version__)
         raise typer.Exit
-    from hephaestus_build.core.terminal import start_logging
+    from hephaestus_build.core.terminal import configure_logging
 
-    start_logging(logging.DEBUG if verbose else logging.WARNING)
+    configure_logging(logging.DEBUG if verbose else logging.WARNING)
     for library in ("urllib3", "matplotlib", "asyncio", "PIL", "filelock"):
         logging.getLogger(library).setLevel(logging.WARNING)
     # it repeats what errors say, and warns of databases that are not asked here
@@ -109,7 +109,7 @@ def start(
 
 def main() -> None:
     """Run the console script; 130 when Ctrl-C stops it, 143 when SIGTERM does."""
-    stoppable(run)
+    run_interruptible(run)
 
 
 def run() -> None:

@@ -16,9 +16,9 @@ from hephaestus_build.cli.options import Json
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.progress import bars
+from hephaestus_build.core.progress import show_progress_bars
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.dataset.published_counts import table_1
+from hephaestus_build.dataset.published_counts import compare_table_1
 from hephaestus_build.sources.annotations.archive import (
     Annotations,
     Defect,
@@ -59,7 +59,7 @@ def read_archive(archive: Path | None) -> Annotations:
 def summary(archive: Archive = None, as_json: bool = Json) -> None:
     """Count labels, activity types, intensity levels and phases, beside the paper's Table 1."""
     annotations = read_archive(archive)
-    result = table_1(annotations)
+    result = compare_table_1(annotations)
     result |= {
         "annotations": len(annotations),
         "frames": len(annotations.frames),
@@ -67,7 +67,7 @@ def summary(archive: Archive = None, as_json: bool = Json) -> None:
         "defects": len(annotations.defects),
         "source": annotations.source,
         "sha256": annotations.sha256,
-        "simulated": any(frame.simulated for frame in annotations.frames),
+        "simulated": any(frame.is_simulated for frame in annotations.frames),
     }
     if as_json:
         print_json(result)
@@ -143,7 +143,7 @@ def fetch(
 ) -> None:
     """Download the published annotations, check them, and put them where every command finds them."""
     settings = load_settings(data_dir=data_dir)
-    with bars():
+    with show_progress_bars():
         path = fetch_annotations(settings, url=url, sha256=sha256)
     if as_json:
         print_json({"path": str(path), "size": path.stat().st_size})
@@ -165,7 +165,7 @@ def masks(
     annotations = read_archive(archive)
     findings = report_masks(annotations, _grids(cubes))
     if as_json:
-        print_json([{**item.summary(), "each": [asdict(p) for p in item.polygons]} for item in findings])
+        print_json([{**item.summarize(), "each": [asdict(p) for p in item.polygons]} for item in findings])
         return
     table = Table(box=None, pad_edge=False)
     columns = {
@@ -184,7 +184,7 @@ def masks(
     for title in (*columns, ""):
         table.add_column(title, justify="left" if title in ("frame", "grid", "preview", "") else "right")
     for item in findings:
-        row = item.summary()
+        row = item.summarize()
         flag = "uncertain" if item.uncertain else ""
         table.add_row(*(str(row[key]) for key in columns.values()), flag)
     out.print(table)
@@ -200,14 +200,14 @@ def masks(
 
 
 def _grids(cubes: Path | None) -> Callable[[Frame], tuple[Grid, str] | None]:
-    from hephaestus_build.cube.georeference import grid_of as grid_of_cube
-    from hephaestus_build.cube.reading.dataset import open_cube
+    from hephaestus_build.cube.georeference import read_cube_grid as grid_of_cube
+    from hephaestus_build.cube.reading.dataset import open_pinned_cube
     from hephaestus_build.report.mask_report import grid_from_registry
 
     def grid_of(frame: Frame) -> tuple[Grid, str] | None:
         path = cubes / f"{frame}.zarr" if cubes else None
         if path and path.exists():
-            with open_cube(path, chunks=None) as cube:
+            with open_pinned_cube(path, chunks=None) as cube:
                 return grid_of_cube(cube), "cube"
         return grid_from_registry(frame)
 

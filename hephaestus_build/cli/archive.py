@@ -102,7 +102,7 @@ def write(
     """Write the simulated portal and annotations as files, for any static web server."""
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from hephaestus_build.simulation.server.static_export import write_tree
+    from hephaestus_build.simulation.server.static_export import write_static_archive
 
     archive = _archive(seed, size, epochs, start, frames, layout, oddity, None)
     try:
@@ -110,7 +110,7 @@ def write(
             SpinnerColumn(), TextColumn("{task.description}", markup=False), console=err, transient=True
         ) as progress:
             task = progress.add_task("writing")
-            count = write_tree(
+            count = write_static_archive(
                 archive,
                 folder,
                 base=base,
@@ -145,7 +145,7 @@ def list_frames(
     archive.close()
     rows: list[dict[str, Any]] = []
     for name in world.frames:
-        scene, shelf = world.scene(name), world.shelf(name)
+        scene, shelf = world.scene(name), world.frame_files(name)
         rows.append(
             {
                 "frame": name,
@@ -153,14 +153,16 @@ def list_frames(
                 "rows": scene.grid.height,
                 "columns": scene.grid.width,
                 "pixel": scene.grid.dx,
-                "center_time": str(scene.place.center_time),
+                "center_time": str(scene.spec.center_time),
                 "epochs": len(scene.epochs),
                 "pairs": len(scene.pairs),
                 "first": f"{scene.epochs[0]}",
                 "last": f"{scene.epochs[-1]}",
-                "previews": scene.place.era,
-                "sources": [source.activity for source in scene.place.sources],
-                "oddities": {oddity: str(shelf.odd_pair(oddity) or "") for oddity in sorted(shelf.oddities)},
+                "previews": scene.spec.preview_era,
+                "sources": [source.activity for source in scene.spec.sources],
+                "oddities": {
+                    oddity: str(shelf.pair_with_oddity(oddity) or "") for oddity in sorted(shelf.oddities)
+                },
             }
         )
     if as_json:
@@ -179,7 +181,7 @@ def list_frames(
         )
     out.print(table)
     for oddity, meaning in {**ODDITIES, **FAULTY_ODDITIES}.items():
-        where = [name for name in world.frames if oddity in world.shelf(name).oddities]
+        where = [name for name in world.frames if oddity in world.frame_files(name).oddities]
         out.print(f"{oddity}: {meaning} ({', '.join(where) or 'on request'})")
 
 

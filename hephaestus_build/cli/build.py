@@ -24,12 +24,12 @@ from hephaestus_build.cli.options import (
     request_of,
 )
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.progress import bars
+from hephaestus_build.core.progress import show_progress_bars
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.operations.batch import build_frames
-from hephaestus_build.operations.run_log import Run
-from hephaestus_build.pipeline.result import Result
-from hephaestus_build.simulation.server.embedded import archives_for
+from hephaestus_build.operations.run_log import BuildRun
+from hephaestus_build.pipeline.result import BuildResult
+from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 
 def build(
@@ -61,12 +61,12 @@ def build(
     frame failed, 2 when every request was wrong, 3 when all are published and something is owed. What is owed
     is fetched by the same command later.
     """
-    runs: list[Run] = []
+    runs: list[BuildRun] = []
     spoilt = False
     chosen = frames_to_build(frames, simulated, every=every)
     settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
     requests = [request_of(frame, settings, since, until, limit) for frame in chosen]
-    with archives_for(settings, chosen) as served, bars() as listener:
+    with serve_for_frames(settings, chosen) as served, show_progress_bars() as listener:
         for run in build_frames(requests, served, listener=listener, wait=wait, at_a_time=at_a_time):
             runs.append(run)
             if run.result is None:
@@ -86,7 +86,7 @@ def build(
     raise typer.Exit(worst([*(run.exit_code for run in runs), *([1] if spoilt else [])]))
 
 
-def _draw(result: Result, settings: Settings) -> tuple[Path | None, str]:
+def _draw(result: BuildResult, settings: Settings) -> tuple[Path | None, str]:
     """Return the cube's picture, or why there is none: a cube without a picture is a cube."""
     from hephaestus_build.report.quicklook import write_quicklook
 
@@ -103,7 +103,7 @@ def _draw(result: Result, settings: Settings) -> tuple[Path | None, str]:
     return path, ""
 
 
-def _print_result(result: Result, picture: Path | None) -> None:
+def _print_result(result: BuildResult, picture: Path | None) -> None:
     mark = ", simulated" if result.simulated else ""
     state = (
         f"generation {result.generation}"

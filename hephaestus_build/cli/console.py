@@ -9,9 +9,9 @@ from typing import Any, get_type_hints
 
 import typer
 
-from hephaestus_build.core.errors import OwedError
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.core.settings import Settings, load_settings, refuse_address
+from hephaestus_build.core.errors import MissingProductsError
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.settings import Settings, load_settings, require_local_path
 from hephaestus_build.core.terminal import PlainConsole, json_text
 
 #: Standard output is for results; all else goes to standard error.
@@ -21,13 +21,13 @@ err = PlainConsole(stderr=True, soft_wrap=True)
 
 def explain(message: str) -> None:
     """Say what went wrong, in one line on standard error."""
-    err.print(f"hephaestus: {' '.join(plain_text(message, 4000).split())}")
+    err.print(f"hephaestus: {' '.join(sanitize_text(message, 4000).split())}")
 
 
 def chosen_settings(simulated: bool, **overrides: Any) -> Settings:
     """Return the settings of a command: those of what is simulated where ``--simulated`` asks for it."""
     settings = load_settings(**overrides)
-    return settings.simulated() if simulated else settings
+    return settings.for_simulated() if simulated else settings
 
 
 _WRAPPED = "_with_local_paths"
@@ -43,7 +43,7 @@ def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, value in values.items():
             for item in value if isinstance(value, list | tuple) else [value]:
                 if isinstance(item, Path):
-                    refuse_address(_spelled(command, name), item)
+                    require_local_path(_spelled(command, name), item)
         return command(**values)
 
     setattr(refusing, _WRAPPED, True)
@@ -67,7 +67,7 @@ def worst(codes: Iterable[int]) -> int:
     known = set(codes) or {0}
     if len(known) == 1:
         return known.pop()
-    return OwedError.exit_code if known <= {0, OwedError.exit_code} else 1
+    return MissingProductsError.exit_code if known <= {0, MissingProductsError.exit_code} else 1
 
 
 def print_json(value: Any) -> None:

@@ -11,13 +11,13 @@ import typer
 from hephaestus_build.cli.console import chosen_settings, out, print_json
 from hephaestus_build.cli.inspect import DataDir, Target
 from hephaestus_build.cli.options import Json, Simulated
-from hephaestus_build.core.errors import UsageError, one_line
+from hephaestus_build.core.errors import UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Pair
-from hephaestus_build.core.progress import bars
+from hephaestus_build.core.progress import show_progress_bars
 from hephaestus_build.cube.discovery import find_cube
 from hephaestus_build.export.geotiff import export_geotiff
-from hephaestus_build.export.selection import open_source
-from hephaestus_build.export.zarr_v2 import export_zarr2
+from hephaestus_build.export.selection import open_export_selection
+from hephaestus_build.export.zarr_v2 import export_zarr_v2
 
 
 class Format(StrEnum):
@@ -51,20 +51,24 @@ def export(
     settings = chosen_settings(simulated, data_dir=data_dir)
     names = [name.strip() for text in variables or [] for name in text.split(",") if name.strip()]
     path, wanted = find_cube(target, settings), [_pair(text) for text in pairs or []]
-    with one_line(target):
-        source = open_source(path, wanted, names)
-    result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.simulated}
-    with one_line(source.frame), bars() as listener:
+    with wrap_unexpected_errors(target):
+        source = open_export_selection(path, wanted, names)
+    result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.is_simulated}
+    with wrap_unexpected_errors(source.frame), show_progress_bars() as listener:
         if to is Format.ZARR2:
-            path = export_zarr2(source, folder, force=force, threads=settings.threads, listener=listener)
+            path = export_zarr_v2(
+                source, folder, force=force, threads=settings.worker_count, listener=listener
+            )
             result |= {"path": str(path)}
         else:
-            done = export_geotiff(source, folder, force=force, threads=settings.threads, listener=listener)
+            done = export_geotiff(
+                source, folder, force=force, threads=settings.worker_count, listener=listener
+            )
             result |= {"path": str(done.folder), "written": done.written, "kept": done.kept}
     if as_json:
         print_json(result)
         return
-    mark = " (simulated)" if source.simulated else ""
+    mark = " (simulated)" if source.is_simulated else ""
     count = f": {result['written']} files written, {result['kept']} kept" if "written" in result else ""
     out.print(f"{source.frame}{mark} is in {result['path']}{count}", soft_wrap=True)
 

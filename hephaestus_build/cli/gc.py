@@ -15,9 +15,9 @@ from hephaestus_build.cli.targets import (
     report_failure,
     simulated_mark,
 )
-from hephaestus_build.core.errors import HephaestusError, one_line
-from hephaestus_build.cube.discovery import cubes_of
-from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.core.errors import HephaestusError, wrap_unexpected_errors
+from hephaestus_build.cube.discovery import cubes_dir_for
+from hephaestus_build.cube.storage.generations import FrameStore
 
 
 def gc(
@@ -40,10 +40,10 @@ def gc(
     chosen, removed, failed = frames_by_label(chosen_frames(frames, settings)), {}, False
     for name, (frame, home) in chosen.items():
         try:
-            with one_line(frame):
-                shelf = Shelf(cubes_of(home, frame), frame)
+            with wrap_unexpected_errors(frame):
+                shelf = FrameStore(cubes_dir_for(home, frame), frame)
                 with shelf.lock():
-                    removed[name] = shelf.collect(keep=keep, older_than=timedelta(days=older_than))
+                    removed[name] = shelf.remove_old(keep=keep, older_than=timedelta(days=older_than))
         except HephaestusError as error:
             failed = report_failure(error, alone=len(chosen) == 1)
     if as_json:

@@ -9,9 +9,9 @@ import typer
 
 from hephaestus_build.cli.console import chosen_settings, explain, print_json, print_pairs
 from hephaestus_build.cli.options import Json, Simulated
-from hephaestus_build.core.errors import one_line
+from hephaestus_build.core.errors import wrap_unexpected_errors
 from hephaestus_build.cube.discovery import find_cube
-from hephaestus_build.operations.inspection import Summary, summarise
+from hephaestus_build.operations.inspection import CubeSummary, summarize_cube
 
 Target = Annotated[
     str,
@@ -33,8 +33,8 @@ def inspect(
     """
     settings = chosen_settings(simulated, data_dir=data_dir)
     path = find_cube(target, settings)
-    with one_line(target):
-        summary = summarise(path, settings.accept)
+    with wrap_unexpected_errors(target):
+        summary = summarize_cube(path, settings.accept)
     if as_json:
         print_json(summary.to_json())
     elif summary.frame:
@@ -47,7 +47,7 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _rows(path: Path, summary: Summary) -> dict[str, str]:
+def _rows(path: Path, summary: CubeSummary) -> dict[str, str]:
     pairs, dates, atmosphere = summary.pairs, summary.dates, summary.atmosphere
     rows = {"cube": str(path)}
     if summary.generation is not None:

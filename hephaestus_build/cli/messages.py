@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from hephaestus_build.cli.console import explain
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.pipeline.missing_products import Owed
+from hephaestus_build.pipeline.missing_products import MissingProduct
 
 
-def explain_owed(frame: str, owed: Sequence[Owed]) -> None:
+def explain_owed(frame: str, owed: Sequence[MissingProduct]) -> None:
     """Say what is owed to a frame's cube, what failed for the same reason in one line."""
-    reasons: dict[tuple[str, str, str], list[Owed]] = {}
+    reasons: dict[tuple[str, str, str], list[MissingProduct]] = {}
     for item in owed:
         sort = item.product.removeprefix(item.unit.partition("/")[2])
         reasons.setdefault((sort, item.outcome, item.detail), []).append(item)

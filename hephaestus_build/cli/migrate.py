@@ -14,7 +14,12 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Settings, load_settings
-from hephaestus_build.cube.storage.migration import folders_to_move, move, move_folder, to_move
+from hephaestus_build.cube.storage.migration import (
+    folders_to_migrate,
+    frames_to_migrate,
+    migrate_cube,
+    migrate_folder,
+)
 
 
 def migrate(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json) -> None:
@@ -25,8 +30,8 @@ def migrate(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Jso
     cut off goes on where it stopped. Whoever has such a cube open should open it again afterwards.
     """
     settings = load_settings(data_dir=data_dir)
-    chosen = list(dict.fromkeys(map(frame_named, frames))) if frames else to_move(settings)
-    folders = [] if frames else folders_to_move(settings)
+    chosen = list(dict.fromkeys(map(frame_named, frames))) if frames else frames_to_migrate(settings)
+    folders = [] if frames else folders_to_migrate(settings)
     moved: list[dict[str, Any]] = []
     failed = False
     steps = [
@@ -52,9 +57,9 @@ def migrate(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Jso
 
 
 def _frame(frame: Frame, settings: Settings) -> dict[str, Any]:
-    return move(frame, settings).to_json()
+    return migrate_cube(frame, settings).to_json()
 
 
 def _folder(source: Path, target: Path) -> dict[str, Any]:
-    move_folder(source, target)
+    migrate_folder(source, target)
     return {"from": str(source), "to": str(target)}

@@ -12,8 +12,8 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
-from hephaestus_build.operations.batch import all_frames
-from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.operations.batch import list_published_frames
+from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames
 
 _DAYS = ["%Y-%m-%d", "%Y%m%d"]
@@ -62,9 +62,9 @@ AtATime = Annotated[
 
 def request_of(
     frame: Frame, settings: Settings, since: datetime | None, until: datetime | None, limit: int | None
-) -> Request:
+) -> BuildRequest:
     """Return what the options of a command ask for."""
-    return Request(frame, settings.pairs, _day(since), _day(until), limit)
+    return BuildRequest(frame, settings.pairs, _day(since), _day(until), limit)
 
 
 def _day(moment: datetime | None) -> date | None:
@@ -76,7 +76,7 @@ def frames_to_build(names: list[str] | None, simulated: bool, *, every: bool = F
     if names and every:
         raise UsageError("name frames or say --all, not both")
     if every and not simulated:
-        return all_frames()
+        return list_published_frames()
     if not names and not simulated:
         raise UsageError(
             "name a frame, such as 124D_04854_171313, or add --simulated for the embedded sample; "

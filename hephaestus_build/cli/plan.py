@@ -17,8 +17,8 @@ from hephaestus_build.cli.options import (
     request_of,
 )
 from hephaestus_build.pipeline.build import plan as plan_frame
-from hephaestus_build.pipeline.plan import Plan
-from hephaestus_build.simulation.server.embedded import archives_for
+from hephaestus_build.pipeline.plan import BuildPlan
+from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 
 def plan(
@@ -38,7 +38,7 @@ def plan(
     """
     chosen = frames_to_build(frames, simulated)
     settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
-    with archives_for(settings, chosen) as served:
+    with serve_for_frames(settings, chosen) as served:
         plans = [plan_frame(request_of(frame, settings, since, until, limit), served) for frame in chosen]
     if as_json:
         print_json([item.to_json() for item in plans])
@@ -47,7 +47,7 @@ def plan(
         _print_plan(item)
 
 
-def _print_plan(plan: Plan) -> None:
+def _print_plan(plan: BuildPlan) -> None:
     facts = plan.to_json()
     rows = {
         "pairs upstream": facts["listed"],

@@ -10,10 +10,10 @@ from hephaestus_build.cli.targets import (
     frames_of_one_kind,
     report_failure,
 )
-from hephaestus_build.core.errors import HephaestusError, OwedError, one_line
-from hephaestus_build.core.progress import bars
+from hephaestus_build.core.errors import HephaestusError, MissingProductsError, wrap_unexpected_errors
+from hephaestus_build.core.progress import show_progress_bars
 from hephaestus_build.operations.repair import repair as repair_frame
-from hephaestus_build.simulation.server.embedded import archives_for
+from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 
 def repair(
@@ -28,10 +28,10 @@ def repair(
     settings = chosen_settings(simulated, data_dir=data_dir)
     chosen, settings = frames_of_one_kind(frames, settings)
     repairs, failed = [], False
-    with archives_for(settings, chosen) as served:
+    with serve_for_frames(settings, chosen) as served:
         for frame in chosen:
             try:
-                with one_line(frame), bars() as listener:
+                with wrap_unexpected_errors(frame), show_progress_bars() as listener:
                     repairs.append(repair_frame(frame, served, listener))
             except HephaestusError as error:
                 failed = report_failure(error, alone=len(chosen) == 1)
@@ -51,4 +51,4 @@ def repair(
             explain(
                 f"{item.frame}: {key} could not be had again; `hephaestus build {item.frame}` tries again"
             )
-    raise typer.Exit(worst([int(failed), *(OwedError.exit_code for item in repairs if item.lost)]))
+    raise typer.Exit(worst([int(failed), *(MissingProductsError.exit_code for item in repairs if item.lost)]))

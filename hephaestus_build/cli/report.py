@@ -10,8 +10,8 @@ import typer
 from hephaestus_build.cli.console import chosen_settings, explain, out, print_json
 from hephaestus_build.cli.inspect import DataDir
 from hephaestus_build.cli.options import Json, Simulated
-from hephaestus_build.core.errors import HephaestusError, UsageError, one_line
-from hephaestus_build.cube.discovery import find_cube, owner, take
+from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
+from hephaestus_build.cube.discovery import find_cube, select_cubes, settings_for_cube
 from hephaestus_build.report.quicklook import write_quicklook
 
 
@@ -42,19 +42,19 @@ def report(
         raise UsageError("--pair is of one cube: name it")
     cubes = [find_cube(target, settings) for target in targets or []]
     if not cubes:
-        taken = take(settings)
+        taken = select_cubes(settings)
         cubes = list(taken.stores)
-        if taken.said:
-            explain(taken.said)
+        if taken.notice:
+            explain(taken.notice)
     if not cubes:
         raise HephaestusError(
             f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
         )
     pictures, failed = [], False
     for cube in cubes:
-        path = (folder or owner(cube, settings).data_dir / "quicklooks") / f"{cube.stem}.png"
+        path = (folder or settings_for_cube(cube, settings).data_dir / "quicklooks") / f"{cube.stem}.png"
         try:
-            with one_line(cube.stem):
+            with wrap_unexpected_errors(cube.stem):
                 shown = write_quicklook(cube, path, pair)
         except HephaestusError as error:
             if len(cubes) == 1:

@@ -12,24 +12,24 @@ from rich.table import Table
 from hephaestus_build.cli.annotations import Archive, read_archive
 from hephaestus_build.cli.console import chosen_settings, err, explain, out, print_json
 from hephaestus_build.cli.options import Json, Mixed, Simulated
-from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings, load_settings
-from hephaestus_build.cube.discovery import Taken, take
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.discovery import CubeSelection, select_cubes
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.dataset.deformation_events import find_events
-from hephaestus_build.dataset.published_counts import TABLE_2, table_2
+from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2, compare_table_2
 from hephaestus_build.dataset.samples import (
     SERIES_LENGTH,
     Sample,
     samples_from_annotations,
     samples_from_cube,
 )
-from hephaestus_build.dataset.split_leakage import Audit, audit
+from hephaestus_build.dataset.split_leakage import SplitAudit, audit_split
 from hephaestus_build.dataset.splits import (
     PARTS,
-    SIMULATED,
+    SIMULATED_SOURCE,
     Split,
     make_split,
     read_split,
@@ -74,7 +74,7 @@ def list_splits(data_dir: DataDir = None, as_json: bool = Json) -> None:
         }
         if path.is_file():
             split = read_split(path)
-            row |= {"sha256": split.sha256, "simulated": split.simulated}
+            row |= {"sha256": split.sha256, "simulated": split.is_simulated}
         rows.append(row)
     if as_json:
         print_json(rows)
@@ -109,14 +109,14 @@ def summary(
     rule = split_rule(name)
     samples, source = read_samples(archive, cubes, simulated=simulated, mixed=mixed)
     split = make_split(rule, samples, source=source, length=length)
-    result = {**table_2(split), "source": source}
+    result = {**compare_table_2(split), "source": source}
     if as_json:
         print_json(result)
         return
-    out.print(_counts_table(result["counts"], TABLE_2 if name == "paper" else None))
+    out.print(_counts_table(result["counts"], PUBLISHED_TABLE_2 if name == "paper" else None))
     for reason, count in result["left_out"].items():
         out.print(f"left out: {count} samples ({reason})")
-    mark = "; simulated frames are among them" if split.simulated else ""
+    mark = "; simulated frames are among them" if split.is_simulated else ""
     out.print(f"split {name}, version {split.version}, sha256 {split.sha256}{mark}")
 
 
@@ -144,7 +144,7 @@ def audit_splits(
         splits = [make_split(rule, samples, source=source) for rule in rules]
     # cubes hold masks, not polygons: without an archive nothing can be said of events
     events = find_events(read_archive(archive)) if archive or not (cubes or simulated) else None
-    results = [audit(split, events) for split in splits]
+    results = [audit_split(split, events) for split in splits]
     if as_json:
         print_json([result.to_json() for result in results])
     else:
@@ -180,7 +180,8 @@ def write(
     samples, source = read_samples(archive, cubes, simulated=simulated, mixed=mixed, data_dir=data_dir)
     splits = [make_split(rule, samples, source=source, length=length) for rule in rules]
     homes = [
-        to or (settings.simulated() if item.simulated else settings).data_dir / "splits" for item in splits
+        to or (settings.for_simulated() if item.is_simulated else settings).data_dir / "splits"
+        for item in splits
     ]
     for split, folder in zip(splits, homes, strict=True):
         _refuse_to_replace(folder / f"{split.name}.json", split)
@@ -197,7 +198,7 @@ def write(
 
 def split_path(name: str, settings: Settings) -> Path:
     """Return the file of a split: of real samples, or of simulated ones where there is no other."""
-    path, other = (home.data_dir / "splits" / f"{name}.json" for home in (settings, settings.simulated()))
+    path, other = (home.data_dir / "splits" / f"{name}.json" for home in (settings, settings.for_simulated()))
     return other if other.is_file() and not path.is_file() else path
 
 
@@ -206,13 +207,13 @@ def _refuse_to_replace(path: Path, split: Split) -> None:
     if not path.is_file():
         return
     try:
-        before = read_split(path).simulated
+        before = read_split(path).is_simulated
     except HephaestusError:
         return  # of no use to anybody: it may be replaced
-    if before != split.simulated:
+    if before != split.is_simulated:
         kinds = {True: "simulated", False: "real"}
         raise UsageError(
-            f"{path} is a split of {kinds[before]} samples, and these are {kinds[split.simulated]}: name "
+            f"{path} is a split of {kinds[before]} samples, and these are {kinds[split.is_simulated]}: name "
             f"another folder with --to"
         )
 
@@ -247,19 +248,19 @@ def read_samples(
     taken = _taken(cubes or (), chosen_settings(simulated, data_dir=data_dir), mixed)
     samples, source = [], {}
     for path in taken.stores:
-        with open_cube(path, chunks=None) as cube:
+        with open_pinned_cube(path, chunks=None) as cube:
             found = samples_from_cube(cube)
             source[path.stem] = f"generation {Path(cube.encoding['source']).parent.name}"
         samples += found
     if not samples:
         raise HephaestusError("the cubes hold no annotated interferogram; name an archive with --archive")
-    marks = {SIMULATED: "as the cubes say"} if taken.settings.is_simulated else {}
+    marks = {SIMULATED_SOURCE: "as the cubes say"} if taken.settings.is_simulated else {}
     return samples, {"cubes": len(source), **source, **marks}
 
 
 def _read_of_one_kind(archive: Path | None, mixed: bool) -> Annotations:
     annotations = read_archive(archive)
-    frames = {frame.simulated: frame for frame in annotations.frames}
+    frames = {frame.is_simulated: frame for frame in annotations.frames}
     if len(frames) == 2 and not mixed:
         raise UsageError(
             f"the annotations are of real frames and of simulated ones, such as {frames[False]} and "
@@ -268,13 +269,13 @@ def _read_of_one_kind(archive: Path | None, mixed: bool) -> Annotations:
     return annotations
 
 
-def _taken(cubes: Sequence[Path], settings: Settings, mixed: bool) -> Taken:
-    taken = take(settings, cubes, mixed=mixed)
+def _taken(cubes: Sequence[Path], settings: Settings, mixed: bool) -> CubeSelection:
+    taken = select_cubes(settings, cubes, mixed=mixed)
     if not taken.stores:
         where = cubes[0] if cubes else settings.cubes_dir
         raise HephaestusError(f"there are no cubes in {where}; build one with `hephaestus build FRAME`")
-    if taken.said:
-        explain(taken.said)
+    if taken.notice:
+        explain(taken.notice)
     return taken
 
 
@@ -294,7 +295,7 @@ def _counts_table(counts: dict[str, Any], published: Any) -> Table:
     return table
 
 
-def _print_audit(result: Audit) -> None:
+def _print_audit(result: SplitAudit) -> None:
     kept = ", ".join(f"{name} {'kept' if good else 'BROKEN'}" for name, good in result.promises.items())
     simulated = "  (simulated frames are among them)" if result.simulated else ""
     out.print(f"\n{result.split}  {result.sha256[:12]}  promises: {kept or 'nothing'}{simulated}")
@@ -342,21 +343,23 @@ def figures(
         make_split(split_rule(name), samples) for name in ("paper", "strict-temporal", "unseen-event")
     )
     pictures = {
-        "samples-over-time": draw.samples_over_time([paper, *others]),
-        "positives-per-frame": draw.positives_per_frame(paper),
+        "samples-over-time": draw.plot_samples_over_time([paper, *others]),
+        "positives-per-frame": draw.plot_positives_per_frame(paper),
     }
     registry = published_frames()
     known = {frame.id: registry[frame.id] for frame in annotations.frames if frame.id in registry}
     if known:
-        pictures["map-of-frames"] = draw.map_of_frames(known, find_events(annotations))
+        pictures["map-of-frames"] = draw.plot_frame_map(known, find_events(annotations))
     boundaries = split_rule("paper").boundaries
     for frame in annotations.frames:
-        pictures[f"networks/{frame}"] = draw.pair_network(frame, annotations.of(frame), boundaries)
+        pictures[f"networks/{frame}"] = draw.plot_pair_network(
+            frame, annotations.for_frame(frame), boundaries
+        )
     paths = []
     for name, figure in pictures.items():
         path = to / f"{name}.png"
-        with explained(f"figure {path}"):
-            write_atomic(path, draw.to_png(figure))
+        with translate_os_errors(f"figure {path}"):
+            write_atomic(path, draw.encode_png(figure))
         paths.append(str(path))
     if as_json:
         print_json(paths)

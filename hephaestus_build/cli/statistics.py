@@ -11,13 +11,13 @@ from rich.table import Table
 from hephaestus_build.cli.console import chosen_settings, err, out, print_json
 from hephaestus_build.cli.options import Json, Mixed, Simulated
 from hephaestus_build.cli.splits import split_path
-from hephaestus_build.core.errors import HephaestusError, OwedError, UsageError
-from hephaestus_build.core.progress import bars
+from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UsageError
+from hephaestus_build.core.progress import show_progress_bars
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.discovery import cubes_of, in_folders, of_one_kind
-from hephaestus_build.dataset.channel_statistics import Statistics, read_statistics, update_statistics
-from hephaestus_build.dataset.published_counts import CHANNEL_STATISTICS
-from hephaestus_build.dataset.running_moments import CONVENTIONS, Convention
+from hephaestus_build.cube.discovery import are_simulated, cubes_dir_for, list_cubes
+from hephaestus_build.dataset.channel_statistics import ChannelStatistics, read_statistics, update_statistics
+from hephaestus_build.dataset.published_counts import PUBLISHED_CHANNEL_STATISTICS
+from hephaestus_build.dataset.running_moments import MASKING_CONVENTIONS, MaskingConvention
 from hephaestus_build.dataset.splits import Split, read_split
 
 app = typer.Typer(
@@ -57,11 +57,13 @@ def update(
     settings = chosen_settings(simulated, data_dir=data_dir)
     chosen = read_split(_split_path(split, settings))
     stores = _stores(chosen, cubes, settings, mixed)
-    kind = of_one_kind(stores.values(), mixed=mixed) or chosen.simulated
-    path = _place(chosen.name, settings.simulated() if kind else settings)
+    kind = are_simulated(stores.values(), mixed=mixed) or chosen.is_simulated
+    path = _place(chosen.name, settings.for_simulated() if kind else settings)
     previous = read_statistics(path) if path.is_file() and not afresh else None
-    with bars() as listener:
-        statistics = update_statistics(chosen, stores, previous, threads=settings.threads, listener=listener)
+    with show_progress_bars() as listener:
+        statistics = update_statistics(
+            chosen, stores, previous, threads=settings.worker_count, listener=listener
+        )
     if not statistics.products:
         raise HephaestusError(
             f"no cube of the split {chosen.name} is in {cubes or settings.cubes_dir}; "
@@ -75,7 +77,7 @@ def update(
         err.print(f"written to {path}")
     if missing := statistics.missing:
         names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
-        raise OwedError(
+        raise MissingProductsError(
             f"{sum(missing.values())} training samples of {len(missing)} frames ({names}) are in no cube "
             "here; build them with `hephaestus build FRAME`, then run the same command again"
         )
@@ -90,13 +92,13 @@ def show(
     as_json: bool = Json,
 ) -> None:
     """Show the statistics of a split as they were last written, and whether the split has changed since."""
-    if convention not in CONVENTIONS:
-        raise UsageError(f"there is no convention {convention!r}; choose {' or '.join(CONVENTIONS)}")
+    if convention not in MASKING_CONVENTIONS:
+        raise UsageError(f"there is no convention {convention!r}; choose {' or '.join(MASKING_CONVENTIONS)}")
     settings = chosen_settings(simulated, data_dir=data_dir)
     name = Path(split).stem if split.endswith(".json") else split
     written = _split_path(split, settings)
-    apart = written.is_file() and read_split(written).simulated
-    statistics = read_statistics(_place(name, settings.simulated() if apart else settings))
+    apart = written.is_file() and read_split(written).is_simulated
+    statistics = read_statistics(_place(name, settings.for_simulated() if apart else settings))
     if written.is_file() and read_split(written).sha256 != statistics.sha256:
         raise HephaestusError(
             f"the split {name} has changed since; run `hephaestus statistics update {split}` again"
@@ -115,10 +117,10 @@ def _stores(split: Split, cubes: Path | None, settings: Settings, mixed: bool) -
     """Return the cubes of the frames that a split trains on, as many as there are."""
     frames = {sample.frame for sample in split.parts["train"]}
     if cubes:
-        found = {path.stem: path for path in in_folders([cubes])}
+        found = {path.stem: path for path in list_cubes([cubes])}
     else:
-        home = settings.simulated() if split.simulated and not mixed else settings
-        found = {frame.id: cubes_of(home, frame) / f"{frame}.zarr" for frame in frames}
+        home = settings.for_simulated() if split.is_simulated and not mixed else settings
+        found = {frame.id: cubes_dir_for(home, frame) / f"{frame}.zarr" for frame in frames}
     return {frame.id: found[frame.id] for frame in frames if frame.id in found and found[frame.id].exists()}
 
 
@@ -126,21 +128,21 @@ def _place(name: str, settings: Settings) -> Path:
     return settings.data_dir / "statistics" / f"{name}.json"
 
 
-def _report(statistics: Statistics) -> dict[str, object]:
+def _report(statistics: ChannelStatistics) -> dict[str, object]:
     content = statistics.to_json()
     return {key: value for key, value in content.items() if key not in ("products", "weights")}
 
 
-def _print(statistics: Statistics, convention: Convention) -> None:
+def _print(statistics: ChannelStatistics, convention: MaskingConvention) -> None:
     table = Table(box=None, pad_edge=False)
     columns = ["channel", "mean", "std", "values"]
     published = convention == "published"
     for title in (*columns, *(("published mean", "published std") if published else ())):
         table.add_column(title, justify="left" if title == "channel" else "right")
-    for name, item in statistics.channels(convention).items():
-        row = [name, f"{item.mean:.6g}", f"{item.deviation:.6g}", str(item.count)]
+    for name, item in statistics.moments_by_channel(convention).items():
+        row = [name, f"{item.mean:.6g}", f"{item.std:.6g}", str(item.count)]
         if published:
-            row += [f"{value:.6g}" for value in CHANNEL_STATISTICS[name]]
+            row += [f"{value:.6g}" for value in PUBLISHED_CHANNEL_STATISTICS[name]]
         table.add_row(*row)
     out.print(table)
     frames = len(statistics.weights)

@@ -12,8 +12,8 @@ from hephaestus_build.cli.options import DataDir, Frames, Json, Simulated
 from hephaestus_build.cli.targets import (
     chosen_frames,
 )
-from hephaestus_build.operations.run_log import last_runs
-from hephaestus_build.operations.status import FrameStatus, frames_on_disk, status_of
+from hephaestus_build.operations.run_log import read_last_runs
+from hephaestus_build.operations.status import FrameStatus, list_frames_on_disk, read_frame_status
 
 
 def status(
@@ -25,17 +25,17 @@ def status(
     work for the next build and no failure.
     """
     settings = chosen_settings(simulated, data_dir=data_dir)
-    chosen = chosen_frames(frames, settings, frames_on_disk)
-    runs = {False: last_runs(settings.data_dir)}
-    runs[True] = {**runs[False], **last_runs(settings.simulated().data_dir)}
-    rows = [status_of(home, frame, runs=runs[home.is_simulated]) for frame, home in chosen]
+    chosen = chosen_frames(frames, settings, list_frames_on_disk)
+    runs = {False: read_last_runs(settings.data_dir)}
+    runs[True] = {**runs[False], **read_last_runs(settings.for_simulated().data_dir)}
+    rows = [read_frame_status(home, frame, runs=runs[home.is_simulated]) for frame, home in chosen]
     if as_json:
         print_json([row.to_json() for row in rows])
     elif rows:
         _print_status(rows)
     else:
         explain(f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one")
-    if any(row.failed for row in rows):
+    if any(row.has_failed for row in rows):
         raise typer.Exit(1)
 
 

@@ -9,10 +9,10 @@ from hephaestus_build.cli.console import explain
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.settings import Settings, refuse_address
-from hephaestus_build.cube.discovery import cubes_of, only_simulated
-from hephaestus_build.cube.storage.generations import Generation, Shelf
-from hephaestus_build.operations.status import frames_begun, homes
+from hephaestus_build.core.settings import Settings, require_local_path
+from hephaestus_build.cube.discovery import cubes_dir_for, only_simulated_notice
+from hephaestus_build.cube.storage.generations import FrameStore, Generation
+from hephaestus_build.operations.status import frames_with_settings, list_started_frames
 
 
 def report_failure(error: HephaestusError, *, alone: bool) -> bool:
@@ -26,11 +26,13 @@ def report_failure(error: HephaestusError, *, alone: bool) -> bool:
 def chosen_frames(
     names: Sequence[str] | None,
     settings: Settings,
-    by_default: Callable[[Settings], list[Frame]] = frames_begun,
+    by_default: Callable[[Settings], list[Frame]] = list_started_frames,
 ) -> list[tuple[Frame, Settings]]:
     """Return the frames that a user named, else all here, each with the settings that hold for it."""
     frames = dict.fromkeys(map(frame_named, names or ()))
-    return [(frame, settings.for_frame(frame)) for frame in frames] or homes(settings, by_default)
+    return [(frame, settings.for_frame(frame)) for frame in frames] or frames_with_settings(
+        settings, by_default
+    )
 
 
 def frames_by_label(chosen: Sequence[tuple[Frame, Settings]]) -> dict[str, tuple[Frame, Settings]]:
@@ -45,13 +47,13 @@ def frames_of_one_kind(names: list[str] | None, settings: Settings) -> tuple[lis
     """Return the frames that a user named, else those of the real cubes, else of the simulated ones."""
     if names:
         return list(dict.fromkeys(map(frame_named, names))), settings
-    found = homes(settings)
+    found = frames_with_settings(settings)
     real = [frame for frame, home in found if not home.is_simulated]
     if real or not found:
         return real, settings
     if not settings.is_simulated:
-        explain(only_simulated(settings))
-    return [frame for frame, _ in found], settings.simulated()
+        explain(only_simulated_notice(settings))
+    return [frame for frame, _ in found], settings.for_simulated()
 
 
 def chosen_targets(names: list[str] | None, settings: Settings) -> dict[str, tuple[Frame | Path, Settings]]:
@@ -61,7 +63,7 @@ def chosen_targets(names: list[str] | None, settings: Settings) -> dict[str, tup
     found: dict[str, tuple[Frame | Path, Settings]] = {}
     for name in names:
         if is_path(name):
-            refuse_address("the cube", name)
+            require_local_path("the cube", name)
             found[name] = Path(name), settings
         else:
             frame = frame_named(name)
@@ -76,7 +78,9 @@ def simulated_mark(home: Settings) -> str:
 
 def simulated_option(target: Frame | Path, home: Settings) -> str:
     """Return what a command needs beside a frame's id to find its simulated cube."""
-    return " --simulated" if home.is_simulated and isinstance(target, Frame) and not target.simulated else ""
+    return (
+        " --simulated" if home.is_simulated and isinstance(target, Frame) and not target.is_simulated else ""
+    )
 
 
 def is_path(target: str) -> bool:
@@ -86,8 +90,8 @@ def is_path(target: str) -> bool:
 
 def published_generation(settings: Settings, frame: Frame) -> Generation:
     """Return a frame's published generation."""
-    cubes = cubes_of(settings, frame)
-    current = Shelf(cubes, frame).current()
+    cubes = cubes_dir_for(settings, frame)
+    current = FrameStore(cubes, frame).published_generation()
     if current is None:
         raise HephaestusError(f"{frame}: there is no cube in {cubes}; `hephaestus build {frame}` builds it")
     return current

@@ -16,16 +16,16 @@ from hephaestus_build.cli.targets import (
     simulated_mark,
     simulated_option,
 )
-from hephaestus_build.core.errors import HephaestusError, one_line
+from hephaestus_build.core.errors import HephaestusError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.progress import Listener, bars
+from hephaestus_build.core.progress import ProgressListener, show_progress_bars
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.storage.generations import Generation
-from hephaestus_build.cube.validation.checksums import verify_content
-from hephaestus_build.cube.validation.record_consistency import check_implied
+from hephaestus_build.cube.validation.checksums import verify_generation
+from hephaestus_build.cube.validation.record_consistency import check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema
 from hephaestus_build.pipeline.upstream_changes import check_upstream
-from hephaestus_build.simulation.server.embedded import archives_for
+from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 _SHOWN = 200  # findings of a cube that are printed
 
@@ -59,12 +59,12 @@ def verify(
     failed = False
     chosen = chosen_targets(targets, settings)
     asked = [target for target, _ in chosen.values() if upstream and isinstance(target, Frame)]
-    with archives_for(settings, asked) as served:
+    with serve_for_frames(settings, asked) as served:
         for name, (target, home) in chosen.items():
             try:
-                with one_line(target), bars() as listener:
+                with wrap_unexpected_errors(target), show_progress_bars() as listener:
                     found[name] = (
-                        _upstream(target, served.simulated() if home.is_simulated else served, listener)
+                        _upstream(target, served.for_simulated() if home.is_simulated else served, listener)
                         if upstream
                         else _whole(target, home, listener)
                     )
@@ -91,16 +91,18 @@ def verify(
         raise typer.Exit(1)
 
 
-def _upstream(target: Frame | Path, settings: Settings, listener: Listener) -> list[str]:
+def _upstream(target: Frame | Path, settings: Settings, listener: ProgressListener) -> list[str]:
     frame = target if isinstance(target, Frame) else Frame.parse(str(target))
     return [str(change) for change in check_upstream(frame, settings, listener)]
 
 
-def _whole(target: Frame | Path, settings: Settings, listener: Listener) -> list[str]:
+def _whole(target: Frame | Path, settings: Settings, listener: ProgressListener) -> list[str]:
     """Return what is wrong with a cube: its bytes; if they are right, what they say, and the record."""
     generation = (
-        published_generation(settings, target) if isinstance(target, Frame) else Generation.at(target)
+        published_generation(settings, target) if isinstance(target, Frame) else Generation.from_path(target)
     )
-    damages = verify_content(generation, listener)
-    findings = [] if damages else check_schema(generation.store) or check_implied(generation, listener)
+    damages = verify_generation(generation, listener)
+    findings = (
+        [] if damages else check_schema(generation.store) or check_record_consistency(generation, listener)
+    )
     return list(map(str, damages or findings))

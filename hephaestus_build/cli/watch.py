@@ -14,10 +14,10 @@ from hephaestus_build.cli.targets import (
     frames_of_one_kind,
 )
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.progress import bars
-from hephaestus_build.operations.batch import all_frames
+from hephaestus_build.core.progress import show_progress_bars
+from hephaestus_build.operations.batch import list_published_frames
 from hephaestus_build.operations.batch import watch as watch_frames
-from hephaestus_build.simulation.server.embedded import archives_for
+from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 
 def watch(
@@ -47,12 +47,14 @@ def watch(
     settings = chosen_settings(simulated, data_dir=data_dir, pairs=pairs)
     if frames and every_frame:
         raise UsageError("name frames or say --all, not both")
-    chosen, settings = (all_frames(), settings) if every_frame else frames_of_one_kind(frames, settings)
+    chosen, settings = (
+        (list_published_frames(), settings) if every_frame else frames_of_one_kind(frames, settings)
+    )
     if not chosen:
         raise UsageError("there are no cubes yet: name the frames to watch, such as 124D_04854_171313")
     requests = [request_of(frame, settings, since, None, None) for frame in chosen]
     codes = set()
-    with archives_for(settings, chosen) as served, bars() as listener:
+    with serve_for_frames(settings, chosen) as served, show_progress_bars() as listener:
         for run in watch_frames(
             requests,
             served,

@@ -12,16 +12,17 @@ from hephaestus_build.core.frames import Frame, Pair, parse_day
 from hephaestus_build.core.parsing import parse_json
 
 #: Products whose absence may be accepted; an interferogram is phase and coherence.
-PRODUCTS = ("dem", "phase", "coherence", "interferogram", "preview", "era5")
+ACCEPTABLE_PRODUCTS = ("dem", "phase", "coherence", "interferogram", "preview", "era5")
 #: Stands for every frame.
-ANY = "*"
-EXAMPLE = "{124D_04854_171313: [dem], '*': [preview]}"
+ANY_FRAME = "*"
+ACCEPT_EXAMPLE = "{124D_04854_171313: [dem], '*': [preview]}"
 
-#: Frame ids, or :data:`ANY`, and what is accepted there: products, pairs or dates as LiCSAR writes them.
-Accept = Mapping[str, tuple[str, ...]]
+#: Frame ids, or :data:`ANY_FRAME`, and what is accepted there: products, pairs or dates as LiCSAR writes
+#: them.
+AcceptedAbsences = Mapping[str, tuple[str, ...]]
 
 
-def read_accept(value: Any) -> dict[str, tuple[str, ...]]:
+def parse_accepted_absences(value: Any) -> dict[str, tuple[str, ...]]:
     """Return the setting as it is used, from what a user wrote: a mapping, or JSON text of one.
 
     Raises
@@ -33,19 +34,19 @@ def read_accept(value: Any) -> dict[str, tuple[str, ...]]:
         try:
             value = parse_json(value, limit=1 << 20)
         except ValueError as error:
-            raise _wrong(f"it is no JSON object ({error})") from None
+            raise _setting_error(f"it is no JSON object ({error})") from None
     if not isinstance(value, Mapping):
-        raise _wrong("it is no mapping of frames to lists of products")
+        raise _setting_error("it is no mapping of frames to lists of products")
     accept: dict[str, tuple[str, ...]] = {}
     for key, names in value.items():
         if not isinstance(names, list | tuple):
             names = [names]
-        frame = _frame(key)
-        accept[frame] = (*accept.get(frame, ()), *map(_product, names))
+        frame = _parse_frame_key(key)
+        accept[frame] = (*accept.get(frame, ()), *map(_parse_product, names))
     return accept
 
 
-def is_accepted(accept: Accept, frame: Frame, names: Iterable[str]) -> bool:
+def is_absence_accepted(accept: AcceptedAbsences, frame: Frame, names: Iterable[str]) -> bool:
     """Return whether the absence of a product is accepted.
 
     Parameters
@@ -57,36 +58,38 @@ def is_accepted(accept: Accept, frame: Frame, names: Iterable[str]) -> bool:
     names : iterable of str
         What it may be called: such as ``phase``, ``interferogram`` and ``20160909_20160921``.
     """
-    chosen = {*accept.get(frame.id, ()), *accept.get(ANY, ())}
+    chosen = {*accept.get(frame.id, ()), *accept.get(ANY_FRAME, ())}
     return not chosen.isdisjoint(names)
 
 
-def _frame(key: Any) -> str:
+def _parse_frame_key(key: Any) -> str:
     text = str(key).strip()[:80]
-    if text == ANY:
-        return ANY
+    if text == ANY_FRAME:
+        return ANY_FRAME
     try:
         return Frame.parse(text).id
     except UsageError:
         from hephaestus_build.core.registry import published_frames
 
-        raise _wrong(
-            f"{text!r} is neither a LiCSAR frame id nor {ANY!r}{_nearest(text.upper(), published_frames())}"
+        raise _setting_error(
+            f"{text!r} is neither a LiCSAR frame id nor "
+            f"{ANY_FRAME!r}{_nearest(text.upper(), published_frames())}"
         ) from None
 
 
-def _product(name: Any) -> str:
+def _parse_product(name: Any) -> str:
     # YAML reads 20160909_20160921 as one integer, and 2016-09-09 as a date
     text = f"{name:%Y%m%d}" if isinstance(name, date) else str(name).strip()[:80]
     if isinstance(name, int) and len(text) == 16:
         text = f"{text[:8]}_{text[8:]}"
-    if text.lower() in PRODUCTS:
+    if text.lower() in ACCEPTABLE_PRODUCTS:
         return text.lower()
     try:
         return Pair.parse(text).name if "_" in text else f"{parse_day(text):%Y%m%d}"
     except ValueError:
-        raise _wrong(
-            f"{text!r} is no product{_nearest(text.lower(), PRODUCTS)}: there are {', '.join(PRODUCTS)}, "
+        raise _setting_error(
+            f"{text!r} is no product{_nearest(text.lower(), ACCEPTABLE_PRODUCTS)}: there are "
+            f"{', '.join(ACCEPTABLE_PRODUCTS)}, "
             "a pair such as 20160909_20160921, and the date of ERA5"
         ) from None
 
@@ -96,5 +99,5 @@ def _nearest(text: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _wrong(what: str) -> UsageError:
-    return UsageError(f"setting accept: {what}; write it as accept: {EXAMPLE}")
+def _setting_error(what: str) -> UsageError:
+    return UsageError(f"setting accept: {what}; write it as accept: {ACCEPT_EXAMPLE}")

@@ -18,7 +18,7 @@ import numpy as np
 from blake3 import blake3
 
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.plain_files import NotPlainError, kind_of, opened
+from hephaestus_build.core.plain_files import UnsafePathError, describe_file_type, open_plain_file
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space (`hephaestus plan` says how much is needed)",
@@ -37,7 +37,7 @@ _BLOCK = 1 << 22  # of a file that is hashed, bytes
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
+def translate_os_errors(what: str) -> Iterator[None]:
     """Turn the operating system's refusals into one line that says what to do.
 
     Parameters
@@ -87,15 +87,15 @@ def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = Fal
         raise
 
 
-def json_bytes(value: Any, *, order: Literal["deterministic"] | None = None) -> bytes:
+def encode_json(value: Any, *, order: Literal["deterministic"] | None = None) -> bytes:
     """Return `value` as JSON without blanks, UTF-8; what is no number becomes null.
 
     Mappings keep their order, or are sorted by their keys where the order is to be ``deterministic``.
     """
-    return msgspec.json.encode(value, enc_hook=_plain, order=order)
+    return msgspec.json.encode(value, enc_hook=_convert_numpy, order=order)
 
 
-def _plain(value: Any) -> Any:
+def _convert_numpy(value: Any) -> Any:
     """Return what JSON can say of a value of NumPy."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
@@ -104,15 +104,15 @@ def _plain(value: Any) -> Any:
 
 def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
     """Write `value` as JSON, as :func:`write_atomic` does."""
-    write_atomic(path, json_bytes(value), durable=durable)
+    write_atomic(path, encode_json(value), durable=durable)
 
 
-def digest(content: bytes) -> str:
+def hash_bytes(content: bytes) -> str:
     """Return the BLAKE3 hash of `content`, in hexadecimal."""
     return blake3(content).hexdigest()
 
 
-def digest_of(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Return the BLAKE3 hash of a file's content, in hexadecimal."""
     hasher = blake3()
     with path.open("rb") as stream:
@@ -121,7 +121,7 @@ def digest_of(path: Path) -> str:
     return hasher.hexdigest()
 
 
-def link_all(folder: Path, sources: Mapping[str, str]) -> None:
+def link_files(folder: Path, sources: Mapping[str, str]) -> None:
     """Fill a folder with links to files that stand elsewhere; thousands of them in a blink.
 
     Parameters
@@ -147,7 +147,7 @@ def link_all(folder: Path, sources: Mapping[str, str]) -> None:
         Path(parent).mkdir(parents=True, exist_ok=True)
         for origin in {source.rpartition("/")[0] for source, _ in links}:
             if Path(origin).is_symlink():
-                raise NotPlainError("it is a link, not a folder", origin)
+                raise UnsafePathError("it is a link, not a folder", origin)
         for source, target in links:
             _link_or_copy(source, target)
 
@@ -165,7 +165,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def _link_or_copy(source: Path | str, target: Path | str) -> None:
     if not stat.S_ISREG(mode := os.lstat(source).st_mode):
-        raise NotPlainError(f"it is {kind_of(mode)}, not a plain file", source)
+        raise UnsafePathError(f"it is {describe_file_type(mode)}, not a plain file", source)
     try:
         os.link(source, target)
     except OSError as error:
@@ -184,7 +184,7 @@ def append_line(path: Path, line: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = line.encode()
-    with opened(path.parent, path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as (descriptor, _):
+    with open_plain_file(path.parent, path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as (descriptor, _):
         if os.write(descriptor, content) != len(content):  # what a disk does that is nearly full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
@@ -192,11 +192,11 @@ def append_line(path: Path, line: str) -> None:
 def sync_files(paths: Iterable[Path]) -> None:
     """Put the content of files on the disk; side by side, since the disk takes many as fast as one."""
     with ThreadPoolExecutor(16, thread_name_prefix="sync") as pool:
-        for _ in pool.map(_sync, paths):
+        for _ in pool.map(_sync_file, paths):
             pass
 
 
-def _sync(path: Path) -> None:
+def _sync_file(path: Path) -> None:
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Ahead(Generic[R]):
+class BackgroundTask(Generic[R]):
     """Work that begins now and whose result is wanted later; meanwhile something else is done.
 
     Nobody waits for it who does not ask for the result: when something else fails first, or the program
@@ -35,7 +35,7 @@ class Ahead(Generic[R]):
             self._future.set_exception(error)
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether the result, or the error, is here."""
         return self._future.done()
 
@@ -44,7 +44,7 @@ class Ahead(Generic[R]):
         return self._future.result()
 
 
-def side_by_side(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def map_bounded(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
     """Do `work` for every item, at most `threads` at a time; yield each result as it comes.
 
     Only a few items are queued ahead, so that the first error, or the consumer's going away, ends the whole

@@ -48,7 +48,7 @@ def is_wgs84(wkt: object) -> bool:
     if wkt == WGS84_WKT:
         return True
     try:
-        root = _parsed(str(wkt))
+        root = _parse_wkt(str(wkt))
     except ValueError:
         return False
     ellipsoids = [node.numbers[:2] for node in root.all("SPHEROID", "ELLIPSOID")]
@@ -62,7 +62,7 @@ def is_wgs84(wkt: object) -> bool:
         and len(ellipsoids) == 1
         and _close(ellipsoids[0], (6378137.0, 298.257223563))
         and len(datums) == 1
-        and _plain(datums[0]) in _DATUMS
+        and _normalize_name(datums[0]) in _DATUMS
         and all(_close(meridian, (0.0,)) for meridian in meridians)
         and len(units) > 0
         and all(_close(unit, (math.radians(1),)) for unit in units)
@@ -79,11 +79,11 @@ def _close(values: list[float], expected: tuple[float, ...]) -> bool:
     )
 
 
-def _plain(texts: list[str]) -> str:
+def _normalize_name(texts: list[str]) -> str:
     return "".join(filter(str.isalnum, texts[0])).lower() if texts else ""
 
 
-def _parsed(text: str) -> _Node:
+def _parse_wkt(text: str) -> _Node:
     """Return the tree of a WKT; ValueError if it is none."""
     if len(text) > _LONGEST:
         raise ValueError("too long")

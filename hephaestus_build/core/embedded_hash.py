@@ -27,11 +27,11 @@ _RECORD_SIZE = 22
 _BLOCK = 1 << 22  # of a file that is hashed, bytes
 
 
-class UnsealedError(ValueError):
+class MissingHashError(ValueError):
     """The file has no seal, or none that is whole enough to be known as one."""
 
 
-def seal_zip(stream: io.BytesIO) -> memoryview:
+def add_zip_hash(stream: io.BytesIO) -> memoryview:
     """Seal a zip archive in memory; return all of it.
 
     Parameters
@@ -51,7 +51,7 @@ def seal_zip(stream: io.BytesIO) -> memoryview:
     return stream.getbuffer()
 
 
-def check_zip(stream: BinaryIO) -> None:
+def check_zip_hash(stream: BinaryIO) -> None:
     """Check the seal of an open zip archive; leave the stream at its beginning.
 
     Raises
@@ -65,7 +65,7 @@ def check_zip(stream: BinaryIO) -> None:
     stream.seek(max(0, size - _DIGITS - len(_COMMENT)))
     tail = stream.read()
     if not tail.startswith(_COMMENT):
-        raise UnsealedError("it has no seal")
+        raise MissingHashError("it has no seal")
     stream.seek(0)
     hasher, left = blake3(), size - _DIGITS
     while left > 0 and (block := stream.read(min(left, _BLOCK))):
@@ -76,14 +76,14 @@ def check_zip(stream: BinaryIO) -> None:
         raise ValueError("it is damaged: its content is not what was written")
 
 
-def seal_json(content: bytes) -> bytes:
+def add_json_hash(content: bytes) -> bytes:
     """Return a JSON object, given as UTF-8, with a seal as its last member."""
     inside = content.rstrip().removesuffix(b"}").rstrip()
     head = inside + (b"" if inside.endswith(b"{") else b",") + b"\n" + _MEMBER
     return head + blake3(head).hexdigest().encode() + _END
 
 
-def unseal_json(content: bytes) -> dict[str, Any]:
+def parse_hashed_json(content: bytes) -> dict[str, Any]:
     """Return the JSON object that was sealed, without its seal.
 
     Raises
@@ -96,7 +96,7 @@ def unseal_json(content: bytes) -> dict[str, Any]:
     place = len(content) - len(_END) - _DIGITS
     head, digest, end = content[: max(place, 0)], content[max(place, 0) : -len(_END)], content[-len(_END) :]
     if not head.endswith(_MEMBER) or end != _END:
-        raise UnsealedError("it has no seal, or is damaged at its end")
+        raise MissingHashError("it has no seal, or is damaged at its end")
     if digest != blake3(head).hexdigest().encode():
         raise ValueError("it is damaged: its content is not what was written")
     value = parse_json(content)

@@ -12,22 +12,22 @@ import numpy as np
 from hephaestus_build.core.grid import Grid
 
 #: Spacing of ERA5's grid as both archives hand it out, degrees.
-STEP = 0.25
+ERA5_STEP = 0.25
 
 
 #: Fields of final ERA5, and of the first issue (ERA5T) that it replaces after about three months.
-FINAL, PRELIMINARY = "0001", "0005"
+EXPVER_FINAL, EXPVER_PRELIMINARY = "0001", "0005"
 
 
 #: An answer that does not say which of the two it holds.
-UNSTATED = "unstated"
+EXPVER_UNSTATED = "unstated"
 
 
 _CENTER_TIME = re.compile(r"(?:(-?\d+) days?, )?(\d{1,2}):([0-5]\d):([0-5]\d)(?:\.(\d{1,6}))?")
 
 
 @dataclass(frozen=True)
-class Variable:
+class Era5Variable:
     """One ERA5 variable and the names it travels under.
 
     Attributes
@@ -47,7 +47,7 @@ class Variable:
     """
 
     name: str
-    param: int
+    grib_param: int
     aliases: tuple[str, ...]
     long_name: str
     units: str
@@ -55,8 +55,8 @@ class Variable:
     highest: float
 
 
-CATALOGUE = (
-    Variable(
+ERA5_VARIABLES = (
+    Era5Variable(
         "total_column_water_vapour",
         137,
         ("tcwv",),
@@ -65,8 +65,8 @@ CATALOGUE = (
         -2.0,
         150.0,
     ),
-    Variable("surface_pressure", 134, ("sp",), "Surface pressure", "Pa", 20_000.0, 120_000.0),
-    Variable(
+    Era5Variable("surface_pressure", 134, ("sp",), "Surface pressure", "Pa", 20_000.0, 120_000.0),
+    Era5Variable(
         "vertical_integral_of_temperature",
         162054,
         ("vit", "p54.162", "p54_162", "p162054"),
@@ -79,11 +79,11 @@ CATALOGUE = (
 
 
 #: The three variables in the order of every array of fields.
-VARIABLES = tuple(variable.name for variable in CATALOGUE)
+ERA5_VARIABLE_NAMES = tuple(variable.name for variable in ERA5_VARIABLES)
 
 
 @dataclass(frozen=True)
-class Area:
+class Era5Area:
     """A rectangle whose edges are lines of ERA5's grid, within 180 degrees east and west.
 
     Parameters
@@ -98,25 +98,25 @@ class Area:
     east: float
 
     def __post_init__(self) -> None:
-        if any(edge * 4 != round(edge * 4) for edge in self.bounds):
-            raise ValueError(f"the edges of an area are multiples of {STEP}, got {self.bounds}")
+        if any(edge * 4 != round(edge * 4) for edge in self.cds_bounds):
+            raise ValueError(f"the edges of an area are multiples of {ERA5_STEP}, got {self.cds_bounds}")
         if not (-90 <= self.south < self.north <= 90 and -180 <= self.west < self.east <= 180):
-            raise ValueError(f"not north, west, south, east of a rectangle: {self.bounds}")
+            raise ValueError(f"not north, west, south, east of a rectangle: {self.cds_bounds}")
 
     @property
-    def bounds(self) -> tuple[float, float, float, float]:
+    def cds_bounds(self) -> tuple[float, float, float, float]:
         """North, west, south and east, the order in which the CDS wants them."""
         return self.north, self.west, self.south, self.east
 
     @property
     def latitudes(self) -> np.ndarray:
         """Grid lines from north to south, degrees."""
-        return self.north - STEP * np.arange(round((self.north - self.south) / STEP) + 1)
+        return self.north - ERA5_STEP * np.arange(round((self.north - self.south) / ERA5_STEP) + 1)
 
     @property
     def longitudes(self) -> np.ndarray:
         """Grid lines from west to east, degrees."""
-        return self.west + STEP * np.arange(round((self.east - self.west) / STEP) + 1)
+        return self.west + ERA5_STEP * np.arange(round((self.east - self.west) / ERA5_STEP) + 1)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -127,7 +127,7 @@ class Area:
         return f"N{self.north:g}_W{self.west:g}_S{self.south:g}_E{self.east:g}"
 
 
-def area_of(grid: Grid) -> Area:
+def era5_area_around(grid: Grid) -> Era5Area:
     """Return the area with at least one cell of margin beyond every pixel centre of `grid`.
 
     It is clipped at the poles and at 180 degrees east and west, so that plain north, west, south and
@@ -145,11 +145,11 @@ def area_of(grid: Grid) -> Area:
             f"the grid reaches beyond 180 degrees or a pole: {north:.4f} N, {west:.4f} E to {south:.4f} N, "
             f"{east:.4f} E"
         )
-    return Area(
-        min(90.0, math.ceil(north / STEP + 1) * STEP),
-        max(-180.0, math.floor(west / STEP - 1) * STEP),
-        max(-90.0, math.floor(south / STEP - 1) * STEP),
-        min(180.0, math.ceil(east / STEP + 1) * STEP),
+    return Era5Area(
+        min(90.0, math.ceil(north / ERA5_STEP + 1) * ERA5_STEP),
+        max(-180.0, math.floor(west / ERA5_STEP - 1) * ERA5_STEP),
+        max(-90.0, math.floor(south / ERA5_STEP - 1) * ERA5_STEP),
+        min(180.0, math.ceil(east / ERA5_STEP + 1) * ERA5_STEP),
     )
 
 
@@ -172,7 +172,7 @@ def parse_center_time(text: str) -> timedelta:
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, microseconds=fraction)
 
 
-def nearest_hour(day: date, center_time: timedelta) -> datetime:
+def nearest_era5_hour(day: date, center_time: timedelta) -> datetime:
     """Return the whole hour (UTC) nearest to `center_time` of `day`; half past belongs to the next hour.
 
     The hour may lie on the next day: an acquisition at 23:42 belongs to 00:00 of the day after.

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +22,10 @@ class HephaestusError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(plain_text(message, _LONGEST))  # it may quote what others wrote
+        super().__init__(sanitize_text(message, _LONGEST))  # it may quote what others wrote
 
 
-class OwedError(HephaestusError):
+class MissingProductsError(HephaestusError):
     """The work is done as far as it can be and written; something is missing, and a later run adds it."""
 
     exit_code = 3
@@ -42,7 +42,7 @@ class UnreachableError(HephaestusError):
 
 
 @contextmanager
-def one_line(what: object) -> Iterator[None]:
+def wrap_unexpected_errors(what: object) -> Iterator[None]:
     """Turn all that reading one frame's odd record may raise into one line, so that others go on.
 
     Readers check what they read; this is for what they did not foresee.

@@ -15,7 +15,7 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.registry import PublishedFrame, published_frames
 from hephaestus_build.core.volcanoes import (
-    Volcano,
+    VolcanoCone,
     fold_name,
     load_volcanoes,
     nearest_volcano,
@@ -67,9 +67,9 @@ class FoundFrame:
     region: str
     places: tuple[str, ...]
     annotations: int
-    volcanoes: tuple[Volcano, ...]
-    also_inside: tuple[Volcano, ...]
-    found_inside: tuple[Volcano, ...] = ()
+    volcanoes: tuple[VolcanoCone, ...]
+    also_inside: tuple[VolcanoCone, ...]
+    found_inside: tuple[VolcanoCone, ...] = ()
     distance_km: float | None = None
 
     @property
@@ -128,7 +128,7 @@ def _extent_from_bursts(frame: PublishedFrame) -> tuple[float, float]:
     return height, width / math.cos(math.radians(frame.latitude))
 
 
-def volcanoes_of(frame: PublishedFrame) -> tuple[Volcano, ...]:
+def volcanoes_of(frame: PublishedFrame) -> tuple[VolcanoCone, ...]:
     """Return the volcanoes that the registry lists for a frame; of several with one name, the nearest."""
     return tuple(
         nearest_volcano(frame.latitude, frame.longitude, volcanoes_named(name)) for name in frame.volcanoes
@@ -217,7 +217,7 @@ def _matching(text: str) -> list[FoundFrame]:
     return listed + inside
 
 
-def _words(volcanoes: Iterable[Volcano]) -> set[str]:
+def _words(volcanoes: Iterable[VolcanoCone]) -> set[str]:
     return {word for volcano in volcanoes for spelling in volcano.spellings for word in spelling.split()}
 
 
@@ -293,7 +293,7 @@ def frame_named(text: str) -> Frame:
     raise UsageError(_not_one_frame(text.strip()[:80], volcanoes, found))
 
 
-def _not_one_frame(text: str, volcanoes: set[Volcano], listing: list[FoundFrame]) -> str:
+def _not_one_frame(text: str, volcanoes: set[VolcanoCone], listing: list[FoundFrame]) -> str:
     search = f"`hephaestus frames {shlex.quote(text)}`"
     if listing:
         return f"{text!r} names {len(listing)} frames: {_choices(listing)}; use one of their ids ({search})"

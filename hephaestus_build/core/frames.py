@@ -61,12 +61,12 @@ class Frame:
         return self.id[3]
 
     @property
-    def stripmap(self) -> bool:
+    def is_stripmap(self) -> bool:
         """Whether the frame is of the Stripmap kind, whose pixel size is not always 0.001 degree."""
         return "_SM_" in self.id
 
     @property
-    def simulated(self) -> bool:
+    def is_simulated(self) -> bool:
         """Whether the frame can only come from the simulated archive."""
         return not 1 <= self.track <= LAST_TRACK
 

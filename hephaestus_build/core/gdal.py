@@ -54,20 +54,20 @@ _OPTIONS = {
 
 
 @contextmanager
-def gdal() -> Iterator[None]:
+def isolated_gdal_env() -> Iterator[None]:
     """Use GDAL with its defaults, whatever the environment says; for this thread."""
     with rasterio.Env(session=DummySession(), **_OPTIONS):
         yield
 
 
 @cache
-def wgs84() -> CRS:
+def wgs84_crs() -> CRS:
     """Return the coordinate system of all rasters."""
-    with gdal():
+    with isolated_gdal_env():
         return CRS.from_wkt(WGS84_WKT)
 
 
-_works = threading.Event()
+_gdal_checked = threading.Event()
 
 
 def check_gdal(*, again: bool = False) -> None:
@@ -83,11 +83,11 @@ def check_gdal(*, again: bool = False) -> None:
     HephaestusError
         If it cannot; the message names the variables that may be the reason.
     """
-    if _works.is_set() and not again:
+    if _gdal_checked.is_set() and not again:
         return
     pixels = np.arange(6, dtype=np.float32).reshape(2, 3)
     try:
-        with gdal(), MemoryFile(ext=".tif") as memory:
+        with isolated_gdal_env(), MemoryFile(ext=".tif") as memory:
             profile = {"width": 3, "height": 2, "count": 1, "dtype": "float32", "compress": "deflate"}
             with memory.open(driver="GTiff", transform=Affine(1, 0, 1, 0, -1, 1), **profile) as dataset:
                 dataset.write(pixels, 1)
@@ -100,7 +100,7 @@ def check_gdal(*, again: bool = False) -> None:
             f"GDAL, which unpacks the rasters, does not work here ({error.__cause__ or error}); {_advice()}, "
             "then run the same command again"
         ) from error
-    _works.set()
+    _gdal_checked.set()
 
 
 def _advice() -> str:
@@ -113,7 +113,7 @@ def _advice() -> str:
     return f"unset {', '.join(names)}, which may be meant for another installation of GDAL"
 
 
-def _begin() -> None:
+def _initialize_gdal() -> None:
     """Let GDAL start with its own drivers and defaults.
 
     Some variables, and a file of options, are heeded only then: GDAL_SKIP, GDAL_DRIVER_PATH, GDAL_CACHEMAX,
@@ -129,4 +129,4 @@ def _begin() -> None:
         os.environ.update(aside)
 
 
-_begin()
+_initialize_gdal()

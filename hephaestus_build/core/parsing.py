@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 #: Levels of lists and mappings in each other; what people and programs write has fewer than twenty.
-DEPTH = 64
+MAX_DEPTH = 64
 _DIGITS = 30
 _JSON_BYTES, _YAML_BYTES = 256 << 20, 1 << 20
 
@@ -25,7 +25,7 @@ def parse_json(content: bytes | str, *, limit: int = _JSON_BYTES) -> Any:
     Raises
     ------
     ValueError
-        If it is no JSON, is larger than `limit`, is nested deeper than :data:`DEPTH` levels, or holds an
+        If it is no JSON, is larger than `limit`, is nested deeper than :data:`MAX_DEPTH` levels, or holds an
         integer of more digits than any quantity has.
     """
     _check_size(len(content), limit)
@@ -52,7 +52,7 @@ def parse_yaml(text: str, *, limit: int = _YAML_BYTES) -> Any:
     Raises
     ------
     ValueError
-        If it is no YAML, is larger than `limit`, is nested deeper than :data:`DEPTH` levels, or has
+        If it is no YAML, is larger than `limit`, is nested deeper than :data:`MAX_DEPTH` levels, or has
         aliases or tags of objects.
     """
     import yaml
@@ -64,7 +64,7 @@ def parse_yaml(text: str, *, limit: int = _YAML_BYTES) -> Any:
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError("it has aliases (*name), which are not read here: write the value out")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEPTH:
+            if depth > MAX_DEPTH:
                 raise _too_deep()
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
@@ -108,7 +108,7 @@ def check_depth(value: Any) -> None:
         return isinstance(item, dict | list)
 
     level = [value] if nested(value) else []
-    for _ in range(DEPTH):
+    for _ in range(MAX_DEPTH):
         if not level:
             return
         inner: list[Any] = []
@@ -120,4 +120,4 @@ def check_depth(value: Any) -> None:
 
 
 def _too_deep() -> ValueError:
-    return ValueError(f"it is nested deeper than {DEPTH} levels")
+    return ValueError(f"it is nested deeper than {MAX_DEPTH} levels")

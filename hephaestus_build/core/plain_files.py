@@ -21,7 +21,7 @@ from blake3 import blake3
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _BLOCK = 1 << 22  # of a file that is hashed, bytes
-_KINDS = (
+_FILE_TYPES = (
     (stat.S_ISLNK, "a link"),
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -29,14 +29,14 @@ _KINDS = (
 )
 
 
-class NotPlainError(OSError):
+class UnsafePathError(OSError):
     """What stands at a path is a link, a pipe or a device, or the path leads out of its folder."""
 
     def __init__(self, what: str, path: str | Path) -> None:
         super().__init__(errno.ELOOP, what, str(path))
 
 
-class Identity(NamedTuple):
+class FileIdentity(NamedTuple):
     """Which file a descriptor is of, and how large it is."""
 
     device: int
@@ -44,13 +44,15 @@ class Identity(NamedTuple):
     size: int
 
 
-def kind_of(mode: int) -> str:
+def describe_file_type(mode: int) -> str:
     """Return in words what a file that is not plain is."""
-    return next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
+    return next((name for is_kind, name in _FILE_TYPES if is_kind(mode)), "a device")
 
 
 @contextmanager
-def opened(folder: Path | int, name: str, flags: int = os.O_RDONLY) -> Iterator[tuple[int, Identity]]:
+def open_plain_file(
+    folder: Path | int, name: str, flags: int = os.O_RDONLY
+) -> Iterator[tuple[int, FileIdentity]]:
     """Open a plain file below a folder; no part of `name` may be a link.
 
     Parameters
@@ -74,7 +76,7 @@ def opened(folder: Path | int, name: str, flags: int = os.O_RDONLY) -> Iterator[
     OSError
         If it cannot be opened.
     """
-    with _within(folder, name) as (parent, last):
+    with _open_parent(folder, name) as (parent, last):
         try:
             before = os.stat(last, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
@@ -86,12 +88,12 @@ def opened(folder: Path | int, name: str, flags: int = os.O_RDONLY) -> Iterator[
     try:
         facts = os.fstat(descriptor)
         _check_plain(facts.st_mode, name)
-        yield descriptor, Identity(facts.st_dev, facts.st_ino, facts.st_size)
+        yield descriptor, FileIdentity(facts.st_dev, facts.st_ino, facts.st_size)
     finally:
         os.close(descriptor)
 
 
-def read_plain(folder: Path | int, name: str, limit: int) -> bytes:
+def read_plain_file(folder: Path | int, name: str, limit: int) -> bytes:
     """Return the content of a plain file below a folder.
 
     Raises
@@ -101,14 +103,17 @@ def read_plain(folder: Path | int, name: str, limit: int) -> bytes:
     OSError
         If it is no plain file, or cannot be read; see :func:`opened`.
     """
-    with opened(folder, name) as (descriptor, facts), open(descriptor, "rb", closefd=False) as stream:
+    with (
+        open_plain_file(folder, name) as (descriptor, facts),
+        open(descriptor, "rb", closefd=False) as stream,
+    ):
         content = stream.read(limit + 1) if facts.size <= limit else b""
         if facts.size > limit or len(content) > limit:
             raise ValueError(f"it is larger than {limit} bytes")
         return content
 
 
-def hash_opened(descriptor: int, size: int) -> str:
+def hash_descriptor(descriptor: int, size: int) -> str:
     """Return the BLAKE3 hash of the first `size` bytes behind a descriptor, in hexadecimal."""
     hasher = blake3()
     while size > 0 and (block := os.read(descriptor, min(size, _BLOCK))):
@@ -117,16 +122,16 @@ def hash_opened(descriptor: int, size: int) -> str:
     return hasher.hexdigest()
 
 
-def is_plain(folder: Path | int, name: str) -> bool:
+def is_plain_file(folder: Path | int, name: str) -> bool:
     """Return whether there is a plain file below a folder that can be opened."""
     try:
-        with opened(folder, name):
+        with open_plain_file(folder, name):
             return True
     except OSError:
         return False
 
 
-def names_in(folder: Path | int) -> list[str]:
+def list_names(folder: Path | int) -> list[str]:
     """Return the names in a folder, or in that behind a descriptor, sorted."""
     return sorted(os.listdir(folder))  # noqa: PTH208 (pathlib knows no descriptors)
 
@@ -139,7 +144,7 @@ def is_real_folder(path: Path) -> bool:
         return False
 
 
-def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+def walk_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yield path and facts of all that is below a folder and is no folder itself; no link is followed.
 
     Raises
@@ -161,7 +166,7 @@ def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 @contextmanager
-def real_folder(folder: Path | int, name: str) -> Iterator[int]:
+def open_real_folder(folder: Path | int, name: str) -> Iterator[int]:
     """Open a folder below another one, no part of `name` being a link; yield its descriptor.
 
     Raises
@@ -171,7 +176,7 @@ def real_folder(folder: Path | int, name: str) -> Iterator[int]:
     OSError
         If it cannot be opened.
     """
-    with _within(folder, f"{name}/-") as (descriptor, _):
+    with _open_parent(folder, f"{name}/-") as (descriptor, _):
         yield descriptor
 
 
@@ -181,14 +186,16 @@ def check_no_links(folder: Path, name: str) -> None:
     For what is written by path: what is not there yet is right.
     """
     place = folder
-    for part in _parts(name):
+    for part in _split_path(name):
         place = place / part
         try:
             mode = place.lstat().st_mode
         except FileNotFoundError:
             return
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-            raise NotPlainError(f"it is {kind_of(mode)}, and nothing is written through it", place)
+            raise UnsafePathError(
+                f"it is {describe_file_type(mode)}, and nothing is written through it", place
+            )
 
 
 def remove_folder(parent: Path | int, name: str) -> None:
@@ -207,9 +214,9 @@ def remove_folder(parent: Path | int, name: str) -> None:
 
 
 @contextmanager
-def _within(folder: Path | int, name: str) -> Iterator[tuple[int, str]]:
+def _open_parent(folder: Path | int, name: str) -> Iterator[tuple[int, str]]:
     """Open the folder that a path leads to, part by part; yield its descriptor and the last part."""
-    *inner, last = _parts(name)
+    *inner, last = _split_path(name)
     parent = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if isinstance(folder, Path) else -1
     here = folder if isinstance(folder, int) else parent
     try:
@@ -218,7 +225,7 @@ def _within(folder: Path | int, name: str) -> Iterator[tuple[int, str]]:
                 below = os.open(part, _FOLDER, dir_fd=here)
             except OSError as error:
                 if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                    raise NotPlainError(f"{part} is a link or a file, not a folder", name) from error
+                    raise UnsafePathError(f"{part} is a link or a file, not a folder", name) from error
                 raise
             if parent >= 0:
                 os.close(parent)
@@ -229,11 +236,11 @@ def _within(folder: Path | int, name: str) -> Iterator[tuple[int, str]]:
             os.close(parent)
 
 
-def _parts(name: str) -> list[str]:
+def _split_path(name: str) -> list[str]:
     """Return the parts of a path below a folder."""
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\0" in name:
-        raise NotPlainError("its path leads out of the folder", name.replace("\0", "\\0"))
+        raise UnsafePathError("its path leads out of the folder", name.replace("\0", "\\0"))
     try:
         os.fsencode(name)
     except UnicodeEncodeError as error:
@@ -243,4 +250,4 @@ def _parts(name: str) -> list[str]:
 
 def _check_plain(mode: int, name: str) -> None:
     if not stat.S_ISREG(mode):
-        raise NotPlainError(f"it is {kind_of(mode)}, not a plain file", name)
+        raise UnsafePathError(f"it is {describe_file_type(mode)}, not a plain file", name)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 #: Stands for a character that a terminal might take for a command, or that hides what is written.
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
-def plain_text(text: object, limit: int = 500) -> str:
+def sanitize_text(text: object, limit: int = 500) -> str:
     r"""Return `text` on one line, without control or invisible formatting characters.
 
     Escape sequences could move the cursor, change the title or write to the clipboard of a terminal;
-    formatting characters could reverse the order of what is shown. Each becomes :data:`REPLACEMENT`, white
-    space becomes a blank.
+    formatting characters could reverse the order of what is shown. Each becomes
+    :data:`REPLACEMENT_CHARACTER`, white space becomes a blank.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def plain_text(text: object, limit: int = 500) -> str:
     line = line[:limit]
     if not line.isprintable():
         line = "".join(
-            character if character.isprintable() else " " if character.isspace() else REPLACEMENT
+            character if character.isprintable() else " " if character.isspace() else REPLACEMENT_CHARACTER
             for character in line
         )
     return f"{line.strip()}…" if cut else line.strip()

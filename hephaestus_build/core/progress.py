@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from hephaestus_build.core.terminal import PlainConsole
 
 
-class Listener(Protocol):
+class ProgressListener(Protocol):
     """Whoever wants to know how far a build is."""
 
     def stage(self, name: str, total: int) -> None:
@@ -25,7 +25,7 @@ class Listener(Protocol):
         """Say something that a person should know."""
 
 
-class Silent:
+class NullListener:
     """A listener that does not."""
 
     def stage(self, name: str, total: int) -> None:
@@ -38,7 +38,7 @@ class Silent:
         """Do nothing."""
 
 
-class Bars:
+class ProgressBars:
     """A listener that draws bars on a terminal and prints only its notes elsewhere."""
 
     def __init__(self, progress: Progress) -> None:
@@ -64,7 +64,7 @@ class Bars:
 
 
 @contextmanager
-def bars(console: PlainConsole | None = None) -> Iterator[Listener]:
+def show_progress_bars(console: PlainConsole | None = None) -> Iterator[ProgressListener]:
     """Show bars on standard error while the block runs, if that is a terminal."""
     console = console or PlainConsole(stderr=True)
     progress = Progress(
@@ -78,4 +78,4 @@ def bars(console: PlainConsole | None = None) -> Iterator[Listener]:
         redirect_stdout=sys.stdout.isatty(),  # what goes to a file is not for the terminal
     )
     with progress:
-        yield Bars(progress)
+        yield ProgressBars(progress)

@@ -11,7 +11,7 @@ import msgspec
 from hephaestus_build.core.digest import ALGORITHMS, Digest
 
 # A name that nobody else's files have, since whatever has it beside it may be pruned.
-RECEIPT = ".receipt.json"
+RECEIPT_SUFFIX = ".receipt.json"
 
 
 class Outcome(StrEnum):
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
         return self in (Outcome.DOWNLOADED, Outcome.UNCHANGED)
 
 
-class Past(NamedTuple):
+class PriorUse(NamedTuple):
     """What is known of a product from an earlier use of it.
 
     Attributes
@@ -42,12 +42,12 @@ class Past(NamedTuple):
     """
 
     receipt: Receipt | None = None
-    doubted: float = 0.0
+    replaced_since: float = 0.0
 
 
-def sidecar(path: Path) -> Path:
+def receipt_path(path: Path) -> Path:
     """Return where the receipt of the product at `path` lies."""
-    return path.with_name(path.name + RECEIPT)
+    return path.with_name(path.name + RECEIPT_SUFFIX)
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -108,12 +108,12 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def with_digest(self, digest: Digest) -> Receipt:
         """Return the receipt with `digest` in place of its own."""
-        return self.but(**{**dict.fromkeys(ALGORITHMS), digest.algorithm: digest.value})
+        return self.replace(**{**dict.fromkeys(ALGORITHMS), digest.algorithm: digest.value})
 
-    def noting(self, *notes: str) -> Receipt:
+    def with_notes(self, *notes: str) -> Receipt:
         """Return the receipt with further notes of what was done to the content."""
-        return self.but(notes=(*self.notes, *notes))
+        return self.replace(notes=(*self.notes, *notes))
 
-    def but(self, **changes: Any) -> Receipt:
+    def replace(self, **changes: Any) -> Receipt:
         """Return the receipt with some fields changed."""
         return msgspec.structs.replace(self, **changes)

@@ -41,7 +41,7 @@ class PublishedFrame:
     id : str
         Frame id.
     volcanoes : tuple of str
-        Those that the data set's authors list, by :attr:`hephaestus_build.core.volcanoes.Volcano.name`.
+        Those that the data set's authors list, by :attr:`hephaestus_build.core.volcanoes.VolcanoCone.name`.
     longitude, latitude : float
         Centre, degrees.
     center_time : str

@@ -21,26 +21,30 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from hephaestus_build.core.accepted_absences import EXAMPLE, PRODUCTS, read_accept
+from hephaestus_build.core.accepted_absences import (
+    ACCEPT_EXAMPLE,
+    ACCEPTABLE_PRODUCTS,
+    parse_accepted_absences,
+)
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json, parse_yaml, read_bounded
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 
-PREFIX = "HEPHAESTUS_"
+ENV_PREFIX = "HEPHAESTUS_"
 #: Names the YAML file of settings; everything in it may also be given as HEPHAESTUS_<NAME>.
-FILE_VARIABLE = PREFIX + "SETTINGS"
+SETTINGS_FILE_VARIABLE = ENV_PREFIX + "SETTINGS"
 
 Era5Choice = Literal["auto", "cds", "arco"]
 PairChoice = Literal["auto", "annotated", "all"]
 
 #: Below the data folder, and below a cache that is set apart from it: all that is simulated.
-SIMULATED = "simulated"
+SIMULATED_FOLDER = "simulated"
 # two letters and more, since C:/data is a folder; one slash, since a Path keeps one of s3://
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):[/\\]")
 
 
-def refuse_address(name: str, value: object) -> None:
+def require_local_path(name: str, value: object) -> None:
     """Refuse the address of a bucket, or any other, where a folder or file of this machine is meant.
 
     Raises
@@ -56,7 +60,7 @@ def refuse_address(name: str, value: object) -> None:
 
 
 @dataclass(frozen=True)
-class Embedded:
+class EmbeddedArchive:
     """The simulated archive that this process serves itself.
 
     Attributes
@@ -81,7 +85,7 @@ _FILE_BYTES = 1 << 20
 _DAY = 86400.0
 
 
-def _folders(value: Any) -> Any:
+def _parse_folders(value: Any) -> Any:
     """Return the folders of a list, or of a string as in PATH or JSON."""
     if not isinstance(value, str):
         return value
@@ -89,7 +93,7 @@ def _folders(value: Any) -> Any:
     return parse_json(text) if text.startswith("[") else [part for part in text.split(os.pathsep) if part]
 
 
-class _Environment(EnvSettingsSource):
+class _BoundedEnvSource(EnvSettingsSource):
     """The environment, its JSON read in bounds."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
@@ -101,7 +105,7 @@ class Settings(BaseSettings):
 
     # what is wrong with a value is said without the value: an address may hold a password
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
     data_dir: Path = Field(
@@ -111,7 +115,7 @@ class Settings(BaseSettings):
     cache_dir: Path | None = Field(
         None, description="Folder of downloads; may be thrown away at any time. Default: <data_dir>/cache."
     )
-    data_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_folders)] = Field(
+    data_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_parse_folders)] = Field(
         (),
         description="Folders in which data_dir and other paths given to Prefect flows may lie, beside the "
         "data_dir set here; as a list, or separated as in PATH.",
@@ -168,24 +172,25 @@ class Settings(BaseSettings):
         "auto",
         description="Pairs to build: annotated, all, or auto (annotated where the frame has annotations).",
     )
-    accept: Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(read_accept)] = Field(
+    accept: Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(parse_accepted_absences)] = Field(
         {},
         description="Absences that are known and no news: by frame, or '*' for every frame, what the archive "
-        f"does not have. There are {', '.join(PRODUCTS)}, a pair such as 20160909_20160921, and the date of "
+        f"does not have. There are {', '.join(ACCEPTABLE_PRODUCTS)}, a pair such as 20160909_20160921, "
+        "and the date of "
         "ERA5. Such a product is still asked for by every build, and fetched once it is there; until then it "
         "is listed as accepted, not as owed. A product that there is and that could not be fetched or read "
         "stays owed. HEPHAESTUS_ACCEPT takes the same as JSON.",
-        examples=[EXAMPLE],
+        examples=[ACCEPT_EXAMPLE],
     )
 
     _simulated: bool = PrivateAttr(False)
     _real_dir: Path | None = PrivateAttr(None)
-    _embedded: Embedded | None = PrivateAttr(None)
+    _embedded: EmbeddedArchive | None = PrivateAttr(None)
 
     @field_validator("data_dir", "cache_dir", mode="before")
     @classmethod
     def _local(cls, value: Any, info: Any) -> Any:
-        refuse_address(info.field_name, value)
+        require_local_path(info.field_name, value)
         return value
 
     @property
@@ -193,35 +198,35 @@ class Settings(BaseSettings):
         """Whether these are the settings of what is simulated: see :meth:`simulated`."""
         return self._simulated
 
-    def simulated(self) -> Self:
+    def for_simulated(self) -> Self:
         """Return the settings of all that is simulated: the same, in ``<data_dir>/simulated``.
 
         They ask the embedded archive where it is served (see :meth:`with_embedded`) and no portal is set.
         """
-        embedded = self._embedded if not self.portal_is_set else None
+        embedded = self._embedded if not self.is_portal_set else None
         if self._simulated and embedded is None:
             return self
         changes: dict[str, Any] = {}
         if not self._simulated:
-            changes["data_dir"] = self.data_dir / SIMULATED
+            changes["data_dir"] = self.data_dir / SIMULATED_FOLDER
             if self.cache_dir is not None:
-                changes["cache_dir"] = self.cache_dir / SIMULATED
+                changes["cache_dir"] = self.cache_dir / SIMULATED_FOLDER
         made = self.model_copy(update=changes)
-        made._simulated, made._real_dir = True, self.real_dir
-        return made.asking(embedded) if embedded is not None else made
+        made._simulated, made._real_dir = True, self.real_data_dir
+        return made.using_archive(embedded) if embedded is not None else made
 
-    def simulated_in(self, folder: Path) -> Self:
+    def for_standalone_simulated(self, folder: Path) -> Self:
         """Return the settings of simulated cubes that stand alone, in a data folder of their own."""
         made = self.model_copy(update={"data_dir": folder, "cache_dir": folder / "cache"})
         made._simulated, made._real_dir = True, None
         return made
 
     @property
-    def real_dir(self) -> Path | None:
+    def real_data_dir(self) -> Path | None:
         """The data folder of what is real; None where what is simulated stands alone."""
         return self._real_dir if self._simulated else self.data_dir
 
-    def asking(self, embedded: Embedded) -> Self:
+    def using_archive(self, embedded: EmbeddedArchive) -> Self:
         """Return the same settings, which ask `embedded` for everything, whatever portal is set."""
         changes = {name: getattr(embedded, name) for name in ("licsar_url", "annotations", "arco_url")}
         made = self.model_copy(update={**changes, "licsar_mirror_url": None})
@@ -230,26 +235,26 @@ class Settings(BaseSettings):
 
     def for_frame(self, frame: Frame) -> Self:
         """Return the settings that hold for a frame: those of what is simulated, if it can only be that."""
-        return self.simulated() if frame.simulated or self._simulated else self
+        return self.for_simulated() if frame.is_simulated or self._simulated else self
 
-    def with_embedded(self, embedded: Embedded) -> Self:
+    def with_embedded_archive(self, embedded: EmbeddedArchive) -> Self:
         """Return the same settings, which ask `embedded` for what is simulated unless a portal is set."""
         made = self.model_copy()
         made._embedded = embedded
         return made
 
     @property
-    def embedded(self) -> Embedded | None:
+    def embedded_archive(self) -> EmbeddedArchive | None:
         """The embedded archive, where these settings ask it."""
         known = self._embedded
         return known if known is not None and self.licsar_url == known.licsar_url else None
 
     @property
-    def portal_is_set(self) -> bool:
+    def is_portal_set(self) -> bool:
         """Whether the settings name a portal, instead of leaving it at the default."""
         return "licsar_url" in self.model_fields_set
 
-    def check_archive(self, frame: Frame) -> None:
+    def check_frame_available(self, frame: Frame) -> None:
         """Refuse to ask an archive for a frame that it cannot have.
 
         Raises
@@ -257,14 +262,15 @@ class Settings(BaseSettings):
         HephaestusError
             If `frame` is simulated and only the real portal is known, or the embedded archive lacks it.
         """
-        if self._simulated and not self.portal_is_set:
+        if self._simulated and not self.is_portal_set:
             raise HephaestusError(
                 f"{frame}: it is simulated, and no archive that has it is set; `hephaestus build {frame}` "
                 f"serves one itself, HEPHAESTUS_LICSAR_URL names another"
             )
-        if self.embedded is not None and frame.id not in self.embedded.frames:
+        if self.embedded_archive is not None and frame.id not in self.embedded_archive.frames:
             raise HephaestusError(
-                f"{frame}: the embedded archive has no such frame, it has {', '.join(self.embedded.frames)}; "
+                f"{frame}: the embedded archive has no such frame, it has "
+                f"{', '.join(self.embedded_archive.frames)}; "
                 f"check the id, or set HEPHAESTUS_LICSAR_URL to an archive that has it"
             )
 
@@ -286,7 +292,7 @@ class Settings(BaseSettings):
         return self.cache_dir if self.cache_dir is not None else self.data_dir / "cache"
 
     @property
-    def threads(self) -> int:
+    def worker_count(self) -> int:
         """How many interferograms are worked on at once."""
         affinity = getattr(os, "sched_getaffinity", None)  # the cores we may use, where the system tells
         return self.workers or (len(affinity(0)) if affinity else os.cpu_count() or 2)
@@ -300,18 +306,18 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        sources: list[PydanticBaseSettingsSource] = [init_settings, _Environment(settings_cls)]
-        if path := os.environ.get(FILE_VARIABLE):
+        sources: list[PydanticBaseSettingsSource] = [init_settings, _BoundedEnvSource(settings_cls)]
+        if path := os.environ.get(SETTINGS_FILE_VARIABLE):
             sources.append(InitSettingsSource(settings_cls, _read_file(path)))
         return tuple(sources)
 
 
 def _read_file(path: str) -> dict[str, Any]:
     """Return what a YAML file of settings holds."""
-    shown = plain_text(path, 200)
+    shown = sanitize_text(path, 200)
     if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for names that are too long)
         raise UsageError(
-            f"{FILE_VARIABLE} names {shown}, which is no file; write one with `hephaestus settings`"
+            f"{SETTINGS_FILE_VARIABLE} names {shown}, which is no file; write one with `hephaestus settings`"
         )
     try:
         content = parse_yaml(read_bounded(Path(path), _FILE_BYTES).decode("utf-8-sig"))
@@ -337,9 +343,9 @@ def load_settings(**overrides: Any) -> Settings:
     UsageError
         If a key is unknown or a value is not of its type; the message names it and the nearest key.
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {FILE_VARIABLE}
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {SETTINGS_FILE_VARIABLE}
     for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(ENV_PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; `hephaestus settings` lists them all"
             raise UsageError(f"the environment sets {name}, which is no setting{hint}")
@@ -364,7 +370,7 @@ def settings_template() -> str:
 
     import yaml
 
-    lines = [f"# Settings of hephaestus-build. Use: export {FILE_VARIABLE}=<this file>"]
+    lines = [f"# Settings of hephaestus-build. Use: export {SETTINGS_FILE_VARIABLE}=<this file>"]
     for name, field in Settings.model_fields.items():
         lines += ["", *(f"# {line}" for line in textwrap.wrap(field.description or "", 96))]
         default = field.get_default()

@@ -22,8 +22,8 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
 #: Seconds that a command may take to tidy up.
-GRACE = 5.0
-_SAID = {
+GRACE_SECONDS = 5.0
+_STOP_MESSAGES = {
     signal.SIGINT: "stopped; the same command goes on from here",
     signal.SIGTERM: "stopped by SIGTERM; the same command goes on from here",
 }
@@ -33,21 +33,21 @@ class StoppedError(Exception):
     """Stands for a KeyboardInterrupt where a library would make something of that."""
 
 
-def stoppable(work: Callable[[], None]) -> None:
+def run_interruptible(work: Callable[[], None]) -> None:
     """Do the work of a whole process, which ends with 130 at Ctrl-C and with 143 at SIGTERM."""
-    stopping = Stopping()
+    stopping = StopSignalHandler()
     try:
         with stopping:
             try:
                 work()
             finally:
-                if stopping.caught is not None:  # a library may have swallowed the interrupt
-                    stopping.end()
+                if stopping.caught_signal is not None:  # a library may have swallowed the interrupt
+                    stopping.exit_process()
     except (StoppedError, KeyboardInterrupt):
-        stopping.end()
+        stopping.exit_process()
 
 
-class Stopping:
+class StopSignalHandler:
     """Handlers of SIGINT and SIGTERM while the block runs; none in a thread other than the main one.
 
     A signal that is ignored stays ignored: a shell starts background jobs so.
@@ -59,14 +59,14 @@ class Stopping:
     """
 
     def __init__(self) -> None:
-        self.caught: int | None = None
+        self.caught_signal: int | None = None
         self._before: dict[int, Any] = {}
         self._over = False
         self._said = threading.Lock()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in _SAID:
+            for number in _STOP_MESSAGES:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._interrupt)
             self._reader, self._writer = os.pipe()
@@ -85,7 +85,7 @@ class Stopping:
                 signal.signal(number, handler)
             os.close(self._writer)  # which ends the thread
 
-    def end(self, number: int | None = None) -> NoReturn:
+    def exit_process(self, number: int | None = None) -> NoReturn:
         """Say that the command was stopped and end the process, whatever its threads do.
 
         Parameters
@@ -93,7 +93,7 @@ class Stopping:
         number : int, optional
             The signal; the one that was caught, or SIGINT, by default.
         """
-        number = number or self.caught or signal.SIGINT
+        number = number or self.caught_signal or signal.SIGINT
         tidied = threading.current_thread() is threading.main_thread()
         if tidied:
             for handled in self._before:
@@ -105,14 +105,14 @@ class Stopping:
             with suppress(OSError):
                 # a terminal whose progress bars were cut off has no cursor
                 restored = "\x1b[?25h\r\x1b[K" if not tidied and os.isatty(2) else ""
-                os.write(2, f"{restored}hephaestus: {_SAID[signal.Signals(number)]}\n".encode())
-        _end_workers()
+                os.write(2, f"{restored}hephaestus: {_STOP_MESSAGES[signal.Signals(number)]}\n".encode())
+        _kill_worker_processes()
         os._exit(128 + number)
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt in the main thread; the thread of :meth:`_watch` counts the signals."""
-        if self.caught is None and not self._over:
-            self.caught = number
+        if self.caught_signal is None and not self._over:
+            self.caught_signal = number
             raise KeyboardInterrupt
 
     def _watch(self) -> None:
@@ -122,17 +122,17 @@ class Stopping:
             while True:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 if not select.select([pipe], [], [], left)[0]:
-                    self.end(first)
+                    self.exit_process(first)
                 content = pipe.read(1)
                 if not content:
                     return  # the block has ended
                 if content[0] in self._before:
                     if deadline is not None:
-                        self.end(first)
-                    first, deadline = content[0], time.monotonic() + GRACE
+                        self.exit_process(first)
+                    first, deadline = content[0], time.monotonic() + GRACE_SECONDS
 
 
-def _end_workers() -> None:
+def _kill_worker_processes() -> None:
     """Kill the processes that load data for this one, which would notice its end only seconds later.
 
     Other children, such as those of `benchmark run --at-a-time`, end themselves and their own workers.

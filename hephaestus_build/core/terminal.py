@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from hephaestus_build.core.plain_text import REPLACEMENT, plain_text
+from hephaestus_build.core.plain_text import REPLACEMENT_CHARACTER, sanitize_text
 
 #: Columns where a terminal tells none, or 0.
 _WIDTH = 80
@@ -32,18 +32,22 @@ class PlainConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Make a text of a string; before the width of a cell is measured."""
-        return super().render_str(_shown(text), **options)
+        return super().render_str(_replace_control_characters(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render an object into segments, those of text without control characters."""
         for segment in super().render(renderable, options):
             text, style, control = segment
-            yield segment if control or text == "\n" or text.isprintable() else Segment(_shown(text), style)
+            yield (
+                segment
+                if control or text == "\n" or text.isprintable()
+                else Segment(_replace_control_characters(text), style)
+            )
 
 
-def _shown(text: str) -> str:
+def _replace_control_characters(text: str) -> str:
     return "".join(
-        char if char.isprintable() or char == "\n" else " " if char.isspace() else REPLACEMENT
+        char if char.isprintable() or char == "\n" else " " if char.isspace() else REPLACEMENT_CHARACTER
         for char in text
     )
 
@@ -53,10 +57,10 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
-        return plain_text(super().format(record), _LONGEST)
+        return sanitize_text(super().format(record), _LONGEST)
 
 
-def start_logging(level: int) -> None:
+def configure_logging(level: int) -> None:
     """Write the log, and Python's warnings, to standard error in lines of their own."""
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
@@ -84,6 +88,6 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\u{ord(character):04x}" if ord(character) < 1 << 16 else json.dumps(character)[1:-1]
 
 
-def plain_lines(text: str) -> str:
+def sanitize_lines(text: str) -> str:
     """Return a text of many lines without control characters but those that end lines."""
-    return _shown(text.expandtabs(4))
+    return _replace_control_characters(text.expandtabs(4))

@@ -15,7 +15,7 @@ from hephaestus_build.core.registry import schema_path
 
 
 @dataclass(frozen=True)
-class Volcano:
+class VolcanoCone:
     """A volcano of the catalogue, or one that the data set names and the catalogue does not have.
 
     Parameters
@@ -92,7 +92,7 @@ def fold_name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", " ", letters.casefold()).strip()
 
 
-def parse_volcanoes(lines: Iterable[str]) -> tuple[Volcano, ...]:
+def parse_volcanoes(lines: Iterable[str]) -> tuple[VolcanoCone, ...]:
     """Return the volcanoes of a table such as ``schemas/volcanoes.csv``, in its order.
 
     Raises
@@ -102,7 +102,7 @@ def parse_volcanoes(lines: Iterable[str]) -> tuple[Volcano, ...]:
     """
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
     return tuple(
-        Volcano(
+        VolcanoCone(
             row["name"],
             float(row["latitude"]) if row["latitude"] else None,
             float(row["longitude"]) if row["longitude"] else None,
@@ -116,22 +116,22 @@ def parse_volcanoes(lines: Iterable[str]) -> tuple[Volcano, ...]:
 
 
 @cache
-def load_volcanoes() -> tuple[Volcano, ...]:
+def load_volcanoes() -> tuple[VolcanoCone, ...]:
     """Return every volcano of ``schemas/volcanoes.csv``."""
     with schema_path("volcanoes.csv").open(encoding="utf-8", newline="") as lines:
         return parse_volcanoes(lines)
 
 
 @cache
-def _by_spelling() -> dict[str, tuple[Volcano, ...]]:
-    found: dict[str, tuple[Volcano, ...]] = {}
+def _by_spelling() -> dict[str, tuple[VolcanoCone, ...]]:
+    found: dict[str, tuple[VolcanoCone, ...]] = {}
     for volcano in load_volcanoes():
         for spelling in volcano.spellings:
             found[spelling] = (*found.get(spelling, ()), volcano)
     return found
 
 
-def volcanoes_named(text: str) -> tuple[Volcano, ...]:
+def volcanoes_named(text: str) -> tuple[VolcanoCone, ...]:
     """Return the volcanoes of a name: any spelling, whatever its case, accents and punctuation.
 
     Parameters
@@ -147,7 +147,9 @@ def volcanoes_named(text: str) -> tuple[Volcano, ...]:
     return _by_spelling().get(fold_name(text), ())
 
 
-def nearest_volcano(latitude: float, longitude: float, among: Iterable[Volcano] | None = None) -> Volcano:
+def nearest_volcano(
+    latitude: float, longitude: float, among: Iterable[VolcanoCone] | None = None
+) -> VolcanoCone:
     """Return the volcano nearest to a point.
 
     Parameters
@@ -161,7 +163,7 @@ def nearest_volcano(latitude: float, longitude: float, among: Iterable[Volcano] 
     return min(volcanoes, key=lambda volcano: volcano.distance_km(latitude, longitude))
 
 
-def volcanoes_inside(bounds: Bounds) -> tuple[Volcano, ...]:
+def volcanoes_inside(bounds: Bounds) -> tuple[VolcanoCone, ...]:
     """Return the volcanoes whose coordinates lie in a box, in the order of their names."""
     inside = [
         volcano

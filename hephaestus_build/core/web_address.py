@@ -18,17 +18,17 @@ from urllib3.util import parse_url
 from hephaestus_build.core.errors import UsageError
 
 #: Characters of an address; servers refuse longer ones.
-LONGEST = 8192
+MAX_URL_LENGTH = 8192
 _PORTS = {"http": 80, "https": 443}
 # they end or split an address for some parsers, and are no part of one
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 
 #: Scheme, host and port: what a credential belongs to.
-Origin = tuple[str, str, int]
+UrlOrigin = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
-class Address:
+class HttpUrl:
     """An address of http or https.
 
     ``str(address)`` has neither user, password, query nor fragment: it may be shown and stored.
@@ -54,10 +54,10 @@ class Address:
     port: int | None
     path: str
     query: str | None = field(default=None, repr=False)
-    login: tuple[str, str] | None = field(default=None, repr=False)
+    credentials: tuple[str, str] | None = field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, text: str) -> Address:
+    def parse(cls, text: str) -> HttpUrl:
         """Return the address that is requested for `text`; the fragment, which is never sent, is left out.
 
         Raises
@@ -66,7 +66,7 @@ class Address:
             If `text` is no address of http or https that names a host.
         """
         text = text.strip(" ")
-        if len(text) > LONGEST or _FORBIDDEN.search(text) or text[:4].lower() != "http":
+        if len(text) > MAX_URL_LENGTH or _FORBIDDEN.search(text) or text[:4].lower() != "http":
             raise ValueError("no address of http or https")
         prepared = requests.PreparedRequest()
         prepared.prepare_url(text, None)
@@ -80,12 +80,12 @@ class Address:
         return cls(parts.scheme, host, parts.port, parts.path or "/", parts.query, login)
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> UrlOrigin:
         """Scheme, host and port, whether the port is written or not."""
         return self.scheme, self.host, self.port or _PORTS[self.scheme]
 
     @property
-    def loopback(self) -> bool:
+    def is_loopback(self) -> bool:
         """Whether it is of this machine by its very name."""
         try:
             return ipaddress.ip_address(self.host.strip("[]")).is_loopback
@@ -93,17 +93,17 @@ class Address:
             return self.host == "localhost"
 
     @property
-    def asked(self) -> str:
+    def request_url(self) -> str:
         """The text that is requested; the login goes into a header. It holds the query: not to be shown."""
         return f"{self}?{self.query}" if self.query is not None else str(self)
 
     @property
-    def whole(self) -> str:
+    def url_with_secrets(self) -> str:
         """The address with all its secrets, for a client that takes texts: not to be shown."""
-        if self.login is None:
-            return self.asked
-        user, password = (quote(part, safe="") for part in self.login)
-        return self.asked.replace("://", f"://{user}:{password}@", 1)
+        if self.credentials is None:
+            return self.request_url
+        user, password = (quote(part, safe="") for part in self.credentials)
+        return self.request_url.replace("://", f"://{user}:{password}@", 1)
 
     @property
     def netloc(self) -> str:
@@ -113,7 +113,7 @@ class Address:
     def __str__(self) -> str:
         return f"{self.scheme}://{self.netloc}{self.path}"
 
-    def join(self, reference: str) -> Address:
+    def join(self, reference: str) -> HttpUrl:
         """Return what `reference`, written by the server of this address, leads to.
 
         A login in it is a stranger's and left out; this address's own is not handed on either.
@@ -125,19 +125,19 @@ class Address:
         """
         if _FORBIDDEN.search(reference):
             raise ValueError("no address of http or https")
-        return replace(Address.parse(urljoin(self.asked, reference)), login=None)
+        return replace(HttpUrl.parse(urljoin(self.request_url, reference)), credentials=None)
 
-    def child(self, path: str) -> Address:
+    def child(self, path: str) -> HttpUrl:
         """Return the address of `path` below this one, with the same query and login."""
         return replace(self, path=f"{self.path.rstrip('/')}/{path}")
 
-    def with_login_of(self, other: Address) -> Address:
+    def with_credentials_of(self, other: HttpUrl) -> HttpUrl:
         """Return this address with the login of `other` if both have one origin."""
-        mine = other.login is not None and self.origin == other.origin
-        return replace(self, login=other.login) if mine else self
+        mine = other.credentials is not None and self.origin == other.origin
+        return replace(self, credentials=other.credentials) if mine else self
 
 
-def configured(text: str, setting: str) -> Address:
+def parse_url_setting(text: str, setting: str) -> HttpUrl:
     """Return the address that a setting holds.
 
     Raises
@@ -146,27 +146,27 @@ def configured(text: str, setting: str) -> Address:
         If it is none; the message names the setting and not what it holds.
     """
     try:
-        return Address.parse(text)
+        return HttpUrl.parse(text)
     except ValueError:
         raise UsageError(
             f"{setting} is no address: it must begin with http:// or https:// and name a host"
         ) from None
 
 
-def redacted(text: str) -> str:
+def redact_url(text: str) -> str:
     """Return an address without whatever may carry a credential: user, password, query and fragment.
 
     This is what every message, log, record and page shows of an address. What is none is not shown at all.
     """
     try:
-        return str(Address.parse(text)) if text else ""
+        return str(HttpUrl.parse(text)) if text else ""
     except ValueError:
         return "(no address)"
 
 
-def origin_of(text: str) -> Origin:
+def url_origin(text: str) -> UrlOrigin:
     """Return scheme, host and port of an address; empty if it is none."""
     try:
-        return Address.parse(text).origin
+        return HttpUrl.parse(text).origin
     except ValueError:
         return "", "", 0

@@ -11,7 +11,7 @@ from hephaestus_build.core.grid import Grid
 GRID_MAPPING = "spatial_ref"
 
 
-def grid_of(cube: xr.Dataset) -> Grid:
+def read_cube_grid(cube: xr.Dataset) -> Grid:
     """Return the grid that a cube's GeoTransform states.
 
     Raises

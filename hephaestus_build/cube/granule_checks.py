@@ -16,18 +16,18 @@ import numpy as np
 from hephaestus_build.core.frames import parse_day
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import check_depth
-from hephaestus_build.cube.granules import Unit
+from hephaestus_build.cube.granules import Granule
 from hephaestus_build.cube.schema import cube_schema
 
 _VARIABLE = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 #: Variables of the layout ``table`` that an annotation fills; the others are not the expert's.
-_OWN = ("valid_date_pair", "annotated", "pair_status", "grid_alignment", "valid_fraction")
+_BUILDER_TABLES = ("valid_date_pair", "annotated", "pair_status", "grid_alignment", "valid_fraction")
 #: How pixels of a raster came to the frame's grid: flag_values of the variable grid_alignment.
-ALIGNMENTS = ("identical", "cropped", "shifted", "resampled")
+ALIGNMENT_KINDS = ("identical", "cropped", "shifted", "resampled")
 
 
-def check_unit(unit: Unit, *, whole: bool) -> None:
+def check_granule(unit: Granule, *, whole: bool) -> None:
     """Raise ValueError where a unit says what no unit of a build can say.
 
     Parameters
@@ -41,7 +41,7 @@ def check_unit(unit: Unit, *, whole: bool) -> None:
         raise ValueError(f"{unit.key}: {fault}")
 
 
-def _faults(unit: Unit, *, whole: bool) -> Iterator[str]:
+def _faults(unit: Granule, *, whole: bool) -> Iterator[str]:
     match unit.kind:
         case "dem":
             named = unit.name == "dem"
@@ -57,23 +57,23 @@ def _faults(unit: Unit, *, whole: bool) -> Iterator[str]:
         if not _HASH.fullmatch(item.digest) or item.size < 0:
             yield f"its {name} has no hash and size"
     check_depth(unit.facts)
-    yield from _wrong_facts(unit.kind, unit.facts)
+    yield from _find_wrong_facts(unit.kind, unit.facts)
     if whole:
         needed = _needed(unit)
         yield from (f"it does not say its {name}" for name in needed if name not in unit.facts)
 
 
-def _needed(unit: Unit) -> tuple[str, ...]:
+def _needed(unit: Granule) -> tuple[str, ...]:
     """Return the facts that the tables and the next build cannot do without."""
     if unit.kind == "mask":
         return ("annotation", "listed", "modified") if "preview" in unit.facts else ("annotation",)
-    if not unit.complete:
+    if not unit.is_complete:
         return ()
     return {"pair": ("alignment", "valid_fraction"), "epoch": ("era5_time", "era5_expver")}.get(unit.kind, ())
 
 
-def _wrong_facts(kind: str, facts: Mapping[str, Any]) -> Iterator[str]:
-    for name, rule in _RULES.items():
+def _find_wrong_facts(kind: str, facts: Mapping[str, Any]) -> Iterator[str]:
+    for name, rule in _FACT_RULES.items():
         if name in facts and not rule(facts[name]):
             yield f"its {name} is {_shortened(facts[name])}"
     if kind == "dem" and "grid" in facts:
@@ -99,21 +99,21 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _number(value: Any) -> bool:
+def _is_number_or_null(value: Any) -> bool:
     """Whether JSON says a number that float32 can hold, or null for one that is not known."""
     return value is None or (
         isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 3e38
     )
 
 
-def _whole_number(lowest: int, highest: int) -> Any:
+def _integer_rule(lowest: int, highest: int) -> Any:
     return lambda value: type(value) is int and lowest <= value <= highest
 
 
-_RULES: dict[str, Any] = {
-    "alignment": lambda value: value in ALIGNMENTS,
-    "valid_fraction": lambda value: value is not None and _number(value),
-    "era5_time": _whole_number(0, 10_000_000),
+_FACT_RULES: dict[str, Any] = {
+    "alignment": lambda value: value in ALIGNMENT_KINDS,
+    "valid_fraction": lambda value: value is not None and _is_number_or_null(value),
+    "era5_time": _integer_rule(0, 10_000_000),
     "era5_expver": _text,
     "source": _text,
     "grid": lambda value: isinstance(value, str | dict),
@@ -129,14 +129,14 @@ _RULES: dict[str, Any] = {
 def _annotation_rules() -> dict[str, Any]:
     """Return which values each variable of an annotation can hold."""
     rules: dict[str, Any] = {}
-    for variable in cube_schema().of_layout("table"):
-        if variable.name in _OWN or variable.dims != ("primary_date", "secondary_date"):
+    for variable in cube_schema().variables_with_layout("table"):
+        if variable.name in _BUILDER_TABLES or variable.dims != ("primary_date", "secondary_date"):
             continue
         if variable.dtype == "string":
             rules[variable.name] = _text
         elif variable.dtype.startswith("float"):
-            rules[variable.name] = _number
+            rules[variable.name] = _is_number_or_null
         else:
             limits = np.iinfo(variable.dtype)
-            rules[variable.name] = _whole_number(int(limits.min), int(limits.max))
+            rules[variable.name] = _integer_rule(int(limits.min), int(limits.max))
     return rules

@@ -20,17 +20,17 @@ from hephaestus_build.cube.codecs.shard_encoder import chunk_name
 from hephaestus_build.cube.schema import cube_schema
 
 #: pair = phase and coherence of a pair; mask = an annotation and its masks; epoch = ERA5 at a date; dem.
-Kind = Literal["pair", "mask", "epoch", "dem"]
+GranuleKind = Literal["pair", "mask", "epoch", "dem"]
 
 
-class StoredObject(msgspec.Struct, frozen=True, array_like=True):
+class ChunkRef(msgspec.Struct, frozen=True, array_like=True):
     """A stored file: its content's BLAKE3 hash and size in bytes."""
 
     digest: str
     size: int
 
 
-class Unit(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived is kept
+class Granule(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived is kept
     """One thing that is built and kept whole.
 
     Attributes
@@ -50,10 +50,10 @@ class Unit(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived is 
         JSON values that the cube's tables are filled from.
     """
 
-    kind: Kind
+    kind: GranuleKind
     name: str
     inputs: str = ""
-    objects: Mapping[str, StoredObject] = {}
+    objects: Mapping[str, ChunkRef] = {}
     receipts: tuple[Receipt, ...] = ()
     facts: Mapping[str, Any] = {}
 
@@ -74,14 +74,14 @@ class Unit(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived is 
         return bad[0] if bad else Outcome.DOWNLOADED
 
     @cached_property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every product it needs is in it."""
         return self.outcome.ok
 
     @property
-    def owed(self) -> bool:
+    def needs_retry(self) -> bool:
         """Whether upstream promises what is missing here; a later build tries again."""
-        return not self.complete and not self.facts.get("unlisted", False)
+        return not self.is_complete and not self.facts.get("unlisted", False)
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -96,7 +96,7 @@ class Unit(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived is 
 
 
 @dataclass(frozen=True)
-class Axes:
+class DateAxes:
     """The date axes of a cube, each sorted and without repeats.
 
     Attributes
@@ -109,7 +109,7 @@ class Axes:
     secondary: tuple[date, ...]
 
     @classmethod
-    def of(cls, units: Iterable[Unit]) -> Axes:
+    def from_granules(cls, units: Iterable[Granule]) -> DateAxes:
         """Return the axes that hold every pair of `units`, stored or not."""
         pairs = [unit.pair for unit in units if unit.kind in ("pair", "mask")]
         return cls(
@@ -122,7 +122,7 @@ class Axes:
         return tuple(sorted({*self.primary, *self.secondary}))
 
 
-class Places:
+class ChunkKeys:
     """Where the stored objects of units stand in a store with given axes.
 
     Parameters
@@ -131,30 +131,30 @@ class Places:
         Of the store.
     """
 
-    def __init__(self, axes: Axes) -> None:
+    def __init__(self, axes: DateAxes) -> None:
         self._primary = {day: index for index, day in enumerate(axes.primary)}
         self._secondary = {day: index for index, day in enumerate(axes.secondary)}
         self._epoch = {day: index for index, day in enumerate(axes.epochs)}
 
-    def index(self, pair: Pair) -> tuple[int, int]:
+    def pair_index(self, pair: Pair) -> tuple[int, int]:
         """Return the positions of `pair` on the two date axes."""
         return self._primary[pair.primary], self._secondary[pair.secondary]
 
-    def epoch(self, day: date) -> int:
+    def epoch_index(self, day: date) -> int:
         """Return the position of `day` on the epoch axis."""
         return self._epoch[day]
 
-    def keys(self, unit: Unit) -> Iterator[tuple[str, str]]:
+    def keys(self, unit: Granule) -> Iterator[tuple[str, str]]:
         """Yield (object name, path in the store) for every place that an object of `unit` stands in."""
         if unit.kind == "epoch":
             yield from self._epoch_keys(unit, parse_day(unit.name))
             return
-        at = () if unit.kind == "dem" or not unit.objects else self.index(unit.pair)
+        at = () if unit.kind == "dem" or not unit.objects else self.pair_index(unit.pair)
         last = chunk_name(at, 2)
         for name in unit.objects:
             yield name, f"{name}/{last}"
 
-    def _epoch_keys(self, unit: Unit, day: date) -> Iterator[tuple[str, str]]:
+    def _epoch_keys(self, unit: Granule, day: date) -> Iterator[tuple[str, str]]:
         variables = cube_schema().variables
         last = chunk_name((self._epoch[day],), 2)
         # a field on the frame's grid: one object, on either axis that has the date

@@ -9,21 +9,21 @@ from typing import Any
 
 import msgspec
 
-from hephaestus_build.core.atomic_io import json_bytes
-from hephaestus_build.core.era5_grid import Area, area_of
+from hephaestus_build.core.atomic_io import encode_json
+from hephaestus_build.core.era5_grid import Era5Area, era5_area_around
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import check_depth
-from hephaestus_build.cube.granule_checks import check_unit
-from hephaestus_build.cube.granules import Axes, Unit
+from hephaestus_build.cube.granule_checks import check_granule
+from hephaestus_build.cube.granules import DateAxes, Granule
 from hephaestus_build.cube.schema import cube_schema
 
 #: Cells of a table (primary dates times secondary dates) and pixels of a grid, at most: four times what
 #: Sentinel-1 can ever have seen of a frame, and ten times the largest frame.
-CELLS, PIXELS = 4_000_000, 400_000_000
+MAX_TABLE_CELLS, MAX_GRID_PIXELS = 4_000_000, 400_000_000
 
 
 @dataclass(frozen=True)
-class Contents:
+class CubeInventory:
     """All that a cube is made of.
 
     Attributes
@@ -37,26 +37,26 @@ class Contents:
     """
 
     grid: Grid
-    units: Mapping[str, Unit]
+    granules: Mapping[str, Granule]
     attributes: Mapping[str, Any]
 
     @cached_property
-    def axes(self) -> Axes:
+    def axes(self) -> DateAxes:
         """The date axes."""
-        return Axes.of(self.units.values())
+        return DateAxes.from_granules(self.granules.values())
 
     @cached_property
-    def area(self) -> Area:
+    def era5_area(self) -> Era5Area:
         """ERA5's own grid around the frame."""
-        return area_of(self.grid)
+        return era5_area_around(self.grid)
 
-    def record(self) -> bytes:
+    def encode(self) -> bytes:
         """Return the contents as JSON, the units in order of their keys."""
-        units = [self.units[key] for key in sorted(self.units)]
-        return json_bytes(_Record(grid=self.grid, attributes=self.attributes, units=units))
+        units = [self.granules[key] for key in sorted(self.granules)]
+        return encode_json(_Record(grid=self.grid, attributes=self.attributes, units=units))
 
     @classmethod
-    def read(cls, record: bytes) -> Contents:
+    def decode(cls, record: bytes) -> CubeInventory:
         """Return the contents that :meth:`record` wrote.
 
         All that is made of them is checked: names that become paths, values that become tables, and sizes
@@ -72,7 +72,7 @@ class Contents:
         except RecursionError:
             raise ValueError("it is nested too deep") from None
         contents = cls(found.grid, {unit.key: unit for unit in found.units}, found.attributes)
-        if len(contents.units) != len(found.units):
+        if len(contents.granules) != len(found.units):
             raise ValueError("it names a unit twice")
         contents._check()
         return contents
@@ -81,21 +81,24 @@ class Contents:
         """Raise ValueError where no cube can be made of the contents."""
         check_depth(self.attributes)
         whole = self.attributes.get("schema_version") == cube_schema().version
-        for unit in self.units.values():
-            check_unit(unit, whole=whole)
-        if self.grid.size > PIXELS or len(self.axes.primary) * len(self.axes.secondary) > CELLS:
+        for unit in self.granules.values():
+            check_granule(unit, whole=whole)
+        if (
+            self.grid.size > MAX_GRID_PIXELS
+            or len(self.axes.primary) * len(self.axes.secondary) > MAX_TABLE_CELLS
+        ):
             raise ValueError("it describes more than any frame can have")
         epochs = {f"{day:%Y%m%d}" for day in self.axes.epochs}
         strays = [
-            unit.name for unit in self.units.values() if unit.kind == "epoch" and unit.name not in epochs
+            unit.name for unit in self.granules.values() if unit.kind == "epoch" and unit.name not in epochs
         ]
         if strays:
             raise ValueError(f"no pair has the date {strays[0]}")
-        _ = self.area  # raises where the grid is on no part of the Earth
+        _ = self.era5_area  # raises where the grid is on no part of the Earth
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     grid: Grid
     attributes: Mapping[str, Any]
-    units: list[Unit]
+    units: list[Granule]

@@ -29,7 +29,7 @@ def open_cube(
         The data folder, where a frame is named; by default that of the settings (``HEPHAESTUS_DATA_DIR``,
         the file of settings, or ``data``).
     **options
-        Of :func:`hephaestus_build.cube.reading.dataset.open_cube`, and of :func:`xarray.open_zarr`.
+        Of :func:`hephaestus_build.cube.reading.dataset.open_pinned_cube`, and of :func:`xarray.open_zarr`.
 
     Returns
     -------
@@ -44,6 +44,6 @@ def open_cube(
         If `cube` is neither a frame nor a path, or a setting is wrong.
     """
     settings = load_settings(data_dir=None if data_dir is None else Path(data_dir))
-    return dataset.open_cube(
+    return dataset.open_pinned_cube(
         find_cube(cube if isinstance(cube, Frame) else os.fspath(cube), settings), **options
     )

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.cube.granule_checks import ALIGNMENTS
-from hephaestus_build.cube.granules import Axes, Places, Unit
+from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
+from hephaestus_build.cube.granules import ChunkKeys, DateAxes, Granule
 from hephaestus_build.cube.schema import Variable, cube_schema
 
 #: flag_values of the variable pair_status
-STATUS = {
+PAIR_STATUS_CODES = {
     Outcome.DOWNLOADED: 1,
     Outcome.UNCHANGED: 1,
     Outcome.ABSENT: 2,
@@ -26,7 +26,7 @@ STATUS = {
 _EPOCH = date(1970, 1, 1)
 
 
-def days(dates: Collection[date]) -> np.ndarray:
+def days_since_1970(dates: Collection[date]) -> np.ndarray:
     """Return dates as days since 1970-01-01, shape (n,), int64."""
     return np.array([(day - _EPOCH).days for day in dates], dtype="int64")
 
@@ -38,7 +38,7 @@ def empty_table(variable: Variable, shape: tuple[int, ...]) -> np.ndarray:
     return np.full(shape, variable.fill, dtype=variable.dtype)
 
 
-def fill_tables(units: Collection[Unit], axes: Axes) -> dict[str, np.ndarray]:
+def fill_tables(units: Collection[Granule], axes: DateAxes) -> dict[str, np.ndarray]:
     """Return every variable of the layout ``table``, filled from what the units say.
 
     Parameters
@@ -53,7 +53,7 @@ def fill_tables(units: Collection[Unit], axes: Axes) -> dict[str, np.ndarray]:
     dict of str to numpy.ndarray
         Shape (primary, secondary) or (epoch,).
     """
-    places = Places(axes)
+    places = ChunkKeys(axes)
     sizes = {
         "primary_date": len(axes.primary),
         "secondary_date": len(axes.secondary),
@@ -61,28 +61,31 @@ def fill_tables(units: Collection[Unit], axes: Axes) -> dict[str, np.ndarray]:
     }
     tables = {
         variable.name: empty_table(variable, tuple(sizes[dim] for dim in variable.dims))
-        for variable in cube_schema().of_layout("table")
+        for variable in cube_schema().variables_with_layout("table")
     }
     for unit in units:
         if unit.kind in ("pair", "mask"):
-            at: tuple[int, ...] = places.index(unit.pair)
+            at: tuple[int, ...] = places.pair_index(unit.pair)
         elif unit.kind == "epoch":
-            at = (places.epoch(date.fromisoformat(unit.name)),)
+            at = (places.epoch_index(date.fromisoformat(unit.name)),)
         else:
             continue
-        for name, value in _values(unit).items():
+        for name, value in _table_values(unit).items():
             tables[name][at] = value
     return tables
 
 
-def _values(unit: Unit) -> Mapping[str, Any]:
+def _table_values(unit: Granule) -> Mapping[str, Any]:
     """Return what one unit says in the tables, by variable."""
     if unit.kind == "mask":
         return {"annotated": True, **unit.facts["annotation"]}
     if unit.kind == "epoch":
-        return {name: unit.facts[name] for name in ("era5_time", "era5_expver")} if unit.complete else {}
-    values: dict[str, Any] = {"pair_status": STATUS[unit.outcome], "valid_date_pair": unit.complete}
-    if unit.complete:
-        values["grid_alignment"] = ALIGNMENTS.index(unit.facts["alignment"])
+        return {name: unit.facts[name] for name in ("era5_time", "era5_expver")} if unit.is_complete else {}
+    values: dict[str, Any] = {
+        "pair_status": PAIR_STATUS_CODES[unit.outcome],
+        "valid_date_pair": unit.is_complete,
+    }
+    if unit.is_complete:
+        values["grid_alignment"] = ALIGNMENT_KINDS.index(unit.facts["alignment"])
         values["valid_fraction"] = unit.facts["valid_fraction"]
     return values

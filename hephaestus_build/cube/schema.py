@@ -7,10 +7,10 @@ from functools import cache
 from typing import Any, Literal
 
 from hephaestus_build.core.registry import load_schema
-from hephaestus_build.cube.codecs.shard_encoder import Encoder
+from hephaestus_build.cube.codecs.shard_encoder import ChunkEncoder
 
 #: How a variable is cut into stored objects; see the comment of ``schemas/cube.json``.
-Layout = Literal["pair", "date", "frame", "epoch", "table"]
+StorageLayout = Literal["pair", "date", "frame", "epoch", "table"]
 
 
 @dataclass(frozen=True)
@@ -36,27 +36,27 @@ class Variable:
     name: str
     dims: tuple[str, ...]
     dtype: str
-    layout: Layout
+    layout: StorageLayout
     fill: Any
     attributes: dict[str, Any]
     codec: str | None = None
     step: float | None = None
 
     @property
-    def georeferenced(self) -> bool:
+    def is_georeferenced(self) -> bool:
         """Whether the variable lies on the frame's grid."""
         return self.dims[-2:] == ("latitude", "longitude")
 
     @property
-    def sharded(self) -> bool:
+    def is_sharded(self) -> bool:
         """Whether its stored objects are shards of inner chunks."""
-        return self.georeferenced
+        return self.is_georeferenced
 
-    def encoder(self) -> Encoder:
+    def make_encoder(self) -> ChunkEncoder:
         """Return the encoder of the variable's inner chunks."""
         if self.codec is None:
             raise ValueError(f"{self.name} is stored whole, not as images")
-        return Encoder(load_schema("cube.json")["codecs"][self.codec], self.dtype, self.step)
+        return ChunkEncoder(load_schema("cube.json")["codecs"][self.codec], self.dtype, self.step)
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ class CubeSchema:
     coordinates: dict[str, Coordinate]
     variables: dict[str, Variable]
 
-    def of_layout(self, layout: Layout) -> tuple[Variable, ...]:
+    def variables_with_layout(self, layout: StorageLayout) -> tuple[Variable, ...]:
         """Return the variables that are cut in the given way."""
         return tuple(variable for variable in self.variables.values() if variable.layout == layout)
 
-    def simulated(self) -> CubeSchema:
+    def for_simulated(self) -> CubeSchema:
         """Return the schema of a cube of simulated data: what has a source says that it is simulated."""
         variables = {
-            name: replace(variable, attributes={**variable.attributes, **_SIMULATED})
+            name: replace(variable, attributes={**variable.attributes, **_SIMULATED_ATTRIBUTES})
             if "source" in variable.attributes
             else variable
             for name, variable in self.variables.items()
@@ -103,7 +103,7 @@ class CubeSchema:
         return replace(self, variables=variables)
 
 
-_SIMULATED = {
+_SIMULATED_ATTRIBUTES = {
     "source": "simulated: no satellite, no weather service and no expert saw this",
     "license": "MIT",
 }

@@ -18,24 +18,24 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hephaestus_build.core.atomic_io import explained, write_atomic
-from hephaestus_build.core.concurrency import side_by_side
-from hephaestus_build.core.embedded_hash import seal_json, unseal_json
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
+from hephaestus_build.core.concurrency import map_bounded
+from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
 from hephaestus_build.core.parsing import read_bounded
-from hephaestus_build.core.progress import Listener, Silent
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.generations import PROVENANCE, Generation
 from hephaestus_build.dataset.running_moments import (
     CHANNELS,
-    CONVENTIONS,
     DATE_CHANNELS,
+    MASKING_CONVENTIONS,
     PAIR_CHANNELS,
-    Convention,
-    Measured,
-    Moments,
-    measure,
+    MaskingConvention,
+    ProductMoments,
+    RunningMoments,
+    compute_product_moments,
 )
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.splits import Split
@@ -45,7 +45,7 @@ _LARGEST = 256 << 20  # bytes of a file of statistics
 
 
 @dataclass(frozen=True)
-class Statistics:
+class ChannelStatistics:
     """Means and deviations of one split's training part.
 
     Attributes
@@ -65,21 +65,21 @@ class Statistics:
     split: str
     sha256: str
     simulated: bool
-    products: Mapping[str, Mapping[str, Measured]] = field(default_factory=dict)
+    products: Mapping[str, Mapping[str, ProductMoments]] = field(default_factory=dict)
     weights: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     missing: Mapping[str, int] = field(default_factory=dict)
 
-    def channels(self, convention: Convention = "valid") -> dict[str, Moments]:
+    def moments_by_channel(self, convention: MaskingConvention = "valid") -> dict[str, RunningMoments]:
         """Return the moments of every channel, as the training samples see it.
 
         A product counts once for every sample that sees it. ``valid`` takes only pixels that hold data;
         ``published`` also counts the zeros of phase and coherence, as the data set's own figures do.
         """
-        merged = dict.fromkeys(CHANNELS, Moments())
+        merged = dict.fromkeys(CHANNELS, RunningMoments())
         for frame, weights in sorted(self.weights.items()):
             for product, weight in sorted(weights.items()):
                 channel = product.partition("/")[0]
-                merged[channel] += self.products[frame][product].moments(convention).times(weight)
+                merged[channel] += self.products[frame][product].for_convention(convention).repeated(weight)
         return merged
 
     def to_json(self) -> dict[str, Any]:
@@ -91,11 +91,11 @@ class Statistics:
             "simulated": self.simulated,
             "channels": {
                 convention: {
-                    name: {"count": item.count, "mean": item.mean, "std": item.deviation}
-                    for name, item in self.channels(convention).items()
+                    name: {"count": item.count, "mean": item.mean, "std": item.std}
+                    for name, item in self.moments_by_channel(convention).items()
                     if item.count
                 }
-                for convention in CONVENTIONS
+                for convention in MASKING_CONVENTIONS
             },
             "missing": dict(self.missing),
             "weights": {frame: dict(weights) for frame, weights in self.weights.items()},
@@ -105,8 +105,8 @@ class Statistics:
                         item.fingerprint,
                         item.valid.count,
                         item.valid.mean,
-                        item.valid.squares,
-                        item.zeros,
+                        item.valid.m2,
+                        item.zero_count,
                     ]
                     for name, item in products.items()
                 }
@@ -122,12 +122,12 @@ class Statistics:
         HephaestusError
             If it cannot be written.
         """
-        with explained(f"statistics of {self.split}: writing {path}"):
-            write_atomic(path, seal_json(json.dumps(self.to_json()).encode()))
+        with translate_os_errors(f"statistics of {self.split}: writing {path}"):
+            write_atomic(path, add_json_hash(json.dumps(self.to_json()).encode()))
 
 
-def read_statistics(path: Path) -> Statistics:
-    """Read what :meth:`Statistics.write` wrote.
+def read_statistics(path: Path) -> ChannelStatistics:
+    """Read what :meth:`ChannelStatistics.write` wrote.
 
     Raises
     ------
@@ -136,17 +136,17 @@ def read_statistics(path: Path) -> Statistics:
     """
     hint = "remove the file and compute them with `hephaestus statistics update`"
     try:
-        content = unseal_json(read_bounded(path, _LARGEST))
+        content = parse_hashed_json(read_bounded(path, _LARGEST))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']}, not {FORMAT}")
         products = {
             frame: {
-                name: Measured(mark, Moments(count, mean, squares), zeros)
+                name: ProductMoments(mark, RunningMoments(count, mean, squares), zeros)
                 for name, (mark, count, mean, squares, zeros) in items.items()
             }
             for frame, items in content["products"].items()
         }
-        return Statistics(
+        return ChannelStatistics(
             content["split"],
             content["sha256"],
             content["simulated"],
@@ -163,7 +163,7 @@ def read_statistics(path: Path) -> Statistics:
         raise HephaestusError(f"the statistics at {path} cannot be read ({error}); {hint}") from error
 
 
-def wanted_products(samples: Iterable[Sample]) -> dict[str, int]:
+def product_weights(samples: Iterable[Sample]) -> dict[str, int]:
     """Return the products that samples of one frame see, and how many of them see each."""
     weights: Counter[str] = Counter()
     for sample in samples:
@@ -177,11 +177,11 @@ def wanted_products(samples: Iterable[Sample]) -> dict[str, int]:
 def update_statistics(
     split: Split,
     cubes: Path | Mapping[str, Path],
-    previous: Statistics | None = None,
+    previous: ChannelStatistics | None = None,
     *,
     threads: int = 2,
-    listener: Listener | None = None,
-) -> Statistics:
+    listener: ProgressListener | None = None,
+) -> ChannelStatistics:
     """Measure what the training part of `split` sees in the cubes here.
 
     Parameters
@@ -197,8 +197,8 @@ def update_statistics(
     listener : Listener, optional
         Told how far it is.
     """
-    listener = listener or Silent()
-    products: dict[str, Mapping[str, Measured]] = {}
+    listener = listener or NullListener()
+    products: dict[str, Mapping[str, ProductMoments]] = {}
     weights: dict[str, Mapping[str, int]] = {}
     missing: dict[str, int] = {}
     simulated = False
@@ -209,26 +209,26 @@ def update_statistics(
             missing[frame.id] = len(members)
             continue
         known = previous.products.get(frame.id, {}) if previous else {}
-        with open_cube(path, chunks=None) as cube:
+        with open_pinned_cube(path, chunks=None) as cube:
             stored = _stored(cube)
             present = [sample for sample in members if sample.pair in stored]
             if len(present) < len(members):
                 missing[frame.id] = len(members) - len(present)
-            weights[frame.id] = wanted_products(present)
-            products[frame.id] = _measured(frame, cube, weights[frame.id], known, threads, listener)
-            simulated |= frame.simulated or bool(cube.attrs.get("simulated", False))
-    return Statistics(split.name, split.sha256, simulated, products, weights, missing)
+            weights[frame.id] = product_weights(present)
+            products[frame.id] = _measure_products(frame, cube, weights[frame.id], known, threads, listener)
+            simulated |= frame.is_simulated or bool(cube.attrs.get("simulated", False))
+    return ChannelStatistics(split.name, split.sha256, simulated, products, weights, missing)
 
 
-def _measured(
+def _measure_products(
     frame: Frame,
     cube: xr.Dataset,
     wanted: Mapping[str, int],
-    known: Mapping[str, Measured],
+    known: Mapping[str, ProductMoments],
     threads: int,
-    listener: Listener,
-) -> dict[str, Measured]:
-    marks = _fingerprints(Path(cube.encoding["source"]))
+    listener: ProgressListener,
+) -> dict[str, ProductMoments]:
+    marks = _product_hashes(Path(cube.encoding["source"]))
     result = {
         name: known[name]
         for name in wanted
@@ -237,11 +237,13 @@ def _measured(
 
     def work(product: str) -> None:
         channel = product.partition("/")[0]
-        result[product] = measure(channel, read_product(cube, product), marks.get(product, ""))
+        result[product] = compute_product_moments(
+            channel, read_product(cube, product), marks.get(product, "")
+        )
 
     todo = [name for name in wanted if name not in result]
     listener.stage(frame.id, len(todo))
-    for _ in side_by_side(work, todo, threads):
+    for _ in map_bounded(work, todo, threads):
         listener.advance(frame.id)
     return dict(sorted(result.items()))
 
@@ -268,12 +270,12 @@ def _stored(cube: xr.Dataset) -> set[Pair]:
     return {Pair(primaries[row], secondaries[column]) for row, column in np.argwhere(flags).tolist()}
 
 
-def _fingerprints(store: Path) -> dict[str, str]:
+def _product_hashes(store: Path) -> dict[str, str]:
     """Return the hash of every product's content, as the cube's own record has them; else nothing."""
     if not (store / PROVENANCE).is_file():
         return {}
     marks = {}
-    for unit in Generation(0, store).contents().units.values():
+    for unit in Generation(0, store).read_inventory().granules.values():
         for name, stored in unit.objects.items():
             if name in CHANNELS:
                 marks["dem" if name == "dem" else f"{name}/{unit.name}"] = stored.digest

@@ -16,15 +16,15 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.dataset.samples import region_of
-from hephaestus_build.processing.mask_rasterization import default_geometry
+from hephaestus_build.processing.mask_rasterization import default_preview_geometry
 from hephaestus_build.sources.annotations.record import Annotation
 
 #: All of a region whose geometry is uncertain counts as one place.
-_ANYWHERE = shapely.box(0, 0, 1, 1)
+_UNKNOWN_AREA = shapely.box(0, 0, 1, 1)
 
 
 @dataclass(frozen=True)
-class Event:
+class DeformationEvent:
     """A chain of annotated areas that overlap in place and time.
 
     Attributes
@@ -48,7 +48,7 @@ class Event:
     end: date
     members: tuple[tuple[Frame, Pair], ...]
     activities: Mapping[str, int]
-    place: tuple[float, float] | None
+    location: tuple[float, float] | None
 
 
 def implied_grid(frame: Frame) -> Grid | None:
@@ -70,10 +70,10 @@ class _Area:
     annotation: Annotation
     activity: str
     shape: shapely.Geometry
-    known: bool
+    has_location: bool
 
 
-def find_events(annotations: Iterable[Annotation]) -> list[Event]:
+def find_events(annotations: Iterable[Annotation]) -> list[DeformationEvent]:
     """Return the events that `annotations` show, by region and first day.
 
     Two annotated areas of a region belong to one event when they overlap and the time spans of their
@@ -82,20 +82,20 @@ def find_events(annotations: Iterable[Annotation]) -> list[Event]:
     """
     areas: dict[str, list[_Area]] = defaultdict(list)
     for annotation in sorted(annotations, key=lambda item: (item.frame, item.pair)):
-        if found := _areas(annotation):
+        if found := _annotated_areas(annotation):
             areas[region_of(annotation.frame)] += found
     events = []
     for region, members in sorted(areas.items()):
         together: dict[int, list[_Area]] = defaultdict(list)
         spans = [area.annotation.pair.dates for area in members]
-        for label, area in zip(chains([area.shape for area in members], spans), members, strict=True):
+        for label, area in zip(label_chains([area.shape for area in members], spans), members, strict=True):
             together[label].append(area)
         numbers: Counter[date] = Counter()
         events += [_event(region, chain, numbers) for chain in sorted(together.values(), key=_order)]
     return events
 
 
-def chains(shapes: Sequence[shapely.Geometry], spans: Sequence[tuple[date, date]]) -> list[int]:
+def label_chains(shapes: Sequence[shapely.Geometry], spans: Sequence[tuple[date, date]]) -> list[int]:
     """Return a number for each area: the same for those that overlap in place and time, step by step.
 
     Parameters
@@ -112,7 +112,7 @@ def chains(shapes: Sequence[shapely.Geometry], spans: Sequence[tuple[date, date]
     return connected_components(graph, directed=False)[1].tolist()
 
 
-def free_day(events: Iterable[Event], day: date, limit: int = 4000) -> date:
+def nearest_free_day(events: Iterable[DeformationEvent], day: date, limit: int = 4000) -> date:
     """Return the day nearest to `day` that can part `events`: all end before it or start on it or later."""
     spans = [(event.start, event.end) for event in events]
     for step in range(limit):
@@ -122,17 +122,17 @@ def free_day(events: Iterable[Event], day: date, limit: int = 4000) -> date:
     raise ValueError(f"no day within {limit} days of {day} lies between the events")
 
 
-def _areas(annotation: Annotation) -> list[_Area]:
+def _annotated_areas(annotation: Annotation) -> list[_Area]:
     grid = implied_grid(annotation.frame)
     uncertain = (known := published_frames().get(annotation.frame.id)) and known.uncertain_geometry
     areas = []
-    for polygon, activity, _ in annotation.regions:
+    for polygon, activity, _ in annotation.labeled_polygons:
         if uncertain:
-            areas.append(_Area(annotation, activity, _ANYWHERE, False))
+            areas.append(_Area(annotation, activity, _UNKNOWN_AREA, False))
         elif grid is None:  # a region of its own: the preview's pixels compare
             areas.append(_Area(annotation, activity, shapely.make_valid(shapely.Polygon(polygon)), False))
         else:
-            points = default_geometry(annotation.frame, grid).to_grid(polygon, grid)
+            points = default_preview_geometry(annotation.frame, grid).to_grid(polygon, grid)
             ground = points * (grid.dx, -grid.dy) + (grid.west, grid.north)
             areas.append(_Area(annotation, activity, shapely.make_valid(shapely.Polygon(ground)), True))
     return areas
@@ -144,16 +144,16 @@ def _order(chain: list[_Area]) -> tuple[date, tuple[Frame, Pair], float]:
     return first.annotation.pair.primary, (first.annotation.frame, first.annotation.pair), west
 
 
-def _event(region: str, chain: list[_Area], numbers: Counter[date]) -> Event:
+def _event(region: str, chain: list[_Area], numbers: Counter[date]) -> DeformationEvent:
     start = min(area.annotation.pair.primary for area in chain)
     numbers[start] += 1
     middle = shapely.unary_union([area.shape for area in chain]).centroid
-    return Event(
+    return DeformationEvent(
         f"{region}-{start:%Y%m%d}-{numbers[start]}",
         region,
         start,
         max(area.annotation.pair.secondary for area in chain),
         tuple(sorted({(area.annotation.frame, area.annotation.pair) for area in chain})),
         dict(sorted(Counter(area.activity for area in chain).items())),
-        (round(middle.x, 4), round(middle.y, 4)) if all(area.known for area in chain) else None,
+        (round(middle.x, 4), round(middle.y, 4)) if all(area.has_location for area in chain) else None,
     )

@@ -11,7 +11,7 @@ from hephaestus_build.dataset.splits import Split
 from hephaestus_build.sources.annotations.record import Annotation
 
 #: Table 1 of the Hephaestus Minicubes paper; deformation and earthquake labels count apart.
-TABLE_1: Mapping[str, Mapping[str, int]] = {
+PUBLISHED_TABLE_1: Mapping[str, Mapping[str, int]] = {
     "label": {"Non_Deformation": 18089, "Deformation": 1798, "Earthquake": 55},
     "activity_type": {
         "Sill": 1258, "Dyke": 527, "Mogi": 333, "Earthquake": 55, "Unidentified": 50, "Spheroid": 25,
@@ -20,7 +20,7 @@ TABLE_1: Mapping[str, Mapping[str, int]] = {
     "phase": {"Rest": 18089, "Unrest": 1664, "Rebound": 134, "None": 15},
 }  # fmt: skip
 #: Table 2 of the same: samples and series of each part.
-TABLE_2: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+PUBLISHED_TABLE_2: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "train": {
         "single": {"positive": 1143, "negative": 8697}, "series": {"positive": 701, "negative": 2626},
     },
@@ -36,7 +36,7 @@ TABLE_2: Mapping[str, Mapping[str, Mapping[str, int]]] = {
 }  # fmt: skip
 
 #: Published means and deviations of the channels; phase and coherence include the zeros of no data.
-CHANNEL_STATISTICS: Mapping[str, tuple[float, float]] = {
+PUBLISHED_CHANNEL_STATISTICS: Mapping[str, tuple[float, float]] = {
     "insar_difference": (0.001489616346722796, 1.6176833645747521),
     "insar_coherence": (69.3472689222075, 76.50325808397666),
     "dem": (833.0587512223403, 977.504283216005),
@@ -49,7 +49,7 @@ CHANNEL_STATISTICS: Mapping[str, tuple[float, float]] = {
 def count_labels(annotations: Iterable[Annotation]) -> dict[str, dict[str, int]]:
     """Return how often each word of Table 1 occurs, in the paper's order, other words after them."""
     counts: dict[str, Counter[str]] = {
-        name: Counter(dict.fromkeys(words, 0)) for name, words in TABLE_1.items()
+        name: Counter(dict.fromkeys(words, 0)) for name, words in PUBLISHED_TABLE_1.items()
     }
     for item in annotations:
         counts["label"].update(item.label)
@@ -59,7 +59,7 @@ def count_labels(annotations: Iterable[Annotation]) -> dict[str, dict[str, int]]
     return {name: dict(words) for name, words in counts.items()}
 
 
-def table_1(annotations: Iterable[Annotation]) -> dict[str, Any]:
+def compare_table_1(annotations: Iterable[Annotation]) -> dict[str, Any]:
     """Return Table 1 as published, of the files as they are, and without the published absent pairs.
 
     ``difference`` is the last less the first; what is equal is left out of it.
@@ -68,14 +68,14 @@ def table_1(annotations: Iterable[Annotation]) -> dict[str, Any]:
     without = count_labels(item for item in items if (item.frame, item.pair) not in absent)
     difference = {
         name: {
-            word: count - TABLE_1[name].get(word, 0)
+            word: count - PUBLISHED_TABLE_1[name].get(word, 0)
             for word, count in words.items()
-            if count != TABLE_1[name].get(word, 0)
+            if count != PUBLISHED_TABLE_1[name].get(word, 0)
         }
         for name, words in without.items()
     }
     return {
-        "paper": {name: dict(words) for name, words in TABLE_1.items()},
+        "paper": {name: dict(words) for name, words in PUBLISHED_TABLE_1.items()},
         "files": count_labels(items),
         "without_absent_pairs": without,
         "difference": {name: words for name, words in difference.items() if words},
@@ -83,7 +83,7 @@ def table_1(annotations: Iterable[Annotation]) -> dict[str, Any]:
     }
 
 
-def table_2(split: Split) -> dict[str, Any]:
+def compare_table_2(split: Split) -> dict[str, Any]:
     """Return the counts of `split` with their sum, and the published ones where it is the paper's split."""
     counts: dict[str, Any] = {
         **split.counts,
@@ -96,8 +96,8 @@ def table_2(split: Split) -> dict[str, Any]:
         },
     }
     result: dict[str, Any] = {"split": split.name, "sha256": split.sha256, "counts": counts}
-    result["simulated"] = split.simulated
+    result["simulated"] = split.is_simulated
     result["left_out"] = {reason: len(samples) for reason, samples in split.left_out.items()}
     if split.name == "paper":
-        result |= {"paper": TABLE_2, "equal": counts == TABLE_2}
+        result |= {"paper": PUBLISHED_TABLE_2, "equal": counts == PUBLISHED_TABLE_2}
     return result

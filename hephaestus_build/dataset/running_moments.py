@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-Convention = Literal["valid", "published"]
-CONVENTIONS: tuple[Convention, ...] = ("valid", "published")
+MaskingConvention = Literal["valid", "published"]
+MASKING_CONVENTIONS: tuple[MaskingConvention, ...] = ("valid", "published")
 PAIR_CHANNELS = ("insar_difference", "insar_coherence")
 DATE_CHANNELS = ("total_column_water_vapour", "surface_pressure", "vertical_integral_of_temperature")
 CHANNELS = (*PAIR_CHANNELS, "dem", *DATE_CHANNELS)
@@ -17,7 +17,7 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Moments:
+class RunningMoments:
     """Count, mean and sum of squared deviations of some values; these add up without the values.
 
     Attributes
@@ -32,10 +32,10 @@ class Moments:
 
     count: int = 0
     mean: float = 0.0
-    squares: float = 0.0
+    m2: float = 0.0
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Moments:
+    def from_values(cls, values: np.ndarray) -> RunningMoments:
         """Return the moments of all `values`, summed in blocks with double precision."""
         flat = values.reshape(-1)
         total = cls()
@@ -46,29 +46,31 @@ class Moments:
         return total
 
     @property
-    def deviation(self) -> float:
+    def std(self) -> float:
         """Standard deviation of the values themselves (divided by their count); NaN of none."""
-        return math.sqrt(self.squares / self.count) if self.count else math.nan
+        return math.sqrt(self.m2 / self.count) if self.count else math.nan
 
-    def __add__(self, other: Moments) -> Moments:
+    def __add__(self, other: RunningMoments) -> RunningMoments:
         """Return the moments of both sets of values together."""
         if not (self.count and other.count):
             return self if self.count else other
         count = self.count + other.count
         step = other.mean - self.mean
-        return Moments(
+        return RunningMoments(
             count,
             self.mean + step * other.count / count,
-            self.squares + other.squares + step * step * self.count * other.count / count,
+            self.m2 + other.m2 + step * step * self.count * other.count / count,
         )
 
-    def times(self, number: int) -> Moments:
+    def repeated(self, number: int) -> RunningMoments:
         """Return the moments of the same values repeated `number` times."""
-        return Moments(self.count * number, self.mean, self.squares * number) if number else Moments()
+        return (
+            RunningMoments(self.count * number, self.mean, self.m2 * number) if number else RunningMoments()
+        )
 
 
 @dataclass(frozen=True)
-class Measured:
+class ProductMoments:
     """One product: the moments of its valid values, and how many pixels it has.
 
     Attributes
@@ -82,15 +84,15 @@ class Measured:
     """
 
     fingerprint: str
-    valid: Moments
-    zeros: int = 0
+    valid: RunningMoments
+    zero_count: int = 0
 
-    def moments(self, convention: Convention) -> Moments:
+    def for_convention(self, convention: MaskingConvention) -> RunningMoments:
         """Return the moments by the named convention."""
-        return self.valid if convention == "valid" else self.valid + Moments(self.zeros)
+        return self.valid if convention == "valid" else self.valid + RunningMoments(self.zero_count)
 
 
-def measure(channel: str, values: np.ndarray, fingerprint: str = "") -> Measured:
+def compute_product_moments(channel: str, values: np.ndarray, fingerprint: str = "") -> ProductMoments:
     """Measure one product of `channel`.
 
     Phase and coherence hold 0 where there is no data; the DEM and the atmosphere hold NaN.
@@ -101,10 +103,10 @@ def measure(channel: str, values: np.ndarray, fingerprint: str = "") -> Measured
         valid = int(counts[1:].sum())
         mean = float(counts @ levels) / valid if valid else 0.0
         squares = float(counts[1:] @ np.square(levels[1:] - mean))
-        return Measured(fingerprint, Moments(valid, mean, squares), int(counts[0]))
+        return ProductMoments(fingerprint, RunningMoments(valid, mean, squares), int(counts[0]))
     zeros = 0
     data = np.isfinite(values)
     if channel in PAIR_CHANNELS:
         zeros = int(np.count_nonzero(values == 0))
         data &= values != 0
-    return Measured(fingerprint, Moments.of(values[data]), zeros)
+    return ProductMoments(fingerprint, RunningMoments.from_values(values[data]), zeros)

@@ -67,7 +67,7 @@ class Series:
         return any(sample.positive for sample in self.members)
 
     @property
-    def repeats(self) -> bool:
+    def has_repeats(self) -> bool:
         """Whether one interferogram occurs more than once."""
         return len(set(self.members)) < len(self.members)
 
@@ -87,7 +87,7 @@ def published_absent_pairs() -> frozenset[tuple[Frame, Pair]]:
     )
 
 
-def usable(annotation: Annotation) -> bool:
+def is_usable(annotation: Annotation) -> bool:
     """Whether the interferogram is of good quality: not corrupted, no processing error, some information."""
     return annotation.corrupted == 0 and annotation.processing_error == 0 and annotation.no_info == 0
 
@@ -106,9 +106,9 @@ def samples_from_annotations(
     """
     missing = published_absent_pairs() if absent is None else frozenset(absent)
     return sorted(
-        Sample(item.frame, item.pair, item.deforming, item.unique_id, region_of(item.frame))
+        Sample(item.frame, item.pair, item.is_deforming, item.unique_id, region_of(item.frame))
         for item in annotations
-        if usable(item) and (item.frame, item.pair) not in missing
+        if is_usable(item) and (item.frame, item.pair) not in missing
     )
 
 
@@ -140,12 +140,12 @@ def samples_from_cube(cube: xr.Dataset, frame: Frame | None = None) -> list[Samp
     primaries, secondaries = (
         cube[name].to_numpy().astype("datetime64[D]").tolist() for name in ("primary_date", "secondary_date")
     )
-    region = region_of(frame, _centre(cube))
+    region = region_of(frame, _cube_center(cube))
     samples = []
     for row, column in np.argwhere(good).tolist():
         phase = str(table["phase"][row, column])
         # the released files say Rest where, and only where, there is no deformation
-        positive = phase != "Rest" if phase else _masked(cube, row, column)
+        positive = phase != "Rest" if phase else _has_deformation_mask(cube, row, column)
         pair = Pair(primaries[row], secondaries[column])
         samples.append(Sample(frame, pair, positive, int(table["unique_id"][row, column]), region))
     return sorted(samples)
@@ -161,7 +161,7 @@ def region_of(frame: Frame, centre: tuple[float, float] | None = None) -> str:
     frames = published_frames()
     if frame.id in frames:
         return frames[frame.id].region
-    if centre is None or frame.simulated:
+    if centre is None or frame.is_simulated:
         return frame.id
     distance, region = min(
         (great_circle_km(centre[1], centre[0], known.latitude, known.longitude), known.region)
@@ -170,7 +170,7 @@ def region_of(frame: Frame, centre: tuple[float, float] | None = None) -> str:
     return region if distance <= REGION_RADIUS else frame.id
 
 
-def series_of(
+def make_series(
     samples: Iterable[Sample], *, length: int = SERIES_LENGTH, share_positive: int = 1
 ) -> list[Series]:
     """Return the series that the paper's rule makes of `samples`.
@@ -193,12 +193,13 @@ def series_of(
         group = list(members)
         limit = share_positive if any(sample.positive for sample in group) else 1
         series += [
-            Series(tuple(group[index] for index in chosen)) for chosen in _subsets(len(group), length, limit)
+            Series(tuple(group[index] for index in chosen))
+            for chosen in _low_overlap_subsets(len(group), length, limit)
         ]
     return series
 
 
-def _subsets(count: int, length: int, limit: int) -> Iterable[tuple[int, ...]]:
+def _low_overlap_subsets(count: int, length: int, limit: int) -> Iterable[tuple[int, ...]]:
     if count <= length:
         yield tuple(index * count // length for index in range(length))
         return
@@ -210,7 +211,7 @@ def _subsets(count: int, length: int, limit: int) -> Iterable[tuple[int, ...]]:
             yield chosen
 
 
-def _masked(cube: xr.Dataset, row: int, column: int) -> bool:
+def _has_deformation_mask(cube: xr.Dataset, row: int, column: int) -> bool:
     return bool(cube["deformation_mask"].isel(primary_date=row, secondary_date=column).any())
 
 
@@ -221,11 +222,11 @@ def _frame_of(cube: xr.Dataset) -> Frame:
     return Frame.parse(name)
 
 
-def _centre(cube: xr.Dataset) -> tuple[float, float]:
+def _cube_center(cube: xr.Dataset) -> tuple[float, float]:
     return tuple(float((cube[name][0] + cube[name][-1]) / 2) for name in ("longitude", "latitude"))  # type: ignore[return-value]
 
 
-def count_positive(samples: Iterable[Sample | Series]) -> dict[str, int]:
+def count_classes(samples: Iterable[Sample | Series]) -> dict[str, int]:
     """Return how many of `samples` are positive and negative."""
     flags = [sample.positive for sample in samples]
     return {"positive": sum(flags), "negative": len(flags) - sum(flags)}

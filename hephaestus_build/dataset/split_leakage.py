@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from itertools import chain, combinations
 from typing import Any
 
-from hephaestus_build.dataset.deformation_events import Event
+from hephaestus_build.dataset.deformation_events import DeformationEvent
 from hephaestus_build.dataset.samples import Sample
-from hephaestus_build.dataset.splits import PARTS, Part, Split, SplitRule, split_rule
+from hephaestus_build.dataset.splits import PARTS, Split, SplitPart, SplitRule, split_rule
 
 #: A frame or region with more than this share of a part's positives is said to dominate it.
-DOMINANT = 0.25
+DOMINANT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Weight:
+class ClassBalance:
     """How the positives of one part are spread over its frames and regions.
 
     Attributes
@@ -68,7 +68,7 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Repeats:
+class SeriesOverlap:
     """Series of one part: how many hold an interferogram twice, and how many share one with another."""
 
     part: str
@@ -78,7 +78,7 @@ class Repeats:
 
 
 @dataclass(frozen=True)
-class Audit:
+class SplitAudit:
     """The findings on one split.
 
     Attributes
@@ -98,8 +98,8 @@ class Audit:
     counts: dict[str, Any]
     simulated: bool
     leaks: tuple[Leak, ...]
-    weights: tuple[Weight, ...]
-    repeats: tuple[Repeats, ...]
+    weights: tuple[ClassBalance, ...]
+    repeats: tuple[SeriesOverlap, ...]
     promises: dict[str, bool]
     unchecked: tuple[str, ...] = ()
 
@@ -113,7 +113,9 @@ class Audit:
         return {**asdict(self), "passed": self.passed}
 
 
-def audit(split: Split, events: Iterable[Event] | None = None, rule: SplitRule | None = None) -> Audit:
+def audit_split(
+    split: Split, events: Iterable[DeformationEvent] | None = None, rule: SplitRule | None = None
+) -> SplitAudit:
     """Look for everything that `split` shares between its parts.
 
     Parameters
@@ -128,18 +130,20 @@ def audit(split: Split, events: Iterable[Event] | None = None, rule: SplitRule |
     """
     rule = rule or split_rule(split.name)
     leaks = [
-        *_shared("acquisitions", split, lambda sample: sample.acquisitions, lambda key: f"{key[0]} {key[1]}"),
-        *_beyond(split, rule),
-        *_events(split, events or ()),
-        *_shared("regions", split, lambda sample: [sample.region], str),
+        *_find_shared(
+            "acquisitions", split, lambda sample: sample.acquisitions, lambda key: f"{key[0]} {key[1]}"
+        ),
+        *_find_boundary_leaks(split, rule),
+        *_find_event_leaks(split, events or ()),
+        *_find_shared("regions", split, lambda sample: [sample.region], str),
     ]
     found = {leak.kind for leak in leaks}
     unchecked = [promise for promise in split.promises if promise == "events" and events is None]
-    return Audit(
+    return SplitAudit(
         split.name,
         split.sha256,
         split.counts,
-        split.simulated,
+        split.is_simulated,
         tuple(leaks),
         tuple(_weights(split)),
         tuple(_repeats(split)),
@@ -148,7 +152,7 @@ def audit(split: Split, events: Iterable[Event] | None = None, rule: SplitRule |
     )
 
 
-def _shared(kind: str, split: Split, keys: Any, name: Any) -> list[Leak]:
+def _find_shared(kind: str, split: Split, keys: Any, name: Any) -> list[Leak]:
     leaks = []
     held = {part: {key for sample in split.parts[part] for key in keys(sample)} for part in PARTS}
     for first, second in combinations(PARTS, 2):
@@ -156,11 +160,11 @@ def _shared(kind: str, split: Split, keys: Any, name: Any) -> list[Leak]:
             continue
         touched = [sample for sample in split.parts[second] if not shared.isdisjoint(keys(sample))]
         weight = Counter(key for sample in touched for key in keys(sample) if key in shared)
-        leaks.append(_leak(kind, (first, second), touched, len(shared), _top(weight, name)))
+        leaks.append(_leak(kind, (first, second), touched, len(shared), _format_top(weight, name)))
     return leaks
 
 
-def _beyond(split: Split, rule: SplitRule) -> list[Leak]:
+def _find_boundary_leaks(split: Split, rule: SplitRule) -> list[Leak]:
     """Find pairs that reach beyond their part's window: what they show was not yet known at its end."""
     leaks = []
     for part in PARTS:
@@ -171,15 +175,15 @@ def _beyond(split: Split, rule: SplitRule) -> list[Leak]:
                 late.append(sample)
         if late:
             frames = Counter(sample.frame for sample in late)
-            leaks.append(_leak("boundaries", (part,), late, len(late), _top(frames, str)))
+            leaks.append(_leak("boundaries", (part,), late, len(late), _format_top(frames, str)))
     return leaks
 
 
-def _events(split: Split, events: Iterable[Event]) -> list[Leak]:
-    where = {(sample.frame, sample.pair): (part, sample) for part, sample in split.samples}
-    leaks: dict[tuple[Part, Part], dict[str, list[Sample]]] = defaultdict(dict)
+def _find_event_leaks(split: Split, events: Iterable[DeformationEvent]) -> list[Leak]:
+    where = {(sample.frame, sample.pair): (part, sample) for part, sample in split.samples_with_parts}
+    leaks: dict[tuple[SplitPart, SplitPart], dict[str, list[Sample]]] = defaultdict(dict)
     for event in events:
-        seen: dict[Part, list[Sample]] = defaultdict(list)
+        seen: dict[SplitPart, list[Sample]] = defaultdict(list)
         for part, sample in (where[member] for member in event.members if member in where):
             seen[part].append(sample)
         for first, second in combinations(PARTS, 2):
@@ -191,7 +195,7 @@ def _events(split: Split, events: Iterable[Event]) -> list[Leak]:
             parts,
             sorted(set(chain(*found.values()))),
             len(found),
-            _top(Counter({name: len(samples) for name, samples in found.items()}), str),
+            _format_top(Counter({name: len(samples) for name, samples in found.items()}), str),
         )
         for parts in combinations(PARTS, 2)
         if (found := leaks.get(parts))
@@ -204,30 +208,32 @@ def _leak(
     return Leak(kind, parts, shared, len(samples), sum(sample.positive for sample in samples), examples)
 
 
-def _top(counter: Counter[Any], name: Any, limit: int = 5) -> tuple[str, ...]:
+def _format_top(counter: Counter[Any], name: Any, limit: int = 5) -> tuple[str, ...]:
     ranked = sorted(counter.items(), key=lambda item: (-item[1], name(item[0])))
     return tuple(f"{name(key)}: {count} samples" for key, count in ranked[:limit])
 
 
-def _weights(split: Split) -> Iterable[Weight]:
+def _weights(split: Split) -> Iterable[ClassBalance]:
     known = {sample.frame for sample in split.parts["train"] if sample.positive}
     for part in PARTS:
         positives = [sample for sample in split.parts[part] if sample.positive]
         frames = _ranked(Counter(sample.frame.id for sample in positives))
         regions = _ranked(Counter(sample.region for sample in positives))
         counts = {**frames, **regions}  # a region of one unregistered frame has the frame's name
-        heavy = tuple(name for name, count in counts.items() if count > DOMINANT * len(positives))
+        heavy = tuple(name for name, count in counts.items() if count > DOMINANT_SHARE * len(positives))
         new = sorted({sample.frame.id for sample in positives if sample.frame not in known})
-        yield Weight(part, len(positives), frames, regions, heavy, tuple(new) if part != "train" else ())
+        yield ClassBalance(
+            part, len(positives), frames, regions, heavy, tuple(new) if part != "train" else ()
+        )
 
 
 def _ranked(counter: Counter[str]) -> dict[str, int]:
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _repeats(split: Split) -> Iterable[Repeats]:
+def _repeats(split: Split) -> Iterable[SeriesOverlap]:
     for part in PARTS:
         used = Counter(sample for series in split.series[part] for sample in set(series.members))
         overlapping = sum(any(used[sample] > 1 for sample in series.members) for series in split.series[part])
-        repeating = sum(series.repeats for series in split.series[part])
-        yield Repeats(part, len(split.series[part]), repeating, overlapping)
+        repeating = sum(series.has_repeats for series in split.series[part])
+        yield SeriesOverlap(part, len(split.series[part]), repeating, overlapping)

@@ -13,19 +13,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
 from hephaestus_build.core.registry import load_schema
-from hephaestus_build.dataset.samples import SERIES_LENGTH, Sample, Series, count_positive, series_of
+from hephaestus_build.dataset.samples import SERIES_LENGTH, Sample, Series, count_classes, make_series
 
-Part = Literal["train", "validation", "test"]
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
+SplitPart = Literal["train", "validation", "test"]
+PARTS: tuple[SplitPart, ...] = ("train", "validation", "test")
 FORMAT = "hephaestus-split/1"
 #: In a split's source: what its cubes say of themselves, where their frames do not.
-SIMULATED = "simulated"
+SIMULATED_SOURCE = "simulated"
 #: How many entries two training series with deformation may share, plus one (the paper's rule).
-SHARE_POSITIVE: Mapping[Part, int] = {"train": 2, "validation": 1, "test": 1}
+SHARED_POSITIVE_LIMIT: Mapping[SplitPart, int] = {"train": 2, "validation": 1, "test": 1}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SplitRule:
     validating: str = ""
     legacy: bool = False
 
-    def part_of(self, sample: Sample) -> tuple[Part | None, str]:
+    def part_of(self, sample: Sample) -> tuple[SplitPart | None, str]:
         """Return the part of `sample`, or None and the reason why it is in none."""
         if self.kind == "region":
             if sample.region == self.held_out:
@@ -83,7 +83,7 @@ class SplitRule:
                 return part, ""
         raise AssertionError("the windows cover all days")
 
-    def window(self, part: Part, region: str) -> tuple[date, date]:
+    def window(self, part: SplitPart, region: str) -> tuple[date, date]:
         """Return the first day of `part` in `region` and the first day after it; all time by region."""
         if self.kind == "region":
             return date.min, date.max
@@ -115,13 +115,15 @@ def split_rule(name: str) -> SplitRule:
         fold = name.removeprefix(entry["name"] + "-")
         if entry["kind"] == "region" and fold and fold != name:
             first, second = entry["validation"]
-            return _rule(entry, name, held_out=fold, validating=second if fold == first else first)
+            return _rule_from_schema(
+                entry, name, held_out=fold, validating=second if fold == first else first
+            )
         if entry["kind"] != "region" and entry["name"] == name:
-            return _rule(entry, name)
+            return _rule_from_schema(entry, name)
     raise UsageError(f"there is no split {name!r}; `hephaestus splits list` names them all")
 
 
-def _rule(entry: Mapping[str, Any], name: str, **fields: Any) -> SplitRule:
+def _rule_from_schema(entry: Mapping[str, Any], name: str, **fields: Any) -> SplitRule:
     for key in ("boundaries", "period"):
         if key in entry:
             fields[key] = _days(entry[key])
@@ -164,23 +166,27 @@ class Split:
     version: int
     rule: str
     promises: tuple[str, ...]
-    parts: Mapping[Part, tuple[Sample, ...]]
+    parts: Mapping[SplitPart, tuple[Sample, ...]]
     left_out: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
     source: Mapping[str, str | int] = field(default_factory=dict)
-    length: int = SERIES_LENGTH
+    series_length: int = SERIES_LENGTH
 
     @cached_property
-    def series(self) -> Mapping[Part, tuple[Series, ...]]:
+    def series(self) -> Mapping[SplitPart, tuple[Series, ...]]:
         """The series of every part, in order."""
         return {
-            part: tuple(series_of(self.parts[part], length=self.length, share_positive=SHARE_POSITIVE[part]))
+            part: tuple(
+                make_series(
+                    self.parts[part], length=self.series_length, share_positive=SHARED_POSITIVE_LIMIT[part]
+                )
+            )
             for part in PARTS
         }
 
     @cached_property
     def sha256(self) -> str:
         """Hash over the name, the version and every member with its part and label."""
-        digest = hashlib.sha256(f"{self.name} {self.version} {self.length}\n".encode())
+        digest = hashlib.sha256(f"{self.name} {self.version} {self.series_length}\n".encode())
         for part in PARTS:
             for sample in self.parts[part]:
                 digest.update(f"{part} {sample.frame} {sample.pair} {int(sample.positive)}\n".encode())
@@ -192,26 +198,28 @@ class Split:
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """How many samples and series each part has, positive and negative."""
         return {
-            part: {"single": count_positive(self.parts[part]), "series": count_positive(self.series[part])}
+            part: {"single": count_classes(self.parts[part]), "series": count_classes(self.series[part])}
             for part in PARTS
         }
 
     @property
-    def samples(self) -> Iterator[tuple[Part, Sample]]:
+    def samples_with_parts(self) -> Iterator[tuple[SplitPart, Sample]]:
         """Every member with its part."""
         for part in PARTS:
             for sample in self.parts[part]:
                 yield part, sample
 
     @property
-    def everything(self) -> set[Sample]:
+    def all_samples(self) -> set[Sample]:
         """Every sample, in a part or left out."""
         return {*chain(*self.parts.values(), *self.left_out.values())}
 
     @property
-    def simulated(self) -> bool:
+    def is_simulated(self) -> bool:
         """Whether any of its samples is simulated: by its frame, or as the cube says that it is from."""
-        return SIMULATED in self.source or any(sample.frame.simulated for sample in self.everything)
+        return SIMULATED_SOURCE in self.source or any(
+            sample.frame.is_simulated for sample in self.all_samples
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the artefact as JSON values (``schemas/splits.json``)."""
@@ -222,11 +230,11 @@ class Split:
             "sha256": self.sha256,
             "rule": self.rule,
             "promises": list(self.promises),
-            "series_length": self.length,
+            "series_length": self.series_length,
             "source": dict(self.source),
-            "simulated": self.simulated,
+            "simulated": self.is_simulated,
             "counts": self.counts,
-            "regions": {sample.frame.id: sample.region for sample in sorted(self.everything)},
+            "regions": {sample.frame.id: sample.region for sample in sorted(self.all_samples)},
             "parts": {part: _by_frame(self.parts[part]) for part in PARTS},
             "series": {part: _by_frame(self.series[part]) for part in PARTS},
             "left_out": {reason: _by_frame(samples) for reason, samples in self.left_out.items()},
@@ -240,7 +248,7 @@ class Split:
         HephaestusError
             If it cannot be written.
         """
-        with explained(f"split {self.name}: writing {path}"):
+        with translate_os_errors(f"split {self.name}: writing {path}"):
             write_atomic(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
 
@@ -252,7 +260,7 @@ def make_split(
     length: int = SERIES_LENGTH,
 ) -> Split:
     """Put `samples`, in any order, into parts by `rule`."""
-    parts: dict[Part, list[Sample]] = {part: [] for part in PARTS}
+    parts: dict[SplitPart, list[Sample]] = {part: [] for part in PARTS}
     left_out: dict[str, list[Sample]] = defaultdict(list)
     for sample in sorted(samples):
         part, reason = rule.part_of(sample)
@@ -288,8 +296,8 @@ def read_split(path: Path) -> Split:
             content["version"],
             content["rule"],
             tuple(content["promises"]),
-            {part: _members(content["parts"][part], regions) for part in PARTS},
-            {reason: _members(value, regions) for reason, value in content["left_out"].items()},
+            {part: _parse_members(content["parts"][part], regions) for part in PARTS},
+            {reason: _parse_members(value, regions) for reason, value in content["left_out"].items()},
             content["source"],
             content["series_length"],
         )
@@ -312,7 +320,7 @@ def _by_frame(items: Iterable[Sample | Series]) -> dict[str, dict[str, list[str]
     return frames
 
 
-def _members(
+def _parse_members(
     frames: Mapping[str, Mapping[str, Sequence[str]]], regions: Mapping[str, str]
 ) -> tuple[Sample, ...]:
     return tuple(

@@ -15,8 +15,8 @@ import numpy as np
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.dataset.samples import Sample
 
-Mode = Literal["whole-frame", "grid", "label-centred"]
-MODES: tuple[Mode, ...] = ("whole-frame", "grid", "label-centred")
+TilingMode = Literal["whole-frame", "grid", "label-centred"]
+TILING_MODES: tuple[TilingMode, ...] = ("whole-frame", "grid", "label-centred")
 #: Pixels a side, as in the paper.
 TILE_SIZE = 512
 
@@ -73,38 +73,38 @@ class Tiling:
     tiles : tuple of Tile
     """
 
-    mode: Mode
-    looked_at_label: bool
+    mode: TilingMode
+    uses_label: bool
     shape: tuple[int, int]
     tiles: tuple[Tile, ...]
 
 
-def whole_frame(shape: tuple[int, int], size: int = TILE_SIZE) -> Tiling:
+def tile_whole_frame(shape: tuple[int, int], size: int = TILE_SIZE) -> Tiling:
     """Cover a frame with the fewest tiles in straight rows.
 
     The tiles overlap where the frame is no multiple of `size`; their cores meet without overlap, so that
     a score over the cores counts every pixel of the frame once.
     """
-    rows, columns = (_spread(extent, size, -(-extent // size)) for extent in shape)
+    rows, columns = (_even_starts(extent, size, -(-extent // size)) for extent in shape)
     tiles = tuple(
         Tile(row, column, size, (top, bottom, left, right))
-        for row, top, bottom in _with_cores(rows, size, shape[0])
-        for column, left, right in _with_cores(columns, size, shape[1])
+        for row, top, bottom in _starts_with_cores(rows, size, shape[0])
+        for column, left, right in _starts_with_cores(columns, size, shape[1])
     )
     return Tiling("whole-frame", False, shape, tiles)
 
 
-def grid(shape: tuple[int, int], size: int = TILE_SIZE, count: int = 3) -> Tiling:
+def tile_on_grid(shape: tuple[int, int], size: int = TILE_SIZE, count: int = 3) -> Tiling:
     """Spread `count` x `count` tiles evenly over a frame, fewer where they would overlap.
 
     A fixed, cheap choice for a frame of any size: it leaves gaps, and says nothing of what lies in them.
     """
-    rows, columns = (_spread(extent, size, max(1, min(count, extent // size))) for extent in shape)
-    tiles = tuple(_whole_core(row, column, size, shape) for row in rows for column in columns)
+    rows, columns = (_even_starts(extent, size, max(1, min(count, extent // size))) for extent in shape)
+    tiles = tuple(_tile_with_full_core(row, column, size, shape) for row in rows for column in columns)
     return Tiling("grid", False, shape, tiles)
 
 
-def label_centred(mask: np.ndarray, sample: Sample, size: int = TILE_SIZE, seed: int = 0) -> Tiling:
+def tile_around_label(mask: np.ndarray, sample: Sample, size: int = TILE_SIZE, seed: int = 0) -> Tiling:
     """Choose one tile as the published benchmark does: around the label. Kept for comparison.
 
     With deformation, the tile lies at random such that it holds all of it, or its middle where that is
@@ -138,7 +138,7 @@ def label_centred(mask: np.ndarray, sample: Sample, size: int = TILE_SIZE, seed:
         low, high = min(max(low, 0), room), min(max(high, 0), room)
         starts.append(int(chance.integers(low, high + 1)))
     row, column = starts
-    return Tiling("label-centred", True, shape, (_whole_core(row, column, size, shape),))
+    return Tiling("label-centred", True, shape, (_tile_with_full_core(row, column, size, shape),))
 
 
 def choose_tiles(
@@ -158,19 +158,19 @@ def choose_tiles(
         If there is no such mode, or the one that looks at the label was not given it.
     """
     if mode == "whole-frame":
-        return whole_frame(shape, size)
+        return tile_whole_frame(shape, size)
     if mode == "grid":
-        return grid(shape, size)
+        return tile_on_grid(shape, size)
     if mode != "label-centred":
-        raise UsageError(f"there is no way to tile called {mode!r}; choose {', '.join(MODES)}")
+        raise UsageError(f"there is no way to tile called {mode!r}; choose {', '.join(TILING_MODES)}")
     if mask is None or sample is None:
         raise UsageError(
             "label-centred crops look at the label: give the sample and its mask, or choose grid"
         )
-    return label_centred(mask, sample, size, seed)
+    return tile_around_label(mask, sample, size, seed)
 
 
-def _spread(extent: int, size: int, count: int) -> list[int]:
+def _even_starts(extent: int, size: int, count: int) -> list[int]:
     """Return the starts of `count` tiles from edge to edge; a lone tile lies in the middle."""
     room = max(0, extent - size)
     if count == 1:
@@ -178,12 +178,12 @@ def _spread(extent: int, size: int, count: int) -> list[int]:
     return [round(index * room / (count - 1)) for index in range(count)]
 
 
-def _with_cores(starts: list[int], size: int, extent: int) -> list[tuple[int, int, int]]:
+def _starts_with_cores(starts: list[int], size: int, extent: int) -> list[tuple[int, int, int]]:
     """Return each start with the core that ends in the middle of the overlap with the next tile."""
     ends = [(start + size + after) // 2 for start, after in pairwise(starts)] + [extent]
     return list(zip(starts, [0, *ends[:-1]], ends, strict=True))
 
 
-def _whole_core(row: int, column: int, size: int, shape: tuple[int, int]) -> Tile:
+def _tile_with_full_core(row: int, column: int, size: int, shape: tuple[int, int]) -> Tile:
     core = (row, min(row + size, shape[0]), column, min(column + size, shape[1]))
     return Tile(row, column, size, core)

@@ -17,39 +17,39 @@ from pathlib import Path
 import msgspec
 
 from hephaestus_build.core.digest import Digest
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.core.provenance import RECEIPT, Receipt, sidecar
-from hephaestus_build.core.web_address import redacted
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.provenance import RECEIPT_SUFFIX, Receipt, receipt_path
+from hephaestus_build.core.web_address import redact_url
 from hephaestus_build.download.cache_files import (
     VanishedError,
-    explained,
     open_plain,
-    read_note,
-    write_atomically,
+    read_json_note,
+    translate_cache_errors,
+    write_text_atomic,
 )
-from hephaestus_build.download.partial import BusyError, Part
-from hephaestus_build.download.validators import Marks
+from hephaestus_build.download.partial import BusyError, PartialDownload
+from hephaestus_build.download.validators import Validators
 
 __all__ = [
     "BusyError",
-    "Cache",
-    "Part",
+    "DownloadCache",
+    "PartialDownload",
     "VanishedError",
-    "explained",
     "is_of",
     "open_plain",
     "read_receipt",
-    "sidecar",
+    "receipt_path",
+    "translate_cache_errors",
 ]
 
 logger = logging.getLogger(__name__)
 
 # How much was added since the folder was last looked through; a loss of it costs another look.
-_GROWTH = ".hephaestus-growth.json"
-#: Seconds after which a part that nobody writes is given up by :meth:`Cache.prune`.
-ABANDONED = 2 * 24 * 3600.0
+_GROWTH_FILE = ".hephaestus-growth.json"
+#: Seconds after which a part that nobody writes is given up by :meth:`DownloadCache.prune`.
+MAX_PART_AGE = 2 * 24 * 3600.0
 # A cache over its limit is pruned to this share of it, so that it is not pruned again at once.
-_PRUNED = 0.9
+_PRUNE_TARGET = 0.9
 
 
 def read_receipt(path: Path) -> Receipt:
@@ -60,15 +60,15 @@ def read_receipt(path: Path) -> Receipt:
     OSError, ValueError
         If there is none that can be read.
     """
-    receipt = read_note(sidecar(path), Receipt)
-    etag, last_modified = Marks.clean(receipt.etag, receipt.last_modified)
-    return receipt.but(
-        product=plain_text(receipt.product),
-        url=redacted(receipt.url),
+    receipt = read_json_note(receipt_path(path), Receipt)
+    etag, last_modified = Validators.sanitize(receipt.etag, receipt.last_modified)
+    return receipt.replace(
+        product=sanitize_text(receipt.product),
+        url=redact_url(receipt.url),
         etag=etag,
         last_modified=last_modified,
-        detail=plain_text(receipt.detail),
-        notes=tuple(plain_text(note) for note in receipt.notes),
+        detail=sanitize_text(receipt.detail),
+        notes=tuple(sanitize_text(note) for note in receipt.notes),
     )
 
 
@@ -92,7 +92,7 @@ class _Growth(msgspec.Struct):
     unseen: float
 
 
-class Cache:
+class DownloadCache:
     """The folder of all downloads.
 
     Parameters
@@ -107,9 +107,9 @@ class Cache:
         self.folder = folder
         self.limit = limit
         self._in_use: dict[Path, int] = {}
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
 
-    def receipt(self, target: Path, product: str, limit: int = 1 << 40) -> Receipt | None:
+    def verified_receipt(self, target: Path, product: str, limit: int = 1 << 40) -> Receipt | None:
         """Return the receipt of a product that lies whole and unchanged at `target`, and mark it used.
 
         Parameters
@@ -129,48 +129,48 @@ class Cache:
                     return None
                 known = receipt.digest
                 if known is not None and Digest.of(stream, known.algorithm) == known:
-                    os.utime(sidecar(target))
+                    os.utime(receipt_path(target))
                     return receipt
         return None
 
-    def forget(self, target: Path) -> None:
+    def discard(self, target: Path) -> None:
         """Remove a product and its receipt."""
         with suppress(OSError):
-            sidecar(target).unlink(missing_ok=True)
+            receipt_path(target).unlink(missing_ok=True)
             target.unlink(missing_ok=True)
 
     @contextmanager
-    def using(self, target: Path) -> Iterator[None]:
+    def pin(self, target: Path) -> Iterator[None]:
         """Keep `target` from being pruned by this process."""
-        with self._guard:
+        with self._lock:
             self._in_use[target] = self._in_use.get(target, 0) + 1
         try:
             yield
         finally:
-            with self._guard:
+            with self._lock:
                 self._in_use[target] -= 1
                 if not self._in_use[target]:
                     del self._in_use[target]
 
-    def grew(self, size: int) -> None:
+    def record_growth(self, size: int) -> None:
         """Take note of `size` new bytes, and prune when they may have filled the cache.
 
         Looking through the folder takes the longer the more there is: it is done once per hundredth of the
         limit, however many processes add to it.
         """
-        with self._guard:
-            unseen = self._unseen() + size
+        with self._lock:
+            unseen = self._unscanned_bytes() + size
             due = unseen >= self.limit / 100
             with suppress(OSError):  # then the next one looks
                 note = {"limit": self.limit, "unseen": 0 if due else unseen}
-                write_atomically(self.folder / _GROWTH, json.dumps(note))
+                write_text_atomic(self.folder / _GROWTH_FILE, json.dumps(note))
         if due:
             self.prune()
 
-    def _unseen(self) -> float:
+    def _unscanned_bytes(self) -> float:
         """Return how many bytes were added since the folder was last looked through; at first: enough to."""
         with suppress(OSError, ValueError):
-            note = read_note(self.folder / _GROWTH, _Growth)
+            note = read_json_note(self.folder / _GROWTH_FILE, _Growth)
             if note.limit == self.limit and note.unseen >= 0:
                 return note.unseen
         return self.limit
@@ -192,12 +192,12 @@ class Cache:
             Bytes removed.
         """
         limit = self.limit if limit is None else limit
-        found = list(_products(self.folder))
+        found = list(_scan_products(self.folder))
         total, removed = sum(size for _, size, _ in found), 0
-        excess = total - limit * _PRUNED if total > limit else 0
+        excess = total - limit * _PRUNE_TARGET if total > limit else 0
         for used, size, path in sorted(found):
             part = path.suffix == ".part"
-            unwanted = time.time() - used > ABANDONED if part else removed < excess
+            unwanted = time.time() - used > MAX_PART_AGE if part else removed < excess
             if unwanted and self._remove(path):
                 removed += size
         if removed:
@@ -205,20 +205,20 @@ class Cache:
         return removed
 
     def _remove(self, path: Path) -> bool:
-        with self._guard:
+        with self._lock:
             if path in self._in_use:
                 return False
             with suppress(OSError, ValueError):
                 if path.suffix != ".part":
                     read_receipt(path)
                 path.unlink(missing_ok=True)
-                note = path.with_name(path.name + ".json") if path.suffix == ".part" else sidecar(path)
+                note = path.with_name(path.name + ".json") if path.suffix == ".part" else receipt_path(path)
                 note.unlink(missing_ok=True)
                 return True
         return False
 
 
-def _products(folder: Path) -> Iterator[tuple[float, int, Path]]:
+def _scan_products(folder: Path) -> Iterator[tuple[float, int, Path]]:
     """Yield time of last use, bytes and path of each product and part under `folder`."""
 
     def scan(path: str) -> Iterator[os.DirEntry[str]]:
@@ -228,7 +228,7 @@ def _products(folder: Path) -> Iterator[tuple[float, int, Path]]:
     waiting = [str(folder)]
     while waiting:
         entries = {entry.name: entry for entry in scan(waiting.pop())}
-        ours = any(name.endswith(RECEIPT) for name in entries)  # others have parts of that name too
+        ours = any(name.endswith(RECEIPT_SUFFIX) for name in entries)  # others have parts of that name too
         for name, entry in entries.items():
             with suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
@@ -238,6 +238,6 @@ def _products(folder: Path) -> Iterator[tuple[float, int, Path]]:
                 elif name.endswith(".part") and ours:
                     facts = entry.stat(follow_symlinks=False)
                     yield facts.st_mtime, facts.st_size, Path(entry.path)
-                elif note := entries.get(name + RECEIPT):
+                elif note := entries.get(name + RECEIPT_SUFFIX):
                     used, size = (item.stat(follow_symlinks=False) for item in (note, entry))
                     yield used.st_mtime, size.st_size, Path(entry.path)

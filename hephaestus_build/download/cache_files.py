@@ -18,9 +18,9 @@ from hephaestus_build.core.errors import HephaestusError
 
 T = TypeVar("T")
 # Bytes of a receipt or note; what is longer is none.
-_NOTE_BYTES = 1 << 16
+_MAX_NOTE_BYTES = 1 << 16
 #: Opens neither a link nor waits for the other end of a pipe.
-PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+PLAIN_OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class VanishedError(Exception):
@@ -35,19 +35,19 @@ def open_plain(path: Path) -> BufferedReader:
     OSError
         If there is no such file, or what is there is no plain one.
     """
-    descriptor = os.open(path, os.O_RDONLY | PLAIN)
+    descriptor = os.open(path, os.O_RDONLY | PLAIN_OPEN_FLAGS)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "no plain file", str(path))
     return os.fdopen(descriptor, "rb")
 
 
-def read_note(path: Path, kind: type[T]) -> T:
+def read_json_note(path: Path, kind: type[T]) -> T:
     """Return what a small file of JSON says; OSError or ValueError if it is none of its kind."""
     with open_plain(path) as stream:
-        content = stream.read(_NOTE_BYTES + 1)
-    if len(content) > _NOTE_BYTES:
-        raise ValueError(f"it is larger than {_NOTE_BYTES} bytes")
+        content = stream.read(_MAX_NOTE_BYTES + 1)
+    if len(content) > _MAX_NOTE_BYTES:
+        raise ValueError(f"it is larger than {_MAX_NOTE_BYTES} bytes")
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -55,7 +55,7 @@ def read_note(path: Path, kind: type[T]) -> T:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def translate_cache_errors(path: Path) -> Iterator[None]:
     """Turn what the disk refuses into an error that says what to do.
 
     Raises
@@ -84,7 +84,7 @@ def explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_text_atomic(path: Path, text: str) -> None:
     """Write a small file through a sibling that nobody else has, and one rename."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:

@@ -24,39 +24,49 @@ import requests
 
 from hephaestus_build.core.digest import Digest
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.provenance import Outcome, Past, Receipt
+from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.core.web_address import Origin, origin_of, redacted
-from hephaestus_build.download.cache import BusyError, Cache, Part, VanishedError, is_of
-from hephaestus_build.download.rate_limit import Gate, retry_after
-from hephaestus_build.download.revalidation import conditions, contradicts, forged, newer
-from hephaestus_build.download.small_response import Page, content_of, page_of, text_of
-from hephaestus_build.download.transport import Failed, Transport
-from hephaestus_build.download.validators import Marks, length_of, span_of
+from hephaestus_build.core.web_address import UrlOrigin, redact_url, url_origin
+from hephaestus_build.download.cache import BusyError, DownloadCache, PartialDownload, VanishedError, is_of
+from hephaestus_build.download.rate_limit import AdaptiveLimiter, parse_retry_after
+from hephaestus_build.download.revalidation import (
+    conditional_headers,
+    describes_other_file,
+    is_altered_copy,
+    is_current_copy,
+)
+from hephaestus_build.download.small_response import (
+    SmallResponse,
+    decode_content,
+    decode_text,
+    describe_response,
+)
+from hephaestus_build.download.transport import RequestFailed, Transport
+from hephaestus_build.download.validators import Validators, parse_content_length, parse_content_range
 
-__all__ = ["Client", "Page", "Progress"]
+__all__ = ["ByteProgress", "HttpClient", "SmallResponse"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-NOTHING = Past()
+NO_PRIOR_USE = PriorUse()
 #: Called with the number of bytes that have just arrived.
-Progress = Callable[[int], None]
+ByteProgress = Callable[[int], None]
 
 #: A product takes at most so many times the stall timeout (an hour by default); then its part is kept for
 #: the next run. At 9 kB/s, the slowest days that users report, the largest phase raster still arrives.
-PATIENCE = 60
+TIMEOUTS_PER_DOWNLOAD = 60
 # After so many products in a row that a host did not deliver it gets one try each, until it delivers one.
-_GIVEN_UP = 8
-_LONGEST_WAIT = 30.0
-_FIRST_BYTES = 512
+_GIVE_UP_AFTER = 8
+_MAX_RETRY_DELAY = 30.0
+_SIGNATURE_BYTES = 512
 # a comment ends at its first end: were that left open, a few dozen of them would take hours
-_HTML = re.compile(
+_HTML_START = re.compile(
     rb"\s*(<!--((?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
 )
 
 
-class Client:
+class HttpClient:
     """Ask one archive, never too often and never without end; safe to use from several threads.
 
     Parameters
@@ -81,12 +91,12 @@ class Client:
         session_headers: Mapping[str, str] = MappingProxyType({}),
         follow: Callable[[str], bool] | None = None,
     ) -> None:
-        self.cache = Cache(settings.downloads_dir, settings.cache_limit_gb * 1e9)
+        self.cache = DownloadCache(settings.downloads_dir, settings.cache_limit_gb * 1e9)
         self._settings = settings
-        self._gate = Gate(settings.connections)
+        self._limiter = AdaptiveLimiter(settings.connections)
         self._transport = Transport(settings.timeout, session_headers, follow)
-        self._undelivered: dict[Origin, int] = {}
-        self._guard = threading.Lock()
+        self._failures_by_origin: dict[UrlOrigin, int] = {}
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close all connections."""
@@ -103,34 +113,36 @@ class Client:
     @property
     def permits(self) -> int:
         """How many requests may run at once now."""
-        return self._gate.permits
+        return self._limiter.permits
 
-    def get_page(self, url: str, *, max_bytes: int = 64 << 20) -> Page:
+    def get_text(self, url: str, *, max_bytes: int = 64 << 20) -> SmallResponse:
         """Return the page at `url`; failures are an outcome, not an exception."""
 
-        def attempt() -> Page:
-            with self._gate.permit(), closing(self._ask("GET", url)) as response:
+        def attempt() -> SmallResponse:
+            with self._limiter.permit(), closing(self._send_checked("GET", url)) as response:
                 body = bytearray()
-                for block in self._transport.body(response, self._time_allowed()):
+                for block in self._transport.stream_body(response, self._new_deadline()):
                     body += block
                     if len(body) > max_bytes:
-                        raise Failed(Outcome.CORRUPT, f"the page is larger than {max_bytes} bytes")
+                        raise RequestFailed(Outcome.CORRUPT, f"the page is larger than {max_bytes} bytes")
             try:
-                content = content_of(bytes(body), response.headers.get("Content-Encoding"), max_bytes)
+                content = decode_content(bytes(body), response.headers.get("Content-Encoding"), max_bytes)
             except ValueError as error:
-                raise Failed(Outcome.CORRUPT, f"the page cannot be read: {error}") from error
-            return replace(page_of(response), text=text_of(content, response.headers.get("Content-Type")))
+                raise RequestFailed(Outcome.CORRUPT, f"the page cannot be read: {error}") from error
+            return replace(
+                describe_response(response), text=decode_text(content, response.headers.get("Content-Type"))
+            )
 
-        return self._page(url, attempt)
+        return self._retry_small(url, attempt)
 
-    def head(self, url: str) -> Page:
+    def head(self, url: str) -> SmallResponse:
         """Return what the archive says of `url` without its content."""
 
-        def attempt() -> Page:
-            with self._gate.permit(), closing(self._ask("HEAD", url)) as response:
-                return page_of(response)
+        def attempt() -> SmallResponse:
+            with self._limiter.permit(), closing(self._send_checked("HEAD", url)) as response:
+                return describe_response(response)
 
-        return self._page(url, attempt)
+        return self._retry_small(url, attempt)
 
     def download(
         self,
@@ -144,9 +156,9 @@ class Client:
         revalidate: bool = False,
         by_date: bool = True,
         proven: Collection[Digest] = (),
-        past: Past = NOTHING,
+        past: PriorUse = NO_PRIOR_USE,
         max_bytes: int = 2 << 30,
-        progress: Progress | None = None,
+        progress: ByteProgress | None = None,
     ) -> tuple[Receipt, T | None]:
         """Bring a product into the cache and return its receipt and its content.
 
@@ -195,8 +207,8 @@ class Client:
         HephaestusError
             If the disk is full, read-only or not ours.
         """
-        job = _Job(target, product, read, looks_like, max_bytes, progress, by_date, proven, past)
-        with self.cache.using(target):
+        job = _DownloadTask(target, product, read, looks_like, max_bytes, progress, by_date, proven, past)
+        with self.cache.pin(target):
             for _ in range(3):
                 with suppress(VanishedError):
                     return self._download(urls, job, known, revalidate)
@@ -206,32 +218,32 @@ class Client:
         )
 
     def _download(
-        self, urls: Iterable[str], job: _Job[T], known: Receipt | None, revalidate: bool
+        self, urls: Iterable[str], job: _DownloadTask[T], known: Receipt | None, revalidate: bool
     ) -> tuple[Receipt, T | None]:
-        cached = None if revalidate and known else self._cached(job)
-        if cached and not revalidate and not job.past.doubted:
+        cached = None if revalidate and known else self._read_cached(job)
+        if cached and not revalidate and not job.prior_use.replaced_since:
             return cached
-        job.held, job.content = (known, None) if revalidate and known else cached or (None, None)
-        job.believed = job.held is not None and newer(job.held, job.past)
+        job.known_copy, job.content = (known, None) if revalidate and known else cached or (None, None)
+        job.conditional = job.known_copy is not None and is_current_copy(job.known_copy, job.prior_use)
         try:
-            with Part.own(job.target, PATIENCE * self._settings.timeout) as part:
-                if not (job.held or known) and (cached := self._cached(job)):
+            with PartialDownload.acquire(job.target, TIMEOUTS_PER_DOWNLOAD * self._settings.timeout) as part:
+                if not (job.known_copy or known) and (cached := self._read_cached(job)):
                     part.remove()  # whoever had the part before us has just finished
                     return cached
                 try:
-                    return self._first(urls, job, part)
+                    return self._try_urls(urls, job, part)
                 except (HephaestusError, VanishedError):
                     part.remove()
                     raise
                 finally:
-                    part.leave()
+                    part.release()
         except BusyError as error:
             return Receipt(job.product, Outcome.UNREACHABLE, "", detail=str(error)), None
 
-    def _cached(self, job: _Job[T]) -> tuple[Receipt, T] | None:
-        if receipt := self.cache.receipt(job.target, job.product, job.max_bytes):
+    def _read_cached(self, job: _DownloadTask[T]) -> tuple[Receipt, T] | None:
+        if receipt := self.cache.verified_receipt(job.target, job.product, job.max_bytes):
             receipt = job.as_recorded(receipt, job.target)
-            if job.past.receipt and forged(receipt, job.past.receipt):
+            if job.prior_use.receipt and is_altered_copy(receipt, job.prior_use.receipt):
                 if not job.warned:
                     log.warning(
                         "%s in the cache is not what it was when first used: it is fetched again", job.product
@@ -239,56 +251,64 @@ class Client:
                 job.warned = True
                 return None
             try:
-                return receipt.but(outcome=Outcome.UNCHANGED), job.content_at(job.target)
+                return receipt.replace(outcome=Outcome.UNCHANGED), job.content_at(job.target)
             except ValueError:  # written by another version that accepted more
-                self.cache.forget(job.target)
+                self.cache.discard(job.target)
         return None
 
-    def _first(self, urls: Iterable[str], job: _Job[T], part: Part) -> tuple[Receipt, T | None]:
+    def _try_urls(
+        self, urls: Iterable[str], job: _DownloadTask[T], part: PartialDownload
+    ) -> tuple[Receipt, T | None]:
         """Return the product from the first address that has it, else the most telling failure."""
         failures: list[Receipt] = []
         for url in urls:
             try:
-                return self._insist(url, partial(self._fetch, url, job, part))
-            except Failed as failed:
-                receipt = Receipt(job.product, failed.outcome, failed.url or redacted(url))
-                failures.append(receipt.but(detail=failed.detail))
+                return self._retry(url, partial(self._fetch_once, url, job, part))
+            except RequestFailed as failed:
+                receipt = Receipt(job.product, failed.outcome, failed.url or redact_url(url))
+                failures.append(receipt.replace(detail=failed.detail))
         if not failures:
             return Receipt(job.product, Outcome.ABSENT, "", detail="no address of it is known"), None
-        if job.held is not None and job.content is not None and job.held.digest in job.proven:
-            return job.held.but(outcome=Outcome.UNCHANGED, detail=""), job.content
+        if (
+            job.known_copy is not None
+            and job.content is not None
+            and job.known_copy.digest in job.accepted_hashes
+        ):
+            return job.known_copy.replace(outcome=Outcome.UNCHANGED, detail=""), job.content
         # absent only if every address says so: one that did not answer may well have it
         return next((f for f in failures if f.outcome is not Outcome.ABSENT), failures[-1]), None
 
-    def _fetch(self, url: str, job: _Job[T], part: Part) -> tuple[Receipt, T | None]:
+    def _fetch_once(self, url: str, job: _DownloadTask[T], part: PartialDownload) -> tuple[Receipt, T | None]:
         """Try once to bring the product from `url`; Failed if that did not work."""
-        if job.past.doubted and part.noted <= job.past.doubted:
+        if job.prior_use.replaced_since and part.started_at <= job.prior_use.replaced_since:
             part.restart()
-        offset, if_range = part.begin(redacted(url), job.max_bytes)
+        offset, if_range = part.resume(redact_url(url), job.max_bytes)
         headers = {}
         if offset and if_range:
             headers = {"Range": f"bytes={offset}-", "If-Range": if_range}
-        elif job.held and job.believed:
-            headers = conditions(job.held, redacted(url), by_date=job.by_date)
-        with self._gate.permit(), closing(self._ask("GET", url, headers)) as response:
-            if response.status_code == 304 and job.held:
-                answer = page_of(response)
-                if not contradicts(answer, job.held):
-                    return job.held.but(outcome=Outcome.UNCHANGED, detail="", url=answer.url), job.content
-                job.believed = False
+        elif job.known_copy and job.conditional:
+            headers = conditional_headers(job.known_copy, redact_url(url), by_date=job.revalidate_by_date)
+        with self._limiter.permit(), closing(self._send_checked("GET", url, headers)) as response:
+            if response.status_code == 304 and job.known_copy:
+                answer = describe_response(response)
+                if not describes_other_file(answer, job.known_copy):
+                    return job.known_copy.replace(
+                        outcome=Outcome.UNCHANGED, detail="", url=answer.url
+                    ), job.content
+                job.conditional = False
             else:
-                self._splice(response, part, offset, job)
-                self._receive(response, part, job)
-                answer = page_of(response)
+                self._prepare_part(response, part, offset, job)
+                self._receive_body(response, part, job)
+                answer = describe_response(response)
         if response.status_code == 304:  # not modified, and yet another size or mark than the copy's
-            return self._fetch(url, job, part)
+            return self._fetch_once(url, job, part)
         part.flush()
         try:
             content = job.content_at(part.path)
         except ValueError as error:
             part.flush()  # VanishedError where the file is gone: then it is no fault of the content
             part.restart()
-            raise Failed(Outcome.CORRUPT, str(error), answer.url, again="content") from error
+            raise RequestFailed(Outcome.CORRUPT, str(error), answer.url, again="content") from error
         receipt = Receipt(
             job.product,
             Outcome.DOWNLOADED,
@@ -299,134 +319,142 @@ class Client:
             etag=answer.etag,
             fetched=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        unchanged = job.held is not None and is_of(job.held, part.path, part.digest)
+        unchanged = job.known_copy is not None and is_of(job.known_copy, part.path, part.digest)
         recorded = job.as_recorded(receipt, part.path)
         part.publish(job.target, receipt)
-        self.cache.grew(part.size)
-        return recorded.but(outcome=Outcome.UNCHANGED) if unchanged else recorded, content
+        self.cache.record_growth(part.size)
+        return recorded.replace(outcome=Outcome.UNCHANGED) if unchanged else recorded, content
 
-    def _splice(self, response: requests.Response, part: Part, offset: int, job: _Job[T]) -> None:
+    def _prepare_part(
+        self, response: requests.Response, part: PartialDownload, offset: int, job: _DownloadTask[T]
+    ) -> None:
         """Make `part` ready for the body of an answer: go on where it fits, else begin again."""
         headers = response.headers
         if response.status_code == 206:
-            span = span_of(headers)
+            span = parse_content_range(headers)
             known = part.origin.length if part.origin else None
             if (
                 not offset
                 or span is None
                 or span.start != offset
-                or (known and span.whole not in (None, known))
-                or (part.origin and part.origin.marks.contradicts(Marks.of(headers)))
+                or (known and span.total not in (None, known))
+                or (part.origin and part.origin.validators.differs_from(Validators.from_headers(headers)))
             ):
                 part.restart()
-                raise Failed(Outcome.CORRUPT, "cut: another part came than was asked for", again="passing")
+                raise RequestFailed(
+                    Outcome.CORRUPT, "cut: another part came than was asked for", again="passing"
+                )
             return
         part.restart()
         if response.status_code == 416:
-            raise Failed(Outcome.CORRUPT, "cut: the archive holds less than it promised", again="passing")
-        length = length_of(headers)
+            raise RequestFailed(
+                Outcome.CORRUPT, "cut: the archive holds less than it promised", again="passing"
+            )
+        length = parse_content_length(headers)
         if length is not None and length > job.max_bytes:
-            raise Failed(Outcome.CORRUPT, f"{length} bytes are too many for this product")
-        part.expect(Marks.of(headers), length)
+            raise RequestFailed(Outcome.CORRUPT, f"{length} bytes are too many for this product")
+        part.record_origin(Validators.from_headers(headers), length)
 
-    def _receive(self, response: requests.Response, part: Part, job: _Job[T]) -> None:
+    def _receive_body(
+        self, response: requests.Response, part: PartialDownload, job: _DownloadTask[T]
+    ) -> None:
         first: bytes | None = None if part.size else b""
-        job.deadline = job.deadline or self._time_allowed()
-        for block in self._transport.body(response, job.deadline):
+        job.deadline = job.deadline or self._new_deadline()
+        for block in self._transport.stream_body(response, job.deadline):
             part.write(block)
             if job.progress:
                 job.progress(len(block))
             if part.size > job.max_bytes:
                 part.restart()
-                raise Failed(Outcome.CORRUPT, f"more than {job.max_bytes} bytes came")
+                raise RequestFailed(Outcome.CORRUPT, f"more than {job.max_bytes} bytes came")
             if first is not None:
                 first += block
-                if len(first) >= _FIRST_BYTES:
-                    self._recognise(first, part, job)
+                if len(first) >= _SIGNATURE_BYTES:
+                    self._check_signature(first, part, job)
                     first = None
         if first is not None:
-            self._recognise(first, part, job)
+            self._check_signature(first, part, job)
         if part.origin and part.origin.length not in (None, part.size):
-            raise Failed(
+            raise RequestFailed(
                 Outcome.CORRUPT, f"cut: {part.size} of {part.origin.length} bytes came", again="passing"
             )
 
-    def _recognise(self, first: bytes, part: Part, job: _Job[T]) -> None:
+    def _check_signature(self, first: bytes, part: PartialDownload, job: _DownloadTask[T]) -> None:
         """Refuse by the first bytes what would be refused by all of them."""
         if not first:
             reason = "zero bytes came"
-        elif _HTML.match(first):
+        elif _HTML_START.match(first):
             reason = "a web page came in its place"
-        elif job.looks_like and not job.looks_like(first[:_FIRST_BYTES]):
+        elif job.looks_like and not job.looks_like(first[:_SIGNATURE_BYTES]):
             reason = "the first bytes are not those of such a file"
         else:
             return
         part.restart()
-        raise Failed(Outcome.CORRUPT, reason, again="content")
+        raise RequestFailed(Outcome.CORRUPT, reason, again="content")
 
-    def _ask(
+    def _send_checked(
         self, method: str, url: str, headers: Mapping[str, str] = MappingProxyType({})
     ) -> requests.Response:
         """Return an answer whose body may be read (200, 206, 304, 416); Failed for all others."""
         response = self._transport.send(method, url, headers)
         status = response.status_code
         if status == 200 or (headers and status in (206, 304, 416)):
-            self._gate.praise()
+            self._limiter.on_success()
             return response
         response.close()
-        where = redacted(response.request.url or url)
+        where = redact_url(response.request.url or url)
         detail = f"HTTP {status} {response.reason or ''}".strip()
         if status in (404, 410):
-            self._gate.praise()
-            raise Failed(Outcome.ABSENT, detail, where, status=status)
+            self._limiter.on_success()
+            raise RequestFailed(Outcome.ABSENT, detail, where, status=status)
         if status in (401, 403, 407, 451):
-            raise Failed(Outcome.REFUSED, detail, where, status=status)
+            raise RequestFailed(Outcome.REFUSED, detail, where, status=status)
         if status == 429 or status >= 500:
-            self._gate.complain(retry_after(response.headers.get("Retry-After")))
+            self._limiter.on_throttle(parse_retry_after(response.headers.get("Retry-After")))
         passing = status in (408, 425, 429) or status >= 500
-        raise Failed(
+        raise RequestFailed(
             Outcome.UNREACHABLE, detail, where, status=status, again="passing" if passing else "never"
         )
 
-    def _insist(self, url: str, attempt: Callable[[], T]) -> T:
+    def _retry(self, url: str, attempt: Callable[[], T]) -> T:
         """Try as often as the settings allow, with growing pauses; Failed when it was enough."""
-        host = origin_of(url)
+        host = url_origin(url)
         left = {"never": 0, "content": min(1, self._settings.retries), "passing": self._settings.retries}
-        if self._undelivered.get(host, 0) >= _GIVEN_UP:
+        if self._failures_by_origin.get(host, 0) >= _GIVE_UP_AFTER:
             left["passing"] = 0
         # a client that is told to be quick (a small timeout) is quick in this too; 1 s by default
         pause = self._settings.timeout / 60
         while True:
             try:
                 result = attempt()
-            except Failed as failed:
-                left[failed.again] -= 1
-                if left[failed.again] < 0:
-                    self._remember(host, delivered=failed.outcome is not Outcome.UNREACHABLE)
+            except RequestFailed as failed:
+                left[failed.retry_policy] -= 1
+                if left[failed.retry_policy] < 0:
+                    self._record_delivery(host, delivered=failed.outcome is not Outcome.UNREACHABLE)
                     raise
             else:
-                self._remember(host, delivered=True)
+                self._record_delivery(host, delivered=True)
                 return result
-            time.sleep(min(pause, _LONGEST_WAIT) * random.uniform(0.5, 1.0))
+            time.sleep(min(pause, _MAX_RETRY_DELAY) * random.uniform(0.5, 1.0))
             pause *= 2
 
-    def _remember(self, host: Origin, *, delivered: bool) -> None:
-        with self._guard:
-            self._undelivered[host] = 0 if delivered else self._undelivered.get(host, 0) + 1
+    def _record_delivery(self, host: UrlOrigin, *, delivered: bool) -> None:
+        with self._lock:
+            self._failures_by_origin[host] = 0 if delivered else self._failures_by_origin.get(host, 0) + 1
 
-    def _page(self, url: str, attempt: Callable[[], Page]) -> Page:
+    def _retry_small(self, url: str, attempt: Callable[[], SmallResponse]) -> SmallResponse:
         try:
-            return self._insist(url, attempt)
-        except Failed as failed:
-            where = failed.url or redacted(url)
-            return Page(failed.outcome, where, status=failed.status, detail=failed.detail)
+            return self._retry(url, attempt)
+        except RequestFailed as failed:
+            where = failed.url or redact_url(url)
+            return SmallResponse(failed.outcome, where, status=failed.status, detail=failed.detail)
 
-    def _time_allowed(self) -> float:
-        return time.monotonic() + PATIENCE * self._settings.timeout
+    def _new_deadline(self) -> float:
+        return time.monotonic() + TIMEOUTS_PER_DOWNLOAD * self._settings.timeout
 
 
 @dataclass
-class _Job(Generic[T]):
+class _DownloadTask(Generic[T]):
     """What is wanted, and what is held of it already."""
 
     target: Path
@@ -434,13 +462,13 @@ class _Job(Generic[T]):
     read: Callable[[Path], T]
     looks_like: Callable[[bytes], bool] | None
     max_bytes: int
-    progress: Progress | None
-    by_date: bool
-    proven: Collection[Digest]
-    past: Past
-    held: Receipt | None = None
+    progress: ByteProgress | None
+    revalidate_by_date: bool
+    accepted_hashes: Collection[Digest]
+    prior_use: PriorUse
+    known_copy: Receipt | None = None
     content: T | None = None
-    believed: bool = False  #: whether upstream is asked if what is held is the same
+    conditional: bool = False  #: whether upstream is asked if what is held is the same
     warned: bool = False
     deadline: float = 0.0  #: for all tries together, from the first byte on
 
@@ -450,7 +478,7 @@ class _Job(Generic[T]):
         If the content is the same. A cube keeps the digests of earlier versions that way, and two receipts
         of one product can be compared.
         """
-        first, digest = self.past.receipt, receipt.digest
+        first, digest = self.prior_use.receipt, receipt.digest
         if first and first.digest and digest and is_of(first, path, digest):
             return receipt.with_digest(first.digest)
         return receipt

@@ -10,15 +10,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hephaestus_build.core.parsing import read_bounded
-from hephaestus_build.core.web_address import Address
+from hephaestus_build.core.web_address import HttpUrl
 
-URL = "https://cds.climate.copernicus.eu/api"
-HELP = f"get a key at {URL.removesuffix('/api')}/how-to-api, or use --era5 arco, which needs none"
-_FILE_BYTES = 1 << 20
+CDS_API_URL = "https://cds.climate.copernicus.eu/api"
+CDS_KEY_HELP = (
+    f"get a key at {CDS_API_URL.removesuffix('/api')}/how-to-api, or use --era5 arco, which needs none"
+)
+_MAX_FILE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Credentials:
+class CdsCredentials:
     """How to reach the CDS: what the standard variables or the standard file say.
 
     Attributes
@@ -33,11 +35,11 @@ class Credentials:
 
     url: str
     key: str = field(repr=False)
-    where: str
-    verify: bool = True
+    found_in: str
+    verify_tls: bool = True
 
     @property
-    def outdated(self) -> bool:
+    def is_legacy(self) -> bool:
         """Whether the key or address is of the service that was switched off in 2024."""
         try:
             path = urlsplit(self.url).path
@@ -46,12 +48,12 @@ class Credentials:
         return ":" in self.key or path.rstrip("/").endswith("/v2")
 
 
-def find_credentials() -> Credentials | None:
+def find_cds_credentials() -> CdsCredentials | None:
     """Return what CDSAPI_URL, CDSAPI_KEY and the file CDSAPI_RC (``~/.cdsapirc``) say; None without a key."""
     path = Path(os.environ.get("CDSAPI_RC") or "~/.cdsapirc").expanduser()
     entries: dict[str, str] = {}
     with suppress(OSError, ValueError):
-        for line in read_bounded(path, _FILE_BYTES).decode().splitlines():
+        for line in read_bounded(path, _MAX_FILE_BYTES).decode().splitlines():
             name, colon, value = line.partition(":")
             if colon:
                 entries[name.strip()] = value.strip()
@@ -59,11 +61,11 @@ def find_credentials() -> Credentials | None:
     if not key:
         return None
     where = "CDSAPI_KEY" if os.environ.get("CDSAPI_KEY", "").strip() else str(path)
-    url = os.environ.get("CDSAPI_URL", "").strip() or entries.get("url", "") or URL
-    return Credentials(url.rstrip("/"), key, where, entries.get("verify", "1") != "0")
+    url = os.environ.get("CDSAPI_URL", "").strip() or entries.get("url", "") or CDS_API_URL
+    return CdsCredentials(url.rstrip("/"), key, where, entries.get("verify", "1") != "0")
 
 
-def own_login(address: Address) -> tuple[str, str] | None:
+def netrc_login(address: HttpUrl) -> tuple[str, str] | None:
     """Return the user and password that ``~/.netrc`` (or the file NETRC) has for an address, None without.
 
     Only an entry of exactly this host counts, never the ``default``, and only over https at its own port: an
@@ -73,7 +75,7 @@ def own_login(address: Address) -> tuple[str, str] | None:
         return None
     path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
     with suppress(OSError, ValueError, netrc.NetrcParseError):
-        if path.stat().st_size > _FILE_BYTES or not path.is_file():
+        if path.stat().st_size > _MAX_FILE_BYTES or not path.is_file():
             return None
         login, account, password = netrc.netrc(path).hosts.get(address.host) or ("", "", "")
         return (login or account or "", password or "") if password else None

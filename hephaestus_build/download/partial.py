@@ -17,9 +17,15 @@ import msgspec
 from blake3 import blake3
 
 from hephaestus_build.core.digest import Digest
-from hephaestus_build.core.provenance import Receipt, sidecar
-from hephaestus_build.download.cache_files import PLAIN, VanishedError, explained, read_note, write_atomically
-from hephaestus_build.download.validators import Marks
+from hephaestus_build.core.provenance import Receipt, receipt_path
+from hephaestus_build.download.cache_files import (
+    PLAIN_OPEN_FLAGS,
+    VanishedError,
+    read_json_note,
+    translate_cache_errors,
+    write_text_atomic,
+)
+from hephaestus_build.download.validators import Validators
 
 try:
     import fcntl
@@ -35,7 +41,7 @@ class BusyError(Exception):
 
 
 @dataclass(frozen=True)
-class Origin:
+class PartialOrigin:
     """Where the bytes of a part came from: what must still hold for them to be continued."""
 
     url: str
@@ -44,19 +50,19 @@ class Origin:
     length: int | None = None
 
     @property
-    def marks(self) -> Marks:
+    def validators(self) -> Validators:
         """What the server said of the file."""
-        return Marks(self.etag, self.last_modified)
+        return Validators(self.etag, self.last_modified)
 
     @property
-    def validator(self) -> str | None:
+    def if_range(self) -> str | None:
         """What If-Range may ask for; None if a change upstream could not be told."""
         if self.etag and not self.etag.startswith("W/"):
             return self.etag
         return self.last_modified
 
 
-class Part:
+class PartialDownload:
     """A download on its way, at ``<target>.part``; one writer at a time.
 
     Use :meth:`own` to get one.
@@ -65,16 +71,16 @@ class Part:
     def __init__(self, path: Path, stream: BinaryIO) -> None:
         self.path = path
         self._stream = stream
-        self._note = path.with_name(path.name + ".json")
+        self._origin_file = path.with_name(path.name + ".json")
         self._hash = blake3()
         self._published = False
         self._url = ""
         self.size = 0
-        self.origin: Origin | None = None
+        self.origin: PartialOrigin | None = None
 
     @classmethod
     @contextmanager
-    def own(cls, target: Path, patience: float) -> Iterator[Self]:
+    def acquire(cls, target: Path, patience: float) -> Iterator[Self]:
         """Open the part of `target` as its only writer among threads and processes.
 
         Raises
@@ -86,11 +92,11 @@ class Part:
         give_up = time.monotonic() + patience
         pause = 0.02
         while True:
-            with explained(target):
+            with translate_cache_errors(target):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stream = _open_part(path)
             try:
-                if stream is not None and _lock(stream) and _is(path, stream):
+                if stream is not None and _try_lock(stream) and _is_same_file(path, stream):
                     yield cls(path, stream)
                     return
             finally:
@@ -102,7 +108,7 @@ class Part:
             time.sleep(pause)
             pause = min(1.0, pause * 1.5)
 
-    def begin(self, url: str, limit: int) -> tuple[int, str | None]:
+    def resume(self, url: str, limit: int) -> tuple[int, str | None]:
         """Look at what is here and return from which byte on `url` is wanted, and the If-Range for it.
 
         Parameters
@@ -113,40 +119,40 @@ class Part:
             Bytes that the product may have.
         """
         self._url = url
-        origin = self._noted()
-        with explained(self.path):
+        origin = self._read_origin()
+        with translate_cache_errors(self.path):
             size = self._stream.seek(0, os.SEEK_END)
-        resumable = origin and origin.url == url and origin.validator and 0 < size < (origin.length or limit)
+        resumable = origin and origin.url == url and origin.if_range and 0 < size < (origin.length or limit)
         resumable = resumable and size < limit
         if not resumable:
             # what is here may still be right for another address: only an answer throws it away
             self._hash, self.size, self.origin = blake3(), 0, None
             return 0, None
-        with explained(self.path):
+        with translate_cache_errors(self.path):
             self._stream.seek(0)
             self._hash = blake3()
             while block := self._stream.read(_BLOCK):
                 self._hash.update(block)
         self.size, self.origin = size, origin
-        return size, origin.validator if origin else None
+        return size, origin.if_range if origin else None
 
     def restart(self) -> None:
         """Throw away what is here."""
-        with explained(self.path):
+        with translate_cache_errors(self.path):
             self._stream.truncate(0)
-            self._note.unlink(missing_ok=True)
+            self._origin_file.unlink(missing_ok=True)
         self._hash, self.size, self.origin = blake3(), 0, None
 
-    def expect(self, marks: Marks, length: int | None) -> None:
+    def record_origin(self, marks: Validators, length: int | None) -> None:
         """Note what the bytes that follow belong to, so that a later process can go on."""
-        self.origin = Origin(self._url, marks.etag, marks.last_modified, length)
-        if self.origin.validator:
-            with explained(self.path):
-                write_atomically(self._note, json.dumps(asdict(self.origin)))
+        self.origin = PartialOrigin(self._url, marks.etag, marks.last_modified, length)
+        if self.origin.if_range:
+            with translate_cache_errors(self.path):
+                write_text_atomic(self._origin_file, json.dumps(asdict(self.origin)))
 
     def write(self, block: bytes) -> None:
         """Append `block`."""
-        with explained(self.path):
+        with translate_cache_errors(self.path):
             self._stream.write(block)
         self._hash.update(block)
         self.size += len(block)
@@ -159,9 +165,9 @@ class Part:
         VanishedError
             If the file no longer has that name.
         """
-        with explained(self.path):
+        with translate_cache_errors(self.path):
             self._stream.flush()
-        if not _is(self.path, self._stream):
+        if not _is_same_file(self.path, self._stream):
             raise VanishedError(str(self.path))
 
     @property
@@ -175,21 +181,21 @@ class Part:
         Whoever finds a product with no receipt, or with another's, takes it for nothing.
         """
         self.flush()
-        with explained(target):
-            self._note.unlink(missing_ok=True)
+        with translate_cache_errors(target):
+            self._origin_file.unlink(missing_ok=True)
             self.path.replace(target)
             self._published = True
-            write_atomically(
-                sidecar(target), msgspec.json.format(msgspec.json.encode(receipt), indent=1).decode()
+            write_text_atomic(
+                receipt_path(target), msgspec.json.format(msgspec.json.encode(receipt), indent=1).decode()
             )
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Keep the part if it can be resumed, else remove it."""
         size = 0
         with suppress(OSError):
             self._stream.flush()
             size = os.fstat(self._stream.fileno()).st_size
-        if not (size and self._noted()):
+        if not (size and self._read_origin()):
             self.remove()
 
     def remove(self) -> None:
@@ -198,20 +204,20 @@ class Part:
             return
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
-            self._note.unlink(missing_ok=True)
+            self._origin_file.unlink(missing_ok=True)
 
     @property
-    def noted(self) -> float:
+    def started_at(self) -> float:
         """When the bytes that are here began to come, seconds since 1970; 0 where nobody knows."""
         try:
-            return self._note.stat(follow_symlinks=False).st_mtime
+            return self._origin_file.stat(follow_symlinks=False).st_mtime
         except OSError:
             return 0.0
 
-    def _noted(self) -> Origin | None:
+    def _read_origin(self) -> PartialOrigin | None:
         with suppress(OSError, ValueError):
-            origin = read_note(self._note, Origin)
-            return replace(origin, **Marks.clean(*origin.marks)._asdict())
+            origin = read_json_note(self._origin_file, PartialOrigin)
+            return replace(origin, **Validators.sanitize(*origin.validators)._asdict())
         return None
 
 
@@ -225,7 +231,9 @@ def _open_part(path: Path) -> BinaryIO | None:
         if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
             path.unlink()  # the link itself, or this name; a folder is an error
     try:
-        stream = os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | PLAIN, 0o666), "ab+")
+        stream = os.fdopen(
+            os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | PLAIN_OPEN_FLAGS, 0o666), "ab+"
+        )
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
@@ -237,7 +245,7 @@ def _open_part(path: Path) -> BinaryIO | None:
     return None
 
 
-def _lock(stream: BinaryIO) -> bool:
+def _try_lock(stream: BinaryIO) -> bool:
     """Try to become the only writer; the lock ends with the process, however that ends."""
     if fcntl is None:
         return True
@@ -251,7 +259,7 @@ def _lock(stream: BinaryIO) -> bool:
     return True
 
 
-def _is(path: Path, stream: BinaryIO) -> bool:
+def _is_same_file(path: Path, stream: BinaryIO) -> bool:
     """Whether `path` still names the file that `stream` has open (not renamed or removed meanwhile)."""
     try:
         return os.path.samestat(path.stat(), os.fstat(stream.fileno()))

@@ -12,8 +12,8 @@ import requests
 from requests.structures import CaseInsensitiveDict
 
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.core.web_address import redacted
-from hephaestus_build.download.validators import Marks, length_of
+from hephaestus_build.core.web_address import redact_url
+from hephaestus_build.download.validators import Validators, parse_content_length
 
 # others cost quadratic time (punycode) or are no codecs of text; the web's windows-1252 includes latin-1
 _CODECS = {
@@ -22,14 +22,14 @@ _CODECS = {
     **dict.fromkeys(("windows-1252", "cp1252"), "windows-1252"),
 }
 _CHARSET = re.compile(r"""charset\s{0,9}=\s{0,9}["']?([A-Za-z0-9-]{1,40})""", re.IGNORECASE)
-_HEADER = 1000  # characters of a Content-Type that are looked at
+_MAX_CONTENT_TYPE = 1000  # characters of a Content-Type that are looked at
 _GZIP = ("gzip", "x-gzip")
 # Headers that are kept of an answer, and characters of each; a server may send megabytes of them.
-_TOLD, _LONGEST_HEADER = ("Content-Length", "Content-Type", "Content-Encoding"), 256
+_KEPT_HEADERS, _MAX_HEADER = ("Content-Length", "Content-Type", "Content-Encoding"), 256
 
 
 @dataclass(frozen=True)
-class Page:
+class SmallResponse:
     """A small answer, held in memory.
 
     Attributes
@@ -67,10 +67,10 @@ class Page:
     @property
     def size(self) -> int | None:
         """Bytes of the file there, where the server says so."""
-        return None if self.headers.get("Content-Encoding") else length_of(self.headers)
+        return None if self.headers.get("Content-Encoding") else parse_content_length(self.headers)
 
 
-def content_of(body: bytes, encoding: str | None, limit: int) -> bytes:
+def decode_content(body: bytes, encoding: str | None, limit: int) -> bytes:
     """Undo a Content-Encoding.
 
     Pages are asked for as they are; some servers compress them all the same.
@@ -108,19 +108,19 @@ def content_of(body: bytes, encoding: str | None, limit: int) -> bytes:
     return content
 
 
-def text_of(content: bytes, content_type: str | None) -> str:
+def decode_text(content: bytes, content_type: str | None) -> str:
     """Return the text of a page; the server chooses among a few codecs of the web, else it is UTF-8."""
-    match = _CHARSET.search((content_type or "")[:_HEADER])
+    match = _CHARSET.search((content_type or "")[:_MAX_CONTENT_TYPE])
     return content.decode(_CODECS.get(match[1].lower(), "utf-8") if match else "utf-8", errors="replace")
 
 
-def page_of(response: requests.Response) -> Page:
+def describe_response(response: requests.Response) -> SmallResponse:
     """Return what an answer says beside its content."""
-    marks = Marks.of(response.headers)
-    headers = {name: value[:_LONGEST_HEADER] for name in _TOLD if (value := response.headers.get(name))}
-    return Page(
+    marks = Validators.from_headers(response.headers)
+    headers = {name: value[:_MAX_HEADER] for name in _KEPT_HEADERS if (value := response.headers.get(name))}
+    return SmallResponse(
         Outcome.DOWNLOADED,
-        redacted(response.request.url or ""),
+        redact_url(response.request.url or ""),
         status=response.status_code,
         last_modified=marks.last_modified,
         etag=marks.etag,

@@ -19,23 +19,23 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from hephaestus_build import __version__
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.core.web_address import Address, redacted
-from hephaestus_build.download.credentials import own_login
+from hephaestus_build.core.web_address import HttpUrl, redact_url
+from hephaestus_build.download.credentials import netrc_login
 
 USER_AGENT = f"hephaestus-build/{__version__} (LiCSAR and ERA5 cube builder; python-requests)"
 #: Bytes a second below which a body counts as stalled; users report days of 9,000.
-SLOWEST = 1024.0
+MIN_BYTES_PER_SECOND = 1024.0
 # A host that is there takes a connection within seconds; one that is not must not cost minutes.
-_CONNECT = 15.0
+_CONNECT_TIMEOUT = 15.0
 _BLOCK = 1 << 18
-_REDIRECTS = 5
+_MAX_REDIRECTS = 5
 
-Again = Literal["never", "content", "passing"]
+RetryPolicy = Literal["never", "content", "passing"]
 
 
-class Failed(Exception):  # noqa: N818 (an outcome, not an error of the program)
+class RequestFailed(Exception):  # noqa: N818 (an outcome, not an error of the program)
     """A request did not end well.
 
     Attributes
@@ -60,35 +60,37 @@ class Failed(Exception):  # noqa: N818 (an outcome, not an error of the program)
         url: str = "",
         *,
         status: int | None = None,
-        again: Again = "never",
+        again: RetryPolicy = "never",
     ) -> None:
         self.outcome = outcome
-        self.detail = plain_text(detail)
+        self.detail = sanitize_text(detail)
         super().__init__(self.detail)
         self.url = url
         self.status = status
-        self.again = again
+        self.retry_policy = again
 
 
-class _Queryless(logging.Filter):
+class _QueryRedactor(logging.Filter):
     """Cuts the queries off the addresses that urllib3 logs: they may hold a token or a signature."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
-            record.args = tuple(_cut(arg) if isinstance(arg, str | Exception) else arg for arg in record.args)
+            record.args = tuple(
+                _strip_query(arg) if isinstance(arg, str | Exception) else arg for arg in record.args
+            )
         record.exc_info = None  # the words of exceptions quote addresses too
         return True
 
 
-def _cut(text: object) -> str:
-    return plain_text(str(text).partition("?")[0])
+def _strip_query(text: object) -> str:
+    return sanitize_text(str(text).partition("?")[0])
 
 
 for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.response"):
-    logging.getLogger(_name).addFilter(_Queryless())
+    logging.getLogger(_name).addFilter(_QueryRedactor())
 
 
-class Session(requests.Session):
+class StrictSession(requests.Session):
     """A session that follows no redirect by itself, keeps no cookie and finds no password on its own.
 
     Proxies and certificates are taken from the environment as ever.
@@ -98,16 +100,16 @@ class Session(requests.Session):
         super().__init__()
         # products are compressed already, and a length must be that of the file
         self.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity", "Accept": "*/*"})
-        self.auth = _as_it_is  # else the entry of ~/.netrc for any host is sent, over http too
+        self.auth = _no_auth  # else the entry of ~/.netrc for any host is sent, over http too
         for scheme in ("http://", "https://"):
-            self.mount(scheme, Adapter())
+            self.mount(scheme, DeadlineAdapter())
 
     def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
         """Follow nothing: even to find out where one leads, the library reads the whole body before."""
         return iter(())
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
@@ -132,19 +134,19 @@ class Transport:
         self._follow = follow or (lambda url: True)
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close all connections that wait for another request."""
-        with self._guard:
+        with self._lock:
             for session in self._sessions:
                 session.close()
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = Session()
-            with self._guard:
+            session = self._local.session = StrictSession()
+            with self._lock:
                 self._sessions.append(session)
         return session
 
@@ -160,25 +162,27 @@ class Transport:
             If no answer came.
         """
         try:
-            address = Address.parse(url)
+            address = HttpUrl.parse(url)
         except ValueError:
-            raise Failed(Outcome.UNREACHABLE, f"{redacted(url)!r} is no address that can be asked") from None
+            raise RequestFailed(
+                Outcome.UNREACHABLE, f"{redact_url(url)!r} is no address that can be asked"
+            ) from None
         session, origin = self._session(), address.origin
-        login, own = address.login or own_login(address), self._headers
-        for _ in range(_REDIRECTS + 1):
+        login, own = address.credentials or netrc_login(address), self._headers
+        for _ in range(_MAX_REDIRECTS + 1):
             try:
                 response = session.request(
                     method,
-                    address.asked,
+                    address.request_url,
                     headers={**own, **headers},
-                    auth=HTTPBasicAuth(*(part.encode() for part in login)) if login else _as_it_is,
+                    auth=HTTPBasicAuth(*(part.encode() for part in login)) if login else _no_auth,
                     stream=True,
-                    timeout=(min(self._timeout, _CONNECT), self._timeout),
+                    timeout=(min(self._timeout, _CONNECT_TIMEOUT), self._timeout),
                     allow_redirects=False,
                 )
                 target = session.get_redirect_target(response)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                raise self._failure(error, str(address)) from error
+                raise self._classify_error(error, str(address)) from error
             if target is None:
                 return response
             response.close()  # unread: the body of a redirect may be endless too
@@ -186,26 +190,30 @@ class Transport:
             try:
                 address = address.join(target)
             except ValueError:
-                raise Failed(Outcome.REFUSED, "redirected to what is no address of the web", asked) from None
-            if not self._follow(address.asked):
-                detail = f"redirected to {plain_text(address, 200)!r}, which may not be asked"
-                raise Failed(Outcome.REFUSED, detail, asked)
+                raise RequestFailed(
+                    Outcome.REFUSED, "redirected to what is no address of the web", asked
+                ) from None
+            if not self._follow(address.request_url):
+                detail = f"redirected to {sanitize_text(address, 200)!r}, which may not be asked"
+                raise RequestFailed(Outcome.REFUSED, detail, asked)
             if address.origin != origin:
                 if (login or own) and (origin[0], address.scheme) == ("https", "http"):
-                    detail = f"redirected from https to {plain_text(address, 200)!r}, which is not followed"
-                    raise Failed(Outcome.REFUSED, detail, asked)
+                    detail = (
+                        f"redirected from https to {sanitize_text(address, 200)!r}, which is not followed"
+                    )
+                    raise RequestFailed(Outcome.REFUSED, detail, asked)
                 login, own = None, {}
-        raise Failed(Outcome.UNREACHABLE, f"redirected more than {_REDIRECTS} times", str(address))
+        raise RequestFailed(Outcome.UNREACHABLE, f"redirected more than {_MAX_REDIRECTS} times", str(address))
 
-    def body(self, response: requests.Response, deadline: float) -> Iterator[bytes]:
+    def stream_body(self, response: requests.Response, deadline: float) -> Iterator[bytes]:
         """Yield the body of an answer of :meth:`send` as it arrives; see :func:`arriving`."""
-        return arriving(response, self._timeout, deadline)
+        return stream_body(response, self._timeout, deadline)
 
-    def _failure(self, error: Exception, url: str) -> Failed:
-        return failure(error, url, self._timeout)
+    def _classify_error(self, error: Exception, url: str) -> RequestFailed:
+        return classify_transport_error(error, url, self._timeout)
 
 
-def arriving(response: requests.Response, timeout: float, deadline: float) -> Iterator[bytes]:
+def stream_body(response: requests.Response, timeout: float, deadline: float) -> Iterator[bytes]:
     """Yield the body of `response` as it arrives, as it was sent.
 
     Parameters
@@ -222,17 +230,17 @@ def arriving(response: requests.Response, timeout: float, deadline: float) -> It
     Failed
         If it stalls, trickles, breaks off or takes too long.
     """
-    url = redacted(response.request.url or "")
+    url = redact_url(response.request.url or "")
     since, received = time.monotonic(), 0
-    with _watched(response, timeout) as reading:
+    with _read_watchdog(response, timeout) as reading:
         while True:
             try:
                 with reading:
                     block = response.raw.read1(_BLOCK, decode_content=False)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise failure(error, url, timeout) from error
+                raise classify_transport_error(error, url, timeout) from error
             if reading.hung_up:  # half a body would pass for all of it
-                raise Failed(
+                raise RequestFailed(
                     Outcome.UNREACHABLE, "sends what is no content, without end", url, again="passing"
                 )
             if not block:
@@ -241,15 +249,15 @@ def arriving(response: requests.Response, timeout: float, deadline: float) -> It
             received += len(block)
             now = time.monotonic()
             if now > deadline:
-                raise Failed(Outcome.UNREACHABLE, "still not complete after all the time allowed", url)
+                raise RequestFailed(Outcome.UNREACHABLE, "still not complete after all the time allowed", url)
             if now - since >= timeout:
-                if received < SLOWEST * (now - since):
+                if received < MIN_BYTES_PER_SECOND * (now - since):
                     detail = f"trickled: {received} bytes in {now - since:.3g} s"
-                    raise Failed(Outcome.UNREACHABLE, detail, url, again="passing")
+                    raise RequestFailed(Outcome.UNREACHABLE, detail, url, again="passing")
                 since, received = now, 0
 
 
-class _Reading:
+class _SocketRead:
     """A single reading from a socket, which may last as long as a server sends what is no content."""
 
     def __init__(self) -> None:
@@ -270,9 +278,9 @@ class _Reading:
 
 
 @contextmanager
-def _watched(response: requests.Response, timeout: float) -> Iterator[_Reading]:
+def _read_watchdog(response: requests.Response, timeout: float) -> Iterator[_SocketRead]:
     """Hang up when one reading takes much too long: behind a last chunk, trailers may follow without end."""
-    reading, ended = _Reading(), threading.Event()
+    reading, ended = _SocketRead(), threading.Event()
 
     def watch() -> None:
         while not ended.wait(timeout / 4):
@@ -290,7 +298,7 @@ def _watched(response: requests.Response, timeout: float) -> Iterator[_Reading]:
         ended.set()
 
 
-def failure(error: Exception, url: str, timeout: float) -> Failed:
+def classify_transport_error(error: Exception, url: str, timeout: float) -> RequestFailed:
     """Say in words what a library's exception means.
 
     Parameters
@@ -311,21 +319,26 @@ def failure(error: Exception, url: str, timeout: float) -> Failed:
         return any(isinstance(link, kinds) for link in chain)
 
     if isinstance(error, ValueError):
-        return Failed(Outcome.UNREACHABLE, f"{url[:200]!r} is no address that can be asked")
+        return RequestFailed(Outcome.UNREACHABLE, f"{url[:200]!r} is no address that can be asked")
     if among(urllib3.exceptions.IncompleteRead):
-        return Failed(Outcome.CORRUPT, "cut: the connection ended before the file did", url, again="passing")
+        return RequestFailed(
+            Outcome.CORRUPT, "cut: the connection ended before the file did", url, again="passing"
+        )
     reasons: list[tuple[tuple[type[BaseException], ...], str]] = [
         ((urllib3.exceptions.NameResolutionError, socket.gaierror), "its host's name cannot be resolved"),
         ((ConnectionRefusedError,), "its host refuses connections"),
-        ((urllib3.exceptions.ConnectTimeoutError,), f"no connection within {min(timeout, _CONNECT):g} s"),
+        (
+            (urllib3.exceptions.ConnectTimeoutError,),
+            f"no connection within {min(timeout, _CONNECT_TIMEOUT):g} s",
+        ),
         ((urllib3.exceptions.TimeoutError, TimeoutError), f"stalled: no byte for {timeout:g} s"),
         ((urllib3.exceptions.SSLError,), "no secure connection could be made"),
         ((ConnectionError, urllib3.exceptions.ProtocolError), "the connection was reset"),
     ]
     for kinds, words in reasons:
         if among(*kinds):
-            return Failed(Outcome.UNREACHABLE, words, url, again="passing")
-    return Failed(Outcome.UNREACHABLE, f"no answer ({type(error).__name__})", url, again="passing")
+            return RequestFailed(Outcome.UNREACHABLE, words, url, again="passing")
+    return RequestFailed(Outcome.UNREACHABLE, f"no answer ({type(error).__name__})", url, again="passing")
 
 
 class _HeaderDeadline:
@@ -362,23 +375,23 @@ class _HeaderDeadline:
             self.sock.shutdown(socket.SHUT_RDWR)
 
 
-class _Http(_HeaderDeadline, HTTPConnection):
+class _HttpConnection(_HeaderDeadline, HTTPConnection):
     pass
 
 
-class _Https(_HeaderDeadline, HTTPSConnection):
+class _HttpsConnection(_HeaderDeadline, HTTPSConnection):
     pass
 
 
-class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _Http
+class _HttpConnectionPool(HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
 
 
-class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _Https
+class _HttpsConnectionPool(HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
 
 
-class Adapter(HTTPAdapter):
+class DeadlineAdapter(HTTPAdapter):
     """Connections with a deadline for the headers of an answer, which bring no cookies."""
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:  # noqa: D102 (the library's hook)
@@ -389,9 +402,9 @@ class Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102 (the library's hook)
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        self.poolmanager.pool_classes_by_scheme = {"http": _HttpConnectionPool, "https": _HttpsConnectionPool}
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 (the library's hook)
         manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        manager.pool_classes_by_scheme = {"http": _HttpConnectionPool, "https": _HttpsConnectionPool}
         return manager

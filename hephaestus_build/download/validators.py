@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-_TAG = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?")
+_ETAG = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?")
 _DATE = re.compile(r"[A-Za-z0-9 ,:+-]{1,64}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
-class Marks(NamedTuple):
+class Validators(NamedTuple):
     """What tells one edition of a file from another; None where a header is missing or is none of its kind.
 
     Attributes
@@ -25,38 +25,38 @@ class Marks(NamedTuple):
     last_modified: str | None = None
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Marks:
+    def from_headers(cls, headers: Mapping[str, str]) -> Validators:
         """Return what the headers of an answer say."""
-        return cls.clean(headers.get("ETag"), headers.get("Last-Modified"))
+        return cls.sanitize(headers.get("ETag"), headers.get("Last-Modified"))
 
     @classmethod
-    def clean(cls, etag: str | None, last_modified: str | None) -> Marks:
+    def sanitize(cls, etag: str | None, last_modified: str | None) -> Validators:
         """Return the marks without those that no server would write: they are neither kept nor sent."""
         tag = (etag or "").strip()
         day = (last_modified or "").strip()
-        return cls(tag if _TAG.fullmatch(tag) else None, day if _DATE.fullmatch(day) else None)
+        return cls(tag if _ETAG.fullmatch(tag) else None, day if _DATE.fullmatch(day) else None)
 
-    def contradicts(self, other: Marks) -> bool:
+    def differs_from(self, other: Validators) -> bool:
         """Whether both are of one address and of different editions."""
         return any(then and now and then != now for then, now in zip(self, other, strict=True))
 
 
-def length_of(headers: Mapping[str, str]) -> int | None:
+def parse_content_length(headers: Mapping[str, str]) -> int | None:
     """Return the Content-Length of an answer; None where there is none, or no number of bytes."""
     text = headers.get("Content-Length", "").strip()
     return int(text) if _DIGITS.fullmatch(text) else None
 
 
-class Span(NamedTuple):
+class ContentRange(NamedTuple):
     """The part of a file that an answer holds, and the size of the whole, if it is said."""
 
     start: int
-    whole: int | None
+    total: int | None
 
 
-def span_of(headers: Mapping[str, str]) -> Span | None:
+def parse_content_range(headers: Mapping[str, str]) -> ContentRange | None:
     """Return what a Content-Range says; None where it is missing or makes no sense."""
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if match is None:
         return None
-    return Span(int(match[1]), None if match[3] == "*" else int(match[3]))
+    return ContentRange(int(match[1]), None if match[3] == "*" else int(match[3]))

@@ -11,14 +11,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.plain_files import check_no_links, walk
+from hephaestus_build.core.plain_files import check_no_links, walk_files
 from hephaestus_build.cube.storage.generations import GENERATIONS
 
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}")
 
 
 @contextmanager
-def alone(target: Path) -> Iterator[None]:
+def exclusive_lock(target: Path) -> Iterator[None]:
     """Be the only writer of `target`, a file or folder whose own folder is made if need be.
 
     Raises
@@ -41,14 +41,14 @@ def alone(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def sweep(folder: Path) -> None:
+def remove_unfinished_files(folder: Path) -> None:
     """Remove the files in `folder` and below that a killed writer was writing."""
-    for name, facts in list(walk(folder)) if folder.is_dir() else []:
+    for name, facts in list(walk_files(folder)) if folder.is_dir() else []:
         if _UNFINISHED.fullmatch(name.rpartition("/")[2]) and stat.S_ISREG(facts.st_mode):
             (folder / name).unlink()
 
 
-def check_target(store: Path, target: Path) -> None:
+def check_export_target(store: Path, target: Path) -> None:
     """Refuse to export a cube onto itself, into itself, or in among the generations of others.
 
     Parameters

@@ -23,24 +23,29 @@ import rasterio.shutil
 from rasterio.errors import RasterioIOError
 from rasterio.io import MemoryFile
 
-from hephaestus_build.core.atomic_io import explained, write_atomic
-from hephaestus_build.core.concurrency import side_by_side
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
+from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.gdal import check_gdal, gdal, wgs84
+from hephaestus_build.core.gdal import check_gdal, isolated_gdal_env, wgs84_crs
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.plain_files import check_no_links, is_plain
-from hephaestus_build.core.progress import Listener, Silent
+from hephaestus_build.core.plain_files import check_no_links, is_plain_file
+from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.schema import Variable
-from hephaestus_build.export.export_lock import alone, check_target, sweep
-from hephaestus_build.export.geotiff_layers import KEY, Layer, layers_of, meaning
-from hephaestus_build.export.selection import Source
+from hephaestus_build.export.export_lock import check_export_target, exclusive_lock, remove_unfinished_files
+from hephaestus_build.export.geotiff_layers import (
+    KEY_TAG,
+    GeotiffLayer,
+    describe_variable,
+    iter_geotiff_layers,
+)
+from hephaestus_build.export.selection import ExportSelection
 
 #: Side of the tiles, pixels.
 _BLOCK = 512
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What an export did.
 
     Attributes
@@ -57,8 +62,13 @@ class Exported:
 
 
 def export_geotiff(
-    source: Source, folder: Path, *, force: bool = False, threads: int = 2, listener: Listener | None = None
-) -> Exported:
+    source: ExportSelection,
+    folder: Path,
+    *,
+    force: bool = False,
+    threads: int = 2,
+    listener: ProgressListener | None = None,
+) -> ExportResult:
     """Write the images of a cube below ``<folder>/<frame>/``.
 
     Parameters
@@ -87,18 +97,18 @@ def export_geotiff(
     HephaestusError
         If a file cannot be written.
     """
-    listener = listener or Silent()
-    layers = list(layers_of(source))
+    listener = listener or NullListener()
+    layers = list(iter_geotiff_layers(source))
     if not layers:
         raise UsageError(f"{source.frame}: nothing of what is wanted is an image on the frame's grid")
     target = folder / source.frame
-    check_target(source.store, target)
-    with explained(f"{source.frame}: exporting to {target}"), alone(target):
+    check_export_target(source.store, target)
+    with translate_os_errors(f"{source.frame}: exporting to {target}"), exclusive_lock(target):
         for layer in layers:
             check_no_links(folder, layer.path)
-        sweep(target)
-        keys = {layer.path: key_of(folder / layer.path) for layer in layers}
-        todo = [layer for layer in layers if keys[layer.path] != layer.key]
+        remove_unfinished_files(target)
+        keys = {layer.path: read_export_key(folder / layer.path) for layer in layers}
+        todo = [layer for layer in layers if keys[layer.path] != layer.content_key]
         taken = [layer.path for layer in todo if (folder / layer.path).exists()]
         if foreign := [path for path in taken if keys[path] is None]:
             raise UsageError(
@@ -113,28 +123,28 @@ def export_geotiff(
         stage = f"{source.frame} to GeoTIFF"
         listener.stage(stage, len(todo))
 
-        def write(layer: Layer) -> None:
-            image = source.image(layer.variable, layer.place)
+        def write(layer: GeotiffLayer) -> None:
+            image = source.read_image(layer.variable, layer.position)
             write_atomic(folder / layer.path, encode_cog(image, source.grid, layer))
 
-        for _ in side_by_side(write, todo, threads):
+        for _ in map_bounded(write, todo, threads):
             listener.advance(stage)
-    return Exported(target, len(todo), len(layers) - len(todo))
+    return ExportResult(target, len(todo), len(layers) - len(todo))
 
 
-def key_of(path: Path) -> str | None:
+def read_export_key(path: Path) -> str | None:
     """Return what a file says it was made from; None where there is none, or it is not ours."""
-    if not is_plain(path.parent, path.name):
+    if not is_plain_file(path.parent, path.name):
         return None
     try:
         # other drivers may open what a file names
-        with gdal(), rasterio.open(path, driver="GTiff") as dataset:
-            return dataset.tags().get(KEY)
+        with isolated_gdal_env(), rasterio.open(path, driver="GTiff") as dataset:
+            return dataset.tags().get(KEY_TAG)
     except (RasterioIOError, UnicodeError):
         return None
 
 
-def encode_cog(image: np.ndarray, grid: Grid, layer: Layer) -> bytes:
+def encode_cog(image: np.ndarray, grid: Grid, layer: GeotiffLayer) -> bytes:
     """Return one image as a cloud-optimized GeoTIFF: tiled, with overviews, its directory first.
 
     Parameters
@@ -148,7 +158,7 @@ def encode_cog(image: np.ndarray, grid: Grid, layer: Layer) -> bytes:
     """
     variable = layer.variable
     check_gdal()
-    with gdal(), MemoryFile(ext=".tif") as optimized:
+    with isolated_gdal_env(), MemoryFile(ext=".tif") as optimized:
         # never a file: reading its coordinate system back would ask a database
         with rasterio.open(
             f"/vsimem/{uuid4()}",
@@ -158,13 +168,13 @@ def encode_cog(image: np.ndarray, grid: Grid, layer: Layer) -> bytes:
             height=grid.height,
             count=1,
             dtype=variable.dtype,
-            crs=wgs84(),
+            crs=wgs84_crs(),
             transform=grid.transform,
             nodata=_nodata(variable),
         ) as dataset:
             dataset.write(image, 1)
             dataset.update_tags(**layer.tags)
-            dataset.set_band_description(1, meaning(variable))
+            dataset.set_band_description(1, describe_variable(variable))
             dataset.units = (variable.attributes.get("units", ""),)
             rasterio.shutil.copy(
                 dataset,
@@ -174,7 +184,7 @@ def encode_cog(image: np.ndarray, grid: Grid, layer: Layer) -> bytes:
                 predictor="YES",
                 blocksize=_BLOCK,
                 overviews="IGNORE_EXISTING",
-                overview_resampling="AVERAGE" if _continuous(variable) else "NEAREST",
+                overview_resampling="AVERAGE" if _is_continuous(variable) else "NEAREST",
             )
         return bytes(optimized.getbuffer())
 
@@ -186,6 +196,6 @@ def _nodata(variable: Variable) -> float | None:
     return float("nan") if math.isnan(variable.fill) else variable.fill
 
 
-def _continuous(variable: Variable) -> bool:
+def _is_continuous(variable: Variable) -> bool:
     """Whether pixels may be averaged: neither wrapped phase nor the codes of masks may."""
     return variable.name != "insar_difference" and "flag_values" not in variable.attributes

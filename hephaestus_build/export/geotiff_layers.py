@@ -13,16 +13,16 @@ import numpy as np
 
 from hephaestus_build import __version__
 from hephaestus_build.cube.schema import Variable
-from hephaestus_build.export.selection import Place, Source
+from hephaestus_build.export.selection import DimensionIndex, ExportSelection
 
 #: Tag that says what a file was made from; another value is another content.
-KEY = "HEPHAESTUS_KEY"
+KEY_TAG = "HEPHAESTUS_KEY"
 #: Part of every key: counts the ways in which files were ever written.
 _LAYOUT = 1
 
 
 @dataclass(frozen=True)
-class Layer:
+class GeotiffLayer:
     """One image and the file it goes to.
 
     Attributes
@@ -39,16 +39,16 @@ class Layer:
 
     path: str
     variable: Variable
-    place: Place
+    position: DimensionIndex
     tags: Mapping[str, str]
 
     @property
-    def key(self) -> str:
+    def content_key(self) -> str:
         """What the file is made from."""
-        return self.tags[KEY]
+        return self.tags[KEY_TAG]
 
 
-def layers_of(source: Source) -> Iterator[Layer]:
+def iter_geotiff_layers(source: ExportSelection) -> Iterator[GeotiffLayer]:
     """Yield every image that is wanted and stored.
 
     Masks are there for annotated pairs, also where the expert saw no deformation, and for no others; a date
@@ -71,58 +71,62 @@ def layers_of(source: Source) -> Iterator[Layer]:
                 yield layer
 
 
-def _frame_layer(source: Source, variable: Variable) -> Iterator[Layer]:
-    if source.stored(variable, ()):
+def _frame_layer(source: ExportSelection, variable: Variable) -> Iterator[GeotiffLayer]:
+    if source.is_stored(variable, ()):
         yield _layer(source, f"{source.frame}.{variable.name}.tif", variable, (), {})
 
 
-def _pair_layers(source: Source, variable: Variable, annotated: np.ndarray) -> Iterator[Layer]:
+def _pair_layers(
+    source: ExportSelection, variable: Variable, annotated: np.ndarray
+) -> Iterator[GeotiffLayer]:
     mask = variable.name.endswith("_mask")
-    for pair, place in source.places.items():
-        if annotated[place] if mask else source.stored(variable, place):
+    for pair, place in source.pair_positions.items():
+        if annotated[place] if mask else source.is_stored(variable, place):
             tags = {
                 "PAIR": pair.name,
                 "PRIMARY_DATE": str(pair.primary),
                 "SECONDARY_DATE": str(pair.secondary),
-                **(_words(source, place) if annotated[place] else {}),
+                **(_annotation_tags(source, place) if annotated[place] else {}),
             }
             name = f"interferograms/{pair}/{pair}.{variable.name}.tif"
             yield _layer(source, name, variable, place, tags)
 
 
-def _date_layers(source: Source, variable: Variable) -> Iterator[Layer]:
+def _date_layers(source: ExportSelection, variable: Variable) -> Iterator[GeotiffLayer]:
     axis, _, quantity = variable.name.partition("_date_")
     days: list[date] = source.cube[f"{axis}_date"].values.astype("datetime64[D]").tolist()
-    for position in sorted({place[axis == "secondary"] for place in source.places.values()}):
-        if source.stored(variable, (position,)):
+    for position in sorted({place[axis == "secondary"] for place in source.pair_positions.values()}):
+        if source.is_stored(variable, (position,)):
             day = days[position]
             name = f"epochs/{day:%Y%m%d}/{day:%Y%m%d}.{quantity}.tif"
-            yield _layer(source, name, variable, (position,), _weather(source, day))
+            yield _layer(source, name, variable, (position,), _era5_tags(source, day))
 
 
-def _layer(source: Source, name: str, variable: Variable, place: Place, tags: dict[str, str]) -> Layer:
+def _layer(
+    source: ExportSelection, name: str, variable: Variable, place: DimensionIndex, tags: dict[str, str]
+) -> GeotiffLayer:
     attributes = source.cube[variable.name].attrs
     about = {
         "FRAME": source.frame,
         "VARIABLE": variable.name.rpartition("_date_")[2],
         **{name.upper(): _text(attributes[name]) for name in _COPIED if name in attributes},
-        "LONG_NAME": meaning(variable),
+        "LONG_NAME": describe_variable(variable),
         **tags,
         # of the shard in the cube; empty where nothing had to be stored
-        "CUBE_OBJECT_BLAKE3": source.identity(variable, place),
+        "CUBE_OBJECT_BLAKE3": source.hash_image(variable, place),
         "TIFFTAG_SOFTWARE": f"hephaestus-build {__version__}",
     }
-    if source.simulated:
+    if source.is_simulated:
         about |= {"SIMULATED": "true", "TIFFTAG_IMAGEDESCRIPTION": "SIMULATED DATA: no satellite saw this"}
     content = {name: value for name, value in about.items() if name != "TIFFTAG_SOFTWARE"}
     key = hashlib.sha256(json.dumps([_LAYOUT, content], sort_keys=True).encode()).hexdigest()[:32]
-    return Layer(f"{source.frame}/{name}", variable, place, {**about, KEY: key})
+    return GeotiffLayer(f"{source.frame}/{name}", variable, place, {**about, KEY_TAG: key})
 
 
 _COPIED = ("units", "standard_name", "comment", "flag_values", "flag_meanings", "source", "license")
 
 
-def meaning(variable: Variable) -> str:
+def describe_variable(variable: Variable) -> str:
     """Return what an image shows; of a date's fields, whichever axis they stand on."""
     text = str(variable.attributes["long_name"])
     return text.replace(" at the primary acquisition", "").replace(" at the secondary acquisition", "")
@@ -132,7 +136,7 @@ def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _words(source: Source, place: Place) -> dict[str, str]:
+def _annotation_tags(source: ExportSelection, place: DimensionIndex) -> dict[str, str]:
     """Return what the expert wrote about a pair."""
     said = {name: source.cube[name].values[place] for name in ("phase", "caption", "unique_id", "confidence")}
     return {
@@ -141,7 +145,7 @@ def _words(source: Source, place: Place) -> dict[str, str]:
     }
 
 
-def _weather(source: Source, day: date) -> dict[str, str]:
+def _era5_tags(source: ExportSelection, day: date) -> dict[str, str]:
     """Return when ERA5's field is of, and whether it is final."""
     at = {"epoch": np.datetime64(day)}
     return {

@@ -13,18 +13,18 @@ import xarray as xr
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.plain_files import hash_opened, is_plain, opened
+from hephaestus_build.core.plain_files import hash_descriptor, is_plain_file, open_plain_file
 from hephaestus_build.cube.codecs.shard_encoder import chunk_key
-from hephaestus_build.cube.georeference import grid_of
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.georeference import read_cube_grid
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.schema import Variable, cube_schema
 
 #: Positions on the leading dimensions of a variable: both dates of a pair, one date, or none.
-Place = tuple[int, ...]
+DimensionIndex = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSelection:
     """A cube, pinned to one generation, and what of it is wanted.
 
     Attributes
@@ -50,17 +50,17 @@ class Source:
         return str(self.cube.attrs["frame"])
 
     @property
-    def simulated(self) -> bool:
+    def is_simulated(self) -> bool:
         """Whether the data is simulated."""
         return bool(self.cube.attrs.get("simulated", False))
 
     @cached_property
     def grid(self) -> Grid:
         """The frame's grid."""
-        return grid_of(self.cube)
+        return read_cube_grid(self.cube)
 
     @cached_property
-    def places(self) -> dict[Pair, Place]:
+    def pair_positions(self) -> dict[Pair, DimensionIndex]:
         """Where each wanted pair that is stored stands on the two date axes, in order of the pairs."""
         primary, secondary = (
             self.cube[f"{axis}_date"].values.astype("datetime64[D]").tolist()
@@ -80,19 +80,19 @@ class Source:
                 )
         return {pair: stored[pair] for pair in sorted(set(self.pairs))}
 
-    def stored(self, variable: Variable, place: Place) -> bool:
+    def is_stored(self, variable: Variable, place: DimensionIndex) -> bool:
         """Return whether an image is stored, as a plain file."""
-        return is_plain(self.store, chunk_key(variable.name, place, 2))
+        return is_plain_file(self.store, chunk_key(variable.name, place, 2))
 
-    def identity(self, variable: Variable, place: Place) -> str:
+    def hash_image(self, variable: Variable, place: DimensionIndex) -> str:
         """Return the BLAKE3 hash of one stored image; empty where nothing is stored."""
         try:
-            with opened(self.store, chunk_key(variable.name, place, 2)) as (descriptor, facts):
-                return hash_opened(descriptor, facts.size)
+            with open_plain_file(self.store, chunk_key(variable.name, place, 2)) as (descriptor, facts):
+                return hash_descriptor(descriptor, facts.size)
         except FileNotFoundError:
             return ""
 
-    def image(self, variable: Variable, place: Place) -> np.ndarray:
+    def read_image(self, variable: Variable, place: DimensionIndex) -> np.ndarray:
         """Return one image, the fill value where nothing is stored.
 
         Raises
@@ -100,18 +100,18 @@ class Source:
         HephaestusError
             If the generation was removed meanwhile: a stored image would read as if there were none.
         """
-        stored = self.stored(variable, place)
+        stored = self.is_stored(variable, place)
         values = self.cube[variable.name].isel(dict(zip(variable.dims, place, strict=False))).values
-        if stored != self.stored(variable, place) or not is_plain(self.store, "zarr.json"):
+        if stored != self.is_stored(variable, place) or not is_plain_file(self.store, "zarr.json"):
             raise HephaestusError(
                 f"{self.frame}: the exported generation was removed meanwhile; run the same command again"
             )
         return values
 
 
-def open_source(
+def open_export_selection(
     path: str | Path, pairs: Sequence[Pair] | None = None, variables: Sequence[str] | None = None
-) -> Source:
+) -> ExportSelection:
     """Open a cube for export.
 
     Parameters
@@ -135,17 +135,17 @@ def open_source(
         if name not in schema:
             raise UsageError(f"{name} is no variable of a cube; docs/cube.md lists them all")
     wanted = tuple(variable for variable in schema.values() if not variables or variable.name in variables)
-    cube = open_cube(path, chunks=None)
+    cube = open_pinned_cube(path, chunks=None)
     try:
         Frame(str(cube.attrs.get("frame")))  # it becomes a part of paths
     except UsageError as error:
         raise HephaestusError(f"{path}: what frame the cube is of is not said: {error}") from None
-    source = Source(
+    source = ExportSelection(
         Path(cube.encoding["source"]),
         cube,
         tuple(pairs) if pairs else None,
         tuple(variable for variable in wanted if variable.name in cube),
     )
-    if not source.places:
+    if not source.pair_positions:
         raise HephaestusError(f"{source.frame}: no interferogram is stored, so there is nothing to export")
     return source

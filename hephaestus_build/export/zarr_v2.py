@@ -17,35 +17,51 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.core.atomic_io import digest, explained, link_or_copy, write_atomic, write_json
-from hephaestus_build.core.concurrency import side_by_side
+from hephaestus_build.core.atomic_io import (
+    hash_bytes,
+    link_or_copy,
+    translate_os_errors,
+    write_atomic,
+    write_json,
+)
+from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import (
-    NotPlainError,
+    UnsafePathError,
     check_no_links,
-    is_plain,
-    kind_of,
-    read_plain,
-    walk,
+    describe_file_type,
+    is_plain_file,
+    read_plain_file,
+    walk_files,
 )
-from hephaestus_build.core.progress import Listener, Silent
+from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.pair_tables import empty_table
-from hephaestus_build.cube.reading.store_metadata import METADATA_BYTES, read_metadata
+from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, read_store_metadata
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
-from hephaestus_build.cube.storage.generations import MANIFEST, RECORD_BYTES
-from hephaestus_build.export.export_lock import alone, check_target, sweep
-from hephaestus_build.export.selection import Place, Source
-from hephaestus_build.export.zarr_v2_metadata import Layout, image_layout, stored_values, table_layout
+from hephaestus_build.cube.storage.generations import MANIFEST, MAX_RECORD_BYTES
+from hephaestus_build.export.export_lock import check_export_target, exclusive_lock, remove_unfinished_files
+from hephaestus_build.export.selection import DimensionIndex, ExportSelection
+from hephaestus_build.export.zarr_v2_metadata import (
+    ZarrV2ArraySpec,
+    image_array_spec,
+    table_array_spec,
+    to_stored_values,
+)
 
 #: A file may have 65,000 names on common file systems.
-_NAMES = 30_000
-_STAMP = "export.json"
+_MAX_HARD_LINKS = 30_000
+_STAMP_FILE = "export.json"
 
 
-def export_zarr2(
-    source: Source, folder: Path, *, force: bool = False, threads: int = 2, listener: Listener | None = None
+def export_zarr_v2(
+    source: ExportSelection,
+    folder: Path,
+    *,
+    force: bool = False,
+    threads: int = 2,
+    listener: ProgressListener | None = None,
 ) -> Path:
     """Write ``<folder>/<frame>.zarr`` in Zarr format 2; an interrupted export goes on where it stopped.
 
@@ -76,11 +92,11 @@ def export_zarr2(
     """
     target = folder / f"{source.frame}.zarr"
     draft = folder / f".{target.name}.partial"
-    check_target(source.store, target)
-    with explained(f"{source.frame}: exporting to {target}"), alone(target):
-        stamp = _stamp(source)
+    check_export_target(source.store, target)
+    with translate_os_errors(f"{source.frame}: exporting to {target}"), exclusive_lock(target):
+        stamp = _make_stamp(source)
         if target.exists():
-            made_from = _read(target, ".zattrs").get("exported_from")
+            made_from = _read_json(target, ".zattrs").get("exported_from")
             if made_from == stamp and not force:
                 return target
             if not isinstance(made_from, dict) or made_from.get("frame") != source.frame:
@@ -94,31 +110,31 @@ def export_zarr2(
                 )
         check_no_links(folder, draft.name)
         _check_draft(draft)
-        if (found := _read(draft, _STAMP)) != stamp:
+        if (found := _read_json(draft, _STAMP_FILE)) != stamp:
             if draft.exists() and not (found or not any(draft.iterdir())):
                 raise UsageError(f"{draft} is no unfinished export of this program; move it away")
             shutil.rmtree(draft, ignore_errors=True)
-            write_json(draft / _STAMP, stamp)
-        _Writer(source, draft, stamp).write(threads, listener or Silent())
-        _replace(draft, target)
+            write_json(draft / _STAMP_FILE, stamp)
+        _ZarrV2Writer(source, draft, stamp).write(threads, listener or NullListener())
+        _replace_target(draft, target)
     return target
 
 
-def _stamp(source: Source) -> dict[str, Any]:
+def _make_stamp(source: ExportSelection) -> dict[str, Any]:
     """Return what tells one export from another."""
-    manifest = MANIFEST if is_plain(source.store, MANIFEST) else "zarr.json"
+    manifest = MANIFEST if is_plain_file(source.store, MANIFEST) else "zarr.json"
     return {
         "frame": source.frame,
-        "cube_blake3": digest(read_plain(source.store, manifest, RECORD_BYTES)),
-        "pairs": [pair.name for pair in source.places] if source.pairs is not None else "all",
+        "cube_blake3": hash_bytes(read_plain_file(source.store, manifest, MAX_RECORD_BYTES)),
+        "pairs": [pair.name for pair in source.pair_positions] if source.pairs is not None else "all",
         "variables": [variable.name for variable in source.variables],
     }
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
     """Return what a small JSON file of an export says; nothing where there is none."""
     try:
-        value = parse_json(read_plain(folder, name, METADATA_BYTES))
+        value = parse_json(read_plain_file(folder, name, MAX_METADATA_BYTES))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -126,13 +142,15 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 def _check_draft(draft: Path) -> None:
     """Refuse an unfinished export in which something is a link or no file: it would be written through."""
-    for name, facts in walk(draft) if draft.is_dir() else ():
+    for name, facts in walk_files(draft) if draft.is_dir() else ():
         if not stat.S_ISREG(facts.st_mode):
-            raise NotPlainError(f"it is {kind_of(facts.st_mode)}, not a plain file", draft / name)
+            raise UnsafePathError(
+                f"it is {describe_file_type(facts.st_mode)}, not a plain file", draft / name
+            )
 
 
-def _replace(draft: Path, target: Path) -> None:
-    (draft / _STAMP).unlink()
+def _replace_target(draft: Path, target: Path) -> None:
+    (draft / _STAMP_FILE).unlink()
     old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
     if target.exists():
         target.rename(old)
@@ -140,80 +158,80 @@ def _replace(draft: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-class _Writer:
+class _ZarrV2Writer:
     """Fills a folder with the arrays of a cube."""
 
-    def __init__(self, source: Source, store: Path, stamp: dict[str, Any]) -> None:
+    def __init__(self, source: ExportSelection, store: Path, stamp: dict[str, Any]) -> None:
         self.source, self.store, self.stamp = source, store, stamp
-        self.metadata = read_metadata(source.store)
+        self.metadata = read_store_metadata(source.store)
         # old positions on the date axes, in the order of the new ones
-        self.kept = self._kept()
+        self.kept_positions = self._select_positions()
         self.sizes = {**{str(dim): size for dim, size in source.cube.sizes.items()}}
-        self.sizes |= {dim: len(positions) for dim, positions in self.kept.items()}
+        self.sizes |= {dim: len(positions) for dim, positions in self.kept_positions.items()}
         self.documents: dict[str, Any] = {}
 
-    def _kept(self) -> dict[str, list[int]]:
+    def _select_positions(self) -> dict[str, list[int]]:
         """Return which positions of each date axis are exported: all, or those of the wanted pairs."""
         cube = self.source.cube
         if self.source.pairs is None:
             axes = ("primary_date", "secondary_date", "epoch")
             return {name: list(range(cube.sizes[name])) for name in axes}
         kept = {
-            name: sorted({place[axis] for place in self.source.places.values()})
+            name: sorted({place[axis] for place in self.source.pair_positions.values()})
             for axis, name in enumerate(("primary_date", "secondary_date"))
         }
         days = np.union1d(*(cube[name].values[positions] for name, positions in kept.items()))
         return {**kept, "epoch": np.flatnonzero(np.isin(cube["epoch"].values, days)).tolist()}
 
-    def write(self, threads: int, listener: Listener) -> None:
+    def write(self, threads: int, listener: ProgressListener) -> None:
         """Write every array, then what describes them."""
-        sweep(self.store)
+        remove_unfinished_files(self.store)
         images = [variable for variable in self.source.variables if variable.layout != "table"]
-        layouts = {variable.name: image_layout(variable, self.sizes) for variable in images}
-        stored = [(variable, old, new) for variable in images for old, new in self._stored(variable)]
+        layouts = {variable.name: image_array_spec(variable, self.sizes) for variable in images}
+        stored = [(variable, old, new) for variable in images for old, new in self._iter_stored(variable)]
         stage = f"{self.source.frame} to Zarr v2"
         listener.stage(stage, len(stored))
 
-        def write_image(item: tuple[Variable, Place, Place]) -> None:
+        def write_image(item: tuple[Variable, DimensionIndex, DimensionIndex]) -> None:
             variable, old, new = item
-            path = self._chunk(variable.name, new, 2)
+            path = self._chunk_path(variable.name, new, 2)
             if not path.exists():
-                values = self.source.image(variable, old)
-                write_atomic(path, layouts[variable.name].encode(values))
+                values = self.source.read_image(variable, old)
+                write_atomic(path, layouts[variable.name].encode_chunk(values))
 
-        for _ in side_by_side(write_image, stored, threads):
+        for _ in map_bounded(write_image, stored, threads):
             listener.advance(stage)
         for variable in images:
             if layouts[variable.name].fill is None:
-                self._fill_places(variable, layouts[variable.name])
-            self._describe(variable.name, layouts[variable.name])
+                self._fill_missing_chunks(variable, layouts[variable.name])
+            self._write_array_metadata(variable.name, layouts[variable.name])
         self._write_tables()
         self._write_group()
 
-    def _stored(self, variable: Variable) -> Iterator[tuple[Place, Place]]:
+    def _iter_stored(self, variable: Variable) -> Iterator[tuple[DimensionIndex, DimensionIndex]]:
         """Yield the old and the new place of every stored image that is wanted."""
-        axes = [self.kept[dim] for dim in variable.dims[:-2]]
+        axes = [self.kept_positions[dim] for dim in variable.dims[:-2]]
         # all that is stored, also masks of a pair that upstream has lost; or the wanted pairs alone
         some = variable.layout == "pair" and self.source.pairs is not None
-        wanted = set(self.source.places.values())
+        wanted = set(self.source.pair_positions.values())
         for new in product(*(range(len(axis)) for axis in axes)):
             old = tuple(axis[index] for axis, index in zip(axes, new, strict=True))
-            if not (some and old not in wanted) and self.source.stored(variable, old):
+            if not (some and old not in wanted) and self.source.is_stored(variable, old):
                 yield old, new
 
-    def _chunk(self, name: str, place: Place, planes: int) -> Path:
+    def _chunk_path(self, name: str, place: DimensionIndex, planes: int) -> Path:
         return self.store / name / ".".join(map(str, (*place, *[0] * planes)))
 
-    def _fill_places(self, variable: Variable, layout: Layout) -> None:
+    def _fill_missing_chunks(self, variable: Variable, layout: ZarrV2ArraySpec) -> None:
         """Give every place without data its chunk: names of one file, or of one in many thousands."""
         origin: Path | None = None
         places = product(*(range(self.sizes[dim]) for dim in variable.dims[:-2]))
         for count, place in enumerate(places):
-            path = self._chunk(variable.name, place, 2)
+            path = self._chunk_path(variable.name, place, 2)
             if path.exists():
                 continue
-            if origin is None or count % _NAMES == 0:
-                write_atomic(path, layout.empty())
+            if origin is None or count % _MAX_HARD_LINKS == 0:
+                write_atomic(path, layout.encode_empty_chunk())
                 origin = path
             else:
                 link_or_copy(origin, path)
@@ -226,32 +244,34 @@ class _Writer:
         ]
         items += [variable for variable in self.source.variables if variable.layout == "table"]
         for item in items:
-            values = stored_values(item, self._table(item))
-            layout = table_layout(item, values.shape)
-            write_atomic(self._chunk(item.name, (), values.ndim), layout.encode(values))
-            self._describe(item.name, layout)
-        layout = Layout((), (), (), np.dtype("<i8"), None)
-        write_atomic(self.store / GRID_MAPPING / "0", layout.encode(np.zeros(())))
-        self._describe(GRID_MAPPING, layout)
+            values = to_stored_values(item, self._table(item))
+            layout = table_array_spec(item, values.shape)
+            write_atomic(self._chunk_path(item.name, (), values.ndim), layout.encode_chunk(values))
+            self._write_array_metadata(item.name, layout)
+        layout = ZarrV2ArraySpec((), (), (), np.dtype("<i8"), None)
+        write_atomic(self.store / GRID_MAPPING / "0", layout.encode_chunk(np.zeros(())))
+        self._write_array_metadata(GRID_MAPPING, layout)
 
     def _table(self, item: Variable | Coordinate) -> np.ndarray:
         """Return a table on the new axes, empty at the pairs that are not wanted."""
         cube = self.source.cube[item.name]
-        values = cube.isel({dim: self.kept[dim] for dim in item.dims if dim in self.kept}).values
+        values = cube.isel(
+            {dim: self.kept_positions[dim] for dim in item.dims if dim in self.kept_positions}
+        ).values
         if self.source.pairs is None or item.dims != ("primary_date", "secondary_date"):
             return values
         assert isinstance(item, Variable)
-        wanted = set(self.source.places.values())
+        wanted = set(self.source.pair_positions.values())
         table = empty_table(item, values.shape)
         for new in np.ndindex(values.shape):
-            old = tuple(self.kept[dim][index] for dim, index in zip(item.dims, new, strict=True))
+            old = tuple(self.kept_positions[dim][index] for dim, index in zip(item.dims, new, strict=True))
             if old in wanted:
                 table[new] = values[new]
         return table
 
-    def _describe(self, name: str, layout: Layout) -> None:
+    def _write_array_metadata(self, name: str, layout: ZarrV2ArraySpec) -> None:
         attributes = self.metadata.arrays[name].get("attributes", {})
-        for document, content in layout.documents(attributes).items():
+        for document, content in layout.metadata_documents(attributes).items():
             write_json(self.store / name / document, content)
             self.documents[f"{name}/{document}"] = content
 

@@ -26,7 +26,7 @@ _SHUFFLES = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class ZarrV2ArraySpec:
     """How one array is stored.
 
     Attributes
@@ -53,20 +53,20 @@ class Layout:
     filters: tuple[Any, ...] = ()
     compressor: Any = field(default_factory=lambda: numcodecs.Blosc("zstd", 5, numcodecs.Blosc.SHUFFLE))
 
-    def encode(self, values: np.ndarray) -> bytes:
+    def encode_chunk(self, values: np.ndarray) -> bytes:
         """Return the chunk that holds `values`."""
         values = np.ascontiguousarray(values, dtype=self.dtype)
         for codec in self.filters:
             values = codec.encode(values)
         return bytes(self.compressor.encode(values))
 
-    def empty(self) -> bytes:
+    def encode_empty_chunk(self) -> bytes:
         """Return a chunk of zeros, as small as can be."""
         return bytes(
             numcodecs.Blosc("zstd", 9, numcodecs.Blosc.NOSHUFFLE).encode(np.zeros(self.chunks, self.dtype))
         )
 
-    def documents(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    def metadata_documents(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """Return the contents of ``.zarray`` and ``.zattrs`` by name."""
         fill = "NaN" if isinstance(self.fill, float) and math.isnan(self.fill) else self.fill
         return {
@@ -88,30 +88,30 @@ class Layout:
         }
 
 
-def image_layout(variable: Variable, sizes: Mapping[str, int]) -> Layout:
+def image_array_spec(variable: Variable, sizes: Mapping[str, int]) -> ZarrV2ArraySpec:
     """Return how images are stored: one chunk for each, with the codecs of the cube."""
     assert variable.codec is not None
     codec = load_schema("cube.json")["codecs"][variable.codec]
     shape = tuple(sizes[dim] for dim in variable.dims)
     dtype = np.dtype(variable.dtype)
-    return Layout(
+    return ZarrV2ArraySpec(
         variable.dims,
         shape,
         (1,) * (len(shape) - 2) + shape[-2:],
         dtype.newbyteorder("<"),
         # NaN cannot be taken for data; zeros are meant
         variable.fill if _is_nan(variable.fill) else None,
-        tuple(variable.encoder().filters),
+        tuple(variable.make_encoder().filters),
         numcodecs.Blosc(codec["cname"], codec["clevel"], _SHUFFLES[codec["shuffle"]], blocksize=0),
     )
 
 
-def table_layout(item: Variable | Coordinate, shape: tuple[int, ...]) -> Layout:
+def table_array_spec(item: Variable | Coordinate, shape: tuple[int, ...]) -> ZarrV2ArraySpec:
     """Return how a table or coordinate is stored: in one chunk."""
     text = item.dtype == "string"
     declared = item.attributes.get("_FillValue")
     fill = float("nan") if isinstance(item, Variable) and _is_nan(item.fill) else declared
-    return Layout(
+    return ZarrV2ArraySpec(
         item.dims,
         shape,
         shape,
@@ -125,7 +125,7 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def stored_values(item: Variable | Coordinate, values: np.ndarray) -> np.ndarray:
+def to_stored_values(item: Variable | Coordinate, values: np.ndarray) -> np.ndarray:
     """Return values as they are stored: dates as the numbers that the units of `item` count."""
     if values.dtype.kind != "M":
         return values

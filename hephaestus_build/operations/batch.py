@@ -8,32 +8,32 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from hephaestus_build.core.concurrency import side_by_side
+from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.progress import Listener, Silent
+from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.operations.run_log import Run, record
+from hephaestus_build.operations.run_log import BuildRun, record_run
 from hephaestus_build.pipeline.build import build
-from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.plan import BuildRequest
 
 log = logging.getLogger(__name__)
 
 
-def all_frames() -> list[Frame]:
+def list_published_frames() -> list[Frame]:
     """Return the 38 frames of the published data set."""
     return sorted(Frame(name) for name in published_frames())
 
 
 def build_frames(
-    requests: Sequence[Request],
+    requests: Sequence[BuildRequest],
     settings: Settings,
     *,
-    listener: Listener | None = None,
+    listener: ProgressListener | None = None,
     wait: bool = False,
     at_a_time: int = 1,
-) -> Iterator[Run]:
+) -> Iterator[BuildRun]:
     """Build frames, a few at a time; a frame that fails never stops the others.
 
     Parameters
@@ -57,19 +57,21 @@ def build_frames(
     """
     threads = max(1, min(at_a_time, len(requests)))
     share = settings.model_copy(update={"connections": max(1, settings.connections // threads)})
-    listener = listener or Silent()
+    listener = listener or NullListener()
 
-    def work(request: Request) -> Run:
-        heard = listener if threads == 1 else _Named(listener, f"{request.frame} ")
-        return _run(request, share, heard, wait=wait)
+    def work(request: BuildRequest) -> BuildRun:
+        heard = listener if threads == 1 else _PrefixedListener(listener, f"{request.frame} ")
+        return _build_one(request, share, heard, wait=wait)
 
     if threads == 1:  # in the thread that a person can interrupt
         yield from map(work, requests)
     else:
-        yield from side_by_side(work, requests, threads)
+        yield from map_bounded(work, requests, threads)
 
 
-def _run(request: Request, settings: Settings, listener: Listener, *, wait: bool) -> Run:
+def _build_one(
+    request: BuildRequest, settings: Settings, listener: ProgressListener, *, wait: bool
+) -> BuildRun:
     settings = settings.for_frame(request.frame)
     began, clock = datetime.now(UTC), time.monotonic()
     result, error, code = None, "", 1
@@ -81,16 +83,16 @@ def _run(request: Request, settings: Settings, listener: Listener, *, wait: bool
         log.debug("%s", request.frame, exc_info=True)
         what = " ".join(f"{type(mistake).__name__}: {mistake}".split())
         error = f"{request.frame}: {what}; `hephaestus -v build {request.frame}` says more"
-    run = Run(request.frame, began, time.monotonic() - clock, result, error, code)
+    run = BuildRun(request.frame, began, time.monotonic() - clock, result, error, code)
     with suppress(HephaestusError):  # on a full disk the run itself has said so
-        record(settings.data_dir, run)
+        record_run(settings.data_dir, run)
     return run
 
 
-class _Named:
+class _PrefixedListener:
     """A listener that says whose stages they are."""
 
-    def __init__(self, listener: Listener, name: str) -> None:
+    def __init__(self, listener: ProgressListener, name: str) -> None:
         self._listener, self._name = listener, name
 
     def stage(self, name: str, total: int) -> None:
@@ -104,15 +106,15 @@ class _Named:
 
 
 def watch(
-    requests: Sequence[Request],
+    requests: Sequence[BuildRequest],
     settings: Settings,
     *,
     interval: float,
     rounds: int | None = None,
-    listener: Listener | None = None,
+    listener: ProgressListener | None = None,
     at_a_time: int = 1,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[Run]:
+) -> Iterator[BuildRun]:
     """Build frames, wait until `interval` seconds after the round began, and again.
 
     Parameters

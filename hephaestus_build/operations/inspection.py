@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.core.accepted_absences import Accept
+from hephaestus_build.core.accepted_absences import AcceptedAbsences
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.plain_files import walk
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.cube.georeference import grid_of
-from hephaestus_build.cube.inventory import Contents
-from hephaestus_build.cube.reading.dataset import open_cube, pinned
+from hephaestus_build.core.plain_files import walk_files
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.cube.georeference import read_cube_grid
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.reading.dataset import open_pinned_cube, resolve_published_store
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.storage.generations import Generation, number_of
-from hephaestus_build.cube.validation.array_metadata import Finding
+from hephaestus_build.cube.storage.generations import Generation, generation_number
+from hephaestus_build.cube.validation.array_metadata import ValidationFinding
 from hephaestus_build.cube.validation.schema_conformance import check_schema
-from hephaestus_build.pipeline.missing_products import divide, owed_of
+from hephaestus_build.pipeline.missing_products import find_missing_products, partition_accepted
 
-_PARTS = {
+_SIZE_CATEGORIES = {
     "insar_difference": "phase",
     "insar_coherence": "coherence",
     "deformation_mask": "masks",
@@ -35,7 +35,7 @@ _PARTS = {
 
 
 @dataclass(frozen=True)
-class Summary:
+class CubeSummary:
     """What is in a cube.
 
     Attributes
@@ -79,7 +79,7 @@ class Summary:
     """
 
     path: str
-    findings: tuple[Finding, ...]
+    findings: tuple[ValidationFinding, ...]
     frame: str = ""
     generation: int | None = None
     simulated: bool = False
@@ -109,7 +109,7 @@ class Summary:
         return {**asdict(self), "bytes_per_pair": round(self.bytes_per_pair)}
 
 
-def summarise(path: str | Path, accept: Accept | None = None) -> Summary:
+def summarize_cube(path: str | Path, accept: AcceptedAbsences | None = None) -> CubeSummary:
     """Return what is in a cube, from its tables and its files' sizes; no image is read.
 
     Parameters
@@ -125,30 +125,32 @@ def summarise(path: str | Path, accept: Accept | None = None) -> Summary:
         If there is no cube.
     """
     findings = tuple(check_schema(path))
-    store = pinned(path)
-    number = number_of(store)
+    store = resolve_published_store(path)
+    number = generation_number(store)
     try:
-        cube = open_cube(store, chunks=None)
+        cube = open_pinned_cube(store, chunks=None)
         tables = {
             name: cube[name].values
             for name in ("valid_date_pair", "annotated", "phase", "pair_status", "era5_expver")
         }
-        grid = grid_of(cube)
+        grid = read_cube_grid(cube)
     except Exception as error:
         if not findings:
             raise
-        return Summary(
-            str(store), (*findings, Finding("cube", f"no more can be read: {error}")), generation=number
+        return CubeSummary(
+            str(store),
+            (*findings, ValidationFinding("cube", f"no more can be read: {error}")),
+            generation=number,
         )
     epochs = np.datetime_as_string(cube["epoch"].values, "D").tolist()
     expver = Counter(tables["era5_expver"].tolist())
-    parts = _sizes(store)
+    parts = _bytes_by_category(store)
     attributes = cube.attrs
-    owed, accepted = _owed(store, number, accept or {})
-    return Summary(
+    owed, accepted = _describe_missing(store, number, accept or {})
+    return CubeSummary(
         path=str(store),
         findings=findings,
-        frame=plain_text(attributes.get("frame", "")),
+        frame=sanitize_text(attributes.get("frame", "")),
         generation=number,
         simulated=bool(attributes.get("simulated", False)),
         volcanoes=_texts(attributes.get("volcanoes")),
@@ -159,11 +161,11 @@ def summarise(path: str | Path, accept: Accept | None = None) -> Summary:
         first=epochs[0] if epochs else "",
         last=epochs[-1] if epochs else "",
         dates={name: int(cube.sizes[name]) for name in ("primary_date", "secondary_date", "epoch")},
-        pairs=_count(tables),
+        pairs=_count_pairs(tables),
         owed=owed,
         accepted=accepted,
         atmosphere={
-            "source": plain_text(attributes.get("era5_source", "")),
+            "source": sanitize_text(attributes.get("era5_source", "")),
             "final": expver["0001"],
             "preliminary": expver["0005"],
             "missing": expver[""],
@@ -171,18 +173,18 @@ def summarise(path: str | Path, accept: Accept | None = None) -> Summary:
         bytes=sum(parts.values()),
         parts=parts,
         versions={
-            "schema": plain_text(attributes.get("schema_version", "")),
-            "hephaestus_build": plain_text(attributes.get("hephaestus_build_version", "")),
+            "schema": sanitize_text(attributes.get("schema_version", "")),
+            "hephaestus_build": sanitize_text(attributes.get("hephaestus_build_version", "")),
         },
     )
 
 
 def _texts(value: Any) -> tuple[str, ...]:
     """Return what should be a list of names, each on one line."""
-    return tuple(plain_text(item, 100) for item in value[:20]) if isinstance(value, list) else ()
+    return tuple(sanitize_text(item, 100) for item in value[:20]) if isinstance(value, list) else ()
 
 
-def _count(tables: dict[str, np.ndarray]) -> dict[str, int]:
+def _count_pairs(tables: dict[str, np.ndarray]) -> dict[str, int]:
     annotated = tables["annotated"]
     meanings = cube_schema().variables["pair_status"].attributes["flag_meanings"].split()
     statuses = Counter(tables["pair_status"].ravel().tolist())
@@ -194,30 +196,32 @@ def _count(tables: dict[str, np.ndarray]) -> dict[str, int]:
     }
 
 
-def _owed(store: Path, number: int | None, accept: Accept) -> Iterator[tuple[str, ...]]:
+def _describe_missing(store: Path, number: int | None, accept: AcceptedAbsences) -> Iterator[tuple[str, ...]]:
     """Yield what is owed and what is accepted, in words."""
     try:
-        contents: Contents = Generation(number or 0, store).contents()
-        parts = divide(owed_of(contents.units), Frame(contents.attributes["frame"]), accept)
+        contents: CubeInventory = Generation(number or 0, store).read_inventory()
+        parts = partition_accepted(
+            find_missing_products(contents.granules), Frame(contents.attributes["frame"]), accept
+        )
     except (HephaestusError, KeyError, TypeError, ValueError):
         parts = (), ()  # a copy without its provenance; the pairs' statuses still tell
     yield from (tuple(f"{item.product} ({item.outcome})" for item in part) for part in parts)
 
 
-def _sizes(store: Path) -> dict[str, int]:
+def _bytes_by_category(store: Path) -> dict[str, int]:
     """Return the bytes of a store by what they hold, each file once however many names it has."""
     seen: set[tuple[int, int]] = set()
     sizes: Counter[str] = Counter()
-    for path, facts in walk(store):
+    for path, facts in walk_files(store):
         if (facts.st_dev, facts.st_ino) not in seen:
             seen.add((facts.st_dev, facts.st_ino))
-            sizes[_part(tuple(path.split("/")))] += facts.st_size
+            sizes[_size_category(tuple(path.split("/")))] += facts.st_size
     return dict(sizes.most_common())
 
 
-def _part(parts: tuple[str, ...]) -> str:
+def _size_category(parts: tuple[str, ...]) -> str:
     if len(parts) == 1 or not parts[1].startswith("c."):
         return "records and metadata"
-    if parts[0] in _PARTS:
-        return _PARTS[parts[0]]
+    if parts[0] in _SIZE_CATEGORIES:
+        return _SIZE_CATEGORIES[parts[0]]
     return "atmosphere" if "_date_" in parts[0] or parts[0].startswith("era5_") else "tables"

@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hephaestus_build.core.atomic_io import explained
+from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
-from hephaestus_build.core.plain_files import read_plain
-from hephaestus_build.core.progress import Listener
+from hephaestus_build.core.plain_files import read_plain_file
+from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.granules import Places, Unit
-from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.granules import ChunkKeys, Granule
+from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.storage.generations import RECORD_BYTES, Generation, Shelf
-from hephaestus_build.cube.storage.migration import refuse_unmoved
-from hephaestus_build.cube.storage.writer import metadata_of, write_store
-from hephaestus_build.cube.validation.checksums import Damage, read_record, verify_content
-from hephaestus_build.cube.validation.record_consistency import UNREPAIRABLE, check_implied
+from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES, FrameStore, Generation
+from hephaestus_build.cube.storage.migration import require_migrated
+from hephaestus_build.cube.storage.writer import encode_metadata, write_cube_store
+from hephaestus_build.cube.validation.checksums import Damage, read_record, verify_generation
+from hephaestus_build.cube.validation.record_consistency import UNREPAIRABLE, check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema
 from hephaestus_build.pipeline.build import (
     build_dem,
@@ -27,15 +27,15 @@ from hephaestus_build.pipeline.build import (
     build_masks,
     build_pairs,
     fetch_atmosphere,
-    prepare,
+    prepare_build,
 )
-from hephaestus_build.pipeline.frame_grid import DEM
-from hephaestus_build.pipeline.plan import Request, Selection
-from hephaestus_build.pipeline.upstream_changes import read_upstream, write_upstream
+from hephaestus_build.pipeline.frame_grid import DEM_KEY
+from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
+from hephaestus_build.pipeline.upstream_changes import read_upstream_state, write_upstream_state
 
 
 @dataclass(frozen=True)
-class Repair:
+class RepairReport:
     """What was damaged and what became of it.
 
     Attributes
@@ -70,7 +70,7 @@ class Repair:
         }
 
 
-def repair(frame: Frame, settings: Settings, listener: Listener | None = None) -> Repair:
+def repair(frame: Frame, settings: Settings, listener: ProgressListener | None = None) -> RepairReport:
     """Find what is damaged, build only that again, and publish a whole generation.
 
     Damaged metadata and tables follow from the record and need no network.
@@ -82,17 +82,17 @@ def repair(frame: Frame, settings: Settings, listener: Listener | None = None) -
         is published stays as it is.
     """
     settings = settings.for_frame(frame)
-    refuse_unmoved(settings, frame)
-    shelf = Shelf(settings.cubes_dir, frame, staging="repair")
+    require_migrated(settings, frame)
+    shelf = FrameStore(settings.cubes_dir, frame, staging="repair")
     with shelf.lock():
-        current = shelf.current()
+        current = shelf.published_generation()
         if current is None:
             raise HephaestusError(
                 f"{frame}: there is no cube to repair; `hephaestus build {frame}` builds it"
             )
-        damages = tuple(verify_content(current, listener) or _contradictions(current, listener))
+        damages = tuple(verify_generation(current, listener) or _find_inconsistencies(current, listener))
         if not damages:
-            return Repair(frame, current.number, ())
+            return RepairReport(frame, current.number, ())
         _, contents = read_record(current)
         written = contents.attributes.get("schema_version", cube_schema().version)
         if written != cube_schema().version:
@@ -102,25 +102,27 @@ def repair(frame: Frame, settings: Settings, listener: Listener | None = None) -
             )
         broken = sorted({damage.unit for damage in damages if damage.unit})
         units = _rebuild(frame, settings, shelf, contents, broken, listener) if broken else {}
-        _publish(shelf, current, contents, units)
+        _publish_repaired(shelf, current, contents, units)
         shelf.staging.discard()
-        whole = {key for key, unit in units.items() if unit.complete}
-        known = read_upstream(shelf)
+        whole = {key for key, unit in units.items() if unit.is_complete}
+        known = read_upstream_state(shelf)
         changed = {key: why for key, why in known.changed.items() if key not in whole}
-        write_upstream(shelf, replace(known, changed=changed))
-        published = shelf.current()
+        write_upstream_state(shelf, replace(known, changed=changed))
+        published = shelf.published_generation()
         assert published is not None
-        return Repair(
+        return RepairReport(
             frame,
             published.number,
             damages,
             rebuilt=tuple(sorted(whole)),
-            changed=tuple(key for key in sorted(whole) if units[key].objects != contents.units[key].objects),
+            changed=tuple(
+                key for key in sorted(whole) if units[key].objects != contents.granules[key].objects
+            ),
             lost=tuple(key for key in broken if key not in whole),
         )
 
 
-def _contradictions(current: Generation, listener: Listener | None) -> list[Damage]:
+def _find_inconsistencies(current: Generation, listener: ProgressListener | None) -> list[Damage]:
     """Return metadata and tables that are as they were listed, and not what follows from the record.
 
     Raises
@@ -130,10 +132,10 @@ def _contradictions(current: Generation, listener: Listener | None) -> list[Dama
     """
     wrong = check_schema(current.store)
     if wrong:  # mended if it is not what the record gives
-        right = metadata_of(current.contents()).items()
-        lost = [] if any(_stored(current, path) != content for path, content in right) else wrong
+        right = encode_metadata(current.read_inventory()).items()
+        lost = [] if any(_read_stored_file(current, path) != content for path, content in right) else wrong
     else:
-        wrong = check_implied(current, listener)
+        wrong = check_record_consistency(current, listener)
         lost = [finding for finding in wrong if finding.where in UNREPAIRABLE]
     if lost:
         raise HephaestusError(
@@ -144,10 +146,10 @@ def _contradictions(current: Generation, listener: Listener | None) -> list[Dama
     return [Damage(item.where, "damaged", variable=item.where, detail=item.what) for item in wrong]
 
 
-def _stored(current: Generation, path: str) -> bytes:
+def _read_stored_file(current: Generation, path: str) -> bytes:
     """Return a stored file; empty where it is none."""
     try:
-        return read_plain(current.store, path, RECORD_BYTES)
+        return read_plain_file(current.store, path, MAX_RECORD_BYTES)
     except (OSError, ValueError):
         return b""
 
@@ -155,33 +157,37 @@ def _stored(current: Generation, path: str) -> bytes:
 def _rebuild(
     frame: Frame,
     settings: Settings,
-    shelf: Shelf,
-    contents: Contents,
+    shelf: FrameStore,
+    contents: CubeInventory,
     broken: list[str],
-    listener: Listener | None,
-) -> dict[str, Unit]:
+    listener: ProgressListener | None,
+) -> dict[str, Granule]:
     """Return the broken units, built again from their sources, or as owed where these do not give them."""
-    job = prepare(Request(frame, pairs="all"), settings, shelf, listener, contents=contents)
+    job = prepare_build(BuildRequest(frame, pairs="all"), settings, shelf, listener, contents=contents)
     job.grid = contents.grid
     # what a repair that was killed has finished need not be built again
-    done = {unit.key for unit in job.staged if _same(unit, contents.units.get(unit.key))}
+    done = {unit.key for unit in job.staged if _is_same_granule(unit, contents.granules.get(unit.key))}
     todo = [key for key in broken if key not in done]
-    receipts = (receipt for key in todo for receipt in contents.units[key].receipts)
-    job.portal.proven = frozenset(receipt.digest for receipt in receipts if receipt.digest)
+    receipts = (receipt for key in todo for receipt in contents.granules[key].receipts)
+    job.portal.accepted_hashes = frozenset(receipt.digest for receipt in receipts if receipt.digest)
     for key in todo:
         job.units.pop(key, None)
-    names = {kind: [key.partition("/")[2] for key in todo if key.startswith(kind + "/")] for kind in _KINDS}
+    names = {
+        kind: [key.partition("/")[2] for key in todo if key.startswith(kind + "/")] for kind in _GRANULE_KINDS
+    }
     pairs, masks = ([Pair.parse(name) for name in names[kind]] for kind in ("pair", "mask"))
     if undrawn := [pair for pair in masks if pair not in job.annotations]:
         raise HephaestusError(
             f"{frame}: the masks of {undrawn[0]} must be drawn again, and its annotation is not at hand; set "
             f"HEPHAESTUS_ANNOTATIONS to the archive that has it and run the same command again"
         )
-    job.plan = replace(job.plan, selection=Selection((), ()))
+    job.plan = replace(job.plan, selection=PairSelection((), ()))
     if names["dem"]:
         build_dem(job)
         if not job.on_grid().same_as(contents.grid):
-            write_upstream(shelf, replace(job.known, changed={**job.known.changed, DEM: "another grid"}))
+            write_upstream_state(
+                shelf, replace(job.known, changed={**job.known.changed, DEM_KEY: "another grid"})
+            )
             raise HephaestusError(
                 f"{frame}: the DEM upstream has another grid by now; `hephaestus build {frame}` builds all "
                 f"on that one"
@@ -194,23 +200,25 @@ def _rebuild(
     return {key: job.units[key] for key in broken}
 
 
-def _same(staged: Unit, published: Unit | None) -> bool:
+def _is_same_granule(staged: Granule, published: Granule | None) -> bool:
     """Whether what an earlier repair made is still what the cube should hold: a build may have passed it."""
     return published is not None and staged.identity == published.identity
 
 
-_KINDS = ("pair", "mask", "epoch", "dem")
+_GRANULE_KINDS = ("pair", "mask", "epoch", "dem")
 
 
-def _publish(shelf: Shelf, current: Generation, contents: Contents, units: Mapping[str, Unit]) -> None:
-    places = Places(contents.axes)
+def _publish_repaired(
+    shelf: FrameStore, current: Generation, contents: CubeInventory, units: Mapping[str, Granule]
+) -> None:
+    places = ChunkKeys(contents.axes)
 
-    def origin(unit: Unit) -> dict[str, str]:
+    def origin(unit: Granule) -> dict[str, str]:
         if unit.key in units:
-            return shelf.staging.paths(unit)
+            return shelf.staging.chunk_paths(unit)
         return {name: f"{current.store}/{key}" for name, key in places.keys(unit)}
 
-    whole = Contents(contents.grid, {**contents.units, **units}, contents.attributes)
-    with explained(f"{shelf.frame}: publishing the repaired cube"), shelf.assembling() as store:
+    whole = CubeInventory(contents.grid, {**contents.granules, **units}, contents.attributes)
+    with translate_os_errors(f"{shelf.frame}: publishing the repaired cube"), shelf.new_generation() as store:
         shelf.staging.sync(units.values())
-        write_store(store, whole, origin)
+        write_cube_store(store, whole, origin)

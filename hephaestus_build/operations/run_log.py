@@ -9,21 +9,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hephaestus_build.core.atomic_io import append_line, explained
+from hephaestus_build.core.atomic_io import append_line, translate_os_errors
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
-from hephaestus_build.core.plain_files import opened
-from hephaestus_build.pipeline.result import Result
+from hephaestus_build.core.plain_files import open_plain_file
+from hephaestus_build.pipeline.result import BuildResult
 
 #: In the data folder.
-RUNS = "runs.jsonl"
+RUN_LOG = "runs.jsonl"
 #: Bytes from the end that are looked through for the last run of each frame: some thousand runs.
 _TAIL = 1 << 20
 _LISTED = 20
 
 
 @dataclass(frozen=True)
-class Run:
+class BuildRun:
     """What became of one build of one frame.
 
     Attributes
@@ -43,14 +43,14 @@ class Run:
     frame: Frame
     began: datetime
     seconds: float
-    result: Result | None = None
+    result: BuildResult | None = None
     error: str = ""
-    code: int = 1
+    failure_code: int = 1
 
     @property
     def exit_code(self) -> int:
         """0 when all is there, 1 when it failed, 2 when the request was wrong, 3 when something is owed."""
-        return self.result.exit_code if self.result else self.code
+        return self.result.exit_code if self.result else self.failure_code
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as JSON values."""
@@ -64,7 +64,7 @@ class Run:
         }
 
 
-def record(data: Path, run: Run) -> None:
+def record_run(data: Path, run: BuildRun) -> None:
     """Write `run` down below the folder `data`, with the first products that are owed or accepted as absent.
 
     Raises
@@ -80,14 +80,14 @@ def record(data: Path, run: Run) -> None:
             "accepted": value["result"]["accepted"][:_LISTED],
             "accepted_products": len(run.result.accepted),
         }
-    with explained(f"{run.frame}: writing down the run in {data / RUNS}"):
-        append_line(data / RUNS, json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    with translate_os_errors(f"{run.frame}: writing down the run in {data / RUN_LOG}"):
+        append_line(data / RUN_LOG, json.dumps(value, ensure_ascii=False, default=str) + "\n")
 
 
-def last_runs(data: Path) -> dict[str, dict[str, Any]]:
+def read_last_runs(data: Path) -> dict[str, dict[str, Any]]:
     """Return the last run of each frame that was built lately, as it was written down."""
     try:
-        with opened(data, RUNS) as (descriptor, facts):
+        with open_plain_file(data, RUN_LOG) as (descriptor, facts):
             lines = os.pread(descriptor, _TAIL, max(0, facts.size - _TAIL)).splitlines()
     except OSError:
         return {}

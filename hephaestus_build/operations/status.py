@@ -9,20 +9,24 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from hephaestus_build.core.accepted_absences import Accept
-from hephaestus_build.core.era5_grid import PRELIMINARY
-from hephaestus_build.core.errors import HephaestusError, UsageError, one_line
+from hephaestus_build.core.accepted_absences import AcceptedAbsences
+from hephaestus_build.core.era5_grid import EXPVER_PRELIMINARY
+from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.plain_files import names_in
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_files import list_names
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.discovery import cubes_of
+from hephaestus_build.cube.discovery import cubes_dir_for
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.storage.generations import GENERATIONS, Shelf
-from hephaestus_build.cube.storage.migration import needs_moving
-from hephaestus_build.operations.run_log import last_runs
-from hephaestus_build.pipeline.missing_products import Owed, divide, owed_of
-from hephaestus_build.pipeline.upstream_changes import Upstream, read_upstream
+from hephaestus_build.cube.storage.generations import GENERATIONS, FrameStore
+from hephaestus_build.cube.storage.migration import needs_migration
+from hephaestus_build.operations.run_log import read_last_runs
+from hephaestus_build.pipeline.missing_products import (
+    MissingProduct,
+    find_missing_products,
+    partition_accepted,
+)
+from hephaestus_build.pipeline.upstream_changes import UpstreamState, read_upstream_state
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class FrameStatus:
     pairs: int = 0
     annotated: int = 0
     absent: int = 0
-    owed: tuple[Owed, ...] = ()
+    owed: tuple[MissingProduct, ...] = ()
     preliminary: int = 0
     stale: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
@@ -87,11 +91,11 @@ class FrameStatus:
     last_run: str = ""
     last_error: str = ""
     simulated: bool = False
-    accepted: tuple[Owed, ...] = ()
+    accepted: tuple[MissingProduct, ...] = ()
     to_migrate: bool = False
 
     @property
-    def failed(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether something is wrong: no whole cube is published, or the last build failed.
 
         What is owed or stale is work for the next build.
@@ -103,7 +107,7 @@ class FrameStatus:
         return json.loads(json.dumps(asdict(self), default=str))
 
 
-def homes(
+def frames_with_settings(
     settings: Settings, frames_of: Callable[[Settings], list[Frame]] | None = None
 ) -> list[tuple[Frame, Settings]]:
     """Return the frames of the real cubes and of the simulated ones, each with the settings that hold for it.
@@ -113,30 +117,34 @@ def homes(
     settings : Settings
         Those of the simulated leave out the real cubes.
     frames_of : callable, optional
-        Returns the frames in the cubes' folder of some settings; :func:`frames_begun` by default.
+        Returns the frames in the cubes' folder of some settings; :func:`list_started_frames` by default.
     """
-    frames_of = frames_of or frames_begun
-    apart = settings.simulated()
+    frames_of = frames_of or list_started_frames
+    apart = settings.for_simulated()
     found = {(frame, settings.is_simulated): settings for frame in frames_of(settings)}
     found |= {(frame, True): apart for frame in frames_of(apart)}
     # earlier versions put simulated cubes among the real ones
-    if settings.real_dir is not None:
-        earlier = settings.model_copy(update={"data_dir": settings.real_dir})
-        found |= {(frame, True): apart for frame in frames_of(earlier) if frame.simulated}
-    kept = {key: home for key, home in found.items() if key[1] or not key[0].simulated}
+    if settings.real_data_dir is not None:
+        earlier = settings.model_copy(update={"data_dir": settings.real_data_dir})
+        found |= {(frame, True): apart for frame in frames_of(earlier) if frame.is_simulated}
+    kept = {key: home for key, home in found.items() if key[1] or not key[0].is_simulated}
     return [(frame, home) for (frame, _), home in sorted(kept.items(), key=lambda item: item[0])]
 
 
-def frames_begun(settings: Settings) -> list[Frame]:
+def list_started_frames(settings: Settings) -> list[Frame]:
     """Return the frames that have a cube, or the beginnings of one, in order."""
-    return [frame for frame in frames_on_disk(settings) if Shelf(settings.cubes_dir, frame).begun()]
+    return [
+        frame
+        for frame in list_frames_on_disk(settings)
+        if FrameStore(settings.cubes_dir, frame).has_content()
+    ]
 
 
-def frames_on_disk(settings: Settings) -> list[Frame]:
+def list_frames_on_disk(settings: Settings) -> list[Frame]:
     """Return the frames that a build was asked for, in vain or not, in order."""
     shelves = settings.cubes_dir / GENERATIONS
     try:
-        names = {*names_in(shelves)} if shelves.is_dir() else set()
+        names = {*list_names(shelves)} if shelves.is_dir() else set()
     except OSError as error:
         raise HephaestusError(f"{shelves} cannot be read ({error.strerror}): make it readable") from error
     # a link that leads nowhere is a cube that was lost
@@ -148,7 +156,7 @@ def frames_on_disk(settings: Settings) -> list[Frame]:
     return sorted(frames)
 
 
-def status_of(
+def read_frame_status(
     settings: Settings,
     frame: Frame,
     today: date | None = None,
@@ -168,55 +176,59 @@ def status_of(
         The last run of each frame, if that is at hand already.
     """
     settings = settings.for_frame(frame)
-    last = (last_runs(settings.data_dir) if runs is None else runs).get(frame.id, {})
+    last = (read_last_runs(settings.data_dir) if runs is None else runs).get(frame.id, {})
     tried: dict[str, Any] = {
-        "to_migrate": settings.is_simulated and needs_moving(settings, frame),
-        "last_run": plain_text(last.get("began", "")),
-        "last_error": plain_text(last.get("error", "")),
+        "to_migrate": settings.is_simulated and needs_migration(settings, frame),
+        "last_run": sanitize_text(last.get("began", "")),
+        "last_error": sanitize_text(last.get("error", "")),
         "simulated": settings.is_simulated,
     }
     try:
-        with one_line(frame):
-            shelf = Shelf(cubes_of(settings, frame), frame)
-            return _status_of(shelf, today or datetime.now(UTC).date(), settings.accept, tried)
+        with wrap_unexpected_errors(frame):
+            shelf = FrameStore(cubes_dir_for(settings, frame), frame)
+            return _read_frame_status(shelf, today or datetime.now(UTC).date(), settings.accept, tried)
     except HephaestusError as error:
         problem = str(error).removeprefix(f"{frame}: ")  # whoever shows it names the frame
         return FrameStatus(str(frame), problem=problem, **tried)
 
 
-def _status_of(shelf: Shelf, today: date, accept: Accept, tried: Mapping[str, Any]) -> FrameStatus:
+def _read_frame_status(
+    shelf: FrameStore, today: date, accept: AcceptedAbsences, tried: Mapping[str, Any]
+) -> FrameStatus:
     frame = shelf.frame
-    begun = shelf.staging.units(check=False)
-    current = shelf.current()
+    begun = shelf.staging.read_granules(check=False)
+    current = shelf.published_generation()
     if current is None:
         problem = f"not published; {len(begun)} units are finished" if begun else "not built"
-        owed, accepted = divide(owed_of(begun), frame, accept)
+        owed, accepted = partition_accepted(find_missing_products(begun), frame, accept)
         return FrameStatus(
             str(frame), owed=owed, accepted=accepted, unfinished=len(begun), problem=problem, **tried
         )
-    contents = current.contents()
-    manifest = current.manifest()
-    units, known = contents.units, read_upstream(shelf)
-    pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.complete]
+    contents = current.read_inventory()
+    manifest = current.read_manifest()
+    units, known = contents.granules, read_upstream_state(shelf)
+    pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.is_complete]
     newest = max((pair.secondary for pair in pairs), default=None)
-    epochs = [unit for unit in units.values() if unit.kind == "epoch" and unit.complete]
-    owed, accepted = divide(owed_of(units), frame, accept)
+    epochs = [unit for unit in units.values() if unit.kind == "epoch" and unit.is_complete]
+    owed, accepted = partition_accepted(find_missing_products(units), frame, accept)
     # a simulated cube among the real ones is one of an earlier version
     simulated = bool(contents.attributes.get("simulated"))
     misplaced = simulated and not tried["simulated"]
     return FrameStatus(
         frame=str(frame),
         generation=current.number,
-        built=datetime.fromtimestamp(shelf.published_at(current.number), UTC),
+        built=datetime.fromtimestamp(shelf.publication_time(current.number), UTC),
         newest=newest,
         latency_days=(today - newest).days if newest else None,
         pairs=len(pairs),
         annotated=sum(unit.kind == "mask" for unit in units.values()),
-        absent=sum(unit.kind == "pair" and not unit.complete and not unit.owed for unit in units.values()),
+        absent=sum(
+            unit.kind == "pair" and not unit.is_complete and not unit.needs_retry for unit in units.values()
+        ),
         owed=owed,
         accepted=accepted,
-        preliminary=sum(unit.facts.get("era5_expver") == PRELIMINARY for unit in epochs),
-        stale=tuple(_stale(known, contents.attributes)),
+        preliminary=sum(unit.facts.get("era5_expver") == EXPVER_PRELIMINARY for unit in epochs),
+        stale=tuple(_stale_reasons(known, contents.attributes)),
         gone=known.gone,
         bytes=sum(dict(manifest.values()).values()),
         unfinished=len(begun),
@@ -228,10 +240,10 @@ def _status_of(shelf: Shelf, today: date, accept: Accept, tried: Mapping[str, An
     )
 
 
-def _stale(known: Upstream, attributes: Mapping[str, Any]) -> Sequence[str]:
+def _stale_reasons(known: UpstreamState, attributes: Mapping[str, Any]) -> Sequence[str]:
     reasons = []
     if attributes.get("schema_version", cube_schema().version) != cube_schema().version:
-        written = plain_text(attributes["schema_version"], 20)
+        written = sanitize_text(attributes["schema_version"], 20)
         reasons.append(f"written by schema {written}, now {cube_schema().version}")
     if known.changed:
         reasons.append(f"{len(known.changed)} units changed upstream")

@@ -17,7 +17,7 @@ app = typer.Typer(help="Measurements beside named baselines, on simulated data."
 
 
 @app.callback()
-def main() -> None:
+def _main() -> None:
     """Keep ``build`` a command of its own while it is the only one."""
 
 
@@ -44,30 +44,30 @@ def build(
     as_json: bool = Json,
 ) -> None:
     """Measure the build beside its limit and beside a plain region-writing build of the same content."""
-    from hephaestus_build.performance.markdown_report import markdown, targets
-    from hephaestus_build.performance.result_files import keep
-    from hephaestus_build.performance.suite import Suite
+    from hephaestus_build.performance.markdown_report import evaluate_targets, render_build_report
+    from hephaestus_build.performance.result_files import write_results
+    from hephaestus_build.performance.suite import BuildBenchmark
 
-    suite = Suite(
+    suite = BuildBenchmark(
         folder if folder is not None else load_settings().data_dir / "bench",
-        _size(size),
+        _parse_size(size),
         epochs=epochs,
         rounds=rounds,
-        counts=(10, 100, 1500) if long else (10, 100),
-        many=48 if long else None,
-        patience=patience,
+        cube_sizes=(10, 100, 1500) if long else (10, 100),
+        memory_pairs=48 if long else None,
+        idle_timeout=patience,
         real=real,
-        say=lambda text: err.print(text, markup=False),
+        report=lambda text: err.print(text, markup=False),
     )
     try:
         result = suite.run()
     except (OSError, RuntimeError) as error:
         raise HephaestusError(f"the measurement did not come to its end: {error}") from error
-    result["targets"] = targets(result)
-    keep(result, markdown(result), results, as_json=as_json)
+    result["targets"] = evaluate_targets(result)
+    write_results(result, render_build_report(result), results, as_json=as_json)
 
 
-def _size(text: str) -> str | tuple[int, int]:
+def _parse_size(text: str) -> str | tuple[int, int]:
     if text in ("real", "small"):
         return text
     rows, _, columns = text.partition("x")

@@ -9,71 +9,78 @@ from typing import Any
 import numpy as np
 import rasterio
 
-from hephaestus_build.core.concurrency import side_by_side
-from hephaestus_build.core.era5_grid import VARIABLES
+from hephaestus_build.core.concurrency import map_bounded
+from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.core.gdal import gdal
+from hephaestus_build.core.gdal import isolated_gdal_env
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.codecs.shard_encoder import encode_shard
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.performance.input_files import Content
-from hephaestus_build.performance.process_timer import Clock
+from hephaestus_build.performance.input_files import InputFiles
+from hephaestus_build.performance.process_timer import TaskTimer
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.encoding import encode_images
-from hephaestus_build.pipeline.plan import Request
-from hephaestus_build.processing.interpolation import bilinear
+from hephaestus_build.pipeline.plan import BuildRequest
+from hephaestus_build.processing.interpolation import interpolate_bilinear
 
 
-def floor(clock: Clock, content: dict[str, Any], threads: int) -> dict[str, Any]:
+def run_codec_limit(clock: TaskTimer, content: dict[str, Any], threads: int) -> dict[str, Any]:
     """Decode every raster and encode every chunk with the cube's codecs; do nothing else.
 
     Masks are drawn and fields interpolated beforehand, since neither is decoding or encoding; they wait in
     memory, which is why this row has no memory of its own to report.
     """
-    here = Content.from_json(content)
-    masks = {pair: here.masks(pair, annotation) for pair, annotation in here.annotated().items()}
-    variables = [cube_schema().variables[f"primary_date_{name}"] for name in VARIABLES]
+    here = InputFiles.from_json(content)
+    masks = {
+        pair: here.rasterize_masks(pair, annotation)
+        for pair, annotation in here.annotations_by_pair().items()
+    }
+    variables = [cube_schema().variables[f"primary_date_{name}"] for name in ERA5_VARIABLE_NAMES]
     steps = [variable.step or 0.0 for variable in variables]
     images = [
-        bilinear(here.atmosphere(day), here.area.latitudes, here.area.longitudes, here.grid, steps=steps)
+        interpolate_bilinear(
+            here.era5_fields(day), here.area.latitudes, here.area.longitudes, here.grid, steps=steps
+        )
         for day in here.dates
     ]
     inner = cube_schema().inner_chunk
     sizes: list[int] = []
 
     def frame(path: Path) -> None:
-        sizes.extend(map(len, encode_images({"dem": decode(path)}).values()))
+        sizes.extend(map(len, encode_images({"dem": read_raster_band(path)}).values()))
 
     def pair(pair: Pair) -> None:
         planes = {
-            "insar_difference": decode(here.phase(pair)),
-            "insar_coherence": decode(here.coherence(pair)),
+            "insar_difference": read_raster_band(here.phase(pair)),
+            "insar_coherence": read_raster_band(here.coherence(pair)),
             **masks.get(pair, {}),
         }
         sizes.extend(map(len, encode_images(planes).values()))
 
     def epoch(fields: np.ndarray) -> None:
         for variable, plane in zip(variables, fields, strict=True):
-            shard = encode_shard(plane, inner=inner, encoder=variable.encoder(), fill=float(variable.fill))
+            shard = encode_shard(
+                plane, inner=inner, encoder=variable.make_encoder(), fill=float(variable.fill)
+            )
             sizes.append(len(shard or b""))
 
     with clock:
         frame(here.dem)
-        for _ in side_by_side(pair, here.pairs, threads):
+        for _ in map_bounded(pair, here.pairs, threads):
             pass
-        for _ in side_by_side(epoch, images, threads):
+        for _ in map_bounded(epoch, images, threads):
             pass
     return {"pairs": len(here.pairs), "encoded": sum(sizes)}
 
 
-def decode(path: Path) -> np.ndarray:
+def read_raster_band(path: Path) -> np.ndarray:
     """Return the only band of a raster."""
-    with gdal(), rasterio.open(path) as raster:
+    with isolated_gdal_env(), rasterio.open(path) as raster:
         values: np.ndarray = raster.read(1)
     return values
 
 
-def cube(clock: Clock, frame: str, data: str, cached: bool, limit: int) -> dict[str, Any]:
+def run_build(clock: TaskTimer, frame: str, data: str, cached: bool, limit: int) -> dict[str, Any]:
     """Build a frame's cube from nothing, with all that a build does; downloads may be in the cache.
 
     Parameters
@@ -97,7 +104,7 @@ def cube(clock: Clock, frame: str, data: str, cached: bool, limit: int) -> dict[
     shutil.rmtree(settings.cubes_dir, ignore_errors=True)
     if not cached:
         shutil.rmtree(settings.downloads_dir, ignore_errors=True)
-    request = Request(Frame(frame), limit=limit)
+    request = BuildRequest(Frame(frame), limit=limit)
     with clock:
         result = build(request, settings)
     if result.owed or result.pairs != limit:
@@ -108,11 +115,11 @@ def cube(clock: Clock, frame: str, data: str, cached: bool, limit: int) -> dict[
         "epochs": result.epochs,
         "simulated": result.simulated,
         "path": str(result.path.resolve()),
-        **stored(result.path.resolve()),
+        **measure_stored_bytes(result.path.resolve()),
     }
 
 
-def stored(folder: Path) -> dict[str, Any]:
+def measure_stored_bytes(folder: Path) -> dict[str, Any]:
     """Return the bytes of the files under `folder`: each file once, as their names show, and by variable."""
     once: dict[int, int] = {}
     apparent = 0

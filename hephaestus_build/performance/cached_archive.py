@@ -18,22 +18,22 @@ import numpy as np
 
 import hephaestus_build.performance.thin_archive as thin_archive
 import hephaestus_build.simulation
-from hephaestus_build.core.era5_grid import area_of, nearest_hour
+from hephaestus_build.core.era5_grid import era5_area_around, nearest_era5_hour
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.performance.input_files import Content
+from hephaestus_build.performance.input_files import InputFiles
 from hephaestus_build.performance.thin_archive import ThinArchive
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 from hephaestus_build.simulation.server.archive_state import SimulatedArchive
-from hephaestus_build.simulation.world.frame_catalog import HIGH_LATITUDE
+from hephaestus_build.simulation.world.frame_catalog import HIGH_LATITUDE_FRAME
 
 #: Of the simulated frames the one that has least sea: its share of no data is that of a frame on land.
-FRAME = HIGH_LATITUDE
+BENCHMARK_FRAME = HIGH_LATITUDE_FRAME
 #: First of dates between which some of its sources move, so that there are masks to draw.
-START = date(2019, 8, 28)
+FIRST_DATE = date(2019, 8, 28)
 
 
 @dataclass(frozen=True)
-class World:
+class CachedArchive:
     """The arguments of a simulated archive, and where its files are kept.
 
     Attributes
@@ -54,14 +54,14 @@ class World:
     thin: int = 0
 
     @classmethod
-    def under(cls, cache: Path, size: str | tuple[int, int], epochs: int, thin: int = 0) -> Self:
+    def in_cache(cls, cache: Path, size: str | tuple[int, int], epochs: int, thin: int = 0) -> Self:
         """Return the world whose folder in `cache` is named after its arguments and the archive's code."""
         source = hashlib.sha256()
         code = sorted(Path(hephaestus_build.simulation.__path__[0]).rglob("*.py"))
         for path in (*code, Path(thin_archive.__file__)):
             source.update(path.read_bytes())
         shape = size if isinstance(size, str) else f"{size[0]}x{size[1]}"
-        name = f"{FRAME}-{shape}-{epochs}-{thin}-{source.hexdigest()[:8]}"
+        name = f"{BENCHMARK_FRAME}-{shape}-{epochs}-{thin}-{source.hexdigest()[:8]}"
         return cls(cache.resolve() / name, size, epochs, thin)
 
     @classmethod
@@ -74,10 +74,10 @@ class World:
         """Return the world as JSON values."""
         return {**asdict(self), "folder": str(self.folder)}
 
-    def archive(self) -> SimulatedArchive:
+    def open_archive(self) -> SimulatedArchive:
         """Return the archive, without any oddity: all rasters lie on one grid."""
-        options: dict[str, Any] = {"size": self.size, "epochs": self.epochs, "start": START}
-        options |= {"frames": [FRAME], "oddities": [], "cache": self.folder / "files"}
+        options: dict[str, Any] = {"size": self.size, "epochs": self.epochs, "start": FIRST_DATE}
+        options |= {"frames": [BENCHMARK_FRAME], "oddities": [], "cache": self.folder / "files"}
         return ThinArchive(self.thin, **options) if self.thin else SimulatedArchive(**options)
 
     @property
@@ -85,34 +85,36 @@ class World:
         """The experts' archive."""
         return self.folder / "annotations.tar.gz"
 
-    def make(self) -> Content:
+    def ensure_files(self) -> InputFiles:
         """Make every file that a build reads, unless they are here; return what there is."""
         ready = self.folder / "content.json"
         if not ready.exists():
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            archive = self.archive()
-            archive.prepare()
+            archive = self.open_archive()
+            archive.make_all_files()
             self.annotations.write_bytes(archive.annotations())
-            ready.write_text(json.dumps(self._content(archive).to_json()))
-        return Content.from_json(json.loads(ready.read_text()))
+            ready.write_text(json.dumps(self._write_inputs(archive).to_json()))
+        return InputFiles.from_json(json.loads(ready.read_text()))
 
-    def _content(self, archive: SimulatedArchive) -> Content:
-        scene = archive.world.scene(FRAME)
-        area = area_of(scene.grid)
+    def _write_inputs(self, archive: SimulatedArchive) -> InputFiles:
+        scene = archive.world.scene(BENCHMARK_FRAME)
+        area = era5_area_around(scene.grid)
         fields = self.folder / "fields"
         fields.mkdir()
         for day in scene.epochs:
-            hour = nearest_hour(day, scene.place.center_time)
-            np.save(fields / f"{day:%Y%m%d}.npy", archive.world.fields(hour, area.latitudes, area.longitudes))
-        dem = archive.file(FRAME, "metadata", "", f"{FRAME}.geo.hgt.tif")
+            hour = nearest_era5_hour(day, scene.spec.center_time)
+            np.save(
+                fields / f"{day:%Y%m%d}.npy", archive.world.era5_fields(hour, area.latitudes, area.longitudes)
+            )
+        dem = archive.product_path(BENCHMARK_FRAME, "metadata", "", f"{BENCHMARK_FRAME}.geo.hgt.tif")
         assert dem is not None
-        pairs = archive.pairs(FRAME)
-        files = archive.folder / FRAME / "interferograms"
-        return Content(Frame(FRAME), scene.grid, pairs, files, dem, self.annotations, fields)
+        pairs = archive.pairs(BENCHMARK_FRAME)
+        files = archive.folder / BENCHMARK_FRAME / "interferograms"
+        return InputFiles(Frame(BENCHMARK_FRAME), scene.grid, pairs, files, dem, self.annotations, fields)
 
     @contextmanager
-    def served(self) -> Iterator[dict[str, str]]:
+    def serve(self) -> Iterator[dict[str, str]]:
         """Serve the archive from another process; give the variables that point a build at it."""
         command = [sys.executable, "-m", __name__, json.dumps(self.to_json())]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
@@ -124,16 +126,16 @@ class World:
             yield {**json.loads(line), "HEPHAESTUS_ANNOTATIONS": str(self.annotations)}
 
 
-def _serve(world: World) -> None:
+def _serve(world: CachedArchive) -> None:
     """Serve until standard input ends: whoever started this process has gone then."""
-    archive = world.archive()
+    archive = world.open_archive()
     with ArchiveServer(archive) as server:
-        scene = archive.world.scene(FRAME)
-        area = area_of(scene.grid)
-        archive.world.fields(scene.time(scene.epochs[0]), area.latitudes, area.longitudes)
+        scene = archive.world.scene(BENCHMARK_FRAME)
+        area = era5_area_around(scene.grid)
+        archive.world.era5_fields(scene.acquisition_time(scene.epochs[0]), area.latitudes, area.longitudes)
         print(json.dumps(server.environment()), flush=True)
         sys.stdin.read()
 
 
 if __name__ == "__main__":
-    _serve(World.from_json(json.loads(sys.argv[1])))
+    _serve(CachedArchive.from_json(json.loads(sys.argv[1])))

@@ -12,14 +12,14 @@ from typing import Any
 
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.performance.process_timer import Clock
+from hephaestus_build.performance.process_timer import TaskTimer
 from hephaestus_build.pipeline.build import build
-from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.plan import BuildRequest
 
 _MAIN = "from hephaestus_build.cli import main; main()"
 
 
-def adding(clock: Clock, frame: str, data: str, pairs: int, more: int) -> dict[str, Any]:
+def run_incremental_builds(clock: TaskTimer, frame: str, data: str, pairs: int, more: int) -> dict[str, Any]:
     """Build a cube of `pairs` interferograms, then add `more`, each in a build of its own.
 
     The clock runs while they are added. The data folder is emptied first. As many are added after that by the
@@ -27,7 +27,7 @@ def adding(clock: Clock, frame: str, data: str, pairs: int, more: int) -> dict[s
     """
     settings = load_settings(data_dir=Path(data)).for_frame(Frame(frame))
     shutil.rmtree(settings.data_dir, ignore_errors=True)
-    result = build(Request(Frame(frame), limit=pairs), settings)
+    result = build(BuildRequest(Frame(frame), limit=pairs), settings)
     if result.pairs != pairs:
         raise RuntimeError(f"the archive has fewer than {pairs} pairs")
     seconds, dates = [], []
@@ -35,19 +35,19 @@ def adding(clock: Clock, frame: str, data: str, pairs: int, more: int) -> dict[s
         known = result.epochs
         with clock:
             start = time.perf_counter()
-            result = build(Request(Frame(frame), limit=limit), settings)
+            result = build(BuildRequest(Frame(frame), limit=limit), settings)
             seconds.append(time.perf_counter() - start)
         dates.append(result.epochs - known)
         if result.pairs != limit or not result.published:
             raise RuntimeError(f"the build of {limit} pairs has {result.pairs}")
     with clock:
         start = time.perf_counter()
-        again = build(Request(Frame(frame), limit=limit), settings)
+        again = build(BuildRequest(Frame(frame), limit=limit), settings)
         nothing = time.perf_counter() - start
     if again.published:
         raise RuntimeError("a build without anything new was published")
-    commands = [_command(frame, data, limit + number) for number in range(1, more + 1)]
-    if build(Request(Frame(frame), limit=limit + more), settings).pairs != limit + more:
+    commands = [_time_command(frame, data, limit + number) for number in range(1, more + 1)]
+    if build(BuildRequest(Frame(frame), limit=limit + more), settings).pairs != limit + more:
         raise RuntimeError(f"the archive has fewer than {limit + more} pairs")
     return {
         "pairs": pairs,
@@ -58,7 +58,7 @@ def adding(clock: Clock, frame: str, data: str, pairs: int, more: int) -> dict[s
     }
 
 
-def _command(frame: str, data: str, limit: int) -> float:
+def _time_command(frame: str, data: str, limit: int) -> float:
     """Return the seconds that ``hephaestus build`` takes to add the pair that makes it `limit`."""
     command = [sys.executable, "-c", _MAIN, "build", frame, "--limit", str(limit)]
     start = time.perf_counter()

@@ -10,16 +10,16 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from hephaestus_build.core.era5_grid import Area, area_of
+from hephaestus_build.core.era5_grid import Era5Area, era5_area_around
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.processing.mask_rasterization import preview_geometry, rasterize
+from hephaestus_build.processing.mask_rasterization import rasterize_annotation, resolve_preview_geometry
 from hephaestus_build.sources.annotations.archive import Annotation, load_annotations
 from hephaestus_build.sources.licsar.portal import PreviewSize
 
 
 @dataclass(frozen=True)
-class Content:
+class InputFiles:
     """The rasters, annotations and fields of one frame.
 
     Attributes
@@ -52,11 +52,11 @@ class Content:
         return tuple(sorted({day for pair in self.pairs for day in pair.dates}))
 
     @property
-    def area(self) -> Area:
+    def area(self) -> Era5Area:
         """Of the ERA5 fields."""
-        return area_of(self.grid)
+        return era5_area_around(self.grid)
 
-    def first(self, count: int) -> Content:
+    def first_pairs(self, count: int) -> InputFiles:
         """Return the same with the first `count` pairs only."""
         return replace(self, pairs=self.pairs[:count])
 
@@ -71,23 +71,25 @@ class Content:
     def _file(self, pair: Pair, suffix: str) -> Path:
         return self.files / pair.name / "0" / f"{pair}.{suffix}"
 
-    def atmosphere(self, day: date) -> np.ndarray:
+    def era5_fields(self, day: date) -> np.ndarray:
         """Return the three ERA5 fields of an acquisition, float32, shape (3, latitude, longitude)."""
         values: np.ndarray = np.load(self.fields / f"{day:%Y%m%d}.npy")
         return values
 
-    def annotated(self) -> dict[Pair, Annotation]:
+    def annotations_by_pair(self) -> dict[Pair, Annotation]:
         """Return what the experts wrote, by pair."""
-        found = load_annotations(self.annotations).of(self.frame)
+        found = load_annotations(self.annotations).for_frame(self.frame)
         return {pair: found[pair] for pair in self.pairs if pair in found}
 
-    def masks(self, pair: Pair, annotation: Annotation) -> dict[str, np.ndarray]:
+    def rasterize_masks(self, pair: Pair, annotation: Annotation) -> dict[str, np.ndarray]:
         """Return the masks of an annotated pair by variable; none where there are no polygons."""
         if not annotation.polygons:
             return {}
         with Image.open(self._file(pair, "geo.diff.png")) as preview:
             size = PreviewSize(*preview.size, preview.mode)
-        return rasterize(annotation, preview_geometry(self.frame, self.grid, size), self.grid).full()
+        return rasterize_annotation(
+            annotation, resolve_preview_geometry(self.frame, self.grid, size), self.grid
+        ).to_full_grid()
 
     def to_json(self) -> dict[str, Any]:
         """Return the content as JSON values."""

@@ -19,7 +19,7 @@ _GROUPS: Mapping[str, Callable[[str], bool]] = {
 }
 
 
-def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize_build_runs(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return medians by row, and ratios between rows of one round.
 
     Parameters
@@ -49,17 +49,17 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if "bytes" in facts:
             row["bytes_per_pair"] = facts["bytes"] / pairs
             row["apparent_bytes_per_pair"] = facts["apparent_bytes"] / pairs
-            row["bytes_per_pair_by_kind"] = by_kind(facts["bytes_by_variable"], pairs)
+            row["bytes_per_pair_by_kind"] = bytes_by_kind(facts["bytes_by_variable"], pairs)
         rows.append(row)
     return {
         "rows": rows,
         "ratios": {
-            "build_over_floor": _ratio(runs, "seconds", BUILD, FLOOR),
-            "cached_build_over_floor": _ratio(runs, "seconds", CACHED, FLOOR),
-            "region_over_build": _ratio(runs, "seconds", REGION, BUILD),
-            "region_over_cached_build": _ratio(runs, "seconds", REGION, CACHED),
-            "cpu_of_build_over_floor": _ratio(runs, "cpu", BUILD, FLOOR),
-            "cpu_of_region_over_build": _ratio(runs, "cpu", REGION, BUILD),
+            "build_over_floor": _median_ratio(runs, "seconds", BUILD, FLOOR),
+            "cached_build_over_floor": _median_ratio(runs, "seconds", CACHED, FLOOR),
+            "region_over_build": _median_ratio(runs, "seconds", REGION, BUILD),
+            "region_over_cached_build": _median_ratio(runs, "seconds", REGION, CACHED),
+            "cpu_of_build_over_floor": _median_ratio(runs, "cpu", BUILD, FLOOR),
+            "cpu_of_region_over_build": _median_ratio(runs, "cpu", REGION, BUILD),
         },
         # the build's own archive works in another process: that is no disturbance
         "disturbance": median(
@@ -68,14 +68,14 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _ratio(runs: Sequence[Mapping[str, Any]], what: str, upper: str, lower: str) -> float:
+def _median_ratio(runs: Sequence[Mapping[str, Any]], what: str, upper: str, lower: str) -> float:
     """Return the median over the rounds of one row's number over another's."""
     numbers = {(run["round"], run["row"]): run[what] for run in runs}
     rounds = sorted({turn for turn, _ in numbers})
     return median(numbers[turn, upper] / numbers[turn, lower] for turn in rounds)
 
 
-def by_kind(variables: Mapping[str, int], pairs: int) -> dict[str, float]:
+def bytes_by_kind(variables: Mapping[str, int], pairs: int) -> dict[str, float]:
     """Return the bytes a pair of each kind of content."""
     found = dict.fromkeys([*_GROUPS, "the rest"], 0.0)
     for name, size in variables.items():
@@ -84,7 +84,7 @@ def by_kind(variables: Mapping[str, int], pairs: int) -> dict[str, float]:
     return found
 
 
-def targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def evaluate_targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what was aimed at, what was reached, and whether that is enough."""
     ratios, rows = result["ratios"], {row["row"]: row for row in result["rows"]}
     peaks = result["memory"]
@@ -111,7 +111,7 @@ def targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def markdown(result: Mapping[str, Any]) -> str:
+def render_build_report(result: Mapping[str, Any]) -> str:
     """Return a result as a page."""
     world, machine = result["world"], result["machine"]
     rows = {row["row"]: row for row in result["rows"]}
@@ -153,16 +153,16 @@ def markdown(result: Mapping[str, Any]) -> str:
         "| target | | reached | met |",
         "|---|---|---|---|",
     ]
-    for item in targets(result):
+    for item in evaluate_targets(result):
         met = "yes" if item["met"] else "no"
         lines.append(f"| {item['what']} | {item['target']:g} | {item['reached']:.2f} | {met} |")
     lines += ["", "| pairs in the build | peak memory, MB |", "|---|---|"]
     lines += [f"| {row['pairs']} | {row['peak'] / 1e6:.0f} |" for row in result["memory"]]
-    lines += ["", *adding_lines(result["adding"]), "", *_hardness_lines(world)]
+    lines += ["", *incremental_table_lines(result["adding"]), "", *_complexity_lines(world)]
     return "\n".join(lines) + "\n"
 
 
-def adding_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def incremental_table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the table of adding pairs, as times what one without a new date takes in the smallest cube."""
     lines = [
         "| rasters | pairs in the cube | adding one, times that to the smallest | one that brings a date "
@@ -171,8 +171,8 @@ def adding_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     for row in rows:
         first = next(other for other in rows if other["rows"] == row["rows"])
-        unit = _median_adding(first, dates=False) or median(first["seconds"])
-        times = [_median_adding(row, dates=dates) for dates in (False, True)]
+        unit = _median_incremental(first, dates=False) or median(first["seconds"])
+        times = [_median_incremental(row, dates=dates) for dates in (False, True)]
         cells = [f"{time / unit:.2f}" if time is not None else "" for time in (*times, row["nothing_new"])]
         command = median(row["commands"]) / median(first["commands"])
         shape = f"{row['rows']} x {row['columns']}"
@@ -180,13 +180,13 @@ def adding_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _median_adding(row: Mapping[str, Any], *, dates: bool) -> float | None:
+def _median_incremental(row: Mapping[str, Any], *, dates: bool) -> float | None:
     """Return the median seconds of adding a pair that brings a date, or that brings none."""
     found = [time for time, new in zip(row["seconds"], row["dates"], strict=True) if bool(new) is dates]
     return median(found) if found else None
 
 
-def _hardness_lines(world: Mapping[str, Any]) -> list[str]:
+def _complexity_lines(world: Mapping[str, Any]) -> list[str]:
     found = {"simulated": world["hardness"], "real": world["hardness_of_real_rasters"]}
     lines = [
         "| rasters | no data | phase, bytes a valid pixel: file, cube | coherence: file, cube |",

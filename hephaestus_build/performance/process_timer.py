@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 
-class Clock:
+class TaskTimer:
     """Adds up the time of the blocks that are run under it.
 
     Attributes
@@ -30,14 +30,14 @@ class Clock:
         self.seconds = self.cpu = self.elsewhere = 0.0
 
     def __enter__(self) -> Self:
-        self._start = time.perf_counter(), time.process_time(), busy_seconds()
+        self._start = time.perf_counter(), time.process_time(), machine_cpu_seconds()
         return self
 
     def __exit__(self, *_: object) -> None:
         cpu = time.process_time() - self._start[1]
         self.seconds += time.perf_counter() - self._start[0]
         self.cpu += cpu
-        self.elsewhere += max(0.0, busy_seconds() - self._start[2] - cpu)
+        self.elsewhere += max(0.0, machine_cpu_seconds() - self._start[2] - cpu)
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Measurement:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def measure(task: str, environment: Mapping[str, str] | None = None, **arguments: Any) -> Measurement:
+def measure_task(task: str, environment: Mapping[str, str] | None = None, **arguments: Any) -> Measurement:
     """Run ``module:function`` in a new process and return what it took.
 
     Parameters
     ----------
     task : str
-        The function takes a :class:`Clock` and the arguments, and returns JSON values.
+        The function takes a :class:`TaskTimer` and the arguments, and returns JSON values.
     environment : mapping, optional
         Variables to set for the process.
     **arguments
@@ -106,7 +106,7 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def busy_seconds() -> float:
+def machine_cpu_seconds() -> float:
     """Return the processor time of the whole machine since its start, all but idle; 0 if it does not tell."""
     status = Path("/proc/stat")
     if not status.exists():
@@ -115,20 +115,20 @@ def busy_seconds() -> float:
     return float(user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
 
 
-def wait_for_quiet(limit: float, share: float = 0.1) -> None:
+def wait_until_idle(limit: float, share: float = 0.1) -> None:
     """Wait until less than `share` of one core is in use, at most `limit` seconds."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
-        before = busy_seconds()
+        before = machine_cpu_seconds()
         time.sleep(2)
-        if busy_seconds() - before < 2 * share:
+        if machine_cpu_seconds() - before < 2 * share:
             return
 
 
 def _main(task: str) -> None:
     module, _, function = task.partition(":")
     work = getattr(import_module(module), function)
-    clock = Clock()
+    clock = TaskTimer()
     facts = work(clock, **json.load(sys.stdin))
     print(json.dumps(vars(Measurement(clock.seconds, clock.cpu, peak_memory(), clock.elsewhere, facts))))
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-from hephaestus_build.core.gdal import gdal
+from hephaestus_build.core.gdal import isolated_gdal_env
 from hephaestus_build.pipeline.encoding import encode_images
 
 
 @dataclass(frozen=True)
-class Hardness:
+class RasterComplexity:
     """How hard rasters are to pack: medians over interferograms.
 
     Attributes
@@ -37,21 +37,25 @@ class Hardness:
     coherence_stored: float
 
 
-def hardness(files: Sequence[tuple[Path, Path]]) -> Hardness:
+def measure_complexity(files: Sequence[tuple[Path, Path]]) -> RasterComplexity:
     """Return how hard the given rasters are, each a pair of phase and coherence."""
     rows = []
     for phase_file, coherence_file in files:
-        with gdal(), rasterio.open(phase_file) as phase, rasterio.open(coherence_file) as coherence:
+        with (
+            isolated_gdal_env(),
+            rasterio.open(phase_file) as phase,
+            rasterio.open(coherence_file) as coherence,
+        ):
             planes = {"insar_difference": phase.read(1), "insar_coherence": coherence.read(1)}
         shards = encode_images(planes)
         valid = np.count_nonzero(planes["insar_difference"])
         sizes = [phase_file.stat().st_size, coherence_file.stat().st_size, *map(len, shards.values())]
         rows.append([1 - valid / planes["insar_difference"].size, *(size / valid for size in sizes)])
     medians = np.median(rows, axis=0)
-    return Hardness(len(rows), *(round(float(value), 3) for value in medians))
+    return RasterComplexity(len(rows), *(round(float(value), 3) for value in medians))
 
 
-def rasters_under(folder: Path) -> list[tuple[Path, Path]]:
+def find_rasters(folder: Path) -> list[tuple[Path, Path]]:
     """Return phase and coherence of every interferogram of LiCSAR under `folder`."""
     phases = sorted(folder.rglob("*.geo.diff_pha.tif"))
     pairs = [(path, path.with_name(path.name.replace(".diff_pha.", ".cc."))) for path in phases]

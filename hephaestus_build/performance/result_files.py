@@ -13,7 +13,7 @@ from hephaestus_build.cli.console import out, print_json
 from hephaestus_build.core.settings import load_settings
 
 
-def head(benchmark: str, **machine: str) -> dict[str, Any]:
+def result_header(benchmark: str, **machine: str) -> dict[str, Any]:
     """Return the head of a result: what was measured, when, by which version and where.
 
     Parameters
@@ -29,7 +29,7 @@ def head(benchmark: str, **machine: str) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
         "machine": {
-            "cores": load_settings().threads,
+            "cores": load_settings().worker_count,
             "system": platform.system(),
             "processor": platform.machine(),
             "python": platform.python_version(),
@@ -38,7 +38,7 @@ def head(benchmark: str, **machine: str) -> dict[str, Any]:
     }
 
 
-def keep(result: dict[str, Any], page: str, folder: Path, *, as_json: bool) -> None:
+def write_results(result: dict[str, Any], page: str, folder: Path, *, as_json: bool) -> None:
     """Write a result as JSON and as a page of Markdown, and show one of them."""
     from rich.markdown import Markdown
 

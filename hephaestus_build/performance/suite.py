@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.performance.cached_archive import FRAME, World
-from hephaestus_build.performance.input_files import Content
-from hephaestus_build.performance.markdown_report import summary
-from hephaestus_build.performance.process_timer import Measurement, measure, wait_for_quiet
-from hephaestus_build.performance.raster_complexity import hardness, rasters_under
-from hephaestus_build.performance.region_write_baseline import compare
-from hephaestus_build.performance.result_files import head
+from hephaestus_build.performance.cached_archive import BENCHMARK_FRAME, CachedArchive
+from hephaestus_build.performance.input_files import InputFiles
+from hephaestus_build.performance.markdown_report import summarize_build_runs
+from hephaestus_build.performance.process_timer import Measurement, measure_task, wait_until_idle
+from hephaestus_build.performance.raster_complexity import find_rasters, measure_complexity
+from hephaestus_build.performance.region_write_baseline import compare_cubes
+from hephaestus_build.performance.result_files import result_header
 
-_ROWS = "hephaestus_build.performance.build_tasks"
+_TASKS_MODULE = "hephaestus_build.performance.build_tasks"
 #: Rasters of the part that measures bookkeeping: their size must not matter.
-_TINY = (60, 72)
+_SMALL_SHAPE = (60, 72)
 
 
 @dataclass(frozen=True)
-class Suite:
+class BuildBenchmark:
     """What to measure, and where.
 
     Attributes
@@ -50,110 +50,120 @@ class Suite:
     say : callable
         Told what is being done.
     task : callable
-        Runs a task as :func:`~hephaestus_build.performance.process_timer.measure` does.
+        Runs a task as :func:`~hephaestus_build.performance.process_timer.measure_task` does.
     """
 
     folder: Path
     size: str | tuple[int, int]
     epochs: int = 10
     rounds: int = 3
-    counts: Sequence[int] = (10, 100)
-    more: int = 9
-    many: int | None = None
+    cube_sizes: Sequence[int] = (10, 100)
+    pairs_added: int = 9
+    memory_pairs: int | None = None
     real: Path | None = None
-    patience: float = 0.0
-    say: Callable[[str], None] = lambda _: None
-    task: Callable[..., Measurement] = measure
+    idle_timeout: float = 0.0
+    report: Callable[[str], None] = lambda _: None
+    run_task: Callable[..., Measurement] = measure_task
 
     def run(self) -> dict[str, Any]:
         """Measure everything and return the result as JSON values."""
-        world = self._world(self.size, self.epochs)
-        content = world.make()
+        world = self._make_archive(self.size, self.epochs)
+        content = world.ensure_files()
         scratch = self.folder / "scratch"
         try:
-            runs, same = self._rows(world, content, scratch)
-            memory = self._memory(world, content, scratch, runs)
-            sizes = (_TINY, self.size)  # what grows alone, and beside what a pair takes
-            adding = [self._adding(size, count, scratch) for size in sizes for count in self.counts]
+            runs, same = self._measure_rows(world, content, scratch)
+            memory = self._measure_memory(world, content, scratch, runs)
+            sizes = (_SMALL_SHAPE, self.size)  # what grows alone, and beside what a pair takes
+            adding = [
+                self._measure_incremental(size, count, scratch) for size in sizes for count in self.cube_sizes
+            ]
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return {
-            **head("build"),
+            **result_header("build"),
             "world": self._describe(content),
             "same_content": same,
-            **summary(runs),
+            **summarize_build_runs(runs),
             "memory": memory,
             "adding": adding,
             "runs": runs,
         }
 
-    def _world(self, size: str | tuple[int, int], epochs: int, thin: int = 0) -> World:
-        world = World.under(self.folder / "worlds", size, epochs, thin)
+    def _make_archive(self, size: str | tuple[int, int], epochs: int, thin: int = 0) -> CachedArchive:
+        world = CachedArchive.in_cache(self.folder / "worlds", size, epochs, thin)
         if not (world.folder / "content.json").exists():
-            self.say(f"making a simulated archive of {epochs} acquisitions, once")
+            self.report(f"making a simulated archive of {epochs} acquisitions, once")
         return world
 
-    def _describe(self, content: Content) -> dict[str, Any]:
-        self.say("looking at how hard the rasters are")
+    def _describe(self, content: InputFiles) -> dict[str, Any]:
+        self.report("looking at how hard the rasters are")
         simulated = [(content.phase(pair), content.coherence(pair)) for pair in content.pairs[:6]]
-        found = rasters_under(self.real)[:6] if self.real else []
+        found = find_rasters(self.real)[:6] if self.real else []
         return {
             "frame": str(content.frame),
             "rows": content.grid.height,
             "columns": content.grid.width,
             "pairs": len(content.pairs),
             "dates": len(content.dates),
-            "hardness": asdict(hardness(simulated)),
-            "hardness_of_real_rasters": asdict(hardness(found)) if found else None,
+            "hardness": asdict(measure_complexity(simulated)),
+            "hardness_of_real_rasters": asdict(measure_complexity(found)) if found else None,
         }
 
-    def _rows(
-        self, world: World, content: Content, scratch: Path
+    def _measure_rows(
+        self, world: CachedArchive, content: InputFiles, scratch: Path
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Measure every row in every round; the rows of a round follow each other closely."""
         runs: list[dict[str, Any]] = []
-        region, threads = scratch / "region.zarr", _threads()
-        build = {"frame": FRAME, "data": str(scratch / "data"), "limit": len(content.pairs)}
-        with world.served() as environment:
+        region, threads = scratch / "region.zarr", _build_threads()
+        build = {"frame": BENCHMARK_FRAME, "data": str(scratch / "data"), "limit": len(content.pairs)}
+        with world.serve() as environment:
             for turn in range(self.rounds):
                 tasks: Sequence[tuple[str, str, dict[str, Any]]] = (
-                    ("floor", f"{_ROWS}:floor", {"content": content.to_json(), "threads": threads}),
-                    ("build", f"{_ROWS}:cube", {**build, "cached": False}),
-                    ("build, downloads in the cache", f"{_ROWS}:cube", {**build, "cached": True}),
+                    (
+                        "floor",
+                        f"{_TASKS_MODULE}:run_codec_limit",
+                        {"content": content.to_json(), "threads": threads},
+                    ),
+                    ("build", f"{_TASKS_MODULE}:run_build", {**build, "cached": False}),
+                    (
+                        "build, downloads in the cache",
+                        f"{_TASKS_MODULE}:run_build",
+                        {**build, "cached": True},
+                    ),
                     (
                         "region",
-                        "hephaestus_build.performance.region_write_baseline:region",
+                        "hephaestus_build.performance.region_write_baseline:run_region_build",
                         {"content": content.to_json(), "path": str(region)},
                     ),
                 )
                 for name, task, arguments in tasks:
-                    self.say(f"round {turn + 1} of {self.rounds}: {name}")
+                    self.report(f"round {turn + 1} of {self.rounds}: {name}")
                     if self.size == "real":
                         os.sync()  # what an earlier row left to be written is not this one's burden
-                    wait_for_quiet(self.patience)
-                    run = {"round": turn, "row": name, **vars(self.task(task, environment, **arguments))}
+                    wait_until_idle(self.idle_timeout)
+                    run = {"round": turn, "row": name, **vars(self.run_task(task, environment, **arguments))}
                     runs.append(run)
-            self.say("comparing the two cubes, array for array")
-            same = compare(Path(runs[-2]["facts"]["path"]), region)
+            self.report("comparing the two cubes, array for array")
+            same = compare_cubes(Path(runs[-2]["facts"]["path"]), region)
         return runs, same
 
-    def _memory(
-        self, world: World, content: Content, scratch: Path, runs: Sequence[dict[str, Any]]
+    def _measure_memory(
+        self, world: CachedArchive, content: InputFiles, scratch: Path, runs: Sequence[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """Measure the peak memory of builds of more and more pairs."""
         rows = [
             {"pairs": run["facts"]["pairs"], "peak": run["peak"]} for run in runs if run["row"] == "build"
         ]
-        for count in filter(None, (4, self.many)):
+        for count in filter(None, (4, self.memory_pairs)):
             if count > len(content.pairs):
-                world = self._world(self.size, count // 3 + 3)
-                world.make()
-            self.say(f"memory of a build of {count} pairs")
-            with world.served() as environment:
-                run = self.task(
-                    f"{_ROWS}:cube",
+                world = self._make_archive(self.size, count // 3 + 3)
+                world.ensure_files()
+            self.report(f"memory of a build of {count} pairs")
+            with world.serve() as environment:
+                run = self.run_task(
+                    f"{_TASKS_MODULE}:run_build",
                     environment,
-                    frame=FRAME,
+                    frame=BENCHMARK_FRAME,
                     data=str(scratch / "data"),
                     cached=False,
                     limit=count,
@@ -161,23 +171,25 @@ class Suite:
             rows.append({"pairs": count, "peak": run.peak})
         return sorted(rows, key=lambda row: row["pairs"])
 
-    def _adding(self, size: str | tuple[int, int], count: int, scratch: Path) -> dict[str, Any]:
-        world = self._world(size, max(6, count // 3 + self.more + 2), thin=0 if size == _TINY else count)
-        grid = world.make().grid
-        self.say(f"adding to a cube of {count} pairs of {grid.height} x {grid.width} pixels")
-        with world.served() as environment:
-            run = self.task(
-                "hephaestus_build.performance.incremental_tasks:adding",
+    def _measure_incremental(self, size: str | tuple[int, int], count: int, scratch: Path) -> dict[str, Any]:
+        world = self._make_archive(
+            size, max(6, count // 3 + self.pairs_added + 2), thin=0 if size == _SMALL_SHAPE else count
+        )
+        grid = world.ensure_files().grid
+        self.report(f"adding to a cube of {count} pairs of {grid.height} x {grid.width} pixels")
+        with world.serve() as environment:
+            run = self.run_task(
+                "hephaestus_build.performance.incremental_tasks:run_incremental_builds",
                 environment,
-                frame=FRAME,
+                frame=BENCHMARK_FRAME,
                 data=str(scratch / "data"),
                 pairs=count,
-                more=self.more,
+                more=self.pairs_added,
             )
         return {"rows": grid.height, "columns": grid.width, **run.facts}
 
 
-def _threads() -> int:
+def _build_threads() -> int:
     """Return how many threads a build uses for interferograms."""
     settings = load_settings()
-    return max(settings.threads, settings.connections)
+    return max(settings.worker_count, settings.connections)

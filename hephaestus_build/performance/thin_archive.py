@@ -11,14 +11,14 @@ import numpy as np
 
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.simulation.server.archive_state import SimulatedArchive
-from hephaestus_build.simulation.world.annotator import projection_of
+from hephaestus_build.simulation.world.annotator import preview_projection
 from hephaestus_build.simulation.world.geotiff_writer import write_raster
-from hephaestus_build.simulation.world.previews import write_preview
+from hephaestus_build.simulation.world.previews import write_phase_preview
 
 #: Side of the square in which a thin pair has data, pixels.
-_SIDE = 128
+_DATA_SIDE = 128
 #: Size at which the experts of a thin archive draw: outlining at real size takes a second a pair.
-_DRAWN_AT = (60, 72)
+_ANNOTATION_SHAPE = (60, 72)
 
 
 class ThinArchive(SimulatedArchive):
@@ -38,36 +38,36 @@ class ThinArchive(SimulatedArchive):
         super().__init__(cache=cache, **options)
         self._thin = thin
         self._options = options
-        self._sharing = threading.Lock()
+        self._shared_lock = threading.Lock()
 
     def annotations(self) -> bytes:
         """Return annotations of the same pairs, drawn on small rasters: as many masks, in a corner."""
-        small = SimulatedArchive(cache=self.folder, **{**self._options, "size": _DRAWN_AT})
+        small = SimulatedArchive(cache=self.folder, **{**self._options, "size": _ANNOTATION_SHAPE})
         return small.annotations()
 
-    def _make(
+    def _make_files(
         self, folder: Path, frame: str, kind: str, key: str, revision: int, names: Iterable[str]
     ) -> None:
         if kind != "interferograms" or Pair.parse(key) not in self.pairs(frame)[: self._thin]:
-            super()._make(folder, frame, kind, key, revision, names)
+            super()._make_files(folder, frame, kind, key, revision, names)
             return
-        shared = self._shared(frame)
+        shared = self._shared_files(frame)
         folder.mkdir(parents=True)
         for path in shared.iterdir():
             (folder / f"{key}.{path.name}").hardlink_to(path)
 
-    def _shared(self, frame: str) -> Path:
+    def _shared_files(self, frame: str) -> Path:
         folder = self.folder / frame / "thin"
-        with self._sharing:
+        with self._shared_lock:
             if not folder.exists():
                 scene = self.world.scene(frame)
-                seen = scene.observe(scene.pairs[0])
+                seen = scene.simulate_interferogram(scene.pairs[0])
                 phase, coherence = np.zeros_like(seen.phase), np.zeros_like(seen.coherence)
-                middle = tuple(slice(side // 2, side // 2 + _SIDE) for side in phase.shape)
+                middle = tuple(slice(side // 2, side // 2 + _DATA_SIDE) for side in phase.shape)
                 phase[middle], coherence[middle] = seen.phase[middle], seen.coherence[middle]
                 folder.mkdir(parents=True)
                 write_raster(folder / "geo.diff_pha.tif", phase, scene.grid)
                 write_raster(folder / "geo.cc.tif", coherence, scene.grid)
-                projection = projection_of(scene, scene.pairs[0])
-                write_preview(folder / "geo.diff.png", phase, scene.height, scene.grid, projection)
+                projection = preview_projection(scene, scene.pairs[0])
+                write_phase_preview(folder / "geo.diff.png", phase, scene.height, scene.grid, projection)
         return folder

@@ -6,23 +6,23 @@ from functools import cache
 
 import numpy as np
 
-from hephaestus_build.core.era5_grid import VARIABLES
+from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.cube.codecs.shard_encoder import Encoder, Shard
+from hephaestus_build.cube.codecs.shard_encoder import ChunkEncoder, ShardEncoder
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.processing.interpolation import bilinear
-from hephaestus_build.processing.mask_rasterization import Masks
+from hephaestus_build.processing.interpolation import interpolate_bilinear
+from hephaestus_build.processing.mask_rasterization import AnnotationMasks
 
 
 @cache
-def _encoder(name: str) -> Encoder:
-    return cube_schema().variables[name].encoder()
+def _encoder(name: str) -> ChunkEncoder:
+    return cube_schema().variables[name].make_encoder()
 
 
-def _shard(name: str, width: int) -> Shard:
+def _new_shard_encoder(name: str, width: int) -> ShardEncoder:
     """Return an empty shard of a variable."""
     fill = float(cube_schema().variables[name].fill)
-    return Shard(width, inner=cube_schema().inner_chunk, encoder=_encoder(name), fill=fill)
+    return ShardEncoder(width, inner=cube_schema().inner_chunk, encoder=_encoder(name), fill=fill)
 
 
 def encode_images(planes: dict[str, np.ndarray]) -> dict[str, bytes]:
@@ -33,18 +33,20 @@ def encode_images(planes: dict[str, np.ndarray]) -> dict[str, bytes]:
     planes : dict of str to numpy.ndarray
         By variable; each of shape (rows, columns) and of the variable's dtype.
     """
-    shards = {name: _shard(name, plane.shape[1]).whole(plane) for name, plane in planes.items()}
+    shards = {
+        name: _new_shard_encoder(name, plane.shape[1]).encode_image(plane) for name, plane in planes.items()
+    }
     return {name: shard for name, shard in shards.items() if shard is not None}
 
 
-def encode_masks(masks: Masks) -> dict[str, bytes]:
+def encode_masks(masks: AnnotationMasks) -> dict[str, bytes]:
     """Return the shards of masks from their window: what :func:`encode_images` makes of the whole ones."""
     inner = cube_schema().inner_chunk
     rows, columns = masks.window
     height, width = masks.shape
     shards: dict[str, bytes] = {}
     for name, values in masks.items():
-        shard = _shard(name, width)
+        shard = _new_shard_encoder(name, width)
         for top in range(0, height, inner):
             bottom = min(top + inner, height)
             first, last = max(top, rows.start), min(bottom, rows.stop)
@@ -52,7 +54,7 @@ def encode_masks(masks: Masks) -> dict[str, bytes]:
             if first < last:
                 band = np.zeros((bottom - top, width), np.uint8)
                 band[first - top : last - top, columns] = values[first - rows.start : last - rows.start]
-            shard.add(band)
+            shard.add_band(band)
         if encoded := shard.finish():
             shards[name] = encoded
     return shards
@@ -66,8 +68,8 @@ def encode_atmosphere(
     Parameters
     ----------
     values : numpy.ndarray
-        ERA5's fields in the order of :data:`~hephaestus_build.sources.era5.selection.VARIABLES`, shape
-        (3, latitude, longitude), float32.
+        ERA5's fields in the order of :data:`~hephaestus_build.sources.era5.selection.ERA5_VARIABLE_NAMES`,
+        shape (3, latitude, longitude), float32.
     latitude, longitude : numpy.ndarray
         ERA5's grid points, degrees, descending and ascending.
     grid : Grid
@@ -79,15 +81,15 @@ def encode_atmosphere(
         ``<name>`` on the frame's grid, rounded to the schema's step, and ``era5_<name>``.
     """
     inner = cube_schema().inner_chunk
-    shards = {name: _shard(f"primary_date_{name}", grid.width) for name in VARIABLES}
+    shards = {name: _new_shard_encoder(f"primary_date_{name}", grid.width) for name in ERA5_VARIABLE_NAMES}
     # band by band: whole images would take twenty times the memory, and longer, since fresh memory is slow
-    bands = np.empty((len(VARIABLES), min(inner, grid.height), grid.width), np.float32)
+    bands = np.empty((len(ERA5_VARIABLE_NAMES), min(inner, grid.height), grid.width), np.float32)
     for top in range(0, grid.height, inner):
         rows = slice(top, min(top + inner, grid.height))
         band = bands[:, : rows.stop - top]
-        bilinear(values, latitude, longitude, grid, rows, out=band)  # the encoder rounds
+        interpolate_bilinear(values, latitude, longitude, grid, rows, out=band)  # the encoder rounds
         for shard, image in zip(shards.values(), band, strict=True):
-            shard.add(image)
+            shard.add_band(image)
     objects: dict[str, bytes] = {}
     for (name, shard), native in zip(shards.items(), values, strict=True):
         encoded = shard.finish()

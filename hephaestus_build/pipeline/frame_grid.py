@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.cube.granules import Unit
-from hephaestus_build.processing.alignment import TOLERANCE
+from hephaestus_build.cube.granules import Granule
+from hephaestus_build.processing.alignment import PIXEL_TOLERANCE
 
 #: Key of the unit that the settled grid is written down in.
-DEM = "dem/dem"
+DEM_KEY = "dem/dem"
 
 
-def alike(first: Grid, second: Grid) -> bool:
+def grids_compatible(first: Grid, second: Grid) -> bool:
     """Return whether two grids can be of one frame: pixels of one size, and half of the larger in common."""
     sizes = ((first.dx, second.dx), (first.dy, second.dy))
-    if any(abs(mine - theirs) > TOLERANCE * theirs for mine, theirs in sizes):
+    if any(abs(mine - theirs) > PIXEL_TOLERANCE * theirs for mine, theirs in sizes):
         return False
     west, south, east, north = (
         choose(mine, theirs)
@@ -25,7 +25,7 @@ def alike(first: Grid, second: Grid) -> bool:
     return 2 * shared >= max(first.size, second.size) * first.dx * first.dy
 
 
-def elect(dem: Grid | None, seen: Sequence[Grid]) -> Grid | None:
+def select_reference_grid(dem: Grid | None, seen: Sequence[Grid]) -> Grid | None:
     """Return the grid of a frame: its DEM's, unless the DEM is of another place than all its interferograms.
 
     Parameters
@@ -35,19 +35,19 @@ def elect(dem: Grid | None, seen: Sequence[Grid]) -> Grid | None:
     seen : sequence of Grid
         Of some interferograms. Without a DEM the grid that most of them have counts, the earlier one of two.
     """
-    if dem is not None and (not seen or any(alike(dem, grid) for grid in seen)):
+    if dem is not None and (not seen or any(grids_compatible(dem, grid) for grid in seen)):
         return dem
     return max(seen, key=lambda grid: sum(map(grid.same_as, seen)), default=None)
 
 
-def known_grid(units: Mapping[str, Unit]) -> Grid | None:
+def recorded_grid(units: Mapping[str, Granule]) -> Grid | None:
     """Return the grid that was settled before, unless what has come since speaks against it."""
-    dem = units.get(DEM)
+    dem = units.get(DEM_KEY)
     if dem is None or "grid" not in dem.facts:
         return None
     pairs = [unit for unit in units.values() if unit.kind == "pair"]
-    stored = [unit for unit in pairs if unit.complete]
+    stored = [unit for unit in pairs if unit.is_complete]
     fitting = sum(unit.facts["alignment"] == "identical" for unit in stored)
     none_fits = not stored and any(unit.facts.get("elsewhere") for unit in pairs)
-    doubted = none_fits or (not dem.complete and 2 * fitting < len(stored))
+    doubted = none_fits or (not dem.is_complete and 2 * fitting < len(stored))
     return None if doubted else Grid(**dem.facts["grid"])

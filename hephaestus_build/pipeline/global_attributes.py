@@ -6,12 +6,12 @@ from typing import Any
 
 from hephaestus_build import __version__
 from hephaestus_build.core.registry import published_frames
-from hephaestus_build.core.web_address import redacted
+from hephaestus_build.core.web_address import redact_url
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.pipeline.build_state import Job
 
 
-def attributes_of(job: Job) -> dict[str, Any]:
+def make_global_attributes(job: Job) -> dict[str, Any]:
     """Return the attributes of the group, JSON values, without what differs from build to build."""
     frame = published_frames().get(job.frame.id)
     sources = sorted({unit.facts["source"] for unit in job.units.values() if unit.facts.get("source")})
@@ -35,8 +35,8 @@ def attributes_of(job: Job) -> dict[str, Any]:
         "hephaestus_build_version": __version__,
         "schema_version": cube_schema().version,
         "build_settings": {
-            "pairs": job.plan.selection.choice,
-            "licsar_url": redacted(job.settings.licsar_url),
+            "pairs": job.plan.selection.resolved_choice,
+            "licsar_url": redact_url(job.settings.licsar_url),
         },
     }
     if frame is not None:

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hephaestus_build.core.accepted_absences import Accept, is_accepted
+from hephaestus_build.core.accepted_absences import AcceptedAbsences, is_absence_accepted
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.cube.granules import Unit
+from hephaestus_build.cube.granules import Granule
 
 
 @dataclass(frozen=True)
-class Owed:
+class MissingProduct:
     """Something that upstream promises and this cube does not have yet.
 
     Attributes
@@ -39,7 +39,7 @@ class Owed:
         return {**asdict(self), "outcome": str(self.outcome)}
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def acceptance_names(self) -> tuple[str, ...]:
         """The names under which the settings may accept its absence."""
         kind, _, name = self.unit.partition("/")
         if kind == "pair":
@@ -48,18 +48,22 @@ class Owed:
         return {"dem": "dem", "epoch": "era5", "mask": "preview"}[kind], name
 
 
-def owed_of(units: Mapping[str, Unit]) -> tuple[Owed, ...]:
+def find_missing_products(units: Mapping[str, Granule]) -> tuple[MissingProduct, ...]:
     """Return what is owed among `units`, in order."""
     return tuple(
-        Owed(unit.key, plain_text(receipt.product), receipt.outcome, plain_text(receipt.detail))
+        MissingProduct(
+            unit.key, sanitize_text(receipt.product), receipt.outcome, sanitize_text(receipt.detail)
+        )
         for _, unit in sorted(units.items())
-        if unit.owed
+        if unit.needs_retry
         for receipt in unit.receipts
         if not receipt.ok
     )
 
 
-def divide(owed: Iterable[Owed], frame: Frame, accept: Accept) -> tuple[tuple[Owed, ...], tuple[Owed, ...]]:
+def partition_accepted(
+    owed: Iterable[MissingProduct], frame: Frame, accept: AcceptedAbsences
+) -> tuple[tuple[MissingProduct, ...], tuple[MissingProduct, ...]]:
     """Return what is owed, and apart from it the absences that the settings accept.
 
     Only what the archive says it does not have is accepted: a server that did not answer, or a file that
@@ -74,8 +78,8 @@ def divide(owed: Iterable[Owed], frame: Frame, accept: Accept) -> tuple[tuple[Ow
     accept : mapping
         The setting.
     """
-    parts: tuple[list[Owed], list[Owed]] = ([], [])
+    parts: tuple[list[MissingProduct], list[MissingProduct]] = ([], [])
     for item in owed:
         absent = item.outcome is Outcome.ABSENT
-        parts[absent and is_accepted(accept, frame, item.names)].append(item)
+        parts[absent and is_absence_accepted(accept, frame, item.acceptance_names)].append(item)
     return tuple(parts[0]), tuple(parts[1])

@@ -10,7 +10,7 @@ from typing import Any
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.settings import PairChoice
-from hephaestus_build.cube.granules import Unit
+from hephaestus_build.cube.granules import Granule
 
 #: Bytes a pixel of typical products: as downloaded, and as stored in the cube (docs/benchmarks.md).
 DOWNLOAD_BYTES_PER_PIXEL = 1.6
@@ -20,7 +20,7 @@ TYPICAL_PIXELS = 2700 * 2600
 
 
 @dataclass(frozen=True)
-class Request:
+class BuildRequest:
     """What a user asks to be built of a frame.
 
     Attributes
@@ -43,7 +43,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Selection:
+class PairSelection:
     """The pairs of one request.
 
     Attributes
@@ -61,10 +61,12 @@ class Selection:
     wanted: tuple[Pair, ...]
     unlisted: tuple[Pair, ...]
     skipped: Mapping[str, int] = field(default_factory=dict)
-    choice: str = "all"
+    resolved_choice: str = "all"
 
 
-def select_pairs(request: Request, listed: Collection[Pair], annotated: Collection[Pair]) -> Selection:
+def select_pairs(
+    request: BuildRequest, listed: Collection[Pair], annotated: Collection[Pair]
+) -> PairSelection:
     """Return the pairs that `request` takes.
 
     Parameters
@@ -103,11 +105,11 @@ def select_pairs(request: Request, listed: Collection[Pair], annotated: Collecti
         if request.limit is not None
         else tuple(pair for pair in sorted(known - set(listed)) if within(pair) is None)
     )
-    return Selection(tuple(wanted), unlisted, skipped, choice)
+    return PairSelection(tuple(wanted), unlisted, skipped, choice)
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """What a build of one frame will do.
 
     Attributes
@@ -128,57 +130,57 @@ class Plan:
         How many pairs the portal has.
     """
 
-    request: Request
-    selection: Selection
-    todo: tuple[Pair, ...]
-    epochs: tuple[date, ...]
-    era5_requests: int
+    request: BuildRequest
+    selection: PairSelection
+    pairs_to_fetch: tuple[Pair, ...]
+    era5_dates: tuple[date, ...]
+    era5_request_count: int
     grid: Grid | None
-    listed: int
+    listed_count: int
 
     @property
-    def pixels(self) -> int:
+    def pixels_per_image(self) -> int:
         """Pixels of an image, exact or typical."""
         return self.grid.width * self.grid.height if self.grid else TYPICAL_PIXELS
 
     @property
     def download_bytes(self) -> int:
         """Roughly what will be downloaded from LiCSAR."""
-        return int(len(self.todo) * self.pixels * DOWNLOAD_BYTES_PER_PIXEL)
+        return int(len(self.pairs_to_fetch) * self.pixels_per_image * DOWNLOAD_BYTES_PER_PIXEL)
 
     @property
     def disk_bytes(self) -> int:
         """Roughly what the cube will take on disk when it is built."""
-        return int(len(self.todo) * self.pixels * STORED_BYTES_PER_PIXEL)
+        return int(len(self.pairs_to_fetch) * self.pixels_per_image * STORED_BYTES_PER_PIXEL)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
         return {
             "frame": str(self.request.frame),
-            "pairs": self.selection.choice,
-            "listed": self.listed,
+            "pairs": self.selection.resolved_choice,
+            "listed": self.listed_count,
             "wanted": len(self.selection.wanted),
-            "to_fetch": len(self.todo),
-            "in_cube": len(self.selection.wanted) - len(self.todo),
+            "to_fetch": len(self.pairs_to_fetch),
+            "in_cube": len(self.selection.wanted) - len(self.pairs_to_fetch),
             "annotated_but_absent_upstream": [pair.name for pair in self.selection.unlisted],
             "skipped": dict(self.selection.skipped),
-            "era5_dates": len(self.epochs),
-            "era5_requests": self.era5_requests,
+            "era5_dates": len(self.era5_dates),
+            "era5_requests": self.era5_request_count,
             "download_gb": round(self.download_bytes / 1e9, 3),
             "disk_gb": round(self.disk_bytes / 1e9, 3),
             "size_is_exact": self.grid is not None,
         }
 
 
-def without_withdrawn(
-    units: Mapping[str, Unit], listed: Collection[Pair], annotated: Collection[Pair]
-) -> dict[str, Unit]:
+def drop_withdrawn_pairs(
+    units: Mapping[str, Granule], listed: Collection[Pair], annotated: Collection[Pair]
+) -> dict[str, Granule]:
     """Return `units` without the pairs that never came and that nobody promises or asks for any more."""
 
-    def withdrawn(unit: Unit) -> bool:
+    def withdrawn(unit: Granule) -> bool:
         return (
             unit.kind == "pair"
-            and not unit.complete
+            and not unit.is_complete
             and unit.pair not in listed
             and unit.pair not in annotated
         )
@@ -186,9 +188,9 @@ def without_withdrawn(
     return {key: unit for key, unit in units.items() if not withdrawn(unit)}
 
 
-def needs_fetching(unit: Unit | None, modified: str | None) -> bool:
+def needs_fetching(unit: Granule | None, modified: str | None) -> bool:
     """Return whether a pair must be fetched: it is new, owed, or its line in the listing changed."""
-    if unit is None or not unit.complete:
+    if unit is None or not unit.is_complete:
         return True
     before = unit.facts.get("modified")
     return modified is not None and before is not None and modified != before

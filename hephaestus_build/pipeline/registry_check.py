@@ -9,13 +9,15 @@ from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import PublishedFrame
 
 #: Passes of one frame differ by seconds; a minute and more is another frame or another orbit.
-TIME = timedelta(minutes=1)
+CENTER_TIME_TOLERANCE = timedelta(minutes=1)
 #: Degrees between the registry's centre and the grid's: a burst more or less at one end moves it so far.
-CENTRE = 0.3
+CENTER_TOLERANCE_DEG = 0.3
 _DAY = timedelta(days=1)
 
 
-def disagreements(known: PublishedFrame, center_time: timedelta, grid: Grid | None) -> tuple[str, ...]:
+def find_registry_mismatches(
+    known: PublishedFrame, center_time: timedelta, grid: Grid | None
+) -> tuple[str, ...]:
     """Return how a frame's metadata and grid differ from the registry, in words.
 
     Parameters
@@ -29,12 +31,12 @@ def disagreements(known: PublishedFrame, center_time: timedelta, grid: Grid | No
     """
     found = []
     apart = (center_time - parse_center_time(known.center_time)) % _DAY
-    if min(apart, _DAY - apart) > TIME:
+    if min(apart, _DAY - apart) > CENTER_TIME_TOLERANCE:
         found.append(f"its metadata give {center_time} as centre time, the registry {known.center_time}")
     if grid is not None:
         west, south, east, north = grid.bounds
         centre = (west + east) / 2, (south + north) / 2
-        if max(abs(centre[0] - known.longitude), abs(centre[1] - known.latitude)) > CENTRE:
+        if max(abs(centre[0] - known.longitude), abs(centre[1] - known.latitude)) > CENTER_TOLERANCE_DEG:
             found.append(
                 f"its grid is centred on {centre[0]:.3f} E, {centre[1]:.3f} N, the registry has "
                 f"{known.longitude:.3f} E, {known.latitude:.3f} N"

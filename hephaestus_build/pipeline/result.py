@@ -7,15 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hephaestus_build.core.errors import OwedError
+from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.cube.pair_tables import ALIGNMENTS
+from hephaestus_build.cube.pair_tables import ALIGNMENT_KINDS
 from hephaestus_build.pipeline.build_state import Job
-from hephaestus_build.pipeline.missing_products import Owed, divide, owed_of
+from hephaestus_build.pipeline.missing_products import (
+    MissingProduct,
+    find_missing_products,
+    partition_accepted,
+)
 
 
 @dataclass(frozen=True)
-class Result:
+class BuildResult:
     """How a build ended.
 
     Attributes
@@ -56,16 +60,16 @@ class Result:
     masks: int
     absent: tuple[Pair, ...]
     aligned: dict[str, int]
-    owed: tuple[Owed, ...]
+    owed: tuple[MissingProduct, ...]
     era5: str
     simulated: bool
     gone: tuple[Pair, ...] = ()
-    accepted: tuple[Owed, ...] = ()
+    accepted: tuple[MissingProduct, ...] = ()
 
     @property
     def exit_code(self) -> int:
         """0 when all is there, 3 when something is owed."""
-        return OwedError.exit_code if self.owed else 0
+        return MissingProductsError.exit_code if self.owed else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -81,7 +85,7 @@ class Result:
         }
 
 
-def result_of(job: Job, generation: int, *, published: bool) -> Result:
+def make_build_result(job: Job, generation: int, *, published: bool) -> BuildResult:
     """Return how `job` ended.
 
     Parameters
@@ -94,19 +98,21 @@ def result_of(job: Job, generation: int, *, published: bool) -> Result:
         Whether `job` published it.
     """
     units = list(job.units.values())
-    complete = Counter(unit.kind for unit in units if unit.complete)
-    owed, accepted = divide(owed_of(job.units) + owed_of(job.failed), job.frame, job.settings.accept)
-    aligned = Counter(unit.facts["alignment"] for unit in units if unit.kind == "pair" and unit.complete)
-    return Result(
+    complete = Counter(unit.kind for unit in units if unit.is_complete)
+    owed, accepted = partition_accepted(
+        find_missing_products(job.units) + find_missing_products(job.failed), job.frame, job.settings.accept
+    )
+    aligned = Counter(unit.facts["alignment"] for unit in units if unit.kind == "pair" and unit.is_complete)
+    return BuildResult(
         frame=job.frame,
-        path=job.shelf.link,
+        path=job.shelf.published_link,
         generation=generation,
         published=published,
         pairs=complete["pair"],
         epochs=complete["epoch"],
         masks=complete["mask"],
         absent=tuple(unit.pair for unit in units if unit.kind == "pair" and unit.facts.get("unlisted")),
-        aligned={kind: aligned[kind] for kind in ALIGNMENTS if aligned[kind]},
+        aligned={kind: aligned[kind] for kind in ALIGNMENT_KINDS if aligned[kind]},
         owed=owed,
         accepted=accepted,
         era5=job.source.name,

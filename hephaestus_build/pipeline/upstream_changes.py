@@ -8,22 +8,22 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hephaestus_build.core.atomic_io import explained, write_json
-from hephaestus_build.core.concurrency import side_by_side
+from hephaestus_build.core.atomic_io import translate_os_errors, write_json
+from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.parsing import parse_json
-from hephaestus_build.core.plain_files import read_plain
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.core.progress import Listener
-from hephaestus_build.core.provenance import Outcome, Past, Receipt
+from hephaestus_build.core.plain_files import read_plain_file
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.progress import ProgressListener
+from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.discovery import cubes_of
-from hephaestus_build.cube.granules import Unit
-from hephaestus_build.cube.inventory import Contents
-from hephaestus_build.cube.storage.generations import Shelf
-from hephaestus_build.download.client import Page
-from hephaestus_build.sources.licsar.portal import Portal
+from hephaestus_build.cube.discovery import cubes_dir_for
+from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.download.client import SmallResponse
+from hephaestus_build.sources.licsar.portal import LicsarPortal
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _BYTES = 16 << 20  # at most
 
 
 @dataclass(frozen=True)
-class Upstream:
+class UpstreamState:
     """What is known of the archive that a published cube does not show.
 
     It stands beside the generations, since it changes without a new one.
@@ -52,26 +52,26 @@ class Upstream:
     gone: tuple[str, ...] = ()
 
 
-def read_upstream(shelf: Shelf) -> Upstream:
+def read_upstream_state(shelf: FrameStore) -> UpstreamState:
     """Return what was last written down of a frame's archive; what cannot be read is not known."""
     try:
-        value = parse_json(read_plain(shelf.root, _FILE, _BYTES))
-        changed = {plain_text(key): plain_text(what) for key, what in value["changed"].items()}
-        gone = tuple(map(plain_text, value["gone"]))
-        return Upstream(plain_text(value["checked"]), changed, gone)
+        value = parse_json(read_plain_file(shelf.root, _FILE, _BYTES))
+        changed = {sanitize_text(key): sanitize_text(what) for key, what in value["changed"].items()}
+        gone = tuple(map(sanitize_text, value["gone"]))
+        return UpstreamState(sanitize_text(value["checked"]), changed, gone)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Upstream()
+        return UpstreamState()
 
 
-def write_upstream(shelf: Shelf, known: Upstream) -> None:
+def write_upstream_state(shelf: FrameStore, known: UpstreamState) -> None:
     """Write down what is known of a frame's archive, if that is news."""
-    if known != read_upstream(shelf):
-        with explained(f"{shelf.frame}: writing down what changed upstream"):
+    if known != read_upstream_state(shelf):
+        with translate_os_errors(f"{shelf.frame}: writing down what changed upstream"):
             write_json(shelf.root / _FILE, asdict(known))
 
 
 @dataclass(frozen=True)
-class Change:
+class UpstreamChange:
     """A product that is no longer upstream as it was fetched, or that could not be asked about.
 
     Attributes
@@ -99,7 +99,7 @@ class Change:
         return asdict(self)
 
 
-def difference(receipt: Receipt, page: Page) -> str:
+def describe_difference(receipt: Receipt, page: SmallResponse) -> str:
     """Return how what upstream says now differs from what was fetched; nothing where it does not.
 
     A product that has moved is the same if its size and date are; tags are each host's own.
@@ -121,45 +121,47 @@ def difference(receipt: Receipt, page: Page) -> str:
     return f"changed upstream: {details}" if changed else ""
 
 
-def history_of(units: Mapping[str, Unit], known: Upstream) -> Callable[[Pair | None, str], Past]:
+def make_history_lookup(
+    units: Mapping[str, Granule], known: UpstreamState
+) -> Callable[[Pair | None, str], PriorUse]:
     """Return what a cube's units and what was found upstream tell of a product, by its pair and name."""
     try:
         checked = datetime.fromisoformat(known.checked).timestamp()
     except (ValueError, OverflowError):
         checked = 0.0
 
-    def past(pair: Pair | None, name: str) -> Past:
+    def past(pair: Pair | None, name: str) -> PriorUse:
         for key in (f"pair/{pair}", f"mask/{pair}") if pair else ("dem/dem",):
             for receipt in units[key].receipts if key in units else ():
                 if receipt.product == name:
                     doubted = checked if key in known.changed else 0.0
-                    return Past(receipt if receipt.ok else None, doubted)
-        return Past()
+                    return PriorUse(receipt if receipt.ok else None, doubted)
+        return PriorUse()
 
     return past
 
 
-def seals_of(units: Mapping[str, Unit]) -> Callable[[datetime], str | None]:
+def make_era5_hash_lookup(units: Mapping[str, Granule]) -> Callable[[datetime], str | None]:
     """Return what the ERA5 values of an hour were when a cube's units first used them."""
     seals = {
         datetime(1970, 1, 1) + timedelta(hours=unit.facts["era5_time"]): unit.receipts[0].values
         for unit in units.values()
         if unit.kind == "epoch"
-        and unit.complete
+        and unit.is_complete
         and unit.receipts
         and isinstance(unit.facts.get("era5_time"), int)
     }
     return seals.get
 
 
-def licsar_products(contents: Contents) -> Iterable[tuple[str, Receipt]]:
+def iter_licsar_products(contents: CubeInventory) -> Iterable[tuple[str, Receipt]]:
     """Yield (unit, receipt) for every LiCSAR product that is in the cube."""
-    for key, unit in sorted(contents.units.items()):
+    for key, unit in sorted(contents.granules.items()):
         if unit.kind in ("pair", "dem"):
             yield from ((key, receipt) for receipt in unit.receipts if receipt.ok and receipt.url)
 
 
-def check_upstream(frame: Frame, settings: Settings, listener: Listener) -> list[Change]:
+def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener) -> list[UpstreamChange]:
     """Ask the archive about every product in a frame's cube, without fetching any.
 
     What has changed is written down: ``status`` shows it and the next build fetches it.
@@ -170,37 +172,37 @@ def check_upstream(frame: Frame, settings: Settings, listener: Listener) -> list
         If there is no cube.
     """
     settings = settings.for_frame(frame)
-    shelf = Shelf(cubes_of(settings, frame), frame)
-    current = shelf.current()
+    shelf = FrameStore(cubes_dir_for(settings, frame), frame)
+    current = shelf.published_generation()
     if current is None:
         raise HephaestusError(f"{frame}: there is no cube to compare; `hephaestus build {frame}` builds it")
-    settings.check_archive(frame)
-    products = list(licsar_products(current.contents()))
-    changes: list[Change] = []
-    with Portal(settings) as portal:
+    settings.check_frame_available(frame)
+    products = list(iter_licsar_products(current.read_inventory()))
+    changes: list[UpstreamChange] = []
+    with LicsarPortal(settings) as portal:
 
         def ask(item: tuple[str, Receipt]) -> None:
             unit, receipt = item
             kind, _, name = unit.partition("/")
             pair = Pair.parse(name) if kind == "pair" else None
-            page = portal.ask(frame, pair, receipt.product, receipt.url)
+            page = portal.probe_product(frame, pair, receipt.product, receipt.url)
             if not page.ok and page.outcome is not Outcome.ABSENT:
                 what = f"upstream cannot be asked ({page.outcome}: {page.detail})"
-                changes.append(Change(unit, receipt.product, what, certain=False))
-            elif what := difference(receipt, page):
-                changes.append(Change(unit, receipt.product, what))
+                changes.append(UpstreamChange(unit, receipt.product, what, certain=False))
+            elif what := describe_difference(receipt, page):
+                changes.append(UpstreamChange(unit, receipt.product, what))
 
         listener.stage(f"{frame}", len(products))
-        for _ in side_by_side(ask, products, settings.connections):
+        for _ in map_bounded(ask, products, settings.connections):
             listener.advance(f"{frame}")
     changes.sort(key=lambda change: (change.unit, change.product))
-    known = read_upstream(shelf)
+    known = read_upstream_state(shelf)
     silent = {change.unit for change in changes if not change.certain}
     changed = {key: what for key, what in known.changed.items() if key in silent}
     changed |= {change.unit: str(change) for change in changes if change.certain}
     checked = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        write_upstream(shelf, Upstream(checked, changed, known.gone))
+        write_upstream_state(shelf, UpstreamState(checked, changed, known.gone))
     except HephaestusError as error:  # what was found out is told all the same
         log.warning("%s", error)
     return changes

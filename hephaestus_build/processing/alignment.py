@@ -14,7 +14,7 @@ import numpy as np
 from hephaestus_build.core.grid import Grid
 
 #: Part of a pixel below which two positions count as the same (a metre on a 100 m grid).
-TOLERANCE = 0.01
+PIXEL_TOLERANCE = 0.01
 # Keeps the choice between two equally near pixels the same along a whole row or column, where rounding
 # would otherwise toss a coin at every pixel.
 _TIE = 1e-6
@@ -36,12 +36,14 @@ class Alignment:
     """
 
     kind: Literal["identical", "cropped", "shifted", "resampled"]
-    columns: float
-    rows: float
+    column_offset: float
+    row_offset: float
     note: str = ""
 
 
-def align(values: np.ndarray, source: Grid, target: Grid, *, fill: float = 0) -> tuple[np.ndarray, Alignment]:
+def align_to_grid(
+    values: np.ndarray, source: Grid, target: Grid, *, fill: float = 0
+) -> tuple[np.ndarray, Alignment]:
     """Return `values` on `target`, and how that was done.
 
     Parameters
@@ -67,13 +69,13 @@ def align(values: np.ndarray, source: Grid, target: Grid, *, fill: float = 0) ->
     """
     if values.shape != source.shape:
         raise ValueError(f"values of shape {values.shape} do not fill a grid of shape {source.shape}")
-    if source.same_as(target, TOLERANCE):
+    if source.same_as(target, PIXEL_TOLERANCE):
         return values, Alignment("identical", 0.0, 0.0)
-    columns, whole_columns = _nearest(
+    columns, whole_columns = _nearest_pixels(
         source.west, source.dx, source.width, target.west, target.dx, target.width
     )
     # rows count southwards, so positions are measured from the north edge down
-    rows, whole_rows = _nearest(
+    rows, whole_rows = _nearest_pixels(
         -source.north, source.dy, source.height, -target.north, target.dy, target.height
     )
     used_columns, used_rows = (
@@ -106,7 +108,7 @@ def align(values: np.ndarray, source: Grid, target: Grid, *, fill: float = 0) ->
     return result, Alignment(kind, east, south, note)
 
 
-def _nearest(
+def _nearest_pixels(
     source_edge: float, source_size: float, count: int, edge: float, size: float, wanted: int
 ) -> tuple[np.ndarray, bool]:
     """Return for each wanted pixel of one axis the source pixel that holds its centre.
@@ -116,7 +118,7 @@ def _nearest(
     first = (edge - source_edge) / source_size
     last = (edge + wanted * size - source_edge) / source_size  # behind the last pixel
     offset = round(first)
-    if abs(first - offset) <= TOLERANCE and abs(last - offset - wanted) <= TOLERANCE:
+    if abs(first - offset) <= PIXEL_TOLERANCE and abs(last - offset - wanted) <= PIXEL_TOLERANCE:
         return np.arange(offset, offset + wanted), True
     ratio = size / source_size
     centres = first + (np.arange(wanted) + 0.5) * ratio

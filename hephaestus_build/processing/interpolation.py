@@ -15,7 +15,7 @@ from hephaestus_build.core.grid import Grid
 _BLOCK = 16
 
 
-def bilinear(
+def interpolate_bilinear(
     values: npt.ArrayLike,
     latitude: npt.ArrayLike,
     longitude: npt.ArrayLike,
@@ -66,10 +66,10 @@ def bilinear(
             f"fields of shape {fields.shape} do not lie on {latitudes.size} latitudes and "
             f"{longitudes.size} longitudes"
         )
-    i, down = _cells(-latitudes, -grid.latitudes[_plain(rows)], "latitude")
-    j, across = _cells(longitudes, grid.longitudes[_plain(columns)], "longitude")
+    i, down = _cells(-latitudes, -grid.latitudes[_check_no_stride(rows)], "latitude")
+    j, across = _cells(longitudes, grid.longitudes[_check_no_stride(columns)], "longitude")
     leading = fields.shape[:-2]
-    scales = _scales(steps, leading)
+    scales = _check_steps(steps, leading)
     shape = (*leading, i.size, j.size)
     if out is None:
         out = np.empty(shape, dtype=np.float32)
@@ -86,7 +86,7 @@ def bilinear(
         slopes = np.diff(lines, axis=0).astype(np.float32)
         starts = lines.astype(np.float32)
         target = out[index]
-        for first, last in _runs(i):
+        for first, last in _equal_runs(i):
             line, slope = starts[i[first]], slopes[i[first]]
             for top in range(first, last, _BLOCK):
                 bottom = min(top + _BLOCK, last)
@@ -147,20 +147,20 @@ def _cells(axis: np.ndarray, targets: np.ndarray, name: str) -> tuple[np.ndarray
     return cell, (targets - axis[cell]) / (axis[cell + 1] - axis[cell])
 
 
-def _runs(cells: np.ndarray) -> list[tuple[int, int]]:
+def _equal_runs(cells: np.ndarray) -> list[tuple[int, int]]:
     """Return first and last + 1 of each run of equal numbers."""
     edges = np.flatnonzero(np.diff(cells)) + 1
     bounds = [0, *edges.tolist(), cells.size]
     return [(first, last) for first, last in pairwise(bounds) if last > first]
 
 
-def _plain(window: slice) -> slice:
+def _check_no_stride(window: slice) -> slice:
     if window.step not in (None, 1):
         raise ValueError(f"a window has no stride, got {window}")
     return window
 
 
-def _scales(steps: Sequence[float] | None, leading: tuple[int, ...]) -> list[float] | None:
+def _check_steps(steps: Sequence[float] | None, leading: tuple[int, ...]) -> list[float] | None:
     if steps is None:
         return None
     if not leading or len(steps) != leading[-1]:

@@ -29,7 +29,7 @@ CAPPED_WIDTH = 680
 HIGH_LATITUDE = 60.0
 
 
-class PreviewSize(Protocol):
+class PreviewHeader(Protocol):
     """What a preview's header tells: columns, rows, and Pillow's name of its colour mode."""
 
     @property
@@ -83,16 +83,16 @@ class PreviewGeometry:
         if self.projection == "linear":
             return np.column_stack([columns, share * grid.height])
         _, south, _, north = grid.bounds
-        top, bottom = _northing(north), _northing(south)
+        top, bottom = _mercator_northing(north), _mercator_northing(south)
         latitude = np.degrees(2 * np.arctan(np.exp(top - share * (top - bottom))) - np.pi / 2)
         return np.column_stack([columns, (north - latitude) / grid.dy])
 
 
-def _northing(latitude: float) -> float:
+def _mercator_northing(latitude: float) -> float:
     return float(np.log(np.tan(np.pi / 4 + np.radians(latitude) / 2)))
 
 
-def default_geometry(frame: Frame, grid: Grid) -> PreviewGeometry:
+def default_preview_geometry(frame: Frame, grid: Grid) -> PreviewGeometry:
     """Return the geometry to assume for `frame` on `grid` where no preview tells.
 
     The published frames have theirs in the registry (Mercator for the two of Iceland, whose polygons
@@ -106,8 +106,8 @@ def default_geometry(frame: Frame, grid: Grid) -> PreviewGeometry:
             evidence += f"; uncertain: {published.uncertain_geometry}"
     else:
         centre = grid.north - grid.height * grid.dy / 2
-        projection = "mercator" if frame.simulated and abs(centre) > HIGH_LATITUDE else "linear"
-        evidence = "the default for simulated frames" if frame.simulated else "the default"
+        projection = "mercator" if frame.is_simulated and abs(centre) > HIGH_LATITUDE else "linear"
+        evidence = "the default for simulated frames" if frame.is_simulated else "the default"
     return PreviewGeometry(
         round(PREVIEW_SCALE * grid.width),
         round(PREVIEW_SCALE * grid.height),
@@ -116,7 +116,7 @@ def default_geometry(frame: Frame, grid: Grid) -> PreviewGeometry:
     )
 
 
-def geometry_from_preview(grid: Grid, preview: PreviewSize) -> PreviewGeometry:
+def geometry_from_preview(grid: Grid, preview: PreviewHeader) -> PreviewGeometry:
     """Return the geometry that a preview's size and colour mode tell.
 
     Palette previews were drawn with Mercator rows at 30 %, true-colour ones with linear rows at 30 %
@@ -146,9 +146,11 @@ def geometry_from_preview(grid: Grid, preview: PreviewSize) -> PreviewGeometry:
     return PreviewGeometry(preview.width, preview.height, projection, evidence)
 
 
-def preview_geometry(frame: Frame, grid: Grid, preview: PreviewSize | None = None) -> PreviewGeometry:
+def resolve_preview_geometry(
+    frame: Frame, grid: Grid, preview: PreviewHeader | None = None
+) -> PreviewGeometry:
     """Return the geometry that `preview` tells, or the default with the reason for it as evidence."""
-    default = default_geometry(frame, grid)
+    default = default_preview_geometry(frame, grid)
     if preview is None:
         return default
     try:
@@ -158,7 +160,7 @@ def preview_geometry(frame: Frame, grid: Grid, preview: PreviewSize | None = Non
 
 
 @dataclass(frozen=True, eq=False)
-class Masks:
+class AnnotationMasks:
     """The three masks of one interferogram, as far as its polygons reach.
 
     Attributes
@@ -182,7 +184,7 @@ class Masks:
     notes: tuple[str, ...] = ()
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether no pixel is marked."""
         return not self.deformation.any()
 
@@ -198,7 +200,7 @@ class Masks:
         yield "activity_type_mask", self.activity_type
         yield "intensity_level_mask", self.intensity_level
 
-    def full(self) -> dict[str, np.ndarray]:
+    def to_full_grid(self) -> dict[str, np.ndarray]:
         """Return the masks on the whole grid by their names in the cube, uint8, shape `shape`."""
         return {name: self.paste(values, np.zeros(self.shape, np.uint8)) for name, values in self.items()}
 
@@ -208,7 +210,7 @@ class Masks:
         return target
 
 
-def rasterize(annotation: Annotation, geometry: PreviewGeometry, grid: Grid) -> Masks:
+def rasterize_annotation(annotation: Annotation, geometry: PreviewGeometry, grid: Grid) -> AnnotationMasks:
     """Draw the polygons of `annotation` on `grid`.
 
     A pixel belongs to a polygon when its centre lies inside (even-odd rule, any orientation). Where
@@ -217,37 +219,38 @@ def rasterize(annotation: Annotation, geometry: PreviewGeometry, grid: Grid) -> 
     Parts beyond the grid are cut off.
     """
     shapes = [
-        (geometry.to_grid(polygon, grid), activity, level) for polygon, activity, level in annotation.regions
+        (geometry.to_grid(polygon, grid), activity, level)
+        for polygon, activity, level in annotation.labeled_polygons
     ]
     limit = np.array([grid.width, grid.height], float)
     notes = tuple(
-        f"polygon {index} lies {'wholly' if _beyond(points, limit) else 'partly'} beyond the grid"
+        f"polygon {index} lies {'wholly' if _is_beyond(points, limit) else 'partly'} beyond the grid"
         for index, (points, _, _) in enumerate(shapes)
         if (points < 0).any() or (points > limit).any()
     )
-    shapes = [shape for shape in shapes if not _beyond(shape[0], limit)]
+    shapes = [shape for shape in shapes if not _is_beyond(shape[0], limit)]
     if not shapes:
         none = np.zeros((0, 0), np.uint8)
-        return Masks(grid.shape, 0, 0, none, none, none, notes)
+        return AnnotationMasks(grid.shape, 0, 0, none, none, none, notes)
     corners = np.clip(np.concatenate([points for points, _, _ in shapes]), 0, limit)
     column, row = (int(value) for value in np.floor(corners.min(axis=0)))
     right, bottom = (int(value) for value in np.ceil(corners.max(axis=0)))
     deformation = np.zeros((bottom - row, right - column), np.uint8)
     activity_type, intensity_level = np.zeros_like(deformation), np.zeros_like(deformation)
     for points, activity, level in sorted(shapes, key=lambda shape: -polygon_area(shape[0])):
-        inside = fill(points - (column, row), deformation.shape)
+        inside = rasterize_polygon(points - (column, row), deformation.shape)
         kind = "earthquake" if activity == "Earthquake" else "volcanic"
         deformation[inside] = DEFORMATION_CODES[kind]
         activity_type[inside] = ACTIVITY_CODES.get(activity, ACTIVITY_CODES["Unidentified"])
         intensity_level[inside] = INTENSITY_CODES.get(level, INTENSITY_CODES["None"])
-    return Masks(grid.shape, row, column, deformation, activity_type, intensity_level, notes)
+    return AnnotationMasks(grid.shape, row, column, deformation, activity_type, intensity_level, notes)
 
 
-def _beyond(points: np.ndarray, limit: np.ndarray) -> bool:
+def _is_beyond(points: np.ndarray, limit: np.ndarray) -> bool:
     return bool((points.max(axis=0) <= 0).any() or (points.min(axis=0) >= limit).any())
 
 
-def fill(polygon: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def rasterize_polygon(polygon: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return which pixel centres lie inside `polygon` by the even-odd rule.
 
     Parameters

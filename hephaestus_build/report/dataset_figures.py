@@ -19,21 +19,21 @@ from PIL import Image
 
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.registry import PublishedFrame
-from hephaestus_build.dataset.deformation_events import Event, implied_grid
-from hephaestus_build.dataset.samples import Sample, usable
+from hephaestus_build.dataset.deformation_events import DeformationEvent, implied_grid
+from hephaestus_build.dataset.samples import Sample, is_usable
 from hephaestus_build.dataset.splits import PARTS, Split
 from hephaestus_build.report.panels import ALARM, GREY, INK, PALE
-from hephaestus_build.report.text_rendering import any_letters, literal
+from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 from hephaestus_build.sources.annotations.record import Annotation
 
-COLOURS = {"train": "#5b7a99", "validation": "#d9a441", "test": "#2f8f6b", "left out": "#ccd2d8"}
+PART_COLOURS = {"train": "#5b7a99", "validation": "#d9a441", "test": "#2f8f6b", "left out": "#ccd2d8"}
 _DPI = 110
-_QUARTER = 91.3125
+_DAYS_PER_QUARTER = 91.3125
 #: Degrees that a frame without an implied shape is drawn with.
-_NOMINAL = 2.7
+_NOMINAL_FRAME_DEG = 2.7
 
 
-def samples_over_time(splits: Sequence[Split]) -> Figure:
+def plot_samples_over_time(splits: Sequence[Split]) -> Figure:
     """Draw how many samples begin in each quarter and in which part of each split they are."""
     figure = _figure(11, 1.1 + 1.75 * len(splits))
     axes = figure.subplots(len(splits), 2, sharex=True, squeeze=False)
@@ -42,30 +42,40 @@ def samples_over_time(splits: Sequence[Split]) -> Figure:
     )
     days = [sample.pair.primary for split in splits for _, sample in _members(split)]
     first, last = (mdates.date2num(day) for day in (min(days), max(days)))
-    edges = np.arange(first, last + _QUARTER, _QUARTER)
+    edges = np.arange(first, last + _DAYS_PER_QUARTER, _DAYS_PER_QUARTER)
     for row, split in zip(axes, splits, strict=True):
         for cell, positive in zip(row, (False, True), strict=True):
             members = [(part, sample) for part, sample in _members(split) if sample.positive >= positive]
             bottom = np.zeros(len(edges) - 1)
-            for part, colour in COLOURS.items():
+            for part, colour in PART_COLOURS.items():
                 days = [sample.pair.primary for name, sample in members if name == part]
                 counts, _ = np.histogram(mdates.date2num(np.array(days, "datetime64[D]")), edges)
-                cell.bar(edges[:-1], counts, _QUARTER * 0.9, bottom, align="edge", color=colour, linewidth=0)
+                cell.bar(
+                    edges[:-1],
+                    counts,
+                    _DAYS_PER_QUARTER * 0.9,
+                    bottom,
+                    align="edge",
+                    color=colour,
+                    linewidth=0,
+                )
                 bottom += counts
             counts_text = " / ".join(str(sum(name == part for name, _ in members)) for part in PARTS)
             kind = "positives" if positive else "all samples"
-            cell.set_title(f"{literal(split.name)}: {kind}, {counts_text}", fontsize=9, loc="left", color=INK)
-            _plain(cell)
+            cell.set_title(
+                f"{escape_mathtext(split.name)}: {kind}, {counts_text}", fontsize=9, loc="left", color=INK
+            )
+            _style_axes(cell)
             cell.xaxis_date()
             cell.xaxis.set_major_locator(mdates.YearLocator())
             cell.xaxis.set_major_formatter(mdates.DateFormatter("%Y"))
-    handles = [Patch(color=colour, label=part) for part, colour in COLOURS.items()]
+    handles = [Patch(color=colour, label=part) for part, colour in PART_COLOURS.items()]
     figure.legend(handles=handles, loc="upper right", ncols=4, fontsize=9, frameon=False, borderaxespad=0.4)
     _title(figure, "Samples by primary date, a bar a quarter", splits)
     return figure
 
 
-def positives_per_frame(split: Split) -> Figure:
+def plot_positives_per_frame(split: Split) -> Figure:
     """Draw the positives of every frame by their part of `split`, and how many samples it has in all."""
     counts: dict[Frame, Counter[str]] = defaultdict(Counter)
     total: Counter[Frame] = Counter()
@@ -76,7 +86,7 @@ def positives_per_frame(split: Split) -> Figure:
     figure = _figure(9, 1.2 + 0.2 * len(order))
     axes = figure.add_axes((0.2, 0.07, 0.77, 1 - 0.07 - 0.62 / figure.get_figheight()))
     left = np.zeros(len(order))
-    for part, colour in COLOURS.items():
+    for part, colour in PART_COLOURS.items():
         width = np.array([counts[frame][part] for frame in order])
         if width.any():
             axes.barh(np.arange(len(order)), width, 0.72, left, color=colour, label=part, linewidth=0)
@@ -88,12 +98,12 @@ def positives_per_frame(split: Split) -> Figure:
     axes.set_ylim(-0.7, len(order) - 0.3)
     axes.set_xlim(0, max(1.0, float(left.max()) * 1.12))
     axes.legend(loc="lower right", fontsize=9, frameon=False)
-    _plain(axes)
+    _style_axes(axes)
     _title(figure, f"Positives per frame in the split {split.name}", [split])
     return figure
 
 
-def map_of_frames(frames: Mapping[str, PublishedFrame], events: Sequence[Event]) -> Figure:
+def plot_frame_map(frames: Mapping[str, PublishedFrame], events: Sequence[DeformationEvent]) -> Figure:
     """Draw where the frames lie and where deformation was annotated, and list their volcanoes by region."""
     regions = sorted({frame.region for frame in frames.values()}, key=lambda name: _west(frames, name))
     figure = _figure(12, 7.3)
@@ -108,7 +118,7 @@ def map_of_frames(frames: Mapping[str, PublishedFrame], events: Sequence[Event])
         if grid:
             west, south, east, north = grid.bounds
         else:
-            half = _NOMINAL / 2
+            half = _NOMINAL_FRAME_DEG / 2
             west, east = frame.longitude - half, frame.longitude + half
             south, north = frame.latitude - half, frame.latitude + half
         axes.add_patch(
@@ -116,9 +126,9 @@ def map_of_frames(frames: Mapping[str, PublishedFrame], events: Sequence[Event])
                 (west, south), east - west, north - south, facecolor="#5b7a9955", edgecolor="#34506b", lw=0.6
             )
         )
-    seen = [event.place for event in events if event.place]
+    seen = [event.location for event in events if event.location]
     axes.plot(*np.array(seen).reshape(-1, 2).T, ".", color=ALARM, markersize=4, zorder=4)
-    middles = {name: _middle(frames, name) for name in regions}
+    middles = {name: _region_center(frames, name) for name in regions}
     for number, region in enumerate(regions, 1):
         members = [frame.longitude for frame in frames.values() if frame.region == region]
         latitude = middles[region][1]
@@ -130,7 +140,7 @@ def map_of_frames(frames: Mapping[str, PublishedFrame], events: Sequence[Event])
             x, latitude, str(number), fontsize=9, weight="bold", color=INK,
             va="center", ha="left" if right else "right", zorder=5,
         )  # fmt: skip
-    _plain(axes)
+    _style_axes(axes)
     lines = [f"{number}  {_region_text(frames, name)}" for number, name in enumerate(regions, 1)]
     half = -(-len(lines) // 2)
     for column, part in enumerate((lines[:half], lines[half:])):
@@ -147,7 +157,7 @@ def map_of_frames(frames: Mapping[str, PublishedFrame], events: Sequence[Event])
     return figure
 
 
-def pair_network(
+def plot_pair_network(
     frame: Frame, annotations: Mapping[Pair, Annotation], boundaries: Sequence[date] = ()
 ) -> Figure:
     """Draw every annotated pair of a frame as an arch from date to date, as high as it is long."""
@@ -158,8 +168,8 @@ def pair_network(
     }
     sorted_in: dict[str, list[Pair]] = {name: [] for name in kinds}
     for pair, item in annotations.items():
-        good = "deformation" if item.deforming else "no deformation"
-        sorted_in[good if usable(item) else "of poor quality"].append(pair)
+        good = "deformation" if item.is_deforming else "no deformation"
+        sorted_in[good if is_usable(item) else "of poor quality"].append(pair)
     figure = _figure(8.2, 2.6)
     axes = figure.add_axes((0.07, 0.12, 0.915, 0.66))
     turn = np.linspace(0, np.pi, 25)
@@ -183,7 +193,7 @@ def pair_network(
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator, show_offset=False))
     axes.set_ylabel("days", fontsize=8.5)
-    _plain(axes)
+    _style_axes(axes)
     figure.legend(
         handles=[
             Line2D([], [], color=colour, label=f"{name} ({len(sorted_in[name])})")
@@ -192,16 +202,16 @@ def pair_network(
         loc="upper left", bbox_to_anchor=(0.008, 0.915), ncols=3, fontsize=8, frameon=False, handlelength=1.4,
         borderpad=0,
     )  # fmt: skip
-    simulated = " (simulated)" if frame.simulated else ""
+    simulated = " (simulated)" if frame.is_simulated else ""
     text = f"{frame}{simulated}: {len(annotations)} interferograms of {len(days)} acquisitions"
     figure.text(0.015, 0.95, text, fontsize=9.5, weight="bold", color=INK, va="center")
     return figure
 
 
-def to_png(figure: Figure, colours: int = 96) -> bytes:
+def encode_png(figure: Figure, colours: int = 96) -> bytes:
     """Return `figure` as a small PNG with a palette of `colours`."""
     canvas = FigureCanvasAgg(figure)
-    with any_letters():
+    with suppress_glyph_warnings():
         canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     stream = io.BytesIO()
@@ -213,14 +223,14 @@ def to_png(figure: Figure, colours: int = 96) -> bytes:
 
 def _members(split: Split) -> list[tuple[str, Sample]]:
     left = [("left out", sample) for samples in split.left_out.values() for sample in samples]
-    return [*split.samples, *left]
+    return [*split.samples_with_parts, *left]
 
 
 def _degrees(value: int, letters: str) -> str:
     return f"{abs(value)}°{letters[value > 0] if value else ''}"
 
 
-def _middle(frames: Mapping[str, PublishedFrame], region: str) -> tuple[float, float]:
+def _region_center(frames: Mapping[str, PublishedFrame], region: str) -> tuple[float, float]:
     members = [frame for frame in frames.values() if frame.region == region]
     return (
         float(np.mean([frame.longitude for frame in members])),
@@ -246,16 +256,16 @@ def _figure(width: float, height: float) -> Figure:
     return Figure((width, height), dpi=_DPI, facecolor="white")
 
 
-def _plain(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
     for side, spine in axes.spines.items():
         spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)
 
 
 def _title(figure: Figure, text: str, splits: Sequence[Split]) -> None:
-    simulated = any(split.simulated for split in splits)
+    simulated = any(split.is_simulated for split in splits)
     offset = 0.2 / figure.get_figheight()
     figure.text(
-        0.015, 1 - offset, literal(text) + (" (simulated)" if simulated else ""),
+        0.015, 1 - offset, escape_mathtext(text) + (" (simulated)" if simulated else ""),
         fontsize=11, weight="bold", color=INK, va="center",
     )  # fmt: skip

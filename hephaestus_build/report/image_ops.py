@@ -87,14 +87,14 @@ def hillshade(height: np.ndarray, pixel: tuple[float, float], *, exaggeration: f
     return np.clip(towards / np.sqrt(1 + east**2 + south**2), 0, 1)
 
 
-def nice_length(span: float) -> float:
+def round_scale_length(span: float) -> float:
     """Return 1, 2 or 5 times a power of ten, at most a quarter of `span`."""
     power = 10.0 ** np.floor(np.log10(span / 4))
     return float(max(step * power for step in (1, 2, 5) if step * power <= span / 4))
 
 
 @cache
-def phase_colours() -> ListedColormap:
+def phase_colormap() -> ListedColormap:
     """Return a cyclic colormap: once around the hues, lighter and darker once, no seam and no false edge.
 
     The hues are a circle in the Oklab colour space; the lightness lets fringes survive a grey print.

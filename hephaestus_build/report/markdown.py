@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 
 # What begins an emphasis, a link, a picture, code, HTML, an entity, a table, or an address made a link.
 # An underscore within a word begins nothing, and there are some in every frame's id.
@@ -13,7 +13,7 @@ _ACTIVE = re.compile(r"[\\`*\[\]<>&|~!$@]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.", 
 _BLOCK = re.compile(r"^(?=[#+\-=])|^(\d+)(?=[.)])")
 
 
-def text(value: object, limit: int = 2000) -> str:
+def escape_markdown(value: object, limit: int = 2000) -> str:
     r"""Return Markdown that shows `value` on one line, letter by letter.
 
     Examples
@@ -21,17 +21,17 @@ def text(value: object, limit: int = 2000) -> str:
     >>> text("no *such* file: <img src=http://x.org>")
     'no \\*such\\* file: \\<img src=http\\://x.org\\>'
     """
-    escaped = _ACTIVE.sub(r"\\\g<0>", plain_text(value, limit))
+    escaped = _ACTIVE.sub(r"\\\g<0>", sanitize_text(value, limit))
     return _BLOCK.sub(lambda match: f"{match[0]}\\", escaped)
 
 
-def code(value: object, limit: int = 4000) -> str:
+def code_span(value: object, limit: int = 4000) -> str:
     """Return Markdown that shows `value` as code, on one line."""
-    line = plain_text(value, limit)
+    line = sanitize_text(value, limit)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     return f"{fence}{line}{fence}" if len(fence) == 1 else f"{fence} {line} {fence}"
 
 
-def cell(value: object) -> object:
+def table_cell(value: object) -> object:
     """Return a table's cell: numbers as they are, all else as Markdown, as Prefect's first UI reads it."""
-    return value if value is None or isinstance(value, bool | int | float) else text(value)
+    return value if value is None or isinstance(value, bool | int | float) else escape_markdown(value)

@@ -13,12 +13,16 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.dataset.deformation_events import implied_grid
-from hephaestus_build.processing.mask_rasterization import PreviewGeometry, default_geometry, rasterize
+from hephaestus_build.processing.mask_rasterization import (
+    PreviewGeometry,
+    default_preview_geometry,
+    rasterize_annotation,
+)
 from hephaestus_build.sources.annotations.record import Annotation, polygon_area
 
 
 @dataclass(frozen=True)
-class PolygonFinding:
+class PolygonMaskReport:
     """One polygon on its frame's grid.
 
     Attributes
@@ -50,7 +54,7 @@ class PolygonFinding:
 
 
 @dataclass(frozen=True)
-class FrameFinding:
+class FrameMaskReport:
     """All polygons of one frame.
 
     Attributes
@@ -74,9 +78,9 @@ class FrameFinding:
     projection: str
     evidence: str
     uncertain: str
-    polygons: tuple[PolygonFinding, ...]
+    polygons: tuple[PolygonMaskReport, ...]
 
-    def summary(self) -> dict[str, Any]:
+    def summarize(self) -> dict[str, Any]:
         """Return the frame's figures without its polygons."""
         polygons = self.polygons
         errors = [abs(item.pixels / item.area - 1) for item in polygons if item.area and not item.beyond]
@@ -97,7 +101,7 @@ class FrameFinding:
 
 def report_masks(
     annotations: Iterable[Annotation], grid_of: Callable[[Frame], tuple[Grid, str] | None]
-) -> list[FrameFinding]:
+) -> list[FrameMaskReport]:
     """Draw every polygon of `annotations` on its frame's grid and say what was lost.
 
     Parameters
@@ -117,10 +121,10 @@ def report_masks(
         known = published_frames().get(frame.id)
         uncertain = (known.uncertain_geometry or "") if known else ""
         if (found := grid_of(frame)) is None:
-            findings.append(FrameFinding(frame.id, (0, 0), (0.0, 0.0), "unknown", "", "", "no grid", ()))
+            findings.append(FrameMaskReport(frame.id, (0, 0), (0.0, 0.0), "unknown", "", "", "no grid", ()))
             continue
         grid, grid_from = found
-        geometry = default_geometry(frame, grid)
+        geometry = default_preview_geometry(frame, grid)
         polygons = [
             finding
             for item in sorted(items, key=lambda item: item.pair)
@@ -128,7 +132,7 @@ def report_masks(
         ]
         east, north = grid.pixel_size_m()
         findings.append(
-            FrameFinding(
+            FrameMaskReport(
                 frame.id, grid.shape, (round(east, 2), round(north, 2)), grid_from, geometry.projection,
                 geometry.evidence, uncertain, tuple(polygons),
             )
@@ -142,7 +146,7 @@ def grid_from_registry(frame: Frame) -> tuple[Grid, str] | None:
     return (grid, f"implied by {published_frames()[frame.id].implied_from}") if grid else None
 
 
-def rows_moved(polygon: np.ndarray, geometry: PreviewGeometry, grid: Grid) -> float:
+def projection_row_shift(polygon: np.ndarray, geometry: PreviewGeometry, grid: Grid) -> float:
     """Return how many rows further south a linear reading puts `polygon` than a Mercator one."""
     middles = [
         replace(geometry, projection=projection).to_grid(polygon, grid)[:, 1].mean()
@@ -151,15 +155,15 @@ def rows_moved(polygon: np.ndarray, geometry: PreviewGeometry, grid: Grid) -> fl
     return float(middles[0] - middles[1])
 
 
-def _polygons(annotation: Annotation, geometry: PreviewGeometry, grid: Grid) -> Iterable[PolygonFinding]:
-    whole = rasterize(annotation, geometry, grid)
+def _polygons(annotation: Annotation, geometry: PreviewGeometry, grid: Grid) -> Iterable[PolygonMaskReport]:
+    whole = rasterize_annotation(annotation, geometry, grid)
     inside: list[np.ndarray] = []
     areas: list[float] = []
-    regions = list(annotation.regions)
+    regions = list(annotation.labeled_polygons)
     notes: list[bool] = []
     for polygon, activity, level in regions:
         one = replace(annotation, polygons=(polygon,), activity_type=(activity,), intensity_level=(level,))
-        mask = rasterize(one, geometry, grid)
+        mask = rasterize_annotation(one, geometry, grid)
         canvas = np.zeros(whole.deformation.shape, bool)
         top, left = mask.row - whole.row, mask.column - whole.column
         rows, columns = mask.deformation.shape
@@ -174,13 +178,13 @@ def _polygons(annotation: Annotation, geometry: PreviewGeometry, grid: Grid) -> 
             inside[other] for other in range(len(regions)) if (areas[other], -other) < (areas[index], -index)
         ]
         hidden = np.count_nonzero(inside[index] & np.logical_or.reduce(above)) if above else 0
-        yield PolygonFinding(
+        yield PolygonMaskReport(
             annotation.unique_id,
             index,
             activity,
             round(areas[index], 2),
             int(np.count_nonzero(inside[index])),
             int(hidden),
-            round(rows_moved(polygon, geometry, grid), 2),
+            round(projection_row_shift(polygon, geometry, grid), 2),
             notes[index],
         )

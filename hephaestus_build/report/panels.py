@@ -19,31 +19,36 @@ from scipy import ndimage
 
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.report.image_ops import hillshade, nice_length, phase_colours
-from hephaestus_build.report.quicklook_data import View
+from hephaestus_build.report.image_ops import hillshade, phase_colormap, round_scale_length
+from hephaestus_build.report.quicklook_data import QuicklookData
 
 INK, GREY, PALE, EMPTY, ALARM = "#1b1f24", "#4a525b", "#8a929b", "#e6e8ea", "#c8102e"
 #: Sentinel-1's wavelength is 5.55 cm; a whole turn of the phase is half of it, there and back.
 _FRINGE = "one turn = 2.8 cm along the line of sight"
 #: Regions of one activity that are named, at most.
-_NAMES = 5
+_MAX_REGION_NAMES = 5
 
 
 def _halo(width: float) -> list[patheffects.AbstractPathEffect]:
     return [patheffects.withStroke(linewidth=width, foreground="white")]
 
 
-def draw_phase(axes: Axes, below: Axes, view: View) -> None:
+def draw_phase(axes: Axes, below: Axes, view: QuicklookData) -> None:
     """Draw the wrapped phase, its scale below it, and the mark of simulated data."""
     image = axes.imshow(
-        view.phase, cmap=phase_colours(), vmin=-np.pi, vmax=np.pi, extent=view.extent, interpolation="nearest"
+        view.phase,
+        cmap=phase_colormap(),
+        vmin=-np.pi,
+        vmax=np.pi,
+        extent=view.extent,
+        interpolation="nearest",
     )
     turns = np.pi * np.arange(-1, 1.5, 0.5)
     bar = _figure(axes).colorbar(image, cax=below, orientation="horizontal", ticks=turns)
     _tidy(bar)
     bar.set_ticks(turns.tolist(), labels=["−π", "−π/2", "0", "π/2", "π"])
     below.text(1.04, 0.1, f"wrapped phase (rad); {_FRINGE}", transform=below.transAxes, fontsize=9, color=INK)
-    if view.simulated:
+    if view.is_simulated:
         _mark_simulated(axes)
 
 
@@ -62,7 +67,7 @@ def _mark_simulated(axes: Axes) -> None:
     )  # fmt: skip
 
 
-def draw_coherence(axes: Axes, beside: Axes, view: View) -> None:
+def draw_coherence(axes: Axes, beside: Axes, view: QuicklookData) -> None:
     """Draw the coherence, 0 to 1."""
     image = axes.imshow(view.coherence, cmap="gray", vmin=0, vmax=1, extent=view.extent)
     bar = _figure(axes).colorbar(image, cax=beside, ticks=[0, 0.5, 1])
@@ -70,7 +75,7 @@ def draw_coherence(axes: Axes, beside: Axes, view: View) -> None:
     _panel_title(axes, "coherence")
 
 
-def draw_terrain(axes: Axes, beside: Axes, view: View) -> None:
+def draw_terrain(axes: Axes, beside: Axes, view: QuicklookData) -> None:
     """Draw the height, shaded by light from the north-west."""
     _panel_title(axes, "height (m)")
     if np.isnan(view.height).all():
@@ -90,7 +95,7 @@ def draw_terrain(axes: Axes, beside: Axes, view: View) -> None:
     _tidy(bar)
 
 
-def draw_vapour(axes: Axes, beside: Axes, view: View) -> None:
+def draw_vapour(axes: Axes, beside: Axes, view: QuicklookData) -> None:
     """Draw how the water vapour differs between the two acquisitions."""
     space = " " if _inches(axes)[0] > 2 else "\n"
     _panel_title(axes, f"water vapour,{space}later − earlier (kg m$^{{-2}}$)")
@@ -139,7 +144,7 @@ def _tidy(bar: Colorbar) -> None:
     bar.update_ticks()
 
 
-def draw_map_frame(axes: Axes, view: View, ground: float, *, labels: bool) -> None:
+def draw_map_frame(axes: Axes, view: QuicklookData, ground: float, *, labels: bool) -> None:
     """Set extent, aspect and ticks; `ground` is how much shorter a degree is east-west than north-south."""
     west, east, south, north = view.extent
     axes.set_facecolor(EMPTY)
@@ -161,10 +166,10 @@ def _degrees(value: float, letters: str) -> str:
     return f"{abs(value):g}° {letters[0] if value >= 0 else letters[1]}" if round(value, 9) else "0°"
 
 
-def _scale_bar(axes: Axes, view: View, ground: float) -> None:
+def _scale_bar(axes: Axes, view: QuicklookData, ground: float) -> None:
     west, east, south, north = view.extent
     kilometre = 1 / (111.195 * ground)
-    length = nice_length((east - west) / kilometre)
+    length = round_scale_length((east - west) / kilometre)
     start, level = west + 0.03 * (east - west), south + 0.035 * (north - south)
     axes.plot(
         [start, start + length * kilometre], [level, level], color=INK, linewidth=3, solid_capstyle="butt",
@@ -176,7 +181,7 @@ def _scale_bar(axes: Axes, view: View, ground: float) -> None:
     )  # fmt: skip
 
 
-def draw_outlines(axes: Axes, view: View, *, width: float, names: bool = False) -> None:
+def draw_outlines(axes: Axes, view: QuicklookData, *, width: float, names: bool = False) -> None:
     """Draw the outline of every activity's region, and its name beside the largest ones."""
     meanings = {
         name: cube_schema().variables[name].attributes["flag_meanings"].split()
@@ -197,17 +202,17 @@ def draw_outlines(axes: Axes, view: View, *, width: float, names: bool = False) 
             for region in _regions(inside):
                 level = meanings["intensity_level_mask"][int(np.bincount(view.intensity[region]).argmax())]
                 strength = f", {level.lower()}" if level in ("Low", "Medium", "High") else ""
-                _name(axes, view, region, meanings["activity_type_mask"][code] + strength)
+                _draw_region_name(axes, view, region, meanings["activity_type_mask"][code] + strength)
 
 
 def _regions(inside: np.ndarray) -> list[np.ndarray]:
     """Return the connected regions of a mask, but for specks beside a much larger one."""
     labels, _ = ndimage.label(inside)
     areas = np.bincount(labels.ravel())[1:]
-    return [labels == 1 + index for index in np.flatnonzero(areas > 0.02 * areas.max())][:_NAMES]
+    return [labels == 1 + index for index in np.flatnonzero(areas > 0.02 * areas.max())][:_MAX_REGION_NAMES]
 
 
-def _name(axes: Axes, view: View, inside: np.ndarray, text: str) -> None:
+def _draw_region_name(axes: Axes, view: QuicklookData, inside: np.ndarray, text: str) -> None:
     """Write `text` above a region, or below it where there is no room above."""
     rows, columns = np.nonzero(inside)
     above = rows.min() > 0.05 * view.grid.height
@@ -223,7 +228,7 @@ def _name(axes: Axes, view: View, inside: np.ndarray, text: str) -> None:
     )  # fmt: skip
 
 
-def draw_network(axes: Axes, view: View) -> None:
+def draw_pair_network(axes: Axes, view: QuicklookData) -> None:
     """Draw every stored pair as an arch from date to date, as high as it is long."""
     network = view.network
     days = sorted({day for pair in network.pairs for day in pair.dates})

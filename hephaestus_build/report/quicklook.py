@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.report.panels import (
@@ -24,14 +24,14 @@ from hephaestus_build.report.panels import (
     INK,
     draw_coherence,
     draw_map_frame,
-    draw_network,
     draw_outlines,
+    draw_pair_network,
     draw_phase,
     draw_terrain,
     draw_vapour,
 )
-from hephaestus_build.report.quicklook_data import View, read_view
-from hephaestus_build.report.text_rendering import any_letters, literal
+from hephaestus_build.report.quicklook_data import QuicklookData, read_quicklook_data
+from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 
 _DPI = 130
 #: Inches: outer margins, the gap between the small maps, room for the scale beside one, the page itself.
@@ -40,7 +40,7 @@ _LEFT, _RIGHT, _TOP, _GAP, _SCALE, _NARROWEST = 0.85, 0.35, 1.12, 0.40, 0.9, 9.4
 _SLENDER = 2.0
 
 
-def quicklook(cube: xr.Dataset | str | Path, pair: Pair | str | None = None) -> Figure:
+def draw_quicklook(cube: xr.Dataset | str | Path, pair: Pair | str | None = None) -> Figure:
     """Draw one pair of a cube.
 
     Parameters
@@ -61,25 +61,25 @@ def quicklook(cube: xr.Dataset | str | Path, pair: Pair | str | None = None) -> 
     HephaestusError
         If there is no such cube, or no such pair in it.
     """
-    return draw(read_view(cube, parse_pair(pair)))
+    return draw_quicklook_data(read_quicklook_data(cube, parse_pair_argument(pair)))
 
 
 def write_quicklook(cube: str | Path, png: Path, pair: Pair | str | None = None) -> Pair:
     """Draw one pair of a cube into a PNG file, which is there whole or not at all; return the pair."""
-    view = read_view(cube, parse_pair(pair))
-    figure = draw(view)
+    view = read_quicklook_data(cube, parse_pair_argument(pair))
+    figure = draw_quicklook_data(view)
     buffer = io.BytesIO()
     about = {"Title": f"{view.frame} {view.pair}", "Software": "hephaestus-build"}
-    if view.simulated:
+    if view.is_simulated:
         about["Comment"] = "simulated data"
-    with any_letters():
+    with suppress_glyph_warnings():
         figure.savefig(buffer, format="png", dpi=_DPI, metadata=about, pil_kwargs={"compress_level": 4})
-    with explained(f"{view.frame}: writing its picture"):
+    with translate_os_errors(f"{view.frame}: writing its picture"):
         write_atomic(png, buffer.getvalue())
     return view.pair
 
 
-def parse_pair(pair: Pair | str | None) -> Pair | None:
+def parse_pair_argument(pair: Pair | str | None) -> Pair | None:
     """Return the pair that a user named."""
     if not isinstance(pair, str):
         return pair
@@ -109,11 +109,13 @@ class _Page:
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
         """Add text whose baseline is `top` inches below the upper edge."""
-        self.figure.text(left / self.width, 1 - top / self.height, literal(text), **{"color": INK, **style})
+        self.figure.text(
+            left / self.width, 1 - top / self.height, escape_mathtext(text), **{"color": INK, **style}
+        )
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _MapLayout:
     """Where the maps stand on the page, in inches from its top left corner: left, top, width, height."""
 
     main: tuple[float, float, float, float]
@@ -129,30 +131,30 @@ class _Plan:
         return max(left + width + _SCALE, _NARROWEST)
 
 
-def _plan(aspect: float) -> _Plan:
+def _lay_out_maps(aspect: float) -> _MapLayout:
     """Return the places of maps that are `aspect` times as tall as wide: a large one and three others."""
     if aspect > _SLENDER:  # side by side, all as tall
         tall, top = 7.6, _TOP + 0.14
         wide = tall / aspect
         step = max(wide + _SCALE, 2.6)
-        return _Plan(
+        return _MapLayout(
             (_LEFT, top, wide, tall),
             tuple((_LEFT + wide + 0.55 + index * step, top, wide, tall) for index in range(3)),
         )
     tall = min(max(7.2 * aspect, 5.4), 8.2)
     wide, small = tall / aspect, (tall - 2 * _GAP) / 3
     column = _LEFT + wide + 0.55
-    return _Plan(
+    return _MapLayout(
         (_LEFT, _TOP, wide, tall),
         tuple((column, _TOP + row * (small + _GAP), small / aspect, small) for row in range(3)),
     )
 
 
-def draw(view: View) -> Figure:
+def draw_quicklook_data(view: QuicklookData) -> Figure:
     """Draw what was read of a pair."""
     west, east, south, north = view.extent
     ground = float(np.cos(np.radians((south + north) / 2)))
-    plan = _plan((north - south) / ((east - west) * ground))
+    plan = _lay_out_maps((north - south) / ((east - west) * ground))
     page = _Page(plan.width + _RIGHT, plan.bottom + 2.95)
 
     _title(page, view)
@@ -168,12 +170,12 @@ def draw(view: View) -> Figure:
         panel(axes, page.box(left + wide + 0.1, top, 0.12, tall), view)
         draw_map_frame(axes, view, ground, labels=False)
         draw_outlines(axes, view, width=0.8)
-    draw_network(page.box(_LEFT, plan.bottom + 1.12, page.width - _LEFT - _RIGHT, 0.92), view)
+    draw_pair_network(page.box(_LEFT, plan.bottom + 1.12, page.width - _LEFT - _RIGHT, 0.92), view)
     _footnote(page, view)
     return page.figure
 
 
-def _title(page: _Page, view: View) -> None:
+def _title(page: _Page, view: QuicklookData) -> None:
     days = (view.pair.secondary - view.pair.primary).days
     page.text(_LEFT, 0.48, view.frame, fontsize=19, fontweight="bold")
     page.text(
@@ -183,33 +185,33 @@ def _title(page: _Page, view: View) -> None:
         fontsize=15,
         ha="right",
     )
-    page.text(_LEFT, 0.82, "   ·   ".join(_facts(view)), fontsize=10.5, color=GREY)
+    page.text(_LEFT, 0.82, "   ·   ".join(_header_facts(view)), fontsize=10.5, color=GREY)
 
 
 def _day(day: date) -> str:
     return f"{day.day} {day:%b %Y}"
 
 
-def _facts(view: View) -> list[str]:
+def _header_facts(view: QuicklookData) -> list[str]:
     facts = []
     if names := [str(name) for name in view.attributes.get("volcanoes", ())]:
         facts.append(", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""))
     facts.append("ascending" if Frame(view.frame).direction == "A" else "descending")
     facts.append(f"pixel {view.pixel_m[0]:.0f} x {view.pixel_m[1]:.0f} m")
     facts.append(f"{100 * view.valid_fraction:.0f} % of the frame has data")
-    if view.words:
-        facts.append(f"expert: {view.words['phase']}, confidence {view.words['confidence']:.1f}")
+    if view.annotation:
+        facts.append(f"expert: {view.annotation['phase']}, confidence {view.annotation['confidence']:.1f}")
     return facts
 
 
-def _footnote(page: _Page, view: View) -> None:
+def _footnote(page: _Page, view: QuicklookData) -> None:
     source = (
         "Simulated interferogram, terrain and weather: no satellite saw this."
-        if view.simulated
+        if view.is_simulated
         else "LiCSAR contains modified Copernicus Sentinel data analysed by COMET. "
         "Generated using Copernicus Climate Change Service information."
     )
-    page.text(_LEFT, page.height - 0.16, source, fontsize=8, color=ALARM if view.simulated else GREY)
-    if caption := str(view.words.get("caption", "")).strip():
+    page.text(_LEFT, page.height - 0.16, source, fontsize=8, color=ALARM if view.is_simulated else GREY)
+    if caption := str(view.annotation.get("caption", "")).strip():
         text = textwrap.shorten(caption, int(13 * page.width), placeholder=" …")
         page.text(_LEFT, page.height - 0.36, f"expert: “{text}”", fontsize=8.5, style="italic", color=GREY)

@@ -17,8 +17,8 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.codecs.shard_encoder import chunk_key
-from hephaestus_build.cube.georeference import grid_of
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.georeference import read_cube_grid
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.report.image_ops import shrink_codes, shrink_factor, shrink_mean, shrink_phase
 
 _VAPOUR = "total_column_water_vapour"
@@ -27,7 +27,7 @@ _CANDIDATES = 8
 
 
 @dataclass(frozen=True)
-class Network:
+class PairNetwork:
     """Every stored pair of a cube, and what is known of it without reading an image.
 
     Attributes
@@ -47,7 +47,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class View:
+class QuicklookData:
     """One pair of a cube at the size of a picture; images are (rows, columns), NaN or 0 = no data.
 
     Attributes
@@ -84,12 +84,12 @@ class View:
     vapour: np.ndarray
     activity: np.ndarray
     intensity: np.ndarray
-    network: Network
-    words: dict[str, Any]
+    network: PairNetwork
+    annotation: dict[str, Any]
     attributes: dict[str, Any]
 
     @property
-    def simulated(self) -> bool:
+    def is_simulated(self) -> bool:
         """Whether the data is simulated."""
         return bool(self.attributes.get("simulated", False))
 
@@ -105,7 +105,9 @@ class View:
         return west, east, south, north
 
 
-def read_view(cube: xr.Dataset | str | Path, pair: Pair | None = None, *, largest: int = 1000) -> View:
+def read_quicklook_data(
+    cube: xr.Dataset | str | Path, pair: Pair | None = None, *, largest: int = 1000
+) -> QuicklookData:
     """Read one pair of a cube.
 
     Parameters
@@ -128,14 +130,14 @@ def read_view(cube: xr.Dataset | str | Path, pair: Pair | None = None, *, larges
     UsageError
         If the cube does not hold the pair.
     """
-    dataset = cube if isinstance(cube, xr.Dataset) else open_cube(cube, chunks=None)
-    network = read_network(dataset)
+    dataset = cube if isinstance(cube, xr.Dataset) else open_pinned_cube(cube, chunks=None)
+    network = read_pair_network(dataset)
     frame = str(dataset.attrs.get("frame", "cube"))
     if pair is None:
-        pair = choose_pair(dataset, network)
+        pair = choose_best_pair(dataset, network)
     elif pair not in network.pairs:
         raise UsageError(f"{frame}: no interferogram of {pair} is stored; {_nearest(pair, network.pairs)}")
-    grid = grid_of(dataset)
+    grid = read_cube_grid(dataset)
     factor = shrink_factor(grid.shape, largest)
 
     def image(name: str) -> np.ndarray:
@@ -143,7 +145,7 @@ def read_view(cube: xr.Dataset | str | Path, pair: Pair | None = None, *, larges
 
     coherence = image("insar_coherence")
     words = {name: image(name).item() for name in ("phase", "confidence", "caption") if image("annotated")}
-    return View(
+    return QuicklookData(
         frame=frame,
         pair=pair,
         grid=Grid(
@@ -162,12 +164,12 @@ def read_view(cube: xr.Dataset | str | Path, pair: Pair | None = None, *, larges
         activity=shrink_codes(image("activity_type_mask"), factor),
         intensity=shrink_codes(image("intensity_level_mask"), factor),
         network=network,
-        words=words,
+        annotation=words,
         attributes=dict(dataset.attrs),
     )
 
 
-def read_network(dataset: xr.Dataset) -> Network:
+def read_pair_network(dataset: xr.Dataset) -> PairNetwork:
     """Return the stored pairs of a cube; reads its small tables alone."""
     places = np.argwhere(dataset["valid_date_pair"].values)
     primary, secondary = (_days(dataset[f"{axis}_date"].values) for axis in ("primary", "secondary"))
@@ -175,7 +177,7 @@ def read_network(dataset: xr.Dataset) -> Network:
     first, second = places.T if pairs else (np.zeros(0, int), np.zeros(0, int))
     annotated = dataset["annotated"].values[first, second]
     said = np.array([str(word) for word in dataset["phase"].values[first, second]], dtype=object)
-    return Network(
+    return PairNetwork(
         pairs=pairs,
         annotated=annotated,
         # only interferograms at rest have no polygon; purely seismic ones are of no phase, "None"
@@ -184,7 +186,7 @@ def read_network(dataset: xr.Dataset) -> Network:
     )
 
 
-def choose_pair(dataset: xr.Dataset, network: Network) -> Pair:
+def choose_best_pair(dataset: xr.Dataset, network: PairNetwork) -> Pair:
     """Return the pair most worth seeing.
 
     It is the one with the largest deformation, counted in coherent pixels, where there are masks; else the

@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 
 
-def literal(text: object, limit: int = 500) -> str:
+def escape_mathtext(text: object, limit: int = 500) -> str:
     r"""Return `text` on one line as Matplotlib draws it: what lies between dollars is no formula.
 
     Examples
@@ -17,11 +17,11 @@ def literal(text: object, limit: int = 500) -> str:
     >>> literal("from $1 to $2_3\n")
     'from \\$1 to \\$2_3'
     """
-    return plain_text(text, limit).replace("$", r"\$")
+    return sanitize_text(text, limit).replace("$", r"\$")
 
 
 @contextmanager
-def any_letters() -> Iterator[None]:
+def suppress_glyph_warnings() -> Iterator[None]:
     """Draw letters that the font lacks as boxes, without a warning for each."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")

@@ -13,8 +13,8 @@ from hephaestus_baselines.cli import parse_fields
 from hephaestus_baselines.config.run_config import Preset, read_preset
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import RunResult
-from hephaestus_build.core.atomic_io import digest
-from hephaestus_build.core.embedded_hash import seal_json
+from hephaestus_build.core.atomic_io import hash_bytes
+from hephaestus_build.core.embedded_hash import add_json_hash
 from hephaestus_build.core.errors import UsageError
 from toy_benchmark import TINY, tiny_preset
 from toy_predictions import classified
@@ -33,7 +33,7 @@ def read_result(path: Path) -> RunResult:
     from hephaestus_baselines.reporting.aggregate_tables import tables
 
     content = path.read_bytes()
-    path.write_bytes(seal_json(content))
+    path.write_bytes(add_json_hash(content))
     found = RunResult.read(path)
     page = tables([found])
     page.markdown()
@@ -45,7 +45,7 @@ def read_predictions(path: Path) -> Predictions:
     """Read predictions whose seal was made by whoever changed them."""
     content = path.read_bytes()
     head = content[: -64 if len(content) > 64 else None]
-    path.write_bytes(head + digest(head).encode())
+    path.write_bytes(head + hash_bytes(head).encode())
     return Predictions.read(path)
 
 
@@ -137,7 +137,7 @@ def test_texts_of_results_are_shown_as_they_are(tmp_path):
     document = json.loads(result().model_dump_json(exclude={"seal"}))
     document |= {"model": text, "device": text, "command": text, "training": text, "weights": text}
     path = tmp_path / "result.json"
-    path.write_bytes(seal_json(json.dumps(document).encode()))
+    path.write_bytes(add_json_hash(json.dumps(document).encode()))
     page = tables([RunResult.read(path)])
     for shown in (page.markdown(), page.csv(), page.json()):
         assert "\x1b" not in shown
@@ -151,6 +151,6 @@ def test_a_result_that_lacks_scores_is_named(tmp_path):
     document = json.loads(result().model_dump_json(exclude={"seal"}))
     path = tmp_path / "result.json"
     del document["assessment"]["units"]["items"]["test"]["values"]["f1"]
-    path.write_bytes(seal_json(json.dumps(document).encode()))
+    path.write_bytes(add_json_hash(json.dumps(document).encode()))
     with pytest.raises(Exception, match="it lacks scores of items"):
         RunResult.read(path)

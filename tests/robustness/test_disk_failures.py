@@ -29,11 +29,11 @@ from archives import (
 from hephaestus_build.cli import main
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.cube.storage.generations import Shelf
-from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.operations.batch import build_frames
 from hephaestus_build.pipeline.build import build
-from hephaestus_build.pipeline.result import Result
+from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.simulation.server import faults
 
 
@@ -94,7 +94,7 @@ def refused(settings, words: str) -> None:
     assert caught.value.exit_code == 1
 
 
-def trial(settings) -> tuple[Result | None, str]:
+def trial(settings) -> tuple[BuildResult | None, str]:
     """Build; return the result, or why there is none."""
     try:
         return build(ALL, settings), ""
@@ -114,12 +114,12 @@ def test_a_disk_that_fills_and_is_freed_bit_by_bit(archive, disk, tmp_path, cach
             break
         complaints.append(complaint)
         assert re.fullmatch(".*disk is full.*", complaint), complaint
-        assert not shelf_of(settings).link.exists()
+        assert not shelf_of(settings).published_link.exists()
     assert len(complaints) > 3
     clean = settings_for(tmp_path / "clean")
     build(ALL, clean)
     assert objects(settings) == objects(clean)
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
     assert not any(shelf_of(settings).root.glob(".draft-*"))
 
 
@@ -137,7 +137,7 @@ def test_a_full_disk_is_said_while_the_cds_still_has_us_wait(archive, disk, tmp_
 def test_a_full_disk_leaves_the_published_cube_and_what_is_finished(archive, built, disk):
     resize(disk, 8 << 20)
     settings = settings_for(copied(built, disk / "data"))
-    before, link = objects(settings), shelf_of(settings).link.resolve()
+    before, link = objects(settings), shelf_of(settings).published_link.resolve()
     complaints: list[str] = []
     for room in range(0, 2 << 20, 24 << 10):
         resize(disk, shutil.disk_usage(disk).used + (room if complaints else 0))
@@ -147,8 +147,8 @@ def test_a_full_disk_leaves_the_published_cube_and_what_is_finished(archive, bui
         complaints.append(complaint)
         assert re.fullmatch(".*disk is full.*", complaint), complaint
         assert objects(settings) == before
-        assert shelf_of(settings).link.resolve() == link
-        assert verify_content(shelf_of(settings).current()) == []
+        assert shelf_of(settings).published_link.resolve() == link
+        assert verify_generation(shelf_of(settings).published_generation()) == []
     assert len(complaints) > 1
     assert (result.exit_code, result.pairs, result.generation) == (0, 7, 2)
 
@@ -178,10 +178,10 @@ def test_a_cache_that_vanishes_in_mid_build_is_made_again(archive, built, tmp_pa
         shutil.rmtree(settings.downloads_dir, ignore_errors=True)
         return content
 
-    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.replaced(vanish), times=1)
-    archive.faults.add(r"\.geo\.cc\.tif$", faults.replaced(vanish), times=1)
+    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.replace_body(vanish), times=1)
+    archive.faults.add(r"\.geo\.cc\.tif$", faults.replace_body(vanish), times=1)
     assert build(ALL, settings).exit_code == 0
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
     # and thrown away between two builds it is missed by nobody
     shutil.rmtree(settings.downloads_dir)
     archive.clear_log()
@@ -197,7 +197,7 @@ def test_a_cache_that_keeps_vanishing_is_said_in_one_line(archive, built, tmp_pa
         shutil.rmtree(settings.downloads_dir, ignore_errors=True)
         return content
 
-    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.replaced(vanish))
+    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.replace_body(vanish))
     refused(settings, "HEPHAESTUS_CACHE_DIR")
     assert objects(settings) == before
 
@@ -209,13 +209,13 @@ def test_a_staging_folder_that_vanishes_is_said_in_one_line(archive, built, tmp_
 
     def vanish(content: bytes) -> bytes:
         end = time.monotonic() + 200
-        while not staging.units() and time.monotonic() < end:  # the pair is built meanwhile
+        while not staging.read_granules() and time.monotonic() < end:  # the pair is built meanwhile
             time.sleep(0.02)
         shutil.rmtree(staging.folder, ignore_errors=True)
         return content
 
     archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
-    archive.faults.add(r"\.geo\.diff\.png$", faults.replaced(vanish))
+    archive.faults.add(r"\.geo\.diff\.png$", faults.replace_body(vanish))
     refused(settings, "vanished")
     assert objects(settings) == before
     as_at_first(archive)
@@ -227,7 +227,7 @@ def test_a_cache_within_its_limit_serves_a_build_larger_than_it(archive, tmp_pat
     assert build(ALL, settings).exit_code == 0
     kept = [path for path in (settings.downloads_dir / "licsar").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in kept) < 60_000
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
 
 
 def test_a_data_folder_that_is_a_file_or_below_one(archive, tmp_path):
@@ -274,7 +274,7 @@ def test_a_limit_on_files_ends_in_one_line_and_exit_code_1(archive, built, tmp_p
     complaints = [line for line in ended.stderr.splitlines() if line.startswith("hephaestus:")]
     assert len(complaints) == 1
     assert objects(settings) == before
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
     assert build(ALL, settings).exit_code == 0
 
 
@@ -287,7 +287,7 @@ def test_whatever_the_system_refuses_a_command_is_one_line(built, tmp_path, monk
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(5, "Input/output error", "somewhere")
 
-    monkeypatch.setattr(Shelf, "current", refuse)
+    monkeypatch.setattr(FrameStore, "published_generation", refuse)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
@@ -298,7 +298,7 @@ def test_whatever_the_system_refuses_a_command_is_one_line(built, tmp_path, monk
 
 def test_ctrl_c_is_one_line_and_130_and_leaves_no_lock(archive, tmp_path):
     data = tmp_path / "data"
-    archive.faults.add(r"\.geo\.cc\.tif$", faults.stall())
+    archive.faults.add(r"\.geo\.cc\.tif$", faults.stall_body())
     environment = os.environ | {"HEPHAESTUS_DATA_DIR": str(data), "HEPHAESTUS_TIMEOUT": "600"}
     with subprocess.Popen(
         hephaestus("watch", FRAME.id),
@@ -330,13 +330,13 @@ def test_the_lock_is_said_or_waited_for(archive, built, tmp_path):
             build(ALL, settings)
         waiting = subprocess.Popen(
             hephaestus("build", FRAME.id, "--wait", "--no-quicklook", "--pairs", "all"),
-            env=os.environ | {"HEPHAESTUS_DATA_DIR": str(settings.real_dir)},
+            env=os.environ | {"HEPHAESTUS_DATA_DIR": str(settings.real_data_dir)},
         )
         time.sleep(4)
         assert waiting.poll() is None
         assert objects(settings)
     assert waiting.wait(timeout=240) == 0
-    assert shelf_of(settings).current().number == 2
+    assert shelf_of(settings).published_generation().number == 2
 
 
 def test_an_unknown_thing_among_the_cubes_is_left_alone(archive, built, tmp_path):
@@ -344,5 +344,5 @@ def test_an_unknown_thing_among_the_cubes_is_left_alone(archive, built, tmp_path
     link = settings.cubes_dir / "199A_00001_000001.zarr"
     link.symlink_to(tmp_path)
     with pytest.raises(HephaestusError, match="did not make; move it away"):
-        Shelf(settings.cubes_dir, Frame("199A_00001_000001")).current()
+        FrameStore(settings.cubes_dir, Frame("199A_00001_000001")).published_generation()
     assert link.is_symlink()

@@ -17,13 +17,13 @@ import pytest
 import xarray as xr
 
 from fuzzing import Reader, fuzz
-from hephaestus_build.core.atomic_io import json_bytes
+from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.cube.reading.dataset import open_cube
-from hephaestus_build.cube.reading.window_reader import CubeWindows
-from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Shelf
-from hephaestus_build.cube.storage.manifest import unseal
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.reading.window_reader import WindowReader
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, FrameStore
+from hephaestus_build.cube.storage.manifest import decode_manifest
 from hephaestus_build.cube.validation.schema_conformance import check_schema
 from toy_cube import FRAME, toy_cube
 
@@ -96,11 +96,11 @@ def test_hostile_metadata_is_refused_in_one_line(store, kind):
     HOSTILE[kind](group)
     (store / "zarr.json").write_text(json.dumps(group))
     with pytest.raises(HephaestusError) as caught:
-        open_cube(store, chunks=None)
+        open_pinned_cube(store, chunks=None)
     assert str(caught.value).startswith(f"{FRAME}: ")
     assert len(str(caught.value)) < 1000
     with pytest.raises(HephaestusError):
-        CubeWindows(store)
+        WindowReader(store)
     assert check_schema(store)
 
 
@@ -108,7 +108,7 @@ def test_hostile_metadata_is_refused_in_one_line(store, kind):
 def test_a_group_that_is_none_is_refused(store, content):
     (store / "zarr.json").write_bytes(content)
     with pytest.raises(HephaestusError, match=FRAME):
-        open_cube(store)
+        open_pinned_cube(store)
     assert check_schema(store)
 
 
@@ -137,15 +137,15 @@ def test_a_chunk_that_decodes_to_more_than_its_array_is_not_decoded(store, name)
     chunk = next((store / name).glob("c.*"))
     chunk.write_bytes(bomb("blosc" if name.startswith("era5") else "zstd", 300 << 20))
     with pytest.raises(HephaestusError, match=r"would decode|is damaged"):
-        _ = open_cube(store, chunks=None)[name].values
-    windows = CubeWindows(store)
+        _ = open_pinned_cube(store, chunks=None)[name].values
+    windows = WindowReader(store)
     if name.startswith("era5"):
-        day = date(1970, 1, 1) + timedelta(int(windows.table("epoch")[int(chunk.name.split(".")[1])]))
+        day = date(1970, 1, 1) + timedelta(int(windows.read_table("epoch")[int(chunk.name.split(".")[1])]))
         with pytest.raises(HephaestusError, match="repair"):
-            windows.epoch([name], day)
+            windows.read_epoch([name], day)
     elif name != "caption":
         with pytest.raises(HephaestusError, match="repair"):
-            windows.table(name)
+            windows.read_table(name)
 
 
 def test_a_sparse_file_of_terabytes_is_not_read(store):
@@ -153,7 +153,7 @@ def test_a_sparse_file_of_terabytes_is_not_read(store):
     with shard.open("r+b") as stream:
         stream.truncate(1 << 40)
     with pytest.raises(HephaestusError, match="bytes"):
-        _ = open_cube(store, chunks=None).insar_coherence.values
+        _ = open_pinned_cube(store, chunks=None).insar_coherence.values
 
 
 def test_a_cube_without_consolidated_metadata_opens_too(tmp_path):
@@ -161,7 +161,7 @@ def test_a_cube_without_consolidated_metadata_opens_too(tmp_path):
     dims = ("primary_date", "secondary_date", "latitude", "longitude")
     there = xr.Dataset({"insar_difference": (dims, np.ones((2, 3, 4, 5), "f4"))}, attrs={"frame": FRAME})
     there.to_zarr(tmp_path / "other.zarr", zarr_format=3, consolidated=False)
-    assert open_cube(tmp_path / "other.zarr", chunks=None, consolidated=False).equals(there)
+    assert open_pinned_cube(tmp_path / "other.zarr", chunks=None, consolidated=False).equals(there)
     assert "consolidated" in str(check_schema(tmp_path / "other.zarr")[0])
 
 
@@ -196,12 +196,12 @@ def reader(fuzzed):
     ],
 )
 def test_no_mutated_record_escapes(reader, fuzzed, tmp_path, kind):
-    store = Shelf(fuzzed / "cubes", Frame(FRAME)).current().store
+    store = FrameStore(fuzzed / "cubes", Frame(FRAME)).published_generation().store
     record, manifest = (store / PROVENANCE).read_bytes(), (store / MANIFEST).read_bytes()
     units = json.loads(record)["units"]
     samples = {
         "provenance.json": record,
-        "manifest.json": json_bytes(unseal(manifest)),
+        "manifest.json": encode_json(decode_manifest(manifest)),
         "broken.manifest.json": manifest,
         "zarr.json": (store / "zarr.json").read_bytes(),
         "upstream.json": b'{"checked":"2026","changed":{"pair/20190101_20190113":"x"},"gone":["y"]}',

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from hephaestus_build.cli import main
-from hephaestus_build.core.atomic_io import digest, link_all
+from hephaestus_build.core.atomic_io import hash_bytes, link_files
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation, Shelf
-from hephaestus_build.cube.storage.manifest import seal
-from hephaestus_build.cube.validation.checksums import verify_content, verify_objects
-from hephaestus_build.operations.run_log import Run, last_runs, record
-from hephaestus_build.operations.status import status_of
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, FrameStore, Generation
+from hephaestus_build.cube.storage.manifest import encode_manifest
+from hephaestus_build.cube.validation.checksums import verify_generation, verify_objects
+from hephaestus_build.operations.run_log import BuildRun, read_last_runs, record_run
+from hephaestus_build.operations.status import read_frame_status
 from toy_cube import FRAME, toy_cube
 
 OTHER = "198A_00001_131313"
@@ -45,8 +45,8 @@ def data(pristine, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def shelf(data) -> Shelf:
-    return Shelf(data / "simulated" / "cubes", Frame(FRAME))
+def shelf(data) -> FrameStore:
+    return FrameStore(data / "simulated" / "cubes", Frame(FRAME))
 
 
 @pytest.fixture
@@ -79,12 +79,12 @@ def contents_of(folder: Path) -> list[str]:
 
 def reseal(generation: Generation, change: Callable[[bytes], bytes] | None = None, **listed: list) -> None:
     """Change a cube's record as somebody would who knows how it is sealed."""
-    objects = generation.manifest()
+    objects = generation.read_manifest()
     content = (generation.store / PROVENANCE).read_bytes()
     content = change(content) if change else content
-    objects |= {PROVENANCE: [digest(content), len(content)], **listed}
-    for folder in generation.folders:
-        for name, new in ((PROVENANCE, content), (MANIFEST, seal(objects))):
+    objects |= {PROVENANCE: [hash_bytes(content), len(content)], **listed}
+    for folder in generation.record_folders:
+        for name, new in ((PROVENANCE, content), (MANIFEST, encode_manifest(objects))):
             (folder / name).unlink(missing_ok=True)
             (folder / name).write_bytes(new)
 
@@ -136,8 +136,8 @@ def test_gc_removes_only_what_builds_made(shelf, outside):
     (shelf.root / "123456").symlink_to(outside)
     before = contents_of(outside)
     with shelf.lock():
-        assert shelf.numbers() == [1, 2]
-        assert shelf.collect(keep=1, older_than=AGES) == [1]
+        assert shelf.generation_numbers() == [1, 2]
+        assert shelf.remove_old(keep=1, older_than=AGES) == [1]
     assert contents_of(outside) == before
     left = {path.name for path in shelf.root.iterdir()}
     assert left >= {path.name for path in outside.iterdir()} | {".draft-aaaaaaaaaaaa", "000002"}
@@ -147,15 +147,15 @@ def test_gc_removes_only_what_builds_made(shelf, outside):
 def test_a_generation_with_files_of_others_stays(shelf):
     (shelf.root / "000001" / "notes.txt").write_text("precious")
     with shelf.lock():
-        assert shelf.collect(keep=1, older_than=AGES) == []
+        assert shelf.remove_old(keep=1, older_than=AGES) == []
     assert (shelf.root / "000001" / "notes.txt").exists()
 
 
 def test_the_published_generation_is_never_removed(shelf):
-    shelf.link.unlink()
-    shelf.link.symlink_to(f".generations/{FRAME}/000001/{FRAME}.zarr")
-    assert shelf.collect(keep=1, older_than=AGES) == []
-    assert shelf.current().number == 1
+    shelf.published_link.unlink()
+    shelf.published_link.symlink_to(f".generations/{FRAME}/000001/{FRAME}.zarr")
+    assert shelf.remove_old(keep=1, older_than=AGES) == []
+    assert shelf.published_generation().number == 1
 
 
 @pytest.mark.parametrize("name", ["lock", "staging", "staging/objects"])
@@ -192,11 +192,11 @@ def test_nothing_is_written_through_a_link_in_a_frames_folder(shelf, tmp_path, n
     ],
 )
 def test_only_a_link_of_this_program_is_followed(shelf, hephaestus, target):
-    shelf.link.unlink()
-    shelf.link.symlink_to(target)
-    (shelf.link.parent / "second.zarr").symlink_to(f".generations/{FRAME}/000001/{FRAME}.zarr")
+    shelf.published_link.unlink()
+    shelf.published_link.symlink_to(target)
+    (shelf.published_link.parent / "second.zarr").symlink_to(f".generations/{FRAME}/000001/{FRAME}.zarr")
     with pytest.raises(HephaestusError, match=f"^{FRAME}: .*move it away"):
-        shelf.current()
+        shelf.published_generation()
     for command in ("status", "verify", "gc"):
         code, out, err = hephaestus(command)
         assert code == 1
@@ -205,17 +205,17 @@ def test_only_a_link_of_this_program_is_followed(shelf, hephaestus, target):
 
 
 def test_an_absolute_link_and_a_linked_generation_are_not_followed(shelf, tmp_path):
-    store = shelf.current().store
-    shelf.link.unlink()
-    shelf.link.symlink_to(store.resolve())
+    store = shelf.published_generation().store
+    shelf.published_link.unlink()
+    shelf.published_link.symlink_to(store.resolve())
     with pytest.raises(HephaestusError, match="did not make"):
-        shelf.current()
-    shelf.link.unlink()
-    shelf.link.symlink_to(f".generations/{FRAME}/000002/{FRAME}.zarr")
+        shelf.published_generation()
+    shelf.published_link.unlink()
+    shelf.published_link.symlink_to(f".generations/{FRAME}/000002/{FRAME}.zarr")
     store.parent.rename(tmp_path / "away")
     store.parent.symlink_to(tmp_path / "away")
     with pytest.raises(HephaestusError, match="is a link"):
-        shelf.current()
+        shelf.published_generation()
 
 
 # --- what is hashed and linked
@@ -225,7 +225,7 @@ def test_an_absolute_link_and_a_linked_generation_are_not_followed(shelf, tmp_pa
     ("kind", "said"), [("pipe", "a pipe"), ("zero", "a link"), ("loop", "a link"), ("folder", "a folder")]
 )
 def test_verify_reads_plain_files_only(shelf, kind, said):
-    generation = shelf.current()
+    generation = shelf.published_generation()
     strange = generation.store / "extra.bin"
     match kind:
         case "pipe":
@@ -236,8 +236,8 @@ def test_verify_reads_plain_files_only(shelf, kind, said):
             strange.symlink_to(strange)
         case "folder":
             strange.mkdir()
-    reseal(generation, **{"extra.bin": [digest(b""), 0]})
-    for found in (verify_content(generation), verify_objects(generation, ["extra.bin"])):
+    reseal(generation, **{"extra.bin": [hash_bytes(b""), 0]})
+    for found in (verify_generation(generation), verify_objects(generation, ["extra.bin"])):
         assert [(damage.path, damage.what) for damage in found] == [("extra.bin", "damaged")]
         assert said in found[0].detail
 
@@ -246,19 +246,19 @@ def test_verify_reads_plain_files_only(shelf, kind, said):
     "path", ["../secret", "/etc/hostname", "dem/../../secret", "a\0b", "x" * 5000, "a/" * 3000 + "b", "", "."]
 )
 def test_verify_reads_nothing_outside_the_store(shelf, path):
-    generation = shelf.current()
+    generation = shelf.published_generation()
     (generation.store.parent / "secret").write_bytes(b"")
-    reseal(generation, **{path: [digest(b""), 0]})
-    (damage,) = verify_content(generation)
+    reseal(generation, **{path: [hash_bytes(b""), 0]})
+    (damage,) = verify_generation(generation)
     assert damage.path == path
     assert damage.what in ("damaged", "unreadable", "missing")
 
 
 def test_a_linked_folder_of_an_array_is_not_read(shelf, tmp_path):
-    generation = shelf.current()
+    generation = shelf.published_generation()
     (generation.store / "dem").rename(tmp_path / "dem")
     (generation.store / "dem").symlink_to(tmp_path / "dem")
-    assert {damage.path for damage in verify_content(generation)} == {"dem", "dem/c.0.0", "dem/zarr.json"}
+    assert {damage.path for damage in verify_generation(generation)} == {"dem", "dem/c.0.0", "dem/zarr.json"}
 
 
 def test_only_plain_files_become_objects_of_a_new_generation(tmp_path):
@@ -269,9 +269,9 @@ def test_only_plain_files_become_objects_of_a_new_generation(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe", "folder/plain"):
         with pytest.raises(OSError, match=r"a link|a pipe"):
-            link_all(tmp_path / "new", {"a/b": str(tmp_path / name)})
+            link_files(tmp_path / "new", {"a/b": str(tmp_path / name)})
     assert not (tmp_path / "new" / "a" / "b").exists()
-    link_all(tmp_path / "new", {"a/b": str(tmp_path / "there" / "plain")})
+    link_files(tmp_path / "new", {"a/b": str(tmp_path / "there" / "plain")})
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
@@ -288,45 +288,52 @@ def test_the_record_of_runs_is_a_plain_file(tmp_path, kind):
         case "folder":
             place.mkdir()
     with pytest.raises(HephaestusError, match=f"^{FRAME}: .*move it away"):
-        record(place.parent, Run(Frame(FRAME), datetime.now(UTC), 1.0, error="x"))
+        record_run(place.parent, BuildRun(Frame(FRAME), datetime.now(UTC), 1.0, error="x"))
     assert victim.read_text() == "precious\n"
-    assert last_runs(place.parent) == {}
+    assert read_last_runs(place.parent) == {}
 
 
 # --- one odd record is one line
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
-ODD: dict[str, Callable[[Shelf], None]] = {
-    "provenance of other types": lambda shelf: reseal(shelf.current(), lambda _: b'{"units":[1,2]}'),
-    "deep provenance": lambda shelf: reseal(shelf.current(), lambda _: b'{"attributes":' + DEEP + b"}"),
-    "deep attributes": lambda shelf: reseal(
-        shelf.current(), changed(attributes__x=json.loads("[" * 200 + "]" * 200))
+ODD: dict[str, Callable[[FrameStore], None]] = {
+    "provenance of other types": lambda shelf: reseal(
+        shelf.published_generation(), lambda _: b'{"units":[1,2]}'
     ),
-    "provenance that is not text": lambda shelf: reseal(shelf.current(), lambda _: b"\xff\xfe"),
-    "no grid of pixels": lambda shelf: reseal(shelf.current(), changed(grid__width=10**9)),
-    "grid beyond the pole": lambda shelf: reseal(shelf.current(), changed(grid__north=1e300)),
-    "name of a unit": lambda shelf: reseal(shelf.current(), changed(units__3__name="../../x")),
-    "facts of other types": lambda shelf: reseal(shelf.current(), changed(units__0__facts={"grid": 3})),
+    "deep provenance": lambda shelf: reseal(
+        shelf.published_generation(), lambda _: b'{"attributes":' + DEEP + b"}"
+    ),
+    "deep attributes": lambda shelf: reseal(
+        shelf.published_generation(), changed(attributes__x=json.loads("[" * 200 + "]" * 200))
+    ),
+    "provenance that is not text": lambda shelf: reseal(shelf.published_generation(), lambda _: b"\xff\xfe"),
+    "no grid of pixels": lambda shelf: reseal(shelf.published_generation(), changed(grid__width=10**9)),
+    "grid beyond the pole": lambda shelf: reseal(shelf.published_generation(), changed(grid__north=1e300)),
+    "name of a unit": lambda shelf: reseal(shelf.published_generation(), changed(units__3__name="../../x")),
+    "facts of other types": lambda shelf: reseal(
+        shelf.published_generation(), changed(units__0__facts={"grid": 3})
+    ),
     "variable that leads out": lambda shelf: reseal(
-        shelf.current(), changed(units__0__objects={"../../x": ["0" * 64, 1]})
+        shelf.published_generation(), changed(units__0__objects={"../../x": ["0" * 64, 1]})
     ),
     "hash that leads out": lambda shelf: reseal(
-        shelf.current(), changed(units__0__objects={"dem": ["../../../../tmp/x", 1]})
+        shelf.published_generation(), changed(units__0__objects={"dem": ["../../../../tmp/x", 1]})
     ),
     "unit twice": lambda shelf: reseal(
-        shelf.current(),
+        shelf.published_generation(),
         lambda content: content.replace(b'"units":[', b'"units":[{"kind":"dem","name":"dem"},'),
     ),
     "deep manifest": lambda shelf: [
-        (folder / MANIFEST).write_bytes(DEEP) for folder in shelf.current().folders
+        (folder / MANIFEST).write_bytes(DEEP) for folder in shelf.published_generation().record_folders
     ],
     "manifest of other types": lambda shelf: [
-        (folder / MANIFEST).write_bytes(seal({"a": ["x", "y"]})) for folder in shelf.current().folders
+        (folder / MANIFEST).write_bytes(encode_manifest({"a": ["x", "y"]}))
+        for folder in shelf.published_generation().record_folders
     ],
     "pipes for records": lambda shelf: [
         ((folder / name).unlink(), os.mkfifo(folder / name))
-        for folder in shelf.current().folders
+        for folder in shelf.published_generation().record_folders
         for name in (MANIFEST, PROVENANCE)
     ],
     "a file for a frame's folder": lambda shelf: (shutil.rmtree(shelf.root), shelf.root.write_text("x")),
@@ -377,8 +384,8 @@ def test_an_odd_file_beside_the_generations_says_nothing(shelf, data, hephaestus
     place = shelf.root / name
     place.parent.mkdir(exist_ok=True)
     place.write_bytes(content)
-    assert shelf.staging.units() == {}
-    row = status_of(load_settings(data_dir=data), Frame(FRAME))
+    assert shelf.staging.read_granules() == {}
+    row = read_frame_status(load_settings(data_dir=data), Frame(FRAME))
     assert not row.problem
     assert "\x1b" not in "".join(row.gone)
     for command in ("verify", "gc"):
@@ -405,5 +412,5 @@ def test_odd_lines_of_the_record_of_runs_are_passed_over(data):
     lines = [DEEP, b"[]", b'"x"', b"1" * 6000, b"\xff", json.dumps({"frame": FRAME, "began": 3}).encode()]
     home = data / "simulated"
     (home / "runs.jsonl").write_bytes(b"\n".join(lines))
-    assert last_runs(home)[FRAME]["began"] == 3
-    assert status_of(load_settings(data_dir=data), Frame(FRAME)).last_run == "3"
+    assert read_last_runs(home)[FRAME]["began"] == 3
+    assert read_frame_status(load_settings(data_dir=data), Frame(FRAME)).last_run == "3"

@@ -28,7 +28,7 @@ from hephaestus_build.sources.annotations import archive_members
 from hephaestus_build.sources.annotations.archive import find_annotations, load_annotations, parse_annotation
 from hephaestus_build.sources.annotations.archive_members import (
     UnreadableArchiveError,
-    content_hash,
+    hash_archive,
     read_members,
 )
 from hephaestus_build.sources.annotations.tar_members import TarError, read_tar
@@ -64,7 +64,7 @@ def test_a_file_without_bounds_is_a_listed_defect(tmp_path: Path, content: bytes
 
 
 def test_a_file_of_too_many_lists_is_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hephaestus_build.sources.annotations.archive._MOST_VALUES", 50)
+    monkeypatch.setattr("hephaestus_build.sources.annotations.archive._MAX_JSON_VALUES", 50)
     source = tar_of(tmp_path / "a.tar.gz", {"1.json": good_file(1), "2.json": b"[" + b"[]," * 60 + b"[]]"})
     assert listed(source) == {"2.json": "not JSON (too many lists and objects)"}
 
@@ -295,7 +295,7 @@ def test_a_zip_that_lies_about_its_sizes_is_read_within_bounds(tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
 def test_members_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(archive_members, "COUNT_LIMIT", 3)
+    monkeypatch.setattr(archive_members, "MAX_MEMBERS", 3)
     source = tmp_path / "a"
     files = {f"{n}.json": good_file(n) for n in range(1, 6)}
     if kind == "tar":
@@ -331,9 +331,9 @@ def test_a_folder_gives_plain_files_only_and_says_what_it_left_out(tmp_path: Pat
         "4.json": "it is a link",
         "5.json": f"it has {1 << 40} bytes",
     }
-    before = content_hash(folder)
+    before = hash_archive(folder)
     (folder / "4.json").unlink()
-    assert content_hash(folder) != before
+    assert hash_archive(folder) != before
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "huge", "link to a device"])

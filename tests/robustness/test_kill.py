@@ -27,13 +27,13 @@ from fork_server import POINTS
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.provenance import Receipt
 from hephaestus_build.core.settings import Settings, load_settings
-from hephaestus_build.cube.granules import Unit
-from hephaestus_build.cube.inventory import Contents
-from hephaestus_build.cube.reading.dataset import open_cube
-from hephaestus_build.cube.storage.generations import Shelf
-from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.pipeline.build import build
-from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 
 FRAME = Frame("198A_00210_131313")
@@ -47,7 +47,7 @@ _PRODUCT = re.compile(
 @pytest.fixture(scope="module")
 def archive() -> Iterator[ArchiveServer]:
     with ArchiveServer(epochs=6, frames=[FRAME.id], size=(80, 90)) as server:
-        server.archive.prepare()
+        server.archive.make_all_files()
         server.hidden = []
         yield server
 
@@ -84,7 +84,7 @@ def zygote(environment) -> Iterator[subprocess.Popen[str]]:
 class Reader(threading.Thread):
     """Looks at the published cube again and again, byte by byte, while others build and die."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: FrameStore) -> None:
         super().__init__(daemon=True)
         self.shelf = shelf
         self.looks: Counter[int] = Counter()
@@ -99,11 +99,11 @@ class Reader(threading.Thread):
                 self.wrong.append(repr(error))
 
     def look(self) -> None:
-        current = self.shelf.current()
+        current = self.shelf.published_generation()
         if current is None:
             return
-        self.wrong += [f"generation {current.number}: {damage}" for damage in verify_content(current)]
-        cube = open_cube(self.shelf.link, chunks=None)
+        self.wrong += [f"generation {current.number}: {damage}" for damage in verify_generation(current)]
+        cube = open_pinned_cube(self.shelf.published_link, chunks=None)
         phase, valid = cube.insar_difference.values, cube.valid_date_pair.values
         if not (phase.any(axis=(2, 3)) == valid).all():
             self.wrong.append(f"generation {current.number}: its flags do not say what is stored")
@@ -120,14 +120,14 @@ class Victim:
     def __init__(self, archive: ArchiveServer, zygote: subprocess.Popen[str], data: Path, **settings: Any):
         self.archive, self.zygote, self.data = archive, zygote, data
         self.options = {"era5": "arco", "timeout": 15, "retries": 1, **settings}
-        self.settings: Settings = load_settings(data_dir=data, **self.options).simulated()
-        self.shelf = Shelf(self.settings.cubes_dir, FRAME)
+        self.settings: Settings = load_settings(data_dir=data, **self.options).for_simulated()
+        self.shelf = FrameStore(self.settings.cubes_dir, FRAME)
         self.out = data.with_suffix(".json")
         self.kills: Counter[str] = Counter()
 
     def run(self, **order: Any) -> bool:
         """Run one build that may be killed; return whether it was, after a look at what it did."""
-        before, finished, whole = self.shelf.current(), self._finished(), self._downloads()
+        before, finished, whole = self.shelf.published_generation(), self._finished(), self._downloads()
         self.archive.clear_log()
         order |= {"data": str(self.data), "frame": FRAME.id, "out": str(self.out), "settings": self.options}
         assert self.zygote.stdin
@@ -143,25 +143,28 @@ class Victim:
         else:
             self.kills[order.get("point", "a moment")] += 1
         self._nothing_twice(finished, whole, where)
-        after = self.shelf.current()
+        after = self.shelf.published_generation()
         if after is not None:
             assert before is None or after.number in (before.number, before.number + 1), where
-            assert verify_content(after) == [], where
+            assert verify_generation(after) == [], where
         else:
             assert before is None, where
         return end["killed"]
 
     def _finished(self) -> set[str]:
         """The units that need never be built again."""
-        current = self.shelf.current()
-        units = {**(current.contents().units if current else {}), **self.shelf.staging.units()}
-        return {key for key, unit in units.items() if unit.complete and not self._replaced(unit)}
+        current = self.shelf.published_generation()
+        units = {
+            **(current.read_inventory().granules if current else {}),
+            **self.shelf.staging.read_granules(),
+        }
+        return {key for key, unit in units.items() if unit.is_complete and not self._replaced(unit)}
 
-    def _replaced(self, unit: Unit) -> bool:
+    def _replaced(self, unit: Granule) -> bool:
         """Whether the archive has other files of a pair by now."""
         if unit.kind not in ("pair", "mask") or "modified" not in unit.facts:
             return False
-        modified = self.archive.archive.modified(FRAME.id, "interferograms", unit.name)
+        modified = self.archive.archive.modified_time(FRAME.id, "interferograms", unit.name)
         return unit.facts["modified"] != f"{modified:%Y-%m-%d %H:%M}"
 
     def _downloads(self) -> dict[str, str | None]:
@@ -186,26 +189,29 @@ class Victim:
 
     def _tag(self, path: str) -> str | None:
         """The tag that the archive gives a product now."""
-        head = requests.head(self.archive.base + path, timeout=60)
+        head = requests.head(self.archive.base_url + path, timeout=60)
         return head.headers.get("ETag")
 
 
-def provenance(contents: Contents) -> dict[str, Any]:
+def provenance(contents: CubeInventory) -> dict[str, Any]:
     """All of a cube's record but when products were fetched, and which request to the CDS brought them."""
     return {
         key: unit.identity[:3] if unit.kind == "epoch" else unit.identity
-        for key, unit in contents.units.items()
+        for key, unit in contents.granules.items()
     } | {"": contents.attributes}
 
 
-def assert_same(one: Shelf, other: Shelf) -> None:
+def assert_same(one: FrameStore, other: FrameStore) -> None:
     """Two cubes are equal: hash for hash, array for array, product for product."""
     assert objects(one) == objects(other)
-    first, second = one.current(), other.current()
+    first, second = one.published_generation(), other.published_generation()
     assert first is not None
     assert second is not None
-    assert provenance(first.contents()) == provenance(second.contents())
-    left, right = open_cube(one.link, chunks=None), open_cube(other.link, chunks=None)
+    assert provenance(first.read_inventory()) == provenance(second.read_inventory())
+    left, right = (
+        open_pinned_cube(one.published_link, chunks=None),
+        open_pinned_cube(other.published_link, chunks=None),
+    )
     assert set(left.variables) == set(right.variables)
     for name in left.variables:
         np.testing.assert_array_equal(left[name].values, right[name].values, err_msg=str(name))
@@ -215,11 +221,11 @@ def assert_same(one: Shelf, other: Shelf) -> None:
 def clean(environment, tmp_path):
     """Build the archive as it is now into a folder of its own, in peace."""
 
-    def make(name: str, **settings: Any) -> Shelf:
+    def make(name: str, **settings: Any) -> FrameStore:
         options = {"era5": "arco", "timeout": 15, "retries": 1, **settings}
-        settings_ = load_settings(data_dir=tmp_path / name, **options).simulated()
-        assert build(Request(FRAME, pairs="all"), settings_).exit_code == 0
-        return Shelf(settings_.cubes_dir, FRAME)
+        settings_ = load_settings(data_dir=tmp_path / name, **options).for_simulated()
+        assert build(BuildRequest(FRAME, pairs="all"), settings_).exit_code == 0
+        return FrameStore(settings_.cubes_dir, FRAME)
 
     return make
 
@@ -253,14 +259,14 @@ def test_killed_at_every_point_in_turn(archive, zygote, clean, tmp_path):
     for point in POINTS[:half]:
         assert victim.run(point=point), f"{point} was not passed"
     assert not victim.run()
-    assert victim.shelf.current().number == 1
+    assert victim.shelf.published_generation().number == 1
     grow(archive, chance)
     for point in ("mid-download", "between shards", "half the ledger's line", *POINTS[half:]):
         assert victim.run(point=point), f"{point} was not passed"
     assert not victim.run()
     reader.stop()
     assert reader.wrong == []
-    assert victim.shelf.current().number == 2
+    assert victim.shelf.published_generation().number == 2
     assert_same(victim.shelf, clean("clean"))
 
 

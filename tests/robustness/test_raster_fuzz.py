@@ -17,7 +17,11 @@ from PIL import Image
 from fuzzing import Reader, fuzz, mutations
 from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_phase
 from hephaestus_build.sources.licsar.portal import _read_preview
-from hephaestus_build.sources.licsar.tiff_directory import bare, read_directories, read_layout
+from hephaestus_build.sources.licsar.tiff_directory import (
+    read_band_layout,
+    read_tiff_directories,
+    rebuild_minimal_tiff,
+)
 from licsar_files import coherence, phase, write_tif
 
 # Bytes that reading one raster may take at most: the file, its pixels and a copy of both.
@@ -85,9 +89,9 @@ def test_directories_of_anything_are_read_or_refused(data):
         st.one_of(mutations(good[0]), st.binary(max_size=200).map(lambda tail: b"II*\0" + tail))
     )
     try:
-        for directory in read_directories(content):
-            layout = read_layout(directory, ("float32", "uint8"))
-            assert len(bare(directory, layout)) <= 2 * len(content) + 1000
+        for directory in read_tiff_directories(content):
+            layout = read_band_layout(directory, ("float32", "uint8"))
+            assert len(rebuild_minimal_tiff(directory, layout)) <= 2 * len(content) + 1000
     except ValueError:
         pass
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import zarr
 
-from hephaestus_build.core.atomic_io import digest
+from hephaestus_build.core.atomic_io import hash_bytes
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation, Shelf
-from hephaestus_build.cube.storage.manifest import seal
-from hephaestus_build.cube.validation.checksums import verify_content
-from hephaestus_build.cube.validation.record_consistency import check_implied
+from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, FrameStore, Generation
+from hephaestus_build.cube.storage.manifest import encode_manifest
+from hephaestus_build.cube.validation.checksums import verify_generation
+from hephaestus_build.cube.validation.record_consistency import check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema
 from hephaestus_build.operations.repair import repair
 from toy_cube import FRAME, PAIRS, toy_cube
@@ -36,13 +36,15 @@ def pristine(tmp_path_factory) -> Path:
 @pytest.fixture
 def cube(pristine, tmp_path) -> Generation:
     shutil.copytree(pristine, tmp_path / "data", symlinks=True)
-    current = Shelf(tmp_path / "data" / "simulated" / "cubes", Frame(FRAME)).current()
+    current = FrameStore(tmp_path / "data" / "simulated" / "cubes", Frame(FRAME)).published_generation()
     assert current is not None
     return current
 
 
 def findings(cube: Generation) -> list[str]:
-    return list(map(str, verify_content(cube) or check_schema(cube.store) or check_implied(cube)))
+    return list(
+        map(str, verify_generation(cube) or check_schema(cube.store) or check_record_consistency(cube))
+    )
 
 
 def reseal(cube: Generation) -> None:
@@ -52,8 +54,10 @@ def reseal(cube: Generation) -> None:
         for path in cube.store.rglob("*")
         if path.is_file() and path.name != MANIFEST
     }
-    manifest = seal({path: [digest(content), len(content)] for path, content in stored.items()})
-    for folder in cube.folders:
+    manifest = encode_manifest(
+        {path: [hash_bytes(content), len(content)] for path, content in stored.items()}
+    )
+    for folder in cube.record_folders:
         for name, content in ((MANIFEST, manifest), (PROVENANCE, stored[PROVENANCE])):
             (folder / name).unlink(missing_ok=True)
             (folder / name).write_bytes(content)
@@ -188,7 +192,7 @@ def test_a_phase_that_would_decode_to_gigabytes_is_found(cube):
     for item in value["units"]:
         stored = item.get("objects", {}).get("insar_difference")
         if stored and stored[1] == len(content):
-            item["objects"]["insar_difference"] = [digest(bytes(content)), len(content)]
+            item["objects"]["insar_difference"] = [hash_bytes(bytes(content)), len(content)]
     (cube.store / PROVENANCE).write_text(json.dumps(value))
     reseal(cube)
     assert any("insar_difference" in line for line in findings(cube))
@@ -204,7 +208,7 @@ def test_repair_writes_again_what_follows_from_the_record(cube, kind):
     repaired = repair(Frame(FRAME), load_settings(data_dir=data))
     assert repaired.damages
     assert repaired.generation == 2
-    current = Shelf(data / "simulated" / "cubes", Frame(FRAME)).current()
+    current = FrameStore(data / "simulated" / "cubes", Frame(FRAME)).published_generation()
     assert findings(current) == []
     assert repair(Frame(FRAME), load_settings(data_dir=data)).damages == ()
 

@@ -23,9 +23,9 @@ from archives import (
 )
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
-from hephaestus_build.cube.granules import Places
+from hephaestus_build.cube.granules import ChunkKeys
 from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
-from hephaestus_build.cube.validation.checksums import Damage, verify_content
+from hephaestus_build.cube.validation.checksums import Damage, verify_generation
 from hephaestus_build.operations.repair import repair
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.simulation.server import faults
@@ -83,11 +83,11 @@ def products_of(damages: tuple[Damage, ...]) -> set[str]:
 def flip_and_repair(archive, settings, chance: random.Random, flips: int) -> list[str]:
     """Flip bits, have them found, named and mended; return the paths that were hit."""
     before = objects(settings)
-    current = shelf_of(settings).current()
+    current = shelf_of(settings).published_generation()
     hit = chance.sample(files_of(current), flips)
     for path in hit:
         flip(path, chance)
-    found = {damage.path for damage in verify_content(current)}
+    found = {damage.path for damage in verify_generation(current)}
     names = []
     for path in hit:
         inside = path.is_relative_to(current.store)
@@ -100,7 +100,7 @@ def flip_and_repair(archive, settings, chance: random.Random, flips: int) -> lis
     if not any(damage.unit for damage in result.damages):
         assert archive.log == []
     assert result.generation == current.number + 1
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
     assert objects(settings) == before
     return names
 
@@ -120,17 +120,17 @@ def test_bits_flipped_hundreds_of_times(archive, settings):
     while hit.total() < 300:
         hit.update(name.partition("/")[0] for name in flip_and_repair(archive, settings, chance, 3))
         rounds += 1
-        for number in shelf_of(settings).numbers()[:-1]:
+        for number in shelf_of(settings).generation_numbers()[:-1]:
             shutil.rmtree(shelf_of(settings).root / f"{number:06d}")
     print(f"\n{hit.total()} bits flipped in {len(hit)} arrays and records, {rounds} repairs")
 
 
 def test_one_damaged_pair_is_fetched_and_nothing_else(archive, settings):
-    current = shelf_of(settings).current()
+    current = shelf_of(settings).published_generation()
     path = current.store / "insar_coherence" / "c.1.2.0.0"
     path = path if path.exists() else next((current.store / "insar_coherence").glob("c.*"))
     flip(path, random.Random(0))
-    (damage,) = verify_content(current)
+    (damage,) = verify_generation(current)
     assert damage.variable == "insar_coherence"
     assert damage.unit.startswith("pair/")
     archive.clear_log()
@@ -143,38 +143,38 @@ def test_one_damaged_pair_is_fetched_and_nothing_else(archive, settings):
 
 @pytest.mark.parametrize("name", ["zarr.json", "phase/zarr.json", "phase/c.0.0", MANIFEST, PROVENANCE])
 def test_metadata_is_mended_without_any_network(archive, settings, name):
-    current = shelf_of(settings).current()
+    current = shelf_of(settings).published_generation()
     before = objects(settings)
     flip(current.store / name, random.Random(1))
-    assert verify_content(current)
+    assert verify_generation(current)
     away = settings.model_copy(update={"licsar_url": "http://127.0.0.1:9/", "annotations": None})
     archive.clear_log()
     result = repair(FRAME, away)
     assert result.rebuilt == ()
     assert archive.log == []
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
     assert objects(settings) == before
 
 
 def test_a_build_reads_the_record_that_is_whole_and_passes_no_damage_on(archive, settings):
-    current = shelf_of(settings).current()
+    current = shelf_of(settings).published_generation()
     for name in (MANIFEST, PROVENANCE):
         (current.store / name).write_bytes(b"{" + (current.store / name).read_bytes()[1:].swapcase())
     archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
     assert build(ALL, settings).generation == 2
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
 
 
 def test_without_any_record_it_says_how_to_begin_again(settings):
-    current = shelf_of(settings).current()
-    for folder in current.folders:
+    current = shelf_of(settings).published_generation()
+    for folder in current.record_folders:
         (folder / PROVENANCE).unlink()
     with pytest.raises(HephaestusError, match=r"`hephaestus build .* builds it again"):
         repair(FRAME, settings)
     shutil.rmtree(current.store.parent)
     with pytest.raises(HephaestusError, match="is gone; remove the link"):
         build(ALL, settings)
-    shelf_of(settings).link.unlink()
+    shelf_of(settings).published_link.unlink()
     assert build(ALL, settings).exit_code == 0
 
 
@@ -182,107 +182,109 @@ def test_a_file_that_two_generations_share_is_mended_in_the_published_one(archiv
     pairs = archive.archive.pairs(FRAME)
     archive.archive.reprocess(FRAME, pairs[0])
     build(ALL, settings)
-    old, new = (Generation.at(shelf_of(settings).root / f"{n:06d}" / f"{FRAME}.zarr") for n in (1, 2))
+    old, new = (Generation.from_path(shelf_of(settings).root / f"{n:06d}" / f"{FRAME}.zarr") for n in (1, 2))
     name = next(
         path.relative_to(new.store)
         for path in sorted((new.store / "insar_difference").glob("c.*"))
         if path.samefile(old.store / path.relative_to(new.store))
     )
     flip(new.store / name, random.Random(2))
-    assert [damage.path for damage in verify_content(old)] == [str(name)]
+    assert [damage.path for damage in verify_generation(old)] == [str(name)]
     repair(FRAME, settings)
-    mended = shelf_of(settings).current()
-    assert verify_content(mended) == []
+    mended = shelf_of(settings).published_generation()
+    assert verify_generation(mended) == []
     assert not (mended.store / name).samefile(old.store / name)
-    assert [damage.path for damage in verify_content(old)] == [str(name)]  # it stays as it is, until gc
+    assert [damage.path for damage in verify_generation(old)] == [str(name)]  # it stays as it is, until gc
 
 
 def test_a_copy_elsewhere_is_verified_where_it_is(settings, tmp_path):
-    copy = Path(shutil.copytree(shelf_of(settings).link.resolve(), tmp_path / "elsewhere.zarr"))
-    assert verify_content(Generation.at(copy)) == []
+    copy = Path(shutil.copytree(shelf_of(settings).published_link.resolve(), tmp_path / "elsewhere.zarr"))
+    assert verify_generation(Generation.from_path(copy)) == []
     flip(next((copy / "dem").glob("c.*")), random.Random(3))
-    (damage,) = verify_content(Generation.at(copy))
+    (damage,) = verify_generation(Generation.from_path(copy))
     assert str(damage).startswith("dem of dem/dem: dem/c.0.0 is damaged")
     with pytest.raises(HephaestusError, match="there is no cube at"):
-        Generation.at(tmp_path)
+        Generation.from_path(tmp_path)
 
 
 def test_what_upstream_has_lost_meanwhile_is_owed_and_the_rest_is_mended(archive, settings):
-    current = shelf_of(settings).current()
+    current = shelf_of(settings).published_generation()
     first, second = sorted((current.store / "insar_difference").glob("c.*"))[:2]
     flip(first, random.Random(5))
     flip(second, random.Random(6))
-    units = sorted(damage.unit for damage in verify_content(current))
+    units = sorted(damage.unit for damage in verify_generation(current))
     lost = units[0].partition("/")[2]
-    archive.faults.add(lost, faults.status(404))
+    archive.faults.add(lost, faults.error_status(404))
     shutil.rmtree(settings.downloads_dir)
     result = repair(FRAME, settings)
     assert (result.lost, result.rebuilt) == ((units[0],), (units[1],))
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
     as_at_first(archive)
     paid = build(ALL, settings)
     assert (paid.exit_code, paid.pairs) == (0, 7)
 
 
-@pytest.mark.parametrize("fault", [faults.status(404), faults.status(503), faults.empty()])
+@pytest.mark.parametrize("fault", [faults.error_status(404), faults.error_status(503), faults.empty_body()])
 def test_what_upstream_does_not_give_comes_from_the_cache_if_it_is_what_the_cube_was_made_of(
     archive, settings, fault
 ):
     before = objects(settings)
-    current = shelf_of(settings).current()
+    current = shelf_of(settings).published_generation()
     flip(next((current.store / "insar_coherence").glob("c.*")), random.Random(5))
-    (damage,) = verify_content(current)
+    (damage,) = verify_generation(current)
     pair = damage.unit.partition("/")[2]
     archive.faults.add(pair, fault)
     archive.archive.withdraw(FRAME, pair)
     result = repair(FRAME, settings)
     assert (result.lost, result.rebuilt) == ((), (damage.unit,))
     assert objects(settings) == before
-    flip(shelf_of(settings).current().store / damage.path, random.Random(5))
+    flip(shelf_of(settings).published_generation().store / damage.path, random.Random(5))
     product = next(settings.downloads_dir.rglob(f"{pair}.geo.cc.tif"))
     product.write_bytes(bytes(product.stat().st_size))
     assert repair(FRAME, settings).lost == (damage.unit,)
 
 
 def test_what_upstream_has_changed_meanwhile_is_said(archive, settings):
-    current = shelf_of(settings).current()
+    current = shelf_of(settings).published_generation()
     flip(next((current.store / "insar_difference").glob("c.*")), random.Random(7))
-    (damage,) = verify_content(current)
+    (damage,) = verify_generation(current)
     archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
     assert repair(FRAME, settings).changed == (damage.unit,)
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
 
 
 def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, settings):
     shelf = shelf_of(settings)
-    flip(next((shelf.current().store / "insar_difference").glob("c.*")), random.Random(7))
-    (damage,) = verify_content(shelf.current())
+    flip(next((shelf.published_generation().store / "insar_difference").glob("c.*")), random.Random(7))
+    (damage,) = verify_generation(shelf.published_generation())
 
     from hephaestus_build.operations import repair as repairing
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repairing, "_publish", lambda *_: (_ for _ in ()).throw(HephaestusError("killed")))
+        patch.setattr(
+            repairing, "_publish_repaired", lambda *_: (_ for _ in ()).throw(HephaestusError("killed"))
+        )
         with pytest.raises(HephaestusError, match="killed"):
             repair(FRAME, settings)
     archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
     build(ALL, settings)
     after = objects(settings)
-    flip(shelf.current().store / damage.path, random.Random(8))
+    flip(shelf.published_generation().store / damage.path, random.Random(8))
     assert repair(FRAME, settings).changed == ()
     assert objects(settings) == after
 
 
 def test_an_object_that_is_gone_sends_a_build_to_repair(archive, settings):
-    current, pairs = shelf_of(settings).current(), archive.archive.pairs(FRAME)
-    contents = current.contents()
-    gone = dict(Places(contents.axes).keys(contents.units[f"pair/{pairs[0]}"]))["insar_difference"]
+    current, pairs = shelf_of(settings).published_generation(), archive.archive.pairs(FRAME)
+    contents = current.read_inventory()
+    gone = dict(ChunkKeys(contents.axes).keys(contents.granules[f"pair/{pairs[0]}"]))["insar_difference"]
     (current.store / gone).unlink()
     archive.archive.reprocess(FRAME, pairs[-1])
     with pytest.raises(HephaestusError, match=rf"{gone} is missing .*`hephaestus repair {FRAME}`"):
         build(ALL, settings)
     assert repair(FRAME, settings).lost == ()
     assert build(ALL, settings).exit_code == 0
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
 
 
 @pytest.mark.parametrize(
@@ -294,8 +296,8 @@ def test_an_object_that_is_gone_sends_a_build_to_repair(archive, settings):
     ],
 )
 def test_a_record_of_which_no_cube_can_be_made_is_one_error(settings, old, new):
-    current = shelf_of(settings).current()
-    for folder in current.folders:
+    current = shelf_of(settings).published_generation()
+    for folder in current.record_folders:
         content = (folder / "provenance.json").read_bytes()
         assert old in content
         (folder / "provenance.json").write_bytes(content.replace(old, new, 1))
@@ -304,13 +306,13 @@ def test_a_record_of_which_no_cube_can_be_made_is_one_error(settings, old, new):
 
 
 def test_masks_are_not_mended_without_their_annotation(settings, monkeypatch):
-    current = shelf_of(settings).current()
-    before = shelf_of(settings).link.resolve()
+    current = shelf_of(settings).published_generation()
+    before = shelf_of(settings).published_link.resolve()
     flip(next((current.store / "deformation_mask").glob("c.*")), random.Random(8))
     without = settings.model_copy(update={"annotations": None})
     with pytest.raises(HephaestusError, match="HEPHAESTUS_ANNOTATIONS"):
         repair(FRAME, without)
-    assert shelf_of(settings).link.resolve() == before
+    assert shelf_of(settings).published_link.resolve() == before
     assert repair(FRAME, settings).lost == ()
 
 
@@ -324,22 +326,22 @@ def test_a_repair_leaves_an_interrupted_builds_work_alone(archive, settings):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "publish", lambda job: None)
         build(ALL, settings)
-    finished = set(shelf.staging.units())
+    finished = set(shelf.staging.read_granules())
     assert f"pair/{pair}" in finished
-    flip(shelf.current().store / "zarr.json", random.Random(9))
+    flip(shelf.published_generation().store / "zarr.json", random.Random(9))
     repair(FRAME, settings)
-    assert set(shelf.staging.units()) == finished
+    assert set(shelf.staging.read_granules()) == finished
     archive.clear_log()
     assert build(ALL, settings).published
     assert asked(archive) == set()
 
 
 def test_damage_in_more_places_than_one_is_all_named(archive, settings):
-    current = shelf_of(settings).current()
+    current = shelf_of(settings).published_generation()
     (current.store / "dem" / "c.0.0").unlink()
     (current.store / "insar_difference" / "stranger").write_bytes(b"x")
     (current.store.parent / PROVENANCE).unlink()
-    found = {damage.path: damage.what for damage in verify_content(current)}
+    found = {damage.path: damage.what for damage in verify_generation(current)}
     assert found == {
         "dem/c.0.0": "missing",
         "insar_difference/stranger": "unknown",
@@ -347,4 +349,4 @@ def test_damage_in_more_places_than_one_is_all_named(archive, settings):
     }
     result = repair(FRAME, settings)
     assert result.rebuilt == ("dem/dem",)
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []

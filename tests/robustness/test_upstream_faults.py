@@ -25,17 +25,17 @@ from archives import (
     small_archive,
 )
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.progress import Silent
+from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.operations.batch import build_frames
-from hephaestus_build.operations.status import status_of
+from hephaestus_build.operations.status import read_frame_status
 from hephaestus_build.pipeline.build import build
-from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.pipeline.upstream_changes import check_upstream
 from hephaestus_build.simulation.server import faults
 from hephaestus_build.simulation.server.faults import Fault
-from hephaestus_build.sources.licsar.portal import Portal
+from hephaestus_build.sources.licsar.portal import LicsarPortal
 
 PHASE, COHERENCE = r"{pair}\.geo\.diff_pha\.tif$", r"{pair}\.geo\.cc\.tif$"
 
@@ -52,7 +52,7 @@ def altered(change: Callable[[np.ndarray, dict], tuple[np.ndarray, dict]]) -> Fa
                 target.write(values, 1)
             return bytes(file.getbuffer())
 
-    return faults.replaced(body)
+    return faults.replace_body(body)
 
 
 def absurd(_: bytes) -> bytes:
@@ -93,28 +93,28 @@ def beside(values: np.ndarray, profile: dict) -> tuple[np.ndarray, dict]:
 
 GONE, REFUSED, SILENT, CORRUPT = Outcome.ABSENT, Outcome.REFUSED, Outcome.UNREACHABLE, Outcome.CORRUPT
 CASES = {
-    "404": Case(PHASE, faults.status(404), GONE, "404|not among"),
-    "410": Case(COHERENCE, faults.status(410), GONE, "410|not among"),
-    "403": Case(PHASE, faults.status(403), REFUSED, "403"),
-    "401": Case(COHERENCE, faults.status(401), REFUSED, "401"),
-    "429 for ever": Case(PHASE, faults.status(429, retry_after=0), SILENT, "429"),
-    "429 once": Case(PHASE, faults.status(429, retry_after=1), None, times=1),
-    "500 for ever": Case(COHERENCE, faults.status(500), SILENT, "500"),
-    "503 for ever": Case(PHASE, faults.status(503), SILENT, "503"),
-    "a burst of 503": Case(r"{pair}", faults.status(503), None, times=1),
-    "connection reset": Case(PHASE, faults.reset(), SILENT, "reset"),
-    "connection reset within the file": Case(COHERENCE, faults.reset(500), SILENT, "reset"),
-    "a stall without end": Case(PHASE, faults.stall(), SILENT, "stalled|no byte", timeout=2),
-    "a stall within the file": Case(PHASE, faults.stall(1000), SILENT, "stalled|no byte", timeout=2),
-    "a cut body": Case(PHASE, faults.cut(1000), CORRUPT, "cut"),
-    "a length that is too long": Case(COHERENCE, faults.wrong_length(10_000_000), CORRUPT, "cut"),
-    "a length that is absurd": Case(PHASE, faults.wrong_length(10**13), CORRUPT, "too many"),
-    "a length that is too short": Case(PHASE, faults.wrong_length(1000), CORRUPT),
-    "zero bytes": Case(PHASE, faults.empty(), CORRUPT, "zero bytes"),
-    "HTML with 200": Case(COHERENCE, faults.html(), CORRUPT, "web page"),
-    "a truncated TIFF that opens": Case(PHASE, faults.truncated(0.7), CORRUPT),
-    "other bytes": Case(PHASE, faults.replaced(b"II*\0" + bytes(300)), CORRUPT),
-    "absurd dimensions": Case(PHASE, faults.replaced(absurd), CORRUPT, "100000|pixels"),
+    "404": Case(PHASE, faults.error_status(404), GONE, "404|not among"),
+    "410": Case(COHERENCE, faults.error_status(410), GONE, "410|not among"),
+    "403": Case(PHASE, faults.error_status(403), REFUSED, "403"),
+    "401": Case(COHERENCE, faults.error_status(401), REFUSED, "401"),
+    "429 for ever": Case(PHASE, faults.error_status(429, retry_after=0), SILENT, "429"),
+    "429 once": Case(PHASE, faults.error_status(429, retry_after=1), None, times=1),
+    "500 for ever": Case(COHERENCE, faults.error_status(500), SILENT, "500"),
+    "503 for ever": Case(PHASE, faults.error_status(503), SILENT, "503"),
+    "a burst of 503": Case(r"{pair}", faults.error_status(503), None, times=1),
+    "connection reset": Case(PHASE, faults.reset_connection(), SILENT, "reset"),
+    "connection reset within the file": Case(COHERENCE, faults.reset_connection(500), SILENT, "reset"),
+    "a stall without end": Case(PHASE, faults.stall_body(), SILENT, "stalled|no byte", timeout=2),
+    "a stall within the file": Case(PHASE, faults.stall_body(1000), SILENT, "stalled|no byte", timeout=2),
+    "a cut body": Case(PHASE, faults.cut_connection(1000), CORRUPT, "cut"),
+    "a length that is too long": Case(COHERENCE, faults.claim_length(10_000_000), CORRUPT, "cut"),
+    "a length that is absurd": Case(PHASE, faults.claim_length(10**13), CORRUPT, "too many"),
+    "a length that is too short": Case(PHASE, faults.claim_length(1000), CORRUPT),
+    "zero bytes": Case(PHASE, faults.empty_body(), CORRUPT, "zero bytes"),
+    "HTML with 200": Case(COHERENCE, faults.serve_html(), CORRUPT, "web page"),
+    "a truncated TIFF that opens": Case(PHASE, faults.truncate_body(0.7), CORRUPT),
+    "other bytes": Case(PHASE, faults.replace_body(b"II*\0" + bytes(300)), CORRUPT),
+    "absurd dimensions": Case(PHASE, faults.replace_body(absurd), CORRUPT, "100000|pixels"),
     "an all-zero raster": Case(PHASE, altered(lambda v, p: (v * 0, p)), CORRUPT, "no data"),
     "a wrong CRS": Case(PHASE, altered(lambda v, p: (v, p | {"crs": "EPSG:32626"})), CORRUPT, "4326"),
     "values that are no phase": Case(PHASE, altered(lambda v, p: (v * 100, p)), CORRUPT),
@@ -172,8 +172,8 @@ def test_a_fault_is_named_the_rest_is_built_and_the_next_run_pays(archive, built
     rule = archive.faults.add(case.path.format(pair=met), case.fault, times=case.times)
     result = build(ALL, settings)
     assert rule.hits > 0
-    status = status_of(settings, FRAME)
-    assert verify_content(shelf_of(settings).current()) == []
+    status = read_frame_status(settings, FRAME)
+    assert verify_generation(shelf_of(settings).published_generation()) == []
     if case.outcome is None:
         assert (result.exit_code, result.pairs, status.owed) == (0, 7, ())
     else:
@@ -184,13 +184,15 @@ def test_a_fault_is_named_the_rest_is_built_and_the_next_run_pays(archive, built
     assert rasters(spared) <= asked(archive)
     as_at_first(archive)
     if case.outcome is None:
-        check_upstream(FRAME, settings, Silent())  # a file that was repaired in place shows in no listing
+        check_upstream(
+            FRAME, settings, NullListener()
+        )  # a file that was repaired in place shows in no listing
         archive.clear_log()
     paid = build(ALL, settings)
     assert (paid.exit_code, paid.pairs, paid.owed) == (0, 7, ())
     assert asked(archive) <= rasters(met)
     assert objects(settings) == built[1]
-    assert status_of(settings, FRAME).owed == ()
+    assert read_frame_status(settings, FRAME).owed == ()
 
 
 def test_odd_grids_are_said_to_be_and_bits_are_never_averaged(archive, hidden, settings):
@@ -201,31 +203,31 @@ def test_odd_grids_are_said_to_be_and_bits_are_never_averaged(archive, hidden, s
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (faults.status(503), "503"),
-        (faults.status(404), "404"),
-        (faults.status(403), "403"),
-        (faults.reset(), "reset"),
-        (faults.replaced(b"<html><body>Maintenance</body></html>"), "listing"),
-        (faults.replaced(b"<h1>Down for maintenance</h1><a href='/'>Home</a>"), "listing"),
-        (faults.empty(), "listing"),
+        (faults.error_status(503), "503"),
+        (faults.error_status(404), "404"),
+        (faults.error_status(403), "403"),
+        (faults.reset_connection(), "reset"),
+        (faults.replace_body(b"<html><body>Maintenance</body></html>"), "listing"),
+        (faults.replace_body(b"<h1>Down for maintenance</h1><a href='/'>Home</a>"), "listing"),
+        (faults.empty_body(), "listing"),
     ],
 )
 def test_a_frame_without_a_listing_keeps_its_cube_and_is_on_record(archive, built, settings, fault, words):
-    before = shelf_of(settings).link.resolve()
+    before = shelf_of(settings).published_link.resolve()
     archive.faults.add(r"/interferograms/$", fault)
     (run,) = build_frames([ALL], settings)
     assert run.exit_code == 1
     assert FRAME.id in run.error
     assert words in run.error
     assert "\n" not in run.error
-    assert shelf_of(settings).link.resolve() == before
-    status = status_of(settings, FRAME)
+    assert shelf_of(settings).published_link.resolve() == before
+    status = read_frame_status(settings, FRAME)
     assert (status.last_error, status.pairs) == (run.error, 5)
     as_at_first(archive)
     (run,) = build_frames([ALL], settings)
     assert run.exit_code == 0
     assert objects(settings) == built[1]
-    assert status_of(settings, FRAME).last_error == ""
+    assert read_frame_status(settings, FRAME).last_error == ""
 
 
 def test_an_empty_listing_takes_nothing_out_of_a_cube(archive, settings):
@@ -235,13 +237,13 @@ def test_an_empty_listing_takes_nothing_out_of_a_cube(archive, settings):
     result = build(ALL, settings)
     assert result.pairs == len(result.gone) == 5
     assert result.published is False
-    assert len(status_of(settings, FRAME).gone) == 5
+    assert len(read_frame_status(settings, FRAME).gone) == 5
     fresh = settings.model_copy(update={"data_dir": settings.data_dir.parent / "fresh"})
     with pytest.raises(HephaestusError, match="its listing is empty"):
         build(ALL, fresh)
     as_at_first(archive)
     assert build(ALL, settings).gone == ()
-    assert status_of(settings, FRAME).gone == ()
+    assert read_frame_status(settings, FRAME).gone == ()
 
 
 def test_hostile_names_in_a_listing_do_nothing(archive, built, settings, tmp_path):
@@ -255,7 +257,7 @@ def test_hostile_names_in_a_listing_do_nothing(archive, built, settings, tmp_pat
         "20180101_20180113\x00/", "?C=M;O=D", "#", "",
     ]  # fmt: skip
     outside = {path for path in tmp_path.iterdir()}
-    listing = Portal(settings).listing(FRAME)
+    listing = LicsarPortal(settings).listing(FRAME)
     assert [item.pair for item in listing.pairs] == list(archive.archive.pairs(FRAME))
     archive.clear_log()
     assert build(ALL, settings).exit_code == 0
@@ -266,7 +268,7 @@ def test_hostile_names_in_a_listing_do_nothing(archive, built, settings, tmp_pat
 
 
 def test_a_pair_listed_without_files_is_owed_until_they_come(archive, built, hidden, settings):
-    archive.faults.add(rf"/interferograms/{hidden[0]}/.", faults.status(404))
+    archive.faults.add(rf"/interferograms/{hidden[0]}/.", faults.error_status(404))
     result = build(ALL, settings)
     assert [(item.unit, item.outcome) for item in result.owed] == [(f"pair/{hidden[0]}", Outcome.ABSENT)]
     # and nobody owes it any more once the archive takes it out of its listing
@@ -293,7 +295,7 @@ def test_files_that_are_replaced_between_listing_and_download_are_noticed(
         archive.archive.reprocess(FRAME, hidden[0])
         return content
 
-    archive.faults.add(r"/interferograms/$", faults.replaced(replace_now), times=1)
+    archive.faults.add(r"/interferograms/$", faults.replace_body(replace_now), times=1)
     first = build(ALL, settings)
     assert first.exit_code == 0
     archive.clear_log()
@@ -312,7 +314,7 @@ def test_storage_that_moves_is_followed_and_is_no_change(archive, built, hidden,
     archive.archive.withdraw(FRAME, hidden[1])
     assert build(ALL, settings).exit_code == 0
     archive.archive.move_storage("elsewhere")
-    assert check_upstream(FRAME, settings, Silent()) == []
+    assert check_upstream(FRAME, settings, NullListener()) == []
     archive.archive.restore(FRAME, hidden[1])
     archive.clear_log()
     assert build(ALL, settings).exit_code == 0
@@ -330,7 +332,7 @@ def test_a_dem_or_a_preview_is_owed_and_paid(archive, built, tmp_path, settings,
     assert result.pairs == 7
     assert {item.outcome for item in result.owed} == {CASES[fault].outcome}
     assert {item.unit.partition("/")[0] for item in result.owed} == {"dem" if product == "hgt" else "mask"}
-    assert status_of(fresh, FRAME).owed == result.owed
+    assert read_frame_status(fresh, FRAME).owed == result.owed
     as_at_first(archive)
     assert build(ALL, fresh).owed == ()
     assert asked(archive) <= {f"{FRAME}.geo.hgt.tif"}
@@ -338,7 +340,7 @@ def test_a_dem_or_a_preview_is_owed_and_paid(archive, built, tmp_path, settings,
 
 
 def test_a_cube_remembers_its_frames_metadata(archive, built, settings, tmp_path):
-    archive.faults.add(r"metadata\.txt$", faults.status(503))
+    archive.faults.add(r"metadata\.txt$", faults.error_status(503))
     assert build(ALL, settings).exit_code == 0
     assert objects(settings) == built[1]
     with pytest.raises(HephaestusError, match=r"metadata\.txt is unreachable"):
@@ -352,7 +354,7 @@ def test_era5_without_one_variable_is_owed_and_paid(archive, built, settings, tm
     assert result.pairs == 7
     assert {item.outcome for item in result.owed} == {Outcome.CORRUPT}
     assert "surface_pressure" in result.owed[0].detail
-    assert {item.unit for item in status_of(fresh, FRAME).owed} == {
+    assert {item.unit for item in read_frame_status(fresh, FRAME).owed} == {
         f"epoch/{day:%Y%m%d}" for day in archive.archive.epochs(FRAME)
     }
     as_at_first(archive)
@@ -365,7 +367,7 @@ def test_era5_without_one_variable_is_owed_and_paid(archive, built, settings, tm
 def test_era5_that_does_not_come_is_owed_and_paid(archive, built, settings, tmp_path, end):
     fresh = settings_for(tmp_path / "fresh", era5="cds")
     if end == "silent":
-        archive.faults.add(r"^/api", faults.reset())
+        archive.faults.add(r"^/api", faults.reset_connection())
     else:
         archive.cds.job_end = end
     result = build(ALL, fresh)
@@ -381,7 +383,7 @@ def test_preliminary_era5_is_counted_and_replaced_when_it_is_final(archive, buil
     fresh = settings_for(tmp_path / "fresh", era5="cds")
     archive.cds.final_until = days[2]
     assert build(ALL, fresh).exit_code == 0
-    assert status_of(fresh, FRAME).preliminary == 3
+    assert read_frame_status(fresh, FRAME).preliminary == 3
     archive.clear_log()
     assert build(ALL, fresh).published is False  # asked again, since these days are years old
     assert sum(entry.path.endswith("/execution") for entry in archive.log) > 0
@@ -390,7 +392,7 @@ def test_preliminary_era5_is_counted_and_replaced_when_it_is_final(archive, buil
     final = build(ALL, fresh)
     assert (final.generation, final.exit_code) == (2, 0)
     assert asked(archive) == set()
-    assert status_of(fresh, FRAME).preliminary == 0
+    assert read_frame_status(fresh, FRAME).preliminary == 0
     archive.clear_log()
     assert build(ALL, fresh).published is False
     assert not any("/api/" in entry.path for entry in archive.log)
@@ -398,7 +400,7 @@ def test_preliminary_era5_is_counted_and_replaced_when_it_is_final(archive, buil
 
 
 def test_one_frame_that_fails_does_not_stop_the_others(archive, settings):
-    bad = Request(FRAME.__class__("199A_00001_000001"), pairs="all")
+    bad = BuildRequest(FRAME.__class__("199A_00001_000001"), pairs="all")
     runs = list(build_frames([bad, ALL, bad], settings, at_a_time=2))
     assert sorted(run.exit_code for run in runs) == [0, 1, 1]
 

@@ -8,18 +8,18 @@ from typing import Any
 
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.settings import Settings, load_settings
-from hephaestus_build.cube.storage.generations import PROVENANCE, Shelf
-from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.cube.storage.generations import PROVENANCE, FrameStore
+from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 
 FRAME = Frame("198A_00210_131313")
-ALL = Request(FRAME, pairs="all")
+ALL = BuildRequest(FRAME, pairs="all")
 
 
 def small_archive(**options: Any) -> ArchiveServer:
     """Return an archive of one small frame with seven pairs, everything in it made beforehand."""
     server = ArchiveServer(**{"epochs": 6, "frames": [FRAME.id], "size": (80, 90), **options})
-    server.archive.prepare()
+    server.archive.make_all_files()
     return server
 
 
@@ -32,9 +32,9 @@ def as_at_first(server: ArchiveServer) -> None:
     archive._withdrawn.clear()
     archive.extra_links.clear()
     archive.layout = "directories"
-    archive.public = "LiCSAR_products.public"
-    archive.mirror = "neodc/comet/data/licsar_products"
-    cds.missing, cds.final_until, cds.available_until = frozenset(), None, None
+    archive.public_root = "LiCSAR_products.public"
+    archive.mirror_root = "neodc/comet/data/licsar_products"
+    cds.missing_variables, cds.final_until, cds.available_until = frozenset(), None, None
     cds.licence_accepted, cds.job_end, cds.rate_limited = True, "successful", 0
     cds.queue_polls = 0
     server.clear_log()
@@ -42,12 +42,12 @@ def as_at_first(server: ArchiveServer) -> None:
 
 def settings_for(data: Path, **options: Any) -> Settings:
     """Return settings of what is simulated, which give up soon."""
-    return load_settings(data_dir=data, **{"timeout": 20, "retries": 1, **options}).simulated()
+    return load_settings(data_dir=data, **{"timeout": 20, "retries": 1, **options}).for_simulated()
 
 
-def shelf_of(settings: Settings, frame: Frame = FRAME) -> Shelf:
+def shelf_of(settings: Settings, frame: Frame = FRAME) -> FrameStore:
     """Return where a frame's cube stands."""
-    return Shelf(settings.cubes_dir, frame)
+    return FrameStore(settings.cubes_dir, frame)
 
 
 def copied(data: Path, target: Path) -> Path:
@@ -58,9 +58,9 @@ def copied(data: Path, target: Path) -> Path:
 
 def objects(settings: Settings, frame: Frame = FRAME) -> dict[str, list[Any]]:
     """Return the hash and size of every object of the published cube, but for its record of fetching."""
-    current = shelf_of(settings, frame).current()
+    current = shelf_of(settings, frame).published_generation()
     assert current is not None
-    return {path: item for path, item in current.manifest().items() if path != PROVENANCE}
+    return {path: item for path, item in current.read_manifest().items() if path != PROVENANCE}
 
 
 def asked(server: ArchiveServer, ending: str = ".tif") -> set[str]:

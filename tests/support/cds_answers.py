@@ -10,7 +10,7 @@ import netCDF4
 import numpy as np
 
 from era5_servers import AREA, JUNE, fields, truth
-from hephaestus_build.simulation.server.era5_netcdf import NETCDF_LOCK, write_netcdf
+from hephaestus_build.simulation.server.era5_netcdf import NETCDF_LOCK, write_cds_netcdf
 
 NAMES = {"tcwv": 0, "sp": 1, "vit": 2}
 
@@ -28,7 +28,7 @@ def answer(path: Path, **changes: Any) -> Path:
     values = changes.get("values")
     if values is None:
         values = np.stack([fields(hour, given["latitudes"], given["longitudes"]) for hour in given["times"]])
-    path.write_bytes(write_netcdf(**{**given, "values": values}))
+    path.write_bytes(write_cds_netcdf(**{**given, "values": values}))
     return path
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from hephaestus_baselines.training.inference import load
-from hephaestus_build.core.atomic_io import digest
+from hephaestus_build.core.atomic_io import hash_bytes
 
 
 def read_model(path: Path) -> None:
     """Read a checkpoint whose seal was made by whoever changed it, as anybody can."""
     content = path.read_bytes()
     head = content[: -64 if len(content) > 64 else None]
-    path.write_bytes(head + digest(head).encode())
+    path.write_bytes(head + hash_bytes(head).encode())
     load(path, "cpu", unsealed=True)

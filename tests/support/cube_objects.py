@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hephaestus_build.cube.storage.generations import PROVENANCE, Shelf
+from hephaestus_build.cube.storage.generations import PROVENANCE, FrameStore
 
 
-def objects(shelf: Shelf) -> dict[str, list[Any]]:
-    current = shelf.current()
+def objects(shelf: FrameStore) -> dict[str, list[Any]]:
+    current = shelf.published_generation()
     assert current is not None
-    return {path: item for path, item in current.manifest().items() if path != PROVENANCE}
+    return {path: item for path, item in current.read_manifest().items() if path != PROVENANCE}

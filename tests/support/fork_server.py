@@ -34,7 +34,7 @@ from hephaestus_build.download import cache
 from hephaestus_build.download import partial as part
 from hephaestus_build.operations import repair as repairing
 from hephaestus_build.pipeline import build as building
-from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.sources.era5 import month_cache
 
 #: Passed by every build that has something to fetch, in about this order.
@@ -140,13 +140,13 @@ def _half_folder(self: staging.Staging) -> None:
 
 def install(traps: Traps, added: Path) -> None:
     """Put all points in place, and write down every unit that is finished."""
-    traps.wrap(cache.Part, "begin", before="before a download")
-    traps.wrap(cache.Part, "write", half=("mid-download", _half_block))
+    traps.wrap(cache.PartialDownload, "resume", before="before a download")
+    traps.wrap(cache.PartialDownload, "write", half=("mid-download", _half_block))
     receipts = {"only": lambda path, _: path.name.endswith(".receipt.json")}
-    traps.wrap(part, "write_atomically", before="before a receipt", **receipts)
-    traps.wrap(cache.Part, "publish", after="after a download")
-    traps.wrap(month_cache.Months, "add", before="ERA5 arrived", after="ERA5 kept")
-    traps.wrap(shard_encoder.Encoder, "encode", before="mid-encode")
+    traps.wrap(part, "write_text_atomic", before="before a receipt", **receipts)
+    traps.wrap(cache.PartialDownload, "publish", after="after a download")
+    traps.wrap(month_cache.MonthCache, "add", before="ERA5 arrived", after="ERA5 kept")
+    traps.wrap(shard_encoder.ChunkEncoder, "encode", before="mid-encode")
     traps.wrap(staging, "write_atomic", half=("half a shard", _half_file), after="between shards")
     ledger = {"only": lambda path, _: path.name == "ledger.jsonl"}
     traps.wrap(staging, "append_line", half=("half the ledger's line", _half_line), **ledger)
@@ -170,7 +170,7 @@ def install(traps: Traps, added: Path) -> None:
         after="after the generation's number",
         only=lambda path, _: path.name.startswith(".draft-"),
     )
-    traps.wrap(generations.Shelf, "_publish", before="before the link")
+    traps.wrap(generations.FrameStore, "_publish", before="before the link")
     traps.wrap(
         Path,
         "replace",
@@ -179,14 +179,14 @@ def install(traps: Traps, added: Path) -> None:
         only=lambda path, _: path.name.startswith(".") and ".zarr." in path.name,
     )
     traps.wrap(
-        staging.Staging,
+        staging.StagingArea,
         "discard",
         before="before staging is emptied",
         half=("half of staging emptied", _half_folder),
         after="after staging is emptied",
     )
-    traps.wrap(building, "result_of", after="at the end")
-    add = staging.Staging.add
+    traps.wrap(building, "make_build_result", after="at the end")
+    add = staging.StagingArea.add
 
     def noted(self: Any, unit: Any, contents: Any) -> Any:
         stored = add(self, unit, contents)
@@ -194,7 +194,7 @@ def install(traps: Traps, added: Path) -> None:
             stream.write(stored.key + "\n")
         return stored
 
-    staging.Staging.add = noted  # type: ignore[method-assign]
+    staging.StagingArea.add = noted  # type: ignore[method-assign]
 
 
 def child(order: dict[str, Any]) -> None:
@@ -209,7 +209,7 @@ def child(order: dict[str, Any]) -> None:
         if order.get("task") == "repair":
             end["result"] = repairing.repair(frame, settings).to_json()
         else:
-            end["result"] = building.build(Request(frame, pairs="all"), settings).to_json()
+            end["result"] = building.build(BuildRequest(frame, pairs="all"), settings).to_json()
     except BaseException:
         end["error"] = traceback.format_exc()
     end["passed"] = dict(traps.passed)

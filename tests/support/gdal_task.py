@@ -11,8 +11,8 @@ import numpy as np
 
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.export.geotiff import encode_cog, key_of
-from hephaestus_build.export.geotiff_layers import KEY, Layer
+from hephaestus_build.export.geotiff import encode_cog, read_export_key
+from hephaestus_build.export.geotiff_layers import KEY_TAG, GeotiffLayer
 from hephaestus_build.simulation.world.geotiff_writer import write_raster
 from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_phase
 
@@ -28,7 +28,9 @@ def main(folder: Path, out: Path) -> None:
     image = np.arange(grid.size, dtype="f4").reshape(grid.shape) / 4000
     image[:, :9] = np.nan
     out.write_bytes(
-        encode_cog(image, grid, Layer("dem.tif", cube_schema().variables["dem"], (), {KEY: "made"}))
+        encode_cog(
+            image, grid, GeotiffLayer("dem.tif", cube_schema().variables["dem"], (), {KEY_TAG: "made"})
+        )
     )
     found: dict[str, object] = {
         "values": hashlib.md5(raster.values.tobytes()).hexdigest(),
@@ -36,7 +38,7 @@ def main(folder: Path, out: Path) -> None:
         "notes": raster.notes,
         "refused": refused,
         "cog": hashlib.md5(out.read_bytes()).hexdigest(),
-        "key": key_of(out),
+        "key": read_export_key(out),
     }
     write_raster(out, image, grid, point=True)
     print(json.dumps(found | {"simulated": hashlib.md5(out.read_bytes()).hexdigest()}))

@@ -10,16 +10,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from hephaestus_build.core.era5_grid import area_of
+from hephaestus_build.core.era5_grid import era5_area_around
 from hephaestus_build.core.frames import Frame, Pair, parse_day
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
-from hephaestus_build.cube.fingerprints import grid_inputs
-from hephaestus_build.cube.granules import Unit
-from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.fingerprints import fingerprint_grid
+from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.storage.generations import Shelf
-from hephaestus_build.cube.storage.writer import write_store
+from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.pipeline.encoding import encode_atmosphere, encode_images
 
 FRAME = "198A_00210_131313"
@@ -106,7 +106,7 @@ def masks(on: Grid, name: str) -> dict[str, np.ndarray]:
 
 def atmosphere(on: Grid, day: str) -> np.ndarray:
     """ERA5's three fields around the grid, shape (3, latitude, longitude)."""
-    area = area_of(on)
+    area = era5_area_around(on)
     number = int(day)
     y, x = np.meshgrid(area.latitudes, area.longitudes, indexing="ij")
     swing = np.sin(number % 97 + 2 * x + y)
@@ -146,18 +146,18 @@ def toy_cube(
 ) -> Path:
     """Publish a cube below `folder` and return its path."""
     on = on or grid()
-    shelf = Shelf(folder, Frame(frame))
+    shelf = FrameStore(folder, Frame(frame))
     with shelf.lock():
         units = _units(shelf, on, pairs, dem)
-        contents = Contents(on, {unit.key: unit for unit in units}, attributes(on, frame))
-        with shelf.assembling() as store:
-            write_store(store, contents, shelf.staging.paths)
+        contents = CubeInventory(on, {unit.key: unit for unit in units}, attributes(on, frame))
+        with shelf.new_generation() as store:
+            write_cube_store(store, contents, shelf.staging.chunk_paths)
         shelf.staging.discard()
-    return shelf.link
+    return shelf.published_link
 
 
 def attributes(on: Grid, frame: str) -> dict[str, Any]:
-    simulated = {"simulated": True} if Frame(frame).simulated else {}
+    simulated = {"simulated": True} if Frame(frame).is_simulated else {}
     return {
         "title": f"Volcanic unrest cube of LiCSAR frame {frame}",
         "frame": frame,
@@ -175,16 +175,18 @@ def _hour(day: str) -> int:
     return (parse_day(day) - date(1970, 1, 1)).days * 24 + 5
 
 
-def _units(shelf: Shelf, on: Grid, pairs: tuple[str, ...], dem: bool) -> list[Unit]:
-    inputs = grid_inputs(on)
+def _units(shelf: FrameStore, on: Grid, pairs: tuple[str, ...], dem: bool) -> list[Granule]:
+    inputs = fingerprint_grid(on)
 
-    def add(unit: Unit, contents: dict[str, bytes]) -> Unit:
+    def add(unit: Granule, contents: dict[str, bytes]) -> Granule:
         return shelf.staging.add(msgspec.structs.replace(unit, inputs=inputs), contents)
 
     missing = Receipt("dem", Outcome.ABSENT, "http://127.0.0.1/dem", detail="404")
     units = [
         add(
-            Unit("dem", "dem", receipts=(_receipt("dem") if dem else missing,), facts={"grid": asdict(on)}),
+            Granule(
+                "dem", "dem", receipts=(_receipt("dem") if dem else missing,), facts={"grid": asdict(on)}
+            ),
             encode_images({"dem": height(on)}) if dem else {},
         )
     ]
@@ -194,21 +196,23 @@ def _units(shelf: Shelf, on: Grid, pairs: tuple[str, ...], dem: bool) -> list[Un
             "alignment": "identical",
             "valid_fraction": round(float(np.count_nonzero(planes["insar_difference"])) / on.size, 6),
         }
-        units.append(add(Unit("pair", name, receipts=(_receipt(name),), facts=facts), encode_images(planes)))
+        units.append(
+            add(Granule("pair", name, receipts=(_receipt(name),), facts=facts), encode_images(planes))
+        )
     for name in (*pairs, ABSENT) if PAIRS[0] in pairs else pairs:
         if name != PAIRS[-1]:
             facts = {"annotation": annotation(name), "grid": inputs}
-            units.append(add(Unit("mask", name, facts=facts), encode_images(masks(on, name))))
+            units.append(add(Granule("mask", name, facts=facts), encode_images(masks(on, name))))
     absent = Receipt(ABSENT, Outcome.ABSENT, "", detail="annotated, but not in the portal's listing")
     owed = Receipt(OWED, Outcome.UNREACHABLE, "http://127.0.0.1/", detail="503 five times")
-    units.append(add(Unit("pair", ABSENT, receipts=(absent,), facts={"unlisted": True}), {}))
-    units.append(add(Unit("pair", OWED, receipts=(owed,)), {}))
+    units.append(add(Granule("pair", ABSENT, receipts=(absent,), facts={"unlisted": True}), {}))
+    units.append(add(Granule("pair", OWED, receipts=(owed,)), {}))
     for day in sorted({day for name in pairs for day in name.split("_")}):
         facts = {"era5_time": _hour(day), "era5_expver": "0001", "source": "arco"}
-        area = area_of(on)
+        area = era5_area_around(on)
         units.append(
             add(
-                Unit("epoch", day, receipts=(_receipt(day),), facts=facts),
+                Granule("epoch", day, receipts=(_receipt(day),), facts=facts),
                 encode_atmosphere(atmosphere(on, day), area.latitudes, area.longitudes, on),
             )
         )

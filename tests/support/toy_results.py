@@ -7,7 +7,7 @@ import numpy as np
 from hephaestus_baselines.evaluation.evaluate import assess
 from hephaestus_baselines.evaluation.predictions import BINS, Predictions, Source, item_probability
 from hephaestus_baselines.evaluation.result_schema import RunResult, SplitRecord
-from hephaestus_build.dataset.published_counts import TABLE_2
+from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2
 from toy_predictions import row
 
 
@@ -62,7 +62,7 @@ def result(
         "simulated": simulated,
         "split": SplitRecord(
             name=split, version=1, sha256="a" * 64,
-            counts={part: TABLE_2[part][kind] for part in ("train", "validation", "test")},
+            counts={part: PUBLISHED_TABLE_2[part][kind] for part in ("train", "validation", "test")},
         ),
         "generations": {"200A_00001_000001": "3:abc"},
         "versions": {"python": "3.11.7", "torch": "2.15.0"},

@@ -13,8 +13,8 @@ from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.data.dataset_items import Item
 from hephaestus_baselines.data.preparation import Prepared
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.dataset.channel_statistics import Statistics
-from hephaestus_build.dataset.running_moments import CHANNELS, Measured, Moments
+from hephaestus_build.dataset.channel_statistics import ChannelStatistics
+from hephaestus_build.dataset.running_moments import CHANNELS, ProductMoments, RunningMoments
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.splits import Split
 from hephaestus_build.dataset.tiling import Tile
@@ -84,9 +84,9 @@ def toy_items(count: int, *, series: bool = False, fixed: bool = False, start: i
 
 def toy_prepared(train: int = 12, held: int = 8, *, series: bool = False, same: bool = False) -> Prepared:
     """Return parts of `train` and `held` items; `same`: validation is the training windows themselves."""
-    measured = {name: Measured("", Moments(1000, 0.0, 1000.0)) for name in CHANNELS}
-    measured["dem"] = Measured("", Moments(1000, 500.0, 1000 * 100.0**2))
-    measured["insar_coherence"] = Measured("", Moments(1000, 128.0, 1000 * 70.0**2))
+    measured = {name: ProductMoments("", RunningMoments(1000, 0.0, 1000.0)) for name in CHANNELS}
+    measured["dem"] = ProductMoments("", RunningMoments(1000, 500.0, 1000 * 100.0**2))
+    measured["insar_coherence"] = ProductMoments("", RunningMoments(1000, 128.0, 1000 * 70.0**2))
     empty = {"train": (), "validation": (), "test": ()}
     split = Split("strict-temporal", 1, "by hand", (), empty)  # type: ignore[arg-type]
     training = toy_items(train, series=series, fixed=same)
@@ -94,7 +94,7 @@ def toy_prepared(train: int = 12, held: int = 8, *, series: bool = False, same: 
         split,
         {},
         {},
-        Statistics(
+        ChannelStatistics(
             split.name, split.sha256, True, {FRAME.id: measured}, {FRAME.id: dict.fromkeys(measured, 1)}
         ),
         {

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from hephaestus_build.core.era5_grid import VARIABLES
-from hephaestus_build.dataset.running_moments import DATE_CHANNELS, Convention
+from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
+from hephaestus_build.dataset.running_moments import DATE_CHANNELS, MaskingConvention
 
 if TYPE_CHECKING:  # it would have every process that reads windows import xarray and pandas
-    from hephaestus_build.dataset.channel_statistics import Statistics
+    from hephaestus_build.dataset.channel_statistics import ChannelStatistics
 
 Atmosphere = Literal["none", "both", "difference"]
 Phase = Literal["angle", "sin-cos"]
 ROLES = ("primary", "secondary")
 #: ERA5's variables, in the order of the coarse arrays.
-FIELDS: tuple[str, ...] = tuple(VARIABLES)
+FIELDS: tuple[str, ...] = tuple(ERA5_VARIABLE_NAMES)
 #: The cube's 100 m variables: the three of the primary date, then those of the secondary.
 ATMOSPHERE = tuple(f"{role}_date_{name}" for role in ROLES for name in FIELDS)
 
@@ -60,7 +60,7 @@ class Inputs:
 
 
 def channel_moments(
-    statistics: Statistics, inputs: Inputs, convention: Convention = "valid"
+    statistics: ChannelStatistics, inputs: Inputs, convention: MaskingConvention = "valid"
 ) -> dict[str, tuple[float, float]]:
     """Return the mean and deviation that each channel is normalised by.
 
@@ -69,9 +69,9 @@ def channel_moments(
     as it is.
     """
     measured = {
-        name: (item.mean, item.deviation)
-        for name, item in statistics.channels(convention).items()
-        if item.count and math.isfinite(item.deviation) and item.deviation > 0
+        name: (item.mean, item.std)
+        for name, item in statistics.moments_by_channel(convention).items()
+        if item.count and math.isfinite(item.std) and item.std > 0
     }
     return {name: _moments(name, measured) for name in inputs.channels}
 

@@ -24,12 +24,12 @@ from pydantic import (
 )
 
 from hephaestus_baselines.config.channels import Atmosphere, Inputs, Phase
-from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.parsing import parse_yaml, read_bounded
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.dataset.running_moments import Convention
-from hephaestus_build.dataset.tiling import TILE_SIZE, Mode
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.dataset.running_moments import MaskingConvention
+from hephaestus_build.dataset.tiling import TILE_SIZE, TilingMode
 
 Task = Literal["classification", "segmentation"]
 TASKS: tuple[Task, ...] = ("classification", "segmentation")
@@ -97,8 +97,8 @@ class Recipe(BaseModel):
     training: Literal["random", "label-centred"] = Field(
         "random", description="where training windows lie: anywhere about the label, or as published"
     )
-    tiling: Mode = Field("grid", description="where the windows of validation and test lie")
-    statistics: Convention = Field(
+    tiling: TilingMode = Field("grid", description="where the windows of validation and test lie")
+    statistics: MaskingConvention = Field(
         "valid", description="what channels are normalised by: valid pixels, or the published convention"
     )
 
@@ -216,7 +216,7 @@ class Recipe(BaseModel):
             If it cannot be written.
         """
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-        with explained(f"run {self.key}: writing {path}"):
+        with translate_os_errors(f"run {self.key}: writing {path}"):
             write_atomic(path, text.encode())
 
 
@@ -281,7 +281,7 @@ class Preset(BaseModel):
             If a field is unknown or has a value that it cannot have.
         """
         if unknown := changes.keys() - Recipe.model_fields.keys():
-            name, known = plain_text(min(unknown), 60), ", ".join(Recipe.model_fields)
+            name, known = sanitize_text(min(unknown), 60), ", ".join(Recipe.model_fields)
             raise UsageError(f"preset {self.name}: there is no field {name}; the fields are {known}")
         models = sum(len(grid.models) for grid in self.tasks.values())
         count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models
@@ -349,9 +349,9 @@ def _validated(kind: type[Kind], content: dict[str, Any], what: str) -> Kind:
     except ValidationError as error:
         errors = error.errors()
         first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
-        place = plain_text(".".join(str(part) for part in first["loc"]), 100) or "it"
+        place = sanitize_text(".".join(str(part) for part in first["loc"]), 100) or "it"
         if first["type"] == "extra_forbidden":
             known = ", ".join(kind.model_fields)
             raise UsageError(f"{what}: there is no field {place}; the fields are {known}") from error
-        given = plain_text(repr(first["input"]), 80)
+        given = sanitize_text(repr(first["input"]), 80)
         raise UsageError(f"{what}: {place}: {first['msg']} (is {given})") from error

@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hephaestus_build.core.atomic_io import digest, explained, json_bytes, write_atomic
-from hephaestus_build.core.embedded_hash import seal_json, unseal_json
+from hephaestus_build.core.atomic_io import encode_json, hash_bytes, translate_os_errors, write_atomic
+from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.parsing import read_bounded
-from hephaestus_build.core.progress import Listener, Silent
-from hephaestus_build.cube.granules import Places
+from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.cube.granules import ChunkKeys
 from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
 from hephaestus_build.cube.validation.checksums import verify_objects
 
@@ -39,8 +39,8 @@ class Wholeness:
         Told how far it is, and what it cost.
     """
 
-    def __init__(self, folder: Path | None = None, listener: Listener | None = None) -> None:
-        self.folder, self.listener = folder, listener or Silent()
+    def __init__(self, folder: Path | None = None, listener: ProgressListener | None = None) -> None:
+        self.folder, self.listener = folder, listener or NullListener()
         self._unrecorded: set[str] = set()
 
     def check(self, store: Path, pairs: Iterable[Pair]) -> None:
@@ -64,9 +64,9 @@ class Wholeness:
                 log.warning("%s: this copy came without its manifest: what is read cannot be checked", frame)
                 self._unrecorded.add(frame)
             return
-        generation = Generation.at(store)
-        objects = generation.manifest()
-        name = digest(json_bytes(objects, order="deterministic"))
+        generation = Generation.from_path(store)
+        objects = generation.read_manifest()
+        name = hash_bytes(encode_json(objects, order="deterministic"))
         known = self._known(frame, name)
         todo = _wanted(generation, objects, tuple(pairs)) - known
         if not todo:
@@ -94,27 +94,27 @@ class Wholeness:
         if (place := self._place(frame)) is None:
             return set()
         try:
-            record = unseal_json(read_bounded(place, _LARGEST))
+            record = parse_hashed_json(read_bounded(place, _LARGEST))
             return set(record["objects"]) if record["manifest"] == manifest else set()
         except (OSError, ValueError, KeyError, TypeError):  # then it is looked at again
             return set()
 
     def _remember(self, frame: str, manifest: str, compared: set[str]) -> None:
         if (place := self._place(frame)) is not None:
-            with explained(f"{frame}: writing {place}"):
+            with translate_os_errors(f"{frame}: writing {place}"):
                 write_atomic(
-                    place, seal_json(json_bytes({"manifest": manifest, "objects": sorted(compared)}))
+                    place, add_json_hash(encode_json({"manifest": manifest, "objects": sorted(compared)}))
                 )
 
 
 def _wanted(generation: Generation, objects: dict[str, Any], pairs: tuple[Pair, ...]) -> set[str]:
     """Return the objects of the metadata and tables, and those of the pairs and their dates."""
-    contents = generation.contents()
-    places = Places(contents.axes)
+    contents = generation.read_inventory()
+    places = ChunkKeys(contents.axes)
     units = {"dem/dem"} if pairs else set()
     for pair in pairs:
         units |= {f"pair/{pair}", f"mask/{pair}", *(f"epoch/{day:%Y%m%d}" for day in pair.dates)}
-    stored = {unit.key: {path for _, path in places.keys(unit)} for unit in contents.units.values()}
+    stored = {unit.key: {path for _, path in places.keys(unit)} for unit in contents.granules.values()}
     rest = objects.keys() - set().union(*stored.values())
     return rest.union(*(stored.get(key, set()) for key in units))
 
@@ -122,7 +122,7 @@ def _wanted(generation: Generation, objects: dict[str, Any], pairs: tuple[Pair, 
 class _Named:
     """A listener that gives every stage one name."""
 
-    def __init__(self, listener: Listener, name: str) -> None:
+    def __init__(self, listener: ProgressListener, name: str) -> None:
         self._listener, self._name = listener, name
 
     def stage(self, name: str, total: int) -> None:

@@ -16,12 +16,12 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from hephaestus_build.core.atomic_io import digest, explained, json_bytes, write_atomic
-from hephaestus_build.core.embedded_hash import seal_json, unseal_json
+from hephaestus_build.core.atomic_io import encode_json, hash_bytes, translate_os_errors, write_atomic
+from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.parsing import read_bounded
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.cube.discovery import in_folders, of_one_kind
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.cube.discovery import are_simulated, list_cubes
 from hephaestus_build.cube.storage.generations import PROVENANCE, Generation
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ def pin(cubes: Path | Sequence[Path], folder: Path, *, mixed: bool = False) -> t
         If there are real and simulated ones and `mixed` does not ask for that.
     """
     pinned = folder / "cubes"
-    given = in_folders([cubes] if isinstance(cubes, Path) else cubes)
-    of_one_kind([*given, *in_folders([pinned])], mixed=mixed)
+    given = list_cubes([cubes] if isinstance(cubes, Path) else cubes)
+    are_simulated([*given, *list_cubes([pinned])], mixed=mixed)
     found = {path.name: path.resolve() for path in given}
     if not pinned.is_dir():
         if not found:
@@ -65,7 +65,7 @@ def pin(cubes: Path | Sequence[Path], folder: Path, *, mixed: bool = False) -> t
                 f"there are no cubes{f' in {cubes}' if isinstance(cubes, Path) else ''}; `hephaestus build "
                 f"FRAME` builds one, --simulated makes some"
             )
-        with explained(f"benchmark: pinning the cubes in {folder}"):
+        with translate_os_errors(f"benchmark: pinning the cubes in {folder}"):
             _link(found, pinned)
     stores = {name: _pinned(pinned, name, known, found.get(name)) for name, known in _record(pinned).items()}
     changed = {name for name in found.keys() | stores.keys() if found.get(name) != stores.get(name)}
@@ -83,7 +83,7 @@ def _pinned(pinned: Path, name: str, known: str, published: Path | None) -> Path
     for other in _generations(published) if published and (link.is_symlink() or not link.exists()) else ():
         if other != store and _content(other) == known:
             draft = pinned / f".{name}.{uuid4().hex[:12]}"
-            with explained(f"benchmark: pinning {other}"):
+            with translate_os_errors(f"benchmark: pinning {other}"):
                 draft.symlink_to(os.path.relpath(other, pinned.resolve()))
                 draft.replace(link)
             log.warning("%s: the runs read %s from now on, which holds the same", link.stem, other)
@@ -111,10 +111,10 @@ def _generations(published: Path) -> Iterator[Path]:
 def _content(store: Path) -> str:
     """Return a hash of all that a cube holds, whatever is told of where it came from; nothing unknown."""
     try:
-        objects = Generation.at(store).manifest()
+        objects = Generation.from_path(store).read_manifest()
     except HephaestusError:
         return "unknown"
-    return digest(json_bytes({path: objects[path] for path in sorted(objects.keys() - {PROVENANCE})}))
+    return hash_bytes(encode_json({path: objects[path] for path in sorted(objects.keys() - {PROVENANCE})}))
 
 
 def _record(pinned: Path) -> dict[str, str]:
@@ -126,7 +126,7 @@ def _record(pinned: Path) -> dict[str, str]:
         If the record is missing or damaged.
     """
     try:
-        cubes = unseal_json(read_bounded(pinned / _PINS, _LARGEST))["cubes"]
+        cubes = parse_hashed_json(read_bounded(pinned / _PINS, _LARGEST))["cubes"]
         if not all(
             isinstance(name, str) and Path(name).name == name and isinstance(content, str)
             for name, content in cubes.items()
@@ -136,7 +136,7 @@ def _record(pinned: Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HephaestusError(
             f"{pinned / _PINS}, which says what cubes the runs in {pinned.parent} read, cannot be read "
-            f"({plain_text(error, 100)}); take a whole copy of it, or move that folder away to begin again"
+            f"({sanitize_text(error, 100)}); take a whole copy of it, or move that folder away to begin again"
         ) from error
 
 
@@ -148,7 +148,7 @@ def _link(found: dict[str, Path], pinned: Path) -> None:
         # relative, so that a data folder may be moved
         (draft / name).symlink_to(os.path.relpath(store, pinned.resolve()))
     record = {name: _content(store) for name, store in found.items()}
-    write_atomic(draft / _PINS, seal_json(json_bytes({"cubes": record})))
+    write_atomic(draft / _PINS, add_json_hash(encode_json({"cubes": record})))
     try:
         draft.rename(pinned)
     except OSError:
@@ -159,7 +159,7 @@ def _link(found: dict[str, Path], pinned: Path) -> None:
 
 def generation_of(store: Path) -> int:
     """Return the number of the generation that a pinned cube is; 0 for a copy that stands alone."""
-    return Generation.at(store).number if (store / PROVENANCE).exists() else 0
+    return Generation.from_path(store).number if (store / PROVENANCE).exists() else 0
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def alone(folder: Path) -> Iterator[bool]:
         raise HephaestusError(
             f"{folder} or the lock in it is a link; remove it, nothing is written through it"
         )
-    with explained(f"benchmark: locking {folder}"):
+    with translate_os_errors(f"benchmark: locking {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "lock", timeout=0)
         try:

@@ -20,16 +20,16 @@ from hephaestus_baselines.data.sample_attributes import (
     union_mask,
 )
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.progress import Listener
+from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.registry import published_frames
-from hephaestus_build.cube.discovery import of_one_kind
-from hephaestus_build.cube.reading.dataset import open_cube
-from hephaestus_build.cube.reading.window_reader import CubeWindows
+from hephaestus_build.cube.discovery import are_simulated
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.storage.generations import MANIFEST, Generation
-from hephaestus_build.dataset.channel_statistics import Statistics, read_statistics, update_statistics
+from hephaestus_build.dataset.channel_statistics import ChannelStatistics, read_statistics, update_statistics
 from hephaestus_build.dataset.samples import Sample, samples_from_cube
-from hephaestus_build.dataset.splits import PARTS, Part, Split, make_split, split_rule
-from hephaestus_build.dataset.tiling import MODES, TILE_SIZE, Mode, Tile, choose_tiles
+from hephaestus_build.dataset.splits import PARTS, Split, SplitPart, make_split, split_rule
+from hephaestus_build.dataset.tiling import TILE_SIZE, TILING_MODES, Tile, TilingMode, choose_tiles
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ class Prepared:
     split: Split
     stores: Mapping[str, Path]
     generations: Mapping[str, str]
-    statistics: Statistics
-    items: Mapping[Part, tuple[Item, ...]]
+    statistics: ChannelStatistics
+    items: Mapping[SplitPart, tuple[Item, ...]]
     simulated: bool
     events: Mapping[Key, str] = field(default_factory=dict)
     attributes: Mapping[Key, Attributes] = field(default_factory=dict)
@@ -84,13 +84,13 @@ def prepare(
     series: bool = False,
     size: int = TILE_SIZE,
     training: Training = "random",
-    tiling: Mode = "grid",
+    tiling: TilingMode = "grid",
     limit: int | None = None,
     results: Path | None = None,
     mixed: bool = False,
     threads: int = 2,
     whole: Wholeness | None = None,
-    listener: Listener | None = None,
+    listener: ProgressListener | None = None,
 ) -> Prepared:
     """Pin the cubes in a folder and make items of what they hold.
 
@@ -132,19 +132,19 @@ def prepare(
     """
     if training not in ("random", "label-centred"):
         raise UsageError(f"there is no way to draw training windows called {training!r}")
-    if tiling not in MODES:
-        raise UsageError(f"there is no way to tile called {tiling!r}; choose {', '.join(MODES)}")
+    if tiling not in TILING_MODES:
+        raise UsageError(f"there is no way to tile called {tiling!r}; choose {', '.join(TILING_MODES)}")
     rule = split_rule(split)
     stores = {path.stem: path.resolve() for path in sorted(cubes.glob("*.zarr"))}
     if not stores:
         raise HephaestusError(f"there is no cube in {cubes}; `hephaestus build FRAME` builds one")
-    of_one_kind(stores.values(), mixed=mixed)
+    are_simulated(stores.values(), mixed=mixed)
     if whole:
         for store in stores.values():
             whole.check(store, ())
     samples = [sample for store in stores.values() for sample in _samples(store)]
     made = make_split(rule, samples, source={"cubes": len(stores)})
-    readers = {frame: CubeWindows(store) for frame, store in stores.items()}
+    readers = {frame: WindowReader(store) for frame, store in stores.items()}
     members = {
         part: _thinned([item.members for item in made.series[part]], limit)
         if series
@@ -166,7 +166,7 @@ def prepare(
         for part in PARTS
     }
     boxes = {sample: boxes_of(readers[sample.frame.id], sample) for sample in used if sample.positive}
-    simulated = made.simulated or any(reader.attributes.get("simulated") for reader in readers.values())
+    simulated = made.is_simulated or any(reader.attributes.get("simulated") for reader in readers.values())
     return Prepared(
         split=made,
         stores=stores,
@@ -184,7 +184,7 @@ def prepare(
 
 
 def _samples(store: Path) -> list[Sample]:
-    with open_cube(store, chunks=None) as cube:
+    with open_pinned_cube(store, chunks=None) as cube:
         return samples_from_cube(cube)
 
 
@@ -196,9 +196,9 @@ def _thinned(members: Sequence[T], limit: int | None) -> list[T]:
 
 def _items(
     groups: Sequence[tuple[Sample, ...]],
-    readers: Mapping[str, CubeWindows],
+    readers: Mapping[str, WindowReader],
     size: int,
-    choice: Mode | Literal["random"],
+    choice: TilingMode | Literal["random"],
 ) -> Iterator[Item]:
     for members in groups:
         positive = any(sample.positive for sample in members)
@@ -210,7 +210,7 @@ def _items(
             yield Item(members, positive, tile)
 
 
-def _tiles(cube: CubeWindows, members: tuple[Sample, ...], size: int, mode: Mode) -> tuple[Tile, ...]:
+def _tiles(cube: WindowReader, members: tuple[Sample, ...], size: int, mode: TilingMode) -> tuple[Tile, ...]:
     mask = union_mask(cube, members) if mode == "label-centred" else None
     return choose_tiles(mode, cube.shape, size, mask=mask, sample=members[0]).tiles
 
@@ -220,8 +220,8 @@ def _statistics(
     stores: Mapping[str, Path],
     results: Path | None,
     threads: int,
-    listener: Listener | None,
-) -> Statistics:
+    listener: ProgressListener | None,
+) -> ChannelStatistics:
     """Measure what is new since the statistics were last kept, and keep them."""
     path = results / "statistics" / f"{split.name}.json" if results else None
     previous = None
@@ -239,7 +239,7 @@ def _statistics(
 
 def _generation(store: Path) -> str:
     """Return number and content of a generation: copies of one cube are called alike but for the number."""
-    generation = Generation.at(store)
+    generation = Generation.from_path(store)
     manifest = generation.store / MANIFEST
     content = hashlib.sha256(manifest.read_bytes()).hexdigest()[:12] if manifest.is_file() else "unknown"
     return f"{generation.number}:{content}"

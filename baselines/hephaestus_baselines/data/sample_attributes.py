@@ -16,9 +16,9 @@ import shapely
 from scipy import ndimage
 
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.cube.reading.window_reader import CubeWindows
+from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.dataset.deformation_events import chains
+from hephaestus_build.dataset.deformation_events import label_chains
 from hephaestus_build.dataset.samples import Sample
 
 #: Frame id and pair name: what one sample is called.
@@ -53,7 +53,7 @@ class Box:
     pixels: int
 
 
-def attributes_of(cube: CubeWindows, sample: Sample) -> Attributes:
+def attributes_of(cube: WindowReader, sample: Sample) -> Attributes:
     """Return the attributes of a sample that `cube` holds."""
     primary, secondary = sample.pair.dates
     return Attributes(
@@ -64,7 +64,7 @@ def attributes_of(cube: CubeWindows, sample: Sample) -> Attributes:
     )
 
 
-def boxes_of(cube: CubeWindows, sample: Sample) -> list[Box]:
+def boxes_of(cube: WindowReader, sample: Sample) -> list[Box]:
     """Return the boxes around the patches of deformation of a sample.
 
     In a frame whose previews' geometry is uncertain, all of the region is one place, as in
@@ -84,11 +84,11 @@ def boxes_of(cube: CubeWindows, sample: Sample) -> list[Box]:
     ]
 
 
-def union_mask(cube: CubeWindows, samples: Iterable[Sample]) -> np.ndarray:
+def union_mask(cube: WindowReader, samples: Iterable[Sample]) -> np.ndarray:
     """Return where any of `samples` of one frame shows deformation: uint8, the frame's shape."""
     mask = np.zeros(cube.shape, np.uint8)
     for sample in samples:
-        for row, column, values in cube.tiles("deformation_mask", sample.pair):
+        for row, column, values in cube.iter_tiles("deformation_mask", sample.pair):
             part = mask[row : row + values.shape[0], column : column + values.shape[1]]
             np.maximum(part, values, out=part)
     return mask
@@ -114,7 +114,7 @@ def events_of(boxes: Mapping[Sample, list[Box]]) -> dict[Key, str]:
 
 
 def _named(region: str, members: list[tuple[Sample, Box]]) -> Iterator[tuple[str, Sample, Box]]:
-    labels = chains(
+    labels = label_chains(
         [shapely.box(*box.edges) for _, box in members],
         [(sample.pair.primary, sample.pair.secondary) for sample, _ in members],
     )
@@ -139,8 +139,8 @@ def _edges(grid: Grid, top: int, left: int, found: tuple[slice, ...]) -> tuple[f
     )
 
 
-def _words(cube: CubeWindows, variable: str, sample: Sample) -> tuple[str, ...]:
+def _words(cube: WindowReader, variable: str, sample: Sample) -> tuple[str, ...]:
     known = cube_schema().variables[variable].attributes
     meanings = dict(zip(known["flag_values"], known["flag_meanings"].split(), strict=True))
-    codes = {int(code) for *_, values in cube.tiles(variable, sample.pair) for code in np.unique(values)}
+    codes = {int(code) for *_, values in cube.iter_tiles(variable, sample.pair) for code in np.unique(values)}
     return tuple(sorted(meanings[code] for code in codes - {0}))

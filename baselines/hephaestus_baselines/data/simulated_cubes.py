@@ -8,24 +8,24 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from hephaestus_build.core.atomic_io import explained, write_json
+from hephaestus_build.core.atomic_io import translate_os_errors, write_json
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.progress import Listener
+from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.discovery import BENCHMARK
+from hephaestus_build.cube.discovery import BENCHMARK_FOLDER
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.storage.migration import WORLD as _MARK
+from hephaestus_build.cube.storage.migration import WORLD_FILE as _MARK
 from hephaestus_build.operations.batch import build_frames
-from hephaestus_build.pipeline.plan import Request
-from hephaestus_build.simulation.server.embedded import embedded_archive
+from hephaestus_build.pipeline.plan import BuildRequest
+from hephaestus_build.simulation.server.embedded import serve_embedded_archive
 
 #: Two and a half years at every 12 days: every part of the splits by time has deformation and quiet.
 WORLD: dict[str, Any] = {"epochs": 80, "start": date(2018, 3, 1)}
 
 
 def benchmark_cubes(
-    settings: Settings, *, options: dict[str, Any] | None = None, listener: Listener | None = None
+    settings: Settings, *, options: dict[str, Any] | None = None, listener: ProgressListener | None = None
 ) -> Path:
     """Return the folder of the embedded archive's cubes, built unless they are there.
 
@@ -47,12 +47,12 @@ def benchmark_cubes(
         If a cube cannot be built, or cubes of another world are in the way; what is finished stays, and the
         next call goes on from there.
     """
-    apart = settings.simulated()
-    home = apart.data_dir / BENCHMARK
+    apart = settings.for_simulated()
+    home = apart.data_dir / BENCHMARK_FOLDER
     chosen = {**WORLD, **(options or {})}
     mark = {"options": {name: str(value) for name, value in chosen.items()}, "schema": cube_schema().version}
-    if not home.exists() and apart.real_dir is not None:
-        earlier = apart.real_dir / BENCHMARK
+    if not home.exists() and apart.real_data_dir is not None:
+        earlier = apart.real_data_dir / BENCHMARK_FOLDER
         if mark.items() <= _read(earlier / _MARK).items():
             home = earlier
     known = _read(home / _MARK)
@@ -63,11 +63,11 @@ def benchmark_cubes(
             raise HephaestusError(
                 f"{home} holds the cubes of another simulated world; move it away, run the same command again"
             )
-    own = settings.simulated_in(home)
-    with embedded_archive(own, always=True, **chosen) as served:
-        assert served.embedded is not None
-        frames = served.embedded.frames
-        requests = [Request(Frame(name), "all") for name in frames]
+    own = settings.for_standalone_simulated(home)
+    with serve_embedded_archive(own, always=True, **chosen) as served:
+        assert served.embedded_archive is not None
+        frames = served.embedded_archive.frames
+        requests = [BuildRequest(Frame(name), "all") for name in frames]
         for run in build_frames(requests, served, listener=listener, wait=True):
             if run.result is None:
                 raise HephaestusError(run.error)
@@ -77,7 +77,7 @@ def benchmark_cubes(
                     f"run the same command again"
                 )
     shutil.rmtree(own.downloads_dir, ignore_errors=True)  # as large as the cubes, and of no use any more
-    with explained(f"benchmark: writing {home / _MARK}"):
+    with translate_os_errors(f"benchmark: writing {home / _MARK}"):
         write_json(home / _MARK, {**mark, "frames": list(frames)})
     return own.cubes_dir
 

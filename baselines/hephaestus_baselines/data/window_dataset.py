@@ -15,10 +15,10 @@ from torch.utils.data import Dataset, get_worker_info
 
 from hephaestus_baselines.config.channels import FIELDS
 from hephaestus_baselines.data.dataset_items import Draw, Item
-from hephaestus_build.core.era5_grid import STEP
+from hephaestus_build.core.era5_grid import ERA5_STEP
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.cube.reading.window_reader import CubeWindows, Recent
+from hephaestus_build.cube.reading.window_reader import TileCache, WindowReader
 from hephaestus_build.dataset.tiling import TILE_SIZE, Tile
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         self._points = max((self._coarse_points(self._cube(frame).grid) for frame in self.stores), default=3)
 
     def _forget(self) -> None:
-        self._recent = Recent(_TILE_MEMORY)
-        self._cubes: dict[str, CubeWindows] = {}
+        self._recent = TileCache(_TILE_MEMORY)
+        self._cubes: dict[str, WindowReader] = {}
         self._epochs: dict[tuple[str, date], np.ndarray] = {}
         self._confidence: dict[str, np.ndarray] = {}
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -145,7 +145,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         simulated = bool(self._cube(item.frame).attributes.get("simulated"))
         return draw_sample(self[draw], item.pairs, item.frame, simulated)
 
-    def _images(self, cube: CubeWindows, item: Item, tile: Tile) -> dict[str, np.ndarray]:
+    def _images(self, cube: WindowReader, item: Item, tile: Tile) -> dict[str, np.ndarray]:
         steps, size = len(item.members), self.size
         sample: dict[str, np.ndarray] = {
             "phase": np.empty((steps, size, size), np.float32),
@@ -181,40 +181,40 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         for _ in self._pool[1].map(work, sorted(parts, key=lambda part: -part[2].nbytes)):
             pass
 
-    def _cube(self, frame: str) -> CubeWindows:
+    def _cube(self, frame: str) -> WindowReader:
         if frame not in self._cubes:
-            self._cubes[frame] = CubeWindows(self.stores[frame], self._recent)
+            self._cubes[frame] = WindowReader(self.stores[frame], self._recent)
         return self._cubes[frame]
 
-    def _drawn(self, cube: CubeWindows, item: Item, chance: np.random.Generator) -> Tile:
+    def _drawn(self, cube: WindowReader, item: Item, chance: np.random.Generator) -> Tile:
         marked = None
         if item.positive:
             moving = [member.pair for member in item.members if member.positive]
             marked = _marked_pixel(cube, moving[int(chance.integers(len(moving)))], chance)
         return draw_window(cube.shape, self.size, chance, marked)
 
-    def _weight(self, cube: CubeWindows, item: Item) -> float:
+    def _weight(self, cube: WindowReader, item: Item) -> float:
         if cube.frame not in self._confidence:
-            self._confidence[cube.frame] = cube.table("confidence")
+            self._confidence[cube.frame] = cube.read_table("confidence")
         known = self._confidence[cube.frame]
-        values = [known[place] for sample in item.members if (place := cube.position(sample.pair))]
+        values = [known[place] for sample in item.members if (place := cube.pair_position(sample.pair))]
         finite = [float(value) for value in values if np.isfinite(value)]
         return sum(finite) / len(finite) if finite else 1.0
 
-    def _epoch(self, cube: CubeWindows, day: date) -> np.ndarray:
+    def _epoch(self, cube: WindowReader, day: date) -> np.ndarray:
         """Return the three fields of a date; all dates of a frame together take half a megabyte."""
         key = cube.frame, day
         if key not in self._epochs:
-            self._epochs[key] = cube.epoch(_COARSE, day)
+            self._epochs[key] = cube.read_epoch(_COARSE, day)
         return self._epochs[key]
 
-    def _axes(self, cube: CubeWindows) -> tuple[np.ndarray, np.ndarray]:
-        return cube.coordinate("era5_latitude"), cube.coordinate("era5_longitude")
+    def _axes(self, cube: WindowReader) -> tuple[np.ndarray, np.ndarray]:
+        return cube.read_coordinate("era5_latitude"), cube.read_coordinate("era5_longitude")
 
     def _coarse_points(self, grid: Grid) -> int:
         """Return how many points of ERA5's grid, along one axis, a window of `grid` needs at most."""
         pixels = min(self.size, max(grid.shape)) - 1
-        return int(pixels * max(grid.dx, grid.dy) / STEP) + 3
+        return int(pixels * max(grid.dx, grid.dy) / ERA5_STEP) + 3
 
 
 def draw_window(
@@ -244,11 +244,11 @@ def draw_window(
     return Tile(row, column, size, core)
 
 
-def _marked_pixel(cube: CubeWindows, pair: Pair, chance: np.random.Generator) -> tuple[int, int] | None:
+def _marked_pixel(cube: WindowReader, pair: Pair, chance: np.random.Generator) -> tuple[int, int] | None:
     """Draw one of the deforming pixels of an interferogram; None where its mask has none."""
     tiles = [
         (row, column, values.shape[1], found)
-        for row, column, values in cube.tiles(_MASK, pair)
+        for row, column, values in cube.iter_tiles(_MASK, pair)
         if (found := np.flatnonzero(values)).size
     ]
     total = sum(found.size for *_, found in tiles)

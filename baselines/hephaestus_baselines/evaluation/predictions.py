@@ -22,12 +22,12 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from hephaestus_build.core.atomic_io import explained, write_atomic
-from hephaestus_build.core.embedded_hash import check_zip, seal_zip
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
+from hephaestus_build.core.embedded_hash import add_zip_hash, check_zip_hash
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.parsing import parse_json, read_bounded
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.dataset.splits import Part
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.dataset.splits import SplitPart
 
 Task = Literal["classification", "segmentation"]
 #: ``data``: pixels where at least one of the item's interferograms holds data. ``all``: the others too.
@@ -121,7 +121,7 @@ class Predictions:
     """
 
     source: Source
-    part: Part
+    part: SplitPart
     rows: tuple[Row, ...]
     label: np.ndarray
     probability: np.ndarray
@@ -216,8 +216,8 @@ class Predictions:
         arrays |= {f"pixels_{name}": values for name, values in (self.pixels or {}).items()}
         stream = io.BytesIO()
         np.savez_compressed(stream, document=np.frombuffer(json.dumps(document).encode(), "u1"), **arrays)
-        with explained(f"{self.source.model}: writing {path}"):
-            write_atomic(path, seal_zip(stream))
+        with translate_os_errors(f"{self.source.model}: writing {path}"):
+            write_atomic(path, add_zip_hash(stream))
 
     @classmethod
     def read(cls, path: Path) -> Predictions:
@@ -230,7 +230,7 @@ class Predictions:
         """
         try:
             content = io.BytesIO(read_bounded(path, _LARGEST))
-            check_zip(content)
+            check_zip_hash(content)
             with zipfile.ZipFile(content) as archive:
                 document = msgspec.convert(
                     parse_json(_array(archive, "document", "u1", None).tobytes()), _Document
@@ -252,7 +252,8 @@ class Predictions:
                 )
         except (*_UNREADABLE, HephaestusError) as error:
             raise HephaestusError(
-                f"{path} holds no predictions that can be read ({plain_text(error, 200)}); remove it and run "
+                f"{path} holds no predictions that can be read ({sanitize_text(error, 200)}); remove it "
+                "and run "
                 f"`hephaestus benchmark run` again, without result.json beside it: the model is asked again"
             ) from error
 
@@ -262,7 +263,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
     format: Literal["hephaestus-predictions/1"]
     source: Source
-    part: Part
+    part: SplitPart
     rows: list[Row]
 
 
@@ -383,7 +384,7 @@ class Collector:
     """
 
     source: Source
-    part: Part
+    part: SplitPart
     rows: Sequence[Row]
     _label: np.ndarray = field(init=False, repr=False)
     _probability: np.ndarray = field(init=False, repr=False)

@@ -23,12 +23,12 @@ from pydantic import (
 
 import hephaestus_build
 from hephaestus_baselines.evaluation.predictions import Task
-from hephaestus_build.core.atomic_io import explained, write_atomic
-from hephaestus_build.core.embedded_hash import seal_json, unseal_json
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
+from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.parsing import read_bounded
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.dataset.splits import Part
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.dataset.splits import SplitPart
 
 FORMAT: Literal["hephaestus-result/1"] = "hephaestus-result/1"
 #: Bytes of a result; that of all 38 frames has less than one million.
@@ -53,7 +53,7 @@ Unit = Literal["items", "interferograms", "pixels", "all-pixels"]
 
 
 #: A text that may come from elsewhere: cleaned here, escaped where a page is written.
-Text = Annotated[str, AfterValidator(lambda text: plain_text(text, 2000))]
+Text = Annotated[str, AfterValidator(lambda text: sanitize_text(text, 2000))]
 
 
 class Record(BaseModel):
@@ -149,7 +149,7 @@ class SplitRecord(Record):
     name: Text
     version: int = Field(ge=1)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    counts: dict[Part, dict[Literal["positive", "negative"], int]] = Field(
+    counts: dict[SplitPart, dict[Literal["positive", "negative"], int]] = Field(
         description="Samples (or series) of each part that the cubes at hand hold, before tiling."
     )
 
@@ -196,9 +196,9 @@ class RunResult(Record):
         HephaestusError
             If it cannot be written.
         """
-        with explained(f"{self.key}: writing {path}"):
+        with translate_os_errors(f"{self.key}: writing {path}"):
             content = self.model_dump_json(indent=1, exclude={"seal"}).encode()
-            write_atomic(path, seal_json(content), durable=True)
+            write_atomic(path, add_json_hash(content), durable=True)
 
     def check_complete(self) -> None:
         """Raise ValueError unless all scores are there that tables and pictures are made of."""
@@ -226,7 +226,7 @@ class RunResult(Record):
             ``schemas/results.json``.
         """
         try:
-            found = cls.model_validate(unseal_json(read_bounded(path, _LARGEST)))
+            found = cls.model_validate(parse_hashed_json(read_bounded(path, _LARGEST)))
             found.check_complete()
             return found
         except (OSError, ValueError) as error:
@@ -262,5 +262,5 @@ def code_version() -> str:
 def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return plain_text(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}", 200)
-    return plain_text(error, 200)
+        return sanitize_text(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}", 200)
+    return sanitize_text(error, 200)

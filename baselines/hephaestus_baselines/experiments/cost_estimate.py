@@ -11,8 +11,8 @@ from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.experiments.experiment_grid import Bench, share
 from hephaestus_baselines.reporting.published_scores import RUNTIME_HOURS
-from hephaestus_build.cube.reading.dataset import open_cube
-from hephaestus_build.dataset.samples import Sample, count_positive, samples_from_cube
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.dataset.samples import Sample, count_classes, samples_from_cube
 from hephaestus_build.dataset.splits import PARTS, Split, make_split, split_rule
 
 #: Bytes of a trainable parameter: itself in the best checkpoint, with AdamW's two moments in the last.
@@ -150,7 +150,7 @@ def _samples(bench: Bench) -> tuple[list[Sample], bool]:
     for path in sorted(bench.cubes.glob("*.zarr")):
         if whole:
             whole.check(path.resolve(), ())
-        with open_cube(path, chunks=None) as cube:
+        with open_pinned_cube(path, chunks=None) as cube:
             samples += samples_from_cube(cube)
             simulated |= bool(cube.attrs.get("simulated", False))
     return samples, simulated
@@ -161,7 +161,7 @@ def _counts(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> dict[str,
     for recipe in recipes:
         split = splits[recipe.split]
         items = split.series if recipe.series else split.parts
-        train = count_positive(items["train"])
+        train = count_classes(items["train"])
         epoch = 2 * min(train.values()) if recipe.balance else sum(train.values())
         counts["series" if recipe.series else "single"] = {
             **{part: len(items[part]) for part in PARTS},

@@ -36,8 +36,8 @@ from hephaestus_baselines.evaluation.result_schema import RunResult, SplitRecord
 from hephaestus_baselines.reporting.aggregate_tables import tables
 from hephaestus_baselines.training.history import METRICS, checked
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.progress import Listener, Silent
-from hephaestus_build.dataset.samples import count_positive
+from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.dataset.samples import count_classes
 from hephaestus_build.dataset.splits import PARTS
 
 log = logging.getLogger(__name__)
@@ -149,11 +149,11 @@ class Bench:
             )
         return found
 
-    def whole(self, listener: Listener | None = None) -> Wholeness | None:
+    def whole(self, listener: ProgressListener | None = None) -> Wholeness | None:
         """Return what compares the cubes with what was published, unless that is not wanted."""
         return None if self.unchecked else Wholeness(self.folder, listener)
 
-    def prepared(self, recipe: Recipe, listener: Listener | None = None) -> Prepared:
+    def prepared(self, recipe: Recipe, listener: ProgressListener | None = None) -> Prepared:
         """Return what `recipe` learns from and is scored on; runs that see the same share it."""
         seen = (recipe.split, recipe.series, recipe.size, recipe.training, recipe.tiling)
         if seen not in self._prepared:
@@ -246,7 +246,7 @@ def run_benchmark(
     part: tuple[int, int] = (1, 1),
     device: str = "auto",
     at_a_time: int = 1,
-    listener: Listener | None = None,
+    listener: ProgressListener | None = None,
 ) -> Iterator[Ended]:
     """Do the runs of a grid, or of a part of it; one that fails never stops the others.
 
@@ -277,11 +277,11 @@ def run_benchmark(
         for recipe in todo:
             yield run_one(bench, recipe, device=device, listener=listener)
     elif todo:
-        yield from _side_by_side(bench, todo, device, min(at_a_time, len(todo)), listener or Silent())
+        yield from _side_by_side(bench, todo, device, min(at_a_time, len(todo)), listener or NullListener())
 
 
 def _side_by_side(
-    bench: Bench, todo: Sequence[Recipe], device: str, processes: int, listener: Listener
+    bench: Bench, todo: Sequence[Recipe], device: str, processes: int, listener: ProgressListener
 ) -> Iterator[Ended]:
     listener.stage("runs", len(todo))
     pool = ProcessPoolExecutor(
@@ -339,7 +339,9 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def run_one(bench: Bench, recipe: Recipe, *, device: str = "auto", listener: Listener | None = None) -> Ended:
+def run_one(
+    bench: Bench, recipe: Recipe, *, device: str = "auto", listener: ProgressListener | None = None
+) -> Ended:
     """Do one run of a grid, unless it is finished or another process is at it."""
     try:
         home = bench.home(recipe)
@@ -348,7 +350,7 @@ def run_one(bench: Bench, recipe: Recipe, *, device: str = "auto", listener: Lis
                 return Ended(recipe, bench.result(recipe), kept=True)
             if not ours:
                 return Ended(recipe)
-            return Ended(recipe, _run(bench, recipe, home, device, listener or Silent()))
+            return Ended(recipe, _run(bench, recipe, home, device, listener or NullListener()))
     except HephaestusError as known:
         return Ended(recipe, error=f"{recipe.key}: {known}")
     except Exception as mistake:  # of ours, or a full GPU, in one run: no reason to leave the others
@@ -357,7 +359,7 @@ def run_one(bench: Bench, recipe: Recipe, *, device: str = "auto", listener: Lis
         return Ended(recipe, error=f"{recipe.key}: {what}; `hephaestus -v benchmark run` says more")
 
 
-def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: Listener) -> RunResult:
+def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: ProgressListener) -> RunResult:
     # seconds of imports, and nothing of it is needed to find that all runs are finished
     from hephaestus_baselines.models.architectures import trainable
     from hephaestus_baselines.training.inference import described
@@ -378,7 +380,7 @@ def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: Listen
     assessment = assess(predictions["validation"], predictions["test"], seed=recipe.seed)
     clock.lap("scoring")
     items = prepared.split.series if recipe.series else prepared.split.parts
-    counts = {part: count_positive(items[part]) for part in PARTS}
+    counts = {part: count_classes(items[part]) for part in PARTS}
     result = RunResult(
         key=recipe.key,
         task=recipe.task,

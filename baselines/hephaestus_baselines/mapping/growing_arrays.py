@@ -36,10 +36,10 @@ from hephaestus_build.core.atomic_io import link_or_copy, write_atomic
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import (
-    NotPlainError,
-    is_plain,
+    UnsafePathError,
+    is_plain_file,
     is_real_folder,
-    read_plain,
+    read_plain_file,
     remove_folder,
 )
 
@@ -76,9 +76,9 @@ class KeyedArrays:
 
     def __init__(self, path: Path, names: Collection[str]) -> None:
         if not is_real_folder(path):
-            raise NotPlainError("it is a link or a file, not a folder", path)
+            raise UnsafePathError("it is a link or a file, not a folder", path)
         self.path, self.names = path, tuple(names)
-        document = parse_json(read_plain(path, _DOCUMENT, _LARGEST))
+        document = parse_json(read_plain_file(path, _DOCUMENT, _LARGEST))
         self._document: dict[str, Any] = document
         arrays = document["consolidated_metadata"]["metadata"]
         self._arrays: dict[str, dict[str, Any]] = {name: arrays[name] for name in self.names}
@@ -203,8 +203,8 @@ class KeyedArrays:
         source, target = (self.path / name / key(each, (place, *inner)) for each in (was, space))
         if not os.path.lexists(source):  # an image without a value
             return
-        if not is_plain(self.path, f"{name}/{key(was, (place, *inner))}"):
-            raise NotPlainError("it is no plain file", source)
+        if not is_plain_file(self.path, f"{name}/{key(was, (place, *inner))}"):
+            raise UnsafePathError("it is no plain file", source)
         self._check_folders(target)
         link_or_copy(source, target)
 
@@ -298,6 +298,6 @@ def _encoded(document: Mapping[str, Any], values: np.ndarray) -> bytes:
 
 def _content(folder: Path, name: str) -> bytes:
     try:
-        return read_plain(folder, name, _LARGEST)
+        return read_plain_file(folder, name, _LARGEST)
     except (OSError, ValueError):
         return b""

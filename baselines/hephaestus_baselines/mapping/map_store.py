@@ -23,19 +23,19 @@ from matplotlib.figure import Figure
 from zarr.codecs import BloscCodec
 
 from hephaestus_baselines.mapping.growing_arrays import KeyedArrays
-from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import is_real_folder, remove_folder
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.cube.georeference import GRID_MAPPING, grid_of
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.cube.georeference import GRID_MAPPING, read_cube_grid
 from hephaestus_build.cube.schema import Variable
 from hephaestus_build.export.geotiff import encode_cog
-from hephaestus_build.export.geotiff_layers import KEY, Layer
-from hephaestus_build.report.dataset_figures import to_png
-from hephaestus_build.report.image_ops import phase_colours, shrink_factor, shrink_mean, shrink_phase
-from hephaestus_build.report.text_rendering import literal
+from hephaestus_build.export.geotiff_layers import KEY_TAG, GeotiffLayer
+from hephaestus_build.report.dataset_figures import encode_png
+from hephaestus_build.report.image_ops import phase_colormap, shrink_factor, shrink_mean, shrink_phase
+from hephaestus_build.report.text_rendering import escape_mathtext
 
 NAME = "deformation_probability"
 FORMAT = "hephaestus-predictions-map/1"
@@ -120,7 +120,7 @@ class MapStore:
             keys = KeyedArrays(self.path, _ARRAYS)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"{self.path} is no group of maps ({plain_text(error, 200)}); {advice}"
+                f"{self.path} is no group of maps ({sanitize_text(error, 200)}); {advice}"
             ) from error
         with _quiet(), xr.open_zarr(self.path, chunks=None, consolidated=True, decode_times=False) as there:
             if there.attrs.get("checkpoint") != self.attributes["checkpoint"]:
@@ -147,7 +147,7 @@ class MapStore:
         HephaestusError
             If the disk refuses it.
         """
-        with explained(f"{self.path.stem}: removing what an earlier run left"):
+        with translate_os_errors(f"{self.path.stem}: removing what an earlier run left"):
             for draft in self.path.parent.glob(f".{self.path.name}.*"):
                 if is_real_folder(draft):
                     remove_folder(draft.parent, draft.name)
@@ -169,7 +169,7 @@ class MapStore:
         HephaestusError
             If the disk refuses it.
         """
-        with explained(f"{self.path.stem}: writing the map of {made.name}"), _quiet():
+        with translate_os_errors(f"{self.path.stem}: writing the map of {made.name}"), _quiet():
             keys = self._keys or self._create()
             key = _key(made.pairs)
             days = [
@@ -199,7 +199,7 @@ class MapStore:
         """
         if not self._replaced:
             return
-        with explained(f"{self.path.stem}: publishing its maps"), _quiet():
+        with translate_os_errors(f"{self.path.stem}: publishing its maps"), _quiet():
             assert self._keys
             rows = {**self._rows, **self._replaced}
             changed = {row.place for row in self._replaced.values()}
@@ -299,8 +299,8 @@ def write_geotiff(path: Path, made: Map, grid: Grid, tags: Mapping[str, str]) ->
     """Write a map as a cloud-optimized GeoTIFF, whole or not at all."""
     variable = Variable(NAME, ("latitude", "longitude"), "float32", "pair", float("nan"), dict(_ATTRIBUTES))
     about = {"PAIRS": " ".join(pair.name for pair in made.pairs), "CUBE_GENERATION": str(made.generation)}
-    layer = Layer(path.name, variable, (), {**tags, **about, KEY: str(made.images)})
-    with explained(f"{path.name}: writing it"):
+    layer = GeotiffLayer(path.name, variable, (), {**tags, **about, KEY_TAG: str(made.images)})
+    with translate_os_errors(f"{path.name}: writing it"):
         write_atomic(path, encode_cog(rounded(made.probability), grid, layer))
 
 
@@ -325,7 +325,7 @@ def write_picture(path: Path, made: Map, phase: np.ndarray, title: str, *, simul
     rows, columns = shown.shape
     figure = Figure(figsize=(11, max(3.0, 0.6 + 4.6 * rows / columns)), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.imshow(shown, cmap=phase_colours(), vmin=-np.pi, vmax=np.pi, interpolation="nearest")
+    left.imshow(shown, cmap=phase_colormap(), vmin=-np.pi, vmax=np.pi, interpolation="nearest")
     left.set_title("wrapped phase", fontsize=9)
     right.imshow(shown, cmap="gray", vmin=-2 * np.pi, vmax=1.5 * np.pi, interpolation="nearest")
     # the likelier, the less of the phase below shows through
@@ -339,9 +339,9 @@ def write_picture(path: Path, made: Map, phase: np.ndarray, title: str, *, simul
         axes.set_xticks([])
         axes.set_yticks([])
     mark = "   SIMULATED DATA" if simulated else ""
-    figure.suptitle(literal(title) + mark, fontsize=10, color="#c8102e" if simulated else "#1b1f24")
-    with explained(f"{path.name}: writing it"):
-        write_atomic(path, to_png(figure))
+    figure.suptitle(escape_mathtext(title) + mark, fontsize=10, color="#c8102e" if simulated else "#1b1f24")
+    with translate_os_errors(f"{path.name}: writing it"):
+        write_atomic(path, encode_png(figure))
 
 
 def grid_of_cube(cube: xr.Dataset) -> Grid:
@@ -353,7 +353,7 @@ def grid_of_cube(cube: xr.Dataset) -> Grid:
         If it states none.
     """
     try:
-        return grid_of(cube)
+        return read_cube_grid(cube)
     except ValueError as error:
         raise HephaestusError(
             f"{cube.attrs.get('frame')}: {error}; `hephaestus verify` says what is damaged"

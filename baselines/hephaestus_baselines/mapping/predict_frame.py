@@ -29,11 +29,11 @@ from hephaestus_baselines.mapping.map_store import (
 from hephaestus_build import __version__
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.core.progress import Listener, Silent
-from hephaestus_build.cube.granules import Unit
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.generations import PROVENANCE, Generation
-from hephaestus_build.dataset.samples import Sample, series_of
+from hephaestus_build.dataset.samples import Sample, make_series
 from hephaestus_build.dataset.tiling import Tile
 
 #: Part of a tile's side that it shares with the next one.
@@ -164,7 +164,7 @@ def predict(
     device: str = "auto",
     unsealed: bool = False,
     unchecked: bool = False,
-    listener: Listener | None = None,
+    listener: ProgressListener | None = None,
 ) -> Iterator[Written]:
     """Write the maps of a frame: into ``<folder>/<frame>.zarr``, and a GeoTIFF and a picture each.
 
@@ -202,7 +202,7 @@ def predict(
     """
     from hephaestus_baselines.training.trainer import load
 
-    wanted, listener = wanted or Wanted(), listener or Silent()
+    wanted, listener = wanted or Wanted(), listener or NullListener()
     if not checkpoint.is_file():
         raise UsageError(
             f"there is no checkpoint at {checkpoint}; `hephaestus benchmark run` leaves best.ckpt in each run"
@@ -213,7 +213,7 @@ def predict(
     if whole and (cube / "zarr.json").is_file():
         cube = cube.resolve()  # the generation that is compared is the one that is read
         whole.check(cube, ())
-    with open_cube(cube, chunks=None) as dataset:
+    with open_pinned_cube(cube, chunks=None) as dataset:
         store = Path(dataset.encoding["source"])
         frame = Frame.parse(str(dataset.attrs["frame"]))
         groups = choose(dataset, frame, wanted, recipe.steps)
@@ -299,7 +299,7 @@ def choose(cube: xr.Dataset, frame: Frame, wanted: Wanted, steps: int) -> list[t
         )
     if steps == 1:
         return [(pair,) for pair in chosen]
-    series = series_of((Sample(frame, pair, False) for pair in chosen), length=steps)
+    series = make_series((Sample(frame, pair, False) for pair in chosen), length=steps)
     return [tuple(sample.pair for sample in one.members) for one in series]
 
 
@@ -311,16 +311,16 @@ def _sweep(folder: Path) -> None:
                 left.unlink(missing_ok=True)
 
 
-def images_of(units: Mapping[str, Unit], pairs: Sequence[Pair]) -> int:
+def images_of(units: Mapping[str, Granule], pairs: Sequence[Pair]) -> int:
     """Return a number that names the content of interferograms, from the cube's own record."""
     stored = [msgspec.to_builtins(units[f"pair/{pair}"].objects) for pair in pairs if units]
     text = json.dumps([[pair.name for pair in pairs], stored], sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def _units(store: Path) -> Mapping[str, Unit]:
+def _units(store: Path) -> Mapping[str, Granule]:
     """Return what a cube is made of; nothing where a copy came without its record."""
-    return Generation.at(store).contents().units if (store / PROVENANCE).exists() else {}
+    return Generation.from_path(store).read_inventory().granules if (store / PROVENANCE).exists() else {}
 
 
 def probability_of(

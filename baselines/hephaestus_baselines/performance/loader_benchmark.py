@@ -49,11 +49,11 @@ from hephaestus_build.cli.options import Json
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.cube.reading.dataset import open_cube
-from hephaestus_build.dataset.samples import Sample, series_of
-from hephaestus_build.performance.cached_archive import FRAME, World
-from hephaestus_build.performance.process_timer import measure
-from hephaestus_build.performance.result_files import head, keep
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.dataset.samples import Sample, make_series
+from hephaestus_build.performance.cached_archive import BENCHMARK_FRAME, CachedArchive
+from hephaestus_build.performance.process_timer import measure_task
+from hephaestus_build.performance.result_files import result_header, write_results
 
 SIZE, STEPS = 512, 3
 CHANNELS = ("insar_difference", "insar_coherence", "dem", *ATMOSPHERE)
@@ -154,12 +154,12 @@ class Bench:
         try:
             self.say("building the cube")
             store = self._cube(scratch)
-            with open_cube(store, chunks=None) as cube:
+            with open_pinned_cube(store, chunks=None) as cube:
                 items, shape = _series(cube), (cube.sizes["latitude"], cube.sizes["longitude"])
                 self.say("writing it in the published layout")
                 layout = _published_layout(cube, items, scratch / "v2.zarr")
             published, bare = (Published(layout, items, shape, bare=flag) for flag in (False, True))
-            windows = Windows(items, {FRAME: store}, size=SIZE)
+            windows = Windows(items, {BENCHMARK_FRAME: store}, size=SIZE)
             self.say("exporting tensors")
             shards = _export(windows, max(8, self.samples // 5), scratch)
             runs = [
@@ -171,7 +171,7 @@ class Bench:
             shutil.rmtree(scratch, ignore_errors=True)
         pairs = {sample.pair for item in items for sample in item.members}
         return {
-            **head("loader", torch=torch.__version__),
+            **result_header("loader", torch=torch.__version__),
             "world": {"rows": shape[0], "columns": shape[1], "pairs": len(pairs), "series": len(items)},
             "sample": {"steps": STEPS, "channels": len(CHANNELS), "size": SIZE},
             **summary(runs),
@@ -179,13 +179,13 @@ class Bench:
         }
 
     def _cube(self, scratch: Path) -> Path:
-        world = World.under(self.folder / "worlds", self.size, self.epochs)
-        content = world.make()
-        with world.served() as environment:
-            built = measure(
-                "hephaestus_build.performance.build_tasks:cube",
+        world = CachedArchive.in_cache(self.folder / "worlds", self.size, self.epochs)
+        content = world.ensure_files()
+        with world.serve() as environment:
+            built = measure_task(
+                "hephaestus_build.performance.build_tasks:run_build",
                 environment,
-                frame=FRAME,
+                frame=BENCHMARK_FRAME,
                 data=str(scratch / "data"),
                 cached=False,
                 limit=len(content.pairs),
@@ -284,8 +284,8 @@ def _series(cube: xr.Dataset) -> tuple[Item, ...]:
         Pair(*(axis[place].astype(date) for axis, place in zip(days, places, strict=True)))
         for places in np.argwhere(flags)
     ]
-    samples = [Sample(Frame(FRAME), pair, False) for pair in pairs]
-    return tuple(Item(series.members, False) for series in series_of(samples, length=STEPS))
+    samples = [Sample(Frame(BENCHMARK_FRAME), pair, False) for pair in pairs]
+    return tuple(Item(series.members, False) for series in make_series(samples, length=STEPS))
 
 
 def _published_layout(cube: xr.Dataset, items: Sequence[Item], path: Path) -> Path:
@@ -385,7 +385,7 @@ def loader(
     home = folder if folder is not None else load_settings().data_dir / "bench"
     bench = Bench(home, epochs, rounds, samples, say=lambda text: err.print(text))
     result = bench.run()
-    keep(result, markdown(result), results, as_json=as_json)
+    write_results(result, markdown(result), results, as_json=as_json)
 
 
 if __name__ == "__main__":

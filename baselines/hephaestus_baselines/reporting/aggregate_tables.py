@@ -20,9 +20,9 @@ from hephaestus_baselines.evaluation.result_schema import Interval, RunResult, S
 from hephaestus_baselines.reporting.published_scores import COLUMNS, PUBLISHED
 from hephaestus_baselines.reporting.render_tables import to_csv, to_markdown
 from hephaestus_baselines.reporting.table_schema import FALSE_ALARMS, Cell, Document, Figure, Table, TableRow
-from hephaestus_build.core.atomic_io import explained, write_atomic
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.dataset.published_counts import TABLE_2
+from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2
 
 _ALARMS = ("precision", "recall", "f1", "auroc", "average_precision", FALSE_ALARMS)
 #: Fields of a recipe that make no other row.
@@ -62,7 +62,7 @@ class Tables:
             If one cannot be written.
         """
         forms = {"md": self.markdown(), "csv": self.csv(), "json": self.json()}
-        with explained(f"tables: writing {folder}"):
+        with translate_os_errors(f"tables: writing {folder}"):
             for ending, text in forms.items():
                 write_atomic(folder / f"tables.{ending}", text.encode())
         return tuple(folder / f"tables.{ending}" for ending in forms)
@@ -136,7 +136,7 @@ def why_not_paper(result: RunResult) -> str:
     if (result.tiling, result.training, result.size) != ("label-centred", "label-centred", 512):
         return "the windows are not chosen by the label as the paper's are"
     kind = "series" if result.series else "single"
-    for part, expected in TABLE_2.items():
+    for part, expected in PUBLISHED_TABLE_2.items():
         found = {str(name): counts for name, counts in result.split.counts.items()}
         if part in found and dict(found[part]) != expected[kind]:
             return f"the cubes at hand hold another {part} part than the paper's Table 2"

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from hephaestus_baselines.evaluation.metrics import rates
-from hephaestus_build.core.atomic_io import explained, write_atomic
-from hephaestus_build.report.image_ops import phase_colours
+from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
+from hephaestus_build.report.image_ops import phase_colormap
 from hephaestus_build.report.panels import ALARM, INK, PALE
-from hephaestus_build.report.text_rendering import any_letters, literal
+from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 
 #: As in the paper: truth red, prediction green; both amber. Outlines differ too, for eyes that cannot tell.
 TRUTH, FOUND, _BOTH = "#d7191c", "#12a150", "#f0b429"
@@ -127,16 +127,16 @@ def write_figure(figure: Figure, path: Path) -> None:
     """
     stream = io.BytesIO()
     # no palette: it would tint the greys beside so many hues
-    with any_letters():
+    with suppress_glyph_warnings():
         figure.savefig(stream, format="png", pil_kwargs={"optimize": True})
-    with explained(f"writing {path}"):
+    with translate_os_errors(f"writing {path}"):
         write_atomic(path, stream.getvalue())
 
 
 def draw_phase(axes: Axes, phase: np.ndarray) -> None:
     """Show wrapped phase, rad; exactly 0 is no data."""
     shown = np.where(phase == 0, np.nan, phase)
-    framed(axes, shown, cmap=phase_colours(), vmin=-np.pi, vmax=np.pi)
+    framed(axes, shown, cmap=phase_colormap(), vmin=-np.pi, vmax=np.pi)
 
 
 def draw_grey(axes: Axes, phase: np.ndarray) -> None:
@@ -227,7 +227,7 @@ def framed(axes: Axes, image: np.ndarray, **shown: Any) -> None:
 
 def caption(axes: Axes, text: str) -> None:
     """Write a line above a picture."""
-    axes.set_title(literal(text), fontsize=7.6, loc="left", color=INK, pad=3)
+    axes.set_title(escape_mathtext(text), fontsize=7.6, loc="left", color=INK, pad=3)
 
 
 def plain(axes: Axes) -> None:
@@ -254,7 +254,13 @@ def heading(figure: Figure, text: str, simulated: bool) -> None:
     """Write the title, and beside it that the data is simulated, where it is."""
     height, width = figure.get_figheight(), figure.get_figwidth()
     figure.text(
-        0.12 / width, 1 - 0.26 / height, literal(text), fontsize=11, weight="bold", color=INK, va="center"
+        0.12 / width,
+        1 - 0.26 / height,
+        escape_mathtext(text),
+        fontsize=11,
+        weight="bold",
+        color=INK,
+        va="center",
     )
     if simulated:
         figure.text(

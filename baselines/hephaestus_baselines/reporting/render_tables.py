@@ -11,7 +11,7 @@ from typing import Any
 
 from hephaestus_baselines.reporting.published_scores import TITLES
 from hephaestus_baselines.reporting.table_schema import FALSE_ALARMS, Cell, Document, Figure, Table, TableRow
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.report import markdown
 
 _NAMES = {
@@ -26,7 +26,7 @@ _FRAMES = 6
 def to_csv(document: Document) -> str:
     """Return the tables as CSV, a score a line, after comment lines (``#``) that say where they come from."""
     stream = io.StringIO()
-    for name, text in _header(document, partial(plain_text, limit=_LONGEST), full=True):
+    for name, text in _header(document, partial(sanitize_text, limit=_LONGEST), full=True):
         stream.write(f"# {name}: {text.replace('**', '').replace('`', '')}\n")
     lines = [line for table in document.tables for line in _csv_lines(document, table)]
     writer = csv.DictWriter(stream, lines[0].keys(), lineterminator="\n")
@@ -38,9 +38,12 @@ def to_csv(document: Document) -> str:
 def to_markdown(document: Document) -> str:
     """Return the tables as Markdown: the best of each block in bold, the second underlined."""
     title = "# Benchmark" + (" (simulated data)" if document.simulated else "")
-    parts = [title, "\n".join(f"- {name}: {text}" for name, text in _header(document, markdown.text))]
+    parts = [
+        title,
+        "\n".join(f"- {name}: {text}" for name, text in _header(document, markdown.escape_markdown)),
+    ]
     for table in document.tables:
-        parts += [f"## {markdown.text(table.title)}", _markdown(table)]
+        parts += [f"## {markdown.escape_markdown(table.title)}", _markdown(table)]
     parts.append(_notes(document))
     return "\n\n".join(parts) + "\n"
 
@@ -57,7 +60,7 @@ def _header(document: Document, shown: Callable[[str], str], *, full: bool = Fal
     versions = [f"{name} {' and '.join(found)}" for name, found in document.versions.items()]
     return [
         ("data", "**simulated**, of no real volcano" if document.simulated else "real"),
-        ("command", "; ".join(map(markdown.code, document.commands))),
+        ("command", "; ".join(map(markdown.code_span, document.commands))),
         ("runs", f"{document.runs}, seeds {', '.join(map(str, document.seeds))}"),
         ("split", shown(f"{document.split}, sha256 {document.split_sha256}")),
         (
@@ -123,7 +126,7 @@ def _who(row: TableRow) -> tuple[str, str]:
     if row.kind != "model":
         return {"constant": "*always deformation*", "chance": "*chance*"}[row.kind], ""
     title = TITLES.get(row.model, row.model)
-    named = markdown.text(f"{title} ({row.variant})" if row.variant else title)
+    named = markdown.escape_markdown(f"{title} ({row.variant})" if row.variant else title)
     return named, "✓" if row.atmosphere else "×"
 
 
@@ -169,7 +172,7 @@ def _notes(document: Document) -> str:
         "Pixels without data do not count." if document.paper else "Pixels without data count too.",
     ]
     reasons = {
-        markdown.text(f"{_NAMES[name]} of {TITLES.get(row.model, row.model)}: {cell.undefined}")
+        markdown.escape_markdown(f"{_NAMES[name]} of {TITLES.get(row.model, row.model)}: {cell.undefined}")
         for table in document.tables
         for row in table.rows
         for name, cell in row.cells.items()

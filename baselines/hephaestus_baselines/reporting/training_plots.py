@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from hephaestus_baselines.evaluation.predictions import BINS, Predictions
 from hephaestus_baselines.reporting.prediction_figures import blank, heading, margins, plain
 from hephaestus_build.report.panels import GREY, INK
-from hephaestus_build.report.text_rendering import literal
+from hephaestus_build.report.text_rendering import escape_mathtext
 
 _COLOURS = ("#34506b", "#c8641e", "#2f8f6b", "#8a5aa5", "#b8922e", "#3c96b4", "#a03c50", "#6e7780")
 #: Columns of a training log that are no score.
@@ -55,7 +55,7 @@ def learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simulated
                 mean = np.mean([values[:length] for _, values in known], axis=0)
                 axes.plot(known[0][0][:length], mean, color=colour, linewidth=2)
         axes.set_title(
-            literal(column.replace("_", " ").replace("/", " ").replace("f1", "F1")),
+            escape_mathtext(column.replace("_", " ").replace("/", " ").replace("f1", "F1")),
             fontsize=9,
             loc="left",
             color=INK,
@@ -67,7 +67,7 @@ def learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simulated
         axes.grid(color="#e9ecef", linewidth=0.7)
         plain(axes)
     handles = [
-        Line2D([], [], color=colour, linewidth=2, label=literal(name))
+        Line2D([], [], color=colour, linewidth=2, label=escape_mathtext(name))
         for colour, name in zip(_cycle(len(curves)), curves, strict=True)
     ]
     figure.legend(
@@ -177,7 +177,12 @@ def reliability(runs: Mapping[str, Sequence[Predictions]], title: str) -> Figure
         error = np.mean([one.error for one in found])
         handles.append(
             Line2D(
-                [], [], color=colour, marker="o", markersize=4, label=f"{literal(name)}\nerror {error:.3f}"
+                [],
+                [],
+                color=colour,
+                marker="o",
+                markersize=4,
+                label=f"{escape_mathtext(name)}\nerror {error:.3f}",
             )
         )
     handles.append(Line2D([], [], color=GREY, linestyle=":", label="as often as said"))

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_build.core.atomic_io import write_atomic
-from hephaestus_build.core.embedded_hash import UnsealedError, check_zip, seal_zip
+from hephaestus_build.core.embedded_hash import MissingHashError, add_zip_hash, check_zip_hash
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 
 #: What a checkpoint holds beside Lightning's own: an :class:`About` as plain values.
 ABOUT = "hephaestus"
@@ -91,7 +91,7 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint, sealed, whole or not at all, and onto the disk."""
     stream = io.BytesIO()
     torch.save(dict(content), stream)
-    write_atomic(path, seal_zip(stream), durable=True)
+    write_atomic(path, add_zip_hash(stream), durable=True)
 
 
 def read_checkpoint(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def read_checkpoint(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
         raise HephaestusError(
             f"there is no checkpoint {path}; `hephaestus benchmark run` trains models"
         ) from error
-    except UnsealedError as error:
+    except MissingHashError as error:
         raise DamagedError(
             f"the checkpoint {path} cannot be read ({error}: it is damaged, or not of this project); take a "
             "whole copy of it, or remove it and run the same command again; `hephaestus benchmark predict "
@@ -146,8 +146,8 @@ def read_archive(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("it is no plain file")
         try:
-            check_zip(stream)
-        except UnsealedError:
+            check_zip_hash(stream)
+        except MissingHashError:
             if not unsealed:
                 raise
             _check_sums(stream)
@@ -187,7 +187,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
     for entry, name in zip(entries, names, strict=True):
         kind, _, number = name.partition("/")
         if name not in _KNOWN and not (kind == "data" and number.isdecimal()):
-            raise ValueError(f"it holds {plain_text(name, 60)!r}, which is no part of a checkpoint")
+            raise ValueError(f"it holds {sanitize_text(name, 60)!r}, which is no part of a checkpoint")
         if name == "data.pkl" and entry.file_size > _PICKLE:
             raise ValueError("its list of tensors is larger than that of any model")
 
@@ -236,7 +236,7 @@ def load_weights(model: nn.Module, weights: Mapping[Any, Any]) -> None:
     wanted = model.state_dict()
     if wanted.keys() != weights.keys():
         strange = next(iter(wanted.keys() ^ weights.keys()))
-        raise ValueError(f"{plain_text(strange, 100)} is in one of the two only")
+        raise ValueError(f"{sanitize_text(strange, 100)} is in one of the two only")
     for name, mine in wanted.items():
         given = weights[name]
         if (
@@ -256,5 +256,5 @@ def load_weights(model: nn.Module, weights: Mapping[Any, Any]) -> None:
 def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        return plain_text(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)
-    return plain_text(error, 200)
+        return sanitize_text(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)
+    return sanitize_text(error, 200)

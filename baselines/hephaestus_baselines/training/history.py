@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hephaestus_build.core.atomic_io import digest, digest_of, json_bytes, write_atomic
-from hephaestus_build.core.embedded_hash import seal_json, unseal_json
+from hephaestus_build.core.atomic_io import encode_json, hash_bytes, hash_file, write_atomic
+from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.parsing import read_bounded
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 
 BEST, METRICS, TRAINING = "best.ckpt", "metrics.csv", "training.json"
 _FORMAT = "hephaestus-training/1"
@@ -31,7 +31,7 @@ def write_metrics(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
     writer.writerows(rows)
     content = text.getvalue().encode()
     write_atomic(folder / METRICS, content)
-    return digest(content)
+    return hash_bytes(content)
 
 
 def write_training(folder: Path, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -46,16 +46,16 @@ def write_training(folder: Path, key: str, rows: Sequence[Mapping[str, Any]]) ->
     rows : sequence of mapping
         All its epochs.
     """
-    files = {BEST: digest_of(folder / BEST), METRICS: write_metrics(rows, folder)}
+    files = {BEST: hash_file(folder / BEST), METRICS: write_metrics(rows, folder)}
     record = {"format": _FORMAT, "key": key, "files": files}
-    write_atomic(folder / TRAINING, seal_json(json_bytes(record)), durable=True)
+    write_atomic(folder / TRAINING, add_json_hash(encode_json(record)), durable=True)
 
 
 def is_trained(folder: Path, key: str) -> bool:
     """Return whether the training of a run is complete and its best checkpoint is what was written."""
     try:
         record = _read(folder)
-        return record["key"] == key and digest_of(folder / BEST) == record["files"][BEST]
+        return record["key"] == key and hash_file(folder / BEST) == record["files"][BEST]
     except (OSError, ValueError):
         return False
 
@@ -69,11 +69,11 @@ def checked(folder: Path, name: str) -> Path:
         If it is damaged or missing, or the record is.
     """
     try:
-        if digest_of(folder / name) == _read(folder)["files"][name]:
+        if hash_file(folder / name) == _read(folder)["files"][name]:
             return folder / name
         what = "its content is not what was written"
     except (OSError, ValueError) as error:
-        what = plain_text(error, 200)
+        what = sanitize_text(error, 200)
     raise HephaestusError(
         f"{folder / name} is damaged ({what}); take a whole copy of it, or remove {folder} and run "
         "`hephaestus benchmark run` again, which trains that run again"
@@ -81,7 +81,7 @@ def checked(folder: Path, name: str) -> Path:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    record = unseal_json(read_bounded(folder / TRAINING, _LARGEST))
+    record = parse_hashed_json(read_bounded(folder / TRAINING, _LARGEST))
     files = record.get("files")
     if record.get("format") != _FORMAT or not isinstance(files, dict) or not {BEST, METRICS} <= files.keys():
         raise ValueError(f"{TRAINING} is of another form")

@@ -29,9 +29,9 @@ from hephaestus_baselines.training.checkpoints import (
     read_checkpoint,
 )
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.core.progress import Listener, Silent
-from hephaestus_build.dataset.splits import Part
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.dataset.splits import SplitPart
 
 #: Windows that are predicted at once, unless said otherwise.
 BATCH = 16
@@ -137,7 +137,7 @@ def load(checkpoint: Path, device: str = "auto", *, unsealed: bool = False) -> T
     except (RuntimeError, ValueError) as error:
         raise DamagedError(
             f"{checkpoint} does not fit the model {recipe.model} of this version "
-            f"({plain_text(error, 200)}); train it again"
+            f"({sanitize_text(error, 200)}); train it again"
         ) from error
     last = about.history[-1]
     return Trained(
@@ -158,11 +158,11 @@ def infer(
     items: Sequence[Item],
     prepared: Prepared,
     *,
-    part: Part | None = None,
+    part: SplitPart | None = None,
     device: str | None = None,
     batch_size: int | None = None,
     workers: int = 0,
-    listener: Listener | None = None,
+    listener: ProgressListener | None = None,
 ) -> Predictions:
     """Predict items of one part of a split.
 
@@ -189,11 +189,11 @@ def infer(
     Predictions
         One row for each item, in their order.
     """
-    listener = listener or Silent()
+    listener = listener or NullListener()
     recipe = trained.recipe
     if device is not None:
         trained.model.to(device_of(device))
-    found: list[Part] = [name for name, known in prepared.items.items() if items[0] in known]
+    found: list[SplitPart] = [name for name, known in prepared.items.items() if items[0] in known]
     chosen = part or found[0]
     windows = windows_of(recipe, items, prepared)
     collector = collector_of(recipe, chosen, items, prepared)
@@ -230,7 +230,7 @@ def loader(windows: Windows, workers: int, **options: Any) -> DataLoader[dict[st
     return DataLoader(windows, num_workers=workers, pin_memory=torch.cuda.is_available(), **options)
 
 
-def collector_of(recipe: Recipe, part: Part, items: Sequence[Item], prepared: Prepared) -> Collector:
+def collector_of(recipe: Recipe, part: SplitPart, items: Sequence[Item], prepared: Prepared) -> Collector:
     """Return a collector of answers about `items`."""
     split = prepared.split
     source = Source(recipe.task, recipe.key, split.name, split.sha256, prepared.simulated)

@@ -59,9 +59,9 @@ from hephaestus_baselines.training.inference import (
     windows_of,
 )
 from hephaestus_baselines.training.lightning_checkpoints import LAST, Keeper, SealedFiles
-from hephaestus_build.core.atomic_io import explained
+from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.progress import Listener, Silent
+from hephaestus_build.core.progress import NullListener, ProgressListener
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def fit(
     folder: Path,
     *,
     device: str = "auto",
-    listener: Listener | None = None,
+    listener: ProgressListener | None = None,
 ) -> Path:
     """Train, or go on from ``<folder>/last.ckpt``; return the best checkpoint, ``<folder>/best.ckpt``.
 
@@ -112,7 +112,7 @@ def fit(
     HephaestusError
         If weights are missing, or the folder holds another run.
     """
-    target, listener = device_of(device), listener or Silent()
+    target, listener = device_of(device), listener or NullListener()
     folder.mkdir(parents=True, exist_ok=True)
     if is_trained(folder, recipe.key):
         return folder / BEST
@@ -139,7 +139,7 @@ def fit(
             log_every_n_steps=10,
             default_root_dir=folder,
         )
-        with explained(f"run {recipe.key}: training in {folder}"), _interruptible():
+        with translate_os_errors(f"run {recipe.key}: training in {folder}"), _interruptible():
             trainer.fit(learner, ckpt_path=begun)
             if not (folder / BEST).exists():
                 raise HephaestusError(
@@ -422,7 +422,7 @@ def cosine(step: int, steps: int) -> float:
 class _Course(Callback):
     """Tells a listener how far the training is."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: ProgressListener) -> None:
         self._listener = listener
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:

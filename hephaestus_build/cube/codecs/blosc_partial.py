@@ -10,12 +10,12 @@ import struct
 from dataclasses import dataclass
 
 #: Bytes at the beginning of a buffer that :func:`cut` wants to see.
-HEAD = 16 + 4 * 64
+HEADER_BYTES = 16 + 4 * 64
 _MEMCPYED = 0x02
 
 
 @dataclass(frozen=True)
-class Cut:
+class BloscSlice:
     """A Blosc buffer made of a part of another one.
 
     Attributes
@@ -33,17 +33,17 @@ class Cut:
     header: bytes
     begin: int
     end: int
-    first: int
-    size: int
+    first_byte: int
+    decoded_size: int
 
 
-def cut(head: bytes, length: int, decoded: int, start: int, stop: int) -> Cut:
+def slice_blosc_buffer(head: bytes, length: int, decoded: int, start: int, stop: int) -> BloscSlice:
     """Return the smallest part of a Blosc buffer that holds some of its decoded bytes.
 
     Parameters
     ----------
     head : bytes
-        The first :data:`HEAD` bytes of the buffer, or all.
+        The first :data:`HEADER_BYTES` bytes of the buffer, or all.
     length, decoded : int
         How many bytes the whole buffer has and decodes to.
     start, stop : int
@@ -59,7 +59,7 @@ def cut(head: bytes, length: int, decoded: int, start: int, stop: int) -> Cut:
     size, block, encoded = struct.unpack_from("<3I", head, 4)
     if (size, encoded) != (decoded, length) or not block:
         raise ValueError("damaged header")
-    whole = Cut(b"", 0, length, 0, decoded)
+    whole = BloscSlice(b"", 0, length, 0, decoded)
     number = -(-decoded // block)
     first, last = start // block, -(-stop // block)
     if last - first == number or head[2] & _MEMCPYED or decoded % block or 16 + 4 * number > len(head):
@@ -72,4 +72,4 @@ def cut(head: bytes, length: int, decoded: int, start: int, stop: int) -> Cut:
     shift = 16 + 4 * kept - begin
     places = struct.pack(f"<{kept}I", *(offset + shift for offset in offsets[first:last]))
     header = head[:4] + struct.pack("<3I", kept * block, block, end + shift) + places
-    return Cut(header, begin, end, first * block, kept * block)
+    return BloscSlice(header, begin, end, first * block, kept * block)

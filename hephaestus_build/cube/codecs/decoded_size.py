@@ -16,14 +16,14 @@ from typing import Any
 from hephaestus_build.cube.reading.store_metadata import COMPRESSORS, ITEMSIZES
 
 #: Bytes of all texts of a table, at most.
-TEXT_BYTES = 256 << 20
+MAX_TEXT_BYTES = 256 << 20
 _ABSENT = 2**64 - 1
 _ENTRY, _CRC = 16, 4
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _HEAD = 18  # of a Zstandard frame or a Blosc buffer, as far as the decoded size
 
 
-def check_object(descriptor: int, size: int, array: Mapping[str, Any]) -> None:
+def check_decoded_size(descriptor: int, size: int, array: Mapping[str, Any]) -> None:
     """Raise ValueError where a stored object of an array decodes to something else than a chunk of it.
 
     Parameters
@@ -33,23 +33,25 @@ def check_object(descriptor: int, size: int, array: Mapping[str, Any]) -> None:
     size : int
         Of the file, bytes.
     array : mapping
-        The array's metadata, as :func:`~hephaestus_build.cube.reading.store_metadata.read_metadata` checks
-        it.
+        The array's metadata, as :func:`~hephaestus_build.cube.reading.store_metadata.read_store_metadata`
+        checks it.
     """
     chunk, itemsize = array["chunk_grid"]["configuration"]["chunk_shape"], ITEMSIZES[array["data_type"]]
-    if size > 2 * (math.prod(chunk) * itemsize or TEXT_BYTES) + (1 << 20):  # a sparse file takes no disk
+    if size > 2 * (math.prod(chunk) * itemsize or MAX_TEXT_BYTES) + (1 << 20):  # a sparse file takes no disk
         raise ValueError(f"it has {size} bytes")
-    _check(descriptor, 0, size, array["codecs"], chunk, itemsize)
+    _check_codec_chain(descriptor, 0, size, array["codecs"], chunk, itemsize)
 
 
-def _check(
+def _check_codec_chain(
     descriptor: int, offset: int, length: int, codecs: Sequence[Any], chunk: Sequence[int], itemsize: int
 ) -> None:
     if codecs[0]["name"] == "sharding_indexed":
         sharding = codecs[0]["configuration"]
         inner = sharding["chunk_shape"]
-        for begin, stored in _index(descriptor, offset, length, math.prod(chunk) // math.prod(inner)):
-            _check(descriptor, offset + begin, stored, sharding["codecs"], inner, itemsize)
+        for begin, stored in _read_shard_index(
+            descriptor, offset, length, math.prod(chunk) // math.prod(inner)
+        ):
+            _check_codec_chain(descriptor, offset + begin, stored, sharding["codecs"], inner, itemsize)
         return
     expected = math.prod(chunk) * itemsize
     if codecs[-1]["name"] in COMPRESSORS:
@@ -57,11 +59,11 @@ def _check(
         decoded = _zstd_size(head) if codecs[-1]["name"] == "zstd" else _blosc_size(head, length)
     else:
         decoded = length
-    if decoded > TEXT_BYTES if not itemsize else decoded != expected:
-        raise ValueError(f"it would decode to {decoded} bytes, {expected or TEXT_BYTES} are right")
+    if decoded > MAX_TEXT_BYTES if not itemsize else decoded != expected:
+        raise ValueError(f"it would decode to {decoded} bytes, {expected or MAX_TEXT_BYTES} are right")
 
 
-def _index(descriptor: int, offset: int, length: int, count: int) -> list[tuple[int, int]]:
+def _read_shard_index(descriptor: int, offset: int, length: int, count: int) -> list[tuple[int, int]]:
     """Return where the chunks of a shard begin and how long they are."""
     size = count * _ENTRY + _CRC
     if size > length:

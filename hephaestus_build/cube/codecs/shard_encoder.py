@@ -22,7 +22,7 @@ import numpy as np
 numcodecs.blosc.use_threads = False
 
 #: Between the positions in a chunk's name; every array's ``chunk_key_encoding`` says so.
-SEPARATOR = "."
+CHUNK_KEY_SEPARATOR = "."
 _ABSENT = 2**64 - 1
 _SHUFFLES = {
     "noshuffle": numcodecs.Blosc.NOSHUFFLE,
@@ -31,7 +31,7 @@ _SHUFFLES = {
 }
 
 
-class Encoder:
+class ChunkEncoder:
     """Encodes inner chunks as the named codec of ``schemas/cube.json`` says.
 
     Parameters
@@ -88,7 +88,7 @@ def _is_fill(chunk: np.ndarray, fill: float) -> bool:
     return True
 
 
-class Shard:
+class ShardEncoder:
     """The shard of one image, encoded in bands of inner chunks from north to south.
 
     Parameters
@@ -103,14 +103,14 @@ class Shard:
         The array's fill value; inner chunks that hold nothing else are left out.
     """
 
-    def __init__(self, width: int, *, inner: int, encoder: Encoder, fill: float) -> None:
+    def __init__(self, width: int, *, inner: int, encoder: ChunkEncoder, fill: float) -> None:
         self.width, self.inner, self._encoder, self._fill = width, inner, encoder, fill
         self._parts: list[bytes] = []
         self._places: list[tuple[int, int]] = []
         self._size = 0
         self._chunk = np.empty((inner, inner), encoder.dtype)
 
-    def add(self, band: np.ndarray | None) -> None:
+    def add_band(self, band: np.ndarray | None) -> None:
         """Encode the next rows: `inner` of them, fewer at the southern end; None where all are fill.
 
         Parameters
@@ -141,30 +141,30 @@ class Shard:
         chunk[rows:] = chunk[rows - 1] if packed else self._fill
         return chunk
 
-    def whole(self, plane: np.ndarray) -> bytes | None:
+    def encode_image(self, plane: np.ndarray) -> bytes | None:
         """Return the shard of an image that is in memory whole, shape (rows, width), or None."""
         for top in range(0, plane.shape[0], self.inner):
-            self.add(plane[top : top + self.inner])
+            self.add_band(plane[top : top + self.inner])
         return self.finish()
 
     def finish(self) -> bytes | None:
         """Return the whole shard, or None where every pixel is fill (nothing is stored then)."""
         if not self._parts:
             return None
-        tiles = _index(self._places)
-        image = _index([(0, self._size + len(tiles))])
+        tiles = _encode_index(self._places)
+        image = _encode_index([(0, self._size + len(tiles))])
         return b"".join([*self._parts, tiles, image])
 
 
-def _index(places: Sequence[tuple[int, int]]) -> bytes:
+def _encode_index(places: Sequence[tuple[int, int]]) -> bytes:
     """Return the index of a shard: where each chunk begins and how long it is, and a checksum."""
     table = struct.pack(f"<{2 * len(places)}Q", *(number for place in places for number in place))
     return table + struct.pack("<I", google_crc32c.value(table))
 
 
-def encode_shard(plane: np.ndarray, *, inner: int, encoder: Encoder, fill: float) -> bytes | None:
-    """Return the shard of one image that is in memory whole; the parameters are those of :class:`Shard`."""
-    return Shard(plane.shape[1], inner=inner, encoder=encoder, fill=fill).whole(plane)
+def encode_shard(plane: np.ndarray, *, inner: int, encoder: ChunkEncoder, fill: float) -> bytes | None:
+    """Return the shard of one image that is in memory whole; parameters as in :class:`ShardEncoder`."""
+    return ShardEncoder(plane.shape[1], inner=inner, encoder=encoder, fill=fill).encode_image(plane)
 
 
 def shard_shape(shape: tuple[int, int], inner: int) -> tuple[int, int]:
@@ -181,8 +181,8 @@ def chunk_key(variable: str, leading: Sequence[int], planes: int) -> str:
 def chunk_name(leading: Sequence[int], planes: int) -> str:
     """Return the name of a chunk or shard in the folder of its array.
 
-    Positions are parted by dots (:data:`SEPARATOR`): with slashes each shard would take two folders of
-    its own, and making those takes longer than all else that a new generation needs.
+    Positions are parted by dots (:data:`CHUNK_KEY_SEPARATOR`): with slashes each shard would take two
+    folders of its own, and making those takes longer than all else that a new generation needs.
 
     Parameters
     ----------
@@ -191,4 +191,4 @@ def chunk_name(leading: Sequence[int], planes: int) -> str:
     planes : int
         How many trailing dimensions the object spans whole (each has position 0).
     """
-    return SEPARATOR.join(["c", *map(str, leading), *["0"] * planes])
+    return CHUNK_KEY_SEPARATOR.join(["c", *map(str, leading), *["0"] * planes])

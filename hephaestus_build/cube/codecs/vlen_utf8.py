@@ -14,7 +14,7 @@ from numcodecs import Zstd
 _ZSTD = Zstd(level=0)
 
 
-def encode_texts(texts: np.ndarray) -> bytes | None:
+def encode_vlen_utf8(texts: np.ndarray) -> bytes | None:
     """Return a table of text as the codecs ``vlen-utf8`` and ``zstd`` (level 0) store it.
 
     Parameters

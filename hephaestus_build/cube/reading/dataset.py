@@ -13,14 +13,14 @@ import xarray as xr
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.plain_files import is_plain
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_files import is_plain_file
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.cube.reading.plain_store import PlainStore
-from hephaestus_build.cube.reading.store_metadata import read_metadata
-from hephaestus_build.cube.reading.verified_objects import Verify, checked
+from hephaestus_build.cube.reading.store_metadata import read_store_metadata
+from hephaestus_build.cube.reading.verified_objects import VerifyMode, make_object_verifier
 
 
-def no_cube(path: str | Path) -> HephaestusError:
+def no_cube_error(path: str | Path) -> HephaestusError:
     """Return the error that there is no cube at `path`, with the command that builds it."""
     name = Path(path).stem
     try:
@@ -33,14 +33,14 @@ def no_cube(path: str | Path) -> HephaestusError:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_codec_warnings() -> Iterator[None]:
     """Keep back what zarr 3.1 says of any codec from numcodecs: the packed atmosphere needs some."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
         yield
 
 
-def pinned(path: str | Path) -> Path:
+def resolve_published_store(path: str | Path) -> Path:
     """Return the store of the generation that is published now at `path`.
 
     Raises
@@ -51,13 +51,13 @@ def pinned(path: str | Path) -> Path:
     try:
         store = Path(path).resolve()
     except (OSError, RuntimeError, ValueError):  # links in a circle, a name that no file can have
-        raise no_cube(path) from None
-    if not is_plain(store, "zarr.json"):
-        raise no_cube(path)
+        raise no_cube_error(path) from None
+    if not is_plain_file(store, "zarr.json"):
+        raise no_cube_error(path)
     return store
 
 
-def open_cube(path: str | Path, *, verify: Verify = None, **options: Any) -> xr.Dataset:
+def open_pinned_cube(path: str | Path, *, verify: VerifyMode = None, **options: Any) -> xr.Dataset:
     """Open a published cube, pinned to the generation that is current now.
 
     Plain ``xarray.open_zarr`` reads the same data; but it keeps the name, not the generation behind it, so
@@ -84,18 +84,18 @@ def open_cube(path: str | Path, *, verify: Verify = None, **options: Any) -> xr.
     HephaestusError
         If there is no cube, or it is damaged; while values are read too.
     """
-    store = pinned(path)
+    store = resolve_published_store(path)
     inspect.signature(xr.open_zarr).bind(store, **options)  # a wrong option is no damage
     try:
-        metadata = read_metadata(store)
-        plain = PlainStore(store, metadata.arrays, checked(store, verify))
-        with quiet():
+        metadata = read_store_metadata(store)
+        plain = PlainStore(store, metadata.arrays, make_object_verifier(store, verify))
+        with suppress_codec_warnings():
             dataset = xr.open_zarr(plain, **options)
     except HephaestusError:
         raise
     except Exception as error:  # whatever metadata of others makes of the readers
         raise HephaestusError(
-            f"{store.stem}: the cube at {path} is damaged ({plain_text(error, 200)}); "
+            f"{store.stem}: the cube at {path} is damaged ({sanitize_text(error, 200)}); "
             f"`hephaestus verify {path}` says more; `hephaestus repair FRAME` mends what was built here"
         ) from error
     dataset.encoding["source"] = str(store)

@@ -23,17 +23,17 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import (
-    Identity,
-    NotPlainError,
-    is_plain,
-    names_in,
-    opened,
-    real_folder,
-    walk,
+    FileIdentity,
+    UnsafePathError,
+    is_plain_file,
+    list_names,
+    open_plain_file,
+    open_real_folder,
+    walk_files,
 )
-from hephaestus_build.cube.codecs.decoded_size import check_object
-from hephaestus_build.cube.reading.store_metadata import METADATA_BYTES
-from hephaestus_build.cube.reading.verified_objects import Checked
+from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
+from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES
+from hephaestus_build.cube.reading.verified_objects import ObjectVerifier
 
 
 class PlainStore(Store):
@@ -45,7 +45,7 @@ class PlainStore(Store):
         The store's folder itself.
     arrays : mapping
         The metadata of its arrays by name, as
-        :func:`~hephaestus_build.cube.reading.store_metadata.read_metadata` returns it; of other arrays
+        :func:`~hephaestus_build.cube.reading.store_metadata.read_store_metadata` returns it; of other arrays
         nothing is read.
     checks : Checked, optional
         What compares each object with the manifest.
@@ -56,11 +56,11 @@ class PlainStore(Store):
     supports_listing = True
 
     def __init__(
-        self, root: Path, arrays: Mapping[str, Mapping[str, Any]], checks: Checked | None = None
+        self, root: Path, arrays: Mapping[str, Mapping[str, Any]], checks: ObjectVerifier | None = None
     ) -> None:
         super().__init__(read_only=True)
-        self.root, self.arrays, self.checks = root, arrays, checks
-        self._sized: set[str] = set()
+        self.root, self.arrays, self.verifier = root, arrays, checks
+        self._size_checked: set[str] = set()
 
     def __str__(self) -> str:
         return f"file://{self.root}"
@@ -72,17 +72,17 @@ class PlainStore(Store):
         return (
             isinstance(other, PlainStore)
             and self.root == other.root
-            and (self.checks is None) == (other.checks is None)
+            and (self.verifier is None) == (other.verifier is None)
         )
 
     def __hash__(self) -> int:
         return hash(self.root)
 
     def __reduce__(self) -> Any:
-        return PlainStore, (self.root, self.arrays, self.checks)
+        return PlainStore, (self.root, self.arrays, self.verifier)
 
     def __dask_tokenize__(self) -> Any:
-        return str(self.root), self.checks is None
+        return str(self.root), self.verifier is None
 
     def read(self, key: str, wanted: ByteRequest | None = None) -> bytes | None:
         """Return some bytes of an object, or all; None where it is not there.
@@ -94,35 +94,35 @@ class PlainStore(Store):
         """
         frame = self.root.stem
         try:
-            with opened(self.root, key) as (descriptor, facts):
+            with open_plain_file(self.root, key) as (descriptor, facts):
                 self._check(key, descriptor, facts)
-                begin, end = _bounds(wanted, facts.size)
+                begin, end = _byte_range(wanted, facts.size)
                 return _read(descriptor, begin, end)
         except (FileNotFoundError, NotADirectoryError):
-            if self.checks is not None:
-                self.checks.check_absent(key)
+            if self.verifier is not None:
+                self.verifier.verify_absent(key)
             return None
-        except (NotPlainError, ValueError) as error:
+        except (UnsafePathError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise HephaestusError(
                 f"{frame}: {key} of the cube in {self.root} is damaged ({reason}); "
                 f"`hephaestus repair {frame}` rebuilds it"
             ) from error
 
-    def _check(self, key: str, descriptor: int, facts: Identity) -> None:
-        if self.checks is not None:
-            self.checks.check(key, descriptor, facts)
-        if key in self._sized:
+    def _check(self, key: str, descriptor: int, facts: FileIdentity) -> None:
+        if self.verifier is not None:
+            self.verifier.verify(key, descriptor, facts)
+        if key in self._size_checked:
             return
         name, _, rest = key.partition("/")
         if not rest or rest == "zarr.json":
-            if facts.size > METADATA_BYTES:
+            if facts.size > MAX_METADATA_BYTES:
                 raise ValueError(f"it has {facts.size} bytes")
         elif name not in self.arrays:
             raise ValueError("zarr.json describes no such array")
         else:
-            check_object(descriptor, facts.size, self.arrays[name])
-        self._sized.add(key)
+            check_decoded_size(descriptor, facts.size, self.arrays[name])
+        self._size_checked.add(key)
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -141,7 +141,7 @@ class PlainStore(Store):
 
     async def exists(self, key: str) -> bool:
         """Return whether there is a plain file of that name."""
-        return await asyncio.to_thread(is_plain, self.root, key)
+        return await asyncio.to_thread(is_plain_file, self.root, key)
 
     async def set(self, key: str, value: Buffer) -> None:
         """Refuse: a published cube never changes."""
@@ -153,7 +153,7 @@ class PlainStore(Store):
 
     async def list(self) -> AsyncIterator[str]:
         """Yield the names of all objects."""
-        for path, _ in walk(self.root):
+        for path, _ in walk_files(self.root):
             yield path
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
@@ -165,15 +165,15 @@ class PlainStore(Store):
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield what stands right in a folder."""
         try:
-            with real_folder(self.root, prefix) if prefix else nullcontext(self.root) as folder:
-                names = names_in(folder)
+            with open_real_folder(self.root, prefix) if prefix else nullcontext(self.root) as folder:
+                names = list_names(folder)
         except OSError:
             return
         for name in names:
             yield name
 
 
-def _bounds(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
+def _byte_range(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
     """Return first and last + 1 byte that are wanted of an object."""
     match wanted:
         case None:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from hephaestus_build.core.parsing import parse_json
-from hephaestus_build.core.plain_files import is_plain, names_in, read_plain
-from hephaestus_build.cube.inventory import CELLS, PIXELS
+from hephaestus_build.core.plain_files import is_plain_file, list_names, read_plain_file
+from hephaestus_build.cube.inventory import MAX_GRID_PIXELS, MAX_TABLE_CELLS
 
 #: Bytes of a ``zarr.json`` and arrays in a store, at most; this version writes 100,000 and 44.
-METADATA_BYTES, _ARRAYS = 8 << 20, 500
+MAX_METADATA_BYTES, _MAX_ARRAYS = 8 << 20, 500
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 #: Bytes of a value by dtype; a text has no size of its own.
 ITEMSIZES = {
@@ -35,7 +35,7 @@ _DTYPE = re.compile(r"[<>|]?[iuf][1248]")
 
 
 @dataclass(frozen=True)
-class Metadata:
+class StoreMetadata:
     """What a store's ``zarr.json`` says.
 
     Attributes
@@ -48,12 +48,12 @@ class Metadata:
         The metadata of each array by its name, as Zarr writes it.
     """
 
-    consolidated: bool
+    is_consolidated: bool
     attributes: Mapping[str, Any]
     arrays: Mapping[str, Mapping[str, Any]]
 
 
-def read_metadata(store: Path) -> Metadata:
+def read_store_metadata(store: Path) -> StoreMetadata:
     """Return the metadata of a store, checked.
 
     Raises
@@ -67,12 +67,12 @@ def read_metadata(store: Path) -> Metadata:
     consolidated = value.get("consolidated_metadata")
     attributes = value.get("attributes", {})
     if consolidated is None:
-        arrays: Any = _own(store)
+        arrays: Any = _read_array_metadata(store)
     else:
         arrays = consolidated.get("metadata") if isinstance(consolidated, dict) else None
     if not isinstance(arrays, dict) or not isinstance(attributes, dict) or value.get("zarr_format") != 3:
         raise ValueError("zarr.json is no Zarr v3 metadata of a group")
-    if len(arrays) > _ARRAYS:
+    if len(arrays) > _MAX_ARRAYS:
         raise ValueError(f"zarr.json describes {len(arrays)} arrays")
     for name, array in arrays.items():
         if not _NAME.fullmatch(name):
@@ -83,19 +83,21 @@ def read_metadata(store: Path) -> Metadata:
             raise ValueError(f"the metadata of {name} is no metadata of an array") from None
         except ValueError as error:
             raise ValueError(f"the metadata of {name}: {error}") from None
-    return Metadata(consolidated is not None, attributes, arrays)
+    return StoreMetadata(consolidated is not None, attributes, arrays)
 
 
 def _read(store: Path, name: str) -> dict[str, Any]:
-    value = parse_json(read_plain(store, name, METADATA_BYTES), limit=METADATA_BYTES)
+    value = parse_json(read_plain_file(store, name, MAX_METADATA_BYTES), limit=MAX_METADATA_BYTES)
     if not isinstance(value, dict):
         raise ValueError(f"{name} is no metadata")
     return value
 
 
-def _own(store: Path) -> dict[str, Any]:
+def _read_array_metadata(store: Path) -> dict[str, Any]:
     """Return the metadata that the arrays have themselves, of a group that does not hold it."""
-    names = [name for name in names_in(store) if is_plain(store, f"{name}/zarr.json")][: _ARRAYS + 1]
+    names = [name for name in list_names(store) if is_plain_file(store, f"{name}/zarr.json")][
+        : _MAX_ARRAYS + 1
+    ]
     return {name: _read(store, f"{name}/zarr.json") for name in names}
 
 
@@ -108,18 +110,21 @@ def _check_array(array: Mapping[str, Any]) -> None:
     if not isinstance(array.get("attributes", {}), dict):
         raise ValueError("its attributes are no mapping")
     names = array.get("dimension_names") or []
-    shape, chunk = numbers(array["shape"]), numbers(array["chunk_grid"]["configuration"]["chunk_shape"])
+    shape, chunk = (
+        parse_sizes(array["shape"]),
+        parse_sizes(array["chunk_grid"]["configuration"]["chunk_shape"]),
+    )
     if array["chunk_grid"]["name"] != "regular" or len(shape) != len(chunk) or 0 in chunk:
         raise ValueError("it has no regular chunks")
     if not isinstance(names, list) or len(names) != len(shape) or not all(isinstance(n, str) for n in names):
         raise ValueError("its dimensions have no names")
     image = names[-2:] == ["latitude", "longitude"]
     planes, plane = (shape[:-2], shape[-2:]) if image else ([], shape)
-    if len(shape) > 4 or max(shape, default=0) > 1_000_000 or math.prod(planes) > CELLS:
+    if len(shape) > 4 or max(shape, default=0) > 1_000_000 or math.prod(planes) > MAX_TABLE_CELLS:
         raise ValueError(f"its shape is {shape}")
-    if math.prod(plane) > (PIXELS if image else 16 * CELLS):
+    if math.prod(plane) > (MAX_GRID_PIXELS if image else 16 * MAX_TABLE_CELLS):
         raise ValueError(f"its shape is {shape}")
-    if math.prod(chunk) > (PIXELS if image else CELLS):
+    if math.prod(chunk) > (MAX_GRID_PIXELS if image else MAX_TABLE_CELLS):
         raise ValueError(f"its chunks are {chunk}")
     _check_codecs(array["codecs"], chunk, text=array["data_type"] == "string")
     keys = array["chunk_key_encoding"]
@@ -127,7 +132,7 @@ def _check_array(array: Mapping[str, Any]) -> None:
         raise ValueError("the names of its chunks are not known")
 
 
-def numbers(value: Any) -> list[int]:
+def parse_sizes(value: Any) -> list[int]:
     """Return a list of whole numbers, none negative."""
     if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
         raise ValueError(f"{str(value)[:100]} are no sizes")
@@ -139,7 +144,7 @@ def _check_codecs(codecs: Any, chunk: Sequence[int], *, text: bool, depth: int =
     names = [codec["name"] for codec in codecs]
     if names == ["sharding_indexed"] and depth < 2 and not text:
         sharding = codecs[0]["configuration"]
-        inner = numbers(sharding["chunk_shape"])
+        inner = parse_sizes(sharding["chunk_shape"])
         index = [codec["name"] for codec in sharding["index_codecs"]]
         if index != ["bytes", "crc32c"] or sharding.get("index_location", "end") != "end":
             raise ValueError("the index of its shards is not known")

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import numpy as np
 
 
-class Recent:
+class TileCache:
     """The most recently used decoded tiles, up to a number of bytes; safe to use from several threads.
 
     Parameters

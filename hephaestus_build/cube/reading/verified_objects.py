@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.plain_files import Identity, hash_opened
-from hephaestus_build.cube.storage.generations import Generation, number_of
-from hephaestus_build.cube.validation.checksums import Damage, What, variable_of, with_units
+from hephaestus_build.core.plain_files import FileIdentity, hash_descriptor
+from hephaestus_build.cube.storage.generations import Generation, generation_number
+from hephaestus_build.cube.validation.checksums import Damage, DamageKind, variable_of_path, with_granules
 
 #: When a reader compares objects with the manifest: ``"first"`` = when it first reads them; None = never.
-Verify = Literal["first"] | None
+VerifyMode = Literal["first"] | None
 
 
-class Checked:
+class ObjectVerifier:
     """The objects of one store, each compared with the manifest when it is first asked for.
 
     Safe to use from several threads; a copy in another process begins from nothing.
@@ -32,20 +32,20 @@ class Checked:
 
     def __init__(self, store: Path) -> None:
         self.store = store
-        self._right: set[str] = set()
+        self._verified: set[str] = set()
 
     def __reduce__(self) -> Any:
-        return Checked, (self.store,)
+        return ObjectVerifier, (self.store,)
 
     @cached_property
     def _generation(self) -> Generation:
-        return Generation(number_of(self.store) or 0, self.store)
+        return Generation(generation_number(self.store) or 0, self.store)
 
     @cached_property
     def _objects(self) -> dict[str, list[Any]]:
-        return self._generation.manifest()
+        return self._generation.read_manifest()
 
-    def check(self, path: str, descriptor: int, facts: Identity) -> None:
+    def verify(self, path: str, descriptor: int, facts: FileIdentity) -> None:
         """Compare an open object with the manifest.
 
         Parameters
@@ -62,7 +62,7 @@ class Checked:
         HephaestusError
             If it is not what was published.
         """
-        if path in self._right:
+        if path in self._verified:
             return
         listed = self._objects.get(path)
         if listed is None:
@@ -70,23 +70,23 @@ class Checked:
         expected, size = listed
         if facts.size != size:
             raise self._error(path, "damaged", f"{facts.size} bytes instead of {size}")
-        if hash_opened(descriptor, size) != expected:
+        if hash_descriptor(descriptor, size) != expected:
             raise self._error(path, "damaged", "other content")
-        self._right.add(path)
+        self._verified.add(path)
 
-    def check_absent(self, path: str) -> None:
+    def verify_absent(self, path: str) -> None:
         """Raise HephaestusError where an object is not there and should be: it would read as no data."""
         if path in self._objects:
             raise self._error(path, "missing", "")
 
-    def _error(self, path: str, what: What, detail: str) -> HephaestusError:
-        damage = Damage(path, what, variable=variable_of(path), detail=detail)
-        (damage,) = with_units(self._generation, [damage])
+    def _error(self, path: str, what: DamageKind, detail: str) -> HephaestusError:
+        damage = Damage(path, what, variable=variable_of_path(path), detail=detail)
+        (damage,) = with_granules(self._generation, [damage])
         frame = self.store.stem
         return HephaestusError(f"{frame}: {damage}; `hephaestus repair {frame}` rebuilds it")
 
 
-def checked(store: Path, verify: Verify) -> Checked | None:
+def make_object_verifier(store: Path, verify: VerifyMode) -> ObjectVerifier | None:
     """Return what compares the objects of a store, if a reader is asked to.
 
     Raises
@@ -98,4 +98,4 @@ def checked(store: Path, verify: Verify) -> Checked | None:
         return None
     if verify != "first":
         raise UsageError(f'verify is {verify!r}: it is None or "first"')
-    return Checked(store)
+    return ObjectVerifier(store)

@@ -23,15 +23,15 @@ import numpy as np
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.plain_files import Identity, opened
-from hephaestus_build.cube.codecs.blosc_partial import HEAD, cut
-from hephaestus_build.cube.codecs.decoded_size import check_object
+from hephaestus_build.core.plain_files import FileIdentity, open_plain_file
+from hephaestus_build.cube.codecs.blosc_partial import HEADER_BYTES, slice_blosc_buffer
+from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
 from hephaestus_build.cube.codecs.shard_encoder import chunk_key, shard_shape
-from hephaestus_build.cube.reading.store_metadata import read_metadata
-from hephaestus_build.cube.reading.tile_cache import Recent
-from hephaestus_build.cube.reading.verified_objects import Verify, checked
+from hephaestus_build.cube.reading.store_metadata import read_store_metadata
+from hephaestus_build.cube.reading.tile_cache import TileCache
+from hephaestus_build.cube.reading.verified_objects import VerifyMode, make_object_verifier
 
-__all__ = ["CubeWindows", "Recent"]
+__all__ = ["TileCache", "WindowReader"]
 
 # Importing it switches Blosc's own threads off: they do not survive a fork.
 _LOCAL = threading.local()
@@ -40,11 +40,11 @@ _ZSTD = numcodecs.Zstd()
 _ABSENT = 2**64 - 1
 _ENTRY = 16
 _CRC = 4
-_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
-class CubeWindows:
+class WindowReader:
     """Reads windows of the images of one pinned cube. It opens nothing that stays open.
 
     Parameters
@@ -64,18 +64,18 @@ class CubeWindows:
         If there is no cube, or its metadata cannot be read.
     """
 
-    def __init__(self, store: Path, recent: Recent | None = None, *, verify: Verify = None) -> None:
+    def __init__(self, store: Path, recent: TileCache | None = None, *, verify: VerifyMode = None) -> None:
         self.store = store.resolve()
         self.frame = store.stem
-        self.checks = checked(self.store, verify)
-        self._recent = recent if recent is not None else Recent(64 << 20)
-        self._plans: dict[str, _Images] = {}
+        self.verifier = make_object_verifier(self.store, verify)
+        self._tile_cache = recent if recent is not None else TileCache(64 << 20)
+        self._image_storages: dict[str, _ImageStorage] = {}
         self._coordinates: dict[str, np.ndarray] = {}
         try:
-            if self.checks is not None:
-                with opened(self.store, "zarr.json") as (descriptor, facts):
-                    self.checks.check("zarr.json", descriptor, facts)
-            metadata = read_metadata(self.store)
+            if self.verifier is not None:
+                with open_plain_file(self.store, "zarr.json") as (descriptor, facts):
+                    self.verifier.verify("zarr.json", descriptor, facts)
+            metadata = read_store_metadata(self.store)
             self._metadata: Mapping[str, Any] = metadata.arrays
             self.attributes: Mapping[str, Any] = metadata.attributes
         except OSError as error:
@@ -103,17 +103,17 @@ class CubeWindows:
         """Rows and columns of the frame."""
         return self.grid.shape
 
-    def images(self, variable: str) -> _Images:
+    def image_storage(self, variable: str) -> _ImageStorage:
         """Return how the images of `variable` are stored."""
-        if variable not in self._plans:
+        if variable not in self._image_storages:
             try:
-                self._plans[variable] = _Images.of(self._metadata[variable])
+                self._image_storages[variable] = _ImageStorage.from_metadata(self._metadata[variable])
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise HephaestusError(
                     f"{self.frame}: {variable} is not stored as this version reads it ({error}); "
                     f"`hephaestus build {self.frame}` writes the cube anew"
                 ) from error
-        return self._plans[variable]
+        return self._image_storages[variable]
 
     def read(
         self,
@@ -145,44 +145,46 @@ class CubeWindows:
         HephaestusError
             If what is stored is damaged.
         """
-        images = self.images(variable)
+        images = self.image_storage(variable)
         height, width = images.shape
         top, left = max(row, 0), max(column, 0)
         bottom, right = min(row + out.shape[0], height), min(column + out.shape[1], width)
-        place = self._place(variable, pair)
+        place = self._image_path(variable, pair)
         if place is None or (bottom - top, right - left) != out.shape:
             out[...] = images.fill
         if place is None or top >= bottom or left >= right:
             return out
         target = out[top - row : bottom - row, left - column : right - column]
         if keep or pair is None:
-            self._kept(images, variable, pair, place, (top, bottom, left, right), target)
+            self._read_cached(images, variable, pair, place, (top, bottom, left, right), target)
         else:
-            with _Shard(self, images, variable, pair, place) as shard:
-                for tile, rows, columns, part in images.parts(top, bottom, left, right):
-                    values = shard.rows(tile, rows)
+            with _ShardFile(self, images, variable, pair, place) as shard:
+                for tile, rows, columns, part in images.tile_parts(top, bottom, left, right):
+                    values = shard.read_rows(tile, rows)
                     target[part] = images.fill if values is None else values[:, columns]
         return out
 
-    def tiles(self, variable: str, pair: Pair) -> Iterable[tuple[int, int, np.ndarray]]:
+    def iter_tiles(self, variable: str, pair: Pair) -> Iterable[tuple[int, int, np.ndarray]]:
         """Yield first row, first column and values of each stored tile of an image, cut at the frame's edge.
 
         What lies in no tile is fill: an image of a few marked pixels is read in no time.
         """
-        images = self.images(variable)
-        place = self._place(variable, pair)
+        images = self.image_storage(variable)
+        place = self._image_path(variable, pair)
         if place is None:
             return
-        with _Shard(self, images, variable, pair, place) as shard:
-            for tile in range(images.count):
-                values = shard.rows(tile, slice(0, images.inner))
+        with _ShardFile(self, images, variable, pair, place) as shard:
+            for tile in range(images.tile_count):
+                values = shard.read_rows(tile, slice(0, images.tile_size))
                 if values is not None:
-                    row, column = (position * images.inner for position in divmod(tile, images.across))
+                    row, column = (
+                        position * images.tile_size for position in divmod(tile, images.tiles_across)
+                    )
                     yield row, column, values[: images.shape[0] - row, : images.shape[1] - column]
 
-    def _kept(
+    def _read_cached(
         self,
-        images: _Images,
+        images: _ImageStorage,
         variable: str,
         pair: Pair | None,
         place: Path,
@@ -190,32 +192,32 @@ class CubeWindows:
         target: np.ndarray,
     ) -> None:
         """Read a window of an image whose tiles are kept."""
-        shard: _Shard | None = None
+        shard: _ShardFile | None = None
         try:
-            for tile, rows, columns, part in images.parts(*window):
+            for tile, rows, columns, part in images.tile_parts(*window):
                 key = self.store, variable, pair, tile
-                values = self._recent.get(key)
+                values = self._tile_cache.get(key)
                 if values is None:
-                    shard = shard or _Shard(self, images, variable, pair, place)
-                    values = shard.rows(tile, slice(0, images.inner))
+                    shard = shard or _ShardFile(self, images, variable, pair, place)
+                    values = shard.read_rows(tile, slice(0, images.tile_size))
                     if values is None:
                         target[part] = images.fill
                         continue
                     values = values.copy()
-                    self._recent.put(key, values)
+                    self._tile_cache.put(key, values)
                 target[part] = values[rows, columns]
         finally:
             if shard:
                 shard.close()
 
-    def _place(self, variable: str, pair: Pair | None) -> Path | None:
+    def _image_path(self, variable: str, pair: Pair | None) -> Path | None:
         """Return where the image is stored; None where the axes do not know the pair."""
         if pair is None:
             return self.store / chunk_key(variable, (), 2)
-        leading = self.position(pair)
+        leading = self.pair_position(pair)
         return None if leading is None else self.store / chunk_key(variable, leading, 2)
 
-    def position(self, pair: Pair) -> tuple[int, int] | None:
+    def pair_position(self, pair: Pair) -> tuple[int, int] | None:
         """Return the places of a pair's dates on the two axes; None where the axes do not know them."""
         primary, secondary = self._positions["primary_date"], self._positions["secondary_date"]
         try:
@@ -227,11 +229,11 @@ class CubeWindows:
     def _positions(self) -> dict[str, dict[int, int]]:
         """Position of each day (ordinal) on the date axes."""
         return {
-            axis: {int(day) + _FIRST_DAY: index for index, day in enumerate(self.table(axis).tolist())}
+            axis: {int(day) + _FIRST_DAY: index for index, day in enumerate(self.read_table(axis).tolist())}
             for axis in ("primary_date", "secondary_date", "epoch")
         }
 
-    def table(self, name: str) -> np.ndarray:
+    def read_table(self, name: str) -> np.ndarray:
         """Return a coordinate or table that is stored whole, as it is stored.
 
         Raises
@@ -244,18 +246,18 @@ class CubeWindows:
             shape = tuple(metadata["shape"])
             if metadata["chunk_grid"]["configuration"]["chunk_shape"] != list(shape):
                 raise ValueError("it is stored in parts")
-            values = self._chunk(name, (0,) * len(shape), shape)
+            values = self._read_chunk(name, (0,) * len(shape), shape)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise self._damaged(name, name, error) from error
         return values if values is not None else np.full(shape, *_fill_and_dtype(metadata))
 
-    def coordinate(self, name: str) -> np.ndarray:
+    def read_coordinate(self, name: str) -> np.ndarray:
         """Return a coordinate as :meth:`table` does; it is read once."""
         if name not in self._coordinates:
-            self._coordinates[name] = self.table(name)
+            self._coordinates[name] = self.read_table(name)
         return self._coordinates[name]
 
-    def epoch(self, variables: Iterable[str], day: date) -> np.ndarray:
+    def read_epoch(self, variables: Iterable[str], day: date) -> np.ndarray:
         """Return fields of one date on ERA5's own grid, float32 (variables, n, m); NaN where owed.
 
         Raises
@@ -268,25 +270,25 @@ class CubeWindows:
         for name in variables:
             try:
                 shape = tuple(self._metadata[name]["shape"][1:])
-                values = None if position is None else self._chunk(name, (position, 0, 0), shape)
+                values = None if position is None else self._read_chunk(name, (position, 0, 0), shape)
             except (ValueError, KeyError, TypeError, RuntimeError) as error:
                 raise self._damaged(f"{day:%Y%m%d} {name}", name, error) from error
             fields.append(np.full(shape, np.nan, np.float32) if values is None else values)
         return np.stack(fields)
 
-    def _chunk(self, name: str, position: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray | None:
+    def _read_chunk(self, name: str, position: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray | None:
         """Return a chunk that is stored by itself; None where there is none."""
         metadata = self._metadata[name]
         try:
             key = f"{name}/{'.'.join(['c', *map(str, position)])}"
-            with opened(self.store, key) as (descriptor, facts):
-                if self.checks is not None:
-                    self.checks.check(key, descriptor, facts)
-                check_object(descriptor, facts.size, metadata)
+            with open_plain_file(self.store, key) as (descriptor, facts):
+                if self.verifier is not None:
+                    self.verifier.verify(key, descriptor, facts)
+                check_decoded_size(descriptor, facts.size, metadata)
                 content = os.pread(descriptor, facts.size, 0)
         except FileNotFoundError:
-            if self.checks is not None:
-                self.checks.check_absent(key)
+            if self.verifier is not None:
+                self.verifier.verify_absent(key)
             return None
         except OSError as error:
             raise self._damaged(name, name, error) from error
@@ -309,17 +311,17 @@ class CubeWindows:
         )
 
 
-class _Images:
+class _ImageStorage:
     """How the images of one variable are stored: nested shards of square tiles."""
 
     def __init__(self, shape: tuple[int, int], inner: int, dtype: np.dtype, fill: Any) -> None:
-        self.shape, self.inner, self.dtype, self.fill = shape, inner, dtype, fill
+        self.shape, self.tile_size, self.dtype, self.fill = shape, inner, dtype, fill
         height, width = shard_shape(shape, inner)
-        self.across = width // inner
-        self.count = height // inner * self.across
+        self.tiles_across = width // inner
+        self.tile_count = height // inner * self.tiles_across
 
     @classmethod
-    def of(cls, metadata: Mapping[str, Any]) -> _Images:
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> _ImageStorage:
         """Read it from an array's metadata, and check that it is as the writer writes it."""
         height, width = metadata["shape"][-2:]
         leading = [1] * (len(metadata["shape"]) - 2)
@@ -337,42 +339,42 @@ class _Images:
         fill, dtype = _fill_and_dtype(metadata)
         return cls((height, width), inner, dtype, fill)
 
-    def parts(
+    def tile_parts(
         self, top: int, bottom: int, left: int, right: int
     ) -> Iterable[tuple[int, slice, slice, tuple[slice, slice]]]:
         """Yield, for each tile that a window touches: its number, its rows and columns, their place there."""
-        inner = self.inner
+        inner = self.tile_size
         for down in range(top // inner, -(-bottom // inner)):
             rows = slice(max(top - down * inner, 0), min(bottom - down * inner, inner))
             place = slice(down * inner + rows.start - top, down * inner + rows.stop - top)
             for along in range(left // inner, -(-right // inner)):
                 columns = slice(max(left - along * inner, 0), min(right - along * inner, inner))
                 across = slice(along * inner + columns.start - left, along * inner + columns.stop - left)
-                yield down * self.across + along, rows, columns, (place, across)
+                yield down * self.tiles_across + along, rows, columns, (place, across)
 
 
-class _Shard:
+class _ShardFile:
     """One image's file, open."""
 
     def __init__(
-        self, cube: CubeWindows, images: _Images, variable: str, pair: Pair | None, path: Path
+        self, cube: WindowReader, images: _ImageStorage, variable: str, pair: Pair | None, path: Path
     ) -> None:
         self._images = images
         self._error = lambda error: cube._damaged(str(pair) if pair else "frame", variable, error)
         self._descriptor = -1
-        self._places: tuple[int, ...] = (_ABSENT, _ABSENT) * images.count
+        self._index_entries: tuple[int, ...] = (_ABSENT, _ABSENT) * images.tile_count
         try:
-            self._descriptor = os.open(path, _PLAIN)
+            self._descriptor = os.open(path, _OPEN_FLAGS)
             facts = os.fstat(self._descriptor)
             if not stat.S_ISREG(facts.st_mode):
                 raise ValueError("it is no plain file")
-            if cube.checks is not None:
-                identity = Identity(facts.st_dev, facts.st_ino, facts.st_size)
-                cube.checks.check(f"{variable}/{path.name}", self._descriptor, identity)
-            self._places = self._index(facts.st_size)
+            if cube.verifier is not None:
+                identity = FileIdentity(facts.st_dev, facts.st_ino, facts.st_size)
+                cube.verifier.verify(f"{variable}/{path.name}", self._descriptor, identity)
+            self._index_entries = self._read_index(facts.st_size)
         except FileNotFoundError:  # an image without a pixel that is not fill
-            if cube.checks is not None:
-                cube.checks.check_absent(f"{variable}/{path.name}")
+            if cube.verifier is not None:
+                cube.verifier.verify_absent(f"{variable}/{path.name}")
         except HephaestusError:
             self.close()
             raise
@@ -380,7 +382,7 @@ class _Shard:
             self.close()
             raise self._error(error) from error
 
-    def __enter__(self) -> _Shard:
+    def __enter__(self) -> _ShardFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -392,44 +394,46 @@ class _Shard:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _index(self, size: int) -> tuple[int, ...]:
+    def _read_index(self, size: int) -> tuple[int, ...]:
         """Return offset and length of every tile, from the two indexes at the end of a file of `size`."""
-        outer, inner = _ENTRY + _CRC, self._images.count * _ENTRY + _CRC
+        outer, inner = _ENTRY + _CRC, self._images.tile_count * _ENTRY + _CRC
         if size < outer + inner:
             raise ValueError(f"the file has {size} bytes")
         tail = os.pread(self._descriptor, outer + inner, size - outer - inner)
-        if _checked(tail[inner:]) != (0, size - outer):
+        if _decode_index(tail[inner:]) != (0, size - outer):
             raise ValueError("the index of the shard does not fit its file")
-        return _checked(tail[:inner])
+        return _decode_index(tail[:inner])
 
-    def rows(self, tile: int, rows: slice) -> np.ndarray | None:
+    def read_rows(self, tile: int, rows: slice) -> np.ndarray | None:
         """Return `rows` of a tile, all columns, until the next call; None where it is not stored.
 
         Blosc cuts a tile into blocks that are encoded apart; only those that hold `rows` are decoded.
         """
-        offset, length = self._places[2 * tile : 2 * tile + 2]
+        offset, length = self._index_entries[2 * tile : 2 * tile + 2]
         if offset == _ABSENT:
             return None
         images = self._images
-        stride = images.inner * images.dtype.itemsize
+        stride = images.tile_size * images.dtype.itemsize
         try:
-            head = os.pread(self._descriptor, min(length, HEAD), offset)
-            part = cut(head, length, images.inner * stride, rows.start * stride, rows.stop * stride)
-            encoded = _scratch("encoded", len(part.header) + part.end - part.begin)
+            head = os.pread(self._descriptor, min(length, HEADER_BYTES), offset)
+            part = slice_blosc_buffer(
+                head, length, images.tile_size * stride, rows.start * stride, rows.stop * stride
+            )
+            encoded = _scratch_buffer("encoded", len(part.header) + part.end - part.begin)
             encoded[: len(part.header)] = np.frombuffer(part.header, np.uint8)
             rest = encoded.data[len(part.header) :]
             if os.preadv(self._descriptor, [rest], offset + part.begin) != len(rest):
                 raise ValueError(f"tile {tile} is cut short")
-            values = _scratch("decoded", part.size)
+            values = _scratch_buffer("decoded", part.decoded_size)
             _BLOSC.decode(encoded, out=values)
             values = values.view(images.dtype)
         except (OSError, ValueError, RuntimeError, struct.error) as error:
             raise self._error(error) from error
-        skipped = part.first // stride
-        return values.reshape(-1, images.inner)[rows.start - skipped : rows.stop - skipped]
+        skipped = part.first_byte // stride
+        return values.reshape(-1, images.tile_size)[rows.start - skipped : rows.stop - skipped]
 
 
-def _scratch(purpose: str, size: int) -> np.ndarray:
+def _scratch_buffer(purpose: str, size: int) -> np.ndarray:
     """Return memory of this thread that the next call hands out again: fresh memory is half the cost."""
     memory: np.ndarray | None = getattr(_LOCAL, purpose, None)
     if memory is None or memory.size < size:
@@ -438,7 +442,7 @@ def _scratch(purpose: str, size: int) -> np.ndarray:
     return memory[:size]
 
 
-def _checked(index: bytes) -> tuple[int, ...]:
+def _decode_index(index: bytes) -> tuple[int, ...]:
     """Return the numbers of an index whose checksum is right."""
     table = index[:-_CRC]
     if google_crc32c.value(table) != struct.unpack("<I", index[-_CRC:])[0]:

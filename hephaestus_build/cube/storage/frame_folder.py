@@ -16,21 +16,21 @@ from pathlib import Path
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import (
-    NotPlainError,
-    is_plain,
+    UnsafePathError,
+    describe_file_type,
+    is_plain_file,
     is_real_folder,
-    kind_of,
-    names_in,
-    real_folder,
+    list_names,
+    open_real_folder,
     remove_folder,
-    walk,
+    walk_files,
 )
 
 #: Folder of all generations, beside the links to the published ones.
 GENERATIONS = ".generations"
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
-NUMBER = re.compile(r"[0-9]{6}")
+GENERATION_NUMBER = re.compile(r"[0-9]{6}")
 #: What a killed writer leaves: folders and small files, each with a random ending of its own.
 _LEFT_FOLDER = re.compile(r"\.(?:draft|removed)-[0-9a-f]{12}")
 _LEFT_FILE = re.compile(r"\.(?:lock|upstream)\.json\.[0-9a-f]{12}")
@@ -50,10 +50,10 @@ class FrameFolder:
     def __init__(self, cubes: Path, frame: str) -> None:
         self.path = cubes / GENERATIONS / frame
         self._cubes, self._frame = cubes, frame
-        self._own = {f"{frame}.zarr", MANIFEST, PROVENANCE}
+        self._own_names = {f"{frame}.zarr", MANIFEST, PROVENANCE}
 
     @contextmanager
-    def checked(self) -> Iterator[None]:
+    def guard_access(self) -> Iterator[None]:
         """Refuse a folder that is a link, and say in one line what the system refuses meanwhile.
 
         Raises
@@ -65,7 +65,7 @@ class FrameFolder:
             with suppress(OSError):
                 mode = folder.lstat().st_mode
                 if not stat.S_ISDIR(mode):
-                    raise self.foreign(folder, mode)
+                    raise self.foreign_file_error(folder, mode)
         try:
             yield
         except OSError as error:
@@ -74,9 +74,9 @@ class FrameFolder:
                 f"mend that and run the same command again"
             ) from error
 
-    def foreign(self, path: Path, mode: int) -> HephaestusError:
+    def foreign_file_error(self, path: Path, mode: int) -> HephaestusError:
         """Return the error that something in the folder is not what a build makes there."""
-        what = "a file" if stat.S_ISREG(mode) else kind_of(mode)
+        what = "a file" if stat.S_ISREG(mode) else describe_file_type(mode)
         return HephaestusError(
             f"{self._frame}: {path} is {what}, which this program did not make and does not follow; move it "
             f"away and run the same command again"
@@ -90,42 +90,42 @@ class FrameFolder:
         HephaestusError
             If the lock, or anything that a build has staged, is not a plain file in a real folder.
         """
-        with self.checked():
+        with self.guard_access():
             for path, expected in ((lock, stat.S_ISREG), (staging, stat.S_ISDIR)):
                 with suppress(FileNotFoundError, NotADirectoryError):
                     if not expected(mode := path.lstat().st_mode):
-                        raise self.foreign(path, mode)
+                        raise self.foreign_file_error(path, mode)
             if is_real_folder(staging):
-                for name, facts in walk(staging):
+                for name, facts in walk_files(staging):
                     if not stat.S_ISREG(facts.st_mode):
-                        raise self.foreign(staging / name, facts.st_mode)
+                        raise self.foreign_file_error(staging / name, facts.st_mode)
 
-    def taken(self) -> list[int]:
+    def used_numbers(self) -> list[int]:
         """Return all numbers that are the name of something, sorted."""
-        with self.checked():
-            names = names_in(self.path) if is_real_folder(self.path) else []
-            return sorted(int(name) for name in names if NUMBER.fullmatch(name))
+        with self.guard_access():
+            names = list_names(self.path) if is_real_folder(self.path) else []
+            return sorted(int(name) for name in names if GENERATION_NUMBER.fullmatch(name))
 
-    def numbers(self) -> list[int]:
+    def generation_numbers(self) -> list[int]:
         """Return the numbers of all generations, sorted.
 
         A generation is a real folder of six digits that holds this frame's store with some of its record;
         other folders are somebody else's.
         """
-        return [number for number in self.taken() if self._holds_generation(number)]
+        return [number for number in self.used_numbers() if self._holds_generation(number)]
 
-    def store(self, number: int) -> Path:
+    def store_path(self, number: int) -> Path:
         """Return where the store of a generation is."""
         return self.path / f"{number:06d}" / f"{self._frame}.zarr"
 
     def _holds_generation(self, number: int) -> bool:
-        store = self.store(number)
+        store = self.store_path(number)
         places = (store, store.parent)
         return all(map(is_real_folder, places)) and any(
-            is_plain(folder, name) for folder in places for name in (MANIFEST, PROVENANCE)
+            is_plain_file(folder, name) for folder in places for name in (MANIFEST, PROVENANCE)
         )
 
-    def remove(self, number: int) -> bool:
+    def remove_generation(self, number: int) -> bool:
         """Remove a generation: for a reader it is there whole, or gone.
 
         Returns
@@ -134,24 +134,24 @@ class FrameFolder:
             Whether it was removed; it stays where somebody has put something else into it.
         """
         left = f".removed-{uuid.uuid4().hex[:12]}"
-        with self._opened() as root:
+        with self._open() as root:
             name = f"{number:06d}"
-            if not self._is_own(root, name):
+            if not self._holds_only_own(root, name):
                 return False
             os.rename(name, left, src_dir_fd=root, dst_dir_fd=root)
             remove_folder(root, left)
             return True
 
-    def drop(self, name: str) -> None:
+    def remove_draft(self, name: str) -> None:
         """Remove a draft of this process."""
-        with suppress(OSError), self._opened() as root:
+        with suppress(OSError), self._open() as root:
             remove_folder(root, name)
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what killed builds left, and nothing that they did not make."""
-        with self.checked(), suppress(FileNotFoundError), self._opened() as root:
-            for name in names_in(root):
-                if _LEFT_FOLDER.fullmatch(name) and self._is_own(root, name):
+        with self.guard_access(), suppress(FileNotFoundError), self._open() as root:
+            for name in list_names(root):
+                if _LEFT_FOLDER.fullmatch(name) and self._holds_only_own(root, name):
                     remove_folder(root, name)
                 elif _LEFT_FILE.fullmatch(name):
                     mode = os.stat(name, dir_fd=root, follow_symlinks=False).st_mode
@@ -159,14 +159,14 @@ class FrameFolder:
                         os.unlink(name, dir_fd=root)
 
     @contextmanager
-    def _opened(self) -> Iterator[int]:
-        with real_folder(self._cubes, f"{GENERATIONS}/{self._frame}") as descriptor:
+    def _open(self) -> Iterator[int]:
+        with open_real_folder(self._cubes, f"{GENERATIONS}/{self._frame}") as descriptor:
             yield descriptor
 
-    def _is_own(self, root: int, name: str) -> bool:
+    def _holds_only_own(self, root: int, name: str) -> bool:
         """Whether a folder is a generation of this frame, or the rest of one: it holds nothing else."""
         try:
-            with real_folder(root, name) as folder:
-                return self._own.issuperset(names_in(folder))
-        except NotPlainError:
+            with open_real_folder(root, name) as folder:
+                return self._own_names.issuperset(list_names(folder))
+        except UnsafePathError:
             return False

@@ -24,23 +24,29 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hephaestus_build.core.atomic_io import digest, explained, sync_folder, write_json
+from hephaestus_build.core.atomic_io import hash_bytes, sync_folder, translate_os_errors, write_json
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
-from hephaestus_build.core.plain_files import is_plain, is_real_folder, names_in, read_plain
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.cube.inventory import Contents
-from hephaestus_build.cube.storage.frame_folder import GENERATIONS, MANIFEST, NUMBER, PROVENANCE, FrameFolder
-from hephaestus_build.cube.storage.manifest import unseal
-from hephaestus_build.cube.storage.staging import Staging
+from hephaestus_build.core.plain_files import is_plain_file, is_real_folder, list_names, read_plain_file
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.storage.frame_folder import (
+    GENERATION_NUMBER,
+    GENERATIONS,
+    MANIFEST,
+    PROVENANCE,
+    FrameFolder,
+)
+from hephaestus_build.cube.storage.manifest import decode_manifest
+from hephaestus_build.cube.storage.staging import StagingArea
 
 log = logging.getLogger(__name__)
 
 #: Of one frame: its lock, and who holds it.
-LOCK, HOLDER = "lock", "lock.json"
+LOCK_FILE, LOCK_HOLDER_FILE = "lock", "lock.json"
 #: Bytes of a manifest or a provenance, at most; a frame of a thousand pairs has three million.
-RECORD_BYTES = 64 << 20
+MAX_RECORD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Generation:
     store: Path
 
     @classmethod
-    def at(cls, path: Path) -> Generation:
+    def from_path(cls, path: Path) -> Generation:
         """Return the generation whose store, or a link to it, is at `path`.
 
         Raises
@@ -72,16 +78,16 @@ class Generation:
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that lead in a circle
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             raise HephaestusError(f"there is no cube at {path} ({reason})") from None
-        if not (is_plain(store, MANIFEST) or is_plain(store, PROVENANCE)):
+        if not (is_plain_file(store, MANIFEST) or is_plain_file(store, PROVENANCE)):
             raise HephaestusError(f"there is no cube at {path}: a cube has a {MANIFEST} and a {PROVENANCE}")
-        return cls(number_of(store) or 0, store)
+        return cls(generation_number(store) or 0, store)
 
     @property
-    def folders(self) -> tuple[Path, ...]:
+    def record_folders(self) -> tuple[Path, ...]:
         """Where its record stands: in the store and, should that be damaged, a second time beside it."""
         return (self.store, self.store.parent) if self.number else (self.store,)
 
-    def manifest(self) -> dict[str, list[Any]]:
+    def read_manifest(self) -> dict[str, list[Any]]:
         """Return the hash and size of every stored object, by path, from a copy that is undamaged.
 
         Raises
@@ -97,21 +103,21 @@ class Generation:
         return manifests[0]
 
     def _manifests(self) -> Iterator[dict[str, list[Any]]]:
-        for folder in self.folders:
+        for folder in self.record_folders:
             with suppress(OSError, ValueError):
-                yield unseal(read_plain(folder, MANIFEST, RECORD_BYTES))
+                yield decode_manifest(read_plain_file(folder, MANIFEST, MAX_RECORD_BYTES))
 
     def _provenance(self, objects: Mapping[str, list[Any]]) -> bytes | None:
         """Return the provenance that belongs to a list of objects, if there is a whole copy."""
         recorded = objects.get(PROVENANCE, [""])[0]
-        for folder in self.folders:
+        for folder in self.record_folders:
             with suppress(OSError, ValueError):
-                content = read_plain(folder, PROVENANCE, RECORD_BYTES)
-                if digest(content) == recorded:
+                content = read_plain_file(folder, PROVENANCE, MAX_RECORD_BYTES)
+                if hash_bytes(content) == recorded:
                     return content
         return None
 
-    def contents(self) -> Contents:
+    def read_inventory(self) -> CubeInventory:
         """Return what the cube is made of, with a receipt for every product, from a copy that is undamaged.
 
         Raises
@@ -122,11 +128,11 @@ class Generation:
         for objects in self._manifests():
             if (content := self._provenance(objects)) is not None:
                 try:
-                    return Contents.read(content)
+                    return CubeInventory.decode(content)
                 except ValueError as error:  # as it was sealed, and still no record of a build
                     raise HephaestusError(
                         f"{self.store.stem}: the record of the cube in {self.store} is damaged "
-                        f"({plain_text(error, 200)}); copy the cube again, or remove it and build it with "
+                        f"({sanitize_text(error, 200)}); copy the cube again, or remove it and build it with "
                         f"`hephaestus build {self.store.stem}`"
                     ) from error
         raise self._unreadable(PROVENANCE)
@@ -139,14 +145,14 @@ class Generation:
         )
 
 
-def number_of(store: Path) -> int | None:
+def generation_number(store: Path) -> int | None:
     """Return the number of the generation whose store it is; None for a store that stands elsewhere."""
     folder = store.parent
-    own = NUMBER.fullmatch(folder.name) and folder.parent.parent.name == GENERATIONS
+    own = GENERATION_NUMBER.fullmatch(folder.name) and folder.parent.parent.name == GENERATIONS
     return int(folder.name) if own else None
 
 
-class Shelf:
+class FrameStore:
     """The place of one frame's cube: its generations, its staging folder and its lock.
 
     Parameters
@@ -161,20 +167,24 @@ class Shelf:
 
     def __init__(self, cubes: Path, frame: Frame, *, staging: str = "staging") -> None:
         self.frame = frame
-        self.link = cubes / f"{frame}.zarr"
+        self.published_link = cubes / f"{frame}.zarr"
         self._folder = FrameFolder(cubes, str(frame))
         self.root = self._folder.path
-        self.staging = Staging(self.root / staging)
+        self.staging = StagingArea(self.root / staging)
 
-    def begun(self) -> bool:
+    def has_content(self) -> bool:
         """Return whether there is anything of a cube; a build that got nothing leaves its lock alone."""
         try:
-            names = names_in(self.root) if is_real_folder(self.root) else []
+            names = list_names(self.root) if is_real_folder(self.root) else []
         except OSError:
             return True  # what cannot be looked into is named by the command that tries
-        return self.link.is_symlink() or self.root.is_symlink() or bool({*names} - {LOCK, HOLDER})
+        return (
+            self.published_link.is_symlink()
+            or self.root.is_symlink()
+            or bool({*names} - {LOCK_FILE, LOCK_HOLDER_FILE})
+        )
 
-    def numbers(self) -> list[int]:
+    def generation_numbers(self) -> list[int]:
         """Return the numbers of all generations on disk, sorted.
 
         Raises
@@ -182,9 +192,9 @@ class Shelf:
         HephaestusError
             If the frame's folder is a link or cannot be read.
         """
-        return self._folder.numbers()
+        return self._folder.generation_numbers()
 
-    def current(self) -> Generation | None:
+    def published_generation(self) -> Generation | None:
         """Return the published generation, or None where nothing is published yet.
 
         Raises
@@ -192,32 +202,35 @@ class Shelf:
         HephaestusError
             If the published name is taken by something that no build of ours made, or cannot be read.
         """
-        with self._folder.checked():
+        with self._folder.guard_access():
             # one look at the name: between two, another process may publish
             try:
-                target = self.link.readlink()
+                target = self.published_link.readlink()
             except (FileNotFoundError, NotADirectoryError):
                 return None
             except OSError as error:
                 if error.errno != errno.EINVAL:  # not a link
                     raise
                 raise HephaestusError(
-                    f"{self.frame}: {self.link} is a folder that this program did not publish; move it away "
+                    f"{self.frame}: {self.published_link} is a folder that this program did not publish; "
+                    "move it away "
                     f"and run the same command again"
                 ) from error
             number = target.parent.name
-            store = self._folder.store(int(number)) if NUMBER.fullmatch(number) else None
-            if store is None or target != Path(os.path.relpath(store, self.link.parent)):
+            store = self._folder.store_path(int(number)) if GENERATION_NUMBER.fullmatch(number) else None
+            if store is None or target != Path(os.path.relpath(store, self.published_link.parent)):
                 raise HephaestusError(
-                    f"{self.frame}: {self.link} is a link that this program did not make; move it away and "
+                    f"{self.frame}: {self.published_link} is a link that this program did not make; move "
+                    "it away and "
                     f"run the same command again"
                 )
             for folder in (store.parent, store):
                 if folder.is_symlink():
-                    raise self._folder.foreign(folder, stat.S_IFLNK)
+                    raise self._folder.foreign_file_error(folder, stat.S_IFLNK)
             if not store.is_dir():
                 raise HephaestusError(
-                    f"{self.frame}: generation {int(number)}, which {self.link} leads to, is gone; remove "
+                    f"{self.frame}: generation {int(number)}, which {self.published_link} leads to, is "
+                    "gone; remove "
                     f"the link, and `hephaestus build {self.frame}` builds the cube again"
                 )
             return Generation(int(number), store)
@@ -238,11 +251,11 @@ class Shelf:
         HephaestusError
             If another build holds the lock and `wait` is false.
         """
-        holder = self.root / HOLDER
-        self._folder.check_for_writing(self.root / LOCK, self.staging.folder)
-        with explained(f"{self.frame}: making the folder of its cube"):
+        holder = self.root / LOCK_HOLDER_FILE
+        self._folder.check_for_writing(self.root / LOCK_FILE, self.staging.folder)
+        with translate_os_errors(f"{self.frame}: making the folder of its cube"):
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / LOCK, timeout=-1 if wait else 0)
+            lock = FileLock(self.root / LOCK_FILE, timeout=-1 if wait else 0)
             try:
                 lock.acquire()
             except Timeout:
@@ -261,7 +274,7 @@ class Shelf:
                     },
                 )
             if restore:
-                self._restore()
+                self._republish_newest()
             yield
         finally:
             with suppress(OSError):
@@ -269,15 +282,15 @@ class Shelf:
             lock.release()
 
     @contextmanager
-    def assembling(self) -> Iterator[Path]:
+    def new_generation(self) -> Iterator[Path]:
         """Give an empty store to fill; publish it when the block ends well, drop it otherwise."""
-        self.sweep()
-        self.current()  # refuses a name that is taken by something that is not ours
-        number = max(self._folder.taken(), default=0) + 1
+        self.remove_leftovers()
+        self.published_generation()  # refuses a name that is taken by something that is not ours
+        number = max(self._folder.used_numbers(), default=0) + 1
         draft = self.root / f".draft-{uuid.uuid4().hex[:12]}"
         store = draft / f"{self.frame}.zarr"
         try:
-            with explained(f"{self.frame}: writing generation {number}"):
+            with translate_os_errors(f"{self.frame}: writing generation {number}"):
                 store.mkdir(parents=True)
                 yield store
                 for name in (PROVENANCE, MANIFEST):  # a second copy, should the first be damaged
@@ -287,24 +300,27 @@ class Shelf:
                 sync_folder(self.root)
                 self._publish(number)
         finally:
-            self._folder.drop(draft.name)
+            self._folder.remove_draft(draft.name)
 
     def _publish(self, number: int) -> None:
-        store = self._folder.store(number)
-        link = self.link.with_name(f".{self.link.name}.{uuid.uuid4().hex[:12]}")
-        link.symlink_to(os.path.relpath(store, self.link.parent))
-        link.replace(self.link)
-        sync_folder(self.link.parent)
+        store = self._folder.store_path(number)
+        link = self.published_link.with_name(f".{self.published_link.name}.{uuid.uuid4().hex[:12]}")
+        link.symlink_to(os.path.relpath(store, self.published_link.parent))
+        link.replace(self.published_link)
+        sync_folder(self.published_link.parent)
 
-    def _restore(self) -> None:
+    def _republish_newest(self) -> None:
         """Publish the newest generation if it is not: its build was killed just before, or a link is lost."""
-        current, numbers = self.current(), self.numbers()
+        current, numbers = self.published_generation(), self.generation_numbers()
         newest = numbers[-1] if numbers else 0
-        if newest > (current.number if current else 0) and (self._folder.store(newest) / MANIFEST).exists():
+        if (
+            newest > (current.number if current else 0)
+            and (self._folder.store_path(newest) / MANIFEST).exists()
+        ):
             log.warning("%s: generation %d had no link to it; it is published now", self.frame, newest)
             self._publish(newest)
 
-    def collect(self, *, keep: int, older_than: timedelta) -> list[int]:
+    def remove_old(self, *, keep: int, older_than: timedelta) -> list[int]:
         """Remove old generations and return their numbers.
 
         Parameters
@@ -314,24 +330,24 @@ class Shelf:
         older_than : datetime.timedelta
             How long ago a generation must have been replaced: readers may have pinned it until then.
         """
-        with explained(f"{self.frame}: removing old generations"):
-            self.sweep()
-            numbers, current = self.numbers(), self.current()
+        with translate_os_errors(f"{self.frame}: removing old generations"):
+            self.remove_leftovers()
+            numbers, current = self.generation_numbers(), self.published_generation()
             now = datetime.now(UTC).timestamp()
             removed = []
             for number, successor in pairwise(numbers):
-                replaced = self.published_at(successor)
+                replaced = self.publication_time(successor)
                 if number in numbers[-keep:] or now - replaced < older_than.total_seconds():
                     continue
                 if current is not None and number == current.number:
                     continue
-                if self._folder.remove(number):
+                if self._folder.remove_generation(number):
                     removed.append(number)
                 else:
                     log.warning("%s: generation %d stays, it holds files of others", self.frame, number)
         return removed
 
-    def published_at(self, number: int) -> float:
+    def publication_time(self, number: int) -> float:
         """Return when a generation was written, seconds since 1970.
 
         Raises
@@ -340,24 +356,24 @@ class Shelf:
             If it is gone.
         """
         folder = self.root / f"{number:06d}"
-        with self._folder.checked():
+        with self._folder.guard_access():
             try:  # the copy of its manifest is the last file that was written, and no reader touches it
                 return (folder / MANIFEST).lstat().st_mtime
             except FileNotFoundError:
                 return folder.lstat().st_mtime
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what killed builds left, and nothing that they did not make."""
-        self._folder.sweep()
-        left = re.compile(rf"\.{re.escape(self.link.name)}\.[0-9a-f]{{12}}")
-        for path in self.link.parent.glob(f".{self.link.name}.*"):
+        self._folder.remove_leftovers()
+        left = re.compile(rf"\.{re.escape(self.published_link.name)}\.[0-9a-f]{{12}}")
+        for path in self.published_link.parent.glob(f".{self.published_link.name}.*"):
             if left.fullmatch(path.name) and path.is_symlink():
                 path.unlink(missing_ok=True)
 
 
 def _describe(holder: Path) -> str:
     try:
-        value = parse_json(read_plain(holder.parent, holder.name, 1 << 16))
+        value = parse_json(read_plain_file(holder.parent, holder.name, 1 << 16))
         return f"process {value['pid']} on {value['host']} since {value['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "which one cannot be read"

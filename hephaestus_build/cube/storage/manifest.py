@@ -7,25 +7,25 @@ from typing import Annotated, Any
 
 import msgspec
 
-from hephaestus_build.core.atomic_io import digest, json_bytes
+from hephaestus_build.core.atomic_io import encode_json, hash_bytes
 
 _HEAD = b'{"version":2,"blake3":"%s","objects":'
 _TAIL = b"}"
-_MOST = 200_000  # objects: ten times those of a frame of three thousand pairs
+_MAX_OBJECTS = 200_000  # objects: ten times those of a frame of three thousand pairs
 _Hash = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
 _Objects = dict[str, tuple[_Hash, Annotated[int, msgspec.Meta(ge=0)]]]
 
 
-def seal(objects: Mapping[str, list[Any]]) -> bytes:
+def encode_manifest(objects: Mapping[str, list[Any]]) -> bytes:
     """Return the manifest of `objects`: path to [BLAKE3 hash, size], with a hash of the list itself."""
-    return _sealed(json_bytes(dict(sorted(objects.items()))))
+    return _with_hash(encode_json(dict(sorted(objects.items()))))
 
 
-def _sealed(listed: bytes) -> bytes:
-    return _HEAD % digest(listed).encode() + listed + _TAIL
+def _with_hash(listed: bytes) -> bytes:
+    return _HEAD % hash_bytes(listed).encode() + listed + _TAIL
 
 
-def unseal(content: bytes) -> dict[str, list[Any]]:
+def decode_manifest(content: bytes) -> dict[str, list[Any]]:
     """Return the objects of a manifest.
 
     Raises
@@ -34,12 +34,12 @@ def unseal(content: bytes) -> dict[str, list[Any]]:
         If one byte of it is not as :func:`seal` wrote it.
     """
     listed = content[content.find(b"{", 1) : -len(_TAIL)]
-    if _sealed(listed) != content:
+    if _with_hash(listed) != content:
         raise ValueError("the manifest is not as it was written")
     try:
         objects = msgspec.json.decode(listed, type=_Objects)
     except RecursionError:
         raise ValueError("the manifest is nested too deep") from None
-    if len(objects) > _MOST:
+    if len(objects) > _MAX_OBJECTS:
         raise ValueError(f"the manifest lists {len(objects)} objects")
     return {path: list(item) for path, item in objects.items()}

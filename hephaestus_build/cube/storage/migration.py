@@ -16,21 +16,27 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hephaestus_build.core.atomic_io import explained, sync_folder, write_json
+from hephaestus_build.core.atomic_io import sync_folder, translate_os_errors, write_json
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.discovery import BENCHMARK, MOVING, earlier_cubes_dir, is_simulated, is_unmoved
-from hephaestus_build.cube.storage.generations import GENERATIONS, HOLDER, LOCK, Shelf
+from hephaestus_build.cube.discovery import (
+    BENCHMARK_FOLDER,
+    MIGRATION_MARKER,
+    is_at_legacy_path,
+    is_simulated_cube,
+    legacy_cubes_dir,
+)
+from hephaestus_build.cube.storage.generations import GENERATIONS, LOCK_FILE, LOCK_HOLDER_FILE, FrameStore
 
 #: Beside the cubes of the simulated benchmark: which world they are of.
-WORLD = "world.json"
+WORLD_FILE = "world.json"
 #: What is of a lock, and not of a cube.
-_LOCKS = (LOCK, HOLDER)
+_LOCKS = (LOCK_FILE, LOCK_HOLDER_FILE)
 
 
 @dataclass(frozen=True)
-class Moved:
+class MigratedCube:
     """A cube that was moved.
 
     Attributes
@@ -58,7 +64,7 @@ class Moved:
         }
 
 
-def refuse_unmoved(settings: Settings, frame: Frame) -> None:
+def require_migrated(settings: Settings, frame: Frame) -> None:
     """Refuse to write a simulated frame's cube while there is one that has to be moved first.
 
     Raises
@@ -66,25 +72,25 @@ def refuse_unmoved(settings: Settings, frame: Frame) -> None:
     HephaestusError
         If there is.
     """
-    if settings.is_simulated and needs_moving(settings, frame):
+    if settings.is_simulated and needs_migration(settings, frame):
         raise HephaestusError(
-            f"{frame}: its simulated cube stands in {earlier_cubes_dir(settings)}, where earlier versions "
+            f"{frame}: its simulated cube stands in {legacy_cubes_dir(settings)}, where earlier versions "
             f"put it; `hephaestus migrate {frame}` moves it apart, then run the same command again"
         )
 
 
-def to_move(settings: Settings) -> list[Frame]:
+def frames_to_migrate(settings: Settings) -> list[Frame]:
     """Return the frames whose simulated cubes stand among the real ones, in order."""
-    cubes = earlier_cubes_dir(settings)
+    cubes = legacy_cubes_dir(settings)
     if cubes is None:
         return []
     generations = cubes / GENERATIONS
     names = {path.name for path in generations.iterdir()} if generations.is_dir() else set()
     names |= {path.stem for path in cubes.glob("*.zarr") if path.is_symlink()}
     # and what a move that was cut off has left in the new place
-    apart = settings.simulated().cubes_dir / GENERATIONS
-    names |= {path.parent.name for path in apart.glob(f"*/{MOVING}")}
-    return [frame for frame in _frames(names) if needs_moving(settings, frame)]
+    apart = settings.for_simulated().cubes_dir / GENERATIONS
+    names |= {path.parent.name for path in apart.glob(f"*/{MIGRATION_MARKER}")}
+    return [frame for frame in _frames(names) if needs_migration(settings, frame)]
 
 
 def _frames(names: set[str]) -> Iterator[Frame]:
@@ -93,18 +99,18 @@ def _frames(names: set[str]) -> Iterator[Frame]:
             yield Frame(name)
 
 
-def needs_moving(settings: Settings, frame: Frame) -> bool:
+def needs_migration(settings: Settings, frame: Frame) -> bool:
     """Return whether a frame's cube is simulated and stands among the real ones, or is half moved."""
-    cubes = earlier_cubes_dir(settings)
+    cubes = legacy_cubes_dir(settings)
     if cubes is None:
         return False
-    if (Shelf(settings.simulated().cubes_dir, frame).root / MOVING).exists():
+    if (FrameStore(settings.for_simulated().cubes_dir, frame).root / MIGRATION_MARKER).exists():
         return True
     store = cubes / f"{frame}.zarr"
-    return is_unmoved(settings, frame) or (store.is_symlink() and is_simulated(store))
+    return is_at_legacy_path(settings, frame) or (store.is_symlink() and is_simulated_cube(store))
 
 
-def move(frame: Frame, settings: Settings) -> Moved:
+def migrate_cube(frame: Frame, settings: Settings) -> MigratedCube:
     """Move a simulated cube from among the real ones to where it stands apart.
 
     Raises
@@ -113,14 +119,14 @@ def move(frame: Frame, settings: Settings) -> Moved:
         If there is nothing to move, another build is at work on it, something stands in the new place
         already, or the disk refuses it.
     """
-    cubes = earlier_cubes_dir(settings)
-    if cubes is None or not needs_moving(settings, frame):
+    cubes = legacy_cubes_dir(settings)
+    if cubes is None or not needs_migration(settings, frame):
         raise HephaestusError(
             f"{frame}: there is no simulated cube of it in {cubes}; `hephaestus status` says which have to "
             f"be moved"
         )
-    old = Shelf(cubes, frame)
-    new = Shelf(settings.simulated().cubes_dir, frame)
+    old = FrameStore(cubes, frame)
+    new = FrameStore(settings.for_simulated().cubes_dir, frame)
     for folder in (old.root, new.root):
         if folder.is_symlink():
             raise HephaestusError(
@@ -129,50 +135,55 @@ def move(frame: Frame, settings: Settings) -> Moved:
     with ExitStack() as locks:
         locks.enter_context(old.lock(restore=False))
         locks.enter_context(new.lock(restore=False))
-        with explained(f"{frame}: moving its cube to {new.link.parent}"):
-            _check(old, new)
+        with translate_os_errors(f"{frame}: moving its cube to {new.published_link.parent}"):
+            _begin_migration(old, new)
             _move_downloads(frame, settings)
-            _move(old, new)
+            _rename_entries(old, new)
             for name in _LOCKS:
                 (old.root / name).unlink(missing_ok=True)
             with suppress(OSError):  # another program looks for its lock just now
                 old.root.rmdir()
-    return Moved(frame, old.link, new.link, tuple(new.numbers()))
+    return MigratedCube(frame, old.published_link, new.published_link, tuple(new.generation_numbers()))
 
 
-def _check(old: Shelf, new: Shelf) -> None:
+def _begin_migration(old: FrameStore, new: FrameStore) -> None:
     """Refuse to merge two cubes into one, and write down that a move has begun."""
-    if not (new.root / MOVING).exists():
-        if new.link.is_symlink() or new.link.exists() or any(_parts(new)):
+    if not (new.root / MIGRATION_MARKER).exists():
+        if new.published_link.is_symlink() or new.published_link.exists() or any(_frame_entries(new)):
             raise HephaestusError(
-                f"{old.frame}: there is a cube of it in {new.link.parent} too, and nothing is replaced; "
-                f"remove {old.link} and {old.root}, or those in the new place, then run it again"
+                f"{old.frame}: there is a cube of it in {new.published_link.parent} too, and nothing is "
+                "replaced; "
+                f"remove {old.published_link} and {old.root}, or those in the new place, then run it again"
             )
-        write_json(new.root / MOVING, {"from": os.path.relpath(old.root, new.root)})
+        write_json(new.root / MIGRATION_MARKER, {"from": os.path.relpath(old.root, new.root)})
 
 
-def _parts(shelf: Shelf) -> list[Path]:
+def _frame_entries(shelf: FrameStore) -> list[Path]:
     """Return what stands beside a shelf's lock, the published generation last."""
-    aside = (*_LOCKS, MOVING)
+    aside = (*_LOCKS, MIGRATION_MARKER)
     parts = [path for path in shelf.root.iterdir() if path.name not in aside]
-    published = [shelf.link.readlink().parent.name] if shelf.link.is_symlink() else []
+    published = [shelf.published_link.readlink().parent.name] if shelf.published_link.is_symlink() else []
     return sorted(parts, key=lambda path: (path.name in published, path.name))
 
 
-def _move(old: Shelf, new: Shelf) -> None:
-    for part in _parts(old):
+def _rename_entries(old: FrameStore, new: FrameStore) -> None:
+    for part in _frame_entries(old):
         target = new.root / part.name
         if os.path.lexists(target):  # not of an earlier part of this move: a rename leaves nothing behind
             raise HephaestusError(f"{old.frame}: {target} stands in the way of {part}; move one of them away")
         part.rename(target)
     sync_folder(new.root)
-    if old.link.is_symlink():
-        if os.path.lexists(new.link):
-            raise HephaestusError(f"{old.frame}: {new.link} stands in the way of {old.link}; move it away")
-        old.link.rename(new.link)  # where it leads to is written relative to it, and is the same there
-    sync_folder(new.link.parent)
-    sync_folder(old.link.parent)
-    (new.root / MOVING).unlink()
+    if old.published_link.is_symlink():
+        if os.path.lexists(new.published_link):
+            raise HephaestusError(
+                f"{old.frame}: {new.published_link} stands in the way of {old.published_link}; move it away"
+            )
+        old.published_link.rename(
+            new.published_link
+        )  # where it leads to is written relative to it, and is the same there
+    sync_folder(new.published_link.parent)
+    sync_folder(old.published_link.parent)
+    (new.root / MIGRATION_MARKER).unlink()
 
 
 def _move_downloads(frame: Frame, settings: Settings) -> None:
@@ -180,10 +191,10 @@ def _move_downloads(frame: Frame, settings: Settings) -> None:
 
     Where that cannot be done they are: a cache is never needed.
     """
-    if not frame.simulated or settings.real_dir is None:
+    if not frame.is_simulated or settings.real_data_dir is None:
         return  # of another frame they may be real
-    apart = settings.simulated().downloads_dir
-    together = apart.parent if settings.cache_dir is not None else settings.real_dir / "cache"
+    apart = settings.for_simulated().downloads_dir
+    together = apart.parent if settings.cache_dir is not None else settings.real_data_dir / "cache"
     for folder in sorted(together.glob(f"licsar/*/{frame.id}")):
         target = apart / folder.relative_to(together)
         if any(path.is_symlink() for path in (folder, folder.parent)) or os.path.lexists(target):
@@ -193,23 +204,23 @@ def _move_downloads(frame: Frame, settings: Settings) -> None:
             folder.rename(target)
 
 
-def folders_to_move(settings: Settings) -> list[tuple[Path, Path]]:
+def folders_to_migrate(settings: Settings) -> list[tuple[Path, Path]]:
     """Return where the simulated benchmark's cubes and results are and where they belong, in that order.
 
     The results lead to the cubes by relative links, which are the same in the new place.
     """
-    apart, data = settings.simulated().data_dir, settings.real_dir
+    apart, data = settings.for_simulated().data_dir, settings.real_data_dir
     if data is None:
         return []
-    found = [data / BENCHMARK] if (data / BENCHMARK / WORLD).is_file() else []
+    found = [data / BENCHMARK_FOLDER] if (data / BENCHMARK_FOLDER / WORLD_FILE).is_file() else []
     for grid in sorted(path.parent for path in (data / "results").glob("*/cubes")):
         stores = list((grid / "cubes").glob("*.zarr"))
-        if stores and all(map(is_simulated, stores)):
+        if stores and all(map(is_simulated_cube, stores)):
             found.append(grid)
     return [(path, apart / path.relative_to(data)) for path in found]
 
 
-def move_folder(source: Path, target: Path) -> None:
+def migrate_folder(source: Path, target: Path) -> None:
     """Move the simulated benchmark's cubes, or the results of a grid, by one rename.
 
     Raises
@@ -217,8 +228,10 @@ def move_folder(source: Path, target: Path) -> None:
     HephaestusError
         If somebody works in the folder, the new place is taken, or the disk refuses it.
     """
-    with ExitStack() as locks, explained(f"moving {source} to {target}"):
-        for name in sorted([*source.glob(f"cubes/{GENERATIONS}/*/{LOCK}"), *source.glob(f"runs/*/{LOCK}")]):
+    with ExitStack() as locks, translate_os_errors(f"moving {source} to {target}"):
+        for name in sorted(
+            [*source.glob(f"cubes/{GENERATIONS}/*/{LOCK_FILE}"), *source.glob(f"runs/*/{LOCK_FILE}")]
+        ):
             try:
                 locks.enter_context(FileLock(name, timeout=0))
             except Timeout:

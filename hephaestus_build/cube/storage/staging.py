@@ -9,17 +9,23 @@ from pathlib import Path
 
 import msgspec
 
-from hephaestus_build.core.atomic_io import append_line, digest, json_bytes, sync_files, write_atomic
+from hephaestus_build.core.atomic_io import append_line, encode_json, hash_bytes, sync_files, write_atomic
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.plain_files import hash_opened, opened, read_plain, real_folder, remove_folder
-from hephaestus_build.cube.granule_checks import check_unit
-from hephaestus_build.cube.granules import StoredObject, Unit
+from hephaestus_build.core.plain_files import (
+    hash_descriptor,
+    open_plain_file,
+    open_real_folder,
+    read_plain_file,
+    remove_folder,
+)
+from hephaestus_build.cube.granule_checks import check_granule
+from hephaestus_build.cube.granules import ChunkRef, Granule
 
 #: Bytes of a ledger, at most: of a thousand pairs it has three million, each time that they are built.
 _LEDGER_BYTES = 256 << 20
 
 
-class Staging:
+class StagingArea:
     """The finished units of a build that is not published yet.
 
     Objects are written before the line of the ledger that names them; a unit without its line never
@@ -35,16 +41,16 @@ class Staging:
         self.folder = folder
         self._ledger = folder / "ledger.jsonl"
 
-    def path(self, unit: Unit, name: str) -> Path:
+    def chunk_path(self, unit: Granule, name: str) -> Path:
         """Return the path of the object `name` of `unit`."""
         # an object is named by its content's hash too: a unit that is built anew never overwrites one in use
         return self.folder / "objects" / unit.kind / unit.name / f"{name}.{unit.objects[name].digest[:16]}"
 
-    def paths(self, unit: Unit) -> dict[str, str]:
+    def chunk_paths(self, unit: Granule) -> dict[str, str]:
         """Return the paths of all objects of `unit`, by name."""
-        return {name: str(self.path(unit, name)) for name in unit.objects}
+        return {name: str(self.chunk_path(unit, name)) for name in unit.objects}
 
-    def add(self, unit: Unit, contents: Mapping[str, bytes]) -> Unit:
+    def add(self, unit: Granule, contents: Mapping[str, bytes]) -> Granule:
         """Store the objects of a finished unit, then its line; return the unit with their hashes.
 
         Parameters
@@ -56,15 +62,15 @@ class Staging:
         """
         unit = msgspec.structs.replace(
             unit,
-            objects={name: StoredObject(digest(content), len(content)) for name, content in contents.items()},
+            objects={name: ChunkRef(hash_bytes(content), len(content)) for name, content in contents.items()},
         )
         for name, content in contents.items():
-            write_atomic(self.path(unit, name), content)
+            write_atomic(self.chunk_path(unit, name), content)
         # the leading line end parts it from a line that a killed build left unfinished
-        append_line(self._ledger, "\n" + json_bytes(unit).decode() + "\n")
+        append_line(self._ledger, "\n" + encode_json(unit).decode() + "\n")
         return unit
 
-    def units(self, *, check: bool = True) -> dict[str, Unit]:
+    def read_granules(self, *, check: bool = True) -> dict[str, Granule]:
         """Return the finished units by key.
 
         Parameters
@@ -78,7 +84,7 @@ class Staging:
             If the ledger cannot be read.
         """
         try:
-            ledger = read_plain(self.folder, self._ledger.name, _LEDGER_BYTES)
+            ledger = read_plain_file(self.folder, self._ledger.name, _LEDGER_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError) as error:
@@ -87,36 +93,38 @@ class Staging:
                 f"{self.folder.parent.name}: {self._ledger}, where a build noted what is finished, cannot "
                 f"be read ({reason}); remove {self.folder} and run the same command again"
             ) from error
-        units: dict[str, Unit] = {}
+        units: dict[str, Granule] = {}
         for line in ledger.split(b"\n"):
             try:
-                unit = msgspec.json.decode(line, type=Unit)
-                check_unit(unit, whole=True)
+                unit = msgspec.json.decode(line, type=Granule)
+                check_granule(unit, whole=True)
             except (ValueError, RecursionError):
                 continue  # the last line of a killed build, cut; or no line of a build
             units[unit.key] = unit
         if not check:
             return units
         with ThreadPoolExecutor(thread_name_prefix="check") as pool:  # hashing leaves the interpreter alone
-            whole = pool.map(self._whole, units.values())
+            whole = pool.map(self._is_intact, units.values())
             return {key: unit for (key, unit), good in zip(units.items(), whole, strict=True) if good}
 
-    def _whole(self, unit: Unit) -> bool:
-        return all(self._same(self.path(unit, name), item) for name, item in unit.objects.items())
+    def _is_intact(self, unit: Granule) -> bool:
+        return all(
+            self._is_chunk_intact(self.chunk_path(unit, name), item) for name, item in unit.objects.items()
+        )
 
-    def _same(self, path: Path, item: StoredObject) -> bool:
+    def _is_chunk_intact(self, path: Path, item: ChunkRef) -> bool:
         try:
-            with opened(self.folder, str(path.relative_to(self.folder))) as (descriptor, facts):
-                return facts.size == item.size and hash_opened(descriptor, facts.size) == item.digest
+            with open_plain_file(self.folder, str(path.relative_to(self.folder))) as (descriptor, facts):
+                return facts.size == item.size and hash_descriptor(descriptor, facts.size) == item.digest
         except OSError:
             return False
 
-    def sync(self, units: Iterable[Unit]) -> None:
+    def sync(self, units: Iterable[Granule]) -> None:
         """Put the objects of `units`, which stand here, on the disk before anything names them for good."""
-        sync_files(self.path(unit, name) for unit in units for name in unit.objects)
+        sync_files(self.chunk_path(unit, name) for unit in units for name in unit.objects)
 
     def discard(self) -> None:
         """Forget everything."""
         home = self.folder.parent
-        with suppress(OSError), real_folder(home.parent, home.name) as root:
+        with suppress(OSError), open_real_folder(home.parent, home.name) as root:
             remove_folder(root, self.folder.name)

@@ -15,23 +15,25 @@ from zarr.codecs.numcodecs import Delta, FixedScaleOffset
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from hephaestus_build.core.atomic_io import digest, link_all, sync_files, write_atomic
+from hephaestus_build.core.atomic_io import hash_bytes, link_files, sync_files, write_atomic
 from hephaestus_build.core.crs import WGS84_WKT
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import load_schema
-from hephaestus_build.cube.codecs.shard_encoder import SEPARATOR, chunk_key, shard_shape
-from hephaestus_build.cube.codecs.vlen_utf8 import encode_texts
-from hephaestus_build.cube.granules import Places, Unit
-from hephaestus_build.cube.inventory import Contents
-from hephaestus_build.cube.pair_tables import days, fill_tables
+from hephaestus_build.cube.codecs.shard_encoder import CHUNK_KEY_SEPARATOR, chunk_key, shard_shape
+from hephaestus_build.cube.codecs.vlen_utf8 import encode_vlen_utf8
+from hephaestus_build.cube.granules import ChunkKeys, Granule
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.pair_tables import days_since_1970, fill_tables
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE
-from hephaestus_build.cube.storage.manifest import seal
+from hephaestus_build.cube.storage.manifest import encode_manifest
 
-_KEYS: Any = {"name": "default", "separator": SEPARATOR}
+_CHUNK_KEY_ENCODING: Any = {"name": "default", "separator": CHUNK_KEY_SEPARATOR}
 
 
-def write_store(store: Path, contents: Contents, origin: Callable[[Unit], Mapping[str, str]]) -> None:
+def write_cube_store(
+    store: Path, contents: CubeInventory, origin: Callable[[Granule], Mapping[str, str]]
+) -> None:
     """Fill the empty folder `store` with a whole cube, its provenance and its manifest.
 
     Parameters
@@ -43,25 +45,25 @@ def write_store(store: Path, contents: Contents, origin: Callable[[Unit], Mappin
     origin : callable
         Gives the files that hold the objects of a unit now, by name; they are linked, not copied.
     """
-    written = {**metadata_of(contents), PROVENANCE: contents.record()}
+    written = {**encode_metadata(contents), PROVENANCE: contents.encode()}
     for key, content in written.items():
         write_atomic(store / key, content)
     sync_files(store / key for key in written)
-    manifest = {key: [digest(content), len(content)] for key, content in written.items()}
-    places, sources = Places(contents.axes), dict[str, str]()
-    for unit in contents.units.values():
+    manifest = {key: [hash_bytes(content), len(content)] for key, content in written.items()}
+    places, sources = ChunkKeys(contents.axes), dict[str, str]()
+    for unit in contents.granules.values():
         files = origin(unit)
         for name, key in places.keys(unit):
             sources[key] = files[name]
             manifest[key] = [unit.objects[name].digest, unit.objects[name].size]
-    link_all(store, sources)
-    write_atomic(store / MANIFEST, seal(manifest), durable=True)
+    link_files(store, sources)
+    write_atomic(store / MANIFEST, encode_manifest(manifest), durable=True)
 
 
-def metadata_of(contents: Contents) -> dict[str, bytes]:
+def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
     """Return the cube without its images by key: every array's metadata, coordinates and tables."""
-    schema = cube_schema().simulated() if contents.attributes.get("simulated") else cube_schema()
-    values = tables_of(contents)
+    schema = cube_schema().for_simulated() if contents.attributes.get("simulated") else cube_schema()
+    values = make_tables(contents)
     sizes = {name: len(values[name]) for name in schema.coordinates}
     objects: dict[str, Buffer] = {}
     texts: dict[str, bytes] = {}
@@ -69,24 +71,26 @@ def metadata_of(contents: Contents) -> dict[str, bytes]:
         # said by zarr 3.1 of the packed atmosphere (docs/cube.md)
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
         # in memory: zarr takes as long again to write its many small files itself
-        group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=group_attributes(contents))
+        group = zarr.create_group(
+            MemoryStore(objects), zarr_format=3, attributes=make_group_attributes(contents)
+        )
         _write_crs(group, contents.grid)
         for coordinate in schema.coordinates.values():
-            _write_whole(
+            _write_table(
                 group, coordinate, values[coordinate.name], "NaN" if coordinate.dtype == "float64" else 0
             )
         for variable in schema.variables.values():
             shape = tuple(sizes[dim] for dim in variable.dims)
             if variable.dtype == "string":
-                texts |= _write_texts(group, variable, values[variable.name])
+                texts |= _write_text_table(group, variable, values[variable.name])
             elif variable.layout == "table":
-                _write_whole(group, variable, values[variable.name], variable.fill)
+                _write_table(group, variable, values[variable.name], variable.fill)
             elif min(shape) > 0:
-                _create_imagery(group, variable, shape, schema.inner_chunk)
-    return _consolidated({key: item.to_bytes() for key, item in sorted(objects.items())}) | texts
+                _create_image_array(group, variable, shape, schema.inner_chunk)
+    return _consolidate_metadata({key: item.to_bytes() for key, item in sorted(objects.items())}) | texts
 
 
-def _consolidated(objects: dict[str, bytes]) -> dict[str, bytes]:
+def _consolidate_metadata(objects: dict[str, bytes]) -> dict[str, bytes]:
     """Put every array's metadata into the group's, as zarr's own function does, but without its warning."""
     group = json.loads(objects["zarr.json"])
     arrays = {
@@ -98,22 +102,22 @@ def _consolidated(objects: dict[str, bytes]) -> dict[str, bytes]:
     return {**objects, "zarr.json": json.dumps(group, indent=2).encode()}
 
 
-def tables_of(contents: Contents) -> dict[str, np.ndarray]:
+def make_tables(contents: CubeInventory) -> dict[str, np.ndarray]:
     """Return every coordinate and table of a cube by name, as it is stored."""
-    grid, axes, area = contents.grid, contents.axes, contents.area
+    grid, axes, area = contents.grid, contents.axes, contents.era5_area
     return {
-        "primary_date": days(axes.primary),
-        "secondary_date": days(axes.secondary),
-        "epoch": days(axes.epochs),
+        "primary_date": days_since_1970(axes.primary),
+        "secondary_date": days_since_1970(axes.secondary),
+        "epoch": days_since_1970(axes.epochs),
         "latitude": grid.latitudes,
         "longitude": grid.longitudes,
         "era5_latitude": area.latitudes,
         "era5_longitude": area.longitudes,
-        **fill_tables(list(contents.units.values()), axes),
+        **fill_tables(list(contents.granules.values()), axes),
     }
 
 
-def group_attributes(contents: Contents) -> dict[str, Any]:
+def make_group_attributes(contents: CubeInventory) -> dict[str, Any]:
     """Return the attributes of a cube's group."""
     return {
         "Conventions": "CF-1.11",
@@ -123,7 +127,7 @@ def group_attributes(contents: Contents) -> dict[str, Any]:
     }
 
 
-def georeference(grid: Grid) -> dict[str, Any]:
+def grid_mapping_attributes(grid: Grid) -> dict[str, Any]:
     """Return the attributes of the grid mapping variable."""
     return {
         "grid_mapping_name": "latitude_longitude",
@@ -143,27 +147,27 @@ def _write_crs(group: zarr.Group, grid: Grid) -> None:
         shape=(),
         chunks=(),
         dtype="int64",
-        chunk_key_encoding=_KEYS,
+        chunk_key_encoding=_CHUNK_KEY_ENCODING,
         dimension_names=(),
-        attributes=georeference(grid),
+        attributes=grid_mapping_attributes(grid),
     )[...] = 0
 
 
-def _write_whole(group: zarr.Group, item: Variable | Coordinate, value: np.ndarray, fill: Any) -> None:
-    array = _create_whole(group, item, value.shape, fill)
+def _write_table(group: zarr.Group, item: Variable | Coordinate, value: np.ndarray, fill: Any) -> None:
+    array = _create_single_chunk(group, item, value.shape, fill)
     if value.size:
         array[...] = value
 
 
-def _write_texts(group: zarr.Group, variable: Variable, value: np.ndarray) -> dict[str, bytes]:
+def _write_text_table(group: zarr.Group, variable: Variable, value: np.ndarray) -> dict[str, bytes]:
     """Create a table of text; return its chunk by key."""
     codecs = {"serializer": VLenUTF8Codec(), "compressors": ZstdCodec(level=0)}
-    _create_whole(group, variable, value.shape, variable.fill, **codecs)
-    chunk = encode_texts(value)
+    _create_single_chunk(group, variable, value.shape, variable.fill, **codecs)
+    chunk = encode_vlen_utf8(value)
     return {} if chunk is None else {chunk_key(variable.name, (), value.ndim): chunk}
 
 
-def _create_whole(
+def _create_single_chunk(
     group: zarr.Group, item: Variable | Coordinate, shape: tuple[int, ...], fill: Any, **codecs: Any
 ) -> zarr.Array[Any]:
     """Create an array of one chunk."""
@@ -172,7 +176,7 @@ def _create_whole(
         shape=shape,
         dtype=item.dtype,
         chunks=tuple(max(1, size) for size in shape),
-        chunk_key_encoding=_KEYS,
+        chunk_key_encoding=_CHUNK_KEY_ENCODING,
         fill_value=fill,
         dimension_names=item.dims,
         attributes=item.attributes,
@@ -180,7 +184,7 @@ def _create_whole(
     )
 
 
-def _create_imagery(group: zarr.Group, variable: Variable, shape: tuple[int, ...], inner: int) -> None:
+def _create_image_array(group: zarr.Group, variable: Variable, shape: tuple[int, ...], inner: int) -> None:
     """Create an array whose objects the builder writes itself; nothing is stored yet."""
     codec = load_schema("cube.json")["codecs"][variable.codec]
     leading = (1,) * (len(shape) - 2)
@@ -196,22 +200,22 @@ def _create_imagery(group: zarr.Group, variable: Variable, shape: tuple[int, ...
         clevel=codec["clevel"],
         shuffle=codec["shuffle"],
         blocksize=codec["blocksize"],
-        typesize=variable.encoder().itemsize,
+        typesize=variable.make_encoder().itemsize,
     )
-    whole = shard_shape((shape[-2], shape[-1]), inner) if variable.sharded else shape[-2:]
+    whole = shard_shape((shape[-2], shape[-1]), inner) if variable.is_sharded else shape[-2:]
     codecs: dict[str, Any] = {"filters": filters or None, "compressors": compressor}
-    if variable.sharded:  # one chunk an image, which is itself a shard of tiles
+    if variable.is_sharded:  # one chunk an image, which is itself a shard of tiles
         tiles = ShardingCodec(
             chunk_shape=(*leading, inner, inner), codecs=[*filters, BytesCodec(), compressor]
         )
         codecs = {"filters": None, "serializer": tiles, "compressors": None, "shards": (*leading, *whole)}
-    georeference = {"grid_mapping": "spatial_ref"} if variable.georeferenced else {}
+    georeference = {"grid_mapping": "spatial_ref"} if variable.is_georeferenced else {}
     group.create_array(
         variable.name,
         shape=shape,
         dtype=variable.dtype,
         chunks=(*leading, *whole),
-        chunk_key_encoding=_KEYS,
+        chunk_key_encoding=_CHUNK_KEY_ENCODING,
         **codecs,
         fill_value=variable.fill,
         dimension_names=variable.dims,

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import load_schema
-from hephaestus_build.cube.codecs.shard_encoder import SEPARATOR, shard_shape
+from hephaestus_build.cube.codecs.shard_encoder import CHUNK_KEY_SEPARATOR, shard_shape
 from hephaestus_build.cube.schema import Coordinate, Variable
 
 
 @dataclass(frozen=True)
-class Finding:
+class ValidationFinding:
     """One thing in a cube that is not as the contract says.
 
     Attributes
@@ -29,12 +29,12 @@ class Finding:
     what: str
 
     def __str__(self) -> str:
-        return plain_text(f"{self.where}: {self.what}", 1000)
+        return sanitize_text(f"{self.where}: {self.what}", 1000)
 
 
-def check_array(
+def check_array_metadata(
     item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int], inner: int
-) -> Iterator[Finding]:
+) -> Iterator[ValidationFinding]:
     """Yield how the metadata of an array differs from what the schema says.
 
     Parameters
@@ -49,27 +49,27 @@ def check_array(
         Side of the inner chunks, pixels.
     """
     for fault in _faults(item, found, sizes, inner):
-        yield Finding(item.name, fault)
+        yield ValidationFinding(item.name, fault)
 
 
 def _faults(
     item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int], inner: int
 ) -> Iterator[str]:
-    yield from _differs("dimensions", found.get("dimension_names"), list(item.dims))
+    yield from _compare("dimensions", found.get("dimension_names"), list(item.dims))
     shape = [sizes.get(dim, -1) for dim in item.dims]
-    yield from _differs("shape", found.get("shape"), shape)
-    yield from _differs("dtype", found.get("data_type"), item.dtype)
+    yield from _compare("shape", found.get("shape"), shape)
+    yield from _compare("dtype", found.get("data_type"), item.dtype)
     expected = {**item.attributes}
     if isinstance(item, Variable):
-        yield from _differs("fill value", _fill(found.get("fill_value")), _fill(item.fill))
-        if item.georeferenced:
+        yield from _compare("fill value", _fill(found.get("fill_value")), _fill(item.fill))
+        if item.is_georeferenced:
             expected["grid_mapping"] = "spatial_ref"
         if item.layout != "table":
             yield from _layout_faults(item, found, shape, inner)
     attributes = found.get("attributes", {})
     # one more may change what is read: a scale, an offset, a value that means none
     for name in sorted(expected.keys() | attributes.keys()):
-        yield from _differs(f"attribute {name}", attributes.get(name), expected.get(name))
+        yield from _compare(f"attribute {name}", attributes.get(name), expected.get(name))
 
 
 def _layout_faults(
@@ -77,22 +77,24 @@ def _layout_faults(
 ) -> Iterator[str]:
     """Yield how an image's chunks, shards and codecs differ."""
     leading = [1] * (len(shape) - 2)
-    whole = shard_shape((shape[-2], shape[-1]), inner) if variable.sharded else shape[-2:]
+    whole = shard_shape((shape[-2], shape[-1]), inner) if variable.is_sharded else shape[-2:]
     outer = found.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
-    yield from _differs("shard" if variable.sharded else "chunk", outer, [*leading, *whole])
+    yield from _compare("shard" if variable.is_sharded else "chunk", outer, [*leading, *whole])
     keys = found.get("chunk_key_encoding", {})
-    yield from _differs("names of chunks", keys.get("configuration", {}).get("separator"), SEPARATOR)
+    yield from _compare(
+        "names of chunks", keys.get("configuration", {}).get("separator"), CHUNK_KEY_SEPARATOR
+    )
     codecs = list(found.get("codecs", []))
-    if variable.sharded:
+    if variable.is_sharded:
         for what, side in (("image", [*leading, *whole]), ("tile", [*leading, inner, inner])):
             if [codec.get("name") for codec in codecs] != ["sharding_indexed"]:
                 yield f"is not sharded by {what}s"
                 return
             sharding = codecs[0].get("configuration", {})
-            yield from _differs(what, sharding.get("chunk_shape"), side)
-            yield from _differs("place of the shards' index", sharding.get("index_location", "end"), "end")
+            yield from _compare(what, sharding.get("chunk_shape"), side)
+            yield from _compare("place of the shards' index", sharding.get("index_location", "end"), "end")
             codecs = list(sharding.get("codecs", []))
-    yield from _differs("codecs", [_codec(codec) for codec in codecs], list(_codecs(variable)))
+    yield from _compare("codecs", [_codec(codec) for codec in codecs], list(_codecs(variable)))
 
 
 def _codecs(variable: Variable) -> Iterator[dict[str, Any]]:
@@ -110,7 +112,7 @@ def _codecs(variable: Variable) -> Iterator[dict[str, Any]]:
         yield {"name": "numcodecs.delta", "dtype": "<i4"}
     yield {"name": "bytes", "endian": "little"}
     blosc = {name: codec[name] for name in ("cname", "clevel", "shuffle", "blocksize")}
-    yield {"name": "blosc", "typesize": variable.encoder().itemsize, **blosc}
+    yield {"name": "blosc", "typesize": variable.make_encoder().itemsize, **blosc}
 
 
 def _codec(codec: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,11 +127,11 @@ def _fill(value: Any) -> Any:
     return "NaN" if isinstance(value, float) and math.isnan(value) else value
 
 
-def _differs(what: str, found: Any, expected: Any) -> Iterator[str]:
+def _compare(what: str, found: Any, expected: Any) -> Iterator[str]:
     if found != expected:
-        yield f"{what} is {short(found)}, the schema says {short(expected)}"
+        yield f"{what} is {short_repr(found)}, the schema says {short_repr(expected)}"
 
 
-def short(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return a value of a stranger's file as text that fits a line."""
-    return plain_text(repr(value), 200)
+    return sanitize_text(repr(value), 200)

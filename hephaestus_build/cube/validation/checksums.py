@@ -14,31 +14,31 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from hephaestus_build.core.atomic_io import digest
+from hephaestus_build.core.atomic_io import hash_bytes
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import (
-    Identity,
-    NotPlainError,
-    hash_opened,
-    kind_of,
-    opened,
-    read_plain,
-    walk,
+    FileIdentity,
+    UnsafePathError,
+    describe_file_type,
+    hash_descriptor,
+    open_plain_file,
+    read_plain_file,
+    walk_files,
 )
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.core.progress import Listener, Silent
-from hephaestus_build.cube.granules import Places, StoredObject
-from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.cube.granules import ChunkKeys, ChunkRef
+from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.pair_tables import fill_tables
-from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, RECORD_BYTES, Generation
-from hephaestus_build.cube.storage.manifest import unseal
+from hephaestus_build.cube.storage.generations import MANIFEST, MAX_RECORD_BYTES, PROVENANCE, Generation
+from hephaestus_build.cube.storage.manifest import decode_manifest
 
 log = logging.getLogger(__name__)
 
 #: Files that are not listed and are named, at most.
-_STRANGERS = 1000
+_MAX_UNLISTED = 1000
 
-What = Literal["damaged", "missing", "unknown", "unreadable"]
+DamageKind = Literal["damaged", "missing", "unknown", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Damage:
     """
 
     path: str
-    what: What
+    what: DamageKind
     unit: str = ""
     variable: str = ""
     detail: str = ""
@@ -68,41 +68,43 @@ class Damage:
     def __str__(self) -> str:
         names = " of ".join(part for part in (self.variable, self.unit) if part) or "the cube's own record"
         why = f" ({self.detail})" if self.detail else ""
-        return plain_text(f"{names}: {plain_text(self.path, 200)} is {self.what}{why}", 1000)
+        return sanitize_text(f"{names}: {sanitize_text(self.path, 200)} is {self.what}{why}", 1000)
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedObject:
     """What should stand at one path of a store, and whose it is."""
 
-    content: StoredObject
-    unit: str = ""
+    chunk: ChunkRef
+    granule: str = ""
 
 
-def expected_objects(objects: Mapping[str, Any], contents: Contents) -> dict[str, Expected]:
+def expected_objects(objects: Mapping[str, Any], contents: CubeInventory) -> dict[str, ExpectedObject]:
     """Return what should stand where, by path.
 
     The objects of units are taken from the provenance, which is the truth; metadata and tables, which
     follow from it, from the manifest's list.
     """
-    expected = {path: Expected(StoredObject(*value)) for path, value in objects.items()}
-    places = Places(contents.axes)
-    for unit in contents.units.values():
+    expected = {path: ExpectedObject(ChunkRef(*value)) for path, value in objects.items()}
+    places = ChunkKeys(contents.axes)
+    for unit in contents.granules.values():
         for name, path in places.keys(unit):
-            expected[path] = Expected(unit.objects[name], unit.key)
+            expected[path] = ExpectedObject(unit.objects[name], unit.key)
     return expected
 
 
-def _disagreements(objects: Mapping[str, Any], expected: Mapping[str, Expected]) -> Iterator[Damage]:
+def _find_manifest_mismatches(
+    objects: Mapping[str, Any], expected: Mapping[str, ExpectedObject]
+) -> Iterator[Damage]:
     """Yield where the manifest's list, if it can be read, is not what follows from the provenance."""
     for path, item in expected.items():
         listed = objects.get(path)
-        if objects and (listed is None or StoredObject(*listed) != item.content):
+        if objects and (listed is None or ChunkRef(*listed) != item.chunk):
             detail = "the manifest and the provenance disagree"
-            yield Damage(path, "damaged", item.unit, variable_of(path), detail)
+            yield Damage(path, "damaged", item.granule, variable_of_path(path), detail)
 
 
-def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
+def read_record(generation: Generation) -> tuple[dict[str, Any], CubeInventory]:
     """Return a generation's list of objects and its contents, from whatever of its record is left.
 
     Raises
@@ -111,14 +113,16 @@ def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
         If no copy of the provenance can be read.
     """
     try:
-        return generation.manifest(), generation.contents()
+        return generation.read_manifest(), generation.read_inventory()
     except HephaestusError:  # no undamaged copy: what can be read may still tell what the cube is made of
-        objects = next(filter(None, (_objects(folder) for folder in generation.folders)), {})
-        for folder in generation.folders:
+        objects = next(
+            filter(None, (_read_manifest_objects(folder) for folder in generation.record_folders)), {}
+        )
+        for folder in generation.record_folders:
             # it may say anything by now: what no cube can be made of is not believed
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                contents = Contents.read(read_plain(folder, PROVENANCE, RECORD_BYTES))
-                fill_tables(contents.units.values(), contents.axes)
+                contents = CubeInventory.decode(read_plain_file(folder, PROVENANCE, MAX_RECORD_BYTES))
+                fill_tables(contents.granules.values(), contents.axes)
                 log.warning("%s: no copy of its provenance is whole; one is believed", generation.store.stem)
                 return objects, contents
     frame = generation.store.stem
@@ -128,21 +132,21 @@ def read_record(generation: Generation) -> tuple[dict[str, Any], Contents]:
     )
 
 
-def _objects(folder: Path) -> dict[str, Any]:
+def _read_manifest_objects(folder: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        return unseal(read_plain(folder, MANIFEST, RECORD_BYTES))
+        return decode_manifest(read_plain_file(folder, MANIFEST, MAX_RECORD_BYTES))
     return {}
 
 
-def _record_damages(
+def _find_record_damages(
     generation: Generation, objects: Mapping[str, Any], recorded: str | None
 ) -> Iterator[Damage]:
     """Yield which copies of the manifest and the provenance are not as they were published."""
-    for folder, prefix in zip(generation.folders, ("", "../"), strict=False):
+    for folder, prefix in zip(generation.record_folders, ("", "../"), strict=False):
         for name in (MANIFEST, PROVENANCE):
             if not os.path.lexists(folder / name):
                 yield Damage(prefix + name, "missing")
-            elif name == MANIFEST and not ((found := _objects(folder)) and found == objects):
+            elif name == MANIFEST and not ((found := _read_manifest_objects(folder)) and found == objects):
                 yield Damage(prefix + name, "damaged", detail="it is another one's" if found else "")
             elif name == PROVENANCE and recorded not in (None, _hash(folder, name)):
                 yield Damage(prefix + name, "damaged")
@@ -151,11 +155,11 @@ def _record_damages(
 def _hash(folder: Path, name: str) -> str:
     """Return the hash of a record's file; empty where it cannot be read."""
     with suppress(OSError, ValueError):
-        return digest(read_plain(folder, name, RECORD_BYTES))
+        return hash_bytes(read_plain_file(folder, name, MAX_RECORD_BYTES))
     return ""
 
 
-def verify_content(generation: Generation, listener: Listener | None = None) -> list[Damage]:
+def verify_generation(generation: Generation, listener: ProgressListener | None = None) -> list[Damage]:
     """Read every stored object of a generation and compare it with what was published.
 
     Parameters
@@ -173,19 +177,19 @@ def verify_content(generation: Generation, listener: Listener | None = None) -> 
     objects, contents = read_record(generation)
     expected = expected_objects(objects, contents)
     recorded = expected.pop(PROVENANCE, None)
-    damages = list(_record_damages(generation, objects, recorded.content.digest if recorded else None))
-    damages += _disagreements(objects, expected)
+    damages = list(_find_record_damages(generation, objects, recorded.chunk.digest if recorded else None))
+    damages += _find_manifest_mismatches(objects, expected)
     damages += _compare_all(generation.store, expected, listener)
-    return damages + list(_strangers(generation.store, {*expected, MANIFEST, PROVENANCE}))
+    return damages + list(_find_unlisted(generation.store, {*expected, MANIFEST, PROVENANCE}))
 
 
 def verify_objects(
-    generation: Generation, wanted: Iterable[str] | None = None, listener: Listener | None = None
+    generation: Generation, wanted: Iterable[str] | None = None, listener: ProgressListener | None = None
 ) -> list[Damage]:
     """Read some stored objects of a generation and compare them with its manifest.
 
     Metadata and tables are among the objects; the record itself (manifest and provenance) is not compared
-    with them. That is for :func:`verify_content`, which costs the reading of the whole cube.
+    with them. That is for :func:`verify_generation`, which costs the reading of the whole cube.
 
     Parameters
     ----------
@@ -208,33 +212,35 @@ def verify_objects(
     HephaestusError
         If no copy of the manifest is whole.
     """
-    objects = generation.manifest()
+    objects = generation.read_manifest()
     paths = objects.keys() if wanted is None else dict.fromkeys(wanted)
-    expected = {path: Expected(StoredObject(*objects[path])) for path in paths if path in objects}
+    expected = {path: ExpectedObject(ChunkRef(*objects[path])) for path in paths if path in objects}
     damages = _compare_all(generation.store, expected, listener)
     for path in paths:
         if path not in objects and os.path.lexists(generation.store / path):
-            damages.append(Damage(path, "unknown", variable=variable_of(path)))
-    return with_units(generation, damages)
+            damages.append(Damage(path, "unknown", variable=variable_of_path(path)))
+    return with_granules(generation, damages)
 
 
-def with_units(generation: Generation, damages: list[Damage]) -> list[Damage]:
+def with_granules(generation: Generation, damages: list[Damage]) -> list[Damage]:
     """Return damages with the units whose objects they are, as far as the record tells."""
     if not damages:
         return damages
     with suppress(HephaestusError):
-        contents = generation.contents()
-        places = Places(contents.axes)
-        units = {path: unit.key for unit in contents.units.values() for _, path in places.keys(unit)}
+        contents = generation.read_inventory()
+        places = ChunkKeys(contents.axes)
+        units = {path: unit.key for unit in contents.granules.values() for _, path in places.keys(unit)}
         return [replace(damage, unit=units.get(damage.path, "")) for damage in damages]
     return damages
 
 
-def _compare_all(store: Path, expected: Mapping[str, Expected], listener: Listener | None) -> list[Damage]:
+def _compare_all(
+    store: Path, expected: Mapping[str, ExpectedObject], listener: ProgressListener | None
+) -> list[Damage]:
     """Compare every object with what should stand at its path, side by side."""
-    listener = listener or Silent()
+    listener = listener or NullListener()
     listener.stage("objects", len(expected))
-    hashes: dict[Identity, str] = {}  # a file with two names is read once
+    hashes: dict[FileIdentity, str] = {}  # a file with two names is read once
     damages: list[Damage] = []
     with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
         compare = partial(_compare, store, hashes)
@@ -244,40 +250,42 @@ def _compare_all(store: Path, expected: Mapping[str, Expected], listener: Listen
     return damages
 
 
-def _strangers(store: Path, known: Collection[str]) -> Iterator[Damage]:
+def _find_unlisted(store: Path, known: Collection[str]) -> Iterator[Damage]:
     """Yield what stands in a store and is not listed, the first thousand."""
-    strange = ((path, facts) for path, facts in walk(store) if path not in known)
+    strange = ((path, facts) for path, facts in walk_files(store) if path not in known)
     try:
-        for path, facts in islice(strange, _STRANGERS):
-            detail = "" if stat.S_ISREG(facts.st_mode) else kind_of(facts.st_mode)
-            yield Damage(path, "unknown", variable=variable_of(path), detail=detail)
+        for path, facts in islice(strange, _MAX_UNLISTED):
+            detail = "" if stat.S_ISREG(facts.st_mode) else describe_file_type(facts.st_mode)
+            yield Damage(path, "unknown", variable=variable_of_path(path), detail=detail)
     except OSError as error:
         where = os.path.relpath(error.filename or store, store)
-        yield Damage(where, "unreadable", variable=variable_of(where), detail=error.strerror or str(error))
+        yield Damage(
+            where, "unreadable", variable=variable_of_path(where), detail=error.strerror or str(error)
+        )
 
 
-def variable_of(path: str) -> str:
+def variable_of_path(path: str) -> str:
     """Return the variable whose object stands at a path; empty for a file of none."""
     return path.partition("/")[0] if "/" in path else ""
 
 
-def _compare(store: Path, hashes: dict[Identity, str], path: str, item: Expected) -> Damage | None:
-    what: What
+def _compare(store: Path, hashes: dict[FileIdentity, str], path: str, item: ExpectedObject) -> Damage | None:
+    what: DamageKind
     try:
-        with opened(store, path) as (descriptor, facts):
-            if facts.size == item.content.size:
+        with open_plain_file(store, path) as (descriptor, facts):
+            if facts.size == item.chunk.size:
                 if facts not in hashes:
-                    hashes[facts] = hash_opened(descriptor, facts.size)
-                if hashes[facts] == item.content.digest:
+                    hashes[facts] = hash_descriptor(descriptor, facts.size)
+                if hashes[facts] == item.chunk.digest:
                     return None
             what, detail = (
                 "damaged",
-                f"{facts.size} bytes" if facts.size != item.content.size else "other content",
+                f"{facts.size} bytes" if facts.size != item.chunk.size else "other content",
             )
-    except NotPlainError as error:
+    except UnsafePathError as error:
         what, detail = "damaged", error.strerror or ""
     except FileNotFoundError:
         what, detail = "missing", ""
     except OSError as error:
         what, detail = "unreadable", error.strerror or str(error)
-    return Damage(path, what, item.unit, variable_of(path), detail)
+    return Damage(path, what, item.granule, variable_of_path(path), detail)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hephaestus_build.cube.codecs.shard_encoder import SEPARATOR
+from hephaestus_build.cube.codecs.shard_encoder import CHUNK_KEY_SEPARATOR
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.validation.array_metadata import Finding
+from hephaestus_build.cube.validation.array_metadata import ValidationFinding
 
-Stored = dict[str, set[tuple[int, ...]]]
+StoredPositions = dict[str, set[tuple[int, ...]]]
 #: pair_status of a pair that is stored
-_STORED = 1
+_STATUS_STORED = 1
 
 
-def check_flags(store: Path, tables: Mapping[str, np.ndarray]) -> list[Finding]:
+def check_flags(store: Path, tables: Mapping[str, np.ndarray]) -> list[ValidationFinding]:
     """Compare every flag of a cube with the files that it speaks of.
 
     Parameters
@@ -31,35 +31,35 @@ def check_flags(store: Path, tables: Mapping[str, np.ndarray]) -> list[Finding]:
     list of Finding
         Empty when all agree.
     """
-    stored = _stored(store)
+    stored = _stored_positions(store)
     return [
         *_check_values(tables),
-        *_check_places(tables, stored),
+        *_check_positions(tables, stored),
         *_check_pairs(tables, stored),
         *_check_dates(tables, stored),
     ]
 
 
-def _check_values(tables: Mapping[str, np.ndarray]) -> Iterator[Finding]:
-    for variable in cube_schema().of_layout("table"):
+def _check_values(tables: Mapping[str, np.ndarray]) -> Iterator[ValidationFinding]:
+    for variable in cube_schema().variables_with_layout("table"):
         allowed = variable.attributes.get("flag_values")
         if allowed and (strange := sorted(set(np.unique(tables[variable.name]).tolist()) - set(allowed))):
-            yield Finding(variable.name, f"holds {strange}, which are no flag_values")
+            yield ValidationFinding(variable.name, f"holds {strange}, which are no flag_values")
 
 
-def _stored(store: Path) -> Stored:
+def _stored_positions(store: Path) -> StoredPositions:
     """Return which places of each image have a file; (-1,) stands for a file that is at no place."""
-    found: Stored = {}
+    found: StoredPositions = {}
     for variable in cube_schema().variables.values():
         if variable.layout != "table":
             names = (file.name for file in (store / variable.name).glob("c*"))
             found[variable.name] = {
-                _place(name.split(SEPARATOR)[1:], len(variable.dims) - 2) for name in names
+                _parse_position(name.split(CHUNK_KEY_SEPARATOR)[1:], len(variable.dims) - 2) for name in names
             }
     return found
 
 
-def _place(parts: Sequence[str], leading: int) -> tuple[int, ...]:
+def _parse_position(parts: Sequence[str], leading: int) -> tuple[int, ...]:
     right = (
         len(parts) == leading + 2
         and all(part.isascii() and part.isdigit() for part in parts)
@@ -68,39 +68,41 @@ def _place(parts: Sequence[str], leading: int) -> tuple[int, ...]:
     return tuple(int(part) for part in parts[:leading]) if right else (-1,)
 
 
-def _check_places(tables: Mapping[str, np.ndarray], stored: Stored) -> Iterator[Finding]:
+def _check_positions(
+    tables: Mapping[str, np.ndarray], stored: StoredPositions
+) -> Iterator[ValidationFinding]:
     variables = cube_schema().variables
     for name, places in stored.items():
         limits = [len(tables[dim]) for dim in variables[name].dims[:-2]]
-        beyond = sum(not _inside(place, limits) for place in places)
+        beyond = sum(not _is_inside(place, limits) for place in places)
         if beyond:
-            yield Finding(name, f"{beyond} of its files lie beyond its dimensions")
+            yield ValidationFinding(name, f"{beyond} of its files lie beyond its dimensions")
 
 
-def _inside(place: tuple[int, ...], limits: Sequence[int]) -> bool:
+def _is_inside(place: tuple[int, ...], limits: Sequence[int]) -> bool:
     return len(place) == len(limits) and all(
         0 <= index < limit for index, limit in zip(place, limits, strict=True)
     )
 
 
-def _check_pairs(tables: Mapping[str, np.ndarray], stored: Stored) -> Iterator[Finding]:
+def _check_pairs(tables: Mapping[str, np.ndarray], stored: StoredPositions) -> Iterator[ValidationFinding]:
     def has(name: str) -> np.ndarray:
         flags = np.zeros(tables["valid_date_pair"].shape, bool)
         for place in stored[name]:
-            if _inside(place, flags.shape):
+            if _is_inside(place, flags.shape):
                 flags[place] = True
         return flags
 
-    def differ(name: str, wrong: np.ndarray, what: str) -> Iterator[Finding]:
+    def differ(name: str, wrong: np.ndarray, what: str) -> Iterator[ValidationFinding]:
         if wrong.any():
-            yield Finding(name, f"{what}: {_name_pairs(tables, wrong)}")
+            yield ValidationFinding(name, f"{what}: {_name_pairs(tables, wrong)}")
 
     valid, annotated = tables["valid_date_pair"], tables["annotated"]
     yield from differ("valid_date_pair", valid & ~has("insar_difference"), "says stored, but no phase is")
     yield from differ("valid_date_pair", ~valid & has("insar_difference"), "says no, but the phase is stored")
     yield from differ("insar_coherence", ~valid & has("insar_coherence"), "stored for no valid pair")
     yield from differ(
-        "pair_status", (tables["pair_status"] == _STORED) != valid, "disagrees with valid_date_pair"
+        "pair_status", (tables["pair_status"] == _STATUS_STORED) != valid, "disagrees with valid_date_pair"
     )
     yield from differ(
         "grid_alignment", (tables["grid_alignment"] >= 0) != valid, "disagrees with valid_date_pair"
@@ -115,16 +117,18 @@ def _check_pairs(tables: Mapping[str, np.ndarray], stored: Stored) -> Iterator[F
     yield from differ("unique_id", (tables["unique_id"] >= 0) != annotated, "disagrees with annotated")
 
 
-def _check_dates(tables: Mapping[str, np.ndarray], stored: Stored) -> Iterator[Finding]:
+def _check_dates(tables: Mapping[str, np.ndarray], stored: StoredPositions) -> Iterator[ValidationFinding]:
     known = dict(zip(tables["epoch"].tolist(), ~np.isnat(tables["era5_time"]), strict=True))
     schema = cube_schema()
-    for variable in (*schema.of_layout("date"), *schema.of_layout("epoch")):
+    for variable in (*schema.variables_with_layout("date"), *schema.variables_with_layout("epoch")):
         days = tables[variable.dims[0]]
         here = {place[0] for place in stored[variable.name]}
         wrong = [day for at, day in enumerate(days) if (at in here) != known.get(day.item(), False)]
         if wrong:
             names = ", ".join(np.datetime_as_string(wrong[:3], "D"))
-            yield Finding(variable.name, f"disagrees with era5_time at {len(wrong)} dates, such as {names}")
+            yield ValidationFinding(
+                variable.name, f"disagrees with era5_time at {len(wrong)} dates, such as {names}"
+            )
 
 
 def _name_pairs(tables: Mapping[str, np.ndarray], wrong: np.ndarray) -> str:

@@ -16,31 +16,33 @@ import msgspec
 import numpy as np
 import zarr
 
-from hephaestus_build.core.atomic_io import json_bytes
+from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.plain_files import walk
-from hephaestus_build.core.progress import Listener, Silent
-from hephaestus_build.cube.fingerprints import facts_of, grid_inputs
+from hephaestus_build.core.plain_files import walk_files
+from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.cube.fingerprints import fingerprint_grid, grid_as_dict
 from hephaestus_build.cube.georeference import GRID_MAPPING
-from hephaestus_build.cube.granules import Places, Unit
-from hephaestus_build.cube.inventory import Contents
+from hephaestus_build.cube.granules import ChunkKeys, Granule
+from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.reading.plain_store import PlainStore
-from hephaestus_build.cube.reading.store_metadata import Metadata, read_metadata
-from hephaestus_build.cube.reading.window_reader import CubeWindows
+from hephaestus_build.cube.reading.store_metadata import StoreMetadata, read_store_metadata
+from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
-from hephaestus_build.cube.storage.writer import georeference, group_attributes, tables_of
-from hephaestus_build.cube.validation.array_metadata import Finding, short
+from hephaestus_build.cube.storage.writer import grid_mapping_attributes, make_group_attributes, make_tables
+from hephaestus_build.cube.validation.array_metadata import ValidationFinding, short_repr
 
 #: What findings are about that do not follow from the record: mending them takes another record.
 UNREPAIRABLE = ("record", "insar_difference")
 _EPOCH = date(1970, 1, 1)
 #: Half a unit in the last place of ``valid_fraction``, and what float32 adds to pi.
-_ROUNDED, _PI = 1e-6, 3.1415929
+_FRACTION_TOLERANCE, _MAX_PHASE = 1e-6, 3.1415929
 
 
-def check_implied(generation: Generation, listener: Listener | None = None) -> list[Finding]:
+def check_record_consistency(
+    generation: Generation, listener: ProgressListener | None = None
+) -> list[ValidationFinding]:
     """Compare the record of a cube with itself, with its arrays and with its attributes.
 
     The cube is as its manifest and the schema say: that is checked before.
@@ -62,15 +64,15 @@ def check_implied(generation: Generation, listener: Listener | None = None) -> l
     HephaestusError
         If the record cannot be read.
     """
-    contents = generation.contents()
+    contents = generation.read_inventory()
     if contents.attributes.get("schema_version") != cube_schema().version:
         return []  # it is made in another way, and stale
     try:
-        metadata = read_metadata(generation.store)
+        metadata = read_store_metadata(generation.store)
     except (OSError, ValueError) as error:
-        return [Finding("cube", str(error))]
+        return [ValidationFinding("cube", str(error))]
     findings = [
-        *_check_itself(generation, contents),
+        *_check_record(generation, contents),
         *_check_files(generation, contents, metadata),
         *_check_attributes(contents, metadata),
     ]
@@ -79,38 +81,41 @@ def check_implied(generation: Generation, listener: Listener | None = None) -> l
     return [*_check_tables(generation, contents, metadata), *_check_phases(generation, contents, listener)]
 
 
-def _check_itself(generation: Generation, contents: Contents) -> Iterator[Finding]:
+def _check_record(generation: Generation, contents: CubeInventory) -> Iterator[ValidationFinding]:
     """Yield where the record contradicts itself."""
-    inputs, grid = grid_inputs(contents.grid), facts_of(contents.grid)
-    for key, unit in contents.units.items():
+    inputs, grid = fingerprint_grid(contents.grid), grid_as_dict(contents.grid)
+    for key, unit in contents.granules.items():
         made_on = unit.facts.get("grid", inputs) if unit.kind == "mask" else unit.inputs
-        if unit.complete and made_on != inputs:
-            yield Finding("record", f"{key} was made on another grid, or in another schema, than it says")
+        if unit.is_complete and made_on != inputs:
+            yield ValidationFinding(
+                "record", f"{key} was made on another grid, or in another schema, than it says"
+            )
         if unit.kind == "dem" and unit.facts.get("grid", grid) != grid:
-            yield Finding("record", f"{key} has another grid than the cube")
+            yield ValidationFinding("record", f"{key} has another grid than the cube")
         if unit.kind in ("pair", "mask"):
             for receipt in unit.receipts:
                 if not receipt.product.startswith(unit.name):
-                    yield Finding("record", f"{key} was made of another pair's {receipt.product}")
-        if unit.kind == "epoch" and unit.complete:
+                    yield ValidationFinding("record", f"{key} was made of another pair's {receipt.product}")
+        if unit.kind == "epoch" and unit.is_complete:
             hour = _EPOCH + timedelta(hours=unit.facts["era5_time"])
             if abs(hour - date.fromisoformat(unit.name)) > timedelta(days=1):
-                yield Finding("record", f"{key} has ERA5 of {hour}")
+                yield ValidationFinding("record", f"{key} has ERA5 of {hour}")
     attributes = contents.attributes
-    sources = {unit.facts["source"] for unit in contents.units.values() if unit.facts.get("source")}
+    sources = {unit.facts["source"] for unit in contents.granules.values() if unit.facts.get("source")}
     said = {
         "pixel_size_m": [round(size, 2) for size in contents.grid.pixel_size_m()],
         "era5_source": ", ".join(sorted(sources)),
-        "frame": _named(generation) or attributes.get("frame"),
+        "frame": _frame_from_path(generation) or attributes.get("frame"),
     }
     for name, expected in said.items():
         if attributes.get(name) != expected:
-            yield Finding(
-                "record", f"attribute {name} is {short(attributes.get(name))}, not {short(expected)}"
+            yield ValidationFinding(
+                "record",
+                f"attribute {name} is {short_repr(attributes.get(name))}, not {short_repr(expected)}",
             )
 
 
-def _named(generation: Generation) -> str | None:
+def _frame_from_path(generation: Generation) -> str | None:
     """Return the frame that a published cube's folder names."""
     try:
         return Frame(generation.store.stem).id if generation.number else None
@@ -118,87 +123,104 @@ def _named(generation: Generation) -> str | None:
         return None
 
 
-def _check_files(generation: Generation, contents: Contents, metadata: Metadata) -> Iterator[Finding]:
+def _check_files(
+    generation: Generation, contents: CubeInventory, metadata: StoreMetadata
+) -> Iterator[ValidationFinding]:
     """Yield files that are listed, and no part of the cube that the record describes."""
-    places = Places(contents.axes)
-    images = {path for unit in contents.units.values() for _, path in places.keys(unit)}
+    places = ChunkKeys(contents.axes)
+    images = {path for unit in contents.granules.values() for _, path in places.keys(unit)}
     own = {MANIFEST, PROVENANCE, "zarr.json"}
-    whole = {*cube_schema().coordinates, *(v.name for v in cube_schema().of_layout("table")), GRID_MAPPING}
-    for path, _ in walk(generation.store):
+    whole = {
+        *cube_schema().coordinates,
+        *(v.name for v in cube_schema().variables_with_layout("table")),
+        GRID_MAPPING,
+    }
+    for path, _ in walk_files(generation.store):
         name, _, rest = path.partition("/")
         described = name in metadata.arrays and (
             rest == "zarr.json" or (name in whole and rest.strip("c.0") == "")
         )
         if path not in own and path not in images and not described:
-            yield Finding("cube", f"{short(path)} is no part of it")
+            yield ValidationFinding("cube", f"{short_repr(path)} is no part of it")
 
 
-def _check_attributes(contents: Contents, metadata: Metadata) -> Iterator[Finding]:
-    expected = {"": group_attributes(contents), GRID_MAPPING: georeference(contents.grid)}
+def _check_attributes(contents: CubeInventory, metadata: StoreMetadata) -> Iterator[ValidationFinding]:
+    expected = {"": make_group_attributes(contents), GRID_MAPPING: grid_mapping_attributes(contents.grid)}
     found = {
         "": metadata.attributes,
         GRID_MAPPING: metadata.arrays.get(GRID_MAPPING, {}).get("attributes", {}),
     }
     for where, attributes in expected.items():
-        right = msgspec.json.decode(json_bytes(attributes))
+        right = msgspec.json.decode(encode_json(attributes))
         for name in sorted(right.keys() | found[where].keys()):
             if name in ("crs_wkt", "spatial_ref"):
                 continue  # each version of PROJ words it in its own way; the schema's check reads it
             if right.get(name) != found[where].get(name):
-                yield Finding(
+                yield ValidationFinding(
                     where or "cube",
-                    f"attribute {short(name)} is {short(found[where].get(name))}, the record says "
-                    f"{short(right.get(name))}",
+                    f"attribute {short_repr(name)} is {short_repr(found[where].get(name))}, the record says "
+                    f"{short_repr(right.get(name))}",
                 )
 
 
-def _check_tables(generation: Generation, contents: Contents, metadata: Metadata) -> Iterator[Finding]:
+def _check_tables(
+    generation: Generation, contents: CubeInventory, metadata: StoreMetadata
+) -> Iterator[ValidationFinding]:
     """Yield coordinates and tables whose values are not those that follow from the record."""
     store = PlainStore(generation.store, metadata.arrays)
-    for name, expected in tables_of(contents).items():
+    for name, expected in make_tables(contents).items():
         if name not in metadata.arrays:
             continue  # of a dimension without a date
         try:
             values = np.asarray(zarr.open_array(store, path=name, mode="r")[...])
         except Exception as error:  # whatever a damaged table makes of the readers
-            yield Finding(name, f"cannot be read: {type(error).__name__}: {error}")
+            yield ValidationFinding(name, f"cannot be read: {type(error).__name__}: {error}")
             continue
         if values.shape != expected.shape:
-            yield Finding(name, f"has the shape {values.shape}, the record says {expected.shape}")
+            yield ValidationFinding(name, f"has the shape {values.shape}, the record says {expected.shape}")
             continue
         other = values != expected
         if expected.dtype.kind == "f":
             other &= ~(np.isnan(values) & np.isnan(expected))
         if other.any():
             place = tuple(int(index) for index in np.argwhere(other)[0])
-            yield Finding(
+            yield ValidationFinding(
                 name,
-                f"{int(other.sum())} values are not those of the record, such as {short(values[place])} at "
-                f"{place} for {short(expected[place])}",
+                f"{int(other.sum())} values are not those of the record, such as "
+                f"{short_repr(values[place])} at "
+                f"{place} for {short_repr(expected[place])}",
             )
 
 
-def _check_phases(generation: Generation, contents: Contents, listener: Listener | None) -> Iterator[Finding]:
+def _check_phases(
+    generation: Generation, contents: CubeInventory, listener: ProgressListener | None
+) -> Iterator[ValidationFinding]:
     """Yield pairs whose phase cannot be decoded, is no angle, or has data elsewhere than the record says."""
-    cube = CubeWindows(generation.store)
-    pairs = [unit for unit in contents.units.values() if unit.kind == "pair" and unit.complete]
-    listener = listener or Silent()
+    cube = WindowReader(generation.store)
+    pairs = [unit for unit in contents.granules.values() if unit.kind == "pair" and unit.is_complete]
+    listener = listener or NullListener()
     listener.stage("phases", len(pairs))
     with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
-        for unit, fault in zip(pairs, pool.map(lambda unit: _phase_fault(cube, unit), pairs), strict=True):
+        for unit, fault in zip(
+            pairs, pool.map(lambda unit: _find_phase_fault(cube, unit), pairs), strict=True
+        ):
             listener.advance("phases")
             if fault:
-                yield Finding("insar_difference", f"{unit.name}: {fault}")
+                yield ValidationFinding("insar_difference", f"{unit.name}: {fault}")
 
 
-def _phase_fault(cube: CubeWindows, unit: Unit) -> str:
+def _find_phase_fault(cube: WindowReader, unit: Granule) -> str:
     valid = 0
     try:
-        for _, _, values in cube.tiles("insar_difference", unit.pair):
+        for _, _, values in cube.iter_tiles("insar_difference", unit.pair):
             valid += int(np.count_nonzero(values))
-            if not (np.abs(values) <= _PI).all():  # NaN is not either
+            if not (np.abs(values) <= _MAX_PHASE).all():  # NaN is not either
                 return "it holds what is no angle"
     except HephaestusError as error:
         return str(error)
     share, said = valid / cube.grid.size, unit.facts["valid_fraction"]
-    return "" if abs(share - said) <= _ROUNDED else f"{share:.6f} of it has data, the record says {said}"
+    return (
+        ""
+        if abs(share - said) <= _FRACTION_TOLERANCE
+        else f"{share:.6f} of it has data, the record says {said}"
+    )

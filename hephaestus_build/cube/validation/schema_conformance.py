@@ -14,16 +14,20 @@ from hephaestus_build.core.crs import is_wgs84
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
-from hephaestus_build.core.plain_files import read_plain
-from hephaestus_build.cube.georeference import GRID_MAPPING, grid_of
-from hephaestus_build.cube.reading.dataset import open_cube, pinned
-from hephaestus_build.cube.reading.store_metadata import METADATA_BYTES, read_metadata
+from hephaestus_build.core.plain_files import read_plain_file
+from hephaestus_build.cube.georeference import GRID_MAPPING, read_cube_grid
+from hephaestus_build.cube.reading.dataset import open_pinned_cube, resolve_published_store
+from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, read_store_metadata
 from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
-from hephaestus_build.cube.validation.array_metadata import Finding, check_array, short
+from hephaestus_build.cube.validation.array_metadata import (
+    ValidationFinding,
+    check_array_metadata,
+    short_repr,
+)
 from hephaestus_build.cube.validation.flag_consistency import check_flags
 
 
-def check_schema(path: str | Path) -> list[Finding]:
+def check_schema(path: str | Path) -> list[ValidationFinding]:
     """Compare a published cube with ``schemas/cube.json``, and its flags with what is stored.
 
     Checked are names, dimensions, dtypes, chunks, codecs, fill values, attributes, the georeference, the
@@ -45,90 +49,94 @@ def check_schema(path: str | Path) -> list[Finding]:
     HephaestusError
         If there is no cube.
     """
-    store = pinned(path)
+    store = resolve_published_store(path)
     schema = cube_schema()
     try:
-        metadata = read_metadata(store)
+        metadata = read_store_metadata(store)
     except (OSError, ValueError) as error:
-        return [Finding("cube", str(error))]
-    if not metadata.consolidated:
-        return [Finding("cube", "zarr.json is no consolidated Zarr v3 metadata")]
+        return [ValidationFinding("cube", str(error))]
+    if not metadata.is_consolidated:
+        return [ValidationFinding("cube", "zarr.json is no consolidated Zarr v3 metadata")]
     if metadata.attributes.get("simulated"):
-        schema = schema.simulated()
+        schema = schema.for_simulated()
     findings = [*_check_group(metadata.attributes, schema), *_check_arrays(store, metadata.arrays, schema)]
     if findings:
         return findings  # what is described wrongly cannot be read rightly
     try:
-        cube = open_cube(store, chunks=None)
+        cube = open_pinned_cube(store, chunks=None)
         tables = {name: cube[name].values for name in _small(schema) if name in cube}
     except Exception as error:  # whatever a damaged table makes of the readers
-        return [Finding("cube", f"its tables cannot be read: {type(error).__name__}: {error}")]
+        return [ValidationFinding("cube", f"its tables cannot be read: {type(error).__name__}: {error}")]
     return [*_check_axes(cube), *check_flags(store, tables)]
 
 
 def _small(schema: CubeSchema) -> list[str]:
     """Return the names of what is stored whole."""
-    return [*schema.coordinates, *(variable.name for variable in schema.of_layout("table"))]
+    return [*schema.coordinates, *(variable.name for variable in schema.variables_with_layout("table"))]
 
 
-def _check_group(attributes: Mapping[str, Any], schema: CubeSchema) -> Iterator[Finding]:
+def _check_group(attributes: Mapping[str, Any], schema: CubeSchema) -> Iterator[ValidationFinding]:
     for name, expected in (("Conventions", "CF-1.11"), ("schema_version", schema.version)):
         if attributes.get(name) != expected:
-            yield Finding("cube", f"attribute {name} is {short(attributes.get(name))}, expected {expected!r}")
+            yield ValidationFinding(
+                "cube", f"attribute {name} is {short_repr(attributes.get(name))}, expected {expected!r}"
+            )
     try:
-        simulated = Frame(str(attributes.get("frame"))).simulated
+        simulated = Frame(str(attributes.get("frame"))).is_simulated
     except UsageError:
-        yield Finding("cube", f"attribute frame is {short(attributes.get('frame'))}, which is no frame")
+        yield ValidationFinding(
+            "cube", f"attribute frame is {short_repr(attributes.get('frame'))}, which is no frame"
+        )
         return
     if simulated and attributes.get("simulated") is not True:
-        yield Finding("cube", "its frame can only be simulated, but it is not marked so")
+        yield ValidationFinding("cube", "its frame can only be simulated, but it is not marked so")
 
 
-def _check_arrays(store: Path, arrays: Mapping[str, Any], schema: CubeSchema) -> Iterator[Finding]:
+def _check_arrays(store: Path, arrays: Mapping[str, Any], schema: CubeSchema) -> Iterator[ValidationFinding]:
     sizes = {
         name: arrays[name]["shape"][0] for name in schema.coordinates if arrays.get(name, {}).get("shape")
     }
     items: dict[str, Variable | Coordinate] = {**schema.coordinates, **schema.variables}
     for name, item in items.items():
         if name in arrays:
-            yield from check_array(item, arrays[name], sizes, schema.inner_chunk)
+            yield from check_array_metadata(item, arrays[name], sizes, schema.inner_chunk)
         elif all(sizes.get(dim) for dim in item.dims):
-            yield Finding(name, "is missing")
+            yield ValidationFinding(name, "is missing")
     for name in sorted(arrays.keys() - items.keys() - {GRID_MAPPING}):
-        yield Finding(name, "is not in the schema")
+        yield ValidationFinding(name, "is not in the schema")
     for name in sorted(arrays):
         try:
-            own = parse_json(read_plain(store, f"{name}/zarr.json", METADATA_BYTES))
+            own = parse_json(read_plain_file(store, f"{name}/zarr.json", MAX_METADATA_BYTES))
         except (OSError, ValueError):
             own = None
         if own != arrays[name]:
-            yield Finding(name, "its zarr.json differs from the consolidated metadata")
+            yield ValidationFinding(name, "its zarr.json differs from the consolidated metadata")
     yield from _check_georeference(arrays.get(GRID_MAPPING, {}).get("attributes", {}))
 
 
-def _check_georeference(attributes: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_georeference(attributes: Mapping[str, Any]) -> Iterator[ValidationFinding]:
     if not is_wgs84(attributes.get("crs_wkt")):
-        yield Finding(GRID_MAPPING, "its crs_wkt is not EPSG:4326")
+        yield ValidationFinding(GRID_MAPPING, "its crs_wkt is not EPSG:4326")
     try:
         Affine.from_gdal(*map(float, str(attributes.get("GeoTransform", "")).split()))
     except (TypeError, ValueError):
-        yield Finding(GRID_MAPPING, "its GeoTransform is not six numbers")
+        yield ValidationFinding(GRID_MAPPING, "its GeoTransform is not six numbers")
 
 
-def _check_axes(cube: xr.Dataset) -> Iterator[Finding]:
+def _check_axes(cube: xr.Dataset) -> Iterator[ValidationFinding]:
     for name in ("primary_date", "secondary_date", "epoch", "longitude", "era5_longitude"):
         if not (cube[name].values[1:] > cube[name].values[:-1]).all():
-            yield Finding(name, "does not ascend")
+            yield ValidationFinding(name, "does not ascend")
     for name in ("latitude", "era5_latitude"):
         if not (cube[name].values[1:] < cube[name].values[:-1]).all():
-            yield Finding(name, "does not descend")
+            yield ValidationFinding(name, "does not descend")
     dates = np.union1d(cube["primary_date"].values, cube["secondary_date"].values)
     if not np.array_equal(dates, cube["epoch"].values):
-        yield Finding("epoch", "is not the union of the two date axes")
+        yield ValidationFinding("epoch", "is not the union of the two date axes")
     try:
-        grid = grid_of(cube)
+        grid = read_cube_grid(cube)
     except ValueError as error:
-        yield Finding(GRID_MAPPING, f"its GeoTransform is no grid: {error}")
+        yield ValidationFinding(GRID_MAPPING, f"its GeoTransform is no grid: {error}")
         return
     for name, centres, size in (
         ("latitude", grid.latitudes, grid.dy),
@@ -136,4 +144,4 @@ def _check_axes(cube: xr.Dataset) -> Iterator[Finding]:
     ):
         worst = float(np.abs(cube[name].values - centres).max()) / size
         if worst > 1e-3:
-            yield Finding(name, f"is up to {worst:.3g} pixels off the GeoTransform")
+            yield ValidationFinding(name, f"is up to {worst:.3g} pixels off the GeoTransform")

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from hephaestus_build.core.era5_grid import Area
+from hephaestus_build.core.era5_grid import Era5Area
 from hephaestus_build.simulation.server.archive_state import SimulatedArchive
-from hephaestus_build.simulation.server.arco_app import PREFIX as ARCO_PREFIX
+from hephaestus_build.simulation.server.arco_app import ARCO_PREFIX as ARCO_PREFIX
 from hephaestus_build.simulation.server.arco_app import ArcoApp
-from hephaestus_build.simulation.server.cds_app import PREFIX as CDS_PREFIX
+from hephaestus_build.simulation.server.cds_app import CDS_PREFIX as CDS_PREFIX
 from hephaestus_build.simulation.server.cds_app import CdsApp
 from hephaestus_build.simulation.server.faults import FaultPlan
-from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
-from hephaestus_build.simulation.server.licsar_app import ROOT, PortalApp
-from hephaestus_build.simulation.world.frame_scene import Scene
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
+from hephaestus_build.simulation.server.licsar_app import PORTAL_ROOT, LicsarApp
+from hephaestus_build.simulation.world.frame_scene import FrameScene
 
-ANNOTATIONS = "/annotations.tar.gz"
+ANNOTATIONS_PATH = "/annotations.tar.gz"
 #: Degrees around a frame in which the simulated ARCO store has data.
-_MARGIN = 2.0
+_ARCO_MARGIN = 2.0
 
 
 class ArchiveServer(LoopbackServer):
@@ -54,31 +54,33 @@ class ArchiveServer(LoopbackServer):
         faults: FaultPlan | None = None,
         **options: Any,
     ) -> None:
-        self._own = archive is None
+        self._owns_archive = archive is None
         self.archive = archive if archive is not None else SimulatedArchive(**options)
         world = self.archive.world
         # the world's fields are rounded as GRIB rounds; rounding them anew for each area would make the
         # same point differ from request to request
-        self.cds = CdsApp(world.fields, packed=False)
-        self.arco = ArcoApp(world.fields, areas=tuple(_around(world.scene(name)) for name in world.frames))
+        self.cds = CdsApp(world.era5_fields, grib_packing=False)
+        self.arco = ArcoApp(
+            world.era5_fields, areas=tuple(_area_around(world.scene(name)) for name in world.frames)
+        )
         super().__init__(
-            [PortalApp(self.archive), self._annotations, self.cds, self.arco], port=port, faults=faults
+            [LicsarApp(self.archive), self._serve_annotations, self.cds, self.arco], port=port, faults=faults
         )
 
     @property
     def licsar_url(self) -> str:
         """The portal's base address."""
-        return f"{self.base}/{ROOT}/"
+        return f"{self.base_url}/{PORTAL_ROOT}/"
 
     @property
     def mirror_url(self) -> str:
         """The base address of the mirror that is laid out as the CEDA archive."""
-        return f"{self.base}/{self.archive.mirror}/"
+        return f"{self.base_url}/{self.archive.mirror_root}/"
 
     @property
     def cds_url(self) -> str:
         """What CDSAPI_URL is set to."""
-        return f"{self.base}{CDS_PREFIX}"
+        return f"{self.base_url}{CDS_PREFIX}"
 
     @property
     def cds_key(self) -> str:
@@ -88,12 +90,12 @@ class ArchiveServer(LoopbackServer):
     @property
     def arco_url(self) -> str:
         """The ARCO-ERA5 store's address."""
-        return f"{self.base}{ARCO_PREFIX}"
+        return f"{self.base_url}{ARCO_PREFIX}"
 
     @property
     def annotations_url(self) -> str:
         """The annotation archive's address."""
-        return f"{self.base}{ANNOTATIONS}"
+        return f"{self.base_url}{ANNOTATIONS_PATH}"
 
     def environment(self) -> dict[str, str]:
         """Return the variables that point this project's commands, and cdsapi, at this server."""
@@ -119,20 +121,20 @@ class ArchiveServer(LoopbackServer):
     def close(self) -> None:
         """Stop serving, and remove the files that were made if the archive is the server's own."""
         super().close()
-        if self._own:
+        if self._owns_archive:
             self.archive.close()
 
-    def _annotations(self, request: Request) -> Response | None:
-        if request.method != "GET" or request.path != ANNOTATIONS:
+    def _serve_annotations(self, request: HttpRequest) -> HttpResponse | None:
+        if request.method != "GET" or request.path != ANNOTATIONS_PATH:
             return None
-        return Response(200, self.archive.annotations(), {"Content-Type": "application/gzip"})
+        return HttpResponse(200, self.archive.annotations(), {"Content-Type": "application/gzip"})
 
 
-def _around(scene: Scene) -> Area:
+def _area_around(scene: FrameScene) -> Era5Area:
     west, south, east, north = scene.grid.bounds
-    return Area(
-        min(90.0, float(int(north) + 1 + _MARGIN)),
-        float(int(west) - 1 - _MARGIN),
-        float(int(south) - 1 - _MARGIN),
-        float(int(east) + 1 + _MARGIN),
+    return Era5Area(
+        min(90.0, float(int(north) + 1 + _ARCO_MARGIN)),
+        float(int(west) - 1 - _ARCO_MARGIN),
+        float(int(south) - 1 - _ARCO_MARGIN),
+        float(int(east) + 1 + _ARCO_MARGIN),
     )

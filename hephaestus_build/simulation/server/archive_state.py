@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hephaestus_build.core.frames import Frame, Pair, parse_day
-from hephaestus_build.simulation.world.annotator import pack
+from hephaestus_build.simulation.world.annotator import pack_annotations
 from hephaestus_build.simulation.world.world import World
 
-Layout = Literal["directories", "links"]
-Listing = Literal["table", "pre"]
+PortalLayout = Literal["directories", "links"]
+ListingStyle = Literal["table", "pre"]
 
 #: At most so many products are made at once: one at real size takes some 300 MB while it is made.
-_MAKERS = 2
+_MAX_MAKERS = 2
 #: Large files that no cube is made of are made apart from the others, when somebody asks for one.
-_APART = (".geo.unw.tif", ".geo.E.tif", ".geo.N.tif", ".geo.U.tif", ".geo.landmask.tif")
+_SEPARATE_FILES = (".geo.unw.tif", ".geo.E.tif", ".geo.N.tif", ".geo.U.tif", ".geo.landmask.tif")
 
 
 class SimulatedArchive:
@@ -54,30 +54,30 @@ class SimulatedArchive:
         self,
         world: World | None = None,
         *,
-        layout: Layout = "directories",
-        listing: Listing = "table",
+        layout: PortalLayout = "directories",
+        listing: ListingStyle = "table",
         cache: Path | None = None,
         **options: Any,
     ) -> None:
         self.world = world if world is not None else World(**options)
-        self.layout: Layout = layout
-        self.listing: Listing = listing
-        self.public = "LiCSAR_products.public"
-        self.mirror = "neodc/comet/data/licsar_products"
+        self.layout: PortalLayout = layout
+        self.listing: ListingStyle = listing
+        self.public_root = "LiCSAR_products.public"
+        self.mirror_root = "neodc/comet/data/licsar_products"
         self.extra_links: dict[str, list[str]] = {}
         self._until: date | None = None
         self._withdrawn: set[tuple[str, Pair]] = set()
         self._revisions: dict[tuple[str, Pair], int] = {}
-        self._own = cache is None
+        self._owns_folder = cache is None
         self.folder = Path(tempfile.mkdtemp(prefix="hephaestus-archive-")) if cache is None else cache
         self._lock = threading.RLock()
-        self._making: dict[Path, threading.Lock] = {}
-        self._slots = threading.BoundedSemaphore(_MAKERS)
-        self._packed: bytes | None = None
+        self._locks: dict[Path, threading.Lock] = {}
+        self._slots = threading.BoundedSemaphore(_MAX_MAKERS)
+        self._annotations_archive: bytes | None = None
 
     def close(self) -> None:
         """Remove the made files, unless their folder was given."""
-        if self._own:
+        if self._owns_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     # what changes over time
@@ -88,24 +88,24 @@ class SimulatedArchive:
 
     def reprocess(self, frame: Frame | str, pair: Pair | str) -> int:
         """Replace the files of a pair in place, later and with other noise; return the new revision."""
-        key = (str(frame), _pair(pair))
+        key = (str(frame), _to_pair(pair))
         with self._lock:
             self._revisions[key] = self._revisions.get(key, 0) + 1
             return self._revisions[key]
 
     def withdraw(self, frame: Frame | str, pair: Pair | str) -> None:
         """Take a pair out of the listing."""
-        self._withdrawn.add((str(frame), _pair(pair)))
+        self._withdrawn.add((str(frame), _to_pair(pair)))
 
     def restore(self, frame: Frame | str, pair: Pair | str) -> None:
         """Put a withdrawn pair back."""
-        self._withdrawn.discard((str(frame), _pair(pair)))
+        self._withdrawn.discard((str(frame), _to_pair(pair)))
 
     def move_storage(self, name: str = "moved") -> None:
         """Move the files to other addresses: link pages lead to the new ones, the old ones are gone."""
         self.layout = "links"
-        self.public = f"LiCSAR_products.{name}"
-        self.mirror = f"neodc/comet/{name}/licsar_products"
+        self.public_root = f"LiCSAR_products.{name}"
+        self.mirror_root = f"neodc/comet/{name}/licsar_products"
 
     # what there is now
 
@@ -126,11 +126,11 @@ class SimulatedArchive:
 
     def revision(self, frame: Frame | str, pair: Pair | str) -> int:
         """Return how often the files of a pair were replaced."""
-        return self._revisions.get((str(frame), _pair(pair)), 0)
+        return self._revisions.get((str(frame), _to_pair(pair)), 0)
 
-    def files(self, frame: str, kind: str, key: str = "") -> tuple[str, ...]:
+    def file_names(self, frame: str, kind: str, key: str = "") -> tuple[str, ...]:
         """Return the names in a frame's folder `kind`, or in its subfolder `key`; empty if there is none."""
-        shelf = self.world.shelf(frame)
+        shelf = self.world.frame_files(frame)
         if kind == "metadata" and not key:
             return shelf.metadata_files()
         with suppress(ValueError):
@@ -140,14 +140,14 @@ class SimulatedArchive:
                 return shelf.epoch_files(parse_day(key))
         return ()
 
-    def modified(self, frame: str, kind: str, key: str = "") -> datetime:
+    def modified_time(self, frame: str, kind: str, key: str = "") -> datetime:
         """Return when a folder's files were written."""
-        shelf = self.world.shelf(frame)
+        shelf = self.world.frame_files(frame)
         if kind == "interferograms":
-            return shelf.modified(Pair.parse(key).secondary, self.revision(frame, key))
-        return shelf.modified(parse_day(key) if key else shelf.scene.epochs[0])
+            return shelf.modified_time(Pair.parse(key).secondary, self.revision(frame, key))
+        return shelf.modified_time(parse_day(key) if key else shelf.scene.epochs[0])
 
-    def file(self, frame: str, kind: str, key: str, name: str) -> Path | None:
+    def product_path(self, frame: str, kind: str, key: str, name: str) -> Path | None:
         """Return a product's file, made if need be; None if there is no such product.
 
         Parameters
@@ -161,26 +161,26 @@ class SimulatedArchive:
         name : str
             The file's name.
         """
-        if frame not in self.world.frames or name not in (names := self.files(frame, kind, key)):
+        if frame not in self.world.frames or name not in (names := self.file_names(frame, kind, key)):
             return None
-        apart = name.endswith(_APART)
-        group = [other for other in names if other.endswith(_APART) == apart]
+        apart = name.endswith(_SEPARATE_FILES)
+        group = [other for other in names if other.endswith(_SEPARATE_FILES) == apart]
         revision = self.revision(frame, key) if kind == "interferograms" else 0
         folder = self.folder / frame / kind / key / f"{revision}{'-apart' if apart else ''}"
         with self._lock:
-            gate = self._making.setdefault(folder, threading.Lock())
+            gate = self._locks.setdefault(folder, threading.Lock())
         with gate:
             if not folder.is_dir():
                 with self._slots:
-                    self._make(folder, frame, kind, key, revision, group)
+                    self._make_files(folder, frame, kind, key, revision, group)
         return folder / name
 
-    def _make(
+    def _make_files(
         self, folder: Path, frame: str, kind: str, key: str, revision: int, names: Iterable[str]
     ) -> None:
         """Make a folder's files beside it and rename it: an archive that is killed leaves no half of one."""
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shelf = self.world.shelf(frame)
+        shelf = self.world.frame_files(frame)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
         try:
             if kind == "metadata":
@@ -196,20 +196,20 @@ class SimulatedArchive:
     def annotations(self) -> bytes:
         """Return the experts' archive, a .tar.gz with one JSON file an interferogram."""
         with self._lock:
-            if self._packed is None:
-                self._packed = pack(
+            if self._annotations_archive is None:
+                self._annotations_archive = pack_annotations(
                     annotation for frame in self.world.frames for annotation in self.world.annotations(frame)
                 )
-            return self._packed
+            return self._annotations_archive
 
-    def prepare(self, frames: Sequence[str] | None = None) -> None:
+    def make_all_files(self, frames: Sequence[str] | None = None) -> None:
         """Make everything that a build reads, so that serving it afterwards costs no time."""
         for frame in frames or self.world.frames:
-            self.file(frame, "metadata", "", "metadata.txt")
+            self.product_path(frame, "metadata", "", "metadata.txt")
             for pair in self.pairs(frame):
-                self.file(frame, "interferograms", pair.name, f"{pair}.geo.diff_pha.tif")
+                self.product_path(frame, "interferograms", pair.name, f"{pair}.geo.diff_pha.tif")
         self.annotations()
 
 
-def _pair(pair: Pair | str) -> Pair:
+def _to_pair(pair: Pair | str) -> Pair:
     return pair if isinstance(pair, Pair) else Pair.parse(pair)

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 from numcodecs import Blosc
 
-from hephaestus_build.core.era5_grid import CATALOGUE, STEP, VARIABLES, Area
+from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLE_NAMES, ERA5_VARIABLES, Era5Area
 from hephaestus_build.simulation.server.cds_app import FieldProvider
-from hephaestus_build.simulation.server.http_server import Request, Response
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse
 
-STORE = "full_37-1h-0p25deg-chunk-1.zarr-v3"  # the real store's name: format 2 nevertheless
-PREFIX = f"/arco/{STORE}"
+STORE_NAME = "full_37-1h-0p25deg-chunk-1.zarr-v3"  # the real store's name: format 2 nevertheless
+ARCO_PREFIX = f"/arco/{STORE_NAME}"
 
 #: The time axis of the real store: it is padded far beyond the hours that hold data.
-_FIRST, _LAST = datetime(1900, 1, 1), datetime(2050, 12, 31, 23)
+_FIRST_HOUR, _LAST_HOUR = datetime(1900, 1, 1), datetime(2050, 12, 31, 23)
 _HOUR = timedelta(hours=1)
 _TIME_CHUNK = 1 << 16
-_LATITUDES = 90.0 - STEP * np.arange(721)
-_LONGITUDES = STEP * np.arange(1440)
+_LATITUDES = 90.0 - ERA5_STEP * np.arange(721)
+_LONGITUDES = ERA5_STEP * np.arange(1440)
 _CODEC = Blosc(cname="lz4", clevel=5, shuffle=Blosc.SHUFFLE)
 
 
@@ -52,18 +52,18 @@ class ArcoApp:
     valid_start: date = date(1940, 1, 1)
     valid_stop: date = date(2050, 12, 31)
     valid_stop_era5t: date = date(2050, 12, 31)
-    areas: tuple[Area, ...] = ()
-    missing: frozenset[str] = frozenset()
-    keep: int = 16
-    made: int = 0
-    _ready: OrderedDict[int, list[bytes]] = field(default_factory=OrderedDict, repr=False)
+    areas: tuple[Era5Area, ...] = ()
+    missing_variables: frozenset[str] = frozenset()
+    max_hours_kept: int = 16
+    globes_computed: int = 0
+    _encoded_hours: OrderedDict[int, list[bytes]] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def __call__(self, request: Request) -> Response | None:
+    def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Answer one request, or None where there is no such object (a chunk never written)."""
-        if request.method != "GET" or not request.path.startswith(f"{PREFIX}/"):
+        if request.method != "GET" or not request.path.startswith(f"{ARCO_PREFIX}/"):
             return None
-        key = request.path.removeprefix(f"{PREFIX}/")
+        key = request.path.removeprefix(f"{ARCO_PREFIX}/")
         metadata = self._metadata()
         if key == ".zmetadata":
             return _json({"metadata": metadata, "zarr_consolidated_format": 1})
@@ -71,7 +71,7 @@ class ArcoApp:
             return _json(metadata[key])
         name, _, chunk = key.partition("/")
         content = self._coordinate(name, chunk) if name in _COORDINATES else self._chunk(name, chunk)
-        return None if content is None else Response(200, content)
+        return None if content is None else HttpResponse(200, content)
 
     def _metadata(self) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -90,8 +90,8 @@ class ArcoApp:
             )
             found[f"{name}/.zattrs"] = {"_ARRAY_DIMENSIONS": [name], **attributes}
         shape = tuple(axis.size for axis, _ in _COORDINATES.values())
-        for variable in CATALOGUE:
-            if variable.name not in self.missing:
+        for variable in ERA5_VARIABLES:
+            if variable.name not in self.missing_variables:
                 found[f"{variable.name}/.zarray"] = _array(shape, (1, *shape[1:]), "<f4", "NaN")
                 found[f"{variable.name}/.zattrs"] = {
                     "_ARRAY_DIMENSIONS": list(_COORDINATES),
@@ -111,36 +111,38 @@ class ArcoApp:
 
     def _chunk(self, name: str, chunk: str) -> bytes | None:
         position = chunk.split(".")
-        if name not in VARIABLES or name in self.missing or position[1:] != ["0", "0"]:
+        if name not in ERA5_VARIABLE_NAMES or name in self.missing_variables or position[1:] != ["0", "0"]:
             return None
         if not position[0].isdecimal():
             return None
         index = int(position[0])
-        if not self.valid_start <= (_FIRST + index * _HOUR).date() <= self.valid_stop_era5t:
+        if not self.valid_start <= (_FIRST_HOUR + index * _HOUR).date() <= self.valid_stop_era5t:
             return None
         with self._lock:  # the three variables are asked for at once and made together
-            if index not in self._ready:
-                self._ready[index] = [bytes(_CODEC.encode(plane)) for plane in self._globe(index)]
-                while len(self._ready) > self.keep:
-                    self._ready.popitem(last=False)
-            return self._ready[index][VARIABLES.index(name)]
+            if index not in self._encoded_hours:
+                self._encoded_hours[index] = [bytes(_CODEC.encode(plane)) for plane in self._globe(index)]
+                while len(self._encoded_hours) > self.max_hours_kept:
+                    self._encoded_hours.popitem(last=False)
+            return self._encoded_hours[index][ERA5_VARIABLE_NAMES.index(name)]
 
     def _globe(self, index: int) -> np.ndarray:
-        self.made += 1
-        time = _FIRST + index * _HOUR
+        self.globes_computed += 1
+        time = _FIRST_HOUR + index * _HOUR
         if not self.areas:
             return np.ascontiguousarray(self.fields(time, _LATITUDES, _LONGITUDES), dtype=np.float32)
-        globe = np.full((len(VARIABLES), _LATITUDES.size, _LONGITUDES.size), np.nan, dtype=np.float32)
+        globe = np.full(
+            (len(ERA5_VARIABLE_NAMES), _LATITUDES.size, _LONGITUDES.size), np.nan, dtype=np.float32
+        )
         for area in self.areas:
-            rows = np.round((90.0 - area.latitudes) / STEP).astype(int)
-            columns = np.round(area.longitudes % 360 / STEP).astype(int)
+            rows = np.round((90.0 - area.latitudes) / ERA5_STEP).astype(int)
+            columns = np.round(area.longitudes % 360 / ERA5_STEP).astype(int)
             globe[:, rows[:, None], columns] = self.fields(time, area.latitudes, area.longitudes)
         return globe
 
 
 _COORDINATES: dict[str, tuple[np.ndarray, dict[str, str]]] = {
     "time": (
-        np.arange((_LAST - _FIRST) // _HOUR + 1, dtype="<i8"),
+        np.arange((_LAST_HOUR - _FIRST_HOUR) // _HOUR + 1, dtype="<i8"),
         {"units": "hours since 1900-01-01", "calendar": "proleptic_gregorian"},
     ),
     "latitude": (_LATITUDES.astype("<f4"), {"units": "degrees_north", "long_name": "latitude"}),
@@ -161,5 +163,5 @@ def _array(shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, fill: st
     }
 
 
-def _json(value: Any) -> Response:
-    return Response(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+def _json(value: Any) -> HttpResponse:
+    return HttpResponse(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

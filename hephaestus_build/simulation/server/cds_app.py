@@ -20,22 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.core.era5_grid import FINAL, PRELIMINARY, STEP, VARIABLES
-from hephaestus_build.simulation.server.era5_netcdf import pack, write_netcdf
-from hephaestus_build.simulation.server.http_server import Request, Response
+from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLE_NAMES, EXPVER_FINAL, EXPVER_PRELIMINARY
+from hephaestus_build.simulation.server.era5_netcdf import round_as_grib, write_cds_netcdf
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse
 
 #: ``fields(time, latitudes, longitudes)`` returns float32 of shape (3, latitudes, longitudes).
 FieldProvider = Callable[[datetime, np.ndarray, np.ndarray], np.ndarray]
 
 DATASET = "reanalysis-era5-single-levels"
-PREFIX = "/api"
-_PROCESSES = f"{PREFIX}/retrieve/v1/processes"
-_JOBS = f"{PREFIX}/retrieve/v1/jobs"
+CDS_PREFIX = "/api"
+_PROCESSES = f"{CDS_PREFIX}/retrieve/v1/processes"
+_JOBS = f"{CDS_PREFIX}/retrieve/v1/jobs"
 _RESULTS = "/cds-object-store"  # another path than the API's, as the real results lie on another host
 
 
 @dataclass
-class Job:
+class SimulatedCdsJob:
     """One request that was accepted.
 
     Attributes
@@ -56,10 +56,10 @@ class Job:
 
     id: str
     inputs: dict[str, Any]
-    polls: int = 0
-    end: str = "successful"
-    reason: str = ""
-    file: bytes = b""
+    poll_count: int = 0
+    final_status: str = "successful"
+    failure_reason: str = ""
+    content: bytes = b""
 
 
 @dataclass
@@ -100,9 +100,9 @@ class CdsApp:
 
     fields: FieldProvider
     key: str = "simulated-key"
-    packed: bool = True
+    grib_packing: bool = True
     short_names: tuple[str, str, str] = ("tcwv", "sp", "vit")
-    missing: frozenset[str] = frozenset()
+    missing_variables: frozenset[str] = frozenset()
     zipped: bool = False
     queue_polls: int = 0
     licence_accepted: bool = True
@@ -112,35 +112,41 @@ class CdsApp:
     rate_limited: int = 0
     final_until: date | None = None
     available_until: date | None = None
-    jobs: dict[str, Job] = field(default_factory=dict)
+    jobs: dict[str, SimulatedCdsJob] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def __call__(self, request: Request) -> Response | None:
+    def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Answer one request, or None if it is not the CDS's."""
         path = request.path
         if path.startswith(f"{_RESULTS}/"):
             job = self.jobs.get(path.removeprefix(f"{_RESULTS}/").rpartition(".")[0])
-            return None if job is None or not job.file else Response(200, job.file, {"Content-Type": _TYPE})
-        if path != PREFIX and not path.startswith(f"{PREFIX}/"):
+            return (
+                None
+                if job is None or not job.content
+                else HttpResponse(200, job.content, {"Content-Type": _CONTENT_TYPE})
+            )
+        if path != CDS_PREFIX and not path.startswith(f"{CDS_PREFIX}/"):
             return None
         try:
-            return self._api(request)
-        except _ProblemError as problem:
+            return self._route(request)
+        except _CdsProblemError as problem:
             return problem.response(request)
 
-    def _api(self, request: Request) -> Response:
+    def _route(self, request: HttpRequest) -> HttpResponse:
         with self._lock:
             if self.rate_limited > 0:
                 self.rate_limited -= 1
-                raise _ProblemError(429, "rate limit exceeded", "Rate limit exceeded. Please wait 1 seconds.")
-        if request.path == f"{PREFIX}/catalogue/v1/messages":
+                raise _CdsProblemError(
+                    429, "rate limit exceeded", "Rate limit exceeded. Please wait 1 seconds."
+                )
+        if request.path == f"{CDS_PREFIX}/catalogue/v1/messages":
             return _json({"messages": []})
         if request.headers.get("private-token") != self.key:
-            raise _ProblemError(401, "authentication required", "authentication required")
+            raise _CdsProblemError(401, "authentication required", "authentication required")
         if request.path.startswith(f"{_PROCESSES}/"):
             dataset, _, action = request.path.removeprefix(f"{_PROCESSES}/").partition("/")
             if dataset != DATASET:
-                raise _ProblemError(404, "process not found", f"dataset {dataset} not found")
+                raise _CdsProblemError(404, "process not found", f"dataset {dataset} not found")
             if not action:
                 return _json({"id": dataset, "title": "ERA5 hourly data on single levels, simulated"})
             if action == "execution" and request.method == "POST":
@@ -149,7 +155,7 @@ class CdsApp:
             name, _, action = request.path.removeprefix(f"{_JOBS}/").partition("/")
             job = self.jobs.get(name)
             if job is None:
-                raise _ProblemError(404, "job not found", f"job {name} not found")
+                raise _CdsProblemError(404, "job not found", f"job {name} not found")
             if request.method == "DELETE":
                 del self.jobs[name]
                 return _json({"jobID": name, "status": "dismissed"})
@@ -157,76 +163,82 @@ class CdsApp:
                 return self._status(request, job)
             if action == "results":
                 return self._results(request, job)
-        raise _ProblemError(404, "not found", f"no such resource: {request.path}")
+        raise _CdsProblemError(404, "not found", f"no such resource: {request.path}")
 
-    def _submit(self, request: Request) -> Response:
+    def _submit(self, request: HttpRequest) -> HttpResponse:
         try:
             inputs = json.loads(request.body)["inputs"]
-            times, bounds = _times(inputs), _area(inputs)
-            variables = _texts(inputs, "variable")
+            times, bounds = _parse_hours(inputs), _parse_area(inputs)
+            variables = _text_list(inputs, "variable")
         except (KeyError, TypeError, ValueError) as error:
-            raise _ProblemError(400, "invalid request", str(error)) from None
+            raise _CdsProblemError(400, "invalid request", str(error)) from None
         if not self.licence_accepted:
-            raise _ProblemError(
+            raise _CdsProblemError(
                 403,
                 "required licences not accepted",
                 "Not all the required licences have been accepted; please visit "
-                f"{request.base}/datasets/{DATASET}?tab=download#manage-licences to accept the required "
+                f"{request.base_url}/datasets/{DATASET}?tab=download#manage-licences to accept the required "
                 "licence(s).",
             )
         if len(times) * len(variables) > self.cost_limit:
-            raise _ProblemError(
+            raise _CdsProblemError(
                 403, "cost limits exceeded", "Your request is too large, please reduce your selection."
             )
-        job = Job(str(uuid.uuid4()), inputs, end=self.job_end, reason=self.job_reason)
+        job = SimulatedCdsJob(
+            str(uuid.uuid4()), inputs, final_status=self.job_end, failure_reason=self.job_reason
+        )
         here = [time for time in times if self.available_until is None or time.date() <= self.available_until]
-        if not here and job.end == "successful":
-            job.end = "failed"
-            job.reason = (
+        if not here and job.final_status == "successful":
+            job.final_status = "failed"
+            job.failure_reason = (
                 "MultiAdaptorNoDataError: None of the data you have requested is available yet, please "
                 f"revise the period requested. The latest date available is: {self.available_until}"
             )
-        if job.end == "successful":
-            job.file = self._file(here, bounds, variables)
+        if job.final_status == "successful":
+            job.content = self._make_netcdf(here, bounds, variables)
         with self._lock:
             self.jobs[job.id] = job
-        answer = _json(self._info(request, job, "accepted", "monitor"), 201)
-        answer.headers["Location"] = f"{request.base}{_JOBS}/{job.id}"
+        answer = _json(self._job_document(request, job, "accepted", "monitor"), 201)
+        answer.headers["Location"] = f"{request.base_url}{_JOBS}/{job.id}"
         return answer
 
-    def _status(self, request: Request, job: Job) -> Response:
+    def _status(self, request: HttpRequest, job: SimulatedCdsJob) -> HttpResponse:
         with self._lock:
             if request.query:  # the client's last look before the results carries none
-                job.polls += 1
-            waiting = job.polls <= self.queue_polls
-            first = job.polls <= 1
-        status = ("accepted" if first else "running") if waiting else job.end
-        info = self._info(request, job, status, "self")
+                job.poll_count += 1
+            waiting = job.poll_count <= self.queue_polls
+            first = job.poll_count <= 1
+        status = ("accepted" if first else "running") if waiting else job.final_status
+        info = self._job_document(request, job, status, "self")
         if status == "successful":
-            href = f"{request.base}{_JOBS}/{job.id}/results"
+            href = f"{request.base_url}{_JOBS}/{job.id}/results"
             info["links"].append({"href": href, "rel": "results", "type": "application/json"})
         return _json(info)
 
-    def _results(self, request: Request, job: Job) -> Response:
-        if job.polls <= self.queue_polls:
-            raise _ProblemError(404, "job results not ready", "results are not ready")
-        if job.end in ("failed", "rejected"):
-            raise _ProblemError(400, f"The job has {job.end}", "see the traceback", job.reason)
-        if job.end != "successful":
-            raise _ProblemError(404, "results expired", "results expired")
-        name = f"{job.id}.{'zip' if job.file.startswith(b'PK') else 'nc'}"
+    def _results(self, request: HttpRequest, job: SimulatedCdsJob) -> HttpResponse:
+        if job.poll_count <= self.queue_polls:
+            raise _CdsProblemError(404, "job results not ready", "results are not ready")
+        if job.final_status in ("failed", "rejected"):
+            raise _CdsProblemError(
+                400, f"The job has {job.final_status}", "see the traceback", job.failure_reason
+            )
+        if job.final_status != "successful":
+            raise _CdsProblemError(404, "results expired", "results expired")
+        name = f"{job.id}.{'zip' if job.content.startswith(b'PK') else 'nc'}"
         value = {
-            "type": _TYPE,
-            "href": f"{request.base}{_RESULTS}/{name}",
-            "file:checksum": hashlib.md5(job.file, usedforsecurity=False).hexdigest(),
-            "file:size": len(job.file),
+            "type": _CONTENT_TYPE,
+            "href": f"{request.base_url}{_RESULTS}/{name}",
+            "file:checksum": hashlib.md5(job.content, usedforsecurity=False).hexdigest(),
+            "file:size": len(job.content),
             "file:local_path": f"s3://cci2-prod-cache/{name}",
         }
         return _json({"asset": {"value": value}})
 
-    def _info(self, request: Request, job: Job, status: str, rel: str) -> dict[str, Any]:
+    def _job_document(
+        self, request: HttpRequest, job: SimulatedCdsJob, status: str, rel: str
+    ) -> dict[str, Any]:
         now = datetime.now(UTC).replace(tzinfo=None)
-        link = {"href": f"{request.base}{_JOBS}/{job.id}", "rel": rel, "type": "application/json"}
+        link = {"href": f"{request.base_url}{_JOBS}/{job.id}", "rel": rel, "type": "application/json"}
         return {
             "processID": DATASET,
             "type": "process",
@@ -243,25 +255,27 @@ class CdsApp:
             },
         }
 
-    def _file(
+    def _make_netcdf(
         self, times: list[datetime], bounds: tuple[float, float, float, float], variables: list[str]
     ) -> bytes:
         north, west, south, east = bounds
-        latitudes = np.arange(np.floor(north / STEP), np.ceil(south / STEP) - 1, -1) * STEP
-        longitudes = np.arange(np.ceil(west / STEP), np.floor(east / STEP) + 1) * STEP
+        latitudes = np.arange(np.floor(north / ERA5_STEP), np.ceil(south / ERA5_STEP) - 1, -1) * ERA5_STEP
+        longitudes = np.arange(np.ceil(west / ERA5_STEP), np.floor(east / ERA5_STEP) + 1) * ERA5_STEP
         values = np.stack([self.fields(time, latitudes, longitudes) for time in times])
-        if self.packed:
-            values = pack(values)
+        if self.grib_packing:
+            values = round_as_grib(values)
         versions = [
-            PRELIMINARY if self.final_until is not None and time.date() > self.final_until else FINAL
+            EXPVER_PRELIMINARY
+            if self.final_until is not None and time.date() > self.final_until
+            else EXPVER_FINAL
             for time in times
         ]
         kept = {
             self.short_names[k]: k
-            for k, name in enumerate(VARIABLES)
-            if name in variables and name not in self.missing
+            for k, name in enumerate(ERA5_VARIABLE_NAMES)
+            if name in variables and name not in self.missing_variables
         }
-        content = write_netcdf(times, latitudes, longitudes, values, versions, kept)
+        content = write_cds_netcdf(times, latitudes, longitudes, values, versions, kept)
         if not self.zipped:
             return content
         stream = io.BytesIO()
@@ -270,23 +284,23 @@ class CdsApp:
         return stream.getvalue()
 
 
-_TYPE = "application/netcdf"
+_CONTENT_TYPE = "application/netcdf"
 
 
-class _ProblemError(Exception):
+class _CdsProblemError(Exception):
     """An error as the CDS words it."""
 
     def __init__(self, status: int, title: str, detail: str, traceback: str = "") -> None:
         super().__init__(title)
         self.status, self.title, self.detail, self.traceback = status, title, detail, traceback
 
-    def response(self, request: Request) -> Response:
+    def response(self, request: HttpRequest) -> HttpResponse:
         body = {
             "type": self.title,
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
-            "instance": f"{request.base}{request.path}",
+            "instance": f"{request.base_url}{request.path}",
             "trace_id": uuid.uuid4().hex,
         }
         if self.traceback:
@@ -297,27 +311,27 @@ class _ProblemError(Exception):
         return answer
 
 
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+def _json(value: Any, status: int = 200) -> HttpResponse:
+    return HttpResponse(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
 
-def _texts(inputs: dict[str, Any], name: str) -> list[str]:
+def _text_list(inputs: dict[str, Any], name: str) -> list[str]:
     """Return a request's value as the list of texts it stands for."""
     value = inputs[name]
     return [str(item) for item in (value if isinstance(value, list) else [value])]
 
 
-def _times(inputs: dict[str, Any]) -> list[datetime]:
+def _parse_hours(inputs: dict[str, Any]) -> list[datetime]:
     """Return the hours of the Cartesian product that a request is; days that no month has are left out."""
-    if unknown := set(_texts(inputs, "variable")) - set(VARIABLES):
+    if unknown := set(_text_list(inputs, "variable")) - set(ERA5_VARIABLE_NAMES):
         raise ValueError(f"variable not available: {', '.join(sorted(unknown))}")
-    if _texts(inputs, "product_type") != ["reanalysis"]:
+    if _text_list(inputs, "product_type") != ["reanalysis"]:
         raise ValueError("product_type must be reanalysis")
     if inputs.get("data_format", inputs.get("format")) != "netcdf":
         raise ValueError("data_format must be netcdf here")
     found = set()
     for year, month, day, hour in product(
-        *(_texts(inputs, name) for name in ("year", "month", "day", "time"))
+        *(_text_list(inputs, name) for name in ("year", "month", "day", "time"))
     ):
         moment = datetime.strptime(hour, "%H:%M")
         if moment.minute:
@@ -332,7 +346,7 @@ def _times(inputs: dict[str, Any]) -> list[datetime]:
     return sorted(found)
 
 
-def _area(inputs: dict[str, Any]) -> tuple[float, float, float, float]:
+def _parse_area(inputs: dict[str, Any]) -> tuple[float, float, float, float]:
     north, west, south, east = (float(edge) for edge in inputs.get("area", (90, -180, -90, 179.75)))
     if not (-90 <= south <= north <= 90 and west <= east):
         raise ValueError(f"area must be North, West, South, East, got {[north, west, south, east]}")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.settings import Embedded, Settings
+from hephaestus_build.core.settings import EmbeddedArchive, Settings
 
 if TYPE_CHECKING:
     from hephaestus_build.simulation.server.archive_server import ArchiveServer
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def embedded_frames() -> tuple[Frame, ...]:
     """Return the frames that it has."""
     from hephaestus_build.simulation.world.frame_catalog import (
-        PLACES,  # as below: commands on real frames need none
+        FRAME_SPECS,  # as below: commands on real frames need none
     )
 
-    return tuple(Frame(place.id) for place in PLACES)
+    return tuple(Frame(place.id) for place in FRAME_SPECS)
 
 
 @contextmanager
-def archives_for(settings: Settings, frames: Iterable[Frame]) -> Iterator[Settings]:
+def serve_for_frames(settings: Settings, frames: Iterable[Frame]) -> Iterator[Settings]:
     """Serve the embedded archive where one of `frames` needs it, until the end of the block.
 
     It is needed for what is simulated where the settings name no portal. Real frames are asked of the real
@@ -42,15 +42,15 @@ def archives_for(settings: Settings, frames: Iterable[Frame]) -> Iterator[Settin
     Settings
         Those to work with.
     """
-    if settings.portal_is_set or not any(settings.for_frame(frame).is_simulated for frame in frames):
+    if settings.is_portal_set or not any(settings.for_frame(frame).is_simulated for frame in frames):
         yield settings
         return
-    with embedded_archive(settings) as served:
+    with serve_embedded_archive(settings) as served:
         yield served
 
 
 @contextmanager
-def embedded_archive(settings: Settings, *, always: bool = False, **options: Any) -> Iterator[Settings]:
+def serve_embedded_archive(settings: Settings, *, always: bool = False, **options: Any) -> Iterator[Settings]:
     """Serve a simulated archive until the end of the block.
 
     Parameters
@@ -67,12 +67,12 @@ def embedded_archive(settings: Settings, *, always: bool = False, **options: Any
     ------
     Settings
         The same, which ask the archive for what is simulated; ``embedded`` of their
-        :meth:`~hephaestus_build.core.settings.Settings.simulated` names its frames.
+        :meth:`~hephaestus_build.core.settings.Settings.for_simulated` names its frames.
     """
     from hephaestus_build.simulation.server.archive_server import ArchiveServer
 
-    with ArchiveServer(**options) as server, _no_proxy(server):
-        embedded = Embedded(
+    with ArchiveServer(**options) as server, _bypass_proxy(server):
+        embedded = EmbeddedArchive(
             licsar_url=server.licsar_url,
             annotations=server.annotations_url,
             arco_url=server.arco_url,
@@ -80,11 +80,11 @@ def embedded_archive(settings: Settings, *, always: bool = False, **options: Any
             cds_key=server.cds_key,
             frames=server.archive.world.frames,
         )
-        yield settings.asking(embedded) if always else settings.with_embedded(embedded)
+        yield settings.using_archive(embedded) if always else settings.with_embedded_archive(embedded)
 
 
 @contextmanager
-def _no_proxy(server: ArchiveServer) -> Iterator[None]:
+def _bypass_proxy(server: ArchiveServer) -> Iterator[None]:
     """Let no proxy be asked for this machine's own addresses; of other addresses it says nothing."""
     variables = server.proxy_environment()
     before = {name: os.environ.get(name) for name in variables}

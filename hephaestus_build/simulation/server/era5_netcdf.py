@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.core.era5_grid import CATALOGUE, STEP
+from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLES
 
 #: The HDF5 library inside netCDF4 is not safe to enter from two threads: hold this to call netCDF4.
 NETCDF_LOCK = threading.Lock()
 
 
-def pack(values: np.ndarray) -> np.ndarray:
+def round_as_grib(values: np.ndarray) -> np.ndarray:
     """Round fields as GRIB's simple packing with 16 bits does, each (n, m) plane for itself.
 
     Parameters
@@ -37,7 +37,7 @@ def pack(values: np.ndarray) -> np.ndarray:
     return (least + np.rint((planes - least) / scale) * scale).astype(np.float32)
 
 
-def write_netcdf(
+def write_cds_netcdf(
     times: Sequence[datetime],
     latitudes: np.ndarray,
     longitudes: np.ndarray,
@@ -103,13 +103,13 @@ def write_netcdf(
         version = dataset.createVariable("expver", str, ("valid_time",))
         version[:] = np.array(versions, dtype=object)
         for name, position in names.items():
-            known = CATALOGUE[position]
+            known = ERA5_VARIABLES[position]
             variable = dataset.createVariable(
                 name, "f4", ("valid_time", "latitude", "longitude"), fill_value=np.float32(np.nan), **packing
             )
             variable.setncatts(
                 {
-                    "GRIB_paramId": np.int64(known.param),
+                    "GRIB_paramId": np.int64(known.grib_param),
                     "GRIB_dataType": "an",
                     "GRIB_numberOfPoints": np.int64(latitudes.size * longitudes.size),
                     "GRIB_typeOfLevel": "surface",
@@ -118,8 +118,8 @@ def write_netcdf(
                     "GRIB_gridType": "regular_ll",
                     "GRIB_Nx": np.int64(longitudes.size),
                     "GRIB_Ny": np.int64(latitudes.size),
-                    "GRIB_iDirectionIncrementInDegrees": STEP,
-                    "GRIB_jDirectionIncrementInDegrees": STEP,
+                    "GRIB_iDirectionIncrementInDegrees": ERA5_STEP,
+                    "GRIB_jDirectionIncrementInDegrees": ERA5_STEP,
                     "GRIB_jScansPositively": np.int64(0),
                     "GRIB_cfName": "unknown",
                     "GRIB_cfVarName": name,

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-HTML = b"<!DOCTYPE html>\n<html><head><title>Maintenance</title></head><body>Back soon.</body></html>\n"
+MAINTENANCE_PAGE = (
+    b"<!DOCTYPE html>\n<html><head><title>Maintenance</title></head><body>Back soon.</body></html>\n"
+)
 
 
 @dataclass(frozen=True)
@@ -53,68 +55,68 @@ class Fault:
     ignore_ranges: bool = False
 
 
-def status(code: int, *, retry_after: str | int | None = None) -> Fault:
-    """Answer with an error status, and `retry_after` (seconds or an HTTP date) if given."""
+def error_status(code: int, *, retry_after: str | int | None = None) -> Fault:
+    """Answer with an error status, and `parse_retry_after` (seconds or an HTTP date) if given."""
     return Fault(status=code, headers={} if retry_after is None else {"Retry-After": str(retry_after)})
 
 
-def reset(after: int | None = None) -> Fault:
+def reset_connection(after: int | None = None) -> Fault:
     """Reset the connection, at once or after some bytes of the body."""
     return Fault(reset=True, cut_after=after)
 
 
-def stall(after: int = 0) -> Fault:
+def stall_body(after: int = 0) -> Fault:
     """Fall silent after some bytes of the body, without closing, until the server stops."""
     return Fault(stall_after=after)
 
 
-def trickle(rate: float) -> Fault:
+def trickle_body(rate: float) -> Fault:
     """Send the body at `rate` bytes a second."""
     return Fault(rate=rate)
 
 
-def cut(after: int) -> Fault:
+def cut_connection(after: int) -> Fault:
     """Close after some bytes of the body, though the full Content-Length was promised."""
     return Fault(cut_after=after)
 
 
-def wrong_length(length: int) -> Fault:
+def claim_length(length: int) -> Fault:
     """Claim another Content-Length than the body has."""
     return Fault(length=length)
 
 
-def empty() -> Fault:
+def empty_body() -> Fault:
     """Answer 200 with zero bytes."""
     return Fault(body=b"")
 
 
-def html() -> Fault:
+def serve_html() -> Fault:
     """Answer 200 with a web page in place of the content."""
-    return Fault(body=HTML, headers={"Content-Type": "text/html; charset=utf-8"})
+    return Fault(body=MAINTENANCE_PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
 
 
-def replaced(body: bytes | Callable[[bytes], bytes]) -> Fault:
+def replace_body(body: bytes | Callable[[bytes], bytes]) -> Fault:
     """Answer 200 with other bytes, or with what a function makes of the true ones."""
     return Fault(body=body)
 
 
-def truncated(share: float = 0.5) -> Fault:
+def truncate_body(share: float = 0.5) -> Fault:
     """Answer 200 with the first part of the content and a matching length: a file cut at its source."""
     return Fault(body=lambda content: content[: int(len(content) * share)])
 
 
-def delay(seconds: float) -> Fault:
+def delay_response(seconds: float) -> Fault:
     """Wait before answering, then answer well."""
     return Fault(delay=seconds)
 
 
-def no_ranges() -> Fault:
+def refuse_ranges() -> Fault:
     """Answer Range requests with 200 and everything, as some servers do."""
     return Fault(ignore_ranges=True, headers={"Accept-Ranges": ""})
 
 
 @dataclass
-class Rule:
+class FaultRule:
     """A fault for some requests.
 
     Attributes
@@ -145,7 +147,7 @@ class FaultPlan:
     """Rules that decide which requests are answered badly; safe to change while the server runs."""
 
     def __init__(self) -> None:
-        self._rules: list[Rule] = []
+        self._rules: list[FaultRule] = []
         self._lock = threading.Lock()
 
     def add(
@@ -156,7 +158,7 @@ class FaultPlan:
         times: int | None = None,
         skip: int = 0,
         methods: Collection[str] = (),
-    ) -> Rule:
+    ) -> FaultRule:
         """Add a rule behind the others and return it, so that its ``hits`` can be read.
 
         Parameters
@@ -172,12 +174,12 @@ class FaultPlan:
         methods : collection of str
             Such as ``{"GET"}``; all methods by default.
         """
-        rule = Rule(re.compile(pattern), fault, times, skip, frozenset(methods))
+        rule = FaultRule(re.compile(pattern), fault, times, skip, frozenset(methods))
         with self._lock:
             self._rules.append(rule)
         return rule
 
-    def remove(self, rule: Rule) -> None:
+    def remove(self, rule: FaultRule) -> None:
         """Take one rule out."""
         with self._lock:
             self._rules.remove(rule)
@@ -187,7 +189,7 @@ class FaultPlan:
         with self._lock:
             self._rules.clear()
 
-    def take(self, method: str, path: str) -> Fault | None:
+    def next_fault(self, method: str, path: str) -> Fault | None:
         """Return the fault of the first rule that still applies to this request, and count it."""
         with self._lock:
             for rule in self._rules:

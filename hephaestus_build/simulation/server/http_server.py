@@ -29,11 +29,11 @@ from hephaestus_build.simulation.server.faults import Fault, FaultPlan
 _CHUNK = 1 << 16
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 #: Headers whose value a log never shows.
-_SECRET = frozenset({"private-token", "authorization", "cookie", "proxy-authorization"})
+_SECRET_HEADERS = frozenset({"private-token", "authorization", "cookie", "proxy-authorization"})
 
 
 @dataclass(frozen=True)
-class Request:
+class HttpRequest:
     """What an app is asked. A HEAD request arrives as GET: the server leaves the body out.
 
     Attributes
@@ -57,11 +57,11 @@ class Request:
     query: dict[str, str]
     headers: Mapping[str, str]
     body: bytes
-    base: str
+    base_url: str
 
 
 @dataclass
-class Response:
+class HttpResponse:
     """What an app answers.
 
     Attributes
@@ -80,11 +80,11 @@ class Response:
 
 
 #: Answers a request, or returns None: not mine.
-App = Callable[[Request], Response | None]
+HttpApp = Callable[[HttpRequest], HttpResponse | None]
 
 
 @dataclass
-class LogEntry:
+class RequestLogEntry:
     """One request as the server saw it: for tests of a client's manners.
 
     Attributes
@@ -113,7 +113,7 @@ class LogEntry:
     sent: int = 0
 
 
-class CaseInsensitive(dict[str, str]):
+class CaseInsensitiveHeaders(dict[str, str]):
     """Headers: the case of a name does not matter."""
 
     def __init__(self, items: Mapping[str, str] | None = None) -> None:
@@ -151,11 +151,11 @@ class LoopbackServer:
         May be changed at any time.
     """
 
-    def __init__(self, apps: Sequence[App], *, port: int = 0, faults: FaultPlan | None = None) -> None:
+    def __init__(self, apps: Sequence[HttpApp], *, port: int = 0, faults: FaultPlan | None = None) -> None:
         self.apps = list(apps)
         self.faults = faults if faults is not None else FaultPlan()
         self.stopping = threading.Event()
-        self._log: list[LogEntry] = []
+        self._log: list[RequestLogEntry] = []
         self._lock = threading.Lock()
         self._server = _Server(port, self)
         self._thread = threading.Thread(
@@ -168,12 +168,12 @@ class LoopbackServer:
         return int(self._server.server_address[1])
 
     @property
-    def base(self) -> str:
+    def base_url(self) -> str:
         """Its address, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def log(self) -> list[LogEntry]:
+    def log(self) -> list[RequestLogEntry]:
         """The requests so far, in the order in which their answers began (a new list)."""
         with self._lock:
             return list(self._log)
@@ -183,21 +183,21 @@ class LoopbackServer:
         with self._lock:
             self._log.clear()
 
-    def record(self, entry: LogEntry) -> None:
+    def record(self, entry: RequestLogEntry) -> None:
         """Add one request to the log; called before its answer begins, so that no client is ahead of it."""
         with self._lock:
             self._log.append(entry)
 
-    def answer(self, request: Request) -> Response:
+    def respond(self, request: HttpRequest) -> HttpResponse:
         """Return the first app's answer; 404 if none knows the path, 500 if one fails."""
         for app in self.apps:
             try:
                 response = app(request)
             except Exception as error:  # a broken app must look like a broken server, not like a hang
-                return Response(500, f"{type(error).__name__}: {error}\n".encode())
+                return HttpResponse(500, f"{type(error).__name__}: {error}\n".encode())
             if response is not None and not (isinstance(response.body, Path) and not response.body.is_file()):
                 return response
-        return Response(404, b"<html><head><title>404 Not Found</title></head></html>\n", dict(_HTML))
+        return HttpResponse(404, b"<html><head><title>404 Not Found</title></head></html>\n", dict(_HTML))
 
     def start(self) -> Self:
         """Begin to serve; return itself."""
@@ -224,7 +224,7 @@ class LoopbackServer:
 
 _HTML = {"Content-Type": "text/html;charset=UTF-8"}
 #: Seconds that all threads may take to end; fewer than a command has that was stopped.
-_LAST_SECONDS = 3.0
+_SHUTDOWN_SECONDS = 3.0
 
 
 class _Server(ThreadingHTTPServer):
@@ -257,7 +257,7 @@ class _Server(ThreadingHTTPServer):
         for connection in connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        deadline = time.monotonic() + _LAST_SECONDS
+        deadline = time.monotonic() + _SHUTDOWN_SECONDS
         for thread in connections.values():
             thread.join(max(0.0, deadline - time.monotonic()))
 
@@ -273,7 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     reset_connection = False
     server: _Server
-    entry: LogEntry
+    entry: RequestLogEntry
 
     def finish(self) -> None:
         super().finish()
@@ -294,11 +294,11 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         split = urlsplit(self.path)
         path, query = unquote(split.path), dict(parse_qsl(split.query, keep_blank_values=True))
-        headers = CaseInsensitive(dict(self.headers.items()))
+        headers = CaseInsensitiveHeaders(dict(self.headers.items()))
         body = self.rfile.read(int(headers.get("content-length") or 0))
-        fault = owner.faults.take(self.command, path) or Fault()
-        shown = {key: "(sent)" if key in _SECRET else value for key, value in headers.items()}
-        self.entry = LogEntry(self.command, path, query, shown, time.monotonic())
+        fault = owner.faults.next_fault(self.command, path) or Fault()
+        shown = {key: "(sent)" if key in _SECRET_HEADERS else value for key, value in headers.items()}
+        self.entry = RequestLogEntry(self.command, path, query, shown, time.monotonic())
         try:
             if fault.delay:
                 owner.stopping.wait(fault.delay)
@@ -306,10 +306,10 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _ResetError
             if fault.status is not None:
                 text = f"{fault.status} {self.responses.get(fault.status, ('Error',))[0]}\n"
-                response = Response(fault.status, text.encode(), {"Content-Type": "text/plain"})
+                response = HttpResponse(fault.status, text.encode(), {"Content-Type": "text/plain"})
             else:
                 method = "GET" if self.command == "HEAD" else self.command
-                response = owner.answer(Request(method, path, query, headers, body, owner.base))
+                response = owner.respond(HttpRequest(method, path, query, headers, body, owner.base_url))
             self._send(response, headers, fault)
         except _ResetError:
             self.close_connection = self.reset_connection = True
@@ -320,13 +320,13 @@ class _Handler(BaseHTTPRequestHandler):
                 owner.record(self.entry)
             self.entry.ended = time.monotonic()
 
-    def _send(self, response: Response, asked: CaseInsensitive, fault: Fault) -> None:
+    def _send(self, response: HttpResponse, asked: CaseInsensitiveHeaders, fault: Fault) -> None:
         if fault.body is not None:
             content = response.body.read_bytes() if isinstance(response.body, Path) else response.body
             body = fault.body(content) if callable(fault.body) else fault.body
             response = replace(response, status=fault.status or 200, body=body)
-        headers = CaseInsensitive(response.headers)
-        with _open(response.body) as (stream, size, modified, tag):
+        headers = CaseInsensitiveHeaders(response.headers)
+        with _OpenedBody(response.body) as (stream, size, modified, tag):
             if response.status == 200 and self.command in ("GET", "HEAD"):
                 headers.setdefault("accept-ranges", "bytes")
                 headers.setdefault("last-modified", modified)
@@ -335,9 +335,9 @@ class _Handler(BaseHTTPRequestHandler):
             headers.setdefault("content-type", "application/octet-stream")
             status, start, length = response.status, 0, size
             if status == 200 and self.command in ("GET", "HEAD"):
-                if _not_modified(asked, headers):
+                if _is_not_modified(asked, headers):
                     status, length = 304, 0
-                elif not fault.ignore_ranges and (part := _range(asked, headers, size)) is not None:
+                elif not fault.ignore_ranges and (part := _parse_range(asked, headers, size)) is not None:
                     if part[1] == 0:
                         status, length = 416, 0
                         headers["content-range"] = f"bytes */{size}"
@@ -390,7 +390,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.owner.stopping.wait()
 
 
-class _open:  # noqa: N801 (reads as a verb where it is used)
+class _OpenedBody:
     """The content as a stream with its size, Last-Modified and a function for its ETag."""
 
     def __init__(self, body: bytes | Path) -> None:
@@ -411,7 +411,7 @@ class _open:  # noqa: N801 (reads as a verb where it is used)
         self._stream.close()
 
 
-def _not_modified(asked: CaseInsensitive, headers: CaseInsensitive) -> bool:
+def _is_not_modified(asked: CaseInsensitiveHeaders, headers: CaseInsensitiveHeaders) -> bool:
     """Whether the client's copy is current (If-None-Match wins over If-Modified-Since)."""
     if wanted := asked.get("if-none-match"):
         tags = {tag.strip().removeprefix("W/") for tag in wanted.split(",")}
@@ -422,7 +422,9 @@ def _not_modified(asked: CaseInsensitive, headers: CaseInsensitive) -> bool:
     return False
 
 
-def _range(asked: CaseInsensitive, headers: CaseInsensitive, size: int) -> tuple[int, int] | None:
+def _parse_range(
+    asked: CaseInsensitiveHeaders, headers: CaseInsensitiveHeaders, size: int
+) -> tuple[int, int] | None:
     """Return start and length of the part asked for; None for everything, length 0 for none of it."""
     match = _RANGE.fullmatch(asked.get("range", "").strip())
     if not match or match[1] == match[2] == "":

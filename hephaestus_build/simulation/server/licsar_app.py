@@ -18,19 +18,19 @@ from urllib.parse import quote
 
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.simulation.server.archive_state import SimulatedArchive
-from hephaestus_build.simulation.server.http_server import Request, Response
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse
 
-ROOT = "LiCSAR_products"
+PORTAL_ROOT = "LiCSAR_products"
 #: So many of a frame's newest pairs have not reached the CEDA archive yet.
-LAG = 3
+MIRROR_LAG_PAIRS = 3
 _KINDS = ("epochs", "interferograms", "metadata")
 _HTML = "text/html;charset=UTF-8"
 _TYPES = {".tif": "image/tiff", ".png": "image/png"}
-_BEGINNING = datetime(2019, 1, 1, tzinfo=UTC)
+_FOLDER_TIME = datetime(2019, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListingEntry:
     """One row of a listing; a folder has no size."""
 
     name: str
@@ -46,10 +46,10 @@ class LinkPage:
     modified: datetime
 
 
-Node = list[Entry] | LinkPage | Path | None
+PortalNode = list[ListingEntry] | LinkPage | Path | None
 
 
-class PortalApp:
+class LicsarApp:
     """The portal as an app of a :class:`~hephaestus_build.simulation.server.http_server.LoopbackServer`.
 
     Parameters
@@ -61,112 +61,112 @@ class PortalApp:
     def __init__(self, archive: SimulatedArchive) -> None:
         self.archive = archive
 
-    def __call__(self, request: Request) -> Response | None:
+    def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Answer one request; None if there is no such page."""
         if request.method != "GET":
             return None
         for root, find in (
-            (self.archive.public, self._public),
-            (self.archive.mirror, self._mirror),
-            (ROOT, self._main),
+            (self.archive.public_root, self._find_public),
+            (self.archive.mirror_root, self._find_mirror),
+            (PORTAL_ROOT, self._find_main),
         ):
             if request.path == f"/{root}" or request.path.startswith(f"/{root}/"):
                 rest = request.path[len(root) + 2 :]
-                node = find([part for part in rest.split("/") if part], request.base)
+                node = find([part for part in rest.split("/") if part], request.base_url)
                 return self._answer(node, request)
         return None
 
-    def _answer(self, node: Node, request: Request) -> Response | None:
+    def _answer(self, node: PortalNode, request: HttpRequest) -> HttpResponse | None:
         """Turn what lies at a path into an answer, as strict about the slash at its end as Apache is."""
         slash = request.path.endswith("/")
         if isinstance(node, list):
             if not slash:
-                address = f"{request.base}{quote(request.path)}/"
-                return Response(301, b"", {"Location": address, "Content-Type": _HTML})
+                address = f"{request.base_url}{quote(request.path)}/"
+                return HttpResponse(301, b"", {"Location": address, "Content-Type": _HTML})
             *_, frame, kind = ["", "", *request.path.rstrip("/").split("/")]
             extra = self.archive.extra_links.get(frame, []) if kind == "interferograms" else []
-            page = listing(request.path, node, self.archive.listing, extra)
-            return Response(200, page.encode(), {"Content-Type": _HTML})
+            page = render_listing(request.path, node, self.archive.listing, extra)
+            return HttpResponse(200, page.encode(), {"Content-Type": _HTML})
         if node is None or slash:
             return None
         if isinstance(node, Path):
-            return Response(body=node, headers={"Content-Type": _TYPES.get(node.suffix, "text/plain")})
+            return HttpResponse(body=node, headers={"Content-Type": _TYPES.get(node.suffix, "text/plain")})
         written = format_datetime(node.modified, usegmt=True)
-        return Response(200, node.text.encode(), {"Content-Type": "text/plain", "Last-Modified": written})
+        return HttpResponse(200, node.text.encode(), {"Content-Type": "text/plain", "Last-Modified": written})
 
     # what lies where
 
-    def _main(self, parts: list[str], base: str) -> Node:
+    def _find_main(self, parts: list[str], base: str) -> PortalNode:
         tracks = {name: str(Frame(name).track) for name in self.archive.world.frames}
         match parts:
             case []:
-                return _folders(sorted(set(tracks.values())))
+                return _folder_entries(sorted(set(tracks.values())))
             case [track]:
-                return _folders(name for name in tracks if tracks[name] == track) or None
+                return _folder_entries(name for name in tracks if tracks[name] == track) or None
             case [track, name, *rest] if tracks.get(name) == track:
-                return self._frame(name, rest, base)
+                return self._find_in_frame(name, rest, base)
         return None
 
-    def _frame(self, frame: str, rest: list[str], base: str) -> Node:
+    def _find_in_frame(self, frame: str, rest: list[str], base: str) -> PortalNode:
         archive = self.archive
         match rest:
             case []:
-                return _folders(_KINDS)
+                return _folder_entries(_KINDS)
             case ["metadata"]:
-                return self._listed(frame, "metadata", "")
+                return self._file_entries(frame, "metadata", "")
             case ["metadata", name]:
-                return archive.file(frame, "metadata", "", name)
+                return archive.product_path(frame, "metadata", "", name)
             case ["interferograms" | "epochs" as kind]:
-                return [self._row(frame, kind, key, base) for key in self._keys(frame, kind)]
-            case ["interferograms" | "epochs" as kind, key, *name] if key in self._keys(frame, kind):
+                return [self._folder_entry(frame, kind, key, base) for key in self._folder_keys(frame, kind)]
+            case ["interferograms" | "epochs" as kind, key, *name] if key in self._folder_keys(frame, kind):
                 if archive.layout == "links":
                     return None if name else self.link_page(frame, kind, key, base)
                 if len(name) == 1:
-                    return archive.file(frame, kind, key, name[0])
-                return None if name else self._listed(frame, kind, key)
+                    return archive.product_path(frame, kind, key, name[0])
+                return None if name else self._file_entries(frame, kind, key)
         return None
 
-    def _keys(self, frame: str, kind: str) -> list[str]:
+    def _folder_keys(self, frame: str, kind: str) -> list[str]:
         if kind == "epochs":
             return [f"{day:%Y%m%d}" for day in self.archive.epochs(frame)]
         return [pair.name for pair in self.archive.pairs(frame)]
 
-    def _row(self, frame: str, kind: str, key: str, base: str) -> Entry:
-        modified = self.archive.modified(frame, kind, key)
+    def _folder_entry(self, frame: str, kind: str, key: str, base: str) -> ListingEntry:
+        modified = self.archive.modified_time(frame, kind, key)
         size = len(self.link_page(frame, kind, key, base).text) if self.archive.layout == "links" else None
-        return Entry(key, modified, size)
+        return ListingEntry(key, modified, size)
 
-    def _listed(self, frame: str, kind: str, key: str) -> list[Entry]:
-        modified = self.archive.modified(frame, kind, key)
+    def _file_entries(self, frame: str, kind: str, key: str) -> list[ListingEntry]:
+        modified = self.archive.modified_time(frame, kind, key)
         found = []
-        for name in self.archive.files(frame, kind, key):
-            path = self.archive.file(frame, kind, key, name)
-            found.append(Entry(name, modified, path.stat().st_size if path else 0))
+        for name in self.archive.file_names(frame, kind, key):
+            path = self.archive.product_path(frame, kind, key, name)
+            found.append(ListingEntry(name, modified, path.stat().st_size if path else 0))
         return found
 
     def link_page(self, frame: str, kind: str, key: str, base: str) -> LinkPage:
         """Return a pair's or epoch's link file: one line a product, pictures first."""
         track, folder = Frame(frame).track, f"{kind}/{key}"
         # both places are this server; the other name of its host makes them two, as in life
-        public = f"{base}/{self.archive.public}/{track}/{frame}/{folder}"
+        public = f"{base}/{self.archive.public_root}/{track}/{frame}/{folder}"
         inside = key if kind == "interferograms" else folder
-        mirror = f"{_alias(base)}/{self.archive.mirror}/{track:02d}/{frame}/{inside}"
+        mirror = f"{_alias_host(base)}/{self.archive.mirror_root}/{track:02d}/{frame}/{inside}"
         places = {
-            name: mirror if mirrored(self.archive, frame, kind, key, name) else public
-            for name in self.archive.files(frame, kind, key)
+            name: mirror if is_mirrored(self.archive, frame, kind, key, name) else public
+            for name in self.archive.file_names(frame, kind, key)
         }
         lines = [f"<a href='{place}/{name}'>{name}</a><br />\n" for name, place in places.items()]
-        return LinkPage("".join(lines), self.archive.modified(frame, kind, key))
+        return LinkPage("".join(lines), self.archive.modified_time(frame, kind, key))
 
-    def _public(self, parts: list[str], base: str) -> Node:
+    def _find_public(self, parts: list[str], base: str) -> PortalNode:
         match parts:
             case [track, frame, "interferograms" | "epochs" as kind, key, name]:
-                apart = self.archive.layout == "links" and self._known(frame, track)
-                if apart and not mirrored(self.archive, frame, kind, key, name):
-                    return self.archive.file(frame, kind, key, name)
+                apart = self.archive.layout == "links" and self._has_frame(frame, track)
+                if apart and not is_mirrored(self.archive, frame, kind, key, name):
+                    return self.archive.product_path(frame, kind, key, name)
         return None
 
-    def _mirror(self, parts: list[str], base: str) -> Node:
+    def _find_mirror(self, parts: list[str], base: str) -> PortalNode:
         match parts:
             case [track, frame, "metadata", name]:
                 place = ("metadata", "", name)
@@ -176,32 +176,36 @@ class PortalApp:
                 place = ("interferograms", key, name)
             case _:
                 return None
-        if self._known(frame, track) and mirrored(self.archive, frame, *place):
-            return self.archive.file(frame, *place)
+        if self._has_frame(frame, track) and is_mirrored(self.archive, frame, *place):
+            return self.archive.product_path(frame, *place)
         return None
 
-    def _known(self, frame: str, track: str) -> bool:
+    def _has_frame(self, frame: str, track: str) -> bool:
         return frame in self.archive.world.frames and track == f"{Frame(frame).track:02d}"
 
 
-def mirrored(archive: SimulatedArchive, frame: str, kind: str, key: str, name: str) -> bool:
+def is_mirrored(archive: SimulatedArchive, frame: str, kind: str, key: str, name: str) -> bool:
     """Whether a file lies in the CEDA archive: rasters do, the newest pairs' not yet."""
     if kind == "metadata":
         return not name.endswith("-poly.txt")
-    newest = {pair.name for pair in archive.pairs(frame)[-LAG:]} if kind == "interferograms" else set()
+    newest = (
+        {pair.name for pair in archive.pairs(frame)[-MIRROR_LAG_PAIRS:]}
+        if kind == "interferograms"
+        else set()
+    )
     return name.endswith(".tif") and key not in newest
 
 
-def _alias(base: str) -> str:
+def _alias_host(base: str) -> str:
     """Return the same address by the host's other name."""
     return base.replace("//127.0.0.1", "//localhost")
 
 
-def _folders(names: Iterable[str]) -> list[Entry]:
-    return [Entry(name, _BEGINNING) for name in names]
+def _folder_entries(names: Iterable[str]) -> list[ListingEntry]:
+    return [ListingEntry(name, _FOLDER_TIME) for name in names]
 
 
-def listing(path: str, entries: Iterable[Entry], style: str, extra: Iterable[str] = ()) -> str:
+def render_listing(path: str, entries: Iterable[ListingEntry], style: str, extra: Iterable[str] = ()) -> str:
     """Return a folder's page as Apache writes it.
 
     Parameters
@@ -221,11 +225,11 @@ def listing(path: str, entries: Iterable[Entry], style: str, extra: Iterable[str
             quote(entry.name) + ("" if entry.size is not None else "/"),
             escape(entry.name) + ("" if entry.size is not None else "/"),
             entry.modified,
-            "-" if entry.size is None else _readable(entry.size),
+            "-" if entry.size is None else _format_size(entry.size),
         )
         for entry in entries
     ]
-    rows += [(href, href, _BEGINNING, "-") for href in extra]
+    rows += [(href, href, _FOLDER_TIME, "-") for href in extra]
     title = f"Index of {escape(path.rstrip('/') or '/')}"
     head = (
         '<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 3.2 Final//EN">\n'
@@ -261,7 +265,7 @@ def listing(path: str, entries: Iterable[Entry], style: str, extra: Iterable[str
     return f"{head}{''.join(lines)}</table>\n</body></html>\n"
 
 
-def _readable(size: int) -> str:
+def _format_size(size: int) -> str:
     """Return a size as Apache writes it: 512, 1.3K, 24M."""
     value, unit = float(size), ""
     for unit in ("", "K", "M", "G"):

@@ -1,6 +1,6 @@
 """Rasters with something wrong inside: what a fault puts in place of a good GeoTIFF.
 
-Use with :func:`hephaestus_build.simulation.server.faults.replaced`, for any product and at any time::
+Use with :func:`hephaestus_build.simulation.server.faults.replace_body`, for any product and at any time::
 
     server.faults.add(r"20190305_20190317.geo.cc.tif", faults.replaced(spoil.shifted(0.5, 0.5)))
 """
@@ -15,96 +15,97 @@ import numpy as np
 from affine import Affine
 from rasterio.io import MemoryFile
 
-from hephaestus_build.core.gdal import gdal, wgs84
-from hephaestus_build.simulation.world.geotiff_writer import MARK
+from hephaestus_build.core.gdal import isolated_gdal_env, wgs84_crs
+from hephaestus_build.simulation.world.geotiff_writer import SIMULATED_TAGS
 
 #: Makes the bytes of a spoiled file from those of a good one.
-Spoiler = Callable[[bytes], bytes]
+RasterChange = Callable[[bytes], bytes]
 
 
-def shifted(columns: float, rows: float) -> Spoiler:
+def shift_raster(columns: float, rows: float) -> RasterChange:
     """Move the raster east and south by `columns` and `rows` pixels, whole or not; its values stay."""
-    return lambda content: _again(
-        content, lambda values, profile: _placed(values, profile, Affine.translation(columns, rows))
+    return lambda content: _rewrite_raster(
+        content, lambda values, profile: _move_raster(values, profile, Affine.translation(columns, rows))
     )
 
 
-def cropped(west: int, east: int, north: int, south: int) -> Spoiler:
+def crop_raster(west: int, east: int, north: int, south: int) -> RasterChange:
     """Cut whole pixels off the four edges."""
 
     def cut(values: np.ndarray, profile: dict[str, Any]) -> np.ndarray:
         kept = values[north : values.shape[0] - south, west : values.shape[1] - east]
-        return _placed(kept, profile, Affine.translation(west, north))
+        return _move_raster(kept, profile, Affine.translation(west, north))
 
-    return lambda content: _again(content, cut)
+    return lambda content: _rewrite_raster(content, cut)
 
 
-def coarser(factor: int) -> Spoiler:
+def coarsen_raster(factor: int) -> RasterChange:
     """Keep every `factor`-th pixel: another pixel size."""
-    return lambda content: _again(
-        content, lambda values, profile: _placed(values[::factor, ::factor], profile, Affine.scale(factor))
+    return lambda content: _rewrite_raster(
+        content,
+        lambda values, profile: _move_raster(values[::factor, ::factor], profile, Affine.scale(factor)),
     )
 
 
-def blank() -> Spoiler:
+def blank_raster() -> RasterChange:
     """Make every value 0: no data anywhere."""
-    return lambda content: _again(content, lambda values, _: np.zeros_like(values))
+    return lambda content: _rewrite_raster(content, lambda values, _: np.zeros_like(values))
 
 
-def filled(value: float) -> Spoiler:
+def fill_raster(value: float) -> RasterChange:
     """Make every value `value`, such as NaN or a number that no phase has."""
-    return lambda content: _again(content, lambda values, _: np.full_like(values, value))
+    return lambda content: _rewrite_raster(content, lambda values, _: np.full_like(values, value))
 
 
-def cast(dtype: str) -> Spoiler:
+def cast_raster(dtype: str) -> RasterChange:
     """Store the values with another type of number."""
 
     def changed(values: np.ndarray, profile: dict[str, Any]) -> np.ndarray:
         profile.update(dtype=dtype, predictor=3 if np.dtype(dtype).kind == "f" else 2)
         return values.astype(dtype)
 
-    return lambda content: _again(content, changed)
+    return lambda content: _rewrite_raster(content, changed)
 
 
-def projected(crs: str = "EPSG:32626") -> Spoiler:
+def claim_crs(crs: str = "EPSG:32626") -> RasterChange:
     """Claim another coordinate system."""
 
     def changed(values: np.ndarray, profile: dict[str, Any]) -> np.ndarray:
         profile.update(crs=crs)
         return values
 
-    return lambda content: _again(content, changed)
+    return lambda content: _rewrite_raster(content, changed)
 
 
 @cache
-def absurd(side: int = 200_000) -> bytes:
+def oversized_raster(side: int = 200_000) -> bytes:
     """Return a small file that claims `side` x `side` pixels of four bytes: 160 GB if one believes it."""
-    with gdal(), MemoryFile() as memory:
+    with isolated_gdal_env(), MemoryFile() as memory:
         with memory.open(
-            driver="GTiff", width=side, height=side, count=1, dtype="float32", crs=wgs84(),
+            driver="GTiff", width=side, height=side, count=1, dtype="float32", crs=wgs84_crs(),
             transform=Affine(0.001, 0, 10, 0, -0.001, 60), compress="deflate", tiled=True,
             blockxsize=16_384, blockysize=16_384, sparse_ok=True, bigtiff="no",
         ) as raster:  # fmt: skip
-            raster.update_tags(**MARK)
+            raster.update_tags(**SIMULATED_TAGS)
         return bytes(memory.read())
 
 
-def _placed(values: np.ndarray, profile: dict[str, Any], move: Affine) -> np.ndarray:
+def _move_raster(values: np.ndarray, profile: dict[str, Any], move: Affine) -> np.ndarray:
     profile.update(transform=profile["transform"] * move)
     return values
 
 
-def _again(content: bytes, change: Callable[[np.ndarray, dict[str, Any]], np.ndarray]) -> bytes:
+def _rewrite_raster(content: bytes, change: Callable[[np.ndarray, dict[str, Any]], np.ndarray]) -> bytes:
     """Return the file anew with what `change` makes of its values and profile."""
-    with gdal(), MemoryFile(content) as memory, memory.open() as raster:
+    with isolated_gdal_env(), MemoryFile(content) as memory, memory.open() as raster:
         values, profile, tags = raster.read(1), dict(raster.profile), raster.tags()
-    profile["crs"] = wgs84()  # it was read with whatever database there is
+    profile["crs"] = wgs84_crs()  # it was read with whatever database there is
     profile["predictor"] = 3 if values.dtype.kind == "f" else 2
     values = change(values, profile)
     profile.update(height=values.shape[0], width=values.shape[1])
     profile.pop("blockxsize", None)
     profile["blockysize"] = 1
-    with gdal(), MemoryFile() as memory:
+    with isolated_gdal_env(), MemoryFile() as memory:
         with memory.open(**profile) as raster:
             raster.update_tags(**tags)
             raster.write(values, 1)

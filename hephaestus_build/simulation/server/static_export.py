@@ -10,10 +10,10 @@ from pathlib import Path
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import check_no_links
 from hephaestus_build.simulation.server.archive_state import SimulatedArchive
-from hephaestus_build.simulation.server.licsar_app import ROOT, PortalApp, mirrored
+from hephaestus_build.simulation.server.licsar_app import PORTAL_ROOT, LicsarApp, is_mirrored
 
 
-def write_tree(
+def write_static_archive(
     archive: SimulatedArchive,
     folder: Path,
     *,
@@ -45,11 +45,11 @@ def write_tree(
     int
         Files written.
     """
-    portal = PortalApp(archive)
+    portal = LicsarApp(archive)
     written = 0
     for name in archive.world.frames:
         track = Frame(name).track
-        home = folder / ROOT / str(track) / name
+        home = folder / PORTAL_ROOT / str(track) / name
         keys = [("metadata", "")]
         keys += [("interferograms", pair.name) for pair in archive.pairs(name)]
         keys += [("epochs", f"{day:%Y%m%d}") for day in archive.epochs(name)]
@@ -64,17 +64,17 @@ def write_tree(
                 target.write_text(page.text)
                 os.utime(target, (page.modified.timestamp(), page.modified.timestamp()))
                 written += 1
-            for file in archive.files(name, kind, key):
-                source = archive.file(name, kind, key, file)
+            for file in archive.file_names(name, kind, key):
+                source = archive.product_path(name, kind, key, file)
                 if source is None or (file.endswith(".geo.unw.tif") and not unwrapped):
                     continue
                 if direct:
                     place = home / kind / key
-                elif mirrored(archive, name, kind, key, file):
-                    place = folder / archive.mirror / f"{track:02d}" / name
+                elif is_mirrored(archive, name, kind, key, file):
+                    place = folder / archive.mirror_root / f"{track:02d}" / name
                     place = place / key if kind == "interferograms" else place / kind / key
                 else:
-                    place = folder / archive.public / str(track) / name / kind / key
+                    place = folder / archive.public_root / str(track) / name / kind / key
                 check_no_links(folder, str((place / file).relative_to(folder)))
                 place.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, place / file)

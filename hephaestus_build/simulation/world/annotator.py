@@ -1,8 +1,8 @@
 """What an expert would have drawn on the previews of a simulated frame, in the real files' format.
 
 The outlines follow from the true deformation: where the movement towards the satellite of one source
-reaches :data:`THRESHOLD`. They are drawn where the interferogram shows it, in preview pixels, with the
-defects that the real files have.
+reaches :data:`DEFORMATION_THRESHOLD`. They are drawn where the interferogram shows it, in preview pixels,
+with the defects that the real files have.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import shapely
 from shapely.geometry import Polygon
 
 from hephaestus_build.core.frames import Pair
-from hephaestus_build.simulation.world.deformation_sources import Source
-from hephaestus_build.simulation.world.frame_scene import PHASE_OF_METRE, WAVELENGTH, Scene
-from hephaestus_build.simulation.world.previews import Projection, to_preview
-from hephaestus_build.simulation.world.random_fields import stream
+from hephaestus_build.simulation.world.deformation_sources import DeformationSource
+from hephaestus_build.simulation.world.frame_scene import RADIANS_PER_METRE, WAVELENGTH, FrameScene
+from hephaestus_build.simulation.world.previews import PreviewProjection, grid_to_preview
+from hephaestus_build.simulation.world.random_fields import random_stream
 
 #: Movement towards or away from the satellite from which ground counts as deforming, metres.
-THRESHOLD = 0.010
+DEFORMATION_THRESHOLD = 0.010
 #: Where in the archive file the annotations lie; the real file has such a long folder too.
-FOLDER = "mnt/shared_storage/simulated/datasets/Hephaestus_annotations/annotations"
+ANNOTATION_FOLDER = "mnt/shared_storage/simulated/datasets/Hephaestus_annotations/annotations"
 #: First day of Mercator previews.
 MERCATOR_SINCE = date(2020, 11, 13)
 _FRINGE = WAVELENGTH / 2
 #: Deviation of a delay's phase over the frame from which its fringes are noted, radians.
-_STRONG = 0.75
-_PLACES = (
+_STRONG_FRINGES = 0.75
+_IMAGE_PARTS = (
     ("top-left", "top", "top-right"),
     ("left", "central", "right"),
     ("bottom-left", "bottom", "bottom-right"),
@@ -58,34 +58,34 @@ class Outline:
         Its corners in pixel-edge coordinates of the frame's grid, (n,), not closed.
     """
 
-    source: Source
+    source: DeformationSource
     growth: float
     peak: float
     columns: np.ndarray
     rows: np.ndarray
 
 
-def projection_of(scene: Scene, pair: Pair) -> Projection:
+def preview_projection(scene: FrameScene, pair: Pair) -> PreviewProjection:
     """Return the projection of the preview's rows."""
-    era = scene.place.era
+    era = scene.spec.preview_era
     if era == "mixed":
         return "mercator" if pair.secondary >= MERCATOR_SINCE else "linear"
     return era
 
 
-def outlines(scene: Scene, pair: Pair) -> list[Outline]:
+def outline_deformation(scene: FrameScene, pair: Pair) -> list[Outline]:
     """Return what an expert sees deforming between two passes, the strongest source first."""
-    if scene.blemish(pair) in ("corrupted", "no info"):
+    if scene.interferogram_defect(pair) in ("corrupted", "no info"):
         return []
     found = []
-    step = scene.nodes.step
-    shows = _shows(scene, pair)
-    for source, growth in scene.sources(pair).items():
+    step = scene.coarse_grid.step
+    shows = _visible_nodes(scene, pair)
+    for source, growth in scene.active_sources(pair).items():
         moved = np.abs(scene.source_displacement(source) * np.float32(growth))
-        if moved.max() < THRESHOLD:
+        if moved.max() < DEFORMATION_THRESHOLD:
             continue
         # a rim of rest closes every contour; it is pulled back to the frame's edge afterwards
-        lines = contourpy.contour_generator(z=np.pad(moved, 1)).lines(THRESHOLD)
+        lines = contourpy.contour_generator(z=np.pad(moved, 1)).lines(DEFORMATION_THRESHOLD)
         shapes = [Polygon(np.asarray(line)) for line in lines if len(line) > 3]
         largest = max(shape.area for shape in shapes)
         for shape in shapes:
@@ -98,34 +98,34 @@ def outlines(scene: Scene, pair: Pair) -> list[Outline]:
             ring = shapely.get_coordinates(drawn)[:-1] - 1
             columns = np.clip(ring[:, 0] * step + 0.5, 0, scene.grid.width)
             rows = np.clip(ring[:, 1] * step + 0.5, 0, scene.grid.height)
-            inside = _inside(shape, moved.shape)
+            inside = _nodes_inside(shape, moved.shape)
             if not inside.any() or shows[inside].mean() < 0.3:
                 continue
             found.append(Outline(source, growth, float(moved[inside].max()), columns, rows))
     return sorted(found, key=lambda outline: -outline.peak)
 
 
-def _inside(shape: Polygon, size: tuple[int, int]) -> np.ndarray:
+def _nodes_inside(shape: Polygon, size: tuple[int, int]) -> np.ndarray:
     """Return the nodes within a contour of the padded field, bool."""
     from rasterio.features import rasterize
 
-    from hephaestus_build.core.gdal import gdal
+    from hephaestus_build.core.gdal import isolated_gdal_env
 
     # contour coordinates count points from the rim; a point is the centre of its cell
     moved = Polygon(np.asarray(shape.exterior.coords) - 0.5)
-    with gdal():
+    with isolated_gdal_env():
         return np.asarray(rasterize([moved], out_shape=size, dtype="uint8"), dtype=bool)
 
 
-def _shows(scene: Scene, pair: Pair) -> np.ndarray:
+def _visible_nodes(scene: FrameScene, pair: Pair) -> np.ndarray:
     """Return where the interferogram is clear enough to see fringes, bool, at the nodes."""
-    step = scene.nodes.step
-    clear = scene.valid[::step, ::step] & (scene.true_coherence(pair, step) > 0.2)
-    rows, columns = (size - have for size, have in zip(scene.nodes.shape, clear.shape, strict=True))
+    step = scene.coarse_grid.step
+    clear = scene.valid_mask[::step, ::step] & (scene.true_coherence(pair, step) > 0.2)
+    rows, columns = (size - have for size, have in zip(scene.coarse_grid.shape, clear.shape, strict=True))
     return np.pad(clear, ((0, rows), (0, columns)), mode="edge")
 
 
-def annotate(scene: Scene, pair: Pair, unique_id: int, quirk: str = "") -> dict[str, Any]:
+def annotate_pair(scene: FrameScene, pair: Pair, unique_id: int, quirk: str = "") -> dict[str, Any]:
     """Return the annotation of one interferogram, with the 20 keys of the real files.
 
     Parameters
@@ -140,24 +140,24 @@ def annotate(scene: Scene, pair: Pair, unique_id: int, quirk: str = "") -> dict[
         A defect of the real files to repeat: ``fewer polygons`` (two activities, one polygon) or
         ``lone crowd`` (is_crowd with one polygon).
     """
-    seen = outlines(scene, pair)
-    random = stream(scene.seed, scene.frame, pair, "expert")
-    blemish = scene.blemish(pair)
+    seen = outline_deformation(scene, pair)
+    random = random_stream(scene.seed, scene.frame, pair, "expert")
+    blemish = scene.interferogram_defect(pair)
     if quirk == "fewer polygons":
         seen = seen[:1]
     activities = [outline.source.activity for outline in seen]
-    strengths = [_strength(outline) for outline in seen]
+    strengths = [_intensity_level(outline) for outline in seen]
     quakes = {activity == "Earthquake" for activity in activities}
     label = [name for name, is_quake in (("Deformation", False), ("Earthquake", True)) if is_quake in quakes]
     unrest = [outline for outline in seen if outline.source.activity != "Earthquake"]
     step = max(1, max(scene.grid.shape) // 150)
     stratified, turbulent = (
-        float(np.subtract(*(part(day, step) for day in pair.dates)).std() * PHASE_OF_METRE)
-        for part in (scene.stratified, scene.turbulent)
+        float(np.subtract(*(part(day, step) for day in pair.dates)).std() * RADIANS_PER_METRE)
+        for part in (scene.stratified_delay, scene.turbulent_delay)
     )
-    dim = float(scene.true_coherence(pair, step)[scene.valid[::step, ::step]].mean()) < 0.4
-    projection = projection_of(scene, pair)
-    rings = [to_preview(outline.columns, outline.rows, scene.grid, projection) for outline in seen]
+    dim = float(scene.true_coherence(pair, step)[scene.valid_mask[::step, ::step]].mean()) < 0.4
+    projection = preview_projection(scene, pair)
+    rings = [grid_to_preview(outline.columns, outline.rows, scene.grid, projection) for outline in seen]
     # hands draw either way round
     rings = [ring[::-1] if random.random() < 0.25 else ring for ring in rings]
     if quirk == "fewer polygons" and activities:
@@ -174,7 +174,7 @@ def annotate(scene: Scene, pair: Pair, unique_id: int, quirk: str = "") -> dict[
         "processing_error": int(blemish[-1]) if blemish.startswith("processing") else 0,
         "glacier_fringes": 0 if blemish != "glacier" else 2 if scene.pairs.index(pair) < 29 else 1,
         "orbital_fringes": int(blemish == "orbital"),
-        "atmospheric_fringes": int(stratified > _STRONG) + 2 * int(turbulent > _STRONG),
+        "atmospheric_fringes": int(stratified > _STRONG_FRINGES) + 2 * int(turbulent > _STRONG_FRINGES),
         "low_coherence": int(dim),
         "no_info": int(blemish == "no info"),
         "image_artifacts": int(blemish == "artifacts"),
@@ -189,38 +189,41 @@ def annotate(scene: Scene, pair: Pair, unique_id: int, quirk: str = "") -> dict[
     }
 
 
-def _strength(outline: Outline) -> str:
+def _intensity_level(outline: Outline) -> str:
     if outline.source.activity == "Earthquake":
         return "None"
     return ("Low", "Medium", "High")[int(np.searchsorted([0.9 * _FRINGE, 2.2 * _FRINGE], outline.peak))]
 
 
-def _caption(scene: Scene, seen: Sequence[Outline], stratified: float, turbulent: float, dim: bool) -> str:
+def _caption(
+    scene: FrameScene, seen: Sequence[Outline], stratified: float, turbulent: float, dim: bool
+) -> str:
     """Return what the expert says, ending with the mark that none was asked."""
     sentences = []
     if dim:
         sentences.append("Noise covers wide parts of the image.")
-    if stratified > _STRONG:
+    if stratified > _STRONG_FRINGES:
         sentences.append("Fringes follow the height.")
-    if turbulent > _STRONG:
+    if turbulent > _STRONG_FRINGES:
         sentences.append("Turbulent air has left its pattern.")
     for outline in seen:
         row = int(3 * min(outline.rows.mean() / scene.grid.height, 0.999))
         column = int(3 * min(outline.columns.mean() / scene.grid.width, 0.999))
-        where = f"in the {_PLACES[row][column]} part of the image"
+        where = f"in the {_IMAGE_PARTS[row][column]} part of the image"
         kind = outline.source.activity.lower()
         if kind == "earthquake":
             sentences.append(f"An earthquake has moved the ground {where}.")
         else:
             sentences.append(
-                f"Deformation of {kind} type and {_strength(outline).lower()} intensity is seen {where}."
+                f"Deformation of {kind} type and {_intensity_level(outline).lower()} intensity is seen "
+                f"{where}."
             )
     if not seen:
         sentences.append("No deformation is seen.")
     return " ".join([*sentences, "Simulated."])
 
 
-def pack(annotations: Iterable[dict[str, Any]]) -> bytes:
+def pack_annotations(annotations: Iterable[dict[str, Any]]) -> bytes:
     """Return a .tar.gz of the annotations as the published one is laid out; the same bytes every time."""
     import gzip
 
@@ -228,7 +231,7 @@ def pack(annotations: Iterable[dict[str, Any]]) -> bytes:
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for annotation in annotations:
             content = json.dumps(annotation, indent=2).encode()
-            member = tarfile.TarInfo(f"{FOLDER}/{annotation['uniqueID']}.json")
+            member = tarfile.TarInfo(f"{ANNOTATION_FOLDER}/{annotation['uniqueID']}.json")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return gzip.compress(plain.getvalue(), compresslevel=6, mtime=0)

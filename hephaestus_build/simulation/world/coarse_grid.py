@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.simulation.world.random_fields import enlarge
+from hephaestus_build.simulation.world.random_fields import upsample_bilinear
 
 
 @dataclass(frozen=True)
-class Nodes:
+class CoarseGrid:
     """Every `step`-th pixel of a grid, and one row and column beyond, so that all pixels lie between nodes.
 
     Attributes
@@ -26,7 +26,7 @@ class Nodes:
     step: int
 
     @classmethod
-    def apart(cls, grid: Grid, metres: float, most: int) -> Nodes:
+    def with_spacing(cls, grid: Grid, metres: float, most: int) -> CoarseGrid:
         """Return nodes about `metres` apart, or further where there would be more than `most` a side."""
         near = round(metres / grid.pixel_size_m()[1])
         return cls(grid, max(1, near, -(-max(grid.shape) // most)))
@@ -46,7 +46,7 @@ class Nodes:
         """The column of each node; the last ones may lie beyond the grid."""
         return np.arange(self.shape[1]) * self.step
 
-    def to_pixels(self, values: np.ndarray, every: int = 1) -> np.ndarray:
+    def interpolate(self, values: np.ndarray, every: int = 1) -> np.ndarray:
         """Interpolate `values` at the nodes to every `every`-th pixel, bilinear, float32."""
         rows, columns = (np.arange(0, size, every) / self.step for size in self.grid.shape)
-        return enlarge(values, rows, columns)
+        return upsample_bilinear(values, rows, columns)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 #: Poisson's ratio of the half-space.
-POISSON = 0.25
-_PLANE = 1 - 2 * POISSON  # mu / (lambda + mu)
+POISSON_RATIO = 0.25
+_MU_RATIO = 1 - 2 * POISSON_RATIO  # mu / (lambda + mu)
 
 
 def mogi(east: np.ndarray, north: np.ndarray, *, depth: float, volume: float) -> np.ndarray:
@@ -29,7 +29,7 @@ def mogi(east: np.ndarray, north: np.ndarray, *, depth: float, volume: float) ->
     volume : float
         Change of the sphere's volume, cubic metres.
     """
-    scale = (1 - POISSON) * volume / np.pi / (east**2 + north**2 + depth**2) ** 1.5
+    scale = (1 - POISSON_RATIO) * volume / np.pi / (east**2 + north**2 + depth**2) ** 1.5
     return np.stack([east * scale, north * scale, depth * scale])
 
 
@@ -80,7 +80,7 @@ def okada(
     for sign, xi, eta in (
         (1, x, p), (-1, x, p - width), (-1, x - length, p), (1, x - length, p - width),
     ):  # fmt: skip
-        total += sign * _corner(xi, eta, q, sine, cosine, (strike_slip, dip_slip, opening))
+        total += sign * _okada_corner(xi, eta, q, sine, cosine, (strike_slip, dip_slip, opening))
     total /= 2 * np.pi
     return np.stack([along * total[0] - across * total[1], across * total[0] + along * total[1], total[2]])
 
@@ -110,7 +110,9 @@ def spheroid(
     return total
 
 
-def slide(east: np.ndarray, north: np.ndarray, *, radius: float, azimuth: float, drop: float) -> np.ndarray:
+def sagging_flank(
+    east: np.ndarray, north: np.ndarray, *, radius: float, azimuth: float, drop: float
+) -> np.ndarray:
     """Displacement of a sagging flank: a smooth patch that moves down and outwards; no elastic source.
 
     Parameters
@@ -156,7 +158,7 @@ def _sin_cos(dip: float) -> tuple[float, float]:
     )
 
 
-def _corner(
+def _okada_corner(
     xi: np.ndarray,
     eta: np.ndarray,
     q: np.ndarray,
@@ -179,17 +181,17 @@ def _corner(
             x = np.hypot(xi, q)
             top = eta * (x + q * cosine) + x * (r + x) * sine
             i5 = np.where(
-                np.abs(xi) < tiny, 0.0, _PLANE * 2 / cosine * np.arctan(top / (xi * (r + x) * cosine))
+                np.abs(xi) < tiny, 0.0, _MU_RATIO * 2 / cosine * np.arctan(top / (xi * (r + x) * cosine))
             )
-            i4 = _PLANE / cosine * (np.log(r + d) - sine * log_eta)
-            i3 = _PLANE * (y / (cosine * (r + d)) - log_eta) + sine / cosine * i4
-            i1 = -_PLANE * xi / (cosine * (r + d)) - sine / cosine * i5
+            i4 = _MU_RATIO / cosine * (np.log(r + d) - sine * log_eta)
+            i3 = _MU_RATIO * (y / (cosine * (r + d)) - log_eta) + sine / cosine * i4
+            i1 = -_MU_RATIO * xi / (cosine * (r + d)) - sine / cosine * i5
         else:
-            i5 = -_PLANE * xi * sine / (r + d)
-            i4 = -_PLANE * q / (r + d)
-            i3 = _PLANE / 2 * (eta / (r + d) + y * q / (r + d) ** 2 - log_eta)
-            i1 = -_PLANE / 2 * xi * q / (r + d) ** 2
-    i2 = -_PLANE * log_eta - i3
+            i5 = -_MU_RATIO * xi * sine / (r + d)
+            i4 = -_MU_RATIO * q / (r + d)
+            i3 = _MU_RATIO / 2 * (eta / (r + d) + y * q / (r + d) ** 2 - log_eta)
+            i1 = -_MU_RATIO / 2 * xi * q / (r + d) ** 2
+    i2 = -_MU_RATIO * log_eta - i3
     total = np.zeros((3, *r.shape))
     strike_slip, dip_slip, opening = slip
     if strike_slip:

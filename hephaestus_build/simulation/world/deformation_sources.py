@@ -9,21 +9,21 @@ from datetime import date
 import numpy as np
 
 from hephaestus_build.simulation.world import deformation_models
-from hephaestus_build.simulation.world.random_fields import stream
+from hephaestus_build.simulation.world.random_fields import random_stream
 from hephaestus_build.simulation.world.terrain import local_metres
 
 #: Activity types as the annotations name them.
-ACTIVITIES = ("Mogi", "Dyke", "Sill", "Spheroid", "Earthquake", "Unidentified")
-_BEGINNING = date(2014, 1, 1)
+SIMULATED_ACTIVITIES = ("Mogi", "Dyke", "Sill", "Spheroid", "Earthquake", "Unidentified")
+_EPOCH = date(2014, 1, 1)
 _MODELS: dict[str, Callable[..., np.ndarray]] = {
     "Mogi": deformation_models.mogi,
     "Spheroid": deformation_models.spheroid,
-    "Unidentified": deformation_models.slide,
+    "Unidentified": deformation_models.sagging_flank,
 }
 
 
 @dataclass(frozen=True)
-class History:
+class ActivityHistory:
     """Episodes that come back: growth at a steady rate, then partial relaxation.
 
     Attributes
@@ -41,7 +41,7 @@ class History:
     duration: float
     rebound: float = 0.0
 
-    def level(self, day: float, seed: int, name: str) -> float:
+    def cumulative_growth(self, day: float, seed: int, name: str) -> float:
         """Return the growth since 2014 in units of one mean episode.
 
         Parameters
@@ -51,13 +51,13 @@ class History:
         seed, name : int, str
             Draw the size of each episode, 0.7 to 1.3.
         """
-        first = (self.first - _BEGINNING).days % self.period
+        first = (self.first - _EPOCH).days % self.period
         total = 0.0
         for cycle in range(int(day // self.period) + 1):
             since = day - first - cycle * self.period
             if since <= 0:
                 break
-            size = stream(seed, name, "episode", cycle).uniform(0.7, 1.3)
+            size = random_stream(seed, name, "episode", cycle).uniform(0.7, 1.3)
             total += size * min(since / self.duration, 1.0) if self.duration else size
             after = since - self.duration
             if after > 0 and self.rebound:
@@ -66,7 +66,7 @@ class History:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class DeformationSource:
     """One source of deformation.
 
     Attributes
@@ -88,15 +88,17 @@ class Source:
     activity: str
     longitude: float
     latitude: float
-    history: History
-    shape: Mapping[str, float] = field(default_factory=dict)
+    history: ActivityHistory
+    parameters: Mapping[str, float] = field(default_factory=dict)
 
-    def movement(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+    def displacement(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
         """Return the displacement of one mean episode at (n,) and (m,) degrees, (3, n, m), metres."""
         east, north = local_metres(latitudes, longitudes, self.longitude, self.latitude)
-        return _MODELS.get(self.activity, deformation_models.okada)(east, north, **self.shape)
+        return _MODELS.get(self.activity, deformation_models.okada)(east, north, **self.parameters)
 
-    def growth(self, begin: date, end: date, seed: int) -> float:
+    def growth_between(self, begin: date, end: date, seed: int) -> float:
         """Return how much it grew between two days, in mean episodes; negative while it relaxes."""
-        before, after = (self.history.level((day - _BEGINNING).days, seed, self.name) for day in (begin, end))
+        before, after = (
+            self.history.cumulative_growth((day - _EPOCH).days, seed, self.name) for day in (begin, end)
+        )
         return after - before

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Literal
 
-from hephaestus_build.simulation.world.deformation_sources import History, Source
-from hephaestus_build.simulation.world.terrain import Land, SimulatedVolcano
+from hephaestus_build.simulation.world.deformation_sources import ActivityHistory, DeformationSource
+from hephaestus_build.simulation.world.terrain import SimulatedVolcano, TerrainSpec
 
 #: Oddities of a frame's files, as real frames have them. They are on by default and a build copes with
 #: each without owing anything.
@@ -35,15 +35,15 @@ FAULTY_ODDITIES: Mapping[str, str] = {
     "other-crs": "the rasters of one pair are in UTM",
 }
 #: How far the rasters of the "shifted" pair lie off the grid, pixels east and south.
-SHIFT = (0.45, 0.45)
+SHIFT_PIXELS = (0.45, 0.45)
 #: What is cut off the rasters of the "cropped" pair: columns west and east, rows north and south.
-CROP = (7, 4, 5, 11)
+CROP_PIXELS = (7, 4, 5, 11)
 
-Era = Literal["linear", "mercator", "mixed"]
+PreviewEra = Literal["linear", "mercator", "mixed"]
 
 
 @dataclass(frozen=True)
-class Place:
+class FrameSpec:
     """One frame of the simulated world.
 
     Attributes
@@ -81,149 +81,153 @@ class Place:
     id: str
     longitude: float
     latitude: float
-    corner: tuple[float, float]
-    pixel: float
+    corner_offset: tuple[float, float]
+    pixel_size: float
     shapes: Mapping[str, tuple[int, int]]
     heading: float
     incidence: tuple[float, float]
     center_time: timedelta
-    shift: int
-    land: Land
-    sources: tuple[Source, ...]
-    era: Era
+    day_offset: int
+    terrain: TerrainSpec
+    sources: tuple[DeformationSource, ...]
+    preview_era: PreviewEra
     oddities: frozenset[str]
-    blemishes: Mapping[int, str] = field(default_factory=dict)
+    defects: Mapping[int, str] = field(default_factory=dict)
 
 
-ORDINARY, HIGH_LATITUDE, STRIPMAP = "198A_00210_131313", "201D_02400_131313", "203A_SM_SIMU_S3"
+ORDINARY_FRAME, HIGH_LATITUDE_FRAME, STRIPMAP_FRAME = (
+    "198A_00210_131313",
+    "201D_02400_131313",
+    "203A_SM_SIMU_S3",
+)
 
-PLACES: tuple[Place, ...] = (
-    Place(
-        id=ORDINARY,
+FRAME_SPECS: tuple[FrameSpec, ...] = (
+    FrameSpec(
+        id=ORDINARY_FRAME,
         longitude=-24.3,
         latitude=37.75,
-        corner=(0.0003744, 0.0001667),
-        pixel=0.001,
+        corner_offset=(0.0003744, 0.0001667),
+        pixel_size=0.001,
         shapes={"small": (300, 360), "real": (2500, 3000)},
         heading=-12.4,
         incidence=(34.0, 44.0),
         center_time=timedelta(hours=18, minutes=41, seconds=7, microseconds=318204),
-        shift=0,
-        land=Land(
+        day_offset=0,
+        terrain=TerrainSpec(
             (
                 SimulatedVolcano(-24.285, 37.765, 2150, 5200),
                 SimulatedVolcano(-25.1, 38.35, 1500, 6500),
                 SimulatedVolcano(-23.4, 37.1, 1900, 8000),
             ),
             relief=150,
-            level=-30,
+            base_height=-30,
             tilt=-640,
         ),
         sources=(
-            Source(
+            DeformationSource(
                 "summit reservoir", "Mogi", -24.30, 37.770,
-                History(date(2019, 3, 20), 252, 16, rebound=0.45),
+                ActivityHistory(date(2019, 3, 20), 252, 16, rebound=0.45),
                 {"depth": 3300.0, "volume": 4.6e6},
             ),
-            Source(
+            DeformationSource(
                 "flank sill", "Sill", -24.355, 37.705,
-                History(date(2020, 10, 27), 240, 16),
+                ActivityHistory(date(2020, 10, 27), 240, 16),
                 {"depth": 2900.0, "length": 4200.0, "width": 3200.0, "strike": 40.0, "dip": 4.0,
                  "opening": 0.28},
             ),
-            Source(
+            DeformationSource(
                 "rift dyke", "Dyke", -24.215, 37.822,
-                History(date(2020, 11, 8), 336, 9),
+                ActivityHistory(date(2020, 11, 8), 336, 9),
                 {"depth": 2300.0, "length": 4800.0, "width": 3000.0, "strike": 118.0, "dip": 88.0,
                  "opening": 0.45},
             ),
         ),
-        era="linear",
+        preview_era="linear",
         oddities=frozenset({"cropped", "shifted", "unlisted", "unannotated", "no-preview",
                             "mixed-tags"}),
-        blemishes={9: "orbital", 13: "corrupted", 18: "processing 3"},
+        defects={9: "orbital", 13: "corrupted", 18: "processing 3"},
     ),
-    Place(
-        id=HIGH_LATITUDE,
+    FrameSpec(
+        id=HIGH_LATITUDE_FRAME,
         longitude=-17.1,
         latitude=66.0,
-        corner=(-0.0002561, 0.0004321),
-        pixel=0.001,
+        corner_offset=(-0.0002561, 0.0004321),
+        pixel_size=0.001,
         shapes={"small": (880, 400), "real": (2500, 3000)},
         heading=-162.7,
         incidence=(31.5, 42.5),
         center_time=timedelta(hours=23, minutes=42, seconds=11, microseconds=250000),
-        shift=4,
-        land=Land(
+        day_offset=4,
+        terrain=TerrainSpec(
             (
                 SimulatedVolcano(-17.06, 66.08, 1350, 6800),
                 SimulatedVolcano(-17.16, 65.74, 950, 5000),
                 SimulatedVolcano(-16.2, 65.4, 1500, 7500),
             ),
             relief=150,
-            level=110,
+            base_height=110,
             tilt=620,
         ),
         sources=(
-            Source(
+            DeformationSource(
                 "fissure swarm", "Dyke", -17.10, 66.03,
-                History(date(2019, 3, 23), 250, 14),
+                ActivityHistory(date(2019, 3, 23), 250, 14),
                 {"depth": 3000.0, "length": 9000.0, "width": 4400.0, "strike": 12.0, "dip": 90.0,
                  "opening": 0.42},
             ),
-            Source(
+            DeformationSource(
                 "caldera pipe", "Spheroid", -17.14, 65.75,
-                History(date(2020, 10, 18), 310, 30, rebound=0.4),
+                ActivityHistory(date(2020, 10, 18), 310, 30, rebound=0.4),
                 {"depth": 3600.0, "volume": 7.5e6, "elongation": 1.9},
             ),
-            Source(
+            DeformationSource(
                 "transform fault", "Earthquake", -17.02, 66.29,
-                History(date(2019, 9, 20), 408, 0),
+                ActivityHistory(date(2019, 9, 20), 408, 0),
                 {"depth": 4200.0, "length": 8000.0, "width": 6000.0, "strike": 300.0, "dip": 80.0,
                  "strike_slip": 0.45},
             ),
         ),
-        era="mercator",
+        preview_era="mercator",
         oddities=frozenset(),
-        blemishes={6: "glacier", 12: "processing 2", 24: "no info"},
+        defects={6: "glacier", 12: "processing 2", 24: "no info"},
     ),
-    Place(
-        id=STRIPMAP,
+    FrameSpec(
+        id=STRIPMAP_FRAME,
         longitude=55.7,
         latitude=-21.23,
-        corner=(0.0001389, -0.0001944),
-        pixel=0.0005,
+        corner_offset=(0.0001389, -0.0001944),
+        pixel_size=0.0005,
         shapes={"small": (400, 420), "real": (2500, 3000)},
         heading=-13.1,
         incidence=(37.0, 42.0),
         center_time=timedelta(hours=14, minutes=52, seconds=23),
-        shift=2,
-        land=Land(
+        day_offset=2,
+        terrain=TerrainSpec(
             (SimulatedVolcano(55.708, -21.244, 2450, 4600), SimulatedVolcano(55.48, -21.1, 2900, 8000)),
             relief=90,
-            level=-900,
+            base_height=-900,
             tilt=-160,
         ),
         sources=(
-            Source(
+            DeformationSource(
                 "summit pipe", "Spheroid", 55.712, -21.243,
-                History(date(2019, 3, 14), 168, 20, rebound=0.5),
+                ActivityHistory(date(2019, 3, 14), 168, 20, rebound=0.5),
                 {"depth": 2000.0, "volume": 1.9e6, "elongation": 1.6},
             ),
-            Source(
+            DeformationSource(
                 "east flank", "Unidentified", 55.752, -21.262,
-                History(date(2019, 8, 27), 210, 26),
+                ActivityHistory(date(2019, 8, 27), 210, 26),
                 {"radius": 1100.0, "azimuth": 100.0, "drop": 0.055},
             ),
-            Source(
+            DeformationSource(
                 "shallow sill", "Sill", 55.690, -21.222,
-                History(date(2020, 10, 24), 330, 12),
+                ActivityHistory(date(2020, 10, 24), 330, 12),
                 {"depth": 1500.0, "length": 2600.0, "width": 1900.0, "strike": 75.0, "dip": 8.0,
                  "opening": 0.2},
             ),
         ),
-        era="mixed",
+        preview_era="mixed",
         oddities=frozenset({"sparse-metadata"}),
-        blemishes={5: "artifacts", 16: "orbital"},
+        defects={5: "artifacts", 16: "orbital"},
     ),
 )  # fmt: skip

@@ -12,14 +12,14 @@ import numpy as np
 
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.simulation.world.annotator import projection_of
-from hephaestus_build.simulation.world.frame_catalog import CROP, SHIFT
-from hephaestus_build.simulation.world.frame_scene import Observation, Scene
-from hephaestus_build.simulation.world.geotiff_writer import crop, shift, write_raster
-from hephaestus_build.simulation.world.previews import write_grey, write_preview
+from hephaestus_build.simulation.world.annotator import preview_projection
+from hephaestus_build.simulation.world.frame_catalog import CROP_PIXELS, SHIFT_PIXELS
+from hephaestus_build.simulation.world.frame_scene import FrameScene, SimulatedInterferogram
+from hephaestus_build.simulation.world.geotiff_writer import crop_edges, shift_grid, write_raster
+from hephaestus_build.simulation.world.previews import write_grey_preview, write_phase_preview
 
 #: Position in the frame's list of the pair that an oddity befalls.
-_POSITIONS = {
+_ODD_POSITIONS = {
     "cropped": 4, "shifted": 11, "no-files": 16, "unannotated": 20, "no-preview": 7,
     "empty-phase": 2, "blank-phase": 14, "other-crs": 23,
 }  # fmt: skip
@@ -29,7 +29,7 @@ _PAIR_SUFFIXES = ("geo.cc.png", "geo.diff.png", "geo.cc.tif", "geo.diff_pha.tif"
 _EPOCH_SUFFIXES = ("geo.mli.png", "geo.mli.tif")
 
 
-class Shelf:
+class FrameFiles:
     """The files of one frame.
 
     Parameters
@@ -40,11 +40,11 @@ class Shelf:
         Those of its place's that are in force, and faulty ones on request.
     """
 
-    def __init__(self, scene: Scene, oddities: Iterable[str]) -> None:
+    def __init__(self, scene: FrameScene, oddities: Iterable[str]) -> None:
         self.scene = scene
         self.oddities = frozenset(oddities)
 
-    def odd_pair(self, oddity: str) -> Pair | None:
+    def pair_with_oddity(self, oddity: str) -> Pair | None:
         """Return the pair that `oddity` befalls, if it is in force and befalls one pair."""
         if oddity not in self.oddities:
             return None
@@ -52,7 +52,7 @@ class Shelf:
             days = self.scene.epochs
             pairs = (Pair(days[0], day) for day in days[1:])
             return next((pair for pair in pairs if pair not in self.scene.pairs), None)
-        position = _POSITIONS.get(oddity)
+        position = _ODD_POSITIONS.get(oddity)
         return None if position is None else self.scene.pairs[position % len(self.scene.pairs)]
 
     # what there is
@@ -70,16 +70,16 @@ class Shelf:
 
     def pair_files(self, pair: Pair) -> tuple[str, ...]:
         """Return the names of a pair's files, pictures first."""
-        if pair == self.odd_pair("no-files"):
+        if pair == self.pair_with_oddity("no-files"):
             return ()
-        without = {"geo.diff.png"} if pair == self.odd_pair("no-preview") else set()
+        without = {"geo.diff.png"} if pair == self.pair_with_oddity("no-preview") else set()
         return tuple(f"{pair}.{suffix}" for suffix in _PAIR_SUFFIXES if suffix not in without)
 
     def epoch_files(self, day: date) -> tuple[str, ...]:
         """Return the names of an epoch's files, pictures first."""
         return tuple(f"{day:%Y%m%d}.{suffix}" for suffix in _EPOCH_SUFFIXES)
 
-    def modified(self, day: date, revision: int = 0) -> datetime:
+    def modified_time(self, day: date, revision: int = 0) -> datetime:
         """Return when the files of `day` were written: some days after it, later for each revision."""
         hour = timedelta(hours=3 + sum(self.scene.frame.id.encode()) % 17, minutes=day.day)
         written = datetime(day.year, day.month, day.day, tzinfo=UTC)
@@ -87,18 +87,21 @@ class Shelf:
 
     # what they hold
 
-    def served(self, pair: Pair, revision: int = 0) -> tuple[Observation, Grid]:
+    def served_content(self, pair: Pair, revision: int = 0) -> tuple[SimulatedInterferogram, Grid]:
         """Return what the files of `pair` hold and their grid, which is not the frame's for odd ones."""
-        return self._as_served(pair, self.scene.observe(pair, revision))
+        return self._apply_oddity(pair, self.scene.simulate_interferogram(pair, revision))
 
-    def _as_served(self, pair: Pair, seen: Observation) -> tuple[Observation, Grid]:
+    def _apply_oddity(self, pair: Pair, seen: SimulatedInterferogram) -> tuple[SimulatedInterferogram, Grid]:
         grid = self.scene.grid
-        if pair == self.odd_pair("cropped"):
-            parts = [crop(values, grid, CROP)[0] for values in (seen.phase, seen.coherence, seen.unwrapped)]
-            return Observation(*parts), crop(seen.phase, grid, CROP)[1]
-        if pair == self.odd_pair("shifted"):
-            return seen, shift(grid, SHIFT)
-        if pair == self.odd_pair("blank-phase"):
+        if pair == self.pair_with_oddity("cropped"):
+            parts = [
+                crop_edges(values, grid, CROP_PIXELS)[0]
+                for values in (seen.phase, seen.coherence, seen.unwrapped)
+            ]
+            return SimulatedInterferogram(*parts), crop_edges(seen.phase, grid, CROP_PIXELS)[1]
+        if pair == self.pair_with_oddity("shifted"):
+            return seen, shift_grid(grid, SHIFT_PIXELS)
+        if pair == self.pair_with_oddity("blank-phase"):
             return replace(seen, phase=np.zeros_like(seen.phase)), grid
         return seen, grid
 
@@ -109,11 +112,11 @@ class Shelf:
     ) -> None:
         """Write the files of `pair` into `folder`: all of them, or those of `names`."""
         scene = self.scene
-        whole = scene.observe(pair, revision)
-        seen, grid = self._as_served(pair, whole)
+        whole = scene.simulate_interferogram(pair, revision)
+        seen, grid = self._apply_oddity(pair, whole)
         old = "mixed-tags" in self.oddities and pair.secondary < _GDAL_SINCE
-        crs = "EPSG:32626" if pair == self.odd_pair("other-crs") else "EPSG:4326"
-        projection = projection_of(scene, pair)
+        crs = "EPSG:32626" if pair == self.pair_with_oddity("other-crs") else "EPSG:4326"
+        projection = preview_projection(scene, pair)
 
         def raster(values: np.ndarray, strip: int = 1) -> Callable[[Path], None]:
             return lambda path: write_raster(
@@ -122,32 +125,32 @@ class Shelf:
 
         makers: dict[str, Callable[[Path], None]] = {
             # previews show the whole frame also where the raster lost its edges
-            "geo.cc.png": lambda path: write_grey(path, whole.coherence, scene.grid, projection),
-            "geo.diff.png": lambda path: write_preview(
+            "geo.cc.png": lambda path: write_grey_preview(path, whole.coherence, scene.grid, projection),
+            "geo.diff.png": lambda path: write_phase_preview(
                 path, whole.phase, scene.height, scene.grid, projection
             ),
             "geo.cc.tif": raster(seen.coherence, strip=4),
             "geo.diff_pha.tif": raster(seen.phase),
             "geo.unw.tif": raster(seen.unwrapped),
         }
-        if pair == self.odd_pair("empty-phase"):
+        if pair == self.pair_with_oddity("empty-phase"):
             makers["geo.diff_pha.tif"] = lambda path: path.touch()
         chosen = self.pair_files(pair) if names is None else tuple(names)
         for name in chosen:
             makers[name.removeprefix(f"{pair}.")](folder / name)
-        self._date(folder, chosen, self.modified(pair.secondary, revision))
+        self._set_mtimes(folder, chosen, self.modified_time(pair.secondary, revision))
 
     def write_epoch(self, day: date, folder: Path) -> None:
         """Write all files of an epoch into `folder`: the radar brightness of the ground."""
         scene = self.scene
-        rise = np.gradient(scene.height, axis=1) * np.sign(-scene.sight[0])
-        brightness = np.where(scene.valid, 0.25 * np.exp(-rise / (np.abs(rise).mean() * 4 + 1e-3)), 0)
+        rise = np.gradient(scene.height, axis=1) * np.sign(-scene.line_of_sight[0])
+        brightness = np.where(scene.valid_mask, 0.25 * np.exp(-rise / (np.abs(rise).mean() * 4 + 1e-3)), 0)
         brightness = (brightness * (1 + 0.3 * scene.vegetation)).astype(np.float32)
         plain, picture = (f"{day:%Y%m%d}.geo.mli.{suffix}" for suffix in ("tif", "png"))
         write_raster(folder / plain, brightness, scene.grid, point=True, nodata=0)
         grey = np.clip(brightness * 400, 0, 255).astype(np.uint8)
-        write_grey(folder / picture, grey, scene.grid, "linear")
-        self._date(folder, (plain, picture), self.modified(day))
+        write_grey_preview(folder / picture, grey, scene.grid, "linear")
+        self._set_mtimes(folder, (plain, picture), self.modified_time(day))
 
     def write_metadata(self, folder: Path, names: Iterable[str] | None = None) -> None:
         """Write the files of ``metadata/`` into `folder`: all of them, or those of `names`."""
@@ -156,7 +159,10 @@ class Shelf:
 
         def sight(axis: int) -> Callable[[Path], None]:
             return lambda path: write_raster(
-                path, np.where(scene.valid, scene.sight[axis], np.float32(0)), scene.grid, point=old
+                path,
+                np.where(scene.valid_mask, scene.line_of_sight[axis], np.float32(0)),
+                scene.grid,
+                point=old,
             )
 
         def hgt(path: Path) -> None:
@@ -177,10 +183,10 @@ class Shelf:
         chosen = self.metadata_files() if names is None else tuple(names)
         for file in chosen:
             makers[file](folder / file)
-        self._date(folder, chosen, self.modified(scene.epochs[0]))
+        self._set_mtimes(folder, chosen, self.modified_time(scene.epochs[0]))
 
     def _metadata_text(self) -> str:
-        scene, place = self.scene, self.scene.place
+        scene, place = self.scene, self.scene.spec
         near, far = place.incidence
         lines = {
             "master": f"{scene.epochs[0]:%Y%m%d}",
@@ -202,7 +208,7 @@ class Shelf:
     def _baselines_text(self) -> str:
         first = self.scene.epochs[0]
         return "".join(
-            f"{first:%Y%m%d} {day:%Y%m%d} {self.scene.baseline(day):.4f} {(day - first).days}\n"
+            f"{first:%Y%m%d} {day:%Y%m%d} {self.scene.perpendicular_baseline(day):.4f} {(day - first).days}\n"
             for day in self.scene.epochs
         )
 
@@ -221,6 +227,6 @@ class Shelf:
         return "".join(f"{longitude:.14f} {latitude:.14f}\n" for longitude, latitude in corners)
 
     @staticmethod
-    def _date(folder: Path, names: Iterable[str], moment: datetime) -> None:
+    def _set_mtimes(folder: Path, names: Iterable[str], moment: datetime) -> None:
         for name in names:
             os.utime(folder / name, (moment.timestamp(), moment.timestamp()))

@@ -10,11 +10,11 @@ import numpy as np
 import rasterio
 from rasterio.crs import CRS
 
-from hephaestus_build.core.gdal import gdal, wgs84
+from hephaestus_build.core.gdal import isolated_gdal_env, wgs84_crs
 from hephaestus_build.core.grid import Grid
 
 #: The mark that every simulated product carries, as a tag and as a line of text.
-MARK = {"HEPHAESTUS_SIMULATED": "true"}
+SIMULATED_TAGS = {"HEPHAESTUS_SIMULATED": "true"}
 SOFTWARE = "hephaestus-build simulated archive"
 
 
@@ -62,7 +62,7 @@ def write_raster(
         else {"tiled": False, "blockysize": strip}
     )
     with (
-        gdal(),
+        isolated_gdal_env(),
         rasterio.open(
             path,
             "w",
@@ -71,7 +71,7 @@ def write_raster(
             height=grid.height,
             count=1,
             dtype=values.dtype,
-            crs=wgs84() if crs == "EPSG:4326" else CRS.from_string(crs),
+            crs=wgs84_crs() if crs == "EPSG:4326" else CRS.from_string(crs),
             transform=grid.transform,
             nodata=nodata,
             compress=compress,
@@ -81,12 +81,15 @@ def write_raster(
         ) as raster,
     ):
         raster.update_tags(
-            AREA_OR_POINT="Point" if point else "Area", TIFFTAG_SOFTWARE=SOFTWARE, **MARK, **(tags or {})
+            AREA_OR_POINT="Point" if point else "Area",
+            TIFFTAG_SOFTWARE=SOFTWARE,
+            **SIMULATED_TAGS,
+            **(tags or {}),
         )
         raster.write(values, 1)
 
 
-def crop(values: np.ndarray, grid: Grid, edges: tuple[int, int, int, int]) -> tuple[np.ndarray, Grid]:
+def crop_edges(values: np.ndarray, grid: Grid, edges: tuple[int, int, int, int]) -> tuple[np.ndarray, Grid]:
     """Cut columns off the west and east and rows off the north and south."""
     west, east, north, south = edges
     cut = values[north : grid.height - south, west : grid.width - east]
@@ -95,7 +98,7 @@ def crop(values: np.ndarray, grid: Grid, edges: tuple[int, int, int, int]) -> tu
     )
 
 
-def shift(grid: Grid, offset: tuple[float, float]) -> Grid:
+def shift_grid(grid: Grid, offset: tuple[float, float]) -> Grid:
     """Return `grid` moved east and south by parts of a pixel."""
     east, south = offset
     return Grid(

@@ -15,20 +15,22 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.simulation.world.geotiff_writer import MARK
+from hephaestus_build.simulation.world.geotiff_writer import SIMULATED_TAGS
 
-Projection = Literal["linear", "mercator"]
+PreviewProjection = Literal["linear", "mercator"]
 #: Preview pixels to a raster's pixel.
-SCALE = 0.3
+PREVIEW_PIXELS_PER_PIXEL = 0.3
 _COLOURS = 96
 
 
 def preview_size(grid: Grid) -> tuple[int, int]:
     """Return width and height of the preview of a raster on `grid`."""
-    return round(SCALE * grid.width), round(SCALE * grid.height)
+    return round(PREVIEW_PIXELS_PER_PIXEL * grid.width), round(PREVIEW_PIXELS_PER_PIXEL * grid.height)
 
 
-def to_preview(columns: np.ndarray, rows: np.ndarray, grid: Grid, projection: Projection) -> np.ndarray:
+def grid_to_preview(
+    columns: np.ndarray, rows: np.ndarray, grid: Grid, projection: PreviewProjection
+) -> np.ndarray:
     """Return where points of `grid` fall in its preview.
 
     Parameters
@@ -57,7 +59,7 @@ def _mercator(latitude: np.ndarray | float) -> np.ndarray:
     return np.asarray(np.arctanh(np.sin(np.radians(latitude))))
 
 
-def sampled(values: np.ndarray, grid: Grid, projection: Projection) -> np.ndarray:
+def resample_to_preview(values: np.ndarray, grid: Grid, projection: PreviewProjection) -> np.ndarray:
     """Return the pixels of `values` under the centres of the preview's pixels, (height, width)."""
     width, height = preview_size(grid)
     down = (np.arange(height) + 0.5) / height
@@ -72,8 +74,8 @@ def sampled(values: np.ndarray, grid: Grid, projection: Projection) -> np.ndarra
     return np.asarray(values[pick_rows[:, None], np.clip(columns.astype(int), 0, grid.width - 1)])
 
 
-def write_preview(
-    path: Path, phase: np.ndarray, height: np.ndarray, grid: Grid, projection: Projection
+def write_phase_preview(
+    path: Path, phase: np.ndarray, height: np.ndarray, grid: Grid, projection: PreviewProjection
 ) -> None:
     """Write the preview of a wrapped phase: RGBA if linear, palette with transparency if Mercator.
 
@@ -90,7 +92,7 @@ def write_preview(
     projection : str
         Which era.
     """
-    seen = sampled(phase, grid, projection)
+    seen = resample_to_preview(phase, grid, projection)
     step = np.floor((seen / (2 * np.pi) + 0.5) * _COLOURS).astype(int) % _COLOURS
     hues = [colorsys.hsv_to_rgb(hue / _COLOURS, 0.75, 0.95) for hue in range(_COLOURS)]
     wheel = np.round(255 * np.array(hues)).astype(np.uint8)
@@ -99,21 +101,21 @@ def write_preview(
         picture.putpalette(np.concatenate([[[0, 0, 0]], wheel]).astype(np.uint8).tobytes())
         _save(path, picture, transparency=0)
         return
-    slope = np.gradient(sampled(height, grid, projection), axis=1)
+    slope = np.gradient(resample_to_preview(height, grid, projection), axis=1)
     shade = np.clip(0.75 + slope / (4 * (slope.std() + 1e-3)), 0.25, 1)[..., None]
     colour = (wheel[step] * shade).astype(np.uint8)
     alpha = np.where(seen == 0, 0, 255).astype(np.uint8)[..., None]
     _save(path, Image.fromarray(np.concatenate([colour, alpha], axis=-1)))
 
 
-def write_grey(path: Path, values: np.ndarray, grid: Grid, projection: Projection) -> None:
+def write_grey_preview(path: Path, values: np.ndarray, grid: Grid, projection: PreviewProjection) -> None:
     """Write the grey preview of a coherence or brightness raster (uint8)."""
-    _save(path, Image.fromarray(sampled(values, grid, projection)))
+    _save(path, Image.fromarray(resample_to_preview(values, grid, projection)))
 
 
 def _save(path: Path, picture: Image.Image, transparency: int | None = None) -> None:
     text = PngInfo()
-    for key, value in MARK.items():
+    for key, value in SIMULATED_TAGS.items():
         text.add_text(key, value)
     options = {} if transparency is None else {"transparency": transparency}
     picture.save(path, "PNG", pnginfo=text, **options)

@@ -7,12 +7,12 @@ import zlib
 import numpy as np
 
 
-def stream(seed: int, *labels: object) -> np.random.Generator:
+def random_stream(seed: int, *labels: object) -> np.random.Generator:
     """Return the random stream named by `labels`: the same numbers whenever it is asked for."""
     return np.random.default_rng([seed, *(zlib.crc32(str(label).encode()) for label in labels)])
 
 
-def fractal(shape: tuple[int, int], slope: float, random: np.random.Generator) -> np.ndarray:
+def fractal_field(shape: tuple[int, int], slope: float, random: np.random.Generator) -> np.ndarray:
     """Return a field with power spectrum k**-slope, mean 0 and deviation 1.
 
     Parameters
@@ -30,7 +30,7 @@ def fractal(shape: tuple[int, int], slope: float, random: np.random.Generator) -
         float32, of `shape`.
     """
     # a quarter more on each side: the transform is periodic and opposite edges must not match
-    rows, columns = (_smooth(int(size * 1.25) + 2) for size in shape)
+    rows, columns = (_fast_fft_size(int(size * 1.25) + 2) for size in shape)
     spectrum = np.fft.rfft2(random.standard_normal((rows, columns), dtype=np.float32))
     wavenumber = np.hypot(
         np.fft.fftfreq(rows)[:, None] * max(rows, columns),
@@ -43,7 +43,7 @@ def fractal(shape: tuple[int, int], slope: float, random: np.random.Generator) -
     return np.asarray(field / field.std(), dtype=np.float32)
 
 
-def _smooth(size: int) -> int:
+def _fast_fft_size(size: int) -> int:
     """Return the next size without prime factors above 5, which transforms quickly."""
     while True:
         rest = size
@@ -55,11 +55,11 @@ def _smooth(size: int) -> int:
         size += 1
 
 
-def enlarge(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def upsample_bilinear(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return `values` (n, m) at fractional `rows` (height,) and `columns` (width,), bilinear, float32."""
     values = np.asarray(values, dtype=np.float32)
-    top, down = _split(rows, values.shape[0])
-    left, right = _split(columns, values.shape[1])
+    top, down = _split_position(rows, values.shape[0])
+    left, right = _split_position(columns, values.shape[1])
     tall = values[top] * (1 - down)[:, None]
     tall += values[np.minimum(top + 1, values.shape[0] - 1)] * down[:, None]
     wide = np.take(tall, left, axis=1)
@@ -70,7 +70,7 @@ def enlarge(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
     return np.asarray(wide)
 
 
-def _split(position: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _split_position(position: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the whole part of each position, kept inside, and its fraction."""
     position = np.clip(position, 0, size - 1)
     whole = np.minimum(position.astype(np.intp), max(size - 2, 0))

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.simulation.world.coarse_grid import Nodes
-from hephaestus_build.simulation.world.random_fields import fractal, stream
+from hephaestus_build.simulation.world.coarse_grid import CoarseGrid
+from hephaestus_build.simulation.world.random_fields import fractal_field, random_stream
 
 #: Metres in a degree of latitude (spherical Earth).
-DEGREE = 6_371_000.0 * np.pi / 180.0
+METRES_PER_DEGREE = 6_371_000.0 * np.pi / 180.0
 #: Fractal fields are made with at most so many columns and then enlarged with finer detail on top.
-_COARSE = 768
+_MAX_FRACTAL_COLUMNS = 768
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SimulatedVolcano:
 
 
 @dataclass(frozen=True)
-class Land:
+class TerrainSpec:
     """What a terrain is made of.
 
     Attributes
@@ -54,7 +54,7 @@ class Land:
 
     volcanoes: tuple[SimulatedVolcano, ...]
     relief: float
-    level: float
+    base_height: float
     tilt: float
 
 
@@ -62,26 +62,26 @@ def local_metres(
     latitudes: np.ndarray, longitudes: np.ndarray, longitude: float, latitude: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return east and north distances of (n,) latitudes and (m,) longitudes from a point, (n, m), metres."""
-    east = (longitudes - longitude) * DEGREE * np.cos(np.radians(latitude))
-    north = (latitudes - latitude) * DEGREE
+    east = (longitudes - longitude) * METRES_PER_DEGREE * np.cos(np.radians(latitude))
+    north = (latitudes - latitude) * METRES_PER_DEGREE
     shape = (north.size, east.size)
     return np.broadcast_to(east, shape), np.broadcast_to(north[:, None], shape)
 
 
-def rough(grid: Grid, slope: float, seed: int, *labels: object) -> np.ndarray:
+def fractal_surface(grid: Grid, slope: float, seed: int, *labels: object) -> np.ndarray:
     """Return a fractal field on `grid` (float32, mean 0, deviation about 1): coarse shape and fine detail."""
-    nodes = Nodes.apart(grid, 0, _COARSE)
-    field = fractal(nodes.shape, slope, stream(seed, *labels))
+    nodes = CoarseGrid.with_spacing(grid, 0, _MAX_FRACTAL_COLUMNS)
+    field = fractal_field(nodes.shape, slope, random_stream(seed, *labels))
     if nodes.step == 1:
         return field[: grid.height, : grid.width]
-    field = nodes.to_pixels(field)
-    detail = stream(seed, *labels, "detail").standard_normal(grid.shape, dtype=np.float32)
-    detail *= np.float32(0.5 * _COARSE ** (1 - slope / 2))
+    field = nodes.interpolate(field)
+    detail = random_stream(seed, *labels, "detail").standard_normal(grid.shape, dtype=np.float32)
+    detail *= np.float32(0.5 * _MAX_FRACTAL_COLUMNS ** (1 - slope / 2))
     field += detail
     return field
 
 
-def heights(grid: Grid, land: Land, seed: int, name: str) -> np.ndarray:
+def terrain_heights(grid: Grid, land: TerrainSpec, seed: int, name: str) -> np.ndarray:
     """Return the heights of `land` on `grid`, float32, metres; 0 is sea.
 
     Parameters
@@ -95,20 +95,20 @@ def heights(grid: Grid, land: Land, seed: int, name: str) -> np.ndarray:
     name : str
         Of the frame, so that two frames differ.
     """
-    hills = rough(grid, 3.4, seed, name, "hills")
-    plain = land.level + land.tilt * np.linspace(-0.5, 0.5, grid.width, dtype=np.float32)
+    hills = fractal_surface(grid, 3.4, seed, name, "hills")
+    plain = land.base_height + land.tilt * np.linspace(-0.5, 0.5, grid.width, dtype=np.float32)
     ground = plain + land.relief * hills
     for index, volcano in enumerate(land.volcanoes):
-        ground = np.maximum(ground, ground * 0.35 + _cone(grid, volcano, seed, name, index))
+        ground = np.maximum(ground, ground * 0.35 + _volcano_heights(grid, volcano, seed, name, index))
     return np.where(ground > 0.5, ground, 0).astype(np.float32)
 
 
-def _cone(grid: Grid, volcano: SimulatedVolcano, seed: int, name: str, index: int) -> np.ndarray:
+def _volcano_heights(grid: Grid, volcano: SimulatedVolcano, seed: int, name: str, index: int) -> np.ndarray:
     east, north = local_metres(grid.latitudes, grid.longitudes, volcano.longitude, volcano.latitude)
     distance = np.hypot(east, north).astype(np.float32) / np.float32(volcano.radius)
     azimuth = np.arctan2(east, north).astype(np.float32)
     # gullies: a few waves around the cone, deeper down the flank
-    random = stream(seed, name, "gullies", index)
+    random = random_stream(seed, name, "gullies", index)
     gullies = np.zeros_like(azimuth)
     for count in (5, 9, 14):
         gullies += np.cos(count * azimuth + np.float32(random.uniform(0, 2 * np.pi)))
@@ -117,14 +117,14 @@ def _cone(grid: Grid, volcano: SimulatedVolcano, seed: int, name: str, index: in
     return np.asarray(volcano.height * (cone - crater), dtype=np.float32)
 
 
-def vegetation(grid: Grid, height: np.ndarray, seed: int, name: str) -> np.ndarray:
+def vegetation_cover(grid: Grid, height: np.ndarray, seed: int, name: str) -> np.ndarray:
     """Return how densely the land is overgrown, 0 to 1, float32: patchy, and bare on the heights."""
-    patches = rough(grid, 2.6, seed, name, "vegetation")
+    patches = fractal_surface(grid, 2.6, seed, name, "vegetation")
     bare = np.clip((height - 900) / 1200, 0, 1)
     return np.asarray(np.clip(0.5 + 0.28 * patches, 0, 1) * (1 - 0.8 * bare), dtype=np.float32)
 
 
-def facing(height: np.ndarray, grid: Grid, sight: np.ndarray) -> np.ndarray:
+def slope_to_satellite(height: np.ndarray, grid: Grid, sight: np.ndarray) -> np.ndarray:
     """Return the slope towards the satellite, degrees, float32; steep ones are laid over.
 
     Parameters

@@ -11,20 +11,20 @@ from datetime import datetime
 
 import numpy as np
 
-from hephaestus_build.simulation.world.random_fields import enlarge, stream
+from hephaestus_build.simulation.world.random_fields import random_stream, upsample_bilinear
 
 #: Steps the fields are rounded to (total column water vapour, surface pressure, temperature integral).
-STEPS = (2.0**-9, 1.0, 16.0)
+ROUNDING_STEPS = (2.0**-9, 1.0, 16.0)
 #: Heights over which water vapour and pressure fall to 1/e, metres.
-VAPOUR_HEIGHT, PRESSURE_HEIGHT = 2100.0, 8000.0
+VAPOUR_SCALE_HEIGHT, PRESSURE_SCALE_HEIGHT = 2100.0, 8000.0
 #: Zenith delay in metres for a kilogram of vapour a square metre, and for a pascal of surface pressure.
-WET_DELAY, DRY_DELAY = 6.4e-3, 2.2768e-5
+WET_DELAY_PER_VAPOUR, DRY_DELAY_PER_PASCAL = 6.4e-3, 2.2768e-5
 _GRAVITY = 9.80665
 _EPOCH = datetime(2000, 1, 1)
 
 
 @dataclass(frozen=True)
-class Hill:
+class OrographicHill:
     """A rise of the smooth ground that the weather sees.
 
     Attributes
@@ -92,12 +92,12 @@ class Weather:
         Where the ground rises: one a frame.
     """
 
-    def __init__(self, seed: int, hills: tuple[Hill, ...] = ()) -> None:
+    def __init__(self, seed: int, hills: tuple[OrographicHill, ...] = ()) -> None:
         self.hills = hills
-        random = stream(seed, "weather")
+        random = random_stream(seed, "weather")
         self._pressure = _Waves.draw(random, 12, 14, 0.6)
         self._vapour = _Waves.draw(random, 26, 400, 0.55)
-        self._warmth = _Waves.draw(random, 10, 24, 0.6)
+        self._temperature = _Waves.draw(random, 10, 24, 0.6)
 
     def orography(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
         """Return the smooth ground's height, float64 (n, m), metres."""
@@ -111,7 +111,7 @@ class Weather:
             )
         return ground
 
-    def fields(self, time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+    def era5_fields(self, time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
         """Return water vapour (kg m-2), surface pressure (Pa) and temperature integral (K kg m-2).
 
         Parameters
@@ -124,7 +124,7 @@ class Weather:
         Returns
         -------
         numpy.ndarray
-            float32, (3, n, m), in the order of ``hephaestus_build.core.era5_grid.VARIABLES``.
+            float32, (3, n, m), in the order of ``hephaestus_build.core.era5_grid.ERA5_VARIABLE_NAMES``.
         """
         hours = (time - _EPOCH).total_seconds() / 3600
         latitude = np.radians(np.asarray(latitudes, dtype=np.float64))
@@ -142,15 +142,17 @@ class Weather:
         pressure = sea_level * (1 - 0.0065 * ground / 288.15) ** 5.2559
 
         vapour = (4 + 42 * np.exp(-((belt / 28) ** 2)))[:, None] * np.exp(
-            0.19 * self._vapour.at(hours, latitude, longitude) - ground / VAPOUR_HEIGHT
+            0.19 * self._vapour.at(hours, latitude, longitude) - ground / VAPOUR_SCALE_HEIGHT
         )
         warmth = 257 - 26 * np.sin(np.radians(belt)) ** 2
-        temperature = warmth[:, None] + 2.2 * self._warmth.at(hours, latitude, longitude) - 0.0025 * ground
+        temperature = (
+            warmth[:, None] + 2.2 * self._temperature.at(hours, latitude, longitude) - 0.0025 * ground
+        )
         values = (vapour, pressure, pressure / _GRAVITY * temperature)
         return np.stack(
             [
                 (np.rint(value / step) * step).astype(np.float32)
-                for value, step in zip(values, STEPS, strict=True)
+                for value, step in zip(values, ROUNDING_STEPS, strict=True)
             ]
         )
 
@@ -176,14 +178,20 @@ class Weather:
         west = np.floor(longitudes[0] / step) * step
         node_latitudes = np.arange(north, latitudes[-1] - step, -step)
         node_longitudes = np.arange(west, longitudes[-1] + step, step)
-        vapour, pressure, _ = self.fields(time, node_latitudes, node_longitudes).astype(np.float64)
+        vapour, pressure, _ = self.era5_fields(time, node_latitudes, node_longitudes).astype(np.float64)
         ground = self.orography(node_latitudes, node_longitudes)
         rows = (north - latitudes) / step
         columns = (longitudes - west) / step
-        wet = enlarge(WET_DELAY * vapour * np.exp(ground / VAPOUR_HEIGHT), rows, columns)
+        wet = upsample_bilinear(
+            WET_DELAY_PER_VAPOUR * vapour * np.exp(ground / VAPOUR_SCALE_HEIGHT), rows, columns
+        )
         # the mean of 2.3 m is taken off before float32: only differences are ever seen
-        dry = enlarge(DRY_DELAY * (pressure * np.exp(ground / PRESSURE_HEIGHT) - 101_325), rows, columns)
-        wet *= np.exp(height * np.float32(-1 / VAPOUR_HEIGHT))
-        dry *= np.exp(height * np.float32(-1 / PRESSURE_HEIGHT))
+        dry = upsample_bilinear(
+            DRY_DELAY_PER_PASCAL * (pressure * np.exp(ground / PRESSURE_SCALE_HEIGHT) - 101_325),
+            rows,
+            columns,
+        )
+        wet *= np.exp(height * np.float32(-1 / VAPOUR_SCALE_HEIGHT))
+        dry *= np.exp(height * np.float32(-1 / PRESSURE_SCALE_HEIGHT))
         wet += dry
         return wet

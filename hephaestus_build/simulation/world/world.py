@@ -11,15 +11,21 @@ import numpy as np
 
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.simulation.world.acquisition_schedule import acquisitions
-from hephaestus_build.simulation.world.annotator import annotate, outlines
-from hephaestus_build.simulation.world.frame_catalog import FAULTY_ODDITIES, ODDITIES, ORDINARY, PLACES, Place
-from hephaestus_build.simulation.world.frame_files import Shelf
-from hephaestus_build.simulation.world.frame_scene import Scene
-from hephaestus_build.simulation.world.weather import Hill, Weather
+from hephaestus_build.simulation.world.acquisition_schedule import acquisition_dates
+from hephaestus_build.simulation.world.annotator import annotate_pair, outline_deformation
+from hephaestus_build.simulation.world.frame_catalog import (
+    FAULTY_ODDITIES,
+    FRAME_SPECS,
+    ODDITIES,
+    ORDINARY_FRAME,
+    FrameSpec,
+)
+from hephaestus_build.simulation.world.frame_files import FrameFiles
+from hephaestus_build.simulation.world.frame_scene import FrameScene
+from hephaestus_build.simulation.world.weather import OrographicHill, Weather
 
 #: Numbers of simulated annotations begin here, far above the real ones.
-FIRST_ID = 900_000
+FIRST_ANNOTATION_ID = 900_000
 
 
 class World:
@@ -35,7 +41,8 @@ class World:
         Acquisitions of each frame.
     start : datetime.date, optional
         First day of an unbroken series every 12 days; see
-        :func:`hephaestus_build.simulation.world.acquisition_schedule.acquisitions` for what is without it.
+        :func:`hephaestus_build.simulation.world.acquisition_schedule.acquisition_dates` for what is without
+        it.
     frames : sequence of str, optional
         Ids of the frames wanted; all by default.
     oddities : iterable of str, optional
@@ -60,7 +67,7 @@ class World:
         start: date | None = None,
         frames: Sequence[str] | None = None,
         oddities: Iterable[str] | None = None,
-        places: Sequence[Place] = PLACES,
+        places: Sequence[FrameSpec] = FRAME_SPECS,
     ) -> None:
         self.seed = seed
         asked = frozenset(ODDITIES if oddities is None else oddities)
@@ -76,25 +83,29 @@ class World:
             size = "asked"
         elif any(size not in place.shapes for place in places):
             raise UsageError(f"no such size: {size}; there are small and real")
-        self.weather = Weather(seed, tuple(Hill(place.longitude, place.latitude, 350) for place in places))
-        self._shelves: dict[str, Shelf] = {}
+        self.weather = Weather(
+            seed, tuple(OrographicHill(place.longitude, place.latitude, 350) for place in places)
+        )
+        self._frame_files: dict[str, FrameFiles] = {}
         self._first_ids: dict[str, int] = {}
         for index, place in enumerate(known.values()):
             if frames is None or place.id in frames:
-                days = acquisitions(epochs, start, place.shift)
+                days = acquisition_dates(epochs, start, place.day_offset)
                 here = (asked & place.oddities) | (
-                    asked & set(FAULTY_ODDITIES) if place.id == ORDINARY else set()
+                    asked & set(FAULTY_ODDITIES) if place.id == ORDINARY_FRAME else set()
                 )
-                self._shelves[place.id] = Shelf(Scene(place, self.weather, days, seed, size), here)
-                self._first_ids[place.id] = FIRST_ID + 10_000 * index
+                self._frame_files[place.id] = FrameFiles(
+                    FrameScene(place, self.weather, days, seed, size), here
+                )
+                self._first_ids[place.id] = FIRST_ANNOTATION_ID + 10_000 * index
         self._annotations: dict[str, list[dict[str, Any]]] = {}
 
     @property
     def frames(self) -> tuple[str, ...]:
         """Ids of its frames."""
-        return tuple(self._shelves)
+        return tuple(self._frame_files)
 
-    def shelf(self, frame: Frame | str) -> Shelf:
+    def frame_files(self, frame: Frame | str) -> FrameFiles:
         """Return the files of a frame.
 
         Raises
@@ -102,33 +113,33 @@ class World:
         KeyError
             If this world has no such frame.
         """
-        return self._shelves[str(frame)]
+        return self._frame_files[str(frame)]
 
-    def scene(self, frame: Frame | str) -> Scene:
+    def scene(self, frame: Frame | str) -> FrameScene:
         """Return a frame's scene: its grid, epochs, pairs, and all that can be computed of it."""
-        return self.shelf(frame).scene
+        return self.frame_files(frame).scene
 
     def pairs(self, frame: Frame | str) -> tuple[Pair, ...]:
         """Return all pairs that the portal lists for a frame, sorted."""
         return self.scene(frame).pairs
 
-    def odd_pair(self, frame: Frame | str, oddity: str) -> Pair | None:
+    def pair_with_oddity(self, frame: Frame | str, oddity: str) -> Pair | None:
         """Return the pair that `oddity` befalls in a frame, or None."""
-        return self.shelf(frame).odd_pair(oddity)
+        return self.frame_files(frame).pair_with_oddity(oddity)
 
     # truth
 
-    def fields(self, time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+    def era5_fields(self, time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
         """Return the ERA5 fields, float32 (3, n, m); see :meth:`Weather.fields`."""
-        return self.weather.fields(time, latitudes, longitudes)
+        return self.weather.era5_fields(time, latitudes, longitudes)
 
     def phase(self, frame: Frame | str, pair: Pair | str, revision: int = 0) -> np.ndarray:
         """Return the wrapped phase on the frame's grid, float32; what the raster holds, odd pairs apart."""
-        return self.scene(frame).observe(_pair(pair), revision).phase
+        return self.scene(frame).simulate_interferogram(_to_pair(pair), revision).phase
 
     def coherence(self, frame: Frame | str, pair: Pair | str, revision: int = 0) -> np.ndarray:
         """Return the coherence on the frame's grid, uint8."""
-        return self.scene(frame).observe(_pair(pair), revision).coherence
+        return self.scene(frame).simulate_interferogram(_to_pair(pair), revision).coherence
 
     def height(self, frame: Frame | str) -> np.ndarray:
         """Return the heights, float32, metres; 0 is sea."""
@@ -136,7 +147,7 @@ class World:
 
     def displacement(self, frame: Frame | str, pair: Pair | str) -> np.ndarray:
         """Return the true displacement towards the satellite, float32, metres."""
-        return self.scene(frame).displacement(_pair(pair))
+        return self.scene(frame).displacement(_to_pair(pair))
 
     def truth_polygons(self, frame: Frame | str, pair: Pair | str) -> list[tuple[str, np.ndarray]]:
         """Return what an expert outlines, strongest first: activity and corners (n, 2) in degrees.
@@ -154,7 +165,7 @@ class World:
                     ]
                 ),
             )
-            for outline in outlines(scene, _pair(pair))
+            for outline in outline_deformation(scene, _to_pair(pair))
         ]
 
     # what the experts hand in
@@ -163,23 +174,23 @@ class World:
         """Return a frame's annotations in the real files' format, by primary and secondary date."""
         name = str(frame)
         if name not in self._annotations:
-            self._annotations[name] = self._annotate(self.shelf(name), self._first_ids[name])
+            self._annotations[name] = self._annotate(self.frame_files(name), self._first_ids[name])
         return self._annotations[name]
 
     @staticmethod
-    def _annotate(shelf: Shelf, number: int) -> list[dict[str, Any]]:
-        pairs = set(shelf.scene.pairs) - {shelf.odd_pair("unannotated")}
-        if unlisted := shelf.odd_pair("unlisted"):
+    def _annotate(shelf: FrameFiles, number: int) -> list[dict[str, Any]]:
+        pairs = set(shelf.scene.pairs) - {shelf.pair_with_oddity("unannotated")}
+        if unlisted := shelf.pair_with_oddity("unlisted"):
             pairs.add(unlisted)
         found: list[dict[str, Any]] = []
         deforming = 0
         for pair in sorted(pairs):
             quirk = {5: "fewer polygons", 8: "lone crowd"}.get(deforming % 23, "")
-            annotation = annotate(shelf.scene, pair, number + len(found), quirk)
+            annotation = annotate_pair(shelf.scene, pair, number + len(found), quirk)
             deforming += bool(annotation["segmentation_mask"])
             found.append(annotation)
         return found
 
 
-def _pair(pair: Pair | str) -> Pair:
+def _to_pair(pair: Pair | str) -> Pair:
     return pair if isinstance(pair, Pair) else Pair.parse(pair)

@@ -17,27 +17,31 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.core.web_address import configured
-from hephaestus_build.download.client import Client, Progress
+from hephaestus_build.core.web_address import parse_url_setting
+from hephaestus_build.download.client import ByteProgress, HttpClient
 from hephaestus_build.sources.annotations.archive_members import (
-    Member,
+    ArchiveMember,
     UnreadableArchiveError,
-    content_hash,
+    hash_archive,
     read_members,
 )
-from hephaestus_build.sources.annotations.parsed_cache import Reading, find_reading, keep_reading
+from hephaestus_build.sources.annotations.parsed_cache import (
+    ParsedArchive,
+    read_parsed_archive,
+    write_parsed_archive,
+)
 from hephaestus_build.sources.annotations.record import (
     ACTIVITIES,
     FLAGS,
     INTENSITIES,
     LABELS,
-    MISSING,
+    MISSING_FLAG,
     PHASES,
     Annotation,
     Defect,
     parse_annotation,
     polygon_area,
-    short,
+    shorten_repr,
 )
 
 __all__ = [
@@ -45,7 +49,7 @@ __all__ = [
     "FLAGS",
     "INTENSITIES",
     "LABELS",
-    "MISSING",
+    "MISSING_FLAG",
     "PHASES",
     "PUBLISHED_SHA256",
     "PUBLISHED_URLS",
@@ -69,7 +73,7 @@ PUBLISHED_URLS = tuple(
 PUBLISHED_SHA256 = "55c80a96a24aeb1e8276904c6fd0b30127c2658156c2dc120c03993e928def43"
 
 #: Lists and objects in one file; an annotation has ten, a file of all of them half a million.
-_MOST_VALUES = 2_000_000
+_MAX_JSON_VALUES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Annotations:
     defects: tuple[Defect, ...] = ()
     by_frame: Mapping[Frame, Mapping[Pair, Annotation]] = field(default_factory=dict)
 
-    def of(self, frame: Frame) -> Mapping[Pair, Annotation]:
+    def for_frame(self, frame: Frame) -> Mapping[Pair, Annotation]:
         """Return the annotations of `frame` by pair, in order of dates; empty where there are none."""
         return self.by_frame.get(frame, MappingProxyType({}))
 
@@ -110,25 +114,29 @@ def load_annotations(source: Path) -> Annotations:
         If the archive as a whole cannot be read or holds no annotation.
     """
     defects: list[Defect] = []
-    found: list[_Found] = []
+    found: list[_Candidate] = []
     hint = "fetch the published one with `hephaestus annotations fetch`"
     try:
         for member in read_members(source):
             mark = hashlib.sha256(member.content).hexdigest()
-            found += [_Found(item.unique_id, member.name, mark, item) for item in _read(member, defects)]
-        digest = content_hash(source)
+            found += [
+                _Candidate(item.unique_id, member.name, mark, item) for item in _parse_member(member, defects)
+            ]
+        digest = hash_archive(source)
     except (UnreadableArchiveError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise HephaestusError(f"annotation archive {source} cannot be read ({reason}); {hint}") from error
-    kept = _without_duplicates(found, defects)
+    kept = _drop_duplicates(found, defects)
     if not kept:
         why = f"; first defect: {defects[0].file}: {defects[0].what}" if defects else ""
         raise HephaestusError(f"annotation archive {source} holds no annotation{why}; {hint}")
     kept.sort(key=lambda item: (item.frame, item.pair))
-    return _arranged(source, Reading(digest, tuple(sorted(defects, key=_natural)), tuple(kept)))
+    return _group_by_frame(
+        source, ParsedArchive(digest, tuple(sorted(defects, key=_defect_sort_key)), tuple(kept))
+    )
 
 
-def _arranged(source: Path, reading: Reading) -> Annotations:
+def _group_by_frame(source: Path, reading: ParsedArchive) -> Annotations:
     by_frame: dict[Frame, dict[Pair, Annotation]] = {}
     for annotation in reading.annotations:
         by_frame.setdefault(annotation.frame, {})[annotation.pair] = annotation
@@ -137,12 +145,12 @@ def _arranged(source: Path, reading: Reading) -> Annotations:
 
 def fetch_annotations(
     settings: Settings,
-    client: Client | None = None,
+    client: HttpClient | None = None,
     *,
     url: str | None = None,
     sha256: str | None = None,
     revalidate: bool = True,
-    progress: Progress | None = None,
+    progress: ByteProgress | None = None,
 ) -> Path:
     """Download an archive of annotations, check it, and return where it lies.
 
@@ -173,7 +181,7 @@ def fetch_annotations(
 
     def read(path: Path) -> bytes:
         if expected:
-            digest = content_hash(path)
+            digest = hash_archive(path)
             if digest != expected.lower():
                 raise ValueError(f"its SHA-256 is {digest}, expected {expected}")
         else:
@@ -186,7 +194,7 @@ def fetch_annotations(
 
     mark = hashlib.sha256((address or PUBLISHED_URLS[0]).encode()).hexdigest()[:8]
     cached = settings.downloads_dir / "annotations" / f"{mark}.tar.gz"
-    with nullcontext(client) if client else Client(settings) as own:
+    with nullcontext(client) if client else HttpClient(settings) as own:
         receipt, content = own.download(
             [address] if address else PUBLISHED_URLS,
             cached,
@@ -203,10 +211,10 @@ def fetch_annotations(
         )
     if hashlib.sha256(content).hexdigest() != PUBLISHED_SHA256:
         return cached
-    return _put(content, _place(settings))
+    return _write_archive(content, _local_path(settings))
 
 
-def _put(content: bytes, target: Path) -> Path:
+def _write_archive(content: bytes, target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}.part")
@@ -221,7 +229,7 @@ def _put(content: bytes, target: Path) -> Path:
 
 
 def find_annotations(
-    settings: Settings, frame: Frame | None = None, *, needed: bool = False, client: Client | None = None
+    settings: Settings, frame: Frame | None = None, *, needed: bool = False, client: HttpClient | None = None
 ) -> Annotations:
     """Return the annotations that the settings name, else the fetched ones, else none.
 
@@ -247,17 +255,17 @@ def find_annotations(
             raise UsageError(
                 "HEPHAESTUS_ANNOTATIONS is neither a file nor an address that begins with http:// or https://"
             )
-        return _load_once(Path(settings.annotations), kept)
-    place = _place(settings)
+        return _load_cached(Path(settings.annotations), kept)
+    place = _local_path(settings)
     wanted = frame is None or frame.id in published_frames()
     # whoever asks another archive on this machine does not expect us to ask the world
-    away = not configured(settings.licsar_url, "HEPHAESTUS_LICSAR_URL").loopback
+    away = not parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL").is_loopback
     if settings.annotations or (needed and wanted and away and not place.exists()):
         place = fetch_annotations(settings, client, revalidate=False)
-    return _load_once(place, kept) if place.exists() else Annotations("none", "")
+    return _load_cached(place, kept) if place.exists() else Annotations("none", "")
 
 
-def _place(settings: Settings) -> Path:
+def _local_path(settings: Settings) -> Path:
     return settings.data_dir / "annotations.tar.gz"
 
 
@@ -265,7 +273,7 @@ def _is_address(text: str | None) -> bool:
     return text is not None and text.lower().startswith(("http://", "https://"))
 
 
-def _load_once(source: Path, kept: Path) -> Annotations:
+def _load_cached(source: Path, kept: Path) -> Annotations:
     """Load `source`, or return what was read of it before, by this process or by another."""
     try:
         state = source.stat()
@@ -273,30 +281,32 @@ def _load_once(source: Path, kept: Path) -> Annotations:
         return load_annotations(source)
     if source.is_dir():
         return load_annotations(source)
-    return _loaded(source.resolve(), state.st_mtime_ns, state.st_size, kept)
+    return _load_file(source.resolve(), state.st_mtime_ns, state.st_size, kept)
 
 
 @lru_cache(maxsize=1)
-def _loaded(source: Path, _changed: int, _size: int, kept: Path) -> Annotations:
+def _load_file(source: Path, _changed: int, _size: int, kept: Path) -> Annotations:
     with suppress(OSError, UnreadableArchiveError):  # said when it is read
-        if reading := find_reading(kept, source.name, content_hash(source)):
-            return _arranged(source, reading)
+        if reading := read_parsed_archive(kept, source.name, hash_archive(source)):
+            return _group_by_frame(source, reading)
     annotations = load_annotations(source)
-    keep_reading(kept, source.name, Reading(annotations.sha256, annotations.defects, tuple(annotations)))
+    write_parsed_archive(
+        kept, source.name, ParsedArchive(annotations.sha256, annotations.defects, tuple(annotations))
+    )
     return annotations
 
 
-def _read(member: Member, defects: list[Defect]) -> Iterator[Annotation]:
-    file = short(member.name.replace("\\", "/").rsplit("/", 1)[-1])
-    if member.refused:
-        defects.append(Defect(file, member.refused, "left out", "not read"))
+def _parse_member(member: ArchiveMember, defects: list[Defect]) -> Iterator[Annotation]:
+    file = shorten_repr(member.name.replace("\\", "/").rsplit("/", 1)[-1])
+    if member.refusal_reason:
+        defects.append(Defect(file, member.refusal_reason, "left out", "not read"))
         return
     try:
-        if member.content.count(b"{") + member.content.count(b"[") > _MOST_VALUES:
+        if member.content.count(b"{") + member.content.count(b"[") > _MAX_JSON_VALUES:
             raise ValueError("too many lists and objects")  # each takes forty times its bytes
         content = parse_json(member.content)
     except ValueError as error:
-        reason = "it is empty" if not member.content.strip() else f"not JSON ({short(str(error))})"
+        reason = "it is empty" if not member.content.strip() else f"not JSON ({shorten_repr(str(error))})"
         defects.append(Defect(file, reason, "left out", "not JSON"))
         return
     many = isinstance(content, list)
@@ -314,24 +324,24 @@ def _read(member: Member, defects: list[Defect]) -> Iterator[Annotation]:
         yield annotation
 
 
-class _Found(NamedTuple):
+class _Candidate(NamedTuple):
     """An annotation and what decides between two with the same id, whatever the order of the files."""
 
     unique_id: int
     name: str
-    mark: str
+    content_hash: str
     annotation: Annotation
 
 
-def _without_duplicates(found: list[_Found], defects: list[Defect]) -> list[Annotation]:
+def _drop_duplicates(found: list[_Candidate], defects: list[Defect]) -> list[Annotation]:
     """Keep one annotation per id and per interferogram: the smaller id, then the earlier name."""
     ids: dict[int, str] = {}
     pairs: dict[tuple[Frame, Pair], int] = {}
     kept: list[Annotation] = []
     for unique_id, name, _, annotation in sorted(found, key=lambda item: item[:3]):
-        file, place = short(name.rsplit("/", 1)[-1]), (annotation.frame, annotation.pair)
+        file, place = shorten_repr(name.rsplit("/", 1)[-1]), (annotation.frame, annotation.pair)
         if unique_id in ids:
-            what = f"uniqueID {unique_id} again, as in {short(ids[unique_id])}"
+            what = f"uniqueID {unique_id} again, as in {shorten_repr(ids[unique_id])}"
             defects.append(Defect(file, what, "left out, the first name counts", "duplicate"))
         elif place in pairs:
             what = f"{annotation.frame} {annotation.pair} again, as in uniqueID {pairs[place]}"
@@ -342,7 +352,7 @@ def _without_duplicates(found: list[_Found], defects: list[Defect]) -> list[Anno
     return kept
 
 
-def _natural(defect: Defect) -> tuple[int, str, str]:
+def _defect_sort_key(defect: Defect) -> tuple[int, str, str]:
     stem = defect.file.split(".")[0]
     return (
         int(stem) if stem.isascii() and stem.isdigit() and len(stem) < 12 else -1,

@@ -19,15 +19,15 @@ from pathlib import Path
 from hephaestus_build.sources.annotations.tar_members import TarError, read_tar
 
 #: Largest member that is read; the largest published annotation has 4 kB.
-MEMBER_LIMIT = 1 << 20
+MAX_MEMBER_BYTES = 1 << 20
 #: Largest archive, as it is and once expanded; the published one has 40 MB then.
-TOTAL_LIMIT = 256 << 20
+MAX_ARCHIVE_BYTES = 256 << 20
 #: Largest file of annotations that is no archive.
-ALONE_LIMIT = 64 << 20
+MAX_SINGLE_FILE_BYTES = 64 << 20
 #: Most members; the published archive has 19,919.
-COUNT_LIMIT = 100_000
+MAX_MEMBERS = 100_000
 _BLOCK = 1 << 20
-_DICTIONARY = 128 << 20  # memory that unpacking xz may take: what its strongest preset needs, twice
+_XZ_MEMORY_LIMIT = 128 << 20  # memory that unpacking xz may take: what its strongest preset needs, twice
 
 
 class UnreadableArchiveError(ValueError):
@@ -35,17 +35,21 @@ class UnreadableArchiveError(ValueError):
 
 
 @dataclass(frozen=True)
-class Member:
+class ArchiveMember:
     """One file of an archive: its name as written there, and its bytes or why there are none."""
 
     name: str
     content: bytes = b""
-    refused: str = ""
+    refusal_reason: str = ""
 
 
 def read_members(
-    source: Path, *, suffix: str = ".json", member_limit: int = MEMBER_LIMIT, total_limit: int = TOTAL_LIMIT
-) -> Iterator[Member]:
+    source: Path,
+    *,
+    suffix: str = ".json",
+    member_limit: int = MAX_MEMBER_BYTES,
+    total_limit: int = MAX_ARCHIVE_BYTES,
+) -> Iterator[ArchiveMember]:
     """Yield the files called ``*<suffix>`` of a tar archive (of any compression), a zip archive or a folder.
 
     Names are only ever labels: nothing is written, so an absolute path or a ``..`` does no harm. Links,
@@ -71,28 +75,33 @@ def read_members(
     OSError
         If `source` cannot be opened.
     """
-    check_source(source, total_limit)
+    check_archive_source(source, total_limit)
     if source.is_dir():
         members = _folder_members(source, suffix, member_limit)
     elif zipfile.is_zipfile(source):
         members = _zip_members(source.read_bytes(), suffix, member_limit)
     elif source.name.endswith(suffix):
         members = iter(
-            [Member(source.name, *_plain_content(source.resolve(), min(total_limit, ALONE_LIMIT)))]
+            [
+                ArchiveMember(
+                    source.name,
+                    *_read_regular_file(source.resolve(), min(total_limit, MAX_SINGLE_FILE_BYTES)),
+                )
+            ]
         )
     else:
         members = _tar_members(source, suffix, member_limit, total_limit)
     total = 0
     for count, member in enumerate(members):
         total += len(member.content)
-        if count >= COUNT_LIMIT:
-            raise UnreadableArchiveError(f"it holds more than {COUNT_LIMIT} files")
+        if count >= MAX_MEMBERS:
+            raise UnreadableArchiveError(f"it holds more than {MAX_MEMBERS} files")
         if total > total_limit:
             raise UnreadableArchiveError(f"it expands beyond {total_limit >> 20} MB")
         yield member
 
 
-def content_hash(source: Path) -> str:
+def hash_archive(source: Path) -> str:
     """Return the SHA-256 of a file, or of the sorted names and hashes of the files in a folder.
 
     Raises
@@ -102,18 +111,18 @@ def content_hash(source: Path) -> str:
     OSError
         If it cannot be opened.
     """
-    check_source(source, TOTAL_LIMIT)
+    check_archive_source(source, MAX_ARCHIVE_BYTES)
     if source.is_file():
         with source.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     digest = hashlib.sha256()
     for member in read_members(source):
-        mark = member.refused or hashlib.sha256(member.content).hexdigest()
+        mark = member.refusal_reason or hashlib.sha256(member.content).hexdigest()
         digest.update(f"{member.name} {mark}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def check_source(source: Path, limit: int) -> None:
+def check_archive_source(source: Path, limit: int) -> None:
     """Refuse what is neither a folder nor a plain file of at most `limit` bytes: a pipe would wait for ever.
 
     Raises
@@ -132,10 +141,10 @@ def check_source(source: Path, limit: int) -> None:
         raise UnreadableArchiveError(f"it is larger than {limit >> 20} MB")
 
 
-def _expanded(content: bytes, limit: int) -> bytes:
+def _decompress(content: bytes, limit: int) -> bytes:
     """Return what `content` holds once it is unpacked; refuse a decompression bomb after `limit` bytes."""
     if content.startswith(b"\xfd7zXZ\x00"):
-        unpacked = lzma.LZMADecompressor(memlimit=_DICTIONARY).decompress(content, limit + 1)
+        unpacked = lzma.LZMADecompressor(memlimit=_XZ_MEMORY_LIMIT).decompress(content, limit + 1)
     elif content.startswith((b"\x1f\x8b", b"BZh")):
         opened = gzip.open if content[0] == 0x1F else bz2.open
         blocks = bytearray()
@@ -150,46 +159,48 @@ def _expanded(content: bytes, limit: int) -> bytes:
     return unpacked
 
 
-def _tar_members(source: Path, suffix: str, member_limit: int, total_limit: int) -> Iterator[Member]:
+def _tar_members(source: Path, suffix: str, member_limit: int, total_limit: int) -> Iterator[ArchiveMember]:
     content = source.read_bytes()
     try:
-        for entry in read_tar(_expanded(content, total_limit)):
+        for entry in read_tar(_decompress(content, total_limit)):
             if entry.kind == "a folder" or not entry.name.endswith(suffix):
                 continue
             if entry.kind:
-                yield Member(entry.name, refused=f"it is {entry.kind}")
+                yield ArchiveMember(entry.name, refusal_reason=f"it is {entry.kind}")
             elif len(entry.content) > member_limit:
-                yield Member(entry.name, refused=f"it has {len(entry.content)} bytes")
+                yield ArchiveMember(entry.name, refusal_reason=f"it has {len(entry.content)} bytes")
             else:
-                yield Member(entry.name, bytes(entry.content))
+                yield ArchiveMember(entry.name, bytes(entry.content))
     except (TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         # all from memory: so gzip and bz2 report damage
         raise UnreadableArchiveError(str(error) or "it ends too early") from error
 
 
-def _zip_members(content: bytes, suffix: str, member_limit: int) -> Iterator[Member]:
+def _zip_members(content: bytes, suffix: str, member_limit: int) -> Iterator[ArchiveMember]:
     # before its directory is read: each entry takes a hundred times its bytes
-    if content.count(b"PK\x01\x02") > 2 * COUNT_LIMIT:
-        raise UnreadableArchiveError(f"it holds more than {COUNT_LIMIT} files")
+    if content.count(b"PK\x01\x02") > 2 * MAX_MEMBERS:
+        raise UnreadableArchiveError(f"it holds more than {MAX_MEMBERS} files")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for entry in archive.infolist():
                 if entry.is_dir() or not entry.filename.endswith(suffix):
                     continue
-                if refused := _unfit(entry):
-                    yield Member(entry.filename, refused=refused)
+                if refused := _refusal_reason(entry):
+                    yield ArchiveMember(entry.filename, refusal_reason=refused)
                     continue
                 with archive.open(entry) as stream:
                     member = stream.read(member_limit + 1)  # the header's size is not to be trusted
                 if len(member) > member_limit:
-                    yield Member(entry.filename, refused=f"it has more than {member_limit} bytes")
+                    yield ArchiveMember(
+                        entry.filename, refusal_reason=f"it has more than {member_limit} bytes"
+                    )
                 else:
-                    yield Member(entry.filename, member)
+                    yield ArchiveMember(entry.filename, member)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
         raise UnreadableArchiveError(str(error) or "it ends too early") from error
 
 
-def _unfit(entry: zipfile.ZipInfo) -> str:
+def _refusal_reason(entry: zipfile.ZipInfo) -> str:
     """Return why a member of a zip is not read, or nothing."""
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "it is a link"
@@ -200,13 +211,13 @@ def _unfit(entry: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _folder_members(source: Path, suffix: str, member_limit: int) -> Iterator[Member]:
-    for path in sorted(islice(source.rglob(f"*{suffix}"), COUNT_LIMIT + 1)):
+def _folder_members(source: Path, suffix: str, member_limit: int) -> Iterator[ArchiveMember]:
+    for path in sorted(islice(source.rglob(f"*{suffix}"), MAX_MEMBERS + 1)):
         if path.is_symlink() or not path.is_dir():
-            yield Member(path.relative_to(source).as_posix(), *_plain_content(path, member_limit))
+            yield ArchiveMember(path.relative_to(source).as_posix(), *_read_regular_file(path, member_limit))
 
 
-def _plain_content(path: Path, limit: int) -> tuple[bytes, str]:
+def _read_regular_file(path: Path, limit: int) -> tuple[bytes, str]:
     """Return the content of a plain file, or why there is none; a link or a pipe is not opened."""
     if path.is_symlink():
         return b"", "it is a link"

@@ -12,29 +12,31 @@ import numpy as np
 
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import load_schema, published_frames
 
-SCHEMA = load_schema("annotation.json")["properties"]
-LABELS: tuple[str, ...] = tuple(SCHEMA["label"]["items"]["enum"])
-ACTIVITIES: tuple[str, ...] = tuple(SCHEMA["activity_type"]["items"]["enum"])
-INTENSITIES: tuple[str, ...] = tuple(SCHEMA["intensity_level"]["items"]["enum"])
-PHASES: tuple[str, ...] = tuple(SCHEMA["phase"]["enum"])
+ANNOTATION_PROPERTIES = load_schema("annotation.json")["properties"]
+LABELS: tuple[str, ...] = tuple(ANNOTATION_PROPERTIES["label"]["items"]["enum"])
+ACTIVITIES: tuple[str, ...] = tuple(ANNOTATION_PROPERTIES["activity_type"]["items"]["enum"])
+INTENSITIES: tuple[str, ...] = tuple(ANNOTATION_PROPERTIES["intensity_level"]["items"]["enum"])
+PHASES: tuple[str, ...] = tuple(ANNOTATION_PROPERTIES["phase"]["enum"])
 #: The whole-number fields beside uniqueID; in the cube they keep these names.
 FLAGS: tuple[str, ...] = tuple(
-    name for name, rule in SCHEMA.items() if all(isinstance(value, int) for value in rule.get("enum", ["no"]))
+    name
+    for name, rule in ANNOTATION_PROPERTIES.items()
+    if all(isinstance(value, int) for value in rule.get("enum", ["no"]))
 )
-_FARTHEST = 1e5  # preview pixels; the widest preview has 2,100
-_LONGEST = 20_000  # numbers in a polygon; the longest published one has 100
-_MOST = 200  # polygons or words in one file; the most in a published one are 4
-_LONGEST_TEXT = 10_000  # characters of a caption; the longest published one has 572
-_LONGEST_WORD = 100
-_MOST_FINDINGS = 20  # about one file; more are counted
+_MAX_COORDINATE = 1e5  # preview pixels; the widest preview has 2,100
+_MAX_POLYGON_NUMBERS = 20_000  # numbers in a polygon; the longest published one has 100
+_MAX_LIST_LENGTH = 200  # polygons or words in one file; the most in a published one are 4
+_MAX_TEXT_LENGTH = 10_000  # characters of a caption; the longest published one has 572
+_MAX_WORD_LENGTH = 100
+_MAX_FINDINGS = 20  # about one file; more are counted
 #: Stands for a flag that a file does not hold; no file holds it as a value.
-MISSING = -1
+MISSING_FLAG = -1
 
 
-_day = lru_cache(maxsize=8192)(parse_day)  # 39,838 dates, of which 3,000 differ
+_parse_day_cached = lru_cache(maxsize=8192)(parse_day)  # 39,838 dates, of which 3,000 differ
 
 
 @dataclass(frozen=True)
@@ -91,25 +93,25 @@ no_info, image_artifacts, is_crowd : int
     intensity_level: tuple[str, ...] = ()
     polygons: tuple[np.ndarray, ...] = ()
     phase: str = ""
-    corrupted: int = MISSING
-    processing_error: int = MISSING
-    glacier_fringes: int = MISSING
-    orbital_fringes: int = MISSING
-    atmospheric_fringes: int = MISSING
-    low_coherence: int = MISSING
-    no_info: int = MISSING
-    image_artifacts: int = MISSING
-    is_crowd: int = MISSING
+    corrupted: int = MISSING_FLAG
+    processing_error: int = MISSING_FLAG
+    glacier_fringes: int = MISSING_FLAG
+    orbital_fringes: int = MISSING_FLAG
+    atmospheric_fringes: int = MISSING_FLAG
+    low_coherence: int = MISSING_FLAG
+    no_info: int = MISSING_FLAG
+    image_artifacts: int = MISSING_FLAG
+    is_crowd: int = MISSING_FLAG
     confidence: float = math.nan
     caption: str = ""
 
     @property
-    def deforming(self) -> bool:
+    def is_deforming(self) -> bool:
         """Whether the expert saw deformation of any kind, earthquakes included."""
         return "Deformation" in self.label or "Earthquake" in self.label
 
     @property
-    def regions(self) -> Iterator[tuple[np.ndarray, str, str]]:
+    def labeled_polygons(self) -> Iterator[tuple[np.ndarray, str, str]]:
         """Each readable polygon with the activity type and intensity level at its own place.
 
         Words left over belong to no polygon; a polygon without a word counts as ``Unidentified``, ``None``.
@@ -136,13 +138,13 @@ def parse_annotation(content: Mapping[str, Any], file: str, defects: list[Defect
     findings: list[Defect] = []
 
     def report(kind: str, what: str, action: str) -> None:
-        findings.append(Defect(file, plain_text(what, 300), action, kind))
+        findings.append(Defect(file, sanitize_text(what, 300), action, kind))
 
     try:
         return _parse(content, report)
     finally:
-        defects += findings[:_MOST_FINDINGS]
-        if (more := len(findings) - _MOST_FINDINGS) > 0:
+        defects += findings[:_MAX_FINDINGS]
+        if (more := len(findings) - _MAX_FINDINGS) > 0:
             defects.append(Defect(file, f"{more} more findings", "not listed", "many findings"))
 
 
@@ -150,41 +152,41 @@ def _parse(content: Mapping[str, Any], report: Any) -> Annotation | None:
     try:
         unique_id = content["uniqueID"]
         if not isinstance(unique_id, int) or isinstance(unique_id, bool) or not 0 <= unique_id < 1 << 31:
-            raise ValueError(f"uniqueID {short(unique_id)} is not a whole number")
+            raise ValueError(f"uniqueID {shorten_repr(unique_id)} is not a whole number")
         frame = Frame(content["frameID"]) if isinstance(content["frameID"], str) else None
         if frame is None:
             raise ValueError("frameID is not text")
         days = [content["primary_date"], content["secondary_date"]]
-        if not all(isinstance(day, str) and len(day) <= _LONGEST_WORD for day in days):
-            raise ValueError(f"the dates {short(days)} are none")
-        pair = Pair(*map(_day, days))
+        if not all(isinstance(day, str) and len(day) <= _MAX_WORD_LENGTH for day in days):
+            raise ValueError(f"the dates {shorten_repr(days)} are none")
+        pair = Pair(*map(_parse_day_cached, days))
     except KeyError as error:
         report("unusable", f"{error.args[0]} is missing", "left out")
         return None
     except UsageError:
-        report("unknown frame", f"frameID {short(content['frameID'])} is not a frame id", "left out")
+        report("unknown frame", f"frameID {shorten_repr(content['frameID'])} is not a frame id", "left out")
         return None
     except (ValueError, TypeError, AttributeError) as error:
-        report("unusable", short(str(error)), "left out")
+        report("unusable", shorten_repr(str(error)), "left out")
         return None
 
-    if frame.id not in published_frames() and not frame.simulated:
+    if frame.id not in published_frames() and not frame.is_simulated:
         report("unknown frame", f"frame {frame} is not one of the 38 published frames", "kept")
-    for name in sorted(set(content) - set(SCHEMA))[: 2 * _MOST_FINDINGS]:
-        report("unknown field", f"field {short(name)} is not known", "ignored")
-    polygons = _polygons(content.get("segmentation_mask"), report)
+    for name in sorted(set(content) - set(ANNOTATION_PROPERTIES))[: 2 * _MAX_FINDINGS]:
+        report("unknown field", f"field {shorten_repr(name)} is not known", "ignored")
+    polygons = _parse_polygons(content.get("segmentation_mask"), report)
     annotation = Annotation(
         unique_id=unique_id,
         frame=frame,
         pair=pair,
         polygons=polygons,
-        label=_words(content, "label", LABELS, report),
-        activity_type=_words(content, "activity_type", ACTIVITIES, report),
-        intensity_level=_words(content, "intensity_level", INTENSITIES, report),
-        phase=_word(content, "phase", PHASES, report),
-        caption=_word(content, "caption", None, report),
-        confidence=_confidence(content.get("confidence"), report),
-        **{name: _flag(content, name, report) for name in FLAGS},
+        label=_parse_words(content, "label", LABELS, report),
+        activity_type=_parse_words(content, "activity_type", ACTIVITIES, report),
+        intensity_level=_parse_words(content, "intensity_level", INTENSITIES, report),
+        phase=_parse_word(content, "phase", PHASES, report),
+        caption=_parse_word(content, "caption", None, report),
+        confidence=_parse_confidence(content.get("confidence"), report),
+        **{name: _parse_flag(content, name, report) for name in FLAGS},
     )
     _check_consistency(annotation, report)
     return annotation
@@ -202,11 +204,11 @@ def _check_consistency(annotation: Annotation, report: Any) -> None:
             if max(activities, levels) > count
             else "a polygon without a word counts as Unidentified, None",
         )
-    if annotation.is_crowd != MISSING and annotation.is_crowd != int(count > 1):
+    if annotation.is_crowd != MISSING_FLAG and annotation.is_crowd != int(count > 1):
         report("is_crowd", f"is_crowd is {annotation.is_crowd} with {count} polygons", "kept as written")
-    if annotation.deforming != bool(count):
+    if annotation.is_deforming != bool(count):
         report("label", f"label {'+'.join(annotation.label)} with {count} polygons", "both kept as written")
-    if annotation.deforming == (annotation.phase == "Rest"):
+    if annotation.is_deforming == (annotation.phase == "Rest"):
         report(
             "label",
             f"label {'+'.join(annotation.label) or 'missing'} with phase {annotation.phase or 'missing'}",
@@ -225,11 +227,11 @@ def polygon_area(polygon: np.ndarray) -> float:
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
 
-def _polygons(value: Any, report: Any) -> tuple[np.ndarray, ...]:
+def _parse_polygons(value: Any, report: Any) -> tuple[np.ndarray, ...]:
     if not isinstance(value, list):
         report("polygon", "segmentation_mask is missing or not a list", "read as no polygon")
         return ()
-    if len(value) > _MOST:
+    if len(value) > _MAX_LIST_LENGTH:
         report("polygon", f"segmentation_mask holds {len(value)} polygons", "read as no polygon")
         return ()
     polygons = []
@@ -238,7 +240,7 @@ def _polygons(value: Any, report: Any) -> tuple[np.ndarray, ...]:
         polygon = np.empty((0, 2), np.float64)
         if not isinstance(flat, list) or len(flat) % 2 or len(flat) < 6:
             reason = "is not a list of three or more x, y"
-        elif len(flat) > _LONGEST:
+        elif len(flat) > _MAX_POLYGON_NUMBERS:
             reason = f"has {len(flat) // 2} vertices"
         elif not all(isinstance(number, int | float) and not isinstance(number, bool) for number in flat):
             reason = "holds something that is no number"
@@ -246,7 +248,7 @@ def _polygons(value: Any, report: Any) -> tuple[np.ndarray, ...]:
             array = np.asarray(flat, np.float64)
             if not np.isfinite(array).all():
                 reason = "has a vertex that is not finite"
-            elif np.abs(array).max() > _FARTHEST:
+            elif np.abs(array).max() > _MAX_COORDINATE:
                 reason = "has a vertex far outside any preview"
             else:
                 polygon = array.reshape(-1, 2)
@@ -257,30 +259,32 @@ def _polygons(value: Any, report: Any) -> tuple[np.ndarray, ...]:
     return tuple(polygons)
 
 
-def _words(content: Mapping[str, Any], name: str, known: Iterable[str], report: Any) -> tuple[str, ...]:
+def _parse_words(content: Mapping[str, Any], name: str, known: Iterable[str], report: Any) -> tuple[str, ...]:
     value = content.get(name)
     if not isinstance(value, list):
         report("missing", f"{name} is missing or not a list", "read as empty")
         return ()
-    if len(value) > _MOST:
+    if len(value) > _MAX_LIST_LENGTH:
         report("missing", f"{name} holds {len(value)} words", "read as empty")
         return ()
     words = []
     for word in value:
         if word not in known:
-            report("unknown word", f"{name} holds {short(word)}", "kept; a mask shows it as unidentified")
-        words.append(_storable(word, _LONGEST_WORD) if isinstance(word, str) else short(word))
+            report(
+                "unknown word", f"{name} holds {shorten_repr(word)}", "kept; a mask shows it as unidentified"
+            )
+        words.append(_sanitize_text(word, _MAX_WORD_LENGTH) if isinstance(word, str) else shorten_repr(word))
     return tuple(words)
 
 
-def _word(content: Mapping[str, Any], name: str, known: Iterable[str] | None, report: Any) -> str:
+def _parse_word(content: Mapping[str, Any], name: str, known: Iterable[str] | None, report: Any) -> str:
     value = content.get(name)
     if not isinstance(value, str):
         report("missing", f"{name} is missing or not text", "read as empty")
         return ""
     if known is not None and value not in known:
-        report("unknown word", f"{name} is {short(value)}", "kept as written")
-    kept = _storable(value, _LONGEST_TEXT if known is None else _LONGEST_WORD)
+        report("unknown word", f"{name} is {shorten_repr(value)}", "kept as written")
+    kept = _sanitize_text(value, _MAX_TEXT_LENGTH if known is None else _MAX_WORD_LENGTH)
     if kept != value:
         report(
             "text", f"{name} is too long, or holds what no text file may", "cut, or put a mark in its place"
@@ -288,29 +292,31 @@ def _word(content: Mapping[str, Any], name: str, known: Iterable[str] | None, re
     return kept
 
 
-def _storable(text: str, limit: int) -> str:
+def _sanitize_text(text: str, limit: int) -> str:
     """Return `text` as it can be stored: of limited length, without NUL and halves of characters."""
     return text[:limit].encode("utf-8", "replace").decode().replace("\0", "?")
 
 
-def _flag(content: Mapping[str, Any], name: str, report: Any) -> int:
+def _parse_flag(content: Mapping[str, Any], name: str, report: Any) -> int:
     value = content.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 127:
-        report("missing", f"{name} is {short(value)}, not a small whole number", f"read as {MISSING}")
-        return MISSING
-    if value not in SCHEMA[name]["enum"]:
-        documented = ", ".join(map(str, SCHEMA[name]["enum"]))
+        report(
+            "missing", f"{name} is {shorten_repr(value)}, not a small whole number", f"read as {MISSING_FLAG}"
+        )
+        return MISSING_FLAG
+    if value not in ANNOTATION_PROPERTIES[name]["enum"]:
+        documented = ", ".join(map(str, ANNOTATION_PROPERTIES[name]["enum"]))
         report("undocumented value", f"{name} is {value}, documented are {documented}", "kept as written")
     return value
 
 
-def _confidence(value: Any, report: Any) -> float:
+def _parse_confidence(value: Any, report: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        report("missing", f"confidence is {short(value)}, not between 0 and 1", "read as NaN")
+        report("missing", f"confidence is {shorten_repr(value)}, not between 0 and 1", "read as NaN")
         return math.nan
     return float(value)
 
 
-def short(value: Any, limit: int = 80) -> str:
+def shorten_repr(value: Any, limit: int = 80) -> str:
     """Return `value` as one printable line."""
-    return plain_text(value if isinstance(value, str) else repr(value), limit)
+    return sanitize_text(value if isinstance(value, str) else repr(value), limit)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _BLOCK = 512
-_LONGEST_HEADER = 1 << 16  # bytes of a long name, or of all that is said of one member
-_FILES = (b"0", b"\0", b"7")
-_KINDS = {b"1": "a link", b"2": "a link", b"5": "a folder", b"S": "a sparse file"}
+_MAX_HEADER_BYTES = 1 << 16  # bytes of a long name, or of all that is said of one member
+_REGULAR_TYPES = (b"0", b"\0", b"7")
+_TYPE_NAMES = {b"1": "a link", b"2": "a link", b"5": "a folder", b"S": "a sparse file"}
 
 
 class TarError(ValueError):
@@ -21,7 +21,7 @@ class TarError(ValueError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class TarMember:
     """One member: its name, its bytes, and what it is where it is no plain file."""
 
     name: str
@@ -29,7 +29,7 @@ class Entry:
     kind: str = ""
 
 
-def read_tar(content: bytes) -> Iterator[Entry]:
+def read_tar(content: bytes) -> Iterator[TarMember]:
     """Yield the members of a tar archive (POSIX, GNU or older) in their order.
 
     Raises
@@ -43,18 +43,18 @@ def read_tar(content: bytes) -> Iterator[Entry]:
         if len(header) == _BLOCK and not any(header):
             return
         kind = header[156:157]
-        if len(header) < _BLOCK or _number(header[148:156]) != _checksum(header):
+        if len(header) < _BLOCK or _parse_number(header[148:156]) != _checksum(header):
             raise TarError("it is cut or damaged between two members")
-        size = _number(header[124:136])
+        size = _parse_number(header[124:136])
         begin = offset + _BLOCK
         if kind == b"S" and header[482]:  # the map of a sparse file goes on in blocks of its own
             while content[begin + 504 : begin + 505] not in (b"\0", b""):
                 begin += _BLOCK
             begin += _BLOCK
-        if kind in b"xgLK" and size > _LONGEST_HEADER:
+        if kind in b"xgLK" and size > _MAX_HEADER_BYTES:
             raise TarError(f"what it says of a member takes {size} bytes")
         if kind not in b"xgLK" and "size" in said:
-            size = _decimal(said["size"])
+            size = _parse_decimal(said["size"])
         # a link, a folder or a device has no content, whatever size it states
         held = 0 if kind in b"123456" else size
         if begin + held > len(content):
@@ -62,35 +62,35 @@ def read_tar(content: bytes) -> Iterator[Entry]:
         body = data[begin : begin + held]
         offset = begin + -(-held // _BLOCK) * _BLOCK
         if kind == b"x":
-            said |= _records(bytes(body))
+            said |= _parse_pax_records(bytes(body))
         elif kind == b"L":
-            said["path"] = _text(bytes(body))
+            said["path"] = _decode_text(bytes(body))
         elif kind not in b"gK":
-            name = said.get("path", _name(header))
+            name = said.get("path", _read_name(header))
             sparse = any(key.startswith("GNU.sparse.") for key in said)
-            what = "a sparse file" if sparse else _kind(kind, name)
-            yield Entry(name, body, what)
+            what = "a sparse file" if sparse else _describe_type(kind, name)
+            yield TarMember(name, body, what)
             said = {}
 
 
-def _kind(kind: bytes, name: str) -> str:
+def _describe_type(kind: bytes, name: str) -> str:
     """Return what a member is, nothing for a plain file."""
-    if kind in _FILES:
+    if kind in _REGULAR_TYPES:
         return "a folder" if name.endswith("/") else ""
-    return _KINDS.get(kind, "not a plain file")
+    return _TYPE_NAMES.get(kind, "not a plain file")
 
 
-def _name(header: bytes) -> str:
-    name = _text(header[:100])
-    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
+def _read_name(header: bytes) -> str:
+    name = _decode_text(header[:100])
+    prefix = _decode_text(header[345:500]) if header[257:263] == b"ustar\0" else ""
     return f"{prefix}/{name}" if prefix else name
 
 
-def _text(field: bytes) -> str:
+def _decode_text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", "replace")
 
 
-def _number(field: bytes) -> int:
+def _parse_number(field: bytes) -> int:
     """Return a number in a header: octal digits, or binary where its first bit is set."""
     if field[:1] == b"\x80":
         return int.from_bytes(field[1:], "big")
@@ -102,7 +102,7 @@ def _number(field: bytes) -> int:
     return int(digits, 8)
 
 
-def _decimal(text: str) -> int:
+def _parse_decimal(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise TarError("it states a size that is none")
     return int(text)
@@ -112,13 +112,13 @@ def _checksum(header: bytes) -> int:
     return sum(header) - sum(header[148:156]) + 8 * ord(" ")
 
 
-def _records(body: bytes) -> dict[str, str]:
+def _parse_pax_records(body: bytes) -> dict[str, str]:
     """Return what a POSIX header says, lines of ``<length> <key>=<value>``."""
     found: dict[str, str] = {}
     start = 0
     while start < len(body):
         blank = body.find(b" ", start, start + 20)
-        length = _decimal(body[start:blank].decode("ascii", "replace")) if blank > 0 else 0
+        length = _parse_decimal(body[start:blank].decode("ascii", "replace")) if blank > 0 else 0
         key, mark, value = body[blank + 1 : start + length - 1].partition(b"=")
         if length <= blank - start + 1 or start + length > len(body) or not mark:
             raise TarError("what it says of a member is damaged")

@@ -15,23 +15,42 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.core.era5_grid import CATALOGUE, FINAL, PRELIMINARY, UNSTATED, VARIABLES, Area, Variable
+from hephaestus_build.core.era5_grid import (
+    ERA5_VARIABLE_NAMES,
+    ERA5_VARIABLES,
+    EXPVER_FINAL,
+    EXPVER_PRELIMINARY,
+    EXPVER_UNSTATED,
+    Era5Area,
+    Era5Variable,
+)
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.core.web_address import Address, configured
-from hephaestus_build.download.client import Client
-from hephaestus_build.sources.era5.fields import Batch, Fields, assemble, implausible, plain_units
-from hephaestus_build.sources.era5.month_cache import KeptSource, failed
-from hephaestus_build.sources.era5.remote_zarr import Chunked, StoreError, moments, open_store
+from hephaestus_build.core.web_address import HttpUrl, parse_url_setting
+from hephaestus_build.download.client import HttpClient
+from hephaestus_build.sources.era5.fields import (
+    Era5Batch,
+    Era5Fields,
+    assemble_fields,
+    implausibility_reason,
+    normalize_units,
+)
+from hephaestus_build.sources.era5.month_cache import CachedEra5Source, failed_fields
+from hephaestus_build.sources.era5.remote_zarr import (
+    RemoteArray,
+    RemoteStoreError,
+    decode_time_axis,
+    open_remote_store,
+)
 
 #: So many hours in a row without an answer, and the rest is not asked for any more.
-_GIVEN_UP = 3
-_LONGEST_LINE = 100_000  # grid lines of a globe; ERA5 has 1440
+_GIVE_UP_AFTER = 3
+_MAX_GRID_LINES = 100_000  # grid lines of a globe; ERA5 has 1440
 
 
-class Arco(KeptSource):
+class ArcoEra5Source(CachedEra5Source):
     """The ARCO-ERA5 store as a source of ERA5.
 
     Parameters
@@ -43,7 +62,7 @@ class Arco(KeptSource):
     """
 
     def __init__(self, settings: Settings, *, reason: str = "as asked for") -> None:
-        super().__init__(settings, "arco", configured(settings.arco_url, "HEPHAESTUS_ARCO_URL"))
+        super().__init__(settings, "arco", parse_url_setting(settings.arco_url, "HEPHAESTUS_ARCO_URL"))
         self._settings = settings
         self._reason = reason
 
@@ -52,33 +71,35 @@ class Arco(KeptSource):
         """Which source this is and why, in a few words."""
         return f"ARCO-ERA5 ({self.address.netloc}), {self._reason}"
 
-    def requests(self, times: Iterable[datetime]) -> int:
+    def count_requests(self, times: Iterable[datetime]) -> int:
         """Return how many requests `times` take: a chunk is one variable at one hour, of the whole globe."""
-        return len(VARIABLES) * len(set(times))
+        return len(ERA5_VARIABLE_NAMES) * len(set(times))
 
     def _retrieve(
-        self, frame: Frame, area: Area, wanted: Sequence[Batch], say: Callable[[str], None]
-    ) -> Iterator[Fields]:
-        with Client(self._settings) as http:
+        self, frame: Frame, area: Era5Area, wanted: Sequence[Era5Batch], say: Callable[[str], None]
+    ) -> Iterator[Era5Fields]:
+        with HttpClient(self._settings) as http:
             say("the ARCO-ERA5 store is opened")
             try:
-                store = _Store(
+                store = _ArcoStore(
                     http, self.address, self.folder, area, [t for batch in wanted for t in batch.times]
                 )
-            except StoreError as error:
+            except RemoteStoreError as error:
                 for batch in wanted:
                     receipt = Receipt("era5.store", error.outcome, self.url, detail=str(error))
-                    yield failed(area, self.name, batch, receipt)
+                    yield failed_fields(area, self.name, batch, receipt)
                 return
             pool = ThreadPoolExecutor(self._settings.connections, thread_name_prefix="arco")
             try:
                 hours = {
-                    moment: pool.submit(store.hour, moment) for batch in wanted for moment in batch.times
+                    moment: pool.submit(store.fetch_hour, moment)
+                    for batch in wanted
+                    for moment in batch.times
                 }
                 for batch in wanted:
                     results = {moment: hours[moment].result() for moment in batch.times}
                     here = {moment: hour for moment, hour in results.items() if hour.values is not None}
-                    yield assemble(
+                    yield assemble_fields(
                         area,
                         self.name,
                         {moment: hour.values for moment, hour in here.items() if hour.values is not None},
@@ -90,7 +111,7 @@ class Arco(KeptSource):
 
 
 @dataclass(frozen=True)
-class _Hour:
+class _HourResult:
     """What became of one hour: its fields (3, n, m), or why there are none."""
 
     values: np.ndarray | None
@@ -98,7 +119,7 @@ class _Hour:
     receipts: tuple[Receipt, ...]
 
 
-class _Store:
+class _ArcoStore:
     """The opened store: where each hour and grid line lies in it, and until when it is valid.
 
     Raises
@@ -108,64 +129,66 @@ class _Store:
     """
 
     def __init__(
-        self, http: Client, address: Address, folder: Path, area: Area, times: Sequence[datetime]
+        self, http: HttpClient, address: HttpUrl, folder: Path, area: Era5Area, times: Sequence[datetime]
     ) -> None:
         self._http = http
         self._address, self._url = address, (url := str(address).rstrip("/"))
         self._folder = folder
-        names = [variable.name for variable in CATALOGUE]
-        attributes, self._arrays = open_store(http, address, [*names, "time", "latitude", "longitude"])
-        axes = [self._axis(name) for name in ("time", "latitude", "longitude")]
-        for variable in CATALOGUE:
-            if reason := _unusable(variable, self._arrays[variable.name], axes):
-                raise StoreError(Outcome.CORRUPT, f"{variable.name} in {url} {reason}")
+        names = [variable.name for variable in ERA5_VARIABLES]
+        attributes, self._arrays = open_remote_store(http, address, [*names, "time", "latitude", "longitude"])
+        axes = [self._axis_length(name) for name in ("time", "latitude", "longitude")]
+        for variable in ERA5_VARIABLES:
+            if reason := _array_defect(variable, self._arrays[variable.name], axes):
+                raise RemoteStoreError(Outcome.CORRUPT, f"{variable.name} in {url} {reason}")
         self._simulated = bool(attributes.get("simulated"))
-        self._start = _edge(attributes.get("valid_time_start"), time(0))
-        self._stop = _edge(attributes.get("valid_time_stop"), time(23))
-        self._stop_preliminary = _edge(attributes.get("valid_time_stop_era5t"), time(23)) or self._stop
-        self._rows = self._lines("latitude", area.latitudes)
-        self._columns = self._lines("longitude", area.longitudes)
-        self._positions = self._find(times)
-        self._silent_hours = 0
-        self._guard = threading.Lock()
+        self._start = _parse_valid_time(attributes.get("valid_time_start"), time(0))
+        self._stop = _parse_valid_time(attributes.get("valid_time_stop"), time(23))
+        self._stop_preliminary = (
+            _parse_valid_time(attributes.get("valid_time_stop_era5t"), time(23)) or self._stop
+        )
+        self._rows = self._locate_lines("latitude", area.latitudes)
+        self._columns = self._locate_lines("longitude", area.longitudes)
+        self._positions = self._locate_hours(times)
+        self._unanswered_hours = 0
+        self._lock = threading.Lock()
 
-    def hour(self, moment: datetime) -> _Hour:
+    def fetch_hour(self, moment: datetime) -> _HourResult:
         """Fetch the three variables of one hour; what cannot be had is told by the receipts."""
-        version = self._version(moment)
+        version = self._stated_version(moment)
         product = f"era5.{moment:%Y%m%dT%H}"
         position = self._positions.get(moment)
         if version is None or position is None:
             until = self._stop_preliminary or "an unknown hour"
             detail = f"ARCO-ERA5 holds hours from {self._start or 'an unknown hour'} to {until}; build later"
-            return _Hour(None, "", (Receipt(product, Outcome.ABSENT, self._url, detail=detail),))
-        if self._silent_hours >= _GIVEN_UP:
-            detail = f"not asked for: {_GIVEN_UP} hours before it got no answer; build again later"
-            return _Hour(None, "", (Receipt(product, Outcome.UNREACHABLE, self._url, detail=detail),))
+            return _HourResult(None, "", (Receipt(product, Outcome.ABSENT, self._url, detail=detail),))
+        if self._unanswered_hours >= _GIVE_UP_AFTER:
+            detail = f"not asked for: {_GIVE_UP_AFTER} hours before it got no answer; build again later"
+            return _HourResult(None, "", (Receipt(product, Outcome.UNREACHABLE, self._url, detail=detail),))
         planes, receipts = [], []
-        for variable in CATALOGUE:
-            receipt, plane = self._plane(variable, moment, position, version)
+        for variable in ERA5_VARIABLES:
+            receipt, plane = self._fetch_plane(variable, moment, position, version)
             receipts.append(receipt)
             if plane is None:
                 break
             planes.append(plane)
-        with self._guard:
+        with self._lock:
             silent = receipts[-1].outcome is Outcome.UNREACHABLE
-            self._silent_hours = self._silent_hours + 1 if silent else 0
-        values = np.stack(planes) if len(planes) == len(CATALOGUE) else None
-        return _Hour(values, version, tuple(receipts))
+            self._unanswered_hours = self._unanswered_hours + 1 if silent else 0
+        values = np.stack(planes) if len(planes) == len(ERA5_VARIABLES) else None
+        return _HourResult(values, version, tuple(receipts))
 
-    def _plane(
-        self, variable: Variable, moment: datetime, position: int, version: str
+    def _fetch_plane(
+        self, variable: Era5Variable, moment: datetime, position: int, version: str
     ) -> tuple[Receipt, np.ndarray | None]:
         """Return one variable at one hour on the area, from the chunk that holds the globe."""
         array = self._arrays[variable.name]
         chunk, within = divmod(position, array.chunks[0])
-        key = array.key((chunk, 0, 0))
+        key = array.chunk_key((chunk, 0, 0))
 
         def read(path: Path) -> np.ndarray:
-            globe = array.decode(path.read_bytes())[within]
+            globe = array.decode_chunk(path.read_bytes())[within]
             plane = np.ascontiguousarray(globe[np.ix_(self._rows, self._columns)], dtype=np.float32)
-            if reason := implausible(variable, plane):
+            if reason := implausibility_reason(variable, plane):
                 raise ValueError(reason)
             return plane
 
@@ -173,57 +196,59 @@ class _Store:
         target = self._folder / "chunks" / version / variable.name / str(chunk)
         product = f"era5.{moment:%Y%m%dT%H}.{variable.name}"
         receipt, plane = self._http.download(
-            [self._address.child(f"{variable.name}/{key}").whole],
+            [self._address.child(f"{variable.name}/{key}").url_with_secrets],
             target,
             product=product,
             read=read,
-            max_bytes=array.largest,
+            max_bytes=array.max_stored_bytes,
         )
         notes = ("cropped from the globe", *(("simulated",) if self._simulated else ()))
-        return receipt.but(notes=notes), plane
+        return receipt.replace(notes=notes), plane
 
-    def _version(self, moment: datetime) -> str | None:
+    def _stated_version(self, moment: datetime) -> str | None:
         """Return the version of an hour by the store's own word, None if it does not hold it."""
         if self._stop is None:
-            return UNSTATED  # what is not there will be found to be missing
+            return EXPVER_UNSTATED  # what is not there will be found to be missing
         if self._start is not None and moment < self._start:
             return None
         if moment <= self._stop:
-            return FINAL
-        return PRELIMINARY if self._stop_preliminary and moment <= self._stop_preliminary else None
+            return EXPVER_FINAL
+        return EXPVER_PRELIMINARY if self._stop_preliminary and moment <= self._stop_preliminary else None
 
-    def _axis(self, name: str) -> int:
+    def _axis_length(self, name: str) -> int:
         """Return the length of an axis."""
         array = self._arrays[name]
-        if len(array.shape) != 1 or (name != "time" and array.chunks[0] > _LONGEST_LINE):
-            raise StoreError(Outcome.CORRUPT, f"{name} in {self._url} is no axis of a globe")
+        if len(array.shape) != 1 or (name != "time" and array.chunks[0] > _MAX_GRID_LINES):
+            raise RemoteStoreError(Outcome.CORRUPT, f"{name} in {self._url} is no axis of a globe")
         return array.shape[0]
 
-    def _lines(self, name: str, wanted: np.ndarray) -> list[int]:
+    def _locate_lines(self, name: str, wanted: np.ndarray) -> list[int]:
         """Return where the store has each `wanted` grid line; longitudes of any turn are the same."""
         turn = 360_000 if name == "longitude" else 1 << 40
         array = self._arrays[name]
-        axis = self._coordinate(array, 0)[: array.shape[0]]
+        axis = self._fetch_coordinate(array, 0)[: array.shape[0]]
         if not np.isfinite(axis).all():
-            raise StoreError(Outcome.CORRUPT, f"the {name} axis of {self._url} has missing values")
+            raise RemoteStoreError(Outcome.CORRUPT, f"the {name} axis of {self._url} has missing values")
         found = {round(float(degrees) * 1000) % turn: index for index, degrees in enumerate(axis)}
         try:
             return [found[round(float(degrees) * 1000) % turn] for degrees in wanted]
         except KeyError as error:
-            raise StoreError(
+            raise RemoteStoreError(
                 Outcome.CORRUPT, f"{self._url} has no {name} {int(error.args[0]) / 1000:g}"
             ) from None
 
-    def _find(self, times: Sequence[datetime]) -> dict[datetime, int]:
+    def _locate_hours(self, times: Sequence[datetime]) -> dict[datetime, int]:
         """Return the position of each hour on the time axis, looked up in it and not only reckoned."""
         array = self._arrays["time"]
         if min(array.shape[0], array.chunks[0]) < 2:
-            raise StoreError(Outcome.CORRUPT, f"{self._url} has no time axis in chunks of several hours")
-        parts = {0: self._coordinate(array, 0)}
-        first, second = moments(array, parts[0][:2])
+            raise RemoteStoreError(
+                Outcome.CORRUPT, f"{self._url} has no time axis in chunks of several hours"
+            )
+        parts = {0: self._fetch_coordinate(array, 0)}
+        first, second = decode_time_axis(array, parts[0][:2])
         step = second - first
         if step <= timedelta(0):
-            raise StoreError(Outcome.CORRUPT, f"the time axis of {self._url} does not ascend")
+            raise RemoteStoreError(Outcome.CORRUPT, f"the time axis of {self._url} does not ascend")
         found: dict[datetime, int] = {}
         for moment in times:
             position, rest = divmod(moment - first, step)
@@ -231,43 +256,43 @@ class _Store:
                 continue
             chunk, within = divmod(position, array.chunks[0])
             if chunk not in parts:
-                parts[chunk] = self._coordinate(array, chunk)
-            if moments(array, parts[chunk][within : within + 1]) != [moment]:
-                raise StoreError(Outcome.CORRUPT, f"the time axis of {self._url} has gaps")
+                parts[chunk] = self._fetch_coordinate(array, chunk)
+            if decode_time_axis(array, parts[chunk][within : within + 1]) != [moment]:
+                raise RemoteStoreError(Outcome.CORRUPT, f"the time axis of {self._url} has gaps")
             found[moment] = position
         return found
 
-    def _coordinate(self, array: Chunked, chunk: int) -> np.ndarray:
+    def _fetch_coordinate(self, array: RemoteArray, chunk: int) -> np.ndarray:
         """Return one chunk of a coordinate, as the store has it now."""
-        key = array.key((chunk,))
+        key = array.chunk_key((chunk,))
         receipt, values = self._http.download(
-            [self._address.child(f"{array.name}/{key}").whole],
+            [self._address.child(f"{array.name}/{key}").url_with_secrets],
             self._folder / "axes" / array.name / f"{chunk}",
             product=f"era5.{array.name}.{chunk}",
-            read=lambda path: array.decode(path.read_bytes()),
+            read=lambda path: array.decode_chunk(path.read_bytes()),
             revalidate=True,
-            max_bytes=array.largest,
+            max_bytes=array.max_stored_bytes,
         )
         if values is None:
-            raise StoreError(receipt.outcome, f"the {array.name} axis of {self._url}: {receipt.detail}")
+            raise RemoteStoreError(receipt.outcome, f"the {array.name} axis of {self._url}: {receipt.detail}")
         return values
 
 
-def _unusable(variable: Variable, array: Chunked, axes: Sequence[int]) -> str:
+def _array_defect(variable: Era5Variable, array: RemoteArray, axes: Sequence[int]) -> str:
     """Return why an array cannot be a variable over axes of these lengths, or nothing."""
     if len(array.shape) != 3 or array.shape[1:] != array.chunks[1:]:
         return "is not in chunks of whole globes"
     if list(array.shape) != list(axes):
         return f"is of shape {array.shape}, its axes of {tuple(axes)}"
     units = array.attributes.get("units", variable.units)
-    if not isinstance(units, str) or plain_units(units) != plain_units(variable.units):
-        return f"is in {plain_text(repr(units), 40)}, not in {variable.units!r}"
+    if not isinstance(units, str) or normalize_units(units) != normalize_units(variable.units):
+        return f"is in {sanitize_text(repr(units), 40)}, not in {variable.units!r}"
     if (array.attributes.get("scale_factor", 1), array.attributes.get("add_offset", 0)) != (1, 0):
         return "holds packed numbers"  # ARCO-ERA5 does not
     return ""
 
 
-def _edge(text: Any, hour: time) -> datetime | None:
+def _parse_valid_time(text: Any, hour: time) -> datetime | None:
     """Return an end of the valid times; a day without an hour is meant from its first to its last."""
     if not isinstance(text, str):
         return None

@@ -22,34 +22,34 @@ from typing import Any
 
 import requests
 
-from hephaestus_build.core.era5_grid import VARIABLES, Area
+from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, Era5Area
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json, read_bounded
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.core.web_address import configured, redacted
-from hephaestus_build.download.cache import VanishedError, explained
-from hephaestus_build.download.client import Client
-from hephaestus_build.download.credentials import HELP, Credentials
-from hephaestus_build.sources.era5.cds_errors import TRIES, TroubleError, understand
-from hephaestus_build.sources.era5.cds_netcdf import Answer, WrongAnswerError, read_answer
-from hephaestus_build.sources.era5.cds_session import KeySession
-from hephaestus_build.sources.era5.fields import Batch, Fields, assemble, batches
-from hephaestus_build.sources.era5.month_cache import KeptSource, failed, product_name
-from hephaestus_build.sources.era5.netcdf_process import Reader
-from hephaestus_build.sources.era5.netcdf_reader import LARGEST
+from hephaestus_build.core.web_address import parse_url_setting, redact_url
+from hephaestus_build.download.cache import VanishedError, translate_cache_errors
+from hephaestus_build.download.client import HttpClient
+from hephaestus_build.download.credentials import CDS_KEY_HELP, CdsCredentials
+from hephaestus_build.sources.era5.cds_errors import MAX_TRIES, CdsError, classify_cds_error
+from hephaestus_build.sources.era5.cds_netcdf import CdsFields, InvalidCdsFileError, read_cds_netcdf
+from hephaestus_build.sources.era5.cds_session import SingleOriginSession
+from hephaestus_build.sources.era5.fields import Era5Batch, Era5Fields, assemble_fields, group_into_batches
+from hephaestus_build.sources.era5.month_cache import CachedEra5Source, era5_product_name, failed_fields
+from hephaestus_build.sources.era5.netcdf_process import NetcdfProcess
+from hephaestus_build.sources.era5.netcdf_reader import MAX_NETCDF_BYTES
 
 log = logging.getLogger(__name__)
 
-DATASET = "reanalysis-era5-single-levels"
+CDS_DATASET = "reanalysis-era5-single-levels"
 
-_LONGEST_PAUSE = 30.0
-_SILENCE = logging.NullHandler()
+_MAX_POLL_INTERVAL = 30.0
+_NULL_HANDLER = logging.NullHandler()
 
 
-class Cds(KeptSource):
+class CdsEra5Source(CachedEra5Source):
     """The CDS as a source of ERA5.
 
     Parameters
@@ -57,7 +57,7 @@ class Cds(KeptSource):
     settings : Settings
         Cache, deadline, timeout and the number of requests in the queue at once.
     credentials : Credentials
-        From :func:`find_credentials`.
+        From :func:`find_cds_credentials`.
     longest_pause : float, optional
         Seconds between two looks at a request's status, and between two tries of a call that failed. By
         default 30, and less where the settings' timeout is short.
@@ -69,64 +69,74 @@ class Cds(KeptSource):
     """
 
     def __init__(
-        self, settings: Settings, credentials: Credentials, *, longest_pause: float | None = None
+        self, settings: Settings, credentials: CdsCredentials, *, longest_pause: float | None = None
     ) -> None:
-        if credentials.outdated:
+        if credentials.is_legacy:
             raise UsageError(
-                f"the CDS key or address in {credentials.where} is of the service that was switched off in "
-                f"2024; {HELP}"
+                f"the CDS key or address in {credentials.found_in} is of the service that was switched "
+                "off in "
+                f"2024; {CDS_KEY_HELP}"
             )
         super().__init__(
-            settings, "cds", configured(credentials.url, "CDSAPI_URL (or the url in ~/.cdsapirc)")
+            settings, "cds", parse_url_setting(credentials.url, "CDSAPI_URL (or the url in ~/.cdsapirc)")
         )
         self._settings = settings
         self._credentials = credentials
-        self._longest_pause = longest_pause or min(_LONGEST_PAUSE, settings.timeout / 2)
+        self._max_poll_interval = longest_pause or min(_MAX_POLL_INTERVAL, settings.timeout / 2)
 
     @property
     def description(self) -> str:
         """Which source this is and why, in a few words."""
-        return f"the Climate Data Store ({self.address.netloc}), with the key in {self._credentials.where}"
+        return f"the Climate Data Store ({self.address.netloc}), with the key in {self._credentials.found_in}"
 
-    def requests(self, times: Iterable[datetime]) -> int:
+    def count_requests(self, times: Iterable[datetime]) -> int:
         """Return how many requests `times` take: one for each month and hour among them."""
-        return len(batches(times))
+        return len(group_into_batches(times))
 
     def _retrieve(
-        self, frame: Frame, area: Area, wanted: Sequence[Batch], say: Callable[[str], None]
-    ) -> Iterator[Fields]:
-        queue = deque(_Job(batch, request(area, batch), self._note(area, batch)) for batch in wanted)
-        waiting: list[_Job] = []
-        with Client(self._settings) as http, Reader() as reader, ExitStack() as ends:
+        self, frame: Frame, area: Era5Area, wanted: Sequence[Era5Batch], say: Callable[[str], None]
+    ) -> Iterator[Era5Fields]:
+        queue = deque(
+            _CdsJob(batch, build_cds_request(area, batch), self._request_file(area, batch))
+            for batch in wanted
+        )
+        waiting: list[_CdsJob] = []
+        with HttpClient(self._settings) as http, NetcdfProcess() as reader, ExitStack() as ends:
             try:
                 api = self._connect(http)
                 ends.callback(api.session.close)
                 reader.start()
-                session = _Session(frame, area, api, http, reader)
-                yield from self._work(session, queue, waiting, say)
-            except TroubleError as trouble:
+                session = _RequestContext(frame, area, api, http, reader)
+                yield from self._run_queue(session, queue, waiting, say)
+            except CdsError as trouble:
                 # what stands in the way of one request stands in the way of all: ask no further
                 for job in [*waiting, *queue]:
-                    yield failed(area, self.name, job.batch, self._receipt(frame, job, trouble))
+                    yield failed_fields(
+                        area, self.name, job.batch, self._failure_receipt(frame, job, trouble)
+                    )
 
-    def _work(
-        self, session: _Session, queue: deque[_Job], waiting: list[_Job], say: Callable[[str], None]
-    ) -> Iterator[Fields]:
+    def _run_queue(
+        self,
+        session: _RequestContext,
+        queue: deque[_CdsJob],
+        waiting: list[_CdsJob],
+        say: Callable[[str], None],
+    ) -> Iterator[Era5Fields]:
         """Keep a few requests in the CDS's queue until all have come out of it, or nothing moves any more."""
         last_moved = time.monotonic()
-        pause = first_pause = min(1.0, self._longest_pause)
+        pause = first_pause = min(1.0, self._max_poll_interval)
         while queue or waiting:
             while queue and len(waiting) < self._settings.connections:
                 waiting.append(queue.popleft())
                 self._submit(session.api, waiting[-1])
             moved = False
             for job in list(waiting):
-                fields = self._look(session, job)
+                fields = self._poll(session, job)
                 if fields is not None:
                     waiting.remove(job)
                     moved = True
                     yield fields
-                    job.settle(session.http)  # the fields are kept by now
+                    job.clean_up(session.http)  # the fields are kept by now
                 elif job.remote is None:
                     waiting.remove(job)
                     queue.appendleft(job)
@@ -134,7 +144,7 @@ class Cds(KeptSource):
             if moved:
                 pause, last_moved = first_pause, time.monotonic()
             elif time.monotonic() - last_moved > self._settings.era5_deadline:
-                raise TroubleError(
+                raise CdsError(
                     Outcome.UNREACHABLE,
                     f"still in the queue of the CDS after {self._settings.era5_deadline:g} s; build again "
                     "and it is waited for where it stands",
@@ -143,13 +153,13 @@ class Cds(KeptSource):
             else:
                 say(f"{len(waiting)} requests wait in the queue of the CDS, {len(queue)} are to follow")
                 time.sleep(pause)
-                pause = min(1.5 * pause, self._longest_pause)
+                pause = min(1.5 * pause, self._max_poll_interval)
 
-    def _connect(self, http: Client) -> Any:
+    def _connect(self, http: HttpClient) -> Any:
         """Return cdsapi's client; find out first, in seconds rather than minutes, if nobody answers."""
-        page = http.get_page(self.address.child("catalogue/v1/messages").whole, max_bytes=1 << 20)
+        page = http.get_text(self.address.child("catalogue/v1/messages").url_with_secrets, max_bytes=1 << 20)
         if page.outcome is Outcome.UNREACHABLE:
-            raise TroubleError(
+            raise CdsError(
                 Outcome.UNREACHABLE,
                 f"the CDS at {self.address.netloc} cannot be reached ({page.detail}); check the "
                 "network and CDSAPI_URL, then build again",
@@ -160,48 +170,48 @@ class Cds(KeptSource):
         for name in ("multiurl", "ecmwf", "cdsapi"):
             logger = logging.getLogger(name)
             # they would print a warning of every retry, with addresses and the server's words as they are
-            logger.addHandler(_SILENCE)
+            logger.addHandler(_NULL_HANDLER)
             logger.propagate = False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return cdsapi.Client(
                 url=self.url,
-                session=KeySession(self.address, self._settings.timeout),
+                session=SingleOriginSession(self.address, self._settings.timeout),
                 key=self._credentials.key,
-                verify=self._credentials.verify,
+                verify=self._credentials.verify_tls,
                 quiet=True,
                 progress=False,
                 timeout=self._settings.timeout,
-                retry_max=TRIES,
-                sleep_max=self._longest_pause,
+                retry_max=MAX_TRIES,
+                sleep_max=self._max_poll_interval,
                 wait_until_complete=False,
-                info_callback=_logged(logging.DEBUG),
-                warning_callback=_logged(logging.INFO),
-                error_callback=_logged(logging.INFO),
-                debug_callback=_ignore,  # it is told the key
+                info_callback=_make_log_callback(logging.DEBUG),
+                warning_callback=_make_log_callback(logging.INFO),
+                error_callback=_make_log_callback(logging.INFO),
+                debug_callback=_discard_message,  # it is told the key
             )
 
-    def _submit(self, api: Any, job: _Job) -> None:
+    def _submit(self, api: Any, job: _CdsJob) -> None:
         """Hand in a request, or find the same one again that an earlier build handed in."""
         try:
-            if (known := job.remembered()) is not None:
+            if (known := job.read_request_id()) is not None:
                 try:
                     job.remote, job.resumed = api.client.get_remote(known), True
                     return
                 except requests.HTTPError as error:
                     if error.response is None or error.response.status_code != 404:
                         raise
-            job.remote, job.resumed = api.retrieve(DATASET, job.inputs), False
+            job.remote, job.resumed = api.retrieve(CDS_DATASET, job.inputs), False
         except Exception as error:  # cdsapi lets through whatever its libraries raise
-            job.trouble = self._understand(error)
-            if job.trouble.everything or job.trouble.outcome is Outcome.CORRUPT:
-                raise job.trouble from error
+            job.error = self._classify_error(error)
+            if job.error.fatal or job.error.outcome is Outcome.CORRUPT:
+                raise job.error from error
         else:
-            job.remember()
+            job.save_request_id()
 
-    def _look(self, session: _Session, job: _Job) -> Fields | None:
+    def _poll(self, session: _RequestContext, job: _CdsJob) -> Era5Fields | None:
         """Return what became of a job; None while it is under way, and if it is to be handed in again."""
-        if job.trouble is None:
+        if job.error is None:
             try:
                 if job.remote.status in ("accepted", "running"):
                     return None
@@ -209,80 +219,84 @@ class Cds(KeptSource):
                 location, size = results.location, results.content_length
                 checksum = str(results.asset.get("file:checksum", ""))
             except Exception as error:
-                trouble = self._understand(error)
+                trouble = self._classify_error(error)
                 over = getattr(getattr(error, "response", None), "status_code", None) == 400
-                if trouble.everything and not (over and job.resumed):
+                if trouble.fatal and not (over and job.resumed):
                     if over:  # what the CDS turned down stays so: a later build hands in a new one
-                        job.forget()
+                        job.delete_request_id()
                     raise trouble from error
-                if trouble.outcome is Outcome.CORRUPT and job.forgive():
+                if trouble.outcome is Outcome.CORRUPT and job.use_retry():
                     return None
                 if job.resumed:  # it has failed or expired since: ask afresh
-                    job.forget()
+                    job.delete_request_id()
                     job.remote = None
                     return None
-                job.trouble = trouble
+                job.error = trouble
             else:
-                return self._collect(session, job, location, size, checksum)
-        job.settled = True
-        return failed(session.area, self.name, job.batch, self._receipt(session.frame, job, job.trouble))
+                return self._download_result(session, job, location, size, checksum)
+        job.is_final = True
+        return failed_fields(
+            session.area, self.name, job.batch, self._failure_receipt(session.frame, job, job.error)
+        )
 
-    def _collect(self, session: _Session, job: _Job, location: str, size: int, checksum: str) -> Fields:
+    def _download_result(
+        self, session: _RequestContext, job: _CdsJob, location: str, size: int, checksum: str
+    ) -> Era5Fields:
         """Download an answer, check it and return its fields."""
         area = session.area
 
-        def read(path: Path) -> Answer:
+        def read(path: Path) -> CdsFields:
             if (came := path.stat().st_size) != size:
-                raise WrongAnswerError(f"{came} bytes came, the CDS announced {size}")
+                raise InvalidCdsFileError(f"{came} bytes came, the CDS announced {size}")
             with path.open("rb") as stream:
                 md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
             if re.fullmatch("[0-9a-f]{32}", checksum) and md5 != checksum:
-                raise WrongAnswerError("its checksum is not the one that the CDS announced")
-            return read_answer(path, area, job.batch.times, session.reader)
+                raise InvalidCdsFileError("its checksum is not the one that the CDS announced")
+            return read_cds_netcdf(path, area, job.batch.times, session.reader)
 
-        product = product_name(session.frame, job.batch)
+        product = era5_product_name(session.frame, job.batch)
         receipt, answer = session.http.download(
-            [location], job.answer, product=product, read=read, max_bytes=LARGEST
+            [location], job.netcdf_path, product=product, read=read, max_bytes=MAX_NETCDF_BYTES
         )
-        receipt = receipt.but(notes=(f"CDS request {plain_text(job.remote.request_id, 80)}",))
+        receipt = receipt.replace(notes=(f"CDS request {sanitize_text(job.remote.request_id, 80)}",))
         # an answer that only did not come through is fetched by the next build; a wrong one asked for anew
-        job.settled = receipt.outcome is not Outcome.UNREACHABLE
+        job.is_final = receipt.outcome is not Outcome.UNREACHABLE
         if answer is None:
-            receipt = receipt.but(detail=f"the answer of the CDS: {receipt.detail}")
-            return failed(area, self.name, job.batch, receipt)
-        receipt = receipt.noting(*answer.notes)
-        proofs = {moment: (_hour(receipt, answer, moment),) for moment in job.batch.times}
-        return assemble(area, self.name, answer.values, answer.expver, proofs)
+            receipt = receipt.replace(detail=f"the answer of the CDS: {receipt.detail}")
+            return failed_fields(area, self.name, job.batch, receipt)
+        receipt = receipt.with_notes(*answer.notes)
+        proofs = {moment: (_hour_receipt(receipt, answer, moment),) for moment in job.batch.times}
+        return assemble_fields(area, self.name, answer.values, answer.expver, proofs)
 
-    def _note(self, area: Area, batch: Batch) -> Path:
+    def _request_file(self, area: Era5Area, batch: Era5Batch) -> Path:
         """Return where the id of the request for `batch` is kept while it is under way."""
-        text = json.dumps(request(area, batch), sort_keys=True)
+        text = json.dumps(build_cds_request(area, batch), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         return self.folder / "requests" / str(area) / f"{batch.name}-{digest}.json"
 
-    def _receipt(self, frame: Frame, job: _Job, trouble: TroubleError) -> Receipt:
-        url = redacted(job.remote.url) if job.remote is not None else self.url
-        return Receipt(product_name(frame, job.batch), trouble.outcome, url, detail=trouble.detail)
+    def _failure_receipt(self, frame: Frame, job: _CdsJob, trouble: CdsError) -> Receipt:
+        url = redact_url(job.remote.url) if job.remote is not None else self.url
+        return Receipt(era5_product_name(frame, job.batch), trouble.outcome, url, detail=trouble.detail)
 
-    def _understand(self, error: Exception) -> TroubleError:
-        trouble = understand(error, self._credentials)
+    def _classify_error(self, error: Exception) -> CdsError:
+        trouble = classify_cds_error(error, self._credentials)
         detail = trouble.detail.replace(self._credentials.key, "(key)")
-        return TroubleError(trouble.outcome, detail, trouble.everything)
+        return CdsError(trouble.outcome, detail, trouble.fatal)
 
 
 @dataclass(frozen=True)
-class _Session:
+class _RequestContext:
     """What the requests of one call have in common: whom they are for, and by what means they are made."""
 
     frame: Frame
-    area: Area
+    area: Era5Area
     api: Any
-    http: Client
-    reader: Reader
+    http: HttpClient
+    reader: NetcdfProcess
 
 
 @dataclass(eq=False)
-class _Job:
+class _CdsJob:
     """One request, from the queue to its end.
 
     Attributes
@@ -305,85 +319,85 @@ class _Job:
         How many answers that make no sense are still forgiven.
     """
 
-    batch: Batch
+    batch: Era5Batch
     inputs: dict[str, Any]
-    note: Path
+    request_file: Path
     remote: Any = None
     resumed: bool = False
-    trouble: TroubleError | None = None
-    settled: bool = False
-    patience: int = 3
+    error: CdsError | None = None
+    is_final: bool = False
+    retries_left: int = 3
 
     @property
-    def answer(self) -> Path:
+    def netcdf_path(self) -> Path:
         """Where its answer is kept for as long as its fields are not."""
-        return self.note.with_suffix(".nc")
+        return self.request_file.with_suffix(".nc")
 
-    def forgive(self) -> bool:
+    def use_retry(self) -> bool:
         """Whether to look again after an answer that makes no sense."""
-        self.patience -= 1
-        return self.patience >= 0
+        self.retries_left -= 1
+        return self.retries_left >= 0
 
-    def remembered(self) -> str | None:
+    def read_request_id(self) -> str | None:
         """Return the id of the same request, if an earlier build handed it in."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            known = parse_json(read_bounded(self.note, 1 << 20))
+            known = parse_json(read_bounded(self.request_file, 1 << 20))
             if known["inputs"] == self.inputs:
                 return str(known["id"])
         return None
 
-    def remember(self) -> None:
+    def save_request_id(self) -> None:
         """Keep the id for a later build, should this one end first."""
         text = json.dumps({"id": self.remote.request_id, "inputs": self.inputs})
-        with suppress(VanishedError), explained(self.note):
-            self.note.parent.mkdir(parents=True, exist_ok=True)
-            self.note.write_text(text, encoding="utf-8")
+        with suppress(VanishedError), translate_cache_errors(self.request_file):
+            self.request_file.parent.mkdir(parents=True, exist_ok=True)
+            self.request_file.write_text(text, encoding="utf-8")
 
-    def settle(self, http: Client) -> None:
+    def clean_up(self, http: HttpClient) -> None:
         """Throw away what only a build that was cut off would need."""
-        if self.settled:
-            http.cache.forget(self.answer)
-            self.forget()
+        if self.is_final:
+            http.cache.discard(self.netcdf_path)
+            self.delete_request_id()
 
-    def forget(self) -> None:
+    def delete_request_id(self) -> None:
         """Throw away the id."""
         with suppress(OSError):
-            self.note.unlink(missing_ok=True)
+            self.request_file.unlink(missing_ok=True)
 
 
-def request(area: Area, batch: Batch) -> dict[str, Any]:
+def build_cds_request(area: Era5Area, batch: Era5Batch) -> dict[str, Any]:
     """Return the request for exactly the hours of `batch`, in the CDS's words."""
     return {
         "product_type": ["reanalysis"],
-        "variable": list(VARIABLES),
+        "variable": list(ERA5_VARIABLE_NAMES),
         "year": [f"{batch.year:04d}"],
         "month": [f"{batch.month:02d}"],
         "day": [f"{day:02d}" for day in batch.days],
         "time": [f"{batch.hour:02d}:00"],
         "data_format": "netcdf",
         "download_format": "unarchived",
-        "area": list(area.bounds),
+        "area": list(area.cds_bounds),
     }
 
 
-def _hour(receipt: Receipt, answer: Answer, moment: datetime) -> Receipt:
+def _hour_receipt(receipt: Receipt, answer: CdsFields, moment: datetime) -> Receipt:
     """Return the receipt of one hour of an answer, which may lack it."""
     if moment in answer.values:
         return receipt
-    if reason := answer.troubles.get(moment):
-        return receipt.but(outcome=Outcome.CORRUPT, detail=f"at {moment} {reason}")
+    if reason := answer.rejected_hours.get(moment):
+        return receipt.replace(outcome=Outcome.CORRUPT, detail=f"at {moment} {reason}")
     detail = f"the answer of the CDS does not hold {moment}: not released yet, or lost"
-    return receipt.but(outcome=Outcome.ABSENT, detail=detail)
+    return receipt.replace(outcome=Outcome.ABSENT, detail=detail)
 
 
-def _logged(level: int) -> Callable[..., None]:
+def _make_log_callback(level: int) -> Callable[..., None]:
     """Return what logs a message of the CDS."""
 
     def hear(message: object, *_: object, **__: object) -> None:
-        log.log(level, "%s", plain_text(message))
+        log.log(level, "%s", sanitize_text(message))
 
     return hear
 
 
-def _ignore(*_: object, **__: object) -> None:
+def _discard_message(*_: object, **__: object) -> None:
     """Hear nothing."""

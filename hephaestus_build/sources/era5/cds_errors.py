@@ -9,66 +9,69 @@ from typing import Any
 import requests
 
 from hephaestus_build.core.parsing import parse_json
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.core.web_address import redacted
-from hephaestus_build.download.credentials import Credentials
+from hephaestus_build.core.web_address import redact_url
+from hephaestus_build.download.credentials import CdsCredentials
 from hephaestus_build.sources.era5.cds_session import OtherOriginError
 
 #: Tries of one call to the CDS; cdsapi's own limit is 500, 120 s apart.
-TRIES = 5
-_LONGEST = 300  # characters of what the CDS says
+MAX_TRIES = 5
+_MAX_DETAIL = 300  # characters of what the CDS says
 
 
-class TroubleError(Exception):
+class CdsError(Exception):
     """Why there are no fields; `everything` says that further requests would end the same way."""
 
     def __init__(self, outcome: Outcome, detail: str, everything: bool) -> None:
         super().__init__(detail)
-        self.outcome, self.detail, self.everything = outcome, detail, everything
+        self.outcome, self.detail, self.fatal = outcome, detail, everything
 
 
-def understand(error: Exception, credentials: Credentials) -> TroubleError:
+def classify_cds_error(error: Exception, credentials: CdsCredentials) -> CdsError:
     """Say in words what went wrong with a call to the CDS, and whether it concerns every request."""
     response = error.response if isinstance(error, requests.HTTPError) else None
     if isinstance(error, OtherOriginError):
         detail = f"the CDS names {error} as the place to ask, which may not get the key; check CDSAPI_URL"
-        return TroubleError(Outcome.REFUSED, detail, everything=True)
+        return CdsError(Outcome.REFUSED, detail, everything=True)
     if response is None:
         if type(error).__name__ == "ProcessingFailedError":  # dismissed or deleted by its owner
-            detail = f"the CDS gave the request up: {plain_text(error, _LONGEST)}; build again"
-            return TroubleError(Outcome.UNREACHABLE, detail, everything=False)
+            detail = f"the CDS gave the request up: {sanitize_text(error, _MAX_DETAIL)}; build again"
+            return CdsError(Outcome.UNREACHABLE, detail, everything=False)
         if isinstance(error, requests.exceptions.InvalidJSONError) or not isinstance(error, OSError):
             # a web page with status 200, a status without its links, a state nobody knows
             detail = f"the CDS returned an unexpected response ({type(error).__name__}); check CDSAPI_URL"
-            return TroubleError(Outcome.CORRUPT, detail, everything=False)
-        detail = f"no answer from the CDS in {TRIES} tries ({type(error).__name__}); build again later"
-        return TroubleError(Outcome.UNREACHABLE, detail, everything=True)
+            return CdsError(Outcome.CORRUPT, detail, everything=False)
+        detail = f"no answer from the CDS in {MAX_TRIES} tries ({type(error).__name__}); build again later"
+        return CdsError(Outcome.UNREACHABLE, detail, everything=True)
     status = response.status_code
     body: dict[str, Any] = {}
     with suppress(ValueError):
         parsed = parse_json(response.content, limit=8 << 20)
         body = parsed if isinstance(parsed, dict) else {}
-    title, detail = plain_text(body.get("title", ""), 100), plain_text(body.get("detail", ""), _LONGEST)
+    title, detail = (
+        sanitize_text(body.get("title", ""), 100),
+        sanitize_text(body.get("detail", ""), _MAX_DETAIL),
+    )
     last_line = str(body.get("traceback", "")).strip().rpartition("\n")[2]
-    reason = plain_text(last_line, _LONGEST) or detail or title or plain_text(response.reason, 100)
+    reason = sanitize_text(last_line, _MAX_DETAIL) or detail or title or sanitize_text(response.reason, 100)
     if status == 401:
-        profile = redacted(credentials.url).removesuffix("/api") + "/profile"
-        return TroubleError(
+        profile = redact_url(credentials.url).removesuffix("/api") + "/profile"
+        return CdsError(
             Outcome.REFUSED,
-            f"the CDS does not accept the key in {credentials.where}: copy the one on {profile}",
+            f"the CDS does not accept the key in {credentials.found_in}: copy the one on {profile}",
             everything=True,
         )
     if status == 403 and "licence" in f"{title} {detail}".lower():
-        return TroubleError(Outcome.REFUSED, detail or title, everything=True)
+        return CdsError(Outcome.REFUSED, detail or title, everything=True)
     if status in (403, 422) or (status == 400 and not title.startswith("The job")):
-        return TroubleError(Outcome.REFUSED, f"the CDS refuses the request: {reason}", everything=False)
+        return CdsError(Outcome.REFUSED, f"the CDS refuses the request: {reason}", everything=False)
     if status == 404:
-        return TroubleError(Outcome.ABSENT, f"the CDS knows nothing of it: {reason}", everything=False)
+        return CdsError(Outcome.ABSENT, f"the CDS knows nothing of it: {reason}", everything=False)
     if status == 400 and re.search("available yet|no data|latest date available", reason, re.IGNORECASE):
-        return TroubleError(Outcome.ABSENT, f"not there yet: {reason}", everything=False)
+        return CdsError(Outcome.ABSENT, f"not there yet: {reason}", everything=False)
     if status == 400:
         detail = f"{title.lower()} at the CDS: {reason}; build again later"
-        return TroubleError(Outcome.UNREACHABLE, detail, everything="rejected" in title)
+        return CdsError(Outcome.UNREACHABLE, detail, everything="rejected" in title)
     detail = f"the CDS answers HTTP {status} {reason}; build again later"
-    return TroubleError(Outcome.UNREACHABLE, detail, everything=True)
+    return CdsError(Outcome.UNREACHABLE, detail, everything=True)

@@ -13,22 +13,22 @@ from typing import Any
 import requests
 from requests.auth import HTTPBasicAuth
 
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.core.web_address import Address
-from hephaestus_build.download.small_response import content_of
-from hephaestus_build.download.transport import Adapter, Failed, Session, arriving
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.web_address import HttpUrl
+from hephaestus_build.download.small_response import decode_content
+from hephaestus_build.download.transport import DeadlineAdapter, RequestFailed, StrictSession, stream_body
 
 #: Bytes of an answer; those about one request have a few thousand.
-LIMIT = 8 << 20
+MAX_RESPONSE_BYTES = 8 << 20
 #: An answer takes at most so many times the time that a server may be silent.
-PATIENCE = 5
+TIMEOUTS_PER_RESPONSE = 5
 
 
 class OtherOriginError(requests.exceptions.InvalidURL):
     """A request would carry the key to another origin than its own; nothing was sent."""
 
 
-class KeySession(Session):
+class SingleOriginSession(StrictSession):
     """A session that asks a single origin.
 
     Parameters
@@ -39,12 +39,12 @@ class KeySession(Session):
         Seconds that the service may be silent.
     """
 
-    def __init__(self, address: Address, timeout: float) -> None:
+    def __init__(self, address: HttpUrl, timeout: float) -> None:
         super().__init__()
-        if address.login:
-            self.auth = HTTPBasicAuth(*(part.encode() for part in address.login))
+        if address.credentials:
+            self.auth = HTTPBasicAuth(*(part.encode() for part in address.credentials))
         for scheme in ("http://", "https://"):
-            self.mount(scheme, _OneOrigin(address, timeout))
+            self.mount(scheme, _SingleOriginAdapter(address, timeout))
 
     def resolve_redirects(self, *args: Any, **options: Any) -> Iterator[Any]:
         """Follow redirects as every session does; one to another origin is refused by the adapter."""
@@ -54,30 +54,34 @@ class KeySession(Session):
         """Keep the headers: the origin stays the same."""
 
 
-class _OneOrigin(Adapter):
+class _SingleOriginAdapter(DeadlineAdapter):
     """Refuses requests to all origins but one, and reads answers whole within bounds."""
 
-    def __init__(self, address: Address, timeout: float) -> None:
+    def __init__(self, address: HttpUrl, timeout: float) -> None:
         super().__init__()
         self._address = address
         self._timeout = timeout
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         try:
-            wanted = Address.parse(request.url or "")
+            wanted = HttpUrl.parse(request.url or "")
         except ValueError:
             raise OtherOriginError("what is no address", request=request) from None
         if wanted.origin != self._address.origin:
-            raise OtherOriginError(plain_text(wanted, 200), request=request)
+            raise OtherOriginError(sanitize_text(wanted, 200), request=request)
         response = super().send(request, *args, **options)
-        body, deadline = bytearray(), time.monotonic() + PATIENCE * self._timeout
+        body, deadline = bytearray(), time.monotonic() + TIMEOUTS_PER_RESPONSE * self._timeout
         try:
-            for block in arriving(response, self._timeout, deadline):
+            for block in stream_body(response, self._timeout, deadline):
                 body += block
-                if len(body) > LIMIT:
-                    raise requests.exceptions.InvalidJSONError(f"more than {LIMIT} bytes", request=request)
-            content = content_of(bytes(body), response.headers.get("Content-Encoding"), LIMIT)
-        except Failed as failed:
+                if len(body) > MAX_RESPONSE_BYTES:
+                    raise requests.exceptions.InvalidJSONError(
+                        f"more than {MAX_RESPONSE_BYTES} bytes", request=request
+                    )
+            content = decode_content(
+                bytes(body), response.headers.get("Content-Encoding"), MAX_RESPONSE_BYTES
+            )
+        except RequestFailed as failed:
             raise requests.exceptions.ConnectionError(failed.detail, request=request) from failed
         except ValueError as error:
             raise requests.exceptions.InvalidJSONError(str(error), request=request) from error

@@ -19,13 +19,19 @@ from typing import Self
 import msgspec
 
 from hephaestus_build.sources.era5 import netcdf_reader
-from hephaestus_build.sources.era5.netcdf_reader import LARGEST, File, NetcdfError, receive, send
+from hephaestus_build.sources.era5.netcdf_reader import (
+    MAX_NETCDF_BYTES,
+    NetcdfError,
+    NetcdfFile,
+    receive_message,
+    send_message,
+)
 
-_SECONDS = 20.0  # for one answer, which takes some milliseconds
-_START = 120.0  # for the child to load its libraries: half a second where there is no other work
+_READ_TIMEOUT = 20.0  # for one answer, which takes some milliseconds
+_STARTUP_TIMEOUT = 120.0  # for the child to load its libraries: half a second where there is no other work
 
 
-class Reader:
+class NetcdfProcess:
     """A process that reads netCDF, started when it is first needed and again after it has died.
 
     Use it as a context manager; one thread at a time.
@@ -36,7 +42,7 @@ class Reader:
         After which a file counts as one that cannot be read.
     """
 
-    def __init__(self, seconds: float = _SECONDS) -> None:
+    def __init__(self, seconds: float = _READ_TIMEOUT) -> None:
         self._seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
@@ -52,7 +58,7 @@ class Reader:
     def start(self) -> subprocess.Popen[bytes]:
         """Start the process if there is none: who expects a file soon need not wait for it then."""
         if self._process is None:
-            self._process = _started()
+            self._process = _start_process()
         return self._process
 
     def close(self) -> None:
@@ -62,7 +68,7 @@ class Reader:
             self._process.communicate()
             self._process, self._ready = None, False
 
-    def read(self, content: bytes) -> list[File]:
+    def read(self, content: bytes) -> list[NetcdfFile]:
         """Return what the netCDF file, or the zip of some, holds.
 
         Raises
@@ -72,24 +78,26 @@ class Reader:
         OSError
             If no process can be started.
         """
-        if len(content) > LARGEST:
-            raise NetcdfError(f"it is larger than {LARGEST >> 20} MB")
+        if len(content) > MAX_NETCDF_BYTES:
+            raise NetcdfError(f"it is larger than {MAX_NETCDF_BYTES >> 20} MB")
         process = self.start()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             if not self._ready:
-                with _ended_after(process, _START):
-                    receive(process.stdout, 0)
+                with _kill_after(process, _STARTUP_TIMEOUT):
+                    receive_message(process.stdout, 0)
                 self._ready = True
-            with _ended_after(process, self._seconds):
-                send(process.stdin, content)
-                reply = receive(process.stdout, 4 * LARGEST)  # the child reads less than that
-            files = msgspec.msgpack.decode(reply, type=list[File] | str)
+            with _kill_after(process, self._seconds):
+                send_message(process.stdin, content)
+                reply = receive_message(
+                    process.stdout, 4 * MAX_NETCDF_BYTES
+                )  # the child reads less than that
+            files = msgspec.msgpack.decode(reply, type=list[NetcdfFile] | str)
         except (OSError, ValueError, EOFError, msgspec.MsgspecError):
             self.close()
             raise NetcdfError("it is netCDF that cannot be read: the library fails on it") from None
-        except TooLateError as error:
+        except NetcdfTimeoutError as error:
             self.close()
             raise NetcdfError(f"it is netCDF that cannot be read in {error.seconds:g} s") from None
         except BaseException:  # half an exchange, at Ctrl-C
@@ -100,7 +108,7 @@ class Reader:
         return files
 
 
-class TooLateError(Exception):
+class NetcdfTimeoutError(Exception):
     """The process did not answer in time and was ended."""
 
     def __init__(self, seconds: float) -> None:
@@ -108,7 +116,7 @@ class TooLateError(Exception):
         self.seconds = seconds
 
 
-def _started() -> subprocess.Popen[bytes]:
+def _start_process() -> subprocess.Popen[bytes]:
     """Start the process that reads; what the environment tells the HDF5 library does not reach it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HDF5_")}
     # "::" stands for no plugins at all; threads of numpy's would only take memory
@@ -123,7 +131,7 @@ def _started() -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def _ended_after(process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
+def _kill_after(process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
     """End the process if what is done with it takes longer.
 
     Raises
@@ -144,7 +152,7 @@ def _ended_after(process: subprocess.Popen[bytes], seconds: float) -> Iterator[N
         yield
     except (OSError, ValueError, EOFError):
         if late.is_set():
-            raise TooLateError(seconds) from None
+            raise NetcdfTimeoutError(seconds) from None
         raise
     finally:
         watch.cancel()

@@ -19,29 +19,29 @@ import msgspec
 import numpy as np
 
 #: Bytes of an answer, and of all its arrays together once unpacked; a month of one frame's area has 200 kB.
-LARGEST = 64 << 20
-_MEMORY = 2 << 30  # address space of the child, libraries included
-_MEMBERS = 32  # files in a zip
-_VARIABLES = 64  # in one file; an answer has eight
-_RANK = 8
-_CHUNKS = 4096  # of one array
-_TEXTS = 4096  # elements of an array of strings
-_TEXT = 4096  # characters of a string, numbers in an attribute
+MAX_NETCDF_BYTES = 64 << 20
+_MAX_MEMORY = 2 << 30  # address space of the child, libraries included
+_MAX_MEMBERS = 32  # files in a zip
+_MAX_VARIABLES = 64  # in one file; an answer has eight
+_MAX_RANK = 8
+_MAX_CHUNKS = 4096  # of one array
+_MAX_STRINGS = 4096  # elements of an array of strings
+_MAX_STRING_LENGTH = 4096  # characters of a string, numbers in an attribute
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 #: Attributes that say what the numbers mean; no other is read.
-_ATTRIBUTES = (
+_READ_ATTRIBUTES = (
     *("units", "calendar", "long_name", "GRIB_paramId", "simulated"),
     *("_FillValue", "missing_value", "scale_factor", "add_offset", "valid_min", "valid_max", "valid_range"),
 )
 
-Attribute = str | int | float | list[float]
+AttributeValue = str | int | float | list[float]
 
 
 class NetcdfError(ValueError):
     """The content is no netCDF that can be read; the message says why."""
 
 
-class Variable(msgspec.Struct, frozen=True):
+class NetcdfVariable(msgspec.Struct, frozen=True):
     """One variable as it is stored.
 
     Attributes
@@ -60,7 +60,7 @@ class Variable(msgspec.Struct, frozen=True):
     """
 
     dimensions: tuple[str, ...]
-    attributes: dict[str, Attribute]
+    attributes: dict[str, AttributeValue]
     shape: tuple[int, ...]
     dtype: str = ""
     content: bytes = b""
@@ -91,14 +91,14 @@ class Variable(msgspec.Struct, frozen=True):
         return [float(number) for number in found if isinstance(number, int | float)]
 
 
-class File(msgspec.Struct, frozen=True):
+class NetcdfFile(msgspec.Struct, frozen=True):
     """What one netCDF file holds."""
 
-    attributes: dict[str, Attribute]
-    variables: dict[str, Variable]
+    attributes: dict[str, AttributeValue]
+    variables: dict[str, NetcdfVariable]
 
 
-def read_files(content: bytes) -> list[File]:
+def read_netcdf_files(content: bytes) -> list[NetcdfFile]:
     """Return what the netCDF file, or the zip of some, holds; in this process.
 
     Raises
@@ -107,9 +107,9 @@ def read_files(content: bytes) -> list[File]:
         If it cannot be read, or only beyond the bounds.
     """
     if not content.startswith(b"PK\x03\x04"):
-        return [_read_file(content, LARGEST)]
-    files: list[File] = []
-    left = LARGEST
+        return [_read_file(content, MAX_NETCDF_BYTES)]
+    files: list[NetcdfFile] = []
+    left = MAX_NETCDF_BYTES
     for member in _members(content):
         files.append(_read_file(member, left))
         left -= sum(len(variable.content) for variable in files[-1].variables.values())
@@ -118,10 +118,10 @@ def read_files(content: bytes) -> list[File]:
 
 def _members(content: bytes) -> Iterator[bytes]:
     """Yield the netCDF files in a zip, stored or deflated, as far as they are within the bounds."""
-    left = LARGEST
+    left = MAX_NETCDF_BYTES
     # before its directory is read: each entry takes a hundred times its bytes
-    if content.count(b"PK\x01\x02") > _MEMBERS + 8:
-        raise NetcdfError(f"it is a zip of more than {_MEMBERS} files")
+    if content.count(b"PK\x01\x02") > _MAX_MEMBERS + 8:
+        raise NetcdfError(f"it is a zip of more than {_MAX_MEMBERS} files")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = [entry for entry in archive.infolist() if entry.filename.endswith(".nc")]
@@ -133,14 +133,14 @@ def _members(content: bytes) -> Iterator[bytes]:
                 with archive.open(entry) as stream:
                     member = stream.read(left + 1)  # the directory's sizes are not to be trusted
                 if len(member) > left:
-                    raise NetcdfError(f"it is a zip of more than {LARGEST >> 20} MB")
+                    raise NetcdfError(f"it is a zip of more than {MAX_NETCDF_BYTES >> 20} MB")
                 left -= len(member)
                 yield member
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise NetcdfError(f"it is a zip that cannot be read: {str(error)[:200]}") from None
 
 
-def _read_file(content: bytes, limit: int) -> File:
+def _read_file(content: bytes, limit: int) -> NetcdfFile:
     if content.startswith(b"\x89HDF"):
         reader = _read_hdf5
     elif content.startswith((b"CDF\x01", b"CDF\x02")):
@@ -157,7 +157,7 @@ def _read_file(content: bytes, limit: int) -> File:
         raise NetcdfError(f"it is netCDF that cannot be read: {reason}") from None
 
 
-def _read_hdf5(content: bytes, limit: int) -> File:
+def _read_hdf5(content: bytes, limit: int) -> NetcdfFile:
     """Read netCDF-4: check how everything is stored, then read it."""
     import h5py
 
@@ -166,7 +166,7 @@ def _read_hdf5(content: bytes, limit: int) -> File:
     access.set_file_image(content)
     with h5py.File(h5py.h5f.open(b"answer.nc", h5py.h5f.ACC_RDONLY, access)) as file:
         links = file.id.links
-        if (count := file.id.get_num_objs()) > _VARIABLES:
+        if (count := file.id.get_num_objs()) > _MAX_VARIABLES:
             raise NetcdfError(f"it holds {count} objects")
         found: dict[str, Any] = {}
         for name in list(file):
@@ -190,13 +190,13 @@ def _read_hdf5(content: bytes, limit: int) -> File:
             attributes = _attributes(array)
             variable = name.removeprefix("_nc4_non_coord_")
             if h5py.check_string_dtype(array.dtype) is not None:
-                texts = tuple(_texts(array))
-                variables[variable] = Variable(dimensions, attributes, array.shape, texts=texts)
+                texts = tuple(_read_strings(array))
+                variables[variable] = NetcdfVariable(dimensions, attributes, array.shape, texts=texts)
             elif array.dtype.kind in "iuf" and array.dtype.itemsize <= 8:
                 dtype = array.dtype.newbyteorder("<")
                 numbers = np.asarray(array[()], dtype=dtype).tobytes()
-                variables[variable] = Variable(dimensions, attributes, array.shape, dtype.str, numbers)
-        return File(_attributes(file), variables)
+                variables[variable] = NetcdfVariable(dimensions, attributes, array.shape, dtype.str, numbers)
+        return NetcdfFile(_attributes(file), variables)
 
 
 def _check_storage(name: str, identifier: Any) -> None:
@@ -220,15 +220,15 @@ def _check_size(name: str, identifier: Any, limit: int) -> int:
     how, dtype = identifier.get_create_plist(), identifier.dtype
     shape = identifier.shape or ()
     size = math.prod(shape) * dtype.itemsize
-    if len(shape) > _RANK or size > limit:
-        raise NetcdfError(f"{name} is larger than {LARGEST >> 20} MB once it is unpacked")
-    if h5py.check_string_dtype(dtype) is not None and math.prod(shape) > _TEXTS:
-        raise NetcdfError(f"{name} holds more than {_TEXTS} strings")
+    if len(shape) > _MAX_RANK or size > limit:
+        raise NetcdfError(f"{name} is larger than {MAX_NETCDF_BYTES >> 20} MB once it is unpacked")
+    if h5py.check_string_dtype(dtype) is not None and math.prod(shape) > _MAX_STRINGS:
+        raise NetcdfError(f"{name} holds more than {_MAX_STRINGS} strings")
     if how.get_layout() == h5py.h5d.CHUNKED:
         chunk = how.get_chunk()
         unpacked = math.prod(chunk) * dtype.itemsize
         grid = math.prod(-(-size // step) for size, step in zip(shape, chunk, strict=True))
-        if unpacked > LARGEST or max(grid, identifier.get_num_chunks()) > _CHUNKS:
+        if unpacked > MAX_NETCDF_BYTES or max(grid, identifier.get_num_chunks()) > _MAX_CHUNKS:
             raise NetcdfError(f"{name} is in chunks of a size that cannot be")
         packed = _DEFLATE in [how.get_filter(position)[0] for position in range(how.get_nfilters())]
         for position in range(identifier.get_num_chunks() if packed else 0):
@@ -251,19 +251,19 @@ def _dimension(array: Any, axis: int, known: dict[str, Any]) -> str:
     return name.removeprefix("_nc4_non_coord_") if name in known else ""
 
 
-def _texts(array: Any) -> Iterator[str]:
+def _read_strings(array: Any) -> Iterator[str]:
     """Yield the strings of an array one by one: many may refer to the same long one."""
     for position in np.ndindex(array.shape):
         value = array[position]
-        yield _text(value)
+        yield _decode_string(value)
 
 
-def _attributes(holder: Any) -> dict[str, Attribute]:
-    found = {name: _attribute(holder, name) for name in _ATTRIBUTES}
+def _attributes(holder: Any) -> dict[str, AttributeValue]:
+    found = {name: _attribute(holder, name) for name in _READ_ATTRIBUTES}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _attribute(holder: Any, name: str) -> Attribute | None:
+def _attribute(holder: Any, name: str) -> AttributeValue | None:
     """Return an attribute that is a short text or a few numbers."""
     import h5py
 
@@ -274,19 +274,19 @@ def _attribute(holder: Any, name: str) -> Attribute | None:
     if not text and identifier.dtype.kind not in "iuf":
         return None
     count = math.prod((0,) if identifier.shape is None else identifier.shape)
-    if count * identifier.dtype.itemsize > 8 * _TEXT:
+    if count * identifier.dtype.itemsize > 8 * _MAX_STRING_LENGTH:
         raise NetcdfError(f"its attribute {name} is too long")
     if not count or (text and count > 1):
         return None
-    return _plain(holder.attrs[name])
+    return _plain_attribute(holder.attrs[name])
 
 
-def _read_classic(content: bytes, limit: int) -> File:
+def _read_classic(content: bytes, limit: int) -> NetcdfFile:
     """Read netCDF-3, which holds every number as it is: no more of them than the file has bytes."""
     from scipy.io import netcdf_file
 
     with netcdf_file(io.BytesIO(content), "r", mmap=False, maskandscale=False) as file:
-        if len(file.variables) > _VARIABLES:
+        if len(file.variables) > _MAX_VARIABLES:
             raise NetcdfError(f"it holds {len(file.variables)} variables")
         variables = {}
         for name, array in file.variables.items():
@@ -296,55 +296,55 @@ def _read_classic(content: bytes, limit: int) -> File:
                 dtype = array.data.dtype.newbyteorder("<")
                 numbers = np.asarray(array.data, dtype=dtype)
                 limit -= numbers.nbytes
-                if numbers.ndim != len(dimensions) or numbers.ndim > _RANK or limit < 0:
+                if numbers.ndim != len(dimensions) or numbers.ndim > _MAX_RANK or limit < 0:
                     raise NetcdfError(f"{name} is not what its header says")
                 content = numbers.tobytes()
-                variables[name] = Variable(dimensions, attributes, numbers.shape, dtype.str, content)
-        return File(_classic_attributes(file), variables)
+                variables[name] = NetcdfVariable(dimensions, attributes, numbers.shape, dtype.str, content)
+        return NetcdfFile(_classic_attributes(file), variables)
 
 
-def _classic_attributes(holder: Any) -> dict[str, Attribute]:
+def _classic_attributes(holder: Any) -> dict[str, AttributeValue]:
     found = holder._attributes
-    return {name: _plain(found[name]) for name in _ATTRIBUTES if name in found}
+    return {name: _plain_attribute(found[name]) for name in _READ_ATTRIBUTES if name in found}
 
 
-def _plain(value: Any) -> Attribute:
+def _plain_attribute(value: Any) -> AttributeValue:
     """Return what a library gives for an attribute as a text, a number or a list of numbers."""
     if isinstance(value, str | bytes):
-        return _text(value)
+        return _decode_string(value)
     array = np.asarray(value)
-    if array.size > _TEXT:
+    if array.size > _MAX_STRING_LENGTH:
         raise NetcdfError("an attribute is too long")
     if array.dtype.kind in "SO" and array.size == 1:
-        return _text(array.item())
+        return _decode_string(array.item())
     if array.dtype.kind not in "iuf":
         return ""
     return array.item() if array.size == 1 else [float(number) for number in array.ravel()]
 
 
-def _text(value: Any) -> str:
+def _decode_string(value: Any) -> str:
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    if len(text) > _TEXT:
+    if len(text) > _MAX_STRING_LENGTH:
         raise NetcdfError("a text is too long")
     return text.encode("utf-8", "replace").decode()
 
 
-def send(stream: IO[bytes], content: bytes) -> None:
+def send_message(stream: IO[bytes], content: bytes) -> None:
     """Send `content` to the other process, its length first."""
     stream.write(len(content).to_bytes(8, "big"))
     stream.write(content)
     stream.flush()
 
 
-def receive(stream: IO[bytes], limit: int) -> bytes:
+def receive_message(stream: IO[bytes], limit: int) -> bytes:
     """Return what the other side sent; EOFError if it has ended."""
-    size = int.from_bytes(_exactly(stream, 8), "big")
+    size = int.from_bytes(_read_exactly(stream, 8), "big")
     if size > limit:
         raise ValueError(f"{size} bytes are announced")
-    return _exactly(stream, size)
+    return _read_exactly(stream, size)
 
 
-def _exactly(stream: IO[bytes], size: int) -> bytes:
+def _read_exactly(stream: IO[bytes], size: int) -> bytes:
     content = stream.read(size)
     if len(content) < size:
         raise EOFError
@@ -352,7 +352,7 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
 
 
 @contextmanager
-def _confined() -> Iterator[None]:
+def _forbid_open_files() -> Iterator[None]:
     """Let nothing be opened meanwhile, be it a file that an answer names or a plugin."""
     try:
         import resource
@@ -383,33 +383,33 @@ def _warm_up() -> None:
         data.attrs["_FillValue"] = np.zeros(1, "f4")
         data.dims[0].attach_scale(axis)
         file.flush()
-        read_files(file.id.get_file_image())
+        read_netcdf_files(file.id.get_file_image())
 
 
-def main() -> None:
+def _main() -> None:
     """Read what comes on standard input and answer on standard output, until the input ends."""
     _warm_up()
     with suppress(ImportError, ValueError, OSError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
-        send(sys.stdout.buffer, b"")  # ready
+        send_message(sys.stdout.buffer, b"")  # ready
         while True:
-            content = receive(sys.stdin.buffer, LARGEST)
+            content = receive_message(sys.stdin.buffer, MAX_NETCDF_BYTES)
             if not content.startswith(b"\x89HDF"):
                 from scipy.io import netcdf_file  # noqa: F401 (while files can still be opened)
-            reply: list[File] | str
-            with _confined():
+            reply: list[NetcdfFile] | str
+            with _forbid_open_files():
                 try:
-                    reply = read_files(content)
+                    reply = read_netcdf_files(content)
                 except NetcdfError as error:
                     reply = str(error)
                 except MemoryError:
                     reply = "it is netCDF that cannot be read: it takes too much memory"
-            send(sys.stdout.buffer, msgspec.msgpack.encode(reply))
+            send_message(sys.stdout.buffer, msgspec.msgpack.encode(reply))
 
 
 if __name__ == "__main__":
-    main()
+    _main()

@@ -20,20 +20,20 @@ import google_crc32c
 import numpy as np
 
 from hephaestus_build.core.parsing import parse_json
-from hephaestus_build.core.plain_text import plain_text
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.core.web_address import Address
-from hephaestus_build.download.client import Client
-from hephaestus_build.sources.era5.fields import decode_times
+from hephaestus_build.core.web_address import HttpUrl
+from hephaestus_build.download.client import HttpClient
+from hephaestus_build.sources.era5.fields import decode_cf_times
 
 #: Bytes of a chunk once it is unpacked; a globe has 4 MB, ARCO-ERA5's whole time axis 10.
-LARGEST = 64 << 20
-_LARGEST_METADATA = 16 << 20  # of 273 variables: half a megabyte
-_LONGEST_AXIS = 1 << 40
-_RANK = 8
+MAX_CHUNK_BYTES = 64 << 20
+_MAX_METADATA_BYTES = 16 << 20  # of 273 variables: half a megabyte
+_MAX_AXIS_LENGTH = 1 << 40
+_MAX_RANK = 8
 
 
-class StoreError(Exception):
+class RemoteStoreError(Exception):
     """The store cannot be used; `outcome` says what kind of trouble it is."""
 
     def __init__(self, outcome: Outcome, detail: str) -> None:
@@ -42,7 +42,7 @@ class StoreError(Exception):
 
 
 @dataclass(frozen=True)
-class Chunked:
+class RemoteArray:
     """One array of a store, of Zarr format 2 or 3.
 
     Attributes
@@ -77,20 +77,20 @@ class Chunked:
     attributes: dict[str, Any]
 
     @property
-    def largest(self) -> int:
+    def max_stored_bytes(self) -> int:
         """Bytes of one stored object at most: what it unpacks to and what codecs add."""
-        size = self._size
+        size = self._chunk_bytes
         return size + size // 16 + (1 << 16)
 
     @property
-    def _size(self) -> int:
+    def _chunk_bytes(self) -> int:
         return math.prod(self.chunks) * self.dtype.itemsize
 
-    def key(self, position: Sequence[int]) -> str:
+    def chunk_key(self, position: Sequence[int]) -> str:
         """Return where in the array's folder the chunk at `position` lies."""
         return self.separator.join([*([self.prefix] if self.prefix else []), *map(str, position)])
 
-    def decode(self, content: bytes) -> np.ndarray:
+    def decode_chunk(self, content: bytes) -> np.ndarray:
         """Return the values of one stored chunk.
 
         Raises
@@ -103,16 +103,16 @@ class Chunked:
                 content, stated = content[:-4], content[-4:]
                 if google_crc32c.value(content).to_bytes(4, "little") != stated:
                     raise ValueError("its checksum is wrong")
-            unpacked = _UNPACK[self.compressor](content, self._size)
-            if len(unpacked) != self._size:
+            unpacked = _DECOMPRESSORS[self.compressor](content, self._chunk_bytes)
+            if len(unpacked) != self._chunk_bytes:
                 raise ValueError("its size is wrong")
         except (ValueError, RuntimeError, zlib.error, struct.error) as error:
-            raise ValueError(f"the chunk cannot be decoded ({plain_text(error, 100)})") from None
+            raise ValueError(f"the chunk cannot be decoded ({sanitize_text(error, 100)})") from None
         values = np.frombuffer(unpacked, self.dtype)
         return values.reshape(self.chunks, order="F" if self.order == "F" else "C")
 
 
-def parse_array(name: str, metadata: Any, attributes: Any) -> Chunked:
+def parse_array_metadata(name: str, metadata: Any, attributes: Any) -> RemoteArray:
     """Return the array that ``.zarray`` or ``zarr.json`` describes, if it is one that is read here.
 
     Parameters
@@ -130,107 +130,110 @@ def parse_array(name: str, metadata: Any, attributes: Any) -> Chunked:
         If it is of another type than plain numbers, is packed by another codec than those known here, or has
         a shape or chunks of a size that cannot be.
     """
-    metadata = _mapping(metadata)
-    parse = {2: _parse_2, 3: _parse_3}.get(_number(metadata.get("zarr_format")))
+    metadata = _check_mapping(metadata)
+    parse = {2: _parse_format2, 3: _parse_format3}.get(_check_integer(metadata.get("zarr_format")))
     if parse is None:
         raise ValueError("it is of neither Zarr format 2 nor 3")
-    array = parse(name, metadata, _mapping(attributes or {}))
-    if len(array.shape) != len(array.chunks) or not 0 < len(array.shape) <= _RANK:
+    array = parse(name, metadata, _check_mapping(attributes or {}))
+    if len(array.shape) != len(array.chunks) or not 0 < len(array.shape) <= _MAX_RANK:
         raise ValueError(f"it has {len(array.shape)} dimensions, its chunks {len(array.chunks)}")
-    if array._size > LARGEST:
-        raise ValueError(f"its chunks have more than {LARGEST >> 20} MB")
+    if array._chunk_bytes > MAX_CHUNK_BYTES:
+        raise ValueError(f"its chunks have more than {MAX_CHUNK_BYTES >> 20} MB")
     return array
 
 
-def _parse_2(name: str, metadata: Mapping[str, Any], attributes: dict[str, Any]) -> Chunked:
+def _parse_format2(name: str, metadata: Mapping[str, Any], attributes: dict[str, Any]) -> RemoteArray:
     kind = metadata.get("dtype")
     if not (isinstance(kind, str) and re.fullmatch("[<>|][iu][1248]|[<>]f[48]", kind)):
         raise ValueError("it is of another type than plain numbers")
     if metadata.get("filters"):
         raise ValueError("it is packed with filters, which are not read here")
     compressor = metadata.get("compressor")
-    return Chunked(
+    return RemoteArray(
         name,
-        _sizes(metadata.get("shape"), least=0),
-        _sizes(metadata.get("chunks"), least=1),
+        _check_sizes(metadata.get("shape"), least=0),
+        _check_sizes(metadata.get("chunks"), least=1),
         np.dtype(kind),
-        _one_of(metadata.get("order", "C"), "CF"),
-        "" if compressor is None else _known_codec(_mapping(compressor).get("id")),
+        _check_choice(metadata.get("order", "C"), "CF"),
+        "" if compressor is None else _check_codec(_check_mapping(compressor).get("id")),
         checksum=False,
         prefix="",
-        separator=_one_of(metadata.get("dimension_separator", "."), "./"),
+        separator=_check_choice(metadata.get("dimension_separator", "."), "./"),
         attributes=attributes,
     )
 
 
-def _parse_3(name: str, metadata: Mapping[str, Any], attributes: dict[str, Any]) -> Chunked:
+def _parse_format3(name: str, metadata: Mapping[str, Any], attributes: dict[str, Any]) -> RemoteArray:
     kind = metadata.get("data_type")
     if not (isinstance(kind, str) and re.fullmatch("u?int(8|16|32|64)|float(32|64)", kind)):
         raise ValueError("it is of another type than plain numbers")
-    grid, keys = _mapping(metadata.get("chunk_grid")), _mapping(metadata.get("chunk_key_encoding"))
+    grid, keys = (
+        _check_mapping(metadata.get("chunk_grid")),
+        _check_mapping(metadata.get("chunk_key_encoding")),
+    )
     if grid.get("name") != "regular" or metadata.get("storage_transformers"):
         raise ValueError("it is not in regular chunks")
     codecs = metadata.get("codecs")
     if not isinstance(codecs, list) or not codecs:
         raise ValueError("it has no codecs")
-    names = [_mapping(codec).get("name") for codec in codecs]
+    names = [_check_mapping(codec).get("name") for codec in codecs]
     first, *packing = names
     checksum = packing[-1:] == ["crc32c"]
     packing = packing[:-1] if checksum else packing
     if first != "bytes" or len(packing) > 1:
         raise ValueError(
-            f"it is packed by {plain_text(', '.join(map(str, names)), 80)}, which is not read here"
+            f"it is packed by {sanitize_text(', '.join(map(str, names)), 80)}, which is not read here"
         )
-    endian = _mapping(_mapping(codecs[0]).get("configuration") or {}).get("endian", "little")
+    endian = _check_mapping(_check_mapping(codecs[0]).get("configuration") or {}).get("endian", "little")
     plain = keys.get("name") == "v2"
     if not plain and keys.get("name") != "default":
         raise ValueError("its chunks are called in a way that is not known here")
-    separator = _mapping(keys.get("configuration") or {}).get("separator", "." if plain else "/")
-    return Chunked(
+    separator = _check_mapping(keys.get("configuration") or {}).get("separator", "." if plain else "/")
+    return RemoteArray(
         name,
-        _sizes(metadata.get("shape"), least=0),
-        _sizes(_mapping(grid.get("configuration")).get("chunk_shape"), least=1),
-        np.dtype(kind).newbyteorder("<" if _one_of(endian, ("little", "big")) == "little" else ">"),
+        _check_sizes(metadata.get("shape"), least=0),
+        _check_sizes(_check_mapping(grid.get("configuration")).get("chunk_shape"), least=1),
+        np.dtype(kind).newbyteorder("<" if _check_choice(endian, ("little", "big")) == "little" else ">"),
         "C",
-        _known_codec(packing[0]) if packing else "",
+        _check_codec(packing[0]) if packing else "",
         checksum,
         "" if plain else "c",
-        _one_of(separator, "./"),
+        _check_choice(separator, "./"),
         attributes,
     )
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _check_mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("its metadata are not those of an array")
     return value
 
 
-def _number(value: Any) -> int:
+def _check_integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("its metadata hold something else where a whole number belongs")
     return value
 
 
-def _sizes(value: Any, least: int) -> tuple[int, ...]:
+def _check_sizes(value: Any, least: int) -> tuple[int, ...]:
     if not isinstance(value, list):
         raise ValueError("its metadata have no shape")
-    sizes = tuple(map(_number, value))
-    if not all(least <= size <= _LONGEST_AXIS for size in sizes):
+    sizes = tuple(map(_check_integer, value))
+    if not all(least <= size <= _MAX_AXIS_LENGTH for size in sizes):
         raise ValueError("it has a shape that cannot be")
     return sizes
 
 
-def _one_of(value: Any, known: Sequence[str]) -> str:
+def _check_choice(value: Any, known: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in tuple(known):
-        raise ValueError(f"its metadata say {plain_text(repr(value), 40)}, known are {', '.join(known)}")
+        raise ValueError(f"its metadata say {sanitize_text(repr(value), 40)}, known are {', '.join(known)}")
     return value
 
 
-def _known_codec(name: Any) -> str:
+def _check_codec(name: Any) -> str:
     short = name.removeprefix("numcodecs.") if isinstance(name, str) else ""
-    if short not in _UNPACK or not short:
-        raise ValueError(f"it is packed by {plain_text(name, 40)}, which is not read here")
+    if short not in _DECOMPRESSORS or not short:
+        raise ValueError(f"it is packed by {sanitize_text(name, 40)}, which is not read here")
     return short
 
 
@@ -279,7 +282,7 @@ def _unpack_lz4(content: bytes, size: int) -> bytes | bytearray:
     return memory
 
 
-def _inflate(content: bytes, size: int) -> bytes:
+def _unpack_zlib(content: bytes, size: int) -> bytes:
     """Unpack zlib or gzip, a byte more than `size` at most."""
     inflater = zlib.decompressobj(wbits=47)  # either header
     unpacked = inflater.decompress(content, size + 1)
@@ -288,19 +291,19 @@ def _inflate(content: bytes, size: int) -> bytes:
     return unpacked
 
 
-_UNPACK: dict[str, Callable[[bytes, int], bytes | bytearray]] = {
+_DECOMPRESSORS: dict[str, Callable[[bytes, int], bytes | bytearray]] = {
     "": lambda content, _: content,
     "blosc": _unpack_blosc,
     "zstd": _unpack_zstd,
     "lz4": _unpack_lz4,
-    "zlib": _inflate,
-    "gzip": _inflate,
+    "zlib": _unpack_zlib,
+    "gzip": _unpack_zlib,
 }
 
 
-def open_store(
-    http: Client, address: Address, names: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, Chunked]]:
+def open_remote_store(
+    http: HttpClient, address: HttpUrl, names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, RemoteArray]]:
     """Return the attributes of the store at `address` and the arrays `names`.
 
     Consolidated metadata of format 2 is looked for first, then format 3.
@@ -311,41 +314,47 @@ def open_store(
         If the store cannot be reached, is none, or lacks one of the arrays.
     """
     url = str(address)
-    consolidated = _read(http, address.child(".zmetadata"))
-    arrays: dict[str, Chunked] = {}
+    consolidated = _fetch_json(http, address.child(".zmetadata"))
+    arrays: dict[str, RemoteArray] = {}
     try:
         if consolidated is not None:
-            entries = _mapping(consolidated["metadata"])
+            entries = _check_mapping(consolidated["metadata"])
             for name in names:
                 array = entries[f"{name}/.zarray"]
-                arrays[name] = _parse(url, name, array, entries.get(f"{name}/.zattrs"))
-            return _mapping(entries.get(".zattrs") or {}), arrays
-        group = _read(http, address.child("zarr.json"))
+                arrays[name] = _parse_or_fail(url, name, array, entries.get(f"{name}/.zattrs"))
+            return _check_mapping(entries.get(".zattrs") or {}), arrays
+        group = _fetch_json(http, address.child("zarr.json"))
         if group is None:
-            raise StoreError(Outcome.ABSENT, f"there is no Zarr store at {url}; check HEPHAESTUS_ARCO_URL")
-        inline = _mapping(group.get("consolidated_metadata") or {})
-        entries = _mapping(inline.get("metadata") or {})
+            raise RemoteStoreError(
+                Outcome.ABSENT, f"there is no Zarr store at {url}; check HEPHAESTUS_ARCO_URL"
+            )
+        inline = _check_mapping(group.get("consolidated_metadata") or {})
+        entries = _check_mapping(inline.get("metadata") or {})
         for name in names:
-            entry = entries.get(name) or _read(http, address.child(f"{name}/zarr.json"))
+            entry = entries.get(name) or _fetch_json(http, address.child(f"{name}/zarr.json"))
             if entry is None:
                 raise KeyError(f"{name}/zarr.json")
-            arrays[name] = _parse(url, name, entry, _mapping(entry).get("attributes"))
-        return _mapping(group.get("attributes") or {}), arrays
+            arrays[name] = _parse_or_fail(url, name, entry, _check_mapping(entry).get("attributes"))
+        return _check_mapping(group.get("attributes") or {}), arrays
     except KeyError as error:
         missing = str(error.args[0]).partition("/")[0]
-        raise StoreError(Outcome.CORRUPT, f"the Zarr store at {url} has no {missing}") from None
+        raise RemoteStoreError(Outcome.CORRUPT, f"the Zarr store at {url} has no {missing}") from None
     except ValueError:
-        raise StoreError(Outcome.CORRUPT, f"the metadata at {url} are not those of a Zarr store") from None
+        raise RemoteStoreError(
+            Outcome.CORRUPT, f"the metadata at {url} are not those of a Zarr store"
+        ) from None
 
 
-def _parse(url: str, name: str, metadata: Any, attributes: Any) -> Chunked:
+def _parse_or_fail(url: str, name: str, metadata: Any, attributes: Any) -> RemoteArray:
     try:
-        return parse_array(name, metadata, attributes)
+        return parse_array_metadata(name, metadata, attributes)
     except ValueError as error:
-        raise StoreError(Outcome.CORRUPT, f"{name} in the Zarr store at {url} is not used: {error}") from None
+        raise RemoteStoreError(
+            Outcome.CORRUPT, f"{name} in the Zarr store at {url} is not used: {error}"
+        ) from None
 
 
-def moments(axis: Chunked, numbers: np.ndarray) -> list[datetime]:
+def decode_time_axis(axis: RemoteArray, numbers: np.ndarray) -> list[datetime]:
     """Return what `numbers` of a CF time axis stand for, UTC without a zone.
 
     Raises
@@ -357,22 +366,22 @@ def moments(axis: Chunked, numbers: np.ndarray) -> list[datetime]:
     try:
         if not (isinstance(units, str) and isinstance(calendar, str)):
             raise ValueError("it has no units")
-        return decode_times(numbers, units, calendar)
+        return decode_cf_times(numbers, units, calendar)
     except ValueError as error:
-        raise StoreError(Outcome.CORRUPT, f"the {axis.name} axis of the store: {error}") from None
+        raise RemoteStoreError(Outcome.CORRUPT, f"the {axis.name} axis of the store: {error}") from None
 
 
-def _read(http: Client, address: Address) -> dict[str, Any] | None:
+def _fetch_json(http: HttpClient, address: HttpUrl) -> dict[str, Any] | None:
     """Return the JSON at `address`, None if there is nothing."""
-    page = http.get_page(address.whole, max_bytes=_LARGEST_METADATA)
+    page = http.get_text(address.url_with_secrets, max_bytes=_MAX_METADATA_BYTES)
     if page.outcome is Outcome.ABSENT:
         return None
     if not page.ok:
-        raise StoreError(page.outcome, f"{address}: {page.detail}; check the network, then build again")
+        raise RemoteStoreError(page.outcome, f"{address}: {page.detail}; check the network, then build again")
     try:
-        value = parse_json(page.text, limit=_LARGEST_METADATA)
+        value = parse_json(page.text, limit=_MAX_METADATA_BYTES)
     except ValueError as error:
-        raise StoreError(
-            Outcome.CORRUPT, f"{address} is no JSON that is read: {plain_text(error, 100)}"
+        raise RemoteStoreError(
+            Outcome.CORRUPT, f"{address} is no JSON that is read: {sanitize_text(error, 100)}"
         ) from None
     return value if isinstance(value, dict) else {}

@@ -11,43 +11,43 @@ from datetime import datetime
 from typing import Protocol
 
 from hephaestus_build.core.era5_grid import (
-    FINAL,
-    PRELIMINARY,
-    UNSTATED,
-    VARIABLES,
-    Area,
-    area_of,
-    nearest_hour,
+    ERA5_VARIABLE_NAMES,
+    EXPVER_FINAL,
+    EXPVER_PRELIMINARY,
+    EXPVER_UNSTATED,
+    Era5Area,
+    era5_area_around,
+    nearest_era5_hour,
     parse_center_time,
 )
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.download.credentials import HELP, Credentials, find_credentials
-from hephaestus_build.sources.era5.arco import Arco
-from hephaestus_build.sources.era5.cds import Cds
-from hephaestus_build.sources.era5.fields import Fields
-from hephaestus_build.sources.era5.month_cache import Progress
+from hephaestus_build.download.credentials import CDS_KEY_HELP, CdsCredentials, find_cds_credentials
+from hephaestus_build.sources.era5.arco import ArcoEra5Source
+from hephaestus_build.sources.era5.cds import CdsEra5Source
+from hephaestus_build.sources.era5.fields import Era5Fields
+from hephaestus_build.sources.era5.month_cache import HourProgress
 
 __all__ = [
-    "FINAL",
-    "PRELIMINARY",
-    "UNSTATED",
-    "VARIABLES",
-    "Area",
-    "Fields",
-    "Progress",
-    "Source",
-    "area_of",
-    "choose_source",
-    "nearest_hour",
+    "ERA5_VARIABLE_NAMES",
+    "EXPVER_FINAL",
+    "EXPVER_PRELIMINARY",
+    "EXPVER_UNSTATED",
+    "Era5Area",
+    "Era5Fields",
+    "Era5Source",
+    "HourProgress",
+    "choose_era5_source",
+    "era5_area_around",
+    "nearest_era5_hour",
     "parse_center_time",
 ]
 
 log = logging.getLogger(__name__)
 
 
-class Source(Protocol):
+class Era5Source(Protocol):
     """Where ERA5 comes from."""
 
     name: str
@@ -57,25 +57,25 @@ class Source(Protocol):
     def description(self) -> str:
         """Which source this is and why, in a few words."""
 
-    def requests(self, times: Iterable[datetime]) -> int:
+    def count_requests(self, times: Iterable[datetime]) -> int:
         """Return how many requests `times` take."""
 
-    def first_use(self, seals: Callable[[datetime], str | None]) -> None:
+    def set_expected_hashes(self, seals: Callable[[datetime], str | None]) -> None:
         """Believe kept hours only if their values are those that a published cube first used."""
 
     def fetch(
         self,
         frame: Frame,
-        area: Area,
+        area: Era5Area,
         times: Sequence[datetime],
-        progress: Progress | None = None,
+        progress: HourProgress | None = None,
         *,
         refresh_preliminary: bool = False,
-    ) -> Fields:
+    ) -> Era5Fields:
         """Return the fields of `area` at `times`, as many as can be had, and why the others cannot."""
 
 
-def choose_source(settings: Settings) -> Source:
+def choose_era5_source(settings: Settings) -> Era5Source:
     """Return the source that the settings ask for, and log which it is.
 
     ``auto`` takes the CDS where a key is configured and ARCO-ERA5, which needs none, elsewhere.
@@ -85,20 +85,24 @@ def choose_source(settings: Settings) -> Source:
     UsageError
         If the CDS is asked for and there is no key, or only one of the service before 2024.
     """
-    source: Source
-    own = settings.embedded
-    credentials = Credentials(own.cds_url, own.cds_key, "the embedded archive") if own else find_credentials()
+    source: Era5Source
+    own = settings.embedded_archive
+    credentials = (
+        CdsCredentials(own.cds_url, own.cds_key, "the embedded archive") if own else find_cds_credentials()
+    )
     if settings.era5 == "arco":
-        source = Arco(settings)
+        source = ArcoEra5Source(settings)
     elif settings.era5 == "cds":
         if credentials is None:
-            raise UsageError(f"ERA5 from the CDS needs a key in CDSAPI_KEY or ~/.cdsapirc: {HELP}")
-        source = Cds(settings, credentials)
+            raise UsageError(f"ERA5 from the CDS needs a key in CDSAPI_KEY or ~/.cdsapirc: {CDS_KEY_HELP}")
+        source = CdsEra5Source(settings, credentials)
     elif credentials is None:
-        source = Arco(settings, reason="because no CDS key is configured")
-    elif credentials.outdated:
-        source = Arco(settings, reason=f"because the CDS key in {credentials.where} is of the old service")
+        source = ArcoEra5Source(settings, reason="because no CDS key is configured")
+    elif credentials.is_legacy:
+        source = ArcoEra5Source(
+            settings, reason=f"because the CDS key in {credentials.found_in} is of the old service"
+        )
     else:
-        source = Cds(settings, credentials)
+        source = CdsEra5Source(settings, credentials)
     log.info("ERA5 comes from %s", source.description)
     return source

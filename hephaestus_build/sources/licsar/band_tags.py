@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.sources.licsar.tiff_directory import Directory, Tag
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.sources.licsar.tiff_directory import TiffDirectory, TiffTag
 
 # Bytes of GDAL's document; other programs keep their history there.
-_LONGEST = 1 << 20
+_MAX_METADATA_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class BandTags:
     nodata: float | None = None
 
     @property
-    def linear(self) -> bool:
+    def is_scaled(self) -> bool:
         """Whether values are other than they are stored."""
         return (self.scale, self.offset) != (1.0, 0.0)
 
-    def hides(self, values: np.ndarray) -> np.ndarray | None:
+    def nodata_mask(self, values: np.ndarray) -> np.ndarray | None:
         """Return where the no-data value stands in stored `values`; None where it stands nowhere."""
         if self.nodata is None or math.isnan(self.nodata):  # what is no finite number is no data anyhow
             return None
@@ -58,7 +58,7 @@ class BandTags:
         return hidden if hidden.any() else None
 
 
-def read_band_tags(directory: Directory, units: tuple[str, ...]) -> BandTags:
+def read_band_tags(directory: TiffDirectory, units: tuple[str, ...]) -> BandTags:
     """Return what an image's tags say of its values.
 
     Parameters
@@ -74,39 +74,39 @@ def read_band_tags(directory: Directory, units: tuple[str, ...]) -> BandTags:
         If the values are in another unit, are colours or are stored in an order of their own; or if what is
         said of them cannot be understood.
     """
-    _check_plain(directory)
+    _check_interpretation(directory)
     scale, offset, unit = 1.0, 0.0, ""
-    for role, text in _roles(directory):
+    for role, text in _metadata_items(directory):
         match role:
             case "scale":
-                scale = _number(text, "SCALE")
+                scale = _parse_number(text, "SCALE")
             case "offset":
-                offset = _number(text, "OFFSET")
+                offset = _parse_number(text, "OFFSET")
             case "unittype":
                 unit = text.strip()
     if not (math.isfinite(scale) and scale > 0 and math.isfinite(offset)):
         raise ValueError(f"its tags scale values by {scale:g} and add {offset:g}: that makes no sense")
     if unit and unit.lower() not in units:
-        raise ValueError(f"values are in {plain_text(unit, 40)!r} where {units[0]!r} was expected")
-    nodata = (directory.text(Tag.GDAL_NODATA, most=256) or "").strip()
-    return BandTags(scale, offset, unit, _number(nodata, "no-data value") if nodata else None)
+        raise ValueError(f"values are in {sanitize_text(unit, 40)!r} where {units[0]!r} was expected")
+    nodata = (directory.text(TiffTag.GDAL_NODATA, most=256) or "").strip()
+    return BandTags(scale, offset, unit, _parse_number(nodata, "no-data value") if nodata else None)
 
 
-def _check_plain(directory: Directory) -> None:
+def _check_interpretation(directory: TiffDirectory) -> None:
     """Check that the band is a plain image of numbers, from its upper left corner on."""
     colours = {0: "inverted grey", 2: "red", 3: "indices of a table of colours", 4: "a mask"}
-    if (meaning := directory.number(Tag.PHOTOMETRIC, 1)) != 1:
+    if (meaning := directory.integer(TiffTag.PHOTOMETRIC, 1)) != 1:
         raise ValueError(f"its values are {colours.get(meaning, f'colours of kind {meaning}')}, not numbers")
-    if directory.entries.get(Tag.EXTRA_SAMPLES, (0, 0, 0))[1]:
+    if directory.entries.get(TiffTag.EXTRA_SAMPLES, (0, 0, 0))[1]:
         raise ValueError("its only band is an alpha channel")
-    for tag in (Tag.ORIENTATION, Tag.FILL_ORDER):
-        if (order := directory.number(tag, 1)) != 1:
+    for tag in (TiffTag.ORIENTATION, TiffTag.FILL_ORDER):
+        if (order := directory.integer(tag, 1)) != 1:
             raise ValueError(f"its tag {tag.name} is {order}: the order of its pixels is not understood")
 
 
-def _roles(directory: Directory) -> list[tuple[str, str]]:
+def _metadata_items(directory: TiffDirectory) -> list[tuple[str, str]]:
     """Return role and text of the items in GDAL's document that are about the first band's values."""
-    text = directory.text(Tag.GDAL_METADATA, most=_LONGEST)
+    text = directory.text(TiffTag.GDAL_METADATA, most=_MAX_METADATA_BYTES)
     if not text or not text.strip():
         return []
     if "<!DOCTYPE" in text:  # its definitions could make a small document large
@@ -115,7 +115,7 @@ def _roles(directory: Directory) -> list[tuple[str, str]]:
         root = ElementTree.fromstring(text)
         items = [item for item in root if item.tag.lower() == "item"]
     except (ElementTree.ParseError, RecursionError, ValueError) as error:
-        raise ValueError(f"its tag GDAL_METADATA cannot be read: {plain_text(str(error), 80)}") from None
+        raise ValueError(f"its tag GDAL_METADATA cannot be read: {sanitize_text(str(error), 80)}") from None
     return [
         (item.get("role", "").lower(), item.text or "")
         for item in items
@@ -123,7 +123,7 @@ def _roles(directory: Directory) -> list[tuple[str, str]]:
     ]
 
 
-def _number(text: str, name: str) -> float:
+def _parse_number(text: str, name: str) -> float:
     """Return the number that a text is; infinity and NaN are spelt in several ways."""
     spelt = {"1.#qnan": "nan", "-1.#ind": "nan", "1.#inf": "inf", "-1.#inf": "-inf"}
     try:
@@ -131,4 +131,4 @@ def _number(text: str, name: str) -> float:
             return float(spelt.get(text.strip().lower(), text))
     except ValueError:
         pass
-    raise ValueError(f"its {name} is {plain_text(text, 40)!r}, which is no number")
+    raise ValueError(f"its {name} is {sanitize_text(text, 40)!r}, which is no number")

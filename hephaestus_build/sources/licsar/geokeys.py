@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from affine import Affine
 
-from hephaestus_build.sources.licsar.tiff_directory import Directory, Tag
+from hephaestus_build.sources.licsar.tiff_directory import TiffDirectory, TiffTag
 
 # Keys of the directory of keys.
 _MODEL, _RASTER_TYPE = 1024, 1025
@@ -20,14 +20,14 @@ _UNIT_SIZE, _SEMI_MAJOR, _SEMI_MINOR, _FLATTENING, _MERIDIAN_AT = 2055, 2057, 20
 _TO_WGS84 = 2062
 _PROJECTED, _VERTICAL, _VERTICAL_UNIT = 3072, 4096, 4099
 # Heights in metres above the ellipsoid, mean sea level, EGM84, EGM96, EGM2008, and NAVD88.
-_HEIGHTS = (5030, 5714, 5798, 5773, 3855, 5703)
+_HEIGHT_CRS_CODES = (5030, 5714, 5798, 5773, 3855, 5703)
 _USER_DEFINED = 32767
-_POINT = 2
+_PIXEL_IS_POINT = 2
 _DEGREE = 0.0174532925199433
 
 # What each key may say in geographic WGS 84; 0 and 32767 leave it to others.
-_CODES = {_DATUM: (6326,), _MERIDIAN: (8901,), _UNIT: (9102, 9122), _ELLIPSOID: (7030,)}
-_NUMBERS = {
+_WGS84_CODES = {_DATUM: (6326,), _MERIDIAN: (8901,), _UNIT: (9102, 9122), _ELLIPSOID: (7030,)}
+_WGS84_VALUES = {
     _UNIT_SIZE: (_DEGREE, 1e-9),
     _SEMI_MAJOR: (6378137.0, 1e-3),
     _SEMI_MINOR: (6356752.314245, 1e-3),
@@ -35,10 +35,10 @@ _NUMBERS = {
     _MERIDIAN_AT: (0.0, 1e-12),
 }
 
-Keys = Mapping[int, "int | np.ndarray"]
+GeoKeys = Mapping[int, "int | np.ndarray"]
 
 
-def read_keys(directory: Directory) -> Keys:
+def read_geokeys(directory: TiffDirectory) -> GeoKeys:
     """Return the GeoTIFF keys of an image: codes as whole numbers, values as doubles; texts are left out.
 
     Raises
@@ -46,10 +46,10 @@ def read_keys(directory: Directory) -> Keys:
     ValueError
         If the directory of keys makes no sense.
     """
-    table = directory.values(Tag.GEO_KEYS, (3,), most=4 * 1024)
+    table = directory.values(TiffTag.GEO_KEYS, (3,), most=4 * 1024)
     if table is None or table.size < 4:
         return {}
-    doubles = directory.values(Tag.GEO_DOUBLES, (12,), most=4096)
+    doubles = directory.values(TiffTag.GEO_DOUBLES, (12,), most=4096)
     keys: dict[int, int | np.ndarray] = {}
     count = int(table[3])
     if table.size < 4 * (count + 1):
@@ -57,14 +57,14 @@ def read_keys(directory: Directory) -> Keys:
     for key, place, number, value in table[4 : 4 * (count + 1)].reshape(-1, 4).tolist():
         if place == 0:
             keys[key] = value
-        elif place == Tag.GEO_DOUBLES:
+        elif place == TiffTag.GEO_DOUBLES:
             if doubles is None or value + number > doubles.size:
                 raise ValueError("its directory of GeoTIFF keys is cut")
             keys[key] = doubles[value : value + number]
     return keys
 
 
-def check_wgs84(keys: Keys) -> None:
+def check_wgs84(keys: GeoKeys) -> None:
     """Check that the coordinate system is geographic WGS 84, in degrees east of Greenwich.
 
     Raises
@@ -72,30 +72,32 @@ def check_wgs84(keys: Keys) -> None:
     ValueError
         If it is another, or its keys contradict one another.
     """
-    projected, geographic = _code(keys, _PROJECTED), _code(keys, _GEOGRAPHIC)
+    projected, geographic = _key_code(keys, _PROJECTED), _key_code(keys, _GEOGRAPHIC)
     named = next((f"EPSG:{code}" for code in (projected, geographic) if 0 < code < _USER_DEFINED), "")
     if not keys:
         raise ValueError("the coordinate system is missing where EPSG:4326 was expected")
-    if _code(keys, _MODEL) != 2 or projected or geographic not in (4326, _USER_DEFINED):
+    if _key_code(keys, _MODEL) != 2 or projected or geographic not in (4326, _USER_DEFINED):
         raise ValueError(f"the coordinate system is {named or 'not geographic'} where EPSG:4326 was expected")
     wrong = [
         f"key {key} is {code}"
-        for key, allowed in _CODES.items()
-        if (code := _code(keys, key)) not in (0, _USER_DEFINED, *allowed)
+        for key, allowed in _WGS84_CODES.items()
+        if (code := _key_code(keys, key)) not in (0, _USER_DEFINED, *allowed)
     ]
-    for key, (expected, tolerance) in _NUMBERS.items():
-        if key in keys and not np.allclose(_doubles(keys, key), expected, rtol=0, atol=tolerance):
-            wrong.append(f"key {key} is {_doubles(keys, key)[:1].tolist()}")
-    if _doubles(keys, _TO_WGS84).any():
+    for key, (expected, tolerance) in _WGS84_VALUES.items():
+        if key in keys and not np.allclose(_key_doubles(keys, key), expected, rtol=0, atol=tolerance):
+            wrong.append(f"key {key} is {_key_doubles(keys, key)[:1].tolist()}")
+    if _key_doubles(keys, _TO_WGS84).any():
         wrong.append("it is shifted against WGS 84")
-    known = _code(keys, _DATUM) == 6326 or _code(keys, _ELLIPSOID) == 7030 or {_SEMI_MAJOR} <= keys.keys()
+    known = (
+        _key_code(keys, _DATUM) == 6326 or _key_code(keys, _ELLIPSOID) == 7030 or {_SEMI_MAJOR} <= keys.keys()
+    )
     if not wrong and geographic == _USER_DEFINED and not known:
         wrong.append("its datum is not given")
     if wrong:
         raise ValueError(f"the coordinate system is not EPSG:4326: {', '.join(wrong)}")
 
 
-def check_heights(keys: Keys) -> None:
+def check_vertical_units(keys: GeoKeys) -> None:
     """Check that heights are in metres, as far as a vertical coordinate system says.
 
     Raises
@@ -103,15 +105,15 @@ def check_heights(keys: Keys) -> None:
     ValueError
         If it is not one of those known to be heights in metres: others are in feet, or are depths.
     """
-    vertical, unit = _code(keys, _VERTICAL), _code(keys, _VERTICAL_UNIT)
-    if vertical not in (0, *_HEIGHTS) or unit not in (0, 9001):
+    vertical, unit = _key_code(keys, _VERTICAL), _key_code(keys, _VERTICAL_UNIT)
+    if vertical not in (0, *_HEIGHT_CRS_CODES) or unit not in (0, 9001):
         raise ValueError(
             f"its vertical coordinate system is EPSG:{vertical} in units of EPSG:{unit}, which is not known "
             "to be heights in metres"
         )
 
 
-def read_transform(directory: Directory, keys: Keys) -> Affine:
+def read_geotransform(directory: TiffDirectory, keys: GeoKeys) -> Affine:
     """Return the transform from pixel-edge coordinates to degrees, as GDAL's defaults would have it.
 
     Where the raster is of points, its tags place the centres of pixels, half a pixel from the corner.
@@ -121,9 +123,9 @@ def read_transform(directory: Directory, keys: Keys) -> Affine:
     ValueError
         If it has none, or ground control points, or two that differ.
     """
-    scale = directory.doubles(Tag.PIXEL_SCALE, most=3)
-    ties = _six(directory)
-    matrix = directory.doubles(Tag.TRANSFORMATION, most=16)
+    scale = directory.doubles(TiffTag.PIXEL_SCALE, most=3)
+    ties = _read_tie_point(directory)
+    matrix = directory.doubles(TiffTag.TRANSFORMATION, most=16)
     found: list[Affine] = []
     if scale is not None and scale.size >= 2 and scale[:2].all() and ties is not None:
         dx, dy = float(scale[0]), -float(scale[1])
@@ -139,10 +141,10 @@ def read_transform(directory: Directory, keys: Keys) -> Affine:
     if len(found) == 2 and not found[0].almost_equals(found[1], 1e-9):
         raise ValueError("it has two georeferences that differ")
     here = found[0]
-    kind = _code(keys, _RASTER_TYPE)
-    if kind not in (0, 1, _POINT):
+    kind = _key_code(keys, _RASTER_TYPE)
+    if kind not in (0, 1, _PIXEL_IS_POINT):
         raise ValueError(f"its pixels are neither areas nor points (raster type {kind})")
-    if kind == _POINT:
+    if kind == _PIXEL_IS_POINT:
         return Affine(
             here.a, here.b, here.c - (here.a * 0.5 + here.b * 0.5),
             here.d, here.e, here.f - (here.d * 0.5 + here.e * 0.5),
@@ -150,18 +152,18 @@ def read_transform(directory: Directory, keys: Keys) -> Affine:
     return here
 
 
-def _six(directory: Directory) -> np.ndarray | None:
+def _read_tie_point(directory: TiffDirectory) -> np.ndarray | None:
     """Return the only tie point; None if there is none, or several (which are ground control points)."""
-    if directory.entries.get(Tag.TIE_POINTS, (0, 0, 0))[:2] != (12, 6):
+    if directory.entries.get(TiffTag.TIE_POINTS, (0, 0, 0))[:2] != (12, 6):
         return None
-    return directory.doubles(Tag.TIE_POINTS, most=6)
+    return directory.doubles(TiffTag.TIE_POINTS, most=6)
 
 
-def _code(keys: Keys, key: int) -> int:
+def _key_code(keys: GeoKeys, key: int) -> int:
     value = keys.get(key, 0)
     return value if isinstance(value, int) else -1
 
 
-def _doubles(keys: Keys, key: int) -> np.ndarray:
+def _key_doubles(keys: GeoKeys, key: int) -> np.ndarray:
     value = keys.get(key, ())
     return np.atleast_1d(np.asarray(value, dtype=float))

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from hephaestus_build.core.frames import Pair
 
 _PAIR = re.compile(r"\d{8}_\d{8}")
-_PLAIN = re.compile(r"[A-Za-z0-9_]+/?")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+/?")
 _MODIFIED = re.compile(
     r"\b(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|\d{1,2}-[A-Z][a-z]{2}-\d{4} \d\d:\d\d(?::\d\d)?)\b"
 )
@@ -27,12 +27,12 @@ _ANCHOR = re.compile(r"<a(\s[^<>]*)>", re.IGNORECASE)
 _HREF = re.compile(r"""\shref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
 _TEXT = re.compile(r"</a\s*>(.*)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
-_SHOWN = 120
-_HEAD = 1000  # characters in which a page of HTML begins, or ends
+_MAX_SHOWN = 120
+_EDGE_CHARACTERS = 1000  # characters in which a page of HTML begins, or ends
 #: Links of a page; the largest listing has some 5,000.
-LINKS = 20_000
+MAX_LINKS = 20_000
 # Characters of an address, and of the text behind a link, that are looked at.
-_LONGEST, _BEHIND = 2048, 500
+_MAX_ADDRESS, _MAX_FOLLOWING_TEXT = 2048, 500
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Anchor:
     """
 
     href: str
-    after: str
+    following_text: str
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ListedPair:
 
 
 @dataclass(frozen=True)
-class Entries:
+class DirectoryListing:
     """What a directory listing holds.
 
     Attributes
@@ -86,44 +86,46 @@ class Entries:
 
     pairs: tuple[ListedPair, ...]
     ignored: tuple[str, ...]
-    folders: bool
+    pairs_are_folders: bool
     is_listing: bool
 
 
-def anchors(page: str) -> list[Anchor]:
+def parse_anchors(page: str) -> list[Anchor]:
     """Return the links of a page, in order, however broken its HTML is.
 
     Raises
     ------
     ValueError
-        If there are more than :data:`LINKS` anchors.
+        If there are more than :data:`MAX_LINKS` anchors.
     """
     # text, attributes of an anchor, text up to the next one, and so on
-    _, *parts = _ANCHOR.split(_COMMENT.sub("", page), maxsplit=LINKS + 1)
-    if len(parts) > 2 * LINKS:
-        raise ValueError(f"it has more than {LINKS} links")
+    _, *parts = _ANCHOR.split(_COMMENT.sub("", page), maxsplit=MAX_LINKS + 1)
+    if len(parts) > 2 * MAX_LINKS:
+        raise ValueError(f"it has more than {MAX_LINKS} links")
     return [
-        Anchor(_unescaped(next(filter(None, href.groups()))).strip(), _behind(text[:_BEHIND]))
+        Anchor(
+            _unescape(next(filter(None, href.groups()))).strip(), _following_text(text[:_MAX_FOLLOWING_TEXT])
+        )
         for attributes, text in zip(parts[::2], parts[1::2], strict=True)
         if (href := _HREF.search(attributes)) and any(href.groups())
     ]
 
 
-def _behind(text: str) -> str:
+def _following_text(text: str) -> str:
     """Return what is to be read behind an anchor."""
     outside = _TEXT.search(text)
-    return " ".join(_unescaped(_TAG.sub(" ", outside[1])).split()) if outside else ""
+    return " ".join(_unescape(_TAG.sub(" ", outside[1])).split()) if outside else ""
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     """Return `text` with its entities resolved, if it is no longer than any that counts."""
     try:
-        return html.unescape(text) if len(text) <= _LONGEST else text[: _LONGEST + 1]
+        return html.unescape(text) if len(text) <= _MAX_ADDRESS else text[: _MAX_ADDRESS + 1]
     except ValueError:  # the number of a character has thousands of digits
         return text
 
 
-def read_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool]) -> Entries:
+def parse_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool]) -> DirectoryListing:
     """Return the pairs that a directory listing shows.
 
     Parameters
@@ -145,14 +147,14 @@ def read_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool]
     above = folder.rstrip("/").rpartition("/")[0] + "/"
     parents = bool(_TITLE.search(page))
     try:
-        found_here = anchors(page)
+        found_here = parse_anchors(page)
     except ValueError:
-        return Entries((), (), folders=False, is_listing=False)
+        return DirectoryListing((), (), pairs_are_folders=False, is_listing=False)
     for anchor in found_here:
         try:
-            target = _joined(here, anchor.href)
+            target = _resolve_href(here, anchor.href)
         except ValueError:
-            ignored.append(_shown(anchor.href))
+            ignored.append(_printable_href(anchor.href))
             continue
         if target.netloc == here.netloc and folder.startswith(target.path.rstrip("/") + "/"):
             # the listing itself in another order, or a folder above it; a page of any kind may lead home
@@ -162,26 +164,26 @@ def read_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool]
         within = target.netloc == here.netloc and parent + "/" == folder
         if (
             not _PAIR.fullmatch(name)
-            or _climbs(anchor.href)
+            or _has_parent_path(anchor.href)
             or not (within or (frame in unquote(parent).split("/")[-2:] and trusted(target.geturl())))
         ):
-            ignored.append(_shown(anchor.href))
+            ignored.append(_printable_href(anchor.href))
             continue
         try:
             pair = Pair.parse(name)
         except ValueError:
-            ignored.append(_shown(anchor.href))
+            ignored.append(_printable_href(anchor.href))
             continue
         slashes += target.path.endswith("/")
-        modified = match[1] if (match := _MODIFIED.search(anchor.after)) else None
+        modified = match[1] if (match := _MODIFIED.search(anchor.following_text)) else None
         found[pair] = found.get(pair) or modified
     pairs = tuple(ListedPair(pair, found[pair]) for pair in sorted(found))
-    cut = "<html" in page[:_HEAD].lower() and "</html" not in page[-_HEAD:].lower()
+    cut = "<html" in page[:_EDGE_CHARACTERS].lower() and "</html" not in page[-_EDGE_CHARACTERS:].lower()
     whole = (bool(pairs) or parents) and not cut
-    return Entries(pairs, tuple(ignored), slashes * 2 >= max(1, len(found)), whole)
+    return DirectoryListing(pairs, tuple(ignored), slashes * 2 >= max(1, len(found)), whole)
 
 
-def read_links(page: str, url: str, trusted: Callable[[str], bool]) -> dict[str, str]:
+def parse_links(page: str, url: str, trusted: Callable[[str], bool]) -> dict[str, str]:
     """Return the files that a link file (or a folder's listing) leads to, by name.
 
     Parameters
@@ -198,23 +200,23 @@ def read_links(page: str, url: str, trusted: Callable[[str], bool]) -> dict[str,
     """
     links: dict[str, str] = {}
     here = urlsplit(url)
-    for anchor in anchors(page):
+    for anchor in parse_anchors(page):
         try:
-            target = _joined(here, anchor.href).geturl()
+            target = _resolve_href(here, anchor.href).geturl()
             path = urlsplit(target).path
         except ValueError:
             continue
         name = unquote(path.rpartition("/")[2])
-        if name and "/" not in name and not _climbs(anchor.href) and trusted(target):
+        if name and "/" not in name and not _has_parent_path(anchor.href) and trusted(target):
             links.setdefault(name, target)
     return links
 
 
-def _joined(here: SplitResult, href: str) -> SplitResult:
+def _resolve_href(here: SplitResult, href: str) -> SplitResult:
     """Return the address that `href` means on the page `here`; ValueError if it means none."""
-    if len(href) > _LONGEST or "\\" in href:
+    if len(href) > _MAX_ADDRESS or "\\" in href:
         raise ValueError("no address")
-    if _PLAIN.fullmatch(href) and here.path.endswith("/"):
+    if _PLAIN_NAME.fullmatch(href) and here.path.endswith("/"):
         # nearly all of a listing's thousands are like this, and joining them by the book takes far longer
         return here._replace(path=here.path + href, query="", fragment="")
     target = urlsplit(urljoin(here.geturl(), href))
@@ -223,11 +225,11 @@ def _joined(here: SplitResult, href: str) -> SplitResult:
     return target
 
 
-def _climbs(href: str) -> bool:
+def _has_parent_path(href: str) -> bool:
     """Whether an address hides a way upwards."""
     plain = unquote(unquote(href)).replace("\\", "/")
     return ".." in plain.split("?")[0].split("/") or "%2f" in href.lower() or "\\" in href
 
 
-def _shown(href: str) -> str:
-    return href[:_SHOWN].encode("unicode_escape").decode("ascii")
+def _printable_href(href: str) -> str:
+    return href[:_MAX_SHOWN].encode("unicode_escape").decode("ascii")

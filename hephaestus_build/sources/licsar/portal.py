@@ -25,35 +25,35 @@ from hephaestus_build.core.errors import HephaestusError, UnreachableError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.gdal import check_gdal
 from hephaestus_build.core.parsing import read_bounded
-from hephaestus_build.core.plain_text import plain_text
-from hephaestus_build.core.provenance import Outcome, Past, Receipt
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.core.web_address import Address, configured
-from hephaestus_build.download.client import Client, Page, Progress
+from hephaestus_build.core.web_address import HttpUrl, parse_url_setting
+from hephaestus_build.download.client import ByteProgress, HttpClient, SmallResponse
 from hephaestus_build.sources.licsar.geotiff import Raster, read_coherence, read_height, read_phase
-from hephaestus_build.sources.licsar.html_listing import ListedPair, read_links, read_listing
+from hephaestus_build.sources.licsar.html_listing import ListedPair, parse_links, parse_listing
 from hephaestus_build.sources.licsar.tiff_directory import MAX_BYTES
 
-__all__ = ["ListedPair", "Listing", "Metadata", "Portal", "PreviewSize"]
+__all__ = ["FrameMetadata", "InterferogramListing", "LicsarPortal", "ListedPair", "PreviewSize"]
 
 T = TypeVar("T")
 
 #: The archive of CEDA keeps a copy of the portal's files, later and not of every frame.
-CEDA = "https://dap.ceda.ac.uk/neodc/comet/data/licsar_products/"
-_HOSTS = (".jasmin.ac.uk", ".ceda.ac.uk")
+CEDA_URL = "https://dap.ceda.ac.uk/neodc/comet/data/licsar_products/"
+_TRUSTED_HOSTS = (".jasmin.ac.uk", ".ceda.ac.uk")
 # Bytes: a listing of 5,000 pairs has one million.
-_PAGE_LIMIT, _TEXT_LIMIT = 4 << 20, 1 << 20
+_MAX_PAGE_BYTES, _MAX_TEXT_BYTES = 4 << 20, 1 << 20
 # Lines of metadata.txt, of which the real ones have twenty, and characters of a value.
-_FIELDS, _LONGEST_VALUE = 200, 200
+_MAX_FIELDS, _MAX_VALUE = 200, 200
 # Link files change when a product is added or moved: they are remembered for a while, and not all of them.
-_LINKS_KEPT, _LINKS_SECONDS = 256, 600.0
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PNG = b"\x89PNG\r\n\x1a\n"
+_MAX_CACHED_LINKS, _LINKS_TTL = 256, 600.0
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
-class Listing:
+class InterferogramListing:
     """The interferograms that the archive shows of a frame.
 
     Attributes
@@ -75,7 +75,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Metadata:
+class FrameMetadata:
     """What ``metadata.txt`` says of a frame.
 
     Attributes
@@ -110,7 +110,7 @@ class PreviewSize:
     mode: str
 
 
-class Portal:
+class LicsarPortal:
     """The LiCSAR portal, or a copy of it; safe to use from several threads.
 
     Parameters
@@ -134,17 +134,19 @@ class Portal:
         If an address in the settings is none.
     """
 
-    def __init__(self, settings: Settings, client: Client | None = None) -> None:
-        self._base = configured(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
-        mirror = settings.licsar_mirror_url or (CEDA if self._base.host.endswith(_HOSTS) else None)
-        self._mirror = configured(mirror, "HEPHAESTUS_LICSAR_MIRROR_URL") if mirror else None
-        self.client = client if client is not None else Client(settings, follow=self.trusts)
+    def __init__(self, settings: Settings, client: HttpClient | None = None) -> None:
+        self._base = parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
+        mirror = settings.licsar_mirror_url or (
+            CEDA_URL if self._base.host.endswith(_TRUSTED_HOSTS) else None
+        )
+        self._mirror = parse_url_setting(mirror, "HEPHAESTUS_LICSAR_MIRROR_URL") if mirror else None
+        self.client = client if client is not None else HttpClient(settings, follow=self.is_trusted_url)
         # what came from one archive is never taken for another's
         self._folder = settings.downloads_dir / "licsar" / self._base.host.strip("[]").replace(":", "_")
-        self._works: dict[Frame, str] = {}  # the place where a frame's products were found
-        self._pages = _Pages()
-        self.proven: frozenset[Digest] = frozenset()
-        self.history: Callable[[Pair | None, str], Past] = lambda pair, name: Past()
+        self._working_location: dict[Frame, str] = {}  # the place where a frame's products were found
+        self._link_pages = _LinkPageCache()
+        self.accepted_hashes: frozenset[Digest] = frozenset()
+        self.prior_use: Callable[[Pair | None, str], PriorUse] = lambda pair, name: PriorUse()
 
     def close(self) -> None:
         """Close all connections."""
@@ -156,17 +158,17 @@ class Portal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def trusts(self, url: str) -> bool:
+    def is_trusted_url(self, url: str) -> bool:
         """Whether an address that the archive names is one of its own hosts'."""
         try:
-            address = Address.parse(url)
+            address = HttpUrl.parse(url)
         except ValueError:
             return False
-        near = address.loopback and self._base.loopback
+        near = address.is_loopback and self._base.is_loopback
         known = {base.host for base in (self._base, self._mirror) if base}
-        return address.host in known or address.host.endswith(_HOSTS) or near
+        return address.host in known or address.host.endswith(_TRUSTED_HOSTS) or near
 
-    def listing(self, frame: Frame) -> Listing:
+    def listing(self, frame: Frame) -> InterferogramListing:
         """Return the interferograms that the archive shows of `frame`: one request.
 
         Raises
@@ -179,24 +181,24 @@ class Portal:
         folders = {"links": self._base.child(f"{frame.track}/{frame}/interferograms/")}
         if self._mirror:
             folders["mirror"] = self._mirror.child(f"{frame.track:02d}/{frame}/")
-        pages: list[Page] = []
+        pages: list[SmallResponse] = []
         for place, folder in folders.items():
-            page = self.client.get_page(folder.whole, max_bytes=_PAGE_LIMIT)
+            page = self.client.get_text(folder.url_with_secrets, max_bytes=_MAX_PAGE_BYTES)
             if page.ok:
-                entries = read_listing(page.text, page.url, frame.id, self.trusts)
+                entries = parse_listing(page.text, page.url, frame.id, self.is_trusted_url)
                 if entries.is_listing:
                     if entries.pairs:
-                        direct = place == "links" and entries.folders
-                        self._works[frame] = "direct" if direct else place
-                    return Listing(frame, entries.pairs, page.url, entries.ignored)
+                        direct = place == "links" and entries.pairs_are_folders
+                        self._working_location[frame] = "direct" if direct else place
+                    return InterferogramListing(frame, entries.pairs, page.url, entries.ignored)
                 page = replace(page, outcome=Outcome.CORRUPT, detail="a page that is no directory listing")
             pages.append(page)
             if page.outcome is not Outcome.ABSENT:  # a mirror's older listing is no answer to a silence
                 break
         silent = pages[0].outcome is Outcome.UNREACHABLE
-        raise (UnreachableError if silent else HephaestusError)(_no_listing(frame, pages[0]))
+        raise (UnreachableError if silent else HephaestusError)(_listing_error(frame, pages[0]))
 
-    def metadata(self, frame: Frame) -> Metadata:
+    def metadata(self, frame: Frame) -> FrameMetadata:
         """Return the metadata of `frame`.
 
         Its centre time comes from the registry of the published frames where the file lacks it.
@@ -206,32 +208,34 @@ class Portal:
         HephaestusError
             If neither the archive nor the registry knows the centre time.
         """
-        receipt, fields = self._product(frame, None, "metadata.txt", _read_metadata, max_bytes=_TEXT_LIMIT)
+        receipt, fields = self._download_product(
+            frame, None, "metadata.txt", _read_metadata, max_bytes=_MAX_TEXT_BYTES
+        )
         fields = fields or {}
         reason = receipt.detail or "it has no center_time"
         if "center_time" not in fields:  # it may have been cut: fetch it whole next time
-            self.client.cache.forget(self._folder / frame.id / "metadata.txt")
+            self.client.cache.discard(self._folder / frame.id / "metadata.txt")
         if text := fields.get("center_time"):
             try:
-                return Metadata(parse_center_time(text), fields, receipt)
+                return FrameMetadata(parse_center_time(text), fields, receipt)
             except ValueError as error:
                 reason = str(error)
         if known := published_frames().get(frame.id):
-            receipt = receipt.noting("center_time is from the registry of frames")
-            return Metadata(parse_center_time(known.center_time), fields, receipt)
+            receipt = receipt.with_notes("center_time is from the registry of frames")
+            return FrameMetadata(parse_center_time(known.center_time), fields, receipt)
         state = "does not tell" if receipt.ok else f"is {receipt.outcome}"
         raise HephaestusError(
             f"{frame}: its acquisition time is not known: metadata.txt {state} ({reason}; asked "
             f"{receipt.url}); run the same command again later"
         )
 
-    def dem(self, frame: Frame, *, progress: Progress | None = None) -> tuple[Receipt, Raster | None]:
+    def dem(self, frame: Frame, *, progress: ByteProgress | None = None) -> tuple[Receipt, Raster | None]:
         """Return the heights of `frame`, float32, metres, NaN where there is none."""
         name = f"{frame}.geo.hgt.tif"
-        return self._raster(frame, None, name, read_height, progress)
+        return self._download_raster(frame, None, name, read_height, progress)
 
     def phase(
-        self, frame: Frame, pair: Pair, *, replaced: bool = False, progress: Progress | None = None
+        self, frame: Frame, pair: Pair, *, replaced: bool = False, progress: ByteProgress | None = None
     ) -> tuple[Receipt, Raster | None]:
         """Return the filtered wrapped phase of `pair`, float32, rad, exact 0 where there is none.
 
@@ -244,20 +248,20 @@ class Portal:
         progress : callable, optional
             Called with the number of bytes that have just arrived.
         """
-        return self._raster(frame, pair, f"{pair}.geo.diff_pha.tif", read_phase, progress, replaced)
+        return self._download_raster(frame, pair, f"{pair}.geo.diff_pha.tif", read_phase, progress, replaced)
 
     def coherence(
-        self, frame: Frame, pair: Pair, *, replaced: bool = False, progress: Progress | None = None
+        self, frame: Frame, pair: Pair, *, replaced: bool = False, progress: ByteProgress | None = None
     ) -> tuple[Receipt, Raster | None]:
         """Return the coherence of `pair`, uint8, 255 for 1, 0 where there is none; see :meth:`phase`."""
-        return self._raster(frame, pair, f"{pair}.geo.cc.tif", read_coherence, progress, replaced)
+        return self._download_raster(frame, pair, f"{pair}.geo.cc.tif", read_coherence, progress, replaced)
 
     def preview(self, frame: Frame, pair: Pair) -> tuple[Receipt, PreviewSize | None]:
         """Return size and mode of the preview that an expert would see of `pair`."""
         name = f"{pair}.geo.diff.png"
-        return self._product(frame, pair, name, _read_preview, (_PNG,), max_bytes=64 << 20)
+        return self._download_product(frame, pair, name, _read_preview, (_PNG_SIGNATURE,), max_bytes=64 << 20)
 
-    def ask(self, frame: Frame, pair: Pair | None, name: str, url: str = "") -> Page:
+    def probe_product(self, frame: Frame, pair: Pair | None, name: str, url: str = "") -> SmallResponse:
         """Return what the archive says of a product now, wherever it is, without its content.
 
         Parameters
@@ -270,38 +274,45 @@ class Portal:
             Where it was found earlier. It is asked first, if it is one of the archive's own hosts: a record
             may be anybody's.
         """
-        if self.trusts(url):
-            page = self.client.head(self._reachable(url))
+        if self.is_trusted_url(url):
+            page = self.client.head(self._file_url(url))
             if page.outcome is not Outcome.ABSENT:  # or moved
                 return page
-        pages: list[Page] = []
-        for url in _Trail(lambda trail: self._places(frame, pair, name, trail)):
+        pages: list[SmallResponse] = []
+        for url in _CandidateUrls(lambda trail: self._candidate_urls(frame, pair, name, trail)):
             page = self.client.head(url)
             if page.ok:
                 return page
             pages.append(page)
         # absent only if every address says so
         silent = (page for page in pages if page.outcome is not Outcome.ABSENT)
-        return next(silent, Page(Outcome.ABSENT, pages[-1].url if pages else "", detail="nowhere"))
+        return next(silent, SmallResponse(Outcome.ABSENT, pages[-1].url if pages else "", detail="nowhere"))
 
-    def _raster(
+    def _download_raster(
         self,
         frame: Frame,
         pair: Pair | None,
         name: str,
         read: Callable[[Path], Raster],
-        progress: Progress | None,
+        progress: ByteProgress | None,
         replaced: bool = False,
     ) -> tuple[Receipt, Raster | None]:
         check_gdal()  # before anything is fetched that it could not unpack
-        receipt, raster = self._product(
-            frame, pair, name, read, _TIFF, max_bytes=MAX_BYTES, progress=progress, replaced=replaced
+        receipt, raster = self._download_product(
+            frame,
+            pair,
+            name,
+            read,
+            _TIFF_SIGNATURES,
+            max_bytes=MAX_BYTES,
+            progress=progress,
+            replaced=replaced,
         )
         if raster is not None and raster.notes:
-            receipt = receipt.noting(*raster.notes)
+            receipt = receipt.with_notes(*raster.notes)
         return receipt, raster
 
-    def _product(
+    def _download_product(
         self,
         frame: Frame,
         pair: Pair | None,
@@ -310,11 +321,11 @@ class Portal:
         magic: tuple[bytes, ...] = (b"",),
         *,
         max_bytes: int,
-        progress: Progress | None = None,
+        progress: ByteProgress | None = None,
         replaced: bool = False,
     ) -> tuple[Receipt, T | None]:
         """Bring a product of a pair, or of the whole frame, and remember where it was found."""
-        trail = _Trail(lambda trail: self._places(frame, pair, name, trail))
+        trail = _CandidateUrls(lambda trail: self._candidate_urls(frame, pair, name, trail))
         receipt, content = self.client.download(
             trail,
             self._folder / frame.id / name,
@@ -325,124 +336,132 @@ class Portal:
             # files are replaced in place: a copy that is here already counts if upstream says the same
             revalidate=True,
             by_date=not replaced,
-            proven=self.proven,
-            past=self.history(pair, name),
+            proven=self.accepted_hashes,
+            past=self.prior_use(pair, name),
             progress=progress,
         )
         if receipt.outcome is Outcome.ABSENT and (page := trail.page):
             if page.ok:
-                receipt = receipt.but(url=page.url, detail="not among the files there")
+                receipt = receipt.replace(url=page.url, detail="not among the files there")
             elif page.outcome is not Outcome.ABSENT:
                 # no file where it could be guessed, and the page that knows could not be read
-                receipt = receipt.but(outcome=page.outcome, url=page.url, detail=page.detail)
-        elif receipt.outcome is Outcome.DOWNLOADED and pair and trail.place in ("direct", "links"):
-            self._works[frame] = trail.place
+                receipt = receipt.replace(outcome=page.outcome, url=page.url, detail=page.detail)
+        elif receipt.outcome is Outcome.DOWNLOADED and pair and trail.location in ("direct", "links"):
+            self._working_location[frame] = trail.location
         return receipt, content
 
-    def _places(self, frame: Frame, pair: Pair | None, name: str, trail: _Trail) -> Iterator[str]:
+    def _candidate_urls(
+        self, frame: Frame, pair: Pair | None, name: str, trail: _CandidateUrls
+    ) -> Iterator[str]:
         """Yield where a product may be, likeliest first; each place is found out when it is its turn."""
         inside = f"{frame}/interferograms/{pair}/{name}" if pair else f"{frame}/metadata/{name}"
-        known = self._works.get(frame)
+        known = self._working_location.get(frame)
         for place in sorted(("direct", "links", "public", "mirror"), key=lambda place: place != known):
-            trail.place = place
-            if place == "direct" and not trail.conclusive:
-                yield self._base.child(f"{frame.track}/{inside}").whole
+            trail.location = place
+            if place == "direct" and not trail.has_links:
+                yield self._base.child(f"{frame.track}/{inside}").url_with_secrets
             elif place == "links" and pair:
-                trail.page, links = self.links(frame, pair)
-                trail.conclusive = bool(links)  # then there is nothing to guess
+                trail.page, links = self.fetch_links(frame, pair)
+                trail.has_links = bool(links)  # then there is nothing to guess
                 if name in links:
                     yield links[name]
-                    self._pages.forget((frame, pair))  # it failed there: look again next time
+                    self._link_pages.forget((frame, pair))  # it failed there: look again next time
             elif place == "public" and (path := self._base.path.rstrip("/")).endswith("/LiCSAR_products"):
                 # the portal's twin, where its link files of 2025 lead
-                yield replace(self._base, path=f"{path}.public").child(f"{frame.track}/{inside}").whole
+                yield (
+                    replace(self._base, path=f"{path}.public")
+                    .child(f"{frame.track}/{inside}")
+                    .url_with_secrets
+                )
             elif place == "mirror" and self._mirror:
                 # interferograms lie directly under the frame there
                 inside = inside.replace("/interferograms/", "/")
-                yield self._mirror.child(f"{frame.track:02d}/{inside}").whole
+                yield self._mirror.child(f"{frame.track:02d}/{inside}").url_with_secrets
 
-    def links(self, frame: Frame, pair: Pair) -> tuple[Page, Mapping[str, str]]:
+    def fetch_links(self, frame: Frame, pair: Pair) -> tuple[SmallResponse, Mapping[str, str]]:
         """Return the page of a pair's links, and where they lead by file name."""
         # without a slash at the end: with one, the new portal knows no such page
-        url = self._base.child(f"{frame.track}/{frame}/interferograms/{pair}").whole
+        url = self._base.child(f"{frame.track}/{frame}/interferograms/{pair}").url_with_secrets
 
-        def fetch() -> tuple[Page, Mapping[str, str]]:
-            page = self.client.get_page(url, max_bytes=_PAGE_LIMIT)
+        def fetch() -> tuple[SmallResponse, Mapping[str, str]]:
+            page = self.client.get_text(url, max_bytes=_MAX_PAGE_BYTES)
             found: Mapping[str, str] = {}
             try:
-                found = read_links(page.text, page.url, self.trusts) if page.ok else {}
+                found = parse_links(page.text, page.url, self.is_trusted_url) if page.ok else {}
             except ValueError as error:
                 page = replace(page, outcome=Outcome.CORRUPT, detail=f"no page of links: {error}")
             # the text may have megabytes, and hundreds of pages are remembered
-            return replace(page, text=""), {name: self._reachable(link) for name, link in found.items()}
+            return replace(page, text=""), {name: self._file_url(link) for name, link in found.items()}
 
-        return self._pages.get((frame, pair), fetch)
+        return self._link_pages.get((frame, pair), fetch)
 
-    def _reachable(self, link: str) -> str:
+    def _file_url(self, link: str) -> str:
         """Return where the bytes of a link are: on CEDA's file server, and with its origin's password."""
-        address = replace(Address.parse(link), login=None)
+        address = replace(HttpUrl.parse(link), credentials=None)
         if address.host == "data.ceda.ac.uk":  # a catalogue that shows pages; files are next door
             address = replace(address, scheme="https", host="dap.ceda.ac.uk", port=None)
         for base in filter(None, (self._base, self._mirror)):
-            address = address.with_login_of(base)
-        return address.whole
+            address = address.with_credentials_of(base)
+        return address.url_with_secrets
 
 
 @dataclass
-class _Trail:
+class _CandidateUrls:
     """The places of one product, and what was learnt on the way to it."""
 
-    places: Callable[[_Trail], Iterator[str]]
-    place: str = ""  #: the kind of the address given out last
-    conclusive: bool = False  #: whether a page of links was read that has the pair's files
-    page: Page | None = None  #: the page of links, if it was asked for
+    candidates: Callable[[_CandidateUrls], Iterator[str]]
+    location: str = ""  #: the kind of the address given out last
+    has_links: bool = False  #: whether a page of links was read that has the pair's files
+    page: SmallResponse | None = None  #: the page of links, if it was asked for
 
     def __iter__(self) -> Iterator[str]:
-        self.conclusive, self.page = False, None
+        self.has_links, self.page = False, None
         seen: set[str] = set()
-        for url in self.places(self):
+        for url in self.candidates(self):
             if url not in seen:
                 seen.add(url)
                 yield url
 
 
-class _Pages:
+class _LinkPageCache:
     """Pages of links, each asked for once by all threads and remembered for a while."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Frame, Pair], tuple[float, Page, Mapping[str, str]]] = OrderedDict()
-        self._asking: dict[tuple[Frame, Pair], threading.Lock] = {}
-        self._guard = threading.Lock()
+        self._cached: OrderedDict[tuple[Frame, Pair], tuple[float, SmallResponse, Mapping[str, str]]] = (
+            OrderedDict()
+        )
+        self._locks: dict[tuple[Frame, Pair], threading.Lock] = {}
+        self._lock = threading.Lock()
 
     def get(
-        self, key: tuple[Frame, Pair], fetch: Callable[[], tuple[Page, Mapping[str, str]]]
-    ) -> tuple[Page, Mapping[str, str]]:
+        self, key: tuple[Frame, Pair], fetch: Callable[[], tuple[SmallResponse, Mapping[str, str]]]
+    ) -> tuple[SmallResponse, Mapping[str, str]]:
         """Return the page of `key`, fetched if it is not remembered."""
-        with self._guard:
-            lock = self._asking.setdefault(key, threading.Lock())
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
         with lock:
-            since, page, links = self._kept.get(key, (0.0, None, {}))
-            if page is None or time.monotonic() - since > _LINKS_SECONDS:
+            since, page, links = self._cached.get(key, (0.0, None, {}))
+            if page is None or time.monotonic() - since > _LINKS_TTL:
                 page, links = fetch()
-                with self._guard:
+                with self._lock:
                     if page.ok or page.outcome is Outcome.ABSENT:
-                        self._kept[key] = time.monotonic(), page, links
-                    while len(self._kept) > _LINKS_KEPT:
-                        self._asking.pop(self._kept.popitem(last=False)[0], None)
+                        self._cached[key] = time.monotonic(), page, links
+                    while len(self._cached) > _MAX_CACHED_LINKS:
+                        self._locks.pop(self._cached.popitem(last=False)[0], None)
         return page, links
 
     def forget(self, key: tuple[Frame, Pair]) -> None:
         """Ask again next time."""
-        with self._guard:
-            self._kept.pop(key, None)
+        with self._lock:
+            self._cached.pop(key, None)
 
 
-def _no_listing(frame: Frame, page: Page) -> str:
+def _listing_error(frame: Frame, page: SmallResponse) -> str:
     """Say in one line why there is no listing, and what to do."""
     asked = f"asked {page.url}"
     match page.outcome:
         case Outcome.ABSENT:
-            other = "unset HEPHAESTUS_LICSAR_URL for the embedded archive, or " if frame.simulated else ""
+            other = "unset HEPHAESTUS_LICSAR_URL for the embedded archive, or " if frame.is_simulated else ""
             return (
                 f"{frame}: the LiCSAR archive has no such frame ({page.detail}; {asked}); check its id, or "
                 f"{other}set HEPHAESTUS_LICSAR_URL to an archive that has it"
@@ -465,14 +484,14 @@ def _no_listing(frame: Frame, page: Page) -> str:
 
 def _read_metadata(path: Path) -> dict[str, str]:
     """Return ``key=value`` lines, each value as one harmless line; ValueError if there is none."""
-    text = read_bounded(path, _TEXT_LIMIT).decode(errors="replace")
+    text = read_bounded(path, _MAX_TEXT_BYTES).decode(errors="replace")
     lines = (line.partition("=") for line in text.splitlines())
-    fields = {key.strip(): plain_text(value, _LONGEST_VALUE) for key, _, value in lines if len(key) < 100}
+    fields = {key.strip(): sanitize_text(value, _MAX_VALUE) for key, _, value in lines if len(key) < 100}
     fields = {key: value for key, value in fields.items() if value and key.isascii() and key.isidentifier()}
     if not fields:
         raise ValueError("it has no line of the form key=value")
-    if len(fields) > _FIELDS:
-        raise ValueError(f"it has more than {_FIELDS} lines")
+    if len(fields) > _MAX_FIELDS:
+        raise ValueError(f"it has more than {_MAX_FIELDS} lines")
     return fields
 
 
@@ -482,7 +501,7 @@ def _read_preview(path: Path) -> PreviewSize:
         head = stream.read(33)
         stream.seek(max(0, stream.seek(0, os.SEEK_END) - 12))
         tail = stream.read(12)
-    if not head.startswith(_PNG) or len(head) < 33 or head[8:16] != b"\0\0\0\x0dIHDR":
+    if not head.startswith(_PNG_SIGNATURE) or len(head) < 33 or head[8:16] != b"\0\0\0\x0dIHDR":
         raise ValueError("it is no PNG")
     if b"IEND" not in tail:
         raise ValueError("the PNG is cut")

@@ -16,13 +16,13 @@ import numpy as np
 #: Limits of one image; the largest real raster has 7,000 x 3,800 pixels of four bytes, 106 MB.
 MAX_SIDE, MAX_PIXELS, MAX_BYTES = 20_000, 64 << 20, 512 << 20
 #: No codec here packs more than about 1,400 bytes into one, but for blocks of a single value.
-MAX_RATIO = 2_000
+MAX_COMPRESSION_RATIO = 2_000
 # Directories of one file (the image, its overviews and their masks), and tags of one directory.
 _MAX_DIRECTORIES, _MAX_TAGS = 64, 1024
 _MAX_TILE = 4096
 
 
-class Tag(IntEnum):
+class TiffTag(IntEnum):
     """Tags that are read."""
 
     SUBFILE = 254
@@ -56,19 +56,19 @@ class Tag(IntEnum):
 
 
 # Types of values: code, numpy's name without byte order.
-_TYPES = {1: "u1", 2: "S1", 3: "u2", 4: "u4", 12: "f8", 16: "u8"}
-_WHOLE = (1, 3, 4, 16)
+_VALUE_TYPES = {1: "u1", 2: "S1", 3: "u2", 4: "u4", 12: "f8", 16: "u8"}
+_INTEGER_TYPES = (1, 3, 4, 16)
 #: Lossless codecs of LiCSAR's files and of those that GDAL would write in their place, with their names.
 _CODECS = {1: "none", 5: "LZW", 8: "DEFLATE", 32946: "DEFLATE", 32773: "PackBits", 50000: "ZSTD"}
 _OTHER_CODECS = {
     2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 34887: "LERC",
     34925: "LZMA", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
-_FORMATS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
+_SAMPLE_FORMATS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
 
 
 @dataclass(frozen=True)
-class Directory:
+class TiffDirectory:
     """The tags of one image in a file.
 
     Attributes
@@ -82,10 +82,12 @@ class Directory:
     """
 
     content: bytes
-    order: str
+    byte_order: str
     entries: Mapping[int, tuple[int, int, int]]
 
-    def values(self, tag: Tag, kinds: tuple[int, ...] = _WHOLE, *, most: int) -> np.ndarray | None:
+    def values(
+        self, tag: TiffTag, kinds: tuple[int, ...] = _INTEGER_TYPES, *, most: int
+    ) -> np.ndarray | None:
         """Return the values of a tag; None if there is none, or it has another type.
 
         Raises
@@ -96,14 +98,14 @@ class Directory:
         kind, count, at = self.entries.get(tag, (0, 0, 0))
         if kind not in kinds:
             return None
-        dtype = np.dtype(self.order + _TYPES[kind])
+        dtype = np.dtype(self.byte_order + _VALUE_TYPES[kind])
         if count > most:
             raise ValueError(f"its tag {tag.name} has {count} values")
         if at + count * dtype.itemsize > len(self.content):
             raise ValueError(f"the file is cut: the values of its tag {tag.name} lie beyond its end")
         return np.frombuffer(self.content, dtype, count, at)
 
-    def number(self, tag: Tag, default: int | None = None) -> int:
+    def integer(self, tag: TiffTag, default: int | None = None) -> int:
         """Return a tag's only whole number; ValueError if it has none and there is no `default`."""
         if tag in self.entries:
             values = self.values(tag, most=1)
@@ -114,12 +116,12 @@ class Directory:
             raise ValueError(f"it has no tag {tag.name}")
         return default
 
-    def doubles(self, tag: Tag, *, most: int) -> np.ndarray | None:
+    def doubles(self, tag: TiffTag, *, most: int) -> np.ndarray | None:
         """Return a tag's doubles; None if it has none, or one that is no finite number."""
         values = self.values(tag, (12,), most=most)
         return values if values is not None and np.isfinite(values).all() else None
 
-    def text(self, tag: Tag, *, most: int) -> str | None:
+    def text(self, tag: TiffTag, *, most: int) -> str | None:
         """Return a tag's text, up to its first NUL; None if there is no such tag."""
         values = self.values(tag, (2,), most=most)
         if values is not None:
@@ -129,13 +131,13 @@ class Directory:
         return None
 
     @property
-    def subfile(self) -> int:
+    def subfile_type(self) -> int:
         """What the image is: 1 a smaller copy, 2 a page, 4 a mask; sums of these, 0 for the image itself."""
-        old = {2: 1, 3: 2}.get(self.number(Tag.OLD_SUBFILE, 1), 0)
-        return self.number(Tag.SUBFILE, 0) | old
+        old = {2: 1, 3: 2}.get(self.integer(TiffTag.OLD_SUBFILE, 1), 0)
+        return self.integer(TiffTag.SUBFILE, 0) | old
 
 
-def read_directories(content: bytes) -> list[Directory]:
+def read_tiff_directories(content: bytes) -> list[TiffDirectory]:
     """Return the directories of a TIFF or BigTIFF in the order of their chain.
 
     Raises
@@ -148,21 +150,21 @@ def read_directories(content: bytes) -> list[Directory]:
     if not order or len(content) < 16 or version not in (42, 43):
         raise ValueError("the file is no TIFF")
     word, head, start = ("u4", "u2", 4) if version == 42 else ("u8", "u8", 8)  # 43 is BigTIFF
-    found: list[Directory] = []
+    found: list[TiffDirectory] = []
     seen: set[int] = set()
     at = int(np.frombuffer(content, order + word, 1, start)[0])
     while at:
         if at in seen or len(seen) == _MAX_DIRECTORIES:
             raise ValueError("the chain of its directories does not end")
         seen.add(at)
-        directory, at = _directory(content, at, order, word, head)
+        directory, at = _read_directory(content, at, order, word, head)
         found.append(directory)
     if not found:
         raise ValueError("the file is cut: its directory is missing")
     return found
 
 
-def _directory(content: bytes, at: int, order: str, word: str, head: str) -> tuple[Directory, int]:
+def _read_directory(content: bytes, at: int, order: str, word: str, head: str) -> tuple[TiffDirectory, int]:
     """Return the directory at `at`, and where the next one is."""
     entry = np.dtype(
         [("tag", order + "u2"), ("type", order + "u2"), ("count", order + word), ("at", order + word)]
@@ -182,13 +184,13 @@ def _directory(content: bytes, at: int, order: str, word: str, head: str) -> tup
         if tag in entries:
             raise ValueError(f"its directory has tag {tag} twice")
         here = first + (index + 1) * entry.itemsize - inline
-        small = kind in _TYPES and number * np.dtype(_TYPES[kind]).itemsize <= inline
+        small = kind in _VALUE_TYPES and number * np.dtype(_VALUE_TYPES[kind]).itemsize <= inline
         entries[tag] = kind, number, here if small else value
-    return Directory(content, order, entries), int(np.frombuffer(content, order + word, 1, end)[0])
+    return TiffDirectory(content, order, entries), int(np.frombuffer(content, order + word, 1, end)[0])
 
 
 @dataclass(frozen=True)
-class Layout:
+class BandLayout:
     """How one band is stored.
 
     Attributes
@@ -216,18 +218,18 @@ class Layout:
     dtype: str
     codec: int
     predictor: int
-    block: tuple[int, int]
+    block_shape: tuple[int, int]
     tiled: bool
     offsets: np.ndarray
-    counts: np.ndarray
+    byte_counts: np.ndarray
 
     @property
-    def missing(self) -> int:
+    def missing_blocks(self) -> int:
         """How many blocks are not stored."""
-        return int(np.count_nonzero(self.counts == 0))
+        return int(np.count_nonzero(self.byte_counts == 0))
 
 
-def read_layout(directory: Directory, dtypes: tuple[str, ...]) -> Layout:
+def read_band_layout(directory: TiffDirectory, dtypes: tuple[str, ...]) -> BandLayout:
     """Return how the only band of an image is stored, every size checked.
 
     Parameters
@@ -243,42 +245,42 @@ def read_layout(directory: Directory, dtypes: tuple[str, ...]) -> Layout:
         If it has another type, more than one band, a codec that is not lossless, or sizes that no raster of
         LiCSAR has or that its blocks contradict.
     """
-    width, height = directory.number(Tag.WIDTH), directory.number(Tag.HEIGHT)
+    width, height = directory.integer(TiffTag.WIDTH), directory.integer(TiffTag.HEIGHT)
     claim, size = f"the header claims {width} x {height} pixels", len(directory.content)
     if max(width, height) > MAX_SIDE:
         raise ValueError(f"{claim}: no LiCSAR frame is that large")
     if not (width and height):
         raise ValueError(f"{claim}: there is nothing in it")
-    if (bands := directory.number(Tag.SAMPLES, 1)) != 1:
+    if (bands := directory.integer(TiffTag.SAMPLES, 1)) != 1:
         raise ValueError(f"the raster has {bands} bands where one was expected")
-    bits, kind = directory.number(Tag.BITS, 1), directory.number(Tag.SAMPLE_FORMAT, 1)
-    dtype = "bool" if (bits, kind) == (1, 1) else f"{_FORMATS.get(kind, 'unknown')}{bits}"
+    bits, kind = directory.integer(TiffTag.BITS, 1), directory.integer(TiffTag.SAMPLE_FORMAT, 1)
+    dtype = "bool" if (bits, kind) == (1, 1) else f"{_SAMPLE_FORMATS.get(kind, 'unknown')}{bits}"
     if dtype not in dtypes:
         raise ValueError(f"values of type {dtype} where {' or '.join(dtypes)} were expected")
-    if width * height * bits > 8 * MAX_RATIO * size:
+    if width * height * bits > 8 * MAX_COMPRESSION_RATIO * size:
         raise ValueError(f"{claim}: too many for {size} bytes")
     if width * height > MAX_PIXELS or width * height * bits > 8 * MAX_BYTES:
         raise ValueError(f"{claim}: no LiCSAR frame is that large")
-    codec, predictor = _packing(directory, bits, kind)
-    tiled = Tag.TILE_WIDTH in directory.entries
+    codec, predictor = _read_compression(directory, bits, kind)
+    tiled = TiffTag.TILE_WIDTH in directory.entries
     if tiled:
-        block = directory.number(Tag.TILE_HEIGHT), directory.number(Tag.TILE_WIDTH)
+        block = directory.integer(TiffTag.TILE_HEIGHT), directory.integer(TiffTag.TILE_WIDTH)
         if block[0] % 16 or block[1] % 16 or not min(block) or max(block) > _MAX_TILE:
             raise ValueError(f"its tiles have {block[1]} x {block[0]} pixels")
     else:
-        block = min(directory.number(Tag.STRIP_ROWS, height), height), width
+        block = min(directory.integer(TiffTag.STRIP_ROWS, height), height), width
         if not block[0]:
             raise ValueError("its strips have no rows")
     blocks = -(-height // block[0]) * -(-width // block[1])
     if blocks * block[0] * block[1] > 2 * MAX_PIXELS:
         raise ValueError(f"{claim} in blocks of {block[1]} x {block[0]}: no LiCSAR frame is that large")
-    offsets, counts = _blocks(directory, tiled, blocks)
-    return Layout(width, height, bits, kind, dtype, codec, predictor, block, tiled, offsets, counts)
+    offsets, counts = _read_block_table(directory, tiled, blocks)
+    return BandLayout(width, height, bits, kind, dtype, codec, predictor, block, tiled, offsets, counts)
 
 
-def _packing(directory: Directory, bits: int, kind: int) -> tuple[int, int]:
+def _read_compression(directory: TiffDirectory, bits: int, kind: int) -> tuple[int, int]:
     """Return codec and predictor of values of `bits` bits and TIFF's format `kind`."""
-    codec, predictor = directory.number(Tag.COMPRESSION, 1), directory.number(Tag.PREDICTOR, 1)
+    codec, predictor = directory.integer(TiffTag.COMPRESSION, 1), directory.integer(TiffTag.PREDICTOR, 1)
     if codec not in _CODECS:
         allowed = ", ".join(dict.fromkeys(_CODECS.values()))
         raise ValueError(f"its codec is {_OTHER_CODECS.get(codec, codec)}, not one of {allowed}")
@@ -290,9 +292,13 @@ def _packing(directory: Directory, bits: int, kind: int) -> tuple[int, int]:
     return codec, predictor
 
 
-def _blocks(directory: Directory, tiled: bool, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_block_table(directory: TiffDirectory, tiled: bool, blocks: int) -> tuple[np.ndarray, np.ndarray]:
     """Return offsets and byte counts of all blocks; ValueError where they do not fit the file."""
-    tags = (Tag.TILE_OFFSETS, Tag.TILE_COUNTS) if tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_COUNTS)
+    tags = (
+        (TiffTag.TILE_OFFSETS, TiffTag.TILE_COUNTS)
+        if tiled
+        else (TiffTag.STRIP_OFFSETS, TiffTag.STRIP_COUNTS)
+    )
     found: list[np.ndarray] = []
     for tag in tags:
         values = directory.values(tag, most=len(directory.content))
@@ -312,53 +318,58 @@ def _blocks(directory: Directory, tiled: bool, blocks: int) -> tuple[np.ndarray,
     return offsets.astype(np.int64), counts.astype(np.int64)
 
 
-def bare(directory: Directory, layout: Layout) -> bytes:
+def rebuild_minimal_tiff(directory: TiffDirectory, layout: BandLayout) -> bytes:
     """Return a new TIFF with the blocks of an image as they are and no other tag than decoding needs.
 
     It claims a place on the Earth that means nothing, since a reader may warn of a raster without one.
     """
     content = memoryview(directory.content)
-    stored = layout.counts > 0
+    stored = layout.byte_counts > 0
     blocks = [
         content[start : start + count]
-        for start, count in zip(layout.offsets[stored].tolist(), layout.counts[stored].tolist(), strict=True)
+        for start, count in zip(
+            layout.offsets[stored].tolist(), layout.byte_counts[stored].tolist(), strict=True
+        )
     ]
-    starts = np.where(stored, 8 + np.cumsum(layout.counts) - layout.counts, 0)
-    tags: dict[Tag, tuple[int, Sequence[float] | np.ndarray]] = {
-        Tag.WIDTH: (4, [layout.width]),
-        Tag.HEIGHT: (4, [layout.height]),
-        Tag.BITS: (3, [layout.bits]),
-        Tag.COMPRESSION: (3, [layout.codec]),
-        Tag.PHOTOMETRIC: (3, [1]),
-        Tag.SAMPLES: (3, [1]),
-        Tag.PREDICTOR: (3, [layout.predictor]),
-        Tag.SAMPLE_FORMAT: (3, [layout.format]),
-        Tag.PIXEL_SCALE: (12, [1.0, 1.0, 0.0]),
-        Tag.TIE_POINTS: (12, [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]),
+    starts = np.where(stored, 8 + np.cumsum(layout.byte_counts) - layout.byte_counts, 0)
+    tags: dict[TiffTag, tuple[int, Sequence[float] | np.ndarray]] = {
+        TiffTag.WIDTH: (4, [layout.width]),
+        TiffTag.HEIGHT: (4, [layout.height]),
+        TiffTag.BITS: (3, [layout.bits]),
+        TiffTag.COMPRESSION: (3, [layout.codec]),
+        TiffTag.PHOTOMETRIC: (3, [1]),
+        TiffTag.SAMPLES: (3, [1]),
+        TiffTag.PREDICTOR: (3, [layout.predictor]),
+        TiffTag.SAMPLE_FORMAT: (3, [layout.format]),
+        TiffTag.PIXEL_SCALE: (12, [1.0, 1.0, 0.0]),
+        TiffTag.TIE_POINTS: (12, [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]),
     }
     if layout.tiled:
-        tags |= {Tag.TILE_OFFSETS: (4, starts), Tag.TILE_COUNTS: (4, layout.counts)}
-        tags |= {Tag.TILE_HEIGHT: (4, layout.block[:1]), Tag.TILE_WIDTH: (4, layout.block[1:])}
+        tags |= {TiffTag.TILE_OFFSETS: (4, starts), TiffTag.TILE_COUNTS: (4, layout.byte_counts)}
+        tags |= {
+            TiffTag.TILE_HEIGHT: (4, layout.block_shape[:1]),
+            TiffTag.TILE_WIDTH: (4, layout.block_shape[1:]),
+        }
     else:
-        tags |= {Tag.STRIP_OFFSETS: (4, starts), Tag.STRIP_COUNTS: (4, layout.counts)}
-        tags |= {Tag.STRIP_ROWS: (4, layout.block[:1])}
-    end = 8 + int(layout.counts.sum())
+        tags |= {TiffTag.STRIP_OFFSETS: (4, starts), TiffTag.STRIP_COUNTS: (4, layout.byte_counts)}
+        tags |= {TiffTag.STRIP_ROWS: (4, layout.block_shape[:1])}
+    end = 8 + int(layout.byte_counts.sum())
     padding = end % 2
-    head = np.array(end + padding, directory.order + "u4").tobytes()
-    mark = b"II*\0" if directory.order == "<" else b"MM\0*"
-    parts = _packed(tags, end + padding, directory.order)
+    head = np.array(end + padding, directory.byte_order + "u4").tobytes()
+    mark = b"II*\0" if directory.byte_order == "<" else b"MM\0*"
+    parts = _encode_directory(tags, end + padding, directory.byte_order)
     return b"".join([mark, head, *blocks, bytes(padding), *parts])
 
 
-def _packed(
-    tags: Mapping[Tag, tuple[int, Sequence[float] | np.ndarray]], at: int, order: str
+def _encode_directory(
+    tags: Mapping[TiffTag, tuple[int, Sequence[float] | np.ndarray]], at: int, order: str
 ) -> Iterator[bytes]:
     """Yield a classic directory that starts at `at`, then the values that do not fit into it."""
     spare = at + 2 + 12 * len(tags) + 4
     outside: list[bytes] = []
     yield np.array(len(tags), order + "u2").tobytes()
     for tag, (kind, values) in sorted(tags.items()):
-        raw = np.asarray(values).astype(order + _TYPES[kind]).tobytes()
+        raw = np.asarray(values).astype(order + _VALUE_TYPES[kind]).tobytes()
         if len(raw) > 4:
             value = np.array(spare, order + "u4").tobytes()
             outside.append(raw + bytes(len(raw) % 2))

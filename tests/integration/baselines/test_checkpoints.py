@@ -22,7 +22,7 @@ from hephaestus_baselines.training.history import TRAINING, checked
 from hephaestus_baselines.training.inference import load
 from hephaestus_baselines.training.trainer import fit
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.progress import Silent
+from hephaestus_build.core.progress import NullListener
 from toy_training import ToyWindows, toy_prepared, toy_recipe
 
 
@@ -30,7 +30,7 @@ class StoppedError(RuntimeError):
     """What stops a run in these tests."""
 
 
-class StopAt(Silent):
+class StopAt(NullListener):
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
 
@@ -234,7 +234,7 @@ def test_no_code_is_run_neither_to_predict_nor_to_go_on(runs: Path, tmp_path: Pa
     write_checkpoint({**content, "callbacks": Runs(tmp_path / "ran")}, folder / "last.ckpt")
     with pytest.raises(HephaestusError, match="cannot be read"):
         load(folder / "last.ckpt")
-    fit(RECIPE, toy_prepared(), folder, device="cpu", listener=Silent())
+    fit(RECIPE, toy_prepared(), folder, device="cpu", listener=NullListener())
     (folder / "legacy.ckpt").write_bytes(pickle.dumps(Runs(tmp_path / "ran")))
     with pytest.raises(HephaestusError, match="cannot be read"):
         load(folder / "legacy.ckpt", unsealed=True)
@@ -243,14 +243,14 @@ def test_no_code_is_run_neither_to_predict_nor_to_go_on(runs: Path, tmp_path: Pa
 
 def repacked(content: bytes, change: Any, method: int = zipfile.ZIP_STORED) -> bytes:
     """Return a checkpoint whose members were changed, sealed again as anybody can."""
-    from hephaestus_build.core.embedded_hash import seal_zip
+    from hephaestus_build.core.embedded_hash import add_zip_hash
 
     stream = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(stream, "w", method) as target:
         for entry in source.infolist():
             target.writestr(entry.filename, change(entry.filename, source.read(entry)), method)
         change("", target)
-    return bytes(seal_zip(stream))
+    return bytes(add_zip_hash(stream))
 
 
 def test_an_archive_that_inflates_or_holds_anything_else_is_refused(runs: Path, tmp_path: Path) -> None:

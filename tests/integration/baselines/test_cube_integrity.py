@@ -101,7 +101,7 @@ def test_pins_find_their_cubes_where_only_the_results_were_moved(cubes, tmp_path
     (tmp_path / "far" / "away").mkdir(parents=True)
     (tmp_path / "results").rename(tmp_path / "far" / "away" / "results")
     pinned, changed = pin(cubes, tmp_path / "far" / "away" / "results" / "tiny")
-    assert Generation.at(pinned / f"{FRAME}.zarr").number == 1
+    assert Generation.from_path(pinned / f"{FRAME}.zarr").number == 1
     assert changed == [FRAME]
 
 
@@ -121,7 +121,7 @@ def test_pins_go_on_with_a_repaired_generation(cubes, tmp_path):
     link.unlink()
     link.symlink_to(f".generations/{FRAME}/000002/{FRAME}.zarr")
     pinned, changed = pin(cubes, tmp_path / "results" / "tiny")
-    assert Generation.at(pinned / f"{FRAME}.zarr").number == 2
+    assert Generation.from_path(pinned / f"{FRAME}.zarr").number == 2
     assert changed == []
 
 

@@ -22,7 +22,7 @@ from hephaestus_baselines.mapping.growing_arrays import GRACE, KeyedArrays
 from hephaestus_baselines.mapping.map_store import NAME
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from toy_benchmark import toy_cubes
 from toy_maps import NAMES, made, store
 
@@ -32,7 +32,7 @@ FRAME = toy_cube.FRAME
 @pytest.fixture(scope="module")
 def cube(tmp_path_factory):
     folder = toy_cubes(tmp_path_factory.mktemp("cubes"))
-    with open_cube(folder / f"{FRAME}.zarr", chunks=None) as dataset:
+    with open_pinned_cube(folder / f"{FRAME}.zarr", chunks=None) as dataset:
         yield dataset.load()
 
 
@@ -167,8 +167,8 @@ _VICTIM = """
 import sys; sys.path[:0] = sys.argv[3:]
 from pathlib import Path
 import toy_cube, toy_maps
-from hephaestus_build.cube.reading.dataset import open_cube
-cube = open_cube(sys.argv[1], chunks=None).load()
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+cube = open_pinned_cube(sys.argv[1], chunks=None).load()
 print("ready", flush=True)
 for images in range(1, 4000):
     one = toy_maps.store(Path(sys.argv[2]), cube)

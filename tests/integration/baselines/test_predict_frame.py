@@ -18,8 +18,8 @@ from hephaestus_baselines.mapping.map_store import NAME, STEP, Map, MapStore, wr
 from hephaestus_baselines.mapping.predict_frame import Mosaic, Wanted, choose, images_of, overlapping
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.cube.georeference import grid_of
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.georeference import read_cube_grid
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.generations import Generation
 from toy_benchmark import toy_cubes
 
@@ -79,7 +79,7 @@ def cubes(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def cube(cubes):
-    with open_cube(cubes / f"{FRAME}.zarr", chunks=None) as dataset:
+    with open_pinned_cube(cubes / f"{FRAME}.zarr", chunks=None) as dataset:
         yield dataset
 
 
@@ -102,10 +102,10 @@ def test_a_pair_that_is_not_stored_and_a_day_after_all_are_said_in_one_line(cube
 
 
 def test_images_have_a_number_by_their_content_not_by_the_generation(cubes, tmp_path):
-    units = Generation.at(cubes / f"{FRAME}.zarr").contents().units
+    units = Generation.from_path(cubes / f"{FRAME}.zarr").read_inventory().granules
     further = toy_cubes(tmp_path, until=4)
-    grown = Generation.at(further / f"{FRAME}.zarr").contents().units
-    pairs = [Pair.parse(key[5:]) for key in units if key.startswith("pair/") and units[key].complete]
+    grown = Generation.from_path(further / f"{FRAME}.zarr").read_inventory().granules
+    pairs = [Pair.parse(key[5:]) for key in units if key.startswith("pair/") and units[key].is_complete]
     numbers = {images_of(units, (pair,)) for pair in pairs}
     assert len(numbers) == len(pairs)
     assert {images_of(grown, (pair,)) for pair in pairs} == numbers
@@ -133,7 +133,7 @@ def test_maps_join_a_group_that_plain_xarray_opens_on_the_cubes_grid(cube, tmp_p
         assert str(there.secondary_date.values[0, 0])[:10] == "2020-02-13"
         assert there.cube_generation.values.tolist() == [3, 3]
         xr.testing.assert_equal(there.latitude.reset_coords(drop=True), cube.latitude.reset_coords(drop=True))
-        assert grid_of(there) == grid_of(cube)
+        assert read_cube_grid(there) == read_cube_grid(cube)
 
 
 def test_a_map_of_the_same_pair_takes_the_place_of_the_earlier(cube, tmp_path):
@@ -162,10 +162,10 @@ def test_a_geotiff_lies_where_the_cube_does_and_says_what_it_is(cube, tmp_path):
     values = np.random.default_rng(0).random((70, 80), "f4")
     one = Map((Pair.parse("20200201_20200213"),), values, 1, 3)
     path = tmp_path / "map.tif"
-    write_geotiff(path, one, grid_of(cube), {"CHECKPOINT": "abc", "SIMULATED": "True"})
+    write_geotiff(path, one, read_cube_grid(cube), {"CHECKPOINT": "abc", "SIMULATED": "True"})
     with rasterio.open(path) as dataset:
         assert dataset.crs.to_epsg() == 4326
-        assert dataset.transform.almost_equals(grid_of(cube).transform)
+        assert dataset.transform.almost_equals(read_cube_grid(cube).transform)
         assert np.abs(dataset.read(1) - values).max() <= STEP / 2
         assert np.isnan(dataset.nodata)
         tags = dataset.tags()

@@ -13,7 +13,7 @@ from hephaestus_baselines.data.preparation import Prepared, prepare
 from hephaestus_baselines.data.sample_attributes import Box, events_of
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.dataset.samples import Sample
 
 #: Held out, validating (a published frame of etna), and two to train on.
@@ -67,7 +67,7 @@ def test_label_centred_windows_hold_the_label_in_training_too(cubes: Path) -> No
         for item in found.items[part]:  # type: ignore[index]
             assert item.tile is not None
             if item.positive:
-                with open_cube(cubes / f"{item.frame}.zarr", chunks=None) as cube:
+                with open_pinned_cube(cubes / f"{item.frame}.zarr", chunks=None) as cube:
                     pair = item.members[0].pair
                     mask = cube["deformation_mask"].sel(
                         primary_date=np.datetime64(pair.primary), secondary_date=np.datetime64(pair.secondary)
@@ -122,7 +122,7 @@ def test_statistics_are_kept_and_measured_once(
     def refuse(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("hephaestus_build.dataset.channel_statistics.measure", refuse)
+    monkeypatch.setattr("hephaestus_build.dataset.channel_statistics.compute_product_moments", refuse)
     again = prepare(cubes, mixed=True, split=SPLIT, size=32, results=tmp_path)
     assert again.statistics == once.statistics
     assert set(again.statistics.weights) == set(TRAIN)

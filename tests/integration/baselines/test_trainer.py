@@ -28,8 +28,8 @@ from hephaestus_baselines.models.losses import focal_loss
 from hephaestus_baselines.training.inference import channels_last, fields_of, histograms_of, windows_of
 from hephaestus_baselines.training.trainer import cosine, fit, infer, load
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.progress import Silent
-from hephaestus_build.dataset.splits import Part
+from hephaestus_build.core.progress import NullListener
+from hephaestus_build.dataset.splits import SplitPart
 from toy_training import ToyWindows, toy_items, toy_prepared, toy_recipe
 
 CPU = torch.device("cpu")
@@ -60,7 +60,7 @@ class StoppedError(RuntimeError):
     """What stops a run in these tests."""
 
 
-class StopAt(Silent):
+class StopAt(NullListener):
     """Stops a run when an epoch begins."""
 
     def __init__(self, epoch: int, error: BaseException) -> None:
@@ -164,7 +164,9 @@ def test_ctrl_c_reaches_whoever_called(tmp_path: Path) -> None:
     assert len(history(tmp_path)) == 1
 
 
-def scores_of(recipe: Recipe, prepared: Prepared, folder: Path, part: Part = "test") -> Mapping[str, float]:
+def scores_of(
+    recipe: Recipe, prepared: Prepared, folder: Path, part: SplitPart = "test"
+) -> Mapping[str, float]:
     trained = load(fit(recipe, prepared, folder, device="cpu"), "cpu")
     said = {name: infer(trained, prepared.items[name], prepared, part=name) for name in {"validation", part}}
     unit = UNITS[recipe.task][0]

@@ -24,9 +24,9 @@ from hephaestus_baselines.data.dataset_items import Draw, Item
 from hephaestus_baselines.data.window_dataset import Windows, draw_window
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.dataset.samples import Sample
-from hephaestus_build.dataset.tiling import Tile, whole_frame
+from hephaestus_build.dataset.tiling import Tile, tile_whole_frame
 
 SIZE = 96
 FRAME = Frame(toy_cube.FRAME)
@@ -46,7 +46,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def plain(stores: dict[str, Path]) -> dict[str, xr.Dataset]:
-    return {frame: open_cube(store, chunks=None) for frame, store in stores.items()}
+    return {frame: open_pinned_cube(store, chunks=None) for frame, store in stores.items()}
 
 
 def sample(name: str, frame: Frame = FRAME) -> Sample:
@@ -74,7 +74,7 @@ def test_a_series_holds_what_xarray_reads(
 ) -> None:
     shape = tuple(plain[frame.id].sizes[name] for name in ("latitude", "longitude"))
     cube = plain[frame.id]
-    for tile in whole_frame(shape, SIZE).tiles[::7]:  # type: ignore[arg-type]
+    for tile in tile_whole_frame(shape, SIZE).tiles[::7]:  # type: ignore[arg-type]
         item = series(frame, tile)
         read = Windows([item], stores, size=SIZE)[0]
         for step, member in enumerate(item.members):
@@ -92,7 +92,7 @@ def test_a_series_holds_what_xarray_reads(
 
 
 def test_cores_of_a_whole_frame_count_each_pixel_once(stores: dict[str, Path]) -> None:
-    tiles = whole_frame(SHAPE, SIZE).tiles
+    tiles = tile_whole_frame(SHAPE, SIZE).tiles
     data = Windows([Item((sample(toy_cube.PAIRS[0]),), False, tile) for tile in tiles], stores, size=SIZE)
     assert sum(int(data[index]["inside"].sum()) for index in range(len(data))) == SHAPE[0] * SHAPE[1]
 
@@ -168,7 +168,7 @@ def test_a_pickled_data_set_reads_on_and_takes_no_decoded_pixels_along(stores: d
 
 
 def test_a_sample_is_drawn_step_by_step(stores: dict[str, Path]) -> None:
-    data = Windows([series(tile=whole_frame(SHAPE, SIZE).tiles[0])], stores, size=SIZE)
+    data = Windows([series(tile=tile_whole_frame(SHAPE, SIZE).tiles[0])], stores, size=SIZE)
     figure = data.plot(0)
     seen = " ".join(axes.get_title(loc="left") for axes in figure.axes)
     assert all(f"{name}: phase" in seen for name in data.items[0].pairs)

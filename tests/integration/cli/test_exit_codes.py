@@ -41,7 +41,7 @@ def built(archive, tmp_path_factory):
         for name, value in archive.environment().items():
             patch.setenv(name, value)
         as_at_first(archive)
-        archive.faults.add(DEM, faults.status(404))
+        archive.faults.add(DEM, faults.error_status(404))
         assert build(ALL, settings_for(folder)).exit_code == 3
     return folder
 
@@ -91,7 +91,7 @@ def test_the_worst_of_several_counts(codes):
 )
 def test_what_is_owed_is_3_and_what_failed_is_1(archive, data, hephaestus, command):
     name, *options = command
-    archive.faults.add(DEM, faults.status(503))
+    archive.faults.add(DEM, faults.error_status(503))
     code, _, err = hephaestus(name, FRAME.id, *options)
     assert code == 3
     assert name == "watch" or f"{FRAME}: owed: {FRAME}.geo.hgt.tif of dem/dem (unreachable" in err
@@ -111,14 +111,14 @@ def test_once_and_rounds_are_one_too_many(hephaestus):
 
 
 def test_status_and_verify_report_what_is_owed_without_failing(archive, data, hephaestus):
-    archive.faults.add(DEM, faults.status(404))
+    archive.faults.add(DEM, faults.error_status(404))
     code, _, err = hephaestus("status")
     assert code == 0
     assert "owed:" in err
     assert hephaestus("verify")[0] == 0
     assert hephaestus("verify", "--upstream")[0] == 0
     # a build that fails is a failure, also where a cube is published
-    archive.faults.add("/interferograms/", faults.status(503))
+    archive.faults.add("/interferograms/", faults.error_status(503))
     assert hephaestus("build", FRAME.id, "--no-quicklook")[0] == 1
     code, _, err = hephaestus("status")
     assert code == 1
@@ -128,10 +128,10 @@ def test_status_and_verify_report_what_is_owed_without_failing(archive, data, he
 
 
 def test_a_repair_that_cannot_get_something_back_is_3(archive, data, hephaestus):
-    store = shelf_of(settings_for(data)).current().store
+    store = shelf_of(settings_for(data)).published_generation().store
     shard = sorted((store / "insar_difference").glob("c.*"))[0]
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
-    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.status(503))
+    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.error_status(503))
     shutil.rmtree(data / "simulated" / "cache")
     code, _, err = hephaestus("repair", FRAME.id)
     assert code == 3
@@ -145,7 +145,7 @@ def test_a_repair_that_cannot_get_something_back_is_3(archive, data, hephaestus)
 @pytest.mark.parametrize("key", [FRAME.id, "*"])
 def test_an_accepted_absence_is_no_news_until_it_is_there(archive, data, hephaestus, monkeypatch, key):
     monkeypatch.setenv("HEPHAESTUS_ACCEPT", json.dumps({key: ["dem"]}))
-    archive.faults.add(DEM, faults.status(404))
+    archive.faults.add(DEM, faults.error_status(404))
     archive.clear_log()
     code, out, err = hephaestus("build", FRAME.id, "--no-quicklook")
     assert code == 0
@@ -180,10 +180,10 @@ def test_an_accepted_absence_is_no_news_until_it_is_there(archive, data, hephaes
 
 def test_what_is_not_named_or_not_absent_stays_owed(archive, data, hephaestus, monkeypatch):
     monkeypatch.setenv("HEPHAESTUS_ACCEPT", json.dumps({FRAME.id: ["coherence"], UNKNOWN: ["dem"]}))
-    archive.faults.add(DEM, faults.status(404))
+    archive.faults.add(DEM, faults.error_status(404))
     assert hephaestus("build", FRAME.id, "--no-quicklook")[0] == 3
     monkeypatch.setenv("HEPHAESTUS_ACCEPT", json.dumps({FRAME.id: ["dem"]}))
-    for fault in (faults.status(503), faults.status(403), faults.html()):
+    for fault in (faults.error_status(503), faults.error_status(403), faults.serve_html()):
         archive.faults.clear()
         archive.faults.add(DEM, fault)
         code, _, err = hephaestus("build", FRAME.id, "--no-quicklook")

@@ -13,8 +13,8 @@ from archives import ALL, FRAME, as_at_first, asked, copied, settings_for, shelf
 from hephaestus_build.cli import main
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.registry import published_frames
-from hephaestus_build.cube.reading.dataset import open_cube
-from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.simulation.server import faults
 
@@ -101,7 +101,7 @@ def test_status_fits_a_narrow_terminal_and_names_what_needs_attention(archive, d
     pair = archive.archive.pairs(FRAME)[2]
     archive.archive.reprocess(FRAME, pair)
     archive.archive.withdraw(FRAME, archive.archive.pairs(FRAME)[0])
-    archive.faults.add(str(pair), faults.status(503))
+    archive.faults.add(str(pair), faults.error_status(503))
     assert hephaestus("build", FRAME.id, "--no-quicklook")[0] == 3
     code, out, err = hephaestus("status")
     assert code == 0
@@ -119,7 +119,7 @@ def test_status_fits_a_narrow_terminal_and_names_what_needs_attention(archive, d
 
 def test_status_lists_what_is_owed_also_before_anything_is_published(archive, data, hephaestus):
     shutil.rmtree(data)
-    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.status(503))
+    archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.error_status(503))
     code, _, err = hephaestus("build", FRAME.id, "--no-quicklook")
     assert code == 1
     assert "not one interferogram could be had" in err
@@ -155,7 +155,7 @@ def test_a_mistyped_frame_is_shown_by_status_and_troubles_nothing_else(data, hep
 
 def test_verify_and_repair_by_name_and_by_path(data, hephaestus, tmp_path):
     assert hephaestus("verify") == (0, f"{FRAME} (simulated): whole\n", "")
-    store = shelf_of(settings_for(data)).current().store
+    store = shelf_of(settings_for(data)).published_generation().store
     copy = shutil.copytree(store, tmp_path / "copy.zarr")
     shard = next((store / "insar_difference").glob("c.*"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
@@ -176,16 +176,16 @@ def test_verify_and_repair_by_name_and_by_path(data, hephaestus, tmp_path):
 
 def test_verify_checks_flags_and_schema_of_a_cube_that_is_what_was_published(data, hephaestus, tmp_path):
     """A cube may be byte for byte what somebody published, and still not be as the schema says."""
-    from hephaestus_build.core.atomic_io import digest_of
+    from hephaestus_build.core.atomic_io import hash_file
     from hephaestus_build.cube.storage.generations import MANIFEST, Generation
-    from hephaestus_build.cube.storage.manifest import seal
+    from hephaestus_build.cube.storage.manifest import encode_manifest
 
-    copy = shutil.copytree(shelf_of(settings_for(data)).current().store, tmp_path / "copy.zarr")
+    copy = shutil.copytree(shelf_of(settings_for(data)).published_generation().store, tmp_path / "copy.zarr")
     group = copy / "zarr.json"
     group.write_text(group.read_text().replace('"CF-1.11"', '"CF-1.10"'))
-    manifest = Generation.at(copy).manifest()
-    manifest["zarr.json"] = [digest_of(group), group.stat().st_size]
-    (copy / MANIFEST).write_bytes(seal(manifest))
+    manifest = Generation.from_path(copy).read_manifest()
+    manifest["zarr.json"] = [hash_file(group), group.stat().st_size]
+    (copy / MANIFEST).write_bytes(encode_manifest(manifest))
     code, _, err = hephaestus("verify", str(copy))
     assert code == 1
     assert "Conventions" in err
@@ -232,10 +232,10 @@ def test_gc_keeps_what_readers_may_have_pinned(archive, data, hephaestus):
     for pair in archive.archive.pairs(FRAME)[:2]:
         archive.archive.reprocess(FRAME, pair)
         build(ALL, settings)
-    assert shelf_of(settings).numbers() == [1, 2, 3]
+    assert shelf_of(settings).generation_numbers() == [1, 2, 3]
     assert "nothing to remove" in hephaestus("gc")[1]
     assert "removed generations 1, 2" in hephaestus("gc", "--keep", "1", "--older-than", "0")[1]
-    assert shelf_of(settings).numbers() == [3]
+    assert shelf_of(settings).generation_numbers() == [3]
     assert hephaestus("verify")[0] == 0
     assert not [path for path in shelf_of(settings).root.iterdir() if path.name.startswith(".")]
 
@@ -245,14 +245,14 @@ def test_a_lost_link_loses_no_generation(archive, data, hephaestus):
     settings = settings_for(data)
     archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
     build(ALL, settings)
-    pinned = open_cube(shelf_of(settings).link, chunks=None)
+    pinned = open_pinned_cube(shelf_of(settings).published_link, chunks=None)
     coherence = pinned.insar_coherence.values
     for again in (lambda: hephaestus("gc"), lambda: build(ALL, settings)):
-        shelf_of(settings).link.unlink()
+        shelf_of(settings).published_link.unlink()
         archive.clear_log()
         again()
-        assert shelf_of(settings).numbers() == [1, 2]
-        assert shelf_of(settings).current().number == 2
+        assert shelf_of(settings).generation_numbers() == [1, 2]
+        assert shelf_of(settings).published_generation().number == 2
         assert asked(archive) == set()
     assert (pinned.insar_coherence.values == coherence).all()
     assert hephaestus("verify")[0] == 0
@@ -269,7 +269,7 @@ def test_a_cube_whose_generations_are_gone_is_named_by_all_commands(archive, dat
 
 def test_gc_goes_on_after_a_frame_that_it_cannot_have(data, hephaestus):
     first = shelf_of(settings_for(data))
-    other = Shelf(first.link.parent, Frame("198A_00001_131313"))
+    other = FrameStore(first.published_link.parent, Frame("198A_00001_131313"))
     other.root.mkdir()
     (other.root / "000001").mkdir()
     with other.lock():
@@ -284,4 +284,4 @@ def test_what_else_lies_among_the_cubes_disturbs_no_command(data, hephaestus):
     (data / "simulated" / "runs.jsonl").write_text("{not json\n[]\n")
     assert hephaestus("status")[0] == 0
     assert hephaestus("verify")[0] == 0
-    assert Frame(FRAME.id).simulated
+    assert Frame(FRAME.id).is_simulated

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from archives import ALL, FRAME, as_at_first, asked, settings_for, small_archive
-from hephaestus_build.core.stop_signals import Stopping
+from hephaestus_build.core.stop_signals import StopSignalHandler
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.simulation.server import faults
 from toy_benchmark import tiny_preset, toy_cubes
@@ -68,11 +68,11 @@ def python(work: str, grace: float = 300.0) -> Started:
     script = f"""
 import hashlib, threading, time
 from hephaestus_build.core import stop_signals as stopping
-stopping.GRACE = {grace}
+stopping.GRACE_SECONDS = {grace}
 def work():
     print("begun", flush=True)
 {work}
-stopping.stoppable(work)
+stopping.run_interruptible(work)
 """
     started = Started([sys.executable, "-c", script])
     assert started.process.stdout is not None
@@ -132,11 +132,11 @@ def test_threads_are_not_waited_for():
 def test_an_ignored_signal_stays_ignored_and_handlers_are_given_back():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with Stopping() as stopping:
+        with StopSignalHandler() as stopping:
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.SIG_IGN)
             os.kill(os.getpid(), signal.SIGINT)
-        assert stopping.caught is None
+        assert stopping.caught_signal is None
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
@@ -151,17 +151,17 @@ def test_an_ignored_signal_stays_ignored_and_handlers_are_given_back():
 def test_other_signals_stop_nothing():
     signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
-        with Stopping() as stopping:
+        with StopSignalHandler() as stopping:
             os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(0.2)
-        assert stopping.caught is None
+        assert stopping.caught_signal is None
     finally:
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
 
 def test_in_another_thread_no_handler_is_touched():
     def work() -> None:
-        with Stopping():
+        with StopSignalHandler():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     seen: list[object] = []
@@ -190,7 +190,7 @@ def data(archive, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("frames", [[FRAME.id], [FRAME.id, "199A_00001_000001"]])
 def test_a_build_whose_threads_wait_for_an_archive_goes_on_after_sigterm(archive, data, frames):
-    archive.faults.add(r"\.geo\.cc\.tif$", faults.stall())
+    archive.faults.add(r"\.geo\.cc\.tif$", faults.stall_body())
     started = Started([*COMMAND, "build", *frames, "--no-quicklook"])
     started.wait_until(lambda: any(name.endswith(".geo.cc.tif") for name in asked(archive)))
     code, err, seconds = started.send(signal.SIGTERM)

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from checkout import ROOT
-from hephaestus_build.core.progress import bars
-from hephaestus_build.core.terminal import PlainConsole, PlainFormatter, json_text, plain_lines
+from hephaestus_build.core.progress import show_progress_bars
+from hephaestus_build.core.terminal import PlainConsole, PlainFormatter, json_text, sanitize_lines
 from hephaestus_build.report import markdown
-from hephaestus_build.report.text_rendering import literal
+from hephaestus_build.report.text_rendering import escape_mathtext
 
 EVIL = (
     "\x1b]0;owned\x07\x1b[2J[bold red]x[/] [link=http://x.invalid]y[/link] :smile: \x9b31m\u202e \x00\x7f\r"
@@ -65,7 +65,7 @@ def test_cells_and_heads_of_tables_are_text():
 def test_names_of_stages_and_notes_beside_bars_are_text():
     stream = io.StringIO()
     console = PlainConsole(file=stream, force_terminal=True, width=300, color_system=None)
-    with bars(console) as listener:
+    with show_progress_bars(console) as listener:
         listener.stage(EVIL, 3)
         listener.advance(EVIL)
         listener.note(EVIL)
@@ -119,8 +119,8 @@ def test_a_log_record_is_one_line_with_its_traceback():
 
 
 def test_a_page_keeps_its_lines_and_nothing_else():
-    assert plain_lines(f"# a\n\n| b\t| {EVIL} |\n").count("\n") == 3
-    assert is_harmless(plain_lines(f"# a\n{EVIL}\r\n\v"))
+    assert sanitize_lines(f"# a\n\n| b\t| {EVIL} |\n").count("\n") == 3
+    assert is_harmless(sanitize_lines(f"# a\n{EVIL}\r\n\v"))
 
 
 @pytest.mark.parametrize(
@@ -139,12 +139,12 @@ def test_a_page_keeps_its_lines_and_nothing_else():
     ],
 )
 def test_markdown_shows_what_is_written(text, shown):
-    assert markdown.text(text) == shown
+    assert markdown.escape_markdown(text) == shown
 
 
 @given(st.text())
 def test_code_cannot_be_left(text):
-    made = markdown.code(text)
+    made = markdown.code_span(text)
     fence = made[: len(made) - len(made.lstrip("`"))]
     inside = made[len(fence) : len(made) - len(fence)]
     assert made.endswith(fence)
@@ -153,16 +153,16 @@ def test_code_cannot_be_left(text):
 
 
 def test_numbers_in_cells_stay_numbers():
-    assert [markdown.cell(value) for value in (1, 0.5, None, True)] == [1, 0.5, None, True]
-    assert markdown.cell(Path("a*b")) == "a\\*b"
+    assert [markdown.table_cell(value) for value in (1, 0.5, None, True)] == [1, 0.5, None, True]
+    assert markdown.table_cell(Path("a*b")) == "a\\*b"
 
 
 @given(st.text(st.sampled_from("$\\_^{}ab \n\x1b"), max_size=12))
 @example("$\\frac{$")
 @example("costs $1 to $2")
 def test_a_picture_draws_dollars_as_dollars(text):
-    drawn = Figure().text(0, 0, literal(text))
+    drawn = Figure().text(0, 0, escape_mathtext(text))
     shown, formula = drawn._preprocess_math(drawn.get_text())
     assert not formula
-    assert shown == literal(text).replace("\\$", "$")
+    assert shown == escape_mathtext(text).replace("\\$", "$")
     assert shown.isprintable()

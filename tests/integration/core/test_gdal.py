@@ -182,8 +182,8 @@ def test_a_failure_of_gdal_is_no_fault_of_the_file(folder, monkeypatch):
 
 
 def test_the_coordinate_system_is_that_of_its_code():
-    assert gdal.wgs84() == rasterio.crs.CRS.from_epsg(4326)
-    assert gdal.wgs84().to_wkt() == rasterio.crs.CRS.from_epsg(4326).to_wkt()
+    assert gdal.wgs84_crs() == rasterio.crs.CRS.from_epsg(4326)
+    assert gdal.wgs84_crs().to_wkt() == rasterio.crs.CRS.from_epsg(4326).to_wkt()
 
 
 def test_the_grid_is_the_one_that_gdal_finds(folder):

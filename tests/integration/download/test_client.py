@@ -27,17 +27,17 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from hephaestus_build import __version__
-from hephaestus_build.core.atomic_io import digest, json_bytes
+from hephaestus_build.core.atomic_io import encode_json, hash_bytes
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.provenance import Outcome, Past, Receipt
+from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.core.web_address import redacted
-from hephaestus_build.download.cache import explained, read_receipt, sidecar
-from hephaestus_build.download.client import Client
-from hephaestus_build.download.rate_limit import Gate, retry_after
+from hephaestus_build.core.web_address import redact_url
+from hephaestus_build.download.cache import read_receipt, receipt_path, translate_cache_errors
+from hephaestus_build.download.client import HttpClient
+from hephaestus_build.download.rate_limit import AdaptiveLimiter, parse_retry_after
 from hephaestus_build.download.transport import USER_AGENT
 from hephaestus_build.simulation.server import faults
-from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
 
 CONTENT = b"II*\0" + bytes(range(256)) * 4000  # a megabyte
 LAST_MODIFIED = "Mon, 02 Sep 2024 10:00:00 GMT"
@@ -46,15 +46,15 @@ LAST_MODIFIED = "Mon, 02 Sep 2024 10:00:00 GMT"
 class Site:
     """Files to serve, and the server that does."""
 
-    def __init__(self, server: LoopbackServer, files: dict[str, Response]) -> None:
+    def __init__(self, server: LoopbackServer, files: dict[str, HttpResponse]) -> None:
         self.server, self.files, self.faults = server, files, server.faults
 
     def url(self, path: str = "/a.tif") -> str:
-        return self.server.base + path
+        return self.server.base_url + path
 
     def put(self, path: str, content: bytes, **headers: str) -> None:
         given = {key.replace("_", "-"): value for key, value in headers.items()}
-        self.files[path] = Response(200, content, {"Last-Modified": LAST_MODIFIED, **given})
+        self.files[path] = HttpResponse(200, content, {"Last-Modified": LAST_MODIFIED, **given})
 
     def asked(self, path: str = "/a.tif", count: int = 0) -> list[Any]:
         """The requests for `path`; the server logs each a moment after its answer, so wait for `count`."""
@@ -68,11 +68,11 @@ class Site:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    files: dict[str, Response] = {}
+    files: dict[str, HttpResponse] = {}
 
-    def app(request: Request) -> Response | None:
+    def app(request: HttpRequest) -> HttpResponse | None:
         found = files.get(request.path)
-        return Response(found.status, found.body, dict(found.headers)) if found else None
+        return HttpResponse(found.status, found.body, dict(found.headers)) if found else None
 
     with LoopbackServer([app]) as server:
         site = Site(server, files)
@@ -85,8 +85,8 @@ def settings(tmp_path: Path, **options: Any) -> Settings:
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
-    with Client(settings(tmp_path)) as client:
+def client(tmp_path: Path) -> Iterator[HttpClient]:
+    with HttpClient(settings(tmp_path)) as client:
         yield client
 
 
@@ -97,12 +97,12 @@ def read(path: Path) -> bytes:
     return content
 
 
-def get(client: Client, *urls: str, **options: Any) -> tuple[Receipt, bytes | None]:
+def get(client: HttpClient, *urls: str, **options: Any) -> tuple[Receipt, bytes | None]:
     target = client.cache.folder / "frame" / "a.tif"
     return client.download(urls, target, **{"product": "a.tif", "read": read, **options})
 
 
-def leftovers(client: Client) -> list[str]:
+def leftovers(client: HttpClient) -> list[str]:
     files = (path for path in client.cache.folder.rglob("*") if path.is_file())
     return sorted(path.name for path in files if path.name != ".hephaestus-growth.json")
 
@@ -117,7 +117,7 @@ def test_a_download_arrives_with_its_receipt(site, client):
     assert receipt.outcome is Outcome.DOWNLOADED
     assert receipt.url == site.url()
     assert receipt.size == len(CONTENT) == sum(arrived)
-    assert receipt.blake3 == digest(CONTENT)
+    assert receipt.blake3 == hash_bytes(CONTENT)
     assert receipt.last_modified == LAST_MODIFIED
     assert receipt.etag
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", receipt.fetched or "")
@@ -146,22 +146,22 @@ def test_a_damaged_cache_is_not_believed(site, client, damage):
     elif damage == "shorten":
         target.write_bytes(CONTENT[:-256])
     elif damage == "no receipt":
-        sidecar(target).unlink()
+        receipt_path(target).unlink()
     else:
-        sidecar(target).write_text('{"product": "b.tif"}')
+        receipt_path(target).write_text('{"product": "b.tif"}')
     receipt, content = get(client, site.url())
     assert (receipt.outcome, content) == (Outcome.DOWNLOADED, CONTENT)
 
 
 def test_a_page_and_a_head_arrive(site, client):
     site.put("/index", "Ätna".encode(), Content_Type="text/html;charset=UTF-8")
-    page = client.get_page(site.url("/index"))
+    page = client.get_text(site.url("/index"))
     assert (page.ok, page.text, page.status, page.last_modified) == (True, "Ätna", 200, LAST_MODIFIED)
     head = client.head(site.url())
     assert head.ok
     assert head.headers["content-length"] == str(len(CONTENT))
-    assert client.get_page(site.url("/none")).outcome is Outcome.ABSENT
-    assert client.get_page(site.url("/index"), max_bytes=3).outcome is Outcome.CORRUPT
+    assert client.get_text(site.url("/none")).outcome is Outcome.ABSENT
+    assert client.get_text(site.url("/index"), max_bytes=3).outcome is Outcome.CORRUPT
 
 
 def test_one_connection_serves_many_requests(client):
@@ -201,38 +201,38 @@ def test_one_connection_serves_many_requests(client):
 @pytest.mark.parametrize(
     ("fault", "outcome", "tries", "words"),
     [
-        (faults.status(404), Outcome.ABSENT, 1, "404"),
-        (faults.status(410), Outcome.ABSENT, 1, "410"),
-        (faults.status(401), Outcome.REFUSED, 1, "401"),
-        (faults.status(403), Outcome.REFUSED, 1, "403"),
-        (faults.status(400), Outcome.UNREACHABLE, 1, "400"),
-        (faults.status(429), Outcome.UNREACHABLE, 3, "429"),
-        (faults.status(500), Outcome.UNREACHABLE, 3, "500"),
-        (faults.status(503), Outcome.UNREACHABLE, 3, "503"),
-        (faults.reset(), Outcome.UNREACHABLE, 3, "reset"),
-        (faults.reset(70_000), Outcome.UNREACHABLE, 3, "reset"),
-        (faults.stall(), Outcome.UNREACHABLE, 3, "stalled"),
-        (faults.stall(70_000), Outcome.UNREACHABLE, 3, "stalled"),
-        (faults.delay(300), Outcome.UNREACHABLE, 3, "stalled"),
-        (faults.trickle(100), Outcome.UNREACHABLE, 3, "trickled"),
-        (faults.cut(70_000), Outcome.CORRUPT, 3, "cut"),
-        (faults.wrong_length(len(CONTENT) + 9), Outcome.CORRUPT, 3, "cut"),
-        (faults.wrong_length(len(CONTENT) - 9), Outcome.CORRUPT, 2, "not a product"),
-        (faults.empty(), Outcome.CORRUPT, 2, "zero bytes"),
-        (faults.html(), Outcome.CORRUPT, 2, "web page"),
-        (faults.truncated(), Outcome.CORRUPT, 2, "not a product"),
-        (faults.replaced(b"PK\3\4" * 500), Outcome.CORRUPT, 2, "not a product"),
+        (faults.error_status(404), Outcome.ABSENT, 1, "404"),
+        (faults.error_status(410), Outcome.ABSENT, 1, "410"),
+        (faults.error_status(401), Outcome.REFUSED, 1, "401"),
+        (faults.error_status(403), Outcome.REFUSED, 1, "403"),
+        (faults.error_status(400), Outcome.UNREACHABLE, 1, "400"),
+        (faults.error_status(429), Outcome.UNREACHABLE, 3, "429"),
+        (faults.error_status(500), Outcome.UNREACHABLE, 3, "500"),
+        (faults.error_status(503), Outcome.UNREACHABLE, 3, "503"),
+        (faults.reset_connection(), Outcome.UNREACHABLE, 3, "reset"),
+        (faults.reset_connection(70_000), Outcome.UNREACHABLE, 3, "reset"),
+        (faults.stall_body(), Outcome.UNREACHABLE, 3, "stalled"),
+        (faults.stall_body(70_000), Outcome.UNREACHABLE, 3, "stalled"),
+        (faults.delay_response(300), Outcome.UNREACHABLE, 3, "stalled"),
+        (faults.trickle_body(100), Outcome.UNREACHABLE, 3, "trickled"),
+        (faults.cut_connection(70_000), Outcome.CORRUPT, 3, "cut"),
+        (faults.claim_length(len(CONTENT) + 9), Outcome.CORRUPT, 3, "cut"),
+        (faults.claim_length(len(CONTENT) - 9), Outcome.CORRUPT, 2, "not a product"),
+        (faults.empty_body(), Outcome.CORRUPT, 2, "zero bytes"),
+        (faults.serve_html(), Outcome.CORRUPT, 2, "web page"),
+        (faults.truncate_body(), Outcome.CORRUPT, 2, "not a product"),
+        (faults.replace_body(b"PK\3\4" * 500), Outcome.CORRUPT, 2, "not a product"),
     ],
     ids=lambda value: str(value)[:60] if isinstance(value, Outcome) else None,
 )
 def test_every_fault_ends_in_its_outcome(site, tmp_path, fault, outcome, tries, words):
     if fault.stall_after == 70_000 or fault.cut_after == 70_000:
-        site.faults.add("no", faults.no_ranges())
+        site.faults.add("no", faults.refuse_ranges())
         fault = faults.Fault(**{**vars(fault), "ignore_ranges": True})
     rule = site.faults.add(r"/a\.tif", fault)
     silent = fault.stall_after is not None or fault.delay
     # what trickles in 20 times a second must not seem silent on a busy machine
-    client = Client(settings(tmp_path, timeout=0.25 if silent else 1 if fault.rate else 8))
+    client = HttpClient(settings(tmp_path, timeout=0.25 if silent else 1 if fault.rate else 8))
     started = time.monotonic()
     with client:
         receipt, content = get(client, site.url())
@@ -250,25 +250,25 @@ def test_every_fault_ends_in_its_outcome(site, tmp_path, fault, outcome, tries, 
 @pytest.mark.parametrize(
     "fault",
     [
-        faults.status(503),
-        faults.status(429, retry_after=0),
-        faults.reset(),
-        faults.reset(300_000),
-        faults.stall(300_000),
-        faults.cut(300_000),
-        faults.empty(),
-        faults.html(),
-        faults.truncated(),
+        faults.error_status(503),
+        faults.error_status(429, retry_after=0),
+        faults.reset_connection(),
+        faults.reset_connection(300_000),
+        faults.stall_body(300_000),
+        faults.cut_connection(300_000),
+        faults.empty_body(),
+        faults.serve_html(),
+        faults.truncate_body(),
     ],
     ids=["503", "429", "reset", "reset within", "stall", "cut", "empty", "HTML", "truncated"],
 )
 def test_a_passing_fault_is_survived(site, tmp_path, fault):
     site.faults.add(r"/a\.tif", fault, times=1)
-    client = Client(settings(tmp_path, timeout=2 if fault.stall_after else 8))
+    client = HttpClient(settings(tmp_path, timeout=2 if fault.stall_after else 8))
     with client:
         receipt, content = get(client, site.url())
     assert (receipt.outcome, content) == (Outcome.DOWNLOADED, CONTENT)
-    assert receipt.blake3 == digest(CONTENT)
+    assert receipt.blake3 == hash_bytes(CONTENT)
     assert leftovers(client) == ["a.tif", "a.tif.receipt.json"]
 
 
@@ -300,16 +300,16 @@ def test_nobody_listening_is_unreachable(client):
         unused.bind(("127.0.0.1", 0))
         url = f"http://user:secret@127.0.0.1:{unused.getsockname()[1]}/a.tif?token=secret"
         receipt, _ = get(client, url)
-        page = client.get_page(url)
+        page = client.get_text(url)
     assert receipt.outcome is page.outcome is Outcome.UNREACHABLE
     assert receipt.detail == page.detail == "its host refuses connections"
     assert "secret" not in f"{receipt}{page}"
 
 
 def test_a_name_that_does_not_exist_and_an_address_that_is_none(client):
-    assert client.get_page("http://archive.invalid/").detail == "its host's name cannot be resolved"
+    assert client.get_text("http://archive.invalid/").detail == "its host's name cannot be resolved"
     for text in ("", "http://", "ftp://127.0.0.1/a", "http://[::1/a"):
-        assert client.get_page(text).outcome is Outcome.UNREACHABLE
+        assert client.get_text(text).outcome is Outcome.UNREACHABLE
 
 
 @pytest.mark.parametrize("start", [b"H", b"HTTP/1.1 200 OK\r\nX-Slow: "], ids=["status", "header"])
@@ -335,8 +335,8 @@ def test_headers_that_trickle_end(tmp_path, start):
         thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
         started = time.monotonic()
-        with Client(settings(tmp_path, timeout=0.3, retries=0)) as client:
-            page = client.get_page(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        with HttpClient(settings(tmp_path, timeout=0.3, retries=0)) as client:
+            page = client.get_text(f"http://127.0.0.1:{listener.getsockname()[1]}/")
         stop.set()
         listener.shutdown(socket.SHUT_RDWR)
     thread.join(60)
@@ -346,10 +346,10 @@ def test_headers_that_trickle_end(tmp_path, start):
 
 
 def test_a_download_that_never_ends_is_left_for_the_next_run(site, tmp_path, monkeypatch):
-    slow = site.faults.add("a.tif", faults.trickle(300_000))
-    with Client(settings(tmp_path, timeout=10)) as client:
+    slow = site.faults.add("a.tif", faults.trickle_body(300_000))
+    with HttpClient(settings(tmp_path, timeout=10)) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("hephaestus_build.download.client.PATIENCE", 0.1)
+            patch.setattr("hephaestus_build.download.client.TIMEOUTS_PER_DOWNLOAD", 0.1)
             receipt, _ = get(client, site.url())
         assert receipt.outcome is Outcome.UNREACHABLE
         assert "time allowed" in receipt.detail
@@ -365,7 +365,7 @@ def test_a_download_that_never_ends_is_left_for_the_next_run(site, tmp_path, mon
 
 def test_the_next_address_is_asked_where_one_fails(site, client):
     site.put("/b.tif", CONTENT)
-    site.faults.add("/a.tif", faults.html())
+    site.faults.add("/a.tif", faults.serve_html())
     receipt, content = get(client, site.url("/none"), site.url(), site.url("/b.tif"), site.url("/never"))
     assert (receipt.outcome, content, receipt.url) == (Outcome.DOWNLOADED, CONTENT, site.url("/b.tif"))
     assert not site.asked("/never")
@@ -374,33 +374,33 @@ def test_the_next_address_is_asked_where_one_fails(site, client):
 def test_absent_only_if_every_address_says_so(site, client):
     receipt, _ = get(client, site.url("/x"), site.url("/y"))
     assert (receipt.outcome, receipt.url) == (Outcome.ABSENT, site.url("/y"))
-    site.faults.add("/y", faults.status(503))
+    site.faults.add("/y", faults.error_status(503))
     assert get(client, site.url("/x"), site.url("/y"))[0].outcome is Outcome.UNREACHABLE
     assert get(client)[0].outcome is Outcome.ABSENT
 
 
 def test_redirects_are_followed_within_bounds(site, tmp_path):
     def redirect(path: str, to: str) -> None:
-        site.files[path] = Response(302, b"", {"Location": to})
+        site.files[path] = HttpResponse(302, b"", {"Location": to})
 
     redirect("/moved", "/a.tif")
     redirect("/loop", "/loop")
     redirect("/away", "http://127.0.0.1:1/a.tif")
     redirect("/file", "file:///etc/hostname")
-    with Client(settings(tmp_path), follow=lambda url: url.startswith(site.url("/"))) as client:
+    with HttpClient(settings(tmp_path), follow=lambda url: url.startswith(site.url("/"))) as client:
         assert get(client, site.url("/moved"))[0].url == site.url("/a.tif")
         for path, outcome in (
             ("/loop", Outcome.UNREACHABLE),
             ("/away", Outcome.REFUSED),
             ("/file", Outcome.REFUSED),
         ):
-            assert client.get_page(site.url(path)).outcome is outcome
+            assert client.get_text(site.url(path)).outcome is outcome
 
 
 def test_a_key_is_not_sent_where_a_redirect_leads(site, tmp_path):
-    with LoopbackServer([lambda request: Response(200, CONTENT)]) as elsewhere:
-        site.files["/moved"] = Response(302, b"", {"Location": elsewhere.base + "/a.tif"})
-        with Client(settings(tmp_path), session_headers={"X-Key": "secret"}) as client:
+    with LoopbackServer([lambda request: HttpResponse(200, CONTENT)]) as elsewhere:
+        site.files["/moved"] = HttpResponse(302, b"", {"Location": elsewhere.base_url + "/a.tif"})
+        with HttpClient(settings(tmp_path), session_headers={"X-Key": "secret"}) as client:
             assert get(client, site.url("/moved"))[1] == CONTENT
         assert "x-key" in site.asked("/moved", 1)[0].headers
         assert elsewhere.log
@@ -410,10 +410,10 @@ def test_a_key_is_not_sent_where_a_redirect_leads(site, tmp_path):
 # --- resuming ------------------------------------------------------------------------------------------
 
 
-def interrupt(site: Site, client: Client, after: int = 600_000) -> None:
+def interrupt(site: Site, client: HttpClient, after: int = 600_000) -> None:
     """Leave a part behind."""
-    rule = site.faults.add(r"/a\.tif", faults.status(404), skip=1)
-    cut = site.faults.add(r"/a\.tif", faults.cut(after), times=1)
+    rule = site.faults.add(r"/a\.tif", faults.error_status(404), skip=1)
+    cut = site.faults.add(r"/a\.tif", faults.cut_connection(after), times=1)
     receipt, _ = get(client, site.url())
     assert receipt.outcome is Outcome.ABSENT
     site.faults.remove(rule)
@@ -423,20 +423,20 @@ def interrupt(site: Site, client: Client, after: int = 600_000) -> None:
 
 
 def test_a_cut_download_goes_on_in_the_same_run(site, client):
-    site.faults.add(r"/a\.tif", faults.cut(600_000), times=1)
+    site.faults.add(r"/a\.tif", faults.cut_connection(600_000), times=1)
     receipt, content = get(client, site.url())
     assert (receipt.outcome, content) == (Outcome.DOWNLOADED, CONTENT)
     first, second = site.asked(count=2)
     assert first.sent + second.sent == len(CONTENT)
     assert second.headers["range"] == "bytes=600000-"
     assert second.headers["if-range"] == receipt.etag
-    assert receipt.blake3 == digest(CONTENT)
+    assert receipt.blake3 == hash_bytes(CONTENT)
 
 
 def test_another_run_goes_on_too(site, client, tmp_path):
     interrupt(site, client)
     assert leftovers(client) == ["a.tif.part", "a.tif.part.json"]
-    with Client(settings(tmp_path)) as later:
+    with HttpClient(settings(tmp_path)) as later:
         _, content = get(later, site.url())
     assert content == CONTENT
     [entry] = site.asked(count=1)
@@ -460,7 +460,7 @@ def test_a_part_of_a_file_that_was_replaced_is_thrown_away(site, client):
 
 def test_a_server_that_ignores_ranges_begins_again(site, client):
     interrupt(site, client)
-    site.faults.add("a.tif", faults.no_ranges())
+    site.faults.add("a.tif", faults.refuse_ranges())
     assert get(client, site.url())[1] == CONTENT
     assert site.asked(count=1)[0].sent == len(CONTENT)
 
@@ -473,7 +473,7 @@ def test_a_part_from_elsewhere_or_without_proof_is_not_continued(site, client):
     assert "range" not in site.asked("/b.tif", 1)[0].headers
 
     site.faults.add("/a.tif", faults.Fault(headers={"Etag": "", "Last-Modified": ""}, cut_after=600_000))
-    client.cache.forget(client.cache.folder / "frame" / "a.tif")
+    client.cache.discard(client.cache.folder / "frame" / "a.tif")
     assert get(client, site.url())[0].outcome is Outcome.CORRUPT
     assert leftovers(client) == []
 
@@ -483,7 +483,7 @@ def test_the_rest_of_another_version_is_not_spliced_in(site, client):
     interrupt(site, client)
     other = b"II*\0" + bytes(len(CONTENT) - 4)
     whole = {"Content-Range": f"bytes 600000-{len(CONTENT) - 1}/{len(CONTENT)}", "ETag": '"other"'}
-    site.files["/a.tif"] = Response(206, other[600_000:], whole)
+    site.files["/a.tif"] = HttpResponse(206, other[600_000:], whole)
     receipt, content = get(client, site.url())
     assert (receipt.ok, content) == (False, None)
     site.put("/a.tif", other)
@@ -491,7 +491,7 @@ def test_the_rest_of_another_version_is_not_spliced_in(site, client):
 
 
 def test_a_copy_without_a_tag_is_not_asked_about_by_its_date_where_it_was_replaced(site, client):
-    bare = Response(200, CONTENT, {"Last-Modified": LAST_MODIFIED, "ETag": ""})
+    bare = HttpResponse(200, CONTENT, {"Last-Modified": LAST_MODIFIED, "ETag": ""})
     site.files["/a.tif"] = bare
     site.faults.add("a.tif", faults.Fault(headers={"Etag": ""}))
     get(client, site.url())
@@ -525,12 +525,12 @@ def test_a_spoilt_part_does_not_spoil_the_product(site, client):
 
 
 def test_a_killed_download_goes_on(site, client, tmp_path):
-    site.faults.add("a.tif", faults.stall(700_000), times=1)
+    site.faults.add("a.tif", faults.stall_body(700_000), times=1)
     program = (
         "import sys, pathlib; from hephaestus_build.core.settings import Settings\n"
-        "from hephaestus_build.download.client import Client\n"
+        "from hephaestus_build.download.client import HttpClient\n"
         "folder = pathlib.Path(sys.argv[2])\n"
-        "client = Client(Settings(cache_dir=folder, timeout=30))\n"
+        "client = HttpClient(Settings(cache_dir=folder, timeout=30))\n"
         "client.download([sys.argv[1]], folder / 'frame/a.tif', product='a.tif',"
         " read=pathlib.Path.read_bytes)\n"
     )
@@ -585,7 +585,7 @@ def test_the_same_bytes_again_are_unchanged_whatever_the_server_says(site, clien
 
 def test_a_failed_revalidation_leaves_the_cached_copy(site, client):
     get(client, site.url())
-    site.faults.add("a.tif", faults.status(503))
+    site.faults.add("a.tif", faults.error_status(503))
     assert get(client, site.url(), revalidate=True)[0].outcome is Outcome.UNREACHABLE
     assert get(client, site.url())[1] == CONTENT
 
@@ -616,7 +616,7 @@ def test_a_static_server_without_ranges_or_etags_will_do(client, tmp_path):
 def test_never_more_requests_at_once_than_allowed(tmp_path):
     guard, now, most = threading.Lock(), 0, 0
 
-    def app(request: Request) -> Response:
+    def app(request: HttpRequest) -> HttpResponse:
         nonlocal now, most
         with guard:
             now += 1
@@ -624,57 +624,57 @@ def test_never_more_requests_at_once_than_allowed(tmp_path):
         time.sleep(0.05)
         with guard:
             now -= 1
-        return Response(200, b"page")
+        return HttpResponse(200, b"page")
 
-    with LoopbackServer([app]) as server, Client(settings(tmp_path, connections=3)) as client:
+    with LoopbackServer([app]) as server, HttpClient(settings(tmp_path, connections=3)) as client:
         with ThreadPoolExecutor(8) as pool:
-            assert all(page.ok for page in pool.map(client.get_page, [server.base + "/p"] * 12))
+            assert all(page.ok for page in pool.map(client.get_text, [server.base_url + "/p"] * 12))
     assert most == 3
 
 
 def test_a_busy_archive_is_asked_less_and_after_the_time_it_asks_for(site, tmp_path):
     site.put("/p", b"page")
-    site.faults.add("/p", faults.status(429, retry_after=1), times=1)
-    with Client(settings(tmp_path, connections=4)) as client:
+    site.faults.add("/p", faults.error_status(429, retry_after=1), times=1)
+    with HttpClient(settings(tmp_path, connections=4)) as client:
         assert client.permits == 4
         started = time.monotonic()
-        assert client.get_page(site.url("/p")).ok
+        assert client.get_text(site.url("/p")).ok
         assert time.monotonic() - started >= 1
         assert client.permits == 2
         for _ in range(16):
-            client.get_page(site.url("/p"))
+            client.get_text(site.url("/p"))
         assert client.permits == 4
-        site.faults.add("/p", faults.status(503))
-        client.get_page(site.url("/p"))
+        site.faults.add("/p", faults.error_status(503))
+        client.get_text(site.url("/p"))
         assert client.permits == 1
 
 
 def test_a_dead_host_is_not_asked_again_and_again(site, tmp_path):
-    dead = site.faults.add("/p", faults.status(503))
-    with Client(settings(tmp_path, timeout=8)) as client:
+    dead = site.faults.add("/p", faults.error_status(503))
+    with HttpClient(settings(tmp_path, timeout=8)) as client:
         for _ in range(12):
-            client.get_page(site.url("/p"))
+            client.get_text(site.url("/p"))
         assert dead.hits == 8 * 3 + 4 * 1
         site.faults.clear()
         assert get(client, site.url())[0].ok
-        again = site.faults.add("/p", faults.status(503))
-        client.get_page(site.url("/p"))
+        again = site.faults.add("/p", faults.error_status(503))
+        client.get_text(site.url("/p"))
         assert again.hits == 3
 
 
 def test_waiting_times_of_every_kind_are_understood():
-    assert retry_after(None) == retry_after("soon") == retry_after("-5") == 0
-    assert retry_after("120") == 120
-    assert retry_after("9" * 400) == float("inf")
-    assert retry_after("nan") == retry_after("9" * 400 + ".") == 0
-    assert 55 < retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
-    assert retry_after("Mon, 02 Sep 2019 10:00:00 GMT") == 0
+    assert parse_retry_after(None) == parse_retry_after("soon") == parse_retry_after("-5") == 0
+    assert parse_retry_after("120") == 120
+    assert parse_retry_after("9" * 400) == float("inf")
+    assert parse_retry_after("nan") == parse_retry_after("9" * 400 + ".") == 0
+    assert 55 < parse_retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
+    assert parse_retry_after("Mon, 02 Sep 2019 10:00:00 GMT") == 0
 
 
 @examples(deadline=None)
-@given(st.lists(st.sampled_from(["complain", "praise"]), max_size=60), st.integers(1, 16))
+@given(st.lists(st.sampled_from(["on_throttle", "on_success"]), max_size=60), st.integers(1, 16))
 def test_the_gate_stays_between_one_and_all(steps, permits):
-    gate = Gate(permits)
+    gate = AdaptiveLimiter(permits)
     for step in steps:
         getattr(gate, step)()
         assert 1 <= gate.permits <= permits
@@ -686,14 +686,14 @@ def test_no_credential_survives_in_an_address(user, password):
     from urllib.parse import quote
 
     url = f"https://{quote(user, safe='')}:{quote(password, safe='')}@host:8443/a/b.tif?sig=XYZZY#f"
-    assert redacted(url) == "https://host:8443/a/b.tif"
+    assert redact_url(url) == "https://host:8443/a/b.tif"
 
 
 # --- several at once -----------------------------------------------------------------------------------
 
 
 def test_threads_that_want_the_same_product_fetch_it_once(site, client):
-    site.faults.add("a.tif", faults.trickle(8_000_000))
+    site.faults.add("a.tif", faults.trickle_body(8_000_000))
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(lambda _: get(client, site.url()), range(6)))
     assert all(content == CONTENT for _, content in results)
@@ -703,12 +703,12 @@ def test_threads_that_want_the_same_product_fetch_it_once(site, client):
 
 
 def test_processes_that_want_the_same_product_fetch_it_once(site, client):
-    site.faults.add("a.tif", faults.trickle(1_000_000))
+    site.faults.add("a.tif", faults.trickle_body(1_000_000))
     program = (
         "import sys, pathlib; from hephaestus_build.core.settings import Settings\n"
-        "from hephaestus_build.download.client import Client\n"
+        "from hephaestus_build.download.client import HttpClient\n"
         "folder = pathlib.Path(sys.argv[2])\n"
-        "print(Client(Settings(cache_dir=folder)).download([sys.argv[1]], folder / 'frame/a.tif',"
+        "print(HttpClient(Settings(cache_dir=folder)).download([sys.argv[1]], folder / 'frame/a.tif',"
         " product='a.tif', read=pathlib.Path.read_bytes)[0].outcome)\n"
     )
     command = [sys.executable, "-c", program, site.url(), str(client.cache.folder)]
@@ -773,7 +773,7 @@ def test_a_cache_that_vanishes_in_mid_download_is_made_anew(site, client):
 
 def test_a_cache_that_cannot_be_written_is_explained(site, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
-    with Client(settings(tmp_path)) as client:
+    with HttpClient(settings(tmp_path)) as client:
         with pytest.raises(HephaestusError, match=r"a\.tif .* HEPHAESTUS_CACHE_DIR"):
             get(client, site.url())
 
@@ -789,7 +789,10 @@ def test_a_cache_that_cannot_be_written_is_explained(site, tmp_path):
     ],
 )
 def test_each_refusal_of_the_disk_says_what_to_do(number, words, tmp_path):
-    with pytest.raises(HephaestusError, match=words) as caught, explained(tmp_path / "a.tif.part"):
+    with (
+        pytest.raises(HephaestusError, match=words) as caught,
+        translate_cache_errors(tmp_path / "a.tif.part"),
+    ):
         raise OSError(number, os.strerror(number))
     message = str(caught.value)
     assert "a.tif " in message
@@ -802,12 +805,12 @@ def test_a_disk_that_fills_leaves_nothing_behind(site, client):
     program = (
         "import resource, signal, sys, pathlib; from hephaestus_build.core.settings import Settings\n"
         "from hephaestus_build.core.errors import HephaestusError\n"
-        "from hephaestus_build.download.client import Client\n"
+        "from hephaestus_build.download.client import HttpClient\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))\n"
         "folder = pathlib.Path(sys.argv[2])\n"
         "try:\n"
-        "    Client(Settings(cache_dir=folder)).download([sys.argv[1]], folder / 'frame/a.tif',"
+        "    HttpClient(Settings(cache_dir=folder)).download([sys.argv[1]], folder / 'frame/a.tif',"
         " product='a.tif', read=pathlib.Path.read_bytes)\n"
         "except HephaestusError as error: print(error)\n"
     )
@@ -821,7 +824,7 @@ def test_a_disk_that_fills_leaves_nothing_behind(site, client):
 
 
 def test_downloads_keep_the_cache_within_its_limit(site, tmp_path):
-    with Client(settings(tmp_path, cache_limit_gb=3 * len(CONTENT) / 1e9)) as client:
+    with HttpClient(settings(tmp_path, cache_limit_gb=3 * len(CONTENT) / 1e9)) as client:
         for number in range(8):
             site.put(f"/{number}", CONTENT)
             target = client.cache.folder / f"{number}.tif"
@@ -839,13 +842,13 @@ def test_downloads_keep_the_cache_within_its_limit(site, tmp_path):
 @pytest.mark.parametrize("marks", [{"ETag": '"other"'}, {"Last-Modified": "Tue, 03 Sep 2024 10:00:00 GMT"}])
 def test_not_modified_with_another_mark_is_no_proof(site, tmp_path, marks):
     other = b"II*\0" + bytes(2560)
-    with Client(settings(tmp_path, retries=0)) as client:
+    with HttpClient(settings(tmp_path, retries=0)) as client:
         first, _ = get(client, site.url())
         given = {"ETag": first.etag, "Last-Modified": LAST_MODIFIED, **marks}
 
-        def app(request: Request) -> Response:
+        def app(request: HttpRequest) -> HttpResponse:
             asked.append(request.headers.get("if-none-match"))
-            return Response(304, b"", given) if asked[-1] else Response(200, other, given)
+            return HttpResponse(304, b"", given) if asked[-1] else HttpResponse(200, other, given)
 
         asked: list[str | None] = []
         site.server.apps.insert(0, app)
@@ -856,29 +859,29 @@ def test_not_modified_with_another_mark_is_no_proof(site, tmp_path, marks):
 
 def test_a_doubted_copy_and_part_are_fetched_again_once(site, client):
     first, _ = get(client, site.url())
-    past = Past(first, time.time() + 60)
+    past = PriorUse(first, time.time() + 60)
     site.server.clear_log()
     receipt, _ = get(client, site.url(), revalidate=True, past=past)
     assert receipt.outcome is Outcome.UNCHANGED  # the same bytes
     (entry,) = site.asked(count=1)
     assert entry.status == 200
     assert not {"if-none-match", "if-modified-since", "range"} & entry.headers.keys()
-    receipt, _ = get(client, site.url(), revalidate=True, past=Past(first, time.time() - 60))
+    receipt, _ = get(client, site.url(), revalidate=True, past=PriorUse(first, time.time() - 60))
     assert site.asked(count=2)[-1].status == 304  # fetched since: asked about as ever
 
 
 def test_a_doubted_part_is_not_continued(site, client):
     interrupt(site, client)
-    get(client, site.url(), past=Past(None, time.time() + 60))
+    get(client, site.url(), past=PriorUse(None, time.time() + 60))
     assert all("range" not in entry.headers for entry in site.asked(count=1))
 
 
-ALGORITHMS = {"blake3": digest, "sha256": lambda content: hashlib.sha256(content).hexdigest()}
+ALGORITHMS = {"blake3": hash_bytes, "sha256": lambda content: hashlib.sha256(content).hexdigest()}
 
 
 def named(receipt: Receipt, algorithm: str, content: bytes) -> Receipt:
     """Return the receipt of `content` with the hash that `algorithm` gives."""
-    return receipt.but(**{**dict.fromkeys(ALGORITHMS), algorithm: ALGORITHMS[algorithm](content)})
+    return receipt.replace(**{**dict.fromkeys(ALGORITHMS), algorithm: ALGORITHMS[algorithm](content)})
 
 
 @pytest.mark.parametrize("before", ALGORITHMS)
@@ -888,10 +891,10 @@ def test_a_copy_that_claims_to_be_what_was_used_first_is_not_believed(site, clie
     target = client.cache.folder / "frame" / "a.tif"
     forged = b"II*\0" + bytes(2560)
     target.write_bytes(forged)
-    receipt = named(first.but(size=len(forged)), here, forged)
-    sidecar(target).write_bytes(json_bytes(receipt))
+    receipt = named(first.replace(size=len(forged)), here, forged)
+    receipt_path(target).write_bytes(encode_json(receipt))
     assert get(client, site.url())[1] == forged
-    assert get(client, site.url(), past=Past(first))[1] == CONTENT
+    assert get(client, site.url(), past=PriorUse(first))[1] == CONTENT
     assert caplog.text.count("is not what it was when first used") == 1
 
 
@@ -903,27 +906,27 @@ def test_the_same_content_is_unchanged_whatever_algorithms_its_records_name(
 ):
     first, _ = get(client, site.url())
     target = client.cache.folder / "frame" / "a.tif"
-    sidecar(target).write_bytes(json_bytes(named(first, here, CONTENT)))
+    receipt_path(target).write_bytes(encode_json(named(first, here, CONTENT)))
     used = named(first, before, CONTENT)
     if not conditional:
         site.put("/a.tif", CONTENT, ETag='"moved"')
-    receipt, content = get(client, site.url(), revalidate=True, past=Past(used))
+    receipt, content = get(client, site.url(), revalidate=True, past=PriorUse(used))
     assert (receipt.outcome, content) == (Outcome.UNCHANGED, CONTENT)
     assert site.asked()[-1].status == (304 if conditional else 200)
     assert receipt.digest == used.digest  # as the earlier use recorded it
-    written = msgspec.json.decode(sidecar(target).read_bytes(), type=Receipt)
+    written = msgspec.json.decode(receipt_path(target).read_bytes(), type=Receipt)
     assert written.digest.algorithm == (here if conditional else "blake3")
     # other content is another, by any name
     changed = CONTENT[:-1] + b"x"
     site.put("/a.tif", changed, ETag='"new"')
-    receipt, _ = get(client, site.url(), revalidate=True, past=Past(used))
-    assert (receipt.outcome, receipt.blake3) == (Outcome.DOWNLOADED, digest(changed))
+    receipt, _ = get(client, site.url(), revalidate=True, past=PriorUse(used))
+    assert (receipt.outcome, receipt.blake3) == (Outcome.DOWNLOADED, hash_bytes(changed))
 
 
 @pytest.mark.parametrize("length", ["9" * 5000, "-1", "x", "1e3"])
 def test_a_length_that_is_none_is_no_traceback(site, tmp_path, length):
     site.put("/a.tif", CONTENT, Content_Length=length)
-    with Client(settings(tmp_path, retries=0)) as client:
+    with HttpClient(settings(tmp_path, retries=0)) as client:
         receipt, _ = get(client, site.url())
     assert receipt.detail.isprintable()
     assert len(receipt.detail) < 600

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from hephaestus_build.cli.export import export
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
-from hephaestus_build.core.progress import Silent
-from hephaestus_build.cube.reading.dataset import open_cube
-from hephaestus_build.export.export_lock import alone
+from hephaestus_build.core.progress import NullListener
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.export.export_lock import exclusive_lock
 from hephaestus_build.export.geotiff import export_geotiff
-from hephaestus_build.export.geotiff_layers import KEY
-from hephaestus_build.export.selection import open_source
-from hephaestus_build.export.zarr_v2 import export_zarr2
+from hephaestus_build.export.geotiff_layers import KEY_TAG
+from hephaestus_build.export.selection import open_export_selection
+from hephaestus_build.export.zarr_v2 import export_zarr_v2
 from toy_cube import FRAME, PAIRS, coherence, grid, masks, phase, toy_cube
 
 
@@ -33,15 +33,15 @@ def cube(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def zarr2(cube, tmp_path_factory) -> Path:
-    return export_zarr2(open_source(cube), tmp_path_factory.mktemp("zarr2"))
+    return export_zarr_v2(open_export_selection(cube), tmp_path_factory.mktemp("zarr2"))
 
 
 @pytest.fixture(scope="module")
 def tifs(cube, tmp_path_factory) -> Path:
-    return export_geotiff(open_source(cube), tmp_path_factory.mktemp("tif")).folder
+    return export_geotiff(open_export_selection(cube), tmp_path_factory.mktemp("tif")).folder
 
 
-class Cut(Silent):
+class Cut(NullListener):
     """A listener that ends an export after some images."""
 
     def __init__(self, after: int) -> None:
@@ -61,7 +61,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_plain_xarray_reads_the_same_from_format_2(cube, zarr2):
-    old, new = open_cube(cube), xr.open_zarr(zarr2)
+    old, new = open_pinned_cube(cube), xr.open_zarr(zarr2)
     assert set(new.variables) == set(old.variables)
     assert set(new.coords) == set(old.coords)
     for name in old.variables:
@@ -111,7 +111,7 @@ def test_an_old_reader_finds_only_what_it_knows(zarr2):
 def test_some_pairs_and_variables_alone(cube, tmp_path):
     pairs = [Pair.parse(PAIRS[0]), Pair.parse(PAIRS[3])]
     names = ["insar_difference", "valid_date_pair", "caption", "primary_date_surface_pressure", "era5_time"]
-    new = xr.open_zarr(export_zarr2(open_source(cube, pairs, names), tmp_path))
+    new = xr.open_zarr(export_zarr_v2(open_export_selection(cube, pairs, names), tmp_path))
     assert set(new.data_vars) == set(names)
     assert dict(new.sizes) == {
         "primary_date": 2, "secondary_date": 2, "latitude": 60, "longitude": 70, "epoch": 3,
@@ -125,7 +125,7 @@ def test_some_pairs_and_variables_alone(cube, tmp_path):
     # a pair that lies between the wanted ones is not slipped in
     assert not new.insar_difference.values[0, 1].any()
     assert new.caption.values[0, 1] == ""
-    old = open_cube(cube).sel(primary_date=new.primary_date, epoch=new.epoch)
+    old = open_pinned_cube(cube).sel(primary_date=new.primary_date, epoch=new.epoch)
     np.testing.assert_array_equal(
         new.primary_date_surface_pressure.values, old.primary_date_surface_pressure.values
     )
@@ -133,15 +133,15 @@ def test_some_pairs_and_variables_alone(cube, tmp_path):
 
 
 def test_an_interrupted_export_goes_on_and_ends_as_if_nothing_had_happened(cube, zarr2, tmp_path):
-    source = open_source(cube)
+    source = open_export_selection(cube)
     with pytest.raises(KeyboardInterrupt):
-        export_zarr2(source, tmp_path, listener=Cut(4), threads=1)
+        export_zarr_v2(source, tmp_path, listener=Cut(4), threads=1)
     assert not (tmp_path / f"{FRAME}.zarr").exists()
     draft = tmp_path / f".{FRAME}.zarr.partial"
     first = {path: path.stat().st_ino for path in draft.glob("insar_*/*.0.0")}
     assert len(first) >= 4
     (draft / "insar_difference" / ".0.1.0.0.0123456789ab").write_bytes(b"cut")
-    target = export_zarr2(source, tmp_path)
+    target = export_zarr_v2(source, tmp_path)
     assert files(target) == files(zarr2)
     for path in files(target):
         assert (target / path).read_bytes() == (zarr2 / path).read_bytes(), path
@@ -151,8 +151,10 @@ def test_an_interrupted_export_goes_on_and_ends_as_if_nothing_had_happened(cube,
 
 def test_what_is_left_of_another_cube_is_not_used(cube, zarr2, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        export_zarr2(open_source(cube, [Pair.parse(PAIRS[3])]), tmp_path, listener=Cut(1), threads=1)
-    target = export_zarr2(open_source(cube), tmp_path)
+        export_zarr_v2(
+            open_export_selection(cube, [Pair.parse(PAIRS[3])]), tmp_path, listener=Cut(1), threads=1
+        )
+    target = export_zarr_v2(open_export_selection(cube), tmp_path)
     assert files(target) == files(zarr2)
     np.testing.assert_array_equal(xr.open_zarr(target).insar_difference.values[0, 0], phase(grid(), PAIRS[0]))
 
@@ -160,24 +162,24 @@ def test_what_is_left_of_another_cube_is_not_used(cube, zarr2, tmp_path):
 def test_nothing_is_replaced_unasked(cube, tmp_path):
     pair = [Pair.parse(PAIRS[0])]
     small = ["dem", "valid_date_pair"]
-    target = export_zarr2(open_source(cube, pair, small), tmp_path)
+    target = export_zarr_v2(open_export_selection(cube, pair, small), tmp_path)
     before = (target / ".zmetadata").stat().st_ino
-    assert export_zarr2(open_source(cube, pair, small), tmp_path) == target
+    assert export_zarr_v2(open_export_selection(cube, pair, small), tmp_path) == target
     assert (target / ".zmetadata").stat().st_ino == before
     with pytest.raises(UsageError, match="--force"):
-        export_zarr2(open_source(cube, pair, ["dem"]), tmp_path)
+        export_zarr_v2(open_export_selection(cube, pair, ["dem"]), tmp_path)
     assert "valid_date_pair" in xr.open_zarr(target)
-    export_zarr2(open_source(cube, pair, ["dem"]), tmp_path, force=True)
+    export_zarr_v2(open_export_selection(cube, pair, ["dem"]), tmp_path, force=True)
     assert set(xr.open_zarr(target).data_vars) == {"dem"}
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 
 def test_a_generation_that_goes_away_is_no_empty_image(tmp_path):
     cube = toy_cube(tmp_path)
-    source = open_source(cube)
+    source = open_export_selection(cube)
     shutil.rmtree(cube.resolve())
     with pytest.raises(HephaestusError, match="run the same command again"):
-        source.image(source.variables[0], (0, 0))
+        source.read_image(source.variables[0], (0, 0))
 
 
 # GeoTIFF
@@ -224,7 +226,7 @@ def test_the_atmosphere_is_there_once_for_each_date(cube, tifs):
     assert found == [
         f"{day}.surface_pressure.tif" for day in ("20190101", "20190113", "20190125", "20190206")
     ]
-    opened = open_cube(cube)
+    opened = open_pinned_cube(cube)
     with rasterio.open(tifs / "epochs/20190206/20190206.surface_pressure.tif") as dataset:
         expected = opened.secondary_date_surface_pressure.sel(secondary_date="2019-02-06").values
         np.testing.assert_array_equal(dataset.read(1), expected)
@@ -247,7 +249,7 @@ def test_every_file_says_what_it_is_and_that_it_is_simulated(tifs):
 
 def test_what_is_not_simulated_is_not_marked_so(tmp_path):
     cube = toy_cube(tmp_path, frame="106A_09048_000909", pairs=PAIRS[-1:], dem=False)
-    folder = export_geotiff(open_source(cube), tmp_path / "out").folder
+    folder = export_geotiff(open_export_selection(cube), tmp_path / "out").folder
     assert not list(folder.glob("*.tif"))  # the DEM is owed
     for path in folder.rglob("*.tif"):
         with rasterio.open(path) as dataset:
@@ -258,7 +260,7 @@ def test_what_is_not_simulated_is_not_marked_so(tmp_path):
 def test_files_are_cloud_optimized(tmp_path):
     cube = toy_cube(tmp_path, grid(600, 700), pairs=PAIRS[1:2])
     names = ["insar_difference", "deformation_mask", "primary_date_total_column_water_vapour"]
-    folder = export_geotiff(open_source(cube, variables=names), tmp_path / "out").folder
+    folder = export_geotiff(open_export_selection(cube, variables=names), tmp_path / "out").folder
     found = list(folder.rglob("*.tif"))
     assert len(found) == 3
     for path in found:
@@ -278,16 +280,16 @@ def test_files_are_cloud_optimized(tmp_path):
 
 def test_a_second_export_writes_what_is_new_and_keeps_the_rest(cube, tmp_path):
     names = ["insar_coherence", "dem"]
-    first = export_geotiff(open_source(cube, [Pair.parse(PAIRS[0])], names), tmp_path)
+    first = export_geotiff(open_export_selection(cube, [Pair.parse(PAIRS[0])], names), tmp_path)
     assert (first.written, first.kept) == (2, 0)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tif")}
-    second = export_geotiff(open_source(cube, variables=names), tmp_path)
+    second = export_geotiff(open_export_selection(cube, variables=names), tmp_path)
     assert (second.written, second.kept) == (4, 2)
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
 
 def test_an_interrupted_export_leaves_whole_files_alone(cube, tmp_path):
-    source = open_source(cube, variables=["insar_coherence"])
+    source = open_export_selection(cube, variables=["insar_coherence"])
     with pytest.raises(KeyboardInterrupt):
         export_geotiff(source, tmp_path, listener=Cut(1), threads=1)
     for path in tmp_path.rglob("*"):
@@ -304,7 +306,7 @@ def test_an_interrupted_export_leaves_whole_files_alone(cube, tmp_path):
 
 
 def test_files_of_another_content_stay_without_force(cube, tmp_path):
-    source = open_source(cube, variables=["insar_coherence"])
+    source = open_export_selection(cube, variables=["insar_coherence"])
     strange = tmp_path / f"{FRAME}/interferograms/{PAIRS[2]}/{PAIRS[2]}.insar_coherence.tif"
     strange.parent.mkdir(parents=True)
     strange.write_text("mine")
@@ -316,17 +318,20 @@ def test_files_of_another_content_stay_without_force(cube, tmp_path):
     strange.unlink()
     assert export_geotiff(source, tmp_path).written == len(PAIRS)
     with rasterio.open(strange, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
-        dataset.update_tags(**{KEY: "of another cube"})
+        dataset.update_tags(**{KEY_TAG: "of another cube"})
     with pytest.raises(UsageError, match=r"1 files, such as .*--force"):
         export_geotiff(source, tmp_path)
     assert export_geotiff(source, tmp_path, force=True).written == 1
 
 
 def test_two_exports_do_not_meet(cube, tmp_path):
-    source = open_source(cube, variables=["dem"])
-    with alone(tmp_path / f"{FRAME}.zarr"), pytest.raises(HephaestusError, match="another export is writing"):
-        export_zarr2(source, tmp_path)
-    with alone(tmp_path / FRAME), pytest.raises(HephaestusError, match="another export is writing"):
+    source = open_export_selection(cube, variables=["dem"])
+    with (
+        exclusive_lock(tmp_path / f"{FRAME}.zarr"),
+        pytest.raises(HephaestusError, match="another export is writing"),
+    ):
+        export_zarr_v2(source, tmp_path)
+    with exclusive_lock(tmp_path / FRAME), pytest.raises(HephaestusError, match="another export is writing"):
         export_geotiff(source, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -338,36 +343,36 @@ def test_two_exports_do_not_meet(cube, tmp_path):
 def test_no_cube_is_exported_onto_itself_nor_into_a_cube(tmp_path, force):
     link = toy_cube(tmp_path / "cubes")
     before = files(tmp_path)
-    source = open_source(link, variables=["dem"])
+    source = open_export_selection(link, variables=["dem"])
     copy = tmp_path / "copies" / FRAME
     shutil.copytree(link, copy)
     for folder in (link.parent, link.resolve().parent, link.resolve(), link.parent / ".generations", copy):
-        for write in (export_zarr2, export_geotiff):
+        for write in (export_zarr_v2, export_geotiff):
             if write is export_geotiff and folder == link.parent:
                 continue
             with pytest.raises(UsageError, match="--out"):
                 write(source, folder, force=force)
     with pytest.raises(UsageError, match="--out"):
-        export_zarr2(open_source(copy, variables=["dem"]), link.parent, force=force)
+        export_zarr_v2(open_export_selection(copy, variables=["dem"]), link.parent, force=force)
     assert link.is_symlink()
     assert [name for name in files(tmp_path) if not name.startswith("copies")] == before
 
 
 def test_force_replaces_exports_alone(cube, tmp_path):
-    source = open_source(cube, variables=["dem"])
+    source = open_export_selection(cube, variables=["dem"])
     target = tmp_path / f"{FRAME}.zarr"
     target.mkdir()
     (target / "thesis.txt").write_text("precious")
     for force in (False, True):
         with pytest.raises(UsageError, match="never replaced"):
-            export_zarr2(source, tmp_path, force=force)
+            export_zarr_v2(source, tmp_path, force=force)
     assert files(tmp_path) == [f"{FRAME}.zarr/thesis.txt"]
     shutil.rmtree(target)
     draft = tmp_path / f".{FRAME}.zarr.partial"
     draft.mkdir()
     (draft / "thesis.txt").write_text("precious")
     with pytest.raises(UsageError, match="move it away"):
-        export_zarr2(source, tmp_path, force=True)
+        export_zarr_v2(source, tmp_path, force=True)
     assert (draft / "thesis.txt").exists()
 
 
@@ -387,13 +392,13 @@ def test_nothing_is_written_through_a_link(cube, tmp_path, name):
         (out / f".{FRAME}.zarr.partial" / "export.json").symlink_to(outside / "victim")
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(outside / "victim" if name == "x" else outside)
-    source = open_source(cube, variables=["insar_coherence"])
-    write = export_zarr2 if name.endswith("partial") else export_geotiff
+    source = open_export_selection(cube, variables=["insar_coherence"])
+    write = export_zarr_v2 if name.endswith("partial") else export_geotiff
     with pytest.raises(HephaestusError, match="link"):
         write(source, out, force=True)
     if name == "x":
         with pytest.raises(HephaestusError, match="link"):
-            export_zarr2(source, out, force=True)
+            export_zarr_v2(source, out, force=True)
     assert files(outside) == ["victim"]
     assert (outside / "victim").read_text() == "precious"
 
@@ -404,7 +409,7 @@ def test_a_cube_cannot_say_where_its_export_goes(cube, tmp_path):
     metadata["attributes"]["frame"] = "../../elsewhere"
     (copy / "zarr.json").write_text(json.dumps(metadata))
     with pytest.raises(HephaestusError, match="what frame"):
-        open_source(copy)
+        open_export_selection(copy)
 
 
 # the command

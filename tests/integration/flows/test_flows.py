@@ -46,11 +46,11 @@ from checkout import ROOT
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.pipeline.build import build
-from hephaestus_build.pipeline.plan import Request as BuildRequest
+from hephaestus_build.pipeline.plan import BuildRequest as BuildRequest
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
-from hephaestus_build.simulation.server.faults import status
+from hephaestus_build.simulation.server.faults import error_status
 from hephaestus_flows.build_frame import FRAME, OWED, batches, build_frame, dem, exit_code, find_out
 from hephaestus_flows.build_many import build_dataset, watch
 from hephaestus_flows.local_server import check_access, healthy, server
@@ -140,8 +140,8 @@ def test_the_flow_builds_the_cube_that_the_command_line_builds(prefect, archive,
     plain = build(BuildRequest(Frame(ORDINARY)), load_settings(data_dir=tmp_path / "plain"))
     assert state.result()["pairs"] == plain.pairs >= 5
     with (
-        open_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr") as ours,
-        open_cube(plain.path) as theirs,
+        open_pinned_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr") as ours,
+        open_pinned_cube(plain.path) as theirs,
     ):
         xr.testing.assert_identical(ours, theirs)
 
@@ -154,9 +154,9 @@ def test_the_flow_builds_the_cube_that_the_command_line_builds(prefect, archive,
 
 def test_what_was_unreachable_is_tried_again_and_what_stays_away_is_owed(prefect, archive, data, undrawn):
     pair = archive.archive.pairs(ORDINARY)[1]
-    archive.faults.add(r"/interferograms/?$", status(503), times=1)
-    archive.faults.add(r"\.geo\.hgt\.tif$", status(503), times=1)
-    archive.faults.add(rf"{pair}\.geo\.cc\.tif$", status(404))
+    archive.faults.add(r"/interferograms/?$", error_status(503), times=1)
+    archive.faults.add(r"\.geo\.hgt\.tif$", error_status(503), times=1)
+    archive.faults.add(rf"{pair}\.geo\.cc\.tif$", error_status(404))
     state = build_frame(ORDINARY, limit=3, data_dir=data, return_state=True)
     assert (state.type, state.name) == ("COMPLETED", OWED)
     assert f"owed: 1 products, such as {pair}.geo.cc.tif (absent:" in state.message
@@ -167,7 +167,7 @@ def test_what_was_unreachable_is_tried_again_and_what_stays_away_is_owed(prefect
 
 
 def test_an_accepted_absence_leaves_a_run_completed(prefect, archive, data, undrawn, monkeypatch):
-    archive.faults.add(r"\.geo\.hgt\.tif$", status(404))
+    archive.faults.add(r"\.geo\.hgt\.tif$", error_status(404))
     monkeypatch.setenv("HEPHAESTUS_ACCEPT", '{"*": ["dem"]}')
     state = build_frame(ORDINARY, limit=1, data_dir=data, return_state=True)
     assert (state.type, state.name) == ("COMPLETED", "Completed")
@@ -384,7 +384,9 @@ def test_one_frame_that_fails_never_stops_the_others(prefect, data):
     assert "2 whole, 0 owe, 1 failed" in state.message
     assert "199A_00001_000001" in state.message
     for name in frames[1:]:
-        assert open_cube(data / "simulated" / "cubes" / f"{name}.zarr").valid_date_pair.values.sum() == 1
+        assert (
+            open_pinned_cube(data / "simulated" / "cubes" / f"{name}.zarr").valid_date_pair.values.sum() == 1
+        )
     assert len((data / "simulated" / "runs.jsonl").read_text().splitlines()) == 3
 
 
@@ -393,13 +395,15 @@ def test_watch_builds_what_arrived_since_its_last_look(prefect, archive, data):
     archive.archive.publish_until(pairs[1].secondary)
     try:
         watch(frames=[ORDINARY], pairs="all", data_dir=data)
-        before = open_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr").valid_date_pair.values.sum()
+        before = open_pinned_cube(
+            data / "simulated" / "cubes" / f"{ORDINARY}.zarr"
+        ).valid_date_pair.values.sum()
     finally:
         archive.archive.publish_until(None)
     state = watch(frames=[ORDINARY], pairs="all", data_dir=data, return_state=True)
     assert state.is_completed(), state.message
     assert (
-        open_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr").valid_date_pair.values.sum()
+        open_pinned_cube(data / "simulated" / "cubes" / f"{ORDINARY}.zarr").valid_date_pair.values.sum()
         == len(pairs)
         > before
     )

@@ -10,10 +10,10 @@ import pytest
 
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.cube.inventory import Contents
-from hephaestus_build.cube.storage.generations import Shelf
-from hephaestus_build.cube.validation.checksums import verify_content, verify_objects
-from hephaestus_build.operations.status import frames_on_disk, status_of
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.validation.checksums import verify_generation, verify_objects
+from hephaestus_build.operations.status import list_frames_on_disk, read_frame_status
 from toy_cube import FRAME, PAIRS, toy_cube
 
 
@@ -25,9 +25,9 @@ def pristine(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def shelf(pristine, tmp_path) -> Shelf:
+def shelf(pristine, tmp_path) -> FrameStore:
     shutil.copytree(pristine, tmp_path / "data", symlinks=True)
-    return Shelf(tmp_path / "data" / "cubes", Frame(FRAME))
+    return FrameStore(tmp_path / "data" / "cubes", Frame(FRAME))
 
 
 def flip(path: Path, chance: random.Random) -> None:
@@ -38,11 +38,11 @@ def flip(path: Path, chance: random.Random) -> None:
 
 
 def test_a_whole_cube_has_no_damage(shelf):
-    assert verify_content(shelf.current()) == []
+    assert verify_generation(shelf.published_generation()) == []
 
 
 def test_one_bit_in_any_file_is_found_and_named(shelf):
-    generation = shelf.current()
+    generation = shelf.published_generation()
     chance = random.Random(0)
     files = sorted(path for path in generation.store.rglob("*") if path.is_file())
     assert len(files) > 40
@@ -50,55 +50,55 @@ def test_one_bit_in_any_file_is_found_and_named(shelf):
         before = path.read_bytes()
         flip(path, chance)
         name = str(path.relative_to(generation.store))
-        found = [damage for damage in verify_content(generation) if damage.path == name]
+        found = [damage for damage in verify_generation(generation) if damage.path == name]
         path.write_bytes(before)
         assert found, f"a flipped bit in {name} was not found"
         if "/c." in name:
             assert found[0].variable == name.partition("/")[0]
         if name.startswith("insar_") and "/c." in name:
             assert found[0].unit.startswith("pair/2019")
-    assert verify_content(generation) == []
+    assert verify_generation(generation) == []
 
 
 def test_a_manifest_of_another_generation_is_the_one_that_is_named(tmp_path):
     for pairs in (PAIRS[:1], PAIRS):
         toy_cube(tmp_path / "cubes", pairs=pairs)
-    shelf = Shelf(tmp_path / "cubes", Frame(FRAME))
+    shelf = FrameStore(tmp_path / "cubes", Frame(FRAME))
     folder = shelf.root / "000002"
     right = (folder / "manifest.json").read_bytes()
     for path in (folder / "manifest.json", folder / f"{FRAME}.zarr" / "manifest.json"):
         path.write_bytes((shelf.root / "000001" / "manifest.json").read_bytes())
-        (damage,) = verify_content(shelf.current())
+        (damage,) = verify_generation(shelf.published_generation())
         assert damage.path.endswith("manifest.json")
         assert damage.path.startswith("../") == (path.parent == folder)
-        record = Contents.read((folder / "provenance.json").read_bytes())
-        assert shelf.current().contents().units == record.units
+        record = CubeInventory.decode((folder / "provenance.json").read_bytes())
+        assert shelf.published_generation().read_inventory().granules == record.granules
         path.write_bytes(right)
 
 
 def test_the_damaged_pair_and_variable_are_in_the_sentence(shelf):
-    generation = shelf.current()
+    generation = shelf.published_generation()
     path = next((generation.store / "insar_coherence").glob("c.*"))
     flip(path, random.Random(1))
-    (damage,) = verify_content(generation)
+    (damage,) = verify_generation(generation)
     assert str(damage).startswith("insar_coherence of pair/2019")
     assert "damaged" in str(damage)
 
 
 def test_missing_and_unknown_files_are_found(shelf):
-    generation = shelf.current()
+    generation = shelf.published_generation()
     gone = generation.store / "dem" / "c.0.0"
     gone.unlink()
     stranger = generation.store / "dem" / "c.9.9"
     stranger.write_bytes(b"x")
-    found = {damage.path: damage.what for damage in verify_content(generation)}
+    found = {damage.path: damage.what for damage in verify_generation(generation)}
     assert found == {"dem/c.0.0": "missing", "dem/c.9.9": "unknown"}
 
 
 def test_status_counts_what_is_stored_owed_and_late(shelf):
-    settings = load_settings(data_dir=shelf.link.parent.parent)
-    assert [frame.id for frame in frames_on_disk(settings)] == [FRAME]
-    status = status_of(settings, Frame(FRAME), today=date(2019, 3, 1))
+    settings = load_settings(data_dir=shelf.published_link.parent.parent)
+    assert [frame.id for frame in list_frames_on_disk(settings)] == [FRAME]
+    status = read_frame_status(settings, Frame(FRAME), today=date(2019, 3, 1))
     assert (status.pairs, status.absent, status.generation) == (5, 1, 1)
     assert status.newest == date(2019, 2, 6)
     assert status.latency_days == 23
@@ -108,32 +108,32 @@ def test_status_counts_what_is_stored_owed_and_late(shelf):
 
 
 def test_status_says_what_it_cannot_read(shelf):
-    settings = load_settings(data_dir=shelf.link.parent.parent)
-    for folder in shelf.current().folders:
+    settings = load_settings(data_dir=shelf.published_link.parent.parent)
+    for folder in shelf.published_generation().folders:
         (folder / "provenance.json").write_text("{")
-    assert "repair" in status_of(settings, Frame(FRAME)).problem
-    assert status_of(settings, Frame("199A_00001_000001")).problem == "not built"
+    assert "repair" in read_frame_status(settings, Frame(FRAME)).problem
+    assert read_frame_status(settings, Frame("199A_00001_000001")).problem == "not built"
 
 
 def test_old_generations_stay_until_they_are_old_and_never_the_published_one(tmp_path):
     for _ in range(3):
         toy_cube(tmp_path / "cubes")
-    shelf = Shelf(tmp_path / "cubes", Frame(FRAME))
+    shelf = FrameStore(tmp_path / "cubes", Frame(FRAME))
     from datetime import timedelta
 
-    assert shelf.numbers() == [1, 2, 3]
-    assert shelf.collect(keep=1, older_than=timedelta(days=1)) == []
+    assert shelf.generation_numbers() == [1, 2, 3]
+    assert shelf.remove_old(keep=1, older_than=timedelta(days=1)) == []
     for number in (2, 3):
         os.utime(shelf.root / f"{number:06d}" / "manifest.json", (0, 0))
         os.utime(shelf.root / f"{number:06d}" / f"{FRAME}.zarr" / "manifest.json", (0, 0))
-    assert shelf.collect(keep=2, older_than=timedelta(days=1)) == [1]
-    assert shelf.collect(keep=1, older_than=timedelta(days=1)) == [2]
-    assert shelf.current().number == 3
-    assert verify_content(shelf.current()) == []
+    assert shelf.remove_old(keep=2, older_than=timedelta(days=1)) == [1]
+    assert shelf.remove_old(keep=1, older_than=timedelta(days=1)) == [2]
+    assert shelf.published_generation().number == 3
+    assert verify_generation(shelf.published_generation()) == []
 
 
 def test_some_objects_are_checked_by_the_manifest_alone(shelf):
-    generation = shelf.current()
+    generation = shelf.published_generation()
     paths = sorted(path for path in generation.manifest() if path.startswith("insar_") and "/c." in path)
     assert verify_objects(generation) == verify_objects(generation, paths) == []
     bad, other = paths[0], paths[-1]

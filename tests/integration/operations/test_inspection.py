@@ -15,7 +15,7 @@ from hephaestus_build.cli.inspect import find_cube, inspect
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.validation.schema_conformance import check_schema
-from hephaestus_build.operations.inspection import summarise
+from hephaestus_build.operations.inspection import summarize_cube
 from toy_cube import ABSENT, FRAME, OWED, PAIRS, grid, toy_cube
 
 
@@ -63,7 +63,7 @@ def test_a_cube_that_was_published_has_no_findings(cube):
 def test_a_cube_without_dem_and_annotations_has_none_either(tmp_path):
     cube = toy_cube(tmp_path, frame="106A_09048_000909", pairs=PAIRS[-1:], dem=False)
     assert check_schema(cube) == []
-    assert summarise(cube).simulated is False
+    assert summarize_cube(cube).simulated is False
 
 
 DAMAGES = {
@@ -218,7 +218,7 @@ def test_whatever_is_wrong_is_found_and_named(store, damage):
 
 
 def test_a_summary_says_what_is_in_the_cube(cube):
-    summary = summarise(cube)
+    summary = summarize_cube(cube)
     assert summary.findings == ()
     assert (summary.frame, summary.generation, summary.simulated) == (FRAME, 1, True)
     assert summary.pairs == {
@@ -244,7 +244,7 @@ def test_a_file_with_two_names_is_counted_once(cube):
     store = cube.resolve()
     files = [path for path in store.rglob("*") if path.is_file()]
     once = sum({path.stat().st_ino: path.stat().st_size for path in files}.values())
-    summary = summarise(cube)
+    summary = summarize_cube(cube)
     assert summary.bytes == sum(summary.parts.values()) == once < sum(path.stat().st_size for path in files)
     assert summary.bytes_per_pair == once / 5
     # a date on both axes is one file
@@ -290,5 +290,5 @@ def test_no_image_is_read(cube, tmp_path):
     for path in store.glob("insar_difference/c.*"):
         if path.is_file():
             path.write_bytes(b"")
-    assert summarise(store).pairs["valid"] == 5
-    assert np.isfinite(summarise(store).bytes_per_pair)
+    assert summarize_cube(store).pairs["valid"] == 5
+    assert np.isfinite(summarize_cube(store).bytes_per_pair)

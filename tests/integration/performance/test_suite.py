@@ -9,22 +9,22 @@ import pytest
 
 from checkout import SUPPORT
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.performance.build_tasks import stored
-from hephaestus_build.performance.cached_archive import FRAME, World
+from hephaestus_build.performance.build_tasks import measure_stored_bytes
+from hephaestus_build.performance.cached_archive import BENCHMARK_FRAME, CachedArchive
 from hephaestus_build.performance.markdown_report import (
     BUILD,
     CACHED,
     FLOOR,
     REGION,
-    adding_lines,
-    by_kind,
-    markdown,
-    summary,
-    targets,
+    bytes_by_kind,
+    evaluate_targets,
+    incremental_table_lines,
+    render_build_report,
+    summarize_build_runs,
 )
-from hephaestus_build.performance.process_timer import Clock, Measurement, measure, peak_memory
-from hephaestus_build.performance.raster_complexity import hardness, rasters_under
-from hephaestus_build.performance.suite import Suite
+from hephaestus_build.performance.process_timer import Measurement, TaskTimer, measure_task, peak_memory
+from hephaestus_build.performance.raster_complexity import find_rasters, measure_complexity
+from hephaestus_build.performance.suite import BuildBenchmark
 from hephaestus_build.sources.annotations.archive import load_annotations
 from hephaestus_build.sources.licsar.geotiff import read_phase
 
@@ -35,7 +35,7 @@ HERE = {"PYTHONPATH": str(SUPPORT)}
 def here(task, environment=None, **arguments):
     """Run a task in this process: imports take most of the time of a process for tiny rasters."""
     module, _, function = task.partition(":")
-    clock = Clock()
+    clock = TaskTimer()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (environment or {}).items():
             patch.setenv(name, value)
@@ -48,7 +48,9 @@ def here(task, environment=None, **arguments):
 def result(tmp_path_factory):
     """The whole measurement, with tiny rasters and one round."""
     folder = tmp_path_factory.mktemp("bench")
-    return Suite(folder, (64, 80), epochs=4, rounds=1, counts=(4,), more=2, task=here).run()
+    return BuildBenchmark(
+        folder, (64, 80), epochs=4, rounds=1, cube_sizes=(4,), pairs_added=2, run_task=here
+    ).run()
 
 
 def test_every_row_is_there_and_has_the_same_pairs(result):
@@ -101,21 +103,21 @@ def test_adding_is_measured_one_pair_at_a_time(result):
 
 
 def test_the_first_pairs_of_a_thin_archive_hold_little_and_the_others_all(tmp_path):
-    world = World.under(tmp_path, (300, 320), 4, thin=2)
-    content = world.make()
+    world = CachedArchive.in_cache(tmp_path, (300, 320), 4, thin=2)
+    content = world.ensure_files()
     phases = [read_phase(content.phase(pair)).values for pair in content.pairs]
     shares = [np.count_nonzero(phase) / phase.size for phase in phases]
     assert all(0 < share < 0.2 for share in shares[:2])
     assert all(share > 2 * shares[0] for share in shares[2:])
-    assert len(load_annotations(world.annotations).of(Frame(FRAME))) == len(content.pairs)
+    assert len(load_annotations(world.annotations).for_frame(Frame(BENCHMARK_FRAME))) == len(content.pairs)
 
 
 def test_the_page_says_that_the_data_is_simulated_and_what_was_reached(result):
     assert result["simulated"]
-    page = markdown(result)
+    page = render_build_report(result)
     assert "Simulated data" in page
     assert "6 pairs of 4 dates" in page
-    for item in targets(result):
+    for item in evaluate_targets(result):
         assert f"| {item['what']} | {item['target']:g} | {item['reached']:.2f} |" in page
     json.dumps(result)
 
@@ -138,7 +140,7 @@ def runs(*seconds):
 
 
 def test_what_else_the_machine_did_is_told():
-    assert summary(runs((1, 2, 2, 1), (1, 2, 2, 1)))["disturbance"] == 0.5
+    assert summarize_build_runs(runs((1, 2, 2, 1), (1, 2, 2, 1)))["disturbance"] == 0.5
 
 
 def test_what_adding_takes_is_compared_like_with_like():
@@ -146,7 +148,7 @@ def test_what_adding_takes_is_compared_like_with_like():
     first |= {"seconds": [1.0, 9.0, 1.0, 8.0], "dates": [0, 1, 0, 1]}
     many = {**first, "pairs": 1500, "seconds": [1.5, 1.7, 9.0], "dates": [0, 0, 1], "nothing_new": 1.0}
     none = {**first, "rows": 90, "seconds": [2.0, 4.0], "dates": [1, 2], "commands": [6.0]}
-    assert adding_lines([first, many, none])[2:] == [
+    assert incremental_table_lines([first, many, none])[2:] == [
         "| 60 x 72 | 10 | 1.00 | 8.50 | 0.10 | 1.00 |",
         "| 60 x 72 | 1500 | 1.60 | 9.00 | 1.00 | 1.00 |",
         "| 90 x 72 | 10 |  | 1.00 | 0.03 | 1.00 |",
@@ -155,41 +157,44 @@ def test_what_adding_takes_is_compared_like_with_like():
 
 def test_a_ratio_is_the_median_of_the_ratios_within_rounds():
     # the machine was ten times slower in the second round: that must not show
-    result = summary(runs((1, 2, 2, 20), (10, 20, 20, 200), (1, 2.5, 2, 20)))
+    result = summarize_build_runs(runs((1, 2, 2, 20), (10, 20, 20, 200), (1, 2.5, 2, 20)))
     assert result["ratios"]["build_over_floor"] == 2
     assert result["ratios"]["region_over_build"] == 10
 
 
 def test_targets_are_missed_where_they_are_missed():
-    result = {**summary(runs((1, 2, 2, 8))), "memory": [{"pairs": 2, "peak": 100}, {"pairs": 9, "peak": 300}]}
-    assert [item["met"] for item in targets(result)] == [False, False, False, True, False]
+    result = {
+        **summarize_build_runs(runs((1, 2, 2, 8))),
+        "memory": [{"pairs": 2, "peak": 100}, {"pairs": 9, "peak": 300}],
+    }
+    assert [item["met"] for item in evaluate_targets(result)] == [False, False, False, True, False]
 
 
 def test_a_linked_file_counts_once(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "c").write_bytes(b"12345")
     os.link(tmp_path / "a" / "c", tmp_path / "d")
-    found = stored(tmp_path)
+    found = measure_stored_bytes(tmp_path)
     assert (found["bytes"], found["apparent_bytes"]) == (5, 10)
-    assert by_kind(found["bytes_by_variable"], 1)["the rest"] == 5
+    assert bytes_by_kind(found["bytes_by_variable"], 1)["the rest"] == 5
 
 
 def test_time_and_memory_are_those_of_the_other_process():
-    run = measure("timer_task:busy", HERE, megabytes=80)
+    run = measure_task("timer_task:busy", HERE, megabytes=80)
     assert run.facts == {"last": ord("1")}
     assert run.seconds > 0.1
     assert 80e6 < run.peak < 400e6
-    assert measure("timer_task:busy", HERE, megabytes=1).peak < run.peak - 60e6
+    assert measure_task("timer_task:busy", HERE, megabytes=1).peak < run.peak - 60e6
 
 
 def test_a_failed_row_ends_the_measurement():
     with pytest.raises(RuntimeError, match="no_such_function ended with 1"):
-        measure("timer_task:no_such_function", HERE)
+        measure_task("timer_task:no_such_function", HERE)
 
 
 def test_real_rasters_can_stand_beside_the_simulated_ones(shared_data):
-    found = rasters_under(shared_data / "licsar")
+    found = find_rasters(shared_data / "licsar")
     assert len(found) == 6
-    numbers = hardness(found[:1])
+    numbers = measure_complexity(found[:1])
     assert 0.6 < numbers.nodata < 0.8
     assert 3 < numbers.phase_stored < numbers.phase_file < 4.2

@@ -9,28 +9,32 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.core.accepted_absences import EXAMPLE, PRODUCTS, read_accept
+from hephaestus_build.core.accepted_absences import (
+    ACCEPT_EXAMPLE,
+    ACCEPTABLE_PRODUCTS,
+    parse_accepted_absences,
+)
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.settings import load_settings, settings_template
-from hephaestus_build.pipeline.missing_products import Owed, divide
+from hephaestus_build.pipeline.missing_products import MissingProduct, partition_accepted
 
 FRAME = Frame("124D_04854_171313")
 OTHER = Frame("106A_09048_000909")
 PAIR = "20160909_20160921"
 LACKS = {
-    "dem": Owed("dem/dem", f"{FRAME}.geo.hgt.tif", Outcome.ABSENT, ""),
-    "phase": Owed(f"pair/{PAIR}", f"{PAIR}.geo.diff_pha.tif", Outcome.ABSENT, ""),
-    "coherence": Owed(f"pair/{PAIR}", f"{PAIR}.geo.cc.tif", Outcome.ABSENT, ""),
-    "preview": Owed(f"mask/{PAIR}", f"{PAIR}.geo.diff.png", Outcome.ABSENT, ""),
-    "era5": Owed("epoch/20160909", "era5 2016-09-09 23:00", Outcome.ABSENT, ""),
+    "dem": MissingProduct("dem/dem", f"{FRAME}.geo.hgt.tif", Outcome.ABSENT, ""),
+    "phase": MissingProduct(f"pair/{PAIR}", f"{PAIR}.geo.diff_pha.tif", Outcome.ABSENT, ""),
+    "coherence": MissingProduct(f"pair/{PAIR}", f"{PAIR}.geo.cc.tif", Outcome.ABSENT, ""),
+    "preview": MissingProduct(f"mask/{PAIR}", f"{PAIR}.geo.diff.png", Outcome.ABSENT, ""),
+    "era5": MissingProduct("epoch/20160909", "era5 2016-09-09 23:00", Outcome.ABSENT, ""),
 }
 
 
 def accepted(names: list[str], frame: Frame = FRAME, **accept: list[str]) -> set[str]:
     """Return which of the products `names` are accepted under the setting."""
-    _, found = divide([LACKS[name] for name in names], frame, read_accept(accept))
+    _, found = partition_accepted([LACKS[name] for name in names], frame, parse_accepted_absences(accept))
     return {name for name in names if LACKS[name] in found}
 
 
@@ -58,17 +62,22 @@ def test_names_of_more_than_one_product_of_a_pair_and_of_a_date(name, those):
 
 @pytest.mark.parametrize("outcome", [Outcome.UNREACHABLE, Outcome.CORRUPT, Outcome.REFUSED])
 def test_only_what_the_archive_does_not_have_is_accepted(outcome):
-    item = Owed("dem/dem", "x", outcome, "")
-    assert divide([item], FRAME, read_accept({"*": list(PRODUCTS)})) == ((item,), ())
+    item = MissingProduct("dem/dem", "x", outcome, "")
+    assert partition_accepted([item], FRAME, parse_accepted_absences({"*": list(ACCEPTABLE_PRODUCTS)})) == (
+        (item,),
+        (),
+    )
 
 
 @given(
     outcomes=st.lists(st.tuples(st.sampled_from(sorted(LACKS)), st.sampled_from(list(Outcome)))),
-    chosen=st.dictionaries(st.sampled_from([FRAME.id, OTHER.id, "*"]), st.lists(st.sampled_from(PRODUCTS))),
+    chosen=st.dictionaries(
+        st.sampled_from([FRAME.id, OTHER.id, "*"]), st.lists(st.sampled_from(ACCEPTABLE_PRODUCTS))
+    ),
 )
 def test_everything_is_either_owed_or_accepted_in_order(outcomes, chosen):
-    items = [Owed(LACKS[name].unit, LACKS[name].product, outcome, "") for name, outcome in outcomes]
-    owed, known = divide(items, FRAME, read_accept(chosen))
+    items = [MissingProduct(LACKS[name].unit, LACKS[name].product, outcome, "") for name, outcome in outcomes]
+    owed, known = partition_accepted(items, FRAME, parse_accepted_absences(chosen))
     assert sorted([*owed, *known], key=repr) == sorted(items, key=repr)
     assert list(owed) == [item for item in items if item in owed]
     assert all(item.outcome is Outcome.ABSENT for item in known)
@@ -96,8 +105,8 @@ def test_everything_is_either_owed_or_accepted_in_order(outcomes, chosen):
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_in_one_line_with_an_example(value, said):
     with pytest.raises(UsageError, match=said) as caught:
-        read_accept(value)
-    assert f"accept: {EXAMPLE}" in str(caught.value)
+        parse_accepted_absences(value)
+    assert f"accept: {ACCEPT_EXAMPLE}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -109,10 +118,10 @@ def test_what_cannot_be_meant_is_refused_in_one_line_with_an_example(value, said
 )
 def test_any_value_is_read_or_refused(value):
     try:
-        read = read_accept(value)
+        read = parse_accepted_absences(value)
     except UsageError:
         return
-    assert read_accept(read) == read
+    assert parse_accepted_absences(read) == read
 
 
 def test_a_file_may_say_it_as_yaml_and_the_environment_as_json(tmp_path, monkeypatch):
@@ -133,6 +142,6 @@ def test_the_printed_settings_document_it_with_an_example_that_can_be_used():
     lines = settings_template().splitlines()
     (example,) = (line for line in lines if line.startswith("# Example: accept:"))
     value = yaml.safe_load(example.removeprefix("# Example: "))["accept"]
-    assert read_accept(value) == {FRAME.id: ("dem",), "*": ("preview",)}
+    assert parse_accepted_absences(value) == {FRAME.id: ("dem",), "*": ("preview",)}
     assert "# accept: {}" in lines
-    assert all(name in settings_template() for name in PRODUCTS)
+    assert all(name in settings_template() for name in ACCEPTABLE_PRODUCTS)

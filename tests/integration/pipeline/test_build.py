@@ -15,21 +15,21 @@ import xarray as xr
 from rasterio.features import rasterize
 from scipy.interpolate import RegularGridInterpolator
 
-from hephaestus_build.core.era5_grid import VARIABLES
+from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.storage.generations import Shelf
-from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.pipeline.build import build, plan
-from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
-from hephaestus_build.simulation.server.faults import replaced, status
-from hephaestus_build.simulation.server.raster_faults import shifted
+from hephaestus_build.simulation.server.faults import error_status, replace_body
+from hephaestus_build.simulation.server.raster_faults import shift_raster
 
 ORDINARY = Frame("198A_00210_131313")
 NORTHERN = Frame("201D_02400_131313")
@@ -47,7 +47,7 @@ def settings(archive, tmp_path, monkeypatch):
     archive.faults.clear()
     for name, value in archive.environment().items():
         monkeypatch.setenv(name, value)
-    return load_settings(data_dir=tmp_path / "data", timeout=10, retries=1).simulated()
+    return load_settings(data_dir=tmp_path / "data", timeout=10, retries=1).for_simulated()
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ def built(archive, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in archive.environment().items():
             patch.setenv(name, value)
-        settings = load_settings(data_dir=folder).simulated()
-        return {frame: build(Request(frame), settings) for frame in (ORDINARY, NORTHERN, STRIPMAP)}
+        settings = load_settings(data_dir=folder).for_simulated()
+        return {frame: build(BuildRequest(frame), settings) for frame in (ORDINARY, NORTHERN, STRIPMAP)}
 
 
 def at(pair: Pair) -> dict[str, np.datetime64]:
@@ -77,7 +77,7 @@ def stored_pairs(cube: xr.Dataset) -> list[Pair]:
 
 @pytest.mark.parametrize("frame", [ORDINARY, NORTHERN, STRIPMAP])
 def test_phase_and_coherence_are_the_served_rasters_bit_for_bit(archive, built, frame):
-    cube = open_cube(built[frame].path)
+    cube = open_pinned_cube(built[frame].path)
     world = archive.archive.world
     pairs = stored_pairs(cube)
     assert len(pairs) == built[frame].pairs >= 8
@@ -93,7 +93,7 @@ def test_phase_and_coherence_are_the_served_rasters_bit_for_bit(archive, built, 
 
 
 def test_odd_rasters_are_brought_to_the_grid_without_averaging(archive, built):
-    cube = open_cube(built[ORDINARY].path)
+    cube = open_pinned_cube(built[ORDINARY].path)
     world = archive.archive.world
     kinds = dict(
         zip(
@@ -102,7 +102,7 @@ def test_odd_rasters_are_brought_to_the_grid_without_averaging(archive, built):
             strict=True,
         )
     )
-    cropped, shifted = (world.odd_pair(ORDINARY, oddity) for oddity in ("cropped", "shifted"))
+    cropped, shifted = (world.pair_with_oddity(ORDINARY, oddity) for oddity in ("cropped", "shifted"))
     assert kinds[int(cube.grid_alignment.sel(at(shifted)))] == "resampled"
     assert kinds[int(cube.grid_alignment.sel(at(cropped)))] == "shifted"
     truth = world.phase(ORDINARY, cropped)
@@ -117,17 +117,17 @@ def test_odd_rasters_are_brought_to_the_grid_without_averaging(archive, built):
 
 @pytest.mark.parametrize("frame", [ORDINARY, NORTHERN, STRIPMAP])
 def test_the_atmosphere_is_an_exact_bilinear_interpolation_within_half_a_step(archive, built, frame):
-    cube = open_cube(built[frame].path)
+    cube = open_pinned_cube(built[frame].path)
     world = archive.archive.world
     scene = world.scene(frame)
     latitude, longitude = cube.era5_latitude.values, cube.era5_longitude.values
     points = np.stack(np.meshgrid(cube.latitude.values, cube.longitude.values, indexing="ij"), axis=-1)
     for day in cube.epoch.values[[0, -1]]:
-        moment = scene.time(day.astype("datetime64[D]").astype(object))
+        moment = scene.acquisition_time(day.astype("datetime64[D]").astype(object))
         hour = (moment + timedelta(minutes=30)).replace(minute=0, second=0, microsecond=0)
         assert cube.era5_time.sel(epoch=day).values == np.datetime64(hour)
         truth = world.fields(hour, latitude, longitude)
-        for index, name in enumerate(VARIABLES):
+        for index, name in enumerate(ERA5_VARIABLE_NAMES):
             np.testing.assert_array_equal(cube[f"era5_{name}"].sel(epoch=day).values, truth[index])
             exact = RegularGridInterpolator((latitude[::-1], longitude), truth[index][::-1].astype("f8"))(
                 points
@@ -142,7 +142,7 @@ def test_the_atmosphere_is_an_exact_bilinear_interpolation_within_half_a_step(ar
 
 @pytest.mark.parametrize("frame", [ORDINARY, NORTHERN, STRIPMAP])
 def test_masks_are_the_true_outlines_within_a_pixel(archive, built, frame):
-    cube = open_cube(built[frame].path)
+    cube = open_pinned_cube(built[frame].path)
     world = archive.archive.world
     grid = world.scene(frame).grid
     handed_in = {
@@ -184,7 +184,7 @@ def _shrunk(mask: np.ndarray) -> np.ndarray:
 def test_published_loaders_read_it_unchanged(built):
     """The access pattern of code that was written for the published cubes."""
     names = ["insar_difference", "insar_coherence", "deformation_mask"]
-    names += [f"{axis}_date_{name}" for axis in ("primary", "secondary") for name in VARIABLES]
+    names += [f"{axis}_date_{name}" for axis in ("primary", "secondary") for name in ERA5_VARIABLE_NAMES]
     cube = xr.open_zarr(built[ORDINARY].path)
     pairs = stored_pairs(cube)
     primary = next(pair.primary for pair in pairs if sum(p.primary == pair.primary for p in pairs) > 1)
@@ -198,15 +198,15 @@ def test_published_loaders_read_it_unchanged(built):
 def test_simulated_data_says_so_everywhere(built):
     for result in built.values():
         assert result.simulated
-        cube = open_cube(result.path)
+        cube = open_pinned_cube(result.path)
         assert cube.attrs["simulated"] is True
         assert "simulated" in cube.attrs["source"]
 
 
 def test_a_second_build_has_nothing_to_do_and_asks_little(archive, settings):
-    build(Request(ORDINARY, limit=3), settings)
+    build(BuildRequest(ORDINARY, limit=3), settings)
     archive.clear_log()
-    result = build(Request(ORDINARY, limit=3), settings)
+    result = build(BuildRequest(ORDINARY, limit=3), settings)
     assert not result.published
     assert result.generation == 1
     asked = [entry.path for entry in archive.log]
@@ -218,9 +218,9 @@ def test_new_pairs_between_the_old_ones_are_fetched_alone_and_equal_a_clean_buil
     archive, settings, tmp_path
 ):
     pairs = archive.archive.pairs(ORDINARY)
-    build(Request(ORDINARY, pairs="all", since=pairs[3].primary), settings)
+    build(BuildRequest(ORDINARY, pairs="all", since=pairs[3].primary), settings)
     archive.clear_log()
-    grown = build(Request(ORDINARY, pairs="all"), settings)
+    grown = build(BuildRequest(ORDINARY, pairs="all"), settings)
     fetched = {
         entry.path.rsplit("/", 1)[1][:17]
         for entry in archive.log
@@ -228,11 +228,11 @@ def test_new_pairs_between_the_old_ones_are_fetched_alone_and_equal_a_clean_buil
     }
     assert fetched == {pair.name for pair in pairs if pair.primary < pairs[3].primary}
     clean = build(
-        Request(ORDINARY, pairs="all"), settings.model_copy(update={"data_dir": tmp_path / "clean"})
+        BuildRequest(ORDINARY, pairs="all"), settings.model_copy(update={"data_dir": tmp_path / "clean"})
     )
-    stores = [Shelf(result.path.parent, ORDINARY).current() for result in (grown, clean)]
+    stores = [FrameStore(result.path.parent, ORDINARY).published_generation() for result in (grown, clean)]
     objects = [
-        {path: item for path, item in store.manifest().items() if path != "provenance.json"}
+        {path: item for path, item in store.read_manifest().items() if path != "provenance.json"}
         for store in stores
     ]
     assert objects[0] == objects[1]
@@ -241,9 +241,9 @@ def test_new_pairs_between_the_old_ones_are_fetched_alone_and_equal_a_clean_buil
 
 @pytest.mark.parametrize("era5", ["cds", "arco"])
 def test_both_sources_of_era5_give_the_same_fields(archive, settings, built, era5):
-    result = build(Request(STRIPMAP, limit=1), settings.model_copy(update={"era5": era5}))
-    here, whole = open_cube(result.path), open_cube(built[STRIPMAP].path)
-    for name in VARIABLES:
+    result = build(BuildRequest(STRIPMAP, limit=1), settings.model_copy(update={"era5": era5}))
+    here, whole = open_pinned_cube(result.path), open_pinned_cube(built[STRIPMAP].path)
+    for name in ERA5_VARIABLE_NAMES:
         np.testing.assert_array_equal(
             here[f"era5_{name}"].values, whole[f"era5_{name}"].sel(epoch=here.epoch).values
         )
@@ -252,16 +252,16 @@ def test_both_sources_of_era5_give_the_same_fields(archive, settings, built, era
 
 def test_a_product_that_cannot_be_had_is_owed_and_paid_by_the_next_build(archive, settings):
     pair = archive.archive.pairs(ORDINARY)[0]
-    rule = archive.faults.add(rf"{pair}\.geo\.cc\.tif", status(503))
-    result = build(Request(ORDINARY, limit=3), settings)
+    rule = archive.faults.add(rf"{pair}\.geo\.cc\.tif", error_status(503))
+    result = build(BuildRequest(ORDINARY, limit=3), settings)
     assert result.exit_code == 3
     assert [(item.unit, item.outcome) for item in result.owed] == [(f"pair/{pair}", Outcome.UNREACHABLE)]
-    cube = open_cube(result.path)
+    cube = open_pinned_cube(result.path)
     assert int(cube.pair_status.sel(at(pair))) == 4
     assert not bool(cube.valid_date_pair.sel(at(pair)))
     archive.faults.remove(rule)
     archive.clear_log()
-    paid = build(Request(ORDINARY, limit=3), settings)
+    paid = build(BuildRequest(ORDINARY, limit=3), settings)
     assert (paid.exit_code, paid.pairs, paid.generation) == (0, 3, 2)
     assert {entry.path.rsplit("/", 1)[1][:17] for entry in archive.log if entry.path.endswith(".tif")} == {
         pair.name
@@ -271,26 +271,30 @@ def test_a_product_that_cannot_be_had_is_owed_and_paid_by_the_next_build(archive
 def test_a_frame_without_annotations_takes_all_pairs(archive, settings, monkeypatch):
     monkeypatch.delenv("HEPHAESTUS_ANNOTATIONS")
     plain = load_settings(data_dir=settings.data_dir)
-    result = build(Request(NORTHERN, limit=2), plain)
-    cube = open_cube(result.path)
+    result = build(BuildRequest(NORTHERN, limit=2), plain)
+    cube = open_pinned_cube(result.path)
     assert result.pairs == 2
     assert not cube.annotated.values.any()
     with pytest.raises(HephaestusError, match="--pairs all"):
-        build(Request(NORTHERN, pairs="annotated"), plain)
+        build(BuildRequest(NORTHERN, pairs="annotated"), plain)
 
 
 def test_plan_says_what_a_build_will_do_without_fetching_a_product(archive, settings):
     archive.clear_log()
-    first = plan(Request(ORDINARY, limit=3), settings)
+    first = plan(BuildRequest(ORDINARY, limit=3), settings)
     assert not any(entry.path.endswith(".tif") for entry in archive.log)
-    assert (len(first.todo), first.selection.choice, first.selection.skipped["beyond --limit"] > 0) == (
+    assert (
+        len(first.pairs_to_fetch),
+        first.selection.resolved_choice,
+        first.selection.skipped["beyond --limit"] > 0,
+    ) == (
         3,
         "annotated",
         True,
     )
-    build(Request(ORDINARY, limit=3), settings)
-    after = plan(Request(ORDINARY, limit=4), settings)
-    assert len(after.todo) == 1
+    build(BuildRequest(ORDINARY, limit=3), settings)
+    after = plan(BuildRequest(ORDINARY, limit=4), settings)
+    assert len(after.pairs_to_fetch) == 1
     assert after.to_json()["size_is_exact"] is True
 
 
@@ -298,30 +302,30 @@ def test_bad_requests_say_what_to_do(archive, settings, monkeypatch):
     with pytest.raises(UsageError, match="124D_04854_171313"):
         Frame.parse("nonsense")
     with pytest.raises(HephaestusError, match=r"199A_00001_000001: .*404|199A_00001_000001: .*no such frame"):
-        build(Request(Frame("199A_00001_000001")), settings)
+        build(BuildRequest(Frame("199A_00001_000001")), settings)
     monkeypatch.delenv("CDSAPI_KEY")
     with pytest.raises(UsageError, match="CDSAPI_KEY"):
-        build(Request(ORDINARY), settings.model_copy(update={"era5": "cds"}))
+        build(BuildRequest(ORDINARY), settings.model_copy(update={"era5": "cds"}))
     assert not (settings.cubes_dir / f"{ORDINARY}.zarr").exists()
 
 
 def test_a_refused_licence_leaves_the_atmosphere_owed_with_its_address(archive, settings):
     archive.cds.licence_accepted = False
     try:
-        result = build(Request(ORDINARY, limit=1), settings)
+        result = build(BuildRequest(ORDINARY, limit=1), settings)
     finally:
         archive.cds.licence_accepted = True
     assert result.exit_code == 3
     assert {item.outcome for item in result.owed} == {Outcome.REFUSED}
     assert all("licence" in item.detail for item in result.owed)
     assert result.pairs == 1
-    assert build(Request(ORDINARY, limit=1), settings).exit_code == 0
+    assert build(BuildRequest(ORDINARY, limit=1), settings).exit_code == 0
 
 
 def test_no_network_is_one_line(settings):
     nowhere = settings.model_copy(update={"licsar_url": "http://127.0.0.1:9/"})
     with pytest.raises(HephaestusError, match="HEPHAESTUS_LICSAR_URL") as caught:
-        build(Request(ORDINARY, pairs="all"), nowhere)
+        build(BuildRequest(ORDINARY, pairs="all"), nowhere)
     assert "\n" not in str(caught.value)
 
 
@@ -329,14 +333,14 @@ def test_no_network_is_one_line(settings):
 def test_a_data_folder_that_is_a_file_is_refused_in_one_line(archive, settings, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(HephaestusError, match="HEPHAESTUS_DATA_DIR"):
-        build(Request(ORDINARY, limit=1), settings.model_copy(update={"data_dir": tmp_path / "file"}))
+        build(BuildRequest(ORDINARY, limit=1), settings.model_copy(update={"data_dir": tmp_path / "file"}))
 
 
 def test_a_damaged_annotation_archive_is_one_line(archive, settings, tmp_path):
     bad = tmp_path / "annotations.tar.gz"
     bad.write_bytes(b"not an archive")
     with pytest.raises(HephaestusError, match=r"annotations\.tar\.gz"):
-        build(Request(ORDINARY, limit=1), settings.model_copy(update={"annotations": str(bad)}))
+        build(BuildRequest(ORDINARY, limit=1), settings.model_copy(update={"annotations": str(bad)}))
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -366,10 +370,10 @@ def test_a_real_frame_without_dem_is_built_and_completed_when_the_dem_arrives(ar
     real = load_settings(data_dir=settings.real_dir, licsar_url=address, era5="arco", timeout=30, retries=1)
     archive.arco.areas = ()
     frame = Frame("106A_09048_000909")
-    result = build(Request(frame), real)
+    result = build(BuildRequest(frame), real)
     assert (result.exit_code, result.pairs, result.simulated) == (3, 6, False)
     assert [(item.unit, item.outcome) for item in result.owed] == [("dem/dem", Outcome.ABSENT)]
-    cube = open_cube(result.path)
+    cube = open_pinned_cube(result.path)
     assert np.isnan(cube.dem.values).all()
     assert "simulated" not in cube.attrs
     for pair in stored_pairs(cube):
@@ -387,15 +391,15 @@ def test_a_real_frame_without_dem_is_built_and_completed_when_the_dem_arrives(ar
     height = np.linspace(1, 1500, grid.size, dtype="f4").reshape(grid.shape)
     with rasterio.open(folder / "metadata" / f"{frame}.geo.hgt.tif", "w", **profile) as dem:
         dem.write(height, 1)
-    done = build(Request(frame), real)
+    done = build(BuildRequest(frame), real)
     assert (done.exit_code, done.generation) == (0, 2)
-    np.testing.assert_array_equal(open_cube(done.path).dem.values, height)
-    assert verify_content(Shelf(real.cubes_dir, frame).current()) == []
+    np.testing.assert_array_equal(open_pinned_cube(done.path).dem.values, height)
+    assert verify_generation(FrameStore(real.cubes_dir, frame).published_generation()) == []
 
 
 def test_a_raster_from_elsewhere_is_corrupt_and_the_rest_is_built(archive, settings):
     pair = archive.archive.pairs(ORDINARY)[0]
-    archive.faults.add(rf"{pair}\.geo\.diff_pha\.tif", replaced(shifted(500.0, 0.0)))
-    result = build(Request(ORDINARY, limit=3), settings)
+    archive.faults.add(rf"{pair}\.geo\.diff_pha\.tif", replace_body(shift_raster(500.0, 0.0)))
+    result = build(BuildRequest(ORDINARY, limit=3), settings)
     assert [(item.unit, item.outcome) for item in result.owed] == [(f"pair/{pair}", Outcome.CORRUPT)]
     assert result.pairs == 2

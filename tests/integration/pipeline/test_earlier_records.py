@@ -18,15 +18,15 @@ import pytest
 from blake3 import blake3
 
 from archives import asked, rasters, shelf_of
-from hephaestus_build.core.atomic_io import json_bytes
+from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.settings import Settings, load_settings
-from hephaestus_build.cube.reading.dataset import open_cube
-from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.operations.repair import repair
 from hephaestus_build.pipeline.build import build
-from hephaestus_build.pipeline.plan import Request as BuildRequest
-from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
+from hephaestus_build.pipeline.plan import BuildRequest as BuildRequest
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
 
 RECORDS = Path(__file__).parent / "data" / "sha256_records.tar.xz"
 FRAME = Frame("010A_00210_131313")
@@ -41,16 +41,16 @@ class Archive(LoopbackServer):
     def __init__(self, folder: Path) -> None:
         super().__init__([self._answer])
         self._listing = (folder / "listing.html").read_bytes()
-        self._files: dict[str, Response] = {}
+        self._files: dict[str, HttpResponse] = {}
         for note in (folder / "data" / "cache" / "licsar").rglob("*.receipt.json"):
             receipt = json.loads(note.read_text())
             content = note.with_name(note.name.removesuffix(".receipt.json")).read_bytes()
             headers = {"ETag": receipt["etag"], "Last-Modified": receipt["last_modified"]}
-            self._files[receipt["product"]] = Response(200, content, headers)
+            self._files[receipt["product"]] = HttpResponse(200, content, headers)
 
-    def _answer(self, request: Request) -> Response | None:
+    def _answer(self, request: HttpRequest) -> HttpResponse | None:
         if request.path == LISTING:
-            return Response(200, self._listing, {"Content-Type": "text/html;charset=UTF-8"})
+            return HttpResponse(200, self._listing, {"Content-Type": "text/html;charset=UTF-8"})
         return self._files.get(request.path.rpartition("/")[2])
 
     def sent(self) -> int:
@@ -90,7 +90,7 @@ def record(settings: Settings) -> list[dict[str, Any]]:
 
     Without how and when they came, and without the address: the port is another in each test.
     """
-    store = shelf_of(settings, FRAME).current().store
+    store = shelf_of(settings, FRAME).published_generation().store
     units = json.loads((store / "provenance.json").read_text())["units"]
     found = [item for unit in units if unit["kind"] in ("pair", "dem") for item in unit["receipts"]]
     return [
@@ -110,7 +110,7 @@ def suspect(settings: Settings, pair: Pair) -> None:
 
 
 def damage(settings: Settings, pattern: str) -> None:
-    path = min(shelf_of(settings, FRAME).current().store.glob(pattern))
+    path = min(shelf_of(settings, FRAME).published_generation().store.glob(pattern))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -127,19 +127,19 @@ def test_a_cube_and_its_cache_are_used_without_a_byte_downloaded_again(archive, 
     before = record(settings)
     result = build(ALL, settings)
     assert result.exit_code == 0
-    assert shelf_of(settings, FRAME).current().number == 1
+    assert shelf_of(settings, FRAME).published_generation().number == 1
     assert [(entry.path, entry.status) for entry in archive.log] == [
         (LISTING, 200),
         (f"/LiCSAR_products/10/{FRAME}/metadata/metadata.txt", 304),
     ]
     assert archive.sent() == 0
     assert record(settings) == before
-    assert verify_content(shelf_of(settings, FRAME).current()) == []
+    assert verify_generation(shelf_of(settings, FRAME).published_generation()) == []
 
 
 def test_a_cache_is_used_without_a_byte_downloaded_again(archive, settings):
     before = record(settings)
-    with open_cube(shelf_of(settings, FRAME).link) as cube:
+    with open_pinned_cube(shelf_of(settings, FRAME).published_link) as cube:
         phases = cube.insar_difference.values
     shutil.rmtree(settings.cubes_dir)
     assert build(ALL, settings).exit_code == 0
@@ -147,7 +147,7 @@ def test_a_cache_is_used_without_a_byte_downloaded_again(archive, settings):
     assert len(products) == 7
     assert set(products.values()) == {304}
     assert archive.sent() == 0
-    with open_cube(shelf_of(settings, FRAME).link) as cube:
+    with open_pinned_cube(shelf_of(settings, FRAME).published_link) as cube:
         np.testing.assert_array_equal(cube.insar_difference.values, phases)
     # the new record names the algorithm of the cache's
     assert sorted(item["sha256"] for item in record(settings)) == sorted(item["sha256"] for item in before)
@@ -165,7 +165,9 @@ def test_what_comes_again_with_the_same_content_is_no_change(archive, settings):
     notes = [json.loads(note.read_text()) for note in settings.downloads_dir.rglob("*.tif.receipt.json")]
     assert len(notes) == 2
     assert all("blake3" in note and "sha256" not in note for note in notes)
-    number = shelf_of(settings, FRAME).current().number  # another one, since the address has another port
+    number = (
+        shelf_of(settings, FRAME).published_generation().number
+    )  # another one, since the address has another port
     for cached in (True, False):
         if not cached:
             lose_cache(settings)
@@ -174,7 +176,7 @@ def test_what_comes_again_with_the_same_content_is_no_change(archive, settings):
         assert build(ALL, settings).exit_code == 0
         assert asked(archive) == rasters(PAIR)
         assert (archive.sent() == 0) == cached
-        assert shelf_of(settings, FRAME).current().number == number
+        assert shelf_of(settings, FRAME).published_generation().number == number
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -210,7 +212,7 @@ def test_a_forged_copy_is_found_whatever_algorithm_its_receipt_names(archive, se
     assert hashlib.sha256(other).hexdigest() != receipt.pop("sha256")
     path.write_bytes(other)
     first = next(item for item in true if item["product"] == path.name)
-    note.write_bytes(json_bytes({**receipt, "size": len(other), "blake3": blake3(other).hexdigest()}))
+    note.write_bytes(encode_json({**receipt, "size": len(other), "blake3": blake3(other).hexdigest()}))
     # an earlier use counts for an address: the archive stands at that of then
     receipt = json.loads(note.read_text())
     assert receipt["etag"] == first["etag"]

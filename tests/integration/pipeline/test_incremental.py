@@ -29,20 +29,20 @@ from archives import (
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.progress import Silent
+from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.cube import fingerprints as inputs_module
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.storage.generations import Shelf
-from hephaestus_build.cube.storage.staging import Staging
-from hephaestus_build.cube.storage.writer import write_store
-from hephaestus_build.cube.validation.checksums import verify_content
-from hephaestus_build.operations.batch import all_frames, build_frames, watch
-from hephaestus_build.operations.run_log import last_runs
-from hephaestus_build.operations.status import frames_on_disk, status_of
+from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.storage.staging import StagingArea
+from hephaestus_build.cube.storage.writer import write_cube_store
+from hephaestus_build.cube.validation.checksums import verify_generation
+from hephaestus_build.operations.batch import build_frames, list_published_frames, watch
+from hephaestus_build.operations.run_log import read_last_runs
+from hephaestus_build.operations.status import list_frames_on_disk, read_frame_status
 from hephaestus_build.pipeline.build import build, plan
-from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.pipeline.upstream_changes import check_upstream
 from hephaestus_build.simulation.server import faults
 from toy_cube import toy_cube
@@ -90,12 +90,12 @@ def same_as_clean(settings, tmp_path) -> bool:
 def test_a_pair_that_is_replaced_in_place_is_fetched_alone(archive, settings, tmp_path):
     pair = archive.archive.pairs(FRAME)[2]
     archive.archive.reprocess(FRAME, pair)
-    assert plan(ALL, settings).todo == (pair,)
+    assert plan(ALL, settings).pairs_to_fetch == (pair,)
     archive.clear_log()
     result = build(ALL, settings)
     assert asked(archive) == rasters(pair)
     assert (result.exit_code, result.generation) == (0, 2)
-    here = open_cube(result.path).sel(
+    here = open_pinned_cube(result.path).sel(
         primary_date=np.datetime64(pair.primary), secondary_date=np.datetime64(pair.secondary)
     )
     truth = archive.archive.world.phase(FRAME, pair, revision=1)
@@ -104,52 +104,52 @@ def test_a_pair_that_is_replaced_in_place_is_fetched_alone(archive, settings, tm
 
 
 def test_a_change_that_only_asking_shows_is_stale_until_the_next_build(archive, settings, tmp_path):
-    archive.faults.add(r"/interferograms/$", faults.replaced(lambda page: _DATES.sub(b"", page)))
+    archive.faults.add(r"/interferograms/$", faults.replace_body(lambda page: _DATES.sub(b"", page)))
     assert build(ALL, settings).published is False
     pair = archive.archive.pairs(FRAME)[3]
     archive.archive.reprocess(FRAME, pair)
     assert build(ALL, settings).published is False
-    changes = check_upstream(FRAME, settings, Silent())
+    changes = check_upstream(FRAME, settings, NullListener())
     assert {change.unit for change in changes} == {f"pair/{pair}"}
     assert "changed upstream" in str(changes[0])
-    assert status_of(settings, FRAME).stale == ("1 units changed upstream",)
+    assert read_frame_status(settings, FRAME).stale == ("1 units changed upstream",)
     archive.clear_log()
     result = build(ALL, settings)
     assert asked(archive) == rasters(pair)
     assert (result.exit_code, result.generation) == (0, 2)
-    assert status_of(settings, FRAME).stale == ()
-    assert check_upstream(FRAME, settings, Silent()) == []
+    assert read_frame_status(settings, FRAME).stale == ()
+    assert check_upstream(FRAME, settings, NullListener()) == []
     assert build(ALL, settings).published is False
     truth = archive.archive.world.coherence(FRAME, pair, revision=1)
-    here = open_cube(result.path).sel(
+    here = open_pinned_cube(result.path).sel(
         primary_date=np.datetime64(pair.primary), secondary_date=np.datetime64(pair.secondary)
     )
     np.testing.assert_array_equal(here.insar_coherence.values, truth)
 
 
 def test_what_cannot_be_asked_about_is_not_called_changed(archive, settings):
-    archive.faults.add(r"\.tif$", faults.status(503), methods={"HEAD"})
-    changes = check_upstream(FRAME, settings, Silent())
+    archive.faults.add(r"\.tif$", faults.error_status(503), methods={"HEAD"})
+    changes = check_upstream(FRAME, settings, NullListener())
     assert len(changes) == 15
     assert all("cannot be asked" in str(change) for change in changes)
-    assert status_of(settings, FRAME).stale == ()
+    assert read_frame_status(settings, FRAME).stale == ()
 
 
 def test_a_changed_pair_that_cannot_be_had_stays_as_it_was_and_is_owed(archive, settings, tmp_path):
     pair = archive.archive.pairs(FRAME)[2]
     before = objects(settings)
     archive.archive.reprocess(FRAME, pair)
-    archive.faults.add(rf"{pair}\.geo\.cc\.tif", faults.status(503))
+    archive.faults.add(rf"{pair}\.geo\.cc\.tif", faults.error_status(503))
     result = build(ALL, settings)
     assert (result.exit_code, result.pairs) == (3, 7)
     assert [(item.unit, item.outcome) for item in result.owed] == [(f"pair/{pair}", Outcome.UNREACHABLE)]
     assert objects(settings) == before or result.published  # its masks may follow a newer preview already
-    assert status_of(settings, FRAME).stale == ("1 units changed upstream",)
-    assert verify_content(shelf_of(settings).current()) == []
+    assert read_frame_status(settings, FRAME).stale == ("1 units changed upstream",)
+    assert verify_generation(shelf_of(settings).published_generation()) == []
     as_at_first(archive)
     archive.archive.reprocess(FRAME, pair)
     assert build(ALL, settings).exit_code == 0
-    assert status_of(settings, FRAME).stale == ()
+    assert read_frame_status(settings, FRAME).stale == ()
     assert same_as_clean(settings, tmp_path)
 
 
@@ -159,24 +159,24 @@ def test_pairs_that_are_gone_upstream_stay_and_are_reported(archive, settings, b
     result = build(ALL, settings)
     assert (result.exit_code, result.pairs, result.gone) == (0, 7, (gone,))
     assert result.published is False
-    status = status_of(settings, FRAME)
+    status = read_frame_status(settings, FRAME)
     assert (status.gone, status.stale) == ((gone.name,), ())
     assert result.to_json()["gone"] == [gone.name]
-    assert {change.unit for change in check_upstream(FRAME, settings, Silent())} == {f"pair/{gone}"}
+    assert {change.unit for change in check_upstream(FRAME, settings, NullListener())} == {f"pair/{gone}"}
     archive.clear_log()
     assert build(ALL, settings).gone == (gone,)
     assert asked(archive) == set()
-    assert status_of(settings, FRAME).stale == ()
+    assert read_frame_status(settings, FRAME).stale == ()
 
 
 def test_a_build_that_dies_after_publishing_what_verify_found_fetches_it_once(archive, settings, monkeypatch):
     archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
-    assert check_upstream(FRAME, settings, Silent())
+    assert check_upstream(FRAME, settings, NullListener())
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(Staging, "discard", lambda _: (_ for _ in ()).throw(RuntimeError("killed")))
+        patch.setattr(StagingArea, "discard", lambda _: (_ for _ in ()).throw(RuntimeError("killed")))
         build(ALL, settings)
-    assert shelf_of(settings).current().number == 2
-    assert status_of(settings, FRAME).stale == ()
+    assert shelf_of(settings).published_generation().number == 2
+    assert read_frame_status(settings, FRAME).stale == ()
     archive.clear_log()
     assert not build(ALL, settings).published
     assert asked(archive) == set()
@@ -207,11 +207,11 @@ def changed(
 @pytest.mark.parametrize("change", [changed(east=10), changed(rows=6, columns=5)], ids=["elsewhere", "tiny"])
 def test_a_dem_of_another_place_is_corrupt_and_the_pairs_are_built(archive, tmp_path, change):
     settings = settings_for(tmp_path / "data")
-    rule = archive.faults.add(r"\.hgt\.tif$", faults.replaced(change))
+    rule = archive.faults.add(r"\.hgt\.tif$", faults.replace_body(change))
     result = build(ALL, settings)
     assert [(item.unit, item.outcome) for item in result.owed] == [("dem/dem", Outcome.CORRUPT)]
     assert (result.pairs, result.aligned) == (7, USUAL)
-    assert status_of(settings, FRAME).owed == result.owed
+    assert read_frame_status(settings, FRAME).owed == result.owed
     archive.faults.remove(rule)
     assert build(ALL, settings).owed == ()
     assert same_as_clean(settings, tmp_path)
@@ -219,9 +219,9 @@ def test_a_dem_of_another_place_is_corrupt_and_the_pairs_are_built(archive, tmp_
 
 def test_a_dem_of_another_place_that_nothing_spoke_against_is_asked_for_again(archive, tmp_path):
     settings = settings_for(tmp_path / "data")
-    archive.faults.add(r"\.hgt\.tif$", faults.replaced(changed(east=10)))
+    archive.faults.add(r"\.hgt\.tif$", faults.replace_body(changed(east=10)))
     for pair in archive.archive.pairs(FRAME)[:3]:
-        archive.faults.add(str(pair), faults.status(404))
+        archive.faults.add(str(pair), faults.error_status(404))
     with pytest.raises(HephaestusError, match="not one interferogram"):
         build(ALL, settings)
     as_at_first(archive)
@@ -232,11 +232,11 @@ def test_a_dem_of_another_place_that_nothing_spoke_against_is_asked_for_again(ar
 def test_a_dem_that_goes_astray_takes_no_good_cube_with_it(archive, tmp_path):
     settings = settings_for(tmp_path / "data")
     build(ALL, settings)
-    rule = archive.faults.add(r"\.hgt\.tif$", faults.replaced(changed(rows=6, columns=5)))
-    check_upstream(FRAME, settings, Silent())
+    rule = archive.faults.add(r"\.hgt\.tif$", faults.replace_body(changed(rows=6, columns=5)))
+    check_upstream(FRAME, settings, NullListener())
     result = build(ALL, settings)
     assert [item.unit for item in result.owed] == ["dem/dem"]
-    assert open_cube(result.path).sizes["latitude"] == 80
+    assert open_pinned_cube(result.path).sizes["latitude"] == 80
     archive.faults.remove(rule)
     assert build(ALL, settings).exit_code == 0
     assert same_as_clean(settings, tmp_path)
@@ -246,36 +246,36 @@ def test_a_dem_that_goes_astray_takes_no_good_cube_with_it(archive, tmp_path):
 def test_without_a_dem_one_bad_raster_does_not_decide_the_grid(archive, tmp_path, change):
     settings = settings_for(tmp_path / "data")
     first = archive.archive.pairs(FRAME)[0]
-    archive.faults.add(r"\.hgt\.tif$", faults.status(404))
-    rule = archive.faults.add(rf"{first}\.geo\.diff_pha\.tif$", faults.replaced(change))
+    archive.faults.add(r"\.hgt\.tif$", faults.error_status(404))
+    rule = archive.faults.add(rf"{first}\.geo\.diff_pha\.tif$", faults.replace_body(change))
     alone = settings_for(tmp_path / "alone")
     for place in (settings, alone):
         with suppress(HephaestusError):  # of the bad one alone there is no cube, or one on its grid
-            build(Request(FRAME, pairs="all", limit=1 if place is alone else None), place)
+            build(BuildRequest(FRAME, pairs="all", limit=1 if place is alone else None), place)
         result = build(ALL, place)
-        assert open_cube(result.path).sizes["latitude"] == 80
+        assert open_pinned_cube(result.path).sizes["latitude"] == 80
         assert result.aligned["identical"] == USUAL["identical"] - 1
     archive.faults.remove(rule)
-    check_upstream(FRAME, settings, Silent())
+    check_upstream(FRAME, settings, NullListener())
     assert build(ALL, settings).aligned == USUAL
 
 
 def test_a_dem_with_another_grid_has_everything_built_on_it(archive, tmp_path):
     """A cube has one grid: where the DEM comes late and differs, the pairs are brought to it."""
     settings = settings_for(tmp_path / "data")
-    archive.faults.add(r"\.hgt\.tif$", faults.status(404))
-    archive.faults.add(r"\.geo\.(diff_pha|cc)\.tif$", faults.replaced(changed(rows=77, columns=85)))
-    result = build(Request(FRAME, pairs="all", limit=3), settings)
+    archive.faults.add(r"\.hgt\.tif$", faults.error_status(404))
+    archive.faults.add(r"\.geo\.(diff_pha|cc)\.tif$", faults.replace_body(changed(rows=77, columns=85)))
+    result = build(BuildRequest(FRAME, pairs="all", limit=3), settings)
     assert [item.unit for item in result.owed] == ["dem/dem"]
-    assert open_cube(result.path).sizes["latitude"] == 77
+    assert open_pinned_cube(result.path).sizes["latitude"] == 77
     as_at_first(archive)
-    check_upstream(FRAME, settings, Silent())
-    done = build(Request(FRAME, pairs="all", limit=1), settings)
+    check_upstream(FRAME, settings, NullListener())
+    done = build(BuildRequest(FRAME, pairs="all", limit=1), settings)
     assert done.exit_code == 0
-    assert open_cube(done.path).sizes["latitude"] == 80
+    assert open_pinned_cube(done.path).sizes["latitude"] == 80
     assert done.pairs == 3
     build(ALL, settings)
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
     assert same_as_clean(settings, tmp_path)
 
 
@@ -286,7 +286,7 @@ def test_a_new_schema_builds_all_again_from_the_cache(archive, tmp_path, monkeyp
         patch.setattr(inputs_module, "cube_schema", lambda: older)
         build(ALL, settings)
     archive.clear_log()
-    result = build(Request(FRAME, pairs="all", limit=1), settings)
+    result = build(BuildRequest(FRAME, pairs="all", limit=1), settings)
     assert (result.generation, result.pairs) == (2, 7)
     statuses = {entry.status for entry in archive.log if entry.path.endswith(".tif")}
     assert statuses == {304}
@@ -300,14 +300,14 @@ def test_only_new_things_are_asked_for_whatever_the_cube_holds(archive, tmp_path
     counts = []
     for count in range(2, 7):
         archive.clear_log()
-        build(Request(FRAME, pairs="all", limit=count), settings)
+        build(BuildRequest(FRAME, pairs="all", limit=count), settings)
         counts.append(len([entry for entry in archive.log if "/LiCSAR_products" in entry.path]))
     assert max(counts[1:]) <= 6, counts  # listing, metadata, two rasters, a preview, a page of links
     assert len(pairs) == 7
 
 
 @pytest.fixture
-def large(tmp_path) -> tuple[Shelf, list[str]]:
+def large(tmp_path) -> tuple[FrameStore, list[str]]:
     """A cube of 300 tiny pairs."""
     days = [date(2015, 1, 1) + timedelta(6 * step) for step in range(80)]
     names = [f"{a:%Y%m%d}_{b:%Y%m%d}" for i, a in enumerate(days) for b in days[i + 1 : i + 5]][:300]
@@ -320,21 +320,21 @@ def large(tmp_path) -> tuple[Shelf, list[str]]:
         toy_cube(tmp_path / "cubes", tiny, pairs=tuple(names))
     finally:
         toys.PAIRS = original
-    return Shelf(tmp_path / "cubes", FRAME), names
+    return FrameStore(tmp_path / "cubes", FRAME), names
 
 
 def test_the_bookkeeping_of_a_large_cube_takes_a_blink(large):
     """A generation that changes nothing: all that a new pair costs beside its own reading and encoding."""
     shelf, names = large
     clock = time.process_time()
-    current = shelf.current()
+    current = shelf.published_generation()
     contents = current.contents()
-    from hephaestus_build.cube.granules import Places
+    from hephaestus_build.cube.granules import ChunkKeys
 
-    places = Places(contents.axes)
+    places = ChunkKeys(contents.axes)
     stored = {u.key: {n: str(current.store / k) for n, k in places.keys(u)} for u in contents.units.values()}
     with shelf.assembling() as store:
-        write_store(store, contents, lambda unit: stored[unit.key])
+        write_cube_store(store, contents, lambda unit: stored[unit.key])
     spent = time.process_time() - clock
     assert len(names) == 300
     assert objects_of(shelf) == current.manifest()
@@ -342,8 +342,8 @@ def test_the_bookkeeping_of_a_large_cube_takes_a_blink(large):
     assert spent < 4, f"{spent:.1f} s"
 
 
-def objects_of(shelf: Shelf) -> dict[str, list]:
-    return shelf.current().manifest()
+def objects_of(shelf: FrameStore) -> dict[str, list]:
+    return shelf.published_generation().read_manifest()
 
 
 def test_watch_builds_what_arrives_and_records_each_run(archive, tmp_path):
@@ -357,7 +357,7 @@ def test_watch_builds_what_arrives_and_records_each_run(archive, tmp_path):
         naps.append(seconds)
         archive.archive.publish_until(next(arrivals))
 
-    stranger = Request(Frame("199A_00001_000001"))
+    stranger = BuildRequest(Frame("199A_00001_000001"))
     runs = list(watch([ALL, stranger], settings, interval=3600, rounds=3, sleep=sleep))
     good = [run for run in runs if run.frame == FRAME]
     counts = [sum(pair.secondary <= day for pair in archive.archive.pairs(FRAME)) for day in days]
@@ -368,29 +368,29 @@ def test_watch_builds_what_arrives_and_records_each_run(archive, tmp_path):
     assert all(0 < nap <= 3600 for nap in naps)
     lines = (settings.data_dir / "runs.jsonl").read_text().splitlines()
     assert len(lines) == 6
-    last = last_runs(settings.data_dir)
+    last = read_last_runs(settings.data_dir)
     assert last[FRAME.id]["exit_code"] == 0
     assert "no such frame" in last[stranger.frame.id]["error"]
-    assert "no such frame" in status_of(settings, stranger.frame).last_error
-    assert frames_on_disk(settings) == [FRAME, stranger.frame]
+    assert "no such frame" in read_frame_status(settings, stranger.frame).last_error
+    assert list_frames_on_disk(settings) == [FRAME, stranger.frame]
 
 
 def test_a_frame_that_nobody_annotated_is_watched_with_all_its_pairs(archive, tmp_path, monkeypatch):
     monkeypatch.delenv("HEPHAESTUS_ANNOTATIONS")
     settings = settings_for(tmp_path / "data")
-    (run,) = watch([Request(FRAME)], settings, interval=1, rounds=1)
+    (run,) = watch([BuildRequest(FRAME)], settings, interval=1, rounds=1)
     assert (run.result.pairs, run.result.masks) == (7, 0)
 
 
 def test_the_registry_has_38_frames_and_each_failure_is_on_record(archive, tmp_path):
     settings = settings_for(tmp_path / "data")
-    frames = all_frames()
+    frames = list_published_frames()
     assert len(frames) == 38
-    runs = list(build_frames([Request(frame) for frame in (*frames[:5], FRAME)], settings, at_a_time=3))
+    runs = list(build_frames([BuildRequest(frame) for frame in (*frames[:5], FRAME)], settings, at_a_time=3))
     assert sorted((run.frame, run.exit_code) for run in runs) == sorted(
         [(frame, 1) for frame in frames[:5]] + [(FRAME, 0)]
     )
-    assert set(last_runs(settings.data_dir)) == {frame.id for frame in (*frames[:5], FRAME)}
+    assert set(read_last_runs(settings.data_dir)) == {frame.id for frame in (*frames[:5], FRAME)}
 
 
 def test_a_mistake_of_ours_in_one_frame_is_one_line_and_stops_no_other(archive, tmp_path, monkeypatch):

@@ -24,23 +24,23 @@ from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
 from hephaestus_build.cli import main
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.settings import Embedded, load_settings, refuse_address
-from hephaestus_build.cube.discovery import find_cube, is_simulated, take
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.core.settings import EmbeddedArchive, load_settings, require_local_path
+from hephaestus_build.cube.discovery import find_cube, is_simulated_cube, select_cubes
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage import migration
-from hephaestus_build.cube.storage.generations import Shelf
+from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.dataset.splits import read_split
-from hephaestus_build.operations.status import homes, status_of
+from hephaestus_build.operations.status import frames_with_settings, read_frame_status
 from hephaestus_build.pipeline import build as building
 from hephaestus_build.pipeline.build import build
-from hephaestus_build.pipeline.plan import Request
+from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server import embedded
-from hephaestus_build.sources.era5.selection import choose_source
+from hephaestus_build.sources.era5.selection import choose_era5_source
 
 REAL = Frame("124D_05291_081406")
 #: Nobody answers there: what is asked of it is found out.
 NOWHERE = "http://127.0.0.1:9/"
-EMBEDDED = Embedded(
+EMBEDDED = EmbeddedArchive(
     "http://127.0.0.1:1/portal/", "http://127.0.0.1:1/a.tar.gz", "http://127.0.0.1:1/arco",
     "http://127.0.0.1:1/cds", "key", (FRAME.id,),
 )  # fmt: skip
@@ -137,17 +137,17 @@ def test_the_settings_of_the_simulated_are_the_same_however_often_they_are_asked
     options = {"licsar_url": NOWHERE} if named else {}
     settings = load_settings(data_dir="data", cache_dir="cache" if cache else None, **options)
     if served:
-        settings = settings.with_embedded(EMBEDDED)
+        settings = settings.with_embedded_archive(EMBEDDED)
     apart = settings
     for _ in range(times):
-        apart = apart.simulated().model_copy(update={"connections": 1})
+        apart = apart.for_simulated().model_copy(update={"connections": 1})
     assert apart.is_simulated
     assert apart.data_dir == Path("data/simulated")
     assert apart.downloads_dir == (Path("cache/simulated") if cache else Path("data/simulated/cache"))
-    assert apart.real_dir == Path("data")
+    assert apart.real_data_dir == Path("data")
     # what is set wins
     assert (apart.licsar_url == EMBEDDED.licsar_url) is (served and not named)
-    assert (apart.embedded is not None) is (served and not named)
+    assert (apart.embedded_archive is not None) is (served and not named)
     assert settings.for_frame(REAL) is settings
     assert not settings.is_simulated
     assert settings.licsar_url != EMBEDDED.licsar_url
@@ -228,12 +228,12 @@ def test_a_real_frame_beside_a_simulated_one_is_asked_of_the_real_archive(data, 
         seen[request.frame] = settings.for_frame(request.frame)
         raise HephaestusError(f"{request.frame}: seen")
 
-    monkeypatch.setattr(building, "prepare", noted)
+    monkeypatch.setattr(building, "prepare_build", noted)
     settings = load_settings()
-    with embedded.archives_for(settings, [FRAME, REAL]) as served:
+    with embedded.serve_for_frames(settings, [FRAME, REAL]) as served:
         for frame in (FRAME, REAL):
             with pytest.raises(HephaestusError, match="seen"):
-                build(Request(frame), served)
+                build(BuildRequest(frame), served)
     assert seen[REAL].licsar_url == settings.licsar_url
     assert seen[REAL].annotations is settings.annotations
     assert seen[REAL].arco_url == settings.arco_url
@@ -245,29 +245,29 @@ def test_a_real_frame_beside_a_simulated_one_is_asked_of_the_real_archive(data, 
 def test_the_key_of_the_cds_goes_with_the_archive(monkeypatch):
     monkeypatch.setenv("CDSAPI_KEY", "mine")
     monkeypatch.setenv("CDSAPI_URL", "https://cds.example.org/api")
-    settings = load_settings(era5="cds").with_embedded(EMBEDDED)
-    assert choose_source(settings).url == "https://cds.example.org/api"
-    assert choose_source(settings.simulated()).url == EMBEDDED.cds_url
-    assert choose_source(settings.simulated())._credentials.key == "key"
+    settings = load_settings(era5="cds").with_embedded_archive(EMBEDDED)
+    assert choose_era5_source(settings).url == "https://cds.example.org/api"
+    assert choose_era5_source(settings.for_simulated()).url == EMBEDDED.cds_url
+    assert choose_era5_source(settings.for_simulated())._credentials.key == "key"
 
 
 def test_a_mirror_and_annotations_that_are_set_are_not_those_of_the_embedded_archive():
     settings = load_settings(
         licsar_mirror_url="http://mirror/", annotations="http://annotations/", arco_url="http://arco/"
-    ).with_embedded(EMBEDDED)
-    apart = settings.simulated()
+    ).with_embedded_archive(EMBEDDED)
+    apart = settings.for_simulated()
     assert (apart.licsar_mirror_url, apart.annotations, apart.arco_url) == (
         None, EMBEDDED.annotations, EMBEDDED.arco_url,
     )  # fmt: skip
 
 
 def test_no_archive_is_started_where_a_portal_is_set_or_all_frames_are_real(monkeypatch):
-    monkeypatch.setattr(embedded, "embedded_archive", None)  # to call it would fail
+    monkeypatch.setattr(embedded, "serve_embedded_archive", None)  # to call it would fail
     real = load_settings()
-    with embedded.archives_for(real, [REAL]) as settings:
+    with embedded.serve_for_frames(real, [REAL]) as settings:
         assert settings is real
     named = load_settings(licsar_url=NOWHERE)
-    with embedded.archives_for(named, [FRAME]) as settings:
+    with embedded.serve_for_frames(named, [FRAME]) as settings:
         assert settings.for_frame(FRAME).licsar_url == NOWHERE
 
 
@@ -289,23 +289,23 @@ def test_a_library_call_without_an_archive_says_so_and_asks_nobody(data):
 def test_an_archive_that_says_simulated_of_a_real_frame_is_built_apart_or_not_at_all(
     archive, data, portal, hephaestus, monkeypatch
 ):
-    listing, metadata = building.Portal.listing, building.Portal.metadata
-    monkeypatch.setattr(building.Portal, "listing", lambda self, frame: listing(self, FRAME))
-    monkeypatch.setattr(building.Portal, "metadata", lambda self, frame: metadata(self, FRAME))
+    listing, metadata = building.LicsarPortal.listing, building.LicsarPortal.metadata
+    monkeypatch.setattr(building.LicsarPortal, "listing", lambda self, frame: listing(self, FRAME))
+    monkeypatch.setattr(building.LicsarPortal, "metadata", lambda self, frame: metadata(self, FRAME))
     code, _, said = hephaestus("build", REAL, "--no-quicklook")
     assert code == 1
     assert said.count("\n") == 1
     assert f"`hephaestus build {REAL} --simulated` builds it apart" in said
     assert not (data / "cubes" / f"{REAL}.zarr").exists()
-    assert not Shelf(data / "cubes", REAL).begun()
+    assert not FrameStore(data / "cubes", REAL).has_content()
     # and real data never comes to stand among the simulated
     monkeypatch.setattr(
-        building.Portal, "metadata", lambda self, frame: replace(metadata(self, FRAME), fields={})
+        building.LicsarPortal, "metadata", lambda self, frame: replace(metadata(self, FRAME), fields={})
     )
     code, _, said = hephaestus("build", REAL, "--simulated", "--no-quicklook")
     assert code == 1
     assert "does not say that its data of this frame is simulated" in said
-    assert not Shelf(data / "simulated" / "cubes", REAL).begun()
+    assert not FrameStore(data / "simulated" / "cubes", REAL).has_content()
 
 
 # what is made from cubes
@@ -332,7 +332,7 @@ def test_splits_statistics_and_benchmark_refuse_what_is_mixed_unless_asked(data,
         assert said.count("\n") == 1, said
         assert "--mixed to take both" in said
     assert hephaestus("splits", "write", "paper", "--cubes", cubes, "--mixed")[0] == 0
-    assert read_split(data / "simulated" / "splits" / "paper.json").simulated
+    assert read_split(data / "simulated" / "splits" / "paper.json").is_simulated
     code, _, said = hephaestus("statistics", "update", "paper", "--cubes", cubes)
     assert code == 2
     assert "--mixed" in said
@@ -346,7 +346,7 @@ def test_a_split_of_simulated_cubes_never_replaces_the_published_one(data, tmp_p
     assert hephaestus("splits", "write", "paper", "--cubes", data / "cubes")[0] == 0
     real = (data / "splits" / "paper.json").read_bytes()
     assert hephaestus("splits", "write", "paper", "--simulated")[0] == 0
-    assert read_split(data / "simulated" / "splits" / "paper.json").simulated
+    assert read_split(data / "simulated" / "splits" / "paper.json").is_simulated
     assert hephaestus("splits", "write", "--cubes", data / "simulated" / "cubes")[0] == 0
     code, _, said = hephaestus("splits", "write", "paper", "--simulated", "--to", data / "splits")
     assert code == 2
@@ -362,9 +362,9 @@ def test_a_split_of_simulated_cubes_never_replaces_the_published_one(data, tmp_p
 def test_a_cube_that_says_it_is_simulated_counts_as_one_whatever_its_frame(data, tmp_path):
     store = find_cube(FRAME, load_settings()).resolve()
     copy = shutil.copytree(store, tmp_path / f"{REAL}.zarr")
-    assert is_simulated(copy)
-    assert not is_simulated(toy_cube.toy_cube(tmp_path / "real", frame=REAL.id))
-    taken = take(load_settings(), [copy])
+    assert is_simulated_cube(copy)
+    assert not is_simulated_cube(toy_cube.toy_cube(tmp_path / "real", frame=REAL.id))
+    taken = select_cubes(load_settings(), [copy])
     assert taken.settings.is_simulated
 
 
@@ -373,12 +373,12 @@ def test_the_simulated_benchmark_has_its_own_cubes_and_results(data, tmp_path, m
     monkeypatch.setenv("HEPHAESTUS_LICSAR_URL", NOWHERE)  # it is a world of its own, whatever is set
     cubes = benchmark_cubes(load_settings(), options=small)
     assert cubes == data / "simulated" / "benchmark" / "cubes"
-    assert is_simulated(cubes / f"{FRAME}.zarr")
+    assert is_simulated_cube(cubes / f"{FRAME}.zarr")
     assert sorted(path.name for path in data.iterdir()) == ["simulated"]
     # an earlier version's are used where they are, until they are moved
     (data / "simulated" / "benchmark").rename(data / "benchmark")
     monkeypatch.setattr(
-        hephaestus_baselines.data.simulated_cubes, "embedded_archive", None
+        hephaestus_baselines.data.simulated_cubes, "serve_embedded_archive", None
     )  # to build would fail
     assert benchmark_cubes(load_settings(), options=small) == data / "benchmark" / "cubes"
 
@@ -395,7 +395,7 @@ def test_a_cube_of_an_earlier_version_is_read_where_it_is_until_it_is_moved(data
     assert f"`hephaestus migrate {FRAME}` moves it apart" in said
     (row,) = json.loads(hephaestus("status", "--json")[1])
     assert (row["to_migrate"], row["simulated"], row["generation"]) == (True, True, 1)
-    assert take(load_settings()).stores == (data / "cubes" / f"{FRAME}.zarr",)
+    assert select_cubes(load_settings()).stores == (data / "cubes" / f"{FRAME}.zarr",)
     # nothing is written there any more, and no second cube beside it
     for command in (["build", FRAME, "--no-quicklook"], ["repair", FRAME], ["watch", FRAME, "--rounds", "1"]):
         code, _, said = hephaestus(*command)
@@ -489,18 +489,18 @@ def test_a_move_that_is_cut_off_anywhere_goes_on(data, hephaestus, monkeypatch):
             patch.setattr(Path, "rename", counted(rename))
             patch.setattr(Path, "unlink", counted(unlink))
             try:
-                migration.move(FRAME, settings)
+                migration.migrate_cube(FRAME, settings)
             except CutError:
                 cut_off = True
             else:
                 cut_off = False
-        if cut_off and migration.to_move(settings):
-            assert migration.to_move(settings) == [FRAME]
-            assert status_of(settings, FRAME).to_migrate
-            migration.move(FRAME, settings)
-        assert migration.to_move(settings) == []
-        shelf = Shelf(folder / "simulated" / "cubes", FRAME)
-        assert (shelf.numbers(), shelf.current().number) == ([1, 2], 2)
+        if cut_off and migration.frames_to_migrate(settings):
+            assert migration.frames_to_migrate(settings) == [FRAME]
+            assert read_frame_status(settings, FRAME).to_migrate
+            migration.migrate_cube(FRAME, settings)
+        assert migration.frames_to_migrate(settings) == []
+        shelf = FrameStore(folder / "simulated" / "cubes", FRAME)
+        assert (shelf.generation_numbers(), shelf.published_generation().number) == ([1, 2], 2)
         ours = {name for name in tree(folder / "simulated" / "cubes") if not name.endswith("lock")}
         assert ours == {name for name in whole if not name.endswith("lock")}
         if not cut_off:
@@ -520,7 +520,7 @@ def test_a_move_replaces_nothing_and_waits_for_no_build(data, hephaestus, tmp_pa
     assert tree(data) - before <= {f"{kind}cubes/.generations/{FRAME}/lock" for kind in ("", "simulated/")}
     assert hephaestus("migrate", REAL)[0] == 1
     shutil.rmtree(data / "simulated")
-    with Shelf(data / "cubes", FRAME).lock():
+    with FrameStore(data / "cubes", FRAME).lock():
         code, _, said = hephaestus("migrate")
     assert code == 1
     assert "another build is at work on it" in said
@@ -542,7 +542,9 @@ def test_the_earlier_benchmark_moves_with_the_results_that_were_learnt_from_it(d
     toy_cube.toy_cube(data / "cubes", frame=REAL.id)
     pin(data / "cubes", data / "results" / "paper")
     assert hephaestus("migrate")[0] == 0
-    assert open_cube(data / "simulated" / "results" / "small" / "cubes" / f"{FRAME}.zarr").attrs["simulated"]
+    assert open_pinned_cube(data / "simulated" / "results" / "small" / "cubes" / f"{FRAME}.zarr").attrs[
+        "simulated"
+    ]
     assert not (data / "benchmark").exists()
     assert [path.name for path in (data / "results").iterdir()] == ["paper"]
 
@@ -571,7 +573,8 @@ def test_a_cube_is_opened_by_its_frame_or_path_and_pinned(data, monkeypatch):
 def test_what_is_asked_of_the_reader_is_passed_on(data, monkeypatch):
     asked = {}
     monkeypatch.setattr(
-        "hephaestus_build.cube.reading.dataset.open_cube", lambda path, **options: asked.update(options)
+        "hephaestus_build.cube.reading.dataset.open_pinned_cube",
+        lambda path, **options: asked.update(options),
     )
     hephaestus_build.open_cube(FRAME, verify="first", chunks={})
     assert asked == {"verify": "first", "chunks": {}}
@@ -631,12 +634,15 @@ def test_a_bucket_is_refused_in_one_line_wherever_a_folder_is_meant(
 
 @pytest.mark.parametrize("folder", ["C:\\data", "C:/data", "data", "/data/a:b", "./s3:/x", "a b:c", None, 3])
 def test_folders_are_no_addresses(folder):
-    refuse_address("data_dir", folder)
+    require_local_path("data_dir", folder)
 
 
 def test_homes_name_each_frame_with_the_settings_that_hold_for_it(data):
     toy_cube.toy_cube(data / "cubes", frame=REAL.id)
     toy_cube.toy_cube(data / "cubes", frame="199A_00210_131313")  # an earlier version's
-    found = {frame.id: home.is_simulated for frame, home in homes(load_settings())}
+    found = {frame.id: home.is_simulated for frame, home in frames_with_settings(load_settings())}
     assert found == {REAL.id: False, FRAME.id: True, "199A_00210_131313": True}
-    assert [frame for frame, _ in homes(load_settings().simulated())] == [FRAME, Frame("199A_00210_131313")]
+    assert [frame for frame, _ in frames_with_settings(load_settings().for_simulated())] == [
+        FRAME,
+        Frame("199A_00210_131313"),
+    ]

@@ -10,8 +10,8 @@ import pytest
 import requests
 import xarray as xr
 
-from hephaestus_build.core.era5_grid import VARIABLES, Area
-from hephaestus_build.simulation.server.arco_app import PREFIX, ArcoApp
+from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, Era5Area
+from hephaestus_build.simulation.server.arco_app import ARCO_PREFIX, ArcoApp
 from hephaestus_build.simulation.server.http_server import LoopbackServer
 
 NOON = datetime(2019, 3, 1, 12)
@@ -28,14 +28,14 @@ def fields(time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.
 
 def mirror(base: str, folder: Path, chunks: list[str]) -> Path:
     """Copy the store's metadata, coordinates and some chunks, as any tool could."""
-    page = requests.get(f"{base}{PREFIX}/.zmetadata", timeout=10)
+    page = requests.get(f"{base}{ARCO_PREFIX}/.zmetadata", timeout=10)
     metadata = page.json()["metadata"]
     names = {name.partition("/")[0] for name in metadata if "/" in name}
-    assert names == {*VARIABLES, "time", "latitude", "longitude"}
+    assert names == {*ERA5_VARIABLE_NAMES, "time", "latitude", "longitude"}
     times = -(-metadata["time/.zarray"]["shape"][0] // metadata["time/.zarray"]["chunks"][0])
     keys = [".zmetadata", *metadata, *(f"time/{k}" for k in range(times)), "latitude/0", "longitude/0"]
     for key in [*keys, *chunks]:
-        answer = requests.get(f"{base}{PREFIX}/{key}", timeout=10)
+        answer = requests.get(f"{base}{ARCO_PREFIX}/{key}", timeout=10)
         assert answer.status_code == 200, key
         (folder / key).parent.mkdir(parents=True, exist_ok=True)
         (folder / key).write_bytes(answer.content)
@@ -45,7 +45,7 @@ def mirror(base: str, folder: Path, chunks: list[str]) -> Path:
 def test_xarray_opens_it_like_the_real_store(tmp_path: Path) -> None:
     app = ArcoApp(fields, valid_stop=date(2019, 2, 28), valid_stop_era5t=date(2019, 3, 5))
     with LoopbackServer([app]) as server:
-        store = mirror(server.base, tmp_path, [f"{name}/{INDEX}.0.0" for name in VARIABLES])
+        store = mirror(server.base_url, tmp_path, [f"{name}/{INDEX}.0.0" for name in ERA5_VARIABLE_NAMES])
     dataset = xr.open_zarr(store, consolidated=True, chunks=None)
     assert dataset.sizes == {"time": 1_323_648, "latitude": 721, "longitude": 1440}
     assert dataset.latitude.values[[0, -1]].tolist() == [90, -90]
@@ -55,19 +55,19 @@ def test_xarray_opens_it_like_the_real_store(tmp_path: Path) -> None:
     assert dataset.attrs["simulated"] == "true"
     hour = dataset.sel(time=NOON, latitude=[45.0, 44.75], longitude=[359.75])
     truth = fields(NOON, np.array([45.0, 44.75]), np.array([-0.25]))
-    for name, field in zip(VARIABLES, truth, strict=True):
+    for name, field in zip(ERA5_VARIABLE_NAMES, truth, strict=True):
         np.testing.assert_array_equal(hour[name].values, field)
         assert dataset[name].dtype == np.float32
-    app_chunks = dataset[VARIABLES[0]].encoding["chunks"]
+    app_chunks = dataset[ERA5_VARIABLE_NAMES[0]].encoding["chunks"]
     assert app_chunks == (1, 721, 1440)
 
 
 def test_an_hour_is_made_once_for_its_three_variables() -> None:
     app = ArcoApp(fields)
     with LoopbackServer([app]) as server:
-        for name in VARIABLES * 2:
-            assert requests.get(f"{server.base}{PREFIX}/{name}/{INDEX}.0.0", timeout=10).ok
-    assert app.made == 1
+        for name in ERA5_VARIABLE_NAMES * 2:
+            assert requests.get(f"{server.base_url}{ARCO_PREFIX}/{name}/{INDEX}.0.0", timeout=10).ok
+    assert app.globes_computed == 1
 
 
 def test_areas_are_all_that_is_computed(tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_areas_are_all_that_is_computed(tmp_path: Path) -> None:
         asked.append((latitudes.size, longitudes.size))
         return fields(time, latitudes, longitudes)
 
-    area = Area(1.0, -0.5, 0.0, 0.5)
+    area = Era5Area(1.0, -0.5, 0.0, 0.5)
     with LoopbackServer([ArcoApp(watched, areas=(area,))]) as server:
-        store = mirror(server.base, tmp_path, [f"{VARIABLES[1]}/{INDEX}.0.0"])
-    globe = xr.open_zarr(store, chunks=None)[VARIABLES[1]].sel(time=NOON)
+        store = mirror(server.base_url, tmp_path, [f"{ERA5_VARIABLE_NAMES[1]}/{INDEX}.0.0"])
+    globe = xr.open_zarr(store, chunks=None)[ERA5_VARIABLE_NAMES[1]].sel(time=NOON)
     assert asked == [area.shape]
     assert int(np.isfinite(globe).sum()) == 5 * 5
     inside = globe.sel(latitude=area.latitudes, longitude=area.longitudes % 360)
@@ -90,17 +90,19 @@ def test_areas_are_all_that_is_computed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        f"{VARIABLES[0]}/{INDEX + 24 * 40}.0.0",  # after the last valid day
-        f"{VARIABLES[0]}/{INDEX}.0.1",
-        f"{VARIABLES[0]}/x.0.0",
-        f"{VARIABLES[2]}/{INDEX}.0.0",  # the variable that is missing
+        f"{ERA5_VARIABLE_NAMES[0]}/{INDEX + 24 * 40}.0.0",  # after the last valid day
+        f"{ERA5_VARIABLE_NAMES[0]}/{INDEX}.0.1",
+        f"{ERA5_VARIABLE_NAMES[0]}/x.0.0",
+        f"{ERA5_VARIABLE_NAMES[2]}/{INDEX}.0.0",  # the variable that is missing
         "time/99",
         "sea_surface_temperature/.zarray",
     ],
 )
 def test_what_was_never_written_is_not_found(key: str) -> None:
-    app = ArcoApp(fields, valid_stop_era5t=date(2019, 3, 5), missing=frozenset({VARIABLES[2]}))
+    app = ArcoApp(
+        fields, valid_stop_era5t=date(2019, 3, 5), missing_variables=frozenset({ERA5_VARIABLE_NAMES[2]})
+    )
     with LoopbackServer([app]) as server:
-        assert requests.get(f"{server.base}{PREFIX}/{key}", timeout=10).status_code == 404
-        metadata = requests.get(f"{server.base}{PREFIX}/.zmetadata", timeout=10).json()["metadata"]
-    assert f"{VARIABLES[2]}/.zarray" not in metadata
+        assert requests.get(f"{server.base_url}{ARCO_PREFIX}/{key}", timeout=10).status_code == 404
+        metadata = requests.get(f"{server.base_url}{ARCO_PREFIX}/.zmetadata", timeout=10).json()["metadata"]
+    assert f"{ERA5_VARIABLE_NAMES[2]}/.zarray" not in metadata

@@ -19,14 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hephaestus_build.core.era5_grid import VARIABLES
+from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.simulation.server.cds_app import DATASET, CdsApp
-from hephaestus_build.simulation.server.era5_netcdf import pack
+from hephaestus_build.simulation.server.era5_netcdf import round_as_grib
 from hephaestus_build.simulation.server.http_server import LoopbackServer
 
 REQUEST: dict[str, Any] = {
     "product_type": ["reanalysis"],
-    "variable": list(VARIABLES),
+    "variable": list(ERA5_VARIABLE_NAMES),
     "year": ["2018"],
     "month": ["06"],
     "day": ["01", "13"],
@@ -56,7 +56,7 @@ def server(app: CdsApp) -> Iterator[LoopbackServer]:
 
 def client(server: LoopbackServer, key: str = "right", **options: Any) -> cdsapi.Client:
     return cdsapi.Client(
-        url=f"{server.base}/api",
+        url=f"{server.base_url}/api",
         key=key,
         quiet=True,
         progress=False,
@@ -110,7 +110,7 @@ def test_the_calls_are_those_of_the_real_service(server: LoopbackServer, tmp_pat
 
 
 def test_unpacked_fields_are_exact(app: CdsApp, server: LoopbackServer, tmp_path: Path) -> None:
-    app.packed, app.short_names = False, ("tcwv", "sp", "p54.162")
+    app.grib_packing, app.short_names = False, ("tcwv", "sp", "p54.162")
     client(server).retrieve(DATASET, REQUEST, str(tmp_path / "answer.nc"))
     with netCDF4.Dataset(tmp_path / "answer.nc") as answer:
         assert answer["valid_time"].dtype == np.int64
@@ -154,7 +154,7 @@ def test_a_job_is_found_again_by_its_id(server: LoopbackServer, tmp_path: Path) 
 
 
 def test_a_missing_variable_and_a_zip_can_be_had(app: CdsApp, server: LoopbackServer, tmp_path: Path) -> None:
-    app.missing, app.zipped = frozenset({VARIABLES[0]}), True
+    app.missing_variables, app.zipped = frozenset({ERA5_VARIABLE_NAMES[0]}), True
     results = client(server).retrieve(DATASET, REQUEST)
     results.download(str(tmp_path / "answer.zip"))
     content = (tmp_path / "answer.zip").read_bytes()
@@ -212,7 +212,7 @@ def test_a_rate_limit_passes(app: CdsApp, server: LoopbackServer, tmp_path: Path
     waiting.retrieve(DATASET, REQUEST, str(tmp_path / "answer.nc"))
     assert [entry.status for entry in server.log].count(429) == 1
     app.rate_limited = 1
-    turned_away = requests.get(f"{server.base}/api/retrieve/v1/processes/{DATASET}", timeout=5)
+    turned_away = requests.get(f"{server.base_url}/api/retrieve/v1/processes/{DATASET}", timeout=5)
     assert (turned_away.status_code, turned_away.headers["Retry-After"]) == (429, "1")
 
 
@@ -228,7 +228,7 @@ def test_a_deleted_job_is_gone(app: CdsApp, server: LoopbackServer) -> None:
     )
 )
 def test_packing_spends_sixteen_bits(values: np.ndarray) -> None:
-    packed = pack(values).astype(np.float64)
+    packed = round_as_grib(values).astype(np.float64)
     for plane, field in zip(packed, values, strict=True):
         span = float(np.ptp(field))
         assert np.abs(plane - field).max() <= span / 2**15 / 2 + np.spacing(np.float32(3e6))

@@ -28,12 +28,12 @@ from hephaestus_build.core.settings import load_settings
 from hephaestus_build.simulation.server import faults
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 from hephaestus_build.simulation.server.archive_state import SimulatedArchive
-from hephaestus_build.simulation.server.embedded import embedded_archive
-from hephaestus_build.simulation.server.static_export import write_tree
-from hephaestus_build.simulation.world.frame_catalog import ORDINARY, STRIPMAP
+from hephaestus_build.simulation.server.embedded import serve_embedded_archive
+from hephaestus_build.simulation.server.static_export import write_static_archive
+from hephaestus_build.simulation.world.frame_catalog import ORDINARY_FRAME, STRIPMAP_FRAME
 from hephaestus_build.simulation.world.world import World
 
-FRAME, TRACK = STRIPMAP, "203"
+FRAME, TRACK = STRIPMAP_FRAME, "203"
 WANTED = ("geo.diff_pha.tif", "geo.cc.tif")
 
 
@@ -173,7 +173,7 @@ def test_listings_have_rows_dates_and_the_usual_furniture(server: ArchiveServer,
     pair = world.pairs(FRAME)[0]
     slash = "/" if server.archive.layout == "directories" else ""
     row = next(line for line in page.text.splitlines() if f'href="{pair}{slash}"' in line)
-    written = world.shelf(FRAME).modified(pair.secondary)
+    written = world.frame_files(FRAME).modified_time(pair.secondary)
     assert f"{written:%Y-%m-%d %H:%M}" in row
 
 
@@ -191,7 +191,7 @@ def test_folders_want_a_slash_and_files_do_not(server: ArchiveServer, world: Wor
         f"interferograms/{pair}/x.tif",
     ):
         assert requests.get(f"{home}/{nothing}").status_code == 404
-    for bad in ("199/nothing/", f"{TRACK}/{ORDINARY}/interferograms/", "../annotations", "%2e%2e/x"):
+    for bad in ("199/nothing/", f"{TRACK}/{ORDINARY_FRAME}/interferograms/", "../annotations", "%2e%2e/x"):
         assert requests.get(f"{server.licsar_url}{bad}").status_code == 404
 
 
@@ -236,7 +236,7 @@ def test_hostile_links_can_be_put_into_a_listing(world: World) -> None:
     with ArchiveServer(archive) as server:
         found = hrefs(requests.get(f"{server.licsar_url}{TRACK}/{FRAME}/interferograms/").text)
         assert set(archive.extra_links[FRAME]) <= set(found)
-        other = hrefs(requests.get(f"{server.licsar_url}198/{ORDINARY}/interferograms/").text)
+        other = hrefs(requests.get(f"{server.licsar_url}198/{ORDINARY_FRAME}/interferograms/").text)
         assert not set(archive.extra_links[FRAME]) & set(other)
     archive.close()
 
@@ -246,11 +246,11 @@ def test_products_can_be_faulty(world: World, tmp_path: Path) -> None:
     with ArchiveServer(world=world) as server:
         url = f"{server.licsar_url}{TRACK}/{FRAME}/interferograms/{pair}/{pair}.geo.cc.tif"
         true = requests.get(url).content
-        server.faults.add(r"\.cc\.tif$", faults.truncated(0.6), times=1)
+        server.faults.add(r"\.cc\.tif$", faults.truncate_body(0.6), times=1)
         (tmp_path / "cut.tif").write_bytes(requests.get(url).content)
         with rasterio.open(tmp_path / "cut.tif") as raster, pytest.raises(rasterio.errors.RasterioIOError):
             raster.read(1)  # it opens and cannot be read
-        server.faults.add(r"\.cc\.tif$", faults.html(), times=1)
+        server.faults.add(r"\.cc\.tif$", faults.serve_html(), times=1)
         assert requests.get(url).text.startswith("<!DOCTYPE html>")
         assert requests.get(url).content == true
         assert [entry.status for entry in server.log] == [200] * 4
@@ -259,16 +259,18 @@ def test_products_can_be_faulty(world: World, tmp_path: Path) -> None:
 def test_what_was_made_is_kept_and_nothing_half_made(world: World, tmp_path: Path) -> None:
     pair = world.pairs(FRAME)[0]
     archive = SimulatedArchive(world, cache=tmp_path)
-    made = archive.file(FRAME, "interferograms", pair.name, f"{pair}.geo.cc.tif")
+    made = archive.product_path(FRAME, "interferograms", pair.name, f"{pair}.geo.cc.tif")
     assert made is not None
     before = made.stat().st_ino
     archive.close()
-    again = SimulatedArchive(world, cache=tmp_path).file(FRAME, "interferograms", pair.name, made.name)
+    again = SimulatedArchive(world, cache=tmp_path).product_path(
+        FRAME, "interferograms", pair.name, made.name
+    )
     assert again is not None
     assert again.stat().st_ino == before
     assert not list(tmp_path.rglob(".draft-*"))
     own = SimulatedArchive(world)
-    assert own.file(FRAME, "interferograms", pair.name, made.name) is not None
+    assert own.product_path(FRAME, "interferograms", pair.name, made.name) is not None
     own.close()
     assert not own.folder.exists()
 
@@ -290,10 +292,10 @@ def test_many_at_once_get_the_same(world: World) -> None:
 
 
 def test_all_archives_hang_under_one_address(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    with embedded_archive(load_settings(), world=world) as served:
-        settings = served.simulated()
-        assert settings.embedded is not None
-        assert settings.embedded.frames == world.frames
+    with serve_embedded_archive(load_settings(), world=world) as served:
+        settings = served.for_simulated()
+        assert settings.embedded_archive is not None
+        assert settings.embedded_archive.frames == world.frames
         assert served.licsar_url == load_settings().licsar_url  # for what is real
         assert requests.get(settings.licsar_url).status_code == 200
         assert settings.annotations is not None
@@ -308,8 +310,8 @@ def test_all_archives_hang_under_one_address(monkeypatch: pytest.MonkeyPatch, wo
 def test_a_proxy_is_not_asked_for_loopback(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "example.org")
-    with embedded_archive(load_settings(), world=world) as served:
-        assert requests.get(served.simulated().licsar_url).status_code == 200
+    with serve_embedded_archive(load_settings(), world=world) as served:
+        assert requests.get(served.for_simulated().licsar_url).status_code == 200
     assert os.environ["no_proxy"] == "example.org"
 
 
@@ -339,7 +341,7 @@ def test_the_tree_can_be_served_by_any_static_server(layout: str, tmp_path: Path
     (tmp_path / "tree").mkdir()
     (tmp_path / "user").mkdir()
     with static(tmp_path / "tree") as base:
-        write_tree(archive, tmp_path / "tree", base=base)
+        write_static_archive(archive, tmp_path / "tree", base=base)
         user = Downloader(f"{base}/LiCSAR_products/", tmp_path / "user")
         user.run(most=99)
         assert len(user.fetched) == 2 + len(WANTED) * len(world.pairs(FRAME))
@@ -359,7 +361,7 @@ def test_the_command_lists_and_writes(tmp_path: Path) -> None:
     frames = json.loads(listed.stdout)["frames"]
     assert [frame["frame"] for frame in frames] == list(World().frames)
     assert all(frame["simulated"] for frame in frames)
-    assert ORDINARY in CliRunner().invoke(app, ["list"]).output
+    assert ORDINARY_FRAME in CliRunner().invoke(app, ["list"]).output
     arguments = ["write", str(tmp_path), "--frame", FRAME, "--size", "40x50", "--epochs", "3"]
     written = CliRunner().invoke(app, arguments)
     assert written.exit_code == 0, written.output

@@ -12,7 +12,7 @@ from annotation_files import good_file, tar_of
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
 from hephaestus_build.sources.annotations import archive as module
 from hephaestus_build.sources.annotations.archive import fetch_annotations, find_annotations
 
@@ -26,11 +26,11 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(archive: Path) -> Iterator[LoopbackServer]:
-    def app(request: Request) -> Response | None:
+    def app(request: HttpRequest) -> HttpResponse | None:
         if request.path == "/annotations.tar.gz":
-            return Response(body=archive)
+            return HttpResponse(body=archive)
         if request.path == "/page":
-            return Response(body=b"<html>moved</html>", headers={"Content-Type": "text/html"})
+            return HttpResponse(body=b"<html>moved</html>", headers={"Content-Type": "text/html"})
         return None
 
     with LoopbackServer([app]) as server:
@@ -47,20 +47,20 @@ def test_the_published_archive_comes_to_where_it_is_found(
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     monkeypatch.setattr(module, "PUBLISHED_SHA256", digest)
     monkeypatch.setattr(
-        module, "PUBLISHED_URLS", (f"{server.base}/gone", f"{server.base}/annotations.tar.gz")
+        module, "PUBLISHED_URLS", (f"{server.base_url}/gone", f"{server.base_url}/annotations.tar.gz")
     )
     settings = settings_at(tmp_path)
     assert len(find_annotations(settings)) == 0
     path = fetch_annotations(settings)
     assert path == tmp_path / "data" / "annotations.tar.gz"
     assert path.read_bytes() == archive.read_bytes()
-    assert len(find_annotations(settings).of(ETNA)) == 1
+    assert len(find_annotations(settings).for_frame(ETNA)) == 1
 
 
 def test_another_archive_at_the_published_address_is_refused(
     tmp_path: Path, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PUBLISHED_URLS", (f"{server.base}/annotations.tar.gz",))
+    monkeypatch.setattr(module, "PUBLISHED_URLS", (f"{server.base_url}/annotations.tar.gz",))
     with pytest.raises(HephaestusError, match=r"SHA-256 is .* expected 55c80a96"):
         fetch_annotations(settings_at(tmp_path))
     assert not (tmp_path / "data" / "annotations.tar.gz").exists()
@@ -69,10 +69,10 @@ def test_another_archive_at_the_published_address_is_refused(
 def test_annotations_at_an_address_are_fetched_when_needed_and_never_pass_for_the_published_ones(
     tmp_path: Path, server: LoopbackServer
 ) -> None:
-    settings = settings_at(tmp_path, annotations=f"{server.base}/annotations.tar.gz")
-    assert len(find_annotations(settings, ETNA).of(ETNA)) == 1
+    settings = settings_at(tmp_path, annotations=f"{server.base_url}/annotations.tar.gz")
+    assert len(find_annotations(settings, ETNA).for_frame(ETNA)) == 1
     asked = len(server.log)
-    assert len(find_annotations(settings, ETNA).of(ETNA)) == 1
+    assert len(find_annotations(settings, ETNA).for_frame(ETNA)) == 1
     assert len(server.log) == asked
     assert len(find_annotations(settings_at(tmp_path))) == 0
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_fetched_is_one_line(
     tmp_path: Path, server: LoopbackServer, path: str, reason: str
 ) -> None:
     with pytest.raises(HephaestusError, match=reason) as caught:
-        fetch_annotations(settings_at(tmp_path), url=server.base + path)
+        fetch_annotations(settings_at(tmp_path), url=server.base_url + path)
     assert "\n" not in str(caught.value)
     assert "HEPHAESTUS_ANNOTATIONS" in str(caught.value)
 

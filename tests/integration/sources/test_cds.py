@@ -15,18 +15,18 @@ import pytest
 from era5_servers import AREA, FRAME, JULY, JUNE, KEY, cds_source, fields, settings, truth
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.download.credentials import Credentials
+from hephaestus_build.download.credentials import CdsCredentials
 from hephaestus_build.simulation.server import faults
 from hephaestus_build.simulation.server.cds_app import CdsApp
 from hephaestus_build.simulation.server.http_server import LoopbackServer
-from hephaestus_build.sources.era5.cds import Cds
-from hephaestus_build.sources.era5.month_cache import Months
-from hephaestus_build.sources.era5.selection import VARIABLES, Area
+from hephaestus_build.sources.era5.cds import CdsEra5Source
+from hephaestus_build.sources.era5.month_cache import MonthCache
+from hephaestus_build.sources.era5.selection import ERA5_VARIABLE_NAMES, Era5Area
 
 
 @pytest.fixture
 def cds() -> CdsApp:
-    return CdsApp(fields, key=KEY, packed=False)
+    return CdsApp(fields, key=KEY, grib_packing=False)
 
 
 @pytest.fixture
@@ -36,14 +36,16 @@ def server(cds: CdsApp) -> Iterator[LoopbackServer]:
 
 
 @pytest.fixture
-def source(server: LoopbackServer, tmp_path: Path) -> Cds:
+def source(server: LoopbackServer, tmp_path: Path) -> CdsEra5Source:
     return cds_source(server, tmp_path)
 
 
-def test_the_requests_that_a_plan_names_are_those_that_are_made(source: Cds, server: LoopbackServer) -> None:
+def test_the_requests_that_a_plan_names_are_those_that_are_made(
+    source: CdsEra5Source, server: LoopbackServer
+) -> None:
     hours = [*JUNE, *JULY]
     source.fetch(FRAME, AREA, hours)
-    assert submissions(server) == source.requests(hours) == 2
+    assert submissions(server) == source.count_requests(hours) == 2
 
 
 def submissions(server: LoopbackServer) -> int:
@@ -51,7 +53,7 @@ def submissions(server: LoopbackServer) -> int:
 
 
 def test_the_cds_is_asked_for_exact_days_by_month_and_hour(
-    source: Cds, cds: CdsApp, server: LoopbackServer
+    source: CdsEra5Source, cds: CdsApp, server: LoopbackServer
 ) -> None:
     told: list[tuple[int, int, str]] = []
     found = source.fetch(FRAME, AREA, [*JULY, *JUNE], lambda *step: told.append(step))
@@ -60,8 +62,8 @@ def test_the_cds_is_asked_for_exact_days_by_month_and_hour(
     np.testing.assert_array_equal(found.latitude, AREA.latitudes)
     np.testing.assert_array_equal(found.longitude, AREA.longitudes)
     assert found.expver == ("0001",) * 4
-    assert not found.owed
-    assert sorted(found.proofs) == [*JUNE, *JULY]
+    assert not found.missing_hours
+    assert sorted(found.receipts_by_hour) == [*JUNE, *JULY]
     asked = [(job.inputs["month"], job.inputs["day"], job.inputs["time"]) for job in cds.jobs.values()]
     assert asked == [(["06"], ["01", "13"], ["12:00"]), (["07"], ["07", "19"], ["12:00"])]
     assert all(job.inputs["area"] == [44.0, -1.0, 43.0, 0.5] for job in cds.jobs.values())
@@ -75,7 +77,9 @@ def test_the_cds_is_asked_for_exact_days_by_month_and_hour(
     assert told[-1][:2] == (4, 4)
 
 
-def test_what_is_kept_is_not_asked_for_again(source: Cds, cds: CdsApp, server: LoopbackServer) -> None:
+def test_what_is_kept_is_not_asked_for_again(
+    source: CdsEra5Source, cds: CdsApp, server: LoopbackServer
+) -> None:
     first = source.fetch(FRAME, AREA, JUNE)
     server.clear_log()
     again = source.fetch(FRAME, AREA, JUNE)
@@ -87,12 +91,14 @@ def test_what_is_kept_is_not_asked_for_again(source: Cds, cds: CdsApp, server: L
     more = source.fetch(FRAME, AREA, [*JUNE, later])
     assert [job.inputs["day"] for job in cds.jobs.values()] == [["01", "13"], ["25"]]
     np.testing.assert_array_equal(more.values, truth([*JUNE, later]))
-    source.fetch(FRAME, Area(44.0, -1.0, 43.25, 0.5), JUNE)  # another area is another matter
+    source.fetch(FRAME, Era5Area(44.0, -1.0, 43.25, 0.5), JUNE)  # another area is another matter
     assert len(cds.jobs) == 3
     assert source.fetch(FRAME, AREA, []).values.shape == (0, 3, 5, 7)
 
 
-def test_a_damaged_or_emptied_cache_is_only_asked_for_again(source: Cds, cds: CdsApp, tmp_path: Path) -> None:
+def test_a_damaged_or_emptied_cache_is_only_asked_for_again(
+    source: CdsEra5Source, cds: CdsApp, tmp_path: Path
+) -> None:
     source.fetch(FRAME, AREA, JUNE)
     (kept,) = tmp_path.rglob("*.npz")
     content = bytearray(kept.read_bytes())
@@ -106,7 +112,7 @@ def test_a_damaged_or_emptied_cache_is_only_asked_for_again(source: Cds, cds: Cd
     assert len(cds.jobs) == 4
 
 
-def test_nothing_else_stays_in_the_cache(source: Cds, tmp_path: Path) -> None:
+def test_nothing_else_stays_in_the_cache(source: CdsEra5Source, tmp_path: Path) -> None:
     source.fetch(FRAME, AREA, JUNE)
     files = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(files) == [".hephaestus-growth.json", "201806T12.npz"]
@@ -118,9 +124,9 @@ def test_a_cache_that_cannot_be_written_is_a_clear_error(server: LoopbackServer,
         cds_source(server, tmp_path).fetch(FRAME, AREA, JUNE)
 
 
-def test_a_slow_queue_is_waited_for(source: Cds, cds: CdsApp) -> None:
+def test_a_slow_queue_is_waited_for(source: CdsEra5Source, cds: CdsApp) -> None:
     cds.queue_polls = 4
-    assert not source.fetch(FRAME, AREA, [*JUNE, *JULY]).owed
+    assert not source.fetch(FRAME, AREA, [*JUNE, *JULY]).missing_hours
 
 
 def test_few_requests_wait_at_once(cds: CdsApp, server: LoopbackServer, tmp_path: Path) -> None:
@@ -129,10 +135,10 @@ def test_few_requests_wait_at_once(cds: CdsApp, server: LoopbackServer, tmp_path
 
     def watch(done: int, total: int, message: str) -> None:
         nonlocal most
-        most = max(most, sum(job.polls <= cds.queue_polls for job in cds.jobs.values()))
+        most = max(most, sum(job.poll_count <= cds.queue_polls for job in cds.jobs.values()))
 
     hours = [datetime(2018, month, 1, 12) for month in range(1, 7)]
-    assert not cds_source(server, tmp_path, connections=2).fetch(FRAME, AREA, hours, watch).owed
+    assert not cds_source(server, tmp_path, connections=2).fetch(FRAME, AREA, hours, watch).missing_hours
     assert most == 2
 
 
@@ -141,9 +147,9 @@ def test_a_queue_without_end_is_owed_and_resumed_by_the_next_build(
 ) -> None:
     cds.queue_polls = 10**6
     found = cds_source(server, tmp_path, era5_deadline=0.2).fetch(FRAME, AREA, [*JUNE, *JULY])
-    assert list(found.owed) == [*JUNE, *JULY]
-    assert {receipt.outcome for receipt in found.owed.values()} == {Outcome.UNREACHABLE}
-    assert "still in the queue of the CDS after 0.2 s" in found.owed[JUNE[0]].detail
+    assert list(found.missing_hours) == [*JUNE, *JULY]
+    assert {receipt.outcome for receipt in found.missing_hours.values()} == {Outcome.UNREACHABLE}
+    assert "still in the queue of the CDS after 0.2 s" in found.missing_hours[JUNE[0]].detail
     assert submissions(server) == 2
     cds.queue_polls = 0
     found = cds_source(server, tmp_path).fetch(FRAME, AREA, [*JUNE, *JULY])
@@ -152,10 +158,10 @@ def test_a_queue_without_end_is_owed_and_resumed_by_the_next_build(
 
 
 def test_an_answer_that_came_before_a_kill_is_not_fetched_again(
-    source: Cds, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+    source: CdsEra5Source, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as kill:
-        kill.setattr(Months, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        kill.setattr(MonthCache, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             source.fetch(FRAME, AREA, JUNE)
     found = source.fetch(FRAME, AREA, JUNE)
@@ -174,7 +180,7 @@ def test_a_request_that_did_not_survive_the_wait_is_handed_in_again(
     if fate == "vanished":
         cds.jobs.clear()
     for job in cds.jobs.values():
-        job.end = fate
+        job.final_status = fate
     np.testing.assert_array_equal(cds_source(server, tmp_path).fetch(FRAME, AREA, JUNE).values, truth(JUNE))
     assert submissions(server) == 2
 
@@ -192,11 +198,16 @@ def test_a_request_that_did_not_survive_the_wait_is_handed_in_again(
         ({"job_end": "failed"}, Outcome.UNREACHABLE, "the job has failed at the CDS: mars - ERROR", 2),
         ({"job_end": "dismissed"}, Outcome.UNREACHABLE, "gave the request up: API state 'dismissed'", 2),
         ({"available_until": date(2018, 5, 1)}, Outcome.ABSENT, "not there yet: .* available yet", 2),
-        ({"missing": frozenset({VARIABLES[2]})}, Outcome.CORRUPT, f"holds no {VARIABLES[2]}", 2),
+        (
+            {"missing": frozenset({ERA5_VARIABLE_NAMES[2]})},
+            Outcome.CORRUPT,
+            f"holds no {ERA5_VARIABLE_NAMES[2]}",
+            2,
+        ),
     ],
 )
 def test_what_the_cds_refuses_or_spoils_is_named(
-    source: Cds,
+    source: CdsEra5Source,
     cds: CdsApp,
     server: LoopbackServer,
     options: Mapping[str, Any],
@@ -210,12 +221,12 @@ def test_what_the_cds_refuses_or_spoils_is_named(
     found = source.fetch(FRAME, AREA, [*JUNE, *JULY])
     assert not found.times
     assert found.values.shape == (0, 3, *AREA.shape)
-    assert list(found.owed) == [*JUNE, *JULY]
-    for receipt in found.owed.values():
+    assert list(found.missing_hours) == [*JUNE, *JULY]
+    for receipt in found.missing_hours.values():
         assert receipt.outcome is outcome
         assert "\n" not in receipt.detail
     with pytest.raises(AssertionError, match=detail):
-        raise AssertionError(found.owed[JUNE[0]].detail)
+        raise AssertionError(found.missing_hours[JUNE[0]].detail)
     assert submissions(server) == asked
     for name, value in normal.items():
         setattr(cds, name, value)
@@ -223,15 +234,17 @@ def test_what_the_cds_refuses_or_spoils_is_named(
     np.testing.assert_array_equal(source.fetch(FRAME, AREA, JUNE).values, truth(JUNE))
 
 
-def test_a_full_queue_stops_further_requests(source: Cds, cds: CdsApp, server: LoopbackServer) -> None:
+def test_a_full_queue_stops_further_requests(
+    source: CdsEra5Source, cds: CdsApp, server: LoopbackServer
+) -> None:
     cds.job_end, cds.job_reason = (
         "rejected",
         "Number queued requests for this dataset is temporarily limited.",
     )
     months = [datetime(2018, month, 1, 12) for month in range(1, 12)]
     found = source.fetch(FRAME, AREA, months)
-    assert len(found.owed) == 11
-    assert "temporarily limited" in found.owed[months[-1]].detail
+    assert len(found.missing_hours) == 11
+    assert "temporarily limited" in found.missing_hours[months[-1]].detail
     assert submissions(server) == 4  # the connections that the settings allow
 
 
@@ -253,7 +266,7 @@ def test_a_wrong_key_is_said_once_and_never_shown(
 
 
 def test_the_key_is_not_logged_and_cdsapi_keeps_quiet(
-    source: Cds, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    source: CdsEra5Source, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     caplog.set_level(logging.DEBUG)
     found = source.fetch(FRAME, AREA, JUNE)
@@ -264,63 +277,70 @@ def test_the_key_is_not_logged_and_cdsapi_keeps_quiet(
 
 
 def test_nobody_at_the_address_ends_soon(tmp_path: Path, server: LoopbackServer) -> None:
-    credentials = Credentials("http://127.0.0.1:9/api", KEY, "CDSAPI_KEY")
-    found = Cds(settings(server, tmp_path), credentials).fetch(FRAME, AREA, [*JUNE, *JULY])
+    credentials = CdsCredentials("http://127.0.0.1:9/api", KEY, "CDSAPI_KEY")
+    found = CdsEra5Source(settings(server, tmp_path), credentials).fetch(FRAME, AREA, [*JUNE, *JULY])
     assert {receipt.outcome for receipt in found.receipts} == {Outcome.UNREACHABLE}
-    assert "127.0.0.1:9 cannot be reached (its host refuses connections)" in found.owed[JUNE[0]].detail
+    assert (
+        "127.0.0.1:9 cannot be reached (its host refuses connections)" in found.missing_hours[JUNE[0]].detail
+    )
 
 
 @pytest.mark.parametrize(
     ("pattern", "fault", "times"),
     [
-        ("/api/retrieve", faults.status(503), 3),
-        ("/api/retrieve", faults.status(429, retry_after=1), 2),
-        ("/jobs/", faults.reset(), 1),
-        ("/jobs/[^/]*$", faults.html(), 2),
-        ("object-store", faults.cut(3000), 1),
-        ("object-store", faults.html(), 1),
-        ("object-store", faults.empty(), 1),
-        ("object-store", faults.status(500), 2),
-        ("object-store", faults.truncated(), 1),
-        ("object-store", faults.no_ranges(), 3),
+        ("/api/retrieve", faults.error_status(503), 3),
+        ("/api/retrieve", faults.error_status(429, retry_after=1), 2),
+        ("/jobs/", faults.reset_connection(), 1),
+        ("/jobs/[^/]*$", faults.serve_html(), 2),
+        ("object-store", faults.cut_connection(3000), 1),
+        ("object-store", faults.serve_html(), 1),
+        ("object-store", faults.empty_body(), 1),
+        ("object-store", faults.error_status(500), 2),
+        ("object-store", faults.truncate_body(), 1),
+        ("object-store", faults.refuse_ranges(), 3),
     ],
 )
 def test_what_passes_is_survived(
-    source: Cds, server: LoopbackServer, pattern: str, fault: faults.Fault, times: int
+    source: CdsEra5Source, server: LoopbackServer, pattern: str, fault: faults.Fault, times: int
 ) -> None:
     server.faults.add(pattern, fault, times=times)
     found = source.fetch(FRAME, AREA, JUNE)
-    assert not found.owed
+    assert not found.missing_hours
     np.testing.assert_array_equal(found.values, truth(JUNE))
 
 
 @pytest.mark.parametrize(
     ("pattern", "fault", "outcome", "detail"),
     [
-        ("object-store", faults.html(), Outcome.CORRUPT, "a web page came in its place"),
-        ("object-store", faults.truncated(), Outcome.CORRUPT, "bytes came, the CDS announced"),
+        ("object-store", faults.serve_html(), Outcome.CORRUPT, "a web page came in its place"),
+        ("object-store", faults.truncate_body(), Outcome.CORRUPT, "bytes came, the CDS announced"),
         (
             "object-store",
-            faults.replaced(lambda body: body[:-1] + bytes([body[-1] ^ 1])),
+            faults.replace_body(lambda body: body[:-1] + bytes([body[-1] ^ 1])),
             Outcome.CORRUPT,
             "its checksum is not",
         ),
-        ("object-store", faults.status(404), Outcome.ABSENT, "404"),
-        ("object-store", faults.status(503), Outcome.UNREACHABLE, "503"),
-        ("execution", faults.status(500), Outcome.UNREACHABLE, "HTTP 500"),
-        ("execution", faults.html(), Outcome.CORRUPT, "unexpected response"),
-        ("/jobs/", faults.html(), Outcome.CORRUPT, "unexpected response"),
-        ("/jobs/", faults.replaced(b'{"status": "pondering"}'), Outcome.UNREACHABLE, "pondering"),
-        ("/results$", faults.replaced(b"{}"), Outcome.CORRUPT, "unexpected response"),
+        ("object-store", faults.error_status(404), Outcome.ABSENT, "404"),
+        ("object-store", faults.error_status(503), Outcome.UNREACHABLE, "503"),
+        ("execution", faults.error_status(500), Outcome.UNREACHABLE, "HTTP 500"),
+        ("execution", faults.serve_html(), Outcome.CORRUPT, "unexpected response"),
+        ("/jobs/", faults.serve_html(), Outcome.CORRUPT, "unexpected response"),
+        ("/jobs/", faults.replace_body(b'{"status": "pondering"}'), Outcome.UNREACHABLE, "pondering"),
+        ("/results$", faults.replace_body(b"{}"), Outcome.CORRUPT, "unexpected response"),
     ],
 )
 def test_what_does_not_pass_is_owed_and_paid_later(
-    source: Cds, server: LoopbackServer, pattern: str, fault: faults.Fault, outcome: Outcome, detail: str
+    source: CdsEra5Source,
+    server: LoopbackServer,
+    pattern: str,
+    fault: faults.Fault,
+    outcome: Outcome,
+    detail: str,
 ) -> None:
     rule = server.faults.add(pattern, fault)
     found = source.fetch(FRAME, AREA, JUNE)
-    assert {receipt.outcome for receipt in found.owed.values()} == {outcome}
-    assert detail in found.owed[JUNE[0]].detail
+    assert {receipt.outcome for receipt in found.missing_hours.values()} == {outcome}
+    assert detail in found.missing_hours[JUNE[0]].detail
     server.faults.remove(rule)
     np.testing.assert_array_equal(source.fetch(FRAME, AREA, JUNE).values, truth(JUNE))
 
@@ -339,35 +359,35 @@ def test_what_does_not_pass_is_owed_and_paid_later(
     ids=["deep process", "deep job", "deep results", "deep links", "digits", "large", "bytes"],
 )
 def test_json_without_bounds_is_no_answer(
-    source: Cds, server: LoopbackServer, pattern: str, body: bytes
+    source: CdsEra5Source, server: LoopbackServer, pattern: str, body: bytes
 ) -> None:
-    rule = server.faults.add(pattern, faults.replaced(body))
+    rule = server.faults.add(pattern, faults.replace_body(body))
     found = source.fetch(FRAME, AREA, JUNE)
-    assert {receipt.outcome for receipt in found.owed.values()} == {Outcome.CORRUPT}
-    assert "unexpected response" in found.owed[JUNE[0]].detail
+    assert {receipt.outcome for receipt in found.missing_hours.values()} == {Outcome.CORRUPT}
+    assert "unexpected response" in found.missing_hours[JUNE[0]].detail
     server.faults.remove(rule)
-    assert not source.fetch(FRAME, AREA, JUNE).owed
+    assert not source.fetch(FRAME, AREA, JUNE).missing_hours
 
 
-@pytest.mark.parametrize("fault", [faults.trickle(30), faults.stall(10)], ids=["trickle", "stall"])
+@pytest.mark.parametrize("fault", [faults.trickle_body(30), faults.stall_body(10)], ids=["trickle", "stall"])
 def test_an_answer_that_never_ends_is_given_up(
     server: LoopbackServer, tmp_path: Path, fault: faults.Fault
 ) -> None:
     server.faults.add("/jobs/", fault)
     begun = time.monotonic()
-    [receipt, _] = cds_source(server, tmp_path, timeout=0.5).fetch(FRAME, AREA, JUNE).owed.values()
+    [receipt, _] = cds_source(server, tmp_path, timeout=0.5).fetch(FRAME, AREA, JUNE).missing_hours.values()
     assert receipt.outcome is Outcome.UNREACHABLE
     assert receipt.detail.startswith("no answer from the CDS in 5 tries")
     assert time.monotonic() - begun < 40  # 5 tries of a second and the pauses between them
 
 
 def test_texts_of_the_cds_are_no_commands(
-    source: Cds, server: LoopbackServer, caplog: pytest.LogCaptureFixture
+    source: CdsEra5Source, server: LoopbackServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.faults.add("/jobs/", faults.replaced(b'{"status": "\\u001b[2Jpondering\\u0007"}'))
+    server.faults.add("/jobs/", faults.replace_body(b'{"status": "\\u001b[2Jpondering\\u0007"}'))
     with caplog.at_level("DEBUG"):
         found = source.fetch(FRAME, AREA, JUNE)
-    detail = found.owed[JUNE[0]].detail
+    detail = found.missing_hours[JUNE[0]].detail
     assert "pondering" in detail
     assert detail.isprintable()
     said = [record.getMessage() for record in caplog.records if record.name.startswith("hephaestus_build")]
@@ -375,19 +395,21 @@ def test_texts_of_the_cds_are_no_commands(
     assert all(line.isprintable() for line in said)
 
 
-def test_days_that_are_not_released_are_owed_and_the_others_here(source: Cds, cds: CdsApp) -> None:
+def test_days_that_are_not_released_are_owed_and_the_others_here(source: CdsEra5Source, cds: CdsApp) -> None:
     cds.available_until = date(2018, 6, 5)
     found = source.fetch(FRAME, AREA, JUNE)
     assert found.times == (JUNE[0],)
-    assert found.owed[JUNE[1]].outcome is Outcome.ABSENT
-    assert "does not hold 2018-06-13 12:00:00" in found.owed[JUNE[1]].detail
+    assert found.missing_hours[JUNE[1]].outcome is Outcome.ABSENT
+    assert "does not hold 2018-06-13 12:00:00" in found.missing_hours[JUNE[1]].detail
     cds.available_until = None
     found = source.fetch(FRAME, AREA, JUNE)
-    assert not found.owed
+    assert not found.missing_hours
     np.testing.assert_array_equal(found.values, truth(JUNE))
 
 
-def test_preliminary_fields_are_replaced_when_asked_to(source: Cds, cds: CdsApp, tmp_path: Path) -> None:
+def test_preliminary_fields_are_replaced_when_asked_to(
+    source: CdsEra5Source, cds: CdsApp, tmp_path: Path
+) -> None:
     cds.final_until = date(2018, 6, 5)
     assert source.fetch(FRAME, AREA, JUNE).expver == ("0001", "0005")
     assert source.fetch(FRAME, AREA, JUNE).expver == ("0001", "0005")
@@ -397,22 +419,22 @@ def test_preliminary_fields_are_replaced_when_asked_to(source: Cds, cds: CdsApp,
     found = source.fetch(FRAME, AREA, JUNE, refresh_preliminary=True)
     assert [job.inputs["day"] for job in cds.jobs.values()] == [["01", "13"], ["13"]]
     assert found.expver == ("0001", "0001")
-    np.testing.assert_array_equal(found.at(JUNE[0]), truth(JUNE)[0])
-    np.testing.assert_array_equal(found.at(JUNE[1]), truth(JUNE)[1] * np.float32(1.01))
+    np.testing.assert_array_equal(found.fields_at(JUNE[0]), truth(JUNE)[0])
+    np.testing.assert_array_equal(found.fields_at(JUNE[1]), truth(JUNE)[1] * np.float32(1.01))
     np.testing.assert_array_equal(source.fetch(FRAME, AREA, JUNE).values, found.values)
 
 
-def test_preliminary_fields_stay_where_nothing_newer_can_be_had(source: Cds, cds: CdsApp) -> None:
+def test_preliminary_fields_stay_where_nothing_newer_can_be_had(source: CdsEra5Source, cds: CdsApp) -> None:
     cds.final_until = date(2018, 6, 5)
     source.fetch(FRAME, AREA, JUNE)
     cds.job_end = "failed"
     found = source.fetch(FRAME, AREA, JUNE, refresh_preliminary=True)
     assert found.expver == ("0001", "0005")
-    assert not found.owed
+    assert not found.missing_hours
 
 
 @pytest.mark.parametrize("option", [{"short_names": ("tcwv", "sp", "p54.162")}, {"zipped": True}])
-def test_answers_of_other_makes_are_read(source: Cds, cds: CdsApp, option: dict[str, Any]) -> None:
+def test_answers_of_other_makes_are_read(source: CdsEra5Source, cds: CdsApp, option: dict[str, Any]) -> None:
     for name, value in option.items():
         setattr(cds, name, value)
     np.testing.assert_array_equal(source.fetch(FRAME, AREA, JUNE).values, truth(JUNE))

@@ -12,17 +12,17 @@ import pytest
 from era5_servers import AREA, ELSEWHERE, FRAME, JUNE, KEY, arco_source, cds_source, fields
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.download.credentials import Credentials, find_credentials
+from hephaestus_build.download.credentials import CdsCredentials, find_cds_credentials
 from hephaestus_build.simulation.server.arco_app import ArcoApp
 from hephaestus_build.simulation.server.cds_app import CdsApp
 from hephaestus_build.simulation.server.http_server import LoopbackServer
-from hephaestus_build.sources.era5.cds import Cds
-from hephaestus_build.sources.era5.selection import choose_source
+from hephaestus_build.sources.era5.cds import CdsEra5Source
+from hephaestus_build.sources.era5.selection import choose_era5_source
 
 
 @pytest.fixture
 def cds() -> CdsApp:
-    return CdsApp(fields, key=KEY, packed=False)
+    return CdsApp(fields, key=KEY, grib_packing=False)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def server(cds: CdsApp, arco: ArcoApp) -> Iterator[LoopbackServer]:
 
 
 @pytest.fixture
-def source(server: LoopbackServer, tmp_path: Path) -> Cds:
+def source(server: LoopbackServer, tmp_path: Path) -> CdsEra5Source:
     return cds_source(server, tmp_path)
 
 
@@ -45,30 +45,30 @@ def test_auto_takes_the_cds_where_there_is_a_key_and_arco_elsewhere(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert choose_source(load_settings()).name == "arco"
+    assert choose_era5_source(load_settings()).name == "arco"
     assert "ERA5 comes from ARCO-ERA5 (storage.googleapis.com), because no CDS key" in caplog.text
     monkeypatch.setenv("CDSAPI_KEY", KEY)
-    source = choose_source(load_settings())
+    source = choose_era5_source(load_settings())
     assert (source.name, source.url) == ("cds", "https://cds.climate.copernicus.eu/api")
     assert "ERA5 comes from the Climate Data Store (cds.climate.copernicus.eu), with the key" in caplog.text
     monkeypatch.setenv("CDSAPI_URL", "http://127.0.0.1:1/api/")
-    assert choose_source(load_settings()).url == "http://127.0.0.1:1/api"
-    assert choose_source(load_settings(era5="arco")).name == "arco"
+    assert choose_era5_source(load_settings()).url == "http://127.0.0.1:1/api"
+    assert choose_era5_source(load_settings(era5="arco")).name == "arco"
     monkeypatch.delenv("CDSAPI_KEY")
-    assert choose_source(load_settings()).name == "arco"
+    assert choose_era5_source(load_settings()).name == "arco"
     rc = tmp_path / "rc"
     rc.write_text(f"url: http://127.0.0.1:2/api\nkey: {KEY}\nverify: 0\n")
     monkeypatch.setenv("CDSAPI_RC", str(rc))
     monkeypatch.delenv("CDSAPI_URL")
-    source = choose_source(load_settings())
+    source = choose_era5_source(load_settings())
     assert (source.name, source.url) == ("cds", "http://127.0.0.1:2/api")
-    assert find_credentials() == Credentials("http://127.0.0.1:2/api", KEY, str(rc), verify=False)
-    assert KEY not in caplog.text + repr(find_credentials())
+    assert find_cds_credentials() == CdsCredentials("http://127.0.0.1:2/api", KEY, str(rc), verify_tls=False)
+    assert KEY not in caplog.text + repr(find_cds_credentials())
 
 
 def test_the_cds_without_a_key_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"needs a key in CDSAPI_KEY or ~/\.cdsapirc.*--era5 arco"):
-        choose_source(load_settings(era5="cds"))
+        choose_era5_source(load_settings(era5="cds"))
 
 
 @pytest.mark.parametrize(("key", "url"), [("1234:abcd", None), ("abcd", "https://cds.example.org/api/v2")])
@@ -78,15 +78,15 @@ def test_a_key_of_the_old_service_is_told_apart(
     monkeypatch.setenv("CDSAPI_KEY", key)
     if url:
         monkeypatch.setenv("CDSAPI_URL", url)
-    assert "of the old service" in choose_source(load_settings()).description
+    assert "of the old service" in choose_era5_source(load_settings()).description
     with pytest.raises(UsageError, match="switched off in 2024"):
-        choose_source(load_settings(era5="cds"))
+        choose_era5_source(load_settings(era5="cds"))
 
 
 def test_both_sources_agree_within_the_packing(
-    cds: CdsApp, server: LoopbackServer, source: Cds, tmp_path: Path
+    cds: CdsApp, server: LoopbackServer, source: CdsEra5Source, tmp_path: Path
 ) -> None:
-    cds.packed = True
+    cds.grib_packing = True
     ours = source.fetch(FRAME, AREA, JUNE).values
     theirs = arco_source(server, tmp_path).fetch(FRAME, AREA, JUNE).values
     assert not np.array_equal(ours, theirs)

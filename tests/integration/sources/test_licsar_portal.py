@@ -26,8 +26,8 @@ from hephaestus_build.core.settings import Settings
 from hephaestus_build.simulation.server import faults
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 from hephaestus_build.simulation.server.archive_state import SimulatedArchive
-from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
-from hephaestus_build.sources.licsar.portal import CEDA, Portal, PreviewSize
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
+from hephaestus_build.sources.licsar.portal import CEDA_URL, LicsarPortal, PreviewSize
 from licsar_files import GRID, autoindex, coherence, phase, write_tif
 
 FRAME = Frame("106A_09048_000909")
@@ -69,17 +69,17 @@ class Old:
     def __init__(self, tree: Path) -> None:
         self.tree = tree
 
-    def __call__(self, request: Request) -> Response | None:
+    def __call__(self, request: HttpRequest) -> HttpResponse | None:
         base = f"/LiCSAR_products/{FRAME.track}/{FRAME}/"
         if not request.path.startswith(base):
             return None
         path = self.tree / request.path.removeprefix(base)
         if not path.is_dir():
-            return Response(body=path)
+            return HttpResponse(body=path)
         if not request.path.endswith("/"):
-            return Response(301, b"", {"Location": request.path + "/"})
+            return HttpResponse(301, b"", {"Location": request.path + "/"})
         names = sorted(item.name + ("/" if item.is_dir() else "") for item in path.iterdir())
-        return Response(200, autoindex(names).encode(), HTML)
+        return HttpResponse(200, autoindex(names).encode(), HTML)
 
 
 class New(Old):
@@ -90,30 +90,32 @@ class New(Old):
         self.elsewhere = "/neodc/comet/data/licsar_products"
         self.unlisted: set[str] = set()
 
-    def __call__(self, request: Request) -> Response | None:
+    def __call__(self, request: HttpRequest) -> HttpResponse | None:
         if request.path.startswith(self.elsewhere):
             pair, name = request.path.split("/")[-2:]
-            return Response(body=self.tree / "interferograms" / pair / name)
+            return HttpResponse(body=self.tree / "interferograms" / pair / name)
         base = f"/LiCSAR_products/{FRAME.track}/{FRAME}/"
         rest = request.path.removeprefix(base)
         if rest == "interferograms/":
             names = sorted(item.name for item in (self.tree / rest).iterdir())
-            return Response(200, autoindex(names).encode(), HTML)
+            return HttpResponse(200, autoindex(names).encode(), HTML)
         if rest.startswith("metadata/"):
             return super().__call__(request)
         if (folder := self.tree / rest).is_dir() and not rest.endswith("/"):
-            there = request.base.replace("127.0.0.1", "localhost") + f"{self.elsewhere}/{FRAME.track}/{FRAME}"
+            there = (
+                request.base_url.replace("127.0.0.1", "localhost") + f"{self.elsewhere}/{FRAME.track}/{FRAME}"
+            )
             files = [item.name for item in folder.iterdir() if item.name not in self.unlisted]
             lines = [f"<a href='{there}/{folder.name}/{name}'>{name}</a><br />\n" for name in sorted(files)]
-            return Response(200, "".join(lines).encode(), {"Content-Type": "text/plain"})
+            return HttpResponse(200, "".join(lines).encode(), {"Content-Type": "text/plain"})
         return None
 
 
 @contextmanager
-def opened(app: Any, tmp_path: Path, **options: Any) -> Iterator[tuple[Portal, LoopbackServer]]:
+def opened(app: Any, tmp_path: Path, **options: Any) -> Iterator[tuple[LicsarPortal, LoopbackServer]]:
     with LoopbackServer([app]) as server:
         given = {"cache_dir": tmp_path / "cache", "timeout": 15, "retries": 1, **options}
-        with Portal(Settings(licsar_url=server.base + "/LiCSAR_products", **given)) as portal:
+        with LicsarPortal(Settings(licsar_url=server.base_url + "/LiCSAR_products", **given)) as portal:
             yield portal, server
 
 
@@ -171,7 +173,7 @@ def test_without_a_listing_the_shape_is_found_out_once(tree, tmp_path, shape):
 def test_the_storage_may_move_in_the_middle(tree, tmp_path):
     """Folders become link files between two products, and the link files then lead elsewhere."""
     old, new = Old(tree), New(tree)
-    shape: list[Callable[[Request], Response | None]] = [old]
+    shape: list[Callable[[HttpRequest], HttpResponse | None]] = [old]
     with opened(lambda request: shape[0](request), tmp_path) as (portal, _):
         portal.listing(FRAME)
         assert portal.phase(FRAME, PAIRS[0])[0].ok
@@ -205,7 +207,7 @@ def test_a_plain_file_server_will_do_for_the_real_frame(shared_data, tmp_path):
         try:
             for slash in ("", "/"):
                 url = f"http://127.0.0.1:{server.server_address[1]}{slash}"
-                with Portal(Settings(licsar_url=url, cache_dir=tmp_path / "cache")) as portal:
+                with LicsarPortal(Settings(licsar_url=url, cache_dir=tmp_path / "cache")) as portal:
                     listing = portal.listing(FRAME)
                     assert len(listing.pairs) == 6
                     assert {item.modified for item in listing.pairs} == {None}
@@ -244,7 +246,7 @@ def test_the_simulated_archive_is_read_like_the_real_one(archive, tmp_path, layo
     if layout == "moved":
         archive.move_storage()
     with ArchiveServer(archive) as server:
-        with Portal(Settings(licsar_url=server.licsar_url, cache_dir=tmp_path)) as portal:
+        with LicsarPortal(Settings(licsar_url=server.licsar_url, cache_dir=tmp_path)) as portal:
             for name in list(archive.world.frames)[:1]:
                 frame = Frame(name)
                 listing = portal.listing(frame)
@@ -265,25 +267,25 @@ def test_the_simulated_archive_is_read_like_the_real_one(archive, tmp_path, layo
 
 
 def test_the_public_twin_and_the_mirror_are_the_last_resorts(tree, tmp_path):
-    def app(request: Request) -> Response | None:
+    def app(request: HttpRequest) -> HttpResponse | None:
         name = request.path.rpartition("/")[2]
         pair = name.split(".")[0]
         if request.path == f"/LiCSAR_products.public/106/{FRAME}/interferograms/{pair}/{pair}.geo.cc.tif":
-            return Response(body=tree / "interferograms" / pair / name)
+            return HttpResponse(body=tree / "interferograms" / pair / name)
         if request.path == f"/mirror/106/{FRAME}/{pair}/{pair}.geo.diff_pha.tif":
-            return Response(body=tree / "interferograms" / pair / name)
+            return HttpResponse(body=tree / "interferograms" / pair / name)
         if request.path == f"/mirror/106/{FRAME}/metadata/metadata.txt":
-            return Response(body=tree / "metadata" / name)
+            return HttpResponse(body=tree / "metadata" / name)
         if request.path == f"/mirror/106/{FRAME}/":
-            return Response(200, autoindex(["epochs/", "metadata/", f"{PAIRS[0]}/"]).encode(), HTML)
+            return HttpResponse(200, autoindex(["epochs/", "metadata/", f"{PAIRS[0]}/"]).encode(), HTML)
         return None
 
     with LoopbackServer([app]) as server:
         places = {
-            "licsar_url": f"{server.base}/LiCSAR_products",
-            "licsar_mirror_url": f"{server.base}/mirror",
+            "licsar_url": f"{server.base_url}/LiCSAR_products",
+            "licsar_mirror_url": f"{server.base_url}/mirror",
         }
-        with Portal(Settings(cache_dir=tmp_path, **places)) as portal:
+        with LicsarPortal(Settings(cache_dir=tmp_path, **places)) as portal:
             assert "/LiCSAR_products.public/" in portal.coherence(FRAME, PAIRS[0])[0].url
             assert "/mirror/" in portal.phase(FRAME, PAIRS[0])[0].url
             assert portal.phase(FRAME, PAIRS[1])[0].ok
@@ -301,21 +303,21 @@ def test_only_the_real_portal_brings_the_ceda_archive_with_it(tmp_path):
     pair = PAIRS[0]
 
     def addresses(**options: Any) -> list[str]:
-        with Portal(Settings(cache_dir=tmp_path, timeout=0.2, retries=0, **options)) as portal:
-            portal.client.get_page = lambda url, **_: (_ for _ in ()).throw(AssertionError(url))  # type: ignore[method-assign]
-            from hephaestus_build.download.client import Page
-            from hephaestus_build.sources.licsar.portal import _Trail
+        with LicsarPortal(Settings(cache_dir=tmp_path, timeout=0.2, retries=0, **options)) as portal:
+            portal.client.get_text = lambda url, **_: (_ for _ in ()).throw(AssertionError(url))  # type: ignore[method-assign]
+            from hephaestus_build.download.client import SmallResponse
+            from hephaestus_build.sources.licsar.portal import _CandidateUrls
 
-            portal.links = lambda *_: (Page(Outcome.ABSENT, ""), {})  # type: ignore[method-assign]
+            portal.fetch_links = lambda *_: (SmallResponse(Outcome.ABSENT, ""), {})  # type: ignore[method-assign]
             frame = Frame("005A_07021_131313")
-            return list(_Trail(lambda trail: portal._places(frame, pair, "x.tif", trail)))
+            return list(_CandidateUrls(lambda trail: portal._candidate_urls(frame, pair, "x.tif", trail)))
 
     inside = f"005A_07021_131313/interferograms/{pair}/x.tif"
     base = "https://gws-access.jasmin.ac.uk/public/nceo_geohazards/LiCSAR_products"
     assert addresses() == [
         f"{base}/5/{inside}",
         f"{base}.public/5/{inside}",
-        f"{CEDA}05/005A_07021_131313/{pair}/x.tif",
+        f"{CEDA_URL}05/005A_07021_131313/{pair}/x.tif",
     ]
     assert addresses(licsar_url="http://127.0.0.1:1/here/") == [f"http://127.0.0.1:1/here/5/{inside}"]
 
@@ -347,32 +349,32 @@ def test_only_the_real_portal_brings_the_ceda_archive_with_it(tmp_path):
     ],
 )
 def test_only_the_archives_own_hosts_are_followed(tmp_path, base, url, trusted):
-    with Portal(Settings(licsar_url=base, cache_dir=tmp_path)) as portal:
-        assert portal.trusts(url) is trusted
+    with LicsarPortal(Settings(licsar_url=base, cache_dir=tmp_path)) as portal:
+        assert portal.is_trusted_url(url) is trusted
 
 
 def test_the_catalogue_of_ceda_is_asked_at_its_file_server(tmp_path):
-    with Portal(Settings(cache_dir=tmp_path, licsar_url="https://me:secret@host.example/x")) as portal:
+    with LicsarPortal(Settings(cache_dir=tmp_path, licsar_url="https://me:secret@host.example/x")) as portal:
         link = "https://data.ceda.ac.uk/neodc/comet/data/licsar_products/124/f/p/p.geo.cc.tif"
-        assert portal._reachable(link) == link.replace("data.", "dap.")
-        assert portal._reachable("https://host.example/x/a.tif") == "https://me:secret@host.example/x/a.tif"
+        assert portal._file_url(link) == link.replace("data.", "dap.")
+        assert portal._file_url("https://host.example/x/a.tif") == "https://me:secret@host.example/x/a.tif"
 
 
 def test_a_portal_behind_a_password_keeps_it_to_itself(tree, tmp_path):
-    def guarded(request: Request) -> Response | None:
+    def guarded(request: HttpRequest) -> HttpResponse | None:
         if "authorization" not in request.headers:
-            return Response(401, b"")
+            return HttpResponse(401, b"")
         return Old(tree)(request)
 
     with LoopbackServer([guarded]) as server:
-        url = server.base.replace("//", "//me:secret@") + "/LiCSAR_products"
-        with Portal(Settings(licsar_url=url, cache_dir=tmp_path)) as portal:
+        url = server.base_url.replace("//", "//me:secret@") + "/LiCSAR_products"
+        with LicsarPortal(Settings(licsar_url=url, cache_dir=tmp_path)) as portal:
             listing = portal.listing(FRAME)
             receipt, _ = portal.phase(FRAME, PAIRS[0])
-            _, links = portal.links(FRAME, PAIRS[0])
+            _, links = portal.fetch_links(FRAME, PAIRS[0])
             assert receipt.ok
             assert all("me:secret@" in link for link in links.values())
-        with Portal(Settings(licsar_url=url.replace("me:secret@", ""), cache_dir=tmp_path)) as portal:
+        with LicsarPortal(Settings(licsar_url=url.replace("me:secret@", ""), cache_dir=tmp_path)) as portal:
             with pytest.raises(HephaestusError, match=r"refuses its listing .*401") as caught:
                 portal.listing(FRAME)
     assert "secret" not in f"{listing.url}{receipt}{caught.value}"
@@ -384,21 +386,21 @@ def test_a_portal_behind_a_password_keeps_it_to_itself(tree, tmp_path):
 
 
 def test_no_listing_is_an_error_that_says_what_to_do(tree, tmp_path):
-    app: list[Callable[[Request], Response | None]] = [lambda request: None]
+    app: list[Callable[[HttpRequest], HttpResponse | None]] = [lambda request: None]
     with opened(lambda request: app[0](request), tmp_path) as (portal, server):
         for answer, words in (
             (None, "no such frame .*404.*check its id"),
-            (Response(403, b""), "refuses"),
-            (Response(503, b""), "gives no listing .*503.*check the network"),
-            (Response(200, faults.HTML, HTML), "nonsense .*no directory listing"),
-            (Response(200, b"", HTML), "nonsense"),
+            (HttpResponse(403, b""), "refuses"),
+            (HttpResponse(503, b""), "gives no listing .*503.*check the network"),
+            (HttpResponse(200, faults.MAINTENANCE_PAGE, HTML), "nonsense .*no directory listing"),
+            (HttpResponse(200, b"", HTML), "nonsense"),
         ):
             app[0] = lambda request, answer=answer: answer
             with pytest.raises(HephaestusError, match=words) as caught:
                 portal.listing(FRAME)
             message = str(caught.value)
             assert str(FRAME) in message
-            assert f"{server.base}/LiCSAR_products/106/{FRAME}/interferograms/" in message
+            assert f"{server.base_url}/LiCSAR_products/106/{FRAME}/interferograms/" in message
             assert "\n" not in message
     with pytest.raises(HephaestusError, match="refuses connections"):
         portal.listing(FRAME)
@@ -408,21 +410,21 @@ def test_no_listing_is_an_error_that_says_what_to_do(tree, tmp_path):
 @pytest.mark.parametrize("url", ["", "gws-access.jasmin.ac.uk", "ftp://x/", "http://", "http://[::1/"])
 def test_an_address_that_is_none_is_wrong_usage(url, tmp_path):
     with pytest.raises(UsageError, match="HEPHAESTUS_LICSAR_URL"):
-        Portal(Settings(licsar_url=url, cache_dir=tmp_path))
+        LicsarPortal(Settings(licsar_url=url, cache_dir=tmp_path))
 
 
 @pytest.mark.parametrize("shape", [Old, New])
 @pytest.mark.parametrize(
     ("fault", "outcome"),
     [
-        (faults.status(404), Outcome.ABSENT),
-        (faults.status(403), Outcome.REFUSED),
-        (faults.status(503), Outcome.UNREACHABLE),
-        (faults.reset(), Outcome.UNREACHABLE),
-        (faults.html(), Outcome.CORRUPT),
-        (faults.empty(), Outcome.CORRUPT),
-        (faults.truncated(), Outcome.CORRUPT),
-        (faults.wrong_length(99_999), Outcome.CORRUPT),
+        (faults.error_status(404), Outcome.ABSENT),
+        (faults.error_status(403), Outcome.REFUSED),
+        (faults.error_status(503), Outcome.UNREACHABLE),
+        (faults.reset_connection(), Outcome.UNREACHABLE),
+        (faults.serve_html(), Outcome.CORRUPT),
+        (faults.empty_body(), Outcome.CORRUPT),
+        (faults.truncate_body(), Outcome.CORRUPT),
+        (faults.claim_length(99_999), Outcome.CORRUPT),
     ],
     ids=["404", "403", "503", "reset", "HTML", "empty", "truncated", "wrong length"],
 )
@@ -444,7 +446,7 @@ def test_a_raster_that_lies_is_corrupt(tree, tmp_path):
     wrong = write_tif(tmp_path / "wrong.tif", phase(), crs="EPSG:32615").read_bytes()
     with opened(Old(tree), tmp_path) as (portal, server):
         for content, words in ((bad, "every pixel is 0"), (wrong, "EPSG:32615")):
-            rule = server.faults.add("diff_pha", faults.replaced(content))
+            rule = server.faults.add("diff_pha", faults.replace_body(content))
             receipt, _ = portal.phase(FRAME, PAIRS[0])
             assert receipt.outcome is Outcome.CORRUPT
             assert words in receipt.detail
@@ -455,7 +457,7 @@ def test_a_raster_that_lies_is_corrupt(tree, tmp_path):
 def test_a_page_of_links_that_cannot_be_read_is_not_an_absence(tree, tmp_path):
     with opened(New(tree), tmp_path) as (portal, server):
         portal.listing(FRAME)
-        rule = server.faults.add(rf"interferograms/{PAIRS[0]}$", faults.status(503))
+        rule = server.faults.add(rf"interferograms/{PAIRS[0]}$", faults.error_status(503))
         receipt, _ = portal.phase(FRAME, PAIRS[0])
         assert (receipt.outcome, receipt.detail[:8]) == (Outcome.UNREACHABLE, "HTTP 503")
         server.faults.remove(rule)
@@ -494,7 +496,7 @@ def test_two_archives_do_not_share_their_copies(tree, tmp_path):
     with opened(Old(tree), tmp_path) as (portal, server):
         portal.phase(FRAME, PAIRS[0])
         other = f"http://localhost:{server.port}/LiCSAR_products"
-        with Portal(Settings(licsar_url=other, cache_dir=tmp_path / "cache")) as second:
+        with LicsarPortal(Settings(licsar_url=other, cache_dir=tmp_path / "cache")) as second:
             assert second.phase(FRAME, PAIRS[0])[0].outcome is Outcome.DOWNLOADED
 
 
@@ -503,7 +505,7 @@ def test_two_archives_do_not_share_their_copies(tree, tmp_path):
 
 def test_metadata_without_a_time_fall_back_on_the_registry(tmp_path):
     body = [b"master=20190501\nheading=-10\n"]
-    with opened(lambda request: Response(200, body[0]), tmp_path) as (portal, _):
+    with opened(lambda request: HttpResponse(200, body[0]), tmp_path) as (portal, _):
         known = portal.metadata(Frame("005A_07021_131313"))
         assert known.center_time == timedelta(minutes=40, seconds=34.002742)
         assert known.fields == {"master": "20190501", "heading": "-10"}
@@ -537,7 +539,7 @@ def test_metadata_without_a_time_fall_back_on_the_registry(tmp_path):
     ],
 )
 def test_a_bad_preview_is_corrupt(tmp_path, content, words):
-    with opened(lambda request: Response(200, content), tmp_path) as (portal, _):
+    with opened(lambda request: HttpResponse(200, content), tmp_path) as (portal, _):
         receipt, size = portal.preview(FRAME, PAIRS[0])
         assert (receipt.outcome, size) == (Outcome.CORRUPT, None)
         assert words in receipt.detail

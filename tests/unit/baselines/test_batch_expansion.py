@@ -16,12 +16,12 @@ from hephaestus_baselines.data.batch_expansion import Stack, bilinear, expand
 from hephaestus_baselines.data.dataset_items import Draw, Item
 from hephaestus_baselines.data.window_dataset import Windows
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.dataset.channel_statistics import Statistics
-from hephaestus_build.dataset.running_moments import Measured, Moments
+from hephaestus_build.dataset.channel_statistics import ChannelStatistics
+from hephaestus_build.dataset.running_moments import ProductMoments, RunningMoments
 from hephaestus_build.dataset.samples import Sample
-from hephaestus_build.dataset.tiling import whole_frame
+from hephaestus_build.dataset.tiling import tile_whole_frame
 
 FRAMES = (toy_cube.FRAME, "199A_00210_131313")
 SIZE = 300
@@ -47,7 +47,7 @@ def items(stores: dict[str, Path]) -> list[Item]:
     return [
         Item(members[frame], True, tile)
         for frame, shape in zip(FRAMES, ((520, 700), (200, 610)), strict=True)
-        for tile in whole_frame(shape, SIZE).tiles
+        for tile in tile_whole_frame(shape, SIZE).tiles
     ]
 
 
@@ -62,7 +62,9 @@ def test_the_atmosphere_is_the_cubes_within_half_its_step(
     stores: dict[str, Path], batch: dict[str, torch.Tensor]
 ) -> None:
     fields = expand(batch)
-    cubes: dict[str, xr.Dataset] = {frame: open_cube(store, chunks=None) for frame, store in stores.items()}
+    cubes: dict[str, xr.Dataset] = {
+        frame: open_pinned_cube(store, chunks=None) for frame, store in stores.items()
+    }
     seen = 0
     for row, item in enumerate(items(stores)):
         cube, tile = cubes[item.frame], item.tile
@@ -147,10 +149,10 @@ def test_channels_stand_where_their_names_say(
 
 def test_moments_follow_the_names_of_the_channels() -> None:
     products = {
-        "insar_difference/20190101_20190113": Measured("", Moments(10, 0.5, 40.0), 10),
-        "surface_pressure/20190101": Measured("", Moments(4, 90_000.0, 400.0)),
+        "insar_difference/20190101_20190113": ProductMoments("", RunningMoments(10, 0.5, 40.0), 10),
+        "surface_pressure/20190101": ProductMoments("", RunningMoments(4, 90_000.0, 400.0)),
     }
-    statistics = Statistics("x", "0", True, {"A": products}, {"A": dict.fromkeys(products, 1)})
+    statistics = ChannelStatistics("x", "0", True, {"A": products}, {"A": dict.fromkeys(products, 1)})
     both = channel_moments(statistics, Inputs("both"))
     assert both["insar_difference"] == (0.5, 2.0)
     assert (

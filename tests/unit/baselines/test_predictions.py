@@ -15,7 +15,7 @@ from hephaestus_baselines.evaluation.predictions import (
     item_probability,
 )
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.dataset.tiling import whole_frame
+from hephaestus_build.dataset.tiling import tile_whole_frame
 from toy_predictions import CLASSIFIER, SEGMENTER, classified, row, segmented
 
 
@@ -82,7 +82,7 @@ def test_tiles_that_overlap_count_each_pixel_of_the_frame_once(chance):
     probability, mask = chance.random(shape), chance.random(shape) < 0.2
     data = chance.random(shape) < 0.7
     total = {"data": 0, "all": 0}
-    for tile in whole_frame(shape, size).tiles:
+    for tile in tile_whole_frame(shape, size).tiles:
         inside = np.zeros((size, size), bool)
         top, bottom, left, right = tile.core
         inside[top - tile.row : bottom - tile.row, left - tile.column : right - tile.column] = True

@@ -12,7 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.core.embedded_hash import UnsealedError, check_zip, seal_json, seal_zip, unseal_json
+from hephaestus_build.core.embedded_hash import (
+    MissingHashError,
+    add_json_hash,
+    add_zip_hash,
+    check_zip_hash,
+    parse_hashed_json,
+)
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.text(max_size=5),
@@ -25,41 +31,41 @@ values = st.recursive(
 def archive() -> bytes:
     stream = io.BytesIO()
     np.savez_compressed(stream, a=np.arange(200))
-    return bytes(seal_zip(stream))
+    return bytes(add_zip_hash(stream))
 
 
 @given(st.dictionaries(st.text(max_size=4).filter(lambda name: name != "seal"), values, max_size=4))
 def test_a_sealed_object_is_read_back_and_is_json_for_others(value):
     for indent in (None, 1):
-        sealed = seal_json(json.dumps(value, indent=indent).encode())
-        assert unseal_json(sealed) == value
+        sealed = add_json_hash(json.dumps(value, indent=indent).encode())
+        assert parse_hashed_json(sealed) == value
         assert json.loads(sealed)["seal"].startswith("blake3:")
 
 
 def test_every_single_flip_of_a_sealed_object_is_found():
-    sealed = seal_json(json.dumps({"scores": {"f1": 0.5}, "seed": 3}).encode())
+    sealed = add_json_hash(json.dumps({"scores": {"f1": 0.5}, "seed": 3}).encode())
     for bit in range(8 * len(sealed)):
         flipped = bytearray(sealed)
         flipped[bit // 8] ^= 1 << bit % 8
         with pytest.raises(ValueError):
-            unseal_json(bytes(flipped))
+            parse_hashed_json(bytes(flipped))
 
 
 def test_every_single_flip_of_a_sealed_archive_is_found():
     sealed = archive()
-    check_zip(io.BytesIO(sealed))
+    check_zip_hash(io.BytesIO(sealed))
     for bit in range(8 * len(sealed)):
         flipped = bytearray(sealed)
         flipped[bit // 8] ^= 1 << bit % 8
         with pytest.raises(ValueError):
-            check_zip(io.BytesIO(flipped))
+            check_zip_hash(io.BytesIO(flipped))
 
 
 @given(st.data())
 def test_every_cut_is_found(data):
     for sealed, check in (
-        (archive(), lambda part: check_zip(io.BytesIO(part))),
-        (seal_json(b"{}"), unseal_json),
+        (archive(), lambda part: check_zip_hash(io.BytesIO(part))),
+        (add_json_hash(b"{}"), parse_hashed_json),
     ):
         with pytest.raises(ValueError):
             check(sealed[: data.draw(st.integers(0, len(sealed) - 1))])
@@ -79,9 +85,9 @@ def test_other_programs_read_a_sealed_archive():
 def test_what_has_no_seal_is_told_from_what_is_damaged():
     stream = io.BytesIO()
     np.savez(stream, a=np.arange(3))
-    with pytest.raises(UnsealedError):
-        check_zip(stream)
-    with pytest.raises(UnsealedError):
-        unseal_json(b'{"a": 1}')
+    with pytest.raises(MissingHashError):
+        check_zip_hash(stream)
+    with pytest.raises(MissingHashError):
+        parse_hashed_json(b'{"a": 1}')
     with pytest.raises(ValueError, match="no zip archive"):
-        seal_zip(io.BytesIO(b"text that is no archive at all"))
+        add_zip_hash(io.BytesIO(b"text that is no archive at all"))

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.parsing import DEPTH, parse_json, parse_yaml, read_bounded
-from hephaestus_build.core.plain_text import REPLACEMENT, plain_text
+from hephaestus_build.core.parsing import MAX_DEPTH, parse_json, parse_yaml, read_bounded
+from hephaestus_build.core.plain_text import REPLACEMENT_CHARACTER, sanitize_text
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**25), 10**25) | st.text(),
@@ -23,7 +23,7 @@ def test_json_is_what_json_says(value):
     assert parse_json(json.dumps(value)) == value
 
 
-@pytest.mark.parametrize("depth", [DEPTH + 1, 5_000, 1_000_000])
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 5_000, 1_000_000])
 @pytest.mark.parametrize("brackets", ["[]", '{"a":}'])
 def test_deep_json_is_refused(depth, brackets):
     opening, closing = brackets[:-1], brackets[-1]
@@ -32,7 +32,7 @@ def test_deep_json_is_refused(depth, brackets):
 
 
 def test_the_allowed_depth_is_read():
-    assert parse_json("[" * DEPTH + "]" * DEPTH)
+    assert parse_json("[" * MAX_DEPTH + "]" * MAX_DEPTH)
 
 
 def test_a_number_without_end_is_refused():
@@ -70,20 +70,20 @@ def test_yaml_is_read():
 
 @given(st.text())
 def test_plain_text_holds_no_command(text):
-    plain = plain_text(text)
+    plain = sanitize_text(text)
     assert plain.isprintable()
     assert len(plain) <= 501
 
 
 def test_plain_text_shows_that_something_was_there():
-    assert plain_text("\x1b]0;owned\x07 gone\r\n\u202etxt.exe") == (
-        f"{REPLACEMENT}]0;owned{REPLACEMENT} gone  {REPLACEMENT}txt.exe"
+    assert sanitize_text("\x1b]0;owned\x07 gone\r\n\u202etxt.exe") == (
+        f"{REPLACEMENT_CHARACTER}]0;owned{REPLACEMENT_CHARACTER} gone  {REPLACEMENT_CHARACTER}txt.exe"
     )
-    assert plain_text("ordinary, äöü, 火山") == "ordinary, äöü, 火山"
-    assert plain_text("x" * 600) == "x" * 500 + "…"
+    assert sanitize_text("ordinary, äöü, 火山") == "ordinary, äöü, 火山"
+    assert sanitize_text("x" * 600) == "x" * 500 + "…"
 
 
 def test_an_error_quotes_no_command():
     assert str(HephaestusError("the server says \x1b[2J\x9b31m")) == (
-        f"the server says {REPLACEMENT}[2J{REPLACEMENT}31m"
+        f"the server says {REPLACEMENT_CHARACTER}[2J{REPLACEMENT_CHARACTER}31m"
     )

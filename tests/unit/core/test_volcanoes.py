@@ -13,7 +13,7 @@ from hephaestus_build.core.bounds import Bounds, great_circle_km
 from hephaestus_build.core.frame_search import approximate_bounds, volcanoes_of
 from hephaestus_build.core.registry import PublishedFrame, published_frames, schema_path
 from hephaestus_build.core.volcanoes import (
-    Volcano,
+    VolcanoCone,
     fold_name,
     load_volcanoes,
     nearest_volcano,
@@ -25,7 +25,7 @@ from hephaestus_build.core.volcanoes import (
 FRAMES = list(published_frames().values())
 
 
-def named(text: str) -> Volcano:
+def named(text: str) -> VolcanoCone:
     [volcano] = volcanoes_named(text)
     return volcano
 
@@ -51,7 +51,7 @@ def test_a_volcano_is_one_row_with_name_coordinates_and_aliases() -> None:
     ],
 )
 def test_a_name_is_the_catalogues_in_reading_order(catalogue_name: str, name: str) -> None:
-    assert Volcano(catalogue_name).name == str(Volcano(catalogue_name)) == name
+    assert VolcanoCone(catalogue_name).name == str(VolcanoCone(catalogue_name)) == name
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_folding_twice_changes_nothing(text: str) -> None:
 def test_a_number_is_read_where_a_table_has_one() -> None:
     lines = ["# a comment\n", "name,latitude,longitude,elevation_m,type,smithsonian_number,aliases\n"]
     [found] = parse_volcanoes([*lines, "Esempio,1.5,-2,,,123456,Monte E;E\n"])
-    assert found == Volcano("Esempio", 1.5, -2.0, None, "", 123456, ("Monte E", "E"))
+    assert found == VolcanoCone("Esempio", 1.5, -2.0, None, "", 123456, ("Monte E", "E"))
     with pytest.raises(ValueError, match="could not convert"):
         parse_volcanoes([*lines, "Esempio,north,-2,,,,\n"])
 
 
 def test_the_nearest_and_those_inside() -> None:
     assert nearest_volcano(37.7, 15.1).name == "Etna"
-    assert nearest_volcano(37.7, 15.1, [Volcano("Nowhere"), named("Stromboli")]).name == "Stromboli"
+    assert nearest_volcano(37.7, 15.1, [VolcanoCone("Nowhere"), named("Stromboli")]).name == "Stromboli"
     aeolian = volcanoes_inside(Bounds(14.5, 37.5, 15.5, 39))
     assert [volcano.name for volcano in aeolian] == ["Etna", "Lipari", "Panarea", "Stromboli", "Vulcano"]
     around_180 = volcanoes_inside(Bounds(179.5, 51, -178, 53))
@@ -130,7 +130,7 @@ def test_the_registry_has_177_volcanoes_13_of_them_not_in_the_catalogue() -> Non
 
 
 def test_no_volcano_of_the_catalogue_is_in_two_regions() -> None:
-    regions: dict[Volcano, set[str]] = {}
+    regions: dict[VolcanoCone, set[str]] = {}
     for frame in FRAMES:
         for volcano in volcanoes_of(frame):
             regions.setdefault(volcano, set()).add(frame.region)

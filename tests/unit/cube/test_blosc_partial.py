@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.cube.codecs.blosc_partial import HEAD, cut
+from hephaestus_build.cube.codecs.blosc_partial import HEADER_BYTES, slice_blosc_buffer
 
 
 def part_of(encoded: bytes, decoded: int, start: int, stop: int) -> tuple[bytes, int]:
     """Return the decoded bytes of a part, and which of the whole they begin with."""
-    part = cut(encoded[:HEAD], len(encoded), decoded, start, stop)
+    part = slice_blosc_buffer(encoded[:HEADER_BYTES], len(encoded), decoded, start, stop)
     content = numcodecs.Blosc().decode(part.header + encoded[part.begin : part.end])
-    assert len(content) == part.size
-    return content, part.first
+    assert len(content) == part.decoded_size
+    return content, part.first_byte
 
 
 @given(st.integers(1, 70), st.integers(0, 2**32 - 1), st.sampled_from(["zstd", "lz4"]), st.data())
@@ -33,8 +33,8 @@ def test_a_part_decodes_to_the_wanted_bytes(number: int, seed: int, codec: str, 
 def test_only_the_wanted_blocks_are_read() -> None:
     values = np.random.default_rng(0).normal(size=(512, 512)).astype(np.float32)
     encoded = numcodecs.Blosc("zstd", 1, numcodecs.Blosc.SHUFFLE, blocksize=1 << 19).encode(values)
-    part = cut(encoded[:HEAD], len(encoded), values.nbytes, 300 * 2048, 400 * 2048)
-    assert part.first == 256 * 2048
+    part = slice_blosc_buffer(encoded[:HEADER_BYTES], len(encoded), values.nbytes, 300 * 2048, 400 * 2048)
+    assert part.first_byte == 256 * 2048
     assert part.end - part.begin < 0.6 * len(encoded)
 
 
@@ -47,6 +47,6 @@ def test_a_damaged_buffer_is_refused(damage: str) -> None:
         encoded[7] = 0xFF  # four gigabytes: to be refused before memory is taken
     elif damage == "no block size":
         encoded[8:12] = bytes(4)
-    head = bytes(encoded[: {"cut": 9, "empty": 0}.get(damage, HEAD)])
+    head = bytes(encoded[: {"cut": 9, "empty": 0}.get(damage, HEADER_BYTES)])
     with pytest.raises(ValueError, match=r"cut short|damaged"):
-        cut(head, length, values.nbytes, 0, 4096)
+        slice_blosc_buffer(head, length, values.nbytes, 0, 4096)

@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkout import ROOT
-from hephaestus_build.core.atomic_io import json_bytes, write_atomic
-from hephaestus_build.core.era5_grid import VARIABLES, area_of
+from hephaestus_build.core.atomic_io import encode_json, write_atomic
+from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, era5_area_around
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
-from hephaestus_build.cube.granules import Axes, Places, Unit
-from hephaestus_build.cube.inventory import Contents
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.granules import ChunkKeys, DateAxes, Granule
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.storage.generations import Shelf
-from hephaestus_build.cube.storage.staging import Staging
-from hephaestus_build.cube.storage.writer import write_store
+from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.storage.staging import StagingArea
+from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.pipeline.encoding import encode_atmosphere, encode_images
 
 FRAME = Frame("198A_00210_131313")
@@ -38,32 +38,32 @@ def image(name: str) -> np.ndarray:
     return values
 
 
-def pair_unit(staging: Staging, name: str, **facts) -> Unit:
-    unit = Unit(
+def pair_unit(staging: StagingArea, name: str, **facts) -> Granule:
+    unit = Granule(
         "pair", name, receipts=(GOOD,), facts={"alignment": "identical", "valid_fraction": 0.5, **facts}
     )
     return staging.add(unit, encode_images({"insar_difference": image(name)}))
 
 
-def epoch_unit(staging: Staging, name: str) -> Unit:
-    area = area_of(GRID)
+def epoch_unit(staging: StagingArea, name: str) -> Granule:
+    area = era5_area_around(GRID)
     values = np.stack([np.full(area.shape, int(name[-2:]) * scale, "f4") for scale in (1, 1e3, 1e5)])
     facts = {"era5_time": 430_000, "era5_expver": "0001"}
     return staging.add(
-        Unit("epoch", name, receipts=(GOOD,), facts=facts),
+        Granule("epoch", name, receipts=(GOOD,), facts=facts),
         encode_atmosphere(values, area.latitudes, area.longitudes, GRID),
     )
 
 
-def publish(shelf: Shelf, units: list[Unit], origin=None) -> None:
-    contents = Contents(GRID, {u.key: u for u in units}, {"title": "a cube"})
-    with shelf.assembling() as store:
-        write_store(store, contents, origin or shelf.staging.paths)
+def publish(shelf: FrameStore, units: list[Granule], origin=None) -> None:
+    contents = CubeInventory(GRID, {u.key: u for u in units}, {"title": "a cube"})
+    with shelf.new_generation() as store:
+        write_cube_store(store, contents, origin or shelf.staging.chunk_paths)
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path / "cubes", FRAME)
+def shelf(tmp_path: Path) -> FrameStore:
+    return FrameStore(tmp_path / "cubes", FRAME)
 
 
 def test_plain_xarray_reads_what_was_stored(shelf):
@@ -71,7 +71,7 @@ def test_plain_xarray_reads_what_was_stored(shelf):
     units = [pair_unit(shelf.staging, name) for name in names]
     units += [epoch_unit(shelf.staging, day) for day in ("20190101", "20190113", "20190125")]
     publish(shelf, units)
-    cube = xr.open_zarr(shelf.link)
+    cube = xr.open_zarr(shelf.published_link)
     assert list(cube.sizes)[:4] == ["primary_date", "secondary_date", "latitude", "longitude"]
     for name in names:
         pair = Pair.parse(name)
@@ -84,7 +84,7 @@ def test_plain_xarray_reads_what_was_stored(shelf):
     assert cube.insar_coherence.dtype == cube.deformation_mask.dtype == "uint8"
     for axis in ("primary", "secondary"):
         days = cube[f"{axis}_date"].dt.day.values
-        for name, scale in zip(VARIABLES, (1, 1e3, 1e5), strict=True):
+        for name, scale in zip(ERA5_VARIABLE_NAMES, (1, 1e3, 1e5), strict=True):
             read = cube[f"{axis}_date_{name}"]
             assert read.dtype == "float32"
             np.testing.assert_array_equal(read.values[:, 3, 5], (days * scale).astype("f4"))
@@ -95,7 +95,7 @@ def test_rioxarray_finds_the_grid(shelf):
     import rioxarray  # noqa: F401
 
     publish(shelf, [pair_unit(shelf.staging, "20190101_20190113")])
-    cube = xr.open_zarr(shelf.link)
+    cube = xr.open_zarr(shelf.published_link)
     assert cube.rio.crs.to_epsg() == 4326
     assert cube.insar_difference.rio.transform().almost_equals(GRID.transform)
     assert cube.dem.rio.bounds() == pytest.approx(GRID.bounds)
@@ -104,8 +104,8 @@ def test_rioxarray_finds_the_grid(shelf):
 def test_dates_between_the_old_ones_land_in_order_and_objects_are_shared(shelf):
     first = [pair_unit(shelf.staging, "20190101_20190206"), pair_unit(shelf.staging, "20190113_20190206")]
     publish(shelf, first)
-    old = shelf.current()
-    places = Places(Axes.of(first))
+    old = shelf.published_generation()
+    places = ChunkKeys(DateAxes.from_granules(first))
     new = pair_unit(shelf.staging, "20190107_20190125")
 
     def origin(unit):
@@ -114,7 +114,7 @@ def test_dates_between_the_old_ones_land_in_order_and_objects_are_shared(shelf):
         return {name: str(old.store / key) for name, key in places.keys(unit)}
 
     publish(shelf, [*first, new], origin)
-    cube = open_cube(shelf.link)
+    cube = open_pinned_cube(shelf.published_link)
     assert [str(day)[:10] for day in cube.primary_date.values] == ["2019-01-01", "2019-01-07", "2019-01-13"]
     for unit in (*first, new):
         at = {
@@ -122,27 +122,27 @@ def test_dates_between_the_old_ones_land_in_order_and_objects_are_shared(shelf):
             "secondary_date": np.datetime64(unit.pair.secondary),
         }
         np.testing.assert_array_equal(cube.insar_difference.sel(at).values, image(unit.name))
-    moved = shelf.current().store / "insar_difference/c.2.1.0.0"
+    moved = shelf.published_generation().store / "insar_difference/c.2.1.0.0"
     assert moved.samefile(old.store / "insar_difference/c.1.0.0.0")
 
 
 def test_a_pinned_reader_keeps_its_generation(shelf):
     publish(shelf, [pair_unit(shelf.staging, "20190113_20190125")])
-    pinned = open_cube(shelf.link)
+    pinned = open_pinned_cube(shelf.published_link)
     publish(shelf, [pair_unit(shelf.staging, "20190101_20190113")])
     np.testing.assert_array_equal(pinned.insar_difference.values[0, 0], image("20190113_20190125"))
     np.testing.assert_array_equal(
-        open_cube(shelf.link).insar_difference.values[0, 0], image("20190101_20190113")
+        open_pinned_cube(shelf.published_link).insar_difference.values[0, 0], image("20190101_20190113")
     )
 
 
 def test_a_build_that_fails_while_publishing_leaves_the_old_cube(shelf):
     publish(shelf, [pair_unit(shelf.staging, "20190113_20190125")])
-    before = shelf.link.resolve()
+    before = shelf.published_link.resolve()
     with pytest.raises(RuntimeError, match="cut"), shelf.assembling() as store:
         (store / "zarr.json").write_text("{")
         raise RuntimeError("cut")
-    assert shelf.link.resolve() == before
+    assert shelf.published_link.resolve() == before
     assert sorted(path.name for path in shelf.root.iterdir()) == ["000001", "staging"]
 
 
@@ -153,7 +153,7 @@ def test_a_reader_never_sees_half_a_cube_while_others_publish(shelf):
 
     def read():
         while not stop.is_set():
-            cube = open_cube(shelf.link)
+            cube = open_pinned_cube(shelf.published_link)
             pairs = np.argwhere(cube.valid_date_pair.values)
             for primary, secondary in pairs:
                 name = "_".join(
@@ -184,22 +184,22 @@ def _record(work, failures):
 
 def test_the_manifest_names_every_stored_object(shelf):
     publish(shelf, [pair_unit(shelf.staging, "20190101_20190113"), epoch_unit(shelf.staging, "20190101")])
-    store = shelf.current().store
+    store = shelf.published_generation().store
     stored = {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}
-    assert set(shelf.current().manifest()) == stored - {"manifest.json"}
+    assert set(shelf.published_generation().manifest()) == stored - {"manifest.json"}
 
 
 def test_the_same_units_make_the_same_bytes(tmp_path):
     manifests = []
     for name in "ab":
-        shelf = Shelf(tmp_path / name, FRAME)
+        shelf = FrameStore(tmp_path / name, FRAME)
         publish(shelf, [pair_unit(shelf.staging, "20190101_20190113"), epoch_unit(shelf.staging, "20190101")])
-        manifests.append(shelf.current().manifest())
+        manifests.append(shelf.published_generation().read_manifest())
     assert manifests[0] == manifests[1]
 
 
 def test_a_second_writer_is_told_who_holds_the_lock(shelf):
-    other = Shelf(shelf.link.parent, FRAME)
+    other = FrameStore(shelf.published_link.parent, FRAME)
     with shelf.lock(), pytest.raises(HephaestusError, match=r"another build .*process \d+ on"), other.lock():
         pass
     with other.lock():
@@ -207,23 +207,23 @@ def test_a_second_writer_is_told_who_holds_the_lock(shelf):
 
 
 def test_a_folder_that_is_not_ours_is_not_replaced(shelf):
-    shelf.link.mkdir(parents=True)
-    (shelf.link / "precious").write_text("data")
+    shelf.published_link.mkdir(parents=True)
+    (shelf.published_link / "precious").write_text("data")
     with pytest.raises(HephaestusError, match="move it away"):
         publish(shelf, [pair_unit(shelf.staging, "20190101_20190113")])
-    assert (shelf.link / "precious").read_text() == "data"
+    assert (shelf.published_link / "precious").read_text() == "data"
 
 
 def test_staging_forgets_a_line_that_was_cut_and_objects_that_were_damaged(shelf):
     staging = shelf.staging
     whole = pair_unit(staging, "20190101_20190113")
     damaged = pair_unit(staging, "20190101_20190125")
-    path = staging.path(damaged, "insar_difference")
+    path = staging.chunk_path(damaged, "insar_difference")
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with (staging.folder / "ledger.jsonl").open("a") as ledger:
         ledger.write('{"kind": "pair", "name": "2019')
     later = pair_unit(staging, "20190113_20190125")
-    assert Staging(staging.folder).units() == {whole.key: whole, later.key: later}
+    assert StagingArea(staging.folder).read_granules() == {whole.key: whole, later.key: later}
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path):
@@ -241,22 +241,22 @@ pairs = st.tuples(days, days).filter(lambda both: both[0] < both[1]).map(lambda 
 
 @given(st.lists(pairs, min_size=1, max_size=20, unique=True))
 def test_every_pair_has_its_own_place_on_sorted_axes(found):
-    axes = Axes.of([Unit("pair", pair.name) for pair in found])
+    axes = DateAxes.from_granules([Granule("pair", pair.name) for pair in found])
     assert list(axes.primary) == sorted(set(axes.primary))
     assert list(axes.secondary) == sorted(set(axes.secondary))
-    places = Places(axes)
-    at = {places.index(pair) for pair in found}
+    places = ChunkKeys(axes)
+    at = {places.pair_index(pair) for pair in found}
     assert len(at) == len(found)
     for pair in found:
-        primary, secondary = places.index(pair)
+        primary, secondary = places.pair_index(pair)
         assert (axes.primary[primary], axes.secondary[secondary]) == pair.dates
 
 
 @given(pairs, st.text(max_size=20), st.sampled_from(list(Outcome)))
 def test_a_unit_survives_its_json(pair, caption, outcome):
     receipt = Receipt("x", outcome, "http://127.0.0.1/", notes=("cropped",), detail="why")
-    unit = Unit("mask", pair.name, "abc", {}, (receipt,), {"annotation": {"caption": caption}})
-    assert msgspec.json.decode(json_bytes(unit), type=Unit) == unit
+    unit = Granule("mask", pair.name, "abc", {}, (receipt,), {"annotation": {"caption": caption}})
+    assert msgspec.json.decode(encode_json(unit), type=Granule) == unit
 
 
 def test_tables_say_what_the_annotation_says_and_cannot_be_mistaken_where_there_is_none(shelf):
@@ -265,16 +265,16 @@ def test_tables_say_what_the_annotation_says_and_cannot_be_mistaken_where_there_
         "processing_error": 0, "corrupted": 0, "no_info": 0, "low_coherence": 1, "image_artifacts": 0,
         "is_crowd": 0, "confidence": 0.8, "caption": "a dyke, höher", "unique_id": 12,
     }  # fmt: skip
-    absent = Unit(
+    absent = Granule(
         "pair", "20190113_20190125", receipts=(Receipt("x", Outcome.ABSENT, ""),), facts={"unlisted": True}
     )
     units = [
         pair_unit(shelf.staging, "20190101_20190113"),
-        shelf.staging.add(Unit("mask", "20190101_20190113", facts={"annotation": written}), {}),
+        shelf.staging.add(Granule("mask", "20190101_20190113", facts={"annotation": written}), {}),
         shelf.staging.add(absent, {}),
     ]
     publish(shelf, units)
-    cube = open_cube(shelf.link)
+    cube = open_pinned_cube(shelf.published_link)
     for name, value in written.items():
         stored, nothing = cube[name].values[0, 0], cube[name].values[1, 1]
         assert stored == (np.float32(value) if name == "confidence" else value)

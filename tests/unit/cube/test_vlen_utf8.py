@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import VLenUTF8Codec, ZstdCodec
 
-from hephaestus_build.cube.codecs.vlen_utf8 import encode_texts
+from hephaestus_build.cube.codecs.vlen_utf8 import encode_vlen_utf8
 
 TEXTS = st.sampled_from(
     ["", "", "", "Co-Eruptive", "rim of the caldera, \N{GREEK SMALL LETTER PHI}", "\0", "\U0001f30b"]
@@ -33,5 +33,5 @@ def test_the_bytes_are_those_of_zarr(rows):
     )
     array[...] = table
     chunk = stored.get("c/0/0")
-    assert encode_texts(table) == (None if chunk is None else chunk.to_bytes())
+    assert encode_vlen_utf8(table) == (None if chunk is None else chunk.to_bytes())
     np.testing.assert_array_equal(array[...], table)

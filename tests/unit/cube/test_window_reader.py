@@ -18,8 +18,8 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.codecs.shard_encoder import chunk_key
 from hephaestus_build.cube.reading import verified_objects as checked_module
-from hephaestus_build.cube.reading.dataset import open_cube
-from hephaestus_build.cube.reading.window_reader import CubeWindows, Recent
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.reading.window_reader import TileCache, WindowReader
 
 VARIABLES = ("insar_difference", "insar_coherence", "deformation_mask", "activity_type_mask", "dem")
 STORED = Pair.parse(toy_cube.PAIRS[1])
@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(store: Path) -> xr.Dataset:
-    return open_cube(store, chunks=None)
+    return open_pinned_cube(store, chunks=None)
 
 
 def expected(image: np.ndarray, row: int, column: int, shape: tuple[int, int], fill: float) -> np.ndarray:
@@ -53,7 +53,7 @@ def image_of(plain: xr.Dataset, variable: str, pair: Pair) -> np.ndarray:
 
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_any_window_is_bit_for_bit_what_xarray_reads(store: Path, plain: xr.Dataset, variable: str) -> None:
-    cube = CubeWindows(store)
+    cube = WindowReader(store)
     chance = np.random.default_rng(7)
     for name in (toy_cube.PAIRS[1], toy_cube.PAIRS[3]):
         image = image_of(plain, variable, Pair.parse(name))
@@ -71,7 +71,7 @@ def test_any_window_is_bit_for_bit_what_xarray_reads(store: Path, plain: xr.Data
 
 def test_stored_tiles_together_are_the_image(store: Path, plain: xr.Dataset) -> None:
     whole = np.zeros((700, 1100), np.uint8)
-    for row, column, values in CubeWindows(store).tiles("deformation_mask", STORED):
+    for row, column, values in WindowReader(store).iter_tiles("deformation_mask", STORED):
         whole[row : row + values.shape[0], column : column + values.shape[1]] = values
     np.testing.assert_array_equal(whole, image_of(plain, "deformation_mask", STORED))
     assert whole.any()
@@ -81,27 +81,27 @@ def test_stored_tiles_together_are_the_image(store: Path, plain: xr.Dataset) -> 
     "name", [toy_cube.PAIRS[0], toy_cube.ABSENT, "19990101_19990113"], ids=["no mask", "absent", "unknown"]
 )
 def test_what_is_not_stored_is_fill(store: Path, name: str) -> None:
-    cube, pair = CubeWindows(store), Pair.parse(name)
+    cube, pair = WindowReader(store), Pair.parse(name)
     variable = "deformation_mask" if name == toy_cube.PAIRS[0] else "insar_difference"
-    out = np.full((20, 30), 9, cube.images(variable).dtype)
+    out = np.full((20, 30), 9, cube.image_storage(variable).dtype)
     assert not cube.read(variable, pair, 5, 6, out).any()
-    assert list(cube.tiles(variable, pair)) == []
+    assert list(cube.iter_tiles(variable, pair)) == []
 
 
 def test_tables_axes_and_fields_are_what_xarray_reads(store: Path, plain: xr.Dataset) -> None:
-    cube = CubeWindows(store)
-    np.testing.assert_array_equal(cube.table("confidence"), plain["confidence"].to_numpy())
+    cube = WindowReader(store)
+    np.testing.assert_array_equal(cube.read_table("confidence"), plain["confidence"].to_numpy())
     for name in ("latitude", "longitude", "era5_latitude"):
-        np.testing.assert_array_equal(cube.coordinate(name), plain[name].to_numpy())
+        np.testing.assert_array_equal(cube.read_coordinate(name), plain[name].to_numpy())
     np.testing.assert_allclose(cube.grid.latitudes, plain["latitude"].to_numpy(), rtol=0, atol=1e-9)
     names = ["era5_surface_pressure", "era5_total_column_water_vapour"]
-    fields = cube.epoch(names, date(2019, 1, 13))
+    fields = cube.read_epoch(names, date(2019, 1, 13))
     for values, name in zip(fields, names, strict=True):
         np.testing.assert_array_equal(values, plain[name].sel(epoch="2019-01-13").to_numpy())
-    assert np.isnan(cube.epoch(names, date(1999, 1, 1))).all()
+    assert np.isnan(cube.read_epoch(names, date(1999, 1, 1))).all()
 
 
-def damaged(store: Path, folder: Path, name: str, change: str) -> CubeWindows:
+def damaged(store: Path, folder: Path, name: str, change: str) -> WindowReader:
     """Copy a cube and damage one of its files."""
     copy = folder / store.name
     shutil.copytree(store, copy)
@@ -114,13 +114,13 @@ def damaged(store: Path, folder: Path, name: str, change: str) -> CubeWindows:
     else:
         content[{"outer index": -12, "tile index": -30, "tile header": 5}[change]] ^= 0x41
     path.write_bytes(content)
-    return CubeWindows(copy)
+    return WindowReader(copy)
 
 
 @pytest.mark.parametrize("change", ["cut short", "emptied", "outer index", "tile index", "tile header"])
 def test_damage_is_named_with_the_command_that_mends_it(store: Path, tmp_path: Path, change: str) -> None:
-    clean = CubeWindows(store)
-    place = clean.position(STORED)
+    clean = WindowReader(store)
+    place = clean.pair_position(STORED)
     assert place
     cube = damaged(store, tmp_path, f"insar_difference/c.{place[0]}.{place[1]}.0.0", change)
     with pytest.raises(HephaestusError) as caught:
@@ -139,16 +139,16 @@ def test_a_cube_stored_in_another_way_is_refused(store: Path, tmp_path: Path) ->
     arrays["insar_coherence"]["codecs"] = arrays["insar_coherence"]["codecs"][0]["configuration"]["codecs"]
     (copy / "zarr.json").write_text(json.dumps(content))
     with pytest.raises(HephaestusError, match=r"insar_coherence is not stored as this version reads it"):
-        CubeWindows(copy).read("insar_coherence", STORED, 0, 0, np.empty((9, 9), np.uint8))
+        WindowReader(copy).read("insar_coherence", STORED, 0, 0, np.empty((9, 9), np.uint8))
 
 
 def test_no_cube_says_how_to_build_one(tmp_path: Path) -> None:
     with pytest.raises(HephaestusError, match="hephaestus build"):
-        CubeWindows(tmp_path / "199A_00210_131313.zarr")
+        WindowReader(tmp_path / "199A_00210_131313.zarr")
 
 
 def test_tiles_that_are_kept_stay_within_the_limit() -> None:
-    recent = Recent(1000)
+    recent = TileCache(1000)
     for number in range(30):
         recent.put(number, np.zeros(300, np.uint8))
         assert recent.size <= 1000
@@ -161,7 +161,7 @@ def test_tiles_that_are_kept_stay_within_the_limit() -> None:
 def test_a_kept_tile_is_not_read_again(store: Path, plain: xr.Dataset, tmp_path: Path) -> None:
     copy = tmp_path / store.name
     shutil.copytree(store, copy)
-    cube, out = CubeWindows(copy), np.empty((64, 64), np.float32)
+    cube, out = WindowReader(copy), np.empty((64, 64), np.float32)
     image = image_of(plain, "insar_difference", STORED)
     cube.read("insar_difference", STORED, 30, 40, out, keep=True)
     shutil.rmtree(copy / "insar_difference")
@@ -178,7 +178,7 @@ def test_a_kept_tile_is_not_read_again(store: Path, plain: xr.Dataset, tmp_path:
 def flipped(store, tmp_path) -> Path:
     """A cube whose phase of STORED has one flipped bit in the middle of its data."""
     copy = shutil.copytree(store, tmp_path / store.name)
-    shard = copy / chunk_key("insar_difference", CubeWindows(store).position(STORED), 2)
+    shard = copy / chunk_key("insar_difference", WindowReader(store).pair_position(STORED), 2)
     content = bytearray(shard.read_bytes())
     content[len(content) // 3] ^= 1
     shard.write_bytes(content)
@@ -187,20 +187,20 @@ def flipped(store, tmp_path) -> Path:
 
 def test_a_flipped_bit_is_found_before_any_of_it_is_read(flipped):
     out = np.empty((9, 9), np.float32)
-    cube = CubeWindows(flipped, verify="first")
+    cube = WindowReader(flipped, verify="first")
     said = rf"^{cube.frame}: insar_difference of pair/{STORED}: insar_difference/c\S+ is damaged.*repair"
     for _ in range(2):
         with pytest.raises(HephaestusError, match=said):
             cube.read("insar_difference", STORED, 0, 0, out)
     np.testing.assert_array_equal(
         cube.read("insar_coherence", STORED, 0, 0, np.empty((9, 9), np.uint8)),
-        CubeWindows(flipped).read("insar_coherence", STORED, 0, 0, np.empty((9, 9), np.uint8)),
+        WindowReader(flipped).read("insar_coherence", STORED, 0, 0, np.empty((9, 9), np.uint8)),
     )
 
 
 @pytest.mark.parametrize("chunks", [None, {}])
 def test_open_cube_finds_a_flipped_bit_when_it_is_first_read(flipped, chunks):
-    cube = open_cube(flipped, verify="first", chunks=chunks)
+    cube = open_pinned_cube(flipped, verify="first", chunks=chunks)
     here = {"primary_date": np.datetime64(STORED.primary), "secondary_date": np.datetime64(STORED.secondary)}
     assert cube.insar_coherence.sel(here).values.any()
     for wanted in (
@@ -214,31 +214,31 @@ def test_open_cube_finds_a_flipped_bit_when_it_is_first_read(flipped, chunks):
 def test_a_missing_image_is_no_image_without_data(flipped):
     shard = next((flipped / "insar_coherence").glob("c.*"))
     shard.unlink()
-    cube = open_cube(flipped, verify="first", chunks=None)
+    cube = open_pinned_cube(flipped, verify="first", chunks=None)
     with pytest.raises(HephaestusError, match=r"is missing"):
         _ = cube.insar_coherence.values
-    windows = CubeWindows(flipped, verify="first")
+    windows = WindowReader(flipped, verify="first")
     place = tuple(int(part) for part in shard.name.split(".")[1:3])
-    pair = next(pair for pair in map(Pair.parse, toy_cube.PAIRS) if windows.position(pair) == place)
+    pair = next(pair for pair in map(Pair.parse, toy_cube.PAIRS) if windows.pair_position(pair) == place)
     with pytest.raises(HephaestusError, match=r"is missing"):
         windows.read("insar_coherence", pair, 0, 0, np.empty((9, 9), np.uint8))
 
 
 def test_each_object_is_hashed_once(store, monkeypatch):
     hashed: list[int] = []
-    real = checked_module.hash_opened
+    real = checked_module.hash_descriptor
 
     def hash_opened(descriptor: int, size: int) -> str:
         hashed.append(size)
         return real(descriptor, size)
 
-    monkeypatch.setattr(checked_module, "hash_opened", hash_opened)
-    cube, out = CubeWindows(store, verify="first"), np.empty((9, 9), np.float32)
+    monkeypatch.setattr(checked_module, "hash_descriptor", hash_opened)
+    cube, out = WindowReader(store, verify="first"), np.empty((9, 9), np.float32)
     for row in range(0, 40, 9):
         cube.read("insar_difference", STORED, row, 0, out)
     assert len(hashed) == 5  # zarr.json, the three date axes, the phase
     with pytest.raises(UsageError, match="verify"):
-        CubeWindows(store, verify="always")  # type: ignore[arg-type]
+        WindowReader(store, verify="always")  # type: ignore[arg-type]
 
 
 def test_pipes_and_links_in_a_store_are_not_read(store, tmp_path):
@@ -249,8 +249,8 @@ def test_pipes_and_links_in_a_store_are_not_read(store, tmp_path):
     coherence.rename(tmp_path / "elsewhere")
     coherence.symlink_to(tmp_path / "elsewhere")
     place = tuple(int(part) for part in phase.name.split(".")[1:3])
-    windows, cube = CubeWindows(copy), open_cube(copy, chunks=None)
-    pair = next(pair for pair in map(Pair.parse, toy_cube.PAIRS) if windows.position(pair) == place)
+    windows, cube = WindowReader(copy), open_pinned_cube(copy, chunks=None)
+    pair = next(pair for pair in map(Pair.parse, toy_cube.PAIRS) if windows.pair_position(pair) == place)
     for name in ("insar_difference", "insar_coherence"):
         with pytest.raises(HephaestusError, match="repair"):
             windows.read(name, pair, 0, 0, np.empty((9, 9), cube[name].dtype))

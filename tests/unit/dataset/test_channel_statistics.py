@@ -14,10 +14,10 @@ from hypothesis.extra.numpy import arrays
 from typer.testing import CliRunner
 
 from hephaestus_build.cli.statistics import app
-from hephaestus_build.core.errors import HephaestusError, OwedError
+from hephaestus_build.core.errors import HephaestusError, MissingProductsError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.dataset.channel_statistics import read_statistics, update_statistics
-from hephaestus_build.dataset.running_moments import DATE_CHANNELS, Moments, measure
+from hephaestus_build.dataset.running_moments import DATE_CHANNELS, RunningMoments, compute_product_moments
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.splits import Split, make_split, split_rule
 
@@ -30,45 +30,45 @@ floats = st.floats(-1e6, 1e6, width=32)
 
 @given(arrays(np.float32, st.integers(0, 40), elements=floats), st.integers(0, 40), st.integers(0, 5))
 def test_moments_add_up_to_those_of_all_values(values: np.ndarray, cut: int, number: int) -> None:
-    total = Moments.of(values[:cut]) + Moments.of(values[cut:])
+    total = RunningMoments.from_values(values[:cut]) + RunningMoments.from_values(values[cut:])
     assert total.count == values.size
     if values.size:
         exact = values.astype(np.float64)
         assert total.mean == pytest.approx(exact.mean(), rel=1e-9, abs=1e-6)
-        assert total.deviation == pytest.approx(exact.std(), rel=1e-6, abs=1e-4)
-    repeated = Moments.of(values).times(number)
-    again = Moments.of(np.tile(values, number))
+        assert total.std == pytest.approx(exact.std(), rel=1e-6, abs=1e-4)
+    repeated = RunningMoments.from_values(values).repeated(number)
+    again = RunningMoments.from_values(np.tile(values, number))
     assert repeated.count == again.count
     assert repeated.mean == pytest.approx(again.mean, rel=1e-9, abs=1e-6)
-    assert repeated.squares == pytest.approx(again.squares, rel=1e-6, abs=1e-2)
+    assert repeated.m2 == pytest.approx(again.m2, rel=1e-6, abs=1e-2)
 
 
 def test_large_values_keep_their_small_deviations() -> None:
     values = (2.4e6 + np.arange(3_000_000) % 7).astype(np.float64)
-    moments = Moments.of(values)
+    moments = RunningMoments.from_values(values)
     assert moments.mean == pytest.approx(values.mean(), rel=1e-12)
-    assert moments.deviation == pytest.approx(values.std(), rel=1e-9)
+    assert moments.std == pytest.approx(values.std(), rel=1e-9)
 
 
 @given(arrays(np.uint8, (7, 9)))
 def test_coherence_counts_no_zeros_unless_asked(values: np.ndarray) -> None:
-    measured = measure("insar_coherence", values)
+    measured = compute_product_moments("insar_coherence", values)
     valid = values[values > 0].astype(float)
     assert measured.valid.count == valid.size
     if valid.size:
         assert measured.valid.mean == pytest.approx(valid.mean())
-        assert measured.valid.deviation == pytest.approx(valid.std(), abs=1e-9)
-    published = measured.moments("published")
+        assert measured.valid.std == pytest.approx(valid.std(), abs=1e-9)
+    published = measured.for_convention("published")
     assert published.count == values.size
     assert published.mean == pytest.approx(values.mean())
-    assert published.deviation == pytest.approx(values.std())
+    assert published.std == pytest.approx(values.std())
 
 
 def test_what_holds_no_data_is_told_apart_by_channel() -> None:
     values = np.array([[0.0, 1.0], [np.nan, -3.0]], np.float32)
-    phase, dem = measure("insar_difference", values), measure("dem", values)
-    assert (phase.valid.count, phase.valid.mean, phase.zeros) == (2, -1.0, 1)
-    assert (dem.valid.count, dem.zeros) == (3, 0)  # sea level is a height
+    phase, dem = compute_product_moments("insar_difference", values), compute_product_moments("dem", values)
+    assert (phase.valid.count, phase.valid.mean, phase.zero_count) == (2, -1.0, 1)
+    assert (dem.valid.count, dem.zero_count) == (3, 0)  # sea level is a height
 
 
 def write_cube(folder: Path, pairs: list[Pair], seed: int = 0) -> None:
@@ -127,17 +127,17 @@ def test_only_training_samples_count_and_each_counts_what_it_sees(tmp_path: Path
             for axis, day in zip(("primary_date", "secondary_date"), days[pair], strict=True)
         ]
     valid = np.stack(phases)[np.stack(phases) != 0]
-    channels = statistics.channels()
+    channels = statistics.moments_by_channel()
     assert channels["insar_difference"].count == valid.size == 3 * 16
     assert channels["insar_difference"].mean == pytest.approx(valid.mean(dtype=float))
-    assert channels["insar_difference"].deviation == pytest.approx(valid.std(dtype=float))
+    assert channels["insar_difference"].std == pytest.approx(valid.std(dtype=float))
     assert channels["surface_pressure"].count == 6 * 20
     assert channels["surface_pressure"].mean == pytest.approx(np.mean(pressure, dtype=float))
-    assert channels["surface_pressure"].deviation == pytest.approx(np.std(pressure, dtype=float))
+    assert channels["surface_pressure"].std == pytest.approx(np.std(pressure, dtype=float))
     assert channels["dem"].count == 3 * 20
-    published = statistics.channels("published")["insar_difference"]
+    published = statistics.moments_by_channel("published")["insar_difference"]
     assert published.count == 3 * 20
-    assert published.deviation == pytest.approx(np.stack(phases).std(dtype=float))
+    assert published.std == pytest.approx(np.stack(phases).std(dtype=float))
     assert statistics.simulated
     assert statistics.sha256 == split.sha256
 
@@ -154,7 +154,7 @@ def test_grown_cubes_give_the_statistics_of_a_fresh_run(tmp_path: Path) -> None:
     assert grown.missing == {}
     grown.write(path)
     assert read_statistics(path) == grown
-    assert read_statistics(path).channels() == grown.channels()
+    assert read_statistics(path).moments_by_channel() == grown.moments_by_channel()
 
 
 def test_missing_samples_are_owed_and_the_statistics_are_written(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_missing_samples_are_owed_and_the_statistics_are_written(tmp_path: Path)
     split_of(PAIRS).write(tmp_path / "one.json")
     words = ["update", str(tmp_path / "one.json"), "--cubes", str(tmp_path), "--data-dir", str(tmp_path)]
     owed = CliRunner().invoke(app, words).exception
-    assert isinstance(owed, OwedError)
+    assert isinstance(owed, MissingProductsError)
     assert owed.exit_code == 3
     assert "2 training samples of 1 frames" in str(owed)
     assert read_statistics(next((tmp_path / "simulated" / "statistics").glob("*.json"))).missing == {

@@ -20,11 +20,11 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.dataset.samples import (
     Sample,
+    make_series,
     published_absent_pairs,
     region_of,
     samples_from_annotations,
     samples_from_cube,
-    series_of,
 )
 
 ETNA = Frame("124D_05291_081406")
@@ -39,15 +39,15 @@ def group(count: int, positive: Collection[int] = ()) -> list[Sample]:
 
 
 def entries(samples: list[Sample], **options: int) -> list[list[int]]:
-    return [[sample.unique_id for sample in series.members] for series in series_of(samples, **options)]
+    return [[sample.unique_id for sample in series.members] for series in make_series(samples, **options)]
 
 
 def test_short_groups_repeat_entries_in_order() -> None:
     assert entries(group(1)) == [[0, 0, 0]]
     assert entries(group(2)) == [[0, 0, 1]]
     assert entries(group(3)) == [[0, 1, 2]]
-    assert [series.repeats for series in series_of(group(2))] == [True]
-    assert [series.repeats for series in series_of(group(3))] == [False]
+    assert [series.has_repeats for series in make_series(group(2))] == [True]
+    assert [series.has_repeats for series in make_series(group(3))] == [False]
 
 
 def test_long_groups_are_cut_into_triples_that_share_nothing() -> None:
@@ -183,7 +183,7 @@ def test_no_rule_depends_on_the_order_of_files(chance: random.Random) -> None:
     straight = samples_from_annotations(items)
     chance.shuffle(items)
     assert samples_from_annotations(items) == straight
-    assert series_of(samples_from_annotations(items)) == series_of(straight)
+    assert make_series(samples_from_annotations(items)) == make_series(straight)
 
 
 def test_the_published_absent_pairs_are_good_annotated_pairs(shared_data: Path) -> None:

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.dataset.samples import Sample
-from hephaestus_build.dataset.tiling import MODES, choose_tiles, grid, label_centred, whole_frame
+from hephaestus_build.dataset.tiling import (
+    TILING_MODES,
+    choose_tiles,
+    tile_around_label,
+    tile_on_grid,
+    tile_whole_frame,
+)
 
 SAMPLE = Sample(Frame("124D_05291_081406"), Pair.parse("20180101_20180113"), True)
 shapes = st.tuples(st.integers(1, 90), st.integers(1, 90))
@@ -19,7 +25,7 @@ sizes = st.integers(1, 40)
 
 @given(shapes, sizes)
 def test_the_cores_of_a_whole_frame_count_every_pixel_once(shape: tuple[int, int], size: int) -> None:
-    tiling = whole_frame(shape, size)
+    tiling = tile_whole_frame(shape, size)
     seen = np.zeros(shape, int)
     for tile in tiling.tiles:
         top, bottom, left, right = tile.core
@@ -36,7 +42,7 @@ def test_the_cores_of_a_whole_frame_count_every_pixel_once(shape: tuple[int, int
 def test_what_is_read_in_tiles_is_written_back_as_it_was(shape: tuple[int, int], size: int) -> None:
     values = np.arange(2 * shape[0] * shape[1]).reshape(2, *shape)
     target = np.full_like(values, -1)
-    for tile in whole_frame(shape, size).tiles:
+    for tile in tile_whole_frame(shape, size).tiles:
         part = tile.read(values, fill=-7)
         assert part.shape == (2, size, size)
         tile.write(part, target)
@@ -45,7 +51,7 @@ def test_what_is_read_in_tiles_is_written_back_as_it_was(shape: tuple[int, int],
 
 @given(shapes, sizes, st.integers(1, 4))
 def test_a_grid_never_overlaps_and_keeps_inside(shape: tuple[int, int], size: int, count: int) -> None:
-    tiling = grid(shape, size, count)
+    tiling = tile_on_grid(shape, size, count)
     seen = np.zeros(shape, int)
     for tile in tiling.tiles:
         seen[tile.row : tile.row + size, tile.column : tile.column + size] += 1
@@ -57,8 +63,8 @@ def test_a_grid_never_overlaps_and_keeps_inside(shape: tuple[int, int], size: in
 
 
 def test_a_real_frame_needs_36_tiles_and_its_grid_has_nine() -> None:
-    assert len(whole_frame((2778, 2668)).tiles) == 36
-    assert len(grid((2778, 2668)).tiles) == 9
+    assert len(tile_whole_frame((2778, 2668)).tiles) == 36
+    assert len(tile_on_grid((2778, 2668)).tiles) == 9
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 10), st.integers(1, 10), st.integers(0, 5))
@@ -67,18 +73,18 @@ def test_the_legacy_crop_holds_the_whole_label(
 ) -> None:
     mask = np.zeros((60, 60), np.uint8)
     mask[row : row + height, column : column + width] = 1
-    [tile] = label_centred(mask, SAMPLE, 16, seed).tiles
+    [tile] = tile_around_label(mask, SAMPLE, 16, seed).tiles
     assert tile.read(mask).sum() == mask.sum()
-    assert label_centred(mask, SAMPLE, 16, seed).tiles == (tile,)
+    assert tile_around_label(mask, SAMPLE, 16, seed).tiles == (tile,)
 
 
 def test_the_legacy_crop_of_a_large_label_lies_in_its_middle_and_without_one_near_the_frames() -> None:
     mask = np.zeros((60, 60), np.uint8)
     mask[10:40, 5:45] = 1
-    [tile] = label_centred(mask, SAMPLE, 16).tiles
+    [tile] = tile_around_label(mask, SAMPLE, 16).tiles
     assert (tile.row, tile.column) == (17, 17)
     for seed in range(20):
-        [tile] = label_centred(np.zeros((60, 60), np.uint8), SAMPLE, 16, seed).tiles
+        [tile] = tile_around_label(np.zeros((60, 60), np.uint8), SAMPLE, 16, seed).tiles
         assert abs(tile.row - 22) <= 4
         assert abs(tile.column - 22) <= 4
 
@@ -86,7 +92,7 @@ def test_the_legacy_crop_of_a_large_label_lies_in_its_middle_and_without_one_nea
 def test_each_choice_says_whether_it_looked_at_the_label() -> None:
     mask = np.ones((60, 60), np.uint8)
     looked = {
-        mode: choose_tiles(mode, (60, 60), 16, mask=mask, sample=SAMPLE).looked_at_label for mode in MODES
+        mode: choose_tiles(mode, (60, 60), 16, mask=mask, sample=SAMPLE).uses_label for mode in TILING_MODES
     }
     assert looked == {"whole-frame": False, "grid": False, "label-centred": True}
 

@@ -10,50 +10,50 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hephaestus_build.core.atomic_io import digest, json_bytes
+from hephaestus_build.core.atomic_io import encode_json, hash_bytes
 from hephaestus_build.core.provenance import Outcome, Receipt
-from hephaestus_build.download.cache import Cache, Part, read_receipt, sidecar
-from hephaestus_build.download.validators import Marks
+from hephaestus_build.download.cache import DownloadCache, PartialDownload, read_receipt, receipt_path
+from hephaestus_build.download.validators import Validators
 
 
-def fill(cache: Cache, name: str, size: int, age: float) -> Path:
+def fill(cache: DownloadCache, name: str, size: int, age: float) -> Path:
     target = cache.folder / "licsar" / name
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(bytes(size))
-    receipt = Receipt(name, Outcome.DOWNLOADED, "http://x/", size=size, blake3=digest(bytes(size)))
-    sidecar(target).write_bytes(json_bytes(receipt))
-    os.utime(sidecar(target), (time.time() - age, time.time() - age))
+    receipt = Receipt(name, Outcome.DOWNLOADED, "http://x/", size=size, blake3=hash_bytes(bytes(size)))
+    receipt_path(target).write_bytes(encode_json(receipt))
+    os.utime(receipt_path(target), (time.time() - age, time.time() - age))
     return target
 
 
 @pytest.mark.parametrize("algorithm", ["blake3", "sha256"])
 def test_a_copy_is_checked_by_the_algorithm_that_its_receipt_names(tmp_path, algorithm):
-    cache = Cache(tmp_path, limit=1e9)
+    cache = DownloadCache(tmp_path, limit=1e9)
     target = fill(cache, "a.tif", 1000, age=0)
     content = bytes(1000)
-    right = {"blake3": digest(content), "sha256": hashlib.sha256(content).hexdigest()}
+    right = {"blake3": hash_bytes(content), "sha256": hashlib.sha256(content).hexdigest()}
     note = {"product": "a.tif", "outcome": "downloaded", "size": 1000}
-    sidecar(target).write_bytes(json_bytes({**note, algorithm: right[algorithm]}))
-    receipt = cache.receipt(target, "a.tif")
+    receipt_path(target).write_bytes(encode_json({**note, algorithm: right[algorithm]}))
+    receipt = cache.verified_receipt(target, "a.tif")
     assert receipt is not None
     assert receipt.digest == (algorithm, right[algorithm])
     wrong = {"blake3": right["sha256"], "sha256": right["blake3"]}
     for hashes in ({algorithm: wrong[algorithm]}, {}, {"sha512": "0" * 128}):
-        sidecar(target).write_bytes(json_bytes({**note, **hashes}))
-        assert cache.receipt(target, "a.tif") is None
-    sidecar(target).write_bytes(json_bytes({**note, algorithm: right[algorithm]}))
+        receipt_path(target).write_bytes(encode_json({**note, **hashes}))
+        assert cache.verified_receipt(target, "a.tif") is None
+    receipt_path(target).write_bytes(encode_json({**note, algorithm: right[algorithm]}))
     target.write_bytes(b"x" + content[1:])
-    assert cache.receipt(target, "a.tif") is None
+    assert cache.verified_receipt(target, "a.tif") is None
 
 
 def test_the_least_recently_used_go_first_and_foreign_files_stay(tmp_path):
-    cache = Cache(tmp_path, limit=3000)  # pruned to 2700
+    cache = DownloadCache(tmp_path, limit=3000)  # pruned to 2700
     paths = [fill(cache, f"{n}.tif", 1000, age=1000 - n) for n in range(5)]
     foreign = [tmp_path / "holiday.jpg", tmp_path / "thesis.tif", tmp_path / "thesis.tif.receipt.json"]
     for path in foreign:
         path.write_bytes(b"[]")
-    assert cache.receipt(paths[0], "0.tif")  # used just now
-    with cache.using(paths[1]):
+    assert cache.verified_receipt(paths[0], "0.tif")  # used just now
+    with cache.pin(paths[1]):
         cache.prune()
         assert [path.exists() for path in paths] == [True, True, False, False, False]
     assert all(path.exists() for path in foreign)
@@ -66,7 +66,7 @@ def test_the_least_recently_used_go_first_and_foreign_files_stay(tmp_path):
 
 
 def test_a_cache_within_its_limit_is_left_alone_but_for_old_parts(tmp_path):
-    cache = Cache(tmp_path, limit=1e6)
+    cache = DownloadCache(tmp_path, limit=1e6)
     kept = fill(cache, "a.tif", 1000, age=1e7)
     old, young = tmp_path / "licsar" / "old.tif.part", tmp_path / "licsar" / "young.tif.part"
     for part, age in ((old, 1e6), (young, 60)):
@@ -82,7 +82,7 @@ def test_parts_that_others_left_are_never_touched(tmp_path):
     for name in (path, path.with_name("film.mkv.part.json"), tmp_path / "thesis.pdf.part"):
         name.write_bytes(b"theirs")
         os.utime(name, (1, 1))
-    Cache(tmp_path, limit=1).prune()
+    DownloadCache(tmp_path, limit=1).prune()
     assert path.exists()
     assert (tmp_path / "thesis.pdf.part").exists()
 
@@ -101,33 +101,33 @@ def test_parts_that_others_left_are_never_touched(tmp_path):
     ids=["none", "gone", "empty", "list", "nan", "huge", "deep"],
 )
 def test_the_cache_is_looked_through_once_per_hundredth_whoever_adds_to_it(tmp_path, damage):
-    Cache(tmp_path, limit=1e5).grew(1)  # nobody has looked yet: it does
-    path = fill(Cache(tmp_path, limit=1e5), "a.tif", 200_000, age=60)
+    DownloadCache(tmp_path, limit=1e5).record_growth(1)  # nobody has looked yet: it does
+    path = fill(DownloadCache(tmp_path, limit=1e5), "a.tif", 200_000, age=60)
     note = tmp_path / ".hephaestus-growth.json"
     if damage is None:
-        Cache(tmp_path, limit=1e5).grew(500)
+        DownloadCache(tmp_path, limit=1e5).record_growth(500)
         assert path.exists()
     elif damage == "gone":
         note.unlink()
     else:
         note.write_bytes(damage)
-    Cache(tmp_path, limit=1e5).grew(500)
+    DownloadCache(tmp_path, limit=1e5).record_growth(500)
     assert not path.exists()
 
 
 def test_another_limit_counts_at_once(tmp_path):
-    Cache(tmp_path, limit=1e6).grew(1)
-    path = fill(Cache(tmp_path, limit=1e6), "a.tif", 200_000, age=60)
-    Cache(tmp_path, limit=1e5).grew(1)
+    DownloadCache(tmp_path, limit=1e6).record_growth(1)
+    path = fill(DownloadCache(tmp_path, limit=1e6), "a.tif", 200_000, age=60)
+    DownloadCache(tmp_path, limit=1e5).record_growth(1)
     assert not path.exists()
 
 
 # --- what others put into a shared cache -----------------------------------------------------------------
 
 
-def kept(cache: Cache, name: str = "a.tif", size: int = 1000) -> Path:
+def kept(cache: DownloadCache, name: str = "a.tif", size: int = 1000) -> Path:
     path = fill(cache, name, size, age=60)
-    assert cache.receipt(path, name) is not None
+    assert cache.verified_receipt(path, name) is not None
     return path
 
 
@@ -147,10 +147,10 @@ def kept(cache: Cache, name: str = "a.tif", size: int = 1000) -> Path:
     ids=["empty", "list", "deep", "digits", "deep field", "outcome", "type", "long", "bytes"],
 )
 def test_a_receipt_that_is_none_is_none(tmp_path, content):
-    cache = Cache(tmp_path, limit=1e9)
+    cache = DownloadCache(tmp_path, limit=1e9)
     path = kept(cache)
-    sidecar(path).write_bytes(content)
-    assert cache.receipt(path, "a.tif") is None
+    receipt_path(path).write_bytes(content)
+    assert cache.verified_receipt(path, "a.tif") is None
     with pytest.raises(ValueError, match=r"."):
         read_receipt(path)
     cache.prune(0)
@@ -160,7 +160,7 @@ def test_a_receipt_that_is_none_is_none(tmp_path, content):
 @pytest.mark.parametrize("name", ["a.tif", "a.tif.receipt.json"])
 @pytest.mark.parametrize("kind", ["link", "pipe", "device", "folder"])
 def test_only_plain_files_count(tmp_path, name, kind):
-    cache = Cache(tmp_path / "cache", limit=1e9)
+    cache = DownloadCache(tmp_path / "cache", limit=1e9)
     path = kept(cache)
     odd = path.with_name(name)
     outside = tmp_path / "outside"
@@ -174,7 +174,7 @@ def test_only_plain_files_count(tmp_path, name, kind):
             odd.symlink_to("/dev/zero")
         case "folder":
             odd.mkdir()
-    assert cache.receipt(path, "a.tif") is None
+    assert cache.verified_receipt(path, "a.tif") is None
     cache.prune(0)
     assert outside.stat().st_size > 0
 
@@ -196,10 +196,10 @@ def test_a_part_in_disguise_leads_nowhere(tmp_path, kind):
             os.mkfifo(part)
         case "dangling":
             part.symlink_to(tmp_path / "new")
-    with Part.own(target, 5) as own:
-        assert own.begin("http://h/a.tif", 1000) == (0, None)
+    with PartialDownload.acquire(target, 5) as own:
+        assert own.resume("http://h/a.tif", 1000) == (0, None)
         own.restart()
-        own.expect(Marks('"tag"', None), 3)
+        own.record_origin(Validators('"tag"', None), 3)
         own.write(b"abc")
         own.publish(target, Receipt("a.tif", Outcome.DOWNLOADED))
     assert outside.read_bytes() == b"theirs"
@@ -213,21 +213,21 @@ def test_a_part_is_not_read_beyond_what_the_product_may_have(tmp_path):
     with target.with_name("a.tif.part").open("wb") as stream:
         stream.truncate(1 << 50)
     target.with_name("a.tif.part.json").write_text('{"url":"http://h/a.tif","etag":"\\"x\\""}')
-    with Part.own(target, 5) as own:
-        assert own.begin("http://h/a.tif", 1 << 20) == (0, None)
+    with PartialDownload.acquire(target, 5) as own:
+        assert own.resume("http://h/a.tif", 1 << 20) == (0, None)
 
 
 def test_marks_of_a_receipt_are_clean(tmp_path):
-    cache = Cache(tmp_path, limit=1e9)
+    cache = DownloadCache(tmp_path, limit=1e9)
     path = kept(cache)
-    receipt = read_receipt(path).but(
+    receipt = read_receipt(path).replace(
         etag='"a"\r\nX: y',
         last_modified="\x1b",
         detail="\x1b[2J",
         url="http://me:secret@h/?x",
         notes=("\x07",),
     )
-    sidecar(path).write_bytes(msgspec.json.encode(receipt))
+    receipt_path(path).write_bytes(msgspec.json.encode(receipt))
     read = read_receipt(path)
     assert (read.etag, read.last_modified, read.url) == (None, None, "http://h/")
     assert read.detail.isprintable()

@@ -18,17 +18,17 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.settings import Settings, load_settings
-from hephaestus_build.core.web_address import Address
-from hephaestus_build.download.client import Client
-from hephaestus_build.download.credentials import Credentials, own_login
-from hephaestus_build.download.transport import Session
-from hephaestus_build.simulation.server.arco_app import PREFIX, ArcoApp
+from hephaestus_build.core.web_address import HttpUrl
+from hephaestus_build.download.client import HttpClient
+from hephaestus_build.download.credentials import CdsCredentials, netrc_login
+from hephaestus_build.download.transport import StrictSession
+from hephaestus_build.simulation.server.arco_app import ARCO_PREFIX, ArcoApp
 from hephaestus_build.simulation.server.cds_app import CdsApp
-from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
 from hephaestus_build.sources.annotations.archive import find_annotations
-from hephaestus_build.sources.era5.arco import Arco
-from hephaestus_build.sources.era5.cds import Cds
-from hephaestus_build.sources.licsar.portal import Portal
+from hephaestus_build.sources.era5.arco import ArcoEra5Source
+from hephaestus_build.sources.era5.cds import CdsEra5Source
+from hephaestus_build.sources.licsar.portal import LicsarPortal
 
 
 class Net(BaseAdapter):
@@ -57,14 +57,14 @@ class Net(BaseAdapter):
 def network(monkeypatch) -> Callable[[dict[str, str]], Net]:
     def plug(moved: dict[str, str]) -> Net:
         net = Net(moved)
-        monkeypatch.setattr(Session, "get_adapter", lambda self, url: net)
+        monkeypatch.setattr(StrictSession, "get_adapter", lambda self, url: net)
         return net
 
     return plug
 
 
-def client(tmp_path: Path, **options: Any) -> Client:
-    return Client(Settings(cache_dir=tmp_path, timeout=5, retries=0), **options)
+def client(tmp_path: Path, **options: Any) -> HttpClient:
+    return HttpClient(Settings(cache_dir=tmp_path, timeout=5, retries=0), **options)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_only_an_entry_of_the_very_host_counts_and_only_over_https(network, tmp_
     file.write_text("machine a.org login me password secret\ndefault login me password other\n")
     file.chmod(0o600)
     monkeypatch.setenv("NETRC", str(file))
-    assert own_login(Address.parse("https://a.org/x")) == ("me", "secret")
+    assert netrc_login(HttpUrl.parse("https://a.org/x")) == ("me", "secret")
     for other in ("http://a.org/", "https://a.org:8443/", "https://b.org/", "http://b.org/"):
-        assert own_login(Address.parse(other)) is None
+        assert netrc_login(HttpUrl.parse(other)) is None
     net = network({"https://a.org/x": "https://b.org/y"})
     with client(tmp_path) as asking:
         for url in ("https://a.org/x", "http://a.org/x", "https://b.org/x"):
@@ -123,39 +123,39 @@ def test_only_an_entry_of_the_very_host_counts_and_only_over_https(network, tmp_
         ("https://b.org/x", False),
     ]
     file.write_text("machine " * 10)
-    assert own_login(Address.parse("https://a.org/x")) is None
+    assert netrc_login(HttpUrl.parse("https://a.org/x")) is None
 
 
 def test_the_portals_password_stays_with_its_origin(tmp_path):
-    with Portal(Settings(cache_dir=tmp_path, licsar_url="https://me:secret@host.example/x")) as portal:
+    with LicsarPortal(Settings(cache_dir=tmp_path, licsar_url="https://me:secret@host.example/x")) as portal:
         for link in (
             "http://host.example/a.tif",
             "https://host.example:8443/a.tif",
             "https://x.ceda.ac.uk/a",
         ):
-            assert portal._reachable(link) == link
-        assert not portal.trusts("http://evil.example\\.ceda.ac.uk/x")
-        assert not portal.trusts("http://evil.example\t.ceda.ac.uk/x")
+            assert portal._file_url(link) == link
+        assert not portal.is_trusted_url("http://evil.example\\.ceda.ac.uk/x")
+        assert not portal.is_trusted_url("http://evil.example\t.ceda.ac.uk/x")
 
 
 def test_cookies_are_not_kept(tmp_path):
-    def app(request: Request) -> Response:
-        return Response(200, b"x", {"Set-Cookie": "a=b; Path=/"})
+    def app(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, b"x", {"Set-Cookie": "a=b; Path=/"})
 
     with LoopbackServer([app]) as server, client(tmp_path) as asking:
-        assert asking.get_page(f"{server.base}/1").ok
-        assert asking.get_page(f"{server.base}/2").ok
+        assert asking.get_text(f"{server.base_url}/1").ok
+        assert asking.get_text(f"{server.base_url}/2").ok
         assert all("cookie" not in entry.headers for entry in server.log)
 
 
 def test_a_signature_is_sent_and_never_logged(tmp_path, caplog):
     caplog.set_level(logging.DEBUG, "urllib3")
 
-    def app(request: Request) -> Response:
-        return Response(200, b"x", {"X-Odd": "y"})
+    def app(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, b"x", {"X-Odd": "y"})
 
     with LoopbackServer([app]) as server, client(tmp_path) as asking:
-        page = asking.get_page(f"{server.base}/a?sig=secret".replace("//", "//me:secret@"))
+        page = asking.get_text(f"{server.base_url}/a?sig=secret".replace("//", "//me:secret@"))
         assert page.ok
         assert server.log[0].query == {"sig": "secret"}
     assert "/a" in caplog.text
@@ -167,7 +167,7 @@ def test_a_signature_is_sent_and_never_logged(tmp_path, caplog):
 
 @pytest.fixture
 def elsewhere() -> Iterator[LoopbackServer]:
-    with LoopbackServer([lambda request: Response(200, b"{}")]) as server:
+    with LoopbackServer([lambda request: HttpResponse(200, b"{}")]) as server:
         yield server
 
 
@@ -175,21 +175,21 @@ def elsewhere() -> Iterator[LoopbackServer]:
 def test_the_key_of_the_cds_goes_to_its_own_origin_alone(tmp_path, elsewhere, how):
     cds = CdsApp(fields=fields, key=KEY)
 
-    def away(request: Request) -> Response | None:
+    def away(request: HttpRequest) -> HttpResponse | None:
         if "/execution" in request.path and how == "redirect":
-            return Response(307, b"", {"Location": elsewhere.base + "/x"})
+            return HttpResponse(307, b"", {"Location": elsewhere.base + "/x"})
         if "/execution" in request.path and how == "scheme":
-            return Response(307, b"", {"Location": request.base.replace("http:", "https:") + "/x"})
+            return HttpResponse(307, b"", {"Location": request.base_url.replace("http:", "https:") + "/x"})
         if "/execution" in request.path:
             link = {"rel": "monitor", "href": elsewhere.base + "/x"}
             body = {"jobID": "a", "status": "accepted", "links": [link]}
-            return Response(201, json.dumps(body).encode(), {"Content-Type": "application/json"})
+            return HttpResponse(201, json.dumps(body).encode(), {"Content-Type": "application/json"})
         return None
 
     with LoopbackServer([away, cds]) as server:
         found = cds_source(server, tmp_path).fetch(FRAME, AREA, JUNE)
     assert not elsewhere.log
-    receipt = found.owed[JUNE[0]]
+    receipt = found.missing_hours[JUNE[0]]
     assert receipt.outcome is Outcome.REFUSED
     assert "may not get the key" in receipt.detail
     assert KEY not in repr(found)
@@ -198,14 +198,16 @@ def test_the_key_of_the_cds_goes_to_its_own_origin_alone(tmp_path, elsewhere, ho
 def test_a_redirect_within_the_cds_is_followed(tmp_path):
     cds = CdsApp(fields=fields, key=KEY)
 
-    def app(request: Request) -> Response | None:
+    def app(request: HttpRequest) -> HttpResponse | None:
         if request.path.startswith("/old/"):
-            return Response(307, b"", {"Location": request.path.removeprefix("/old")})
+            return HttpResponse(307, b"", {"Location": request.path.removeprefix("/old")})
         return None
 
     with LoopbackServer([app, cds]) as server:
-        source = Cds(
-            settings(server, tmp_path), Credentials(f"{server.base}/old/api", KEY, "x"), longest_pause=0.02
+        source = CdsEra5Source(
+            settings(server, tmp_path),
+            CdsCredentials(f"{server.base_url}/old/api", KEY, "x"),
+            longest_pause=0.02,
         )
         assert len(source.fetch(FRAME, AREA, JUNE).times) == 2
 
@@ -213,14 +215,14 @@ def test_a_redirect_within_the_cds_is_followed(tmp_path):
 def test_a_store_behind_a_password_and_a_signature_is_read_and_shown_without_them(tmp_path):
     store = ArcoApp(fields, areas=(AREA,))
 
-    def guarded(request: Request) -> Response | None:
+    def guarded(request: HttpRequest) -> HttpResponse | None:
         if "authorization" not in request.headers or request.query != {"sig": "secret"}:
-            return Response(401, b"")
+            return HttpResponse(401, b"")
         return store(request)
 
     with LoopbackServer([guarded]) as server:
-        url = server.base.replace("//", "//me:secret@") + PREFIX + "?sig=secret"
-        source = Arco(load_settings(data_dir=tmp_path, arco_url=url, timeout=30, retries=0))
+        url = server.base_url.replace("//", "//me:secret@") + ARCO_PREFIX + "?sig=secret"
+        source = ArcoEra5Source(load_settings(data_dir=tmp_path, arco_url=url, timeout=30, retries=0))
         found = source.fetch(FRAME, AREA, JUNE)
         assert len(found.times) == 2
     assert "secret" not in repr(found) + source.url + source.description + repr(found.receipts)
@@ -231,7 +233,7 @@ def test_a_store_behind_a_password_and_a_signature_is_read_and_shown_without_the
 
 def test_an_address_of_another_kind_is_not_quoted(tmp_path):
     with pytest.raises(UsageError, match="HEPHAESTUS_ARCO_URL") as caught:
-        Arco(load_settings(data_dir=tmp_path, arco_url="s3://me:secret@bucket/x"))
+        ArcoEra5Source(load_settings(data_dir=tmp_path, arco_url="s3://me:secret@bucket/x"))
     assert "secret" not in str(caught.value)
     named = load_settings(data_dir=tmp_path, annotations="ftp://me:secret@host/x.tar.gz")
     with pytest.raises(UsageError, match="HEPHAESTUS_ANNOTATIONS") as caught:

@@ -12,14 +12,14 @@ import pytest
 import rasterio
 
 from archives import ALL, FRAME, as_at_first, objects, settings_for, shelf_of, small_archive
-from hephaestus_build.core.atomic_io import digest
-from hephaestus_build.core.progress import Silent
+from hephaestus_build.core.atomic_io import hash_bytes
+from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.validation.checksums import verify_content
+from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.operations.repair import repair
 from hephaestus_build.pipeline.build import build
-from hephaestus_build.pipeline.plan import Request
-from hephaestus_build.pipeline.upstream_changes import check_upstream, read_upstream
+from hephaestus_build.pipeline.plan import BuildRequest
+from hephaestus_build.pipeline.upstream_changes import check_upstream, read_upstream_state
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def falsify(path: Path) -> None:
         target.write(np.where(values != 0, np.float32(1), np.float32(0)), 1)
     note = path.with_name(path.name + ".receipt.json")
     receipt = json.loads(note.read_text())
-    receipt.update(size=path.stat().st_size, blake3=digest(path.read_bytes()))
+    receipt.update(size=path.stat().st_size, blake3=hash_bytes(path.read_bytes()))
     note.write_text(json.dumps(receipt))
 
 
@@ -55,7 +55,7 @@ def first_phase(settings: Settings) -> Path:
 
 def damage(settings: Settings, pattern: str) -> None:
     """Flip a bit in one stored object of the cube."""
-    store = shelf_of(settings).current().store
+    store = shelf_of(settings).published_generation().store
     path = min(store.glob(pattern))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -64,7 +64,7 @@ def damage(settings: Settings, pattern: str) -> None:
 
 
 def test_what_upstream_contradicts_is_fetched_without_conditions(archive, settings, tmp_path):
-    one = Request(FRAME, pairs="all", limit=1)
+    one = BuildRequest(FRAME, pairs="all", limit=1)
     build(one, settings)
     true = objects(settings)
     copy = settings_for(tmp_path / "copy")
@@ -73,7 +73,7 @@ def test_what_upstream_contradicts_is_fetched_without_conditions(archive, settin
     falsify(first_phase(copy))
     build(one, copy)
     assert objects(copy) != true
-    changes = check_upstream(FRAME, copy, Silent())
+    changes = check_upstream(FRAME, copy, NullListener())
     assert [change.product for change in changes] == [name]
     archive.clear_log()
     build(one, copy)
@@ -82,8 +82,8 @@ def test_what_upstream_contradicts_is_fetched_without_conditions(archive, settin
     assert not {"if-none-match", "if-modified-since", "range"} & entry.headers.keys()
     assert {entry.status for entry in archive.log if entry.path.endswith(".cc.tif")} <= {200, 304}
     assert objects(copy) == true
-    assert check_upstream(FRAME, copy, Silent()) == []
-    assert read_upstream(shelf_of(copy)).changed == {}
+    assert check_upstream(FRAME, copy, NullListener()) == []
+    assert read_upstream_state(shelf_of(copy)).changed == {}
     archive.clear_log()
     build(one, copy)
     assert not [entry for entry in archive.log if entry.path.endswith(".tif")]
@@ -95,12 +95,12 @@ def test_a_copy_of_another_hash_than_at_its_first_use_is_not_believed(archive, s
     falsify(first_phase(settings))
     pair = first_phase(settings).name[:17]
     damage(settings, "insar_difference/c.0.*")
-    broken = [item.unit for item in verify_content(shelf_of(settings).current())]
+    broken = [item.unit for item in verify_generation(shelf_of(settings).published_generation())]
     archive.clear_log()
     result = repair(FRAME, settings)
     assert result.changed == ()
     assert objects(settings) == true
-    assert verify_content(shelf_of(settings).current()) == []
+    assert verify_generation(shelf_of(settings).published_generation()) == []
     if broken == [f"pair/{pair}"]:
         assert "is not what it was when first used" in caplog.text
 
@@ -113,7 +113,7 @@ def forge(path: Path, *, seals: bool) -> None:
         for plane, receipts in zip(values, notes["receipts"], strict=True):
             for receipt in receipts:
                 claim = receipt["values"].rpartition(" ")[0]
-                receipt["values"] = f"{claim} {digest(np.ascontiguousarray(plane).tobytes())}"
+                receipt["values"] = f"{claim} {hash_bytes(np.ascontiguousarray(plane).tobytes())}"
     encoded = np.frombuffer(json.dumps(notes).encode(), dtype=np.uint8)
     with path.open("wb") as stream:
         np.savez_compressed(stream, values=values, notes=encoded)
@@ -137,11 +137,15 @@ def test_hours_of_era5_with_other_values_than_at_their_first_use_are_asked_for_a
 
 def test_the_seals_of_era5_change_no_cube(archive, settings):
     build(ALL, settings)
-    epochs = [unit for unit in shelf_of(settings).current().contents().units.values() if unit.kind == "epoch"]
+    epochs = [
+        unit
+        for unit in shelf_of(settings).published_generation().read_inventory().granules.values()
+        if unit.kind == "epoch"
+    ]
     assert epochs
     assert all(receipt.values for unit in epochs for receipt in unit.receipts)
     (note,) = random.Random(0).sample(list(settings.downloads_dir.rglob("*.npz")), 1)
     note.unlink()
-    before = shelf_of(settings).current().number
+    before = shelf_of(settings).published_generation().number
     build(ALL, settings)
-    assert shelf_of(settings).current().number == before
+    assert shelf_of(settings).published_generation().number == before

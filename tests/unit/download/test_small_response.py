@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.download.client import Client
-from hephaestus_build.download.rate_limit import retry_after
-from hephaestus_build.download.small_response import content_of, text_of
-from hephaestus_build.download.validators import Marks, length_of, span_of
-from hephaestus_build.simulation.server.http_server import LoopbackServer, Request, Response
+from hephaestus_build.download.client import HttpClient
+from hephaestus_build.download.rate_limit import parse_retry_after
+from hephaestus_build.download.small_response import decode_content, decode_text
+from hephaestus_build.download.validators import Validators, parse_content_length, parse_content_range
+from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
 from hephaestus_build.sources.licsar.portal import _read_metadata
 
 BOMB = gzip.compress(bytes(64 << 20), 9, mtime=0)
@@ -37,7 +37,7 @@ def test_one_layer_of_compression_is_undone():
         ("deflate", zlib.compress(page)),
         ("deflate", raw.compress(page) + raw.flush()),
     ):
-        assert content_of(body, encoding, 10_000) == page
+        assert decode_content(body, encoding, 10_000) == page
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_one_layer_of_compression_is_undone():
 )
 def test_other_encodings_and_bombs_are_refused_before_memory_is_taken(encoding, body, words):
     with pytest.raises(ValueError, match=words):
-        content_of(body, encoding, 1000)
+        decode_content(body, encoding, 1000)
 
 
 @pytest.mark.parametrize(
@@ -63,49 +63,52 @@ def test_other_encodings_and_bombs_are_refused_before_memory_is_taken(encoding, 
 def test_a_server_does_not_choose_the_codec(codec):
     page = b"a" * 4000 + b"-" + b"b" * 2_000_000
     began = time.process_time()
-    assert text_of(page, f"text/html; charset={codec}") == page.decode()
+    assert decode_text(page, f"text/html; charset={codec}") == page.decode()
     assert time.process_time() - began < 5  # punycode takes hours
-    assert text_of("ä".encode("latin-1"), "text/html; charset=ISO-8859-1") == "ä"
-    assert text_of("ä€".encode("windows-1252"), 'text/html; charset="windows-1252"') == "ä€"
-    assert text_of("ä".encode(), None) == text_of("ä".encode(), "text/html;charset=UTF-8") == "ä"
+    assert decode_text("ä".encode("latin-1"), "text/html; charset=ISO-8859-1") == "ä"
+    assert decode_text("ä€".encode("windows-1252"), 'text/html; charset="windows-1252"') == "ä€"
+    assert decode_text("ä".encode(), None) == decode_text("ä".encode(), "text/html;charset=UTF-8") == "ä"
 
 
 @examples(deadline=None)
 @given(st.binary(max_size=300), st.text(max_size=60), st.text(max_size=60))
 def test_no_page_and_no_header_escapes(body, encoding, kind):
-    text_of(body, kind)
-    text_of(body, f"x; charset={kind}")
+    decode_text(body, kind)
+    decode_text(body, f"x; charset={kind}")
     for name in (encoding, "gzip", "deflate"):
         with suppress(ValueError):
-            assert len(content_of(body, name, 1000)) <= 1000
+            assert len(decode_content(body, name, 1000)) <= 1000
 
 
 @examples(deadline=None)
 @given(st.one_of(st.text(max_size=80), st.text('0123456789W/"-*bytes ', max_size=80)))
 def test_headers_are_kept_only_if_they_are_what_they_should_be(value):
     headers = {"ETag": value, "Last-Modified": value, "Content-Length": value, "Content-Range": value}
-    etag, last_modified = Marks.of(headers)
+    etag, last_modified = Validators.from_headers(headers)
     for mark in (etag, last_modified):
         assert mark is None or (mark.isascii() and mark.isprintable() and len(mark) <= 256)
-    length, span = length_of(headers), span_of(headers)
+    length, span = parse_content_length(headers), parse_content_range(headers)
     assert length is None or 0 <= length < 10**18
     assert span is None or 0 <= span.start < 10**18
-    assert retry_after(value) >= 0
+    assert parse_retry_after(value) >= 0
 
 
 def test_numbers_of_thousands_of_digits_are_none():
     digits = "9" * 5000
-    assert length_of({"Content-Length": digits}) is None
-    assert span_of({"Content-Range": f"bytes {digits}-{digits}/{digits}"}) is None
-    assert Marks.of({"ETag": '"' + "x" * 5000 + '"', "Last-Modified": digits}) == Marks()
-    assert Marks.of({"ETag": '"\x1b[2J"', "Last-Modified": "\x07"}) == Marks()
-    assert Marks.of({"ETag": ' W/"a b" ', "Last-Modified": "Mon, 02 Sep 2024 10:00:00 GMT"}).etag == 'W/"a b"'
-    assert retry_after("Mon, " * 20_000) == 0
+    assert parse_content_length({"Content-Length": digits}) is None
+    assert parse_content_range({"Content-Range": f"bytes {digits}-{digits}/{digits}"}) is None
+    assert Validators.from_headers({"ETag": '"' + "x" * 5000 + '"', "Last-Modified": digits}) == Validators()
+    assert Validators.from_headers({"ETag": '"\x1b[2J"', "Last-Modified": "\x07"}) == Validators()
+    assert (
+        Validators.from_headers({"ETag": ' W/"a b" ', "Last-Modified": "Mon, 02 Sep 2024 10:00:00 GMT"}).etag
+        == 'W/"a b"'
+    )
+    assert parse_retry_after("Mon, " * 20_000) == 0
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
-    with Client(Settings(cache_dir=tmp_path, timeout=2, retries=0)) as client:
+def client(tmp_path: Path) -> Iterator[HttpClient]:
+    with HttpClient(Settings(cache_dir=tmp_path, timeout=2, retries=0)) as client:
         yield client
 
 
@@ -121,19 +124,19 @@ def client(tmp_path: Path) -> Iterator[Client]:
     ids=["bomb", "nested", "tag", "headers", "cookie"],
 )
 def test_a_hostile_answer_ends_in_its_outcome(client, headers, outcome):
-    with LoopbackServer([lambda request: Response(200, BOMB, dict(headers))]) as server:
-        page = client.get_page(server.base + "/", max_bytes=1 << 20)
+    with LoopbackServer([lambda request: HttpResponse(200, BOMB, dict(headers))]) as server:
+        page = client.get_text(server.base_url + "/", max_bytes=1 << 20)
     assert page.outcome is outcome
     assert len(repr(page.headers)) < 2000
     assert len(page.etag or "") < 300
 
 
 def test_a_reason_of_a_server_is_one_harmless_line(client):
-    def app(request: Request) -> Response:
-        return Response(302, b"", {"Location": "http://evil.example/\x1b[2J\x07"})
+    def app(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(302, b"", {"Location": "http://evil.example/\x1b[2J\x07"})
 
     with LoopbackServer([app]) as server:
-        page = client.get_page(server.base + "/")
+        page = client.get_text(server.base_url + "/")
     assert page.outcome is Outcome.REFUSED
     assert page.detail.isprintable()
 
@@ -158,7 +161,7 @@ def test_trailers_without_end_end(client):
 
         threading.Thread(target=serve, daemon=True).start()
         began = time.monotonic()
-        page = client.get_page(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        page = client.get_text(f"http://127.0.0.1:{listening.getsockname()[1]}/")
     assert not page.ok
     assert time.monotonic() - began < 60
 

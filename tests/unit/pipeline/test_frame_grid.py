@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.pipeline.frame_grid import alike, elect
+from hephaestus_build.pipeline.frame_grid import grids_compatible, select_reference_grid
 
 
 def test_grids_of_one_frame_are_alike_and_others_are_not():
     whole = Grid(100, 80, 10.0, 20.0, 0.001, 0.001)
-    assert alike(whole, replace(whole, west=10.0005, width=90))
-    assert not alike(whole, replace(whole, width=40))
-    assert not alike(whole, replace(whole, west=20.0))
-    assert not alike(whole, replace(whole, dx=0.01, dy=0.01, width=10, height=8))
+    assert grids_compatible(whole, replace(whole, west=10.0005, width=90))
+    assert not grids_compatible(whole, replace(whole, width=40))
+    assert not grids_compatible(whole, replace(whole, west=20.0))
+    assert not grids_compatible(whole, replace(whole, dx=0.01, dy=0.01, width=10, height=8))
 
 
 def test_a_dem_is_believed_if_one_interferogram_bears_it_out_and_most_count_without():
     whole = Grid(100, 80, 10.0, 20.0, 0.001, 0.001)
     astray, cut = replace(whole, west=20.0), replace(whole, width=30)
-    assert elect(whole, []) == whole
-    assert elect(whole, [astray, replace(whole, width=99)]) == whole
-    assert elect(astray, [cut, whole, whole]) == whole
-    assert elect(None, [cut, whole, whole]) == whole
-    assert elect(None, [cut, whole]) == cut
-    assert elect(None, []) is None
+    assert select_reference_grid(whole, []) == whole
+    assert select_reference_grid(whole, [astray, replace(whole, width=99)]) == whole
+    assert select_reference_grid(astray, [cut, whole, whole]) == whole
+    assert select_reference_grid(None, [cut, whole, whole]) == whole
+    assert select_reference_grid(None, [cut, whole]) == cut
+    assert select_reference_grid(None, []) is None

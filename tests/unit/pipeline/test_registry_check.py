@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hephaestus_build.core.era5_grid import parse_center_time
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import published_frames
-from hephaestus_build.pipeline.registry_check import TIME, disagreements
+from hephaestus_build.pipeline.registry_check import CENTER_TIME_TOLERANCE, find_registry_mismatches
 
 FRAMES = published_frames()
 
@@ -21,14 +21,14 @@ def grid_around(longitude: float, latitude: float) -> Grid:
 def test_seconds_of_orbital_jitter_are_no_disagreement(name, seconds):
     known = FRAMES[name]
     time = parse_center_time(known.center_time) + timedelta(seconds=seconds)
-    assert disagreements(known, time, grid_around(known.longitude, known.latitude)) == ()
-    assert disagreements(known, time + timedelta(days=1), None) == ()
+    assert find_registry_mismatches(known, time, grid_around(known.longitude, known.latitude)) == ()
+    assert find_registry_mismatches(known, time + timedelta(days=1), None) == ()
 
 
 def test_another_orbit_or_place_is_said_with_both_numbers():
     known = FRAMES["124D_04854_171313"]
-    time = parse_center_time(known.center_time) + 2 * TIME
-    said = disagreements(known, time, grid_around(known.longitude + 2, known.latitude))
+    time = parse_center_time(known.center_time) + 2 * CENTER_TIME_TOLERANCE
+    said = find_registry_mismatches(known, time, grid_around(known.longitude + 2, known.latitude))
     assert len(said) == 2
     assert known.center_time in said[0]
     assert "17.617 E" in said[1]
@@ -36,4 +36,6 @@ def test_another_orbit_or_place_is_said_with_both_numbers():
 
 def test_midnight_is_no_disagreement():
     known = FRAMES["164A_13146_131313"]  # 23:42:23
-    assert disagreements(known, parse_center_time(known.center_time) - timedelta(days=1), None) == ()
+    assert (
+        find_registry_mismatches(known, parse_center_time(known.center_time) - timedelta(days=1), None) == ()
+    )

@@ -9,7 +9,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.processing.alignment import align
+from hephaestus_build.processing.alignment import align_to_grid
 
 STEP = 0.001
 
@@ -32,9 +32,9 @@ shifts = st.integers(-6, 6)
 
 def test_the_same_grid_returns_the_same_array():
     values = phase((7, 9))
-    result, how = align(values, grid(9, 7), grid(9, 7, west=-92.4255 + 1e-9))
+    result, how = align_to_grid(values, grid(9, 7), grid(9, 7, west=-92.4255 + 1e-9))
     assert result is values
-    assert (how.kind, how.columns, how.rows, how.note) == ("identical", 0, 0, "")
+    assert (how.kind, how.column_offset, how.row_offset, how.note) == ("identical", 0, 0, "")
 
 
 @examples(deadline=None)
@@ -50,13 +50,13 @@ def test_whole_pixels_move_exactly_and_come_back(width, height, columns, rows):
                 expected[row, column] = values[row + rows, column + columns]
     if not expected.any():
         with pytest.raises(ValueError, match="no pixel in common"):
-            align(values, source, target)
+            align_to_grid(values, source, target)
         return
-    result, how = align(values, source, target)
+    result, how = align_to_grid(values, source, target)
     np.testing.assert_array_equal(result, expected)
     assert how.kind in ("cropped", "shifted")
-    assert (how.columns, how.rows) == (columns, rows)
-    back, _ = align(result, target, source)
+    assert (how.column_offset, how.row_offset) == (columns, rows)
+    back, _ = align_to_grid(result, target, source)
     kept = np.zeros(source.shape, bool)
     kept[max(0, rows) : rows + target.height, max(0, columns) : columns + target.width] = True
     np.testing.assert_array_equal(back, np.where(kept, values, 0))
@@ -76,7 +76,7 @@ def test_each_pixel_takes_the_nearest_and_nothing_is_averaged(width, height, col
     target = grid(*wanted, source.west + columns * STEP, source.north - rows * STEP, STEP * ratio)
     values = phase(source.shape)
     try:
-        result, how = align(values, source, target)
+        result, how = align_to_grid(values, source, target)
     except ValueError:
         return
     assert result.shape == target.shape
@@ -98,17 +98,19 @@ def test_each_pixel_takes_the_nearest_and_nothing_is_averaged(width, height, col
 def test_half_a_pixel_moves_every_pixel_the_same_way():
     source = grid(900, 50)
     values = phase(source.shape)
-    result, how = align(values, source, grid(899, 49, source.west + STEP / 2, source.north - STEP / 2))
+    result, how = align_to_grid(
+        values, source, grid(899, 49, source.west + STEP / 2, source.north - STEP / 2)
+    )
     assert how.kind == "resampled"
-    assert (how.columns, how.rows) == pytest.approx((0.5, 0.5))
+    assert (how.column_offset, how.row_offset) == pytest.approx((0.5, 0.5))
     np.testing.assert_array_equal(result, values[1:, 1:])
 
 
 def test_a_crop_and_a_shift_say_so():
     source = grid(10, 10)
-    _, crop = align(phase(source.shape), source, grid(8, 8, source.west + STEP, source.north - STEP))
+    _, crop = align_to_grid(phase(source.shape), source, grid(8, 8, source.west + STEP, source.north - STEP))
     assert crop.kind == "cropped"
-    _, shift = align(phase(source.shape), source, grid(10, 10, source.west + 2 * STEP, source.north))
+    _, shift = align_to_grid(phase(source.shape), source, grid(10, 10, source.west + 2 * STEP, source.north))
     assert shift.kind == "shifted"
     assert "20.00% of the frame filled with no data" in shift.note
 
@@ -116,14 +118,14 @@ def test_a_crop_and_a_shift_say_so():
 def test_heights_are_filled_with_nan_and_bytes_stay_bytes():
     source = grid(4, 4)
     target = grid(6, 4, source.west - STEP)
-    heights, _ = align(phase(source.shape), source, target, fill=np.nan)
+    heights, _ = align_to_grid(phase(source.shape), source, target, fill=np.nan)
     assert np.isnan(heights[:, [0, 5]]).all()
     assert not np.isnan(heights[:, 1:5]).any()
-    coherence, _ = align(np.full((4, 4), 200, np.uint8), source, target)
+    coherence, _ = align_to_grid(np.full((4, 4), 200, np.uint8), source, target)
     assert coherence.dtype == np.uint8
     assert coherence[0].tolist() == [0, 200, 200, 200, 200, 0]
 
 
 def test_values_of_another_shape_are_refused():
     with pytest.raises(ValueError, match="shape"):
-        align(np.zeros((3, 3), np.float32), grid(4, 4), grid(4, 4))
+        align_to_grid(np.zeros((3, 3), np.float32), grid(4, 4), grid(4, 4))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.processing.interpolation import bilinear, quantize
+from hephaestus_build.processing.interpolation import interpolate_bilinear, quantize
 
 #: As the cube packs water vapour, pressure and temperature.
 STEPS = (2.0**-10, 2.0**-1, 2.0**4)
@@ -57,7 +57,7 @@ def exact(fields: np.ndarray, latitude: np.ndarray, longitude: np.ndarray, grid:
 @given(frames())
 def test_it_agrees_with_scipy_to_a_few_ulp(case: tuple[tuple[np.ndarray, ...], Grid]) -> None:
     (fields, latitude, longitude), grid = case
-    ours = bilinear(fields, latitude, longitude, grid)
+    ours = interpolate_bilinear(fields, latitude, longitude, grid)
     truth = exact(fields, latitude, longitude, grid)
     assert ours.dtype == np.float32
     assert ours.shape == (3, *grid.shape)
@@ -71,8 +71,8 @@ def test_a_window_holds_what_the_frame_holds_there(
     (fields, latitude, longitude), grid = case
     rows = slice(*sorted(data.draw(st.tuples(*[st.integers(0, grid.height)] * 2))))
     columns = slice(*sorted(data.draw(st.tuples(*[st.integers(0, grid.width)] * 2))))
-    whole = bilinear(fields, latitude, longitude, grid)
-    window = bilinear(fields, latitude, longitude, grid, rows, columns)
+    whole = interpolate_bilinear(fields, latitude, longitude, grid)
+    window = interpolate_bilinear(fields, latitude, longitude, grid, rows, columns)
     np.testing.assert_array_equal(window, whole[:, rows, columns])
 
 
@@ -81,8 +81,8 @@ def test_rounding_in_passing_equals_rounding_afterwards(
     case: tuple[tuple[np.ndarray, ...], Grid],
 ) -> None:
     (fields, latitude, longitude), grid = case
-    rounded = bilinear(fields, latitude, longitude, grid, steps=STEPS)
-    smooth = bilinear(fields, latitude, longitude, grid)
+    rounded = interpolate_bilinear(fields, latitude, longitude, grid, steps=STEPS)
+    smooth = interpolate_bilinear(fields, latitude, longitude, grid)
     for got, before, step in zip(rounded, smooth, STEPS, strict=True):
         np.testing.assert_array_equal(got, quantize(before, step))
 
@@ -90,24 +90,26 @@ def test_rounding_in_passing_equals_rounding_afterwards(
 def test_a_source_node_keeps_its_value() -> None:
     fields, latitude, longitude = source(3, 45.0, 10.0, (5, 6))
     grid = Grid(4, 3, 10.125, 44.875, 0.25, 0.25)  # pixel centres on nodes
-    np.testing.assert_array_equal(bilinear(fields, latitude, longitude, grid), fields[:, 1:4, 1:5])
+    np.testing.assert_array_equal(
+        interpolate_bilinear(fields, latitude, longitude, grid), fields[:, 1:4, 1:5]
+    )
 
 
 def test_it_writes_to_memory_that_is_there() -> None:
     fields, latitude, longitude = source(3, 45.0, 10.0, (5, 6))
     grid = Grid(40, 30, 10.3, 44.8, 0.01, 0.01)
     out = np.full((3, 30, 40), np.nan, np.float32)
-    assert bilinear(fields, latitude, longitude, grid, out=out) is out
-    np.testing.assert_array_equal(out, bilinear(fields, latitude, longitude, grid))
+    assert interpolate_bilinear(fields, latitude, longitude, grid, out=out) is out
+    np.testing.assert_array_equal(out, interpolate_bilinear(fields, latitude, longitude, grid))
     with pytest.raises(ValueError, match="out is float64"):
-        bilinear(fields, latitude, longitude, grid, out=out.astype(np.float64))
+        interpolate_bilinear(fields, latitude, longitude, grid, out=out.astype(np.float64))
 
 
 def test_missing_values_stay_missing_and_reach_no_further_than_their_cells() -> None:
     fields, latitude, longitude = source(4, 45.0, 10.0, (4, 4))
     fields[:, 1, 1] = np.nan
     grid = Grid(75, 75, 10.0, 45.0, 0.01, 0.01)
-    holes = np.isnan(bilinear(fields, latitude, longitude, grid, steps=STEPS))
+    holes = np.isnan(interpolate_bilinear(fields, latitude, longitude, grid, steps=STEPS))
     inside = (grid.latitudes[:, None] > 44.5) & (grid.longitudes[None, :] < 10.5)
     np.testing.assert_array_equal(holes, np.broadcast_to(inside, holes.shape))
 
@@ -124,20 +126,20 @@ def test_missing_values_stay_missing_and_reach_no_further_than_their_cells() -> 
 def test_a_grid_beyond_the_source_is_refused(grid: Grid, axis: str) -> None:
     fields, latitude, longitude = source(0, 45.0, 10.0, (5, 6))
     with pytest.raises(ValueError, match=f"the source covers {axis}"):
-        bilinear(fields, latitude, longitude, grid)
+        interpolate_bilinear(fields, latitude, longitude, grid)
 
 
 def test_axes_in_the_wrong_order_are_refused() -> None:
     fields, latitude, longitude = source(0, 45.0, 10.0, (5, 6))
     grid = Grid(10, 10, 10.5, 44.5, 0.001, 0.001)
     with pytest.raises(ValueError, match="latitude must be descending"):
-        bilinear(fields, latitude[::-1], longitude, grid)
+        interpolate_bilinear(fields, latitude[::-1], longitude, grid)
     with pytest.raises(ValueError, match="longitude must be ascending"):
-        bilinear(fields, latitude, longitude[::-1], grid)
+        interpolate_bilinear(fields, latitude, longitude[::-1], grid)
     with pytest.raises(ValueError, match="do not lie on"):
-        bilinear(fields, latitude[1:], longitude, grid)
+        interpolate_bilinear(fields, latitude[1:], longitude, grid)
     with pytest.raises(ValueError, match="2 steps do not fit"):
-        bilinear(fields, latitude, longitude, grid, steps=STEPS[:2])
+        interpolate_bilinear(fields, latitude, longitude, grid, steps=STEPS[:2])
 
 
 @given(

@@ -24,11 +24,11 @@ from hephaestus_build.processing.mask_rasterization import (
     INTENSITY_CODES,
     PreviewGeometry,
     UnusablePreviewError,
-    default_geometry,
-    fill,
+    default_preview_geometry,
     geometry_from_preview,
-    preview_geometry,
-    rasterize,
+    rasterize_annotation,
+    rasterize_polygon,
+    resolve_preview_geometry,
 )
 from hephaestus_build.sources.annotations.archive import ACTIVITIES, INTENSITIES
 
@@ -74,9 +74,11 @@ def test_the_codes_are_those_of_the_cube() -> None:
 
 
 def test_a_box_lands_where_it_was_drawn() -> None:
-    masks = rasterize(positive(box(30, 60, 90, 120), activity=("Sill",), level=("High",)), LINEAR, GRID)
+    masks = rasterize_annotation(
+        positive(box(30, 60, 90, 120), activity=("Sill",), level=("High",)), LINEAR, GRID
+    )
     assert masks.window == (slice(200, 400), slice(100, 300))
-    full = masks.full()
+    full = masks.to_full_grid()
     for name, code in (("deformation_mask", 1), ("activity_type_mask", 3), ("intensity_level_mask", 3)):
         assert full[name].shape == GRID.shape
         assert full[name].dtype == np.uint8
@@ -86,15 +88,17 @@ def test_a_box_lands_where_it_was_drawn() -> None:
 
 
 def test_an_earthquake_has_codes_of_its_own() -> None:
-    masks = rasterize(positive(box(1, 1, 9, 9), activity=("Earthquake",), level=("None",)), LINEAR, GRID)
+    masks = rasterize_annotation(
+        positive(box(1, 1, 9, 9), activity=("Earthquake",), level=("None",)), LINEAR, GRID
+    )
     assert [int(values.max()) for _, values in masks.items()] == [2, 5, 4]
 
 
 def test_no_polygon_costs_nothing() -> None:
-    masks = rasterize(annotation(), LINEAR, GRID)
-    assert masks.empty
+    masks = rasterize_annotation(annotation(), LINEAR, GRID)
+    assert masks.is_empty
     assert masks.deformation.size == 0
-    assert not masks.full()["deformation_mask"].any()
+    assert not masks.to_full_grid()["deformation_mask"].any()
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -102,16 +106,18 @@ def test_the_smaller_polygon_lies_on_top_in_any_order(swap: bool) -> None:
     shapes = [(box(10, 10, 60, 60), "Sill", "Low"), (box(20, 20, 30, 30), "Dyke", "High")]
     shapes = shapes[::-1] if swap else shapes
     polygons, activity, level = zip(*shapes, strict=True)
-    full = rasterize(positive(*polygons, activity=activity, level=level), LINEAR, GRID).full()
+    full = rasterize_annotation(
+        positive(*polygons, activity=activity, level=level), LINEAR, GRID
+    ).to_full_grid()
     values = [[int(full[name][row, row]) for name in full] for row in (50, 80)]
     assert values == [[1, 3, 1], [1, 2, 3]]
 
 
 def test_polygons_beyond_the_frame_are_cut_and_said() -> None:
-    masks = rasterize(
+    masks = rasterize_annotation(
         positive(box(-50, 100, 30, 130), box(290, 230, 400, 400), box(400, 0, 500, 9)), LINEAR, GRID
     )
-    full = masks.full()["deformation_mask"]
+    full = masks.to_full_grid()["deformation_mask"]
     assert full[350, 0] == full[350, 99] == full[799, 999] == 1
     assert int(full.sum()) == 100 * 100 + round((1000 - 290 / 0.3) - 0.5) * round((800 - 230 / 0.3) - 0.5)
     assert masks.notes == (
@@ -168,7 +174,7 @@ def test_a_preview_that_tells_nothing_is_refused_and_the_default_says_so(
 ) -> None:
     with pytest.raises(UnusablePreviewError, match=reason):
         geometry_from_preview(grid, preview)
-    geometry = preview_geometry(ETNA, grid, preview)
+    geometry = resolve_preview_geometry(ETNA, grid, preview)
     assert geometry.projection == "linear"
     assert "of no use" in geometry.evidence
 
@@ -184,13 +190,13 @@ def test_a_preview_that_tells_nothing_is_refused_and_the_default_says_so(
     ],
 )
 def test_the_default_is_linear_save_where_it_is_known_better(frame: str, grid: Grid, projection: str) -> None:
-    geometry = default_geometry(Frame(frame), grid)
+    geometry = default_preview_geometry(Frame(frame), grid)
     assert geometry.projection == projection
     assert (geometry.width, geometry.height) == (round(0.3 * grid.width), round(0.3 * grid.height))
 
 
 def test_the_stripmap_frames_say_that_they_are_uncertain() -> None:
-    assert "uncertain" in default_geometry(Frame("144A_SM_REUN_S6"), GRID).evidence
+    assert "uncertain" in default_preview_geometry(Frame("144A_SM_REUN_S6"), GRID).evidence
 
 
 @given(arrays(float, st.tuples(st.integers(3, 9), st.just(2)), elements=st.integers(-80, 480)))
@@ -199,16 +205,18 @@ def test_any_polygon_is_filled_as_gdal_fills_it(corners: np.ndarray) -> None:
     polygon = corners / 8 + np.sqrt([2, 3]) / 100
     shape = {"type": "Polygon", "coordinates": [[*polygon.tolist(), polygon[0].tolist()]]}
     theirs = gdal_rasterize([shape], out_shape=(50, 40), transform=Affine(1, 0, 0, 0, 1 + 1e-12, 0))
-    np.testing.assert_array_equal(fill(polygon, (50, 40)), theirs.astype(bool))
+    np.testing.assert_array_equal(rasterize_polygon(polygon, (50, 40)), theirs.astype(bool))
 
 
 def test_the_area_of_real_polygons_is_kept(shared_data: Path) -> None:
     frame, grid = Frame("087D_07004_060904"), Grid(2840, 2578, -157.0, 21.1, 0.001, 0.001)
-    geometry = default_geometry(frame, grid)
+    geometry = default_preview_geometry(frame, grid)
     errors = []
-    for item in real_annotations(shared_data).of(frame).values():
-        for polygon, activity, level in item.regions:
-            one = rasterize(positive(polygon, activity=(activity,), level=(level,)), geometry, grid)
+    for item in real_annotations(shared_data).for_frame(frame).values():
+        for polygon, activity, level in item.labeled_polygons:
+            one = rasterize_annotation(
+                positive(polygon, activity=(activity,), level=(level,)), geometry, grid
+            )
             true = shapely.Polygon(geometry.to_grid(polygon, grid)).area
             errors.append(float(one.deformation.astype(bool).sum()) / true - 1)
     assert len(errors) == 565

@@ -14,18 +14,18 @@ from PIL import Image
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
-from hephaestus_build.cube.reading.dataset import open_cube
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.report.image_ops import (
     hillshade,
-    nice_length,
-    phase_colours,
+    phase_colormap,
+    round_scale_length,
     shrink_codes,
     shrink_factor,
     shrink_mean,
     shrink_phase,
 )
-from hephaestus_build.report.quicklook import quicklook, write_quicklook
-from hephaestus_build.report.quicklook_data import choose_pair, read_network, read_view
+from hephaestus_build.report.quicklook import draw_quicklook, write_quicklook
+from hephaestus_build.report.quicklook_data import choose_best_pair, read_pair_network, read_quicklook_data
 from toy_cube import ABSENT, FRAME, PAIRS, grid, masks, phase, toy_cube
 
 
@@ -43,7 +43,7 @@ def quiet(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def figure(cube):
-    return quicklook(cube)
+    return draw_quicklook(cube)
 
 
 def words(figure) -> str:
@@ -99,14 +99,14 @@ def test_slopes_to_the_north_west_are_bright():
 
 @given(st.floats(0.01, 5000))
 def test_the_scale_bar_is_round_and_fits(span):
-    length = nice_length(span)
+    length = round_scale_length(span)
     assert span / 12 < length <= span / 4
     assert float(f"{length:.0e}") == pytest.approx(length)
     assert f"{length:.0e}"[0] in "125"
 
 
 def test_the_colours_of_phase_have_no_seam():
-    colours = phase_colours()(np.arange(512))[:, :3]
+    colours = phase_colormap()(np.arange(512))[:, :3]
     steps = np.abs(np.diff(np.vstack([colours, colours[:1]]), axis=0)).max(axis=1)
     assert steps.max() < 0.03
     assert steps[-1] < 0.005
@@ -116,8 +116,8 @@ def test_the_colours_of_phase_have_no_seam():
 
 
 def test_the_pair_with_the_largest_deformation_is_shown(cube):
-    dataset = open_cube(cube, chunks=None)
-    assert choose_pair(dataset, read_network(dataset)) == Pair.parse(PAIRS[1])
+    dataset = open_pinned_cube(cube, chunks=None)
+    assert choose_best_pair(dataset, read_pair_network(dataset)) == Pair.parse(PAIRS[1])
 
 
 def test_without_deformation_the_most_coherent_pair_is_shown(tmp_path):
@@ -125,7 +125,7 @@ def test_without_deformation_the_most_coherent_pair_is_shown(tmp_path):
     store = cube.resolve()
     # the coherence of the first pair is lost: the other is worth more
     (store / "insar_coherence/c.0.0.0.0").unlink()
-    assert read_view(cube).pair == Pair.parse(PAIRS[4])
+    assert read_quicklook_data(cube).pair == Pair.parse(PAIRS[4])
 
 
 def test_only_the_shown_pair_is_read(cube, tmp_path):
@@ -133,35 +133,35 @@ def test_only_the_shown_pair_is_read(cube, tmp_path):
     for path in store.glob("insar_difference/c.*"):
         if path.name != "c.0.0.0.0":
             path.write_bytes(b"junk")
-    view = read_view(store, Pair.parse(PAIRS[0]))
+    view = read_quicklook_data(store, Pair.parse(PAIRS[0]))
     expected = phase(grid(), PAIRS[0])
     np.testing.assert_array_equal(np.nan_to_num(view.phase), expected)
 
 
 def test_a_view_holds_what_the_cube_holds(cube):
-    view = read_view(cube)
+    view = read_quicklook_data(cube)
     np.testing.assert_array_equal(view.activity, masks(grid(), PAIRS[1])["activity_type_mask"])
     assert view.extent == pytest.approx((10.0003, 10.0703, 19.9407, 20.0007))
-    assert view.simulated
-    assert view.words["phase"] == "Unrest"
+    assert view.is_simulated
+    assert view.annotation["phase"] == "Unrest"
     assert view.network.deforming.tolist() == [False, True, False, True, False]
-    opened = open_cube(cube)
+    opened = open_pinned_cube(cube)
     change = opened.secondary_date_total_column_water_vapour.sel(
         secondary_date="2019-01-25"
     ) - opened.primary_date_total_column_water_vapour.sel(primary_date="2019-01-01")
     np.testing.assert_allclose(view.vapour, change.values)
-    small = read_view(cube, largest=35)
+    small = read_quicklook_data(cube, largest=35)
     assert small.phase.shape == (30, 35)
     assert small.extent == pytest.approx(view.extent)
 
 
 def test_a_pair_that_is_not_stored_is_wrong_usage_and_the_nearest_is_named(cube):
     with pytest.raises(UsageError, match=rf"no interferogram of {ABSENT} is stored; the nearest"):
-        quicklook(cube, ABSENT)
+        draw_quicklook(cube, ABSENT)
     with pytest.raises(UsageError, match="is not a pair"):
-        quicklook(cube, "yesterday")
+        draw_quicklook(cube, "yesterday")
     with pytest.raises(HephaestusError, match="there is no cube"):
-        quicklook(cube.parent / "124D_04854_171313.zarr")
+        draw_quicklook(cube.parent / "124D_04854_171313.zarr")
 
 
 # the picture
@@ -178,7 +178,7 @@ def test_a_picture_says_what_it_shows(figure):
 
 
 def test_a_real_frame_without_dem_is_drawn_and_not_called_simulated(quiet):
-    shown = words(quicklook(quiet))
+    shown = words(draw_quicklook(quiet))
     assert "SIMULATED" not in shown.upper()
     assert "LiCSAR contains modified Copernicus Sentinel data" in shown
     assert "no DEM: owed" in shown
@@ -209,4 +209,4 @@ def test_a_field_that_is_owed_is_said_to_be(cube, tmp_path):
     store = Path(shutil.copytree(cube.resolve(), tmp_path / cube.name))
     for path in (store / "secondary_date_total_column_water_vapour").glob("c.*"):
         path.unlink()
-    assert "no ERA5: owed" in words(quicklook(store))
+    assert "no ERA5: owed" in words(draw_quicklook(store))

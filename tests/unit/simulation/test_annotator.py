@@ -14,8 +14,12 @@ from rasterio.features import rasterize
 
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.registry import load_schema
-from hephaestus_build.simulation.world.annotator import THRESHOLD, pack
-from hephaestus_build.simulation.world.frame_catalog import HIGH_LATITUDE, ORDINARY, STRIPMAP
+from hephaestus_build.simulation.world.annotator import DEFORMATION_THRESHOLD, pack_annotations
+from hephaestus_build.simulation.world.frame_catalog import (
+    HIGH_LATITUDE_FRAME,
+    ORDINARY_FRAME,
+    STRIPMAP_FRAME,
+)
 from hephaestus_build.simulation.world.world import World
 from hephaestus_build.sources.annotations.archive import load_annotations
 from small_world import small_world
@@ -43,12 +47,12 @@ def test_they_keep_to_the_schema_but_for_the_defects_of_the_real_ones(world: Wor
         for annotation in world.annotations(name)
         for error in validator.iter_errors(annotation)
     }
-    assert wrong == {(ORDINARY, "$.processing_error", 3), (HIGH_LATITUDE, "$.glacier_fringes", 2)}
+    assert wrong == {(ORDINARY_FRAME, "$.processing_error", 3), (HIGH_LATITUDE_FRAME, "$.glacier_fringes", 2)}
 
 
 def test_our_reader_reads_them_all_and_reports_the_defects(world: World, tmp_path: Path) -> None:
     path = tmp_path / "annotations.tar.gz"
-    path.write_bytes(pack(entry for name in world.frames for entry in world.annotations(name)))
+    path.write_bytes(pack_annotations(entry for name in world.frames for entry in world.annotations(name)))
     with tarfile.open(path) as archive:
         assert all(name.startswith("mnt/shared_storage/simulated/") for name in archive.getnames())
     read = load_annotations(path)
@@ -61,12 +65,14 @@ def test_our_reader_reads_them_all_and_reports_the_defects(world: World, tmp_pat
 
 def test_packing_is_the_same_bytes_every_time() -> None:
     world = World(size=(60, 70), epochs=4)
-    once, again = (pack(one.annotations(ORDINARY)) for one in (world, World(size=(60, 70), epochs=4)))
+    once, again = (
+        pack_annotations(one.annotations(ORDINARY_FRAME)) for one in (world, World(size=(60, 70), epochs=4))
+    )
     assert once == again
     with tarfile.open(fileobj=io.BytesIO(once)) as archive:
         member = archive.extractfile(archive.getmembers()[0])
         assert member is not None
-        assert json.load(member) == world.annotations(ORDINARY)[0]
+        assert json.load(member) == world.annotations(ORDINARY_FRAME)[0]
 
 
 def test_defects_of_the_real_files_occur(world: World) -> None:
@@ -96,7 +102,7 @@ def test_defects_of_the_real_files_occur(world: World) -> None:
     assert min(entry["uniqueID"] for entry in every) > 100_000
 
 
-@pytest.mark.parametrize("name", [ORDINARY, HIGH_LATITUDE, STRIPMAP])
+@pytest.mark.parametrize("name", [ORDINARY_FRAME, HIGH_LATITUDE_FRAME, STRIPMAP_FRAME])
 def test_outlines_enclose_the_ground_that_moved(name: str, world: World) -> None:
     """From preview pixels back to the grid, by the inverse that formats of each era define."""
     scene = world.scene(name)
@@ -110,7 +116,9 @@ def test_outlines_enclose_the_ground_that_moved(name: str, world: World) -> None
         if not annotation["segmentation_mask"]:
             assert not truth
             continue
-        mercator = name == HIGH_LATITUDE or (name == STRIPMAP and annotation["secondary_date"] >= "20201113")
+        mercator = name == HIGH_LATITUDE_FRAME or (
+            name == STRIPMAP_FRAME and annotation["secondary_date"] >= "20201113"
+        )
         drawn, true = [], []
         for flat, (_, corners) in zip(annotation["segmentation_mask"], truth, strict=False):
             x, y = np.array(flat).reshape(-1, 2).T
@@ -129,10 +137,13 @@ def test_outlines_enclose_the_ground_that_moved(name: str, world: World) -> None
         for ring, corners in zip(drawn, true, strict=True):
             same = [np.abs(ring - way).max() for way in (corners, corners[::-1])]
             assert min(same) < 0.01  # pixels of the grid
-        parts = [scene.source_displacement(source) * growth for source, growth in scene.sources(pair).items()]
-        strong = [part for part in parts if np.abs(part).max() > 0.7 * THRESHOLD]
+        parts = [
+            scene.source_displacement(source) * growth
+            for source, growth in scene.active_sources(pair).items()
+        ]
+        strong = [part for part in parts if np.abs(part).max() > 0.7 * DEFORMATION_THRESHOLD]
         if len(strong) == 1:
-            moved = np.abs(scene.nodes.to_pixels(strong[0])) >= THRESHOLD
+            moved = np.abs(scene.coarse_grid.interpolate(strong[0])) >= DEFORMATION_THRESHOLD
             mask = _mask(drawn, grid.shape)
             assert (mask & moved).sum() / (mask | moved).sum() > 0.85
             assert (mask & ~moved).sum() < 0.05 * mask.sum()
@@ -142,7 +153,7 @@ def test_outlines_enclose_the_ground_that_moved(name: str, world: World) -> None
 
 def test_mercator_and_linear_differ_where_it_matters(world: World) -> None:
     """The high-latitude frame is tall enough for a client that ignores Mercator to miss by pixels."""
-    grid = world.scene(HIGH_LATITUDE).grid
+    grid = world.scene(HIGH_LATITUDE_FRAME).grid
     middle = grid.north - grid.height / 2 * grid.dy
     northing = [
         np.log(np.tan(np.pi / 4 + np.radians(lat) / 2)) for lat in (grid.north, middle, grid.bounds[1])

@@ -7,8 +7,14 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from hephaestus_build.simulation.world.deformation_models import line_of_sight, mogi, okada, slide, spheroid
-from hephaestus_build.simulation.world.deformation_sources import History
+from hephaestus_build.simulation.world.deformation_models import (
+    line_of_sight,
+    mogi,
+    okada,
+    sagging_flank,
+    spheroid,
+)
+from hephaestus_build.simulation.world.deformation_sources import ActivityHistory
 
 
 def _table(x: float, y: float, depth: float, dip: float, slip: str) -> np.ndarray:
@@ -92,7 +98,7 @@ def test_a_source_that_reaches_the_surface_is_refused() -> None:
 
 
 def test_a_sagging_flank_moves_down_and_outwards() -> None:
-    moved = slide(np.zeros(1), np.zeros(1), radius=800, azimuth=90, drop=0.1)[:, 0]
+    moved = sagging_flank(np.zeros(1), np.zeros(1), radius=800, azimuth=90, drop=0.1)[:, 0]
     assert moved == pytest.approx([0.08, 0.0, -0.1])
 
 
@@ -106,23 +112,27 @@ def test_satellites_look_right(heading: float, east: int) -> None:
 
 
 def test_episodes_come_back_grow_and_relax() -> None:
-    history = History(date(2019, 3, 1), period=200, duration=20, rebound=0.5)
+    history = ActivityHistory(date(2019, 3, 1), period=200, duration=20, rebound=0.5)
     first = (date(2019, 3, 1) - date(2014, 1, 1)).days
-    level = {day: history.level(first + day, 7, "source") for day in (-10, 0, 10, 20, 60, 199, 225)}
+    level = {
+        day: history.cumulative_growth(first + day, 7, "source") for day in (-10, 0, 10, 20, 60, 199, 225)
+    }
     assert level[-10] == pytest.approx(level[0], abs=0.01)
     assert level[10] - level[0] == pytest.approx(level[20] - level[10], abs=0.01)
     grown = level[20] - level[0]
     assert 0.69 < grown < 1.31
     assert level[20] - level[60] == pytest.approx(0.5 * grown * (1 - np.exp(-2)), abs=0.01)
     assert level[225] > level[199] + 0.3
-    assert level[60] != History(date(2019, 3, 1), 200, 20, 0.5).level(first + 60, 8, "source")
+    assert level[60] != ActivityHistory(date(2019, 3, 1), 200, 20, 0.5).cumulative_growth(
+        first + 60, 8, "source"
+    )
 
 
 def test_an_earthquake_is_a_step() -> None:
     day = date(2019, 9, 20)
-    history = History(day, period=408, duration=0)
+    history = ActivityHistory(day, period=408, duration=0)
     before, after, later = (
-        history.level((day + timedelta(days=late) - date(2014, 1, 1)).days, 0, "fault")
+        history.cumulative_growth((day + timedelta(days=late) - date(2014, 1, 1)).days, 0, "fault")
         for late in (0, 1, 300)
     )
     assert after > before + 0.6

@@ -13,15 +13,15 @@ from PIL import Image
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.simulation.world.frame_catalog import (
-    CROP,
+    CROP_PIXELS,
     FAULTY_ODDITIES,
-    HIGH_LATITUDE,
+    HIGH_LATITUDE_FRAME,
     ODDITIES,
-    ORDINARY,
-    SHIFT,
-    STRIPMAP,
+    ORDINARY_FRAME,
+    SHIFT_PIXELS,
+    STRIPMAP_FRAME,
 )
-from hephaestus_build.simulation.world.frame_files import Shelf
+from hephaestus_build.simulation.world.frame_files import FrameFiles
 from hephaestus_build.simulation.world.world import World
 from small_world import small_world
 
@@ -34,8 +34,8 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def shelf(world: World) -> Shelf:
-    return world.shelf(ORDINARY)
+def shelf(world: World) -> FrameFiles:
+    return world.frame_files(ORDINARY_FRAME)
 
 
 def _facts(path: Path) -> tuple[dict[int, Any], dict[str, Any], dict[str, str], np.ndarray]:
@@ -46,12 +46,12 @@ def _facts(path: Path) -> tuple[dict[int, Any], dict[str, Any], dict[str, str], 
         return tags, dict(raster.profile), raster.tags(), raster.read(1)
 
 
-def _written(shelf: Shelf, pair: Pair, folder: Path) -> Path:
+def _written(shelf: FrameFiles, pair: Pair, folder: Path) -> Path:
     shelf.write_pair(pair, folder)
     return folder
 
 
-def test_a_pair_has_the_real_files_and_their_layout(world: World, shelf: Shelf, tmp_path: Path) -> None:
+def test_a_pair_has_the_real_files_and_their_layout(world: World, shelf: FrameFiles, tmp_path: Path) -> None:
     pair = shelf.scene.pairs[-1]
     _written(shelf, pair, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -63,30 +63,30 @@ def test_a_pair_has_the_real_files_and_their_layout(world: World, shelf: Shelf, 
     assert profile["crs"].to_epsg() == 4326
     assert named["AREA_OR_POINT"] == "Area"
     assert named["HEPHAESTUS_SIMULATED"] == "true"
-    assert np.array_equal(values, world.phase(ORDINARY, pair))
+    assert np.array_equal(values, world.phase(ORDINARY_FRAME, pair))
     assert Grid.from_transform(profile["transform"], values.shape).same_as(shelf.scene.grid, 1e-6)
     with (tmp_path / f"{pair}.geo.diff_pha.tif").open("rb") as stream:
         assert stream.read(4) == b"II*\0"
     tags, profile, named, values = _facts(tmp_path / f"{pair}.geo.cc.tif")
     assert (tags[PREDICTOR], tags[COMPRESSION], profile["dtype"], profile["nodata"]) == (2, 8, "uint8", None)
-    assert np.array_equal(values, world.coherence(ORDINARY, pair))
+    assert np.array_equal(values, world.coherence(ORDINARY_FRAME, pair))
     assert values.max() <= 248
 
 
-def test_the_same_product_is_the_same_bytes(shelf: Shelf, tmp_path: Path) -> None:
+def test_the_same_product_is_the_same_bytes(shelf: FrameFiles, tmp_path: Path) -> None:
     pair = shelf.scene.pairs[0]
     folders = tmp_path / "one", tmp_path / "two"
     for folder in folders:
         folder.mkdir()
     _written(shelf, pair, folders[0])
-    _written(World().shelf(ORDINARY), pair, folders[1])
+    _written(World().frame_files(ORDINARY_FRAME), pair, folders[1])
     for path in folders[0].iterdir():
         other = folders[1] / path.name
         assert path.read_bytes() == other.read_bytes()
         assert path.stat().st_mtime == other.stat().st_mtime
 
 
-def test_older_rasters_are_points_with_nodata_at_the_same_place(shelf: Shelf, tmp_path: Path) -> None:
+def test_older_rasters_are_points_with_nodata_at_the_same_place(shelf: FrameFiles, tmp_path: Path) -> None:
     pair = shelf.scene.pairs[0]
     _written(shelf, pair, tmp_path)
     tags, profile, named, _ = _facts(tmp_path / f"{pair}.geo.diff_pha.tif")
@@ -98,17 +98,17 @@ def test_older_rasters_are_points_with_nodata_at_the_same_place(shelf: Shelf, tm
     assert tie[4] == pytest.approx(shelf.scene.grid.north - 0.0005)
 
 
-def test_metadata_is_whole_and_varies(world: World, shelf: Shelf, tmp_path: Path) -> None:
+def test_metadata_is_whole_and_varies(world: World, shelf: FrameFiles, tmp_path: Path) -> None:
     shelf.write_metadata(tmp_path)
-    _, profile, named, values = _facts(tmp_path / f"{ORDINARY}.geo.hgt.tif")
+    _, profile, named, values = _facts(tmp_path / f"{ORDINARY_FRAME}.geo.hgt.tif")
     assert (profile["dtype"], profile["nodata"], named["AREA_OR_POINT"]) == ("float32", 0, "Point")
-    assert np.array_equal(values, world.height(ORDINARY))
-    sight = np.stack([_facts(tmp_path / f"{ORDINARY}.geo.{axis}.tif")[3] for axis in "ENU"])
+    assert np.array_equal(values, world.height(ORDINARY_FRAME))
+    sight = np.stack([_facts(tmp_path / f"{ORDINARY_FRAME}.geo.{axis}.tif")[3] for axis in "ENU"])
     length = np.linalg.norm(sight, axis=0)
     assert set(np.round(length[length > 0], 5)) == {1.0}
-    _, profile, _, land = _facts(tmp_path / f"{ORDINARY}.geo.landmask.tif")
+    _, profile, _, land = _facts(tmp_path / f"{ORDINARY_FRAME}.geo.landmask.tif")
     assert profile["tiled"]
-    assert np.array_equal(np.isnan(land), world.height(ORDINARY) == 0)
+    assert np.array_equal(np.isnan(land), world.height(ORDINARY_FRAME) == 0)
     fields = dict(line.split("=") for line in (tmp_path / "metadata.txt").read_text().splitlines())
     assert fields["center_time"] == "18:41:07.318204"
     assert fields["simulated"] == "true"
@@ -116,26 +116,26 @@ def test_metadata_is_whole_and_varies(world: World, shelf: Shelf, tmp_path: Path
     rows = [line.split() for line in (tmp_path / "baselines").read_text().splitlines()]
     assert [row[1] for row in rows] == [f"{day:%Y%m%d}" for day in shelf.scene.epochs]
     assert rows[0][2:] == ["0.0000", "0"]
-    corners = np.loadtxt(tmp_path / f"{ORDINARY}-poly.txt")
+    corners = np.loadtxt(tmp_path / f"{ORDINARY_FRAME}-poly.txt")
     west, south, east, north = shelf.scene.grid.bounds
     assert ((corners > (west, south)) & (corners < (east, north))).all()
 
     texts = {}
-    for name in (HIGH_LATITUDE, STRIPMAP):
+    for name in (HIGH_LATITUDE_FRAME, STRIPMAP_FRAME):
         (tmp_path / name).mkdir()
-        other = world.shelf(name)
+        other = world.frame_files(name)
         other.write_metadata(tmp_path / name, ["metadata.txt"])
         texts[name] = (tmp_path / name / "metadata.txt").read_text()
-    assert "center_time=23:42:11.250000\n" in texts[HIGH_LATITUDE]
-    assert "center_time=14:52:23\n" in texts[STRIPMAP]
-    assert "heading" not in texts[STRIPMAP]
-    assert "baselines" not in world.shelf(STRIPMAP).metadata_files()
+    assert "center_time=23:42:11.250000\n" in texts[HIGH_LATITUDE_FRAME]
+    assert "center_time=14:52:23\n" in texts[STRIPMAP_FRAME]
+    assert "heading" not in texts[STRIPMAP_FRAME]
+    assert "baselines" not in world.frame_files(STRIPMAP_FRAME).metadata_files()
 
 
 def test_previews_of_both_eras(world: World, tmp_path: Path) -> None:
     kinds = {}
     for name in world.frames:
-        shelf = world.shelf(name)
+        shelf = world.frame_files(name)
         for pair in (shelf.scene.pairs[0], shelf.scene.pairs[-1]):
             shelf.write_pair(pair, tmp_path, names=[f"{pair}.geo.diff.png"])
             with Image.open(tmp_path / f"{pair}.geo.diff.png") as picture:
@@ -145,23 +145,23 @@ def test_previews_of_both_eras(world: World, tmp_path: Path) -> None:
                 kinds[name, pair == shelf.scene.pairs[0]] = picture.mode
                 alpha = np.asarray(picture.convert("RGBA"))[..., 3]
                 shown = (alpha > 0).mean()
-                assert shown == pytest.approx(shelf.scene.valid.mean(), abs=0.02)
+                assert shown == pytest.approx(shelf.scene.valid_mask.mean(), abs=0.02)
     assert kinds == {
-        (ORDINARY, True): "RGBA", (ORDINARY, False): "RGBA",
-        (HIGH_LATITUDE, True): "P", (HIGH_LATITUDE, False): "P",
-        (STRIPMAP, True): "RGBA", (STRIPMAP, False): "P",
+        (ORDINARY_FRAME, True): "RGBA", (ORDINARY_FRAME, False): "RGBA",
+        (HIGH_LATITUDE_FRAME, True): "P", (HIGH_LATITUDE_FRAME, False): "P",
+        (STRIPMAP_FRAME, True): "RGBA", (STRIPMAP_FRAME, False): "P",
     }  # fmt: skip
 
 
 def test_a_mercator_preview_shows_a_row_where_the_projection_puts_it(world: World, tmp_path: Path) -> None:
-    shelf = world.shelf(HIGH_LATITUDE)
+    shelf = world.frame_files(HIGH_LATITUDE_FRAME)
     pair, grid = shelf.scene.pairs[0], shelf.scene.grid
     shelf.write_pair(pair, tmp_path, names=[f"{pair}.geo.diff.png"])
     with Image.open(tmp_path / f"{pair}.geo.diff.png") as picture:
         shown = np.asarray(picture) > 0
     # in the middle third of columns the swath begins at one row of the grid: 1 + 3/3 hundredths down
     column = grid.width // 2
-    first, last = np.flatnonzero(shelf.scene.valid[:, column])[[0, -1]]
+    first, last = np.flatnonzero(shelf.scene.valid_mask[:, column])[[0, -1]]
     northing = np.log(np.tan(np.pi / 4 + np.radians([grid.north, grid.bounds[1]]) / 2))
     seen = np.flatnonzero(shown[:, int(column * 0.3)])[[0, -1]]
     for row, preview_row in zip((first, last + 1), (seen[0], seen[1] + 1), strict=True):
@@ -171,16 +171,16 @@ def test_a_mercator_preview_shows_a_row_where_the_projection_puts_it(world: Worl
         assert preview_row == pytest.approx(expected, abs=1.0)
 
 
-def test_epochs_have_a_brightness(shelf: Shelf, tmp_path: Path) -> None:
+def test_epochs_have_a_brightness(shelf: FrameFiles, tmp_path: Path) -> None:
     day = shelf.scene.epochs[0]
     shelf.write_epoch(day, tmp_path)
     _, profile, named, values = _facts(tmp_path / f"{day:%Y%m%d}.geo.mli.tif")
     assert (profile["dtype"], profile["nodata"], named["AREA_OR_POINT"]) == ("float32", 0, "Point")
-    assert np.array_equal(values > 0, shelf.scene.valid)
+    assert np.array_equal(values > 0, shelf.scene.valid_mask)
 
 
-def test_odd_pairs_are_odd_in_their_way_alone(world: World, shelf: Shelf, tmp_path: Path) -> None:
-    odd = {name: shelf.odd_pair(name) for name in ("cropped", "shifted", "no-preview", "unannotated")}
+def test_odd_pairs_are_odd_in_their_way_alone(world: World, shelf: FrameFiles, tmp_path: Path) -> None:
+    odd = {name: shelf.pair_with_oddity(name) for name in ("cropped", "shifted", "no-preview", "unannotated")}
     assert len(set(odd.values())) == 4
     assert None not in odd.values()
     grid = shelf.scene.grid
@@ -189,8 +189,8 @@ def test_odd_pairs_are_odd_in_their_way_alone(world: World, shelf: Shelf, tmp_pa
     assert cropped is not None
     _written(shelf, cropped, tmp_path)
     _, profile, _, values = _facts(tmp_path / f"{cropped}.geo.cc.tif")
-    west, east, north, south = CROP
-    whole = world.coherence(ORDINARY, cropped)
+    west, east, north, south = CROP_PIXELS
+    whole = world.coherence(ORDINARY_FRAME, cropped)
     assert np.array_equal(values, whole[north:-south, west:-east])
     assert profile["transform"].c == pytest.approx(grid.west + west * grid.dx)
     assert profile["transform"].f == pytest.approx(grid.north - north * grid.dy)
@@ -199,41 +199,43 @@ def test_odd_pairs_are_odd_in_their_way_alone(world: World, shelf: Shelf, tmp_pa
     assert shifted is not None
     _written(shelf, shifted, tmp_path)
     _, profile, _, values = _facts(tmp_path / f"{shifted}.geo.diff_pha.tif")
-    assert np.array_equal(values, world.phase(ORDINARY, shifted))
-    assert profile["transform"].c == pytest.approx(grid.west + SHIFT[0] * grid.dx, abs=1e-9)
+    assert np.array_equal(values, world.phase(ORDINARY_FRAME, shifted))
+    assert profile["transform"].c == pytest.approx(grid.west + SHIFT_PIXELS[0] * grid.dx, abs=1e-9)
 
     assert odd["no-preview"] is not None
     assert not any("diff.png" in name for name in shelf.pair_files(odd["no-preview"]))
     annotated = {
         Pair.parse(f"{entry['primary_date']}_{entry['secondary_date']}")
-        for entry in world.annotations(ORDINARY)
+        for entry in world.annotations(ORDINARY_FRAME)
     }
-    listed = set(world.pairs(ORDINARY))
+    listed = set(world.pairs(ORDINARY_FRAME))
     assert listed - annotated == {odd["unannotated"]}
-    assert annotated - listed == {shelf.odd_pair("unlisted")}
+    assert annotated - listed == {shelf.pair_with_oddity("unlisted")}
 
 
 def test_without_oddities_every_pair_is_alike() -> None:
-    shelf = World(oddities=[], frames=[ORDINARY]).shelf(ORDINARY)
-    assert not any(shelf.odd_pair(name) for name in ODDITIES)
+    shelf = World(oddities=[], frames=[ORDINARY_FRAME]).frame_files(ORDINARY_FRAME)
+    assert not any(shelf.pair_with_oddity(name) for name in ODDITIES)
     assert {len(shelf.pair_files(pair)) for pair in shelf.scene.pairs} == {5}
 
 
 def test_faulty_files_on_request(tmp_path: Path) -> None:
     asked = set(FAULTY_ODDITIES) - {"no-dem"}
-    shelf = World(oddities=asked, frames=[ORDINARY]).shelf(ORDINARY)
+    shelf = World(oddities=asked, frames=[ORDINARY_FRAME]).frame_files(ORDINARY_FRAME)
     shelf.write_metadata(tmp_path)
-    assert (tmp_path / f"{ORDINARY}.geo.hgt.tif").stat().st_size == 0
-    pairs = {name: shelf.odd_pair(name) for name in ("empty-phase", "blank-phase", "other-crs")}
+    assert (tmp_path / f"{ORDINARY_FRAME}.geo.hgt.tif").stat().st_size == 0
+    pairs = {name: shelf.pair_with_oddity(name) for name in ("empty-phase", "blank-phase", "other-crs")}
     for pair in pairs.values():
         assert pair is not None
         _written(shelf, pair, tmp_path)
     assert (tmp_path / f"{pairs['empty-phase']}.geo.diff_pha.tif").stat().st_size == 0
     assert not _facts(tmp_path / f"{pairs['blank-phase']}.geo.diff_pha.tif")[3].any()
     assert _facts(tmp_path / f"{pairs['other-crs']}.geo.cc.tif")[1]["crs"].to_epsg() == 32626
-    nothing = shelf.odd_pair("no-files")
+    nothing = shelf.pair_with_oddity("no-files")
     assert nothing is not None
     assert shelf.pair_files(nothing) == ()
-    no_dem = World(oddities=["no-dem"]).shelf(ORDINARY)
+    no_dem = World(oddities=["no-dem"]).frame_files(ORDINARY_FRAME)
     assert not any("hgt" in name for name in no_dem.metadata_files())
-    assert any("hgt" in name for name in World(oddities=["no-dem"]).shelf(STRIPMAP).metadata_files())
+    assert any(
+        "hgt" in name for name in World(oddities=["no-dem"]).frame_files(STRIPMAP_FRAME).metadata_files()
+    )

@@ -43,7 +43,7 @@ def test_a_good_file_is_read_as_the_expert_wrote_it() -> None:
     assert (result.label, result.phase, result.confidence) == (("Deformation",), "Unrest", 0.8)
     assert (result.atmospheric_fringes, result.is_crowd, result.caption) == (1, 0, "A dyke.")
     np.testing.assert_array_equal(result.polygons[0], np.reshape(SQUARE, (4, 2)))
-    [(_, activity, level)] = result.regions
+    [(_, activity, level)] = result.labeled_polygons
     assert (activity, level) == ("Dyke", "High")
 
 
@@ -108,13 +108,13 @@ def test_an_unreadable_polygon_keeps_its_place_so_that_words_still_fit() -> None
         )
     )
     assert result is not None
-    assert [(activity, level) for _, activity, level in result.regions] == [("Sill", "High")]
+    assert [(activity, level) for _, activity, level in result.labeled_polygons] == [("Sill", "High")]
 
 
 def test_words_left_over_belong_to_no_polygon() -> None:
     result, _ = read_one(good_file(activity_type=["Sill", "Mogi"], intensity_level=[]))
     assert result is not None
-    assert [(activity, level) for _, activity, level in result.regions] == [("Sill", "None")]
+    assert [(activity, level) for _, activity, level in result.labeled_polygons] == [("Sill", "None")]
 
 
 JSON = st.recursive(
@@ -147,8 +147,8 @@ def test_archives_of_every_kind_hold_the_same(tmp_path: Path) -> None:
         annotations = load_annotations(source)
         assert [item.unique_id for item in annotations] == [1, 2]
         assert annotations.defects == ()
-        assert list(annotations.of(ETNA)) == sorted(annotations.of(ETNA))
-    assert not annotations.of(Frame("005A_07021_131313"))
+        assert list(annotations.for_frame(ETNA)) == sorted(annotations.for_frame(ETNA))
+    assert not annotations.for_frame(Frame("005A_07021_131313"))
 
 
 def test_hostile_names_links_and_sizes_do_no_harm(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def real(shared_data: Path) -> Any:
 
 def test_the_real_archive_is_whole_and_its_known_defects_are_found(real: Any) -> None:
     assert len(real) == 19_919
-    assert {frame.id: len(real.of(frame)) for frame in real.frames} == {
+    assert {frame.id: len(real.for_frame(frame)) for frame in real.frames} == {
         frame.id: frame.annotations for frame in published_frames().values()
     }
     assert sum(len(item.polygons) for item in real) == 2253
@@ -287,11 +287,11 @@ def test_the_real_archive_is_whole_and_its_known_defects_are_found(real: Any) ->
 
 
 def test_the_cube_can_tell_the_real_positives_by_their_phase(real: Any) -> None:
-    assert all(item.deforming == (item.phase != "Rest") for item in real)
+    assert all(item.is_deforming == (item.phase != "Rest") for item in real)
 
 
 def test_real_pairs_are_found_by_frame_and_date(real: Any) -> None:
-    item = real.of(Frame("087D_07004_060904"))[Pair.parse("20180517_20180529")]
+    item = real.for_frame(Frame("087D_07004_060904"))[Pair.parse("20180517_20180529")]
     assert item.unique_id == 6176
-    [(polygon, activity, level)] = item.regions
+    [(polygon, activity, level)] = item.labeled_polygons
     assert (len(polygon), activity, level) == (11, "Dyke", "High")

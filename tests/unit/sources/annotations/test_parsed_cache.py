@@ -43,7 +43,7 @@ def once(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def found(settings: Settings) -> Annotations:
-    module._loaded.cache_clear()  # as another process would
+    module._load_file.cache_clear()  # as another process would
     return find_annotations(settings)
 
 
@@ -92,7 +92,7 @@ def test_another_archive_and_another_version_are_read_anew(settings, once, monke
     assert [item.caption for item in found(settings)] == ["changed"]
     [after] = kept(settings)
     assert after != before
-    monkeypatch.setattr(parsed_cache, "_reader", lambda: "another")
+    monkeypatch.setattr(parsed_cache, "_parser_fingerprint", lambda: "another")
     found(settings)
     assert len(once) == 3
     assert len(kept(settings)) == 1

@@ -17,12 +17,12 @@ from cds_answers import NAMES, answer, old_answer
 from era5_servers import AREA, JUNE, truth
 from hephaestus_build.simulation.server.era5_netcdf import NETCDF_LOCK
 from hephaestus_build.sources.era5 import cds_netcdf
-from hephaestus_build.sources.era5.cds_netcdf import WrongAnswerError
-from hephaestus_build.sources.era5.netcdf_process import Reader
-from hephaestus_build.sources.era5.selection import Area
+from hephaestus_build.sources.era5.cds_netcdf import InvalidCdsFileError
+from hephaestus_build.sources.era5.netcdf_process import NetcdfProcess
+from hephaestus_build.sources.era5.selection import Era5Area
 
-READER = Reader()
-read_answer = partial(cds_netcdf.read_answer, reader=READER)
+READER = NetcdfProcess()
+read_answer = partial(cds_netcdf.read_cds_netcdf, reader=READER)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -103,7 +103,7 @@ def test_a_single_hour_may_come_without_a_time_dimension(tmp_path: Path, members
             variable.units = units
             variable[:] = truth(JUNE[:1])[:, position]
     if members > 1:
-        with pytest.raises(WrongAnswerError, match="total_column_water_vapour varies along number"):
+        with pytest.raises(InvalidCdsFileError, match="total_column_water_vapour varies along number"):
             read_answer(path, AREA, JUNE)
         return
     found = read_answer(path, AREA, JUNE)
@@ -112,7 +112,7 @@ def test_a_single_hour_may_come_without_a_time_dimension(tmp_path: Path, members
 
 
 def test_more_than_asked_for_is_cropped_whatever_its_order(tmp_path: Path) -> None:
-    wide = Area(45.0, -2.0, 42.0, 1.0)
+    wide = Era5Area(45.0, -2.0, 42.0, 1.0)
     longitudes = np.sort(wide.longitudes % 360)
     path = answer(
         tmp_path / "a.nc",
@@ -150,7 +150,7 @@ def edited(edit: Callable[[np.ndarray], object]) -> np.ndarray:
 def test_a_wrong_answer_is_refused_with_the_reason(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(WrongAnswerError, match=message):
+    with pytest.raises(InvalidCdsFileError, match=message):
         read_answer(answer(tmp_path / "a.nc", **changes), AREA, JUNE)
 
 
@@ -167,7 +167,7 @@ def test_a_wrong_answer_is_refused_with_the_reason(
 def test_wrong_metadata_are_refused(
     tmp_path: Path, change: Callable[[netCDF4.Dataset], None], message: str
 ) -> None:
-    with pytest.raises(WrongAnswerError, match=message):
+    with pytest.raises(InvalidCdsFileError, match=message):
         read_answer(amend(answer(tmp_path / "a.nc"), change), AREA, JUNE)
 
 
@@ -182,14 +182,14 @@ def test_wrong_metadata_are_refused(
 )
 def test_what_is_no_netcdf_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.nc").write_bytes(content)
-    with pytest.raises(WrongAnswerError, match=message):
+    with pytest.raises(InvalidCdsFileError, match=message):
         read_answer(tmp_path / "a.nc", AREA, JUNE)
 
 
 def test_a_cut_answer_is_refused(tmp_path: Path) -> None:
     path = answer(tmp_path / "a.nc")
     path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(WrongAnswerError):
+    with pytest.raises(InvalidCdsFileError):
         read_answer(path, AREA, JUNE)
 
 
@@ -197,4 +197,4 @@ def test_one_bad_hour_does_not_spoil_the_others(tmp_path: Path) -> None:
     values = edited(lambda v: v[1, 1].fill(np.nan))
     found = read_answer(answer(tmp_path / "a.nc", values=values), AREA, JUNE)
     assert sorted(found.values) == JUNE[:1]
-    assert found.troubles == {JUNE[1]: "surface_pressure has missing values"}
+    assert found.rejected_hours == {JUNE[1]: "surface_pressure has missing values"}

@@ -11,16 +11,21 @@ from hypothesis import strategies as st
 
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import published_frames
-from hephaestus_build.processing.interpolation import bilinear
-from hephaestus_build.sources.era5.fields import batches
-from hephaestus_build.sources.era5.selection import Area, area_of, nearest_hour, parse_center_time
+from hephaestus_build.processing.interpolation import interpolate_bilinear
+from hephaestus_build.sources.era5.fields import group_into_batches
+from hephaestus_build.sources.era5.selection import (
+    Era5Area,
+    era5_area_around,
+    nearest_era5_hour,
+    parse_center_time,
+)
 
 
 def test_every_published_frame_has_a_time_that_is_understood() -> None:
     rolled = [
         frame.id
         for frame in published_frames().values()
-        if nearest_hour(date(2019, 3, 18), parse_center_time(frame.center_time)).day != 18
+        if nearest_era5_hour(date(2019, 3, 18), parse_center_time(frame.center_time)).day != 18
     ]
     assert rolled == ["164A_13146_131313"]
 
@@ -49,12 +54,12 @@ def test_what_is_no_time_is_refused(text: str) -> None:
     ],
 )
 def test_the_nearest_hour(day: date, center_time: str, hour: datetime) -> None:
-    assert nearest_hour(day, parse_center_time(center_time)) == hour
+    assert nearest_era5_hour(day, parse_center_time(center_time)) == hour
 
 
 @given(st.dates(date(2014, 1, 1), date(2040, 1, 1)), st.timedeltas(timedelta(0), timedelta(days=2)))
 def test_the_nearest_hour_is_whole_and_near(day: date, center_time: timedelta) -> None:
-    hour = nearest_hour(day, center_time)
+    hour = nearest_era5_hour(day, center_time)
     moment = datetime(day.year, day.month, day.day) + center_time
     assert hour == hour.replace(minute=0, second=0, microsecond=0)
     assert timedelta(minutes=-30) < hour - moment <= timedelta(minutes=30)
@@ -76,7 +81,7 @@ def grids(draw: st.DrawFn) -> Grid:
 
 @given(grids())
 def test_an_area_has_a_cell_of_margin_and_no_more_than_two(grid: Grid) -> None:
-    area = area_of(grid)
+    area = era5_area_around(grid)
     west, south = grid.longitudes[0], grid.latitudes[-1]
     east, north = grid.longitudes[-1], grid.latitudes[0]
     for beyond, clipped in (
@@ -87,37 +92,39 @@ def test_an_area_has_a_cell_of_margin_and_no_more_than_two(grid: Grid) -> None:
     ):
         assert 0 <= beyond < 0.5
         assert beyond >= 0.25 or clipped
-    assert all(edge * 4 == round(edge * 4) for edge in area.bounds)
+    assert all(edge * 4 == round(edge * 4) for edge in area.cds_bounds)
 
 
 @given(grids())
 def test_an_area_is_enough_to_interpolate(grid: Grid) -> None:
-    area = area_of(grid)
+    area = era5_area_around(grid)
     corners = slice(0, 1), slice(grid.width - 1, grid.width)
-    assert bilinear(np.ones(area.shape), area.latitudes, area.longitudes, grid, *corners).tolist() == [[1.0]]
+    assert interpolate_bilinear(
+        np.ones(area.shape), area.latitudes, area.longitudes, grid, *corners
+    ).tolist() == [[1.0]]
 
 
 def test_areas_end_at_the_antimeridian() -> None:
-    assert area_of(Grid(900, 900, 179.0, -38.0, 0.001, 0.001)).east == 180
-    assert area_of(Grid(900, 900, -179.99, -38.0, 0.001, 0.001)).west == -180
+    assert era5_area_around(Grid(900, 900, 179.0, -38.0, 0.001, 0.001)).east == 180
+    assert era5_area_around(Grid(900, 900, -179.99, -38.0, 0.001, 0.001)).west == -180
     with pytest.raises(ValueError, match="beyond 180 degrees"):
-        area_of(Grid(2000, 900, 179.0, -38.0, 0.001, 0.001))
+        era5_area_around(Grid(2000, 900, 179.0, -38.0, 0.001, 0.001))
 
 
 @pytest.mark.parametrize("edges", [(44.1, 0, 43, 1), (43, 0, 44, 1), (44, 1, 43, 0), (44, 179, 43, 181)])
 def test_what_is_no_area_is_refused(edges: tuple[float, float, float, float]) -> None:
     with pytest.raises(ValueError, match=r"multiples of 0.25|not north, west"):
-        Area(*edges)
+        Era5Area(*edges)
 
 
 @given(st.lists(st.datetimes(datetime(2014, 1, 1), datetime(2022, 1, 1)), max_size=40))
 def test_batches_hold_exactly_the_hours(moments: list[datetime]) -> None:
     hours = {moment.replace(minute=0, second=0, microsecond=0) for moment in moments}
-    made = batches(hours)
+    made = group_into_batches(hours)
     assert sorted(hour for batch in made for hour in batch.times) == sorted(hours)
     assert len({(batch.year, batch.month, batch.hour) for batch in made}) == len(made)
 
 
 def test_a_time_between_hours_is_refused() -> None:
     with pytest.raises(ValueError, match="whole hours"):
-        batches([datetime(2018, 6, 1, 12, 30)])
+        group_into_batches([datetime(2018, 6, 1, 12, 30)])

@@ -22,23 +22,28 @@ from cds_answers import NAMES, answer, old_answer
 from era5_servers import AREA, JUNE, truth
 from fuzzing import Reader as FuzzedReader
 from fuzzing import fuzz
-from hephaestus_build.simulation.server.era5_netcdf import write_netcdf
-from hephaestus_build.sources.era5.cds_netcdf import WrongAnswerError, read_answer
-from hephaestus_build.sources.era5.netcdf_process import Reader
-from hephaestus_build.sources.era5.netcdf_reader import LARGEST, NetcdfError, Variable, read_files
+from hephaestus_build.simulation.server.era5_netcdf import write_cds_netcdf
+from hephaestus_build.sources.era5.cds_netcdf import InvalidCdsFileError, read_cds_netcdf
+from hephaestus_build.sources.era5.netcdf_process import NetcdfProcess
+from hephaestus_build.sources.era5.netcdf_reader import (
+    MAX_NETCDF_BYTES,
+    NetcdfError,
+    NetcdfVariable,
+    read_netcdf_files,
+)
 
 SECRET = b"password:hunter2-of-a-local-file"
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[Reader]:
-    with Reader() as running:
+def reader() -> Iterator[NetcdfProcess]:
+    with NetcdfProcess() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def good() -> bytes:
-    return write_netcdf(JUNE, AREA.latitudes, AREA.longitudes, truth(JUNE), ["0001"] * 2, NAMES)
+    return write_cds_netcdf(JUNE, AREA.latitudes, AREA.longitudes, truth(JUNE), ["0001"] * 2, NAMES)
 
 
 def amended(good: bytes, change: Callable[[h5py.File], object]) -> bytes:
@@ -95,7 +100,7 @@ def hidden(file: h5py.File, place: Path) -> None:
 @pytest.mark.parametrize("change", [external, virtual, linked, nested, softly, hidden])
 @pytest.mark.parametrize("pipe", [False, True])
 def test_no_other_file_is_read(
-    tmp_path: Path, good: bytes, reader: Reader, change: Callable[..., None], pipe: bool
+    tmp_path: Path, good: bytes, reader: NetcdfProcess, change: Callable[..., None], pipe: bool
 ) -> None:
     place = tmp_path / "secret"
     if pipe:
@@ -107,8 +112,8 @@ def test_no_other_file_is_read(
         place.write_bytes(SECRET * 10)
     path = tmp_path / "a.nc"
     path.write_bytes(amended(good, lambda file: change(file, place)))
-    with pytest.raises(WrongAnswerError, match=r"other files|is a link|is no array"):
-        read_answer(path, AREA, JUNE, reader)
+    with pytest.raises(InvalidCdsFileError, match=r"other files|is a link|is no array"):
+        read_cds_netcdf(path, AREA, JUNE, reader)
 
 
 def test_an_answer_that_names_a_file_could_not_open_it(tmp_path: Path, good: bytes) -> None:
@@ -161,13 +166,13 @@ def many_texts(file: h5py.File) -> None:
     ],
 )
 def test_what_is_beyond_the_bounds_is_refused_before_memory_is_taken(
-    good: bytes, reader: Reader, change: Callable[[h5py.File], object], message: str
+    good: bytes, reader: NetcdfProcess, change: Callable[[h5py.File], object], message: str
 ) -> None:
     with pytest.raises(NetcdfError, match=message):
         reader.read(amended(good, change))
 
 
-def test_a_hundred_thousand_groups_end_soon(tmp_path: Path, reader: Reader) -> None:
+def test_a_hundred_thousand_groups_end_soon(tmp_path: Path, reader: NetcdfProcess) -> None:
     with h5py.File(tmp_path / "a.nc", "w", libver="latest") as file:
         for number in range(100_000):
             file.id.links.create_soft(str(number).encode(), b"/") if number % 100 else file.create_group(
@@ -179,7 +184,7 @@ def test_a_hundred_thousand_groups_end_soon(tmp_path: Path, reader: Reader) -> N
     assert time.monotonic() - begun < 30
 
 
-def test_one_long_text_cannot_stand_for_many(good: bytes, reader: Reader) -> None:
+def test_one_long_text_cannot_stand_for_many(good: bytes, reader: NetcdfProcess) -> None:
     def repeat(file: h5py.File) -> None:
         del file["expver"]
         file.create_dataset("expver", data=["0" * 2_000_000], dtype=h5py.string_dtype())
@@ -188,16 +193,18 @@ def test_one_long_text_cannot_stand_for_many(good: bytes, reader: Reader) -> Non
         reader.read(amended(good, repeat))
 
 
-def test_real_answers_may_use_the_filters_of_the_cds(tmp_path: Path, good: bytes, reader: Reader) -> None:
+def test_real_answers_may_use_the_filters_of_the_cds(
+    tmp_path: Path, good: bytes, reader: NetcdfProcess
+) -> None:
     how = {"chunks": (1, 5, 7), "compression": 4, "shuffle": True, "fletcher32": True}
     changed = amended(good, lambda file: replaced(file, data=truth(JUNE)[:, 0], **how))
     (tmp_path / "a.nc").write_bytes(changed)
-    found = read_answer(tmp_path / "a.nc", AREA, JUNE, reader)
+    found = read_cds_netcdf(tmp_path / "a.nc", AREA, JUNE, reader)
     np.testing.assert_array_equal(np.stack([found.values[hour] for hour in JUNE]), truth(JUNE))
 
 
 def test_a_reader_that_fails_or_takes_too_long_is_replaced(good: bytes, monkeypatch) -> None:
-    with Reader() as reader:
+    with NetcdfProcess() as reader:
         assert reader.read(good)
         process = reader._process
         assert process is not None
@@ -257,17 +264,17 @@ def lying(content: bytes) -> bytes:
         (lambda good: zipped({"a.nc": zipped({"b.nc": good})}), "no netCDF: it starts with 'PK"),
         (encrypted, "a zip that cannot be read: .*encrypted"),
         (lying, "a zip that cannot be read|cannot be read|starts with"),
-        (lambda good: bytes(LARGEST + 1), "larger than 64 MB"),
+        (lambda good: bytes(MAX_NETCDF_BYTES + 1), "larger than 64 MB"),
     ],
 )
 def test_a_zip_is_read_within_bounds(
-    good: bytes, reader: Reader, make: Callable[[bytes], bytes], message: str
+    good: bytes, reader: NetcdfProcess, make: Callable[[bytes], bytes], message: str
 ) -> None:
     with pytest.raises(NetcdfError, match=message):
         reader.read(make(good))
 
 
-def test_names_in_a_zip_are_only_names(good: bytes, reader: Reader) -> None:
+def test_names_in_a_zip_are_only_names(good: bytes, reader: NetcdfProcess) -> None:
     [file] = reader.read(zipped({"/../../etc/x.nc": good}))
     assert {"tcwv", "sp", "vit"} <= set(file.variables)
 
@@ -275,7 +282,7 @@ def test_names_in_a_zip_are_only_names(good: bytes, reader: Reader) -> None:
 def test_packed_numbers_are_unpacked_and_missing_ones_are_missing() -> None:
     def values(numbers: list[int], **attributes: object) -> list[float]:
         content = np.array(numbers, "<i2").tobytes()
-        return Variable(("x",), attributes, (len(numbers),), "<i2", content).values().tolist()  # type: ignore[arg-type]
+        return NetcdfVariable(("x",), attributes, (len(numbers),), "<i2", content).values().tolist()  # type: ignore[arg-type]
 
     nan = np.nan
     np.testing.assert_equal(values([1, 2], scale_factor=0.5, add_offset=10), [10.5, 11.0])
@@ -284,7 +291,7 @@ def test_packed_numbers_are_unpacked_and_missing_ones_are_missing() -> None:
     np.testing.assert_equal(values([1, 2, 3], valid_range=[2, 3]), [nan, 2.0, 3.0])
     np.testing.assert_equal(values([1], scale_factor="x", _FillValue="1"), [1.0])
     np.testing.assert_equal(values([3], scale_factor=1e308, add_offset=-1e308), [np.inf])
-    signalling = Variable(("x",), {}, (1,), "<f4", b"\x01\x00\x80\x7f")
+    signalling = NetcdfVariable(("x",), {}, (1,), "<f4", b"\x01\x00\x80\x7f")
     np.testing.assert_equal(signalling.values(), [nan])  # and no warning of it
 
 
@@ -306,52 +313,56 @@ def holes(*hours: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_good_hour_counts_before_a_missing_one(tmp_path: Path, reader: Reader, turned: bool) -> None:
+def test_a_good_hour_counts_before_a_missing_one(tmp_path: Path, reader: NetcdfProcess, turned: bool) -> None:
     parts = [{"values": holes(0)}, {"values": holes(1)}]
-    found = read_answer(several(tmp_path, *parts[:: -1 if turned else 1]), AREA, JUNE, reader)
+    found = read_cds_netcdf(several(tmp_path, *parts[:: -1 if turned else 1]), AREA, JUNE, reader)
     np.testing.assert_array_equal(np.stack([found.values[hour] for hour in JUNE]), truth(JUNE))
-    assert not found.troubles
+    assert not found.rejected_hours
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_final_hour_counts_before_a_preliminary_one(tmp_path: Path, reader: Reader, turned: bool) -> None:
+def test_a_final_hour_counts_before_a_preliminary_one(
+    tmp_path: Path, reader: NetcdfProcess, turned: bool
+) -> None:
     parts = [
         {"versions": ["0001"] * 2, "values": holes(1)},
         {"versions": ["0005"] * 2, "values": truth(JUNE) * 0.99},
     ]
-    found = read_answer(several(tmp_path, *parts[:: -1 if turned else 1]), AREA, JUNE, reader)
+    found = read_cds_netcdf(several(tmp_path, *parts[:: -1 if turned else 1]), AREA, JUNE, reader)
     assert [found.expver[hour] for hour in JUNE] == ["0001", "0005"]
     np.testing.assert_array_equal(found.values[JUNE[0]], truth(JUNE)[0])
     np.testing.assert_array_equal(found.values[JUNE[1]], (truth(JUNE) * 0.99)[1])
 
 
-def test_the_first_of_two_equal_copies_counts_and_the_receipt_says_so(tmp_path: Path, reader: Reader) -> None:
+def test_the_first_of_two_equal_copies_counts_and_the_receipt_says_so(
+    tmp_path: Path, reader: NetcdfProcess
+) -> None:
     path = several(tmp_path, {}, {"values": truth(JUNE) * np.float32(1.001)})
-    found = read_answer(path, AREA, JUNE, reader)
+    found = read_cds_netcdf(path, AREA, JUNE, reader)
     np.testing.assert_array_equal(found.values[JUNE[0]], truth(JUNE)[0])
     assert f"surface_pressure at {JUNE[0]} is there twice and differs: the first counts" in found.notes
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_versions_are_not_mixed_over_variables(tmp_path: Path, reader: Reader, turned: bool) -> None:
+def test_versions_are_not_mixed_over_variables(tmp_path: Path, reader: NetcdfProcess, turned: bool) -> None:
     """Final water vapour alone does not make an hour final whose other variables are preliminary."""
     parts = [
         {"versions": ["0001"] * 2, "names": {"tcwv": 0}, "values": truth(JUNE) * np.float32(1.01)},
         {"versions": ["0005"] * 2},
     ]
-    found = read_answer(several(tmp_path, *parts[:: -1 if turned else 1]), AREA, JUNE, reader)
+    found = read_cds_netcdf(several(tmp_path, *parts[:: -1 if turned else 1]), AREA, JUNE, reader)
     assert set(found.expver.values()) == {"0005"}
     np.testing.assert_array_equal(found.values[JUNE[0]], truth(JUNE)[0])
 
 
-def test_an_hour_that_no_version_holds_whole_is_owed(tmp_path: Path, reader: Reader) -> None:
+def test_an_hour_that_no_version_holds_whole_is_owed(tmp_path: Path, reader: NetcdfProcess) -> None:
     parts = [
         {"versions": ["0001", "0001"], "names": {"tcwv": 0}},
         {"versions": ["0001", "0005"], "names": {"sp": 1, "vit": 2}},
     ]
-    found = read_answer(several(tmp_path, *parts), AREA, JUNE, reader)
+    found = read_cds_netcdf(several(tmp_path, *parts), AREA, JUNE, reader)
     assert sorted(found.values) == JUNE[:1]
-    assert found.troubles == {JUNE[1]: "its variables are of different versions: 0001, 0005"}
+    assert found.rejected_hours == {JUNE[1]: "its variables are of different versions: 0001, 0005"}
 
 
 # --- anything ---------------------------------------------------------------------------------------------
@@ -359,17 +370,17 @@ def test_an_hour_that_no_version_holds_whole_is_owed(tmp_path: Path, reader: Rea
 
 def read(path: Path) -> None:
     """Read an answer as a build does; a process for each, so that none hides what another does."""
-    read_answer(path, AREA, JUNE, _fuzzed)
+    read_cds_netcdf(path, AREA, JUNE, _fuzzed)
 
 
-_fuzzed = Reader(3)  # one in ten thousand makes the library loop for ever
+_fuzzed = NetcdfProcess(3)  # one in ten thousand makes the library loop for ever
 
 
 def select(path: Path) -> None:
     """Read an answer in this process, where the harness sees what it takes."""
     from hephaestus_build.sources.era5.cds_netcdf import select_hours
 
-    select_hours(read_files(path.read_bytes()), AREA, JUNE)
+    select_hours(read_netcdf_files(path.read_bytes()), AREA, JUNE)
 
 
 def samples(tmp_path: Path) -> list[bytes]:
@@ -409,16 +420,16 @@ attributes = st.dictionaries(
 
 
 @st.composite
-def variables(draw: st.DrawFn) -> Variable:
+def variables(draw: st.DrawFn) -> NetcdfVariable:
     shape = tuple(draw(st.lists(st.integers(0, 3), max_size=4)))
     names = st.sampled_from(["latitude", "longitude", "valid_time", "time", "expver", "number", ""])
     dimensions = tuple(draw(st.lists(names, min_size=len(shape), max_size=len(shape))))
     count = int(np.prod(shape))
     if draw(st.booleans()):
         content = np.array(draw(st.lists(st.floats(), min_size=count, max_size=count)), "<f8").tobytes()
-        return Variable(dimensions, draw(attributes), shape, "<f8", content)
+        return NetcdfVariable(dimensions, draw(attributes), shape, "<f8", content)
     texts = tuple(draw(st.lists(st.text(max_size=5), min_size=count, max_size=count)))
-    return Variable(dimensions, draw(attributes), shape, texts=texts)
+    return NetcdfVariable(dimensions, draw(attributes), shape, texts=texts)
 
 
 @settings(max_examples=100)
@@ -431,9 +442,9 @@ def variables(draw: st.DrawFn) -> Variable:
         max_size=9,
     )
 )
-def test_no_file_breaks_the_selection(found: dict[str, Variable]) -> None:
+def test_no_file_breaks_the_selection(found: dict[str, NetcdfVariable]) -> None:
     from hephaestus_build.sources.era5.cds_netcdf import select_hours
-    from hephaestus_build.sources.era5.netcdf_reader import File
+    from hephaestus_build.sources.era5.netcdf_reader import NetcdfFile
 
-    with pytest.raises(WrongAnswerError):
-        select_hours([File({}, found)], AREA, [datetime(2018, 6, 1, 12)])
+    with pytest.raises(InvalidCdsFileError):
+        select_hours([NetcdfFile({}, found)], AREA, [datetime(2018, 6, 1, 12)])

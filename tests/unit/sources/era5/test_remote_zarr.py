@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as arrays
 
 from fuzzing import Reader as FuzzedReader
 from fuzzing import fuzz
-from hephaestus_build.sources.era5.remote_zarr import LARGEST, Chunked, parse_array
+from hephaestus_build.sources.era5.remote_zarr import MAX_CHUNK_BYTES, RemoteArray, parse_array_metadata
 
 FORMAT_2: dict[str, Any] = {
     "zarr_format": 2,
@@ -57,9 +57,9 @@ ENCODE: dict[str, Callable[[bytes], Any]] = {
 }
 
 
-def array_of(codec: str, **changes: Any) -> Chunked:
+def array_of(codec: str, **changes: Any) -> RemoteArray:
     compressor = {"id": codec} if codec else None
-    return parse_array("x", {**FORMAT_2, "compressor": compressor, **changes}, None)
+    return parse_array_metadata("x", {**FORMAT_2, "compressor": compressor, **changes}, None)
 
 
 def packed(codec: str, content: bytes = VALUES.tobytes()) -> bytes:
@@ -76,23 +76,23 @@ def packed(codec: str, content: bytes = VALUES.tobytes()) -> bytes:
 )
 def test_what_a_codec_packed_is_unpacked(codec: str, values: np.ndarray, order: str) -> None:
     array = array_of(codec, chunks=list(values.shape), dtype=values.dtype.str, order=order)
-    found = array.decode(packed(codec, values.tobytes(order="F" if order == "F" else "C")))
+    found = array.decode_chunk(packed(codec, values.tobytes(order="F" if order == "F" else "C")))
     np.testing.assert_array_equal(found, values)
 
 
 def test_format_3_is_read_with_its_checksum_and_byte_order() -> None:
-    array = parse_array("x", FORMAT_3, {"units": "K"})
+    array = parse_array_metadata("x", FORMAT_3, {"units": "K"})
     content = packed("zstd")
     content += google_crc32c.value(content).to_bytes(4, "little")
-    np.testing.assert_array_equal(array.decode(content), VALUES)
-    assert array.key((3, 0)) == "c/3/0"
+    np.testing.assert_array_equal(array.decode_chunk(content), VALUES)
+    assert array.chunk_key((3, 0)) == "c/3/0"
     with pytest.raises(ValueError, match="checksum"):
-        array.decode(content[:-1] + bytes([content[-1] ^ 1]))
+        array.decode_chunk(content[:-1] + bytes([content[-1] ^ 1]))
     big = [{"name": "bytes", "configuration": {"endian": "big"}}]
     keys = {"name": "v2"}
-    array = parse_array("x", {**FORMAT_3, "codecs": big, "chunk_key_encoding": keys}, None)
-    np.testing.assert_array_equal(array.decode(VALUES.astype(">f4").tobytes()), VALUES)
-    assert array.key((3, 0)) == "3.0"
+    array = parse_array_metadata("x", {**FORMAT_3, "codecs": big, "chunk_key_encoding": keys}, None)
+    np.testing.assert_array_equal(array.decode_chunk(VALUES.astype(">f4").tobytes()), VALUES)
+    assert array.chunk_key((3, 0)) == "3.0"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_format_3_is_read_with_its_checksum_and_byte_order() -> None:
 )
 def test_format_2_is_refused_where_it_is_more_than_plain_numbers(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        parse_array("x", {**FORMAT_2, **changes}, None)
+        parse_array_metadata("x", {**FORMAT_2, **changes}, None)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_format_2_is_refused_where_it_is_more_than_plain_numbers(changes: dict[s
 )
 def test_format_3_is_refused_where_it_is_more_than_plain_numbers(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        parse_array("x", {**FORMAT_3, **changes}, None)
+        parse_array_metadata("x", {**FORMAT_3, **changes}, None)
 
 
 class Code:
@@ -172,7 +172,7 @@ class Code:
 def test_a_chunk_runs_no_code() -> None:
     for codec in ENCODE:
         with pytest.raises(ValueError, match="cannot be decoded"):
-            array_of(codec).decode(pickle.dumps(Code()))
+            array_of(codec).decode_chunk(pickle.dumps(Code()))
 
 
 @pytest.mark.parametrize("codec", sorted(ENCODE))
@@ -181,7 +181,7 @@ def test_a_chunk_takes_no_more_memory_than_its_array_says(codec: str) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match="cannot be decoded"):
-            array_of(codec).decode(content)
+            array_of(codec).decode_chunk(content)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -199,7 +199,7 @@ def test_a_chunk_of_another_size_is_refused(codec: str, change: str) -> None:
         "empty": b"",
     }[change]
     with pytest.raises(ValueError, match="cannot be decoded"):
-        array_of(codec).decode(content)
+        array_of(codec).decode_chunk(content)
 
 
 def test_a_frame_that_does_not_say_its_size_is_read_into_what_the_array_says() -> None:
@@ -207,11 +207,11 @@ def test_a_frame_that_does_not_say_its_size_is_read_into_what_the_array_says() -
     good = packed("zstd", values.tobytes())
     assert good[4] & 0xE0 == 0x60  # one segment, its size in two bytes
     unsized = good[:4] + b"\x00\x58" + good[7:]
-    np.testing.assert_array_equal(array_of("zstd").decode(unsized), values)
+    np.testing.assert_array_equal(array_of("zstd").decode_chunk(unsized), values)
     with pytest.raises(ValueError):
-        array_of("zstd", chunks=[9, 7]).decode(unsized)
+        array_of("zstd", chunks=[9, 7]).decode_chunk(unsized)
     with pytest.raises(ValueError):
-        array_of("zstd", chunks=[11, 7]).decode(unsized)
+        array_of("zstd", chunks=[11, 7]).decode_chunk(unsized)
 
 
 def test_blosc_reads_nothing_beyond_the_chunk() -> None:
@@ -220,10 +220,10 @@ def test_blosc_reads_nothing_beyond_the_chunk() -> None:
     copied = packed("blosc", noise)
     assert copied[2] & 2
     array = array_of("blosc")
-    assert array.decode(copied).tobytes() == noise
+    assert array.decode_chunk(copied).tobytes() == noise
     for lie in (copied[:16], copied[:12] + (16).to_bytes(4, "little"), copied[:-1]):
         with pytest.raises(ValueError, match="contradicts"):
-            array.decode(lie)
+            array.decode_chunk(lie)
 
 
 # --- anything ---------------------------------------------------------------------------------------------
@@ -240,25 +240,25 @@ json_values = st.recursive(
 def test_no_metadata_break_the_parser(good: dict[str, Any], data: st.DataObject) -> None:
     changed = {**good, **data.draw(st.dictionaries(st.sampled_from(sorted(good)), json_values, min_size=1))}
     try:
-        array = parse_array("x", changed, data.draw(json_values))
+        array = parse_array_metadata("x", changed, data.draw(json_values))
     except ValueError:
         return
     assert array.dtype.kind in "iuf"
-    assert array.largest < 2 * LARGEST
+    assert array.max_stored_bytes < 2 * MAX_CHUNK_BYTES
 
 
 def decode(path: Path) -> None:
     """Decode a chunk whose first byte says how it is packed."""
     content = path.read_bytes() or b"\0"
     codec = sorted(ENCODE)[content[0] % len(ENCODE)]
-    array_of(codec, shape=[1000, 700], chunks=[100, 700]).decode(content[1:])
+    array_of(codec, shape=[1000, 700], chunks=[100, 700]).decode_chunk(content[1:])
 
 
 def parse(path: Path) -> None:
     """Parse the metadata of an array and of a store."""
     from hephaestus_build.core.parsing import parse_json
 
-    parse_array("x", parse_json(path.read_bytes()), None)
+    parse_array_metadata("x", parse_json(path.read_bytes()), None)
 
 
 def test_mutated_chunks_end_as_a_reason(tmp_path: Path) -> None:

@@ -17,9 +17,14 @@ from rasterio.io import MemoryFile
 
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.sources.licsar.band_tags import BandTags
-from hephaestus_build.sources.licsar.geokeys import read_keys, read_transform
+from hephaestus_build.sources.licsar.geokeys import read_geokeys, read_geotransform
 from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_coherence, read_height, read_phase
-from hephaestus_build.sources.licsar.tiff_directory import Tag, bare, read_directories, read_layout
+from hephaestus_build.sources.licsar.tiff_directory import (
+    TiffTag,
+    read_band_layout,
+    read_tiff_directories,
+    rebuild_minimal_tiff,
+)
 from licsar_files import GRID, coherence, phase, write_tif
 
 
@@ -127,7 +132,7 @@ def test_a_no_data_value_that_is_nowhere_changes_nothing(tif, nodata):
 @given(st.floats(), st.sampled_from(["u1", "i2", "i4", "f4", "f8"]))
 def test_any_no_data_value_can_be_compared_with_any_type(nodata, dtype):
     values = np.array([[0, 1, 100]], dtype)
-    hidden = BandTags(nodata=nodata).hides(values)
+    hidden = BandTags(nodata=nodata).nodata_mask(values)
     if hidden is not None:
         assert abs(values[hidden] - nodata).max() < 1e-5
     assert (hidden is not None) >= (nodata in (0, 1, 100))
@@ -230,22 +235,22 @@ def changed(path: Path, tag: int, kind: int, count: int, value: int) -> Path:
 @pytest.mark.parametrize(
     ("tag", "value", "reason"),
     [
-        (Tag.PHOTOMETRIC, 0, "inverted grey"),
-        (Tag.PHOTOMETRIC, 3, "table of colours"),
-        (Tag.ORIENTATION, 4, "ORIENTATION is 4"),
-        (Tag.FILL_ORDER, 2, "FILL_ORDER is 2"),
-        (Tag.EXTRA_SAMPLES, 2, "alpha"),
-        (Tag.COMPRESSION, 7, "codec is JPEG"),
-        (Tag.COMPRESSION, 34887, "codec is LERC"),
-        (Tag.COMPRESSION, 50002, "codec is JPEG XL"),
-        (Tag.COMPRESSION, 999, "codec is 999"),
-        (Tag.PREDICTOR, 7, "predictor 7"),
-        (Tag.SUBFILE, 1, "smaller copy"),
-        (Tag.SUBFILE, 4, "mask"),
-        (Tag.SAMPLES, 4, "4 bands"),
-        (Tag.WIDTH, 0, "nothing in it"),
-        (Tag.STRIP_ROWS, 0, "no rows"),
-        (Tag.STRIP_ROWS, 7, "does not tell of 7 blocks"),
+        (TiffTag.PHOTOMETRIC, 0, "inverted grey"),
+        (TiffTag.PHOTOMETRIC, 3, "table of colours"),
+        (TiffTag.ORIENTATION, 4, "ORIENTATION is 4"),
+        (TiffTag.FILL_ORDER, 2, "FILL_ORDER is 2"),
+        (TiffTag.EXTRA_SAMPLES, 2, "alpha"),
+        (TiffTag.COMPRESSION, 7, "codec is JPEG"),
+        (TiffTag.COMPRESSION, 34887, "codec is LERC"),
+        (TiffTag.COMPRESSION, 50002, "codec is JPEG XL"),
+        (TiffTag.COMPRESSION, 999, "codec is 999"),
+        (TiffTag.PREDICTOR, 7, "predictor 7"),
+        (TiffTag.SUBFILE, 1, "smaller copy"),
+        (TiffTag.SUBFILE, 4, "mask"),
+        (TiffTag.SAMPLES, 4, "4 bands"),
+        (TiffTag.WIDTH, 0, "nothing in it"),
+        (TiffTag.STRIP_ROWS, 0, "no rows"),
+        (TiffTag.STRIP_ROWS, 7, "does not tell of 7 blocks"),
     ],
 )
 def test_what_no_raster_of_licsar_has_is_refused_by_name(tif, tag, value, reason):
@@ -255,9 +260,9 @@ def test_what_no_raster_of_licsar_has_is_refused_by_name(tif, tag, value, reason
 
 def test_a_tag_of_a_strange_type_is_refused(tif):
     with pytest.raises(CorruptRaster, match="PREDICTOR is no whole number"):
-        read_phase(changed(write_tif(tif, phase()), Tag.PREDICTOR, 8, 1, 3))
+        read_phase(changed(write_tif(tif, phase()), TiffTag.PREDICTOR, 8, 1, 3))
     with pytest.raises(CorruptRaster, match="PREDICTOR has 1000000 values"):
-        read_phase(changed(write_tif(tif, phase()), Tag.PREDICTOR, 3, 1_000_000, 8))
+        read_phase(changed(write_tif(tif, phase()), TiffTag.PREDICTOR, 3, 1_000_000, 8))
 
 
 def test_a_second_image_is_refused(tif):
@@ -286,7 +291,7 @@ def test_a_document_of_definitions_is_refused(tif):
     with tif.open("ab") as stream:
         stream.write(bomb)
     with pytest.raises(CorruptRaster, match="definitions"):
-        read_phase(changed(tif, Tag.GDAL_METADATA, 2, len(bomb), at))
+        read_phase(changed(tif, TiffTag.GDAL_METADATA, 2, len(bomb), at))
 
 
 def test_blocks_that_are_not_stored_are_no_data_and_no_height(tif):
@@ -340,11 +345,11 @@ def test_strips_that_share_their_bytes_are_refused(tif):
     """Each would be read from its start to the end of the file: hours for a small one."""
     write_tif(tif, phase(), compress="none", predictor=1)
     data = bytearray(tif.read_bytes())
-    directory = read_directories(bytes(data))[0]
-    kind, count, at = directory.entries[Tag.STRIP_COUNTS]
+    directory = read_tiff_directories(bytes(data))[0]
+    kind, count, at = directory.entries[TiffTag.STRIP_COUNTS]
     width = {3: 2, 4: 4}[kind]
     data[at : at + width * count] = (len(data) // 2).to_bytes(width, "little") * count
-    offsets = directory.entries[Tag.STRIP_OFFSETS][2]
+    offsets = directory.entries[TiffTag.STRIP_OFFSETS][2]
     data[offsets : offsets + 4 * count] = (8).to_bytes(4, "little") * count
     tif.write_bytes(data)
     with pytest.raises(CorruptRaster, match="overlap"):
@@ -366,12 +371,12 @@ def test_strips_that_share_their_bytes_are_refused(tif):
 )
 def test_a_bare_file_has_the_pixels_and_nothing_else(tif, options):
     write_tif(tif, phase(), nodata=1, **options)
-    directory = read_directories(tif.read_bytes())[0]
-    made = bare(directory, read_layout(directory, ("float32",)))
+    directory = read_tiff_directories(tif.read_bytes())[0]
+    made = rebuild_minimal_tiff(directory, read_band_layout(directory, ("float32",)))
     with MemoryFile(made) as memory, memory.open() as dataset:
         assert dataset.read(1).tobytes() == phase().tobytes()
         assert (dataset.crs, dataset.nodata) == (None, None)
-    assert Tag.GDAL_NODATA not in read_directories(made)[0].entries
+    assert TiffTag.GDAL_NODATA not in read_tiff_directories(made)[0].entries
 
 
 @pytest.mark.parametrize("point", ["Area", "Point"])
@@ -389,9 +394,9 @@ def test_the_transform_is_exactly_what_gdal_finds(tif, point, transform):
     write_tif(tif, phase(), transform=transform)
     with rasterio.open(tif, "r+") as dataset:
         dataset.update_tags(AREA_OR_POINT=point)
-    directory = read_directories(tif.read_bytes())[0]
+    directory = read_tiff_directories(tif.read_bytes())[0]
     with rasterio.open(tif) as dataset:
-        assert read_transform(directory, read_keys(directory)) == dataset.transform
+        assert read_geotransform(directory, read_geokeys(directory)) == dataset.transform
 
 
 ESRI = (

@@ -13,7 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.sources.licsar.html_listing import LINKS, anchors, read_links, read_listing
+from hephaestus_build.sources.licsar.html_listing import MAX_LINKS, parse_anchors, parse_links, parse_listing
 from licsar_files import autoindex
 
 FRAME = Frame("106A_09048_000909")
@@ -25,7 +25,7 @@ def trusts(url: str) -> bool:
 
 
 def read(page: str, url: str = BASE) -> Any:
-    return read_listing(page, url, FRAME.id, trusts)
+    return parse_listing(page, url, FRAME.id, trusts)
 
 
 ROW = "20240106_20240118"
@@ -57,7 +57,7 @@ def test_listings_of_every_make_are_read(page, modified):
         return
     assert [(item.pair.name, item.modified) for item in entries.pairs] == [(ROW, modified)]
     assert entries.ignored == ()
-    assert entries.folders is (f"{ROW}/" in page)
+    assert entries.pairs_are_folders is (f"{ROW}/" in page)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_every_listed_pair_is_found_in_order(wanted, slashes, absolute):
 def test_no_page_breaks_the_reader(text):
     entries = read(text)
     assert all(item.pair.primary < item.pair.secondary for item in entries.pairs)
-    read_links(text, BASE, trusts)
-    anchors(f"<a href='{text}'>")
+    parse_links(text, BASE, trusts)
+    parse_anchors(f"<a href='{text}'>")
 
 
 def test_what_a_page_has_commented_out_is_not_listed():
@@ -177,11 +177,11 @@ def test_links_are_matched_by_name_and_host():
         "<a href='../../d.tif'>d.tif</a><a href='https://x.jasmin.ac.uk/other/a.tif'>a.tif</a>"
         "<a href='https://x.jasmin.ac.uk/'>home</a><a href='http://[/e.tif'>e.tif</a>"
     )
-    assert read_links(page, BASE + ROW, trusts) == {
+    assert parse_links(page, BASE + ROW, trusts) == {
         "a.tif": "https://gws-access.jasmin.ac.uk/p/a.tif",
         "b.tif": BASE + "b.tif",
     }
-    assert read_links("<a href='b.tif'>", BASE + ROW + "/", trusts) == {"b.tif": f"{BASE}{ROW}/b.tif"}
+    assert parse_links("<a href='b.tif'>", BASE + ROW + "/", trusts) == {"b.tif": f"{BASE}{ROW}/b.tif"}
 
 
 @pytest.mark.parametrize(
@@ -210,15 +210,15 @@ def test_no_page_takes_longer_than_its_length(piece):
         began = time.process_time()
         read(text)
         with suppress(ValueError):
-            read_links(text, BASE, trusts)
+            parse_links(text, BASE, trusts)
         assert time.process_time() - began < 10  # seconds; what grows with the square takes hours
 
 
 def test_more_links_than_any_archive_has_are_no_listing():
-    page = f"<title>Index of /</title><a href='{ROW}/'>x</a>" + "<a href=x>" * LINKS
+    page = f"<title>Index of /</title><a href='{ROW}/'>x</a>" + "<a href=x>" * MAX_LINKS
     assert read(page).is_listing is False
     with pytest.raises(ValueError, match="links"):
-        read_links(page, BASE, trusts)
+        parse_links(page, BASE, trusts)
 
 
 @examples(deadline=None)
@@ -258,6 +258,6 @@ def test_more_links_than_any_archive_has_are_no_listing():
 def test_pages_made_of_their_pieces_are_read_without_harm(text):
     for item in read(text).ignored:
         assert item.isprintable()
-    for link in read_links(text, BASE, trusts).values():
+    for link in parse_links(text, BASE, trusts).values():
         assert "\\" not in link
         assert link.isprintable()
