@@ -109,7 +109,7 @@ def test_status_counts_what_is_stored_owed_and_late(shelf):
 
 def test_status_says_what_it_cannot_read(shelf):
     settings = load_settings(data_dir=shelf.published_link.parent.parent)
-    for folder in shelf.published_generation().folders:
+    for folder in shelf.published_generation().record_folders:
         (folder / "provenance.json").write_text("{")
     assert "repair" in read_frame_status(settings, Frame(FRAME)).problem
     assert read_frame_status(settings, Frame("199A_00001_000001")).problem == "not built"
@@ -134,7 +134,7 @@ def test_old_generations_stay_until_they_are_old_and_never_the_published_one(tmp
 
 def test_some_objects_are_checked_by_the_manifest_alone(shelf):
     generation = shelf.published_generation()
-    paths = sorted(path for path in generation.manifest() if path.startswith("insar_") and "/c." in path)
+    paths = sorted(path for path in generation.read_manifest() if path.startswith("insar_") and "/c." in path)
     assert verify_objects(generation) == verify_objects(generation, paths) == []
     bad, other = paths[0], paths[-1]
     flip(generation.store / bad, random.Random(3))

@@ -110,7 +110,7 @@ def test_odd_rasters_are_brought_to_the_grid_without_averaging(archive, built):
     inside = here != 0
     assert inside.mean() > 0.4
     np.testing.assert_array_equal(here[inside], truth[inside])
-    served = np.unique(world.shelf(ORDINARY).served(shifted)[0].phase)
+    served = np.unique(world.frame_files(ORDINARY).served_content(shifted)[0].phase)
     assert np.isin(cube.insar_difference.sel(at(shifted)).values, np.append(served, 0)).all()
     assert built[ORDINARY].aligned["resampled"] == 1
 
@@ -367,7 +367,9 @@ def real_portal(shared_data, tmp_path):
 def test_a_real_frame_without_dem_is_built_and_completed_when_the_dem_arrives(archive, settings, real_portal):
     address, folder = real_portal
     # whole globes are slow to simulate, while the pairs are built
-    real = load_settings(data_dir=settings.real_dir, licsar_url=address, era5="arco", timeout=30, retries=1)
+    real = load_settings(
+        data_dir=settings.real_data_dir, licsar_url=address, era5="arco", timeout=30, retries=1
+    )
     archive.arco.areas = ()
     frame = Frame("106A_09048_000909")
     result = build(BuildRequest(frame), real)

@@ -77,8 +77,8 @@ def archive(written):
 def settings(archive, written) -> Settings:
     return load_settings(
         data_dir=written,
-        licsar_url=f"{archive.base}/LiCSAR_products/",
-        arco_url=f"{archive.base}/arco/full_37-1h-0p25deg-chunk-1.zarr-v3",
+        licsar_url=f"{archive.base_url}/LiCSAR_products/",
+        arco_url=f"{archive.base_url}/arco/full_37-1h-0p25deg-chunk-1.zarr-v3",
         era5="arco",
         timeout=20,
         retries=0,

@@ -110,7 +110,7 @@ def test_dates_between_the_old_ones_land_in_order_and_objects_are_shared(shelf):
 
     def origin(unit):
         if unit is new:
-            return shelf.staging.paths(unit)
+            return shelf.staging.chunk_paths(unit)
         return {name: str(old.store / key) for name, key in places.keys(unit)}
 
     publish(shelf, [*first, new], origin)
@@ -139,7 +139,7 @@ def test_a_pinned_reader_keeps_its_generation(shelf):
 def test_a_build_that_fails_while_publishing_leaves_the_old_cube(shelf):
     publish(shelf, [pair_unit(shelf.staging, "20190113_20190125")])
     before = shelf.published_link.resolve()
-    with pytest.raises(RuntimeError, match="cut"), shelf.assembling() as store:
+    with pytest.raises(RuntimeError, match="cut"), shelf.new_generation() as store:
         (store / "zarr.json").write_text("{")
         raise RuntimeError("cut")
     assert shelf.published_link.resolve() == before
@@ -186,7 +186,7 @@ def test_the_manifest_names_every_stored_object(shelf):
     publish(shelf, [pair_unit(shelf.staging, "20190101_20190113"), epoch_unit(shelf.staging, "20190101")])
     store = shelf.published_generation().store
     stored = {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}
-    assert set(shelf.published_generation().manifest()) == stored - {"manifest.json"}
+    assert set(shelf.published_generation().read_manifest()) == stored - {"manifest.json"}
 
 
 def test_the_same_units_make_the_same_bytes(tmp_path):

@@ -177,11 +177,11 @@ def test_the_key_of_the_cds_goes_to_its_own_origin_alone(tmp_path, elsewhere, ho
 
     def away(request: HttpRequest) -> HttpResponse | None:
         if "/execution" in request.path and how == "redirect":
-            return HttpResponse(307, b"", {"Location": elsewhere.base + "/x"})
+            return HttpResponse(307, b"", {"Location": elsewhere.base_url + "/x"})
         if "/execution" in request.path and how == "scheme":
             return HttpResponse(307, b"", {"Location": request.base_url.replace("http:", "https:") + "/x"})
         if "/execution" in request.path:
-            link = {"rel": "monitor", "href": elsewhere.base + "/x"}
+            link = {"rel": "monitor", "href": elsewhere.base_url + "/x"}
             body = {"jobID": "a", "status": "accepted", "links": [link]}
             return HttpResponse(201, json.dumps(body).encode(), {"Content-Type": "application/json"})
         return None
