@@ -1,4 +1,4 @@
-"""Thin Prefect flows over :mod:`hephaestus_build.pipeline.build`."""
+"""Thin Prefect flows over :mod:`hephaestus_build.pipeline.stages`."""
 
 import sys
 

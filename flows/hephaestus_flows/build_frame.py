@@ -24,28 +24,20 @@ from pydantic import Field
 
 from hephaestus_build.cli.console import explain
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UnreachableError
-from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
+from hephaestus_build.cube.granules import GranuleKey
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import require_migrated
-from hephaestus_build.pipeline.build import (
-    annotated_pairs,
-    build_dem,
-    build_epochs,
-    build_masks,
-    build_pairs,
-    fetch_atmosphere,
-    missing_epochs,
-    prepare_build,
-    publish,
-)
-from hephaestus_build.pipeline.build_state import Job
-from hephaestus_build.pipeline.frame_grid import DEM_KEY
 from hephaestus_build.pipeline.plan import BuildRequest
+from hephaestus_build.pipeline.prepare import prepare_build
+from hephaestus_build.pipeline.publish import publish
 from hephaestus_build.pipeline.result import BuildResult
+from hephaestus_build.pipeline.stage import Build, Stage, run_stage
+from hephaestus_build.pipeline.stages import ATMOSPHERE, GRID, INTERFEROGRAMS, MASKS, STAGES
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 from hephaestus_flows.artifacts import show_picture, show_table
 from hephaestus_flows.local_server import ALONE, access, api_url, healthy
@@ -60,6 +52,8 @@ FRAME = r"^[0-9]{3}[AD]_([0-9]{5}_[0-9]{6}|SM_[A-Z0-9]{2,8}_S[1-6])$"
 OWED = "Owed"
 #: A task costs Prefect's server some records: a frame has at most so many of a kind, however many its pairs.
 MOST_BATCHES = 24
+#: Tag of the tasks that ask the archive of interferograms; that of ERA5 is the name of its source.
+LICSAR = "licsar"
 _LEAST = 8  # pairs a batch, so that the threads of a batch have something to share
 
 
@@ -92,13 +86,12 @@ def _bare(value: T) -> T:
     return cast(T, quote(value))
 
 
-def _ending(job: Job, keys: Collection[str]) -> State[Any]:
-    """Return the state of a task that was to build the units `keys`."""
-    latest = {**job.units, **job.failed}
-    units = [latest[key] for key in keys if key in latest]
-    missing = [unit for unit in units if unit.outcome is Outcome.UNREACHABLE]
+def _ending(build: Build, keys: Collection[GranuleKey]) -> State[Any]:
+    """Return the state of a task that was to make the granules `keys`."""
+    granules = [granule for key in keys if (granule := build.ledger.latest(key)) is not None]
+    missing = [granule for granule in granules if granule.outcome is Outcome.UNREACHABLE]
     if not missing:
-        return Completed(message=f"{sum(unit.is_complete for unit in units)} of {len(keys)} are whole")
+        return Completed(message=f"{sum(item.is_complete for item in granules)} of {len(keys)} are whole")
     why = next(receipt.detail for receipt in missing[0].receipts if receipt.outcome is Outcome.UNREACHABLE)
     lack = f"{len(missing)} of {len(keys)} are unreachable ({missing[0].name}: {why})"
     return Failed(name=OWED, message=sanitize_text(lack, 2000))
@@ -113,46 +106,38 @@ def _came(state: State[Any]) -> bool:
     return False
 
 
-@_fetching("plan", tags=["licsar"])
-def find_out(request: BuildRequest, settings: Settings, shelf: FrameStore) -> Job:
+@_fetching("plan", tags=[LICSAR])
+def find_out(request: BuildRequest, settings: Settings, store: FrameStore) -> Build:
     """Find out what there is to do."""
-    return prepare_build(request, settings, shelf, _Logged())
+    return prepare_build(request, settings, store, _Logged())
 
 
-@_fetching("DEM", tags=["licsar"])
-def dem(job: Job) -> State[Any]:
-    """Fetch the DEM and settle the frame's grid."""
-    build_dem(job)
-    return _ending(job, [DEM_KEY])
+def _make(build: Build, stage: Stage, keys: Sequence[GranuleKey], batch: str) -> State[Any]:
+    """Make a batch of granules; a further try leaves alone what is whole."""
+    run_stage(build, stage, only=keys)
+    return _ending(build, keys)
 
 
-@_fetching("interferograms", tags=["licsar"], task_run_name="interferograms {batch}")
-def interferograms(job: Job, pairs: Sequence[Pair], batch: str) -> State[Any]:
-    """Build a batch of pairs; a further try leaves alone what is whole."""
-    build_pairs(job, [pair for pair in pairs if job.wants(pair)])
-    return _ending(job, [f"pair/{pair}" for pair in pairs])
-
-
-@_fetching("annotations", tags=["licsar"], task_run_name="annotations {batch}")
-def masks(job: Job, pairs: Sequence[Pair], batch: str) -> State[Any]:
-    """Draw a batch of masks, after the previews that the experts saw."""
-    build_masks(job, pairs)
-    return _ending(job, [f"mask/{pair}" for pair in pairs])
-
-
-@_fetching("ERA5")
-def atmosphere(job: Job) -> State[Any]:
-    """Fetch ERA5 for every date that lacks it, and interpolate it."""
-    days = missing_epochs(job)
-    if days:
-        build_epochs(job, fetch_atmosphere(job, days), days)
-    return _ending(job, [f"epoch/{day:%Y%m%d}" for day in days])
+#: The task of each stage, and in how many batches it makes its granules at most. ERA5 comes by month, for all
+#: dates in as few requests as may be: one batch.
+STAGE_TASKS: dict[Stage, tuple[Task[..., State[Any]], int]] = {
+    GRID: (_fetching("DEM", tags=[LICSAR])(_make), 1),
+    INTERFEROGRAMS: (
+        _fetching("interferograms", tags=[LICSAR], task_run_name="interferograms {batch}")(_make),
+        MOST_BATCHES,
+    ),
+    MASKS: (
+        _fetching("annotations", tags=[LICSAR], task_run_name="annotations {batch}")(_make),
+        MOST_BATCHES // 4,
+    ),
+    ATMOSPHERE: (_fetching("ERA5")(_make), 1),
+}
 
 
 @_stage("publish")
-def publication(job: Job) -> BuildResult:
+def publication(build: Build) -> BuildResult:
     """Publish what is finished."""
-    return publish(job)
+    return publish(build)
 
 
 @_stage("picture")
@@ -202,31 +187,32 @@ def build_frame(
         with serve_for_frames(settings, [request.frame]) as served:
             settings = served.for_frame(request.frame)
             require_migrated(settings, request.frame)
-            shelf = FrameStore(settings.cubes_dir, request.frame)
-            with shelf.lock(wait=wait):
-                job = find_out(_bare(request), _bare(settings), _bare(shelf))
-                _build(job)
-                result = publication(_bare(job))
-            show_table(result, job.units.values())
+            store = FrameStore(settings.cubes_dir, request.frame)
+            with store.lock(wait=wait):
+                build = find_out(_bare(request), _bare(settings), _bare(store))
+                _make_granules(build)
+                result = publication(_bare(build))
+            show_table(result, build.ledger.snapshot().values())
             picture(_bare(result), _bare(settings), return_state=True)  # a cube without a picture is a cube
     except HephaestusError as error:
         return Failed(message=str(error), data=error)
     return _end(result)
 
 
-def _build(job: Job) -> None:
-    """Build all that is to do, in the order of hephaestus_build.pipeline.build."""
-    patient = _came(dem(_bare(job), return_state=True))
-    todo = batches(job.plan.pairs_to_fetch) or [
-        ()
-    ]  # an empty batch still records what the portal does not list
-    drawn = batches(annotated_pairs(job), most=MOST_BATCHES // 4)
-    for stage, items in ((interferograms, todo), (masks, drawn)):
-        for number, batch in enumerate(items, 1):
+def _make_granules(build: Build) -> None:
+    """Go through the stages of a build, each a task or several."""
+    patient = dict.fromkeys((LICSAR, build.context.era5.name), True)
+    for stage in STAGES:
+        task, most = STAGE_TASKS[stage]
+        archive = build.context.era5.name if stage is ATMOSPHERE else LICSAR
+        # an empty batch still does what belongs to no single granule
+        todo = batches(stage.items(build), most) or [()]
+        for number, batch in enumerate(todo, 1):
             # one batch that stays unreachable through all its tries says enough: the rest is tried once
-            once = stage if patient else stage.with_options(retries=0)
-            patient &= _came(once(_bare(job), _bare(batch), f"{number} of {len(items)}", return_state=True))
-    _came(atmosphere.with_options(tags=[job.source.name])(_bare(job), return_state=True))
+            tried = task.with_options(tags=[archive], retries=task.retries if patient[archive] else 0)
+            label = f"{number} of {len(todo)}"
+            state = tried(_bare(build), _bare(stage), _bare(batch), label, return_state=True)
+            patient[archive] &= _came(state)
 
 
 def _end(result: BuildResult) -> State[Any]:

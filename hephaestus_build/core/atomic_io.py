@@ -92,13 +92,15 @@ def encode_json(value: Any, *, order: Literal["deterministic"] | None = None) ->
 
     Mappings keep their order, or are sorted by their keys where the order is to be ``deterministic``.
     """
-    return msgspec.json.encode(value, enc_hook=_convert_numpy, order=order)
+    return msgspec.json.encode(value, enc_hook=_to_builtin, order=order)
 
 
-def _convert_numpy(value: Any) -> Any:
-    """Return what JSON can say of a value of NumPy."""
+def _to_builtin(value: Any) -> Any:
+    """Return what JSON can say of a value of NumPy, or of a text of a type of its own."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
+    if isinstance(value, str):
+        return str(value)
     raise TypeError(f"{value!r} cannot be written as JSON")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -67,3 +68,54 @@ def map_bounded(work: Callable[[T], R], items: Iterable[T], threads: int) -> Ite
         raise
     finally:
         pool.shutdown(wait=patient, cancel_futures=True)
+
+
+class BoundedPool:
+    """Threads that take pieces of work of any kind, in the order in which they are submitted.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.ThreadPoolExecutor
+        The threads.
+    limit : int
+        How many pieces may be unfinished before the next one has to wait.
+    """
+
+    def __init__(self, executor: ThreadPoolExecutor, limit: int) -> None:
+        self._executor, self._limit = executor, limit
+        self._running: set[Future[object]] = set()
+
+    def submit(self, work: Callable[[], object]) -> None:
+        """Queue a piece of work, once there is room for it; raise the error of an earlier piece."""
+        self._wait_until_fewer_than(self._limit)
+        self._running.add(self._executor.submit(work))
+
+    def drain(self) -> None:
+        """Wait until all is done; raise the first error."""
+        self._wait_until_fewer_than(1)
+
+    def _wait_until_fewer_than(self, limit: int) -> None:
+        while len(self._running) >= limit:
+            done, self._running = wait(self._running, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+
+
+@contextmanager
+def open_bounded_pool(threads: int) -> Iterator[BoundedPool]:
+    """Open a pool of threads; at the end of the block all that was submitted is done.
+
+    The first error, of a piece of work or of the block, ends the whole after the pieces in hand. An
+    interrupt from the keyboard waits for nothing: whatever is in hand may be cut off anywhere.
+    """
+    executor = ThreadPoolExecutor(threads)
+    patient = True
+    try:
+        pool = BoundedPool(executor, 2 * threads)
+        yield pool
+        pool.drain()
+    except KeyboardInterrupt:
+        patient = False
+        raise
+    finally:
+        executor.shutdown(wait=patient, cancel_futures=True)

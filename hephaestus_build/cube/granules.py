@@ -23,6 +23,59 @@ from hephaestus_build.cube.schema import cube_schema
 GranuleKind = Literal["pair", "mask", "epoch", "dem"]
 
 
+class GranuleKey(str):
+    """The name of a granule, unique within a cube: ``<kind>/<name>``, as records and JSON have it.
+
+    It is a text, so that thousands of granules are looked up quickly, by key or by what a record says.
+
+    Examples
+    --------
+    >>> GranuleKey.of_pair(Pair.parse("20200101_20200113"))
+    'pair/20200101_20200113'
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of_pair(cls, pair: Pair) -> GranuleKey:
+        """Return the key of an interferogram's phase and coherence."""
+        return cls(f"pair/{pair.name}")
+
+    @classmethod
+    def of_mask(cls, pair: Pair) -> GranuleKey:
+        """Return the key of an annotation and its masks."""
+        return cls(f"mask/{pair.name}")
+
+    @classmethod
+    def of_epoch(cls, day: date) -> GranuleKey:
+        """Return the key of the atmosphere at an acquisition date."""
+        return cls(f"epoch/{day:%Y%m%d}")
+
+    @property
+    def kind(self) -> str:
+        """What it names: ``pair``, ``mask``, ``epoch`` or ``dem``."""
+        return self.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """Its name among those of its kind."""
+        return self.partition("/")[2]
+
+    @property
+    def pair(self) -> Pair:
+        """The pair of an interferogram or a mask."""
+        return Pair.parse(self.name)
+
+    @property
+    def day(self) -> date:
+        """The acquisition date of an atmosphere."""
+        return parse_day(self.name)
+
+
+#: Key of the one granule of the elevation model, in which the frame's grid is recorded.
+DEM_KEY = GranuleKey("dem/dem")
+
+
 class ChunkRef(msgspec.Struct, frozen=True, array_like=True):
     """A stored file: its content's BLAKE3 hash and size in bytes."""
 
@@ -58,9 +111,9 @@ class Granule(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived 
     facts: Mapping[str, Any] = {}
 
     @property
-    def key(self) -> str:
+    def key(self) -> GranuleKey:
         """Name that is unique within a cube: ``<kind>/<name>``."""
-        return f"{self.kind}/{self.name}"
+        return GranuleKey(f"{self.kind}/{self.name}")
 
     @cached_property
     def pair(self) -> Pair:

@@ -8,11 +8,11 @@ from typing import Any
 
 from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.frames import Frame, Pair, parse_day
+from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.granules import ChunkKeys, Granule
+from hephaestus_build.cube.granules import DEM_KEY, ChunkKeys, Granule, GranuleKey
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES, FrameStore, Generation
@@ -21,16 +21,10 @@ from hephaestus_build.cube.storage.writer import encode_metadata, write_cube_sto
 from hephaestus_build.cube.validation.checksums import Damage, read_record, verify_generation
 from hephaestus_build.cube.validation.record_consistency import UNREPAIRABLE, check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema
-from hephaestus_build.pipeline.build import (
-    build_dem,
-    build_epochs,
-    build_masks,
-    build_pairs,
-    fetch_atmosphere,
-    prepare_build,
-)
-from hephaestus_build.pipeline.frame_grid import DEM_KEY
 from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
+from hephaestus_build.pipeline.prepare import open_ledger, prepare_context
+from hephaestus_build.pipeline.stage import Build, run_stage
+from hephaestus_build.pipeline.stages import STAGES
 from hephaestus_build.pipeline.upstream_changes import read_upstream_state, write_upstream_state
 
 
@@ -100,7 +94,7 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
                 f"{frame}: it is written in schema {written}, this version writes "
                 f"{cube_schema().version}; `hephaestus build {frame}` builds it anew"
             )
-        broken = sorted({damage.unit for damage in damages if damage.unit})
+        broken = sorted({GranuleKey(damage.unit) for damage in damages if damage.unit})
         units = _rebuild(frame, settings, shelf, contents, broken, listener) if broken else {}
         _publish_repaired(shelf, current, contents, units)
         shelf.staging.discard()
@@ -159,53 +153,43 @@ def _rebuild(
     settings: Settings,
     shelf: FrameStore,
     contents: CubeInventory,
-    broken: list[str],
+    broken: list[GranuleKey],
     listener: ProgressListener | None,
 ) -> dict[str, Granule]:
     """Return the broken units, built again from their sources, or as owed where these do not give them."""
-    job = prepare_build(BuildRequest(frame, pairs="all"), settings, shelf, listener, contents=contents)
-    job.grid = contents.grid
+    request = BuildRequest(frame, pairs="all")
+    context = prepare_context(request, settings, shelf, listener, contents=contents)
+    context = replace(context, selection=PairSelection((), ()))  # nothing but what is broken
+    ledger = open_ledger(context, grid=contents.grid)
+    build = Build(context, ledger)
     # what a repair that was killed has finished need not be built again
-    done = {unit.key for unit in job.staged if _is_same_granule(unit, contents.granules.get(unit.key))}
+    done = {unit.key for unit in build.staged() if _is_same_granule(unit, contents.granules.get(unit.key))}
     todo = [key for key in broken if key not in done]
-    receipts = (receipt for key in todo for receipt in contents.granules[key].receipts)
-    job.portal.accepted_hashes = frozenset(receipt.digest for receipt in receipts if receipt.digest)
     for key in todo:
-        job.units.pop(key, None)
-    names = {
-        kind: [key.partition("/")[2] for key in todo if key.startswith(kind + "/")] for kind in _GRANULE_KINDS
-    }
-    pairs, masks = ([Pair.parse(name) for name in names[kind]] for kind in ("pair", "mask"))
-    if undrawn := [pair for pair in masks if pair not in job.annotations]:
-        raise HephaestusError(
-            f"{frame}: the masks of {undrawn[0]} must be drawn again, and its annotation is not at hand; set "
-            f"HEPHAESTUS_ANNOTATIONS to the archive that has it and run the same command again"
-        )
-    job.plan = replace(job.plan, selection=PairSelection((), ()))
-    if names["dem"]:
-        build_dem(job)
-        if not job.on_grid().same_as(contents.grid):
-            write_upstream_state(
-                shelf, replace(job.known, changed={**job.known.changed, DEM_KEY: "another grid"})
+        if key.kind == "mask" and key.pair not in context.annotations:
+            raise HephaestusError(
+                f"{frame}: the masks of {key.pair} must be drawn again, and its annotation is not at hand; "
+                f"set HEPHAESTUS_ANNOTATIONS to the archive that has it and run the same command again"
             )
+    receipts = (receipt for key in todo for receipt in contents.granules[key].receipts)
+    context.portal.accepted_hashes = frozenset(receipt.digest for receipt in receipts if receipt.digest)
+    ledger.drop(todo)
+    for stage in STAGES:
+        run_stage(build, stage, only=todo)
+        if not ledger.require_grid().same_as(contents.grid):  # the DEM has come, and tells
+            known = context.upstream
+            write_upstream_state(shelf, replace(known, changed={**known.changed, DEM_KEY: "another grid"}))
             raise HephaestusError(
                 f"{frame}: the DEM upstream has another grid by now; `hephaestus build {frame}` builds all "
                 f"on that one"
             )
-    build_pairs(job, pairs)
-    build_masks(job, masks)
-    if names["epoch"]:
-        days = [parse_day(name) for name in names["epoch"]]
-        build_epochs(job, fetch_atmosphere(job, days), days)
-    return {key: job.units[key] for key in broken}
+    granules = ledger.snapshot()
+    return {key: granules[key] for key in broken}
 
 
 def _is_same_granule(staged: Granule, published: Granule | None) -> bool:
     """Whether what an earlier repair made is still what the cube should hold: a build may have passed it."""
     return published is not None and staged.identity == published.identity
-
-
-_GRANULE_KINDS = ("pair", "mask", "epoch", "dem")
 
 
 def _publish_repaired(

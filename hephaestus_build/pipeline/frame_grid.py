@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.granules import DEM_KEY, Granule
 from hephaestus_build.processing.alignment import PIXEL_TOLERANCE
-
-#: Key of the unit that the settled grid is written down in.
-DEM_KEY = "dem/dem"
 
 
 def grids_compatible(first: Grid, second: Grid) -> bool:

@@ -8,47 +8,50 @@ from hephaestus_build import __version__
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.web_address import redact_url
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.pipeline.build_state import Job
+from hephaestus_build.pipeline.registry_check import compare_with_registry
+from hephaestus_build.pipeline.stage import Build
 
 
-def make_global_attributes(job: Job) -> dict[str, Any]:
+def make_global_attributes(build: Build) -> dict[str, Any]:
     """Return the attributes of the group, JSON values, without what differs from build to build."""
-    frame = published_frames().get(job.frame.id)
-    sources = sorted({unit.facts["source"] for unit in job.units.values() if unit.facts.get("source")})
+    context, grid = build.context, build.ledger.require_grid()
+    frame = published_frames().get(context.frame.id)
+    granules = build.ledger.snapshot().values()
+    sources = sorted({granule.facts["source"] for granule in granules if granule.facts.get("source")})
     geometries = sorted(
-        {unit.facts["preview"]["projection"] for unit in job.units.values() if unit.facts.get("preview")}
+        {granule.facts["preview"]["projection"] for granule in granules if granule.facts.get("preview")}
     )
-    width, height = job.on_grid().pixel_size_m()
+    width, height = grid.pixel_size_m()
     attributes: dict[str, Any] = {
-        "title": f"Volcanic unrest cube of LiCSAR frame {job.frame}",
-        "frame": job.frame.id,
+        "title": f"Volcanic unrest cube of LiCSAR frame {context.frame}",
+        "frame": context.frame.id,
         "institution": "COMET (LiCSAR), ECMWF (ERA5), Orion Lab (annotations)",
         "source": "LiCSAR interferograms, ERA5 single levels, Hephaestus annotations",
         "license": "LiCSAR: Open Government Licence v3; ERA5: Licence to use Copernicus products; "
         "annotations: CC-BY-4.0",
         "acknowledgement": "LiCSAR contains modified Copernicus Sentinel data analysed by COMET. "
         "Generated using Copernicus Climate Change Service information.",
-        "center_time": str(job.metadata.center_time),
+        "center_time": str(context.metadata.center_time),
         "pixel_size_m": [round(width, 2), round(height, 2)],
         "era5_source": ", ".join(sources),
         "preview_projection": ", ".join(geometries) or "none needed",
         "hephaestus_build_version": __version__,
         "schema_version": cube_schema().version,
         "build_settings": {
-            "pairs": job.plan.selection.resolved_choice,
-            "licsar_url": redact_url(job.settings.licsar_url),
+            "pairs": context.selection.resolved_choice,
+            "licsar_url": redact_url(context.settings.licsar_url),
         },
     }
     if frame is not None:
         attributes["volcanoes"] = list(frame.volcanoes)
     if frame is not None and frame.uncertain_geometry:
         attributes["uncertain_geometry"] = frame.uncertain_geometry
-    if said := job.disagreements():
+    if said := compare_with_registry(context.frame, context.metadata.center_time, grid):
         attributes["registry_disagreements"] = list(said)
-    if job.simulated:
+    if context.is_simulated:
         attributes |= {
             "simulated": True,
-            "title": f"Simulated cube of the frame {job.frame}, which does not exist",
+            "title": f"Simulated cube of the frame {context.frame}, which does not exist",
             "institution": "none",
             "source": "simulated LiCSAR, ERA5 and annotations: no satellite saw this",
             "license": "MIT",

@@ -10,7 +10,7 @@ from hephaestus_build.core.accepted_absences import AcceptedAbsences, is_absence
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.granules import Granule, GranuleKey
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ class MissingProduct:
     @property
     def acceptance_names(self) -> tuple[str, ...]:
         """The names under which the settings may accept its absence."""
-        kind, _, name = self.unit.partition("/")
-        if kind == "pair":
+        key = GranuleKey(self.unit)
+        if key.kind == "pair":
             part = "coherence" if self.product.endswith(".cc.tif") else "phase"
-            return part, "interferogram", name
-        return {"dem": "dem", "epoch": "era5", "mask": "preview"}[kind], name
+            return part, "interferogram", key.name
+        return {"dem": "dem", "epoch": "era5", "mask": "preview"}[key.kind], key.name
 
 
 def find_missing_products(units: Mapping[str, Granule]) -> tuple[MissingProduct, ...]:
     """Return what is owed among `units`, in order."""
     return tuple(
         MissingProduct(
-            unit.key, sanitize_text(receipt.product), receipt.outcome, sanitize_text(receipt.detail)
+            str(unit.key), sanitize_text(receipt.product), receipt.outcome, sanitize_text(receipt.detail)
         )
         for _, unit in sorted(units.items())
         if unit.needs_retry

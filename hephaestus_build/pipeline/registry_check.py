@@ -5,14 +5,27 @@ from __future__ import annotations
 from datetime import timedelta
 
 from hephaestus_build.core.era5_grid import parse_center_time
+from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.registry import PublishedFrame
+from hephaestus_build.core.registry import PublishedFrame, published_frames
 
 #: Passes of one frame differ by seconds; a minute and more is another frame or another orbit.
 CENTER_TIME_TOLERANCE = timedelta(minutes=1)
 #: Degrees between the registry's centre and the grid's: a burst more or less at one end moves it so far.
 CENTER_TOLERANCE_DEG = 0.3
 _DAY = timedelta(days=1)
+
+
+def compare_with_registry(frame: Frame, center_time: timedelta, grid: Grid | None) -> tuple[str, ...]:
+    """Return how `frame` differs from what the registry says of it; nothing where it says nothing.
+
+    Parameters
+    ----------
+    frame, center_time, grid
+        As :func:`find_registry_mismatches` takes them.
+    """
+    known = published_frames().get(frame.id)
+    return find_registry_mismatches(known, center_time, grid) if known else ()
 
 
 def find_registry_mismatches(

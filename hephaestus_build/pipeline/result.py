@@ -10,12 +10,13 @@ from typing import Any
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.pair_tables import ALIGNMENT_KINDS
-from hephaestus_build.pipeline.build_state import Job
 from hephaestus_build.pipeline.missing_products import (
     MissingProduct,
     find_missing_products,
     partition_accepted,
 )
+from hephaestus_build.pipeline.stage import Build
+from hephaestus_build.pipeline.upstream_changes import find_gone_pairs
 
 
 @dataclass(frozen=True)
@@ -85,37 +86,40 @@ class BuildResult:
         }
 
 
-def make_build_result(job: Job, generation: int, *, published: bool) -> BuildResult:
-    """Return how `job` ended.
+def make_build_result(build: Build, generation: int, *, published: bool) -> BuildResult:
+    """Return how `build` ended.
 
     Parameters
     ----------
-    job : Job
+    build : Build
         At its end.
     generation : int
         Of the cube that is published now.
     published : bool
-        Whether `job` published it.
+        Whether `build` published it.
     """
-    units = list(job.units.values())
-    complete = Counter(unit.kind for unit in units if unit.is_complete)
+    context, granules = build.context, build.ledger.snapshot()
+    complete = Counter(granule.kind for granule in granules.values() if granule.is_complete)
+    pairs = [granule for granule in granules.values() if granule.kind == "pair"]
+    aligned = Counter(granule.facts["alignment"] for granule in pairs if granule.is_complete)
     owed, accepted = partition_accepted(
-        find_missing_products(job.units) + find_missing_products(job.failed), job.frame, job.settings.accept
+        find_missing_products(granules) + find_missing_products(build.ledger.failed()),
+        context.frame,
+        context.settings.accept,
     )
-    aligned = Counter(unit.facts["alignment"] for unit in units if unit.kind == "pair" and unit.is_complete)
     return BuildResult(
-        frame=job.frame,
-        path=job.shelf.published_link,
+        frame=context.frame,
+        path=context.store.published_link,
         generation=generation,
         published=published,
         pairs=complete["pair"],
         epochs=complete["epoch"],
         masks=complete["mask"],
-        absent=tuple(unit.pair for unit in units if unit.kind == "pair" and unit.facts.get("unlisted")),
+        absent=tuple(granule.pair for granule in pairs if granule.facts.get("unlisted")),
         aligned={kind: aligned[kind] for kind in ALIGNMENT_KINDS if aligned[kind]},
         owed=owed,
         accepted=accepted,
-        era5=job.source.name,
-        simulated=job.simulated,
-        gone=job.gone,
+        era5=context.era5.name,
+        simulated=context.is_simulated,
+        gone=find_gone_pairs(granules, context.modified),
     )

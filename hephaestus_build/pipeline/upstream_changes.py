@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import cubes_dir_for
-from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.granules import DEM_KEY, Granule, GranuleKey
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.download.client import SmallResponse
@@ -131,7 +131,7 @@ def make_history_lookup(
         checked = 0.0
 
     def past(pair: Pair | None, name: str) -> PriorUse:
-        for key in (f"pair/{pair}", f"mask/{pair}") if pair else ("dem/dem",):
+        for key in (GranuleKey.of_pair(pair), GranuleKey.of_mask(pair)) if pair else (DEM_KEY,):
             for receipt in units[key].receipts if key in units else ():
                 if receipt.product == name:
                     doubted = checked if key in known.changed else 0.0
@@ -154,11 +154,17 @@ def make_era5_hash_lookup(units: Mapping[str, Granule]) -> Callable[[datetime], 
     return seals.get
 
 
-def iter_licsar_products(contents: CubeInventory) -> Iterable[tuple[str, Receipt]]:
-    """Yield (unit, receipt) for every LiCSAR product that is in the cube."""
-    for key, unit in sorted(contents.granules.items()):
+def find_gone_pairs(granules: Mapping[str, Granule], listed: Collection[Pair]) -> tuple[Pair, ...]:
+    """Return the stored pairs that are no longer in the archive's listing."""
+    stored = (granule.pair for granule in granules.values() if granule.kind == "pair" and granule.is_complete)
+    return tuple(sorted(pair for pair in stored if pair not in listed))
+
+
+def iter_licsar_products(contents: CubeInventory) -> Iterable[tuple[GranuleKey, Receipt]]:
+    """Yield (granule's key, receipt) for every LiCSAR product that is in the cube."""
+    for _, unit in sorted(contents.granules.items()):
         if unit.kind in ("pair", "dem"):
-            yield from ((key, receipt) for receipt in unit.receipts if receipt.ok and receipt.url)
+            yield from ((unit.key, receipt) for receipt in unit.receipts if receipt.ok and receipt.url)
 
 
 def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener) -> list[UpstreamChange]:
@@ -181,10 +187,9 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
     changes: list[UpstreamChange] = []
     with LicsarPortal(settings) as portal:
 
-        def ask(item: tuple[str, Receipt]) -> None:
+        def ask(item: tuple[GranuleKey, Receipt]) -> None:
             unit, receipt = item
-            kind, _, name = unit.partition("/")
-            pair = Pair.parse(name) if kind == "pair" else None
+            pair = unit.pair if unit.kind == "pair" else None
             page = portal.probe_product(frame, pair, receipt.product, receipt.url)
             if not page.ok and page.outcome is not Outcome.ABSENT:
                 what = f"upstream cannot be asked ({page.outcome}: {page.detail})"

@@ -34,6 +34,7 @@ from hephaestus_build.download import cache
 from hephaestus_build.download import partial as part
 from hephaestus_build.operations import repair as repairing
 from hephaestus_build.pipeline import build as building
+from hephaestus_build.pipeline import publish as publishing
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.sources.era5 import month_cache
 
@@ -185,7 +186,7 @@ def install(traps: Traps, added: Path) -> None:
         half=("half of staging emptied", _half_folder),
         after="after staging is emptied",
     )
-    traps.wrap(building, "make_build_result", after="at the end")
+    traps.wrap(publishing, "make_build_result", after="at the end")
     add = staging.StagingArea.add
 
     def noted(self: Any, unit: Any, contents: Any) -> Any:

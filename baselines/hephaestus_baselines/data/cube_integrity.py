@@ -114,7 +114,9 @@ def _wanted(generation: Generation, objects: dict[str, Any], pairs: tuple[Pair, 
     units = {"dem/dem"} if pairs else set()
     for pair in pairs:
         units |= {f"pair/{pair}", f"mask/{pair}", *(f"epoch/{day:%Y%m%d}" for day in pair.dates)}
-    stored = {unit.key: {path for _, path in places.keys(unit)} for unit in contents.granules.values()}
+    stored: dict[str, set[str]] = {
+        unit.key: {path for _, path in places.keys(unit)} for unit in contents.granules.values()
+    }
     rest = objects.keys() - set().union(*stored.values())
     return rest.union(*(stored.get(key, set()) for key in units))
 

@@ -51,7 +51,7 @@ from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest as BuildRequest
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 from hephaestus_build.simulation.server.faults import error_status
-from hephaestus_flows.build_frame import FRAME, OWED, batches, build_frame, dem, exit_code, find_out
+from hephaestus_flows.build_frame import FRAME, OWED, STAGE_TASKS, batches, build_frame, exit_code, find_out
 from hephaestus_flows.build_many import build_dataset, watch
 from hephaestus_flows.local_server import check_access, healthy, server
 from hephaestus_flows.prefect_plugin import expanded
@@ -92,7 +92,7 @@ def data(archive, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HEPHAESTUS_RETRIES", "0")
     monkeypatch.setenv("HEPHAESTUS_DATA_ROOTS", str(tmp_path))
-    for stage in (find_out, dem):
+    for stage in (find_out, *(task for task, _ in STAGE_TASKS.values())):
         monkeypatch.setattr(stage, "retry_delay_seconds", 0)
     return tmp_path / "data"
 

@@ -36,6 +36,7 @@ from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server import embedded
 from hephaestus_build.sources.era5.selection import choose_era5_source
+from hephaestus_build.sources.licsar.portal import LicsarPortal
 
 REAL = Frame("124D_05291_081406")
 #: Nobody answers there: what is asked of it is found out.
@@ -289,9 +290,9 @@ def test_a_library_call_without_an_archive_says_so_and_asks_nobody(data):
 def test_an_archive_that_says_simulated_of_a_real_frame_is_built_apart_or_not_at_all(
     archive, data, portal, hephaestus, monkeypatch
 ):
-    listing, metadata = building.LicsarPortal.listing, building.LicsarPortal.metadata
-    monkeypatch.setattr(building.LicsarPortal, "listing", lambda self, frame: listing(self, FRAME))
-    monkeypatch.setattr(building.LicsarPortal, "metadata", lambda self, frame: metadata(self, FRAME))
+    listing, metadata = LicsarPortal.listing, LicsarPortal.metadata
+    monkeypatch.setattr(LicsarPortal, "listing", lambda self, frame: listing(self, FRAME))
+    monkeypatch.setattr(LicsarPortal, "metadata", lambda self, frame: metadata(self, FRAME))
     code, _, said = hephaestus("build", REAL, "--no-quicklook")
     assert code == 1
     assert said.count("\n") == 1
@@ -300,7 +301,7 @@ def test_an_archive_that_says_simulated_of_a_real_frame_is_built_apart_or_not_at
     assert not FrameStore(data / "cubes", REAL).has_content()
     # and real data never comes to stand among the simulated
     monkeypatch.setattr(
-        building.LicsarPortal, "metadata", lambda self, frame: replace(metadata(self, FRAME), fields={})
+        LicsarPortal, "metadata", lambda self, frame: replace(metadata(self, FRAME), fields={})
     )
     code, _, said = hephaestus("build", REAL, "--simulated", "--no-quicklook")
     assert code == 1

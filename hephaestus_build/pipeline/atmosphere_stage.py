@@ -1,0 +1,122 @@
+"""The last stage: ERA5 at every acquisition date, on the frame's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from hephaestus_build.core.atomic_io import translate_os_errors
+from hephaestus_build.core.era5_grid import EXPVER_PRELIMINARY, era5_area_around
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.progress import ProgressListener
+from hephaestus_build.cube.granules import Granule, GranuleKey
+from hephaestus_build.pipeline.encoding import encode_atmosphere
+from hephaestus_build.pipeline.ledger import keys_of_kind
+from hephaestus_build.pipeline.stage import Build, Stage
+from hephaestus_build.sources.era5.fields import merge_fields
+
+#: Final ERA5 replaces the preliminary within two to three months.
+FINAL_AFTER = timedelta(days=92)
+
+
+class AtmosphereStage(Stage):
+    """Fetches ERA5 for all dates at once, then interpolates, encodes and stores it date by date."""
+
+    name = "atmosphere"
+
+    def items(self, build: Build, only: Collection[GranuleKey] | None = None) -> Sequence[GranuleKey]:
+        """Return the dates whose atmosphere is missing, of another hour or grid, or may be final by now."""
+        keys = epoch_keys(build) if only is None else keys_of_kind(only, "epoch")
+        return [key for key in keys if _must_fetch(build, key)]
+
+    def begin(self, build: Build, keys: Sequence[GranuleKey]) -> None:
+        """Fetch ERA5 at the dates `keys`; what cannot be fetched is in the receipts of the fields.
+
+        Hours that are kept in their preliminary version are asked for again once they should be final.
+        """
+        if not keys:
+            return
+        context = build.context
+        context.listener.stage("ERA5 hours", len(keys))
+        area = era5_area_around(build.ledger.require_grid())
+        parts = []
+        for final in (False, True):
+            days = [key.day for key in keys if _should_be_final(key.day, context.today) is final]
+            if days:
+                hours = [context.era5_hour(day) for day in days]
+                progress = _Steps(context.listener, "ERA5 hours")
+                parts.append(
+                    context.era5.fetch(context.frame, area, hours, progress, refresh_preliminary=final)
+                )
+        build.ledger.keep_era5(merge_fields(area, context.era5.name, parts))
+        super().begin(build, keys)
+
+    def run(self, build: Build, key: GranuleKey) -> None:
+        """Interpolate and store ERA5 at a date that was fetched; what is not there is owed."""
+        context, ledger = build.context, build.ledger
+        day, fields, inputs = key.day, ledger.era5, ledger.grid_inputs()
+        hour = context.era5_hour(day)
+        receipts = fields.receipts_by_hour[hour]
+        facts: dict[str, Any] = {}
+        contents: dict[str, bytes] = {}
+        if hour in fields.time_index:
+            receipts = tuple(receipt for receipt in receipts if receipt.ok)
+            facts = {
+                "era5_time": _hours_since_1970(hour),
+                "era5_expver": fields.expver[fields.time_index[hour]],
+                "source": fields.source,
+            }
+            before = ledger.get(key)
+            same = before is not None and before.is_complete and before.inputs == inputs
+            if (
+                before is not None
+                and same
+                and before.facts == facts == {**facts, "era5_expver": EXPVER_PRELIMINARY}
+            ):
+                return  # asked for again, and the source has nothing newer
+            contents = encode_atmosphere(
+                fields.fields_at(hour), fields.latitude, fields.longitude, ledger.require_grid()
+            )
+        granule = Granule("epoch", key.name, inputs, receipts=receipts, facts=facts)
+        with translate_os_errors(f"{context.frame}: storing the atmosphere of {day}"):
+            ledger.record(granule, contents)
+
+
+def epoch_keys(build: Build, coming: Iterable[Pair] = ()) -> list[GranuleKey]:
+    """Return every acquisition date of the stored and the `coming` pairs, in order."""
+    stored = (granule.pair for granule in build.ledger.complete("pair"))
+    days = {day for pairs in (stored, coming) for pair in pairs for day in pair.dates}
+    return list(map(GranuleKey.of_epoch, sorted(days)))
+
+
+def _must_fetch(build: Build, key: GranuleKey) -> bool:
+    context, ledger = build.context, build.ledger
+    granule = ledger.get(key)
+    if granule is None or ledger.grid is None or ledger.needs(key, ledger.grid_inputs()):
+        return True
+    facts = granule.facts
+    return facts["era5_time"] != _hours_since_1970(context.era5_hour(key.day)) or (
+        facts["era5_expver"] == EXPVER_PRELIMINARY and _should_be_final(key.day, context.today)
+    )
+
+
+def _should_be_final(day: date, today: date) -> bool:
+    """Return whether ERA5 of `day` should be final by now."""
+    return today - day > FINAL_AFTER
+
+
+def _hours_since_1970(moment: datetime) -> int:
+    """Return how the cube writes an hour of ERA5."""
+    return int((moment - datetime(1970, 1, 1)).total_seconds()) // 3600
+
+
+class _Steps:
+    """Tells a listener of progress that is given in totals."""
+
+    def __init__(self, listener: ProgressListener, stage: str) -> None:
+        self._listener, self._stage, self._before = listener, stage, 0
+
+    def __call__(self, settled: int, total: int, message: str) -> None:
+        self._listener.advance(self._stage, settled - self._before)
+        self._before = settled

@@ -1,0 +1,93 @@
+"""The first stage: the elevation model, and with it the grid that all else lies on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+
+from hephaestus_build.core.atomic_io import translate_os_errors
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.cube.granules import DEM_KEY, Granule, GranuleKey
+from hephaestus_build.pipeline.encoding import encode_images
+from hephaestus_build.pipeline.frame_grid import grids_compatible, select_reference_grid
+from hephaestus_build.pipeline.interferogram_stage import is_replaced_upstream, select_all_pairs
+from hephaestus_build.pipeline.registry_check import compare_with_registry
+from hephaestus_build.pipeline.stage import Build, Stage
+
+#: Interferograms that are looked at, at most, for the grid of a frame.
+_MAX_PROBED_PAIRS = 3
+
+
+class GridStage(Stage):
+    """Fetches the elevation model (DEM), settles the frame's grid, and stores the elevation model."""
+
+    name = "DEM"
+
+    def items(self, build: Build, only: Collection[GranuleKey] | None = None) -> Sequence[GranuleKey]:
+        """Return the one key, if the grid is unknown, or the DEM is owed, changed, or on another grid."""
+        ledger = build.ledger
+        if only is not None and DEM_KEY not in only:
+            return ()
+        if ledger.grid is None or ledger.must_refetch(DEM_KEY) or ledger.needs(DEM_KEY, ledger.grid_inputs()):
+            return (DEM_KEY,)
+        return ()
+
+    def begin(self, build: Build, keys: Sequence[GranuleKey]) -> None:
+        """Fetch the DEM and settle the frame's grid: that of the DEM, or that of the interferograms.
+
+        Raises
+        ------
+        HephaestusError
+            If no raster tells the grid.
+        """
+        if not keys:
+            return
+        super().begin(build, keys)
+        context, ledger = build.context, build.ledger
+        receipt, raster = context.portal.dem(context.frame)
+        found, settled = raster.grid if raster is not None else None, ledger.grid
+        if settled is None or not (found is None or settled.same_as(found)):
+            known = [settled] if settled is not None else []
+            settled = select_reference_grid(found, _probe_grids(build, found) or known)
+            if found is not None and settled is not found:
+                what = "it is of another place, or of other pixels, than the frame's interferograms"
+                receipt, raster = receipt.replace(outcome=Outcome.CORRUPT, detail=what), None
+        ledger.settle_grid(settled)
+        ledger.keep_dem((receipt, raster))
+        for line in compare_with_registry(context.frame, context.metadata.center_time, ledger.require_grid()):
+            context.listener.note(f"{context.frame}: {line}; see that it is the frame you mean")
+
+    def run(self, build: Build, key: GranuleKey) -> None:
+        """Store the DEM that was fetched, beside all that only needs the grid."""
+        ledger = build.ledger
+        fetched = ledger.take_dem()
+        assert fetched is not None, "GridStage.begin fetches it"
+        receipt, raster = fetched
+        granule = Granule(
+            "dem",
+            key.name,
+            ledger.grid_inputs(),
+            receipts=(receipt,),
+            facts={"grid": asdict(ledger.require_grid())},
+        )
+        with translate_os_errors(f"{build.context.frame}: storing the DEM"):
+            ledger.record(granule, encode_images({"dem": raster.values}) if raster is not None else {})
+
+
+def _probe_grids(build: Build, dem: Grid | None) -> list[Grid]:
+    """Return the grids of interferograms: of one that bears the DEM out, or of three."""
+    context = build.context
+    grids: list[Grid] = []
+    wanted = select_all_pairs(build).wanted
+    for pair in wanted if dem is None else wanted[:_MAX_PROBED_PAIRS]:
+        receipt, raster = context.portal.phase(
+            context.frame, pair, replaced=is_replaced_upstream(build, pair)
+        )
+        if raster is not None:
+            build.ledger.keep_phase(pair, (receipt, raster))
+            grids.append(raster.grid)
+            agreed = dem is not None and grids_compatible(dem, raster.grid)
+            if agreed or len(grids) == _MAX_PROBED_PAIRS:
+                break
+    return grids

@@ -1,0 +1,118 @@
+"""The second stage: phase and coherence of every interferogram, on the frame's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hephaestus_build.core.atomic_io import translate_os_errors
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.provenance import Outcome, Receipt
+from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
+from hephaestus_build.cube.granules import Granule, GranuleKey
+from hephaestus_build.pipeline.encoding import encode_images
+from hephaestus_build.pipeline.ledger import keys_of_kind
+from hephaestus_build.pipeline.plan import PairSelection, needs_fetching
+from hephaestus_build.pipeline.stage import Build, Stage
+from hephaestus_build.processing.alignment import align_to_grid
+
+
+class InterferogramStage(Stage):
+    """Fetches, aligns, encodes and stores interferograms; what fails is recorded and owed."""
+
+    name = "interferograms"
+
+    def items(self, build: Build, only: Collection[GranuleKey] | None = None) -> Sequence[GranuleKey]:
+        """Return the pairs that must be fetched: new, owed, changed upstream, or on another grid."""
+        keys = (
+            map(GranuleKey.of_pair, select_all_pairs(build).wanted)
+            if only is None
+            else keys_of_kind(only, "pair")
+        )
+        return [key for key in keys if _must_fetch(build, key)]
+
+    def begin(self, build: Build, keys: Sequence[GranuleKey]) -> None:
+        """Record as absent the annotated pairs that the portal does not list."""
+        inputs = build.ledger.grid_inputs()
+        for pair in select_all_pairs(build).unlisted:
+            before = build.ledger.get(GranuleKey.of_pair(pair))
+            if before is not None and before.inputs == inputs and not before.needs_retry:
+                continue  # known to be absent, or stored while it was listed
+            absent = Receipt(pair.name, Outcome.ABSENT, "", detail="not in the portal's listing")
+            granule = Granule("pair", pair.name, inputs, receipts=(absent,), facts={"unlisted": True})
+            build.ledger.record(granule, {})
+        super().begin(build, keys)
+
+    def run(self, build: Build, key: GranuleKey) -> None:
+        """Fetch phase and coherence of a pair, bring them to the frame's grid, and store them."""
+        context, ledger = build.context, build.ledger
+        pair, grid = key.pair, ledger.require_grid()
+        replaced = is_replaced_upstream(build, pair)
+        receipts: list[Receipt] = []
+        planes: dict[str, np.ndarray] = {}
+        kinds: list[str] = []
+        facts: dict[str, Any] = {"modified": context.modified.get(pair)}
+        for name, fetch in (
+            ("insar_difference", context.portal.phase),
+            ("insar_coherence", context.portal.coherence),
+        ):
+            kept = ledger.take_phase(pair) if name == "insar_difference" else None
+            receipt, raster = kept or fetch(context.frame, pair, replaced=replaced)
+            if raster is not None:
+                try:
+                    values, alignment = align_to_grid(raster.values, raster.grid, grid)
+                    if alignment.kind != "identical" and not values.any():
+                        raise ValueError("there is no data of it within the frame's grid")
+                except ValueError as error:  # it lies elsewhere: not a raster of this frame
+                    receipt = receipt.replace(outcome=Outcome.CORRUPT, detail=str(error))
+                    facts["elsewhere"] = True
+                else:
+                    planes[name] = values
+                    kinds.append(alignment.kind)
+                    receipt = receipt.with_notes(alignment.note) if alignment.note else receipt
+            receipts.append(receipt)
+            if not receipt.ok:
+                break  # half a pair is no pair; the other half is fetched together with this one
+        if len(planes) == 2:
+            facts["alignment"] = max(kinds, key=ALIGNMENT_KINDS.index)
+            valid = np.count_nonzero(
+                planes["insar_difference"] != 0
+            )  # of floats alone it takes thrice the time
+            facts["valid_fraction"] = round(valid / grid.size, 6)
+        granule = Granule("pair", pair.name, ledger.grid_inputs(), receipts=tuple(receipts), facts=facts)
+        with translate_os_errors(f"{context.frame}: storing {pair}"):
+            ledger.record(granule, encode_images(planes) if granule.is_complete else {})
+
+
+def select_all_pairs(build: Build) -> PairSelection:
+    """Return the pairs of the request and those that were stored on another grid or in another schema.
+
+    The latter are fetched again even if the request leaves them out: a cube has one grid.
+    """
+    selection, outdated = build.context.selection, build.ledger.outdated
+    listed = outdated & build.context.modified.keys()
+    return replace(
+        selection,
+        wanted=tuple(sorted({*selection.wanted, *listed})),
+        unlisted=tuple(sorted({*selection.unlisted, *(outdated - listed)})),
+    )
+
+
+def is_replaced_upstream(build: Build, pair: Pair) -> bool:
+    """Return whether the archive is known to hold other files of a stored pair by now."""
+    key = GranuleKey.of_pair(pair)
+    before = build.ledger.get(key)
+    stored = before is not None and before.is_complete
+    return build.ledger.must_refetch(key) or (
+        stored and needs_fetching(before, build.context.modified.get(pair))
+    )
+
+
+def _must_fetch(build: Build, key: GranuleKey) -> bool:
+    ledger = build.ledger
+    if ledger.must_refetch(key) or needs_fetching(ledger.get(key), build.context.modified.get(key.pair)):
+        return True
+    return ledger.grid is not None and ledger.needs(key, ledger.grid_inputs())

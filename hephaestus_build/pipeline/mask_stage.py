@@ -1,0 +1,99 @@
+"""The third stage: the masks that follow from what experts have annotated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hephaestus_build.core.atomic_io import translate_os_errors
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.provenance import Outcome, Receipt
+from hephaestus_build.cube.fingerprints import fingerprint_inputs, grid_as_dict
+from hephaestus_build.cube.granules import Granule, GranuleKey
+from hephaestus_build.pipeline.encoding import encode_masks
+from hephaestus_build.pipeline.interferogram_stage import select_all_pairs
+from hephaestus_build.pipeline.ledger import keys_of_kind
+from hephaestus_build.pipeline.stage import Build, Stage
+from hephaestus_build.processing.mask_rasterization import (
+    PreviewGeometry,
+    rasterize_annotation,
+    resolve_preview_geometry,
+)
+from hephaestus_build.sources.annotations.archive import FLAGS, Annotation
+
+
+class MaskStage(Stage):
+    """Draws the masks of annotated pairs and stores them with what the expert wrote."""
+
+    name = "annotations"
+
+    def items(self, build: Build, only: Collection[GranuleKey] | None = None) -> Sequence[GranuleKey]:
+        """Return the annotated pairs, listed upstream or not, whose masks are missing or made otherwise."""
+        if only is None:
+            selection = select_all_pairs(build)
+            drawn = (granule.pair for granule in build.ledger.snapshot().values() if granule.kind == "mask")
+            pairs = sorted({*selection.wanted, *selection.unlisted, *drawn})
+            keys = list(map(GranuleKey.of_mask, pairs))
+        else:
+            keys = keys_of_kind(only, "mask")
+        return [key for key in keys if key.pair in build.context.annotations and _must_draw(build, key)]
+
+    def run(self, build: Build, key: GranuleKey) -> None:
+        """Draw and store the masks of one pair."""
+        context, ledger = build.context, build.ledger
+        pair, grid = key.pair, ledger.require_grid()
+        annotation = context.annotations[pair]
+        facts: dict[str, Any] = {"annotation": _annotation_values(annotation), "grid": ledger.grid_inputs()}
+        shards: dict[str, bytes] = {}
+        receipts: tuple[Receipt, ...] = ()
+        if annotation.polygons:
+            geometry, receipts = _preview_geometry(build, pair, grid)
+            shards = encode_masks(rasterize_annotation(annotation, geometry, grid))
+            facts |= {"preview": asdict(geometry), "listed": pair in context.modified}
+            facts["modified"] = context.modified.get(pair)
+        inputs = _mask_inputs(grid, annotation)
+        granule = Granule("mask", pair.name, inputs, receipts=receipts, facts=facts)
+        with translate_os_errors(f"{context.frame}: storing the masks of {pair}"):
+            ledger.record(granule, shards)
+
+
+def _must_draw(build: Build, key: GranuleKey) -> bool:
+    """Return whether an annotated pair's masks must be drawn: they are missing, or of another making.
+
+    A preview tells how they lie; it may have come, or been replaced, with the pair's other files.
+    """
+    modified, annotation = build.context.modified, build.context.annotations[key.pair]
+    granule = build.ledger.get(key)
+    if granule is None or build.ledger.needs(key, _mask_inputs(build.ledger.require_grid(), annotation)):
+        return True
+    if "preview" not in granule.facts or granule.pair not in modified:
+        return False
+    return not granule.facts["listed"] or modified[granule.pair] not in (None, granule.facts["modified"])
+
+
+def _mask_inputs(grid: Grid, annotation: Annotation) -> str:
+    """Return the fingerprint of a pair's masks."""
+    written = {name: value for name, value in vars(annotation).items() if name not in ("frame", "pair")}
+    written["polygons"] = [polygon.tolist() for polygon in annotation.polygons]
+    return fingerprint_inputs(grid_as_dict(grid), written)
+
+
+def _preview_geometry(build: Build, pair: Pair, grid: Grid) -> tuple[PreviewGeometry, tuple[Receipt, ...]]:
+    """Return how the preview that the expert saw maps to the grid: from the preview, or by default.
+
+    A preview that exists and could not be fetched is owed: until then the masks follow the default.
+    """
+    context = build.context
+    if pair not in context.modified:
+        return resolve_preview_geometry(context.frame, grid, None), ()
+    receipt, size = context.portal.preview(context.frame, pair)
+    needed = () if receipt.outcome is Outcome.ABSENT else (receipt,)
+    return resolve_preview_geometry(context.frame, grid, size), needed
+
+
+def _annotation_values(annotation: Annotation) -> dict[str, Any]:
+    """Return what the expert wrote, by the name of the cube's variable."""
+    names = (*FLAGS, "phase", "confidence", "caption", "unique_id")
+    return {name: getattr(annotation, name) for name in names}

@@ -1,0 +1,192 @@
+"""What there is, upstream and here, and what there is to do: found out before any product is fetched."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from hephaestus_build.core.era5_grid import parse_center_time
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.core.provenance import Outcome, Receipt
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.core.web_address import redact_url
+from hephaestus_build.cube.granules import GranuleKey
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.pipeline.context import BuildContext
+from hephaestus_build.pipeline.frame_grid import recorded_grid
+from hephaestus_build.pipeline.interferogram_stage import select_all_pairs
+from hephaestus_build.pipeline.ledger import Ledger
+from hephaestus_build.pipeline.plan import BuildPlan, BuildRequest, drop_withdrawn_pairs, select_pairs
+from hephaestus_build.pipeline.stage import Build
+from hephaestus_build.pipeline.stages import ATMOSPHERE, INTERFEROGRAMS
+from hephaestus_build.pipeline.upstream_changes import (
+    make_era5_hash_lookup,
+    make_history_lookup,
+    read_upstream_state,
+)
+from hephaestus_build.sources.annotations.archive import find_annotations
+from hephaestus_build.sources.era5.selection import choose_era5_source
+from hephaestus_build.sources.licsar.portal import FrameMetadata, LicsarPortal
+
+log = logging.getLogger(__name__)
+
+
+def prepare_build(
+    request: BuildRequest, settings: Settings, store: FrameStore, listener: ProgressListener | None = None
+) -> Build:
+    """Find out what there is, upstream and here, and what is finished. Fetches no product.
+
+    Parameters
+    ----------
+    request : BuildRequest
+        What to build.
+    settings : Settings
+        Where from and where to.
+    store : FrameStore
+        Where the cube stands.
+    listener : ProgressListener, optional
+        What is told how far the build is.
+
+    Raises
+    ------
+    HephaestusError
+        If the frame cannot be built: the archive has no listing of it, nobody has annotated it, or its data
+        belongs among other cubes.
+    """
+    context = prepare_context(request, settings, store, listener)
+    return Build(context, open_ledger(context))
+
+
+def prepare_context(
+    request: BuildRequest,
+    settings: Settings,
+    store: FrameStore,
+    listener: ProgressListener | None = None,
+    *,
+    contents: CubeInventory | None = None,
+) -> BuildContext:
+    """Return what a build knows before it begins.
+
+    Parameters
+    ----------
+    request, settings, store, listener
+        As :func:`prepare_build` takes them.
+    contents : CubeInventory, optional
+        What the published cube is made of, where its own record is not to be trusted.
+    """
+    frame = request.frame
+    settings = settings.for_frame(frame)
+    settings.check_frame_available(frame)
+    annotations = find_annotations(settings, frame, needed=request.pairs != "all").for_frame(frame)
+    if request.pairs == "annotated" and not annotations:
+        raise HephaestusError(
+            f"{frame}: nobody has annotated this frame; build all its pairs with --pairs all"
+        )
+    portal = LicsarPortal(settings)
+    modified = {item.pair: item.modified for item in portal.listing(frame).pairs}
+    selection = select_pairs(request, modified, annotations)
+    previous = store.published_generation()
+    if contents is None and previous is not None:
+        contents = previous.read_inventory()
+    published = dict(contents.granules) if contents else {}
+    upstream = read_upstream_state(store)
+    portal.prior_use = make_history_lookup(published, upstream)
+    era5 = choose_era5_source(settings)
+    era5.set_expected_hashes(make_era5_hash_lookup(published))
+    context = BuildContext(
+        request=request,
+        settings=settings,
+        store=store,
+        portal=portal,
+        era5=era5,
+        metadata=_find_metadata(portal, frame, contents),
+        modified=modified,
+        annotations=annotations,
+        selection=selection,
+        previous=previous,
+        published=published,
+        upstream=upstream,
+        today=datetime.now(UTC).date(),
+        listener=listener or NullListener(),
+    )
+    _check_simulated_apart(context)
+    mark = ", simulated" if context.is_simulated else ""
+    context.listener.note(f"{frame}: ERA5 from {era5.description}{mark}")
+    return context
+
+
+def open_ledger(context: BuildContext, *, grid: Grid | None = None) -> Ledger:
+    """Return what is finished already: the published granules, and those of interrupted builds.
+
+    Parameters
+    ----------
+    context : BuildContext
+        What the build knows.
+    grid : Grid, optional
+        The frame's grid; by default the one that was settled before, if nothing that has come since speaks
+        against it.
+    """
+    staged = context.store.staging.read_granules()
+    granules = drop_withdrawn_pairs({**context.published, **staged}, context.modified, context.annotations)
+    return Ledger(
+        context.store,
+        granules,
+        grid=grid or recorded_grid(granules),
+        refetch=context.upstream.changed.keys()
+        - staged.keys(),  # an interrupted build has fetched the others
+    )
+
+
+def make_plan(build: Build) -> BuildPlan:
+    """Return what a build will do and cost; see :class:`~hephaestus_build.pipeline.plan.BuildPlan`."""
+    context = build.context
+    selection = select_all_pairs(build)
+    days = sorted({day for pair in selection.wanted for day in pair.dates})
+    missing = ATMOSPHERE.items(build, only=list(map(GranuleKey.of_epoch, days)))
+    dates = tuple(key.day for key in missing)
+    return BuildPlan(
+        request=context.request,
+        selection=selection,
+        pairs_to_fetch=tuple(key.pair for key in INTERFEROGRAMS.items(build)),
+        era5_dates=dates,
+        era5_request_count=context.era5.count_requests(map(context.era5_hour, dates)),
+        grid=build.ledger.grid,
+        listed_count=len(context.modified),
+    )
+
+
+def _find_metadata(portal: LicsarPortal, frame: Frame, contents: CubeInventory | None) -> FrameMetadata:
+    """Return the frame's metadata; what the cube needs of it is in the cube once there is one."""
+    try:
+        return portal.metadata(frame)
+    except HephaestusError as error:
+        if contents is None:
+            raise
+        log.warning("%s", error)
+        attributes = contents.attributes
+        fields = {"simulated": "true"} if attributes.get("simulated") else {}
+        receipt = Receipt("metadata.txt", Outcome.UNREACHABLE, "", detail=str(error))
+        return FrameMetadata(parse_center_time(attributes["center_time"]), fields, receipt)
+
+
+def _check_simulated_apart(context: BuildContext) -> None:
+    """Refuse to put simulated data among the real cubes, or real data among the simulated ones.
+
+    The id of a frame says that it is simulated where it can be nothing else; of all others the archive tells.
+    """
+    frame, settings = context.frame, context.settings
+    archive = f"{frame}: the archive at {redact_url(settings.licsar_url)}"
+    if context.is_simulated and not settings.is_simulated:
+        raise HephaestusError(
+            f"{archive} says that its data of this frame is simulated; `hephaestus build {frame} "
+            f"--simulated` builds it apart from the real cubes"
+        )
+    if settings.is_simulated and not context.is_simulated:
+        raise HephaestusError(
+            f"{archive} does not say that its data of this frame is simulated; `hephaestus build {frame}` "
+            f"builds it among the real cubes"
+        )

@@ -1,0 +1,138 @@
+"""The end of a build: what is finished becomes a new generation of the cube."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from hephaestus_build.core.atomic_io import translate_os_errors
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.plain_files import UnsafePathError
+from hephaestus_build.cube.granules import ChunkKeys, DateAxes, Granule, GranuleKey
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.storage.writer import write_cube_store
+from hephaestus_build.pipeline.context import BuildContext
+from hephaestus_build.pipeline.global_attributes import make_global_attributes
+from hephaestus_build.pipeline.interferogram_stage import select_all_pairs
+from hephaestus_build.pipeline.missing_products import find_missing_products
+from hephaestus_build.pipeline.result import BuildResult, make_build_result
+from hephaestus_build.pipeline.stage import Build
+from hephaestus_build.pipeline.upstream_changes import (
+    UpstreamState,
+    find_gone_pairs,
+    write_upstream_state,
+)
+
+
+def publish(build: Build) -> BuildResult:
+    """Publish what is finished as a new generation, if it differs from the published one.
+
+    Raises
+    ------
+    HephaestusError
+        If not one interferogram is stored, or the disk fails; what was published before stays as it was.
+    """
+    context, ledger = build.context, build.ledger
+    if not ledger.complete("pair"):
+        raise HephaestusError(_nothing_built_message(build))
+    _drop_unused_granules(build)
+    # before what is fetched is published: a build that is killed then must not fetch it again
+    write_upstream_state(context.store, _upstream_state(build))
+    granules, staged = ledger.snapshot(), build.staged()
+    published = _differs(context, granules, staged)
+    if published:
+        contents = CubeInventory(ledger.require_grid(), granules, make_global_attributes(build))
+        with (
+            translate_os_errors(f"{context.frame}: publishing the cube"),
+            context.store.new_generation() as draft,
+        ):
+            context.store.staging.sync(staged)
+            with _explain_missing_chunks(context):
+                write_cube_store(draft, contents, _chunk_finder(context))
+    context.store.staging.discard()
+    current = context.store.published_generation()
+    assert current is not None
+    return make_build_result(build, current.number, published=published)
+
+
+def _drop_unused_granules(build: Build) -> None:
+    """Drop what no pair needs any more, and what was drawn on another grid for a withdrawn annotation."""
+    ledger, frame = build.ledger, build.context.frame
+    granules, inputs = ledger.snapshot(), ledger.grid_inputs()
+    dates = set(DateAxes.from_granules(granules.values()).epochs)
+    unused = []
+    for key, granule in granules.items():
+        if granule.kind == "epoch" and (granule.inputs != inputs or granule.key.day not in dates):
+            unused.append(key)
+        elif granule.kind == "mask" and granule.facts["grid"] != inputs:
+            if not build.context.annotations:
+                raise HephaestusError(
+                    f"{frame}: its masks must be drawn again, on another grid or in another schema, and "
+                    f"no annotations are at hand; set HEPHAESTUS_ANNOTATIONS and run the same command again"
+                )
+            unused.append(key)
+    ledger.drop(unused)
+
+
+def _upstream_state(build: Build) -> UpstreamState:
+    """Return what is known of the archive at the end of the build."""
+    before, ledger = build.context.upstream, build.ledger
+    changed = {key: why for key, why in before.changed.items() if ledger.must_refetch(key)}
+    for item in find_missing_products(ledger.failed()):
+        changed[item.unit] = f"{item.product}: {item.outcome}, {item.detail}"
+    granules = ledger.snapshot()
+    gone = find_gone_pairs(granules, build.context.modified)
+    here = granules.keys() - set(map(GranuleKey.of_pair, gone))
+    changed = {key: why for key, why in changed.items() if key in here and granules[key].is_complete}
+    return UpstreamState(before.checked, changed, tuple(pair.name for pair in gone))
+
+
+def _differs(context: BuildContext, granules: Mapping[str, Granule], staged: list[Granule]) -> bool:
+    """Return whether what is finished differs from what is published."""
+    if context.previous is None or granules.keys() != context.published.keys():
+        return True
+    return any(granule.identity != context.published[granule.key].identity for granule in staged)
+
+
+def _chunk_finder(context: BuildContext) -> Callable[[Granule], Mapping[str, str]]:
+    """Return what gives the files that hold the objects of a granule now, by the objects' names."""
+    places = ChunkKeys(DateAxes.from_granules(context.published.values()))
+    # as text: thousands of Paths take longer than all else that is done here
+    store = str(context.previous.store) if context.previous is not None else ""
+
+    def find(granule: Granule) -> Mapping[str, str]:
+        if store and context.published.get(granule.key) is granule:
+            return {name: f"{store}/{key}" for name, key in places.keys(granule)}
+        return context.store.staging.chunk_paths(granule)
+
+    return find
+
+
+@contextmanager
+def _explain_missing_chunks(context: BuildContext) -> Iterator[None]:
+    """Say what to do where an object of the published cube, which is to be linked, is not there."""
+    try:
+        yield
+    except (FileNotFoundError, UnsafePathError) as error:
+        store = str(context.previous.store) if context.previous is not None else None
+        if store is None or not str(error.filename).startswith(f"{store}/"):
+            raise
+        what = "missing" if isinstance(error, FileNotFoundError) else "no plain file"
+        frame = context.frame
+        raise HephaestusError(
+            f"{frame}: {str(error.filename).removeprefix(f'{store}/')} is {what} in the published cube; "
+            f"`hephaestus repair {frame}` rebuilds it, then run the same command again"
+        ) from error
+
+
+def _nothing_built_message(build: Build) -> str:
+    context, frame = build.context, build.context.frame
+    if not select_all_pairs(build).wanted:
+        why = ", ".join(f"{count} {reason}" for reason, count in context.selection.skipped.items())
+        return (
+            f"{frame}: of {len(context.modified)} interferograms upstream none is wanted "
+            f"({why or 'its listing is empty'}); `hephaestus plan {frame} --pairs all` shows all"
+        )
+    owed = find_missing_products(build.ledger.snapshot())
+    reason = f"{owed[0].product} is {owed[0].outcome}: {owed[0].detail}" if owed else "none is listed"
+    return f"{frame}: not one interferogram could be had ({reason}); run the same command again later"

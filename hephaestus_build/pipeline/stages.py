@@ -1,0 +1,17 @@
+"""The stages of a build, in order: what the command, the flow and a repair go through alike."""
+
+from __future__ import annotations
+
+from hephaestus_build.pipeline.atmosphere_stage import AtmosphereStage
+from hephaestus_build.pipeline.grid_stage import GridStage
+from hephaestus_build.pipeline.interferogram_stage import InterferogramStage
+from hephaestus_build.pipeline.mask_stage import MaskStage
+from hephaestus_build.pipeline.stage import Stage
+
+GRID = GridStage()
+INTERFEROGRAMS = InterferogramStage()
+MASKS = MaskStage()
+ATMOSPHERE = AtmosphereStage()
+
+#: Each needs what those before it have finished.
+STAGES: tuple[Stage, ...] = (GRID, INTERFEROGRAMS, MASKS, ATMOSPHERE)
