@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from hephaestus_build.core.frames import parse_day
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import check_depth
-from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.granules import EpochGranule, Granule, PairGranule
 from hephaestus_build.cube.schema import cube_schema
 
 _VARIABLE = re.compile(r"[a-z][a-z0-9_]{0,99}")
@@ -42,13 +41,13 @@ def check_granule(unit: Granule, *, whole: bool) -> None:
 
 
 def _faults(unit: Granule, *, whole: bool) -> Iterator[str]:
-    match unit.kind:
-        case "dem":
-            named = unit.name == "dem"
-        case "epoch":
-            named = f"{parse_day(unit.name):%Y%m%d}" == unit.name
-        case _:
+    match unit:
+        case EpochGranule():
+            named = f"{unit.day:%Y%m%d}" == unit.name
+        case PairGranule():
             named = unit.pair.name == unit.name
+        case _:
+            named = unit.name == "dem"
     if not named:
         yield f"its name {unit.name!r} is no name of its kind"
     for name, item in unit.objects.items():

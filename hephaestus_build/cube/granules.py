@@ -1,20 +1,21 @@
-"""What a cube is made of: units that are built, hashed, kept and linked whole.
+"""What a cube is made of: granules that are made, hashed, kept and linked whole.
 
-A cube is a pure function of its units: the axes, the place of every stored object and the tables of flags
+A cube is a pure function of its granules: the axes, the place of every stored object and the tables of flags
 all follow from them. That is why a build can stop and go on anywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import msgspec
 
 from hephaestus_build.core.frames import Pair, parse_day
+from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.cube.codecs.shard_encoder import chunk_name
 from hephaestus_build.cube.schema import cube_schema
@@ -83,27 +84,30 @@ class ChunkRef(msgspec.Struct, frozen=True, array_like=True):
     size: int
 
 
-class Granule(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived is kept
-    """One thing that is built and kept whole.
+class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict: what is derived is kept
+    """One thing that is made and kept whole; its four types are below.
+
+    As JSON it is ``{"kind", "name", "inputs", "objects", "receipts", "facts"}``. The facts of each type have
+    names and types as properties of it, and are written by its constructor ``make``; facts that this version
+    does not know are kept as they are.
 
     Attributes
     ----------
-    kind : Kind
-        What it is.
     name : str
-        ``yyyymmdd_yyyymmdd`` for pairs and masks, ``yyyymmdd`` for epochs, ``dem``.
+        ``yyyymmdd_yyyymmdd`` for interferograms and masks, ``yyyymmdd`` for epochs, ``dem``.
     inputs : str
-        Fingerprint of what it was made from beside the products (grid, annotation, schema); a unit whose
-        inputs have changed is built again.
+        Fingerprint of what it was made from beside the products (grid, annotation, schema); a granule whose
+        inputs have changed is made again.
     objects : dict
         Its stored objects by variable; an epoch's fields are named once for both date axes.
     receipts : tuple of Receipt
         One for every product that was asked for.
     facts : dict
-        JSON values that the cube's tables are filled from.
+        What the record says of it beyond that, JSON values.
     """
 
-    kind: GranuleKind
+    kind: ClassVar[GranuleKind]
+
     name: str
     inputs: str = ""
     objects: Mapping[str, ChunkRef] = {}
@@ -114,11 +118,6 @@ class Granule(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived 
     def key(self) -> GranuleKey:
         """Name that is unique within a cube: ``<kind>/<name>``."""
         return GranuleKey(f"{self.kind}/{self.name}")
-
-    @cached_property
-    def pair(self) -> Pair:
-        """The pair of a pair or mask unit."""
-        return Pair.parse(self.name)
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -134,11 +133,11 @@ class Granule(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived 
     @property
     def needs_retry(self) -> bool:
         """Whether upstream promises what is missing here; a later build tries again."""
-        return not self.is_complete and not self.facts.get("unlisted", False)
+        return not self.is_complete
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What makes it another unit than an earlier one of its key: all but when and why it was fetched."""
+        """What makes it another one than an earlier one of its key: all but when and why it was fetched."""
         proofs = tuple(
             (item.product, item.url, item.size, item.digest, item.last_modified, item.etag)
             if item.ok
@@ -146,6 +145,203 @@ class Granule(msgspec.Struct, frozen=True, dict=True):  # dict: what is derived 
             for item in self.receipts
         )
         return self.objects, self.inputs, self.facts, proofs
+
+
+class PairGranule(Granule, frozen=True, tag_field="kind"):
+    """What is made for a pair of dates: an interferogram or a mask."""
+
+    @cached_property
+    def pair(self) -> Pair:
+        """The pair."""
+        return Pair.parse(self.name)
+
+    @property
+    def modified(self) -> str | None:
+        """What the listing said of the pair's last change when its products were fetched."""
+        return self.facts.get("modified")
+
+
+class InterferogramGranule(PairGranule, frozen=True, tag="pair", tag_field="kind"):
+    """Phase and coherence of a pair."""
+
+    kind: ClassVar[GranuleKind] = "pair"
+
+    @classmethod
+    def make(
+        cls,
+        pair: Pair,
+        inputs: str,
+        receipts: tuple[Receipt, ...],
+        *,
+        modified: str | None,
+        elsewhere: bool = False,
+        coverage: tuple[str, float] | None = None,
+    ) -> InterferogramGranule:
+        """Return the granule of a pair whose products were asked for.
+
+        Parameters
+        ----------
+        pair, inputs, receipts, modified, elsewhere
+            As the attributes and properties of these names.
+        coverage : tuple of str and float, optional
+            Its alignment and valid fraction, where it is whole.
+        """
+        facts: dict[str, Any] = {"modified": modified}
+        if elsewhere:
+            facts["elsewhere"] = True
+        if coverage is not None:
+            facts["alignment"], facts["valid_fraction"] = coverage
+        return cls(pair.name, inputs, receipts=receipts, facts=facts)
+
+    @classmethod
+    def make_unlisted(cls, pair: Pair, inputs: str, receipt: Receipt) -> InterferogramGranule:
+        """Return the granule of a pair that upstream does not list, and so does not promise."""
+        return cls(pair.name, inputs, receipts=(receipt,), facts={"unlisted": True})
+
+    @property
+    def is_unlisted(self) -> bool:
+        """Whether upstream did not list it when a build looked."""
+        return bool(self.facts.get("unlisted"))
+
+    @property
+    def needs_retry(self) -> bool:
+        """Whether upstream promises what is missing here; a later build tries again."""
+        return not self.is_complete and not self.is_unlisted
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether a raster came that does not lie on the frame's grid."""
+        return bool(self.facts.get("elsewhere"))
+
+    @property
+    def alignment(self) -> str:
+        """How its pixels came to the frame's grid, one of ``ALIGNMENT_KINDS``; of a whole one only."""
+        return cast(str, self.facts["alignment"])
+
+    @property
+    def valid_fraction(self) -> float:
+        """Share of the grid where it has data, 0 to 1; of a whole one only."""
+        return cast(float, self.facts["valid_fraction"])
+
+
+class MaskGranule(PairGranule, frozen=True, tag="mask", tag_field="kind"):
+    """An annotation of a pair and the masks that were drawn from it."""
+
+    kind: ClassVar[GranuleKind] = "mask"
+
+    @classmethod
+    def make(
+        cls,
+        pair: Pair,
+        inputs: str,
+        receipts: tuple[Receipt, ...] = (),
+        *,
+        annotation: Mapping[str, Any],
+        grid_inputs: str,
+        preview: tuple[Mapping[str, Any], bool, str | None] | None = None,
+    ) -> MaskGranule:
+        """Return the granule of an annotated pair.
+
+        Parameters
+        ----------
+        pair, inputs, receipts, annotation, grid_inputs
+            As the attributes and properties of these names.
+        preview : tuple, optional
+            Where polygons were drawn: how the preview maps to the grid, whether the pair was listed, and when
+            the listing said that it was last changed.
+        """
+        facts: dict[str, Any] = {"annotation": annotation, "grid": grid_inputs}
+        if preview is not None:
+            facts["preview"], facts["listed"], facts["modified"] = preview
+        return cls(pair.name, inputs, receipts=receipts, facts=facts)
+
+    @property
+    def annotation(self) -> Mapping[str, Any]:
+        """What the expert wrote, by the name of the cube's variable."""
+        return cast(Mapping[str, Any], self.facts["annotation"])
+
+    @property
+    def grid_inputs(self) -> str | None:
+        """Fingerprint of the grid that it was drawn on; None in records of early versions."""
+        return self.facts.get("grid")
+
+    @property
+    def projection(self) -> str | None:
+        """Projection of the preview that the polygons were drawn on; None where there are no polygons."""
+        preview = self.facts.get("preview")
+        return cast(str, preview["projection"]) if preview else None
+
+    @property
+    def was_listed(self) -> bool:
+        """Whether upstream listed the pair, so that its preview was asked for; of one with polygons only."""
+        return cast(bool, self.facts["listed"])
+
+
+class EpochGranule(Granule, frozen=True, tag="epoch", tag_field="kind"):
+    """ERA5 at an acquisition date."""
+
+    kind: ClassVar[GranuleKind] = "epoch"
+
+    @classmethod
+    def make(
+        cls,
+        day: date,
+        inputs: str,
+        receipts: tuple[Receipt, ...],
+        era5: tuple[int, str, str] | None = None,
+    ) -> EpochGranule:
+        """Return the granule of a date.
+
+        Parameters
+        ----------
+        day, inputs, receipts
+            As the attributes of these names.
+        era5 : tuple of int, str and str, optional
+            Its ERA5 time, version and source, where the fields are here.
+        """
+        names = ("era5_time", "era5_expver", "source")
+        facts = dict(zip(names, era5, strict=True)) if era5 is not None else {}
+        return cls(f"{day:%Y%m%d}", inputs, receipts=receipts, facts=facts)
+
+    @property
+    def day(self) -> date:
+        """The acquisition date."""
+        return parse_day(self.name)
+
+    @property
+    def era5_time(self) -> int | None:
+        """Hour of the fields, hours since 1970-01-01."""
+        return self.facts.get("era5_time")
+
+    @property
+    def era5_expver(self) -> str | None:
+        """Version of the fields: final, preliminary or unstated."""
+        return self.facts.get("era5_expver")
+
+    @property
+    def source(self) -> str | None:
+        """Where the fields came from."""
+        return self.facts.get("source")
+
+
+class DemGranule(Granule, frozen=True, tag="dem", tag_field="kind"):
+    """The elevation model, and the frame's grid."""
+
+    kind: ClassVar[GranuleKind] = "dem"
+
+    @classmethod
+    def make(cls, inputs: str, receipts: tuple[Receipt, ...], grid: Grid) -> DemGranule:
+        """Return the granule of a frame whose grid is settled."""
+        return cls("dem", inputs, receipts=receipts, facts={"grid": asdict(grid)})
+
+    @property
+    def grid(self) -> Grid | None:
+        """The frame's grid as it was settled; None in records of early versions."""
+        return Grid(**self.facts["grid"]) if "grid" in self.facts else None
+
+
+#: What a record holds: the type of each is told by its ``kind``.
+AnyGranule = InterferogramGranule | MaskGranule | EpochGranule | DemGranule
 
 
 @dataclass(frozen=True)
@@ -164,7 +360,7 @@ class DateAxes:
     @classmethod
     def from_granules(cls, units: Iterable[Granule]) -> DateAxes:
         """Return the axes that hold every pair of `units`, stored or not."""
-        pairs = [unit.pair for unit in units if unit.kind in ("pair", "mask")]
+        pairs = [unit.pair for unit in units if isinstance(unit, PairGranule)]
         return cls(
             tuple(sorted({pair.primary for pair in pairs})), tuple(sorted({pair.secondary for pair in pairs}))
         )
@@ -199,10 +395,10 @@ class ChunkKeys:
 
     def keys(self, unit: Granule) -> Iterator[tuple[str, str]]:
         """Yield (object name, path in the store) for every place that an object of `unit` stands in."""
-        if unit.kind == "epoch":
-            yield from self._epoch_keys(unit, parse_day(unit.name))
+        if isinstance(unit, EpochGranule):
+            yield from self._epoch_keys(unit, unit.day)
             return
-        at = () if unit.kind == "dem" or not unit.objects else self.pair_index(unit.pair)
+        at = self.pair_index(unit.pair) if isinstance(unit, PairGranule) and unit.objects else ()
         last = chunk_name(at, 2)
         for name in unit.objects:
             yield name, f"{name}/{last}"

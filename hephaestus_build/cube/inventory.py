@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -14,7 +14,7 @@ from hephaestus_build.core.era5_grid import Era5Area, era5_area_around
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import check_depth
 from hephaestus_build.cube.granule_checks import check_granule
-from hephaestus_build.cube.granules import DateAxes, Granule
+from hephaestus_build.cube.granules import AnyGranule, DateAxes, Granule
 from hephaestus_build.cube.schema import cube_schema
 
 #: Cells of a table (primary dates times secondary dates) and pixels of a grid, at most: four times what
@@ -53,7 +53,9 @@ class CubeInventory:
     def encode(self) -> bytes:
         """Return the contents as JSON, the units in order of their keys."""
         units = [self.granules[key] for key in sorted(self.granules)]
-        return encode_json(_Record(grid=self.grid, attributes=self.attributes, units=units))
+        return encode_json(
+            _Record(grid=self.grid, attributes=self.attributes, units=cast(list[AnyGranule], units))
+        )
 
     @classmethod
     def decode(cls, record: bytes) -> CubeInventory:
@@ -101,4 +103,4 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     grid: Grid
     attributes: Mapping[str, Any]
-    units: list[Granule]
+    units: list[AnyGranule]

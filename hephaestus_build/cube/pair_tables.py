@@ -10,7 +10,15 @@ import numpy as np
 
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
-from hephaestus_build.cube.granules import ChunkKeys, DateAxes, Granule
+from hephaestus_build.cube.granules import (
+    ChunkKeys,
+    DateAxes,
+    EpochGranule,
+    Granule,
+    InterferogramGranule,
+    MaskGranule,
+    PairGranule,
+)
 from hephaestus_build.cube.schema import Variable, cube_schema
 
 #: flag_values of the variable pair_status
@@ -64,10 +72,10 @@ def fill_tables(units: Collection[Granule], axes: DateAxes) -> dict[str, np.ndar
         for variable in cube_schema().variables_with_layout("table")
     }
     for unit in units:
-        if unit.kind in ("pair", "mask"):
+        if isinstance(unit, PairGranule):
             at: tuple[int, ...] = places.pair_index(unit.pair)
-        elif unit.kind == "epoch":
-            at = (places.epoch_index(date.fromisoformat(unit.name)),)
+        elif isinstance(unit, EpochGranule):
+            at = (places.epoch_index(unit.day),)
         else:
             continue
         for name, value in _table_values(unit).items():
@@ -77,15 +85,17 @@ def fill_tables(units: Collection[Granule], axes: DateAxes) -> dict[str, np.ndar
 
 def _table_values(unit: Granule) -> Mapping[str, Any]:
     """Return what one unit says in the tables, by variable."""
-    if unit.kind == "mask":
-        return {"annotated": True, **unit.facts["annotation"]}
-    if unit.kind == "epoch":
-        return {name: unit.facts[name] for name in ("era5_time", "era5_expver")} if unit.is_complete else {}
+    if isinstance(unit, MaskGranule):
+        return {"annotated": True, **unit.annotation}
+    if isinstance(unit, EpochGranule) and unit.is_complete:
+        return {"era5_time": unit.era5_time, "era5_expver": unit.era5_expver}
+    if not isinstance(unit, InterferogramGranule):
+        return {}
     values: dict[str, Any] = {
         "pair_status": PAIR_STATUS_CODES[unit.outcome],
         "valid_date_pair": unit.is_complete,
     }
     if unit.is_complete:
-        values["grid_alignment"] = ALIGNMENT_KINDS.index(unit.facts["alignment"])
-        values["valid_fraction"] = unit.facts["valid_fraction"]
+        values["grid_alignment"] = ALIGNMENT_KINDS.index(unit.alignment)
+        values["valid_fraction"] = unit.valid_fraction
     return values

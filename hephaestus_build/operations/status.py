@@ -17,6 +17,7 @@ from hephaestus_build.core.plain_files import list_names
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import cubes_dir_for
+from hephaestus_build.cube.granules import EpochGranule, InterferogramGranule, MaskGranule
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import GENERATIONS, FrameStore
 from hephaestus_build.cube.storage.migration import needs_migration
@@ -207,9 +208,10 @@ def _read_frame_status(
     contents = current.read_inventory()
     manifest = current.read_manifest()
     units, known = contents.granules, read_upstream_state(shelf)
-    pairs = [unit.pair for unit in units.values() if unit.kind == "pair" and unit.is_complete]
+    interferograms = [unit for unit in units.values() if isinstance(unit, InterferogramGranule)]
+    pairs = [unit.pair for unit in interferograms if unit.is_complete]
     newest = max((pair.secondary for pair in pairs), default=None)
-    epochs = [unit for unit in units.values() if unit.kind == "epoch" and unit.is_complete]
+    epochs = [unit for unit in units.values() if isinstance(unit, EpochGranule) and unit.is_complete]
     owed, accepted = partition_accepted(find_missing_products(units), frame, accept)
     # a simulated cube among the real ones is one of an earlier version
     simulated = bool(contents.attributes.get("simulated"))
@@ -221,13 +223,11 @@ def _read_frame_status(
         newest=newest,
         latency_days=(today - newest).days if newest else None,
         pairs=len(pairs),
-        annotated=sum(unit.kind == "mask" for unit in units.values()),
-        absent=sum(
-            unit.kind == "pair" and not unit.is_complete and not unit.needs_retry for unit in units.values()
-        ),
+        annotated=sum(isinstance(unit, MaskGranule) for unit in units.values()),
+        absent=sum(not unit.is_complete and not unit.needs_retry for unit in interferograms),
         owed=owed,
         accepted=accepted,
-        preliminary=sum(unit.facts.get("era5_expver") == EXPVER_PRELIMINARY for unit in epochs),
+        preliminary=sum(unit.era5_expver == EXPVER_PRELIMINARY for unit in epochs),
         stale=tuple(_stale_reasons(known, contents.attributes)),
         gone=known.gone,
         bytes=sum(dict(manifest.values()).values()),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.era5_grid import EXPVER_PRELIMINARY, era5_area_around
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.progress import ProgressListener
-from hephaestus_build.cube.granules import Granule, GranuleKey
+from hephaestus_build.cube.granules import EpochGranule, GranuleKey
 from hephaestus_build.pipeline.encoding import encode_atmosphere
 from hephaestus_build.pipeline.ledger import keys_of_kind
 from hephaestus_build.pipeline.stage import Build, Stage
@@ -58,46 +57,44 @@ class AtmosphereStage(Stage):
         day, fields, inputs = key.day, ledger.era5, ledger.grid_inputs()
         hour = context.era5_hour(day)
         receipts = fields.receipts_by_hour[hour]
-        facts: dict[str, Any] = {}
+        era5 = None
         contents: dict[str, bytes] = {}
         if hour in fields.time_index:
             receipts = tuple(receipt for receipt in receipts if receipt.ok)
-            facts = {
-                "era5_time": _hours_since_1970(hour),
-                "era5_expver": fields.expver[fields.time_index[hour]],
-                "source": fields.source,
-            }
+            era5 = _hours_since_1970(hour), fields.expver[fields.time_index[hour]], fields.source
             before = ledger.get(key)
-            same = before is not None and before.is_complete and before.inputs == inputs
             if (
-                before is not None
-                and same
-                and before.facts == facts == {**facts, "era5_expver": EXPVER_PRELIMINARY}
+                isinstance(before, EpochGranule)
+                and not ledger.needs(key, inputs)
+                and before.era5_expver == EXPVER_PRELIMINARY
+                and (before.era5_time, before.era5_expver, before.source) == era5
             ):
                 return  # asked for again, and the source has nothing newer
             contents = encode_atmosphere(
                 fields.fields_at(hour), fields.latitude, fields.longitude, ledger.require_grid()
             )
-        granule = Granule("epoch", key.name, inputs, receipts=receipts, facts=facts)
+        granule = EpochGranule.make(day, inputs, receipts, era5)
         with translate_os_errors(f"{context.frame}: storing the atmosphere of {day}"):
             ledger.record(granule, contents)
 
 
 def epoch_keys(build: Build, coming: Iterable[Pair] = ()) -> list[GranuleKey]:
     """Return every acquisition date of the stored and the `coming` pairs, in order."""
-    stored = (granule.pair for granule in build.ledger.complete("pair"))
-    days = {day for pairs in (stored, coming) for pair in pairs for day in pair.dates}
+    days = {day for pairs in (build.ledger.complete_pairs(), coming) for pair in pairs for day in pair.dates}
     return list(map(GranuleKey.of_epoch, sorted(days)))
 
 
 def _must_fetch(build: Build, key: GranuleKey) -> bool:
     context, ledger = build.context, build.ledger
     granule = ledger.get(key)
-    if granule is None or ledger.grid is None or ledger.needs(key, ledger.grid_inputs()):
+    if (
+        not isinstance(granule, EpochGranule)
+        or ledger.grid is None
+        or ledger.needs(key, ledger.grid_inputs())
+    ):
         return True
-    facts = granule.facts
-    return facts["era5_time"] != _hours_since_1970(context.era5_hour(key.day)) or (
-        facts["era5_expver"] == EXPVER_PRELIMINARY and _should_be_final(key.day, context.today)
+    return granule.era5_time != _hours_since_1970(context.era5_hour(key.day)) or (
+        granule.era5_expver == EXPVER_PRELIMINARY and _should_be_final(key.day, context.today)
     )
 
 

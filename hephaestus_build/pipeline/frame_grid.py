@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.cube.granules import DEM_KEY, Granule
+from hephaestus_build.cube.granules import DEM_KEY, DemGranule, Granule, InterferogramGranule
 from hephaestus_build.processing.alignment import PIXEL_TOLERANCE
 
 
@@ -40,11 +40,11 @@ def select_reference_grid(dem: Grid | None, seen: Sequence[Grid]) -> Grid | None
 def recorded_grid(units: Mapping[str, Granule]) -> Grid | None:
     """Return the grid that was settled before, unless what has come since speaks against it."""
     dem = units.get(DEM_KEY)
-    if dem is None or "grid" not in dem.facts:
+    if not isinstance(dem, DemGranule) or dem.grid is None:
         return None
-    pairs = [unit for unit in units.values() if unit.kind == "pair"]
+    pairs = [unit for unit in units.values() if isinstance(unit, InterferogramGranule)]
     stored = [unit for unit in pairs if unit.is_complete]
-    fitting = sum(unit.facts["alignment"] == "identical" for unit in stored)
-    none_fits = not stored and any(unit.facts.get("elsewhere") for unit in pairs)
+    fitting = sum(unit.alignment == "identical" for unit in stored)
+    none_fits = not stored and any(unit.is_elsewhere for unit in pairs)
     doubted = none_fits or (not dem.is_complete and 2 * fitting < len(stored))
-    return None if doubted else Grid(**dem.facts["grid"])
+    return None if doubted else dem.grid

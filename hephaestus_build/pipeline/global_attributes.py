@@ -7,6 +7,7 @@ from typing import Any
 from hephaestus_build import __version__
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.web_address import redact_url
+from hephaestus_build.cube.granules import EpochGranule, MaskGranule
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.pipeline.registry_check import compare_with_registry
 from hephaestus_build.pipeline.stage import Build
@@ -17,10 +18,8 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
     context, grid = build.context, build.ledger.require_grid()
     frame = published_frames().get(context.frame.id)
     granules = build.ledger.snapshot().values()
-    sources = sorted({granule.facts["source"] for granule in granules if granule.facts.get("source")})
-    geometries = sorted(
-        {granule.facts["preview"]["projection"] for granule in granules if granule.facts.get("preview")}
-    )
+    sources = {granule.source for granule in granules if isinstance(granule, EpochGranule)}
+    projections = {granule.projection for granule in granules if isinstance(granule, MaskGranule)}
     width, height = grid.pixel_size_m()
     attributes: dict[str, Any] = {
         "title": f"Volcanic unrest cube of LiCSAR frame {context.frame}",
@@ -33,8 +32,8 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
         "Generated using Copernicus Climate Change Service information.",
         "center_time": str(context.metadata.center_time),
         "pixel_size_m": [round(width, 2), round(height, 2)],
-        "era5_source": ", ".join(sources),
-        "preview_projection": ", ".join(geometries) or "none needed",
+        "era5_source": ", ".join(sorted(filter(None, sources))),
+        "preview_projection": ", ".join(sorted(filter(None, projections))) or "none needed",
         "hephaestus_build_version": __version__,
         "schema_version": cube_schema().version,
         "build_settings": {

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 
 from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.cube.granules import DEM_KEY, Granule, GranuleKey
+from hephaestus_build.cube.granules import DEM_KEY, DemGranule, GranuleKey
 from hephaestus_build.pipeline.encoding import encode_images
 from hephaestus_build.pipeline.frame_grid import grids_compatible, select_reference_grid
 from hephaestus_build.pipeline.interferogram_stage import is_replaced_upstream, select_all_pairs
@@ -64,13 +63,7 @@ class GridStage(Stage):
         fetched = ledger.take_dem()
         assert fetched is not None, "GridStage.begin fetches it"
         receipt, raster = fetched
-        granule = Granule(
-            "dem",
-            key.name,
-            ledger.grid_inputs(),
-            receipts=(receipt,),
-            facts={"grid": asdict(ledger.require_grid())},
-        )
+        granule = DemGranule.make(ledger.grid_inputs(), (receipt,), ledger.require_grid())
         with translate_os_errors(f"{build.context.frame}: storing the DEM"):
             ledger.record(granule, encode_images({"dem": raster.values}) if raster is not None else {})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
-from hephaestus_build.cube.granules import Granule, GranuleKey
+from hephaestus_build.cube.granules import GranuleKey, InterferogramGranule
 from hephaestus_build.pipeline.encoding import encode_images
 from hephaestus_build.pipeline.ledger import keys_of_kind
 from hephaestus_build.pipeline.plan import PairSelection, needs_fetching
@@ -38,12 +37,11 @@ class InterferogramStage(Stage):
         """Record as absent the annotated pairs that the portal does not list."""
         inputs = build.ledger.grid_inputs()
         for pair in select_all_pairs(build).unlisted:
-            before = build.ledger.get(GranuleKey.of_pair(pair))
+            before = build.ledger.interferogram(pair)
             if before is not None and before.inputs == inputs and not before.needs_retry:
                 continue  # known to be absent, or stored while it was listed
             absent = Receipt(pair.name, Outcome.ABSENT, "", detail="not in the portal's listing")
-            granule = Granule("pair", pair.name, inputs, receipts=(absent,), facts={"unlisted": True})
-            build.ledger.record(granule, {})
+            build.ledger.record(InterferogramGranule.make_unlisted(pair, inputs, absent), {})
         super().begin(build, keys)
 
     def run(self, build: Build, key: GranuleKey) -> None:
@@ -54,7 +52,7 @@ class InterferogramStage(Stage):
         receipts: list[Receipt] = []
         planes: dict[str, np.ndarray] = {}
         kinds: list[str] = []
-        facts: dict[str, Any] = {"modified": context.modified.get(pair)}
+        elsewhere = False
         for name, fetch in (
             ("insar_difference", context.portal.phase),
             ("insar_coherence", context.portal.coherence),
@@ -68,7 +66,7 @@ class InterferogramStage(Stage):
                         raise ValueError("there is no data of it within the frame's grid")
                 except ValueError as error:  # it lies elsewhere: not a raster of this frame
                     receipt = receipt.replace(outcome=Outcome.CORRUPT, detail=str(error))
-                    facts["elsewhere"] = True
+                    elsewhere = True
                 else:
                     planes[name] = values
                     kinds.append(alignment.kind)
@@ -76,13 +74,20 @@ class InterferogramStage(Stage):
             receipts.append(receipt)
             if not receipt.ok:
                 break  # half a pair is no pair; the other half is fetched together with this one
+        coverage = None
         if len(planes) == 2:
-            facts["alignment"] = max(kinds, key=ALIGNMENT_KINDS.index)
             valid = np.count_nonzero(
                 planes["insar_difference"] != 0
             )  # of floats alone it takes thrice the time
-            facts["valid_fraction"] = round(valid / grid.size, 6)
-        granule = Granule("pair", pair.name, ledger.grid_inputs(), receipts=tuple(receipts), facts=facts)
+            coverage = max(kinds, key=ALIGNMENT_KINDS.index), round(valid / grid.size, 6)
+        granule = InterferogramGranule.make(
+            pair,
+            ledger.grid_inputs(),
+            tuple(receipts),
+            modified=context.modified.get(pair),
+            elsewhere=elsewhere,
+            coverage=coverage,
+        )
         with translate_os_errors(f"{context.frame}: storing {pair}"):
             ledger.record(granule, encode_images(planes) if granule.is_complete else {})
 
@@ -103,16 +108,17 @@ def select_all_pairs(build: Build) -> PairSelection:
 
 def is_replaced_upstream(build: Build, pair: Pair) -> bool:
     """Return whether the archive is known to hold other files of a stored pair by now."""
-    key = GranuleKey.of_pair(pair)
-    before = build.ledger.get(key)
+    before = build.ledger.interferogram(pair)
     stored = before is not None and before.is_complete
-    return build.ledger.must_refetch(key) or (
+    return build.ledger.must_refetch(GranuleKey.of_pair(pair)) or (
         stored and needs_fetching(before, build.context.modified.get(pair))
     )
 
 
 def _must_fetch(build: Build, key: GranuleKey) -> bool:
-    ledger = build.ledger
-    if ledger.must_refetch(key) or needs_fetching(ledger.get(key), build.context.modified.get(key.pair)):
+    ledger, pair = build.ledger, key.pair
+    if ledger.must_refetch(key) or needs_fetching(
+        ledger.interferogram(pair), build.context.modified.get(pair)
+    ):
         return True
     return ledger.grid is not None and ledger.needs(key, ledger.grid_inputs())

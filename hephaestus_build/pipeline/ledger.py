@@ -10,7 +10,7 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Receipt
 from hephaestus_build.cube.fingerprints import fingerprint_grid
-from hephaestus_build.cube.granules import Granule, GranuleKey
+from hephaestus_build.cube.granules import Granule, GranuleKey, InterferogramGranule
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.sources.era5.fields import Era5Fields
 from hephaestus_build.sources.licsar.geotiff import Raster
@@ -63,6 +63,11 @@ class Ledger:
         with self._lock:
             return self._granules.get(key)
 
+    def interferogram(self, pair: Pair) -> InterferogramGranule | None:
+        """Return the finished interferogram of a pair, or None where there is none."""
+        granule = self.get(GranuleKey.of_pair(pair))
+        return granule if isinstance(granule, InterferogramGranule) else None
+
     def latest(self, key: str) -> Granule | None:
         """Return the last attempt at a granule, which may have failed while an earlier one is stored."""
         with self._lock:
@@ -78,10 +83,12 @@ class Ledger:
         with self._lock:
             return dict(self._failed)
 
-    def complete(self, kind: str) -> list[Granule]:
-        """Return the granules of a kind that have every product they need."""
+    def complete_pairs(self) -> list[Pair]:
+        """Return the pairs whose interferogram is stored whole."""
         return [
-            granule for granule in self.snapshot().values() if granule.kind == kind and granule.is_complete
+            granule.pair
+            for granule in self.snapshot().values()
+            if isinstance(granule, InterferogramGranule) and granule.is_complete
         ]
 
     def needs(self, key: str, inputs: str) -> bool:
@@ -173,7 +180,7 @@ class Ledger:
         return frozenset(
             granule.pair
             for granule in self._granules.values()
-            if granule.kind == "pair" and granule.is_complete and granule.inputs != inputs
+            if isinstance(granule, InterferogramGranule) and granule.is_complete and granule.inputs != inputs
         )
 
     # what was fetched for granules that are made later

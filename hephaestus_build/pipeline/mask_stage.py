@@ -11,7 +11,7 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.cube.fingerprints import fingerprint_inputs, grid_as_dict
-from hephaestus_build.cube.granules import Granule, GranuleKey
+from hephaestus_build.cube.granules import GranuleKey, MaskGranule
 from hephaestus_build.pipeline.encoding import encode_masks
 from hephaestus_build.pipeline.interferogram_stage import select_all_pairs
 from hephaestus_build.pipeline.ledger import keys_of_kind
@@ -33,7 +33,8 @@ class MaskStage(Stage):
         """Return the annotated pairs, listed upstream or not, whose masks are missing or made otherwise."""
         if only is None:
             selection = select_all_pairs(build)
-            drawn = (granule.pair for granule in build.ledger.snapshot().values() if granule.kind == "mask")
+            granules = build.ledger.snapshot().values()
+            drawn = (granule.pair for granule in granules if isinstance(granule, MaskGranule))
             pairs = sorted({*selection.wanted, *selection.unlisted, *drawn})
             keys = list(map(GranuleKey.of_mask, pairs))
         else:
@@ -45,16 +46,21 @@ class MaskStage(Stage):
         context, ledger = build.context, build.ledger
         pair, grid = key.pair, ledger.require_grid()
         annotation = context.annotations[pair]
-        facts: dict[str, Any] = {"annotation": _annotation_values(annotation), "grid": ledger.grid_inputs()}
+        preview = None
         shards: dict[str, bytes] = {}
         receipts: tuple[Receipt, ...] = ()
         if annotation.polygons:
             geometry, receipts = _preview_geometry(build, pair, grid)
             shards = encode_masks(rasterize_annotation(annotation, geometry, grid))
-            facts |= {"preview": asdict(geometry), "listed": pair in context.modified}
-            facts["modified"] = context.modified.get(pair)
-        inputs = _mask_inputs(grid, annotation)
-        granule = Granule("mask", pair.name, inputs, receipts=receipts, facts=facts)
+            preview = asdict(geometry), pair in context.modified, context.modified.get(pair)
+        granule = MaskGranule.make(
+            pair,
+            _mask_inputs(grid, annotation),
+            receipts,
+            annotation=_annotation_values(annotation),
+            grid_inputs=ledger.grid_inputs(),
+            preview=preview,
+        )
         with translate_os_errors(f"{context.frame}: storing the masks of {pair}"):
             ledger.record(granule, shards)
 
@@ -66,11 +72,13 @@ def _must_draw(build: Build, key: GranuleKey) -> bool:
     """
     modified, annotation = build.context.modified, build.context.annotations[key.pair]
     granule = build.ledger.get(key)
-    if granule is None or build.ledger.needs(key, _mask_inputs(build.ledger.require_grid(), annotation)):
+    if not isinstance(granule, MaskGranule) or build.ledger.needs(
+        key, _mask_inputs(build.ledger.require_grid(), annotation)
+    ):
         return True
-    if "preview" not in granule.facts or granule.pair not in modified:
+    if granule.projection is None or granule.pair not in modified:
         return False
-    return not granule.facts["listed"] or modified[granule.pair] not in (None, granule.facts["modified"])
+    return not granule.was_listed or modified[granule.pair] not in (None, granule.modified)
 
 
 def _mask_inputs(grid: Grid, annotation: Annotation) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.settings import PairChoice
-from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.granules import Granule, InterferogramGranule
 
 #: Bytes a pixel of typical products: as downloaded, and as stored in the cube (docs/benchmarks.md).
 DOWNLOAD_BYTES_PER_PIXEL = 1.6
@@ -179,7 +179,7 @@ def drop_withdrawn_pairs(
 
     def withdrawn(unit: Granule) -> bool:
         return (
-            unit.kind == "pair"
+            isinstance(unit, InterferogramGranule)
             and not unit.is_complete
             and unit.pair not in listed
             and unit.pair not in annotated
@@ -188,9 +188,9 @@ def drop_withdrawn_pairs(
     return {key: unit for key, unit in units.items() if not withdrawn(unit)}
 
 
-def needs_fetching(unit: Granule | None, modified: str | None) -> bool:
+def needs_fetching(unit: InterferogramGranule | None, modified: str | None) -> bool:
     """Return whether a pair must be fetched: it is new, owed, or its line in the listing changed."""
     if unit is None or not unit.is_complete:
         return True
-    before = unit.facts.get("modified")
+    before = unit.modified
     return modified is not None and before is not None and modified != before

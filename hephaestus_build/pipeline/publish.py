@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import UnsafePathError
-from hephaestus_build.cube.granules import ChunkKeys, DateAxes, Granule, GranuleKey
+from hephaestus_build.cube.granules import (
+    ChunkKeys,
+    DateAxes,
+    EpochGranule,
+    Granule,
+    GranuleKey,
+    MaskGranule,
+)
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.pipeline.context import BuildContext
@@ -33,7 +40,7 @@ def publish(build: Build) -> BuildResult:
         If not one interferogram is stored, or the disk fails; what was published before stays as it was.
     """
     context, ledger = build.context, build.ledger
-    if not ledger.complete("pair"):
+    if not ledger.complete_pairs():
         raise HephaestusError(_nothing_built_message(build))
     _drop_unused_granules(build)
     # before what is fetched is published: a build that is killed then must not fetch it again
@@ -62,9 +69,9 @@ def _drop_unused_granules(build: Build) -> None:
     dates = set(DateAxes.from_granules(granules.values()).epochs)
     unused = []
     for key, granule in granules.items():
-        if granule.kind == "epoch" and (granule.inputs != inputs or granule.key.day not in dates):
+        if isinstance(granule, EpochGranule) and (granule.inputs != inputs or granule.day not in dates):
             unused.append(key)
-        elif granule.kind == "mask" and granule.facts["grid"] != inputs:
+        elif isinstance(granule, MaskGranule) and granule.grid_inputs != inputs:
             if not build.context.annotations:
                 raise HephaestusError(
                     f"{frame}: its masks must be drawn again, on another grid or in another schema, and "

@@ -9,6 +9,7 @@ from typing import Any
 
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.cube.granules import InterferogramGranule
 from hephaestus_build.cube.pair_tables import ALIGNMENT_KINDS
 from hephaestus_build.pipeline.missing_products import (
     MissingProduct,
@@ -100,8 +101,8 @@ def make_build_result(build: Build, generation: int, *, published: bool) -> Buil
     """
     context, granules = build.context, build.ledger.snapshot()
     complete = Counter(granule.kind for granule in granules.values() if granule.is_complete)
-    pairs = [granule for granule in granules.values() if granule.kind == "pair"]
-    aligned = Counter(granule.facts["alignment"] for granule in pairs if granule.is_complete)
+    pairs = [granule for granule in granules.values() if isinstance(granule, InterferogramGranule)]
+    aligned = Counter(granule.alignment for granule in pairs if granule.is_complete)
     owed, accepted = partition_accepted(
         find_missing_products(granules) + find_missing_products(build.ledger.failed()),
         context.frame,
@@ -115,7 +116,7 @@ def make_build_result(build: Build, generation: int, *, published: bool) -> Buil
         pairs=complete["pair"],
         epochs=complete["epoch"],
         masks=complete["mask"],
-        absent=tuple(granule.pair for granule in pairs if granule.facts.get("unlisted")),
+        absent=tuple(granule.pair for granule in pairs if granule.is_unlisted),
         aligned={kind: aligned[kind] for kind in ALIGNMENT_KINDS if aligned[kind]},
         owed=owed,
         accepted=accepted,

@@ -19,7 +19,14 @@ from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import cubes_dir_for
-from hephaestus_build.cube.granules import DEM_KEY, Granule, GranuleKey
+from hephaestus_build.cube.granules import (
+    DEM_KEY,
+    DemGranule,
+    EpochGranule,
+    Granule,
+    GranuleKey,
+    InterferogramGranule,
+)
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.download.client import SmallResponse
@@ -144,26 +151,28 @@ def make_history_lookup(
 def make_era5_hash_lookup(units: Mapping[str, Granule]) -> Callable[[datetime], str | None]:
     """Return what the ERA5 values of an hour were when a cube's units first used them."""
     seals = {
-        datetime(1970, 1, 1) + timedelta(hours=unit.facts["era5_time"]): unit.receipts[0].values
+        datetime(1970, 1, 1) + timedelta(hours=unit.era5_time): unit.receipts[0].values
         for unit in units.values()
-        if unit.kind == "epoch"
-        and unit.is_complete
-        and unit.receipts
-        and isinstance(unit.facts.get("era5_time"), int)
+        if isinstance(unit, EpochGranule) and unit.is_complete and unit.receipts
+        if unit.era5_time is not None
     }
     return seals.get
 
 
 def find_gone_pairs(granules: Mapping[str, Granule], listed: Collection[Pair]) -> tuple[Pair, ...]:
     """Return the stored pairs that are no longer in the archive's listing."""
-    stored = (granule.pair for granule in granules.values() if granule.kind == "pair" and granule.is_complete)
+    stored = (
+        granule.pair
+        for granule in granules.values()
+        if isinstance(granule, InterferogramGranule) and granule.is_complete
+    )
     return tuple(sorted(pair for pair in stored if pair not in listed))
 
 
 def iter_licsar_products(contents: CubeInventory) -> Iterable[tuple[GranuleKey, Receipt]]:
     """Yield (granule's key, receipt) for every LiCSAR product that is in the cube."""
     for _, unit in sorted(contents.granules.items()):
-        if unit.kind in ("pair", "dem"):
+        if isinstance(unit, InterferogramGranule | DemGranule):
             yield from ((unit.key, receipt) for receipt in unit.receipts if receipt.ok and receipt.url)
 
 
@@ -189,7 +198,7 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
 
         def ask(item: tuple[GranuleKey, Receipt]) -> None:
             unit, receipt = item
-            pair = unit.pair if unit.kind == "pair" else None
+            pair = None if unit == DEM_KEY else unit.pair
             page = portal.probe_product(frame, pair, receipt.product, receipt.url)
             if not page.ok and page.outcome is not Outcome.ABSENT:
                 what = f"upstream cannot be asked ({page.outcome}: {page.detail})"

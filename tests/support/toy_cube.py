@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,13 @@ from hephaestus_build.core.frames import Frame, Pair, parse_day
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.cube.fingerprints import fingerprint_grid
-from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.granules import (
+    DemGranule,
+    EpochGranule,
+    Granule,
+    InterferogramGranule,
+    MaskGranule,
+)
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import FrameStore
@@ -184,9 +189,7 @@ def _units(shelf: FrameStore, on: Grid, pairs: tuple[str, ...], dem: bool) -> li
     missing = Receipt("dem", Outcome.ABSENT, "http://127.0.0.1/dem", detail="404")
     units = [
         add(
-            Granule(
-                "dem", "dem", receipts=(_receipt("dem") if dem else missing,), facts={"grid": asdict(on)}
-            ),
+            DemGranule.make(inputs, (_receipt("dem") if dem else missing,), on),
             encode_images({"dem": height(on)}) if dem else {},
         )
     ]
@@ -197,22 +200,22 @@ def _units(shelf: FrameStore, on: Grid, pairs: tuple[str, ...], dem: bool) -> li
             "valid_fraction": round(float(np.count_nonzero(planes["insar_difference"])) / on.size, 6),
         }
         units.append(
-            add(Granule("pair", name, receipts=(_receipt(name),), facts=facts), encode_images(planes))
+            add(InterferogramGranule(name, receipts=(_receipt(name),), facts=facts), encode_images(planes))
         )
     for name in (*pairs, ABSENT) if PAIRS[0] in pairs else pairs:
         if name != PAIRS[-1]:
             facts = {"annotation": annotation(name), "grid": inputs}
-            units.append(add(Granule("mask", name, facts=facts), encode_images(masks(on, name))))
+            units.append(add(MaskGranule(name, facts=facts), encode_images(masks(on, name))))
     absent = Receipt(ABSENT, Outcome.ABSENT, "", detail="annotated, but not in the portal's listing")
     owed = Receipt(OWED, Outcome.UNREACHABLE, "http://127.0.0.1/", detail="503 five times")
-    units.append(add(Granule("pair", ABSENT, receipts=(absent,), facts={"unlisted": True}), {}))
-    units.append(add(Granule("pair", OWED, receipts=(owed,)), {}))
+    units.append(add(InterferogramGranule(ABSENT, receipts=(absent,), facts={"unlisted": True}), {}))
+    units.append(add(InterferogramGranule(OWED, receipts=(owed,)), {}))
     for day in sorted({day for name in pairs for day in name.split("_")}):
         facts = {"era5_time": _hour(day), "era5_expver": "0001", "source": "arco"}
         area = era5_area_around(on)
         units.append(
             add(
-                Granule("epoch", day, receipts=(_receipt(day),), facts=facts),
+                EpochGranule(day, receipts=(_receipt(day),), facts=facts),
                 encode_atmosphere(atmosphere(on, day), area.latitudes, area.longitudes, on),
             )
         )

@@ -19,7 +19,7 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.cube.granules import ChunkKeys
+from hephaestus_build.cube.granules import DEM_KEY, ChunkKeys, GranuleKey
 from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
 from hephaestus_build.cube.validation.checksums import verify_objects
 
@@ -111,12 +111,10 @@ def _wanted(generation: Generation, objects: dict[str, Any], pairs: tuple[Pair, 
     """Return the objects of the metadata and tables, and those of the pairs and their dates."""
     contents = generation.read_inventory()
     places = ChunkKeys(contents.axes)
-    units = {"dem/dem"} if pairs else set()
+    units: set[GranuleKey] = {DEM_KEY} if pairs else set()
     for pair in pairs:
-        units |= {f"pair/{pair}", f"mask/{pair}", *(f"epoch/{day:%Y%m%d}" for day in pair.dates)}
-    stored: dict[str, set[str]] = {
-        unit.key: {path for _, path in places.keys(unit)} for unit in contents.granules.values()
-    }
+        units |= {GranuleKey.of_pair(pair), GranuleKey.of_mask(pair), *map(GranuleKey.of_epoch, pair.dates)}
+    stored = {unit.key: {path for _, path in places.keys(unit)} for unit in contents.granules.values()}
     rest = objects.keys() - set().union(*stored.values())
     return rest.union(*(stored.get(key, set()) for key in units))
 

@@ -30,7 +30,7 @@ from hephaestus_build import __version__
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.granules import Granule, GranuleKey
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.generations import PROVENANCE, Generation
 from hephaestus_build.dataset.samples import Sample, make_series
@@ -313,7 +313,7 @@ def _sweep(folder: Path) -> None:
 
 def images_of(units: Mapping[str, Granule], pairs: Sequence[Pair]) -> int:
     """Return a number that names the content of interferograms, from the cube's own record."""
-    stored = [msgspec.to_builtins(units[f"pair/{pair}"].objects) for pair in pairs if units]
+    stored = [msgspec.to_builtins(units[GranuleKey.of_pair(pair)].objects) for pair in pairs if units]
     text = json.dumps([[pair.name for pair in pairs], stored], sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 

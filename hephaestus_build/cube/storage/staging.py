@@ -19,7 +19,7 @@ from hephaestus_build.core.plain_files import (
     remove_folder,
 )
 from hephaestus_build.cube.granule_checks import check_granule
-from hephaestus_build.cube.granules import ChunkRef, Granule
+from hephaestus_build.cube.granules import AnyGranule, ChunkRef, Granule
 
 #: Bytes of a ledger, at most: of a thousand pairs it has three million, each time that they are built.
 _LEDGER_BYTES = 256 << 20
@@ -96,7 +96,7 @@ class StagingArea:
         units: dict[str, Granule] = {}
         for line in ledger.split(b"\n"):
             try:
-                unit = msgspec.json.decode(line, type=Granule)
+                unit: Granule = msgspec.json.decode(line, type=AnyGranule)
                 check_granule(unit, whole=True)
             except (ValueError, RecursionError):
                 continue  # the last line of a killed build, cut; or no line of a build

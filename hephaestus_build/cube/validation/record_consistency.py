@@ -21,9 +21,16 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import walk_files
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.cube.fingerprints import fingerprint_grid, grid_as_dict
+from hephaestus_build.cube.fingerprints import fingerprint_grid
 from hephaestus_build.cube.georeference import GRID_MAPPING
-from hephaestus_build.cube.granules import ChunkKeys, Granule
+from hephaestus_build.cube.granules import (
+    ChunkKeys,
+    DemGranule,
+    EpochGranule,
+    InterferogramGranule,
+    MaskGranule,
+    PairGranule,
+)
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.reading.plain_store import PlainStore
 from hephaestus_build.cube.reading.store_metadata import StoreMetadata, read_store_metadata
@@ -83,25 +90,26 @@ def check_record_consistency(
 
 def _check_record(generation: Generation, contents: CubeInventory) -> Iterator[ValidationFinding]:
     """Yield where the record contradicts itself."""
-    inputs, grid = fingerprint_grid(contents.grid), grid_as_dict(contents.grid)
+    inputs, grid = fingerprint_grid(contents.grid), contents.grid
     for key, unit in contents.granules.items():
-        made_on = unit.facts.get("grid", inputs) if unit.kind == "mask" else unit.inputs
+        made_on = (unit.grid_inputs or inputs) if isinstance(unit, MaskGranule) else unit.inputs
         if unit.is_complete and made_on != inputs:
             yield ValidationFinding(
                 "record", f"{key} was made on another grid, or in another schema, than it says"
             )
-        if unit.kind == "dem" and unit.facts.get("grid", grid) != grid:
+        if isinstance(unit, DemGranule) and unit.grid not in (None, grid):
             yield ValidationFinding("record", f"{key} has another grid than the cube")
-        if unit.kind in ("pair", "mask"):
+        if isinstance(unit, PairGranule):
             for receipt in unit.receipts:
                 if not receipt.product.startswith(unit.name):
                     yield ValidationFinding("record", f"{key} was made of another pair's {receipt.product}")
-        if unit.kind == "epoch" and unit.is_complete:
-            hour = _EPOCH + timedelta(hours=unit.facts["era5_time"])
-            if abs(hour - date.fromisoformat(unit.name)) > timedelta(days=1):
+        if isinstance(unit, EpochGranule) and unit.is_complete and unit.era5_time is not None:
+            hour = _EPOCH + timedelta(hours=unit.era5_time)
+            if abs(hour - unit.day) > timedelta(days=1):
                 yield ValidationFinding("record", f"{key} has ERA5 of {hour}")
     attributes = contents.attributes
-    sources = {unit.facts["source"] for unit in contents.granules.values() if unit.facts.get("source")}
+    epochs = [unit for unit in contents.granules.values() if isinstance(unit, EpochGranule)]
+    sources = {unit.source for unit in epochs if unit.source}
     said = {
         "pixel_size_m": [round(size, 2) for size in contents.grid.pixel_size_m()],
         "era5_source": ", ".join(sorted(sources)),
@@ -197,7 +205,11 @@ def _check_phases(
 ) -> Iterator[ValidationFinding]:
     """Yield pairs whose phase cannot be decoded, is no angle, or has data elsewhere than the record says."""
     cube = WindowReader(generation.store)
-    pairs = [unit for unit in contents.granules.values() if unit.kind == "pair" and unit.is_complete]
+    pairs = [
+        unit
+        for unit in contents.granules.values()
+        if isinstance(unit, InterferogramGranule) and unit.is_complete
+    ]
     listener = listener or NullListener()
     listener.stage("phases", len(pairs))
     with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
@@ -209,7 +221,7 @@ def _check_phases(
                 yield ValidationFinding("insar_difference", f"{unit.name}: {fault}")
 
 
-def _find_phase_fault(cube: WindowReader, unit: Granule) -> str:
+def _find_phase_fault(cube: WindowReader, unit: InterferogramGranule) -> str:
     valid = 0
     try:
         for _, _, values in cube.iter_tiles("insar_difference", unit.pair):
@@ -218,7 +230,7 @@ def _find_phase_fault(cube: WindowReader, unit: Granule) -> str:
                 return "it holds what is no angle"
     except HephaestusError as error:
         return str(error)
-    share, said = valid / cube.grid.size, unit.facts["valid_fraction"]
+    share, said = valid / cube.grid.size, unit.valid_fraction
     return (
         ""
         if abs(share - said) <= _FRACTION_TOLERANCE

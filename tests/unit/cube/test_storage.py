@@ -18,7 +18,15 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
-from hephaestus_build.cube.granules import ChunkKeys, DateAxes, Granule
+from hephaestus_build.cube.granules import (
+    AnyGranule,
+    ChunkKeys,
+    DateAxes,
+    EpochGranule,
+    Granule,
+    InterferogramGranule,
+    MaskGranule,
+)
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.schema import cube_schema
@@ -39,8 +47,8 @@ def image(name: str) -> np.ndarray:
 
 
 def pair_unit(staging: StagingArea, name: str, **facts) -> Granule:
-    unit = Granule(
-        "pair", name, receipts=(GOOD,), facts={"alignment": "identical", "valid_fraction": 0.5, **facts}
+    unit = InterferogramGranule(
+        name, receipts=(GOOD,), facts={"alignment": "identical", "valid_fraction": 0.5, **facts}
     )
     return staging.add(unit, encode_images({"insar_difference": image(name)}))
 
@@ -50,7 +58,7 @@ def epoch_unit(staging: StagingArea, name: str) -> Granule:
     values = np.stack([np.full(area.shape, int(name[-2:]) * scale, "f4") for scale in (1, 1e3, 1e5)])
     facts = {"era5_time": 430_000, "era5_expver": "0001"}
     return staging.add(
-        Granule("epoch", name, receipts=(GOOD,), facts=facts),
+        EpochGranule(name, receipts=(GOOD,), facts=facts),
         encode_atmosphere(values, area.latitudes, area.longitudes, GRID),
     )
 
@@ -241,7 +249,7 @@ pairs = st.tuples(days, days).filter(lambda both: both[0] < both[1]).map(lambda 
 
 @given(st.lists(pairs, min_size=1, max_size=20, unique=True))
 def test_every_pair_has_its_own_place_on_sorted_axes(found):
-    axes = DateAxes.from_granules([Granule("pair", pair.name) for pair in found])
+    axes = DateAxes.from_granules([InterferogramGranule(pair.name) for pair in found])
     assert list(axes.primary) == sorted(set(axes.primary))
     assert list(axes.secondary) == sorted(set(axes.secondary))
     places = ChunkKeys(axes)
@@ -255,8 +263,8 @@ def test_every_pair_has_its_own_place_on_sorted_axes(found):
 @given(pairs, st.text(max_size=20), st.sampled_from(list(Outcome)))
 def test_a_unit_survives_its_json(pair, caption, outcome):
     receipt = Receipt("x", outcome, "http://127.0.0.1/", notes=("cropped",), detail="why")
-    unit = Granule("mask", pair.name, "abc", {}, (receipt,), {"annotation": {"caption": caption}})
-    assert msgspec.json.decode(encode_json(unit), type=Granule) == unit
+    unit = MaskGranule(pair.name, "abc", {}, (receipt,), {"annotation": {"caption": caption}})
+    assert msgspec.json.decode(encode_json(unit), type=AnyGranule) == unit
 
 
 def test_tables_say_what_the_annotation_says_and_cannot_be_mistaken_where_there_is_none(shelf):
@@ -265,12 +273,12 @@ def test_tables_say_what_the_annotation_says_and_cannot_be_mistaken_where_there_
         "processing_error": 0, "corrupted": 0, "no_info": 0, "low_coherence": 1, "image_artifacts": 0,
         "is_crowd": 0, "confidence": 0.8, "caption": "a dyke, höher", "unique_id": 12,
     }  # fmt: skip
-    absent = Granule(
-        "pair", "20190113_20190125", receipts=(Receipt("x", Outcome.ABSENT, ""),), facts={"unlisted": True}
+    absent = InterferogramGranule(
+        "20190113_20190125", receipts=(Receipt("x", Outcome.ABSENT, ""),), facts={"unlisted": True}
     )
     units = [
         pair_unit(shelf.staging, "20190101_20190113"),
-        shelf.staging.add(Granule("mask", "20190101_20190113", facts={"annotation": written}), {}),
+        shelf.staging.add(MaskGranule("20190101_20190113", facts={"annotation": written}), {}),
         shelf.staging.add(absent, {}),
     ]
     publish(shelf, units)
