@@ -11,7 +11,6 @@ import msgspec
 
 from hephaestus_build.core.errors import UsageError
 
-_FRAME = re.compile(r"(?P<track>\d{3})(?P<direction>[AD])_(?:\d{5}_\d{6}|SM_[A-Z0-9]{2,8}_S[1-6])")
 # What a datetime64 in nanoseconds holds; a listing may name any eight digits.
 _FIRST_YEAR, _LAST_YEAR = 1970, 2261
 _PAIR = re.compile(r"(\d{8})_(\d{8})")
@@ -20,23 +19,58 @@ _PAIR = re.compile(r"(\d{8})_(\d{8})")
 LAST_TRACK = 175
 
 
+@dataclass(frozen=True)
+class FrameIdForm:
+    """How one source of interferograms writes the ids of its frames: the only place that takes ids apart.
+
+    Attributes
+    ----------
+    source : str
+        Name of the source.
+    pattern : re.Pattern
+        What its ids match: upper case letters, digits and underscores, since they become names of folders.
+        Its group ``track`` is the relative orbit, and ``direction`` is ``A`` or ``D``.
+    example : str
+        The form in words, for the message about an id that has none.
+    last_track : int
+        The last relative orbit that the satellite flies; a frame beyond it can only be simulated.
+    """
+
+    source: str
+    pattern: re.Pattern[str]
+    example: str
+    last_track: int
+
+
+LICSAR = FrameIdForm(
+    "LiCSAR",
+    re.compile(r"(?P<track>\d{3})(?P<direction>[AD])_(?:\d{5}_\d{6}|SM_[A-Z0-9]{2,8}_S[1-6])"),
+    "124D_04854_171313 or 144A_SM_REUN_S6",
+    LAST_TRACK,
+)
+#: The forms of all sources; the first one that an id has tells its source.
+FRAME_ID_FORMS = [LICSAR]
+
+
 @dataclass(frozen=True, order=True)
 class Frame:
-    """A LiCSAR frame, of the ordinary (TOPS) or the Stripmap kind.
+    """A frame: what its source makes interferograms of, again and again on one grid.
 
     Parameters
     ----------
     id : str
-        Such as ``124D_04854_171313`` or ``144A_SM_REUN_S6``. Use :meth:`parse` for text from outside.
+        Such as ``124D_04854_171313`` or ``144A_SM_REUN_S6`` of LiCSAR. Use :meth:`parse` for text from
+        outside.
     """
 
     id: str
 
     def __post_init__(self) -> None:
-        if not _FRAME.fullmatch(self.id):
+        if not any(form.pattern.fullmatch(self.id) for form in FRAME_ID_FORMS):
+            forms = " or ".join(form.example for form in FRAME_ID_FORMS)
             raise UsageError(
-                f"{self.id!r} is not a LiCSAR frame id: expected the form 124D_04854_171313 or "
-                "144A_SM_REUN_S6; `hephaestus frames` finds one by volcano or place"
+                f"{self.id!r} is not a LiCSAR frame id: expected the form {forms}; `hephaestus frames` finds "
+                f"one by volcano or place"
             )
 
     @classmethod
@@ -51,24 +85,35 @@ class Frame:
         return cls(text.strip().upper())
 
     @property
+    def source(self) -> str:
+        """Name of the source of its interferograms."""
+        return self._parts[0].source
+
+    @property
     def track(self) -> int:
-        """Relative orbit, as LiCSAR writes it in its folders: without leading zeros."""
-        return int(self.id[:3])
+        """Relative orbit, without leading zeros."""
+        return int(self._parts[1]["track"])
 
     @property
     def direction(self) -> str:
         """``A`` for ascending, ``D`` for descending."""
-        return self.id[3]
+        return self._parts[1]["direction"]
 
     @property
     def is_stripmap(self) -> bool:
-        """Whether the frame is of the Stripmap kind, whose pixel size is not always 0.001 degree."""
+        """Whether the frame is of LiCSAR's Stripmap kind, whose pixel size is not always 0.001 degree."""
         return "_SM_" in self.id
 
     @property
     def is_simulated(self) -> bool:
         """Whether the frame can only come from the simulated archive."""
-        return not 1 <= self.track <= LAST_TRACK
+        return not 1 <= self.track <= self._parts[0].last_track
+
+    @property
+    def _parts(self) -> tuple[FrameIdForm, re.Match[str]]:
+        """The form of the id, and the id taken apart."""
+        matches = ((form, form.pattern.fullmatch(self.id)) for form in FRAME_ID_FORMS)
+        return next((form, match) for form, match in matches if match is not None)
 
     def __str__(self) -> str:
         return self.id

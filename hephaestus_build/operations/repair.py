@@ -172,7 +172,9 @@ def _rebuild(
                 f"set HEPHAESTUS_ANNOTATIONS to the archive that has it and run the same command again"
             )
     receipts = (receipt for key in todo for receipt in contents.granules[key].receipts)
-    context.portal.accepted_hashes = frozenset(receipt.digest for receipt in receipts if receipt.digest)
+    context.interferograms.accepted_hashes = frozenset(
+        receipt.digest for receipt in receipts if receipt.digest
+    )
     ledger.drop(todo)
     for stage in STAGES:
         run_stage(build, stage, only=todo)

@@ -15,7 +15,7 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.processing.mask_rasterization import rasterize_annotation, resolve_preview_geometry
 from hephaestus_build.sources.annotations.archive import Annotation, load_annotations
-from hephaestus_build.sources.licsar.portal import PreviewSize
+from hephaestus_build.sources.interferograms import PreviewSize
 
 
 @dataclass(frozen=True)

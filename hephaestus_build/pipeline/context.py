@@ -16,7 +16,7 @@ from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
 from hephaestus_build.pipeline.upstream_changes import UpstreamState
 from hephaestus_build.sources.annotations.archive import Annotation
 from hephaestus_build.sources.era5.selection import Era5Source
-from hephaestus_build.sources.licsar.portal import FrameMetadata, LicsarPortal
+from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramSource
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class BuildContext:
         Those that hold for the frame.
     store : FrameStore
         Where the cube stands.
-    portal : LicsarPortal
+    interferograms : InterferogramSource
         The source of interferograms and of the elevation model.
     era5 : Era5Source
         The source of the atmosphere.
     metadata : FrameMetadata
-        What the portal says of the frame.
+        What that source says of the frame.
     modified : mapping of Pair to str or None
         The pairs in the portal's listing, and when it says that each was last changed.
     annotations : mapping of Pair to Annotation
@@ -58,7 +58,7 @@ class BuildContext:
     request: BuildRequest
     settings: Settings
     store: FrameStore
-    portal: LicsarPortal
+    interferograms: InterferogramSource
     era5: Era5Source
     metadata: FrameMetadata
     modified: Mapping[Pair, str | None]
@@ -78,7 +78,7 @@ class BuildContext:
     @property
     def is_simulated(self) -> bool:
         """Whether the data is simulated: by the frame's id, or by what the archive says."""
-        return self.frame.is_simulated or self.metadata.fields.get("simulated", "").lower() == "true"
+        return self.frame.is_simulated or self.metadata.is_simulated
 
     def era5_hour(self, day: date) -> datetime:
         """Return the hour of ERA5 that belongs to the acquisition of `day`."""

@@ -44,7 +44,7 @@ class GridStage(Stage):
             return
         super().begin(build, keys)
         context, ledger = build.context, build.ledger
-        receipt, raster = context.portal.dem(context.frame)
+        receipt, raster = context.interferograms.dem(context.frame)
         found, settled = raster.grid if raster is not None else None, ledger.grid
         if settled is None or not (found is None or settled.same_as(found)):
             known = [settled] if settled is not None else []
@@ -74,7 +74,7 @@ def _probe_grids(build: Build, dem: Grid | None) -> list[Grid]:
     grids: list[Grid] = []
     wanted = select_all_pairs(build).wanted
     for pair in wanted if dem is None else wanted[:_MAX_PROBED_PAIRS]:
-        receipt, raster = context.portal.phase(
+        receipt, raster = context.interferograms.phase(
             context.frame, pair, replaced=is_replaced_upstream(build, pair)
         )
         if raster is not None:

@@ -54,8 +54,8 @@ class InterferogramStage(Stage):
         kinds: list[str] = []
         elsewhere = False
         for name, fetch in (
-            ("insar_difference", context.portal.phase),
-            ("insar_coherence", context.portal.coherence),
+            ("insar_difference", context.interferograms.phase),
+            ("insar_coherence", context.interferograms.coherence),
         ):
             kept = ledger.take_phase(pair) if name == "insar_difference" else None
             receipt, raster = kept or fetch(context.frame, pair, replaced=replaced)

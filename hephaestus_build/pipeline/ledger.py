@@ -13,7 +13,7 @@ from hephaestus_build.cube.fingerprints import fingerprint_grid
 from hephaestus_build.cube.granules import Granule, GranuleKey, InterferogramGranule
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.sources.era5.fields import Era5Fields
-from hephaestus_build.sources.licsar.geotiff import Raster
+from hephaestus_build.sources.interferograms import Raster
 
 #: How the request for a raster ended, and the raster if it came.
 FetchedRaster = tuple[Receipt, Raster | None]

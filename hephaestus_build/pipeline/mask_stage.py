@@ -96,7 +96,7 @@ def _preview_geometry(build: Build, pair: Pair, grid: Grid) -> tuple[PreviewGeom
     context = build.context
     if pair not in context.modified:
         return resolve_preview_geometry(context.frame, grid, None), ()
-    receipt, size = context.portal.preview(context.frame, pair)
+    receipt, size = context.interferograms.preview(context.frame, pair)
     needed = () if receipt.outcome is Outcome.ABSENT else (receipt,)
     return resolve_preview_geometry(context.frame, grid, size), needed
 

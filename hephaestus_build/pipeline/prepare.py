@@ -30,7 +30,8 @@ from hephaestus_build.pipeline.upstream_changes import (
 )
 from hephaestus_build.sources.annotations.archive import find_annotations
 from hephaestus_build.sources.era5.selection import choose_era5_source
-from hephaestus_build.sources.licsar.portal import FrameMetadata, LicsarPortal
+from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramSource
+from hephaestus_build.sources.selection import open_interferogram_source
 
 log = logging.getLogger(__name__)
 
@@ -86,24 +87,24 @@ def prepare_context(
         raise HephaestusError(
             f"{frame}: nobody has annotated this frame; build all its pairs with --pairs all"
         )
-    portal = LicsarPortal(settings)
-    modified = {item.pair: item.modified for item in portal.listing(frame).pairs}
+    source = open_interferogram_source(settings, frame)
+    modified = {item.pair: item.modified for item in source.listing(frame).pairs}
     selection = select_pairs(request, modified, annotations)
     previous = store.published_generation()
     if contents is None and previous is not None:
         contents = previous.read_inventory()
     published = dict(contents.granules) if contents else {}
     upstream = read_upstream_state(store)
-    portal.prior_use = make_history_lookup(published, upstream)
+    source.prior_use = make_history_lookup(published, upstream)
     era5 = choose_era5_source(settings)
     era5.set_expected_hashes(make_era5_hash_lookup(published))
     context = BuildContext(
         request=request,
         settings=settings,
         store=store,
-        portal=portal,
+        interferograms=source,
         era5=era5,
-        metadata=_find_metadata(portal, frame, contents),
+        metadata=_find_metadata(source, frame, contents),
         modified=modified,
         annotations=annotations,
         selection=selection,
@@ -159,10 +160,12 @@ def make_plan(build: Build) -> BuildPlan:
     )
 
 
-def _find_metadata(portal: LicsarPortal, frame: Frame, contents: CubeInventory | None) -> FrameMetadata:
+def _find_metadata(
+    source: InterferogramSource, frame: Frame, contents: CubeInventory | None
+) -> FrameMetadata:
     """Return the frame's metadata; what the cube needs of it is in the cube once there is one."""
     try:
-        return portal.metadata(frame)
+        return source.metadata(frame)
     except HephaestusError as error:
         if contents is None:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,7 +31,7 @@ from hephaestus_build.cube.granules import (
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.download.client import SmallResponse
-from hephaestus_build.sources.licsar.portal import LicsarPortal
+from hephaestus_build.sources.selection import open_interferogram_source
 
 log = logging.getLogger(__name__)
 
@@ -194,12 +195,12 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
     settings.check_frame_available(frame)
     products = list(iter_licsar_products(current.read_inventory()))
     changes: list[UpstreamChange] = []
-    with LicsarPortal(settings) as portal:
+    with closing(open_interferogram_source(settings, frame)) as source:
 
         def ask(item: tuple[GranuleKey, Receipt]) -> None:
             unit, receipt = item
             pair = None if unit == DEM_KEY else unit.pair
-            page = portal.probe_product(frame, pair, receipt.product, receipt.url)
+            page = source.probe_product(frame, pair, receipt.product, receipt.url)
             if not page.ok and page.outcome is not Outcome.ABSENT:
                 what = f"upstream cannot be asked ({page.outcome}: {page.detail})"
                 changes.append(UpstreamChange(unit, receipt.product, what, certain=False))

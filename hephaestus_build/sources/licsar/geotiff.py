@@ -22,6 +22,7 @@ from rasterio.io import MemoryFile
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.gdal import check_gdal, isolated_gdal_env
 from hephaestus_build.core.grid import Grid
+from hephaestus_build.sources.interferograms import Raster
 from hephaestus_build.sources.licsar.band_tags import BandTags, read_band_tags
 from hephaestus_build.sources.licsar.geokeys import (
     check_vertical_units,
@@ -55,25 +56,6 @@ _HEIGHT_UNITS = ("m", "metre", "metres", "meter", "meters")
 
 class CorruptRaster(ValueError):  # noqa: N818 (an outcome of that name)
     """The file is not the raster that it should be; the message says why."""
-
-
-@dataclass(frozen=True)
-class Raster:
-    """One band and where it lies.
-
-    Attributes
-    ----------
-    values : numpy.ndarray
-        Shape ``grid.shape``, the first row in the north.
-    grid : Grid
-        Its pixels.
-    notes : tuple of str
-        What was done to the values beyond reading them; empty for an ordinary file.
-    """
-
-    values: np.ndarray
-    grid: Grid
-    notes: tuple[str, ...] = ()
 
 
 @dataclass

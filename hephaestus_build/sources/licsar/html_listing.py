@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from hephaestus_build.core.frames import Pair
+from hephaestus_build.sources.interferograms import ListedPair
 
 _PAIR = re.compile(r"\d{8}_\d{8}")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+/?")
@@ -49,22 +50,6 @@ class Anchor:
 
     href: str
     following_text: str
-
-
-@dataclass(frozen=True)
-class ListedPair:
-    """A pair as a listing shows it.
-
-    Attributes
-    ----------
-    pair : Pair
-        The dates.
-    modified : str or None
-        The listing's Last-modified column, as written; it has no time zone.
-    """
-
-    pair: Pair
-    modified: str | None = None
 
 
 @dataclass(frozen=True)

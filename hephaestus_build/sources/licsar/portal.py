@@ -15,7 +15,6 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -31,11 +30,10 @@ from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import HttpUrl, parse_url_setting
 from hephaestus_build.download.client import ByteProgress, HttpClient, SmallResponse
-from hephaestus_build.sources.licsar.geotiff import Raster, read_coherence, read_height, read_phase
-from hephaestus_build.sources.licsar.html_listing import ListedPair, parse_links, parse_listing
+from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramListing, PreviewSize, Raster
+from hephaestus_build.sources.licsar.geotiff import read_coherence, read_height, read_phase
+from hephaestus_build.sources.licsar.html_listing import parse_links, parse_listing
 from hephaestus_build.sources.licsar.tiff_directory import MAX_BYTES
-
-__all__ = ["FrameMetadata", "InterferogramListing", "LicsarPortal", "ListedPair", "PreviewSize"]
 
 T = TypeVar("T")
 
@@ -50,64 +48,6 @@ _MAX_FIELDS, _MAX_VALUE = 200, 200
 _MAX_CACHED_LINKS, _LINKS_TTL = 256, 600.0
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-@dataclass(frozen=True)
-class InterferogramListing:
-    """The interferograms that the archive shows of a frame.
-
-    Attributes
-    ----------
-    frame : Frame
-        The frame.
-    pairs : tuple of ListedPair
-        Sorted; empty where the archive shows an empty folder.
-    url : str
-        The address that was asked.
-    ignored : tuple of str
-        Addresses on the page that are none of the frame's interferograms.
-    """
-
-    frame: Frame
-    pairs: tuple[ListedPair, ...]
-    url: str
-    ignored: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class FrameMetadata:
-    """What ``metadata.txt`` says of a frame.
-
-    Attributes
-    ----------
-    center_time : datetime.timedelta
-        Acquisition time of the frame's centre, after midnight UTC.
-    fields : dict of str
-        Every line of the file, by key; empty where the file could not be had.
-    receipt : Receipt
-        How the request for the file ended.
-    """
-
-    center_time: timedelta
-    fields: Mapping[str, str]
-    receipt: Receipt
-
-
-@dataclass(frozen=True)
-class PreviewSize:
-    """Size and colour mode of a preview PNG: what tells how its polygons map to the grid.
-
-    Attributes
-    ----------
-    width, height : int
-        Pixels.
-    mode : str
-        ``P`` (palette), ``RGBA``, ``RGB``, ``L`` or ``LA``.
-    """
-
-    width: int
-    height: int
-    mode: str
 
 
 class LicsarPortal:

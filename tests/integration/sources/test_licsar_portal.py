@@ -27,7 +27,8 @@ from hephaestus_build.simulation.server import faults
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 from hephaestus_build.simulation.server.archive_state import SimulatedArchive
 from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
-from hephaestus_build.sources.licsar.portal import CEDA_URL, LicsarPortal, PreviewSize
+from hephaestus_build.sources.interferograms import PreviewSize
+from hephaestus_build.sources.licsar.portal import CEDA_URL, LicsarPortal
 from licsar_files import GRID, autoindex, coherence, phase, write_tif
 
 FRAME = Frame("106A_09048_000909")

@@ -1,0 +1,24 @@
+"""Which source of interferograms serves a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hephaestus_build.core.frames import LICSAR, Frame
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.sources.interferograms import InterferogramSource
+from hephaestus_build.sources.licsar.portal import LicsarPortal
+
+#: What opens each source, by the name that the form of its frames' ids gives.
+INTERFEROGRAM_SOURCES: dict[str, Callable[[Settings], InterferogramSource]] = {LICSAR.source: LicsarPortal}
+
+
+def open_interferogram_source(settings: Settings, frame: Frame) -> InterferogramSource:
+    """Return the source that serves `frame`, as the form of its id tells.
+
+    Raises
+    ------
+    UsageError
+        If an address in the settings is none.
+    """
+    return INTERFEROGRAM_SOURCES[frame.source](settings)
