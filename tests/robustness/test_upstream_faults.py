@@ -349,7 +349,7 @@ def test_a_cube_remembers_its_frames_metadata(archive, built, settings, tmp_path
 
 def test_era5_without_one_variable_is_owed_and_paid(archive, built, settings, tmp_path):
     fresh = settings_for(tmp_path / "fresh", era5="cds")
-    archive.cds.missing = frozenset({"surface_pressure"})
+    archive.cds.missing_variables = frozenset({"surface_pressure"})
     result = build(ALL, fresh)
     assert result.pairs == 7
     assert {item.outcome for item in result.owed} == {Outcome.CORRUPT}

@@ -126,7 +126,7 @@ def test_the_atmosphere_is_an_exact_bilinear_interpolation_within_half_a_step(ar
         moment = scene.acquisition_time(day.astype("datetime64[D]").astype(object))
         hour = (moment + timedelta(minutes=30)).replace(minute=0, second=0, microsecond=0)
         assert cube.era5_time.sel(epoch=day).values == np.datetime64(hour)
-        truth = world.fields(hour, latitude, longitude)
+        truth = world.era5_fields(hour, latitude, longitude)
         for index, name in enumerate(ERA5_VARIABLE_NAMES):
             np.testing.assert_array_equal(cube[f"era5_{name}"].sel(epoch=day).values, truth[index])
             exact = RegularGridInterpolator((latitude[::-1], longitude), truth[index][::-1].astype("f8"))(

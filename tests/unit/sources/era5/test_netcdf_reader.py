@@ -122,7 +122,7 @@ def test_an_answer_that_names_a_file_could_not_open_it(tmp_path: Path, good: byt
         "import sys; sys.modules['__main__'].__name__ = 'x'\n"
         "from hephaestus_build.sources.era5 import netcdf_reader as netcdf\n"
         "netcdf._warm_up()\n"
-        "with netcdf._confined():\n"
+        "with netcdf._forbid_open_files():\n"
         "    try: open(sys.argv[1])\n"
         "    except OSError as error: print(error.errno)\n"
     )
