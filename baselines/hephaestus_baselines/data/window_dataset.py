@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.reading.window_reader import TileCache, WindowReader
 from hephaestus_build.dataset.tiling import TILE_SIZE, Tile
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: Bytes of decoded tiles that a process keeps: the DEM of a frame of 2500 x 3000 pixels has 31 MB.
 _TILE_MEMORY = 128 << 20
@@ -133,17 +130,9 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             "index": torch.tensor(index),
         }
 
-    def plot(self, draw: Draw | int) -> Figure:
-        """Draw what the model is given of a draw, a row for each step; `savefig` writes it.
-
-        Phase, coherence, height, the change of water vapour where the atmosphere is read, and the expert's
-        deformation. Simulated data is marked.
-        """
-        from hephaestus_baselines.reporting.sample_plot import draw_sample
-
-        item = self.items[draw[0] if isinstance(draw, tuple) else draw]
-        simulated = bool(self._cube(item.frame).attributes.get("simulated"))
-        return draw_sample(self[draw], item.pairs, item.frame, simulated)
+    def is_simulated(self, frame: str) -> bool:
+        """Return whether a frame's cube holds simulated data."""
+        return bool(self._cube(frame).attributes.get("simulated"))
 
     def _images(self, cube: WindowReader, item: Item, tile: Tile) -> dict[str, np.ndarray]:
         steps, size = len(item.members), self.size

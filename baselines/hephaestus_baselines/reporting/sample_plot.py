@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from hephaestus_baselines.data.batch_expansion import expand
+from hephaestus_baselines.data.dataset_items import Draw
+from hephaestus_baselines.data.window_dataset import Windows
 from hephaestus_baselines.reporting.prediction_figures import (
     TRUTH,
     blank,
@@ -26,24 +25,34 @@ from hephaestus_baselines.reporting.prediction_figures import (
 _VAPOUR = "total_column_water_vapour"
 
 
-def draw_sample(sample: Mapping[str, Tensor], names: Sequence[str], title: str, simulated: bool) -> Figure:
-    """Draw phase, coherence, height, change of water vapour and deformation of every step.
+def plot_sample(windows: Windows, draw: Draw | int) -> Figure:
+    """Draw one sample of a data set: what a model is given, with the expert's deformation.
+
+    Phase, coherence, height, the change of water vapour where the atmosphere is read, and deformation.
+    Simulated data is marked.
 
     Parameters
     ----------
-    sample : mapping of str to Tensor
-        An item of :class:`hephaestus_baselines.data.window_dataset.Windows`.
-    names : sequence of str
-        One for each step.
-    title : str
-    simulated : bool
-        Whether to mark the picture so.
+    windows : Windows
+    draw : Draw or int
+        The window, as the data set is indexed.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A row for each step.
+        A row of panels for each time step.
+
+    Raises
+    ------
+    HephaestusError
+        If something stored is damaged; it names the frame, the pair and the variable.
+
+    Examples
+    --------
+    >>> plot_sample(windows, 0).savefig("sample.png")  # doctest: +SKIP
     """
+    item, sample = windows.items[draw[0] if isinstance(draw, tuple) else draw], windows[draw]
+    names = item.pairs
     fields = {
         name: values[0].numpy() for name, values in expand({k: v[None] for k, v in sample.items()}).items()
     }
@@ -71,7 +80,7 @@ def draw_sample(sample: Mapping[str, Tensor], names: Sequence[str], title: str, 
             most = float(np.nanmax(np.abs(change), initial=1e-9))
             framed(row[3], change, cmap="BrBG", vmin=-most, vmax=most)
             caption(row[3], f"water vapour change{_span(change, 'kg/m²', 1)}")
-    heading(figure, title, simulated)
+    heading(figure, item.frame, windows.is_simulated(item.frame))
     return figure
 
 
