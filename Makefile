@@ -49,8 +49,8 @@ bench-loader: .venv/.ready-baselines ## measure reading samples beside the publi
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
 	@$(BIN)/python -m hephaestus_baselines.performance.loader_benchmark $(BENCH)
 
-lint: .venv/.ready-baselines ## check style, types and what lets strangers in
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy \
+lint: .venv/.ready-baselines ## check style, types, which room imports which, and what lets strangers in
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy \
 	  && $(BIN)/bandit -q -lll -c pyproject.toml -r hephaestus_build baselines flows
 
 clean:          ## remove the environment (never the data)
