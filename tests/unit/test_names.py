@@ -1,0 +1,57 @@
+"""One public name has one meaning: it is defined in one module of the whole tree."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+
+from checkout import PACKAGES
+
+#: Names that stand in several modules, and where. Users type them as commands (`hephaestus build`): a command
+#: or flow may be called like the library function that it calls, and like a command of another group.
+#: Nothing else belongs here.
+SHARED_WITH_COMMANDS = {
+    "build": {"hephaestus_build.pipeline.build", "hephaestus_build.cli.build"},
+    "plan": {"hephaestus_build.pipeline.build", "hephaestus_build.cli.plan", "hephaestus_baselines.cli"},
+    "predict": {"hephaestus_baselines.mapping.predict_frame", "hephaestus_baselines.cli"},
+    "repair": {"hephaestus_build.operations.repair", "hephaestus_build.cli.repair"},
+    "summary": {"hephaestus_build.cli.annotations", "hephaestus_build.cli.splits"},
+    "tables": {"hephaestus_baselines.reporting.aggregate_tables", "hephaestus_baselines.cli"},
+    "watch": {
+        "hephaestus_build.operations.batch",
+        "hephaestus_build.cli.watch",
+        "hephaestus_flows.build_many",
+    },
+    "write": {"hephaestus_build.cli.archive", "hephaestus_build.cli.splits"},
+}
+#: Where commands and flows stand.
+COMMAND_ROOMS = ("hephaestus_build.cli.", "hephaestus_baselines.cli.", "hephaestus_flows.")
+
+
+def modules_by_name() -> dict[str, set[str]]:
+    """Return for each public class and function at the top of a module the modules that define it."""
+    found = defaultdict(set)
+    for folder in PACKAGES:
+        for path in folder.rglob("*.py"):
+            module = ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__")
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                    found[node.name].add(module)
+    assert "open_cube" in found
+    return {name: modules for name, modules in found.items() if not name.startswith("_")}
+
+
+def test_a_public_name_is_defined_in_one_module() -> None:
+    shared = {name: modules for name, modules in modules_by_name().items() if len(modules) > 1}
+    wrong = []
+    for name in sorted({*shared, *SHARED_WITH_COMMANDS}):
+        found, allowed = shared.get(name, set()), SHARED_WITH_COMMANDS.get(name, set())
+        if found != allowed:
+            wrong.append(f"{name} in {sorted(found)}, allowed: {sorted(allowed) or 'one module'}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_commands_and_flows_share_a_name_with_another_module() -> None:
+    for name, modules in SHARED_WITH_COMMANDS.items():
+        elsewhere = [module for module in modules if not f"{module}.".startswith(COMMAND_ROOMS)]
+        assert len(elsewhere) <= 1, name
