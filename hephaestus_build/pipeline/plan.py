@@ -12,7 +12,7 @@ from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.settings import PairChoice
 from hephaestus_build.cube.granules import Granule, InterferogramGranule
 
-#: Bytes a pixel of typical products: as downloaded, and as stored in the cube (docs/benchmarks.md).
+#: Bytes a pixel of typical products: as downloaded, and as stored in the cube (docs/performance.md).
 DOWNLOAD_BYTES_PER_PIXEL = 1.6
 STORED_BYTES_PER_PIXEL = 2.6
 #: Pixels of a frame whose size is not known yet: what the 38 published frames have in the middle.

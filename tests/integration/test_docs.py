@@ -27,7 +27,7 @@ def example(page: str, heading: str) -> str:
 def test_the_loader_works_in_ones_own_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toy_benchmark.toy_cubes(tmp_path / "data" / "cubes", secondaries=3)
     monkeypatch.chdir(tmp_path)
-    code = example("benchmark.md", "## The loader in your own training")
+    code = example("training.md", "## The loader in your own training")
     code = code.replace("num_workers=2", "num_workers=0").replace("range(10)", "range(1)")
     seen: dict[str, torch.Tensor] = {}
     exec(code, seen)
