@@ -66,6 +66,8 @@ class ProgressBars:
 @contextmanager
 def show_progress_bars(console: PlainConsole | None = None) -> Iterator[ProgressListener]:
     """Show bars on standard error while the block runs, if that is a terminal."""
+    # FORCE_COLOR, which notebooks set, makes any file a terminal for rich: colours may go there, bars may not
+    drawn = console.is_terminal if console else sys.stderr.isatty()
     console = console or PlainConsole(stderr=True)
     progress = Progress(
         TextColumn("{task.description:>24}", markup=False),
@@ -73,7 +75,7 @@ def show_progress_bars(console: PlainConsole | None = None) -> Iterator[Progress
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not drawn,
         transient=True,
         redirect_stdout=sys.stdout.isatty(),  # what goes to a file is not for the terminal
     )

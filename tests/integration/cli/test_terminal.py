@@ -75,6 +75,15 @@ def test_names_of_stages_and_notes_beside_bars_are_text():
     assert "[bold red]x[/]" in shown
 
 
+def test_no_bars_are_drawn_where_colours_are_forced_on_a_file(capfd, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as notebooks do
+    with bars() as listener:
+        listener.stage("interferograms", 3)
+        listener.advance("interferograms")
+        listener.note("one is absent")
+    assert capfd.readouterr() == ("", "one is absent\n")
+
+
 @pytest.mark.parametrize("columns", ["0", "00"])
 def test_a_terminal_without_columns_gets_the_text(columns, tmp_path):
     command = [sys.executable, "-m", "hephaestus_build", "plan", "nonsense"]
