@@ -24,7 +24,7 @@ define run
   [ $$code -eq 3 ] || exit $$code
 endef
 
-.PHONY: cubes benchmark test lint bench bench-loader serve clean help
+.PHONY: cubes benchmark test docs lint bench bench-loader serve clean help
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,12 @@ benchmark: .venv/.ready-baselines ## train and score models: PRESET=small on sim
 
 test: .venv/.ready-baselines ## run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+docs: .venv/.ready-docs ## build the documentation into docs/_build: strictly, and without any connection
+	@rm -rf docs/_build
+	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --conf-dir docs \
+	  . docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 serve: .venv/.ready ## start what the Prefect flows need, until Ctrl-C (docs/prefect.md)
 	@exec $(BIN)/python -m hephaestus_flows.serve
@@ -70,6 +76,11 @@ EXTRAS := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python --group dev \
 	  --editable ".[$$($(BIN)/python -c '$(EXTRAS)')]"
+	@touch $@
+
+.venv/.ready-docs: .venv/.ready
+	@echo "adding what builds the documentation to .venv (once)"
+	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
 	@touch $@
 
 # torch and what stands on it, some gigabytes: for training, and for the tests and types of it
