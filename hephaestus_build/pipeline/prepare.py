@@ -115,6 +115,7 @@ def prepare_context(
         listener=listener or NullListener(),
     )
     _check_simulated_apart(context)
+    source.fetch_baselines(frame, store.baselines_file)
     mark = ", simulated" if context.is_simulated else ""
     context.listener.note(f"{frame}: ERA5 from {era5.description}{mark}")
     return context

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -181,6 +182,12 @@ class InterferogramSource(Protocol):
             The product's.
         url : str
             Where it was found earlier; a record may be anybody's, so it is asked only if it is the archive's.
+        """
+
+    def fetch_baselines(self, frame: Frame, path: Path) -> None:
+        """Fetch the perpendicular baselines of `frame` into the file `path`, where the source has any.
+
+        No cube is made of them: their absence is no error.
         """
 
     def close(self) -> None:

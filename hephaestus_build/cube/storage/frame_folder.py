@@ -33,7 +33,7 @@ PROVENANCE = "provenance.json"
 GENERATION_NUMBER = re.compile(r"[0-9]{6}")
 #: What a killed writer leaves: folders and small files, each with a random ending of its own.
 _LEFT_FOLDER = re.compile(r"\.(?:draft|removed)-[0-9a-f]{12}")
-_LEFT_FILE = re.compile(r"\.(?:lock|upstream)\.json\.[0-9a-f]{12}")
+_LEFT_FILE = re.compile(r"\.(?:lock|upstream|baselines)\.json\.[0-9a-f]{12}")
 
 
 class FrameFolder:

@@ -172,8 +172,13 @@ class FrameStore:
         self.root = self._folder.path
         self.staging = StagingArea(self.root / staging)
 
+    @property
+    def baselines_file(self) -> Path:
+        """Where the perpendicular baselines of the frame's acquisitions are kept: beside the cube."""
+        return self.root / "baselines.json"
+
     def has_content(self) -> bool:
-        """Return whether there is anything of a cube; a build that got nothing leaves its lock alone."""
+        """Return whether there is anything of a cube; a build that got nothing leaves lock and baselines."""
         try:
             names = list_names(self.root) if is_real_folder(self.root) else []
         except OSError:
@@ -181,7 +186,7 @@ class FrameStore:
         return (
             self.published_link.is_symlink()
             or self.root.is_symlink()
-            or bool({*names} - {LOCK_FILE, LOCK_HOLDER_FILE})
+            or bool({*names} - {LOCK_FILE, LOCK_HOLDER_FILE, self.baselines_file.name})
         )
 
     def generation_numbers(self) -> list[int]:

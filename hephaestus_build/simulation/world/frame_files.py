@@ -207,10 +207,12 @@ class FrameFiles:
 
     def _baselines_text(self) -> str:
         first = self.scene.epochs[0]
-        return "".join(
+        lines = "".join(
             f"{first:%Y%m%d} {day:%Y%m%d} {self.scene.perpendicular_baseline(day):.4f} {(day - first).days}\n"
             for day in self.scene.epochs
         )
+        # at the end, since readers take the number of columns from the first line
+        return f"{lines}# simulated\n"
 
     def _corners_text(self) -> str:
         """Return the corners of the footprint, not closed, a little inside the raster as real ones are."""

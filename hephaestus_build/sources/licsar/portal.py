@@ -7,6 +7,7 @@ what was found to work is remembered.
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import threading
@@ -31,10 +32,18 @@ from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import HttpUrl, parse_url_setting
 from hephaestus_build.download.client import ByteProgress, HttpClient, SmallResponse
 from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramListing, PreviewSize, Raster
+from hephaestus_build.sources.licsar.baselines_file import EpochBaselines, parse_baselines
 from hephaestus_build.sources.licsar.geotiff import read_coherence, read_height, read_phase
 from hephaestus_build.sources.licsar.html_listing import parse_links, parse_listing
+from hephaestus_build.sources.licsar.kept_records import (
+    BASELINES_PRODUCT,
+    archive_cache_folder,
+    keep_baselines,
+    keep_listing,
+)
 from hephaestus_build.sources.licsar.tiff_directory import MAX_BYTES
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: The archive of CEDA keeps a copy of the portal's files, later and not of every frame.
@@ -81,8 +90,7 @@ class LicsarPortal:
         )
         self._mirror = parse_url_setting(mirror, "HEPHAESTUS_LICSAR_MIRROR_URL") if mirror else None
         self.client = client if client is not None else HttpClient(settings, follow=self.is_trusted_url)
-        # what came from one archive is never taken for another's
-        self._folder = settings.downloads_dir / "licsar" / self._base.host.strip("[]").replace(":", "_")
+        self._folder = archive_cache_folder(settings)
         self._working_location: dict[Frame, str] = {}  # the place where a frame's products were found
         self._link_pages = _LinkPageCache()
         self.accepted_hashes: frozenset[Digest] = frozenset()
@@ -111,6 +119,8 @@ class LicsarPortal:
     def listing(self, frame: Frame) -> InterferogramListing:
         """Return the interferograms that the archive shows of `frame`: one request.
 
+        The listing is kept in the cache, where it can be read offline.
+
         Raises
         ------
         HephaestusError
@@ -130,6 +140,8 @@ class LicsarPortal:
                     if entries.pairs:
                         direct = place == "links" and entries.pairs_are_folders
                         self._working_location[frame] = "direct" if direct else place
+                    pairs = {item.pair: item.modified for item in entries.pairs}
+                    keep_listing(self._folder / frame.id, pairs, page.url)
                     return InterferogramListing(frame, entries.pairs, page.url, entries.ignored)
                 page = replace(page, outcome=Outcome.CORRUPT, detail="a page that is no directory listing")
             pages.append(page)
@@ -168,6 +180,34 @@ class LicsarPortal:
             f"{frame}: its acquisition time is not known: metadata.txt {state} ({reason}; asked "
             f"{receipt.url}); run the same command again later"
         )
+
+    def baselines(self, frame: Frame) -> tuple[Receipt, EpochBaselines | None]:
+        """Return the perpendicular baselines of `frame`; many frames have none."""
+        return self._download_product(
+            frame, None, BASELINES_PRODUCT, _read_baselines, max_bytes=_MAX_TEXT_BYTES
+        )
+
+    def fetch_baselines(self, frame: Frame, path: Path) -> None:
+        """Fetch the perpendicular baselines of `frame` and keep them beside its cube.
+
+        No cube is made of them: that they are absent or cannot be had is no error, and earlier ones stay.
+
+        Parameters
+        ----------
+        frame : Frame
+            Whose.
+        path : pathlib.Path
+            Where they are kept; as long as its folder does not exist, they stay in the cache alone.
+        """
+        try:
+            receipt, baselines = self.baselines(frame)
+        except HephaestusError as error:
+            log.debug("%s", error)
+            return
+        if baselines is not None:
+            keep_baselines(path, baselines, receipt)
+        else:
+            log.debug("%s: no baselines: %s %s", frame, receipt.outcome, receipt.detail)
 
     def dem(self, frame: Frame, *, progress: ByteProgress | None = None) -> tuple[Receipt, Raster | None]:
         """Return the heights of `frame`, float32, metres, NaN where there is none."""
@@ -433,6 +473,10 @@ def _read_metadata(path: Path) -> dict[str, str]:
     if len(fields) > _MAX_FIELDS:
         raise ValueError(f"it has more than {_MAX_FIELDS} lines")
     return fields
+
+
+def _read_baselines(path: Path) -> EpochBaselines:
+    return parse_baselines(read_bounded(path, _MAX_TEXT_BYTES).decode(errors="replace"))
 
 
 def _read_preview(path: Path) -> PreviewSize:

@@ -79,6 +79,9 @@ class Granules:
     def probe_product(self, frame, pair, name, url=""):
         return SmallResponse(Outcome.DOWNLOADED, f"memory:{name}", etag="2" if "phase" in name else "1")
 
+    def fetch_baselines(self, frame, path):
+        pass
+
     def close(self):
         pass
 

@@ -113,7 +113,9 @@ def test_metadata_is_whole_and_varies(world: World, shelf: FrameFiles, tmp_path:
     assert fields["center_time"] == "18:41:07.318204"
     assert fields["simulated"] == "true"
     assert fields["master"] == f"{shelf.scene.epochs[0]:%Y%m%d}"
-    rows = [line.split() for line in (tmp_path / "baselines").read_text().splitlines()]
+    *lines, mark = (tmp_path / "baselines").read_text().splitlines()
+    assert mark == "# simulated"
+    rows = [line.split() for line in lines]
     assert [row[1] for row in rows] == [f"{day:%Y%m%d}" for day in shelf.scene.epochs]
     assert rows[0][2:] == ["0.0000", "0"]
     corners = np.loadtxt(tmp_path / f"{ORDINARY_FRAME}-poly.txt")

@@ -1,0 +1,152 @@
+"""What the portal last said of a frame, kept for reading offline: its listing and its baselines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from hephaestus_build.core.atomic_io import write_json
+from hephaestus_build.core.frames import Frame, Pair, parse_day
+from hephaestus_build.core.plain_files import is_real_folder, read_plain_file
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.provenance import Receipt
+from hephaestus_build.core.settings import Settings
+from hephaestus_build.core.web_address import parse_url_setting, redact_url
+from hephaestus_build.sources.licsar.baselines_file import MAX_LINES, EpochBaselines, parse_baselines
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: The last listing of a frame's interferograms, in the frame's folder of the cache.
+LISTING_FILE = "listing.json"
+#: The baselines as downloaded, in that folder.
+BASELINES_PRODUCT = "baselines"
+# Where the program itself serves the simulated archive; its port is another one each time.
+_EMBEDDED_HOST = "127.0.0.1"
+_MAX_BYTES = 8 << 20  # a listing of 5,000 pairs has 250,000
+
+
+@dataclass(frozen=True, repr=False)
+class KeptListing:
+    """The last listing that was read of a frame.
+
+    Attributes
+    ----------
+    pairs : dict of Pair to str or None
+        What the listing said of each pair's last change, in order of dates.
+    fetched : str
+        When it was read, UTC, ISO 8601.
+    url : str
+        The address that answered.
+    """
+
+    pairs: Mapping[Pair, str | None]
+    fetched: str
+    url: str
+
+    def __repr__(self) -> str:
+        return f"<KeptListing of {len(self.pairs)} pairs, {self.fetched}>"
+
+
+class _ListingRecord(msgspec.Struct):
+    fetched: str
+    url: str
+    pairs: dict[str, str | None]
+
+
+class _BaselinesRecord(msgspec.Struct):
+    receipt: Receipt
+    reference: str
+    metres: dict[str, float]
+
+
+def archive_cache_folder(settings: Settings) -> Path:
+    """Return the cache's folder of one LiCSAR archive: what came from one is never taken for another's."""
+    embedded = settings.is_simulated and not settings.is_portal_set and settings.embedded_archive is None
+    address = parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
+    host = _EMBEDDED_HOST if embedded else address.host
+    return settings.downloads_dir / "licsar" / host.strip("[]").replace(":", "_")
+
+
+def keep_listing(folder: Path, pairs: Mapping[Pair, str | None], url: str) -> None:
+    """Write the listing of a frame's interferograms down; that it cannot be is no reason to end a build.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The frame's, in the cache.
+    pairs : dict of Pair to str or None
+        What the listing says of each pair's last change.
+    url : str
+        The address that answered.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    _write(
+        folder / LISTING_FILE,
+        _ListingRecord(now, redact_url(url), {pair.name: modified for pair, modified in pairs.items()}),
+    )
+
+
+def read_kept_listing(settings: Settings, frame: Frame) -> KeptListing | None:
+    """Return the last listing that a build, a plan or a look at the pairs has read, if it is still there."""
+    record = _read(archive_cache_folder(settings) / frame.id, LISTING_FILE, _ListingRecord)
+    if record is None:
+        return None
+    found: dict[Pair, str | None] = {}
+    for name, modified in record.pairs.items():
+        with suppress(ValueError):
+            found[Pair.parse(name)] = None if modified is None else sanitize_text(modified, 40)
+    pairs = {pair: found[pair] for pair in sorted(found)}
+    return KeptListing(pairs, sanitize_text(record.fetched, 40), sanitize_text(record.url))
+
+
+def keep_baselines(path: Path, baselines: EpochBaselines, receipt: Receipt) -> None:
+    """Write a frame's baselines to `path` beside its cube, if it has a folder: they outlive the cache."""
+    if is_real_folder(path.parent):
+        metres = {f"{day:%Y%m%d}": value for day, value in sorted(baselines.metres.items())}
+        record = _BaselinesRecord(receipt, f"{baselines.reference:%Y%m%d}", metres)
+        _write(path, record)
+
+
+def read_kept_baselines(path: Path, settings: Settings, frame: Frame) -> EpochBaselines | None:
+    """Return a frame's baselines: those kept beside its cube, else those in the cache, else None.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where they are kept beside the cube.
+    settings : Settings
+        Where the cache is.
+    frame : Frame
+        Which.
+    """
+    record = _read(path.parent, path.name, _BaselinesRecord)
+    if record is not None and len(record.metres) <= MAX_LINES:
+        with suppress(ValueError):
+            days: dict[date, float] = {parse_day(name): value for name, value in record.metres.items()}
+            return EpochBaselines(parse_day(record.reference), days)
+    with suppress(OSError, ValueError):
+        cached = read_plain_file(archive_cache_folder(settings) / frame.id, BASELINES_PRODUCT, _MAX_BYTES)
+        return parse_baselines(cached.decode(errors="replace"))
+    return None
+
+
+def _write(path: Path, record: msgspec.Struct) -> None:
+    try:
+        write_json(path, record)
+    except OSError as error:
+        log.debug("%s could not be kept: %s", path, error)
+
+
+def _read(folder: Path, name: str, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(read_plain_file(folder, name, _MAX_BYTES), type=kind)
+    except (OSError, ValueError, RecursionError):  # not kept, or not by this program
+        return None
