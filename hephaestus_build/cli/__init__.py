@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import CompletionItem, TyperGroup
 from typer.main import get_command
 
 from hephaestus_build.core.errors import HephaestusError
@@ -25,6 +25,7 @@ COMMANDS = {
     "frames": ("hephaestus_build.cli.frames", "Find a frame by volcano, place, point or box."),
     "plan": ("hephaestus_build.cli.plan", "Say what a build will fetch, skip, take and cost."),
     "build": ("hephaestus_build.cli.build", "Build or extend the cubes of frames, and publish them."),
+    "pairs": ("hephaestus_build.cli.pairs", "List the pairs of a frame, and what became of each."),
     "status": ("hephaestus_build.cli.status", "Show how all cubes stand, and what is owed or stale."),
     "watch": ("hephaestus_build.cli.watch", "Keep cubes up to date, round after round."),
     "verify": ("hephaestus_build.cli.verify", "Compare every stored object with what was published."),
@@ -45,6 +46,11 @@ COMMANDS = {
 
 class _Commands(TyperGroup):
     """The commands of :data:`COMMANDS`, loaded when they are asked for."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        # for their names alone, which a mistyped one is compared with: get_command loads each
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -72,6 +78,15 @@ class _Commands(TyperGroup):
         command.name = cmd_name
         return command
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=what)
+            for name, (_, what) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, what) for name, (_, what) in COMMANDS.items()])
@@ -83,7 +98,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 

@@ -11,6 +11,7 @@ import typer
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.operations.batch import list_published_frames
 from hephaestus_build.pipeline.plan import BuildRequest
@@ -19,10 +20,20 @@ from hephaestus_build.simulation.server.embedded import embedded_frames
 _DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
 
+def complete_frame(incomplete: str) -> list[tuple[str, str]]:
+    """Return the published frames whose id begins with what was typed, and their volcanoes, for the shell."""
+    return [
+        (name, ", ".join(known.volcanoes[:3]))
+        for name, known in published_frames().items()
+        if name.startswith(incomplete)
+    ]
+
+
 Frames = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Frame ids, such as 124D_04854_171313 or 144A_SM_REUN_S6, or a volcano of one frame: Etna."
+        help="Frame ids, such as 124D_04854_171313 or 144A_SM_REUN_S6, or a volcano of one frame: Etna.",
+        autocompletion=complete_frame,
     ),
 ]
 

@@ -52,7 +52,7 @@ LICSAR = FrameIdForm(
 FRAME_ID_FORMS = [LICSAR]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, repr=False)
 class Frame:
     """A frame: what its source makes interferograms of, again and again on one grid.
 
@@ -61,6 +61,11 @@ class Frame:
     id : str
         Such as ``124D_04854_171313`` or ``144A_SM_REUN_S6`` of LiCSAR. Use :meth:`parse` for text from
         outside.
+
+    Examples
+    --------
+    >>> Frame("124D_04854_171313").direction
+    'D'
     """
 
     id: str
@@ -115,6 +120,9 @@ class Frame:
         matches = ((form, form.pattern.fullmatch(self.id)) for form in FRAME_ID_FORMS)
         return next((form, match) for form, match in matches if match is not None)
 
+    def __repr__(self) -> str:
+        return f"Frame({self.id!r})"
+
     def __str__(self) -> str:
         return self.id
 
@@ -143,6 +151,11 @@ class Pair(msgspec.Struct, frozen=True, order=True, dict=True):  # thousands are
     ----------
     primary, secondary : datetime.date
         The epochs that were interfered; `primary` is strictly earlier.
+
+    Examples
+    --------
+    >>> Pair.parse("20160909_20160921").secondary
+    datetime.date(2016, 9, 21)
     """
 
     primary: date
@@ -175,6 +188,9 @@ class Pair(msgspec.Struct, frozen=True, order=True, dict=True):  # thousands are
     def name(self) -> str:
         """The pair as LiCSAR writes it: ``yyyymmdd_yyyymmdd``."""
         return f"{self.primary:%Y%m%d}_{self.secondary:%Y%m%d}"
+
+    def __repr__(self) -> str:
+        return f"Pair.parse({self.name!r})"
 
     def __str__(self) -> str:
         return self.name

@@ -14,7 +14,7 @@ from hephaestus_build.core.bounds import Bounds, great_circle_km
 from hephaestus_build.core.registry import schema_path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VolcanoCone:
     """A volcano of the catalogue, or one that the data set names and the catalogue does not have.
 
@@ -75,6 +75,10 @@ class VolcanoCone:
             "elevation_m": self.elevation_m,
             "smithsonian_number": self.smithsonian_number,
         }
+
+    def __repr__(self) -> str:
+        where = f": {self.latitude:g}, {self.longitude:g}" if self.catalogued else ""
+        return f"<VolcanoCone {self.name}{where}>"
 
     def __str__(self) -> str:
         return self.name

@@ -22,7 +22,7 @@ from hephaestus_build.cube.schema import cube_schema
 MAX_TABLE_CELLS, MAX_GRID_PIXELS = 4_000_000, 400_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CubeInventory:
     """All that a cube is made of.
 
@@ -39,6 +39,10 @@ class CubeInventory:
     grid: Grid
     granules: Mapping[str, Granule]
     attributes: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        height, width = self.grid.shape
+        return f"<CubeInventory: {len(self.granules)} granules on {height} x {width} pixels>"
 
     @cached_property
     def axes(self) -> DateAxes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,7 +145,7 @@ def _days(texts: Sequence[str]) -> tuple[date, date]:
     return parse_day(first), parse_day(second)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """The members of every part: what training reads.
 
@@ -170,6 +171,10 @@ class Split:
     left_out: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
     source: Mapping[str, str | int] = field(default_factory=dict)
     series_length: int = SERIES_LENGTH
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(self.parts[part])} {part}" for part in PARTS)
+        return f"<Split {self.name} version {self.version}: {counts}>"
 
     @cached_property
     def series(self) -> Mapping[SplitPart, tuple[Series, ...]]:
@@ -277,14 +282,20 @@ def make_split(
     )
 
 
-def read_split(path: Path) -> Split:
-    """Read an artefact and check it against its schema and its hash.
+def read_split(path: str | os.PathLike[str]) -> Split:
+    """Read the file of a split and check it against its schema and its hash.
+
+    Parameters
+    ----------
+    path : str or path
+        Of a file that ``hephaestus splits write`` wrote.
 
     Raises
     ------
     HephaestusError
         If it is missing, damaged, or was changed by hand.
     """
+    path = Path(path)
     hint = "write it again with `hephaestus splits write`"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -75,15 +75,17 @@ def _build_one(
     settings = settings.for_frame(request.frame)
     began, clock = datetime.now(UTC), time.monotonic()
     result, error, code = None, "", 1
+    exception: Exception | None = None
     try:
         result = build(request, settings, listener=listener, wait=wait)
     except HephaestusError as known:
-        error, code = str(known), known.exit_code
+        error, code, exception = str(known), known.exit_code, known
     except Exception as mistake:  # of ours, in one frame: no reason to leave the others
         log.debug("%s", request.frame, exc_info=True)
         what = " ".join(f"{type(mistake).__name__}: {mistake}".split())
         error = f"{request.frame}: {what}; `hephaestus -v build {request.frame}` says more"
-    run = BuildRun(request.frame, began, time.monotonic() - clock, result, error, code)
+        exception = mistake
+    run = BuildRun(request.frame, began, time.monotonic() - clock, result, error, code, exception)
     with suppress(HephaestusError):  # on a full disk the run itself has said so
         record_run(settings.data_dir, run)
     return run

@@ -34,7 +34,7 @@ _SIZE_CATEGORIES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CubeSummary:
     """What is in a cube.
 
@@ -98,6 +98,12 @@ class CubeSummary:
     bytes: int = 0
     parts: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<CubeSummary {self.frame or self.path}: {self.pairs.get('valid', 0)} interferograms, "
+            f"{len(self.findings)} findings>"
+        )
 
     @property
     def bytes_per_pair(self) -> float:

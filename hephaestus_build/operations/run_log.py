@@ -36,8 +36,10 @@ class BuildRun:
         How its build ended; None where it failed.
     error : str
         Why it failed, in one line.
-    code : int
+    failure_code : int
         The exit code of a failure.
+    exception : Exception or None
+        What ended it, for callers who want more than the line.
     """
 
     frame: Frame
@@ -46,6 +48,7 @@ class BuildRun:
     result: BuildResult | None = None
     error: str = ""
     failure_code: int = 1
+    exception: Exception | None = None
 
     @property
     def exit_code(self) -> int:

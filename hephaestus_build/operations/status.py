@@ -30,7 +30,7 @@ from hephaestus_build.pipeline.missing_products import (
 from hephaestus_build.pipeline.upstream_changes import UpstreamState, read_upstream_state
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FrameStatus:
     """How one frame's cube stands.
 
@@ -94,6 +94,10 @@ class FrameStatus:
     simulated: bool = False
     accepted: tuple[MissingProduct, ...] = ()
     to_migrate: bool = False
+
+    def __repr__(self) -> str:
+        state = self.problem or f"generation {self.generation}, {self.pairs} pairs, {len(self.owed)} owed"
+        return f"<FrameStatus {self.frame}: {state}>"
 
     @property
     def has_failed(self) -> bool:

@@ -76,14 +76,29 @@ PUBLISHED_SHA256 = "55c80a96a24aeb1e8276904c6fd0b30127c2658156c2dc120c03993e928d
 _MAX_JSON_VALUES = 2_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Annotations:
-    """All annotations of one archive, by frame and pair, and what was wrong with its files."""
+    """All annotations of one archive, by frame and pair, and what was wrong with its files.
+
+    Attributes
+    ----------
+    source : str
+        Where the archive is.
+    sha256 : str
+        Of its content.
+    defects : tuple of Defect
+        What was wrong with single files, and what was done about it.
+    by_frame : dict of Frame to dict of Pair to Annotation
+        In order of frames and dates.
+    """
 
     source: str
     sha256: str
     defects: tuple[Defect, ...] = ()
     by_frame: Mapping[Frame, Mapping[Pair, Annotation]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Annotations: {len(self)} of {len(self.by_frame)} frames, {len(self.defects)} defects>"
 
     def for_frame(self, frame: Frame) -> Mapping[Pair, Annotation]:
         """Return the annotations of `frame` by pair, in order of dates; empty where there are none."""
@@ -102,17 +117,28 @@ class Annotations:
             yield from pairs.values()
 
 
-def load_annotations(source: Path) -> Annotations:
+def load_annotations(source: str | os.PathLike[str]) -> Annotations:
     """Read a whole archive of annotations: .tar.gz, .tar, .zip, a folder, or one JSON file.
 
     No file is skipped silently: whatever could not be read, or was read with a grain of salt, is in
     ``defects``. Nothing depends on the order of the files.
+
+    Parameters
+    ----------
+    source : str or path
+        Where the archive is.
+
+    Returns
+    -------
+    Annotations
+        By frame and pair; ``len`` counts them, and ``for_frame`` gives those of one frame.
 
     Raises
     ------
     HephaestusError
         If the archive as a whole cannot be read or holds no annotation.
     """
+    source = Path(source)
     defects: list[Defect] = []
     found: list[_Candidate] = []
     hint = "fetch the published one with `hephaestus annotations fetch`"
@@ -192,8 +218,7 @@ def fetch_annotations(
                 raise ValueError(f"no archive of annotations: {reason}") from error
         return path.read_bytes()
 
-    mark = hashlib.sha256((address or PUBLISHED_URLS[0]).encode()).hexdigest()[:8]
-    cached = settings.downloads_dir / "annotations" / f"{mark}.tar.gz"
+    cached = _cached_path(settings, address or PUBLISHED_URLS[0])
     with nullcontext(client) if client else HttpClient(settings) as own:
         receipt, content = own.download(
             [address] if address else PUBLISHED_URLS,
@@ -229,7 +254,12 @@ def _write_archive(content: bytes, target: Path) -> Path:
 
 
 def find_annotations(
-    settings: Settings, frame: Frame | None = None, *, needed: bool = False, client: HttpClient | None = None
+    settings: Settings,
+    frame: Frame | None = None,
+    *,
+    needed: bool = False,
+    offline: bool = False,
+    client: HttpClient | None = None,
 ) -> Annotations:
     """Return the annotations that the settings name, else the fetched ones, else none.
 
@@ -241,6 +271,8 @@ def find_annotations(
         Whose annotations are wanted.
     needed : bool
         Fetch the published archive if it is not here and `frame` is one of its frames (or not given).
+    offline : bool
+        Fetch nothing: of an archive that the settings name by its address, the copy in the cache counts.
     client : Client, optional
         To download with.
 
@@ -260,13 +292,23 @@ def find_annotations(
     wanted = frame is None or frame.id in published_frames()
     # whoever asks another archive on this machine does not expect us to ask the world
     away = not parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL").is_loopback
-    if settings.annotations or (needed and wanted and away and not place.exists()):
+    if offline:
+        if settings.annotations:
+            place = _cached_path(settings, settings.annotations)
+        elif settings.is_simulated and not place.exists():  # the embedded archive's, at any port
+            place = max(kept.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime, default=place)
+    elif settings.annotations or (needed and wanted and away and not place.exists()):
         place = fetch_annotations(settings, client, revalidate=False)
     return _load_cached(place, kept) if place.exists() else Annotations("none", "")
 
 
 def _local_path(settings: Settings) -> Path:
     return settings.data_dir / "annotations.tar.gz"
+
+
+def _cached_path(settings: Settings, address: str) -> Path:
+    mark = hashlib.sha256(address.encode()).hexdigest()[:8]
+    return settings.downloads_dir / "annotations" / f"{mark}.tar.gz"
 
 
 def _is_address(text: str | None) -> bool:

@@ -59,7 +59,7 @@ class Defect:
     kind: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Annotation:
     """What an expert wrote about one interferogram.
 
@@ -104,6 +104,10 @@ no_info, image_artifacts, is_crowd : int
     is_crowd: int = MISSING_FLAG
     confidence: float = math.nan
     caption: str = ""
+
+    def __repr__(self) -> str:
+        label = ", ".join(self.label) or "no label"
+        return f"<Annotation {self.unique_id}: {self.frame} {self.pair}, {self.phase or 'no phase'}, {label}>"
 
     @property
     def is_deforming(self) -> bool:

@@ -12,6 +12,8 @@ from hephaestus_build.core.frames import Pair, parse_day
 
 #: Lines of a file, at most; Sentinel-1 has seen no frame on 2,000 days.
 MAX_LINES = 20_000
+#: Line of a file that the simulated archive serves.
+SIMULATED_MARK = "# simulated"
 # Metres; the orbits stay within some hundred of each other.
 _MAX_BASELINE = 10_000.0
 
@@ -26,10 +28,13 @@ class EpochBaselines:
         The acquisition that the others are compared with.
     metres : dict of datetime.date to float
         Perpendicular baseline of each acquisition to the reference, m; 0 for the reference itself.
+    is_simulated : bool
+        Whether the file says of itself that it is simulated.
     """
 
     reference: date
     metres: Mapping[date, float] = field(default_factory=dict)
+    is_simulated: bool = False
 
     def __repr__(self) -> str:
         return f"<EpochBaselines of {len(self.metres)} acquisitions to {self.reference}>"
@@ -75,7 +80,7 @@ def parse_baselines(text: str) -> EpochBaselines:
         raise ValueError("it has no line of the form: reference acquisition metres days")
     [(reference, _)] = Counter(entry[0] for entry in entries).most_common(1)
     metres = {day: value for start, day, value in entries if start == reference}
-    return EpochBaselines(reference, {**metres, reference: 0.0})
+    return EpochBaselines(reference, {**metres, reference: 0.0}, SIMULATED_MARK in lines)
 
 
 def _parse_line(line: str) -> tuple[date, date, float] | None:

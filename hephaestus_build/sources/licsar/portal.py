@@ -91,6 +91,7 @@ class LicsarPortal:
         self._mirror = parse_url_setting(mirror, "HEPHAESTUS_LICSAR_MIRROR_URL") if mirror else None
         self.client = client if client is not None else HttpClient(settings, follow=self.is_trusted_url)
         self._folder = archive_cache_folder(settings)
+        self._takes_simulated = settings.is_simulated
         self._working_location: dict[Frame, str] = {}  # the place where a frame's products were found
         self._link_pages = _LinkPageCache()
         self.accepted_hashes: frozenset[Digest] = frozenset()
@@ -204,7 +205,9 @@ class LicsarPortal:
         except HephaestusError as error:
             log.debug("%s", error)
             return
-        if baselines is not None:
+        if baselines is not None and baselines.is_simulated and not self._takes_simulated:
+            log.debug("%s: its baselines are simulated: not kept among real ones", frame)
+        elif baselines is not None:
             keep_baselines(path, baselines, receipt)
         else:
             log.debug("%s: no baselines: %s %s", frame, receipt.outcome, receipt.detail)

@@ -77,7 +77,7 @@ def test_names_of_stages_and_notes_beside_bars_are_text():
 
 def test_no_bars_are_drawn_where_colours_are_forced_on_a_file(capfd, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # as notebooks do
-    with bars() as listener:
+    with show_progress_bars() as listener:
         listener.stage("interferograms", 3)
         listener.advance("interferograms")
         listener.note("one is absent")

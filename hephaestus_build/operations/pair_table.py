@@ -1,0 +1,234 @@
+"""The pairs of a frame as a table: dates, baselines, what became of each, and what the experts wrote.
+
+It is read from the frame's cube and from the last listing that was kept; no archive is asked unless the
+caller wants that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hephaestus_build.core.accepted_absences import AcceptedAbsences
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.settings import PairChoice, Settings
+from hephaestus_build.cube.discovery import cubes_dir_for
+from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.pipeline.missing_products import find_missing_products, partition_accepted
+from hephaestus_build.pipeline.plan import BuildRequest, select_pairs
+from hephaestus_build.pipeline.upstream_changes import read_upstream_state
+from hephaestus_build.sources.annotations.archive import FLAGS, Annotation, find_annotations
+from hephaestus_build.sources.licsar.baselines_file import EpochBaselines
+from hephaestus_build.sources.licsar.kept_records import read_kept_baselines, read_kept_listing
+from hephaestus_build.sources.licsar.portal import LicsarPortal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What became of a pair.
+STORED, OWED, ABSENT, GONE, UNWANTED = PAIR_STATES = ("stored", "owed", "absent", "gone", "unwanted")
+#: Columns of what the experts wrote, and what stands there for a pair that none of them looked at.
+LABEL_COLUMNS: Mapping[str, Any] = {
+    "annotated": False,
+    "deformation": False,
+    "phase": "",
+    **dict.fromkeys(FLAGS, -1),
+    "confidence": float("nan"),
+    "caption": "",
+    "unique_id": -1,
+}
+
+
+@dataclass(frozen=True)
+class KnownPairs:
+    """All that is known of a frame's pairs, from wherever it was read.
+
+    Attributes
+    ----------
+    frame : Frame
+        Whose.
+    granules : dict of str to Granule
+        Of the published cube, by key; empty where there is none.
+    listed : collection of Pair or None
+        The pairs of the last listing; None where none is kept.
+    delisted : collection of str
+        Stored pairs that the last build found to be gone from the archive, by name: what counts where no
+        listing is kept.
+    annotations : dict of Pair to Annotation
+        What is at hand of the experts' annotations.
+    baselines : EpochBaselines or None
+        None where the archive has none, or they were not fetched yet.
+    choice : str
+        ``annotated``, ``all`` or ``auto``: which listed pairs a build takes.
+    accept : mapping
+        The setting of that name.
+    """
+
+    frame: Frame
+    granules: Mapping[str, Granule]
+    listed: Collection[Pair] | None
+    delisted: Collection[str]
+    annotations: Mapping[Pair, Annotation]
+    baselines: EpochBaselines | None
+    choice: PairChoice
+    accept: AcceptedAbsences
+
+
+def make_pair_rows(known: KnownPairs) -> list[dict[str, Any]]:
+    """Return a row for each pair that a cube holds, a listing shows or an expert annotated, in date order.
+
+    Parameters
+    ----------
+    known : KnownPairs
+        What the rows are made of.
+
+    Returns
+    -------
+    list of dict
+        Keys: ``pair``, ``primary`` and ``secondary`` (:class:`datetime.date`), ``temporal_baseline_days``,
+        ``perpendicular_baseline_m`` and ``valid_fraction`` (NaN where not known), ``status``, and those of
+        :data:`LABEL_COLUMNS`.
+    """
+    stored = {unit.pair: unit for unit in known.granules.values() if unit.kind == "pair"}
+    masks = {unit.pair: unit for unit in known.granules.values() if unit.kind == "mask"}
+    listed = frozenset(known.listed or ())
+    selection = select_pairs(
+        BuildRequest(known.frame, known.choice), listed, {*known.annotations, *masks.keys()}
+    )
+    wanted = frozenset(selection.wanted)
+    # without a listing nobody knows which of the annotated pairs that are in no cube are absent
+    unlisted = selection.unlisted if known.listed is not None else ()
+
+    def status(pair: Pair) -> str:
+        unit = stored.get(pair)
+        if unit is not None and unit.is_complete:
+            gone = pair.name in known.delisted if known.listed is None else pair not in listed
+            return GONE if gone else STORED
+        if unit is not None and unit.needs_retry and (known.listed is None or pair in listed):
+            return ABSENT if _is_accepted(unit, known) else OWED
+        if pair in listed:
+            return OWED if pair in wanted else UNWANTED
+        return ABSENT
+
+    rows = []
+    for pair in sorted({*stored, *masks, *listed, *unlisted}):
+        unit = stored.get(pair)
+        rows.append(
+            {
+                "pair": pair.name,
+                "primary": pair.primary,
+                "secondary": pair.secondary,
+                "temporal_baseline_days": (pair.secondary - pair.primary).days,
+                "perpendicular_baseline_m": (
+                    round(known.baselines.of_pair(pair), 4) if known.baselines else float("nan")
+                ),
+                "status": status(pair),
+                "valid_fraction": unit.facts["valid_fraction"]
+                if unit is not None and unit.is_complete
+                else float("nan"),
+                **LABEL_COLUMNS,
+                **_labels(masks.get(pair), known.annotations.get(pair)),
+            }
+        )
+    return rows
+
+
+def _is_accepted(unit: Granule, known: KnownPairs) -> bool:
+    """Return whether the settings accept all that a pair lacks as absent."""
+    owed, _ = partition_accepted(find_missing_products({unit.key: unit}), known.frame, known.accept)
+    return not owed
+
+
+def _labels(mask: Granule | None, annotation: Annotation | None) -> dict[str, Any]:
+    """Return what an expert wrote: as the cube has it, else as the annotation archive has it."""
+    if mask is not None:
+        outlined = bool(mask.objects) or "preview" in mask.facts  # what lies off the grid has no mask
+        written = mask.facts["annotation"]
+    elif annotation is not None:
+        outlined, written = bool(annotation.polygons), vars(annotation)
+    else:
+        return {}
+    labels = {name: written[name] for name in LABEL_COLUMNS if name in written}
+    texts = {name: sanitize_text(value, 1000) for name, value in labels.items() if isinstance(value, str)}
+    return {"annotated": True, "deformation": outlined, **labels, **texts}
+
+
+def pair_table(frame: Frame, settings: Settings, *, upstream: bool = False) -> pd.DataFrame:
+    """Return the pairs of a frame: of its cube, and of the last listing that was kept.
+
+    Parameters
+    ----------
+    frame : Frame
+        Which.
+    settings : Settings
+        Where cubes and cache are, and which archive is asked.
+    upstream : bool
+        Whether to ask the archive for its listing and baselines now.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of :func:`make_pair_rows`, the pair's name as index, in date order. Its ``attrs`` say
+        what it was made of: ``frame``, ``generation`` of the cube and ``listed``, the time of the listing
+        (UTC); None where there is none.
+
+    Raises
+    ------
+    HephaestusError
+        If there is neither a cube nor a listing, or the archive is asked and does not answer.
+    """
+    import pandas as pd
+
+    settings = settings.for_frame(frame)
+    shelf = FrameStore(cubes_dir_for(settings, frame), frame)
+    if upstream:
+        settings.check_frame_available(frame)
+        with LicsarPortal(settings) as portal:
+            portal.listing(frame)
+            portal.fetch_baselines(frame, shelf.baselines_file)
+    listing = read_kept_listing(settings, frame)
+    current = shelf.published_generation()
+    if current is None and listing is None:
+        option = " --simulated" if settings.is_simulated and not frame.is_simulated else ""
+        raise HephaestusError(
+            f"{frame}: there is no cube in {settings.cubes_dir} and no listing was kept; "
+            f"`hephaestus pairs {frame}{option} --upstream` asks the archive"
+        )
+    contents = current.read_inventory() if current is not None else None
+    rows = make_pair_rows(
+        KnownPairs(
+            frame,
+            contents.granules if contents is not None else {},
+            listing.pairs.keys() if listing is not None else None,
+            read_upstream_state(shelf).gone,
+            find_annotations(settings, frame, needed=upstream, offline=not upstream).for_frame(frame),
+            read_kept_baselines(shelf.baselines_file, settings, frame),
+            _choice(settings, contents),
+            settings.accept,
+        )
+    )
+    columns = ["pair", "primary", "secondary", "temporal_baseline_days", "perpendicular_baseline_m"]
+    table = pd.DataFrame(rows, columns=[*columns, "status", "valid_fraction", *LABEL_COLUMNS])
+    for name in ("primary", "secondary"):
+        table[name] = pd.to_datetime(table[name])
+    table.attrs = {
+        "frame": frame.id,
+        "simulated": settings.is_simulated,
+        "generation": current.number if current is not None else None,
+        "listed": listing.fetched if listing is not None else None,
+    }
+    return table.set_index("pair")
+
+
+def _choice(settings: Settings, contents: CubeInventory | None) -> PairChoice:
+    """Return which pairs a build takes: as the settings say, else as the cube was built last."""
+    if settings.pairs == "auto" and contents is not None:
+        built = contents.attributes.get("build_settings")
+        if isinstance(built, dict) and built.get("pairs") in ("annotated", "all"):
+            return built["pairs"]
+    return settings.pairs
