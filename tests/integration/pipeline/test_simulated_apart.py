@@ -451,7 +451,10 @@ def test_the_downloads_of_a_cube_move_with_it_and_none_comes_again(
     assert hephaestus("migrate")[0] == 0
     assert hephaestus("build", FRAME, "--no-quicklook")[0] == 0
     inside = [entry for entry in archive.log if f"/{FRAME}/" in entry.path and not entry.path.endswith("/")]
-    assert [(entry.path.rpartition("/")[2], entry.status) for entry in inside] == [("metadata.txt", 304)]
+    assert [(entry.path.rpartition("/")[2], entry.status) for entry in inside] == [
+        ("metadata.txt", 304),
+        ("baselines", 304),
+    ]
     kept = downloads / "simulated" if apart else data / "simulated" / "cache"
     assert list(kept.glob(f"licsar/127.0.0.1/{FRAME}/*.geo.cc.tif"))
     assert real.is_dir()
