@@ -1,1 +1,50 @@
-"""Training and scoring of the baselines on the cubes."""
+"""Training and scoring of the baselines on the cubes.
+
+What is documented for your own training is imported from here; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hephaestus_baselines.config.channels import Inputs, channel_moments
+    from hephaestus_baselines.data.batch_expansion import Stack, expand
+    from hephaestus_baselines.data.preparation import prepare
+    from hephaestus_baselines.data.samplers import EpochBatches
+    from hephaestus_baselines.data.window_dataset import Windows
+    from hephaestus_baselines.reporting.sample_plot import plot_sample
+
+#: The public names and the module that holds each.
+_MODULES = {
+    "EpochBatches": "hephaestus_baselines.data.samplers",
+    "Inputs": "hephaestus_baselines.config.channels",
+    "Stack": "hephaestus_baselines.data.batch_expansion",
+    "Windows": "hephaestus_baselines.data.window_dataset",
+    "channel_moments": "hephaestus_baselines.config.channels",
+    "expand": "hephaestus_baselines.data.batch_expansion",
+    "plot_sample": "hephaestus_baselines.reporting.sample_plot",
+    "prepare": "hephaestus_baselines.data.preparation",
+}
+
+__all__ = [
+    "EpochBatches",
+    "Inputs",
+    "Stack",
+    "Windows",
+    "channel_moments",
+    "expand",
+    "plot_sample",
+    "prepare",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, getattr(import_module(_MODULES[name]), name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__} - {"TYPE_CHECKING", "Any", "annotations", "import_module"})
