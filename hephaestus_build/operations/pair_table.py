@@ -16,7 +16,7 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import PairChoice, Settings
 from hephaestus_build.cube.discovery import cubes_dir_for
-from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.granules import Granule, InterferogramGranule, MaskGranule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.pipeline.missing_products import find_missing_products, partition_accepted
@@ -94,8 +94,8 @@ def make_pair_rows(known: KnownPairs) -> list[dict[str, Any]]:
         ``perpendicular_baseline_m`` and ``valid_fraction`` (NaN where not known), ``status``, and those of
         :data:`LABEL_COLUMNS`.
     """
-    stored = {unit.pair: unit for unit in known.granules.values() if unit.kind == "pair"}
-    masks = {unit.pair: unit for unit in known.granules.values() if unit.kind == "mask"}
+    stored = {unit.pair: unit for unit in known.granules.values() if isinstance(unit, InterferogramGranule)}
+    masks = {unit.pair: unit for unit in known.granules.values() if isinstance(unit, MaskGranule)}
     listed = frozenset(known.listed or ())
     selection = select_pairs(
         BuildRequest(known.frame, known.choice), listed, {*known.annotations, *masks.keys()}

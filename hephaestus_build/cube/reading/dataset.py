@@ -82,7 +82,8 @@ def open_pinned_cube(path: str | Path, *, verify: VerifyMode = None, **options: 
     Raises
     ------
     HephaestusError
-        If there is no cube, or it is damaged; while values are read too.
+        If there is no cube, or it is damaged or removed; while values are read too. Without `verify`, an
+        object that cannot be decoded ends in the error of its codec (RuntimeError, ValueError) instead.
     """
     store = resolve_published_store(path)
     inspect.signature(xr.open_zarr).bind(store, **options)  # a wrong option is no damage

@@ -33,7 +33,7 @@ from hephaestus_build.core.plain_files import (
 )
 from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES
-from hephaestus_build.cube.reading.verified_objects import ObjectVerifier
+from hephaestus_build.cube.reading.verified_objects import ObjectVerifier, check_absent
 
 
 class PlainStore(Store):
@@ -99,8 +99,7 @@ class PlainStore(Store):
                 begin, end = _byte_range(wanted, facts.size)
                 return _read(descriptor, begin, end)
         except (FileNotFoundError, NotADirectoryError):
-            if self.verifier is not None:
-                self.verifier.verify_absent(key)
+            check_absent(self.root, key, self.verifier)
             return None
         except (UnsafePathError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error

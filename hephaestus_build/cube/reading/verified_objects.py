@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.plain_files import FileIdentity, hash_descriptor
+from hephaestus_build.core.plain_files import FileIdentity, hash_descriptor, is_real_folder
 from hephaestus_build.cube.storage.generations import Generation, generation_number
 from hephaestus_build.cube.validation.checksums import Damage, DamageKind, variable_of_path, with_granules
 
@@ -84,6 +84,34 @@ class ObjectVerifier:
         (damage,) = with_granules(self._generation, [damage])
         frame = self.store.stem
         return HephaestusError(f"{frame}: {damage}; `hephaestus repair {frame}` rebuilds it")
+
+
+def check_absent(store: Path, path: str, checks: ObjectVerifier | None) -> None:
+    """Raise where an object that was not found must not be read as no data.
+
+    Parameters
+    ----------
+    store : pathlib.Path
+        The store that a reader has opened.
+    path : str
+        Of the object in the store.
+    checks : ObjectVerifier, optional
+        What compares objects with the manifest, if the reader was asked to.
+
+    Raises
+    ------
+    HephaestusError
+        If the whole store was removed since it was opened, or the manifest lists the object.
+    """
+    if not is_real_folder(store):
+        frame, number = store.stem, generation_number(store)
+        what = f"generation {number} in {store.parent}" if number else f"the cube at {store}"
+        raise HephaestusError(
+            f"{frame}: {what} was removed while it was read (`hephaestus gc` removes old generations); "
+            f"open {frame} again to read the published one"
+        )
+    if checks is not None:
+        checks.verify_absent(path)
 
 
 def make_object_verifier(store: Path, verify: VerifyMode) -> ObjectVerifier | None:

@@ -29,7 +29,7 @@ from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
 from hephaestus_build.cube.codecs.shard_encoder import chunk_key, shard_shape
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.reading.tile_cache import TileCache
-from hephaestus_build.cube.reading.verified_objects import VerifyMode, make_object_verifier
+from hephaestus_build.cube.reading.verified_objects import VerifyMode, check_absent, make_object_verifier
 
 __all__ = ["TileCache", "WindowReader"]
 
@@ -287,8 +287,7 @@ class WindowReader:
                 check_decoded_size(descriptor, facts.size, metadata)
                 content = os.pread(descriptor, facts.size, 0)
         except FileNotFoundError:
-            if self.verifier is not None:
-                self.verifier.verify_absent(key)
+            check_absent(self.store, key, self.verifier)
             return None
         except OSError as error:
             raise self._damaged(name, name, error) from error
@@ -373,8 +372,7 @@ class _ShardFile:
                 cube.verifier.verify(f"{variable}/{path.name}", self._descriptor, identity)
             self._index_entries = self._read_index(facts.st_size)
         except FileNotFoundError:  # an image without a pixel that is not fill
-            if cube.verifier is not None:
-                cube.verifier.verify_absent(f"{variable}/{path.name}")
+            check_absent(cube.store, f"{variable}/{path.name}", cube.verifier)
         except HephaestusError:
             self.close()
             raise

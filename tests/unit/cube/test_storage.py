@@ -1,7 +1,7 @@
 """A cube follows from its units, is published whole, and never changes under a reader."""
 
 import threading
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
@@ -29,6 +29,7 @@ from hephaestus_build.cube.granules import (
 )
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.staging import StagingArea
@@ -142,6 +143,29 @@ def test_a_pinned_reader_keeps_its_generation(shelf):
     np.testing.assert_array_equal(
         open_pinned_cube(shelf.published_link).insar_difference.values[0, 0], image("20190101_20190113")
     )
+
+
+@pytest.mark.parametrize("verify", [None, "first"])
+def test_a_reader_of_a_removed_generation_gets_an_error_and_never_no_data(shelf, verify):
+    name = "20190113_20190125"
+    publish(shelf, [pair_unit(shelf.staging, name), epoch_unit(shelf.staging, name[:8])])
+    cube = open_pinned_cube(shelf.published_link, verify=verify, chunks=None)
+    windows = WindowReader(shelf.published_link, verify=verify)
+    windows.read("insar_difference", Pair.parse(name), 0, 0, np.empty(GRID.shape, "f4"))
+    publish(shelf, [pair_unit(shelf.staging, "20190101_20190113")])
+    assert shelf.remove_old(keep=1, older_than=timedelta(0)) == [1]
+    reads = [
+        lambda: cube.insar_difference.values,
+        lambda: cube.confidence.values,
+        lambda: windows.read("insar_difference", Pair.parse(name), 0, 0, np.empty(GRID.shape, "f4")),
+        lambda: windows.read("dem", None, 0, 0, np.empty(GRID.shape, "f4")),
+        lambda: list(windows.iter_tiles("insar_difference", Pair.parse(name))),
+        lambda: windows.read_table("confidence"),
+        lambda: windows.read_epoch(["era5_surface_pressure"], date(2019, 1, 13)),
+    ]
+    for read in reads:
+        with pytest.raises(HephaestusError, match=rf"generation 1 .*was removed .*open {FRAME} again"):
+            read()
 
 
 def test_a_build_that_fails_while_publishing_leaves_the_old_cube(shelf):

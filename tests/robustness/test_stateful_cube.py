@@ -1,0 +1,503 @@
+"""Any sequence of what happens to a cube, beside a model of what must then be on the disk.
+
+Cubes are published, damaged, repaired, pinned, read and removed, in any order, and each process that writes
+may be killed at any change of the file system. The model is a few dictionaries; after each step the disk must
+agree with it. ``STATEFUL_EXAMPLES=200`` tries as many sequences, longer ones, other ones each time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, seed
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from cube_editions import (
+    ATTRIBUTES,
+    FRAME,
+    GRID,
+    KEYS,
+    PAIRS,
+    RECORD,
+    Editions,
+    axes_of,
+    check_generation,
+    check_phases,
+    check_whole,
+    clean_files,
+    completed,
+    edition_of,
+    expected_phase,
+    flip,
+    is_pair,
+    made,
+    on_disk,
+    pair_of,
+    places_of,
+    read_phase,
+    sha256,
+    stored,
+)
+from hephaestus_baselines.data.pinned_cubes import pin
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.settings import load_settings
+from hephaestus_build.cube.granules import ChunkKeys, DateAxes, Granule
+from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.reading.window_reader import WindowReader
+from hephaestus_build.cube.storage.generations import MANIFEST, FrameStore, Generation
+from hephaestus_build.cube.storage.writer import write_cube_store
+from hephaestus_build.cube.validation.checksums import verify_generation
+from hephaestus_build.operations import repair as repairing
+from kill_switch import KillSwitch
+
+EXAMPLES = os.environ.get("STATEFUL_EXAMPLES")
+#: Of the few sequences that are tried by default: each kind of step is among them.
+SEED = 2
+
+#: At which change a process is killed: at none, at any, or at one after the images and tables are written.
+KILLS = (
+    st.none()
+    | st.builds(KillSwitch, st.integers(0, 300))
+    | st.builds(KillSwitch, st.integers(0, 9), st.just(MANIFEST))
+)
+CHANGES = st.dictionaries(st.sampled_from(KEYS), st.integers(0, 3), max_size=4)
+REMOVED = st.sets(st.sampled_from(KEYS), max_size=1)
+CHANCE = st.randoms(use_true_random=False)
+
+
+@dataclass
+class Published:
+    """What the model knows of a generation: what it holds, the hash of each file, the day it appeared."""
+
+    editions: Editions
+    files: dict[str, str]
+    day: int
+
+    @property
+    def content(self) -> dict[str, str]:
+        """The hashes of all but the record, which also tells when things were fetched."""
+        return {path: value for path, value in self.files.items() if path not in RECORD}
+
+
+@dataclass
+class Reader:
+    """Somebody who has opened a generation and reads from it later."""
+
+    number: int
+    editions: Editions
+    phase: Callable[[Pair], np.ndarray]
+    through: str
+    verifies: bool
+    seen: Any = None  # how its generation was when it read last
+
+
+class CubeMachine(RuleBasedStateMachine):
+    """One frame's cube in a folder of its own, and what must be there."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.settings = load_settings(data_dir=folder).for_standalone_simulated(folder)
+        self.generations: dict[int, Published] = {}
+        self.current: int | None = None
+        self.before: int | None = None  # the published one before the last writer began
+        self.staged: dict[str, int] = {}
+        self.pins: dict[str, tuple[int, dict[str, str]]] = {}
+        self.readers: list[Reader] = []
+        self.verified: dict[int, set[str]] = {}  # what `verify` has found in each generation
+        self.day = 0
+
+    # what the steps are made of
+
+    def shelf(self) -> FrameStore:
+        """Return the place of the cube, as a new process finds it."""
+        return FrameStore(self.settings.cubes_dir, FRAME)
+
+    def store(self, number: int) -> Path:
+        return self.shelf().root / f"{number:06d}" / f"{FRAME}.zarr"
+
+    def published_number(self) -> int | None:
+        current = self.shelf().published_generation()
+        return current.number if current else None
+
+    def differences(self, number: int) -> set[str]:
+        """Return the paths at which a generation is not what was published."""
+        known, found = self.generations[number].files, on_disk(self.store(number))
+        return {path for path in known.keys() | found.keys() if known.get(path) != found.get(path)}
+
+    def gone(self, number: int, editions: Editions) -> bool:
+        """Return whether a file that a build would link for some units is not in a generation any more."""
+        every = self.generations[number].editions
+        places = ChunkKeys(axes_of(every))
+        units = [stored(key, edition) for key, edition in editions.items() if key in every]
+        # of an epoch, which may stand on both date axes, one file is the source for both
+        paths = {path for unit in units for path in dict(places.keys(unit)).values()}
+        return any(not (self.store(number) / path).exists() for path in paths)
+
+    def forget_damaged_staging(self) -> None:
+        """Follow that a staged unit with a damaged object is not used; cubes may share its objects."""
+        staging = self.shelf().staging
+        self.staged = {
+            key: edition
+            for key, edition in self.staged.items()
+            if all(
+                staging.chunk_path(stored(key, edition), name).read_bytes() == content
+                for name, content in made(key, edition)[1].items()
+            )
+        }
+
+    def run(self, work: Callable[[], object], kill: KillSwitch | None) -> bool:
+        """Do the work of a process, and return whether that was killed."""
+        self.before = self.published_number()
+        if kill is None:
+            work()
+            return False
+        return kill.run(work, self.folder)
+
+    def restored(self) -> None:
+        """Follow what every writer does first: publish the newest generation, should its link be missing."""
+        newest = max(self.generations, default=0)
+        if newest > (self.current or 0) and (self.store(newest) / MANIFEST).exists():
+            self.current = newest
+
+    def let_pass(self, days: int) -> None:
+        """Make all generations older."""
+        self.day += days
+        for number in self.generations:
+            folder = self.store(number).parent
+            for path in filter(Path.exists, (folder / MANIFEST, folder)):
+                then = path.stat().st_mtime - days * 86_400
+                os.utime(path, (then, then))
+
+    @staticmethod
+    def planned(known: Editions, changes: Editions) -> dict[str, int]:
+        """Return what a build publishes that begins with what is known; there is always a pair."""
+        units = {**known, **changes}
+        if not any(map(is_pair, units)):
+            units[f"pair/{PAIRS[0]}"] = 0
+        return completed(units)
+
+    def publish(self, changes: Editions, removed: Iterable[str]) -> None:
+        """Publish as a build does: what is published, what is staged, and what is new."""
+        shelf = self.shelf()
+        with shelf.lock():
+            previous = shelf.published_generation()
+            published = dict(previous.read_inventory().granules) if previous else {}
+            known = {**published, **shelf.staging.read_granules()}
+            known = {key: unit for key, unit in known.items() if key not in {*removed}}
+            units = {
+                key: known[key]
+                if key in known and key not in changes
+                else shelf.staging.add(*made(key, changes.get(key, 0)))
+                for key in self.planned(dict.fromkeys(known, 0), changes)
+            }
+            before = ChunkKeys(DateAxes.from_granules(published.values()))
+
+            def origin(unit: Granule) -> dict[str, str]:
+                if published.get(unit.key) is unit:
+                    assert previous
+                    return {name: f"{previous.store}/{path}" for name, path in before.keys(unit)}
+                return shelf.staging.chunk_paths(unit)
+
+            with shelf.new_generation() as store:
+                shelf.staging.sync(unit for unit in units.values() if published.get(unit.key) is not unit)
+                write_cube_store(store, CubeInventory(GRID, units, ATTRIBUTES), origin)
+            shelf.staging.discard()
+
+    def adopt(self, editions: Editions, *, killed: bool, nothing: bool = False) -> None:
+        """See what a writer left: its generation is there whole, or not at all; or it had nothing to do."""
+        new = {*self.shelf().generation_numbers()} - self.generations.keys()
+        assert not new if nothing else len(new) == 1 or (killed and not new)
+        for number in new:
+            assert number == max(self.generations, default=0) + 1
+            files = {path: sha256(content) for path, content in places_of(editions).items()}
+            files = on_disk(self.store(number)) | files
+            self.generations[number] = Published(editions, files, self.day)
+            if not self.differences(number):  # objects of a damaged generation are linked into the next one
+                check_generation(self.store(number), editions)
+        current = self.published_number()
+        assert current in ({*new, self.before, self.current} if killed else new or {self.current})
+        self.current = current
+
+    def adopt_staging(self, *options: Mapping[str, int]) -> None:
+        """See which units a writer left in its staging folder; each is of one of some editions."""
+        found = {key: edition_of(unit) for key, unit in self.shelf().staging.read_granules().items()}
+        assert all(edition in {each.get(key) for each in options} for key, edition in found.items())
+        self.staged = found
+
+    # what happens
+
+    @initialize(names=st.sets(st.sampled_from(PAIRS), min_size=1, max_size=3))
+    def first_build(self, names: set[str]) -> None:
+        self.build({f"pair/{name}": 1 for name in names}, set())
+        self.open_reader("xarray", None)
+        self.open_reader("windows", None)
+
+    @rule(changes=CHANGES, removed=REMOVED, kill=KILLS)
+    def build(self, changes: dict[str, int], removed: set[str], kill: KillSwitch | None = None) -> None:
+        """A build ends well, is killed, or refuses to go on where an object that it needs is gone."""
+        self.restored()
+        known = {**self.generations[self.current].editions, **self.staged} if self.current else self.staged
+        known = {key: edition for key, edition in known.items() if key not in removed}
+        editions = self.planned(known, changes)
+        added = {key: changes.get(key, 0) for key in editions if key not in known or key in changes}
+        linked = {key: edition for key, edition in editions.items() if key not in {**self.staged, **added}}
+        work = partial(self.publish, changes, removed)
+        if self.current and self.gone(self.current, linked):
+            with pytest.raises(HephaestusError, match="vanished"):
+                work()
+            self.staged = {**self.staged, **added}
+        else:
+            killed = self.run(work, kill)
+            self.adopt(editions, killed=killed)
+            self.adopt_staging(*((self.staged, added) if killed else ()))
+
+    @rule(changes=CHANGES, removed=REMOVED)
+    def build_in_peace(self, changes: dict[str, int], removed: set[str]) -> None:
+        self.build(changes, removed)
+
+    @precondition(lambda self: not self.staged)
+    @rule(changes=CHANGES, kill=KILLS)
+    def build_stops_before_publishing(self, changes: dict[str, int], kill: KillSwitch | None) -> None:
+        def work() -> None:
+            for key, edition in changes.items():
+                self.shelf().staging.add(*made(key, edition))
+
+        killed = self.run(work, KillSwitch(kill.steps % 12) if kill else None)
+        self.adopt_staging(changes)
+        assert killed or self.staged == changes
+
+    @precondition(lambda self: self.staged)
+    @rule(chance=CHANCE)
+    def staging_is_damaged(self, chance: random.Random) -> None:
+        """A line of the ledger is cut, and an object is damaged: its unit is not used."""
+        staging = self.shelf().staging
+        with (staging.folder / "ledger.jsonl").open("ab") as ledger:
+            ledger.write(b'{"kind":"pair","name":"2019')
+        units = [unit for unit in staging.read_granules().values() if unit.objects]
+        if units:
+            unit = chance.choice(sorted(units, key=lambda unit: unit.key))
+            flip(staging.chunk_path(unit, min(unit.objects)), chance)
+            self.forget_damaged_staging()
+            assert unit.key not in self.staged
+
+    @rule(chance=CHANCE, how=st.sampled_from(["flip", "flip", "delete", "add"]))
+    def cube_is_damaged(self, chance: random.Random, how: str) -> None:
+        number = chance.choice(sorted(self.generations))
+        store = self.store(number)
+        path = chance.choice(sorted(on_disk(store).keys() - self.differences(number)))
+        if how == "add":
+            path = f"insar_difference/stranger{chance.randrange(3)}"
+            (store / path).parent.mkdir(exist_ok=True)
+            (store / path).write_bytes(b"x")
+        elif path in RECORD and self.differences(number) & {*RECORD}:
+            return  # one copy of the record stays whole: without any there is nothing to repair by
+        elif how == "flip":
+            flip(store / path, chance)
+            self.forget_damaged_staging()
+        else:
+            (store / path).unlink()
+            if path == f"../{MANIFEST}":  # its date was that of the generation
+                self.generations[number].day = self.day
+        assert path in self.differences(number)
+
+    @precondition(lambda self: any(map(self.differences, self.generations)))
+    @rule(kill=KILLS)
+    def repair(self, kill: KillSwitch | None) -> None:
+        self.restored()
+        if not self.current:  # the newest generation has no manifest of its own, and no link
+            with pytest.raises(HephaestusError, match="no cube to repair"):
+                repairing.repair(FRAME, self.settings)
+            return
+        damaged = self.differences(self.current)
+        editions = self.generations[self.current].editions
+
+        def from_the_archives(*arguments: Any) -> dict[str, Granule]:
+            shelf = next(item for item in arguments if isinstance(item, FrameStore))
+            broken = next(item for item in arguments if isinstance(item, list))
+            return {key: shelf.staging.add(*made(key, editions[key])) for key in broken}
+
+        def work() -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(repairing, "_rebuild", from_the_archives)
+                result = repairing.repair(FRAME, self.settings)
+            assert {damage.path for damage in result.damages} == damaged
+            assert result.lost == result.changed == ()
+
+        before = {*self.generations}
+        self.adopt(editions, killed=self.run(work, kill), nothing=not damaged)
+        assert not any(self.differences(number) for number in self.generations.keys() - before)
+
+    @rule(
+        days=st.sampled_from([8, 0]),
+        keep=st.sampled_from([1, 2]),
+        older_than=st.sampled_from([0, 7]),
+        kill=KILLS,
+    )
+    def remove_old_generations(self, days: int, keep: int, older_than: int, kill: KillSwitch | None) -> None:
+        self.let_pass(days)
+        self.restored()
+        numbers = sorted(self.generations)
+        due = [
+            number
+            for number, successor in pairwise(numbers)
+            if number not in numbers[-keep:]
+            and self.day - self.generations[successor].day >= older_than
+            and number != self.current
+        ]
+        removed: list[int] = []
+
+        def work() -> None:
+            shelf = self.shelf()
+            with shelf.lock():
+                removed.extend(shelf.remove_old(keep=keep, older_than=timedelta(days=older_than)))
+
+        killed = self.run(work, kill)
+        gone = self.generations.keys() - {*self.shelf().generation_numbers()}
+        assert gone <= {*due} if killed else sorted(gone) == due == removed
+        for number in gone:
+            del self.generations[number]
+        current = self.published_number()
+        assert current in ({self.before, self.current} if killed else {self.current})
+        self.current = current
+
+    @precondition(lambda self: self.current)
+    @rule()
+    def link_is_lost(self) -> None:
+        self.shelf().published_link.unlink()
+        self.current = None
+
+    @precondition(lambda self: self.current)
+    @rule(name=st.sampled_from(["a", "b"]))
+    def pin_generation(self, name: str) -> None:
+        """A grid of runs begins or goes on: it reads what it read before, or is told that this is gone."""
+        assert self.current
+        folder, link = self.folder / "results" / name, self.settings.cubes_dir
+        number, content = self.pins.setdefault(name, (self.current, self.generations[self.current].content))
+        for other in (self.current, *sorted(self.generations, reverse=True)):
+            if other == number:
+                break
+            if self.generations[other].content == content:
+                number = other
+                break
+        if number in self.generations and (self.store(number) / "zarr.json").exists():
+            pinned, changed = pin(link, folder)
+            assert (pinned / f"{FRAME}.zarr").resolve() == self.store(number).resolve()
+            assert changed == ([] if number == self.current else [str(FRAME)])
+            self.pins[name] = number, content
+        else:
+            with pytest.raises(HephaestusError, match="is gone, the generation of"):
+                pin(link, folder)
+
+    @precondition(lambda self: self.current)
+    @rule(through=st.sampled_from(["xarray", "windows"]), verify=st.sampled_from([None, "first"]))
+    def open_reader(self, through: str, verify: Any) -> None:
+        assert self.current
+        link = self.shelf().published_link
+        try:
+            if through == "windows":
+                phase = partial(read_phase, WindowReader(link, verify=verify))
+            else:
+                cube = open_pinned_cube(link, verify=verify, chunks=None)
+
+                def phase(pair: Pair) -> np.ndarray:
+                    primary, secondary = map(np.datetime64, pair.dates)
+                    at = cube.insar_difference.sel(primary_date=primary, secondary_date=secondary)
+                    return at.values
+
+        except HephaestusError:
+            assert self.differences(self.current)
+        else:
+            editions = self.generations[self.current].editions
+            self.readers = [
+                *self.readers[-3:],
+                Reader(self.current, editions, phase, through, verify == "first"),
+            ]
+
+    # what always holds
+
+    @invariant()
+    def readers_get_their_own_generation(self) -> None:
+        """A reader gets what was in its generation, or an error once that is removed or damaged."""
+        for reader in self.readers:
+            gone = reader.number not in self.generations
+            damaged = not gone and self.differences(reader.number)
+            if reader.seen == (gone, damaged):
+                continue
+            reader.seen = gone, damaged
+            for key in filter(is_pair, reader.editions):
+                try:
+                    read = reader.phase(pair_of(key))
+                except HephaestusError:
+                    assert gone or damaged
+                except (RuntimeError, ValueError):  # zarr's own, of what it cannot decode
+                    assert damaged
+                    assert reader.through == "xarray"
+                    assert not reader.verifies
+                else:
+                    if reader.verifies or not damaged:
+                        np.testing.assert_array_equal(read, expected_phase(key, reader.editions[key]))
+
+    @invariant()
+    def disk_is_as_the_model_says(self) -> None:
+        shelf = self.shelf()
+        assert shelf.generation_numbers() == sorted(self.generations)
+        assert self.published_number() == self.current
+        for number, published in self.generations.items():
+            damaged = self.differences(number)
+            if self.verified.get(number) != damaged:
+                found = verify_generation(Generation(number, self.store(number)))
+                assert {damage.path for damage in found} == damaged
+                if not damaged:
+                    check_phases(self.store(number), published.editions)
+                self.verified[number] = damaged
+        assert {key: edition_of(unit) for key, unit in shelf.staging.read_granules().items()} == self.staged
+
+    def teardown(self) -> None:
+        """After any sequence the published cube is what a clean build makes, hash for hash."""
+        try:
+            if self.current and not self.differences(self.current):
+                published = self.generations[self.current]
+                check_whole(self.shelf().published_link, published.editions)
+                assert published.content == clean_files(published.editions)
+        finally:
+            shutil.rmtree(self.folder)
+
+
+@pytest.mark.timeout(6 * 3600 if EXAMPLES else 900)
+def test_any_sequence_of_steps_leaves_what_the_model_says(tmp_path_factory: pytest.TempPathFactory) -> None:
+    def machine() -> CubeMachine:
+        return CubeMachine(tmp_path_factory.mktemp("cube"))
+
+    run_state_machine_as_test(
+        machine if EXAMPLES else seed(SEED)(machine),
+        settings=examples(
+            max_examples=int(EXAMPLES or 5),
+            stateful_step_count=40 if EXAMPLES else 12,
+            database=None,
+            deadline=None,
+            suppress_health_check=[*HealthCheck],
+        ),
+    )
