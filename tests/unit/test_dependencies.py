@@ -34,7 +34,16 @@ USED_BY = {
     "tensorboard": "lightning: the logger that writes its files",
 }
 #: What `make test` and `make lint` run, by their commands, as pytest's plugins or as types for mypy.
-TOOLS = {"pytest-timeout", "pytest-xdist", "ruff", "mypy", "bandit", "pandas-stubs", "scipy-stubs"}
+TOOLS = {
+    "import-linter",
+    "pytest-timeout",
+    "pytest-xdist",
+    "ruff",
+    "mypy",
+    "bandit",
+    "pandas-stubs",
+    "scipy-stubs",
+}
 
 
 def requirements(lines: Iterable[str]) -> dict[str, Requirement]:
@@ -150,7 +159,7 @@ def test_a_command_of_the_flows_names_the_missing_extra_in_one_line(module):
 
 
 def test_importing_the_flows_without_their_extra_names_it():
-    code = "import sys; sys.modules['prefect'] = None; import flows"
+    code = "import sys; sys.modules['prefect'] = None; import hephaestus_flows"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     last = ended.stderr.strip().splitlines()[-1]
     assert last.startswith("ModuleNotFoundError: a flow needs prefect")

@@ -332,7 +332,9 @@ def test_the_bookkeeping_of_a_large_cube_takes_a_blink(large):
     from hephaestus_build.cube.granules import ChunkKeys
 
     places = ChunkKeys(contents.axes)
-    stored = {u.key: {n: str(current.store / k) for n, k in places.keys(u)} for u in contents.units.values()}
+    stored = {
+        u.key: {n: str(current.store / k) for n, k in places.keys(u)} for u in contents.granules.values()
+    }
     with shelf.new_generation() as store:
         write_cube_store(store, contents, lambda unit: stored[unit.key])
     spent = time.process_time() - clock
