@@ -11,9 +11,9 @@ def main() -> None:
 
 
 def _run() -> None:
-    from hephaestus_build.cli import run  # takes a second where the disk is slow
+    from hephaestus_build.cli import run_command_line  # takes a second where the disk is slow
 
-    run()
+    run_command_line()
 
 
 if __name__ == "__main__":

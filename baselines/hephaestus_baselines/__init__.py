@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hephaestus_baselines.config.channels import Inputs, channel_moments
-    from hephaestus_baselines.data.batch_expansion import Stack, expand
-    from hephaestus_baselines.data.preparation import prepare
-    from hephaestus_baselines.data.samplers import EpochBatches
+    from hephaestus_baselines.config.channels import InputChannels, channel_moments
+    from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch
+    from hephaestus_baselines.data.preparation import prepare_data
+    from hephaestus_baselines.data.samplers import EpochBatchSampler
     from hephaestus_baselines.data.window_dataset import Windows
     from hephaestus_baselines.reporting.sample_plot import plot_sample
 
@@ -29,14 +29,14 @@ _MODULES = {
 }
 
 __all__ = [
-    "EpochBatches",
-    "Inputs",
-    "Stack",
+    "ChannelStack",
+    "EpochBatchSampler",
+    "InputChannels",
     "Windows",
     "channel_moments",
-    "expand",
+    "expand_batch",
     "plot_sample",
-    "prepare",
+    "prepare_data",
 ]
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.console import err, explain, out, print_json, worst
-from hephaestus_build.cli.options import DataDir, Json, Mixed
+from hephaestus_build.cli.console import err, out, print_json, print_notice, worst_exit_code
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption
 from hephaestus_build.core.errors import MissingProductsError, UsageError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.frames import Pair
@@ -28,8 +28,8 @@ from hephaestus_build.core.terminal import sanitize_lines
 from hephaestus_build.cube.discovery import BENCHMARK_FOLDER, find_cube, select_cubes, settings_for_cube
 
 if TYPE_CHECKING:
-    from hephaestus_baselines.experiments.cost_estimate import Outlook
-    from hephaestus_baselines.experiments.experiment_grid import Bench, Ended
+    from hephaestus_baselines.experiments.cost_estimate import CostEstimate
+    from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, RunOutcome
 
 app = typer.Typer(
     help="Train and score models on the cubes; maps of what a model says.",
@@ -38,48 +38,50 @@ app = typer.Typer(
     add_completion=False,
 )
 
-_DAYS = ["%Y-%m-%d", "%Y%m%d"]
-PresetName = Annotated[str, typer.Argument(help="small, paper, legacy, or a YAML file of your own.")]
-Cubes = Annotated[Path | None, typer.Option(help="Folder of the cubes. Default: cubes/ in the data folder.")]
-Simulated = Annotated[
+_DATE_FORMATS = ["%Y-%m-%d", "%Y%m%d"]
+PresetArgument = Annotated[str, typer.Argument(help="small, paper, legacy, or a YAML file of your own.")]
+BenchmarkCubesOption = Annotated[
+    Path | None, typer.Option(help="Folder of the cubes. Default: cubes/ in the data folder.")
+]
+BenchmarkSimulatedOption = Annotated[
     bool, typer.Option("--simulated", help="On cubes of the embedded archive, built once and kept.")
 ]
-Results = Annotated[
+ResultsOption = Annotated[
     Path | None,
     typer.Option(help="Folder of the results. Default: results/ in the data folder, or in its simulated/."),
 ]
-Part = Annotated[str, typer.Option(help="Do the i-th of n parts of the runs, such as 2/4.")]
-Fields = Annotated[
+PartOption = Annotated[str, typer.Option(help="Do the i-th of n parts of the runs, such as 2/4.")]
+FieldsOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a field of all runs, such as epochs=3; may be repeated."),
 ]
-Weights = Annotated[
+WeightsOption = Annotated[
     str | None, typer.Option(help="imagenet, none (from scratch), or a folder with the ImageNet weights.")
 ]
-Unchecked = Annotated[
+UncheckedOption = Annotated[
     bool,
     typer.Option("--unchecked", help="Do not compare what is read of the cubes with what was published."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
 @app.command()
 def run(
-    preset: PresetName = "small",
-    cubes: Cubes = None,
-    simulated: Simulated = False,
-    mixed: Mixed = False,
-    results: Results = None,
-    part: Part = "1/1",
-    weights: Weights = None,
-    fields: Fields = None,
-    device: Device = "auto",
+    preset: PresetArgument = "small",
+    cubes: BenchmarkCubesOption = None,
+    simulated: BenchmarkSimulatedOption = False,
+    mixed: MixedOption = False,
+    results: ResultsOption = None,
+    part: PartOption = "1/1",
+    weights: WeightsOption = None,
+    fields: FieldsOption = None,
+    device: DeviceOption = "auto",
     at_a_time: Annotated[
         int, typer.Option("--at-a-time", min=1, max=64, help="Runs at once, each in a process of its own.")
     ] = 1,
-    unchecked: Unchecked = False,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    unchecked: UncheckedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Do the runs of a preset, each once, and end with its tables and pictures.
 
@@ -88,89 +90,91 @@ def run(
     """
     # the process that removes what a stopped run leaves in shared memory need not say so
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
-    bench, share = _bench(
+    bench, share = _open_experiment_grid(
         preset, cubes, simulated, mixed, results, part, weights, fields, data_dir, unchecked=unchecked
     )
-    from hephaestus_baselines.experiments.cost_estimate import outlook
-    from hephaestus_baselines.experiments.experiment_grid import finish, run_benchmark
+    from hephaestus_baselines.experiments.cost_estimate import estimate_cost
+    from hephaestus_baselines.experiments.experiment_grid import run_experiments, write_experiment_report
 
-    _print_outlook(outlook(bench, share), err)
+    _print_cost_estimate(estimate_cost(bench, share), err)
     ended = []
     with show_progress_bars() as listener:
-        runs = run_benchmark(bench, part=share, device=device, at_a_time=at_a_time, listener=listener)
+        runs = run_experiments(bench, part=share, device=device, at_a_time=at_a_time, listener=listener)
         for index, end in enumerate(runs, 1):
             ended.append(end)
             _print_run(end, index)
     # where none is finished, what is said below is why
     problems: list[str] = []
-    paths = finish(bench, problems) if bench.results([]) else []
+    paths = write_experiment_report(bench, problems) if bench.read_results([]) else []
     if as_json:
-        print_json({"runs": [_row(end) for end in ended], "files": [str(path) for path in paths]})
+        print_json({"runs": [_outcome_json(end) for end in ended], "files": [str(path) for path in paths]})
     else:
         _print_tables(paths)
-    _explain(ended)
+    _print_failures(ended)
     told = {end.error for end in ended}
     problems = [problem for problem in problems if problem not in told]
     for problem in problems:
-        explain(problem)
-    codes = [1 if end.error else MissingProductsError.exit_code if end.elsewhere else 0 for end in ended]
-    raise typer.Exit(1 if problems else worst(codes))
+        print_notice(problem)
+    codes = [
+        1 if end.error else MissingProductsError.exit_code if end.is_running_elsewhere else 0 for end in ended
+    ]
+    raise typer.Exit(1 if problems else worst_exit_code(codes))
 
 
 @app.command()
 def plan(
-    preset: PresetName = "small",
-    cubes: Cubes = None,
-    simulated: Simulated = False,
-    mixed: Mixed = False,
-    results: Results = None,
-    part: Part = "1/1",
-    weights: Weights = None,
-    fields: Fields = None,
-    unchecked: Unchecked = False,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    preset: PresetArgument = "small",
+    cubes: BenchmarkCubesOption = None,
+    simulated: BenchmarkSimulatedOption = False,
+    mixed: MixedOption = False,
+    results: ResultsOption = None,
+    part: PartOption = "1/1",
+    weights: WeightsOption = None,
+    fields: FieldsOption = None,
+    unchecked: UncheckedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Say what the runs of a preset will take: samples, epochs, hours, disk."""
-    bench, share = _bench(
+    bench, share = _open_experiment_grid(
         preset, cubes, simulated, mixed, results, part, weights, fields, data_dir, unchecked=unchecked
     )
-    from hephaestus_baselines.experiments.cost_estimate import outlook
+    from hephaestus_baselines.experiments.cost_estimate import estimate_cost
 
-    found = outlook(bench, share)
+    found = estimate_cost(bench, share)
     if as_json:
         print_json(found.to_json())
     else:
-        _print_outlook(found, out)
+        _print_cost_estimate(found, out)
 
 
 @app.command()
 def tables(
-    preset: PresetName = "small",
-    cubes: Cubes = None,
-    simulated: Simulated = False,
-    mixed: Mixed = False,
-    results: Results = None,
-    weights: Weights = None,
-    fields: Fields = None,
-    unchecked: Unchecked = False,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    preset: PresetArgument = "small",
+    cubes: BenchmarkCubesOption = None,
+    simulated: BenchmarkSimulatedOption = False,
+    mixed: MixedOption = False,
+    results: ResultsOption = None,
+    weights: WeightsOption = None,
+    fields: FieldsOption = None,
+    unchecked: UncheckedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Make the tables and pictures of the runs that are finished, also those that came from elsewhere."""
-    bench, _ = _bench(
+    bench, _ = _open_experiment_grid(
         preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, unchecked=unchecked
     )
-    from hephaestus_baselines.experiments.experiment_grid import finish
+    from hephaestus_baselines.experiments.experiment_grid import write_experiment_report
 
     problems: list[str] = []
-    paths = finish(bench, problems)
+    paths = write_experiment_report(bench, problems)
     if as_json:
         print_json([str(path) for path in paths])
     else:
         _print_tables(paths)
     for problem in problems:
-        explain(problem)
+        print_notice(problem)
     if problems:
         raise typer.Exit(1)
 
@@ -183,28 +187,29 @@ def predict(
         list[str] | None, typer.Option(help="Only this pair, such as 20200101_20200113; may be repeated.")
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(formats=_DAYS, help="Leave out pairs that begin before this day.")
+        datetime | None,
+        typer.Option(formats=_DATE_FORMATS, help="Leave out pairs that begin before this day."),
     ] = None,
     new: Annotated[bool, typer.Option("--new", help="Only what has no map of this checkpoint yet.")] = False,
     to: Annotated[
         Path | None, typer.Option(help="Folder of the maps. Default: predictions/ in the data folder.")
     ] = None,
-    device: Device = "auto",
+    device: DeviceOption = "auto",
     unsealed: Annotated[
         bool, typer.Option("--unsealed", help="Read a checkpoint without a seal too, as of other programs.")
     ] = False,
-    unchecked: Unchecked = False,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    unchecked: UncheckedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Write maps of the probability of deformation: GeoTIFFs, pictures and <frame>.zarr."""
     check_extra("baselines", "the benchmark")
-    from hephaestus_baselines.mapping.predict_frame import Wanted
-    from hephaestus_baselines.mapping.predict_frame import predict as predict_frame
+    from hephaestus_baselines.mapping.predict_frame import PairFilter
+    from hephaestus_baselines.mapping.predict_frame import predict_frame_maps as predict_frame
 
     settings = load_settings(data_dir=data_dir)
-    wanted = Wanted(tuple(Pair.parse(name) for name in pairs or ()), since.date() if since else None, new)
-    cube = _cube(frame, settings)
+    wanted = PairFilter(tuple(Pair.parse(name) for name in pairs or ()), since.date() if since else None, new)
+    cube = _find_cube_to_map(frame, settings)
     folder = to or settings_for_cube(cube, settings).data_dir / "predictions"
     written = []
     with show_progress_bars() as listener:
@@ -229,16 +234,16 @@ def predict(
         err.print(f"{made} maps written to {folder}, {len(written) - made} were there already")
 
 
-def _cube(target: str, settings: Settings) -> Path:
+def _find_cube_to_map(target: str, settings: Settings) -> Path:
     """Return where a cube is; of a simulated frame that the benchmark learns from, where there is one."""
     own = settings.for_simulated().data_dir / BENCHMARK_FOLDER / "cubes" / f"{target}.zarr"
     if not own.exists():
         return find_cube(target, settings)
-    explain(f"{target}: taking the cube of the simulated benchmark, {own}; name another by its path")
+    print_notice(f"{target}: taking the cube of the simulated benchmark, {own}; name another by its path")
     return own
 
 
-def _bench(
+def _open_experiment_grid(
     preset: str,
     cubes: Path | None,
     simulated: bool,
@@ -249,32 +254,32 @@ def _bench(
     fields: Sequence[str] | None,
     data_dir: Path | None,
     unchecked: bool = False,
-) -> tuple[Bench, tuple[int, int]]:
+) -> tuple[ExperimentGrid, tuple[int, int]]:
     """Return the grid that a user asks for, and which part of it."""
     check_extra("baselines", "the benchmark")
     from hephaestus_baselines.config.run_config import read_preset
-    from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
-    from hephaestus_baselines.experiments.experiment_grid import open_bench
+    from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
+    from hephaestus_baselines.experiments.experiment_grid import open_experiment_grid
 
     if cubes and simulated:
         raise UsageError("--simulated has its own cubes: leave out --cubes, or --simulated")
     share = parse_part(part)
     chosen = read_preset(preset)
     changes = {**parse_fields(fields or ()), **({"weights": weights} if weights else {})}
-    chosen.runs(**changes)  # what is wrong is said before cubes are built
+    chosen.make_recipes(**changes)  # what is wrong is said before cubes are built
     settings = load_settings(data_dir=data_dir)
     if simulated:
         with show_progress_bars() as listener:
-            cubes = benchmark_cubes(settings, listener=listener)
+            cubes = ensure_benchmark_cubes(settings, listener=listener)
     taken = select_cubes(settings, [cubes] if cubes else [], mixed=mixed)
     if taken.notice:
-        explain(taken.notice)
-    bench = open_bench(
+        print_notice(taken.notice)
+    bench = open_experiment_grid(
         chosen,
         taken.stores or cubes or settings.cubes_dir,
         results or taken.settings.data_dir / "results",
         mixed=mixed,
-        command=typed(sys.argv[1:]),
+        command=format_command(sys.argv[1:]),
         unchecked=unchecked,
         **changes,
     )
@@ -318,18 +323,18 @@ def parse_fields(texts: Sequence[str]) -> dict[str, Any]:
     return fields
 
 
-def typed(arguments: Sequence[str]) -> str:
+def format_command(arguments: Sequence[str]) -> str:
     """Return what was typed, without the places of this machine: only the last part of each path stays."""
-    return shlex.join(["hephaestus", *(_bare(text) for text in arguments)])
+    return shlex.join(["hephaestus", *(_strip_path(text) for text in arguments)])
 
 
-def _bare(text: str) -> str:
+def _strip_path(text: str) -> str:
     name, equals, value = text.rpartition("=") if text.startswith("-") else ("", "", text)
     path = Path(value)
     return f"{name}{equals}{path.name if path.is_absolute() or '..' in path.parts else value}"
 
 
-def _print_outlook(found: Outlook, to: Any) -> None:
+def _print_cost_estimate(found: CostEstimate, to: Any) -> None:
     number, count = found.part
     share = "" if count == 1 else f", part {number} of {count}"
     rows: dict[str, Any] = {
@@ -341,7 +346,7 @@ def _print_outlook(found: Outlook, to: Any) -> None:
     for kind, counts in found.samples.items():
         rows[f"samples, {kind}"] = ", ".join(f"{value} {name}" for name, value in counts.items())
     for item in found.hours:
-        rows[f"time, {item.source}"] = f"{_duration(item.hours)} for {item.runs} runs"
+        rows[f"time, {item.source}"] = f"{_format_duration(item.hours)} for {item.runs} runs"
     if found.unknown:
         rows["time, not known yet"] = f"{found.unknown} runs"
     rows["disk"] = f"{found.gigabytes:.1f} GB"
@@ -350,27 +355,27 @@ def _print_outlook(found: Outlook, to: Any) -> None:
     for name, value in rows.items():
         to.print(f"  {name:<{width}}  {value}")
     if found.changed:
-        explain(
+        print_notice(
             f"the cubes of {', '.join(found.changed)} have changed since this grid began; it goes on with "
             f"those that it began with"
         )
 
 
-def _duration(hours: float) -> str:
+def _format_duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1.5 else f"{hours * 60:.0f} min"
 
 
-def _print_run(end: Ended, index: int) -> None:
+def _print_run(end: RunOutcome, index: int) -> None:
     if end.result is not None:
         seconds = sum(end.result.seconds.values())
-        state = "was finished" if end.kept else f"{seconds:.0f} s"
-        err.print(f"{index:>4}  {end.recipe.key}  {state}  {headline(end.result)}")
+        state = "was finished" if end.was_finished else f"{seconds:.0f} s"
+        err.print(f"{index:>4}  {end.recipe.key}  {state}  {format_headline_score(end.result)}")
     else:
         state = "failed" if end.error else "another process is at it"
         err.print(f"{index:>4}  {end.recipe.key}  {state}")
 
 
-def headline(result: Any) -> str:
+def format_headline_score(result: Any) -> str:
     """Return a run's test F1 beside what chance and the constant predictor reach."""
     unit = "pixels" if result.task == "segmentation" else "items"
     scores = result.assessment.units[unit].test
@@ -378,10 +383,16 @@ def headline(result: Any) -> str:
     return f"F1 {scores.values['f1']:.3f} (chance {scores.chance['f1']:.3f}, constant {constant:.3f})"
 
 
-def _row(end: Ended) -> dict[str, Any]:
+def _outcome_json(end: RunOutcome) -> dict[str, Any]:
     return {
         "key": end.recipe.key,
-        "state": "failed" if end.error else "elsewhere" if end.elsewhere else "kept" if end.kept else "done",
+        "state": "failed"
+        if end.error
+        else "elsewhere"
+        if end.is_running_elsewhere
+        else "kept"
+        if end.was_finished
+        else "done",
         **({"error": end.error} if end.error else {}),
     }
 
@@ -394,14 +405,14 @@ def _print_tables(paths: Sequence[Path]) -> None:
         err.print(str(path))
 
 
-def _explain(ended: Sequence[Ended]) -> None:
+def _print_failures(ended: Sequence[RunOutcome]) -> None:
     """Say what failed, what failed for the same reason in one line."""
-    reasons: dict[str, list[Ended]] = {}
+    reasons: dict[str, list[RunOutcome]] = {}
     for end in ended:
         if end.error:
             reasons.setdefault(end.error.partition(": ")[2], []).append(end)
     for reason, ends in reasons.items():
         more = f" and {len(ends) - 1} more runs" if len(ends) > 1 else ""
-        explain(f"{ends[0].recipe.key}{more}: {reason}")
-    if elsewhere := sum(end.elsewhere for end in ended):
-        explain(f"{elsewhere} runs are done by another process; `hephaestus benchmark tables` joins all")
+        print_notice(f"{ends[0].recipe.key}{more}: {reason}")
+    if elsewhere := sum(end.is_running_elsewhere for end in ended):
+        print_notice(f"{elsewhere} runs are done by another process; `hephaestus benchmark tables` joins all")

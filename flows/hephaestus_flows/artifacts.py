@@ -18,9 +18,9 @@ from hephaestus_build.cube.granules import Granule
 from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.report import markdown
 
-_KINDS = {"pair": "interferograms", "mask": "annotations", "epoch": "ERA5 dates", "dem": "DEM"}
-_LISTED = 20  # owed products named one by one; the cube's provenance names all
-_WIDTH = 760  # pixels; the picture travels in the artifact itself, so it is made small
+_KIND_LABELS = {"pair": "interferograms", "mask": "annotations", "epoch": "ERA5 dates", "dem": "DEM"}
+_MAX_LISTED_PRODUCTS = 20  # owed products named one by one; the cube's provenance names all
+_PICTURE_WIDTH = 760  # pixels; the picture travels in the artifact itself, so it is made small
 
 
 def artifact_key(kind: str, name: object) -> str:
@@ -28,14 +28,14 @@ def artifact_key(kind: str, name: object) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{name}".lower()).strip("-")
 
 
-def table_rows(units: Iterable[Granule], accepted: Collection[str] = ()) -> list[dict[str, Any]]:
+def granule_table_rows(units: Iterable[Granule], accepted: Collection[str] = ()) -> list[dict[str, Any]]:
     """Return one row a kind of unit: how many are in the cube, how the others ended, and the size on disk.
 
     The units in `accepted`, by key, are counted apart from those that are owed.
     """
     rows = []
     units = list(units)
-    for kind, name in _KINDS.items():
+    for kind, name in _KIND_LABELS.items():
         mine = [unit for unit in units if unit.kind == kind]
         row: dict[str, Any] = {"": name, "in the cube": sum(unit.is_complete for unit in mine)}
         for outcome in Outcome:
@@ -49,7 +49,7 @@ def table_rows(units: Iterable[Granule], accepted: Collection[str] = ()) -> list
     return rows
 
 
-def summary(result: BuildResult) -> str:
+def describe_result(result: BuildResult) -> str:
     """Return in Markdown where the cube is, how it is opened, and what is owed."""
     mark = ", simulated" if result.simulated else ""
     news = "" if result.published else "nothing new, "
@@ -61,30 +61,34 @@ def summary(result: BuildResult) -> str:
         markdown.escape_markdown(f"{item.product}: {item.outcome} ({item.detail})") for item in result.owed
     ]
     if owed:
-        more = [f"and {len(owed) - _LISTED} more"] if len(owed) > _LISTED else []
-        lines.append("\n".join(["owed:", "", *(f"- {line}" for line in (*owed[:_LISTED], *more))]))
+        more = [f"and {len(owed) - _MAX_LISTED_PRODUCTS} more"] if len(owed) > _MAX_LISTED_PRODUCTS else []
+        lines.append(
+            "\n".join(["owed:", "", *(f"- {line}" for line in (*owed[:_MAX_LISTED_PRODUCTS], *more))])
+        )
     if result.accepted:
         lines.append(f"accepted as absent: {len(result.accepted)}")
     return "\n\n".join(lines)
 
 
-def show_table(result: BuildResult, units: Iterable[Granule]) -> None:
+def create_cube_table_artifact(result: BuildResult, units: Iterable[Granule]) -> None:
     """Leave the table of a cube."""
     accepted = {item.unit for item in result.accepted} - {item.unit for item in result.owed}
-    show_rows(table_rows(units, accepted), artifact_key("cube", result.frame), summary(result))
+    create_rows_artifact(
+        granule_table_rows(units, accepted), artifact_key("cube", result.frame), describe_result(result)
+    )
 
 
-def show_rows(rows: Iterable[Mapping[str, Any]], key: str, description: str | None = None) -> None:
+def create_rows_artifact(rows: Iterable[Mapping[str, Any]], key: str, description: str | None = None) -> None:
     """Leave a table, its cells shown as they are written."""
     table = [{name: markdown.table_cell(value) for name, value in row.items()} for row in rows]
     create_table_artifact(table=table, key=key, description=description)
 
 
-def show_picture(frame: Frame, png: Path) -> None:
+def create_quicklook_artifact(frame: Frame, png: Path) -> None:
     """Leave a small copy of a cube's picture."""
     buffer = io.BytesIO()
     with Image.open(png) as picture:
-        picture.thumbnail((_WIDTH, 4 * _WIDTH))
+        picture.thumbnail((_PICTURE_WIDTH, 4 * _PICTURE_WIDTH))
         picture.convert("RGB").save(buffer, "WEBP", quality=75)
     url = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
     create_image_artifact(

@@ -20,24 +20,33 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from hephaestus_baselines.cli import headline, parse_part
+from hephaestus_baselines.cli import format_headline_score, parse_part
 from hephaestus_baselines.config.run_config import Recipe, preset_names, read_preset
-from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
-from hephaestus_baselines.experiments.experiment_grid import Bench, Ended, finish, open_bench, run_one, share
+from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
+from hephaestus_baselines.experiments.experiment_grid import (
+    ExperimentGrid,
+    RunOutcome,
+    open_experiment_grid,
+    run_experiment,
+    select_part,
+    write_experiment_report,
+)
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import select_cubes
-from hephaestus_flows.artifacts import artifact_key, show_rows
-from hephaestus_flows.parameter_folders import flow_settings, inside
+from hephaestus_flows.artifacts import artifact_key, create_rows_artifact
+from hephaestus_flows.parameter_folders import load_flow_settings, resolve_allowed_path
 
 
 @task(name="run", task_run_name="{key}", cache_policy=NO_CACHE, persist_result=False)
-def train(key: str, recipe: Recipe, bench: Bench, device: str) -> State[Any]:
+def training_run_task(key: str, recipe: Recipe, bench: ExperimentGrid, device: str) -> State[Any]:
     """Do one run of the grid, unless it is finished or running in another process."""
-    ended = run_one(bench, recipe, device=device)
-    said = ended.error or (headline(ended.result) if ended.result else "running in another process")
+    ended = run_experiment(bench, recipe, device=device)
+    said = ended.error or (
+        format_headline_score(ended.result) if ended.result else "running in another process"
+    )
     return (Failed if ended.error else Completed)(message=sanitize_text(said, 2000), data=ended)
 
 
@@ -68,69 +77,71 @@ def benchmark(
     """
     try:
         check_extra("baselines", "the benchmark")
-        settings = flow_settings(data_dir)
-        number, chosen = parse_part(part), read_preset(_preset(preset, settings))
+        settings = load_flow_settings(data_dir)
+        number, chosen = parse_part(part), read_preset(_resolve_preset(preset, settings))
         if cubes is not None:
-            cubes = inside("cubes", cubes, settings)
+            cubes = resolve_allowed_path("cubes", cubes, settings)
         if results is not None:
-            results = inside("results", results, settings)
+            results = resolve_allowed_path("results", results, settings)
         if simulated:
-            cubes = benchmark_cubes(settings)
+            cubes = ensure_benchmark_cubes(settings)
         taken = select_cubes(settings, [cubes] if cubes else [], mixed=mixed)
         if taken.notice:
             get_run_logger().info("%s", sanitize_text(taken.notice, 2000))
-        bench = open_bench(
+        bench = open_experiment_grid(
             chosen,
             taken.stores or cubes or settings.cubes_dir,
             results or taken.settings.data_dir / "results",
             mixed=mixed,
             command=f"flow benchmark, preset {chosen.name}",
-            **_fields(fields or {}, settings),
+            **_resolve_weights_field(fields or {}, settings),
         )
-        mine = share(bench.recipes, number)
-        states = [train(item.key, quote(item), quote(bench), device, return_state=True) for item in mine]
-        ended = [cast(Ended, state.result(raise_on_failure=False)) for state in states]
-        paths = finish(bench) if any(map(bench.is_finished, bench.recipes)) else []
+        mine = select_part(bench.recipes, number)
+        states = [
+            training_run_task(item.key, quote(item), quote(bench), device, return_state=True) for item in mine
+        ]
+        ended = [cast(RunOutcome, state.result(raise_on_failure=False)) for state in states]
+        paths = write_experiment_report(bench) if any(map(bench.is_finished, bench.recipes)) else []
     except HephaestusError as error:
         return Failed(message=str(error), data=error)
-    show_rows(map(_row, ended), artifact_key("benchmark", chosen.name))
+    create_rows_artifact(map(_outcome_row, ended), artifact_key("benchmark", chosen.name))
     for path in paths:
         if path.suffix == ".md":
             create_markdown_artifact(
                 path.read_text(encoding="utf-8"), key=artifact_key("tables", chosen.name)
             )
-    return _end(ended)
+    return _final_state(ended)
 
 
-def _preset(preset: str, settings: Settings) -> str:
+def _resolve_preset(preset: str, settings: Settings) -> str:
     """Return what a preset is read by: a name that comes with the code, or a file in the flows' folders."""
     if preset in preset_names() or re.fullmatch(r"[\w-]+", preset, re.ASCII):
         return preset
-    return str(inside("preset", Path(preset), settings))
+    return str(resolve_allowed_path("preset", Path(preset), settings))
 
 
-def _fields(fields: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def _resolve_weights_field(fields: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """Return `fields` with the folder of weights, if they name one, among the flows' folders."""
     weights = fields.get("weights", "none")
     if not isinstance(weights, str) or weights in ("imagenet", "none"):
         return fields
-    return {**fields, "weights": str(inside("weights", Path(weights), settings))}
+    return {**fields, "weights": str(resolve_allowed_path("weights", Path(weights), settings))}
 
 
-def _row(ended: Ended) -> dict[str, Any]:
+def _outcome_row(ended: RunOutcome) -> dict[str, Any]:
     if ended.result is None:
         return {
             "run": ended.recipe.key,
             "state": "failed" if ended.error else "elsewhere",
             "why": ended.error,
         }
-    state = "was finished" if ended.kept else "done"
-    return {"run": ended.recipe.key, "state": state, "test": headline(ended.result)}
+    state = "was finished" if ended.was_finished else "done"
+    return {"run": ended.recipe.key, "state": state, "test": format_headline_score(ended.result)}
 
 
-def _end(ended: list[Ended]) -> State[Any]:
+def _final_state(ended: list[RunOutcome]) -> State[Any]:
     failed = [item for item in ended if item.error]
-    elsewhere = sum(item.elsewhere for item in ended)
+    elsewhere = sum(item.is_running_elsewhere for item in ended)
     done = len(ended) - len(failed) - elsewhere
     said = f"{len(ended)} runs: {done} finished, {elsewhere} elsewhere, {len(failed)} failed"
     if failed:

@@ -22,7 +22,7 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from hephaestus_build.cli.console import explain
+from hephaestus_build.cli.console import print_notice
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UnreachableError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import sanitize_text
@@ -39,54 +39,61 @@ from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.pipeline.stage import Build, Stage, run_stage
 from hephaestus_build.pipeline.stages import ATMOSPHERE, GRID, INTERFEROGRAMS, MASKS, STAGES
 from hephaestus_build.simulation.server.embedded import serve_for_frames
-from hephaestus_flows.artifacts import show_picture, show_table
-from hephaestus_flows.local_server import ALONE, access, api_url, healthy
-from hephaestus_flows.parameter_folders import flow_settings
+from hephaestus_flows.artifacts import create_cube_table_artifact, create_quicklook_artifact
+from hephaestus_flows.local_server import (
+    EPHEMERAL_SERVER_SETTINGS,
+    api_client_settings,
+    api_url,
+    is_server_healthy,
+)
+from hephaestus_flows.parameter_folders import load_flow_settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 #: What Frame.parse takes, in JSON Schema's words: so a wrong id is refused when the run is created.
-FRAME = r"^[0-9]{3}[AD]_([0-9]{5}_[0-9]{6}|SM_[A-Z0-9]{2,8}_S[1-6])$"
+FRAME_ID_PATTERN = r"^[0-9]{3}[AD]_([0-9]{5}_[0-9]{6}|SM_[A-Z0-9]{2,8}_S[1-6])$"
 #: Name of the state of a run or task that came to its end and still lacks products.
-OWED = "Owed"
+OWED_STATE = "Owed"
 #: A task costs Prefect's server some records: a frame has at most so many of a kind, however many its pairs.
-MOST_BATCHES = 24
+MAX_BATCHES = 24
 #: Tag of the tasks that ask the archive of interferograms; that of ERA5 is the name of its source.
 LICSAR = "licsar"
-_LEAST = 8  # pairs a batch, so that the threads of a batch have something to share
+_MIN_PAIRS_PER_BATCH = 8  # pairs a batch, so that the threads of a batch have something to share
 
 
-def batches(items: Sequence[T], most: int = MOST_BATCHES, least: int = _LEAST) -> list[Sequence[T]]:
+def split_into_batches(
+    items: Sequence[T], most: int = MAX_BATCHES, least: int = _MIN_PAIRS_PER_BATCH
+) -> list[Sequence[T]]:
     """Return `items` in order, in at most `most` batches of nearly equal size, of `least` items or more."""
     count = min(most, max(1, len(items) // least)) if items else 0
     edges = [round(index * len(items) / count) for index in range(count + 1)] if count else []
     return [items[start:end] for start, end in pairwise(edges)]
 
 
-def _stage(name: str, **options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
+def _uncached_task(name: str, **options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
     """Make a function a task whose work is never skipped: what is finished, the ledger knows."""
     return task(name=name, cache_policy=NO_CACHE, persist_result=False, **options)
 
 
-def _fetching(name: str, **options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
+def _retrying_task(name: str, **options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
     """Make a function a task that is tried again later when something was unreachable."""
-    patience = {"retries": 2, "retry_delay_seconds": [60, 300], "retry_condition_fn": _passing}
-    return _stage(name, **patience, **options)
+    patience = {"retries": 2, "retry_delay_seconds": [60, 300], "retry_condition_fn": _should_retry}
+    return _uncached_task(name, **patience, **options)
 
 
-def _passing(_task: object, _run: object, state: State[Any]) -> bool:
-    if state.name == OWED:
+def _should_retry(_task: object, _run: object, state: State[Any]) -> bool:
+    if state.name == OWED_STATE:
         return True
     return isinstance(state.result(raise_on_failure=False), UnreachableError)
 
 
-def _bare(value: T) -> T:
+def _quote_argument(value: T) -> T:
     """Return `value` wrapped: Prefect hands it to a task as it is, and does not search it for futures."""
     return cast(T, quote(value))
 
 
-def _ending(build: Build, keys: Collection[GranuleKey]) -> State[Any]:
+def _task_state(build: Build, keys: Collection[GranuleKey]) -> State[Any]:
     """Return the state of a task that was to make the granules `keys`."""
     granules = [granule for key in keys if (granule := build.ledger.latest(key)) is not None]
     missing = [granule for granule in granules if granule.outcome is Outcome.UNREACHABLE]
@@ -94,66 +101,68 @@ def _ending(build: Build, keys: Collection[GranuleKey]) -> State[Any]:
         return Completed(message=f"{sum(item.is_complete for item in granules)} of {len(keys)} are whole")
     why = next(receipt.detail for receipt in missing[0].receipts if receipt.outcome is Outcome.UNREACHABLE)
     lack = f"{len(missing)} of {len(keys)} are unreachable ({missing[0].name}: {why})"
-    return Failed(name=OWED, message=sanitize_text(lack, 2000))
+    return Failed(name=OWED_STATE, message=sanitize_text(lack, 2000))
 
 
-def _came(state: State[Any]) -> bool:
+def _check_task_state(state: State[Any]) -> bool:
     """Return whether a task got all there is; raise what went wrong if it is more than a lack."""
     if state.is_completed():
         return True
-    if state.name != OWED:
+    if state.name != OWED_STATE:
         state.result()
     return False
 
 
-@_fetching("plan", tags=[LICSAR])
-def find_out(request: BuildRequest, settings: Settings, store: FrameStore) -> Build:
+@_retrying_task("plan", tags=[LICSAR])
+def plan_task(request: BuildRequest, settings: Settings, store: FrameStore) -> Build:
     """Find out what there is to do."""
-    return prepare_build(request, settings, store, _Logged())
+    return prepare_build(request, settings, store, _RunLogListener())
 
 
 def _make(build: Build, stage: Stage, keys: Sequence[GranuleKey], batch: str) -> State[Any]:
     """Make a batch of granules; a further try leaves alone what is whole."""
     run_stage(build, stage, only=keys)
-    return _ending(build, keys)
+    return _task_state(build, keys)
 
 
 #: The task of each stage, and in how many batches it makes its granules at most. ERA5 comes by month, for all
 #: dates in as few requests as may be: one batch.
 STAGE_TASKS: dict[Stage, tuple[Task[..., State[Any]], int]] = {
-    GRID: (_fetching("DEM", tags=[LICSAR])(_make), 1),
+    GRID: (_retrying_task("DEM", tags=[LICSAR])(_make), 1),
     INTERFEROGRAMS: (
-        _fetching("interferograms", tags=[LICSAR], task_run_name="interferograms {batch}")(_make),
-        MOST_BATCHES,
+        _retrying_task("interferograms", tags=[LICSAR], task_run_name="interferograms {batch}")(_make),
+        MAX_BATCHES,
     ),
     MASKS: (
-        _fetching("annotations", tags=[LICSAR], task_run_name="annotations {batch}")(_make),
-        MOST_BATCHES // 4,
+        _retrying_task("annotations", tags=[LICSAR], task_run_name="annotations {batch}")(_make),
+        MAX_BATCHES // 4,
     ),
-    ATMOSPHERE: (_fetching("ERA5")(_make), 1),
+    ATMOSPHERE: (_retrying_task("ERA5")(_make), 1),
 }
 
 
-@_stage("publish")
-def publication(build: Build) -> BuildResult:
+@_uncached_task("publish")
+def publish_task(build: Build) -> BuildResult:
     """Publish what is finished."""
     return publish(build)
 
 
-@_stage("picture")
-def picture(result: BuildResult, settings: Settings) -> None:
+@_uncached_task("picture")
+def quicklook_task(result: BuildResult, settings: Settings) -> None:
     """Draw the cube's picture and show it."""
     from hephaestus_build.report.quicklook import write_quicklook
 
     png = settings.data_dir / "quicklooks" / f"{result.frame}.png"
     if result.published or not png.exists():
         write_quicklook(result.path, png)
-    show_picture(result.frame, png)
+    create_quicklook_artifact(result.frame, png)
 
 
 @flow(name="build-frame", flow_run_name="{frame}", persist_result=False)
 def build_frame(
-    frame: Annotated[str, Field(pattern=FRAME, description="Such as 124D_04854_171313 or 144A_SM_REUN_S6.")],
+    frame: Annotated[
+        str, Field(pattern=FRAME_ID_PATTERN, description="Such as 124D_04854_171313 or 144A_SM_REUN_S6.")
+    ],
     pairs: PairChoice | None = None,
     since: date | None = None,
     until: date | None = None,
@@ -182,21 +191,23 @@ def build_frame(
     # Completed, with what is in the cube as data, and named Owed when a later run must try again;
     # Failed, with the reason as message, when nothing was built.
     try:
-        settings = flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
+        settings = load_flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
         request = BuildRequest(Frame.parse(frame), settings.pairs, since, until, limit)
         with serve_for_frames(settings, [request.frame]) as served:
             settings = served.for_frame(request.frame)
             require_migrated(settings, request.frame)
             store = FrameStore(settings.cubes_dir, request.frame)
             with store.lock(wait=wait):
-                build = find_out(_bare(request), _bare(settings), _bare(store))
+                build = plan_task(_quote_argument(request), _quote_argument(settings), _quote_argument(store))
                 _make_granules(build)
-                result = publication(_bare(build))
-            show_table(result, build.ledger.snapshot().values())
-            picture(_bare(result), _bare(settings), return_state=True)  # a cube without a picture is a cube
+                result = publish_task(_quote_argument(build))
+            create_cube_table_artifact(result, build.ledger.snapshot().values())
+            quicklook_task(
+                _quote_argument(result), _quote_argument(settings), return_state=True
+            )  # a cube without a picture is a cube
     except HephaestusError as error:
         return Failed(message=str(error), data=error)
-    return _end(result)
+    return _final_state(result)
 
 
 def _make_granules(build: Build) -> None:
@@ -206,22 +217,28 @@ def _make_granules(build: Build) -> None:
         task, most = STAGE_TASKS[stage]
         archive = build.context.era5.name if stage is ATMOSPHERE else LICSAR
         # an empty batch still does what belongs to no single granule
-        todo = batches(stage.items(build), most) or [()]
+        todo = split_into_batches(stage.items(build), most) or [()]
         for number, batch in enumerate(todo, 1):
             # one batch that stays unreachable through all its tries says enough: the rest is tried once
             tried = task.with_options(tags=[archive], retries=task.retries if patient[archive] else 0)
             label = f"{number} of {len(todo)}"
-            state = tried(_bare(build), _bare(stage), _bare(batch), label, return_state=True)
-            patient[archive] &= _came(state)
+            state = tried(
+                _quote_argument(build),
+                _quote_argument(stage),
+                _quote_argument(batch),
+                label,
+                return_state=True,
+            )
+            patient[archive] &= _check_task_state(state)
 
 
-def _end(result: BuildResult) -> State[Any]:
+def _final_state(result: BuildResult) -> State[Any]:
     kept = f"{result.pairs} interferograms, {result.epochs} ERA5 dates, {result.masks} annotations"
     if not result.owed:
         return Completed(message=f"{result.frame}: {kept}", data=result.to_json())
     first = result.owed[0]
     return Completed(
-        name=OWED,
+        name=OWED_STATE,
         message=sanitize_text(
             f"{result.frame}: {kept}; owed: {len(result.owed)} products, such as {first.product} "
             f"({first.outcome}: {first.detail}); the next run tries again",
@@ -231,14 +248,14 @@ def _end(result: BuildResult) -> State[Any]:
     )
 
 
-class _Logged(NullListener):
+class _RunLogListener(NullListener):
     """A listener that writes what a person should know to the run's log."""
 
     def note(self, text: str) -> None:
         get_run_logger().info("%s", sanitize_text(text, 2000))
 
 
-def main(
+def _main(
     frame: Annotated[str, typer.Argument(help="Such as 124D_04854_171313 or 144A_SM_REUN_S6.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Take no more pairs than this.")] = None,
     simulated: Annotated[bool, typer.Option("--simulated", help="Among the simulated cubes.")] = False,
@@ -246,22 +263,24 @@ def main(
     """Run the flow once, in this process; where no server answers, Prefect starts one for this run alone."""
     try:
         name, url = str(Frame.parse(frame)), api_url()
-        with temporary_settings(access(url) if healthy(url) else ALONE):
+        with temporary_settings(
+            api_client_settings(url) if is_server_healthy(url) else EPHEMERAL_SERVER_SETTINGS
+        ):
             state = build_frame(name, limit=limit, simulated=simulated, return_state=True)
     except HephaestusError as error:
-        explain(str(error))
+        print_notice(str(error))
         sys.exit(error.exit_code)
-    explain(state.message or state.name or "")
-    sys.exit(exit_code(state))
+    print_notice(state.message or state.name or "")
+    sys.exit(exit_code_for_state(state))
 
 
-def exit_code(state: State[Any]) -> int:
+def exit_code_for_state(state: State[Any]) -> int:
     """Return what `hephaestus build` would end with."""
     if state.is_completed():
-        return MissingProductsError.exit_code if state.name == OWED else 0
+        return MissingProductsError.exit_code if state.name == OWED_STATE else 0
     error = state.result(raise_on_failure=False)
     return error.exit_code if isinstance(error, HephaestusError) else 1
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(_main)

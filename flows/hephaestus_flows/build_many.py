@@ -28,19 +28,19 @@ from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.operations.status import frames_with_settings
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames, serve_for_frames
-from hephaestus_flows.artifacts import show_rows
-from hephaestus_flows.build_frame import FRAME, OWED
-from hephaestus_flows.parameter_folders import flow_settings
+from hephaestus_flows.artifacts import create_rows_artifact
+from hephaestus_flows.build_frame import FRAME_ID_PATTERN, OWED_STATE
+from hephaestus_flows.parameter_folders import load_flow_settings
 
 #: How often the served flow ``watch`` looks for new interferograms: LiCSAR adds some every six days.
-EVERY = timedelta(hours=12)
+WATCH_INTERVAL = timedelta(hours=12)
 
-FrameId = Annotated[str, Field(pattern=FRAME)]
-AtATime = Annotated[int, Field(ge=1, le=8, description="Frames at once; they share the connections.")]
+FrameId = Annotated[str, Field(pattern=FRAME_ID_PATTERN)]
+FramesAtOnce = Annotated[int, Field(ge=1, le=8, description="Frames at once; they share the connections.")]
 
 
 @task(name="frame", task_run_name="{frame}", cache_policy=NO_CACHE, persist_result=False, tags=["licsar"])
-def build_one(frame: str, request: BuildRequest, settings: Settings) -> BuildRun:
+def build_frame_task(frame: str, request: BuildRequest, settings: Settings) -> BuildRun:
     """Build one frame and return its run, failed or not."""
     return next(iter(build_frames([request], settings, wait=True)))
 
@@ -51,12 +51,12 @@ def _build_all(requests: Sequence[BuildRequest], settings: Settings, at_a_time: 
     with runner:
         futures = [
             runner.submit(
-                build_one, {"frame": str(item.frame), "request": quote(item), "settings": quote(share)}
+                build_frame_task, {"frame": str(item.frame), "request": quote(item), "settings": quote(share)}
             )
             for item in requests
         ]
         runs: list[BuildRun] = [future.result() for future in futures]
-    show_rows(map(_row, runs), key, f"{len(runs)} frames")
+    create_rows_artifact(map(_run_row, runs), key, f"{len(runs)} frames")
     failed = [run for run in runs if run.result is None]
     owed = [run for run in runs if run.result is not None and run.result.owed]
     whole = len(runs) - len(failed) - len(owed)
@@ -64,10 +64,10 @@ def _build_all(requests: Sequence[BuildRequest], settings: Settings, at_a_time: 
     data = [run.to_json() for run in runs]
     if failed:
         return Failed(message=sanitize_text(f"{said}; {failed[0].error}", 2000), data=data)
-    return Completed(name=OWED if owed else "Completed", message=said, data=data)
+    return Completed(name=OWED_STATE if owed else "Completed", message=said, data=data)
 
 
-def _row(run: BuildRun) -> dict[str, Any]:
+def _run_row(run: BuildRun) -> dict[str, Any]:
     result = run.result
     if result is None:
         return {"frame": str(run.frame), "state": "failed", "why": run.error}
@@ -92,7 +92,7 @@ def build_dataset(
     limit: Annotated[int, Field(ge=1)] | None = None,
     era5: Era5Choice | None = None,
     data_dir: Path | None = None,
-    at_a_time: AtATime = 2,
+    at_a_time: FramesAtOnce = 2,
     simulated: bool = False,
 ) -> State[Any]:
     """Build the cubes of the 38 published frames, or of a list, a few at a time.
@@ -109,7 +109,7 @@ def build_dataset(
         simulated: Among the simulated cubes; by default the frames of the embedded archive.
     """
     try:
-        settings = flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
+        settings = load_flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
         chosen = [Frame.parse(name) for name in frames or ()]
         chosen = chosen or (list(embedded_frames()) if simulated else list_published_frames())
         requests = [BuildRequest(frame, settings.pairs, since, until, limit) for frame in chosen]
@@ -125,7 +125,7 @@ def watch(
     pairs: PairChoice | None = None,
     since: date | None = None,
     data_dir: Path | None = None,
-    at_a_time: AtATime = 2,
+    at_a_time: FramesAtOnce = 2,
     simulated: bool = False,
 ) -> State[Any]:
     """Look for new interferograms once, and build what arrived; the deployment's schedule repeats it.
@@ -139,7 +139,7 @@ def watch(
         simulated: Among the simulated cubes; by default all of them.
     """
     try:
-        settings = flow_settings(data_dir, simulated, pairs=pairs)
+        settings = load_flow_settings(data_dir, simulated, pairs=pairs)
         known = [frame for frame, home in frames_with_settings(settings) if home.is_simulated == simulated]
         chosen = [Frame.parse(name) for name in frames] if frames else known
         if not chosen:

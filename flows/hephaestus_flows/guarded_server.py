@@ -18,19 +18,19 @@ from urllib.parse import urlsplit
 
 import typer
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?")
-_REFUSED = 403
+_HOST_HEADER = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?")
+_HTTP_FORBIDDEN = 403
 _POLICY_VIOLATION = 1008  # code of a websocket's close
 
 
-def own_origins(port: int, more: str = "") -> tuple[str, ...]:
+def allowed_origins(port: int, more: str = "") -> tuple[str, ...]:
     """Return the origins whose pages may use a server on `port` of this machine.
 
     Parameters
@@ -46,10 +46,10 @@ def own_origins(port: int, more: str = "") -> tuple[str, ...]:
     """
     own = (f"http://{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]"))
     further = (text.strip().lower() for text in more.split(","))
-    return tuple(dict.fromkeys((*own, *(_checked(text) for text in further if text))))
+    return tuple(dict.fromkeys((*own, *(_validate_origin(text) for text in further if text))))
 
 
-def _checked(origin: str) -> str:
+def _validate_origin(origin: str) -> str:
     parts = urlsplit(origin)
     if (
         parts.scheme not in ("http", "https")
@@ -61,7 +61,7 @@ def _checked(origin: str) -> str:
 
 
 @dataclass(frozen=True)
-class Guard:
+class OriginGuard:
     """An ASGI application in front of another, which refuses requests of other sites' pages.
 
     Attributes
@@ -78,7 +78,7 @@ class Guard:
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         """Answer a request, or hand it on."""
         kind = scope["type"]
-        why = refusal(scope["headers"], self.origins) if kind in ("http", "websocket") else None
+        why = refusal_reason(scope["headers"], self.origins) if kind in ("http", "websocket") else None
         if why is None:
             await self.app(scope, receive, send)
         elif kind == "websocket":
@@ -88,28 +88,28 @@ class Guard:
                 (b"content-type", b"text/plain; charset=utf-8"),
                 (b"x-content-type-options", b"nosniff"),
             ]
-            await send({"type": "http.response.start", "status": _REFUSED, "headers": headers})
+            await send({"type": "http.response.start", "status": _HTTP_FORBIDDEN, "headers": headers})
             await send({"type": "http.response.body", "body": f"{why}\n".encode()})
 
 
-def refusal(headers: Iterable[tuple[bytes, bytes]], origins: tuple[str, ...]) -> str | None:
+def refusal_reason(headers: Iterable[tuple[bytes, bytes]], origins: tuple[str, ...]) -> str | None:
     """Return why a request with these headers is refused, or None."""
     named = [(name.lower(), value.decode("latin-1").lower()) for name, value in headers]
     hosts = [value for name, value in named if name == b"host"]
-    allowed = LOOPBACK | {urlsplit(origin).hostname for origin in origins}
-    if len(hosts) != 1 or _hostname(hosts[0]) not in allowed:
+    allowed = LOOPBACK_HOSTS | {urlsplit(origin).hostname for origin in origins}
+    if len(hosts) != 1 or _parse_hostname(hosts[0]) not in allowed:
         return "this server does not go by that name (Host)"
     if any(name == b"origin" and value not in origins for name, value in named):
         return "pages of other sites may not use this server (Origin)"
     return None
 
 
-def _hostname(host: str) -> str | None:
-    found = _HOST.fullmatch(host)
+def _parse_hostname(host: str) -> str | None:
+    found = _HOST_HEADER.fullmatch(host)
     return found[1].strip("[]") if found else None
 
 
-def main(
+def _main(
     host: Annotated[str, typer.Option(help="Address to listen on.")],
     port: Annotated[int, typer.Option(help="Port to listen on.")],
 ) -> None:
@@ -123,7 +123,7 @@ def main(
     # from here on: the database and its records; the pages, copied by now, may be another user's too
     os.umask(0o077)
     uvicorn.run(
-        Guard(app, tuple(settings.api.cors_allowed_origins.split(","))),
+        OriginGuard(app, tuple(settings.api.cors_allowed_origins.split(","))),
         host=host,
         port=port,
         timeout_keep_alive=settings.api.keepalive_timeout,
@@ -134,4 +134,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(_main)

@@ -29,14 +29,14 @@ from prefect.settings.legacy import Setting
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.web_address import redact_url
-from hephaestus_flows.guarded_server import LOOPBACK, own_origins
+from hephaestus_flows.guarded_server import LOOPBACK_HOSTS, allowed_origins
 
 #: A first start makes the database and compiles everything: half a minute on two busy cores.
 _START_SECONDS = 180.0
 #: What a server that listens on all addresses is given; a client finds it on this machine's.
-_EVERYWHERE = ("0.0.0.0", "::")  # nosec B104
+_WILDCARD_ADDRESSES = ("0.0.0.0", "::")  # nosec B104
 #: An address that no page of ours has: what a server allows it, it allows every page.
-_FOREIGN = "http://page.invalid"
+_FOREIGN_ORIGIN = "http://page.invalid"
 
 
 def api_url() -> str:
@@ -45,35 +45,35 @@ def api_url() -> str:
     if settings.api.url:
         return settings.api.url.rstrip("/")
     server = settings.server.api
-    host = "127.0.0.1" if server.host in _EVERYWHERE else server.host
+    host = "127.0.0.1" if server.host in _WILDCARD_ADDRESSES else server.host
     return f"http://{host}:{server.port}{server.base_path or '/api'}"
 
 
-def password(url: str) -> str | None:
+def api_credentials(url: str) -> str | None:
     """Return ``user:password`` of the API at `url`; that of a server here goes to no other machine."""
     settings = get_current_settings()
-    here = settings.server.api.auth_string if urlsplit(url).hostname in LOOPBACK else None
+    here = settings.server.api.auth_string if urlsplit(url).hostname in LOOPBACK_HOSTS else None
     for secret in (settings.api.auth_string, here):
         if secret is not None and secret.get_secret_value():
             return secret.get_secret_value()
     return None
 
 
-def access(url: str) -> dict[Setting, Any]:
+def api_client_settings(url: str) -> dict[Setting, Any]:
     """Return the settings with which Prefect's clients reach the API at `url`."""
-    return {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password(url)}
+    return {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: api_credentials(url)}
 
 
 #: For the server that Prefect itself starts for one run without any: it has no pages, so none may ask it.
-ALONE: dict[Setting, Any] = {
+EPHEMERAL_SERVER_SETTINGS: dict[Setting, Any] = {
     PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED: True,
     PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS: "http://127.0.0.1",
 }
 
 
-def healthy(url: str, timeout: float = 2.0) -> bool:
+def is_server_healthy(url: str, timeout: float = 2.0) -> bool:
     """Return whether a Prefect server answers at `url`, asked directly, never through a proxy."""
-    return _asked(f"{url}/health", {}, timeout)[2].strip() == b"true"
+    return _send_get(f"{url}/health", {}, timeout)[2].strip() == b"true"
 
 
 def check_access(url: str) -> str | None:
@@ -85,14 +85,14 @@ def check_access(url: str) -> str | None:
         If it does not let us in.
     """
     about = f"{url}/csrf-token?client=hephaestus"
-    status, headers, _ = _asked(about, {"Origin": _FOREIGN})
+    status, headers, _ = _send_get(about, {"Origin": _FOREIGN_ORIGIN})
     open_to_pages = status not in (401, 403) and (
-        status != 200 or headers.get("Access-Control-Allow-Origin") in ("*", _FOREIGN)
+        status != 200 or headers.get("Access-Control-Allow-Origin") in ("*", _FOREIGN_ORIGIN)
     )
     if get_current_settings().api.key is None:
-        secret = password(url)
+        secret = api_credentials(url)
         token = base64.b64encode((secret or "").encode()).decode()
-        if _asked(about, {"Authorization": f"Basic {token}"} if secret else {})[0] == 401:
+        if _send_get(about, {"Authorization": f"Basic {token}"} if secret else {})[0] == 401:
             wrong = "does not take the password in" if secret else "wants a password: set"
             raise HephaestusError(
                 f"the Prefect server at {redact_url(url)} {wrong} PREFECT_API_AUTH_STRING (user:password), "
@@ -106,7 +106,7 @@ def check_access(url: str) -> str | None:
     return None
 
 
-def _asked(url: str, headers: Mapping[str, str], timeout: float = 5.0) -> tuple[int, Message, bytes]:
+def _send_get(url: str, headers: Mapping[str, str], timeout: float = 5.0) -> tuple[int, Message, bytes]:
     """Return status, headers and the beginning of the body of a GET; status 0 where nothing answers."""
     try:
         parts = urlsplit(url)
@@ -125,7 +125,7 @@ def _asked(url: str, headers: Mapping[str, str], timeout: float = 5.0) -> tuple[
 
 
 @contextmanager
-def server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
+def ensure_server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
     """See to it that a Prefect server stands at `url` while the block runs.
 
     Parameters
@@ -146,11 +146,16 @@ def server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
     HephaestusError
         If none answers and none can be started; some of it when the callable is called.
     """
-    if healthy(url):
+    if is_server_healthy(url):
         yield lambda: False
         return
     parts = urlsplit(url)
-    if parts.hostname not in LOOPBACK or parts.port is None or parts.scheme != "http" or "@" in parts.netloc:
+    if (
+        parts.hostname not in LOOPBACK_HOSTS
+        or parts.port is None
+        or parts.scheme != "http"
+        or "@" in parts.netloc
+    ):
         raise HephaestusError(
             f"no Prefect server answers at {redact_url(url)}: start it there, or `prefect config unset "
             f"PREFECT_API_URL` to have one started on this machine"
@@ -164,29 +169,29 @@ def server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
         "--port",
         str(parts.port),
     ]
-    with _private(log) as output:
+    with _open_private_file(log) as output:
         # a session of its own: Ctrl-C in our terminal must reach the runs first and the server last
         process = subprocess.Popen(
             command,
-            env={**os.environ, **_environment(url, parts.port)},
+            env={**os.environ, **_server_environment(url, parts.port)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
     try:
-        yield partial(_wait, process, url, log)
+        yield partial(_wait_until_healthy, process, url, log)
     finally:
-        _stop(process)
+        _stop_process(process)
 
 
-def _environment(url: str, port: int) -> dict[str, str]:
+def _server_environment(url: str, port: int) -> dict[str, str]:
     """Return Prefect's settings for a server that only its own pages and the programs of this machine use."""
     settings = get_current_settings()
     api = settings.server.api
     more = api.cors_allowed_origins if "cors_allowed_origins" in api.model_fields_set else ""
     try:
-        origins = own_origins(port, more)
+        origins = allowed_origins(port, more)
     except ValueError as error:
         raise UsageError(f"PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS: {error}; nothing was started") from None
     guarded = {
@@ -195,7 +200,7 @@ def _environment(url: str, port: int) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
     own = api.auth_string
-    if secret := (own.get_secret_value() if own else None) or password(url):
+    if secret := (own.get_secret_value() if own else None) or api_credentials(url):
         if not (secret.isascii() and secret.isprintable() and ":" in secret):
             raise UsageError(
                 "PREFECT_SERVER_API_AUTH_STRING must be user:password in printable ASCII; nothing was started"
@@ -206,7 +211,7 @@ def _environment(url: str, port: int) -> dict[str, str]:
     return {**settings.to_environment_variables(exclude_unset=True), **guarded}
 
 
-def _private(log: Path) -> IO[bytes]:
+def _open_private_file(log: Path) -> IO[bytes]:
     """Open a file to write, which only its owner reads."""
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
@@ -215,9 +220,9 @@ def _private(log: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "wb")
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
     deadline = time.monotonic() + _START_SECONDS
-    while not healthy(url):
+    while not is_server_healthy(url):
         if process.poll() is not None:
             lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise HephaestusError(f"the Prefect server did not start ({lines[-1].strip()}); {log} says more")
@@ -229,7 +234,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
     return True
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop_process(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(15)

@@ -15,10 +15,10 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings, load_settings
 
 #: What this program keeps in a data folder: no data folder begins inside of these.
-_KEPT = frozenset({"cubes", "cache", "results"})
+_RESERVED_FOLDERS = frozenset({"cubes", "cache", "results"})
 
 
-def flow_settings(data_dir: Path | None = None, simulated: bool = False, **overrides: Any) -> Settings:
+def load_flow_settings(data_dir: Path | None = None, simulated: bool = False, **overrides: Any) -> Settings:
     """Return the settings of the process that runs a flow, with the data folder that its parameters name.
 
     Parameters
@@ -38,9 +38,9 @@ def flow_settings(data_dir: Path | None = None, simulated: bool = False, **overr
     own = load_settings(**overrides)
     if data_dir is None:
         return own.for_simulated() if simulated else own
-    folder = inside("data_dir", data_dir, own)
-    root = next(root for root in _roots(own) if folder.is_relative_to(root))
-    if kept := _KEPT.intersection(folder.relative_to(root).parts):
+    folder = resolve_allowed_path("data_dir", data_dir, own)
+    root = next(root for root in _allowed_roots(own) if folder.is_relative_to(root))
+    if kept := _RESERVED_FOLDERS.intersection(folder.relative_to(root).parts):
         raise UsageError(
             f"data_dir {sanitize_text(data_dir, 200)}: no data folder lies in a folder called {min(kept)}"
         )
@@ -48,7 +48,7 @@ def flow_settings(data_dir: Path | None = None, simulated: bool = False, **overr
     return chosen.for_simulated() if simulated else chosen
 
 
-def inside(name: str, path: Path, settings: Settings) -> Path:
+def resolve_allowed_path(name: str, path: Path, settings: Settings) -> Path:
     """Return where `path`, a flow's parameter called `name`, lies, with links and ``..`` resolved.
 
     Raises
@@ -60,9 +60,9 @@ def inside(name: str, path: Path, settings: Settings) -> Path:
         where = path.resolve()
     except (OSError, ValueError, RuntimeError):
         raise UsageError(f"{name} {sanitize_text(path, 200)} is no path") from None
-    if not any(where.is_relative_to(root) for root in _roots(settings)):
+    if not any(where.is_relative_to(root) for root in _allowed_roots(settings)):
         raise UsageError(
-            f"{name} {sanitize_text(path, 200)} is neither in {_home(settings).absolute()} nor in a "
+            f"{name} {sanitize_text(path, 200)} is neither in {_base_data_dir(settings).absolute()} nor in a "
             "folder of "
             "the setting data_roots; add its folder to HEPHAESTUS_DATA_ROOTS of the process that runs the "
             "flows, and start that again"
@@ -70,21 +70,21 @@ def inside(name: str, path: Path, settings: Settings) -> Path:
     return where
 
 
-def _home(settings: Settings) -> Path:
+def _base_data_dir(settings: Settings) -> Path:
     """Return the data folder, of which what is simulated is a part."""
     return settings.real_data_dir or settings.data_dir
 
 
-def _roots(settings: Settings) -> list[Path]:
-    return [root.resolve() for root in (_home(settings), *settings.data_roots)]
+def _allowed_roots(settings: Settings) -> list[Path]:
+    return [root.resolve() for root in (_base_data_dir(settings), *settings.data_roots)]
 
 
-def pattern(settings: Settings) -> str:
+def allowed_path_pattern(settings: Settings) -> str:
     """Return a regular expression (of Python and JavaScript) of paths that may pass :func:`inside`.
 
     It knows no links, so it refuses early what is certainly wrong, and :func:`inside` decides.
     """
-    roots = [_home(settings), *settings.data_roots]
+    roots = [_base_data_dir(settings), *settings.data_roots]
     spelled = dict.fromkeys(
         str(path) for root in roots for path in (root, root.absolute(), root.resolve()) if str(path) != "."
     )

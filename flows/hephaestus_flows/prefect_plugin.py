@@ -15,22 +15,22 @@ from pathlib import Path
 
 from prefect.plugins import HookContext, SetupResult, register_hook
 
-_COMMANDS = {("deployment", "run"), ("deployments", "run")}
+_RUN_COMMANDS = {("deployment", "run"), ("deployments", "run")}
 #: Options of `prefect deployment run` that take no value; all others do.
-_FLAGS = {"--watch", "--help", "-h"}
+_VALUELESS_OPTIONS = {"--watch", "--help", "-h"}
 
 
-def expanded(arguments: Sequence[str]) -> list[str]:
+def expand_deployment_name(arguments: Sequence[str]) -> list[str]:
     """Return a command's words with the name of ``deployment run NAME`` written as ``NAME/NAME``."""
     words = list(arguments)
-    commands = [pair in _COMMANDS for pair in pairwise(words)]
+    commands = [pair in _RUN_COMMANDS for pair in pairwise(words)]
     if True not in commands:
         return words
     for index in range(commands.index(True) + 2, len(words)):
         word, before = words[index], words[index - 1]
         if word.startswith("-"):
             continue
-        if before.startswith("-") and "=" not in before and before not in _FLAGS:
+        if before.startswith("-") and "=" not in before and before not in _VALUELESS_OPTIONS:
             continue  # the value of an option
         if "/" not in word:
             words[index] = f"{word}/{word}"
@@ -45,17 +45,17 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
         return None
     # later: it may be what imports Prefect, and so loads this
     from hephaestus_build.core.errors import HephaestusError
-    from hephaestus_flows.local_server import api_url, check_access, healthy, password
+    from hephaestus_flows.local_server import api_credentials, api_url, check_access, is_server_healthy
 
     before = list(sys.argv)
-    sys.argv[:] = expanded(before)
+    sys.argv[:] = expand_deployment_name(before)
     url = api_url()
-    if secret := password(url):
+    if secret := api_credentials(url):
         # not in the result below, which `prefect plugins diagnose` shows
         os.environ["PREFECT_API_AUTH_STRING"] = secret
     if ctx.api_url is not None:
         return None
-    if healthy(url):
+    if is_server_healthy(url):
         try:
             check_access(url)
         except HephaestusError as error:  # Prefect's own words for it are a traceback

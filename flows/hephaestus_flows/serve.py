@@ -22,32 +22,32 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings, temporary_settings
 from prefect.states import Crashed
 
-from hephaestus_build.cli.console import err, explain
+from hephaestus_build.cli.console import err, print_notice
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.core.web_address import redact_url
-from hephaestus_flows.local_server import access, api_url, check_access, server
-from hephaestus_flows.parameter_folders import pattern
+from hephaestus_flows.local_server import api_client_settings, api_url, check_access, ensure_server
+from hephaestus_flows.parameter_folders import allowed_path_pattern
 
 #: How many tasks may talk to an archive at once, over all processes of one Prefect server, by the tasks' tag.
-LIMITS = {"licsar": 2, "cds": 2}
+CONCURRENCY_LIMITS = {"licsar": 2, "cds": 2}
 
 
-def deployments() -> list[RunnerDeployment]:
+def make_deployments() -> list[RunnerDeployment]:
     """Return the deployments, one a flow and named like it; ``watch`` on its schedule."""
     # by module, not by file: so it is found from any folder
     from hephaestus_flows.benchmark import benchmark
     from hephaestus_flows.build_frame import build_frame  # seconds of imports, while the server starts
-    from hephaestus_flows.build_many import EVERY, build_dataset, watch
+    from hephaestus_flows.build_many import WATCH_INTERVAL, build_dataset, watch
 
     by_module = EntrypointType.MODULE_PATH
     made = [
         RunnerDeployment.from_flow(build_frame, "build-frame", entrypoint_type=by_module),
         RunnerDeployment.from_flow(build_dataset, "build-dataset", entrypoint_type=by_module),
-        RunnerDeployment.from_flow(watch, "watch", interval=EVERY, entrypoint_type=by_module),
+        RunnerDeployment.from_flow(watch, "watch", interval=WATCH_INTERVAL, entrypoint_type=by_module),
         RunnerDeployment.from_flow(benchmark, "benchmark", entrypoint_type=by_module),
     ]
-    inside = pattern(load_settings())
+    inside = allowed_path_pattern(load_settings())
     for deployment in made:
         # so that the server itself refuses to create a run with paths elsewhere
         for name, parameter in deployment._parameter_openapi_schema.properties.items():
@@ -59,26 +59,26 @@ def deployments() -> list[RunnerDeployment]:
     return made
 
 
-def make_limits() -> None:
+def create_missing_limits() -> None:
     """Make the concurrency limits that are missing; what a person has set stays."""
     with get_client(sync_client=True) as client:
-        for tag, limit in LIMITS.items():
+        for tag, limit in CONCURRENCY_LIMITS.items():
             try:
                 client.read_concurrency_limit_by_tag(tag)
             except ObjectNotFound:
                 client.create_concurrency_limit(tag, limit)
 
 
-def free_slots() -> None:
+def release_stale_slots() -> None:
     """Take back the slots that tasks held when a server ended: the next one knows nothing of their leases."""
     if not get_current_settings().server.concurrency.lease_storage.endswith(".memory"):
         return  # leases that outlive the server end by themselves
     with get_client(sync_client=True) as client:
-        for tag in LIMITS:
+        for tag in CONCURRENCY_LIMITS:
             client.update_global_concurrency_limit(f"tag:{tag}", GlobalConcurrencyLimitUpdate(active_slots=0))
 
 
-def settle(seconds: float) -> None:
+def close_served_runs(seconds: float) -> None:
     """Wait for served runs to end, and mark those that were killed before they could say so."""
     states = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
     unfinished = FlowRunFilter(state=FlowRunFilterState(type=states))
@@ -96,45 +96,45 @@ def settle(seconds: float) -> None:
             client.set_flow_run_state(run.id, Crashed(message=message), force=True)
 
 
-def main(
+def _main(
     at_once: Annotated[int, typer.Option(min=1, help="How many frames to build at once.")] = 2,
 ) -> None:
     """Start what the flows need and serve them until Ctrl-C."""
     for name in ("SIGTERM", "SIGHUP"):  # a closed terminal too; under nohup it is to be ignored
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+            signal.signal(number, _raise_interrupt)
     url = api_url()
     log = get_current_settings().home / "hephaestus-server.log"
     err.print(f"Prefect at {redact_url(url)} ...")
     try:
-        with temporary_settings(access(url)), server(url, log) as answers:
-            served = deployments()
+        with temporary_settings(api_client_settings(url)), ensure_server(url, log) as answers:
+            served = make_deployments()
             started = answers()
             if trouble := check_access(url):
-                explain(trouble)
-            make_limits()
+                print_notice(trouble)
+            create_missing_limits()
             if started:
-                settle(0)  # what a killed server left
-                free_slots()
+                close_served_runs(0)  # what a killed server left
+                release_stale_slots()
             err.print("started; Ctrl-C stops it" if started else "answers already; Ctrl-C leaves it running")
             err.print("in another terminal: .venv/bin/prefect deployment run build-frame -p frame=...")
             try:
                 serve(*served, limit=at_once, query_seconds=2, print_starting_message=False)
             finally:
                 if started:
-                    settle(15)
+                    close_served_runs(15)
     except HephaestusError as error:
-        explain(str(error))
+        print_notice(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         pass
     err.print("stopped")
 
 
-def _interrupt(*_: object) -> NoReturn:
+def _raise_interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(_main)

@@ -44,7 +44,7 @@ COMMANDS = {
 }
 
 
-class _Commands(TyperGroup):
+class _LazyCommandGroup(TyperGroup):
     """The commands of :data:`COMMANDS`, loaded when they are asked for."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -65,7 +65,7 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(COMMANDS[cmd_name][0])
-        from hephaestus_build.cli.console import with_local_paths
+        from hephaestus_build.cli.console import refuse_remote_paths
 
         group = getattr(module, "app", None)
         if group is None:
@@ -73,7 +73,7 @@ class _Commands(TyperGroup):
             group.command(cmd_name)(getattr(module, cmd_name))
         for known in group.registered_commands:
             if known.callback is not None:
-                known.callback = with_local_paths(known.callback)
+                known.callback = refuse_remote_paths(known.callback)
         command = get_command(group)
         command.name = cmd_name
         return command
@@ -94,7 +94,7 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     name="hephaestus",
-    cls=_Commands,
+    cls=_LazyCommandGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -102,7 +102,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def start(
+def configure_app(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more on standard error."),
     version: bool = typer.Option(False, "--version", help="Print the version and stop."),
 ) -> None:
@@ -121,12 +121,12 @@ def start(
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
 
-def main() -> None:
+def run_console_script() -> None:
     """Run the console script; 130 when Ctrl-C stops it, 143 when SIGTERM does."""
-    run_interruptible(run)
+    run_interruptible(run_command_line)
 
 
-def run() -> None:
+def run_command_line() -> None:
     """Run the command line: errors that a person can act on are one line on standard error.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 published but something is owed.
@@ -134,25 +134,27 @@ def run() -> None:
     try:
         app()
     except HephaestusError as error:
-        _fail(str(error), error.exit_code)
+        _exit_with_error(str(error), error.exit_code)
     except BrokenPipeError:
         # the reader of our output went away; nothing more can be said to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        _fail(f"{error.strerror or error}{where}: check the disk, then run the same command again", 1)
+        _exit_with_error(
+            f"{error.strerror or error}{where}: check the disk, then run the same command again", 1
+        )
 
 
-def _fail(message: str, code: int) -> None:
-    _say(message)
+def _exit_with_error(message: str, code: int) -> None:
+    _print_and_flush(message)
     sys.exit(code)
 
 
-def _say(message: str) -> None:
-    from hephaestus_build.cli.console import explain
+def _print_and_flush(message: str) -> None:
+    from hephaestus_build.cli.console import print_notice
 
-    explain(message)
+    print_notice(message)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()

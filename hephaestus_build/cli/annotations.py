@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from hephaestus_build.cli.console import err, out, print_json
-from hephaestus_build.cli.options import Json
+from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
@@ -33,17 +33,17 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Archive = Annotated[
+ArchiveOption = Annotated[
     Path | None,
     typer.Option(
         help="Annotations: an archive, a folder or a file. Default: what the settings name or was fetched."
     ),
 ]
 #: Equal findings beyond this many share one line of the text output.
-_FOLD = 12
+_MAX_UNFOLDED = 12
 
 
-def read_archive(archive: Path | None) -> Annotations:
+def read_selected_annotations(archive: Path | None) -> Annotations:
     """Return the annotations that the user named, or those that the settings lead to."""
     settings = load_settings(annotations=str(archive) if archive else None)
     annotations = find_annotations(settings)
@@ -55,10 +55,10 @@ def read_archive(archive: Path | None) -> Annotations:
     return annotations
 
 
-@app.command()
-def summary(archive: Archive = None, as_json: bool = Json) -> None:
+@app.command("summary")
+def summarize_annotations(archive: ArchiveOption = None, as_json: bool = JSON_OPTION) -> None:
     """Count labels, activity types, intensity levels and phases, beside the paper's Table 1."""
-    annotations = read_archive(archive)
+    annotations = read_selected_annotations(archive)
     result = compare_table_1(annotations)
     result |= {
         "annotations": len(annotations),
@@ -103,12 +103,12 @@ def summary(archive: Archive = None, as_json: bool = Json) -> None:
 
 @app.command()
 def defects(
-    archive: Archive = None,
+    archive: ArchiveOption = None,
     every: Annotated[bool, typer.Option("--all", help="One line a finding, none folded.")] = False,
-    as_json: bool = Json,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """List every defect in the files: which file, what, and what was done about it."""
-    annotations = read_archive(archive)
+    annotations = read_selected_annotations(archive)
     if as_json:
         print_json([asdict(item) for item in annotations.defects])
         return
@@ -119,7 +119,7 @@ def defects(
     for item in annotations.defects:
         groups[item.what, item.action].append(item)
     for (what, action), items in groups.items():
-        if len(items) > _FOLD and not every:
+        if len(items) > _MAX_UNFOLDED and not every:
             files = f"{items[0].file} ... {items[-1].file} ({len(items)} files; --all lists them)"
             table.add_row(files, what, action)
             continue
@@ -139,7 +139,7 @@ def fetch(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")
     ] = None,
-    as_json: bool = Json,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Download the published annotations, check them, and put them where every command finds them."""
     settings = load_settings(data_dir=data_dir)
@@ -153,17 +153,17 @@ def fetch(
 
 @app.command()
 def masks(
-    archive: Archive = None,
+    archive: ArchiveOption = None,
     cubes: Annotated[
         Path | None, typer.Option(help="Folder of cubes whose grids to draw on; else the implied ones.")
     ] = None,
-    as_json: bool = Json,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Draw every polygon at 100 m and say what is lost: area, overlaps, and rows if the era is wrong."""
     from hephaestus_build.report.mask_report import report_masks  # counting does not need it
 
-    annotations = read_archive(archive)
-    findings = report_masks(annotations, _grids(cubes))
+    annotations = read_selected_annotations(archive)
+    findings = report_masks(annotations, _grid_lookup(cubes))
     if as_json:
         print_json([{**item.summarize(), "each": [asdict(p) for p in item.polygons]} for item in findings])
         return
@@ -199,7 +199,7 @@ def masks(
             out.print(f"{item.frame}: {item.uncertain}")
 
 
-def _grids(cubes: Path | None) -> Callable[[Frame], tuple[Grid, str] | None]:
+def _grid_lookup(cubes: Path | None) -> Callable[[Frame], tuple[Grid, str] | None]:
     from hephaestus_build.cube.georeference import read_cube_grid as grid_of_cube
     from hephaestus_build.cube.reading.dataset import open_pinned_cube
     from hephaestus_build.report.mask_report import grid_from_registry

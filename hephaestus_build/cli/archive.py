@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hephaestus_build.cli.console import err, out, print_json
-from hephaestus_build.cli.options import Json
+from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import HephaestusError, UsageError
 
 if TYPE_CHECKING:
@@ -26,18 +26,20 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Seed = Annotated[int, typer.Option(help="Another seed is another world.")]
-Size = Annotated[str, typer.Option(help="small, real (2500 x 3000 pixels), or rows and columns as 600x700.")]
-Epochs = Annotated[int, typer.Option(min=2, help="Acquisitions of each frame.")]
-Start = Annotated[
+SeedOption = Annotated[int, typer.Option(help="Another seed is another world.")]
+SizeOption = Annotated[
+    str, typer.Option(help="small, real (2500 x 3000 pixels), or rows and columns as 600x700.")
+]
+EpochsOption = Annotated[int, typer.Option(min=2, help="Acquisitions of each frame.")]
+StartOption = Annotated[
     datetime | None,
     typer.Option(formats=["%Y-%m-%d"], help="First day of a series every 12 days; default: three campaigns."),
 ]
-Frames = Annotated[list[str] | None, typer.Option("--frame", help="Only this frame; may be repeated.")]
+FrameOption = Annotated[list[str] | None, typer.Option("--frame", help="Only this frame; may be repeated.")]
 LayoutOption = Annotated[
     str, typer.Option("--layout", help="directories (the portal until 2025) or links (since).")
 ]
-Oddity = Annotated[
+OddityOption = Annotated[
     list[str] | None,
     typer.Option("--oddity", help="Only these oddities; `hephaestus archive list` names them. none: none."),
 ]
@@ -46,13 +48,13 @@ Oddity = Annotated[
 @app.command()
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
-    seed: Seed = 0,
-    size: Size = "small",
-    epochs: Epochs = 14,
-    start: Start = None,
-    frames: Frames = None,
+    seed: SeedOption = 0,
+    size: SizeOption = "small",
+    epochs: EpochsOption = 14,
+    start: StartOption = None,
+    frames: FrameOption = None,
     layout: LayoutOption = "directories",
-    oddity: Oddity = None,
+    oddity: OddityOption = None,
     cache: Annotated[
         Path | None, typer.Option(help="Keep made files here; default: a temporary folder.")
     ] = None,
@@ -60,7 +62,7 @@ def serve(
     """Serve the simulated archive on 127.0.0.1 until interrupted, and print the settings that point at it."""
     from hephaestus_build.simulation.server.archive_server import ArchiveServer
 
-    archive = _archive(seed, size, epochs, start, frames, layout, oddity, cache)
+    archive = _make_archive(seed, size, epochs, start, frames, layout, oddity, cache)
     try:
         server = ArchiveServer(archive, port=port)
     except OSError as error:
@@ -84,27 +86,27 @@ def serve(
         archive.close()
 
 
-@app.command()
-def write(
+@app.command("write")
+def write_archive(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
     base: Annotated[
         str, typer.Option(help="Address at which the folder will be served; only links hold it.")
     ] = "http://127.0.0.1:8000",
     unwrapped: Annotated[bool, typer.Option(help="Write the unwrapped phase too.")] = False,
-    seed: Seed = 0,
-    size: Size = "small",
-    epochs: Epochs = 14,
-    start: Start = None,
-    frames: Frames = None,
+    seed: SeedOption = 0,
+    size: SizeOption = "small",
+    epochs: EpochsOption = 14,
+    start: StartOption = None,
+    frames: FrameOption = None,
     layout: LayoutOption = "directories",
-    oddity: Oddity = None,
+    oddity: OddityOption = None,
 ) -> None:
     """Write the simulated portal and annotations as files, for any static web server."""
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
     from hephaestus_build.simulation.server.static_export import write_static_archive
 
-    archive = _archive(seed, size, epochs, start, frames, layout, oddity, None)
+    archive = _make_archive(seed, size, epochs, start, frames, layout, oddity, None)
     try:
         with Progress(
             SpinnerColumn(), TextColumn("{task.description}", markup=False), console=err, transient=True
@@ -128,19 +130,19 @@ def write(
 
 @app.command("list")
 def list_frames(
-    as_json: bool = Json,
-    seed: Seed = 0,
-    size: Size = "small",
-    epochs: Epochs = 14,
-    start: Start = None,
-    frames: Frames = None,
+    as_json: bool = JSON_OPTION,
+    seed: SeedOption = 0,
+    size: SizeOption = "small",
+    epochs: EpochsOption = 14,
+    start: StartOption = None,
+    frames: FrameOption = None,
 ) -> None:
     """List the simulated frames and what is odd about each."""
     from rich.table import Table
 
     from hephaestus_build.simulation.world.frame_catalog import FAULTY_ODDITIES, ODDITIES
 
-    archive = _archive(seed, size, epochs, start, frames, "directories", None, None)
+    archive = _make_archive(seed, size, epochs, start, frames, "directories", None, None)
     world = archive.world
     archive.close()
     rows: list[dict[str, Any]] = []
@@ -185,7 +187,7 @@ def list_frames(
         out.print(f"{oddity}: {meaning} ({', '.join(where) or 'on request'})")
 
 
-def _archive(
+def _make_archive(
     seed: int,
     size: str,
     epochs: int,

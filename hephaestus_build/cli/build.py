@@ -7,21 +7,28 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.console import chosen_settings, explain, out, print_json, print_pairs, worst
-from hephaestus_build.cli.messages import explain_owed
+from hephaestus_build.cli.console import (
+    load_command_settings,
+    out,
+    print_fields,
+    print_json,
+    print_notice,
+    worst_exit_code,
+)
+from hephaestus_build.cli.messages import print_owed_notices
 from hephaestus_build.cli.options import (
-    AtATime,
-    DataDir,
-    Era5,
-    Frames,
-    Json,
-    Limit,
-    Pairs,
-    Simulated,
-    Since,
-    Until,
-    frames_to_build,
-    request_of,
+    JSON_OPTION,
+    AtATimeOption,
+    DataDirOption,
+    Era5Option,
+    FramesArgument,
+    LimitOption,
+    PairsOption,
+    SimulatedOption,
+    SinceOption,
+    UntilOption,
+    make_build_request,
+    select_frames_to_build,
 )
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.progress import show_progress_bars
@@ -33,23 +40,23 @@ from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 
 def build(
-    frames: Frames = None,
+    frames: FramesArgument = None,
     every: Annotated[
         bool, typer.Option("--all", help="The 38 frames of the published data set, or those of --simulated.")
     ] = False,
-    pairs: Pairs = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = None,
-    era5: Era5 = None,
-    data_dir: DataDir = None,
-    simulated: Simulated = False,
-    at_a_time: AtATime = 2,
+    pairs: PairsOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: LimitOption = None,
+    era5: Era5Option = None,
+    data_dir: DataDirOption = None,
+    simulated: SimulatedOption = False,
+    at_a_time: AtATimeOption = 2,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait while another build works on the frame.")
     ] = False,
     quicklook: Annotated[bool, typer.Option(help="Draw a picture of each cube.")] = True,
-    as_json: bool = Json,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Build or extend the cubes of frames, and publish them.
 
@@ -63,18 +70,18 @@ def build(
     """
     runs: list[BuildRun] = []
     spoilt = False
-    chosen = frames_to_build(frames, simulated, every=every)
-    settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
-    requests = [request_of(frame, settings, since, until, limit) for frame in chosen]
+    chosen = select_frames_to_build(frames, simulated, every=every)
+    settings = load_command_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
+    requests = [make_build_request(frame, settings, since, until, limit) for frame in chosen]
     with serve_for_frames(settings, chosen) as served, show_progress_bars() as listener:
         for run in build_frames(requests, served, listener=listener, wait=wait, at_a_time=at_a_time):
             runs.append(run)
             if run.result is None:
-                explain(run.error)
+                print_notice(run.error)
                 continue
             picture = None
             if quicklook:
-                picture, fault = _draw(run.result, settings.for_frame(run.frame))
+                picture, fault = _draw_quicklook(run.result, settings.for_frame(run.frame))
                 spoilt |= bool(fault)
             if not as_json:
                 _print_result(run.result, picture)
@@ -82,11 +89,11 @@ def build(
         print_json([run.result.to_json() if run.result else run.to_json() for run in runs])
     for run in runs:
         if run.result is not None:
-            explain_owed(str(run.frame), run.result.owed)
-    raise typer.Exit(worst([*(run.exit_code for run in runs), *([1] if spoilt else [])]))
+            print_owed_notices(str(run.frame), run.result.owed)
+    raise typer.Exit(worst_exit_code([*(run.exit_code for run in runs), *([1] if spoilt else [])]))
 
 
-def _draw(result: BuildResult, settings: Settings) -> tuple[Path | None, str]:
+def _draw_quicklook(result: BuildResult, settings: Settings) -> tuple[Path | None, str]:
     """Return the cube's picture, or why there is none: a cube without a picture is a cube."""
     from hephaestus_build.report.quicklook import write_quicklook
 
@@ -95,7 +102,7 @@ def _draw(result: BuildResult, settings: Settings) -> tuple[Path | None, str]:
         if result.published or not path.exists():
             write_quicklook(result.path, path)
     except (HephaestusError, OSError, ValueError) as error:
-        explain(
+        print_notice(
             f"{result.frame}: its picture could not be drawn ({error}); `hephaestus verify "
             f"{result.frame}` says whether the cube is whole"
         )
@@ -123,5 +130,5 @@ def _print_result(result: BuildResult, picture: Path | None) -> None:
     }
     if picture is not None:
         rows["picture"] = picture
-    print_pairs(str(result.frame), rows)
+    print_fields(str(result.frame), rows)
     out.print()

@@ -19,23 +19,23 @@ out = PlainConsole(soft_wrap=True)
 err = PlainConsole(stderr=True, soft_wrap=True)
 
 
-def explain(message: str) -> None:
+def print_notice(message: str) -> None:
     """Say what went wrong, in one line on standard error."""
     err.print(f"hephaestus: {' '.join(sanitize_text(message, 4000).split())}")
 
 
-def chosen_settings(simulated: bool, **overrides: Any) -> Settings:
+def load_command_settings(simulated: bool, **overrides: Any) -> Settings:
     """Return the settings of a command: those of what is simulated where ``--simulated`` asks for it."""
     settings = load_settings(**overrides)
     return settings.for_simulated() if simulated else settings
 
 
-_WRAPPED = "_with_local_paths"
+_WRAPPER_MARK = "_with_local_paths"
 
 
-def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
+def refuse_remote_paths(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command that refuses the address of a bucket where it takes a folder or file."""
-    if hasattr(command, _WRAPPED):
+    if hasattr(command, _WRAPPER_MARK):
         return command
 
     @wraps(command)
@@ -43,14 +43,14 @@ def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, value in values.items():
             for item in value if isinstance(value, list | tuple) else [value]:
                 if isinstance(item, Path):
-                    require_local_path(_spelled(command, name), item)
+                    require_local_path(_option_name(command, name), item)
         return command(**values)
 
-    setattr(refusing, _WRAPPED, True)
+    setattr(refusing, _WRAPPER_MARK, True)
     return refusing
 
 
-def _spelled(command: Callable[..., Any], name: str) -> str:
+def _option_name(command: Callable[..., Any], name: str) -> str:
     """Return what a user calls a parameter of a command."""
     for about in getattr(get_type_hints(command, include_extras=True)[name], "__metadata__", ()):
         for spelled in (getattr(about, "default", None), *(getattr(about, "param_decls", None) or ())):
@@ -59,7 +59,7 @@ def _spelled(command: Callable[..., Any], name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def worst(codes: Iterable[int]) -> int:
+def worst_exit_code(codes: Iterable[int]) -> int:
     """Return the exit code of a command from those of its frames: 1 before 3 before 0.
 
     2, wrong usage, is that of the whole only where it is that of every frame.
@@ -75,7 +75,7 @@ def print_json(value: Any) -> None:
     typer.echo(json_text(value))
 
 
-def print_pairs(title: str, rows: dict[str, Any]) -> None:
+def print_fields(title: str, rows: dict[str, Any]) -> None:
     """Print names and values as a small table."""
     width = max(map(len, rows), default=0)
     out.print(title, style="bold")

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.console import chosen_settings, out, print_json
-from hephaestus_build.cli.inspect import DataDir, Target
-from hephaestus_build.cli.options import Json, Simulated
+from hephaestus_build.cli.console import load_command_settings, out, print_json
+from hephaestus_build.cli.inspect import DataDirOption, TargetArgument
+from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
 from hephaestus_build.core.errors import UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.progress import show_progress_bars
@@ -20,7 +20,7 @@ from hephaestus_build.export.selection import open_export_selection
 from hephaestus_build.export.zarr_v2 import export_zarr_v2
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """What a cube can be exported to."""
 
     ZARR2 = "zarr2"
@@ -28,8 +28,8 @@ class Format(StrEnum):
 
 
 def export(
-    target: Target,
-    to: Annotated[Format, typer.Option(help="zarr2: one store; geotiff: one file an image.")],
+    target: TargetArgument,
+    to: Annotated[ExportFormat, typer.Option(help="zarr2: one store; geotiff: one file an image.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder to write to; made if need be.")],
     pairs: Annotated[
         list[str] | None,
@@ -40,22 +40,22 @@ def export(
         typer.Option("--variables", help="Variables, with commas between; may be repeated. Default: all."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what stands there already.")] = False,
-    simulated: Simulated = False,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    simulated: SimulatedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Export a cube to Zarr v2 or to cloud-optimized GeoTIFFs.
 
     An export that was interrupted goes on where it stopped. Nothing is replaced without --force.
     """
-    settings = chosen_settings(simulated, data_dir=data_dir)
+    settings = load_command_settings(simulated, data_dir=data_dir)
     names = [name.strip() for text in variables or [] for name in text.split(",") if name.strip()]
-    path, wanted = find_cube(target, settings), [_pair(text) for text in pairs or []]
+    path, wanted = find_cube(target, settings), [_parse_pair(text) for text in pairs or []]
     with wrap_unexpected_errors(target):
         source = open_export_selection(path, wanted, names)
     result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.is_simulated}
     with wrap_unexpected_errors(source.frame), show_progress_bars() as listener:
-        if to is Format.ZARR2:
+        if to is ExportFormat.ZARR2:
             path = export_zarr_v2(
                 source, folder, force=force, threads=settings.worker_count, listener=listener
             )
@@ -73,7 +73,7 @@ def export(
     out.print(f"{source.frame}{mark} is in {result['path']}{count}", soft_wrap=True)
 
 
-def _pair(text: str) -> Pair:
+def _parse_pair(text: str) -> Pair:
     try:
         return Pair.parse(text)
     except ValueError as error:

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from hephaestus_build.cli.console import explain, out, print_json
-from hephaestus_build.cli.options import Json
+from hephaestus_build.cli.console import out, print_json, print_notice
+from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import FoundFrame, find_frames, suggestion
 
-_PORTAL = "https://comet.nerc.ac.uk/comet-lics-portal/"
+_PORTAL_URL = "https://comet.nerc.ac.uk/comet-lics-portal/"
 
 
 def frames(
@@ -30,7 +30,7 @@ def frames(
         str | None,
         typer.Option(metavar="W,S,E,N", help="Frames that share a part of this box, in degrees."),
     ] = None,
-    as_json: bool = Json,
+    as_json: bool = JSON_OPTION,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of text.")] = False,
 ) -> None:
     """Find frames of the published data set by volcano, place, point or box; asks no archive.
@@ -39,8 +39,8 @@ def frames(
     """
     if as_json and as_csv:
         raise UsageError("choose --json or --csv, not both")
-    point = None if near is None else _numbers("--near", near, "LAT,LON", "37.75,15.0")
-    box = None if bbox is None else _numbers("--bbox", bbox, "W,S,E,N", "13,36,17,39")
+    point = None if near is None else _parse_numbers("--near", near, "LAT,LON", "37.75,15.0")
+    box = None if bbox is None else _parse_numbers("--bbox", bbox, "W,S,E,N", "13,36,17,39")
     text = " ".join(words or ())
     found = find_frames(
         text,
@@ -50,20 +50,20 @@ def frames(
     if as_json:
         print_json([item.to_json() for item in found])
     elif as_csv:
-        typer.echo(_csv(found), nl=False)
+        typer.echo(_format_csv(found), nl=False)
     elif found:
-        _print(found)
+        _print_frames(found)
     if not found:
         hint = suggestion(text) if text else ""
-        explain(
+        print_notice(
             f"no frame of the registry fits{hint}; `hephaestus frames` lists all 38, others are built by "
-            f"their id, which {_PORTAL} shows"
+            f"their id, which {_PORTAL_URL} shows"
         )
     elif point is not None and not found[0].bounds.contains(point[0], point[1]):
-        explain(f"no frame of the registry covers {near}; these are the nearest")
+        print_notice(f"no frame of the registry covers {near}; these are the nearest")
 
 
-def _numbers(option: str, text: str, form: str, example: str) -> tuple[float, ...]:
+def _parse_numbers(option: str, text: str, form: str, example: str) -> tuple[float, ...]:
     """Return the numbers of an option such as ``37.75,15.0``."""
     try:
         numbers = tuple(float(part) for part in text.split(","))
@@ -74,11 +74,11 @@ def _numbers(option: str, text: str, form: str, example: str) -> tuple[float, ..
     return numbers
 
 
-def _print(found: list[FoundFrame]) -> None:
+def _print_frames(found: list[FoundFrame]) -> None:
     """Print a line a frame: as a table on a terminal, else one line that is never folded."""
     near = found[0].distance_km is not None
     columns = ["frame", "lat", "lon", *(["km"] if near else []), "annotated", "region", "volcanoes"]
-    lines = [[_cell(item, name) for name in columns] for item in found]
+    lines = [[_frame_cell(item, name) for name in columns] for item in found]
     if out.is_terminal:
         table = Table(box=None, pad_edge=False)
         for name in columns:
@@ -96,7 +96,7 @@ def _print(found: list[FoundFrame]) -> None:
         out.print("  ".join(cells).rstrip())
 
 
-def _cell(item: FoundFrame, column: str) -> str:
+def _frame_cell(item: FoundFrame, column: str) -> str:
     match column:
         case "frame":
             return item.id
@@ -116,7 +116,7 @@ def _cell(item: FoundFrame, column: str) -> str:
             return f"{names} (and {inside} in its approximate footprint)" if inside else names
 
 
-def _csv(found: list[FoundFrame]) -> str:
+def _format_csv(found: list[FoundFrame]) -> str:
     """Return the frames as CSV; several names in one cell are separated by semicolons."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

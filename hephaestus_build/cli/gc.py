@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.console import chosen_settings, out, print_json
-from hephaestus_build.cli.options import DataDir, Frames, Json, Simulated
+from hephaestus_build.cli.console import load_command_settings, out, print_json
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgument, SimulatedOption
 from hephaestus_build.cli.targets import (
-    chosen_frames,
     frames_by_label,
-    report_failure,
-    simulated_mark,
+    raise_or_print_error,
+    select_frames,
+    simulated_suffix,
 )
 from hephaestus_build.core.errors import HephaestusError, wrap_unexpected_errors
 from hephaestus_build.cube.discovery import cubes_dir_for
@@ -21,23 +21,23 @@ from hephaestus_build.cube.storage.generations import FrameStore
 
 
 def gc(
-    frames: Frames = None,
+    frames: FramesArgument = None,
     keep: Annotated[
         int, typer.Option(min=1, help="Newest generations to keep, the published one included.")
     ] = 2,
     older_than: Annotated[
         float, typer.Option(min=0, help="Remove only what is older than so many days.")
     ] = 7.0,
-    simulated: Simulated = False,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    simulated: SimulatedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Remove old generations: all but the newest, and only when no reader can be expected any more.
 
     Without frames, those of all cubes, real and simulated.
     """
-    settings = chosen_settings(simulated, data_dir=data_dir)
-    chosen, removed, failed = frames_by_label(chosen_frames(frames, settings)), {}, False
+    settings = load_command_settings(simulated, data_dir=data_dir)
+    chosen, removed, failed = frames_by_label(select_frames(frames, settings)), {}, False
     for name, (frame, home) in chosen.items():
         try:
             with wrap_unexpected_errors(frame):
@@ -45,7 +45,7 @@ def gc(
                 with shelf.lock():
                     removed[name] = shelf.remove_old(keep=keep, older_than=timedelta(days=older_than))
         except HephaestusError as error:
-            failed = report_failure(error, alone=len(chosen) == 1)
+            failed = raise_or_print_error(error, alone=len(chosen) == 1)
     if as_json:
         print_json(removed)
     else:
@@ -53,6 +53,6 @@ def gc(
             frame, home = chosen[name]
             what = ", ".join(map(str, numbers))
             done = f"removed generations {what}" if numbers else "nothing to remove"
-            out.print(f"{frame}{simulated_mark(home)}: {done}")
+            out.print(f"{frame}{simulated_suffix(home)}: {done}")
     if failed:
         raise typer.Exit(1)

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.console import chosen_settings, explain, print_json, print_pairs
-from hephaestus_build.cli.options import Json, Simulated
+from hephaestus_build.cli.console import load_command_settings, print_fields, print_json, print_notice
+from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
 from hephaestus_build.core.errors import wrap_unexpected_errors
 from hephaestus_build.cube.discovery import find_cube
 from hephaestus_build.operations.inspection import CubeSummary, summarize_cube
 
-Target = Annotated[
+TargetArgument = Annotated[
     str,
     typer.Argument(
         metavar="FRAME_OR_PATH",
@@ -21,33 +21,38 @@ Target = Annotated[
     ),
 ]
 
-DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
+DataDirOption = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
 
 
 def inspect(
-    target: Target, simulated: Simulated = False, data_dir: DataDir = None, as_json: bool = Json
+    target: TargetArgument,
+    simulated: SimulatedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Show what is in a cube, and check it against the schema.
 
     Exits with 1 when something is not as docs/cube.md says.
     """
-    settings = chosen_settings(simulated, data_dir=data_dir)
+    settings = load_command_settings(simulated, data_dir=data_dir)
     path = find_cube(target, settings)
     with wrap_unexpected_errors(target):
         summary = summarize_cube(path, settings.accept)
     if as_json:
         print_json(summary.to_json())
     elif summary.frame:
-        print_pairs(f"{summary.frame}{' (simulated)' if summary.simulated else ''}", _rows(path, summary))
+        print_fields(
+            f"{summary.frame}{' (simulated)' if summary.simulated else ''}", _summary_rows(path, summary)
+        )
     for finding in summary.findings:
-        explain(
+        print_notice(
             f"{summary.frame or target}: {finding}; `hephaestus repair {summary.frame or target}` may mend it"
         )
     if summary.findings:
         raise typer.Exit(1)
 
 
-def _rows(path: Path, summary: CubeSummary) -> dict[str, str]:
+def _summary_rows(path: Path, summary: CubeSummary) -> dict[str, str]:
     pairs, dates, atmosphere = summary.pairs, summary.dates, summary.atmosphere
     rows = {"cube": str(path)}
     if summary.generation is not None:
@@ -80,12 +85,14 @@ def _rows(path: Path, summary: CubeSummary) -> dict[str, str]:
     missing = f", {atmosphere['missing']} missing" if atmosphere["missing"] else ""
     preliminary = f", {atmosphere['preliminary']} preliminary" if atmosphere["preliminary"] else ""
     rows["ERA5"] = f"from {atmosphere['source']}: {atmosphere['final']} dates final{preliminary}{missing}"
-    rows["on disk"] = f"{_megabytes(summary.bytes)}, {_megabytes(summary.bytes_per_pair)} an interferogram"
-    rows["of that"] = ", ".join(f"{name} {_megabytes(size)}" for name, size in summary.parts.items())
+    rows["on disk"] = (
+        f"{_format_size(summary.bytes)}, {_format_size(summary.bytes_per_pair)} an interferogram"
+    )
+    rows["of that"] = ", ".join(f"{name} {_format_size(size)}" for name, size in summary.parts.items())
     rows["versions"] = f"schema {summary.versions['schema']}, built by {summary.versions['hephaestus_build']}"
     rows["findings"] = str(len(summary.findings)) if summary.findings else "none: it is as the contract says"
     return rows
 
 
-def _megabytes(size: float) -> str:
+def _format_size(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.{1 if size >= 1e5 else 3}f} MB"

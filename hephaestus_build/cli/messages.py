@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hephaestus_build.cli.console import explain
+from hephaestus_build.cli.console import print_notice
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.pipeline.missing_products import MissingProduct
 
 
-def explain_owed(frame: str, owed: Sequence[MissingProduct]) -> None:
+def print_owed_notices(frame: str, owed: Sequence[MissingProduct]) -> None:
     """Say what is owed to a frame's cube, what failed for the same reason in one line."""
     reasons: dict[tuple[str, str, str], list[MissingProduct]] = {}
     for item in owed:
@@ -19,6 +19,6 @@ def explain_owed(frame: str, owed: Sequence[MissingProduct]) -> None:
         first, more = items[0], f" and {len(items) - 1} more" if len(items) > 1 else ""
         what = f"{first.product} of {first.unit}{more}"
         lasting = ", `accept` in the settings makes it no news" if outcome == Outcome.ABSENT else ""
-        explain(
+        print_notice(
             f"{frame}: owed: {what} ({outcome}: {detail}); `hephaestus build {frame}` tries again{lasting}"
         )

@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from hephaestus_build.cli.console import explain, out, print_json
-from hephaestus_build.cli.options import DataDir, Frames, Json
+from hephaestus_build.cli.console import out, print_json, print_notice
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgument
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
@@ -22,7 +22,9 @@ from hephaestus_build.cube.storage.migration import (
 )
 
 
-def migrate(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Json) -> None:
+def migrate(
+    frames: FramesArgument = None, data_dir: DataDirOption = None, as_json: bool = JSON_OPTION
+) -> None:
     """Move simulated cubes that stand among the real ones, as earlier versions had them, to <data>/simulated.
 
     Without frames, all that need it (`hephaestus status` names them), and the cubes and results of the
@@ -35,14 +37,14 @@ def migrate(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Jso
     moved: list[dict[str, Any]] = []
     failed = False
     steps = [
-        *(partial(_frame, frame, settings) for frame in chosen),
-        *(partial(_folder, *item) for item in folders),
+        *(partial(_migrate_frame, frame, settings) for frame in chosen),
+        *(partial(_migrate_folder, *item) for item in folders),
     ]
     for step in steps:
         try:
             moved.append(step())
         except HephaestusError as error:
-            explain(str(error))
+            print_notice(str(error))
             failed = True
     if as_json:
         print_json(moved)
@@ -56,10 +58,10 @@ def migrate(frames: Frames = None, data_dir: DataDir = None, as_json: bool = Jso
         raise typer.Exit(1)
 
 
-def _frame(frame: Frame, settings: Settings) -> dict[str, Any]:
+def _migrate_frame(frame: Frame, settings: Settings) -> dict[str, Any]:
     return migrate_cube(frame, settings).to_json()
 
 
-def _folder(source: Path, target: Path) -> dict[str, Any]:
+def _migrate_folder(source: Path, target: Path) -> dict[str, Any]:
     migrate_folder(source, target)
     return {"from": str(source), "to": str(target)}

@@ -17,7 +17,7 @@ from hephaestus_build.operations.batch import list_published_frames
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames
 
-_DAYS = ["%Y-%m-%d", "%Y%m%d"]
+_DATE_FORMATS = ["%Y-%m-%d", "%Y%m%d"]
 
 
 def complete_frame(incomplete: str) -> list[tuple[str, str]]:
@@ -29,7 +29,7 @@ def complete_frame(incomplete: str) -> list[tuple[str, str]]:
     ]
 
 
-Frames = Annotated[
+FramesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         help="Frame ids, such as 124D_04854_171313 or 144A_SM_REUN_S6, or a volcano of one frame: Etna.",
@@ -38,51 +38,53 @@ Frames = Annotated[
 ]
 
 
-Pairs = Annotated[
+PairsOption = Annotated[
     PairChoice | None,
     typer.Option(help="Which pairs: annotated, all, or auto (annotated where the frame has annotations)."),
 ]
 
 
-Since = Annotated[
-    datetime | None, typer.Option(formats=_DAYS, help="Leave out pairs that begin before this day.")
+SinceOption = Annotated[
+    datetime | None, typer.Option(formats=_DATE_FORMATS, help="Leave out pairs that begin before this day.")
 ]
 
 
-Until = Annotated[
-    datetime | None, typer.Option(formats=_DAYS, help="Leave out pairs that end after this day.")
+UntilOption = Annotated[
+    datetime | None, typer.Option(formats=_DATE_FORMATS, help="Leave out pairs that end after this day.")
 ]
 
 
-Limit = Annotated[int | None, typer.Option(min=1, help="Take no more pairs than this, the earliest first.")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Take no more pairs than this, the earliest first.")
+]
 
 
-Era5 = Annotated[
+Era5Option = Annotated[
     Era5Choice | None,
     typer.Option(help="Source of ERA5: cds, arco, or auto (the CDS where a key is configured)."),
 ]
 
 
-DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
+DataDirOption = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
 
 
-AtATime = Annotated[
+AtATimeOption = Annotated[
     int, typer.Option("--at-a-time", min=1, max=8, help="Frames at once; they share the connections.")
 ]
 
 
-def request_of(
+def make_build_request(
     frame: Frame, settings: Settings, since: datetime | None, until: datetime | None, limit: int | None
 ) -> BuildRequest:
     """Return what the options of a command ask for."""
-    return BuildRequest(frame, settings.pairs, _day(since), _day(until), limit)
+    return BuildRequest(frame, settings.pairs, _to_date(since), _to_date(until), limit)
 
 
-def _day(moment: datetime | None) -> date | None:
+def _to_date(moment: datetime | None) -> date | None:
     return moment.date() if moment else None
 
 
-def frames_to_build(names: list[str] | None, simulated: bool, *, every: bool = False) -> list[Frame]:
+def select_frames_to_build(names: list[str] | None, simulated: bool, *, every: bool = False) -> list[Frame]:
     """Return the frames that a build is asked for: named ones, all, or those of the embedded archive."""
     if names and every:
         raise UsageError("name frames or say --all, not both")
@@ -97,14 +99,14 @@ def frames_to_build(names: list[str] | None, simulated: bool, *, every: bool = F
 
 
 #: Of commands that take cubes; those that need an archive serve it themselves.
-Simulated = Annotated[
+SimulatedOption = Annotated[
     bool, typer.Option("--simulated", help="Take the simulated cubes, which stand apart in <data>/simulated.")
 ]
 
 
-Mixed = Annotated[
+MixedOption = Annotated[
     bool, typer.Option("--mixed", help="Take real and simulated cubes together; else they are refused.")
 ]
 
 
-Json = typer.Option(False, "--json", help="Print JSON instead of text.")
+JSON_OPTION = typer.Option(False, "--json", help="Print JSON instead of text.")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.console import chosen_settings, explain, out, print_json
-from hephaestus_build.cli.options import DataDir, Json, Simulated, complete_frame
+from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption, complete_frame
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.operations.pair_table import pair_table
@@ -26,12 +26,12 @@ def pairs(
             autocompletion=complete_frame,
         ),
     ],
-    simulated: Simulated = False,
+    simulated: SimulatedOption = False,
     upstream: Annotated[
         bool, typer.Option("--upstream", help="Ask the archive for its listing and baselines first.")
     ] = False,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of text.")] = False,
 ) -> None:
     """List the pairs of a frame: baselines, what became of each, and what the experts wrote.
@@ -42,7 +42,7 @@ def pairs(
     if as_json and as_csv:
         raise UsageError("choose --json or --csv, not both")
     chosen = frame_named(frame)
-    settings = chosen_settings(simulated, data_dir=data_dir)
+    settings = load_command_settings(simulated, data_dir=data_dir)
     with serve_for_frames(settings, [chosen]) if upstream else nullcontext(settings) as served:
         table = pair_table(chosen, served, upstream=upstream)
     if as_json:
@@ -53,7 +53,7 @@ def pairs(
         _print(table)
     if table.attrs["listed"] is None:
         option = " --simulated" if table.attrs["simulated"] and not chosen.is_simulated else ""
-        explain(
+        print_notice(
             f"{chosen}: no listing was kept, so these are the pairs of the cube alone; `hephaestus pairs "
             f"{chosen}{option} --upstream` asks the archive"
         )

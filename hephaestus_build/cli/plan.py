@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from hephaestus_build.cli.console import chosen_settings, print_json, print_pairs
+from hephaestus_build.cli.console import load_command_settings, print_fields, print_json
 from hephaestus_build.cli.options import (
-    DataDir,
-    Era5,
-    Frames,
-    Json,
-    Limit,
-    Pairs,
-    Simulated,
-    Since,
-    Until,
-    frames_to_build,
-    request_of,
+    JSON_OPTION,
+    DataDirOption,
+    Era5Option,
+    FramesArgument,
+    LimitOption,
+    PairsOption,
+    SimulatedOption,
+    SinceOption,
+    UntilOption,
+    make_build_request,
+    select_frames_to_build,
 )
 from hephaestus_build.pipeline.build import plan as plan_frame
 from hephaestus_build.pipeline.plan import BuildPlan
@@ -22,24 +22,26 @@ from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 
 def plan(
-    frames: Frames = None,
-    pairs: Pairs = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = None,
-    era5: Era5 = None,
-    data_dir: DataDir = None,
-    simulated: Simulated = False,
-    as_json: bool = Json,
+    frames: FramesArgument = None,
+    pairs: PairsOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: LimitOption = None,
+    era5: Era5Option = None,
+    data_dir: DataDirOption = None,
+    simulated: SimulatedOption = False,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Say what a build will fetch, skip, take and cost, from one listing.
 
     Simulated frames are asked of an archive that this command serves itself, unless a portal is set.
     """
-    chosen = frames_to_build(frames, simulated)
-    settings = chosen_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
+    chosen = select_frames_to_build(frames, simulated)
+    settings = load_command_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
     with serve_for_frames(settings, chosen) as served:
-        plans = [plan_frame(request_of(frame, settings, since, until, limit), served) for frame in chosen]
+        plans = [
+            plan_frame(make_build_request(frame, settings, since, until, limit), served) for frame in chosen
+        ]
     if as_json:
         print_json([item.to_json() for item in plans])
         return
@@ -61,4 +63,4 @@ def _print_plan(plan: BuildPlan) -> None:
         "disk": f"{facts['disk_gb']:.2f} GB",
         "sizes from": "the frame's grid" if facts["size_is_exact"] else "a typical frame's grid",
     }
-    print_pairs(facts["frame"], rows)
+    print_fields(facts["frame"], rows)

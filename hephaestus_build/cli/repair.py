@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from hephaestus_build.cli.console import chosen_settings, explain, out, print_json, worst
-from hephaestus_build.cli.options import DataDir, Frames, Json, Simulated
+from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice, worst_exit_code
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgument, SimulatedOption
 from hephaestus_build.cli.targets import (
-    frames_of_one_kind,
-    report_failure,
+    raise_or_print_error,
+    select_frames_of_kind,
 )
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, wrap_unexpected_errors
 from hephaestus_build.core.progress import show_progress_bars
@@ -17,7 +17,10 @@ from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 
 def repair(
-    frames: Frames = None, simulated: Simulated = False, data_dir: DataDir = None, as_json: bool = Json
+    frames: FramesArgument = None,
+    simulated: SimulatedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Rebuild exactly what is damaged, and publish a whole cube.
 
@@ -25,8 +28,8 @@ def repair(
     Exits with 3 when some of it could not be fetched again, which is owed then, and with 1 when a frame could
     not be repaired.
     """
-    settings = chosen_settings(simulated, data_dir=data_dir)
-    chosen, settings = frames_of_one_kind(frames, settings)
+    settings = load_command_settings(simulated, data_dir=data_dir)
+    chosen, settings = select_frames_of_kind(frames, settings)
     repairs, failed = [], False
     with serve_for_frames(settings, chosen) as served:
         for frame in chosen:
@@ -34,7 +37,7 @@ def repair(
                 with wrap_unexpected_errors(frame), show_progress_bars() as listener:
                     repairs.append(repair_frame(frame, served, listener))
             except HephaestusError as error:
-                failed = report_failure(error, alone=len(chosen) == 1)
+                failed = raise_or_print_error(error, alone=len(chosen) == 1)
     if as_json:
         print_json([item.to_json() for item in repairs])
     for item in repairs:
@@ -46,9 +49,11 @@ def repair(
                 else f"{item.frame}: whole, nothing to repair"
             )
         for key in item.changed:
-            explain(f"{item.frame}: {key} changed upstream meanwhile; the cube holds what is there now")
+            print_notice(f"{item.frame}: {key} changed upstream meanwhile; the cube holds what is there now")
         for key in item.lost:
-            explain(
+            print_notice(
                 f"{item.frame}: {key} could not be had again; `hephaestus build {item.frame}` tries again"
             )
-    raise typer.Exit(worst([int(failed), *(MissingProductsError.exit_code for item in repairs if item.lost)]))
+    raise typer.Exit(
+        worst_exit_code([int(failed), *(MissingProductsError.exit_code for item in repairs if item.lost)])
+    )

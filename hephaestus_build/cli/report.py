@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.console import chosen_settings, explain, out, print_json
-from hephaestus_build.cli.inspect import DataDir
-from hephaestus_build.cli.options import Json, Simulated
+from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
+from hephaestus_build.cli.inspect import DataDirOption
+from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.cube.discovery import find_cube, select_cubes, settings_for_cube
 from hephaestus_build.report.quicklook import write_quicklook
@@ -32,12 +32,12 @@ def report(
         Path | None,
         typer.Option("--out", help="Folder to write to. Default: quicklooks/ in the data folder."),
     ] = None,
-    simulated: Simulated = False,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    simulated: SimulatedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Draw one picture per cube: phase, coherence, terrain, water vapour, masks and all pairs in time."""
-    settings = chosen_settings(simulated, data_dir=data_dir)
+    settings = load_command_settings(simulated, data_dir=data_dir)
     if pair and len(targets or []) != 1:
         raise UsageError("--pair is of one cube: name it")
     cubes = [find_cube(target, settings) for target in targets or []]
@@ -45,7 +45,7 @@ def report(
         taken = select_cubes(settings)
         cubes = list(taken.stores)
         if taken.notice:
-            explain(taken.notice)
+            print_notice(taken.notice)
     if not cubes:
         raise HephaestusError(
             f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one"
@@ -59,7 +59,7 @@ def report(
         except HephaestusError as error:
             if len(cubes) == 1:
                 raise
-            explain(str(error))
+            print_notice(str(error))
             failed = True
             continue
         pictures.append({"cube": str(cube), "pair": shown.name, "picture": str(path)})

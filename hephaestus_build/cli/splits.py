@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hephaestus_build.cli.annotations import Archive, read_archive
-from hephaestus_build.cli.console import chosen_settings, err, explain, out, print_json
-from hephaestus_build.cli.options import Json, Mixed, Simulated
+from hephaestus_build.cli.annotations import ArchiveOption, read_selected_annotations
+from hephaestus_build.cli.console import err, load_command_settings, out, print_json, print_notice
+from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOption
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.registry import published_frames
@@ -45,20 +45,22 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Cubes = Annotated[
+CubesOption = Annotated[
     list[Path] | None,
     typer.Option(
         help="Take the samples from cubes (a folder of them, or one; may be repeated), not from files."
     ),
 ]
-Name = Annotated[str, typer.Argument(help="Name of the split; `hephaestus splits list` names them all.")]
-Names = Annotated[list[str] | None, typer.Argument(help="Names of splits; all unless given.")]
-Length = Annotated[int, typer.Option(min=1, help="Interferograms in a series.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
+SplitNameArgument = Annotated[
+    str, typer.Argument(help="Name of the split; `hephaestus splits list` names them all.")
+]
+SplitNamesArgument = Annotated[list[str] | None, typer.Argument(help="Names of splits; all unless given.")]
+SeriesLengthOption = Annotated[int, typer.Option(min=1, help="Interferograms in a series.")]
+DataDirOption = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
 
 
 @app.command("list")
-def list_splits(data_dir: DataDir = None, as_json: bool = Json) -> None:
+def list_splits(data_dir: DataDirOption = None, as_json: bool = JSON_OPTION) -> None:
     """Name all splits, what they do, what they promise, and which are written."""
     settings = load_settings(data_dir=data_dir)
     rows = []
@@ -95,19 +97,19 @@ def list_splits(data_dir: DataDir = None, as_json: bool = Json) -> None:
     out.print(table)
 
 
-@app.command()
-def summary(
+@app.command("summary")
+def summarize_split(
     name: Annotated[str, typer.Argument(help="Name of the split.")] = "paper",
-    archive: Archive = None,
-    cubes: Cubes = None,
-    simulated: Simulated = False,
-    mixed: Mixed = False,
-    length: Length = SERIES_LENGTH,
-    as_json: bool = Json,
+    archive: ArchiveOption = None,
+    cubes: CubesOption = None,
+    simulated: SimulatedOption = False,
+    mixed: MixedOption = False,
+    length: SeriesLengthOption = SERIES_LENGTH,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Count samples and series of every part, beside the paper's Table 2."""
     rule = split_rule(name)
-    samples, source = read_samples(archive, cubes, simulated=simulated, mixed=mixed)
+    samples, source = read_selected_samples(archive, cubes, simulated=simulated, mixed=mixed)
     split = make_split(rule, samples, source=source, length=length)
     result = {**compare_table_2(split), "source": source}
     if as_json:
@@ -122,13 +124,13 @@ def summary(
 
 @app.command("audit")
 def audit_splits(
-    names: Names = None,
-    archive: Archive = None,
-    cubes: Cubes = None,
-    simulated: Simulated = False,
-    mixed: Mixed = False,
+    names: SplitNamesArgument = None,
+    archive: ArchiveOption = None,
+    cubes: CubesOption = None,
+    simulated: SimulatedOption = False,
+    mixed: MixedOption = False,
     file: Annotated[Path | None, typer.Option(help="Audit this written split instead.")] = None,
-    as_json: bool = Json,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Say what leaks between the parts of splits, and what weighs too much in them.
 
@@ -140,10 +142,10 @@ def audit_splits(
         splits = [read_split(file)]
     else:
         rules = [split_rule(name) for name in names or split_names()]
-        samples, source = read_samples(archive, cubes, simulated=simulated, mixed=mixed)
+        samples, source = read_selected_samples(archive, cubes, simulated=simulated, mixed=mixed)
         splits = [make_split(rule, samples, source=source) for rule in rules]
     # cubes hold masks, not polygons: without an archive nothing can be said of events
-    events = find_events(read_archive(archive)) if archive or not (cubes or simulated) else None
+    events = find_events(read_selected_annotations(archive)) if archive or not (cubes or simulated) else None
     results = [audit_split(split, events) for split in splits]
     if as_json:
         print_json([result.to_json() for result in results])
@@ -154,22 +156,22 @@ def audit_splits(
         raise HephaestusError(f"promises are broken by {', '.join(broken)}; see the audit above")
 
 
-@app.command()
-def write(
-    names: Names = None,
-    archive: Archive = None,
-    cubes: Cubes = None,
-    simulated: Simulated = False,
-    mixed: Mixed = False,
-    length: Length = SERIES_LENGTH,
+@app.command("write")
+def write_splits(
+    names: SplitNamesArgument = None,
+    archive: ArchiveOption = None,
+    cubes: CubesOption = None,
+    simulated: SimulatedOption = False,
+    mixed: MixedOption = False,
+    length: SeriesLengthOption = SERIES_LENGTH,
     to: Annotated[
         Path | None,
         typer.Option(
             help="Folder; default <data_dir>/splits, of simulated samples <data_dir>/simulated/splits."
         ),
     ] = None,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Write splits as the files that training reads.
 
@@ -177,7 +179,9 @@ def write(
     """
     rules = [split_rule(name) for name in names or split_names()]
     settings = load_settings(data_dir=data_dir)
-    samples, source = read_samples(archive, cubes, simulated=simulated, mixed=mixed, data_dir=data_dir)
+    samples, source = read_selected_samples(
+        archive, cubes, simulated=simulated, mixed=mixed, data_dir=data_dir
+    )
     splits = [make_split(rule, samples, source=source, length=length) for rule in rules]
     homes = [
         to or (settings.for_simulated() if item.is_simulated else settings).data_dir / "splits"
@@ -218,7 +222,7 @@ def _refuse_to_replace(path: Path, split: Split) -> None:
         )
 
 
-def read_samples(
+def read_selected_samples(
     archive: Path | None,
     cubes: Sequence[Path] | None,
     *,
@@ -242,10 +246,10 @@ def read_samples(
         Where the simulated cubes are.
     """
     if not cubes and not simulated:
-        annotations = _read_of_one_kind(archive, mixed)
+        annotations = _read_annotations_of_kind(archive, mixed)
         samples = samples_from_annotations(annotations)
         return samples, {"annotations": annotations.sha256, "absent_pairs": "absent_pairs.json"}
-    taken = _taken(cubes or (), chosen_settings(simulated, data_dir=data_dir), mixed)
+    taken = _require_cubes(cubes or (), load_command_settings(simulated, data_dir=data_dir), mixed)
     samples, source = [], {}
     for path in taken.stores:
         with open_pinned_cube(path, chunks=None) as cube:
@@ -258,8 +262,8 @@ def read_samples(
     return samples, {"cubes": len(source), **source, **marks}
 
 
-def _read_of_one_kind(archive: Path | None, mixed: bool) -> Annotations:
-    annotations = read_archive(archive)
+def _read_annotations_of_kind(archive: Path | None, mixed: bool) -> Annotations:
+    annotations = read_selected_annotations(archive)
     frames = {frame.is_simulated: frame for frame in annotations.frames}
     if len(frames) == 2 and not mixed:
         raise UsageError(
@@ -269,13 +273,13 @@ def _read_of_one_kind(archive: Path | None, mixed: bool) -> Annotations:
     return annotations
 
 
-def _taken(cubes: Sequence[Path], settings: Settings, mixed: bool) -> CubeSelection:
+def _require_cubes(cubes: Sequence[Path], settings: Settings, mixed: bool) -> CubeSelection:
     taken = select_cubes(settings, cubes, mixed=mixed)
     if not taken.stores:
         where = cubes[0] if cubes else settings.cubes_dir
         raise HephaestusError(f"there are no cubes in {where}; build one with `hephaestus build FRAME`")
     if taken.notice:
-        explain(taken.notice)
+        print_notice(taken.notice)
     return taken
 
 
@@ -329,15 +333,15 @@ def _print_audit(result: SplitAudit) -> None:
 
 @app.command()
 def figures(
-    archive: Archive = None,
-    mixed: Mixed = False,
+    archive: ArchiveOption = None,
+    mixed: MixedOption = False,
     to: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("docs/figures"),
-    as_json: bool = Json,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Draw samples over time, positives per frame, the frames' map and each frame's pair network."""
     from hephaestus_build.report import dataset_figures as draw  # matplotlib takes a second to load
 
-    annotations = _read_of_one_kind(archive, mixed)
+    annotations = _read_annotations_of_kind(archive, mixed)
     samples = samples_from_annotations(annotations)
     paper, *others = (
         make_split(split_rule(name), samples) for name in ("paper", "strict-temporal", "unseen-event")

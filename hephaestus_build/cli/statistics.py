@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from hephaestus_build.cli.console import chosen_settings, err, out, print_json
-from hephaestus_build.cli.options import Json, Mixed, Simulated
+from hephaestus_build.cli.console import err, load_command_settings, out, print_json
+from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOption
 from hephaestus_build.cli.splits import split_path
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UsageError
 from hephaestus_build.core.progress import show_progress_bars
@@ -27,11 +27,11 @@ app = typer.Typer(
     add_completion=False,
 )
 
-SplitName = Annotated[
+SplitArgument = Annotated[
     str, typer.Argument(metavar="SPLIT", help="Name of a written split, or the path of one (.json).")
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
-Chosen = Annotated[
+DataDirOption = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
+ConventionOption = Annotated[
     str,
     typer.Option("--convention", help="valid: pixels with data. published: zeros included, as published."),
 ]
@@ -39,26 +39,26 @@ Chosen = Annotated[
 
 @app.command()
 def update(
-    split: SplitName,
+    split: SplitArgument,
     cubes: Annotated[
         Path | None, typer.Option(help="Folder of the cubes; default: those of the data folder.")
     ] = None,
-    simulated: Simulated = False,
-    mixed: Mixed = False,
+    simulated: SimulatedOption = False,
+    mixed: MixedOption = False,
     afresh: Annotated[bool, typer.Option("--afresh", help="Measure everything again.")] = False,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Measure what is new in the cubes and write the statistics beside them.
 
     Those of a split of simulated samples come to <data>/simulated/statistics.
     Exits with 3 if training samples of the split are in no cube here; the statistics are those of the others.
     """
-    settings = chosen_settings(simulated, data_dir=data_dir)
-    chosen = read_split(_split_path(split, settings))
-    stores = _stores(chosen, cubes, settings, mixed)
+    settings = load_command_settings(simulated, data_dir=data_dir)
+    chosen = read_split(_resolve_split_path(split, settings))
+    stores = _find_split_cubes(chosen, cubes, settings, mixed)
     kind = are_simulated(stores.values(), mixed=mixed) or chosen.is_simulated
-    path = _place(chosen.name, settings.for_simulated() if kind else settings)
+    path = _statistics_path(chosen.name, settings.for_simulated() if kind else settings)
     previous = read_statistics(path) if path.is_file() and not afresh else None
     with show_progress_bars() as listener:
         statistics = update_statistics(
@@ -71,9 +71,9 @@ def update(
         )
     statistics.write(path)
     if as_json:
-        print_json({**_report(statistics), "path": str(path)})
+        print_json({**_statistics_json(statistics), "path": str(path)})
     else:
-        _print(statistics, "valid")
+        _print_statistics(statistics, "valid")
         err.print(f"written to {path}")
     if missing := statistics.missing:
         names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
@@ -85,35 +85,35 @@ def update(
 
 @app.command()
 def show(
-    split: SplitName,
-    convention: Chosen = "valid",
-    simulated: Simulated = False,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    split: SplitArgument,
+    convention: ConventionOption = "valid",
+    simulated: SimulatedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Show the statistics of a split as they were last written, and whether the split has changed since."""
     if convention not in MASKING_CONVENTIONS:
         raise UsageError(f"there is no convention {convention!r}; choose {' or '.join(MASKING_CONVENTIONS)}")
-    settings = chosen_settings(simulated, data_dir=data_dir)
+    settings = load_command_settings(simulated, data_dir=data_dir)
     name = Path(split).stem if split.endswith(".json") else split
-    written = _split_path(split, settings)
+    written = _resolve_split_path(split, settings)
     apart = written.is_file() and read_split(written).is_simulated
-    statistics = read_statistics(_place(name, settings.for_simulated() if apart else settings))
+    statistics = read_statistics(_statistics_path(name, settings.for_simulated() if apart else settings))
     if written.is_file() and read_split(written).sha256 != statistics.sha256:
         raise HephaestusError(
             f"the split {name} has changed since; run `hephaestus statistics update {split}` again"
         )
     if as_json:
-        print_json(_report(statistics))
+        print_json(_statistics_json(statistics))
     else:
-        _print(statistics, convention)
+        _print_statistics(statistics, convention)
 
 
-def _split_path(split: str, settings: Settings) -> Path:
+def _resolve_split_path(split: str, settings: Settings) -> Path:
     return Path(split) if split.endswith(".json") else split_path(split, settings)
 
 
-def _stores(split: Split, cubes: Path | None, settings: Settings, mixed: bool) -> dict[str, Path]:
+def _find_split_cubes(split: Split, cubes: Path | None, settings: Settings, mixed: bool) -> dict[str, Path]:
     """Return the cubes of the frames that a split trains on, as many as there are."""
     frames = {sample.frame for sample in split.parts["train"]}
     if cubes:
@@ -124,16 +124,16 @@ def _stores(split: Split, cubes: Path | None, settings: Settings, mixed: bool) -
     return {frame.id: found[frame.id] for frame in frames if frame.id in found and found[frame.id].exists()}
 
 
-def _place(name: str, settings: Settings) -> Path:
+def _statistics_path(name: str, settings: Settings) -> Path:
     return settings.data_dir / "statistics" / f"{name}.json"
 
 
-def _report(statistics: ChannelStatistics) -> dict[str, object]:
+def _statistics_json(statistics: ChannelStatistics) -> dict[str, object]:
     content = statistics.to_json()
     return {key: value for key, value in content.items() if key not in ("products", "weights")}
 
 
-def _print(statistics: ChannelStatistics, convention: MaskingConvention) -> None:
+def _print_statistics(statistics: ChannelStatistics, convention: MaskingConvention) -> None:
     table = Table(box=None, pad_edge=False)
     columns = ["channel", "mean", "std", "values"]
     published = convention == "published"

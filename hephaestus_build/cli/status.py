@@ -6,26 +6,29 @@ from collections.abc import Iterator
 
 import typer
 
-from hephaestus_build.cli.console import chosen_settings, explain, out, print_json
-from hephaestus_build.cli.messages import explain_owed
-from hephaestus_build.cli.options import DataDir, Frames, Json, Simulated
+from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
+from hephaestus_build.cli.messages import print_owed_notices
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgument, SimulatedOption
 from hephaestus_build.cli.targets import (
-    chosen_frames,
+    select_frames,
 )
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.operations.status import FrameStatus, list_frames_on_disk, read_frame_status
 
 
 def status(
-    frames: Frames = None, simulated: Simulated = False, data_dir: DataDir = None, as_json: bool = Json
+    frames: FramesArgument = None,
+    simulated: SimulatedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Show how all cubes stand, real and simulated: newest interferogram, what is owed or stale.
 
     Exits with 1 when a frame has no cube that can be read, or its last build failed; what is owed or stale is
     work for the next build and no failure.
     """
-    settings = chosen_settings(simulated, data_dir=data_dir)
-    chosen = chosen_frames(frames, settings, list_frames_on_disk)
+    settings = load_command_settings(simulated, data_dir=data_dir)
+    chosen = select_frames(frames, settings, list_frames_on_disk)
     runs = {False: read_last_runs(settings.data_dir)}
     runs[True] = {**runs[False], **read_last_runs(settings.for_simulated().data_dir)}
     rows = [read_frame_status(home, frame, runs=runs[home.is_simulated]) for frame, home in chosen]
@@ -34,7 +37,7 @@ def status(
     elif rows:
         _print_status(rows)
     else:
-        explain(f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one")
+        print_notice(f"there are no cubes in {settings.cubes_dir}; `hephaestus build FRAME` builds one")
     if any(row.has_failed for row in rows):
         raise typer.Exit(1)
 
@@ -42,7 +45,7 @@ def status(
 def _print_status(rows: list[FrameStatus]) -> None:
     """Print a line a frame, then what needs attention, a line each."""
     columns = ("frame", "built (UTC)", "newest", "late", "pairs", "owed", "stale", "GB")
-    lines = [columns, *(_cells(row) for row in rows)]
+    lines = [columns, *(_status_cells(row) for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     for line in lines:
         cells = [
@@ -55,12 +58,12 @@ def _print_status(rows: list[FrameStatus]) -> None:
     if accepted := [f"{len(row.accepted)} of {row.frame}" for row in rows if row.accepted]:
         out.print(f"accepted as absent: {', '.join(accepted)}")
     for row in rows:
-        for text in _attention(row):
-            explain(f"{row.frame}: {text}")
-        explain_owed(row.frame, row.owed)
+        for text in _attention_lines(row):
+            print_notice(f"{row.frame}: {text}")
+        print_owed_notices(row.frame, row.owed)
 
 
-def _cells(row: FrameStatus) -> tuple[str, ...]:
+def _status_cells(row: FrameStatus) -> tuple[str, ...]:
     if row.generation is None:
         return (row.frame, "-", "-", "-", "-", "-", "-", "-")
     return (
@@ -75,7 +78,7 @@ def _cells(row: FrameStatus) -> tuple[str, ...]:
     )
 
 
-def _attention(row: FrameStatus) -> Iterator[str]:
+def _attention_lines(row: FrameStatus) -> Iterator[str]:
     """Yield what a person should know of a frame and a table has no room for."""
     if row.problem:
         yield row.problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hephaestus_build.cli.console import explain
+from hephaestus_build.cli.console import print_notice
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
@@ -15,15 +15,15 @@ from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.operations.status import frames_with_settings, list_started_frames
 
 
-def report_failure(error: HephaestusError, *, alone: bool) -> bool:
+def raise_or_print_error(error: HephaestusError, *, alone: bool) -> bool:
     """Say what went wrong with one frame of several; return that something did."""
     if alone:
         raise error
-    explain(str(error))
+    print_notice(str(error))
     return True
 
 
-def chosen_frames(
+def select_frames(
     names: Sequence[str] | None,
     settings: Settings,
     by_default: Callable[[Settings], list[Frame]] = list_started_frames,
@@ -39,11 +39,11 @@ def frames_by_label(chosen: Sequence[tuple[Frame, Settings]]) -> dict[str, tuple
     """Return frames by what JSON calls them: the id, marked where it stands for a real cube too."""
     real = {frame for frame, home in chosen if not home.is_simulated}
     return {
-        f"{frame}{simulated_mark(home) if frame in real else ''}": (frame, home) for frame, home in chosen
+        f"{frame}{simulated_suffix(home) if frame in real else ''}": (frame, home) for frame, home in chosen
     }
 
 
-def frames_of_one_kind(names: list[str] | None, settings: Settings) -> tuple[list[Frame], Settings]:
+def select_frames_of_kind(names: list[str] | None, settings: Settings) -> tuple[list[Frame], Settings]:
     """Return the frames that a user named, else those of the real cubes, else of the simulated ones."""
     if names:
         return list(dict.fromkeys(map(frame_named, names))), settings
@@ -52,17 +52,17 @@ def frames_of_one_kind(names: list[str] | None, settings: Settings) -> tuple[lis
     if real or not found:
         return real, settings
     if not settings.is_simulated:
-        explain(only_simulated_notice(settings))
+        print_notice(only_simulated_notice(settings))
     return [frame for frame, _ in found], settings.for_simulated()
 
 
-def chosen_targets(names: list[str] | None, settings: Settings) -> dict[str, tuple[Frame | Path, Settings]]:
+def select_targets(names: list[str] | None, settings: Settings) -> dict[str, tuple[Frame | Path, Settings]]:
     """Return frames and paths by what JSON calls them."""
     if not names:
-        return dict(frames_by_label(chosen_frames(None, settings)))
+        return dict(frames_by_label(select_frames(None, settings)))
     found: dict[str, tuple[Frame | Path, Settings]] = {}
     for name in names:
-        if is_path(name):
+        if is_cube_path(name):
             require_local_path("the cube", name)
             found[name] = Path(name), settings
         else:
@@ -71,7 +71,7 @@ def chosen_targets(names: list[str] | None, settings: Settings) -> dict[str, tup
     return found
 
 
-def simulated_mark(home: Settings) -> str:
+def simulated_suffix(home: Settings) -> str:
     """Return what marks the name of a simulated cube."""
     return " (simulated)" if home.is_simulated else ""
 
@@ -83,7 +83,7 @@ def simulated_option(target: Frame | Path, home: Settings) -> str:
     )
 
 
-def is_path(target: str) -> bool:
+def is_cube_path(target: str) -> bool:
     """Return whether what a user typed is where a cube is, not a frame's id."""
     return target.endswith(".zarr") or "/" in target or Path(target).exists()
 

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.console import chosen_settings, explain, out, print_json
-from hephaestus_build.cli.options import DataDir, Json, Simulated
+from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
+from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption
 from hephaestus_build.cli.targets import (
-    chosen_targets,
     published_generation,
-    report_failure,
-    simulated_mark,
+    raise_or_print_error,
+    select_targets,
     simulated_option,
+    simulated_suffix,
 )
 from hephaestus_build.core.errors import HephaestusError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame
@@ -27,10 +27,10 @@ from hephaestus_build.cube.validation.schema_conformance import check_schema
 from hephaestus_build.pipeline.upstream_changes import check_upstream
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
-_SHOWN = 200  # findings of a cube that are printed
+_MAX_PRINTED_FINDINGS = 200  # findings of a cube that are printed
 
 
-Targets = Annotated[
+TargetsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FRAMES_OR_PATHS]...",
@@ -40,13 +40,13 @@ Targets = Annotated[
 
 
 def verify(
-    targets: Targets = None,
-    data_dir: DataDir = None,
+    targets: TargetsArgument = None,
+    data_dir: DataDirOption = None,
     upstream: Annotated[
         bool, typer.Option("--upstream", help="Ask the archive which products have changed since, instead.")
     ] = False,
-    simulated: Simulated = False,
-    as_json: bool = Json,
+    simulated: SimulatedOption = False,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Read every stored object and compare it with what was published; check the schema and the flags.
 
@@ -54,49 +54,51 @@ def verify(
     Exits with 1 and names the pair and the variable when anything differs, or the archive cannot be asked.
     What is owed is no failure: `hephaestus status` lists it.
     """
-    settings = chosen_settings(simulated, data_dir=data_dir)
+    settings = load_command_settings(simulated, data_dir=data_dir)
     found: dict[str, list[str]] = {}
     failed = False
-    chosen = chosen_targets(targets, settings)
+    chosen = select_targets(targets, settings)
     asked = [target for target, _ in chosen.values() if upstream and isinstance(target, Frame)]
     with serve_for_frames(settings, asked) as served:
         for name, (target, home) in chosen.items():
             try:
                 with wrap_unexpected_errors(target), show_progress_bars() as listener:
                     found[name] = (
-                        _upstream(target, served.for_simulated() if home.is_simulated else served, listener)
+                        _find_upstream_changes(
+                            target, served.for_simulated() if home.is_simulated else served, listener
+                        )
                         if upstream
-                        else _whole(target, home, listener)
+                        else _find_faults(target, home, listener)
                     )
             except HephaestusError as error:
-                failed = report_failure(error, alone=bool(targets) and len(targets or ()) == 1)
+                failed = raise_or_print_error(error, alone=bool(targets) and len(targets or ()) == 1)
     if as_json:
         print_json(found)
     for name, lines in found.items():
         target, home = chosen[name]
         if not as_json:
             result = f"{len(lines)} findings" if lines else "whole"
-            out.print(f"{target}{simulated_mark(home)}: {result}")
+            out.print(f"{target}{simulated_suffix(home)}: {result}")
         command = f"{target}{simulated_option(target, home)}"
         advice = (
             f"`hephaestus build {command}` fetches it"
             if upstream
             else f"`hephaestus repair {command}` mends it"
         )
-        for line in lines[:_SHOWN]:
-            explain(f"{target}: {line}; {'copy it again' if isinstance(target, Path) else advice}")
-        if len(lines) > _SHOWN:
-            explain(f"{target}: and {len(lines) - _SHOWN} more, which --json lists")
+        for line in lines[:_MAX_PRINTED_FINDINGS]:
+            print_notice(f"{target}: {line}; {'copy it again' if isinstance(target, Path) else advice}")
+        if len(lines) > _MAX_PRINTED_FINDINGS:
+            print_notice(f"{target}: and {len(lines) - _MAX_PRINTED_FINDINGS} more, which --json lists")
     if failed or any(found.values()):
         raise typer.Exit(1)
 
 
-def _upstream(target: Frame | Path, settings: Settings, listener: ProgressListener) -> list[str]:
+def _find_upstream_changes(target: Frame | Path, settings: Settings, listener: ProgressListener) -> list[str]:
     frame = target if isinstance(target, Frame) else Frame.parse(str(target))
     return [str(change) for change in check_upstream(frame, settings, listener)]
 
 
-def _whole(target: Frame | Path, settings: Settings, listener: ProgressListener) -> list[str]:
+def _find_faults(target: Frame | Path, settings: Settings, listener: ProgressListener) -> list[str]:
     """Return what is wrong with a cube: its bytes; if they are right, what they say, and the record."""
     generation = (
         published_generation(settings, target) if isinstance(target, Frame) else Generation.from_path(target)

@@ -8,10 +8,19 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.console import chosen_settings, err, explain, out, worst
-from hephaestus_build.cli.options import AtATime, DataDir, Frames, Json, Pairs, Simulated, Since, request_of
+from hephaestus_build.cli.console import err, load_command_settings, out, print_notice, worst_exit_code
+from hephaestus_build.cli.options import (
+    JSON_OPTION,
+    AtATimeOption,
+    DataDirOption,
+    FramesArgument,
+    PairsOption,
+    SimulatedOption,
+    SinceOption,
+    make_build_request,
+)
 from hephaestus_build.cli.targets import (
-    frames_of_one_kind,
+    select_frames_of_kind,
 )
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.progress import show_progress_bars
@@ -21,19 +30,19 @@ from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 
 def watch(
-    frames: Frames = None,
+    frames: FramesArgument = None,
     every_frame: Annotated[
         bool, typer.Option("--all", help="The 38 frames of the published data set.")
     ] = False,
-    pairs: Pairs = None,
-    since: Since = None,
+    pairs: PairsOption = None,
+    since: SinceOption = None,
     every: Annotated[float, typer.Option(min=0.01, help="Hours from one round to the next.")] = 12.0,
     rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Stop after one round, as for cron.")] = False,
-    at_a_time: AtATime = 2,
-    simulated: Simulated = False,
-    data_dir: DataDir = None,
-    as_json: bool = Json,
+    at_a_time: AtATimeOption = 2,
+    simulated: SimulatedOption = False,
+    data_dir: DataDirOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Keep cubes up to date: look for new interferograms now and again, and build what arrived.
 
@@ -44,15 +53,15 @@ def watch(
     """
     if once and rounds is not None:
         raise UsageError("say --once or --rounds, not both")
-    settings = chosen_settings(simulated, data_dir=data_dir, pairs=pairs)
+    settings = load_command_settings(simulated, data_dir=data_dir, pairs=pairs)
     if frames and every_frame:
         raise UsageError("name frames or say --all, not both")
     chosen, settings = (
-        (list_published_frames(), settings) if every_frame else frames_of_one_kind(frames, settings)
+        (list_published_frames(), settings) if every_frame else select_frames_of_kind(frames, settings)
     )
     if not chosen:
         raise UsageError("there are no cubes yet: name the frames to watch, such as 124D_04854_171313")
-    requests = [request_of(frame, settings, since, None, None) for frame in chosen]
+    requests = [make_build_request(frame, settings, since, None, None) for frame in chosen]
     codes = set()
     with serve_for_frames(settings, chosen) as served, show_progress_bars() as listener:
         for run in watch_frames(
@@ -67,11 +76,11 @@ def watch(
             if as_json:
                 typer.echo(json.dumps(run.to_json(), default=str))
             elif run.result is None:
-                explain(run.error)
+                print_notice(run.error)
             else:
                 news = f"generation {run.result.generation}" if run.result.published else "nothing new"
                 owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
                 owed += f", {len(run.result.accepted)} accepted as absent" if run.result.accepted else ""
                 out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {run.result.pairs} pairs{owed}")
             sys.stdout.flush()  # whoever reads along should not wait for a full buffer
-    raise typer.Exit(worst(codes))
+    raise typer.Exit(worst_exit_code(codes))

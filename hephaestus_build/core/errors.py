@@ -16,7 +16,7 @@ _LONGEST = 4000  # characters of a message
 class HephaestusError(Exception):
     """Something is wrong; the message names the frame, the product and the next step.
 
-    The command line prints the message alone and exits with :attr:`exit_code`.
+    The command line prints the message alone and exits with :attr:`exit_code_for_state`.
     """
 
     exit_code = 1

@@ -3,9 +3,9 @@
 The first signal raises KeyboardInterrupt in the main thread, so that temporary files are removed and the
 terminal is restored. That may take long: the main thread can be inside a library that returns to Python much
 later, or wait for a thread that waits for an archive. A second thread therefore reads the same signals from a
-pipe (:func:`signal.set_wakeup_fd`) and ends the process after :data:`GRACE` seconds, or at once at the second
-signal. What is on disk is safe either way: a command may be killed at any point, and its lock goes with its
-process.
+pipe (:func:`signal.set_wakeup_fd`) and ends the process after :data:`REPLACED_FILES_GRACE` seconds, or at
+once at the second signal. What is on disk is safe either way: a command may be killed at any point, and its
+lock goes with its process.
 """
 
 from __future__ import annotations

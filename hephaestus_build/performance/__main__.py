@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.console import err, explain
-from hephaestus_build.cli.options import Json
+from hephaestus_build.cli.console import err, print_notice
+from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.settings import load_settings
 
@@ -21,8 +21,8 @@ def _main() -> None:
     """Keep ``build`` a command of its own while it is the only one."""
 
 
-@app.command()
-def build(
+@app.command("build")
+def measure_build(
     size: Annotated[
         str, typer.Option(help="real (2500 x 3000 pixels), small, or rows and columns as 600x700.")
     ] = "real",
@@ -41,7 +41,7 @@ def build(
         Path | None, typer.Option(help="Where archives are kept. Default: <data_dir>/bench.")
     ] = None,
     results: Annotated[Path, typer.Option(help="Where build.json and build.md go.")] = Path("results"),
-    as_json: bool = Json,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Measure the build beside its limit and beside a plain region-writing build of the same content."""
     from hephaestus_build.performance.markdown_report import evaluate_targets, render_build_report
@@ -80,5 +80,5 @@ if __name__ == "__main__":
     try:
         app()
     except HephaestusError as error:
-        explain(str(error))
+        print_notice(str(error))
         sys.exit(error.exit_code)

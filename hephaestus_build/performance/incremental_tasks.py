@@ -16,7 +16,7 @@ from hephaestus_build.performance.process_timer import TaskTimer
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest
 
-_MAIN = "from hephaestus_build.cli import main; main()"
+_MAIN = "from hephaestus_build.cli import run_console_script; run_console_script()"
 
 
 def run_incremental_builds(clock: TaskTimer, frame: str, data: str, pairs: int, more: int) -> dict[str, Any]:

@@ -25,19 +25,19 @@ ERRORS = ("hephaestus_build.core.errors:HephaestusError",)
 
 def read_runs(path: Path) -> None:
     """Read a preset as the commands do."""
-    read_preset(path).runs(epochs=2)
+    read_preset(path).make_recipes(epochs=2)
 
 
 def read_result(path: Path) -> RunResult:
     """Read a result whose seal was made by whoever changed it, and write its page."""
-    from hephaestus_baselines.reporting.aggregate_tables import tables
+    from hephaestus_baselines.reporting.aggregate_tables import make_result_tables
 
     content = path.read_bytes()
     path.write_bytes(add_json_hash(content))
     found = RunResult.read(path)
-    page = tables([found])
-    page.markdown()
-    page.csv()
+    page = make_result_tables([found])
+    page.to_markdown()
+    page.to_csv()
     return found
 
 
@@ -131,18 +131,18 @@ def test_a_field_that_is_no_plain_value_is_one_line(value):
 
 
 def test_texts_of_results_are_shown_as_they_are(tmp_path):
-    from hephaestus_baselines.reporting.aggregate_tables import tables
+    from hephaestus_baselines.reporting.aggregate_tables import make_result_tables
 
     text = "![x](http://h/x.png) <img src=x> | `rm` \x1b[2J\n# head"
     document = json.loads(result().model_dump_json(exclude={"seal"}))
     document |= {"model": text, "device": text, "command": text, "training": text, "weights": text}
     path = tmp_path / "result.json"
     path.write_bytes(add_json_hash(json.dumps(document).encode()))
-    page = tables([RunResult.read(path)])
-    for shown in (page.markdown(), page.csv(), page.json()):
+    page = make_result_tables([RunResult.read(path)])
+    for shown in (page.to_markdown(), page.to_csv(), page.to_json()):
         assert "\x1b" not in shown
         assert "\n# head" not in shown
-    body = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", page.markdown())  # within code everything is text
+    body = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", page.to_markdown())  # within code everything is text
     assert not re.search(r"(?<!\\)<img", body)
     assert not re.search(r"(?<!\\)!\[", body)
 

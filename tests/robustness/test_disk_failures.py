@@ -26,7 +26,7 @@ from archives import (
     shelf_of,
     small_archive,
 )
-from hephaestus_build.cli import main
+from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.cube.storage.generations import FrameStore
@@ -238,7 +238,7 @@ def test_a_data_folder_that_is_a_file_or_below_one(archive, tmp_path):
 
 def hephaestus(*arguments: str) -> list[str]:
     """The command line that another process runs."""
-    return [sys.executable, "-c", "from hephaestus_build.cli import main; main()", *arguments]
+    return [sys.executable, "-m", "hephaestus_build", *arguments]
 
 
 def run(*arguments: str, data: Path, limit: int) -> subprocess.CompletedProcess[str]:
@@ -289,7 +289,7 @@ def test_whatever_the_system_refuses_a_command_is_one_line(built, tmp_path, monk
 
     monkeypatch.setattr(FrameStore, "published_generation", refuse)
     with pytest.raises(SystemExit) as ended:
-        main()
+        run_console_script()
     assert ended.value.code == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hephaestus_build.cli import main
+from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.atomic_io import hash_bytes, link_files
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
@@ -65,7 +65,7 @@ def hephaestus(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["hephaestus", *arguments])
         with pytest.raises(SystemExit) as ended:
-            main()
+            run_console_script()
         said = capsys.readouterr()
         assert "Traceback" not in said.err
         return int(ended.value.code or 0), said.out, said.err

@@ -73,7 +73,7 @@ def worked(data: Path, after: float | None) -> tuple[int, float]:
     _Portal.answered.clear()
     arguments = ["build", FRAME.id, "--no-quicklook", "--data-dir", str(data)]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from hephaestus_build.cli import main; main()", *arguments],
+        [sys.executable, "-m", "hephaestus_build", *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -58,7 +58,7 @@ from cube_editions import (
     sha256,
     stored,
 )
-from hephaestus_baselines.data.pinned_cubes import pin
+from hephaestus_baselines.data.pinned_cubes import pin_cubes
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.settings import load_settings
@@ -403,13 +403,13 @@ class CubeMachine(RuleBasedStateMachine):
                 number = other
                 break
         if number in self.generations and (self.store(number) / "zarr.json").exists():
-            pinned, changed = pin(link, folder)
+            pinned, changed = pin_cubes(link, folder)
             assert (pinned / f"{FRAME}.zarr").resolve() == self.store(number).resolve()
             assert changed == ([] if number == self.current else [str(FRAME)])
             self.pins[name] = number, content
         else:
             with pytest.raises(HephaestusError, match="is gone, the generation of"):
-                pin(link, folder)
+                pin_cubes(link, folder)
 
     @precondition(lambda self: self.current)
     @rule(through=st.sampled_from(["xarray", "windows"]), verify=st.sampled_from([None, "first"]))

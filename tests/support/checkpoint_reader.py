@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hephaestus_baselines.training.inference import load
+from hephaestus_baselines.training.inference import load_trained_model
 from hephaestus_build.core.atomic_io import hash_bytes
 
 
@@ -13,4 +13,4 @@ def read_model(path: Path) -> None:
     content = path.read_bytes()
     head = content[: -64 if len(content) > 64 else None]
     path.write_bytes(head + hash_bytes(head).encode())
-    load(path, "cpu", unsealed=True)
+    load_trained_model(path, "cpu", unsealed=True)

@@ -2,14 +2,20 @@
 
 import numpy as np
 
-from hephaestus_baselines.evaluation.predictions import BINS, Predictions, Row, Source, item_probability
+from hephaestus_baselines.evaluation.predictions import (
+    PROBABILITY_BINS,
+    PredictedItem,
+    Predictions,
+    PredictionSource,
+    item_probability,
+)
 
-CLASSIFIER = Source("classification", "toy", "strict-temporal", "0" * 64, True)
-SEGMENTER = Source("segmentation", "toy", "strict-temporal", "0" * 64, True)
+CLASSIFIER = PredictionSource("classification", "toy", "strict-temporal", "0" * 64, True)
+SEGMENTER = PredictionSource("segmentation", "toy", "strict-temporal", "0" * 64, True)
 
 
 def row(frame="001A", pairs=("20200101_20200113",), positive=False, **fields):
-    return Row(frame, tuple(pairs), positive, **fields)
+    return PredictedItem(frame, tuple(pairs), positive, **fields)
 
 
 def classified(label, probability, rows=None, part="test", source=CLASSIFIER):
@@ -24,7 +30,7 @@ def classified(label, probability, rows=None, part="test", source=CLASSIFIER):
 
 def segmented(negative, positive, rows=None, part="test", everywhere=None):
     """Of histograms given as {step: count} for every item."""
-    pixels = np.zeros((len(negative), 2, BINS), np.uint32)
+    pixels = np.zeros((len(negative), 2, PROBABILITY_BINS), np.uint32)
     for truth, items in enumerate((negative, positive)):
         for place, steps in enumerate(items):
             for step, count in steps.items():

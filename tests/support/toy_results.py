@@ -4,8 +4,13 @@ from functools import cache
 
 import numpy as np
 
-from hephaestus_baselines.evaluation.evaluate import assess
-from hephaestus_baselines.evaluation.predictions import BINS, Predictions, Source, item_probability
+from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
+from hephaestus_baselines.evaluation.predictions import (
+    PROBABILITY_BINS,
+    Predictions,
+    PredictionSource,
+    item_probability,
+)
 from hephaestus_baselines.evaluation.result_schema import RunResult, SplitRecord
 from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2
 from toy_predictions import row
@@ -31,13 +36,15 @@ def assessment(task, seed, skill):
         probability = np.clip(skill * label + chance.normal(0.3, 0.15, len(rows)), 0, 1).astype("f4")
         pixels = None
         if task == "segmentation":
-            values = np.zeros((len(rows), 2, BINS), np.uint32)
-            values[np.arange(len(rows)), label.astype(int), (probability * (BINS - 1)).astype(int)] = 400
+            values = np.zeros((len(rows), 2, PROBABILITY_BINS), np.uint32)
+            values[
+                np.arange(len(rows)), label.astype(int), (probability * (PROBABILITY_BINS - 1)).astype(int)
+            ] = 400
             values[:, 0, 20] += 4000
             pixels, probability = {"data": values, "all": values}, item_probability(values)
-        source = Source(task, "toy", "strict-temporal", "0" * 64, True)
+        source = PredictionSource(task, "toy", "strict-temporal", "0" * 64, True)
         said.append(Predictions(source, part, tuple(rows), label, probability, pixels))
-    return assess(*said, resamples=40)
+    return evaluate_predictions(*said, resamples=40)
 
 
 def result(

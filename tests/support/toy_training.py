@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import Dataset
 
 from hephaestus_baselines.config.run_config import Recipe
-from hephaestus_baselines.data.dataset_items import Item
-from hephaestus_baselines.data.preparation import Prepared
+from hephaestus_baselines.data.dataset_items import DatasetItem
+from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.dataset.channel_statistics import ChannelStatistics
 from hephaestus_build.dataset.running_moments import CHANNELS, ProductMoments, RunningMoments
@@ -68,7 +68,9 @@ class ToyWindows(Dataset[dict[str, torch.Tensor]]):
         return sample
 
 
-def toy_items(count: int, *, series: bool = False, fixed: bool = False, start: int = 0) -> tuple[Item, ...]:
+def toy_items(
+    count: int, *, series: bool = False, fixed: bool = False, start: int = 0
+) -> tuple[DatasetItem, ...]:
     """Return items of which every second one is positive; `fixed`: with a window of their own."""
     items = []
     for number in range(start, start + count):
@@ -78,11 +80,11 @@ def toy_items(count: int, *, series: bool = False, fixed: bool = False, start: i
             for step in range(3 if series else 1)
         )
         tile = Tile(0, 0, 32, (0, 32, 0, 32)) if fixed else None
-        items.append(Item(members, number % 2 == 1, tile))
+        items.append(DatasetItem(members, number % 2 == 1, tile))
     return tuple(items)
 
 
-def toy_prepared(train: int = 12, held: int = 8, *, series: bool = False, same: bool = False) -> Prepared:
+def toy_prepared(train: int = 12, held: int = 8, *, series: bool = False, same: bool = False) -> PreparedData:
     """Return parts of `train` and `held` items; `same`: validation is the training windows themselves."""
     measured = {name: ProductMoments("", RunningMoments(1000, 0.0, 1000.0)) for name in CHANNELS}
     measured["dem"] = ProductMoments("", RunningMoments(1000, 500.0, 1000 * 100.0**2))
@@ -90,7 +92,7 @@ def toy_prepared(train: int = 12, held: int = 8, *, series: bool = False, same: 
     empty = {"train": (), "validation": (), "test": ()}
     split = Split("strict-temporal", 1, "by hand", (), empty)  # type: ignore[arg-type]
     training = toy_items(train, series=series, fixed=same)
-    return Prepared(
+    return PreparedData(
         split,
         {},
         {},

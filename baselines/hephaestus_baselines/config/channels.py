@@ -13,17 +13,17 @@ from hephaestus_build.dataset.running_moments import DATE_CHANNELS, MaskingConve
 if TYPE_CHECKING:  # it would have every process that reads windows import xarray and pandas
     from hephaestus_build.dataset.channel_statistics import ChannelStatistics
 
-Atmosphere = Literal["none", "both", "difference"]
-Phase = Literal["angle", "sin-cos"]
-ROLES = ("primary", "secondary")
+AtmosphereMode = Literal["none", "both", "difference"]
+PhaseEncoding = Literal["angle", "sin-cos"]
+DATE_ROLES = ("primary", "secondary")
 #: ERA5's variables, in the order of the coarse arrays.
-FIELDS: tuple[str, ...] = tuple(ERA5_VARIABLE_NAMES)
+ATMOSPHERE_FIELDS: tuple[str, ...] = tuple(ERA5_VARIABLE_NAMES)
 #: The cube's 100 m variables: the three of the primary date, then those of the secondary.
-ATMOSPHERE = tuple(f"{role}_date_{name}" for role in ROLES for name in FIELDS)
+ATMOSPHERE_CHANNELS = tuple(f"{role}_date_{name}" for role in DATE_ROLES for name in ATMOSPHERE_FIELDS)
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputChannels:
     """The channels of each step.
 
     Attributes
@@ -38,8 +38,8 @@ class Inputs:
         Whether a channel says which pixels hold phase.
     """
 
-    atmosphere: Atmosphere = "none"
-    phase: Phase = "angle"
+    atmosphere: AtmosphereMode = "none"
+    phase: PhaseEncoding = "angle"
     nodata: bool = False
 
     @property
@@ -49,18 +49,18 @@ class Inputs:
         names = angle if self.phase == "angle" else tuple(f"{angle[0]}_{part}" for part in ("sin", "cos"))
         names += ("insar_coherence", "dem")
         if self.atmosphere == "both":
-            names += ATMOSPHERE
+            names += ATMOSPHERE_CHANNELS
         elif self.atmosphere == "difference":
-            names += tuple(f"{name}_difference" for name in FIELDS)
+            names += tuple(f"{name}_difference" for name in ATMOSPHERE_FIELDS)
         return (*names, "valid") if self.nodata else names
 
-    def stacked(self, steps: int) -> tuple[str, ...]:
+    def stacked_channels(self, steps: int) -> tuple[str, ...]:
         """Return ``<step>/<channel>`` of all `steps`: each step repeats what all share."""
         return tuple(f"{step}/{name}" for step in range(steps) for name in self.channels)
 
 
 def channel_moments(
-    statistics: ChannelStatistics, inputs: Inputs, convention: MaskingConvention = "valid"
+    statistics: ChannelStatistics, inputs: InputChannels, convention: MaskingConvention = "valid"
 ) -> dict[str, tuple[float, float]]:
     """Return the mean and deviation that each channel is normalised by.
 
@@ -73,10 +73,10 @@ def channel_moments(
         for name, item in statistics.moments_by_channel(convention).items()
         if item.count and math.isfinite(item.std) and item.std > 0
     }
-    return {name: _moments(name, measured) for name in inputs.channels}
+    return {name: _moments_for_channel(name, measured) for name in inputs.channels}
 
 
-def _moments(channel: str, measured: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+def _moments_for_channel(channel: str, measured: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
     for name in DATE_CHANNELS:
         if channel == f"{name}_difference":
             return 0.0, measured.get(name, (0.0, 1.0))[1]

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from hephaestus_baselines.config.channels import Atmosphere, Inputs, Phase
+from hephaestus_baselines.config.channels import AtmosphereMode, InputChannels, PhaseEncoding
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.parsing import parse_yaml, read_bounded
@@ -33,20 +33,20 @@ from hephaestus_build.dataset.tiling import TILE_SIZE, TilingMode
 
 Task = Literal["classification", "segmentation"]
 TASKS: tuple[Task, ...] = ("classification", "segmentation")
-Loss = Literal["cross-entropy", "focal"]
-Schedule = Literal["fixed", "cosine"]
+LossName = Literal["cross-entropy", "focal"]
+LearningRateSchedule = Literal["fixed", "cosine"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 Augmentation = Literal["blur", "crop", "flip", "rotation"]
 #: The paper's, in the order in which they are applied.
 AUGMENTATIONS: tuple[Augmentation, ...] = ("crop", "flip", "rotation", "blur")
-Kind = TypeVar("Kind", bound=BaseModel)
+_ModelT = TypeVar("_ModelT", bound=BaseModel)
 #: Pixels of all windows of a batch: 5 GB with the atmosphere, before any model sees them.
 _BATCH_PIXELS = 1 << 27
 #: Runs of a preset, seeds of a preset and bytes of its file; the paper's grid has 96 runs.
-_RUNS, _BYTES = 10_000, 1 << 20
+_MAX_RUNS, _MAX_PRESET_BYTES = 10_000, 1 << 20
 
 
-def _folder_name(text: str) -> str:
+def _validate_folder_name(text: str) -> str:
     """Return a text that can be the name of a folder and of nothing outside of it.
 
     Raises
@@ -59,10 +59,10 @@ def _folder_name(text: str) -> str:
     return text
 
 
-Name = Annotated[str, AfterValidator(_folder_name)]
-_PRESETS = Path(__file__).parent / "presets"
+FolderName = Annotated[str, AfterValidator(_validate_folder_name)]
+_PRESETS_FOLDER = Path(__file__).parent / "presets"
 #: Where the work is done, not what its numbers follow from: two runs that differ in these are one.
-_NOT_IN_KEY = {"workers", "weights"}
+_FIELDS_NOT_IN_KEY = {"workers", "weights"}
 
 
 class Recipe(BaseModel):
@@ -80,17 +80,17 @@ class Recipe(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$",  # it becomes part of a folder's name
     )
     series: bool = Field(False, description="three interferograms of one primary date instead of one")
-    atmosphere: Atmosphere = Field(
+    atmosphere: AtmosphereMode = Field(
         "none", description="ERA5 as channels: of both dates, or secondary less primary"
     )
-    phase: Phase = Field("angle", description="how wrapped phase is shown to the model")
+    phase: PhaseEncoding = Field("angle", description="how wrapped phase is shown to the model")
     nodata: bool = Field(False, description="a further channel that is 1 where there is data")
     looks: int = Field(
         1, ge=1, le=8, description="pixels a side that are averaged into one for the model; phase as sin-cos"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn at random")
 
-    split: Name = Field("strict-temporal", description="name of the split (`hephaestus splits list`)")
+    split: FolderName = Field("strict-temporal", description="name of the split (`hephaestus splits list`)")
     size: int = Field(
         TILE_SIZE, ge=32, le=8192, multiple_of=32, description="rows and columns of a window, pixels"
     )
@@ -106,10 +106,10 @@ class Recipe(BaseModel):
     batch_size: int = Field(8, ge=1, le=4096, description="samples a step")
     learning_rate: float = Field(1e-5, gt=0, le=1e3, description="of AdamW, its largest value")
     weight_decay: float = Field(1e-2, ge=0, le=1e3, description="of AdamW")
-    schedule: Schedule = Field(
+    schedule: LearningRateSchedule = Field(
         "fixed", description="of the learning rate; cosine: up in the first twentieth of all steps, then to 0"
     )
-    loss: Loss = Field("cross-entropy", description="what is minimised")
+    loss: LossName = Field("cross-entropy", description="what is minimised")
     focal_gamma: float = Field(2.0, ge=0, le=100, description="how much less the focal loss heeds easy cases")
     balance: bool = Field(True, description="all positives and as many negatives, drawn anew each epoch")
     augment: bool | tuple[Augmentation, ...] = Field(
@@ -141,14 +141,16 @@ class Recipe(BaseModel):
 
     @field_validator("weights")
     @classmethod
-    def _is_a_path(cls, value: str) -> str:
+    def _check_weights_path(cls, value: str) -> str:
         if not value.isprintable():
             raise ValueError("it holds characters that no folder's name here has")
         return value
 
     @field_validator("augment")
     @classmethod
-    def _in_order(cls, value: bool | tuple[Augmentation, ...]) -> bool | tuple[Augmentation, ...]:
+    def _normalize_augmentations(
+        cls, value: bool | tuple[Augmentation, ...]
+    ) -> bool | tuple[Augmentation, ...]:
         # one spelling for one meaning, or equal runs would have different keys
         if isinstance(value, bool):
             return value
@@ -156,7 +158,7 @@ class Recipe(BaseModel):
         return names if 0 < len(names) < len(AUGMENTATIONS) else bool(names)
 
     @model_validator(mode="after")
-    def _windows_can_be_averaged(self) -> Self:
+    def _check_window_sizes(self) -> Self:
         if self.looks > 1 and self.phase != "sin-cos":
             raise ValueError("wrapped phase cannot be averaged as an angle: looks above 1 need phase sin-cos")
         if self.size % (32 * self.looks):
@@ -176,9 +178,9 @@ class Recipe(BaseModel):
         return 3 if self.series else 1
 
     @property
-    def inputs(self) -> Inputs:
+    def inputs(self) -> InputChannels:
         """The channels of each step."""
-        return Inputs(self.atmosphere, self.phase, self.nodata)
+        return InputChannels(self.atmosphere, self.phase, self.nodata)
 
     @property
     def augmentations(self) -> tuple[Augmentation, ...]:
@@ -188,20 +190,20 @@ class Recipe(BaseModel):
         return self.augment
 
     @property
-    def pretrained(self) -> bool:
+    def is_pretrained(self) -> bool:
         """Whether training starts from ImageNet weights."""
         return self.weights != "none"
 
     @property
-    def group(self) -> Recipe:
+    def seed_group(self) -> Recipe:
         """The same with seed 0: runs of one group are averaged in a table."""
         return self.model_copy(update={"seed": 0})
 
     @property
     def key(self) -> str:
         """A readable name and a hash that stay the same for equal runs, everywhere and for ever."""
-        content = self.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_IN_KEY)
-        if not self.pretrained:  # where the weights come from is a path of one machine
+        content = self.model_dump(mode="json", exclude_defaults=True, exclude=_FIELDS_NOT_IN_KEY)
+        if not self.is_pretrained:  # where the weights come from is a path of one machine
             content["weights"] = "none"
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         steps = "series" if self.series else "single"
@@ -257,17 +259,17 @@ class Preset(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Name
+    name: FolderName
     description: str = Field(max_length=10_000)
     legacy: bool = False
     fields: dict[str, Any] = Field(default_factory=dict)
     tasks: dict[Task, TaskGrid]
     series_fields: dict[str, Any] = Field(default_factory=dict)
     series: tuple[bool, ...] = (False, True)
-    atmosphere: tuple[Atmosphere, ...] = ("none", "both")
-    seeds: tuple[int, ...] = Field((0, 1, 2), max_length=_RUNS)
+    atmosphere: tuple[AtmosphereMode, ...] = ("none", "both")
+    seeds: tuple[int, ...] = Field((0, 1, 2), max_length=_MAX_RUNS)
 
-    def runs(self, /, **changes: Any) -> tuple[Recipe, ...]:
+    def make_recipes(self, /, **changes: Any) -> tuple[Recipe, ...]:
         """Return every run, those of the first seed first, so that a stopped grid has a whole table.
 
         Parameters
@@ -285,11 +287,11 @@ class Preset(BaseModel):
             raise UsageError(f"preset {self.name}: there is no field {name}; the fields are {known}")
         models = sum(len(grid.models) for grid in self.tasks.values())
         count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models
-        if count > _RUNS:
-            raise UsageError(f"preset {self.name}: it has {count} runs, more than {_RUNS}; write several")
-        return tuple(self._recipes(changes))
+        if count > _MAX_RUNS:
+            raise UsageError(f"preset {self.name}: it has {count} runs, more than {_MAX_RUNS}; write several")
+        return tuple(self._iter_recipes(changes))
 
-    def _recipes(self, changes: dict[str, Any]) -> Iterator[Recipe]:
+    def _iter_recipes(self, changes: dict[str, Any]) -> Iterator[Recipe]:
         for seed, (task, grid) in product(self.seeds, self.tasks.items()):
             for (model, own), series, atmosphere in product(
                 grid.models.items(), self.series, self.atmosphere
@@ -298,12 +300,12 @@ class Preset(BaseModel):
                 form = self.series_fields if series else {}
                 chosen = {**self.fields, **grid.fields, **form, **axes, **own, **changes}
                 with_names = {"task": task, "model": model, **chosen}
-                yield _validated(Recipe, with_names, f"preset {self.name}, model {model}")
+                yield _validate_model(Recipe, with_names, f"preset {self.name}, model {model}")
 
 
 def preset_names() -> list[str]:
     """Return the names of the presets that come with the code."""
-    return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
+    return sorted(path.stem for path in _PRESETS_FOLDER.glob("*.yaml"))
 
 
 def read_preset(name: str | Path) -> Preset:
@@ -314,10 +316,10 @@ def read_preset(name: str | Path) -> Preset:
     UsageError
         If there is none, or it holds something unknown.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else _PRESETS / f"{name}.yaml"
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else _PRESETS_FOLDER / f"{name}.yaml"
     known = ", ".join(preset_names())
     content = _read_yaml(path, f"there is no preset {name}; known are {known}, or give a YAML file")
-    return _validated(Preset, {"name": path.stem, **content}, f"preset {name}")
+    return _validate_model(Preset, {"name": path.stem, **content}, f"preset {name}")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -328,22 +330,22 @@ def read_recipe(path: Path) -> Recipe:
     UsageError
         If it is missing or holds something unknown.
     """
-    return _validated(Recipe, _read_yaml(path, f"there is no recipe at {path}"), f"recipe {path}")
+    return _validate_model(Recipe, _read_yaml(path, f"there is no recipe at {path}"), f"recipe {path}")
 
 
 def _read_yaml(path: Path, absent: str) -> dict[str, Any]:
     try:
-        content = parse_yaml(read_bounded(path, _BYTES).decode())
+        content = parse_yaml(read_bounded(path, _MAX_PRESET_BYTES).decode())
     except OSError as error:
         raise UsageError(absent) from error
     except ValueError as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{path} holds no fields; compare `{_PRESETS.name}/small.yaml`")
+        raise UsageError(f"{path} holds no fields; compare `{_PRESETS_FOLDER.name}/small.yaml`")
     return content
 
 
-def _validated(kind: type[Kind], content: dict[str, Any], what: str) -> Kind:
+def _validate_model(kind: type[_ModelT], content: dict[str, Any], what: str) -> _ModelT:
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -19,22 +19,22 @@ from torch.nn.functional import affine_grid, conv2d, grid_sample
 
 from hephaestus_baselines.config.run_config import Augmentation
 
-CHANCE: Mapping[str, float] = {"crop": 0.3, "flip": 0.3, "rotation": 0.6, "blur": 0.3}
+AUGMENTATION_PROBABILITY: Mapping[str, float] = {"crop": 0.3, "flip": 0.3, "rotation": 0.6, "blur": 0.3}
 #: Part of the window's area that a crop keeps, and its width over its height.
 _CROP_AREA, _CROP_RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
 #: Deviation of the blur, pixels.
-_BLUR = (0.1, 2.0)
+_BLUR_SIGMA = (0.1, 2.0)
 #: Beyond so many deviations the blur's weight is nothing.
-_REACH = 3.0
+_BLUR_TRUNCATION = 3.0
 _PHASE, _COHERENCE = "insar_difference", "insar_coherence"
 #: Of these the nearest pixel is taken.
-_DISCRETE = ("valid", "mask", "inside")
+_DISCRETE_FIELDS = ("valid", "mask", "inside")
 #: Fields that have gaps of their own.
-_SOURCE = {_PHASE: "phase", _COHERENCE: "coherence", "dem": "dem"}
+_VALIDITY_GROUP = {_PHASE: "phase", _COHERENCE: "coherence", "dem": "dem"}
 
 
 @dataclass(frozen=True)
-class Changes:
+class BatchTransforms:
     """What is done to each sample of a batch.
 
     Attributes
@@ -47,12 +47,12 @@ class Changes:
         float32 (B,): deviation in pixels, 0 for none.
     """
 
-    place: Tensor
-    moved: Tensor
-    blur: Tensor
+    affine: Tensor
+    is_moved: Tensor
+    blur_sigma: Tensor
 
 
-def draw_changes(count: int, names: Sequence[Augmentation], generator: torch.Generator) -> Changes:
+def draw_transforms(count: int, names: Sequence[Augmentation], generator: torch.Generator) -> BatchTransforms:
     """Draw what is done to `count` samples.
 
     Every kind takes the same numbers from the generator whether it is named or not: leaving one out does
@@ -60,10 +60,10 @@ def draw_changes(count: int, names: Sequence[Augmentation], generator: torch.Gen
     """
     chance = torch.rand((count, 10), generator=generator, dtype=torch.float64)
     crop, left, top, area, ratio, across, down, turn, angle, soft = chance.unbind(1)
-    crop = (crop < CHANCE["crop"]) & ("crop" in names)
-    across, down = ((flip < CHANCE["flip"]) & ("flip" in names) for flip in (across, down))
-    turn = (turn < CHANCE["rotation"]) & ("rotation" in names)
-    blurred = (soft < CHANCE["blur"]) & ("blur" in names)
+    crop = (crop < AUGMENTATION_PROBABILITY["crop"]) & ("crop" in names)
+    across, down = ((flip < AUGMENTATION_PROBABILITY["flip"]) & ("flip" in names) for flip in (across, down))
+    turn = (turn < AUGMENTATION_PROBABILITY["rotation"]) & ("rotation" in names)
+    blurred = (soft < AUGMENTATION_PROBABILITY["blur"]) & ("blur" in names)
 
     kept = torch.where(crop, _CROP_AREA[0] + area * (_CROP_AREA[1] - _CROP_AREA[0]), 1.0)
     low, high = (math.log(value) for value in _CROP_RATIO)
@@ -75,13 +75,13 @@ def draw_changes(count: int, names: Sequence[Augmentation], generator: torch.Gen
     cos, sin = radians.cos(), radians.sin()
     rows = [torch.stack([width * cos, -width * sin, x], 1), torch.stack([height * sin, height * cos, y], 1)]
     # where in its interval the draw fell, given that it fell there, is as good as another draw
-    sigma = _BLUR[0] + soft / CHANCE["blur"] * (_BLUR[1] - _BLUR[0])
-    return Changes(
+    sigma = _BLUR_SIGMA[0] + soft / AUGMENTATION_PROBABILITY["blur"] * (_BLUR_SIGMA[1] - _BLUR_SIGMA[0])
+    return BatchTransforms(
         torch.stack(rows, 1).float(), crop | across | down | turn, torch.where(blurred, sigma, 0.0).float()
     )
 
 
-def augment(
+def augment_batch(
     fields: Mapping[str, Tensor], names: Sequence[Augmentation], generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Return the fields of a batch, changed at random.
@@ -89,7 +89,7 @@ def augment(
     Parameters
     ----------
     fields : mapping of str to Tensor
-        As :func:`hephaestus_baselines.data.batch_expansion.expand` returns them, (B, T, S, S), and
+        As :func:`hephaestus_baselines.data.batch_expansion.expand_batch` returns them, (B, T, S, S), and
         ``inside`` bool: which pixels count. Nothing of it is written to.
     names : sequence of str
         Kinds of changes, :data:`hephaestus_baselines.config.run_config.AUGMENTATIONS`.
@@ -99,23 +99,27 @@ def augment(
     if not names:
         return dict(fields)
     with torch.no_grad():
-        return apply(fields, draw_changes(len(fields[_PHASE]), names, generator))
+        return apply_transforms(fields, draw_transforms(len(fields[_PHASE]), names, generator))
 
 
-def apply(fields: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
+def apply_transforms(fields: Mapping[str, Tensor], changes: BatchTransforms) -> dict[str, Tensor]:
     """Return the fields after `changes`; samples that are not changed keep every bit."""
     device = fields[_PHASE].device
     result = dict(fields)
-    if changes.moved.any():
-        chosen = changes.moved.nonzero().squeeze(1).to(device)
-        _replace(result, chosen, lambda part: _move(part, changes.place[changes.moved].to(device)))
-    if (changes.blur > 0).any():
-        chosen = (changes.blur > 0).nonzero().squeeze(1).to(device)
-        _replace(result, chosen, lambda part: _blur(part, changes.blur[changes.blur > 0].to(device)))
+    if changes.is_moved.any():
+        chosen = changes.is_moved.nonzero().squeeze(1).to(device)
+        _transform_selected(
+            result, chosen, lambda part: _warp(part, changes.affine[changes.is_moved].to(device))
+        )
+    if (changes.blur_sigma > 0).any():
+        chosen = (changes.blur_sigma > 0).nonzero().squeeze(1).to(device)
+        _transform_selected(
+            result, chosen, lambda part: _blur(part, changes.blur_sigma[changes.blur_sigma > 0].to(device))
+        )
     return result
 
 
-def _replace(
+def _transform_selected(
     fields: dict[str, Tensor], chosen: Tensor, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]
 ) -> None:
     """Put the changed samples in the place of those `chosen`, in new tensors."""
@@ -131,7 +135,7 @@ def _replace(
         fields[name] = new.expand_as(fields[name]) if name in shared else new
 
 
-def _move(fields: dict[str, Tensor], place: Tensor) -> dict[str, Tensor]:
+def _warp(fields: dict[str, Tensor], place: Tensor) -> dict[str, Tensor]:
     size = fields[_PHASE].shape[-2:]
     grid = affine_grid(place, [len(place), 1, *size], align_corners=False)
 
@@ -139,12 +143,12 @@ def _move(fields: dict[str, Tensor], place: Tensor) -> dict[str, Tensor]:
         return lambda planes: grid_sample(planes, grid, mode, "zeros", align_corners=False)
 
     nearest = sampled("nearest")
-    discrete = {name: nearest(fields[name].float()) for name in _DISCRETE if name in fields}
-    return {**_continuous(fields, sampled("bilinear"), nearest), **discrete}
+    discrete = {name: nearest(fields[name].float()) for name in _DISCRETE_FIELDS if name in fields}
+    return {**_filter_continuous(fields, sampled("bilinear"), nearest), **discrete}
 
 
 def _blur(fields: dict[str, Tensor], sigma: Tensor) -> dict[str, Tensor]:
-    reach = math.ceil(_REACH * _BLUR[1])
+    reach = math.ceil(_BLUR_TRUNCATION * _BLUR_SIGMA[1])
     away = torch.arange(-reach, reach + 1, device=sigma.device)
     kernel = torch.exp(-(away**2) / (2 * sigma[:, None] ** 2))
     kernel = kernel / kernel.sum(1, keepdim=True)
@@ -156,10 +160,10 @@ def _blur(fields: dict[str, Tensor], sigma: Tensor) -> dict[str, Tensor]:
         planes = conv2d(planes, kernel[:, None, :, None], padding=(reach, 0), groups=count)
         return planes.transpose(0, 1)
 
-    return _continuous(fields, blurred, lambda planes: planes)
+    return _filter_continuous(fields, blurred, lambda planes: planes)
 
 
-def _continuous(
+def _filter_continuous(
     fields: dict[str, Tensor], linear: Callable[[Tensor], Tensor], nearest: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
     """Put the continuous fields through a linear map of planes, as means over what holds data.
@@ -168,22 +172,22 @@ def _continuous(
     """
     planes: dict[str, Tensor] = {}
     for name, values in fields.items():
-        if name in _DISCRETE:
+        if name in _DISCRETE_FIELDS:
             continue
-        known = f"where {_SOURCE.get(name, 'atmosphere')}"
+        known = f"where {_VALIDITY_GROUP.get(name, 'atmosphere')}"
         # the fields of the atmosphere end together, at the edge of the frame
         if known not in planes:
-            planes[known] = _known(name, fields).float()
-        for part, component in _components(name, values).items():
+            planes[known] = _valid_pixels(name, fields).float()
+        for part, component in _phasor_components(name, values).items():
             planes[part] = torch.where(planes[known] > 0, component, 0.0)
     counts = [part.shape[1] for part in planes.values()]
     parts = linear(torch.cat(list(planes.values()), 1)).split(counts, 1)
     mean = dict(zip(planes, parts, strict=True))
     result = {}
     for name in fields:
-        if name in _DISCRETE:
+        if name in _DISCRETE_FIELDS:
             continue
-        known = f"where {_SOURCE.get(name, 'atmosphere')}"
+        known = f"where {_VALIDITY_GROUP.get(name, 'atmosphere')}"
         kept = (nearest(planes[known]) > 0.5) & (mean[known] > 0)
         if name == _PHASE:  # the length of the phasor says how much its pixels agree, its angle is the phase
             result[name] = torch.where(kept, torch.atan2(mean["sine"], mean["cosine"]), 0.0)
@@ -193,11 +197,11 @@ def _continuous(
     return result
 
 
-def _known(name: str, fields: Mapping[str, Tensor]) -> Tensor:
+def _valid_pixels(name: str, fields: Mapping[str, Tensor]) -> Tensor:
     if name == _PHASE:
         return fields["valid"]
     return fields[name] != 0 if name == _COHERENCE else fields[name].isfinite()
 
 
-def _components(name: str, values: Tensor) -> dict[str, Tensor]:
+def _phasor_components(name: str, values: Tensor) -> dict[str, Tensor]:
     return {"cosine": values.cos(), "sine": values.sin()} if name == _PHASE else {name: values}

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from hephaestus_baselines.config.channels import ATMOSPHERE, FIELDS, Inputs
+from hephaestus_baselines.config.channels import ATMOSPHERE_CHANNELS, ATMOSPHERE_FIELDS, InputChannels
 
 
-def expand(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def expand_batch(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the named fields of a batch in physical units, on its device.
 
     What all steps share (the DEM, the primary date's atmosphere) is expanded once and is a view: copy
@@ -21,7 +21,7 @@ def expand(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     dict of str to Tensor
         Shape (B, T, S, S): float32 ``insar_difference`` (rad), ``insar_coherence`` (0-255), ``dem`` (m) and,
         where the batch has an atmosphere, the six names of
-        :data:`hephaestus_baselines.config.channels.ATMOSPHERE`, which are NaN beyond the frame; bool
+        :data:`hephaestus_baselines.config.channels.ATMOSPHERE_CHANNELS`, which are NaN beyond the frame; bool
         ``valid``, where there is phase; uint8 ``mask``.
     """
     phase = batch["phase"]
@@ -35,15 +35,15 @@ def expand(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if "atmosphere" in batch:
         coarse = batch["atmosphere"]
         # the steps of a series have one primary date
-        primary = bilinear(coarse[:, 0, 0], batch["rows"], batch["columns"])
-        secondary = bilinear(coarse[:, :, 1], batch["rows"], batch["columns"])
-        ends = [primary[:, i].unsqueeze(1).expand_as(phase) for i in range(len(FIELDS))]
-        ends += [secondary[:, :, i] for i in range(len(FIELDS))]
-        fields |= dict(zip(ATMOSPHERE, ends, strict=True))
+        primary = interpolate_coarse_fields(coarse[:, 0, 0], batch["rows"], batch["columns"])
+        secondary = interpolate_coarse_fields(coarse[:, :, 1], batch["rows"], batch["columns"])
+        ends = [primary[:, i].unsqueeze(1).expand_as(phase) for i in range(len(ATMOSPHERE_FIELDS))]
+        ends += [secondary[:, :, i] for i in range(len(ATMOSPHERE_FIELDS))]
+        fields |= dict(zip(ATMOSPHERE_CHANNELS, ends, strict=True))
     return fields
 
 
-def bilinear(coarse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def interpolate_coarse_fields(coarse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Interpolate fields at positions on their grid: two small matrix products.
 
     Parameters
@@ -66,21 +66,21 @@ def bilinear(coarse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         # what is left of large numbers after their mean is gone keeps its digits in a product
         middle = coarse.mean((-2, -1), keepdim=True)
         fields = (coarse - middle).to(exact).reshape(batch, -1, points)
-        across = fields @ _hats(columns, points, exact).mT
-        down = _hats(rows, points, exact).unsqueeze(1)
+        across = fields @ _linear_weights(columns, points, exact).mT
+        down = _linear_weights(rows, points, exact).unsqueeze(1)
         result = down @ across.reshape(batch, -1, points, columns.shape[-1])
     size = rows.shape[-1], columns.shape[-1]
     return result.float().reshape(batch, *leading, *size).add_(middle)
 
 
-def _hats(positions: Tensor, points: int, dtype: torch.dtype) -> Tensor:
+def _linear_weights(positions: Tensor, points: int, dtype: torch.dtype) -> Tensor:
     """Return the weight of each point for each position, (B, S, K): 1 on the point, 0 a cell away."""
     points_at = torch.arange(points, dtype=dtype, device=positions.device)
     # clamp hands NaN through
     return (1 - (positions.to(dtype).unsqueeze(-1) - points_at).abs()).clamp(min=0)
 
 
-class Stack(nn.Module):
+class ChannelStack(nn.Module):
     """Stacks the named fields into one normalised tensor.
 
     Parameters
@@ -93,7 +93,7 @@ class Stack(nn.Module):
         By the names of ``inputs.channels``; see :func:`hephaestus_baselines.config.channels.channel_moments`.
     """
 
-    def __init__(self, inputs: Inputs, steps: int, moments: Mapping[str, tuple[float, float]]) -> None:
+    def __init__(self, inputs: InputChannels, steps: int, moments: Mapping[str, tuple[float, float]]) -> None:
         super().__init__()
         self.inputs, self.steps = inputs, steps
         self.moments = {name: moments[name] for name in inputs.channels}
@@ -106,11 +106,13 @@ class Stack(nn.Module):
         result = torch.empty(shape, dtype=torch.float32, device=fields["insar_difference"].device)
         for place, name in enumerate(names):
             mean, deviation = self.moments[name]
-            _channel(name, fields, mean, deviation, result[:, :, place])
+            _write_channel(name, fields, mean, deviation, result[:, :, place])
         return result.flatten(1, 2)
 
 
-def _channel(name: str, fields: Mapping[str, Tensor], mean: float, deviation: float, out: Tensor) -> None:
+def _write_channel(
+    name: str, fields: Mapping[str, Tensor], mean: float, deviation: float, out: Tensor
+) -> None:
     """Write one normalised channel, (B, T, S, S), into `out`."""
     match name:
         case "valid":
@@ -121,20 +123,20 @@ def _channel(name: str, fields: Mapping[str, Tensor], mean: float, deviation: fl
             torch.cos(fields["insar_difference"], out=out).masked_fill_(~fields["valid"], 0)
         case "insar_difference" | "insar_coherence":
             values = fields[name]
-            _normalise(values, mean, deviation, out).masked_fill_(values == 0, 0)
+            _normalize_into(values, mean, deviation, out).masked_fill_(values == 0, 0)
         case _ if name.endswith("_difference"):
             variable = name.removesuffix("_difference")
             change = fields[f"secondary_date_{variable}"] - fields[f"primary_date_{variable}"]
-            _normalise(change, mean, deviation, out).nan_to_num_(nan=0.0)
+            _normalize_into(change, mean, deviation, out).nan_to_num_(nan=0.0)
         case _:
             values = fields[name]
             if values.stride(1) == 0:  # what all steps share is worked out once
-                _normalise(values[:, :1], mean, deviation, out[:, :1]).nan_to_num_(nan=0.0)
+                _normalize_into(values[:, :1], mean, deviation, out[:, :1]).nan_to_num_(nan=0.0)
                 out[:, 1:] = out[:, :1]
             else:
-                _normalise(values, mean, deviation, out).nan_to_num_(nan=0.0)
+                _normalize_into(values, mean, deviation, out).nan_to_num_(nan=0.0)
 
 
-def _normalise(values: Tensor, mean: float, deviation: float, out: Tensor) -> Tensor:
+def _normalize_into(values: Tensor, mean: float, deviation: float, out: Tensor) -> Tensor:
     shift = torch.tensor(-mean / deviation, dtype=out.dtype, device=out.device)
     return torch.add(shift, values, alpha=1 / deviation, out=out)  # one pass over memory

@@ -25,10 +25,10 @@ from hephaestus_build.cube.validation.checksums import verify_objects
 
 log = logging.getLogger(__name__)
 
-_LARGEST = 256 << 20  # bytes of a record of what was compared
+_MAX_RECORD_BYTES = 256 << 20  # bytes of a record of what was compared
 
 
-class Wholeness:
+class CubeIntegrityChecker:
     """Compares objects of cubes with their manifests, each once.
 
     Parameters
@@ -41,9 +41,9 @@ class Wholeness:
 
     def __init__(self, folder: Path | None = None, listener: ProgressListener | None = None) -> None:
         self.folder, self.listener = folder, listener or NullListener()
-        self._unrecorded: set[str] = set()
+        self._frames_without_manifest: set[str] = set()
 
-    def check(self, store: Path, pairs: Iterable[Pair]) -> None:
+    def check_cube(self, store: Path, pairs: Iterable[Pair]) -> None:
         """Compare the metadata and tables of a cube, and all that is stored of some pairs and their dates.
 
         Parameters
@@ -60,19 +60,21 @@ class Wholeness:
         """
         frame = store.stem
         if not (store / MANIFEST).exists() and not (store / PROVENANCE).exists():
-            if frame not in self._unrecorded:
+            if frame not in self._frames_without_manifest:
                 log.warning("%s: this copy came without its manifest: what is read cannot be checked", frame)
-                self._unrecorded.add(frame)
+                self._frames_without_manifest.add(frame)
             return
         generation = Generation.from_path(store)
         objects = generation.read_manifest()
         name = hash_bytes(encode_json(objects, order="deterministic"))
-        known = self._known(frame, name)
-        todo = _wanted(generation, objects, tuple(pairs)) - known
+        known = self._read_checked(frame, name)
+        todo = _objects_to_check(generation, objects, tuple(pairs)) - known
         if not todo:
             return
         began = time.monotonic()
-        damages = verify_objects(generation, sorted(todo), _Named(self.listener, f"checking {frame}"))
+        damages = verify_objects(
+            generation, sorted(todo), _FixedStageListener(self.listener, f"checking {frame}")
+        )
         if damages:
             more = f" and {len(damages) - 1} more" if len(damages) > 1 else ""
             raise HephaestusError(
@@ -85,29 +87,29 @@ class Wholeness:
                 f"{frame}: {len(todo)} stored objects ({size / 1e6:.0f} MB) are as they were published "
                 f"(checked in {time.monotonic() - began:.1f} s)"
             )
-        self._remember(frame, name, known | todo)
+        self._write_checked(frame, name, known | todo)
 
-    def _place(self, frame: str) -> Path | None:
+    def _record_path(self, frame: str) -> Path | None:
         return self.folder / "checked" / f"{frame}.json" if self.folder else None
 
-    def _known(self, frame: str, manifest: str) -> set[str]:
-        if (place := self._place(frame)) is None:
+    def _read_checked(self, frame: str, manifest: str) -> set[str]:
+        if (place := self._record_path(frame)) is None:
             return set()
         try:
-            record = parse_hashed_json(read_bounded(place, _LARGEST))
+            record = parse_hashed_json(read_bounded(place, _MAX_RECORD_BYTES))
             return set(record["objects"]) if record["manifest"] == manifest else set()
         except (OSError, ValueError, KeyError, TypeError):  # then it is looked at again
             return set()
 
-    def _remember(self, frame: str, manifest: str, compared: set[str]) -> None:
-        if (place := self._place(frame)) is not None:
+    def _write_checked(self, frame: str, manifest: str, compared: set[str]) -> None:
+        if (place := self._record_path(frame)) is not None:
             with translate_os_errors(f"{frame}: writing {place}"):
                 write_atomic(
                     place, add_json_hash(encode_json({"manifest": manifest, "objects": sorted(compared)}))
                 )
 
 
-def _wanted(generation: Generation, objects: dict[str, Any], pairs: tuple[Pair, ...]) -> set[str]:
+def _objects_to_check(generation: Generation, objects: dict[str, Any], pairs: tuple[Pair, ...]) -> set[str]:
     """Return the objects of the metadata and tables, and those of the pairs and their dates."""
     contents = generation.read_inventory()
     places = ChunkKeys(contents.axes)
@@ -119,7 +121,7 @@ def _wanted(generation: Generation, objects: dict[str, Any], pairs: tuple[Pair, 
     return rest.union(*(stored.get(key, set()) for key in units))
 
 
-class _Named:
+class _FixedStageListener:
     """A listener that gives every stage one name."""
 
     def __init__(self, listener: ProgressListener, name: str) -> None:

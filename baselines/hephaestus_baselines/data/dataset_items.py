@@ -10,7 +10,7 @@ from hephaestus_build.dataset.tiling import Tile
 
 
 @dataclass(frozen=True)
-class Item:
+class DatasetItem:
     """A sample or a series, and which part of the frame is looked at.
 
     Attributes
@@ -38,7 +38,7 @@ class Item:
         return tuple(sample.pair.name for sample in self.members)
 
 
-class Draw(NamedTuple):
+class SampleDraw(NamedTuple):
     """What samplers yield and data sets take.
 
     All that is random about a sample follows from its draw, so that any number of workers, and a run that

@@ -27,11 +27,11 @@ from hephaestus_build.cube.storage.generations import PROVENANCE, Generation
 log = logging.getLogger(__name__)
 
 #: In the folder of links: what each of them leads to.
-_PINS = "pins.json"
-_LARGEST = 1 << 20  # bytes of it
+_PINS_FILE = "pins.json"
+_MAX_PINS_BYTES = 1 << 20  # bytes of it
 
 
-def pin(cubes: Path | Sequence[Path], folder: Path, *, mixed: bool = False) -> tuple[Path, list[str]]:
+def pin_cubes(cubes: Path | Sequence[Path], folder: Path, *, mixed: bool = False) -> tuple[Path, list[str]]:
     """Pin the cubes in a folder, unless that was done before.
 
     Parameters
@@ -66,13 +66,15 @@ def pin(cubes: Path | Sequence[Path], folder: Path, *, mixed: bool = False) -> t
                 f"FRAME` builds one, --simulated makes some"
             )
         with translate_os_errors(f"benchmark: pinning the cubes in {folder}"):
-            _link(found, pinned)
-    stores = {name: _pinned(pinned, name, known, found.get(name)) for name, known in _record(pinned).items()}
+            _create_pins(found, pinned)
+    stores = {
+        name: _resolve_pin(pinned, name, known, found.get(name)) for name, known in _read_pins(pinned).items()
+    }
     changed = {name for name in found.keys() | stores.keys() if found.get(name) != stores.get(name)}
     return pinned, sorted(name.removesuffix(".zarr") for name in changed)
 
 
-def _pinned(pinned: Path, name: str, known: str, published: Path | None) -> Path:
+def _resolve_pin(pinned: Path, name: str, known: str, published: Path | None) -> Path:
     """Return the store that a pin leads to; where its content is elsewhere by now, the pin is set anew.
 
     A results folder may have been moved without its cubes, and a damaged generation been repaired: the
@@ -80,8 +82,10 @@ def _pinned(pinned: Path, name: str, known: str, published: Path | None) -> Path
     """
     link = pinned / name
     store = link.resolve()
-    for other in _generations(published) if published and (link.is_symlink() or not link.exists()) else ():
-        if other != store and _content(other) == known:
+    for other in (
+        _iter_generations(published) if published and (link.is_symlink() or not link.exists()) else ()
+    ):
+        if other != store and _content_hash(other) == known:
             draft = pinned / f".{name}.{uuid4().hex[:12]}"
             with translate_os_errors(f"benchmark: pinning {other}"):
                 draft.symlink_to(os.path.relpath(other, pinned.resolve()))
@@ -90,7 +94,7 @@ def _pinned(pinned: Path, name: str, known: str, published: Path | None) -> Path
             return other
         if other == store:  # no newer one holds the same
             break
-    if not (store / "zarr.json").is_file() or _content(store) != known:
+    if not (store / "zarr.json").is_file() or _content_hash(store) != known:
         raise HephaestusError(
             f"{store} is gone, the generation of {link.stem} that the runs in {pinned.parent} read, or holds "
             f"something else by now; give the folder of cubes that has it with --cubes, or move that folder "
@@ -99,7 +103,7 @@ def _pinned(pinned: Path, name: str, known: str, published: Path | None) -> Path
     return store
 
 
-def _generations(published: Path) -> Iterator[Path]:
+def _iter_generations(published: Path) -> Iterator[Path]:
     """Yield the stores of a frame, the published one first, then the newest ones."""
     yield published
     shelf = published.parents[1]
@@ -108,7 +112,7 @@ def _generations(published: Path) -> Iterator[Path]:
         yield from (shelf / number / published.name for number in numbers)
 
 
-def _content(store: Path) -> str:
+def _content_hash(store: Path) -> str:
     """Return a hash of all that a cube holds, whatever is told of where it came from; nothing unknown."""
     try:
         objects = Generation.from_path(store).read_manifest()
@@ -117,7 +121,7 @@ def _content(store: Path) -> str:
     return hash_bytes(encode_json({path: objects[path] for path in sorted(objects.keys() - {PROVENANCE})}))
 
 
-def _record(pinned: Path) -> dict[str, str]:
+def _read_pins(pinned: Path) -> dict[str, str]:
     """Return the content of each pinned cube by the name of its link.
 
     Raises
@@ -126,7 +130,7 @@ def _record(pinned: Path) -> dict[str, str]:
         If the record is missing or damaged.
     """
     try:
-        cubes = parse_hashed_json(read_bounded(pinned / _PINS, _LARGEST))["cubes"]
+        cubes = parse_hashed_json(read_bounded(pinned / _PINS_FILE, _MAX_PINS_BYTES))["cubes"]
         if not all(
             isinstance(name, str) and Path(name).name == name and isinstance(content, str)
             for name, content in cubes.items()
@@ -135,20 +139,20 @@ def _record(pinned: Path) -> dict[str, str]:
         return dict(cubes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HephaestusError(
-            f"{pinned / _PINS}, which says what cubes the runs in {pinned.parent} read, cannot be read "
+            f"{pinned / _PINS_FILE}, which says what cubes the runs in {pinned.parent} read, cannot be read "
             f"({sanitize_text(error, 100)}); take a whole copy of it, or move that folder away to begin again"
         ) from error
 
 
-def _link(found: dict[str, Path], pinned: Path) -> None:
+def _create_pins(found: dict[str, Path], pinned: Path) -> None:
     """Make the folder of links; it appears whole or not at all, and the first one to make it wins."""
     draft = pinned.with_name(f".{pinned.name}.{uuid4().hex[:12]}")
     draft.mkdir(parents=True)
     for name, store in found.items():
         # relative, so that a data folder may be moved
         (draft / name).symlink_to(os.path.relpath(store, pinned.resolve()))
-    record = {name: _content(store) for name, store in found.items()}
-    write_atomic(draft / _PINS, add_json_hash(encode_json({"cubes": record})))
+    record = {name: _content_hash(store) for name, store in found.items()}
+    write_atomic(draft / _PINS_FILE, add_json_hash(encode_json({"cubes": record})))
     try:
         draft.rename(pinned)
     except OSError:
@@ -157,13 +161,13 @@ def _link(found: dict[str, Path], pinned: Path) -> None:
             raise
 
 
-def generation_of(store: Path) -> int:
+def cube_generation_number(store: Path) -> int:
     """Return the number of the generation that a pinned cube is; 0 for a copy that stands alone."""
     return Generation.from_path(store).number if (store / PROVENANCE).exists() else 0
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[bool]:
+def try_lock_folder(folder: Path) -> Iterator[bool]:
     """Lock a folder while the block runs, if nobody else does; give whether it is ours.
 
     The lock goes with the process that holds it, however that ends.

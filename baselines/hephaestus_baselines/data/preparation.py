@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from hephaestus_baselines.data.cube_integrity import Wholeness
-from hephaestus_baselines.data.dataset_items import Item
+from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
+from hephaestus_baselines.data.dataset_items import DatasetItem
 from hephaestus_baselines.data.sample_attributes import (
-    Attributes,
-    Key,
-    attributes_of,
-    boxes_of,
-    events_of,
-    union_mask,
+    SampleAttributes,
+    SampleKey,
+    assign_events,
+    find_deformation_boxes,
+    read_sample_attributes,
+    read_union_mask,
 )
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.progress import ProgressListener
@@ -33,15 +33,15 @@ from hephaestus_build.dataset.tiling import TILE_SIZE, TILING_MODES, Tile, Tilin
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Attributes", "Key", "Prepared", "Training", "prepare"]
+__all__ = ["PreparedData", "SampleAttributes", "SampleKey", "TrainingPlacement", "prepare_data"]
 
-Training = Literal["random", "label-centred"]
+TrainingPlacement = Literal["random", "label-centred"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """All that a run needs to know of its data.
 
     Attributes
@@ -70,28 +70,28 @@ class Prepared:
     stores: Mapping[str, Path]
     generations: Mapping[str, str]
     statistics: ChannelStatistics
-    items: Mapping[SplitPart, tuple[Item, ...]]
-    simulated: bool
-    events: Mapping[Key, str] = field(default_factory=dict)
-    attributes: Mapping[Key, Attributes] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
+    items: Mapping[SplitPart, tuple[DatasetItem, ...]]
+    is_simulated: bool
+    events: Mapping[SampleKey, str] = field(default_factory=dict)
+    attributes: Mapping[SampleKey, SampleAttributes] = field(default_factory=dict)
+    missing_frames: tuple[str, ...] = ()
 
 
-def prepare(
+def prepare_data(
     cubes: Path,
     *,
     split: str = "strict-temporal",
     series: bool = False,
     size: int = TILE_SIZE,
-    training: Training = "random",
+    training: TrainingPlacement = "random",
     tiling: TilingMode = "grid",
     limit: int | None = None,
     results: Path | None = None,
     mixed: bool = False,
     threads: int = 2,
-    whole: Wholeness | None = None,
+    whole: CubeIntegrityChecker | None = None,
     listener: ProgressListener | None = None,
-) -> Prepared:
+) -> PreparedData:
     """Pin the cubes in a folder and make items of what they hold.
 
     Parameters
@@ -141,14 +141,14 @@ def prepare(
     are_simulated(stores.values(), mixed=mixed)
     if whole:
         for store in stores.values():
-            whole.check(store, ())
-    samples = [sample for store in stores.values() for sample in _samples(store)]
+            whole.check_cube(store, ())
+    samples = [sample for store in stores.values() for sample in _read_samples(store)]
     made = make_split(rule, samples, source={"cubes": len(stores)})
     readers = {frame: WindowReader(store) for frame, store in stores.items()}
     members = {
-        part: _thinned([item.members for item in made.series[part]], limit)
+        part: _evenly_spaced([item.members for item in made.series[part]], limit)
         if series
-        else _thinned([(sample,) for sample in made.parts[part]], limit)
+        else _evenly_spaced([(sample,) for sample in made.parts[part]], limit)
         for part in PARTS
     }
     for part in PARTS:
@@ -160,62 +160,66 @@ def prepare(
     used = sorted(sample for part in PARTS for sample in made.parts[part])
     if whole:
         for frame, store in stores.items():
-            whole.check(store, {sample.pair for sample in used if sample.frame.id == frame})
+            whole.check_cube(store, {sample.pair for sample in used if sample.frame.id == frame})
     items = {
-        part: tuple(_items(members[part], readers, size, training if part == "train" else tiling))
+        part: tuple(_make_items(members[part], readers, size, training if part == "train" else tiling))
         for part in PARTS
     }
-    boxes = {sample: boxes_of(readers[sample.frame.id], sample) for sample in used if sample.positive}
+    boxes = {
+        sample: find_deformation_boxes(readers[sample.frame.id], sample) for sample in used if sample.positive
+    }
     simulated = made.is_simulated or any(reader.attributes.get("simulated") for reader in readers.values())
-    return Prepared(
+    return PreparedData(
         split=made,
         stores=stores,
-        generations={frame: _generation(store) for frame, store in stores.items()},
-        statistics=_statistics(made, stores, results, threads, listener),
+        generations={frame: _generation_label(store) for frame, store in stores.items()},
+        statistics=_update_statistics(made, stores, results, threads, listener),
         items=items,
-        simulated=bool(simulated),
-        events=events_of(boxes),
+        is_simulated=bool(simulated),
+        events=assign_events(boxes),
         attributes={
-            (sample.frame.id, sample.pair.name): attributes_of(readers[sample.frame.id], sample)
+            (sample.frame.id, sample.pair.name): read_sample_attributes(readers[sample.frame.id], sample)
             for sample in used
         },
-        missing=() if simulated else tuple(sorted(set(published_frames()) - set(stores))),
+        missing_frames=() if simulated else tuple(sorted(set(published_frames()) - set(stores))),
     )
 
 
-def _samples(store: Path) -> list[Sample]:
+def _read_samples(store: Path) -> list[Sample]:
     with open_pinned_cube(store, chunks=None) as cube:
         return samples_from_cube(cube)
 
 
-def _thinned(members: Sequence[T], limit: int | None) -> list[T]:
+def _evenly_spaced(members: Sequence[T], limit: int | None) -> list[T]:
     """Return at most `limit` of `members`, evenly spread over their order."""
     count = len(members) if limit is None else min(limit, len(members))
     return [members[index * len(members) // count] for index in range(count)]
 
 
-def _items(
+def _make_items(
     groups: Sequence[tuple[Sample, ...]],
     readers: Mapping[str, WindowReader],
     size: int,
     choice: TilingMode | Literal["random"],
-) -> Iterator[Item]:
+) -> Iterator[DatasetItem]:
     for members in groups:
         positive = any(sample.positive for sample in members)
         if choice == "random":
-            yield Item(members, positive)
+            yield DatasetItem(members, positive)
             continue
         cube = readers[members[0].frame.id]
-        for tile in _tiles(cube, members, size, choice):
-            yield Item(members, positive, tile)
+        for tile in _make_tiles(cube, members, size, choice):
+            yield DatasetItem(members, positive, tile)
 
 
-def _tiles(cube: WindowReader, members: tuple[Sample, ...], size: int, mode: TilingMode) -> tuple[Tile, ...]:
-    mask = union_mask(cube, members) if mode == "label-centred" else None
+def _make_tiles(
+    cube: WindowReader, members: tuple[Sample, ...], size: int, mode: TilingMode
+) -> tuple[Tile, ...]:
+    mask = read_union_mask(cube, members) if mode == "label-centred" else None
     return choose_tiles(mode, cube.shape, size, mask=mask, sample=members[0]).tiles
 
 
-def _statistics(
+def _update_statistics(
     split: Split,
     stores: Mapping[str, Path],
     results: Path | None,
@@ -237,7 +241,7 @@ def _statistics(
     return statistics
 
 
-def _generation(store: Path) -> str:
+def _generation_label(store: Path) -> str:
     """Return number and content of a generation: copies of one cube are called alike but for the number."""
     generation = Generation.from_path(store)
     manifest = generation.store / MANIFEST

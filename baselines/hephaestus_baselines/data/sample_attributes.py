@@ -22,12 +22,12 @@ from hephaestus_build.dataset.deformation_events import label_chains
 from hephaestus_build.dataset.samples import Sample
 
 #: Frame id and pair name: what one sample is called.
-Key = tuple[str, str]
-_ANYWHERE = (0.0, 0.0, 1.0, 1.0)
+SampleKey = tuple[str, str]
+_WHOLE_REGION = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Attributes:
+class SampleAttributes:
     """What scores are grouped by, of one sample.
 
     Attributes
@@ -46,45 +46,47 @@ class Attributes:
 
 
 @dataclass(frozen=True)
-class Box:
+class DeformationBox:
     """Where one patch of deformation lies: west, south, east and north edges in degrees, and its pixels."""
 
     edges: tuple[float, float, float, float]
     pixels: int
 
 
-def attributes_of(cube: WindowReader, sample: Sample) -> Attributes:
+def read_sample_attributes(cube: WindowReader, sample: Sample) -> SampleAttributes:
     """Return the attributes of a sample that `cube` holds."""
     primary, secondary = sample.pair.dates
-    return Attributes(
+    return SampleAttributes(
         sample.region,
-        _words(cube, "activity_type_mask", sample) if sample.positive else (),
-        _words(cube, "intensity_level_mask", sample) if sample.positive else (),
+        _read_flag_meanings(cube, "activity_type_mask", sample) if sample.positive else (),
+        _read_flag_meanings(cube, "intensity_level_mask", sample) if sample.positive else (),
         (secondary - primary).days,
     )
 
 
-def boxes_of(cube: WindowReader, sample: Sample) -> list[Box]:
+def find_deformation_boxes(cube: WindowReader, sample: Sample) -> list[DeformationBox]:
     """Return the boxes around the patches of deformation of a sample.
 
     In a frame whose previews' geometry is uncertain, all of the region is one place, as in
     :mod:`hephaestus_build.dataset.deformation_events`.
     """
-    mask = union_mask(cube, [sample])
+    mask = read_union_mask(cube, [sample])
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return []
     if cube.attributes.get("uncertain_geometry"):
-        return [Box(_ANYWHERE, int(np.count_nonzero(mask)))]
+        return [DeformationBox(_WHOLE_REGION, int(np.count_nonzero(mask)))]
     top, left = int(rows[0]), int(columns[0])
     patches, _ = ndimage.label(mask[top : rows[-1] + 1, left : columns[-1] + 1], np.ones((3, 3)))
     return [
-        Box(_edges(cube.grid, top, left, found), int(np.count_nonzero(patches[found] == number)))
+        DeformationBox(
+            _box_edges(cube.grid, top, left, found), int(np.count_nonzero(patches[found] == number))
+        )
         for number, found in enumerate(ndimage.find_objects(patches), start=1)
     ]
 
 
-def union_mask(cube: WindowReader, samples: Iterable[Sample]) -> np.ndarray:
+def read_union_mask(cube: WindowReader, samples: Iterable[Sample]) -> np.ndarray:
     """Return where any of `samples` of one frame shows deformation: uint8, the frame's shape."""
     mask = np.zeros(cube.shape, np.uint8)
     for sample in samples:
@@ -94,26 +96,28 @@ def union_mask(cube: WindowReader, samples: Iterable[Sample]) -> np.ndarray:
     return mask
 
 
-def events_of(boxes: Mapping[Sample, list[Box]]) -> dict[Key, str]:
+def assign_events(boxes: Mapping[Sample, list[DeformationBox]]) -> dict[SampleKey, str]:
     """Return the event that each sample belongs to: that of its largest box.
 
     Boxes of a region belong to one event when they overlap and the time spans of their interferograms have
     a day in common; so do all that are linked by such steps. An event is called after its region and first
     day, with a number among those of that day.
     """
-    regions: dict[str, list[tuple[Sample, Box]]] = defaultdict(list)
+    regions: dict[str, list[tuple[Sample, DeformationBox]]] = defaultdict(list)
     for sample, found in sorted(boxes.items()):
         regions[sample.region] += [(sample, box) for box in found]
-    names: dict[Key, tuple[int, str]] = {}
+    names: dict[SampleKey, tuple[int, str]] = {}
     for region, members in regions.items():
-        for name, sample, box in _named(region, members):
+        for name, sample, box in _label_boxes(region, members):
             key = sample.frame.id, sample.pair.name
             if key not in names or box.pixels > names[key][0]:
                 names[key] = box.pixels, name
     return {key: name for key, (_, name) in names.items()}
 
 
-def _named(region: str, members: list[tuple[Sample, Box]]) -> Iterator[tuple[str, Sample, Box]]:
+def _label_boxes(
+    region: str, members: list[tuple[Sample, DeformationBox]]
+) -> Iterator[tuple[str, Sample, DeformationBox]]:
     labels = label_chains(
         [shapely.box(*box.edges) for _, box in members],
         [(sample.pair.primary, sample.pair.secondary) for sample, _ in members],
@@ -129,7 +133,9 @@ def _named(region: str, members: list[tuple[Sample, Box]]) -> Iterator[tuple[str
         yield f"{region}-{start:%Y%m%d}-{same_day[start].index(label) + 1}", sample, box
 
 
-def _edges(grid: Grid, top: int, left: int, found: tuple[slice, ...]) -> tuple[float, float, float, float]:
+def _box_edges(
+    grid: Grid, top: int, left: int, found: tuple[slice, ...]
+) -> tuple[float, float, float, float]:
     rows, columns = found
     return (
         grid.west + (left + columns.start) * grid.dx,
@@ -139,7 +145,7 @@ def _edges(grid: Grid, top: int, left: int, found: tuple[slice, ...]) -> tuple[f
     )
 
 
-def _words(cube: WindowReader, variable: str, sample: Sample) -> tuple[str, ...]:
+def _read_flag_meanings(cube: WindowReader, variable: str, sample: Sample) -> tuple[str, ...]:
     known = cube_schema().variables[variable].attributes
     meanings = dict(zip(known["flag_values"], known["flag_meanings"].split(), strict=True))
     codes = {int(code) for *_, values in cube.iter_tiles(variable, sample.pair) for code in np.unique(values)}

@@ -8,16 +8,16 @@ from itertools import pairwise
 import numpy as np
 from torch.utils.data import Sampler
 
-from hephaestus_baselines.data.dataset_items import Draw
+from hephaestus_baselines.data.dataset_items import SampleDraw
 
 
-def derived(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """Return a seed of 63 bits that follows from `numbers`, unlike that of any others."""
     # numpy takes (1,) and (1, 0) for one
     return int(np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def epoch_draws(positive: Sequence[bool], seed: int, epoch: int, *, balance: bool = True) -> list[Draw]:
+def draw_epoch(positive: Sequence[bool], seed: int, epoch: int, *, balance: bool = True) -> list[SampleDraw]:
     """Return what an epoch draws, shuffled.
 
     Parameters
@@ -40,10 +40,10 @@ def epoch_draws(positive: Sequence[bool], seed: int, epoch: int, *, balance: boo
         chosen = np.concatenate([deforming, order[: deforming.size]])
     chance.shuffle(chosen)
     seeds = chance.integers(2**32, size=chosen.size)
-    return [Draw(int(index), int(own)) for index, own in zip(chosen, seeds, strict=True)]
+    return [SampleDraw(int(index), int(own)) for index, own in zip(chosen, seeds, strict=True)]
 
 
-def even_batches(draws: Sequence[Draw], count: int) -> list[list[Draw]]:
+def split_evenly(draws: Sequence[SampleDraw], count: int) -> list[list[SampleDraw]]:
     """Cut `draws` into `count` batches whose sizes differ by one at most.
 
     So none is dropped, and there is no last batch of one, which batch normalisation cannot take.
@@ -52,7 +52,7 @@ def even_batches(draws: Sequence[Draw], count: int) -> list[list[Draw]]:
     return [list(draws[start:end]) for start, end in pairwise(edges)]
 
 
-class EpochBatches(Sampler[list[Draw]]):
+class EpochBatchSampler(Sampler[list[SampleDraw]]):
     """The batches of one epoch after the other, for a DataLoader's ``batch_sampler``.
 
     Parameters
@@ -63,7 +63,7 @@ class EpochBatches(Sampler[list[Draw]]):
     batch_size : int
         Most draws in a batch.
     balance : bool
-        See :func:`epoch_draws`.
+        See :func:`draw_epoch`.
     rank, devices : int
         Which of the devices that train together this is for: each sees its own share of the same epoch.
     """
@@ -83,7 +83,7 @@ class EpochBatches(Sampler[list[Draw]]):
         self._count = -(-len(self._draws()) // (batch_size * devices))
 
     @property
-    def sampler(self) -> EpochBatches:
+    def sampler(self) -> EpochBatchSampler:
         """Where Lightning looks for ``set_epoch``."""
         return self
 
@@ -94,14 +94,14 @@ class EpochBatches(Sampler[list[Draw]]):
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        yield from even_batches(self._draws()[self.rank :: self.devices], self._count)
+    def __iter__(self) -> Iterator[list[SampleDraw]]:
+        yield from split_evenly(self._draws()[self.rank :: self.devices], self._count)
 
-    def _draws(self) -> list[Draw]:
-        return epoch_draws(self.positive, self.seed, self.epoch, balance=self.balance)
+    def _draws(self) -> list[SampleDraw]:
+        return draw_epoch(self.positive, self.seed, self.epoch, balance=self.balance)
 
 
-def spread(positive: Sequence[bool], limit: int) -> list[int]:
+def stratified_subset(positive: Sequence[bool], limit: int) -> list[int]:
     """Return at most `limit` items, evenly spread over positives and over negatives, in order.
 
     Half of them positives, or all of these where they are fewer; and the other way about.
@@ -116,7 +116,7 @@ def spread(positive: Sequence[bool], limit: int) -> list[int]:
     return sorted(int(index) for index in np.concatenate(chosen))
 
 
-def dealt(positive: Sequence[bool], seed: int) -> list[bool]:
+def permute_labels(positive: Sequence[bool], seed: int) -> list[bool]:
     """Return the labels dealt out at random: the control that a model must not learn from.
 
     True positives and true negatives get the same share of them, so that dealt labels say nothing about the

@@ -21,10 +21,10 @@ from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import serve_embedded_archive
 
 #: Two and a half years at every 12 days: every part of the splits by time has deformation and quiet.
-WORLD: dict[str, Any] = {"epochs": 80, "start": date(2018, 3, 1)}
+BENCHMARK_ARCHIVE_OPTIONS: dict[str, Any] = {"epochs": 80, "start": date(2018, 3, 1)}
 
 
-def benchmark_cubes(
+def ensure_benchmark_cubes(
     settings: Settings, *, options: dict[str, Any] | None = None, listener: ProgressListener | None = None
 ) -> Path:
     """Return the folder of the embedded archive's cubes, built unless they are there.
@@ -37,7 +37,7 @@ def benchmark_cubes(
         Of the command; the cubes are in ``<data>/simulated/benchmark/cubes``. Earlier versions put them in
         ``<data>/benchmark``, where they are used until ``hephaestus migrate`` moves them.
     options : dict, optional
-        Of the simulated archive; :data:`WORLD` by default.
+        Of the simulated archive; :data:`BENCHMARK_ARCHIVE_OPTIONS` by default.
     listener : Listener, optional
         Told how far it is.
 
@@ -49,13 +49,13 @@ def benchmark_cubes(
     """
     apart = settings.for_simulated()
     home = apart.data_dir / BENCHMARK_FOLDER
-    chosen = {**WORLD, **(options or {})}
+    chosen = {**BENCHMARK_ARCHIVE_OPTIONS, **(options or {})}
     mark = {"options": {name: str(value) for name, value in chosen.items()}, "schema": cube_schema().version}
     if not home.exists() and apart.real_data_dir is not None:
         earlier = apart.real_data_dir / BENCHMARK_FOLDER
-        if mark.items() <= _read(earlier / _MARK).items():
+        if mark.items() <= _read_world_file(earlier / _MARK).items():
             home = earlier
-    known = _read(home / _MARK)
+    known = _read_world_file(home / _MARK)
     if known and all((home / "cubes" / f"{name}.zarr").exists() for name in known.pop("frames")):
         if known == mark:
             return home / "cubes"
@@ -82,7 +82,7 @@ def benchmark_cubes(
     return own.cubes_dir
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_world_file(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_bytes()))
     except (OSError, ValueError):

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from hephaestus_baselines.config.channels import FIELDS
-from hephaestus_baselines.data.dataset_items import Draw, Item
+from hephaestus_baselines.config.channels import ATMOSPHERE_FIELDS
+from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
 from hephaestus_build.core.era5_grid import ERA5_STEP
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
@@ -22,9 +22,9 @@ from hephaestus_build.cube.reading.window_reader import TileCache, WindowReader
 from hephaestus_build.dataset.tiling import TILE_SIZE, Tile
 
 #: Bytes of decoded tiles that a process keeps: the DEM of a frame of 2500 x 3000 pixels has 31 MB.
-_TILE_MEMORY = 128 << 20
+_TILE_CACHE_BYTES = 128 << 20
 _MASK = "deformation_mask"
-_COARSE = tuple(f"era5_{name}" for name in FIELDS)
+_COARSE_VARIABLES = tuple(f"era5_{name}" for name in ATMOSPHERE_FIELDS)
 
 
 class Windows(Dataset[dict[str, torch.Tensor]]):
@@ -39,7 +39,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
     items : sequence of Item
         All of one number of members.
     stores : mapping of frame id to pathlib.Path
-        Each frame's pinned cube (``Prepared.stores``).
+        Each frame's pinned cube (``PreparedData.stores``).
     size : int
         Rows and columns of a window.
     atmosphere : bool
@@ -62,7 +62,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
 
     def __init__(
         self,
-        items: Sequence[Item],
+        items: Sequence[DatasetItem],
         stores: Mapping[str, Path],
         *,
         size: int = TILE_SIZE,
@@ -71,12 +71,14 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
     ) -> None:
         self.items, self.size, self.atmosphere, self.threads = tuple(items), size, atmosphere, threads
         self.stores = {frame: Path(path) for frame, path in stores.items()}
-        self._forget()
+        self._reset_caches()
         # one number for all frames, so that their windows go into one batch
-        self._points = max((self._coarse_points(self._cube(frame).grid) for frame in self.stores), default=3)
+        self._points = max(
+            (self._coarse_points(self._open_cube(frame).grid) for frame in self.stores), default=3
+        )
 
-    def _forget(self) -> None:
-        self._recent = TileCache(_TILE_MEMORY)
+    def _reset_caches(self) -> None:
+        self._tile_cache = TileCache(_TILE_CACHE_BYTES)
         self._cubes: dict[str, WindowReader] = {}
         self._epochs: dict[tuple[str, date], np.ndarray] = {}
         self._confidence: dict[str, np.ndarray] = {}
@@ -89,12 +91,12 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._forget()
+        self._reset_caches()
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, draw: Draw | int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, draw: SampleDraw | int) -> dict[str, torch.Tensor]:
         """Return the window of a draw; a bare index stands for the draw with seed 0.
 
         Raises
@@ -104,20 +106,22 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         """
         index, seed = draw if isinstance(draw, tuple) else (int(draw), 0)
         item = self.items[index]
-        cube = self._cube(item.frame)
-        tile = item.tile or self._drawn(cube, item, np.random.default_rng((seed, index)))
-        sample = self._images(cube, item, tile)
+        cube = self._open_cube(item.frame)
+        tile = item.tile or self._draw_tile(cube, item, np.random.default_rng((seed, index)))
+        sample = self._read_images(cube, item, tile)
         latitudes, longitudes = self._axes(cube)
-        rows, first_row = _positions(-cube.grid.latitudes, -latitudes, tile.row, self.size, self._points)
-        columns, first_column = _positions(
+        rows, first_row = _coarse_positions(
+            -cube.grid.latitudes, -latitudes, tile.row, self.size, self._points
+        )
+        columns, first_column = _coarse_positions(
             cube.grid.longitudes, longitudes, tile.column, self.size, self._points
         )
         if self.atmosphere:
             days = [day for member in item.members for day in member.pair.dates]
-            fields = np.stack([self._epoch(cube, day) for day in days])
+            fields = np.stack([self._read_epoch(cube, day) for day in days])
             corner = fields[..., first_row:, first_column:]
-            sample["atmosphere"] = _padded(corner, self._points).reshape(
-                len(item.members), 2, len(FIELDS), self._points, self._points
+            sample["atmosphere"] = _pad_to(corner, self._points).reshape(
+                len(item.members), 2, len(ATMOSPHERE_FIELDS), self._points, self._points
             )
         inside = np.zeros((self.size, self.size), bool)
         top, bottom, left, right = tile.core
@@ -126,15 +130,15 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         return {
             **{name: torch.from_numpy(values) for name, values in sample.items()},
             "label": torch.tensor(int(sample["mask"].any())),
-            "weight": torch.tensor(self._weight(cube, item), dtype=torch.float32),
+            "weight": torch.tensor(self._confidence_weight(cube, item), dtype=torch.float32),
             "index": torch.tensor(index),
         }
 
     def is_simulated(self, frame: str) -> bool:
         """Return whether a frame's cube holds simulated data."""
-        return bool(self._cube(frame).attributes.get("simulated"))
+        return bool(self._open_cube(frame).attributes.get("simulated"))
 
-    def _images(self, cube: WindowReader, item: Item, tile: Tile) -> dict[str, np.ndarray]:
+    def _read_images(self, cube: WindowReader, item: DatasetItem, tile: Tile) -> dict[str, np.ndarray]:
         steps, size = len(item.members), self.size
         sample: dict[str, np.ndarray] = {
             "phase": np.empty((steps, size, size), np.float32),
@@ -150,7 +154,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             wanted += [(variable, pair, sample[name][step]) for pair, step in first.items()]
         # windows of a tiling come image by image; of those drawn at random no two are of one image
         keep = item.tile is not None
-        self._each(
+        self._map_parts(
             lambda part: cube.read(part[0], part[1], tile.row, tile.column, part[2], keep=keep), wanted
         )
         for step, member in enumerate(item.members):
@@ -159,7 +163,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
                     sample[name][step] = sample[name][first[member.pair]]
         return sample
 
-    def _each(self, work: Callable[[Any], object], parts: Sequence[Any]) -> None:
+    def _map_parts(self, work: Callable[[Any], object], parts: Sequence[Any]) -> None:
         """Do `work` for all parts, side by side where nobody else does so."""
         if self.threads < 2 or get_worker_info() is not None:
             for part in parts:
@@ -170,19 +174,19 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         for _ in self._pool[1].map(work, sorted(parts, key=lambda part: -part[2].nbytes)):
             pass
 
-    def _cube(self, frame: str) -> WindowReader:
+    def _open_cube(self, frame: str) -> WindowReader:
         if frame not in self._cubes:
-            self._cubes[frame] = WindowReader(self.stores[frame], self._recent)
+            self._cubes[frame] = WindowReader(self.stores[frame], self._tile_cache)
         return self._cubes[frame]
 
-    def _drawn(self, cube: WindowReader, item: Item, chance: np.random.Generator) -> Tile:
+    def _draw_tile(self, cube: WindowReader, item: DatasetItem, chance: np.random.Generator) -> Tile:
         marked = None
         if item.positive:
             moving = [member.pair for member in item.members if member.positive]
-            marked = _marked_pixel(cube, moving[int(chance.integers(len(moving)))], chance)
-        return draw_window(cube.shape, self.size, chance, marked)
+            marked = _draw_deforming_pixel(cube, moving[int(chance.integers(len(moving)))], chance)
+        return draw_training_tile(cube.shape, self.size, chance, marked)
 
-    def _weight(self, cube: WindowReader, item: Item) -> float:
+    def _confidence_weight(self, cube: WindowReader, item: DatasetItem) -> float:
         if cube.frame not in self._confidence:
             self._confidence[cube.frame] = cube.read_table("confidence")
         known = self._confidence[cube.frame]
@@ -190,11 +194,11 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         finite = [float(value) for value in values if np.isfinite(value)]
         return sum(finite) / len(finite) if finite else 1.0
 
-    def _epoch(self, cube: WindowReader, day: date) -> np.ndarray:
+    def _read_epoch(self, cube: WindowReader, day: date) -> np.ndarray:
         """Return the three fields of a date; all dates of a frame together take half a megabyte."""
         key = cube.frame, day
         if key not in self._epochs:
-            self._epochs[key] = cube.read_epoch(_COARSE, day)
+            self._epochs[key] = cube.read_epoch(_COARSE_VARIABLES, day)
         return self._epochs[key]
 
     def _axes(self, cube: WindowReader) -> tuple[np.ndarray, np.ndarray]:
@@ -206,7 +210,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         return int(pixels * max(grid.dx, grid.dy) / ERA5_STEP) + 3
 
 
-def draw_window(
+def draw_training_tile(
     shape: tuple[int, int], size: int, chance: np.random.Generator, marked: tuple[int, int] | None = None
 ) -> Tile:
     """Draw a window of a frame; one that holds the pixel `marked`, if there is one.
@@ -233,7 +237,9 @@ def draw_window(
     return Tile(row, column, size, core)
 
 
-def _marked_pixel(cube: WindowReader, pair: Pair, chance: np.random.Generator) -> tuple[int, int] | None:
+def _draw_deforming_pixel(
+    cube: WindowReader, pair: Pair, chance: np.random.Generator
+) -> tuple[int, int] | None:
     """Draw one of the deforming pixels of an interferogram; None where its mask has none."""
     tiles = [
         (row, column, values.shape[1], found)
@@ -252,7 +258,7 @@ def _marked_pixel(cube: WindowReader, pair: Pair, chance: np.random.Generator) -
     raise AssertionError("one of them was chosen")
 
 
-def _positions(
+def _coarse_positions(
     pixels: np.ndarray, axis: np.ndarray, start: int, size: int, points: int
 ) -> tuple[np.ndarray, int]:
     """Return where a window's pixels lie on `points` points of a coarse axis, and the first of those.
@@ -279,7 +285,7 @@ def _positions(
     return positions, first
 
 
-def _padded(fields: np.ndarray, points: int) -> np.ndarray:
+def _pad_to(fields: np.ndarray, points: int) -> np.ndarray:
     """Return the first `points` rows and columns, the last ones repeated where there are fewer."""
     fields = fields[..., :points, :points]
     missing = [points - extent for extent in fields.shape[-2:]]

@@ -11,19 +11,26 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hephaestus_baselines.evaluation.metrics import METRICS, Ranking, cases_of, confusion, false_alarms, rates
+from hephaestus_baselines.evaluation.metrics import (
+    METRICS_BY_UNIT,
+    RankedScores,
+    cases_by_unit,
+    compute_rates,
+    count_confusion,
+    count_false_alarms,
+)
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import Interval, Threshold
 
 RESAMPLES = 1000
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 #: Resamples scored at once: bounds the memory at 20,000 items to some tens of MB.
-_BLOCK = 50
+_RESAMPLES_PER_BLOCK = 50
 #: With fewer events than this, drawing them anew says nothing.
-_LEAST = 2
+_MIN_CLUSTERS = 2
 
 
-def resample(events: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
+def resample_clusters(events: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
     """Draw clusters with replacement, those with and without events apart.
 
     So every resample holds as many of either as the original, and is never without deformation.
@@ -52,13 +59,13 @@ def resample(events: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
     return weight
 
 
-def intervals(
+def bootstrap_intervals(
     predictions: Predictions,
     threshold: Threshold,
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-    level: float = LEVEL,
+    level: float = CONFIDENCE_LEVEL,
 ) -> dict[str, Interval]:
     """Return a percentile bootstrap interval of every score of the threshold's unit.
 
@@ -74,45 +81,45 @@ def intervals(
     level : float
         Share of the resamples that lie within.
     """
-    cases = cases_of(predictions, threshold.unit)
+    cases = cases_by_unit(predictions, threshold.unit)
     clusters = cases.clusters
     count = int(clusters.max(initial=-1)) + 1
     positive = np.array([row.positive for row in cases.rows], bool)
     events = np.zeros(count, bool)
     events[clusters[positive]] = True
-    weight = resample(events, resamples=resamples, seed=seed)
+    weight = resample_clusters(events, resamples=resamples, seed=seed)
     per_cluster = np.zeros((count, 4))
-    np.add.at(per_cluster, clusters, confusion(cases, threshold))
+    np.add.at(per_cluster, clusters, count_confusion(cases, threshold))
     # float64: pixels are more than a float32 can count
     sums = weight.astype("f8") @ per_cluster
-    drawn: dict[str, np.ndarray] = rates(sums[:, 0], sums[:, 1], sums[:, 2])
-    if "auroc" in METRICS[threshold.unit]:
-        drawn |= _areas(cases, weight)
-    names = [*METRICS[threshold.unit]]
+    drawn: dict[str, np.ndarray] = compute_rates(sums[:, 0], sums[:, 1], sums[:, 2])
+    if "auroc" in METRICS_BY_UNIT[threshold.unit]:
+        drawn |= _resampled_areas(cases, weight)
+    names = [*METRICS_BY_UNIT[threshold.unit]]
     if threshold.unit == "interferograms":
         names.append("false_alarms_per_frame_year")
-        years = false_alarms(cases, threshold).total.years
+        years = count_false_alarms(cases, threshold).total.years
         drawn["false_alarms_per_frame_year"] = sums[:, 1] / years if years else np.full(resamples, np.nan)
     counts = {"events": int(events.sum()), "quiet": int((~events).sum())}
-    return {name: _interval(name, drawn[name], level, counts) for name in names}
+    return {name: _percentile_interval(name, drawn[name], level, counts) for name in names}
 
 
-def _areas(cases: Predictions, weight: np.ndarray) -> Mapping[str, np.ndarray]:
-    ranking = Ranking(cases.label, cases.probability)
+def _resampled_areas(cases: Predictions, weight: np.ndarray) -> Mapping[str, np.ndarray]:
+    ranking = RankedScores(cases.label, cases.probability)
     blocks = [
-        ranking.areas(weight[start : start + _BLOCK, cases.clusters])
-        for start in range(0, len(weight), _BLOCK)
+        ranking.compute_areas(weight[start : start + _RESAMPLES_PER_BLOCK, cases.clusters])
+        for start in range(0, len(weight), _RESAMPLES_PER_BLOCK)
     ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def _interval(name: str, drawn: np.ndarray, level: float, counts: Mapping[str, int]) -> Interval:
+def _percentile_interval(name: str, drawn: np.ndarray, level: float, counts: Mapping[str, int]) -> Interval:
     low = high = math.nan
     defined = drawn[~np.isnan(drawn)]
     reason = ""
     # false alarms come from quiet items alone
     kind = "quiet" if name == "false_alarms_per_frame_year" else "events"
-    if counts[kind] < _LEAST:
+    if counts[kind] < _MIN_CLUSTERS:
         reason = f"{counts[kind]} of {kind}: too few to draw anew"
     elif not len(defined):
         reason = "the score is undefined"

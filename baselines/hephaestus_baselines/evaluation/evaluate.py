@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from hephaestus_baselines.evaluation.bootstrap import RESAMPLES, intervals
+from hephaestus_baselines.evaluation.bootstrap import RESAMPLES, bootstrap_intervals
 from hephaestus_baselines.evaluation.metrics import (
-    GROUPS,
-    UNITS,
-    by_group,
-    cases_of,
+    GROUPINGS,
+    UNITS_BY_TASK,
+    cases_by_unit,
     choose_threshold,
-    false_alarms,
+    count_false_alarms,
     fixed_threshold,
-    score,
+    score_by_group,
+    score_predictions,
 )
 from hephaestus_baselines.evaluation.predictions import Predictions
-from hephaestus_baselines.evaluation.result_schema import Assessment, Unit, UnitScores
+from hephaestus_baselines.evaluation.result_schema import Assessment, ScoringUnit, UnitScores
 from hephaestus_build.core.errors import UsageError
 
 
-def assess(
+def evaluate_predictions(
     validation: Predictions, test: Predictions, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Assessment:
     """Choose thresholds on `validation` and score both parts with them.
@@ -41,16 +41,16 @@ def assess(
             f"{validation.part} of {validation.source.model} and {test.part} of {test.source.model} do not "
             "go together: give validation and test of one run"
         )
-    units: dict[Unit, UnitScores] = {}
-    for unit in UNITS[test.source.task]:
-        seen, unseen = cases_of(validation, unit), cases_of(test, unit)
+    units: dict[ScoringUnit, UnitScores] = {}
+    for unit in UNITS_BY_TASK[test.source.task]:
+        seen, unseen = cases_by_unit(validation, unit), cases_by_unit(test, unit)
         threshold = choose_threshold(seen, unit)
         units[unit] = UnitScores(
             threshold=threshold,
-            validation=score(seen, threshold),
-            test=score(unseen, threshold),
-            test_at_half=score(unseen, fixed_threshold(unseen, unit)),
-            intervals=intervals(unseen, threshold, seed=seed, resamples=resamples),
-            groups={kind: by_group(unseen, threshold, kind) for kind in GROUPS},
+            validation=score_predictions(seen, threshold),
+            test=score_predictions(unseen, threshold),
+            test_at_half=score_predictions(unseen, fixed_threshold(unseen, unit)),
+            intervals=bootstrap_intervals(unseen, threshold, seed=seed, resamples=resamples),
+            groups={kind: score_by_group(unseen, threshold, kind) for kind in GROUPINGS},
         )
-    return Assessment(units=units, false_alarms=false_alarms(test, units["interferograms"].threshold))
+    return Assessment(units=units, false_alarms=count_false_alarms(test, units["interferograms"].threshold))

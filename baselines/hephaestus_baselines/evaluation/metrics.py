@@ -15,35 +15,41 @@ from functools import cached_property
 
 import numpy as np
 
-from hephaestus_baselines.evaluation.predictions import BINS, Pixels, Predictions, Row
-from hephaestus_baselines.evaluation.result_schema import FalseAlarms, FrameAlarms, Scores, Threshold, Unit
+from hephaestus_baselines.evaluation.predictions import PROBABILITY_BINS, PixelSet, PredictedItem, Predictions
+from hephaestus_baselines.evaluation.result_schema import (
+    FalseAlarms,
+    FrameAlarms,
+    Scores,
+    ScoringUnit,
+    Threshold,
+)
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Pair
 
 #: The scores of each unit, in the order of the paper's tables.
-METRICS: Mapping[Unit, tuple[str, ...]] = {
+METRICS_BY_UNIT: Mapping[ScoringUnit, tuple[str, ...]] = {
     "items": ("precision", "recall", "f1", "auroc", "average_precision"),
     "interferograms": ("precision", "recall", "f1", "auroc", "average_precision"),
     "pixels": ("precision", "recall", "f1", "iou"),
     "all-pixels": ("precision", "recall", "f1", "iou"),
 }
-UNITS: Mapping[str, tuple[Unit, ...]] = {
+UNITS_BY_TASK: Mapping[str, tuple[ScoringUnit, ...]] = {
     "classification": ("items", "interferograms"),
     "segmentation": ("pixels", "all-pixels", "interferograms"),
 }
-_PIXELS: Mapping[Unit, Pixels] = {"pixels": "data", "all-pixels": "all"}
-GROUPS: Mapping[str, Callable[[Row], tuple[str, ...]]] = {
+_PIXEL_SET_BY_UNIT: Mapping[ScoringUnit, PixelSet] = {"pixels": "data", "all-pixels": "all"}
+GROUPINGS: Mapping[str, Callable[[PredictedItem], tuple[str, ...]]] = {
     "frame": lambda row: (row.frame,),
     "region": lambda row: (row.region,) if row.region else (),
     "activity_type": lambda row: row.activity_types,
     "intensity": lambda row: row.intensities,
 }
 #: What only deformation has: quiet items belong to none of these.
-_OF_DEFORMATION = ("activity_type", "intensity")
+_DEFORMATION_GROUPINGS = ("activity_type", "intensity")
 _DAYS_PER_YEAR = 365.25
 
 
-def rates(
+def compute_rates(
     true_positives: np.ndarray | float,
     false_positives: np.ndarray | float,
     false_negatives: np.ndarray | float,
@@ -67,7 +73,7 @@ def rates(
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankedScores:
     """The order that probabilities put items in, sorted once for any number of weights.
 
     Parameters
@@ -91,7 +97,7 @@ class Ranking:
         deforming = np.flatnonzero(self.label)
         return deforming[np.argsort(-self.probability[deforming], kind="stable")]
 
-    def areas(self, weight: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def compute_areas(self, weight: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return the area under the ROC curve and the average precision.
 
         Parameters
@@ -126,12 +132,12 @@ class Ranking:
         return {"auroc": auroc, "average_precision": average}
 
 
-def reached(pixels: np.ndarray) -> np.ndarray:
+def count_at_or_above(pixels: np.ndarray) -> np.ndarray:
     """Return how many pixels of histograms, shape (..., BINS), lie at or above each step."""
     return np.cumsum(pixels[..., ::-1], axis=-1, dtype=np.int64)[..., ::-1]
 
 
-def step_of(value: float) -> int:
+def threshold_bin(value: float) -> int:
     """Return the step of the histograms that begins at a threshold.
 
     Raises
@@ -139,13 +145,13 @@ def step_of(value: float) -> int:
     ValueError
         If none does: then the pixels above it cannot be told.
     """
-    step = round(value * BINS)
-    if step / BINS != value or not 0 <= step < BINS:
-        raise ValueError(f"pixels are kept in steps of 1/{BINS}; {value} is none of them")
+    step = round(value * PROBABILITY_BINS)
+    if step / PROBABILITY_BINS != value or not 0 <= step < PROBABILITY_BINS:
+        raise ValueError(f"pixels are kept in steps of 1/{PROBABILITY_BINS}; {value} is none of them")
     return step
 
 
-def choose_threshold(validation: Predictions, unit: Unit) -> Threshold:
+def choose_threshold(validation: Predictions, unit: ScoringUnit) -> Threshold:
     """Choose the threshold with the highest F1 on the validation part, in the middle of equally good ones.
 
     Raises
@@ -157,25 +163,29 @@ def choose_threshold(validation: Predictions, unit: Unit) -> Threshold:
         raise UsageError(
             f"a threshold is chosen on validation, not on {validation.part}: give validation's predictions"
         )
-    cases = cases_of(validation, unit)
-    if unit in _PIXELS:
+    cases = cases_by_unit(validation, unit)
+    if unit in _PIXEL_SET_BY_UNIT:
         assert cases.pixels is not None
-        quiet, deforming = cases.pixels[_PIXELS[unit]].sum(axis=0, dtype=np.int64)
-        value = _best_step(reached(deforming), reached(quiet)) / BINS if deforming.any() else None
+        quiet, deforming = cases.pixels[_PIXEL_SET_BY_UNIT[unit]].sum(axis=0, dtype=np.int64)
+        value = (
+            _best_bin(count_at_or_above(deforming), count_at_or_above(quiet)) / PROBABILITY_BINS
+            if deforming.any()
+            else None
+        )
     else:
-        value = _best_cut(cases.label, cases.probability)
+        value = _best_probability(cases.label, cases.probability)
     if value is None:
         reason = "validation has no deformation to choose it by"
         return fixed_threshold(validation, unit).model_copy(update={"reason": reason})
-    return _threshold(validation, unit, value, "validation")
+    return _make_threshold(validation, unit, value, "validation")
 
 
-def fixed_threshold(predictions: Predictions, unit: Unit, value: float = 0.5) -> Threshold:
+def fixed_threshold(predictions: Predictions, unit: ScoringUnit, value: float = 0.5) -> Threshold:
     """Return a threshold that no data chose."""
-    return _threshold(predictions, unit, value, "nothing")
+    return _make_threshold(predictions, unit, value, "nothing")
 
 
-def _threshold(predictions: Predictions, unit: Unit, value: float, chosen_on: str) -> Threshold:
+def _make_threshold(predictions: Predictions, unit: ScoringUnit, value: float, chosen_on: str) -> Threshold:
     source = predictions.source
     return Threshold.model_validate(
         {
@@ -188,15 +198,15 @@ def _threshold(predictions: Predictions, unit: Unit, value: float, chosen_on: st
     )
 
 
-def _best_step(hits: np.ndarray, false: np.ndarray) -> int:
-    f1 = rates(hits, false, hits[0] - hits)["f1"]
+def _best_bin(hits: np.ndarray, false: np.ndarray) -> int:
+    f1 = compute_rates(hits, false, hits[0] - hits)["f1"]
     first = last = int(np.argmax(f1))
     while last + 1 < len(f1) and f1[last + 1] == f1[first]:
         last += 1
     return (first + last + 1) // 2
 
 
-def _best_cut(label: np.ndarray, probability: np.ndarray) -> float | None:
+def _best_probability(label: np.ndarray, probability: np.ndarray) -> float | None:
     if not label.any():
         return None
     values = np.unique(probability)[::-1]  # every cut that makes a difference, the strictest first
@@ -204,14 +214,14 @@ def _best_cut(label: np.ndarray, probability: np.ndarray) -> float | None:
     hits, all_ = (
         np.cumsum(np.bincount(place, weights, len(values))) for weights in (label.astype("f8"), None)
     )
-    best = int(np.argmax(rates(hits, all_ - hits, label.sum() - hits)["f1"]))
+    best = int(np.argmax(compute_rates(hits, all_ - hits, label.sum() - hits)["f1"]))
     if best + 1 == len(values):
         return float(values[best])
     middle = np.float32((float(values[best]) + float(values[best + 1])) / 2)
     return float(middle if middle > values[best + 1] else values[best])
 
 
-def cases_of(predictions: Predictions, unit: Unit) -> Predictions:
+def cases_by_unit(predictions: Predictions, unit: ScoringUnit) -> Predictions:
     """Return the predictions whose cases are of `unit`.
 
     Raises
@@ -219,12 +229,12 @@ def cases_of(predictions: Predictions, unit: Unit) -> Predictions:
     UsageError
         If the task has no such unit.
     """
-    if unit not in UNITS[predictions.source.task]:
+    if unit not in UNITS_BY_TASK[predictions.source.task]:
         raise UsageError(f"a {predictions.source.task} is not scored by {unit}")
-    return predictions.interferograms() if unit == "interferograms" else predictions
+    return predictions.by_interferogram() if unit == "interferograms" else predictions
 
 
-def confusion(predictions: Predictions, threshold: Threshold) -> np.ndarray:
+def count_confusion(predictions: Predictions, threshold: Threshold) -> np.ndarray:
     """Return what is right and wrong about each case.
 
     Parameters
@@ -239,9 +249,9 @@ def confusion(predictions: Predictions, threshold: Threshold) -> np.ndarray:
         int64, shape (N, 4): true positives, false positives, false negatives, true negatives; pixels or
         whole cases.
     """
-    if threshold.unit in _PIXELS:
+    if threshold.unit in _PIXEL_SET_BY_UNIT:
         assert predictions.pixels is not None
-        pixels, step = predictions.pixels[_PIXELS[threshold.unit]], step_of(threshold.value)
+        pixels, step = predictions.pixels[_PIXEL_SET_BY_UNIT[threshold.unit]], threshold_bin(threshold.value)
         above, below = (
             part.sum(axis=-1, dtype=np.int64) for part in (pixels[..., step:], pixels[..., :step])
         )
@@ -250,7 +260,7 @@ def confusion(predictions: Predictions, threshold: Threshold) -> np.ndarray:
     return np.stack([label & alarm, ~label & alarm, label & ~alarm, ~label & ~alarm], axis=1).astype("i8")
 
 
-def score(predictions: Predictions, threshold: Threshold) -> Scores:
+def score_predictions(predictions: Predictions, threshold: Threshold) -> Scores:
     """Score predictions at a threshold, in its unit.
 
     Raises
@@ -264,18 +274,18 @@ def score(predictions: Predictions, threshold: Threshold) -> Scores:
             f"this threshold was chosen for {threshold.model}, not for {source.model} on {source.split}: "
             "choose one with choose_threshold"
         )
-    return _scores(cases_of(predictions, threshold.unit), threshold)
+    return _compute_scores(cases_by_unit(predictions, threshold.unit), threshold)
 
 
-def _scores(cases: Predictions, threshold: Threshold) -> Scores:
-    hit, false, missed, quiet = (int(value) for value in confusion(cases, threshold).sum(axis=0))
+def _compute_scores(cases: Predictions, threshold: Threshold) -> Scores:
+    hit, false, missed, quiet = (int(value) for value in count_confusion(cases, threshold).sum(axis=0))
     positives, items = hit + missed, hit + false + missed + quiet
-    found = {name: float(value) for name, value in rates(hit, false, missed).items()}
-    if threshold.unit not in _PIXELS:
-        areas = Ranking(cases.label, cases.probability).areas()
+    found = {name: float(value) for name, value in compute_rates(hit, false, missed).items()}
+    if threshold.unit not in _PIXEL_SET_BY_UNIT:
+        areas = RankedScores(cases.label, cases.probability).compute_areas()
         found |= {name: float(value) for name, value in areas.items()}
-    names = METRICS[threshold.unit]
-    chance, constant = baselines(positives, items)
+    names = METRICS_BY_UNIT[threshold.unit]
+    chance, constant = baseline_scores(positives, items)
     return Scores(
         items=items,
         positives=positives,
@@ -285,13 +295,15 @@ def _scores(cases: Predictions, threshold: Threshold) -> Scores:
         true_negatives=quiet,
         threshold=threshold.value,
         values={name: found[name] for name in names},
-        undefined={name: _why(name, positives, items) for name in names if math.isnan(found[name])},
+        undefined={
+            name: _undefined_reason(name, positives, items) for name in names if math.isnan(found[name])
+        },
         chance={name: chance[name] for name in names},
         constant={name: constant[name] for name in names},
     )
 
 
-def _why(name: str, positives: int, items: int) -> str:
+def _undefined_reason(name: str, positives: int, items: int) -> str:
     if not items:
         return "nothing to score"
     if name == "precision":
@@ -299,7 +311,7 @@ def _why(name: str, positives: int, items: int) -> str:
     return "no deformation to find" if not positives else "deformation everywhere"
 
 
-def baselines(positives: int, items: int) -> tuple[dict[str, float], dict[str, float]]:
+def baseline_scores(positives: int, items: int) -> tuple[dict[str, float], dict[str, float]]:
     """Return what guessing at random, and predicting deformation always, is expected to score.
 
     The guess says "deformation" as often as there is some, share p of the items. Then precision, recall
@@ -319,7 +331,7 @@ def baselines(positives: int, items: int) -> tuple[dict[str, float], dict[str, f
     return chance | ranks, constant | ranks
 
 
-def by_group(predictions: Predictions, threshold: Threshold, kind: str) -> dict[str, Scores]:
+def score_by_group(predictions: Predictions, threshold: Threshold, kind: str) -> dict[str, Scores]:
     """Score each frame, region, activity type or intensity by itself.
 
     Frames and regions are scored on what lies in them. An activity type or intensity is a property of
@@ -338,19 +350,19 @@ def by_group(predictions: Predictions, threshold: Threshold, kind: str) -> dict[
     dict of str to Scores
         By name, sorted.
     """
-    cases = cases_of(predictions, threshold.unit)
+    cases = cases_by_unit(predictions, threshold.unit)
     members: dict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(cases.rows):
-        for name in GROUPS[kind](row):
+        for name in GROUPINGS[kind](row):
             members[name].append(place)
-    against_quiet = kind in _OF_DEFORMATION and threshold.unit not in _PIXELS
+    against_quiet = kind in _DEFORMATION_GROUPINGS and threshold.unit not in _PIXEL_SET_BY_UNIT
     result = {}
     for name, places in sorted(members.items()):
         chosen = np.zeros(len(cases), bool)
         chosen[places] = True
         if against_quiet:
             chosen = (chosen & cases.label) | ~cases.label
-        scores = score(cases.take(chosen), threshold)
+        scores = score_predictions(cases.select(chosen), threshold)
         result[name] = _without_precision(scores) if against_quiet else scores
     return result
 
@@ -369,7 +381,7 @@ def _without_precision(scores: Scores) -> Scores:
     )
 
 
-def false_alarms(predictions: Predictions, threshold: Threshold) -> FalseAlarms:
+def count_false_alarms(predictions: Predictions, threshold: Threshold) -> FalseAlarms:
     """Count false alarms per frame and year of watching.
 
     A false alarm is an interferogram (or series) in which the expert saw no deformation anywhere and one of
@@ -384,20 +396,20 @@ def false_alarms(predictions: Predictions, threshold: Threshold) -> FalseAlarms:
     threshold : Threshold
         Of the unit ``interferograms``.
     """
-    cases = cases_of(predictions, threshold.unit)
-    alarm = confusion(cases, threshold)[:, 1] > 0
+    cases = cases_by_unit(predictions, threshold.unit)
+    alarm = count_confusion(cases, threshold)[:, 1] > 0
     frames: dict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(cases.rows):
         frames[row.frame].append(place)
     counted = {}
     for frame, places in sorted(frames.items()):
-        spans = [_span(cases.rows[place]) for place in places]
+        spans = [_date_span(cases.rows[place]) for place in places]
         days = {end for (_, end), place in zip(spans, places, strict=True) if alarm[place]}
         counted[frame] = FrameAlarms(
             interferograms=int((~cases.label[places]).sum()),
             false_alarms=int(alarm[places].sum()),
             alarm_days=len(days),
-            years=days_watched(spans) / _DAYS_PER_YEAR,
+            years=count_observed_days(spans) / _DAYS_PER_YEAR,
         )
     total = FrameAlarms(
         interferograms=sum(frame.interferograms for frame in counted.values()),
@@ -416,12 +428,12 @@ def false_alarms(predictions: Predictions, threshold: Threshold) -> FalseAlarms:
     )
 
 
-def _span(row: Row) -> tuple[date, date]:
+def _date_span(row: PredictedItem) -> tuple[date, date]:
     dates = [day for name in row.pairs for day in Pair.parse(name).dates]
     return min(dates), max(dates)
 
 
-def days_watched(spans: Sequence[tuple[date, date]]) -> int:
+def count_observed_days(spans: Sequence[tuple[date, date]]) -> int:
     """Return the length of the union of spans (first and last day), in days."""
     total, reach = 0, date.min
     for start, end in sorted(spans):

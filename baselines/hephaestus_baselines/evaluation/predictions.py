@@ -31,25 +31,25 @@ from hephaestus_build.dataset.splits import SplitPart
 
 Task = Literal["classification", "segmentation"]
 #: ``data``: pixels where at least one of the item's interferograms holds data. ``all``: the others too.
-Pixels = Literal["data", "all"]
-PIXELS: tuple[Pixels, ...] = ("data", "all")
+PixelSet = Literal["data", "all"]
+PIXEL_SETS: tuple[PixelSet, ...] = ("data", "all")
 
-FORMAT = "hephaestus-predictions/1"
+PREDICTIONS_FORMAT = "hephaestus-predictions/1"
 #: Steps of the histograms. A power of two, so that `probability * BINS` is exact and so is every bin edge.
-BINS = 512
+PROBABILITY_BINS = 512
 #: A segmenter's item is as probable as this many pixels are, about 1 km2 where a pixel is 0.001 degree.
 ALARM_PIXELS = 100
 #: Bytes of an archive of predictions, and of each of its arrays; and of the document in it.
-_LARGEST, _LARGEST_DOCUMENT = 4 << 30, 256 << 20
+_MAX_ARCHIVE_BYTES, _MAX_DOCUMENT_BYTES = 4 << 30, 256 << 20
 #: How an archive fails that somebody else made.
-_UNREADABLE = (
+_READ_ERRORS = (
     OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, OverflowError, MemoryError,
     zipfile.BadZipFile, zlib.error, struct.error, msgspec.MsgspecError,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Row:
+class PredictedItem:
     """What is known of one item before any model sees it.
 
     Attributes
@@ -80,7 +80,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Source:
+class PredictionSource:
     """Which model spoke, and about what: predictions of one source alone go together.
 
     Attributes
@@ -120,17 +120,17 @@ class Predictions:
         classification.
     """
 
-    source: Source
+    source: PredictionSource
     part: SplitPart
-    rows: tuple[Row, ...]
+    rows: tuple[PredictedItem, ...]
     label: np.ndarray
     probability: np.ndarray
-    pixels: Mapping[Pixels, np.ndarray] | None = None
+    pixels: Mapping[PixelSet, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.rows)
         shapes = [self.label.shape == (count,), self.probability.shape == (count,)]
-        shapes += [values.shape == (count, 2, BINS) for values in (self.pixels or {}).values()]
+        shapes += [values.shape == (count, 2, PROBABILITY_BINS) for values in (self.pixels or {}).values()]
         if not all(shapes) or (self.source.task == "segmentation") != (self.pixels is not None):
             raise ValueError(f"these are not the arrays of {count} items of a {self.source.task}")
         if not np.all((self.probability >= 0) & (self.probability <= 1)):
@@ -145,19 +145,19 @@ class Predictions:
     @property
     def positive_pixels(self) -> np.ndarray:
         """Histograms of the pixels with deformation that hold data, shape (N, BINS)."""
-        return self._histograms("data")[:, 1]
+        return self._require_histograms("data")[:, 1]
 
     @property
     def negative_pixels(self) -> np.ndarray:
         """Histograms of the pixels without deformation that hold data, shape (N, BINS)."""
-        return self._histograms("data")[:, 0]
+        return self._require_histograms("data")[:, 0]
 
-    def _histograms(self, pixels: Pixels) -> np.ndarray:
+    def _require_histograms(self, pixels: PixelSet) -> np.ndarray:
         if self.pixels is None:
             raise ValueError("a classification has no pixels")
         return self.pixels[pixels]
 
-    def take(self, chosen: np.ndarray) -> Predictions:
+    def select(self, chosen: np.ndarray) -> Predictions:
         """Return the items at the positions `chosen`, int or bool of shape (N,)."""
         places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         return replace(
@@ -170,10 +170,10 @@ class Predictions:
 
     @cached_property
     def clusters(self) -> np.ndarray:
-        """What is resampled together, int of shape (N,): see :func:`clusters_of`."""
-        return clusters_of(self.rows)
+        """What is resampled together, int of shape (N,): see :func:`cluster_items`."""
+        return cluster_items(self.rows)
 
-    def interferograms(self) -> Predictions:
+    def by_interferogram(self) -> Predictions:
         """Return one item for every interferogram (or series): the highest of its tiles.
 
         That is what an observatory alarms on. The label is the expert's word for the whole frame, so
@@ -186,11 +186,11 @@ class Predictions:
         first = np.unique(group, return_index=True)[1]
         highest = np.zeros(len(places), "f4")
         np.maximum.at(highest, group, self.probability)
-        pixels: dict[Pixels, np.ndarray] | None = None
+        pixels: dict[PixelSet, np.ndarray] | None = None
         if self.pixels is not None:
             pixels = {}
             for name, values in self.pixels.items():
-                pixels[name] = np.zeros((len(places), 2, BINS), values.dtype)
+                pixels[name] = np.zeros((len(places), 2, PROBABILITY_BINS), values.dtype)
                 np.add.at(pixels[name], group, values)
         rows = tuple(replace(self.rows[place], tile=None) for place in first)
         return replace(
@@ -207,7 +207,7 @@ class Predictions:
             If it cannot be written.
         """
         document = {
-            "format": FORMAT,
+            "format": PREDICTIONS_FORMAT,
             "source": asdict(self.source),
             "part": self.part,
             "rows": [asdict(row) for row in self.rows],
@@ -229,28 +229,28 @@ class Predictions:
             If it is missing, damaged or of another format.
         """
         try:
-            content = io.BytesIO(read_bounded(path, _LARGEST))
+            content = io.BytesIO(read_bounded(path, _MAX_ARCHIVE_BYTES))
             check_zip_hash(content)
             with zipfile.ZipFile(content) as archive:
                 document = msgspec.convert(
-                    parse_json(_array(archive, "document", "u1", None).tobytes()), _Document
+                    parse_json(_read_array(archive, "document", "u1", None).tobytes()), _PredictionsDocument
                 )
                 rows = tuple(document.rows)
                 count = len(rows)
-                pixels: dict[Pixels, np.ndarray] = {
-                    name: _array(archive, f"pixels_{name}", "u4", (count, 2, BINS))
-                    for name in PIXELS
+                pixels: dict[PixelSet, np.ndarray] = {
+                    name: _read_array(archive, f"pixels_{name}", "u4", (count, 2, PROBABILITY_BINS))
+                    for name in PIXEL_SETS
                     if document.source.task == "segmentation"
                 }
                 return cls(
                     document.source,
                     document.part,
                     rows,
-                    _array(archive, "label", "?", (count,)),
-                    _array(archive, "probability", "f4", (count,)),
+                    _read_array(archive, "label", "?", (count,)),
+                    _read_array(archive, "probability", "f4", (count,)),
                     pixels or None,
                 )
-        except (*_UNREADABLE, HephaestusError) as error:
+        except (*_READ_ERRORS, HephaestusError) as error:
             raise HephaestusError(
                 f"{path} holds no predictions that can be read ({sanitize_text(error, 200)}); remove it "
                 "and run "
@@ -258,16 +258,16 @@ class Predictions:
             ) from error
 
 
-class _Document(msgspec.Struct, forbid_unknown_fields=True):
+class _PredictionsDocument(msgspec.Struct, forbid_unknown_fields=True):
     """What an archive of predictions says of its arrays."""
 
     format: Literal["hephaestus-predictions/1"]
-    source: Source
+    source: PredictionSource
     part: SplitPart
-    rows: list[Row]
+    rows: list[PredictedItem]
 
 
-def _array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...] | None) -> np.ndarray:
+def _read_array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...] | None) -> np.ndarray:
     """Return an array of an archive; memory is taken for what it says and holds, never for what it claims.
 
     Parameters
@@ -298,7 +298,7 @@ def _array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ..
             kind != np.dtype(dtype)
             or fortran
             or found != (shape or found[:1])
-            or size > (_LARGEST if shape else _LARGEST_DOCUMENT)
+            or size > (_MAX_ARCHIVE_BYTES if shape else _MAX_DOCUMENT_BYTES)
             or entry.file_size != stream.tell() + size
         ):
             raise ValueError(f"{name} is not the array that belongs here")
@@ -308,9 +308,9 @@ def _array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ..
     return values.reshape(found)
 
 
-def histograms(
+def count_pixel_histograms(
     probability: np.ndarray, mask: np.ndarray, inside: np.ndarray, data: np.ndarray
-) -> dict[Pixels, np.ndarray]:
+) -> dict[PixelSet, np.ndarray]:
     """Count pixels by truth and probability.
 
     Parameters
@@ -338,14 +338,16 @@ def histograms(
             "the model gave what is no probability (its training may have diverged); "
             "start it again with a lower learning rate"
         )
-    step = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-    place = (np.arange(count)[:, None, None] * 2 + (mask > 0)) * BINS + step
-    counted: dict[Pixels, np.ndarray] = {
+    step = np.minimum((probability * PROBABILITY_BINS).astype(np.int64), PROBABILITY_BINS - 1)
+    place = (np.arange(count)[:, None, None] * 2 + (mask > 0)) * PROBABILITY_BINS + step
+    counted: dict[PixelSet, np.ndarray] = {
         "data": np.broadcast_to(inside & data, place.shape),
         "all": np.broadcast_to(inside, place.shape),
     }
     return {
-        name: np.bincount(place[chosen], minlength=count * 2 * BINS).reshape(count, 2, BINS).astype(np.uint32)
+        name: np.bincount(place[chosen], minlength=count * 2 * PROBABILITY_BINS)
+        .reshape(count, 2, PROBABILITY_BINS)
+        .astype(np.uint32)
         for name, chosen in counted.items()
     }
 
@@ -368,11 +370,11 @@ def item_probability(pixels: np.ndarray) -> np.ndarray:
     # pixels at or above each step
     reached = np.cumsum(pixels.sum(axis=1, dtype=np.int64)[:, ::-1], axis=1)[:, ::-1]
     wanted = np.clip(reached[:, :1], 1, ALARM_PIXELS)
-    return (np.maximum((reached >= wanted).sum(axis=1) - 1, 0) / BINS).astype("f4")
+    return (np.maximum((reached >= wanted).sum(axis=1) - 1, 0) / PROBABILITY_BINS).astype("f4")
 
 
 @dataclass
-class Collector:
+class PredictionCollector:
     """Gathers a model's answers batch by batch, in any order, and misses none.
 
     Parameters
@@ -383,26 +385,26 @@ class Collector:
         Every item that will be asked for.
     """
 
-    source: Source
+    source: PredictionSource
     part: SplitPart
-    rows: Sequence[Row]
+    rows: Sequence[PredictedItem]
     _label: np.ndarray = field(init=False, repr=False)
     _probability: np.ndarray = field(init=False, repr=False)
-    _pixels: dict[Pixels, np.ndarray] | None = field(init=False, repr=False, default=None)
+    _pixels: dict[PixelSet, np.ndarray] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         count = len(self.rows)
         self._label = np.zeros(count, bool)
         self._probability = np.full(count, np.nan, "f4")
         if self.source.task == "segmentation":
-            self._pixels = {name: np.zeros((count, 2, BINS), np.uint32) for name in PIXELS}
+            self._pixels = {name: np.zeros((count, 2, PROBABILITY_BINS), np.uint32) for name in PIXEL_SETS}
 
     def add(
         self,
         index: np.ndarray,
         label: np.ndarray,
         probability: np.ndarray | None = None,
-        pixels: Mapping[Pixels, np.ndarray] | None = None,
+        pixels: Mapping[PixelSet, np.ndarray] | None = None,
     ) -> None:
         """Take the answers of a batch of B items.
 
@@ -449,7 +451,7 @@ class Collector:
         )
 
 
-def clusters_of(rows: Sequence[Row]) -> np.ndarray:
+def cluster_items(rows: Sequence[PredictedItem]) -> np.ndarray:
     """Return which items are seen together when scores are resampled, as a number for each item.
 
     Items that share an event belong together, and so do the items of events that one item links; an

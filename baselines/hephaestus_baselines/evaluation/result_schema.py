@@ -30,9 +30,9 @@ from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.dataset.splits import SplitPart
 
-FORMAT: Literal["hephaestus-result/1"] = "hephaestus-result/1"
+RESULT_FORMAT: Literal["hephaestus-result/1"] = "hephaestus-result/1"
 #: Bytes of a result; that of all 38 frames has less than one million.
-_LARGEST = 64 << 20
+_MAX_RESULT_BYTES = 64 << 20
 #: What numbers depend on.
 _LIBRARIES = (
     "hephaestus-build", "numpy", "torch", "torchvision", "lightning", "torchmetrics", "timm",
@@ -41,7 +41,7 @@ _LIBRARIES = (
 
 
 #: A score; NaN where it is undefined, which JSON writes as null.
-Number = Annotated[
+NullableFloat = Annotated[
     float,
     BeforeValidator(lambda value: np.nan if value is None else value),
     PlainSerializer(lambda value: None if np.isnan(value) else value, when_used="json"),
@@ -49,33 +49,33 @@ Number = Annotated[
 ]
 #: ``items``: tiles. ``interferograms``: the highest of their tiles. ``pixels``: those that hold data.
 #: ``all-pixels``: those without data too.
-Unit = Literal["items", "interferograms", "pixels", "all-pixels"]
+ScoringUnit = Literal["items", "interferograms", "pixels", "all-pixels"]
 
 
 #: A text that may come from elsewhere: cleaned here, escaped where a page is written.
-Text = Annotated[str, AfterValidator(lambda text: sanitize_text(text, 2000))]
+SanitizedText = Annotated[str, AfterValidator(lambda text: sanitize_text(text, 2000))]
 
 
-class Record(BaseModel):
+class ResultModel(BaseModel):
     """A part of a result: fixed fields, none unknown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Threshold(Record):
+class Threshold(ResultModel):
     """From which probability on there is deformation; only validation may choose it."""
 
     value: float = Field(ge=0, le=1, description="Predicted where the probability is at least this.")
-    unit: Unit
+    unit: ScoringUnit
     chosen_on: Literal["validation", "nothing"] = Field(
         description="What was looked at to choose it; nothing for a fixed one."
     )
-    model: Text = Field(description="Key of the run it was chosen for.")
+    model: SanitizedText = Field(description="Key of the run it was chosen for.")
     split_sha256: str
-    reason: Text = Field("", description="Why it could not be chosen, where it could not.")
+    reason: SanitizedText = Field("", description="Why it could not be chosen, where it could not.")
 
 
-class Scores(Record):
+class Scores(ResultModel):
     """The scores of one set of items or pixels at one threshold."""
 
     items: int = Field(description="Items, or pixels of a segmentation.")
@@ -85,25 +85,27 @@ class Scores(Record):
     false_negatives: int
     true_negatives: int
     threshold: float
-    values: dict[str, Number] = Field(description="precision, recall, f1, and what else the unit has.")
-    undefined: dict[Text, Text] = Field(description="Why a value is null.")
-    chance: dict[str, Number] = Field(description="Of guessing at random as often as there is deformation.")
-    constant: dict[str, Number] = Field(description="Of predicting deformation always.")
+    values: dict[str, NullableFloat] = Field(description="precision, recall, f1, and what else the unit has.")
+    undefined: dict[SanitizedText, SanitizedText] = Field(description="Why a value is null.")
+    chance: dict[str, NullableFloat] = Field(
+        description="Of guessing at random as often as there is deformation."
+    )
+    constant: dict[str, NullableFloat] = Field(description="Of predicting deformation always.")
 
 
-class Interval(Record):
+class Interval(ResultModel):
     """A bootstrap interval of one score over events."""
 
-    low: Number
-    high: Number
+    low: NullableFloat
+    high: NullableFloat
     level: float
     resamples: int
     events: int = Field(description="Independent pieces of evidence with deformation that were resampled.")
     quiet: int = Field(description="Frames and primary acquisitions without deformation.")
-    undefined: Text = ""
+    undefined: SanitizedText = ""
 
 
-class FrameAlarms(Record):
+class FrameAlarms(ResultModel):
     """False alarms of one frame."""
 
     interferograms: int = Field(description="Those without deformation.")
@@ -112,18 +114,18 @@ class FrameAlarms(Record):
     years: float = Field(description="Length of the union of the spans of all its interferograms.")
 
 
-class FalseAlarms(Record):
+class FalseAlarms(ResultModel):
     """False alarms over all frames."""
 
-    per_frame_year: Number = Field(description="False alarms, over the years of all frames.")
-    days_per_frame_year: Number = Field(description="Alarm days, over the same.")
+    per_frame_year: NullableFloat = Field(description="False alarms, over the years of all frames.")
+    days_per_frame_year: NullableFloat = Field(description="Alarm days, over the same.")
     total: FrameAlarms
-    frames: dict[Text, FrameAlarms]
+    frames: dict[SanitizedText, FrameAlarms]
     threshold: float
-    undefined: Text = ""
+    undefined: SanitizedText = ""
 
 
-class UnitScores(Record):
+class UnitScores(ResultModel):
     """All that is said about one unit."""
 
     threshold: Threshold
@@ -131,22 +133,22 @@ class UnitScores(Record):
     test: Scores
     test_at_half: Scores = Field(description="At 0.5, which nothing chose.")
     intervals: dict[str, Interval] = Field(description="Of the test scores, by score.")
-    groups: dict[Text, dict[Text, Scores]] = Field(
+    groups: dict[SanitizedText, dict[SanitizedText, Scores]] = Field(
         description="Test scores by frame, region, activity type and intensity."
     )
 
 
-class Assessment(Record):
+class Assessment(ResultModel):
     """A run's scores on validation and test."""
 
-    units: dict[Unit, UnitScores]
+    units: dict[ScoringUnit, UnitScores]
     false_alarms: FalseAlarms
 
 
-class SplitRecord(Record):
+class SplitRecord(ResultModel):
     """The split that was trained and scored on."""
 
-    name: Text
+    name: SanitizedText
     version: int = Field(ge=1)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     counts: dict[SplitPart, dict[Literal["positive", "negative"], int]] = Field(
@@ -154,28 +156,30 @@ class SplitRecord(Record):
     )
 
 
-class RunResult(Record):
+class RunResult(ResultModel):
     """One finished run (``result.json``). It is written last: where it stands, the run is finished."""
 
-    format: Literal["hephaestus-result/1"] = FORMAT
-    key: Text = Field(description="Name of the run's folder: a readable name and a hash of the recipe.")
+    format: Literal["hephaestus-result/1"] = RESULT_FORMAT
+    key: SanitizedText = Field(
+        description="Name of the run's folder: a readable name and a hash of the recipe."
+    )
     task: Task
-    model: Text
+    model: SanitizedText
     series: bool
     atmosphere: bool = Field(description="Whether the model sees the atmosphere, of whichever form.")
     seed: int
     size: int = Field(ge=1, description="Rows and columns of a window.")
-    training: Text = Field(description="How windows were placed in training.")
-    tiling: Text = Field(description="How windows were placed in validation and test.")
-    weights: Text = Field(description="Where the first weights came from; none is from scratch.")
+    training: SanitizedText = Field(description="How windows were placed in training.")
+    tiling: SanitizedText = Field(description="How windows were placed in validation and test.")
+    weights: SanitizedText = Field(description="Where the first weights came from; none is from scratch.")
     recipe: dict[str, Any] = Field(description="All settings of the run.")
-    command: Text = Field(description="What was typed, without paths of the machine.")
+    command: SanitizedText = Field(description="What was typed, without paths of the machine.")
     simulated: bool = Field(description="Whether any frame is simulated: then no number is of a volcano.")
     split: SplitRecord
-    generations: dict[Text, Text] = Field(description="Generation of every frame's cube.")
-    versions: dict[Text, Text]
-    code: Text = Field(description="Hash over the project's own source files.")
-    device: Text
+    generations: dict[SanitizedText, SanitizedText] = Field(description="Generation of every frame's cube.")
+    versions: dict[SanitizedText, SanitizedText]
+    code: SanitizedText = Field(description="Hash over the project's own source files.")
+    device: SanitizedText
     parameters: int = Field(ge=0, description="Trainable parameters.")
     epochs: int = Field(ge=0, description="Epochs trained.")
     best_epoch: int = Field(ge=0, description="The epoch whose weights were kept, by validation, from 0.")
@@ -202,15 +206,18 @@ class RunResult(Record):
 
     def check_complete(self) -> None:
         """Raise ValueError unless all scores are there that tables and pictures are made of."""
-        from hephaestus_baselines.evaluation.metrics import METRICS, UNITS  # which are of the types here
+        from hephaestus_baselines.evaluation.metrics import (  # which are of the types here
+            METRICS_BY_UNIT,
+            UNITS_BY_TASK,
+        )
 
-        for unit in UNITS[self.task]:
+        for unit in UNITS_BY_TASK[self.task]:
             if (scores := self.assessment.units.get(unit)) is None:
                 raise ValueError(f"it has no scores of {unit}")
             alarms = {"false_alarms_per_frame_year"} if unit == "interferograms" else set()
             sets = [set(one.values) for one in (scores.validation, scores.test, scores.test_at_half)]
             sets += [set(scores.test.constant), set(scores.test.chance), set(scores.intervals) - alarms]
-            if any(set(METRICS[unit]) != names for names in sets) or alarms - scores.intervals.keys():
+            if any(set(METRICS_BY_UNIT[unit]) != names for names in sets) or alarms - scores.intervals.keys():
                 raise ValueError(f"it lacks scores of {unit}")
             if scores.test.items < 1:
                 raise ValueError(f"it has no {unit} in the test part")
@@ -226,17 +233,17 @@ class RunResult(Record):
             ``schemas/results.json``.
         """
         try:
-            found = cls.model_validate(parse_hashed_json(read_bounded(path, _LARGEST)))
+            found = cls.model_validate(parse_hashed_json(read_bounded(path, _MAX_RESULT_BYTES)))
             found.check_complete()
             return found
         except (OSError, ValueError) as error:
             raise HephaestusError(
-                f"{path} is no result that can be read ({_short(error)}); remove it and run "
+                f"{path} is no result that can be read ({_shorten_error(error)}); remove it and run "
                 "`hephaestus benchmark run` again: what is trained is only scored again"
             ) from error
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that numbers depend on."""
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
@@ -248,7 +255,7 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def code_version() -> str:
+def source_code_hash() -> str:
     """Return a hash over the project's own source, so that a result says which code made it without git."""
     digest = hashlib.sha256()
     packages = [Path(__file__).resolve().parents[1], Path(hephaestus_build.__file__).resolve().parent]
@@ -259,7 +266,7 @@ def code_version() -> str:
     return digest.hexdigest()
 
 
-def _short(error: Exception) -> str:
+def _shorten_error(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return sanitize_text(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}", 200)

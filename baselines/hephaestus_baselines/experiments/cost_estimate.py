@@ -9,20 +9,20 @@ from typing import Any
 
 from hephaestus_baselines.config.run_config import Recipe
 from hephaestus_baselines.evaluation.result_schema import RunResult
-from hephaestus_baselines.experiments.experiment_grid import Bench, share
-from hephaestus_baselines.reporting.published_scores import RUNTIME_HOURS
+from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, select_part
+from hephaestus_baselines.reporting.published_scores import PUBLISHED_RUNTIME_HOURS
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.dataset.samples import Sample, count_classes, samples_from_cube
 from hephaestus_build.dataset.splits import PARTS, Split, make_split, split_rule
 
 #: Bytes of a trainable parameter: itself in the best checkpoint, with AdamW's two moments in the last.
-_BEST, _LAST = 4, 12
+_BYTES_PER_BEST_PARAMETER, _BYTES_PER_LAST_PARAMETER = 4, 12
 #: The paper's epochs, which its hours are of.
 _PAPER_EPOCHS = 90
 
 
 @dataclass(frozen=True)
-class Hours:
+class RuntimeEstimate:
     """How long runs take.
 
     Attributes
@@ -41,7 +41,7 @@ class Hours:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class CostEstimate:
     """What a grid, or a part of it, will take.
 
     Attributes
@@ -74,7 +74,7 @@ class Outlook:
     models: tuple[str, ...]
     epochs: tuple[int, int]
     samples: Mapping[str, Mapping[str, int]]
-    hours: tuple[Hours, ...]
+    hours: tuple[RuntimeEstimate, ...]
     unknown: int
     gigabytes: float
     simulated: bool
@@ -85,31 +85,33 @@ class Outlook:
         return {**vars(self), "part": list(self.part), "hours": [vars(item) for item in self.hours]}
 
 
-def outlook(bench: Bench, part: tuple[int, int] = (1, 1)) -> Outlook:
+def estimate_cost(bench: ExperimentGrid, part: tuple[int, int] = (1, 1)) -> CostEstimate:
     """Return what a grid, or a part of it, will take."""
-    recipes = share(bench.recipes, part)
+    recipes = select_part(bench.recipes, part)
     todo = [recipe for recipe in recipes if not bench.is_finished(recipe)]
-    results = bench.results([])  # what is damaged is said where it would be used
-    samples, simulated = _samples(bench)
-    hours, unknown = expected_hours(todo, results)
+    results = bench.read_results([])  # what is damaged is said where it would be used
+    samples, simulated = _read_samples(bench)
+    hours, unknown = estimate_runtimes(todo, results)
     splits = {recipe.split: make_split(split_rule(recipe.split), samples) for recipe in recipes}
-    return Outlook(
+    return CostEstimate(
         preset=bench.preset.name,
         part=part,
         runs=len(recipes),
         finished=len(recipes) - len(todo),
         models=tuple(dict.fromkeys(recipe.model for recipe in recipes)),
         epochs=(min(recipe.epochs for recipe in recipes), max(recipe.epochs for recipe in recipes)),
-        samples=_counts(recipes, splits),
+        samples=_count_samples(recipes, splits),
         hours=tuple(hours),
         unknown=unknown,
-        gigabytes=_gigabytes(recipes, results),
+        gigabytes=_checkpoint_gigabytes(recipes, results),
         simulated=simulated,
-        changed=bench.changed,
+        changed=bench.changed_frames,
     )
 
 
-def expected_hours(todo: Sequence[Recipe], results: Iterable[RunResult]) -> tuple[list[Hours], int]:
+def estimate_runtimes(
+    todo: Sequence[Recipe], results: Iterable[RunResult]
+) -> tuple[list[RuntimeEstimate], int]:
     """Return how long runs take, as measured or as the paper says, and of how many neither knows.
 
     Parameters
@@ -121,42 +123,44 @@ def expected_hours(todo: Sequence[Recipe], results: Iterable[RunResult]) -> tupl
     """
     measured: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for result in results:
-        measured[_like(result.model, result.series, result.recipe)].append(
+        measured[_runtime_key(result.model, result.series, result.recipe)].append(
             sum(result.seconds.values()) / 3600
         )
     hours: dict[str, float] = defaultdict(float)
     runs: Counter[str] = Counter()
     for recipe in todo:
-        known = measured.get(_like(recipe.model, recipe.series, recipe.model_dump(mode="json")))
+        known = measured.get(_runtime_key(recipe.model, recipe.series, recipe.model_dump(mode="json")))
         if known:
             source, each = "as measured here", sum(known) / len(known)
-        elif recipe.model in RUNTIME_HOURS:
+        elif recipe.model in PUBLISHED_RUNTIME_HOURS:
             source = "on the paper's RTX 3090 Ti"
-            each = RUNTIME_HOURS[recipe.model][recipe.series] * recipe.epochs / _PAPER_EPOCHS
+            each = PUBLISHED_RUNTIME_HOURS[recipe.model][recipe.series] * recipe.epochs / _PAPER_EPOCHS
         else:
             continue
         hours[source] += each
         runs[source] += 1
-    return [Hours(hours[source], runs[source], source) for source in sorted(runs)], len(todo) - runs.total()
+    return [RuntimeEstimate(hours[source], runs[source], source) for source in sorted(runs)], len(
+        todo
+    ) - runs.total()
 
 
-def _like(model: str, series: bool, fields: Mapping[str, Any]) -> tuple[Any, ...]:
+def _runtime_key(model: str, series: bool, fields: Mapping[str, Any]) -> tuple[Any, ...]:
     return model, series, fields["atmosphere"] != "none", fields["epochs"], fields["size"]
 
 
-def _samples(bench: Bench) -> tuple[list[Sample], bool]:
+def _read_samples(bench: ExperimentGrid) -> tuple[list[Sample], bool]:
     samples, simulated = [], False
-    whole = bench.whole()
+    whole = bench.make_integrity_checker()
     for path in sorted(bench.cubes.glob("*.zarr")):
         if whole:
-            whole.check(path.resolve(), ())
+            whole.check_cube(path.resolve(), ())
         with open_pinned_cube(path, chunks=None) as cube:
             samples += samples_from_cube(cube)
             simulated |= bool(cube.attrs.get("simulated", False))
     return samples, simulated
 
 
-def _counts(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
+def _count_samples(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for recipe in recipes:
         split = splits[recipe.split]
@@ -170,18 +174,22 @@ def _counts(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> dict[str,
     return counts
 
 
-def _gigabytes(recipes: Iterable[Recipe], results: Iterable[RunResult]) -> float:
+def _checkpoint_gigabytes(recipes: Iterable[Recipe], results: Iterable[RunResult]) -> float:
     counted = {(result.model, result.series): float(result.parameters) for result in results}
-    sizes = [counted.get((recipe.model, recipe.series)) or _parameters(recipe) for recipe in recipes]
-    return (sum(sizes) * _BEST + max(sizes, default=0.0) * _LAST) / 1e9
+    sizes = [
+        counted.get((recipe.model, recipe.series)) or _published_parameters(recipe) for recipe in recipes
+    ]
+    return (
+        sum(sizes) * _BYTES_PER_BEST_PARAMETER + max(sizes, default=0.0) * _BYTES_PER_LAST_PARAMETER
+    ) / 1e9
 
 
-def _parameters(recipe: Recipe) -> float:
-    if recipe.model not in RUNTIME_HOURS:
+def _published_parameters(recipe: Recipe) -> float:
+    if recipe.model not in PUBLISHED_RUNTIME_HOURS:
         return 0.0
     from hephaestus_baselines.models.architectures import (
         MODELS,  # seconds of imports, for models that are large
     )
 
-    paper = MODELS[recipe.model].paper
+    paper = MODELS[recipe.model].published_parameters
     return paper[recipe.series] * 1e6 if paper else 0.0

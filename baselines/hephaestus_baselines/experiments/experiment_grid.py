@@ -28,13 +28,18 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from hephaestus_baselines.config.run_config import Preset, Recipe
-from hephaestus_baselines.data.cube_integrity import Wholeness
-from hephaestus_baselines.data.pinned_cubes import alone, pin
-from hephaestus_baselines.data.preparation import Prepared, prepare
-from hephaestus_baselines.evaluation.evaluate import assess
-from hephaestus_baselines.evaluation.result_schema import RunResult, SplitRecord, code_version, versions
-from hephaestus_baselines.reporting.aggregate_tables import tables
-from hephaestus_baselines.training.history import METRICS, checked
+from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
+from hephaestus_baselines.data.pinned_cubes import pin_cubes, try_lock_folder
+from hephaestus_baselines.data.preparation import PreparedData, prepare_data
+from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
+from hephaestus_baselines.evaluation.result_schema import (
+    RunResult,
+    SplitRecord,
+    library_versions,
+    source_code_hash,
+)
+from hephaestus_baselines.reporting.aggregate_tables import make_result_tables
+from hephaestus_baselines.training.history import METRICS_FILE, verified_training_file
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.samples import count_classes
@@ -43,12 +48,12 @@ from hephaestus_build.dataset.splits import PARTS
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-RESULT = "result.json"
+RESULT_FILE = "result.json"
 #: Files that only a run which is not finished needs.
-_SCAFFOLD = ("last.ckpt",)
+_TEMPORARY_FILES = ("last.ckpt",)
 
 
-def share(items: Sequence[T], part: tuple[int, int]) -> tuple[T, ...]:
+def select_part(items: Sequence[T], part: tuple[int, int]) -> tuple[T, ...]:
     """Return the i-th of n parts of `items`: disjoint, together all, and the same for whoever asks.
 
     Parameters
@@ -69,7 +74,7 @@ def share(items: Sequence[T], part: tuple[int, int]) -> tuple[T, ...]:
 
 
 @dataclass(frozen=True)
-class Bench:
+class ExperimentGrid:
     """A grid and where it stands.
 
     Attributes
@@ -93,20 +98,20 @@ class Bench:
     recipes: tuple[Recipe, ...]
     folder: Path
     cubes: Path
-    changed: tuple[str, ...] = ()
+    changed_frames: tuple[str, ...] = ()
     command: str = ""
     unchecked: bool = False
-    _prepared: dict[Any, Prepared] = field(default_factory=dict, compare=False, repr=False)
+    _prepared_by_settings: dict[Any, PreparedData] = field(default_factory=dict, compare=False, repr=False)
 
-    def home(self, recipe: Recipe) -> Path:
+    def run_folder(self, recipe: Recipe) -> Path:
         """Return the folder of a run."""
         return self.folder / "runs" / recipe.key
 
     def is_finished(self, recipe: Recipe) -> bool:
         """Return whether a run is finished."""
-        return (self.home(recipe) / RESULT).is_file()
+        return (self.run_folder(recipe) / RESULT_FILE).is_file()
 
-    def results(self, problems: list[str] | None = None) -> list[RunResult]:
+    def read_results(self, problems: list[str] | None = None) -> list[RunResult]:
         """Return the results of the runs that are finished, in the grid's order.
 
         Parameters
@@ -122,14 +127,14 @@ class Bench:
         found = []
         for recipe in filter(self.is_finished, self.recipes):
             try:
-                found.append(self.result(recipe))
+                found.append(self.read_result(recipe))
             except HephaestusError as error:
                 if problems is None:
                     raise
                 problems.append(f"{recipe.key}: {error}")
         return found
 
-    def result(self, recipe: Recipe) -> RunResult:
+    def read_result(self, recipe: Recipe) -> RunResult:
         """Return the result of a finished run.
 
         Raises
@@ -137,7 +142,7 @@ class Bench:
         HephaestusError
             If it is damaged, or that of another run.
         """
-        path = self.home(recipe) / RESULT
+        path = self.run_folder(recipe) / RESULT_FILE
         found = RunResult.read(path)
         try:
             same = found.key == Recipe.model_validate(found.recipe).key == recipe.key
@@ -149,15 +154,15 @@ class Bench:
             )
         return found
 
-    def whole(self, listener: ProgressListener | None = None) -> Wholeness | None:
+    def make_integrity_checker(self, listener: ProgressListener | None = None) -> CubeIntegrityChecker | None:
         """Return what compares the cubes with what was published, unless that is not wanted."""
-        return None if self.unchecked else Wholeness(self.folder, listener)
+        return None if self.unchecked else CubeIntegrityChecker(self.folder, listener)
 
-    def prepared(self, recipe: Recipe, listener: ProgressListener | None = None) -> Prepared:
+    def prepare_run_data(self, recipe: Recipe, listener: ProgressListener | None = None) -> PreparedData:
         """Return what `recipe` learns from and is scored on; runs that see the same share it."""
         seen = (recipe.split, recipe.series, recipe.size, recipe.training, recipe.tiling)
-        if seen not in self._prepared:
-            self._prepared[seen] = prepare(
+        if seen not in self._prepared_by_settings:
+            self._prepared_by_settings[seen] = prepare_data(
                 self.cubes,
                 split=recipe.split,
                 series=recipe.series,
@@ -166,13 +171,13 @@ class Bench:
                 tiling=recipe.tiling,
                 results=self.folder,
                 mixed=True,  # what was pinned was wanted
-                whole=self.whole(listener),
+                whole=self.make_integrity_checker(listener),
                 listener=listener,
             )
-        return self._prepared[seen]
+        return self._prepared_by_settings[seen]
 
 
-def open_bench(
+def open_experiment_grid(
     preset: Preset,
     cubes: Path | Sequence[Path],
     results: Path,
@@ -182,7 +187,7 @@ def open_bench(
     command: str = "",
     unchecked: bool = False,
     **changes: Any,
-) -> Bench:
+) -> ExperimentGrid:
     """Return the grid of a preset, its cubes pinned.
 
     Parameters
@@ -208,14 +213,14 @@ def open_bench(
     UsageError
         If a change is not possible.
     """
-    recipes = preset.runs(**changes)
+    recipes = preset.make_recipes(**changes)
     folder = results / preset.name
-    pinned, changed = pin(cubes, folder, mixed=mixed)
-    return Bench(preset, recipes, folder, pinned, tuple(changed), command, unchecked)
+    pinned, changed = pin_cubes(cubes, folder, mixed=mixed)
+    return ExperimentGrid(preset, recipes, folder, pinned, tuple(changed), command, unchecked)
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunOutcome:
     """What became of one run.
 
     Attributes
@@ -231,23 +236,23 @@ class Ended:
 
     recipe: Recipe
     result: RunResult | None = None
-    kept: bool = False
+    was_finished: bool = False
     error: str = ""
 
     @property
-    def elsewhere(self) -> bool:
+    def is_running_elsewhere(self) -> bool:
         """Whether another process is at it."""
         return self.result is None and not self.error
 
 
-def run_benchmark(
-    bench: Bench,
+def run_experiments(
+    bench: ExperimentGrid,
     *,
     part: tuple[int, int] = (1, 1),
     device: str = "auto",
     at_a_time: int = 1,
     listener: ProgressListener | None = None,
-) -> Iterator[Ended]:
+) -> Iterator[RunOutcome]:
     """Do the runs of a grid, or of a part of it; one that fails never stops the others.
 
     Parameters
@@ -268,35 +273,40 @@ def run_benchmark(
     Ended
         As each run ends, also for those that were finished before.
     """
-    recipes = share(bench.recipes, part)
+    recipes = select_part(bench.recipes, part)
     todo = [recipe for recipe in recipes if not bench.is_finished(recipe)]
     for recipe in recipes:
         if recipe not in todo:
-            yield run_one(bench, recipe)
+            yield run_experiment(bench, recipe)
     if at_a_time == 1:
         for recipe in todo:
-            yield run_one(bench, recipe, device=device, listener=listener)
+            yield run_experiment(bench, recipe, device=device, listener=listener)
     elif todo:
-        yield from _side_by_side(bench, todo, device, min(at_a_time, len(todo)), listener or NullListener())
+        yield from _run_in_processes(
+            bench, todo, device, min(at_a_time, len(todo)), listener or NullListener()
+        )
 
 
-def _side_by_side(
-    bench: Bench, todo: Sequence[Recipe], device: str, processes: int, listener: ProgressListener
-) -> Iterator[Ended]:
+def _run_in_processes(
+    bench: ExperimentGrid, todo: Sequence[Recipe], device: str, processes: int, listener: ProgressListener
+) -> Iterator[RunOutcome]:
     listener.stage("runs", len(todo))
     pool = ProcessPoolExecutor(
-        processes, get_context("spawn"), initializer=_join, initargs=(bench, max(1, cores() // processes))
+        processes,
+        get_context("spawn"),
+        initializer=_initialize_worker,
+        initargs=(bench, max(1, count_usable_cores() // processes)),
     )
     patient = True
     try:
-        futures = {pool.submit(_work, recipe, device): recipe for recipe in todo}
+        futures = {pool.submit(_run_in_worker, recipe, device): recipe for recipe in todo}
         for future in as_completed(futures):
             listener.advance("runs")
             try:
                 yield future.result()
             except BrokenProcessPool:
                 key = futures[future].key
-                yield Ended(
+                yield RunOutcome(
                     futures[future], error=f"{key}: its process was killed; run the same command again"
                 )
     except KeyboardInterrupt:
@@ -307,17 +317,17 @@ def _side_by_side(
 
 
 #: In a process that does runs: their grid, whose data is prepared once.
-_bench: list[Bench] = []
+_worker_experiment_grid: list[ExperimentGrid] = []
 
 
-def _join(bench: Bench, threads: int) -> None:
+def _initialize_worker(bench: ExperimentGrid, threads: int) -> None:
     """Make this process one that does runs, and end with the one that started it, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: one line is said, by the parent
     Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
-    _bench.append(bench)
+    _worker_experiment_grid.append(bench)
 
 
 def _end_with_parent() -> None:
@@ -329,55 +339,59 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(recipe: Recipe, device: str) -> Ended:
-    return run_one(_bench[-1], recipe, device=device)
+def _run_in_worker(recipe: Recipe, device: str) -> RunOutcome:
+    return run_experiment(_worker_experiment_grid[-1], recipe, device=device)
 
 
-def cores() -> int:
+def count_usable_cores() -> int:
     """Return how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def run_one(
-    bench: Bench, recipe: Recipe, *, device: str = "auto", listener: ProgressListener | None = None
-) -> Ended:
+def run_experiment(
+    bench: ExperimentGrid, recipe: Recipe, *, device: str = "auto", listener: ProgressListener | None = None
+) -> RunOutcome:
     """Do one run of a grid, unless it is finished or another process is at it."""
     try:
-        home = bench.home(recipe)
-        with alone(home) as ours:
+        home = bench.run_folder(recipe)
+        with try_lock_folder(home) as ours:
             if bench.is_finished(recipe):
-                return Ended(recipe, bench.result(recipe), kept=True)
+                return RunOutcome(recipe, bench.read_result(recipe), was_finished=True)
             if not ours:
-                return Ended(recipe)
-            return Ended(recipe, _run(bench, recipe, home, device, listener or NullListener()))
+                return RunOutcome(recipe)
+            return RunOutcome(
+                recipe, _train_and_evaluate(bench, recipe, home, device, listener or NullListener())
+            )
     except HephaestusError as known:
-        return Ended(recipe, error=f"{recipe.key}: {known}")
+        return RunOutcome(recipe, error=f"{recipe.key}: {known}")
     except Exception as mistake:  # of ours, or a full GPU, in one run: no reason to leave the others
         log.debug("%s", recipe.key, exc_info=True)
         what = " ".join(f"{type(mistake).__name__}: {mistake}".split())
-        return Ended(recipe, error=f"{recipe.key}: {what}; `hephaestus -v benchmark run` says more")
+        return RunOutcome(recipe, error=f"{recipe.key}: {what}; `hephaestus -v benchmark run` says more")
 
 
-def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: ProgressListener) -> RunResult:
+def _train_and_evaluate(
+    bench: ExperimentGrid, recipe: Recipe, home: Path, device: str, listener: ProgressListener
+) -> RunResult:
     # seconds of imports, and nothing of it is needed to find that all runs are finished
-    from hephaestus_baselines.models.architectures import trainable
-    from hephaestus_baselines.training.inference import described
-    from hephaestus_baselines.training.trainer import fit, infer, load
+    from hephaestus_baselines.models.architectures import count_trainable_parameters
+    from hephaestus_baselines.training.inference import describe_device
+    from hephaestus_baselines.training.trainer import load_trained_model, predict_items, train_model
 
     recipe.write(home / "recipe.yaml")
-    prepared = bench.prepared(recipe, listener)
-    checkpoint = fit(recipe, prepared, home, device=device, listener=listener)
-    trained = load(checkpoint, device=device)
-    clock = _Clock()
+    prepared = bench.prepare_run_data(recipe, listener)
+    checkpoint = train_model(recipe, prepared, home, device=device, listener=listener)
+    trained = load_trained_model(checkpoint, device=device)
+    clock = _StepTimer()
     predictions = {}
     for name in ("validation", "test"):
-        predictions[name] = infer(
+        predictions[name] = predict_items(
             trained, prepared.items[name], prepared, workers=recipe.workers, listener=listener
         )  # fmt: skip
         predictions[name].write(home / f"{name}.npz")
     clock.lap("prediction")
-    assessment = assess(predictions["validation"], predictions["test"], seed=recipe.seed)
+    assessment = evaluate_predictions(predictions["validation"], predictions["test"], seed=recipe.seed)
     clock.lap("scoring")
     items = prepared.split.series if recipe.series else prepared.split.parts
     counts = {part: count_classes(items[part]) for part in PARTS}
@@ -391,10 +405,10 @@ def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: Progre
         size=recipe.size,
         training=recipe.training,
         tiling=recipe.tiling,
-        weights=_weights(recipe),
-        recipe={**recipe.model_dump(mode="json"), "weights": _weights(recipe)},
+        weights=_describe_weights(recipe),
+        recipe={**recipe.model_dump(mode="json"), "weights": _describe_weights(recipe)},
         command=bench.command,
-        simulated=prepared.simulated,
+        simulated=prepared.is_simulated,
         split=SplitRecord(
             name=prepared.split.name,
             version=prepared.split.version,
@@ -405,34 +419,34 @@ def _run(bench: Bench, recipe: Recipe, home: Path, device: str, listener: Progre
             },
         ),
         generations=dict(prepared.generations),
-        versions=versions(),
-        code=code_version(),
-        device=described(trained.device),
-        parameters=trainable(trained.model),
+        versions=library_versions(),
+        code=source_code_hash(),
+        device=describe_device(trained.device),
+        parameters=count_trainable_parameters(trained.model),
         epochs=recipe.epochs,
         best_epoch=trained.epoch - 1,
-        seconds={"training": _trained_in(home), **clock.laps},
+        seconds={"training": _read_training_seconds(home), **clock.seconds},
         samples_per_second=trained.samples_per_second,
         assessment=assessment,
     )
-    result.write(home / RESULT)
-    for name in _SCAFFOLD:
+    result.write(home / RESULT_FILE)
+    for name in _TEMPORARY_FILES:
         (home / name).unlink(missing_ok=True)
     return result
 
 
-def _trained_in(home: Path) -> float:
+def _read_training_seconds(home: Path) -> float:
     """Return the seconds of all epochs, also of those before a run was cut off."""
-    with checked(home, METRICS).open(encoding="utf-8", newline="") as stream:
+    with verified_training_file(home, METRICS_FILE).open(encoding="utf-8", newline="") as stream:
         return round(sum(float(row["seconds"]) for row in csv.DictReader(stream)), 3)
 
 
-def _weights(recipe: Recipe) -> str:
+def _describe_weights(recipe: Recipe) -> str:
     """Return where a model's first weights came from, without the name of a folder of this machine."""
     return recipe.weights if recipe.weights in ("imagenet", "none") else "imagenet, from a folder"
 
 
-def finish(bench: Bench, problems: list[str] | None = None) -> list[Path]:
+def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = None) -> list[Path]:
     """Write the tables and pictures of the runs that are finished; return the files.
 
     Parameters
@@ -447,15 +461,15 @@ def finish(bench: Bench, problems: list[str] | None = None) -> list[Path]:
         If none is finished, a file cannot be written, or something is damaged and `problems` is not given;
         tables and pictures of the rest are written then too.
     """
-    from hephaestus_baselines.reporting.run_figures import draw_all
+    from hephaestus_baselines.reporting.run_figures import write_run_figures
 
     found: list[str] = []
-    results = bench.results(found)
+    results = bench.read_results(found)
     if found and not results:
         raise HephaestusError(found[0])
-    written = list(tables(results).write(bench.folder))
-    homes = {recipe.key: bench.home(recipe) for recipe in bench.recipes}
-    written += draw_all(bench.folder, results, homes, bench.prepared, found)
+    written = list(make_result_tables(results).write(bench.folder))
+    homes = {recipe.key: bench.run_folder(recipe) for recipe in bench.recipes}
+    written += write_run_figures(bench.folder, results, homes, bench.prepare_run_data, found)
     if problems is not None:
         problems += found
     elif found:
@@ -464,13 +478,13 @@ def finish(bench: Bench, problems: list[str] | None = None) -> list[Path]:
     return written
 
 
-class _Clock:
+class _StepTimer:
     """Wall time of one step after the other."""
 
     def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
         self._last = time.monotonic()
 
     def lap(self, name: str) -> None:
         now = time.monotonic()
-        self.laps[name], self._last = round(now - self._last, 3), now
+        self.seconds[name], self._last = round(now - self._last, 3), now

@@ -44,19 +44,21 @@ from hephaestus_build.core.plain_files import (
 )
 
 #: The ways to name chunks; of arrays with one axis the two separators of ``v2`` would give the same names.
-_SPACES = (("default", "/"), ("default", "."), ("v2", "."))
-_NAMES = (re.compile(r"c"), re.compile(r"c\.[0-9.]+"), re.compile(r"[0-9][0-9.]*"))
-_LEFT = re.compile(r"\..+\.[0-9a-f]{12}")  # what a killed process leaves of a file that it was writing
+_KEY_ENCODINGS = (("default", "/"), ("default", "."), ("v2", "."))
+_KEY_PATTERNS = (re.compile(r"c"), re.compile(r"c\.[0-9.]+"), re.compile(r"[0-9][0-9.]*"))
+_LEFTOVER_PATTERN = re.compile(
+    r"\..+\.[0-9a-f]{12}"
+)  # what a killed process leaves of a file that it was writing
 _CODECS = {"bytes", "blosc", "zstd", "gzip", "crc32c"}
-_KINDS = {"float32", "int32", "int64"}
-_DOCUMENT = "zarr.json"
-_LARGEST = 16 << 20  # bytes of the document
-_MOST = 1_000_000  # along the first axis
+_DATA_TYPES = {"float32", "int32", "int64"}
+_METADATA_FILE = "zarr.json"
+_MAX_METADATA_BYTES = 16 << 20  # bytes of the document
+_MAX_LENGTH = 1_000_000  # along the first axis
 #: Seconds for which replaced files stay, for the readers that opened them.
-GRACE = 86_400.0
+REPLACED_FILES_GRACE = 86_400.0
 
 
-class KeyedArrays:
+class GrowingArrays:
     """Some arrays of a Zarr group on disk, and the document that publishes them.
 
     Parameters
@@ -78,36 +80,36 @@ class KeyedArrays:
         if not is_real_folder(path):
             raise UnsafePathError("it is a link or a file, not a folder", path)
         self.path, self.names = path, tuple(names)
-        document = parse_json(read_plain_file(path, _DOCUMENT, _LARGEST))
+        document = parse_json(read_plain_file(path, _METADATA_FILE, _MAX_METADATA_BYTES))
         self._document: dict[str, Any] = document
         arrays = document["consolidated_metadata"]["metadata"]
         self._arrays: dict[str, dict[str, Any]] = {name: arrays[name] for name in self.names}
-        spaces = {_checked(name, array) for name, array in self._arrays.items()}
+        spaces = {_check_array(name, array) for name, array in self._arrays.items()}
         if len(spaces) != 1 or len({array["shape"][0] for array in self._arrays.values()}) != 1:
             raise ValueError("its arrays do not belong together")
-        (self._space,) = spaces
+        (self._encoding,) = spaces
         for array in arrays.values():  # of the coordinates too
             _check_codecs(array)
-        self._beside: int | None = None
+        self._replacement_encoding: int | None = None
 
     @property
     def length(self) -> int:
         """Along the first axis, as published."""
         return int(self._arrays[self.names[0]]["shape"][0])
 
-    def write(self, name: str, place: int, values: np.ndarray) -> None:
+    def write_new_chunk(self, name: str, place: int, values: np.ndarray) -> None:
         """Write the chunk at a place that is not published yet."""
         if place < self.length:
             raise ValueError("what is published is not written again")
-        self._write(name, self._space, place, values)
+        self._write_chunk(name, self._encoding, place, values)
 
-    def write_beside(self, name: str, place: int, values: np.ndarray) -> None:
+    def write_replacement(self, name: str, place: int, values: np.ndarray) -> None:
         """Write a chunk that will be in the place of a published one; nobody sees it yet."""
-        if self._beside is None:
-            self._beside = self._free()
-        self._write(name, self._beside, place, values)
+        if self._replacement_encoding is None:
+            self._replacement_encoding = self._clear_oldest_encoding()
+        self._write_chunk(name, self._replacement_encoding, place, values)
 
-    def publish(self, tables: Mapping[str, np.ndarray], first: int) -> None:
+    def publish_new(self, tables: Mapping[str, np.ndarray], first: int) -> None:
         """Publish chunks that were appended.
 
         Parameters
@@ -118,10 +120,12 @@ class KeyedArrays:
             The first place that is new.
         """
         for name, values in tables.items():
-            self._write_table(name, self._space, values, first)
-        self._switch(self._space, len(next(iter(tables.values()))))
+            self._write_table(name, self._encoding, values, first)
+        self._publish_encoding(self._encoding, len(next(iter(tables.values()))))
 
-    def publish_beside(self, name: str, changed: Collection[int], tables: Mapping[str, np.ndarray]) -> None:
+    def publish_replacements(
+        self, name: str, changed: Collection[int], tables: Mapping[str, np.ndarray]
+    ) -> None:
         """Publish chunks that were written beside others, and all others with them.
 
         Parameters
@@ -133,19 +137,19 @@ class KeyedArrays:
         tables : mapping of str to numpy.ndarray
             The whole of each of the other arrays.
         """
-        assert self._beside is not None
-        was, space = self._space, self._beside
+        assert self._replacement_encoding is not None
+        was, space = self._encoding, self._replacement_encoding
         for place in range(self.length):
             if place not in changed:
-                self._link(name, place, was, space)
+                self._link_chunk(name, place, was, space)
         for other in self.names[1:]:
             self._write_table(other, space, tables[other], 0)
-        self._switch(space, self.length)
+        self._publish_encoding(space, self.length)
         with suppress(OSError):  # since when it is not published any more
-            os.utime(self._marker(was))
-        self._beside = None
+            os.utime(self._marker_path(was))
+        self._replacement_encoding = None
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what was never published, and what was replaced longer ago than readers need it.
 
         Raises
@@ -153,36 +157,41 @@ class KeyedArrays:
         OSError
             If something cannot be removed.
         """
-        self._write_documents()  # of a process that was killed after the rename
-        self._beside = None
-        for space in range(len(_SPACES)):
-            if space != self._space and not 0 <= self._age(space) < GRACE:
-                self._clear(space)
+        self._write_array_metadata()  # of a process that was killed after the rename
+        self._replacement_encoding = None
+        for space in range(len(_KEY_ENCODINGS)):
+            if (
+                space != self._encoding
+                and not 0 <= self._seconds_since_replaced(space) < REPLACED_FILES_GRACE
+            ):
+                self._remove_chunks(space)
         for folder in (self.path, *(self.path / name for name in self.names)):
             for inside, _, files in os.walk(folder):
-                for left in filter(_LEFT.fullmatch, files):
+                for left in filter(_LEFTOVER_PATTERN.fullmatch, files):
                     Path(inside, left).unlink(missing_ok=True)
 
-    def _switch(self, space: int, length: int) -> None:
-        kind, separator = _SPACES[space]
+    def _publish_encoding(self, space: int, length: int) -> None:
+        kind, separator = _KEY_ENCODINGS[space]
         for array in self._arrays.values():
             array["shape"][0] = length
             array["chunk_key_encoding"] = {"name": kind, "configuration": {"separator": separator}}
-        self._put(_DOCUMENT, json.dumps(self._document).encode())
-        self._space = space
-        self._write_documents()
+        self._write_file(_METADATA_FILE, json.dumps(self._document).encode())
+        self._encoding = space
+        self._write_array_metadata()
 
-    def _write_documents(self) -> None:
+    def _write_array_metadata(self) -> None:
         """Give each array its own document, for readers that ask for an array alone."""
         for name, array in self._arrays.items():
             content = json.dumps(array).encode()
-            if _content(self.path, f"{name}/{_DOCUMENT}") != content:
-                self._put(f"{name}/{_DOCUMENT}", content)
+            if _read_or_empty(self.path, f"{name}/{_METADATA_FILE}") != content:
+                self._write_file(f"{name}/{_METADATA_FILE}", content)
 
-    def _write(self, name: str, space: int, place: int, values: np.ndarray) -> None:
+    def _write_chunk(self, name: str, space: int, place: int, values: np.ndarray) -> None:
         array = self._arrays[name]
-        content = _encoded({**array, "shape": [1, *array["shape"][1:]]}, values)
-        self._put(f"{name}/{key(space, (place, *(0 for _ in values.shape[1:])))}", content)
+        content = _encode_chunk({**array, "shape": [1, *array["shape"][1:]]}, values)
+        self._write_file(
+            f"{name}/{encode_chunk_key(space, (place, *(0 for _ in values.shape[1:])))}", content
+        )
 
     def _write_table(self, name: str, space: int, values: np.ndarray, first: int) -> None:
         """Write the chunks of an array that hold its rows from the first on."""
@@ -190,20 +199,22 @@ class KeyedArrays:
         rows = array["chunk_grid"]["configuration"]["chunk_shape"][0]
         for chunk in range(first // rows, -(-len(values) // rows)):
             part = values[chunk * rows : (chunk + 1) * rows]
-            content = _encoded({**array, "shape": list(part.shape)}, part)
-            self._put(f"{name}/{key(space, (chunk, *(0 for _ in part.shape[1:])))}", content)
+            content = _encode_chunk({**array, "shape": list(part.shape)}, part)
+            self._write_file(
+                f"{name}/{encode_chunk_key(space, (chunk, *(0 for _ in part.shape[1:])))}", content
+            )
 
-    def _put(self, name: str, content: bytes) -> None:
+    def _write_file(self, name: str, content: bytes) -> None:
         target = self.path / name
         self._check_folders(target)
         write_atomic(target, content)
 
-    def _link(self, name: str, place: int, was: int, space: int) -> None:
+    def _link_chunk(self, name: str, place: int, was: int, space: int) -> None:
         inner = (0,) * (len(self._arrays[name]["shape"]) - 1)
-        source, target = (self.path / name / key(each, (place, *inner)) for each in (was, space))
+        source, target = (self.path / name / encode_chunk_key(each, (place, *inner)) for each in (was, space))
         if not os.path.lexists(source):  # an image without a value
             return
-        if not is_plain_file(self.path, f"{name}/{key(was, (place, *inner))}"):
+        if not is_plain_file(self.path, f"{name}/{encode_chunk_key(was, (place, *inner))}"):
             raise UnsafePathError("it is no plain file", source)
         self._check_folders(target)
         link_or_copy(source, target)
@@ -218,30 +229,35 @@ class KeyedArrays:
             if folder == self.path:
                 return
 
-    def _marker(self, space: int) -> Path:
+    def _marker_path(self, space: int) -> Path:
         """Return the file that is written last of a space."""
-        return self.path / self.names[-1] / key(space, (0,))
+        return self.path / self.names[-1] / encode_chunk_key(space, (0,))
 
-    def _age(self, space: int) -> float:
+    def _seconds_since_replaced(self, space: int) -> float:
         """Return for how many seconds a space is not published any more; -1 where it never was."""
         try:
-            return max(0.0, time.time() - self._marker(space).lstat().st_mtime)
+            return max(0.0, time.time() - self._marker_path(space).lstat().st_mtime)
         except OSError:
             return -1.0
 
-    def _free(self) -> int:
+    def _clear_oldest_encoding(self) -> int:
         """Return a space without files: one that is empty, or else the one that was replaced first."""
-        others = [space for space in range(len(_SPACES)) if space != self._space]
-        found = min(others, key=lambda space: -self._age(space) if self._age(space) >= 0 else -np.inf)
-        self._clear(found)
+        others = [space for space in range(len(_KEY_ENCODINGS)) if space != self._encoding]
+        found = min(
+            others,
+            key=lambda space: (
+                -self._seconds_since_replaced(space) if self._seconds_since_replaced(space) >= 0 else -np.inf
+            ),
+        )
+        self._remove_chunks(found)
         return found
 
-    def _clear(self, space: int) -> None:
+    def _remove_chunks(self, space: int) -> None:
         for name in self.names:
             folder = self.path / name
-            self._check_folders(folder / _DOCUMENT)
+            self._check_folders(folder / _METADATA_FILE)
             with os.scandir(folder) as entries:
-                found = [entry for entry in entries if _NAMES[space].fullmatch(entry.name)]
+                found = [entry for entry in entries if _KEY_PATTERNS[space].fullmatch(entry.name)]
             for entry in found:
                 if entry.is_dir(follow_symlinks=False):
                     remove_folder(folder, entry.name)
@@ -249,13 +265,13 @@ class KeyedArrays:
                     Path(entry).unlink(missing_ok=True)
 
 
-def key(space: int, position: tuple[int, ...]) -> str:
+def encode_chunk_key(space: int, position: tuple[int, ...]) -> str:
     """Return the name of the chunk at a position."""
-    kind, separator = _SPACES[space]
+    kind, separator = _KEY_ENCODINGS[space]
     return separator.join([*(["c"] if kind == "default" else []), *map(str, position)])
 
 
-def _checked(name: str, array: Mapping[str, Any]) -> int:
+def _check_array(name: str, array: Mapping[str, Any]) -> int:
     """Return the space of an array that is stored as this program stores them.
 
     Raises
@@ -268,15 +284,15 @@ def _checked(name: str, array: Mapping[str, Any]) -> int:
     separator = encoding.get("configuration", {}).get("separator")
     space = (encoding["name"], separator or ("/" if encoding["name"] == "default" else "."))
     if (
-        space not in _SPACES
-        or not 0 <= shape[0] <= _MOST
-        or array["data_type"] not in _KINDS
+        space not in _KEY_ENCODINGS
+        or not 0 <= shape[0] <= _MAX_LENGTH
+        or array["data_type"] not in _DATA_TYPES
         or list(chunks[1:]) != list(shape[1:])
         or array["node_type"] != "array"
         or not 1 <= chunks[0] <= 4096
     ):
         raise ValueError(f"{name} in it is not stored as maps are")
-    return _SPACES.index(space)
+    return _KEY_ENCODINGS.index(space)
 
 
 def _check_codecs(array: Mapping[str, Any]) -> None:
@@ -284,20 +300,20 @@ def _check_codecs(array: Mapping[str, Any]) -> None:
         raise ValueError("it is stored with other codecs than maps are")
 
 
-def _encoded(document: Mapping[str, Any], values: np.ndarray) -> bytes:
+def _encode_chunk(document: Mapping[str, Any], values: np.ndarray) -> bytes:
     """Return the one chunk that holds `values`, as the metadata says that it is stored."""
     make = default_buffer_prototype().buffer.from_bytes
-    objects: dict[str, Any] = {_DOCUMENT: make(json.dumps(document).encode())}
+    objects: dict[str, Any] = {_METADATA_FILE: make(json.dumps(document).encode())}
     array = zarr.open_array(
         MemoryStore(objects), mode="r+", zarr_format=3, config={"write_empty_chunks": True}
     )
     array[...] = values
-    (content,) = (item.to_bytes() for name, item in objects.items() if name != _DOCUMENT)
+    (content,) = (item.to_bytes() for name, item in objects.items() if name != _METADATA_FILE)
     return content
 
 
-def _content(folder: Path, name: str) -> bytes:
+def _read_or_empty(folder: Path, name: str) -> bytes:
     try:
-        return read_plain_file(folder, name, _LARGEST)
+        return read_plain_file(folder, name, _MAX_METADATA_BYTES)
     except (OSError, ValueError):
         return b""

@@ -22,7 +22,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from zarr.codecs import BloscCodec
 
-from hephaestus_baselines.mapping.growing_arrays import KeyedArrays
+from hephaestus_baselines.mapping.growing_arrays import GrowingArrays
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
@@ -37,17 +37,17 @@ from hephaestus_build.report.dataset_figures import encode_png
 from hephaestus_build.report.image_ops import phase_colormap, shrink_factor, shrink_mean, shrink_phase
 from hephaestus_build.report.text_rendering import escape_mathtext
 
-NAME = "deformation_probability"
-FORMAT = "hephaestus-predictions-map/1"
+PROBABILITY_VARIABLE = "deformation_probability"
+MAP_FORMAT = "hephaestus-predictions-map/1"
 #: Probabilities are rounded to this: they compress five times better, and no model knows them as well.
-STEP = 2.0**-12
+PROBABILITY_STEP = 2.0**-12
 _EPOCH = date(1970, 1, 1)
-_TABLES = ("primary_date", "secondary_date", "images", "cube_generation")
-_ARRAYS = (NAME, *_TABLES)
+_TABLE_VARIABLES = ("primary_date", "secondary_date", "images", "cube_generation")
+_ARRAY_NAMES = (PROBABILITY_VARIABLE, *_TABLE_VARIABLES)
 
 
 @dataclass(frozen=True)
-class Map:
+class ProbabilityMap:
     """The probability of deformation in one frame, by one model.
 
     Attributes
@@ -64,16 +64,16 @@ class Map:
 
     pairs: tuple[Pair, ...]
     probability: np.ndarray
-    images: int
+    images_hash: int
     generation: int
 
     @property
     def name(self) -> str:
         """``<primary>_<secondary>``, and the further secondaries of a series."""
-        return name_of(self.pairs)
+        return map_name(self.pairs)
 
 
-def name_of(pairs: Sequence[Pair]) -> str:
+def map_name(pairs: Sequence[Pair]) -> str:
     """Return what the map of `pairs` is called."""
     return "_".join([pairs[0].name, *(pair.name[9:] for pair in pairs[1:])])
 
@@ -106,40 +106,43 @@ class MapStore:
 
     def __init__(self, path: Path, cube: xr.Dataset, steps: int, attributes: Mapping[str, Any]) -> None:
         self.path, self.steps = path, steps
-        self.attributes = {"Conventions": "CF-1.11", "format": FORMAT, **attributes}
+        self.attributes = {"Conventions": "CF-1.11", "format": MAP_FORMAT, **attributes}
         self._grid = cube[["latitude", "longitude", GRID_MAPPING]].reset_coords()
-        self._rows: dict[tuple[str, ...], _Row] = {}
-        self._keys: KeyedArrays | None = None
-        self._replaced: dict[tuple[str, ...], _Row] = {}
+        self._rows: dict[tuple[str, ...], _MapRow] = {}
+        self._arrays: GrowingArrays | None = None
+        self._unpublished_rows: dict[tuple[str, ...], _MapRow] = {}
         if os.path.lexists(path):
             self._open()
 
     def _open(self) -> None:
         advice = f"move {self.path} away, or give another folder with --to"
         try:
-            keys = KeyedArrays(self.path, _ARRAYS)
+            keys = GrowingArrays(self.path, _ARRAY_NAMES)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{self.path} is no group of maps ({sanitize_text(error, 200)}); {advice}"
             ) from error
-        with _quiet(), xr.open_zarr(self.path, chunks=None, consolidated=True, decode_times=False) as there:
+        with (
+            _suppress_zarr_warnings(),
+            xr.open_zarr(self.path, chunks=None, consolidated=True, decode_times=False) as there,
+        ):
             if there.attrs.get("checkpoint") != self.attributes["checkpoint"]:
                 raise UsageError(f"{self.path} holds the maps of another checkpoint; {advice}")
             axes = ("latitude", "longitude")
             if not all(np.array_equal(there[axis].values, self._grid[axis].values) for axis in axes):
                 raise UsageError(f"{self.path} holds maps on another grid than the cube's; {advice}")
-            columns = [there[name].values.tolist() for name in _TABLES]
+            columns = [there[name].values.tolist() for name in _TABLE_VARIABLES]
             for place, (first, others, images, generation) in enumerate(zip(*columns, strict=True)):
-                row = _Row(place, first, others, images, generation)
+                row = _MapRow(place, first, others, images, generation)
                 self._rows[row.key] = row
-        self._keys = keys
+        self._arrays = keys
 
-    def holds(self, pairs: Sequence[Pair], images: int) -> bool:
+    def has_map(self, pairs: Sequence[Pair], images: int) -> bool:
         """Return whether there is a map of `pairs`, made from these very images."""
-        row = self._replaced.get(_key(pairs)) or self._rows.get(_key(pairs))
+        row = self._unpublished_rows.get(_dates_key(pairs)) or self._rows.get(_dates_key(pairs))
         return row is not None and row.images == images
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what killed runs left half-written, and replaced maps that nobody reads any more.
 
         Raises
@@ -151,10 +154,10 @@ class MapStore:
             for draft in self.path.parent.glob(f".{self.path.name}.*"):
                 if is_real_folder(draft):
                     remove_folder(draft.parent, draft.name)
-            if self._keys:
-                self._keys.sweep()
+            if self._arrays:
+                self._arrays.remove_leftovers()
 
-    def put(self, made: Map, *, publish: bool = True) -> None:
+    def write_map(self, made: ProbabilityMap, *, publish: bool = True) -> None:
         """Add a map, or put it in the place of an earlier one of the same pairs.
 
         Parameters
@@ -169,27 +172,30 @@ class MapStore:
         HephaestusError
             If the disk refuses it.
         """
-        with translate_os_errors(f"{self.path.stem}: writing the map of {made.name}"), _quiet():
-            keys = self._keys or self._create()
-            key = _key(made.pairs)
+        with (
+            translate_os_errors(f"{self.path.stem}: writing the map of {made.name}"),
+            _suppress_zarr_warnings(),
+        ):
+            keys = self._arrays or self._create()
+            key = _dates_key(made.pairs)
             days = [
                 (day - _EPOCH).days for day in (made.pairs[0].primary, *(p.secondary for p in made.pairs))
             ]
             known = self._rows.get(key)
             place = known.place if known else len(self._rows)
-            row = _Row(place, days[0], days[1:], made.images, made.generation)
-            values = rounded(made.probability)[np.newaxis]
+            row = _MapRow(place, days[0], days[1:], made.images_hash, made.generation)
+            values = round_probability(made.probability)[np.newaxis]
             if known is None:
-                keys.write(NAME, place, values)
-                keys.publish(self._tables({**self._rows, key: row}), place)
+                keys.write_new_chunk(PROBABILITY_VARIABLE, place, values)
+                keys.publish_new(self._tables({**self._rows, key: row}), place)
                 self._rows[key] = row
             else:
-                keys.write_beside(NAME, place, values)
-                self._replaced[key] = row
+                keys.write_replacement(PROBABILITY_VARIABLE, place, values)
+                self._unpublished_rows[key] = row
         if publish:
-            self.publish()
+            self.publish_replacements()
 
-    def publish(self) -> None:
+    def publish_replacements(self) -> None:
         """Show the maps that are in the place of earlier ones, all by one rename.
 
         Raises
@@ -197,21 +203,21 @@ class MapStore:
         HephaestusError
             If the disk refuses it.
         """
-        if not self._replaced:
+        if not self._unpublished_rows:
             return
-        with translate_os_errors(f"{self.path.stem}: publishing its maps"), _quiet():
-            assert self._keys
-            rows = {**self._rows, **self._replaced}
-            changed = {row.place for row in self._replaced.values()}
-            self._keys.publish_beside(NAME, changed, self._tables(rows))
-            self._rows, self._replaced = rows, {}
+        with translate_os_errors(f"{self.path.stem}: publishing its maps"), _suppress_zarr_warnings():
+            assert self._arrays
+            rows = {**self._rows, **self._unpublished_rows}
+            changed = {row.place for row in self._unpublished_rows.values()}
+            self._arrays.publish_replacements(PROBABILITY_VARIABLE, changed, self._tables(rows))
+            self._rows, self._unpublished_rows = rows, {}
 
-    def _tables(self, rows: Mapping[tuple[str, ...], _Row]) -> dict[str, np.ndarray]:
+    def _tables(self, rows: Mapping[tuple[str, ...], _MapRow]) -> dict[str, np.ndarray]:
         ordered = sorted(rows.values(), key=lambda row: row.place)
         columns = zip(*(row.cells for row in ordered), strict=True)
-        return {name: np.array(column) for name, column in zip(_TABLES, columns, strict=True)}
+        return {name: np.array(column) for name, column in zip(_TABLE_VARIABLES, columns, strict=True)}
 
-    def _create(self) -> KeyedArrays:
+    def _create(self) -> GrowingArrays:
         """Make the group without a map; it appears whole or not at all."""
         rows, columns = self._grid.sizes["latitude"], self._grid.sizes["longitude"]
         days = {"units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
@@ -231,11 +237,17 @@ class MapStore:
             {**_ATTRIBUTES, "grid_mapping": GRID_MAPPING},
         )
         empty = (
-            self._grid.drop_attrs(deep=False).assign_attrs(self.attributes).assign(numbers | {NAME: picture})
+            self._grid.drop_attrs(deep=False)
+            .assign_attrs(self.attributes)
+            .assign(numbers | {PROBABILITY_VARIABLE: picture})
         )
         codec = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
         encoding: dict[str, dict[str, Any]] = {
-            NAME: {"chunks": (1, rows, columns), "compressors": (codec,), "_FillValue": np.float32("nan")},
+            PROBABILITY_VARIABLE: {
+                "chunks": (1, rows, columns),
+                "compressors": (codec,),
+                "_FillValue": np.float32("nan"),
+            },
             "primary_date": {"chunks": (1024,)},
             "secondary_date": {"chunks": (1024, self.steps)},
             "images": {"chunks": (1024,)},
@@ -247,12 +259,12 @@ class MapStore:
             draft, mode="w-", zarr_format=3, encoding=encoding, consolidated=True
         )
         draft.rename(self.path)
-        self._keys = KeyedArrays(self.path, _ARRAYS)
-        return self._keys
+        self._arrays = GrowingArrays(self.path, _ARRAY_NAMES)
+        return self._arrays
 
 
 @dataclass(frozen=True)
-class _Row:
+class _MapRow:
     """What the tables say of a map; days since 1970."""
 
     place: int
@@ -278,33 +290,37 @@ _ATTRIBUTES = {
 }
 
 
-def _key(pairs: Sequence[Pair]) -> tuple[str, ...]:
+def _dates_key(pairs: Sequence[Pair]) -> tuple[str, ...]:
     return (str(pairs[0].primary), *(str(pair.secondary) for pair in pairs))
 
 
-def rounded(probability: np.ndarray) -> np.ndarray:
-    """Return probabilities, rounded to :data:`STEP`."""
-    return (np.round(probability / STEP) * STEP).astype("f4")
+def round_probability(probability: np.ndarray) -> np.ndarray:
+    """Return probabilities, rounded to :data:`PROBABILITY_STEP`."""
+    return (np.round(probability / PROBABILITY_STEP) * PROBABILITY_STEP).astype("f4")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _suppress_zarr_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         # zarr-python says so of any consolidated Zarr v3 group; the cubes have one too
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         yield
 
 
-def write_geotiff(path: Path, made: Map, grid: Grid, tags: Mapping[str, str]) -> None:
+def write_map_geotiff(path: Path, made: ProbabilityMap, grid: Grid, tags: Mapping[str, str]) -> None:
     """Write a map as a cloud-optimized GeoTIFF, whole or not at all."""
-    variable = Variable(NAME, ("latitude", "longitude"), "float32", "pair", float("nan"), dict(_ATTRIBUTES))
+    variable = Variable(
+        PROBABILITY_VARIABLE, ("latitude", "longitude"), "float32", "pair", float("nan"), dict(_ATTRIBUTES)
+    )
     about = {"PAIRS": " ".join(pair.name for pair in made.pairs), "CUBE_GENERATION": str(made.generation)}
-    layer = GeotiffLayer(path.name, variable, (), {**tags, **about, KEY_TAG: str(made.images)})
+    layer = GeotiffLayer(path.name, variable, (), {**tags, **about, KEY_TAG: str(made.images_hash)})
     with translate_os_errors(f"{path.name}: writing it"):
-        write_atomic(path, encode_cog(rounded(made.probability), grid, layer))
+        write_atomic(path, encode_cog(round_probability(made.probability), grid, layer))
 
 
-def write_picture(path: Path, made: Map, phase: np.ndarray, title: str, *, simulated: bool) -> None:
+def write_map_figure(
+    path: Path, made: ProbabilityMap, phase: np.ndarray, title: str, *, simulated: bool
+) -> None:
     """Draw a map over the phase of its last interferogram, as PNG.
 
     Parameters
@@ -344,7 +360,7 @@ def write_picture(path: Path, made: Map, phase: np.ndarray, title: str, *, simul
         write_atomic(path, encode_png(figure))
 
 
-def grid_of_cube(cube: xr.Dataset) -> Grid:
+def require_cube_grid(cube: xr.Dataset) -> Grid:
     """Return the grid of a cube.
 
     Raises

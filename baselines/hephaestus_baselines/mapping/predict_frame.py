@@ -16,15 +16,15 @@ import msgspec
 import numpy as np
 import xarray as xr
 
-from hephaestus_baselines.data.cube_integrity import Wholeness
-from hephaestus_baselines.data.pinned_cubes import alone, generation_of
+from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
+from hephaestus_baselines.data.pinned_cubes import cube_generation_number, try_lock_folder
 from hephaestus_baselines.mapping.map_store import (
-    Map,
     MapStore,
-    grid_of_cube,
-    name_of,
-    write_geotiff,
-    write_picture,
+    ProbabilityMap,
+    map_name,
+    require_cube_grid,
+    write_map_figure,
+    write_map_geotiff,
 )
 from hephaestus_build import __version__
 from hephaestus_build.core.errors import HephaestusError, UsageError
@@ -37,13 +37,15 @@ from hephaestus_build.dataset.samples import Sample, make_series
 from hephaestus_build.dataset.tiling import Tile
 
 #: Part of a tile's side that it shares with the next one.
-OVERLAP = 0.25
+TILE_OVERLAP = 0.25
 #: Pixels of the windows that are predicted at once, at most: whatever batch a checkpoint names.
 _BATCH_PIXELS = 1 << 22
-_LEFT = re.compile(r"\..+\.(tif|png)\.[0-9a-f]{12}")
+_LEFTOVER_PATTERN = re.compile(r"\..+\.(tif|png)\.[0-9a-f]{12}")
 
 
-def overlapping(shape: tuple[int, int], size: int, overlap: float = OVERLAP) -> tuple[Tile, ...]:
+def make_overlapping_tiles(
+    shape: tuple[int, int], size: int, overlap: float = TILE_OVERLAP
+) -> tuple[Tile, ...]:
     """Cover a frame with tiles that overlap by a part of their side, or more.
 
     Parameters
@@ -60,7 +62,7 @@ def overlapping(shape: tuple[int, int], size: int, overlap: float = OVERLAP) -> 
     tuple of Tile
         Row by row. Their cores meet in the middle of each overlap and cover every pixel once.
     """
-    rows, columns = (_cores(extent, size, int(size * overlap)) for extent in shape)
+    rows, columns = (_tile_cores(extent, size, int(size * overlap)) for extent in shape)
     return tuple(
         Tile(row, column, size, (top, bottom, left, right))
         for row, top, bottom in rows
@@ -68,7 +70,7 @@ def overlapping(shape: tuple[int, int], size: int, overlap: float = OVERLAP) -> 
     )
 
 
-def _cores(extent: int, size: int, shared: int) -> list[tuple[int, int, int]]:
+def _tile_cores(extent: int, size: int, shared: int) -> list[tuple[int, int, int]]:
     """Return start, first and last + 1 of the core of each tile along one side."""
     count = max(1, -(-(extent - shared) // (size - shared)))
     room = max(0, extent - size)
@@ -77,7 +79,7 @@ def _cores(extent: int, size: int, shared: int) -> list[tuple[int, int, int]]:
     return list(zip(starts, [0, *ends[:-1]], ends, strict=True))
 
 
-class Mosaic:
+class TileMosaic:
     """Puts tiles together to a frame.
 
     A tile weighs less towards its edges, where a model sees least around a pixel, so that no seams show.
@@ -92,13 +94,13 @@ class Mosaic:
         Part of the side over which a tile's weight rises.
     """
 
-    def __init__(self, shape: tuple[int, int], size: int, overlap: float = OVERLAP) -> None:
+    def __init__(self, shape: tuple[int, int], size: int, overlap: float = TILE_OVERLAP) -> None:
         self._sum, self._weight = np.zeros(shape, "f4"), np.zeros(shape, "f4")
         away = np.minimum(np.arange(size), np.arange(size)[::-1]) + 1
         ramp = np.minimum(1.0, away / max(1.0, size * overlap))
         self._ramp = np.outer(ramp, ramp).astype("f4")
 
-    def blend(self, tile: Tile, probability: np.ndarray) -> None:
+    def blend_tile(self, tile: Tile, probability: np.ndarray) -> None:
         """Add the probabilities of a tile's pixels, shape (size, size)."""
         rows, columns = self._sum.shape
         place = np.s_[tile.row : tile.row + tile.size, tile.column : tile.column + tile.size]
@@ -106,19 +108,19 @@ class Mosaic:
         self._sum[place] += (probability * self._ramp)[inside]
         self._weight[place] += self._ramp[inside]
 
-    def fill(self, tile: Tile, probability: float) -> None:
+    def fill_core(self, tile: Tile, probability: float) -> None:
         """Give the core of a tile one probability."""
         top, bottom, left, right = tile.core
         self._sum[top:bottom, left:right] = probability
         self._weight[top:bottom, left:right] = 1
 
-    def result(self) -> np.ndarray:
+    def to_array(self) -> np.ndarray:
         """Return the probabilities, float32; NaN where no tile was."""
         return np.divide(self._sum, self._weight, out=np.full_like(self._sum, np.nan), where=self._weight > 0)
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenMap:
     """One map and its files.
 
     Attributes
@@ -137,7 +139,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PairFilter:
     """Which interferograms of a frame.
 
     Attributes
@@ -152,20 +154,20 @@ class Wanted:
 
     pairs: tuple[Pair, ...] = ()
     since: date | None = None
-    new: bool = False
+    only_new: bool = False
 
 
-def predict(
+def predict_frame_maps(
     checkpoint: Path,
     cube: Path,
     folder: Path,
-    wanted: Wanted | None = None,
+    wanted: PairFilter | None = None,
     *,
     device: str = "auto",
     unsealed: bool = False,
     unchecked: bool = False,
     listener: ProgressListener | None = None,
-) -> Iterator[Written]:
+) -> Iterator[WrittenMap]:
     """Write the maps of a frame: into ``<folder>/<frame>.zarr``, and a GeoTIFF and a picture each.
 
     Parameters
@@ -200,23 +202,23 @@ def predict(
     UsageError
         If a pair is not stored, or the maps that are there are of another model or grid.
     """
-    from hephaestus_baselines.training.trainer import load
+    from hephaestus_baselines.training.trainer import load_trained_model
 
-    wanted, listener = wanted or Wanted(), listener or NullListener()
+    wanted, listener = wanted or PairFilter(), listener or NullListener()
     if not checkpoint.is_file():
         raise UsageError(
             f"there is no checkpoint at {checkpoint}; `hephaestus benchmark run` leaves best.ckpt in each run"
         )
-    trained = load(checkpoint, device=device, unsealed=unsealed)
+    trained = load_trained_model(checkpoint, device=device, unsealed=unsealed)
     recipe = trained.recipe
-    whole = None if unchecked else Wholeness(listener=listener)
+    whole = None if unchecked else CubeIntegrityChecker(listener=listener)
     if whole and (cube / "zarr.json").is_file():
         cube = cube.resolve()  # the generation that is compared is the one that is read
-        whole.check(cube, ())
+        whole.check_cube(cube, ())
     with open_pinned_cube(cube, chunks=None) as dataset:
         store = Path(dataset.encoding["source"])
         frame = Frame.parse(str(dataset.attrs["frame"]))
-        groups = choose(dataset, frame, wanted, recipe.steps)
+        groups = select_map_pairs(dataset, frame, wanted, recipe.steps)
         simulated = bool(dataset.attrs.get("simulated", False))
         about = {
             "title": f"probability of deformation in frame {frame}" + (" (simulated)" if simulated else ""),
@@ -225,50 +227,52 @@ def predict(
             "task": recipe.task,
             "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
             "simulated": simulated,
-            "learnt_from_simulated": trained.simulated,
+            "learnt_from_simulated": trained.trained_on_simulated,
             "source": f"hephaestus-build {__version__}",
         }
-        with alone(folder / f".{frame}.lock") as ours:
+        with try_lock_folder(folder / f".{frame}.lock") as ours:
             if not ours:
                 raise HephaestusError(f"{frame}: another process writes its maps; try again when it is done")
             target = folder / frame.id
             if target.is_symlink():
                 raise HephaestusError(f"{target} is a link; remove it, no map is written through it")
             maps = MapStore(folder / f"{frame}.zarr", dataset, recipe.steps, about)
-            maps.sweep()
-            _sweep(target)
-            units = _units(store)
-            images = {pairs: images_of(units, pairs) for pairs in groups}
-            todo = [pairs for pairs in groups if not (wanted.new and maps.holds(pairs, images[pairs]))]
+            maps.remove_leftovers()
+            _remove_leftovers(target)
+            units = _read_granules(store)
+            images = {pairs: hash_images(units, pairs) for pairs in groups}
+            todo = [pairs for pairs in groups if not (wanted.only_new and maps.has_map(pairs, images[pairs]))]
             if whole:
-                whole.check(store, {pair for pairs in todo for pair in pairs})
+                whole.check_cube(store, {pair for pairs in todo for pair in pairs})
             listener.stage(f"maps of {frame}", len(todo))
             tags = {key.upper(): str(value) for key, value in about.items()}
             try:
                 for pairs in todo:
-                    phases = [_phase(dataset, pair) for pair in dict.fromkeys(pairs)]
+                    phases = [_read_phase(dataset, pair) for pair in dict.fromkeys(pairs)]
                     seen = np.logical_or.reduce([phase != 0 for phase in phases])
-                    probability = probability_of(trained, frame, pairs, store, seen.shape)
-                    made = Map(
+                    probability = predict_frame_probability(trained, frame, pairs, store, seen.shape)
+                    made = ProbabilityMap(
                         pairs,
                         np.where(seen, probability, np.float32("nan")),
                         images[pairs],
-                        generation_of(store),
+                        cube_generation_number(store),
                     )
                     tif, png = (target / f"{made.name}.{ending}" for ending in ("tif", "png"))
-                    write_geotiff(tif, made, grid_of_cube(dataset), tags)
+                    write_map_geotiff(tif, made, require_cube_grid(dataset), tags)
                     title = f"{frame}  {made.name}  {recipe.model}"
-                    write_picture(png, made, phases[-1], title, simulated=simulated)
-                    maps.put(made, publish=False)  # last: what is in the group has its files
+                    write_map_figure(png, made, phases[-1], title, simulated=simulated)
+                    maps.write_map(made, publish=False)  # last: what is in the group has its files
                     listener.advance(f"maps of {frame}")
                     highest = float(np.nanmax(made.probability)) if seen.any() else float("nan")
-                    yield Written(made.name, tif, png, highest)
+                    yield WrittenMap(made.name, tif, png, highest)
             finally:
-                maps.publish()  # those in the place of earlier ones, together
-            yield from (Written(name_of(pairs)) for pairs in groups if pairs not in todo)
+                maps.publish_replacements()  # those in the place of earlier ones, together
+            yield from (WrittenMap(map_name(pairs)) for pairs in groups if pairs not in todo)
 
 
-def choose(cube: xr.Dataset, frame: Frame, wanted: Wanted, steps: int) -> list[tuple[Pair, ...]]:
+def select_map_pairs(
+    cube: xr.Dataset, frame: Frame, wanted: PairFilter, steps: int
+) -> list[tuple[Pair, ...]]:
     """Return the interferograms of each map that is wanted, in order.
 
     Raises
@@ -303,27 +307,27 @@ def choose(cube: xr.Dataset, frame: Frame, wanted: Wanted, steps: int) -> list[t
     return [tuple(sample.pair for sample in one.members) for one in series]
 
 
-def _sweep(folder: Path) -> None:
+def _remove_leftovers(folder: Path) -> None:
     """Remove the half-written files that a killed process left of GeoTIFFs and pictures."""
     for pattern in (".*.tif.*", ".*.png.*"):
         for left in folder.glob(pattern):
-            if _LEFT.fullmatch(left.name):
+            if _LEFTOVER_PATTERN.fullmatch(left.name):
                 left.unlink(missing_ok=True)
 
 
-def images_of(units: Mapping[str, Granule], pairs: Sequence[Pair]) -> int:
+def hash_images(units: Mapping[str, Granule], pairs: Sequence[Pair]) -> int:
     """Return a number that names the content of interferograms, from the cube's own record."""
     stored = [msgspec.to_builtins(units[GranuleKey.of_pair(pair)].objects) for pair in pairs if units]
     text = json.dumps([[pair.name for pair in pairs], stored], sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def _units(store: Path) -> Mapping[str, Granule]:
+def _read_granules(store: Path) -> Mapping[str, Granule]:
     """Return what a cube is made of; nothing where a copy came without its record."""
     return Generation.from_path(store).read_inventory().granules if (store / PROVENANCE).exists() else {}
 
 
-def probability_of(
+def predict_frame_probability(
     trained: Any, frame: Frame, pairs: Sequence[Pair], store: Path, shape: tuple[int, int]
 ) -> np.ndarray:
     """Return what a model says of a whole frame, float32 of `shape`.
@@ -341,31 +345,31 @@ def probability_of(
     """
     import torch
 
-    from hephaestus_baselines.data.dataset_items import Item
+    from hephaestus_baselines.data.dataset_items import DatasetItem
     from hephaestus_baselines.data.window_dataset import Windows
 
     recipe = trained.recipe
-    tiles = overlapping(shape, recipe.size)
+    tiles = make_overlapping_tiles(shape, recipe.size)
     members = tuple(Sample(frame, pair, False) for pair in pairs)
     windows = Windows(
-        [Item(members, False, tile) for tile in tiles],
+        [DatasetItem(members, False, tile) for tile in tiles],
         {frame.id: store},
         size=recipe.size,
         atmosphere=recipe.atmosphere != "none",
     )
-    mosaic = Mosaic(shape, recipe.size)
+    mosaic = TileMosaic(shape, recipe.size)
     with torch.inference_mode():
         most = max(1, _BATCH_PIXELS // (recipe.size**2 * recipe.steps))
         for batch in torch.utils.data.DataLoader(windows, batch_size=min(recipe.batch_size, most)):
-            answers = trained.probabilities(batch).float().cpu().numpy()
+            answers = trained.predict_probabilities(batch).float().cpu().numpy()
             for index, answer in zip(batch["index"].tolist(), answers, strict=True):
                 if recipe.task == "segmentation":
-                    mosaic.blend(tiles[index], answer)
+                    mosaic.blend_tile(tiles[index], answer)
                 else:
-                    mosaic.fill(tiles[index], float(answer))
-    return mosaic.result()
+                    mosaic.fill_core(tiles[index], float(answer))
+    return mosaic.to_array()
 
 
-def _phase(cube: xr.Dataset, pair: Pair) -> np.ndarray:
+def _read_phase(cube: xr.Dataset, pair: Pair) -> np.ndarray:
     days = {"primary_date": np.datetime64(pair.primary), "secondary_date": np.datetime64(pair.secondary)}
     return np.asarray(cube["insar_difference"].sel(days).to_numpy())

@@ -25,11 +25,11 @@ from hephaestus_baselines.config.run_config import Task
 from hephaestus_build.core.errors import HephaestusError, UsageError
 
 #: No deformation, deformation.
-CLASSES = 2
+CLASS_COUNT = 2
 #: How timm calls the layers that give the classes.
-_LAST = ("fc.", "head.", "classifier.")
+_CLASSIFIER_PREFIXES = ("fc.", "head.", "classifier.")
 #: Seconds after which a hub that does not answer is not to be had; its own client tries for most of a minute.
-_PATIENCE = 5.0
+_HUB_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Architecture:
     title: str
     task: Task
     weights: str
-    family: Callable[..., nn.Module] | None = None
+    model_class: Callable[..., nn.Module] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    paper: tuple[float, float] | None = None
+    published_parameters: tuple[float, float] | None = None
     note: str = ""
 
     @property
@@ -74,25 +74,27 @@ class Architecture:
 
 
 MODELS: Mapping[str, Architecture] = {
-    "resnet-50": Architecture("ResNet-50", "classification", "timm/resnet50.a1_in1k", paper=(23.5, 23.6)),
+    "resnet-50": Architecture(
+        "ResNet-50", "classification", "timm/resnet50.a1_in1k", published_parameters=(23.5, 23.6)
+    ),
     "mobilenetv3-large": Architecture(
-        "MobileNetV3", "classification", "timm/mobilenetv3_large_100.ra_in1k", paper=(4.2, 4.2)
+        "MobileNetV3", "classification", "timm/mobilenetv3_large_100.ra_in1k", published_parameters=(4.2, 4.2)
     ),
     "efficientnetv2-small": Architecture(
-        "EfficientNetV2", "classification", "timm/tf_efficientnetv2_s.in1k", paper=(20.2, 20.2)
+        "EfficientNetV2", "classification", "timm/tf_efficientnetv2_s.in1k", published_parameters=(20.2, 20.2)
     ),
     "convnext-small": Architecture(
         "ConvNeXt",
         "classification",
         "timm/convnext_small.fb_in1k",
-        paper=(87.6, 87.6),
+        published_parameters=(87.6, 87.6),
         note="the paper's number is that of ConvNeXt-Base; this is ConvNeXt-Small, as it says",
     ),
     "vit-small": Architecture(
         "ViT",
         "classification",
         "timm/vit_small_patch16_224.augreg_in1k",
-        paper=(22.3, 24.0),
+        published_parameters=(22.3, 24.0),
         note="positions are learnt for the window's 32 x 32 patches; the paper's for 14 x 14, stretched",
     ),
     "deeplabv3": Architecture(
@@ -100,19 +102,29 @@ MODELS: Mapping[str, Architecture] = {
         "segmentation",
         "smp-hub/resnet50.imagenet",
         smp.DeepLabV3,
-        paper=(26.7, 26.8),
+        published_parameters=(26.7, 26.8),
         note="the paper's number is that of DeepLabV3+; this is DeepLabV3, as it says",
     ),
-    "unet": Architecture("U-Net", "segmentation", "smp-hub/resnet50.imagenet", smp.Unet, paper=(32.5, 32.6)),
+    "unet": Architecture(
+        "U-Net", "segmentation", "smp-hub/resnet50.imagenet", smp.Unet, published_parameters=(32.5, 32.6)
+    ),
     "segformer": Architecture(
-        "SegFormer", "segmentation", "smp-hub/resnet50.imagenet", smp.Segformer, paper=(24.9, 24.9)
+        "SegFormer",
+        "segmentation",
+        "smp-hub/resnet50.imagenet",
+        smp.Segformer,
+        published_parameters=(24.9, 24.9),
     ),
     # what the paper's numbers of parameters belong to
     "convnext-base": Architecture(
-        "ConvNeXt-Base", "classification", "timm/convnext_base.fb_in1k", paper=(87.6, 87.6)
+        "ConvNeXt-Base", "classification", "timm/convnext_base.fb_in1k", published_parameters=(87.6, 87.6)
     ),
     "deeplabv3plus": Architecture(
-        "DeepLabV3+", "segmentation", "smp-hub/resnet50.imagenet", smp.DeepLabV3Plus, paper=(26.7, 26.8)
+        "DeepLabV3+",
+        "segmentation",
+        "smp-hub/resnet50.imagenet",
+        smp.DeepLabV3Plus,
+        published_parameters=(26.7, 26.8),
     ),
     # for processors without a GPU
     "resnet-18": Architecture("ResNet-18", "classification", "timm/resnet18.a1_in1k"),
@@ -143,7 +155,7 @@ MODELS: Mapping[str, Architecture] = {
 }
 
 
-class Multilooked(nn.Module):
+class MultilookedModel(nn.Module):
     """A network that sees means of blocks of pixels, and whose maps are brought back to every pixel.
 
     Parameters
@@ -205,15 +217,15 @@ def build_model(
     if model.task != task:
         fitting = ", ".join(known for known, other in MODELS.items() if other.task == task)
         raise UsageError(f"{name} is for {model.task}, not {task}; for that there are {fitting}")
-    path = None if weights == "none" else weights_file(model, weights)
+    path = None if weights == "none" else find_weights_file(model, weights)
     try:
-        if model.family:
+        if model.model_class:
             built = _from_smp(model, channels, path)
         else:
             built = _from_timm(model, channels, path, size // looks)
         if path is not None:
-            _check_taken(model, built, path)
-        return built if looks == 1 else Multilooked(built, looks)
+            _check_weights_loaded(model, built, path)
+        return built if looks == 1 else MultilookedModel(built, looks)
     except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
         if path is None:
             raise
@@ -223,12 +235,12 @@ def build_model(
         ) from error
 
 
-def trainable(model: nn.Module) -> int:
+def count_trainable_parameters(model: nn.Module) -> int:
     """Return how many parameters training changes."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def weights_file(model: Architecture, weights: str) -> Path:
+def find_weights_file(model: Architecture, weights: str) -> Path:
     """Return the file of a model's ImageNet weights: in a folder, in the hub's cache, or fetched now.
 
     Raises
@@ -246,13 +258,13 @@ def weights_file(model: Architecture, weights: str) -> Path:
             if place.is_file():
                 return place
         raise HephaestusError(f"there is no {places[0]} with the weights of {model.title}; {advice}")
-    name, revision = "model.safetensors", _revision(model)
+    name, revision = "model.safetensors", _weights_revision(model)
     if isinstance(cached := try_to_load_from_cache(model.weights, name, revision=revision), str):
         return Path(cached)
     try:
         if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
-        requests.head(constants.ENDPOINT, timeout=_PATIENCE)
+        requests.head(constants.ENDPOINT, timeout=_HUB_TIMEOUT)
         return Path(hf_hub_download(model.weights, name, revision=revision))
     except (OSError, ValueError) as error:  # the hub's errors and those of requests are kinds of OSError
         raise HephaestusError(
@@ -267,8 +279,8 @@ def _from_timm(model: Architecture, channels: int, path: Path | None, size: int)
     return timm.create_model(
         model.tag,
         pretrained=path is not None,
-        pretrained_cfg_overlay=_overlay(path),
-        num_classes=CLASSES,
+        pretrained_cfg_overlay=_pretrained_overlay(path),
+        num_classes=CLASS_COUNT,
         in_chans=channels,
         **sized,
         **model.options,
@@ -276,13 +288,15 @@ def _from_timm(model: Architecture, channels: int, path: Path | None, size: int)
 
 
 def _from_smp(model: Architecture, channels: int, path: Path | None) -> nn.Module:
-    assert model.family is not None
-    options = {"in_channels": channels, "classes": CLASSES, **model.options}
+    assert model.model_class is not None
+    options = {"in_channels": channels, "classes": CLASS_COUNT, **model.options}
     if model.owner == "timm":  # "tu-" asks timm for the encoder
         tag, pretrained = f"tu-{model.tag}", None if path is None else True
-        return model.family(tag, encoder_weights=pretrained, pretrained_cfg_overlay=_overlay(path), **options)
+        return model.model_class(
+            tag, encoder_weights=pretrained, pretrained_cfg_overlay=_pretrained_overlay(path), **options
+        )
     encoder = model.tag.partition(".")[0]
-    network: Any = model.family(encoder, encoder_weights=None, **options)
+    network: Any = model.model_class(encoder, encoder_weights=None, **options)
     if path is not None:
         # the library's own way, but from a file: weights of three channels, then more channels
         depth = model.options.get("encoder_depth", 5)
@@ -293,28 +307,30 @@ def _from_smp(model: Architecture, channels: int, path: Path | None) -> nn.Modul
     return network
 
 
-def _check_taken(model: Architecture, built: Any, path: Path) -> None:
+def _check_weights_loaded(model: Architecture, built: Any, path: Path) -> None:
     """Raise ValueError unless the file had all but the last layer: timm leaves at random what it lacks."""
-    network = built.encoder if model.family else built
-    if model.family and model.owner == "timm":
+    network = built.encoder if model.model_class else built
+    if model.model_class and model.owner == "timm":
         network = network.model
     with safe_open(path, "pt") as file:
         held = set(file.keys())
     lacking = [
         name
         for name in network.state_dict()
-        if name not in held and not name.startswith(_LAST) and not name.endswith("num_batches_tracked")
+        if name not in held
+        and not name.startswith(_CLASSIFIER_PREFIXES)
+        and not name.endswith("num_batches_tracked")
     ]
     if lacking:
         raise ValueError(f"{len(lacking)} arrays are missing, such as {lacking[0]}")
 
 
-def _overlay(path: Path | None) -> dict[str, Any] | None:
+def _pretrained_overlay(path: Path | None) -> dict[str, Any] | None:
     # some tags have a loader of their own for their authors' files; the hub's files need none
     return {"file": str(path), "custom_load": False} if path else None
 
 
-def _revision(model: Architecture) -> str | None:
+def _weights_revision(model: Architecture) -> str | None:
     """Return the version of the weights that the library was released with."""
     if model.owner == "timm":
         return None

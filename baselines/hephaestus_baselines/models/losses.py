@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hephaestus_baselines.config.run_config import Loss
+from hephaestus_baselines.config.run_config import LossName
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
@@ -35,7 +35,7 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
     return -(doubt**gamma) * chosen
 
 
-def gamma_of(loss: Loss, focal_gamma: float) -> float:
+def effective_gamma(loss: LossName, focal_gamma: float) -> float:
     """Return the exponent of a named loss."""
     return focal_gamma if loss == "focal" else 0.0
 

@@ -29,23 +29,23 @@ import xarray as xr
 import zarr
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from hephaestus_baselines.config.channels import ATMOSPHERE, Inputs
-from hephaestus_baselines.data.batch_expansion import Stack, expand
-from hephaestus_baselines.data.dataset_items import Draw, Item
+from hephaestus_baselines.config.channels import ATMOSPHERE_CHANNELS, InputChannels
+from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch
+from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
 from hephaestus_baselines.data.window_dataset import Windows
 from hephaestus_baselines.performance.loader_report import (
-    BARE,
-    COMPACT,
-    EXPANDED,
-    ONE,
-    PUBLISHED,
-    TWO,
-    WEBDATASET,
-    markdown,
-    summary,
+    BARE_PUBLISHED_READER,
+    COMPACT_READER,
+    EXPANDED_READER,
+    ONE_PROCESS,
+    PUBLISHED_READER,
+    TWO_WORKERS,
+    WEBDATASET_READER,
+    render_loader_report,
+    summarize_loader_runs,
 )
-from hephaestus_build.cli.console import err, explain
-from hephaestus_build.cli.options import Json
+from hephaestus_build.cli.console import err, print_notice
+from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.settings import load_settings
@@ -55,14 +55,14 @@ from hephaestus_build.performance.cached_archive import BENCHMARK_FRAME, CachedA
 from hephaestus_build.performance.process_timer import measure_task
 from hephaestus_build.performance.result_files import result_header, write_results
 
-SIZE, STEPS = 512, 3
-CHANNELS = ("insar_difference", "insar_coherence", "dem", *ATMOSPHERE)
-MASK = "deformation_mask"
+WINDOW_SIZE, STEPS_PER_SERIES = 512, 3
+LOADER_CHANNELS = ("insar_difference", "insar_coherence", "dem", *ATMOSPHERE_CHANNELS)
+MASK_VARIABLE = "deformation_mask"
 #: Of the DataLoader's rows.
-BATCH, WORKERS = 4, 2
+LOADER_BATCH_SIZE, LOADER_WORKERS = 4, 2
 
 
-class Published(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+class PublishedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """The published reading pattern on the published layout: one Zarr v2 chunk an image.
 
     Open, select, load whole frames of all channels, stack, crop. As published, the whole mask is made
@@ -70,8 +70,10 @@ class Published(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     crop; `bare` leaves that out.
     """
 
-    def __init__(self, store: Path, items: Sequence[Item], shape: tuple[int, int], *, bare: bool) -> None:
-        self.store, self.items, self.shape, self.bare = store, items, shape, bare
+    def __init__(
+        self, store: Path, items: Sequence[DatasetItem], shape: tuple[int, int], *, bare: bool
+    ) -> None:
+        self.store, self.items, self.shape, self.skip_mask_checks = store, items, shape, bare
 
     def __len__(self) -> int:
         return 1 << 20
@@ -86,23 +88,23 @@ class Published(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             secondary_date=[np.datetime64(pair.secondary) for pair in pairs],
         )
         frames = []
-        for name in (*CHANNELS, MASK):
+        for name in (*LOADER_CHANNELS, MASK_VARIABLE):
             values = chosen[name].to_numpy()
-            if name == MASK and not self.bare:
-                values = _checked(values)
+            if name == MASK_VARIABLE and not self.skip_mask_checks:
+                values = _binarize_mask(values)
             image = torch.from_numpy(values).float()
-            frames.append(image.expand(STEPS, *image.shape) if image.ndim == 2 else image)
+            frames.append(image.expand(STEPS_PER_SERIES, *image.shape) if image.ndim == 2 else image)
         stacked = torch.stack(frames, 1)
-        if not self.bare:
+        if not self.skip_mask_checks:
             union = (stacked[:, -1] > 0).any(0)
             if union.any():
                 torch.nonzero(union).aminmax(dim=0)
-        row, column = (int(chance.integers(extent - SIZE + 1)) for extent in self.shape)
-        crop = stacked[..., row : row + SIZE, column : column + SIZE]
-        return crop[:, :-1].reshape(-1, SIZE, SIZE).clone(), crop[:, -1].long()
+        row, column = (int(chance.integers(extent - WINDOW_SIZE + 1)) for extent in self.shape)
+        crop = stacked[..., row : row + WINDOW_SIZE, column : column + WINDOW_SIZE]
+        return crop[:, :-1].reshape(-1, WINDOW_SIZE, WINDOW_SIZE).clone(), crop[:, -1].long()
 
 
-def _checked(mask: np.ndarray) -> np.ndarray:
+def _binarize_mask(mask: np.ndarray) -> np.ndarray:
     """Return the mask of whole frames with one kind of deformation, after two looks at its values."""
     binary = np.where(mask == 2, 1, mask)
     known = torch.isin(torch.unique(torch.from_numpy(binary)), torch.tensor([0, 1]))
@@ -111,7 +113,7 @@ def _checked(mask: np.ndarray) -> np.ndarray:
     return binary
 
 
-class Drawn(Dataset[dict[str, torch.Tensor]]):
+class NumberedWindows(Dataset[dict[str, torch.Tensor]]):
     """Windows by number: each number is a draw of its own."""
 
     def __init__(self, windows: Windows) -> None:
@@ -121,11 +123,11 @@ class Drawn(Dataset[dict[str, torch.Tensor]]):
         return 1 << 20
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return self.windows[Draw(index % len(self.windows), index)]
+        return self.windows[SampleDraw(index % len(self.windows), index)]
 
 
 @dataclass(frozen=True)
-class Bench:
+class LoaderBenchmark:
     """What is measured, and where it lies.
 
     Attributes
@@ -145,27 +147,27 @@ class Bench:
     rounds: int = 3
     samples: int = 120
     size: str | tuple[int, int] = "real"
-    say: Callable[[str], None] = lambda _: None
+    on_progress: Callable[[str], None] = lambda _: None
 
     def run(self) -> dict[str, Any]:
         """Make what the rows read, measure them, and return the result as JSON values."""
         scratch = self.folder / "loader"
         shutil.rmtree(scratch, ignore_errors=True)
         try:
-            self.say("building the cube")
-            store = self._cube(scratch)
+            self.on_progress("building the cube")
+            store = self._build_cube(scratch)
             with open_pinned_cube(store, chunks=None) as cube:
-                items, shape = _series(cube), (cube.sizes["latitude"], cube.sizes["longitude"])
-                self.say("writing it in the published layout")
-                layout = _published_layout(cube, items, scratch / "v2.zarr")
-            published, bare = (Published(layout, items, shape, bare=flag) for flag in (False, True))
-            windows = Windows(items, {BENCHMARK_FRAME: store}, size=SIZE)
-            self.say("exporting tensors")
-            shards = _export(windows, max(8, self.samples // 5), scratch)
+                items, shape = _make_series_items(cube), (cube.sizes["latitude"], cube.sizes["longitude"])
+                self.on_progress("writing it in the published layout")
+                layout = _write_published_layout(cube, items, scratch / "v2.zarr")
+            published, bare = (PublishedDataset(layout, items, shape, bare=flag) for flag in (False, True))
+            windows = Windows(items, {BENCHMARK_FRAME: store}, size=WINDOW_SIZE)
+            self.on_progress("exporting tensors")
+            shards = _export_shards(windows, max(8, self.samples // 5), scratch)
             runs = [
                 run
                 for turn in range(self.rounds)
-                for run in self._round(turn, published, bare, windows, shards)
+                for run in self._measure_round(turn, published, bare, windows, shards)
             ]
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -173,12 +175,12 @@ class Bench:
         return {
             **result_header("loader", torch=torch.__version__),
             "world": {"rows": shape[0], "columns": shape[1], "pairs": len(pairs), "series": len(items)},
-            "sample": {"steps": STEPS, "channels": len(CHANNELS), "size": SIZE},
-            **summary(runs),
+            "sample": {"steps": STEPS_PER_SERIES, "channels": len(LOADER_CHANNELS), "size": WINDOW_SIZE},
+            **summarize_loader_runs(runs),
             "runs": runs,
         }
 
-    def _cube(self, scratch: Path) -> Path:
+    def _build_cube(self, scratch: Path) -> Path:
         world = CachedArchive.in_cache(self.folder / "worlds", self.size, self.epochs)
         content = world.ensure_files()
         with world.serve() as environment:
@@ -192,71 +194,107 @@ class Bench:
             )
         return Path(built.facts["path"])
 
-    def _round(
-        self, turn: int, published: Published, bare: Published, windows: Windows, shards: Sequence[Path]
+    def _measure_round(
+        self,
+        turn: int,
+        published: PublishedDataset,
+        bare: PublishedDataset,
+        windows: Windows,
+        shards: Sequence[Path],
     ) -> Iterator[dict[str, Any]]:
         first, few = turn << 16, max(4, self.samples // 15)
         numbers = range(first, first + self.samples)
-        stack = Stack(Inputs("both"), STEPS, dict.fromkeys(CHANNELS, (0.5, 2.0)))
-        tensors = _webdataset(shards)
+        stack = ChannelStack(
+            InputChannels("both"), STEPS_PER_SERIES, dict.fromkeys(LOADER_CHANNELS, (0.5, 2.0))
+        )
+        tensors = _open_webdataset(shards)
 
         def expanded() -> Iterator[torch.Tensor]:
-            for sample in map(Drawn(windows).__getitem__, numbers):
-                yield stack(expand({name: value.unsqueeze(0) for name, value in sample.items()}))
+            for sample in map(NumberedWindows(windows).__getitem__, numbers):
+                yield stack(expand_batch({name: value.unsqueeze(0) for name, value in sample.items()}))
 
         def row(name: str, readers: str, count: int, samples: Iterable[Any], skip: int = 0) -> dict[str, Any]:
-            self.say(f"round {turn + 1} of {self.rounds}: {name}, {readers}")
-            return {"round": turn, "row": name, "readers": readers, **_timed(samples, count, skip)}
+            self.on_progress(f"round {turn + 1} of {self.rounds}: {name}, {readers}")
+            return {"round": turn, "row": name, "readers": readers, **_measure_rate(samples, count, skip)}
 
-        single = Windows(windows.items, windows.stores, size=SIZE, threads=1)
-        yield row(PUBLISHED, ONE, few, (published[first + index] for index in range(few)))
-        yield row(BARE, ONE, few, (bare[first + index] for index in range(few)))
-        yield row(WEBDATASET, ONE, self.samples, islice(_endless(tensors), self.samples))
-        memory = _memory()
-        yield row(COMPACT, ONE, self.samples, map(Drawn(windows).__getitem__, numbers))
-        yield {"round": turn, "row": "growth of memory", "bytes": _memory() - memory}
-        yield row(f"{COMPACT}, one thread", ONE, self.samples, map(Drawn(single).__getitem__, numbers))
-        yield row(EXPANDED, ONE, self.samples, expanded())
+        single = Windows(windows.items, windows.stores, size=WINDOW_SIZE, threads=1)
+        yield row(PUBLISHED_READER, ONE_PROCESS, few, (published[first + index] for index in range(few)))
+        yield row(BARE_PUBLISHED_READER, ONE_PROCESS, few, (bare[first + index] for index in range(few)))
+        yield row(
+            WEBDATASET_READER, ONE_PROCESS, self.samples, islice(_repeat_forever(tensors), self.samples)
+        )
+        memory = _resident_memory()
+        yield row(
+            COMPACT_READER, ONE_PROCESS, self.samples, map(NumberedWindows(windows).__getitem__, numbers)
+        )
+        yield {"round": turn, "row": "growth of memory", "bytes": _resident_memory() - memory}
+        yield row(
+            f"{COMPACT_READER}, one thread",
+            ONE_PROCESS,
+            self.samples,
+            map(NumberedWindows(single).__getitem__, numbers),
+        )
+        yield row(EXPANDED_READER, ONE_PROCESS, self.samples, expanded())
 
-        def loader(data: Any, size: int, context: str = "fork", **options: Any) -> DataLoader[Any]:
+        def make_loader(data: Any, size: int, context: str = "fork", **options: Any) -> DataLoader[Any]:
             return DataLoader(
-                data, batch_size=size, num_workers=WORKERS, multiprocessing_context=context, **options
+                data, batch_size=size, num_workers=LOADER_WORKERS, multiprocessing_context=context, **options
             )
 
         # dask's threads do not survive a fork: workers of the published pattern have to be spawned
-        numbers = range(first, first + few + WORKERS)
-        yield row(PUBLISHED, TWO, few, loader(Subset(published, numbers), 1, "spawn"), WORKERS)
-        yield row(BARE, TWO, few, loader(Subset(bare, numbers), 1, "spawn"), WORKERS)
+        numbers = range(first, first + few + LOADER_WORKERS)
+        yield row(
+            PUBLISHED_READER,
+            TWO_WORKERS,
+            few,
+            make_loader(Subset(published, numbers), 1, "spawn"),
+            LOADER_WORKERS,
+        )
+        yield row(
+            BARE_PUBLISHED_READER,
+            TWO_WORKERS,
+            few,
+            make_loader(Subset(bare, numbers), 1, "spawn"),
+            LOADER_WORKERS,
+        )
         # the first batch of each worker is made while both start
-        numbers = range(first, first + 2 * self.samples + WORKERS * BATCH)
-        batches = islice(loader(_Endless(tensors), BATCH), len(numbers) // BATCH)
-        yield row(WEBDATASET, TWO, 2 * self.samples, batches, WORKERS)
-        yield row(COMPACT, TWO, 2 * self.samples, loader(Subset(Drawn(windows), numbers), BATCH), WORKERS)
+        numbers = range(first, first + 2 * self.samples + LOADER_WORKERS * LOADER_BATCH_SIZE)
+        batches = islice(
+            make_loader(_RepeatingDataset(tensors), LOADER_BATCH_SIZE), len(numbers) // LOADER_BATCH_SIZE
+        )
+        yield row(WEBDATASET_READER, TWO_WORKERS, 2 * self.samples, batches, LOADER_WORKERS)
+        yield row(
+            COMPACT_READER,
+            TWO_WORKERS,
+            2 * self.samples,
+            make_loader(Subset(NumberedWindows(windows), numbers), LOADER_BATCH_SIZE),
+            LOADER_WORKERS,
+        )
         for context in ("spawn", "fork") if turn == 0 else ("fork",):
             start = time.perf_counter()
-            data = Windows(windows.items, windows.stores, size=SIZE)
-            starting = iter(loader(Subset(Drawn(data), numbers), BATCH, context))
+            data = Windows(windows.items, windows.stores, size=WINDOW_SIZE)
+            starting = iter(make_loader(Subset(NumberedWindows(data), numbers), LOADER_BATCH_SIZE, context))
             next(starting)
             yield {"round": turn, "row": f"first batch, {context}", "seconds": time.perf_counter() - start}
             del starting  # ends its workers
 
 
-class _Endless(torch.utils.data.IterableDataset[Any]):
+class _RepeatingDataset(torch.utils.data.IterableDataset[Any]):
     """The tensors of an export over and over."""
 
     def __init__(self, tensors: Iterable[Any]) -> None:
         self.tensors = tensors
 
     def __iter__(self) -> Iterator[Any]:
-        return _endless(self.tensors)
+        return _repeat_forever(self.tensors)
 
 
-def _endless(tensors: Iterable[Any]) -> Iterator[Any]:
+def _repeat_forever(tensors: Iterable[Any]) -> Iterator[Any]:
     while True:
         yield from tensors
 
 
-def _timed(samples: Iterable[Any], count: int, skip: int = 0) -> dict[str, Any]:
+def _measure_rate(samples: Iterable[Any], count: int, skip: int = 0) -> dict[str, Any]:
     """Read all of `samples`, `count` without the first `skip` batches, which a DataLoader's start is in."""
     reading = iter(samples)
     for _ in islice(reading, skip):
@@ -268,7 +306,7 @@ def _timed(samples: Iterable[Any], count: int, skip: int = 0) -> dict[str, Any]:
     return {"samples": count, "seconds": seconds, "samples_per_second": count / seconds}
 
 
-def _memory() -> int:
+def _resident_memory() -> int:
     """Return the resident memory of this process, bytes; its peak where the system tells no more."""
     status = Path("/proc/self/statm")
     if status.exists():
@@ -276,7 +314,7 @@ def _memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _series(cube: xr.Dataset) -> tuple[Item, ...]:
+def _make_series_items(cube: xr.Dataset) -> tuple[DatasetItem, ...]:
     """Return the series of all stored pairs, by the paper's rule; their windows are drawn anywhere."""
     flags = cube["valid_date_pair"].transpose("primary_date", "secondary_date").to_numpy()
     days = [cube[name].to_numpy().astype("datetime64[D]") for name in ("primary_date", "secondary_date")]
@@ -285,10 +323,12 @@ def _series(cube: xr.Dataset) -> tuple[Item, ...]:
         for places in np.argwhere(flags)
     ]
     samples = [Sample(Frame(BENCHMARK_FRAME), pair, False) for pair in pairs]
-    return tuple(Item(series.members, False) for series in make_series(samples, length=STEPS))
+    return tuple(
+        DatasetItem(series.members, False) for series in make_series(samples, length=STEPS_PER_SERIES)
+    )
 
 
-def _published_layout(cube: xr.Dataset, items: Sequence[Item], path: Path) -> Path:
+def _write_published_layout(cube: xr.Dataset, items: Sequence[DatasetItem], path: Path) -> Path:
     """Write what the rows read of `cube` as the published cubes are: format 2, one chunk an image."""
     group = zarr.create_group(path, zarr_format=2)
     image = cube["dem"].shape
@@ -302,9 +342,9 @@ def _published_layout(cube: xr.Dataset, items: Sequence[Item], path: Path) -> Pa
         if stamps:
             array.attrs["units"] = "days since 1970-01-01"
     wanted = {sample.pair for item in items for sample in item.members}
-    for name in (*CHANNELS, MASK):
+    for name in (*LOADER_CHANNELS, MASK_VARIABLE):
         source = cube[name]
-        dtype = "uint8" if name in ("insar_coherence", MASK) else "float32"
+        dtype = "uint8" if name in ("insar_coherence", MASK_VARIABLE) else "float32"
         leading = len(source.shape) - 2
         array = group.create_array(
             name,
@@ -333,16 +373,16 @@ def _published_layout(cube: xr.Dataset, items: Sequence[Item], path: Path) -> Pa
     return path
 
 
-def _export(windows: Windows, count: int, folder: Path) -> list[Path]:
+def _export_shards(windows: Windows, count: int, folder: Path) -> list[Path]:
     """Write shards of full float32 tensors, as the published code exports them: image, mask and label."""
-    shards = [folder / f"shard-{number}.tar" for number in range(WORKERS)]
-    inputs = Inputs("both")
-    stack = Stack(inputs, STEPS, dict.fromkeys(inputs.channels, (0.0, 1.0)))
+    shards = [folder / f"shard-{number}.tar" for number in range(LOADER_WORKERS)]
+    inputs = InputChannels("both")
+    stack = ChannelStack(inputs, STEPS_PER_SERIES, dict.fromkeys(inputs.channels, (0.0, 1.0)))
     for number, shard in enumerate(shards):
         with tarfile.open(shard, "w") as tar:
-            for index in range(number, count, WORKERS):
-                sample = windows[Draw(index % len(windows), index)]
-                image = stack(expand({name: value.unsqueeze(0) for name, value in sample.items()}))[0]
+            for index in range(number, count, LOADER_WORKERS):
+                sample = windows[SampleDraw(index % len(windows), index)]
+                image = stack(expand_batch({name: value.unsqueeze(0) for name, value in sample.items()}))[0]
                 parts = {"image": image, "mask": sample["mask"].long(), "label": sample["label"]}
                 for name, value in parts.items():
                     buffer = io.BytesIO()
@@ -354,7 +394,7 @@ def _export(windows: Windows, count: int, folder: Path) -> list[Path]:
     return shards
 
 
-def _webdataset(shards: Sequence[Path]) -> Iterable[Any]:
+def _open_webdataset(shards: Sequence[Path]) -> Iterable[Any]:
     try:
         import webdataset
     except ImportError as error:
@@ -371,7 +411,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-def loader(
+def measure_loader(
     rounds: Annotated[int, typer.Option(min=1, help="How often each row is measured.")] = 3,
     samples: Annotated[int, typer.Option(min=40, help="Samples of a fast row in a round.")] = 120,
     epochs: Annotated[int, typer.Option(min=4, help="Acquisitions of the simulated archive.")] = 10,
@@ -379,18 +419,18 @@ def loader(
         Path | None, typer.Option(help="Where the archive is kept. Default: <data_dir>/bench.")
     ] = None,
     results: Annotated[Path, typer.Option(help="Where loader.json and loader.md go.")] = Path("results"),
-    as_json: bool = Json,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Measure how fast samples are read, beside the published pattern and a WebDataset of tensors."""
     home = folder if folder is not None else load_settings().data_dir / "bench"
-    bench = Bench(home, epochs, rounds, samples, say=lambda text: err.print(text))
+    bench = LoaderBenchmark(home, epochs, rounds, samples, on_progress=lambda text: err.print(text))
     result = bench.run()
-    write_results(result, markdown(result), results, as_json=as_json)
+    write_results(result, render_loader_report(result), results, as_json=as_json)
 
 
 if __name__ == "__main__":
     try:
         app()
     except HephaestusError as error:
-        explain(str(error))
+        print_notice(str(error))
         sys.exit(error.exit_code)

@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-PUBLISHED, WEBDATASET = "published pattern", "WebDataset of tensors"
+PUBLISHED_READER, WEBDATASET_READER = "published pattern", "WebDataset of tensors"
 #: Without the looks at whole masks that the published reader takes.
-BARE = "published pattern, bare"
-COMPACT, EXPANDED = "compact", "expanded on the CPU"
-ONE, TWO = "one process", "two workers"
+BARE_PUBLISHED_READER = "published pattern, bare"
+COMPACT_READER, EXPANDED_READER = "compact", "expanded on the CPU"
+ONE_PROCESS, TWO_WORKERS = "one process", "two workers"
 #: (row, readers): at least so many times (the published pattern, the WebDataset).
-TARGETS: Mapping[tuple[str, str], tuple[float, float]] = {
-    (COMPACT, ONE): (200, 3),
-    (EXPANDED, ONE): (80, 1.3),
-    (COMPACT, TWO): (130, 3),
+SPEEDUP_TARGETS: Mapping[tuple[str, str], tuple[float, float]] = {
+    (COMPACT_READER, ONE_PROCESS): (200, 3),
+    (EXPANDED_READER, ONE_PROCESS): (80, 1.3),
+    (COMPACT_READER, TWO_WORKERS): (130, 3),
 }
-FIRST_BATCH = 2.0
+MAX_FIRST_BATCH_SECONDS = 2.0
 
 
-def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize_loader_runs(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return medians by row, ratios within rounds, and which targets were met. Pure.
 
     Parameters
@@ -36,16 +36,16 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for (name, readers), of_row in rates.items():
         times = {
             base: median(rate / rates[base, readers][turn] for turn, rate in of_row.items())
-            for base in (PUBLISHED, BARE, WEBDATASET)
+            for base in (PUBLISHED_READER, BARE_PUBLISHED_READER, WEBDATASET_READER)
         }
         rows.append(
             {
                 "row": name,
                 "readers": readers,
                 "samples_per_second": median(of_row.values()),
-                "times_published": times[PUBLISHED],
-                "times_published_bare": times[BARE],
-                "times_webdataset": times[WEBDATASET],
+                "times_published": times[PUBLISHED_READER],
+                "times_published_bare": times[BARE_PUBLISHED_READER],
+                "times_webdataset": times[WEBDATASET_READER],
             }
         )
     found: dict[tuple[Any, Any], Mapping[str, Any]] = {(row["row"], row["readers"]): row for row in rows}
@@ -56,9 +56,12 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "reached": (reached := float(found[name, readers][key])),
             "met": reached >= limit,
         }
-        for (name, readers), limits in TARGETS.items()
+        for (name, readers), limits in SPEEDUP_TARGETS.items()
         for base, key, limit in zip(
-            (PUBLISHED, WEBDATASET), ("times_published", "times_webdataset"), limits, strict=True
+            (PUBLISHED_READER, WEBDATASET_READER),
+            ("times_published", "times_webdataset"),
+            limits,
+            strict=True,
         )
     ]
     others = {
@@ -71,15 +74,15 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     targets.append(
         {
             "target": "first batch of two forked workers, seconds, less than",
-            "limit": FIRST_BATCH,
+            "limit": MAX_FIRST_BATCH_SECONDS,
             "reached": first,
-            "met": first < FIRST_BATCH,
+            "met": first < MAX_FIRST_BATCH_SECONDS,
         }
     )
     return {"rows": rows, "targets": targets, "others": others}
 
 
-def markdown(result: Mapping[str, Any]) -> str:
+def render_loader_report(result: Mapping[str, Any]) -> str:
     """Return a page to read. Pure."""
     world, machine = result["world"], result["machine"]
     lines = [

@@ -16,22 +16,29 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hephaestus_baselines.evaluation.result_schema import Interval, RunResult, Scores, Unit
-from hephaestus_baselines.reporting.published_scores import COLUMNS, PUBLISHED
-from hephaestus_baselines.reporting.render_tables import to_csv, to_markdown
-from hephaestus_baselines.reporting.table_schema import FALSE_ALARMS, Cell, Document, Figure, Table, TableRow
+from hephaestus_baselines.evaluation.result_schema import Interval, RunResult, Scores, ScoringUnit
+from hephaestus_baselines.reporting.published_scores import PAPER_COLUMNS, PUBLISHED_SCORES
+from hephaestus_baselines.reporting.render_tables import render_csv, render_markdown
+from hephaestus_baselines.reporting.table_schema import (
+    FALSE_ALARM_RATE,
+    ScoreCell,
+    ScoreSummary,
+    ScoreTable,
+    ScoreTableRow,
+    TablesDocument,
+)
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2
 
-_ALARMS = ("precision", "recall", "f1", "auroc", "average_precision", FALSE_ALARMS)
+_ALARM_COLUMNS = ("precision", "recall", "f1", "auroc", "average_precision", FALSE_ALARM_RATE)
 #: Fields of a recipe that make no other row.
-_NOT_IN_ROW = ("seed", "workers", "devices")
-_FORM = {"classification": "Table 3", "segmentation": "Table 4"}
+_FIELDS_NOT_IN_ROW = ("seed", "workers", "devices")
+_PAPER_TABLE = {"classification": "Table 3", "segmentation": "Table 4"}
 
 
 @dataclass(frozen=True)
-class Tables:
+class ResultTables:
     """The tables of a grid in three forms.
 
     Attributes
@@ -39,19 +46,19 @@ class Tables:
     document : Document
     """
 
-    document: Document
+    document: TablesDocument
 
-    def json(self) -> str:
+    def to_json(self) -> str:
         """Return them as JSON of ``schemas/results.json``."""
         return self.document.model_dump_json(indent=1) + "\n"
 
-    def csv(self) -> str:
+    def to_csv(self) -> str:
         """Return them as CSV, a score a line, after comment lines (``#``) that say where they come from."""
-        return to_csv(self.document)
+        return render_csv(self.document)
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """Return them as Markdown, as the paper sets them."""
-        return to_markdown(self.document)
+        return render_markdown(self.document)
 
     def write(self, folder: Path) -> tuple[Path, ...]:
         """Write ``tables.md``, ``tables.csv`` and ``tables.json`` into `folder`, each whole or not at all.
@@ -61,14 +68,14 @@ class Tables:
         HephaestusError
             If one cannot be written.
         """
-        forms = {"md": self.markdown(), "csv": self.csv(), "json": self.json()}
+        forms = {"md": self.to_markdown(), "csv": self.to_csv(), "json": self.to_json()}
         with translate_os_errors(f"tables: writing {folder}"):
             for ending, text in forms.items():
                 write_atomic(folder / f"tables.{ending}", text.encode())
         return tuple(folder / f"tables.{ending}" for ending in forms)
 
 
-def tables(results: Sequence[RunResult]) -> Tables:
+def make_result_tables(results: Sequence[RunResult]) -> ResultTables:
     """Make the tables of finished runs.
 
     Parameters
@@ -93,20 +100,24 @@ def tables(results: Sequence[RunResult]) -> Tables:
             raise UsageError(
                 f"{result.key} and {first.key} are of different splits or windows: make a table of each"
             )
-    reason = next(filter(None, map(why_not_paper, results)), "")
-    made: list[Table] = []
-    for task, columns in COLUMNS.items():
+    reason = next(filter(None, map(paper_mismatch_reason, results)), "")
+    made: list[ScoreTable] = []
+    for task, columns in PAPER_COLUMNS.items():
         if members := [result for result in results if result.task == task]:
-            unit: Unit = "items" if task == "classification" else "pixels" if reason else "all-pixels"
+            unit: ScoringUnit = "items" if task == "classification" else "pixels" if reason else "all-pixels"
             mark = ", simulated data" if first.simulated else ""
             known: dict[str, Any] = {"task": members[0].task}
-            title = f"Deformation {task}, in the form of the paper's {_FORM[task]}{mark}"
-            rows = _rows(members, unit, columns, paper=not reason)
-            made.append(Table(title=title, unit=unit, columns=list(columns), rows=rows, **known))
+            title = f"Deformation {task}, in the form of the paper's {_PAPER_TABLE[task]}{mark}"
+            rows = _make_rows(members, unit, columns, paper=not reason)
+            made.append(ScoreTable(title=title, unit=unit, columns=list(columns), rows=rows, **known))
             title = f"Alarms of {task} by interferogram{mark}"
-            rows = _rows(members, "interferograms", _ALARMS)
-            made.append(Table(title=title, unit="interferograms", columns=list(_ALARMS), rows=rows, **known))
-    document = Document(
+            rows = _make_rows(members, "interferograms", _ALARM_COLUMNS)
+            made.append(
+                ScoreTable(
+                    title=title, unit="interferograms", columns=list(_ALARM_COLUMNS), rows=rows, **known
+                )
+            )
+    document = TablesDocument(
         simulated=first.simulated,
         runs=len(results),
         commands=_unique(result.command for result in results),
@@ -117,17 +128,17 @@ def tables(results: Sequence[RunResult]) -> Tables:
         tiling=first.tiling,
         training=_unique(result.training for result in results),
         weights=_unique(result.weights for result in results),
-        generations=_merged(result.generations for result in results),
-        versions=_merged(result.versions for result in results),
+        generations=_merge_values(result.generations for result in results),
+        versions=_merge_values(result.versions for result in results),
         devices=_unique(result.device for result in results),
         code=_unique(result.code for result in results),
         paper=reason,
         tables=made,
     )
-    return Tables(document)
+    return ResultTables(document)
 
 
-def why_not_paper(result: RunResult) -> str:
+def paper_mismatch_reason(result: RunResult) -> str:
     """Return why the paper's figures do not belong beside those of a run; nothing where they do."""
     if result.simulated:
         return "the data is simulated"
@@ -143,20 +154,20 @@ def why_not_paper(result: RunResult) -> str:
     return ""
 
 
-def _rows(
-    results: Sequence[RunResult], unit: Unit, columns: Sequence[str], *, paper: bool = False
-) -> list[TableRow]:
+def _make_rows(
+    results: Sequence[RunResult], unit: ScoringUnit, columns: Sequence[str], *, paper: bool = False
+) -> list[ScoreTableRow]:
     """Return the rows of a table: single interferograms, then series, each with what has to be beaten."""
     rows = []
     for series in (False, True):
         groups: dict[str, list[RunResult]] = defaultdict(list)
         for result in results:
             if result.series == series:
-                groups[_setting(result)].append(result)
+                groups[_settings_key(result)].append(result)
         firsts: dict[tuple[str, bool], RunResult] = {}
         for members in groups.values():
             first = firsts.setdefault((members[0].model, members[0].atmosphere), members[0])
-            rows.append(_model_row(members, unit, columns, _difference(members[0], first), paper))
+            rows.append(_model_row(members, unit, columns, _describe_variant(members[0], first), paper))
         if groups:
             some = next(iter(groups.values()))[0]
             rows += [
@@ -166,46 +177,48 @@ def _rows(
     return rows
 
 
-def _setting(result: RunResult) -> str:
-    kept = {name: value for name, value in result.recipe.items() if name not in _NOT_IN_ROW}
+def _settings_key(result: RunResult) -> str:
+    kept = {name: value for name, value in result.recipe.items() if name not in _FIELDS_NOT_IN_ROW}
     return json.dumps([result.task, result.model, result.series, result.atmosphere, kept], sort_keys=True)
 
 
-def _difference(result: RunResult, first: RunResult) -> str:
+def _describe_variant(result: RunResult, first: RunResult) -> str:
     return ", ".join(
         f"{name} {value}"
         for name, value in result.recipe.items()
-        if name not in _NOT_IN_ROW and value != first.recipe.get(name)
+        if name not in _FIELDS_NOT_IN_ROW and value != first.recipe.get(name)
     )
 
 
-def _scores(result: RunResult, unit: Unit, paper: bool) -> Scores:
+def _scores(result: RunResult, unit: ScoringUnit, paper: bool) -> Scores:
     scores = result.assessment.units[unit]
     return scores.test_at_half if paper else scores.test
 
 
 def _model_row(
-    members: Sequence[RunResult], unit: Unit, columns: Sequence[str], variant: str, paper: bool
-) -> TableRow:
+    members: Sequence[RunResult], unit: ScoringUnit, columns: Sequence[str], variant: str, paper: bool
+) -> ScoreTableRow:
     first = members[0]
-    published = PUBLISHED.get((first.task, first.model, first.series, first.atmosphere)) if paper else None
+    published = (
+        PUBLISHED_SCORES.get((first.task, first.model, first.series, first.atmosphere)) if paper else None
+    )
     cells = {}
     for name in columns:
-        found, reasons = zip(*(_value(result, unit, name, paper) for result in members), strict=True)
+        found, reasons = zip(*(_score_value(result, unit, name, paper) for result in members), strict=True)
         # the intervals are of the chosen threshold, not of 0.5
         ranges = [] if paper else [result.assessment.units[unit].intervals[name] for result in members]
         beside = published[name] if published else None
-        cells[name] = _cell(found, ranges).model_copy(
+        cells[name] = _make_cell(found, ranges).model_copy(
             update={
                 "undefined": next(filter(None, reasons), ""),
-                "paper": beside and Figure(mean=beside.mean / 100, deviation=beside.deviation / 100),
+                "paper": beside and ScoreSummary(mean=beside.mean / 100, deviation=beside.deviation / 100),
             }
         )
     above = [
         scores.values["f1"] > scores.constant["f1"]
         for scores in (_scores(result, unit, paper) for result in members)
     ]
-    return TableRow(
+    return ScoreTableRow(
         kind="model",
         model=first.model,
         series=first.series,
@@ -218,19 +231,19 @@ def _model_row(
     )
 
 
-def _value(result: RunResult, unit: Unit, name: str, paper: bool) -> tuple[float, str]:
-    if name == FALSE_ALARMS:
+def _score_value(result: RunResult, unit: ScoringUnit, name: str, paper: bool) -> tuple[float, str]:
+    if name == FALSE_ALARM_RATE:
         alarms = result.assessment.false_alarms
         return alarms.per_frame_year, alarms.undefined
     scores = _scores(result, unit, paper)
     return scores.values[name], scores.undefined.get(name, "")
 
 
-def _cell(found: Sequence[float], ranges: Sequence[Interval]) -> Cell:
+def _make_cell(found: Sequence[float], ranges: Sequence[Interval]) -> ScoreCell:
     values = np.array([value for value in found if not math.isnan(value)])
     lows = [interval.low for interval in ranges if not math.isnan(interval.low)]
     highs = [interval.high for interval in ranges if not math.isnan(interval.high)]
-    return Cell(
+    return ScoreCell(
         mean=float(values.mean()) if len(values) else math.nan,
         deviation=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
         seeds=len(values),
@@ -240,14 +253,14 @@ def _cell(found: Sequence[float], ranges: Sequence[Interval]) -> Cell:
 
 
 def _baseline_row(
-    result: RunResult, kind: Literal["constant", "chance"], unit: Unit, columns: Sequence[str]
-) -> TableRow:
+    result: RunResult, kind: Literal["constant", "chance"], unit: ScoringUnit, columns: Sequence[str]
+) -> ScoreTableRow:
     scores = result.assessment.units[unit].test
     known = dict(scores.constant if kind == "constant" else scores.chance)
     alarms = result.assessment.false_alarms.total
     share = 1.0 if kind == "constant" else scores.positives / scores.items
-    known[FALSE_ALARMS] = share * alarms.interferograms / alarms.years if alarms.years else math.nan
-    return TableRow(
+    known[FALSE_ALARM_RATE] = share * alarms.interferograms / alarms.years if alarms.years else math.nan
+    return ScoreTableRow(
         kind=kind,
         model="",
         series=result.series,
@@ -256,7 +269,7 @@ def _baseline_row(
         seeds=[],
         above_constant=None,
         parameters=None,
-        cells={name: _cell([known[name]], []) for name in columns},
+        cells={name: _make_cell([known[name]], []) for name in columns},
     )
 
 
@@ -264,7 +277,7 @@ def _unique(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
-def _merged(maps: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
+def _merge_values(maps: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
     merged: dict[str, list[str]] = {}
     for known in maps:
         for name, value in known.items():

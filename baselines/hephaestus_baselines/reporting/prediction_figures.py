@@ -13,20 +13,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from hephaestus_baselines.evaluation.metrics import rates
+from hephaestus_baselines.evaluation.metrics import compute_rates
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.report.image_ops import phase_colormap
 from hephaestus_build.report.panels import ALARM, INK, PALE
 from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 
 #: As in the paper: truth red, prediction green; both amber. Outlines differ too, for eyes that cannot tell.
-TRUTH, FOUND, _BOTH = "#d7191c", "#12a150", "#f0b429"
-_EMPTY = "#eceef0"
+TRUTH_COLOR, PREDICTION_COLOR, _BOTH_COLOR = "#d7191c", "#12a150", "#f0b429"
+_NO_DATA_COLOR = "#eceef0"
 _DPI = 110
 
 
 @dataclass(frozen=True)
-class Example:
+class PredictionExample:
     """One window, what the expert drew and what the model said.
 
     Attributes
@@ -54,17 +54,17 @@ class Example:
     simulated: bool
 
     @property
-    def found(self) -> np.ndarray:
+    def predicted_mask(self) -> np.ndarray:
         """Where deformation is predicted, bool."""
         return np.asarray(self.probability >= self.threshold)
 
     @property
-    def truth(self) -> np.ndarray:
+    def true_mask(self) -> np.ndarray:
         """Where any step shows deformation, bool."""
         return np.asarray((self.mask > 0).any(axis=0))
 
 
-def predictions_over_phase(examples: Sequence[Example], title: str = "Predictions") -> Figure:
+def draw_predictions(examples: Sequence[PredictionExample], title: str = "Predictions") -> Figure:
     """Draw windows beside what was drawn and predicted in them, in the form of the paper's Figure 8.
 
     Left of each pair is the phase, right the same in grey under the expert's outline (red) and the model's
@@ -72,48 +72,52 @@ def predictions_over_phase(examples: Sequence[Example], title: str = "Prediction
     """
     columns = min(2, len(examples))
     lines = -(-len(examples) // columns)
-    figure = blank(5.2 * columns + 0.2, 2.72 * lines + 1.0)
+    figure = make_figure(5.2 * columns + 0.2, 2.72 * lines + 1.0)
     grid = figure.subplots(lines, 2 * columns, squeeze=False)
-    margins(figure, wspace=0.05, hspace=0.17, bottom=0.42)
+    set_margins(figure, wspace=0.05, hspace=0.17, bottom=0.42)
     for axes in grid.flat:
         axes.set_visible(False)
     for place, example in enumerate(examples):
         left, right = grid[place // columns, place % columns * 2 : place % columns * 2 + 2]
-        draw_phase(left, example.phase[-1])
-        caption(left, f"{example.frame}  {_days(example.pairs[-1])}")
-        draw_grey(right, example.phase[-1])
-        _compare(right, example)
-        caption(right, _verdict(example))
-    heading(figure, title, any(example.simulated for example in examples))
-    _legend(figure)
+        show_phase(left, example.phase[-1])
+        add_caption(left, f"{example.frame}  {_format_dates(example.pairs[-1])}")
+        show_gray_phase(right, example.phase[-1])
+        _draw_comparison(right, example)
+        add_caption(right, _describe_outcome(example))
+    add_heading(figure, title, any(example.simulated for example in examples))
+    _add_legend(figure)
     return figure
 
 
-def series_predictions(examples: Sequence[Example], title: str = "Predictions for series") -> Figure:
+def draw_series_predictions(
+    examples: Sequence[PredictionExample], title: str = "Predictions for series"
+) -> Figure:
     """Draw series step by step, in the form of the paper's Figure 9.
 
     Above are the steps' phases and the probability, below the expert's outline of each step over grey phase
     and, last, the union of these (red) and the prediction (green) over the last step.
     """
     steps = max(len(example.phase) for example in examples)
-    figure = blank(2.55 * (steps + 1) + 0.2, 5.25 * len(examples) + 1.0)
+    figure = make_figure(2.55 * (steps + 1) + 0.2, 5.25 * len(examples) + 1.0)
     grid = figure.subplots(2 * len(examples), steps + 1, squeeze=False)
-    margins(figure, wspace=0.05, hspace=0.17, bottom=0.42)
+    set_margins(figure, wspace=0.05, hspace=0.17, bottom=0.42)
     for example, (above, below) in zip(examples, zip(grid[::2], grid[1::2], strict=True), strict=True):
         for step, (phase, mask) in enumerate(zip(example.phase, example.mask, strict=True)):
-            draw_phase(above[step], phase)
-            caption(above[step], (f"{example.frame}  " if step == 0 else "") + _days(example.pairs[step]))
-            draw_grey(below[step], phase)
-            fill(below[step], mask > 0, TRUTH)
-            outline(below[step], mask > 0, TRUTH, "-")
+            show_phase(above[step], phase)
+            add_caption(
+                above[step], (f"{example.frame}  " if step == 0 else "") + _format_dates(example.pairs[step])
+            )
+            show_gray_phase(below[step], phase)
+            tint_area(below[step], mask > 0, TRUTH_COLOR)
+            draw_outline(below[step], mask > 0, TRUTH_COLOR, "-")
             share = (mask > 0).mean()
-            caption(below[step], f"deformation in {share:.0%}" if share else "no deformation")
+            add_caption(below[step], f"deformation in {share:.0%}" if share else "no deformation")
         _draw_probability(above[-1], example)
-        draw_grey(below[-1], example.phase[-1])
-        _compare(below[-1], example)
-        caption(below[-1], _verdict(example))
-    heading(figure, title, any(example.simulated for example in examples))
-    _legend(figure)
+        show_gray_phase(below[-1], example.phase[-1])
+        _draw_comparison(below[-1], example)
+        add_caption(below[-1], _describe_outcome(example))
+    add_heading(figure, title, any(example.simulated for example in examples))
+    _add_legend(figure)
     return figure
 
 
@@ -133,40 +137,44 @@ def write_figure(figure: Figure, path: Path) -> None:
         write_atomic(path, stream.getvalue())
 
 
-def draw_phase(axes: Axes, phase: np.ndarray) -> None:
+def show_phase(axes: Axes, phase: np.ndarray) -> None:
     """Show wrapped phase, rad; exactly 0 is no data."""
     shown = np.where(phase == 0, np.nan, phase)
-    framed(axes, shown, cmap=phase_colormap(), vmin=-np.pi, vmax=np.pi)
+    show_framed_image(axes, shown, cmap=phase_colormap(), vmin=-np.pi, vmax=np.pi)
 
 
-def draw_grey(axes: Axes, phase: np.ndarray) -> None:
+def show_gray_phase(axes: Axes, phase: np.ndarray) -> None:
     """Show wrapped phase as a pale ground for outlines."""
     # pale, so that both outlines stand out
     shown = np.where(phase == 0, np.nan, phase)
-    framed(axes, shown, cmap="gray", vmin=-2.8 * np.pi, vmax=1.15 * np.pi)
+    show_framed_image(axes, shown, cmap="gray", vmin=-2.8 * np.pi, vmax=1.15 * np.pi)
 
 
-def _draw_probability(axes: Axes, example: Example) -> None:
-    framed(axes, example.probability, cmap="Greens", vmin=0, vmax=1)
-    caption(axes, f"probability, {example.probability.max():.2f} at most")
+def _draw_probability(axes: Axes, example: PredictionExample) -> None:
+    show_framed_image(axes, example.probability, cmap="Greens", vmin=0, vmax=1)
+    add_caption(axes, f"probability, {example.probability.max():.2f} at most")
 
 
-def _compare(axes: Axes, example: Example) -> None:
-    truth, found = example.truth, example.found
-    for area, colour in ((truth & ~found, TRUTH), (found & ~truth, FOUND), (truth & found, _BOTH)):
-        fill(axes, area, colour)
-    outline(axes, truth, TRUTH, "-")
-    outline(axes, found, FOUND, "--")
+def _draw_comparison(axes: Axes, example: PredictionExample) -> None:
+    truth, found = example.true_mask, example.predicted_mask
+    for area, colour in (
+        (truth & ~found, TRUTH_COLOR),
+        (found & ~truth, PREDICTION_COLOR),
+        (truth & found, _BOTH_COLOR),
+    ):
+        tint_area(axes, area, colour)
+    draw_outline(axes, truth, TRUTH_COLOR, "-")
+    draw_outline(axes, found, PREDICTION_COLOR, "--")
 
 
-def fill(axes: Axes, area: np.ndarray, colour: str) -> None:
+def tint_area(axes: Axes, area: np.ndarray, colour: str) -> None:
     """Tint an area."""
     layer = np.zeros((*area.shape, 4))
     layer[area] = [*(int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)), 0.3]
     axes.imshow(layer, interpolation="nearest")
 
 
-def outline(axes: Axes, area: np.ndarray, colour: str, style: str) -> None:
+def draw_outline(axes: Axes, area: np.ndarray, colour: str, style: str) -> None:
     """Draw the border of an area, if there is any."""
     if not area.any():
         return
@@ -177,27 +185,27 @@ def outline(axes: Axes, area: np.ndarray, colour: str, style: str) -> None:
     axes.set(xlim=(-0.5, area.shape[1] - 0.5), ylim=(area.shape[0] - 0.5, -0.5))
 
 
-def _verdict(example: Example) -> str:
-    truth, found = example.truth, example.found
+def _describe_outcome(example: PredictionExample) -> str:
+    truth, found = example.true_mask, example.predicted_mask
     if not truth.any():
         return "false alarm" if found.any() else "nothing there, nothing said"
     if not found.any():
         return "missed"
-    iou = float(rates((truth & found).sum(), (~truth & found).sum(), (truth & ~found).sum())["iou"])
+    iou = float(compute_rates((truth & found).sum(), (~truth & found).sum(), (truth & ~found).sum())["iou"])
     return f"IoU {iou:.2f}"
 
 
-def _days(pair: str) -> str:
+def _format_dates(pair: str) -> str:
     first, second = (f"{day[:4]}-{day[4:6]}-{day[6:]}" for day in pair.split("_"))
     return f"{first} to {second[5:] if first[:4] == second[:4] else second}"
 
 
-def blank(width: float, height: float) -> Figure:
+def make_figure(width: float, height: float) -> Figure:
     """Return an empty figure of that many inches."""
     return Figure((width, height), dpi=_DPI, facecolor="white")
 
 
-def margins(
+def set_margins(
     figure: Figure,
     *,
     left: float = 0.1,
@@ -215,34 +223,36 @@ def margins(
     )  # fmt: skip
 
 
-def framed(axes: Axes, image: np.ndarray, **shown: Any) -> None:
+def show_framed_image(axes: Axes, image: np.ndarray, **shown: Any) -> None:
     """Show an image in a thin frame, pixel by pixel; what is NaN stays grey."""
     axes.imshow(image, interpolation="nearest", **shown)
     axes.set_visible(True)
-    axes.set_facecolor(_EMPTY)
+    axes.set_facecolor(_NO_DATA_COLOR)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color=PALE, linewidth=0.6)
 
 
-def caption(axes: Axes, text: str) -> None:
+def add_caption(axes: Axes, text: str) -> None:
     """Write a line above a picture."""
     axes.set_title(escape_mathtext(text), fontsize=7.6, loc="left", color=INK, pad=3)
 
 
-def plain(axes: Axes) -> None:
+def style_axes(axes: Axes) -> None:
     """Set small ticks, and no lines but at the left and below."""
     axes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
     for side, spine in axes.spines.items():
         spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)
 
 
-def _legend(figure: Figure) -> None:
+def _add_legend(figure: Figure) -> None:
     handles = [
-        Patch(facecolor=f"{TRUTH}4d", edgecolor=TRUTH, label="drawn by the expert"),
-        Patch(facecolor=f"{FOUND}4d", edgecolor=FOUND, linestyle="--", label="predicted"),
-        Patch(facecolor=f"{_BOTH}4d", edgecolor=_BOTH, label="both"),
-        Patch(facecolor=_EMPTY, edgecolor=PALE, label="no data"),
+        Patch(facecolor=f"{TRUTH_COLOR}4d", edgecolor=TRUTH_COLOR, label="drawn by the expert"),
+        Patch(
+            facecolor=f"{PREDICTION_COLOR}4d", edgecolor=PREDICTION_COLOR, linestyle="--", label="predicted"
+        ),
+        Patch(facecolor=f"{_BOTH_COLOR}4d", edgecolor=_BOTH_COLOR, label="both"),
+        Patch(facecolor=_NO_DATA_COLOR, edgecolor=PALE, label="no data"),
     ]
     figure.legend(
         handles=handles, loc="lower left", ncols=4, fontsize=8.5, frameon=False, borderaxespad=0.3,
@@ -250,7 +260,7 @@ def _legend(figure: Figure) -> None:
     )  # fmt: skip
 
 
-def heading(figure: Figure, text: str, simulated: bool) -> None:
+def add_heading(figure: Figure, text: str, simulated: bool) -> None:
     """Write the title, and beside it that the data is simulated, where it is."""
     height, width = figure.get_figheight(), figure.get_figwidth()
     figure.text(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-Task = str
+_TaskName = str
 #: How the paper writes the models.
-TITLES: Mapping[str, str] = {
+MODEL_TITLES: Mapping[str, str] = {
     "resnet-50": "ResNet-50",
     "mobilenetv3-large": "MobileNetV3",
     "efficientnetv2-small": "EfficientNetV2",
@@ -22,12 +22,12 @@ TITLES: Mapping[str, str] = {
     "segformer": "SegFormer",
 }
 #: The columns of each table.
-COLUMNS: Mapping[Task, tuple[str, ...]] = {
+PAPER_COLUMNS: Mapping[_TaskName, tuple[str, ...]] = {
     "classification": ("precision", "recall", "f1", "auroc"),
     "segmentation": ("precision", "recall", "f1", "iou"),
 }
 #: Hours on one RTX 3090 Ti for 90 epochs: of single interferograms, of series.
-RUNTIME_HOURS: Mapping[str, tuple[float, float]] = {
+PUBLISHED_RUNTIME_HOURS: Mapping[str, tuple[float, float]] = {
     "resnet-50": (2.2, 2.7),
     "mobilenetv3-large": (1.7, 2.0),
     "efficientnetv2-small": (2.6, 2.7),
@@ -39,7 +39,7 @@ RUNTIME_HOURS: Mapping[str, tuple[float, float]] = {
 }
 
 
-class Published(NamedTuple):
+class PublishedScore(NamedTuple):
     """Mean and standard deviation over three seeds, per cent."""
 
     mean: float
@@ -101,14 +101,18 @@ _TABLE_4 = {
 }
 
 
-def _rows() -> Iterator[tuple[tuple[Task, str, bool, bool], dict[str, Published]]]:
+def _iter_published_rows() -> Iterator[tuple[tuple[_TaskName, str, bool, bool], dict[str, PublishedScore]]]:
     for task, table in (("classification", _TABLE_3), ("segmentation", _TABLE_4)):
         for model, lines in table.items():
             for place, line in enumerate(lines):
                 pairs = zip(line[::2], line[1::2], strict=True)
-                figures = dict(zip(COLUMNS[task], (Published(*pair) for pair in pairs), strict=True))
+                figures = dict(
+                    zip(PAPER_COLUMNS[task], (PublishedScore(*pair) for pair in pairs), strict=True)
+                )
                 yield (task, model, place >= 2, place % 2 == 1), figures
 
 
 #: Task, model, series, atmosphere: the figures of the row.
-PUBLISHED: Mapping[tuple[Task, str, bool, bool], Mapping[str, Published]] = dict(_rows())
+PUBLISHED_SCORES: Mapping[tuple[_TaskName, str, bool, bool], Mapping[str, PublishedScore]] = dict(
+    _iter_published_rows()
+)

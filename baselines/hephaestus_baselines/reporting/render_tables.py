@@ -9,24 +9,31 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from hephaestus_baselines.reporting.published_scores import TITLES
-from hephaestus_baselines.reporting.table_schema import FALSE_ALARMS, Cell, Document, Figure, Table, TableRow
+from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
+from hephaestus_baselines.reporting.table_schema import (
+    FALSE_ALARM_RATE,
+    ScoreCell,
+    ScoreSummary,
+    ScoreTable,
+    ScoreTableRow,
+    TablesDocument,
+)
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.report import markdown
 
-_NAMES = {
+_COLUMN_TITLES = {
     "precision": "Prec", "recall": "Rec", "f1": "F1", "auroc": "AUROC", "iou": "IoU",
-    "average_precision": "AP", FALSE_ALARMS: "False alarms / frame-year",
+    "average_precision": "AP", FALSE_ALARM_RATE: "False alarms / frame-year",
 }  # fmt: skip
-_LONGEST = 100_000  # characters of a comment line: it may name the generations of all frames
+_MAX_COMMENT_LENGTH = 100_000  # characters of a comment line: it may name the generations of all frames
 #: Frames whose generations the Markdown names; the others name all.
-_FRAMES = 6
+_MAX_LISTED_FRAMES = 6
 
 
-def to_csv(document: Document) -> str:
+def render_csv(document: TablesDocument) -> str:
     """Return the tables as CSV, a score a line, after comment lines (``#``) that say where they come from."""
     stream = io.StringIO()
-    for name, text in _header(document, partial(sanitize_text, limit=_LONGEST), full=True):
+    for name, text in _header_lines(document, partial(sanitize_text, limit=_MAX_COMMENT_LENGTH), full=True):
         stream.write(f"# {name}: {text.replace('**', '').replace('`', '')}\n")
     lines = [line for table in document.tables for line in _csv_lines(document, table)]
     writer = csv.DictWriter(stream, lines[0].keys(), lineterminator="\n")
@@ -35,27 +42,29 @@ def to_csv(document: Document) -> str:
     return stream.getvalue()
 
 
-def to_markdown(document: Document) -> str:
+def render_markdown(document: TablesDocument) -> str:
     """Return the tables as Markdown: the best of each block in bold, the second underlined."""
     title = "# Benchmark" + (" (simulated data)" if document.simulated else "")
     parts = [
         title,
-        "\n".join(f"- {name}: {text}" for name, text in _header(document, markdown.escape_markdown)),
+        "\n".join(f"- {name}: {text}" for name, text in _header_lines(document, markdown.escape_markdown)),
     ]
     for table in document.tables:
-        parts += [f"## {markdown.escape_markdown(table.title)}", _markdown(table)]
-    parts.append(_notes(document))
+        parts += [f"## {markdown.escape_markdown(table.title)}", _render_table(table)]
+    parts.append(_render_notes(document))
     return "\n\n".join(parts) + "\n"
 
 
-def _cell_text(text: str) -> str:
+def _escape_formula(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def _header(document: Document, shown: Callable[[str], str], *, full: bool = False) -> list[tuple[str, str]]:
+def _header_lines(
+    document: TablesDocument, shown: Callable[[str], str], *, full: bool = False
+) -> list[tuple[str, str]]:
     generations = [f"{frame} {' and '.join(found)}" for frame, found in document.generations.items()]
-    if len(generations) > _FRAMES and not full:
+    if len(generations) > _MAX_LISTED_FRAMES and not full:
         generations = [f"{len(generations)} frames, listed in tables.json"]
     versions = [f"{name} {' and '.join(found)}" for name, found in document.versions.items()]
     return [
@@ -76,7 +85,7 @@ def _header(document: Document, shown: Callable[[str], str], *, full: bool = Fal
     ]
 
 
-def _csv_lines(document: Document, table: Table) -> Iterable[dict[str, Any]]:
+def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str, Any]]:
     for row in table.rows:
         for name, cell in row.cells.items():
             figures = {
@@ -93,46 +102,46 @@ def _csv_lines(document: Document, table: Table) -> Iterable[dict[str, Any]]:
                 "unit": table.unit,
                 "input": "series" if row.series else "single",
                 "kind": row.kind,
-                "model": _cell_text(row.model),
+                "model": _escape_formula(row.model),
                 "atmosphere": "" if row.atmosphere is None else str(row.atmosphere).lower(),
-                "variant": _cell_text(row.variant),
+                "variant": _escape_formula(row.variant),
                 "score": name,
                 "seeds": cell.seeds if row.kind == "model" else "",
                 **{key: "" if math.isnan(value) else repr(value) for key, value in figures.items()},
-                "undefined": _cell_text(cell.undefined),
-                "split": _cell_text(document.split),
+                "undefined": _escape_formula(cell.undefined),
+                "split": _escape_formula(document.split),
                 "split_sha256": document.split_sha256,
             }
 
 
-def _markdown(table: Table) -> str:
-    names = [_NAMES[name] for name in table.columns]
+def _render_table(table: ScoreTable) -> str:
+    names = [_COLUMN_TITLES[name] for name in table.columns]
     with_ranges = any(not math.isnan(row.cells["f1"].low) for row in table.rows)
     heads = ["", "Model", "Atm.", *names, *(["F1, 95 %"] if with_ranges else []), "Above constant"]
     lines = ["| " + " | ".join(heads) + " |", "|---|---|:-:|" + "---:|" * (len(heads) - 3)]
     for series in (False, True):
         rows = [row for row in table.rows if row.series == series]
-        marks = {name: _marks(rows, name) for name in table.columns}
+        marks = {name: _rank_styles(rows, name) for name in table.columns}
         for place, row in enumerate(rows):
             block = ("Time-series" if series else "Single-timestep") if place == 0 else ""
-            cells = [marks[name][place](_text(row.cells[name], name)) for name in table.columns]
-            ranges = [_range(row.cells["f1"])] if with_ranges else []
+            cells = [marks[name][place](_format_cell(row.cells[name], name)) for name in table.columns]
+            ranges = [_format_interval(row.cells["f1"])] if with_ranges else []
             above = "" if row.above_constant is None else f"{row.above_constant} of {len(row.seeds)}"
-            lines.append("| " + " | ".join([block, *_who(row), *cells, *ranges, above]) + " |")
+            lines.append("| " + " | ".join([block, *_row_title(row), *cells, *ranges, above]) + " |")
     return "\n".join(lines)
 
 
-def _who(row: TableRow) -> tuple[str, str]:
+def _row_title(row: ScoreTableRow) -> tuple[str, str]:
     if row.kind != "model":
         return {"constant": "*always deformation*", "chance": "*chance*"}[row.kind], ""
-    title = TITLES.get(row.model, row.model)
+    title = MODEL_TITLES.get(row.model, row.model)
     named = markdown.escape_markdown(f"{title} ({row.variant})" if row.variant else title)
     return named, "✓" if row.atmosphere else "×"
 
 
-def _marks(rows: Sequence[TableRow], name: str) -> list[Callable[[str], str]]:
+def _rank_styles(rows: Sequence[ScoreTableRow], name: str) -> list[Callable[[str], str]]:
     """Return how to write each row's figure: the best bold, the second underlined."""
-    sign = -1 if name == FALSE_ALARMS else 1
+    sign = -1 if name == FALSE_ALARM_RATE else 1
     means = [sign * row.cells[name].mean if row.kind == "model" else math.nan for row in rows]
     ranks = sorted({mean for mean in means if not math.isnan(mean)}, reverse=True)
     styles: list[Callable[[str], str]] = ["**{}**".format, "<u>{}</u>".format]
@@ -140,24 +149,24 @@ def _marks(rows: Sequence[TableRow], name: str) -> list[Callable[[str], str]]:
     return [found.get(mean, str) for mean in means]
 
 
-def _text(cell: Cell, name: str) -> str:
-    scale = 1 if name == FALSE_ALARMS else 100
+def _format_cell(cell: ScoreCell, name: str) -> str:
+    scale = 1 if name == FALSE_ALARM_RATE else 100
     if math.isnan(cell.mean):
         return "–"
-    text = _plus_minus(cell, scale)
-    return f"{text} ({_plus_minus(cell.paper, scale)})" if cell.paper else text
+    text = _format_mean(cell, scale)
+    return f"{text} ({_format_mean(cell.paper, scale)})" if cell.paper else text
 
 
-def _plus_minus(figure: Figure, scale: float) -> str:
+def _format_mean(figure: ScoreSummary, scale: float) -> str:
     mean = f"{figure.mean * scale:.2f}"
     return mean if math.isnan(figure.deviation) else f"{mean} ± {figure.deviation * scale:.2f}"
 
 
-def _range(cell: Cell) -> str:
+def _format_interval(cell: ScoreCell) -> str:
     return "" if math.isnan(cell.low) else f"{cell.low * 100:.1f} – {cell.high * 100:.1f}"
 
 
-def _notes(document: Document) -> str:
+def _render_notes(document: TablesDocument) -> str:
     threshold = (
         "chosen on validation alone (highest F1)"
         if document.paper
@@ -172,7 +181,9 @@ def _notes(document: Document) -> str:
         "Pixels without data do not count." if document.paper else "Pixels without data count too.",
     ]
     reasons = {
-        markdown.escape_markdown(f"{_NAMES[name]} of {TITLES.get(row.model, row.model)}: {cell.undefined}")
+        markdown.escape_markdown(
+            f"{_COLUMN_TITLES[name]} of {MODEL_TITLES.get(row.model, row.model)}: {cell.undefined}"
+        )
         for table in document.tables
         for row in table.rows
         for name, cell in row.cells.items()

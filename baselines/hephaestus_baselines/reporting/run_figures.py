@@ -11,32 +11,32 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hephaestus_baselines.config.run_config import TASKS, Recipe
-from hephaestus_baselines.data.preparation import Prepared
+from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.reporting.prediction_figures import (
-    Example,
-    predictions_over_phase,
-    series_predictions,
+    PredictionExample,
+    draw_predictions,
+    draw_series_predictions,
     write_figure,
 )
-from hephaestus_baselines.reporting.published_scores import TITLES
-from hephaestus_baselines.reporting.training_plots import learning_curves, reliability
-from hephaestus_baselines.training.history import BEST, METRICS, checked
+from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
+from hephaestus_baselines.reporting.training_plots import draw_learning_curves, draw_reliability_diagram
+from hephaestus_baselines.training.history import BEST_CHECKPOINT_FILE, METRICS_FILE, verified_training_file
 from hephaestus_build.core.errors import HephaestusError
 
 T = TypeVar("T")
 
 #: What a run leaves, by the result that it ended in.
-Homes = Mapping[str, Path]
-_TEST = "test.npz"
+RunFolders = Mapping[str, Path]
+_TEST_PREDICTIONS_FILE = "test.npz"
 
 
-def draw_all(
+def write_run_figures(
     folder: Path,
     results: Sequence[RunResult],
-    homes: Homes,
-    prepared: Callable[[Recipe], Prepared],
+    homes: RunFolders,
+    prepared: Callable[[Recipe], PreparedData],
     problems: list[str],
 ) -> list[Path]:
     """Write learning curves, reliability and examples into `folder`; return the files.
@@ -56,45 +56,55 @@ def draw_all(
     figures: dict[str, Figure] = {}
     for task in TASKS:
         members = [result for result in results if result.task == task]
-        curves = _by_setting(members, homes, METRICS, lambda path: checked(path.parent, METRICS), problems)
+        curves = _read_by_setting(
+            members,
+            homes,
+            METRICS_FILE,
+            lambda path: verified_training_file(path.parent, METRICS_FILE),
+            problems,
+        )
         if curves:
             simulated = any(result.simulated for result in members)
             title = f"Learning curves of {task}"
-            figures[f"learning-curves-{task}"] = learning_curves(curves, title, simulated=simulated)
-        if said := _by_setting(members, homes, _TEST, Predictions.read, problems):
-            figures[f"reliability-{task}"] = reliability(said, f"Reliability of {task} on the test part")
+            figures[f"learning-curves-{task}"] = draw_learning_curves(curves, title, simulated=simulated)
+        if said := _read_by_setting(members, homes, _TEST_PREDICTIONS_FILE, Predictions.read, problems):
+            figures[f"reliability-{task}"] = draw_reliability_diagram(
+                said, f"Reliability of {task} on the test part"
+            )
     for series, name in ((False, "predictions"), (True, "predictions-series")):
-        if best := best_segmenter(results, homes, series):
+        if best := best_segmentation_run(results, homes, series):
             try:
-                shown = examples(best, homes[best.key], prepared(Recipe.model_validate(best.recipe)))
+                shown = predict_examples(best, homes[best.key], prepared(Recipe.model_validate(best.recipe)))
             except HephaestusError as error:
                 problems.append(str(error))
                 continue
-            draw = series_predictions if series else predictions_over_phase
-            figures[name] = draw(shown, f"{_setting(best)}, seed {best.seed}, on the test part")
+            draw = draw_series_predictions if series else draw_predictions
+            figures[name] = draw(shown, f"{_setting_title(best)}, seed {best.seed}, on the test part")
     for name, figure in figures.items():
         write_figure(figure, folder / f"{name}.png")
     return [folder / f"{name}.png" for name in figures]
 
 
-def best_segmenter(results: Sequence[RunResult], homes: Homes, series: bool) -> RunResult | None:
+def best_segmentation_run(results: Sequence[RunResult], homes: RunFolders, series: bool) -> RunResult | None:
     """Return the segmentation with the highest F1 on validation, of those whose checkpoint is here."""
     known = [
         result
         for result in results
         if result.task == "segmentation"
         and result.series == series
-        and (homes[result.key] / BEST).is_file()
-        and (homes[result.key] / _TEST).is_file()
+        and (homes[result.key] / BEST_CHECKPOINT_FILE).is_file()
+        and (homes[result.key] / _TEST_PREDICTIONS_FILE).is_file()
     ]
-    return max(known, key=lambda result: _f1(result), default=None)
+    return max(known, key=lambda result: _validation_f1(result), default=None)
 
 
-def _f1(result: RunResult) -> float:
+def _validation_f1(result: RunResult) -> float:
     return float(np.nan_to_num(result.assessment.units["pixels"].validation.values["f1"], nan=-1))
 
 
-def spread(label: np.ndarray, probability: np.ndarray, positive: int, negative: int) -> list[int]:
+def select_example_windows(
+    label: np.ndarray, probability: np.ndarray, positive: int, negative: int
+) -> list[int]:
     """Return positions of windows to show: good, middling and bad ones alike.
 
     Parameters
@@ -114,30 +124,33 @@ def spread(label: np.ndarray, probability: np.ndarray, positive: int, negative: 
     return [*chosen.tolist(), *quiet[:negative].tolist()]
 
 
-def examples(result: RunResult, home: Path, prepared: Prepared) -> list[Example]:
+def predict_examples(result: RunResult, home: Path, prepared: PreparedData) -> list[PredictionExample]:
     """Return windows of the test part with what a segmentation says of them."""
     from torch.utils.data import default_collate
 
-    from hephaestus_baselines.training.inference import load, windows_of
+    from hephaestus_baselines.training.inference import load_trained_model, make_window_dataset
 
-    trained = load(checked(home, BEST), device="cpu")
-    test = Predictions.read(home / _TEST)
+    trained = load_trained_model(verified_training_file(home, BEST_CHECKPOINT_FILE), device="cpu")
+    test = Predictions.read(home / _TEST_PREDICTIONS_FILE)
     counts = (2, 0) if result.series else (4, 2)
-    items = [prepared.items["test"][place] for place in spread(test.label, test.probability, *counts)]
-    windows = windows_of(trained.recipe, items, prepared)
+    items = [
+        prepared.items["test"][place]
+        for place in select_example_windows(test.label, test.probability, *counts)
+    ]
+    windows = make_window_dataset(trained.recipe, items, prepared)
     batch = default_collate([windows[place] for place in range(len(items))])
-    probability = trained.probabilities(batch).cpu().numpy()
+    probability = trained.predict_probabilities(batch).cpu().numpy()
     threshold = result.assessment.units["pixels"].threshold.value
     return [
-        Example(item.frame, item.pairs, phase, mask, said, threshold, result.simulated)
+        PredictionExample(item.frame, item.pairs, phase, mask, said, threshold, result.simulated)
         for item, phase, mask, said in zip(
             items, batch["phase"].numpy(), batch["mask"].numpy(), probability, strict=True
         )
     ]
 
 
-def _by_setting(
-    results: Sequence[RunResult], homes: Homes, name: str, read: Callable[[Path], T], problems: list[str]
+def _read_by_setting(
+    results: Sequence[RunResult], homes: RunFolders, name: str, read: Callable[[Path], T], problems: list[str]
 ) -> dict[str, list[T]]:
     """Return what a file of each run holds, by setting."""
     found: dict[str, list[T]] = defaultdict(list)
@@ -148,10 +161,12 @@ def _by_setting(
             except HephaestusError as error:
                 problems.append(str(error))
             else:
-                found[_setting(result)].append(value)
+                found[_setting_title(result)].append(value)
     return dict(found)
 
 
-def _setting(result: RunResult) -> str:
+def _setting_title(result: RunResult) -> str:
     form = "series" if result.series else "single"
-    return f"{TITLES.get(result.model, result.model)}, {form}{', atmosphere' if result.atmosphere else ''}"
+    return (
+        f"{MODEL_TITLES.get(result.model, result.model)}, {form}{', atmosphere' if result.atmosphere else ''}"
+    )

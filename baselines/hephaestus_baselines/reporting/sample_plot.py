@@ -5,27 +5,27 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from hephaestus_baselines.data.batch_expansion import expand
-from hephaestus_baselines.data.dataset_items import Draw
+from hephaestus_baselines.data.batch_expansion import expand_batch
+from hephaestus_baselines.data.dataset_items import SampleDraw
 from hephaestus_baselines.data.window_dataset import Windows
 from hephaestus_baselines.reporting.prediction_figures import (
-    TRUTH,
-    blank,
-    caption,
-    draw_grey,
-    draw_phase,
-    fill,
-    framed,
-    heading,
-    margins,
-    outline,
+    TRUTH_COLOR,
+    add_caption,
+    add_heading,
+    draw_outline,
+    make_figure,
+    set_margins,
+    show_framed_image,
+    show_gray_phase,
+    show_phase,
+    tint_area,
 )
 
 #: Of the atmosphere, what tells most of a delay: millimetres of water, since kg m-2 are that.
-_VAPOUR = "total_column_water_vapour"
+_WATER_VAPOR = "total_column_water_vapour"
 
 
-def plot_sample(windows: Windows, draw: Draw | int) -> Figure:
+def plot_sample(windows: Windows, draw: SampleDraw | int) -> Figure:
     """Draw one sample of a data set: what a model is given, with the expert's deformation.
 
     Phase, coherence, height, the change of water vapour where the atmosphere is read, and deformation.
@@ -54,37 +54,38 @@ def plot_sample(windows: Windows, draw: Draw | int) -> Figure:
     item, sample = windows.items[draw[0] if isinstance(draw, tuple) else draw], windows[draw]
     names = item.pairs
     fields = {
-        name: values[0].numpy() for name, values in expand({k: v[None] for k, v in sample.items()}).items()
+        name: values[0].numpy()
+        for name, values in expand_batch({k: v[None] for k, v in sample.items()}).items()
     }
     vapour = None
-    if f"primary_date_{_VAPOUR}" in fields:
-        vapour = fields[f"secondary_date_{_VAPOUR}"] - fields[f"primary_date_{_VAPOUR}"]
+    if f"primary_date_{_WATER_VAPOR}" in fields:
+        vapour = fields[f"secondary_date_{_WATER_VAPOR}"] - fields[f"primary_date_{_WATER_VAPOR}"]
     steps, columns = len(names), 4 + (vapour is not None)
-    figure = blank(2.55 * columns + 0.2, 2.72 * steps + 0.6)
-    margins(figure, wspace=0.05, hspace=0.12, bottom=0.1)
+    figure = make_figure(2.55 * columns + 0.2, 2.72 * steps + 0.6)
+    set_margins(figure, wspace=0.05, hspace=0.12, bottom=0.1)
     for step, row in enumerate(figure.subplots(steps, columns, squeeze=False)):
         phase, mask = fields["insar_difference"][step], fields["mask"][step] > 0
-        draw_phase(row[0], phase)
-        caption(row[0], f"{names[step]}: phase")
-        framed(row[1], fields["insar_coherence"][step], cmap="gray", vmin=0, vmax=255)
-        caption(row[1], "coherence")
+        show_phase(row[0], phase)
+        add_caption(row[0], f"{names[step]}: phase")
+        show_framed_image(row[1], fields["insar_coherence"][step], cmap="gray", vmin=0, vmax=255)
+        add_caption(row[1], "coherence")
         height = fields["dem"][step]
-        framed(row[2], height, cmap="terrain")
-        caption(row[2], f"height{_span(height, 'm')}")
-        draw_grey(row[-1], phase)
-        fill(row[-1], mask, TRUTH)
-        outline(row[-1], mask, TRUTH, "-")
-        caption(row[-1], f"deformation in {mask.mean():.0%}" if mask.any() else "no deformation")
+        show_framed_image(row[2], height, cmap="terrain")
+        add_caption(row[2], f"height{_format_value_range(height, 'm')}")
+        show_gray_phase(row[-1], phase)
+        tint_area(row[-1], mask, TRUTH_COLOR)
+        draw_outline(row[-1], mask, TRUTH_COLOR, "-")
+        add_caption(row[-1], f"deformation in {mask.mean():.0%}" if mask.any() else "no deformation")
         if vapour is not None:
             change = vapour[step]
             most = float(np.nanmax(np.abs(change), initial=1e-9))
-            framed(row[3], change, cmap="BrBG", vmin=-most, vmax=most)
-            caption(row[3], f"water vapour change{_span(change, 'kg/m²', 1)}")
-    heading(figure, item.frame, windows.is_simulated(item.frame))
+            show_framed_image(row[3], change, cmap="BrBG", vmin=-most, vmax=most)
+            add_caption(row[3], f"water vapour change{_format_value_range(change, 'kg/m²', 1)}")
+    add_heading(figure, item.frame, windows.is_simulated(item.frame))
     return figure
 
 
-def _span(values: np.ndarray, unit: str, digits: int = 0) -> str:
+def _format_value_range(values: np.ndarray, unit: str, digits: int = 0) -> str:
     if np.isnan(values).all():
         return ": none"
     return f", {np.nanmin(values):.{digits}f} to {np.nanmax(values):.{digits}f} {unit}"

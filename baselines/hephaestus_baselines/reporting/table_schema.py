@@ -7,32 +7,32 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter
 
 from hephaestus_baselines.evaluation.predictions import Task
-from hephaestus_baselines.evaluation.result_schema import Number, Record, RunResult, Unit
+from hephaestus_baselines.evaluation.result_schema import NullableFloat, ResultModel, RunResult, ScoringUnit
 
 #: Stands among the scores, but is a number.
-FALSE_ALARMS = "false_alarms_per_frame_year"
+FALSE_ALARM_RATE = "false_alarms_per_frame_year"
 
 
-class Figure(Record):
+class ScoreSummary(ResultModel):
     """A mean and its deviation, as fractions; false alarms as a number."""
 
-    mean: Number
-    deviation: Number = Field(description="Over seeds, of a sample; null for a single seed.")
+    mean: NullableFloat
+    deviation: NullableFloat = Field(description="Over seeds, of a sample; null for a single seed.")
 
 
-class Cell(Figure):
+class ScoreCell(ScoreSummary):
     """One score of one row."""
 
     seeds: int = Field(description="How many of the row's seeds it is defined for.")
-    low: Number = Field(description="Lowest end of the seeds' intervals over events.")
-    high: Number = Field(description="Highest end of the same.")
-    paper: Figure | None = Field(
+    low: NullableFloat = Field(description="Lowest end of the seeds' intervals over events.")
+    high: NullableFloat = Field(description="Highest end of the same.")
+    paper: ScoreSummary | None = Field(
         default=None, description="The paper's figure, where the data is the paper's."
     )
     undefined: str = ""
 
 
-class TableRow(Record):
+class ScoreTableRow(ResultModel):
     """A model with its inputs, or what it has to be better than."""
 
     kind: Literal["model", "constant", "chance"]
@@ -43,20 +43,20 @@ class TableRow(Record):
     seeds: list[int]
     above_constant: int | None = Field(description="Seeds whose F1 is above the constant predictor's.")
     parameters: int | None
-    cells: dict[str, Cell]
+    cells: dict[str, ScoreCell]
 
 
-class Table(Record):
+class ScoreTable(ResultModel):
     """One table."""
 
     title: str
     task: Task
-    unit: Unit
+    unit: ScoringUnit
     columns: list[str]
-    rows: list[TableRow]
+    rows: list[ScoreTableRow]
 
 
-class Document(Record):
+class TablesDocument(ResultModel):
     """All tables of a grid (``tables.json``)."""
 
     format: Literal["hephaestus-tables/1"] = "hephaestus-tables/1"
@@ -75,12 +75,12 @@ class Document(Record):
     devices: list[str]
     code: list[str]
     paper: str = Field(description="Why the paper's figures are left out; empty where they stand beside.")
-    tables: list[Table]
+    tables: list[ScoreTable]
 
 
-def schema() -> dict[str, Any]:
+def results_json_schema() -> dict[str, Any]:
     """Return the JSON Schema of results and tables: what ``schemas/results.json`` holds."""
-    content = TypeAdapter(RunResult | Document).json_schema(mode="serialization")
+    content = TypeAdapter(RunResult | TablesDocument).json_schema(mode="serialization")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Results of the benchmark",

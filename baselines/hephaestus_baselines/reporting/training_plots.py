@@ -12,17 +12,22 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hephaestus_baselines.evaluation.predictions import BINS, Predictions
-from hephaestus_baselines.reporting.prediction_figures import blank, heading, margins, plain
+from hephaestus_baselines.evaluation.predictions import PROBABILITY_BINS, Predictions
+from hephaestus_baselines.reporting.prediction_figures import (
+    add_heading,
+    make_figure,
+    set_margins,
+    style_axes,
+)
 from hephaestus_build.report.panels import GREY, INK
 from hephaestus_build.report.text_rendering import escape_mathtext
 
-_COLOURS = ("#34506b", "#c8641e", "#2f8f6b", "#8a5aa5", "#b8922e", "#3c96b4", "#a03c50", "#6e7780")
+_LINE_COLORS = ("#34506b", "#c8641e", "#2f8f6b", "#8a5aa5", "#b8922e", "#3c96b4", "#a03c50", "#6e7780")
 #: Columns of a training log that are no score.
-_NOT_SCORES = ("epoch", "step", "rate", "lr", "second", "time", "threshold", "sample")
+_NON_SCORE_WORDS = ("epoch", "step", "rate", "lr", "second", "time", "threshold", "sample")
 
 
-def learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simulated: bool) -> Figure:
+def draw_learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simulated: bool) -> Figure:
     """Draw every column of training logs over the epochs.
 
     Parameters
@@ -32,18 +37,18 @@ def learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simulated
     title : str
     simulated : bool
     """
-    curves = {name: [read_curves(path) for path in paths] for name, paths in runs.items()}
+    curves = {name: [read_learning_curves(path) for path in paths] for name, paths in runs.items()}
     columns = sorted(
         {column for seeds in curves.values() for curve in seeds for column in curve},
         key=lambda column: ("loss" not in column, column),
     )
     width = 3.1 * max(1, len(columns)) + 0.4
     key_lines = -(-len(curves) // max(1, int(width // 3.2)))
-    figure = blank(width, 3.2 + 0.2 * key_lines)
+    figure = make_figure(width, 3.2 + 0.2 * key_lines)
     cells = figure.subplots(1, max(1, len(columns)), squeeze=False)[0]
-    margins(figure, left=0.55, right=0.15, bottom=0.62 + 0.2 * key_lines, wspace=0.26)
+    set_margins(figure, left=0.55, right=0.15, bottom=0.62 + 0.2 * key_lines, wspace=0.26)
     for axes, column in zip(cells, columns, strict=False):
-        for colour, seeds in zip(_cycle(len(curves)), curves.values(), strict=True):
+        for colour, seeds in zip(_line_colors(len(curves)), curves.values(), strict=True):
             known = [curve[column] for curve in seeds if column in curve]
             for epochs, values in known:
                 axes.plot(
@@ -65,20 +70,20 @@ def learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simulated
             axes.set_ylim(bottom=0, top=1.02)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(color="#e9ecef", linewidth=0.7)
-        plain(axes)
+        style_axes(axes)
     handles = [
         Line2D([], [], color=colour, linewidth=2, label=escape_mathtext(name))
-        for colour, name in zip(_cycle(len(curves)), curves, strict=True)
+        for colour, name in zip(_line_colors(len(curves)), curves, strict=True)
     ]
     figure.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0.01, 0), fontsize=8.5, frameon=False,
         ncols=max(1, int(width // 3.2)), labelcolor=INK,
     )  # fmt: skip
-    heading(figure, title, simulated)
+    add_heading(figure, title, simulated)
     return figure
 
 
-def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def read_learning_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the epochs and values of each column of a training log that is a loss or a score.
 
     Lines may leave columns empty, as loggers do that write training and validation apart.
@@ -87,7 +92,7 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         lines = list(csv.DictReader(stream))
     curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for column in lines[0] if lines else ():
-        if any(word in column.lower() for word in _NOT_SCORES):
+        if any(word in column.lower() for word in _NON_SCORE_WORDS):
             continue
         # the last value of an epoch
         values = {
@@ -113,20 +118,24 @@ class Calibration:
         int64, items or pixels of each bin.
     """
 
-    said: np.ndarray
-    seen: np.ndarray
+    mean_probability: np.ndarray
+    observed_frequency: np.ndarray
     count: np.ndarray
 
     @property
-    def error(self) -> float:
+    def expected_error(self) -> float:
         """Mean distance of the two over all items (expected calibration error); NaN without items."""
         filled = self.count > 0
         if not filled.any():
             return math.nan
-        return float(np.average(np.abs(self.said - self.seen)[filled], weights=self.count[filled]))
+        return float(
+            np.average(
+                np.abs(self.mean_probability - self.observed_frequency)[filled], weights=self.count[filled]
+            )
+        )
 
 
-def calibration(predictions: Predictions, bins: int = 8) -> Calibration:
+def compute_calibration(predictions: Predictions, bins: int = 8) -> Calibration:
     """Sort items (of a segmentation: pixels with data) into bins of equal width.
 
     Parameters
@@ -142,14 +151,14 @@ def calibration(predictions: Predictions, bins: int = 8) -> Calibration:
         said = np.bincount(place, predictions.probability, bins)
     else:
         quiet, deforming = predictions.pixels["data"].sum(axis=0, dtype=np.int64)
-        middle = (np.arange(BINS) + 0.5) / BINS
+        middle = (np.arange(PROBABILITY_BINS) + 0.5) / PROBABILITY_BINS
         parts = [quiet + deforming, deforming, (quiet + deforming) * middle]
         count, seen, said = (part.reshape(bins, -1).sum(axis=1) for part in parts)
     with np.errstate(invalid="ignore", divide="ignore"):
         return Calibration(said / count, seen / count, count)
 
 
-def reliability(runs: Mapping[str, Sequence[Predictions]], title: str) -> Figure:
+def draw_reliability_diagram(runs: Mapping[str, Sequence[Predictions]], title: str) -> Figure:
     """Draw how often what was said to be so probable is so, and how often each probability was said.
 
     Parameters
@@ -162,19 +171,26 @@ def reliability(runs: Mapping[str, Sequence[Predictions]], title: str) -> Figure
     pixels = any(predictions.pixels is not None for predictions in said)
     simulated = any(predictions.source.simulated for predictions in said)
     columns = 1 if len(runs) <= 4 else 2
-    figure = blank(6.4 + 2.6 * columns, 5.0)
+    figure = make_figure(6.4 + 2.6 * columns, 5.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.25))
-    margins(figure, left=0.75, right=0.3 + 2.7 * columns, bottom=0.55, hspace=0.1)
+    set_margins(figure, left=0.75, right=0.3 + 2.7 * columns, bottom=0.55, hspace=0.1)
     above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", zorder=1)
     handles = []
-    for colour, (name, seeds) in zip(_cycle(len(runs)), runs.items(), strict=True):
-        found = [calibration(predictions) for predictions in seeds]
+    for colour, (name, seeds) in zip(_line_colors(len(runs)), runs.items(), strict=True):
+        found = [compute_calibration(predictions) for predictions in seeds]
         for one in found:
             filled = one.count > 0
             edges = np.linspace(0, 1, len(one.count) + 1)
-            above.plot(one.said[filled], one.seen[filled], "o-", color=colour, linewidth=1.3, markersize=4)
+            above.plot(
+                one.mean_probability[filled],
+                one.observed_frequency[filled],
+                "o-",
+                color=colour,
+                linewidth=1.3,
+                markersize=4,
+            )
             below.stairs(np.maximum(one.count, 0.5), edges, color=colour, linewidth=1.3)
-        error = np.mean([one.error for one in found])
+        error = np.mean([one.expected_error for one in found])
         handles.append(
             Line2D(
                 [],
@@ -186,32 +202,32 @@ def reliability(runs: Mapping[str, Sequence[Predictions]], title: str) -> Figure
             )
         )
     handles.append(Line2D([], [], color=GREY, linestyle=":", label="as often as said"))
-    cases, share = _share(said[0])
+    cases, share = _deformation_share(said[0])
     if not math.isnan(share):
         above.axhline(share, color=GREY, linewidth=0.8, linestyle="--", zorder=1)
         above.text(0.005, share + 0.012, f"share of all: {share:.1%}", fontsize=8, color=GREY, va="bottom")
     above.set(xlim=(0, 1), ylim=(0, 1.02))
     above.set_ylabel("share with deformation", fontsize=9, color=INK)
     below.set_yscale("log")
-    below.set_ylim(bottom=0.7, top=3.0 * max(calibration(one).count.max() for one in said))
+    below.set_ylim(bottom=0.7, top=3.0 * max(compute_calibration(one).count.max() for one in said))
     below.set_xlabel("probability that the model said", fontsize=9, color=INK)
     below.set_ylabel("pixels" if pixels else "items", fontsize=9, color=INK)
     for axes in (above, below):
         axes.grid(color="#e9ecef", linewidth=0.7)
-        plain(axes)
+        style_axes(axes)
     figure.legend(
         handles=handles, loc="upper left", fontsize=8.5, frameon=False, ncols=columns, labelcolor=INK,
         bbox_to_anchor=(1 - (2.65 * columns + 0.2) / figure.get_figwidth(), 1 - 0.55 / 5), labelspacing=0.9,
     )  # fmt: skip
-    heading(figure, f"{title}, {cases:,} {'pixels' if pixels else 'items'}", simulated)
+    add_heading(figure, f"{title}, {cases:,} {'pixels' if pixels else 'items'}", simulated)
     return figure
 
 
-def _share(predictions: Predictions) -> tuple[int, float]:
+def _deformation_share(predictions: Predictions) -> tuple[int, float]:
     """Return how many cases there are and which share of them is deformation."""
-    found = calibration(predictions, 1)
-    return int(found.count[0]), float(found.seen[0])
+    found = compute_calibration(predictions, 1)
+    return int(found.count[0]), float(found.observed_frequency[0])
 
 
-def _cycle(count: int) -> list[str]:
-    return [_COLOURS[place % len(_COLOURS)] for place in range(count)]
+def _line_colors(count: int) -> list[str]:
+    return [_LINE_COLORS[place % len(_LINE_COLORS)] for place in range(count)]

@@ -25,25 +25,25 @@ from hephaestus_build.core.embedded_hash import MissingHashError, add_zip_hash, 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_text import sanitize_text
 
-#: What a checkpoint holds beside Lightning's own: an :class:`About` as plain values.
-ABOUT = "hephaestus"
+#: What a checkpoint holds beside Lightning's own: an :class:`CheckpointMetadata` as plain values.
+METADATA_KEY = "hephaestus"
 #: Bytes of the pickle in a checkpoint, which names every tensor; no model's has a million.
-_PICKLE = 16 << 20
-_MEMBERS = 100_000
+_MAX_PICKLE_BYTES = 16 << 20
+_MAX_MEMBERS = 100_000
 #: Plain values in what a checkpoint says of itself: 10,000 epochs have so many.
-_VALUES = 200_000
-_TEXT = 10_000  # characters of one text in it
+_MAX_METADATA_VALUES = 200_000
+_MAX_TEXT_LENGTH = 10_000  # characters of one text in it
 #: What torch.save puts into an archive beside the numbered tensors.
-_KNOWN = (
+_KNOWN_MEMBERS = (
     "data.pkl", "byteorder", "version", ".format_version", ".storage_alignment", ".data/serialization_id",
 )  # fmt: skip
 
 
-class DamagedError(HephaestusError):
+class DamagedCheckpointError(HephaestusError):
     """A checkpoint that is not what was written; the message says why."""
 
 
-class Epoch(BaseModel):
+class EpochMetrics(BaseModel):
     """What is known of one epoch: a row of ``metrics.csv``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,7 +58,7 @@ class Epoch(BaseModel):
     samples_per_second: float
 
 
-class About(BaseModel):
+class CheckpointMetadata(BaseModel):
     """All that predicting needs beside the weights, and what it takes to go on with the numbers of one run.
 
     Attributes
@@ -84,7 +84,7 @@ class About(BaseModel):
     split_sha256: str
     generations: dict[str, str]
     versions: dict[str, str]
-    history: list[Epoch]
+    history: list[EpochMetrics]
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
@@ -109,29 +109,30 @@ def read_checkpoint(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
         If it is missing, damaged (by a single bit too), or not of this project.
     """
     try:
-        content = read_archive(path, unsealed=unsealed)
-        if ABOUT not in content or not isinstance(content.get("state_dict"), Mapping):
+        content = load_checkpoint_archive(path, unsealed=unsealed)
+        if METADATA_KEY not in content or not isinstance(content.get("state_dict"), Mapping):
             raise ValueError("it is not of this project")
-        content[ABOUT] = about_of(content[ABOUT])
+        content[METADATA_KEY] = parse_checkpoint_metadata(content[METADATA_KEY])
         return content
     except FileNotFoundError as error:
         raise HephaestusError(
             f"there is no checkpoint {path}; `hephaestus benchmark run` trains models"
         ) from error
     except MissingHashError as error:
-        raise DamagedError(
+        raise DamagedCheckpointError(
             f"the checkpoint {path} cannot be read ({error}: it is damaged, or not of this project); take a "
             "whole copy of it, or remove it and run the same command again; `hephaestus benchmark predict "
             "--unsealed` reads it unchecked"
         ) from error
     except Exception as error:  # an archive of others fails in many ways
-        raise DamagedError(
-            f"the checkpoint {path} cannot be read ({_short(error)}); take a whole copy of it, or remove it "
+        raise DamagedCheckpointError(
+            f"the checkpoint {path} cannot be read ({_shorten_error(error)}); take a whole copy of it, or "
+            "remove it "
             "and run the same command again"
         ) from error
 
 
-def read_archive(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
+def load_checkpoint_archive(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
     """Return what :func:`write_checkpoint` wrote, after a look at its seal and its members.
 
     Raises
@@ -150,7 +151,7 @@ def read_archive(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
         except MissingHashError:
             if not unsealed:
                 raise
-            _check_sums(stream)
+            _check_unhashed_archive(stream)
         _check_members(stream)
         stream.seek(0)
         with warnings.catch_warnings():  # of what others put in: nothing for a user to act on
@@ -161,7 +162,7 @@ def read_archive(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
     return content
 
 
-def _check_sums(stream: BinaryIO) -> None:
+def _check_unhashed_archive(stream: BinaryIO) -> None:
     with zipfile.ZipFile(stream) as archive:
         _check_entries(archive.infolist(), stream.seek(0, io.SEEK_END))
         if (name := archive.testzip()) is not None:
@@ -176,7 +177,7 @@ def _check_members(stream: BinaryIO) -> None:
 
 def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
     """Raise ValueError unless the members are those of a checkpoint, and need no more memory than disk."""
-    if len(entries) > _MEMBERS or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+    if len(entries) > _MAX_MEMBERS or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ValueError("it is no archive of a checkpoint")
     if sum(entry.file_size for entry in entries) > size:
         raise ValueError("its members claim to be larger than the file")
@@ -186,13 +187,13 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
         raise ValueError("it is no archive of a checkpoint")
     for entry, name in zip(entries, names, strict=True):
         kind, _, number = name.partition("/")
-        if name not in _KNOWN and not (kind == "data" and number.isdecimal()):
+        if name not in _KNOWN_MEMBERS and not (kind == "data" and number.isdecimal()):
             raise ValueError(f"it holds {sanitize_text(name, 60)!r}, which is no part of a checkpoint")
-        if name == "data.pkl" and entry.file_size > _PICKLE:
+        if name == "data.pkl" and entry.file_size > _MAX_PICKLE_BYTES:
             raise ValueError("its list of tensors is larger than that of any model")
 
 
-def about_of(value: Any) -> About:
+def parse_checkpoint_metadata(value: Any) -> CheckpointMetadata:
     """Return what a checkpoint says of itself, each value of its kind and none without bounds.
 
     Raises
@@ -200,24 +201,28 @@ def about_of(value: Any) -> About:
     ValueError
         If anything is missing, unknown, or of another kind.
     """
-    _check_plain(value)
-    return About.model_validate(value)
+    _check_plain_values(value)
+    return CheckpointMetadata.model_validate(value)
 
 
-def _check_plain(value: Any) -> None:
+def _check_plain_values(value: Any) -> None:
     """Raise ValueError unless `value` is of plain values, no more than a bound however they repeat."""
     pending, count = [value], 0
     while pending:
         item = pending.pop()
         count += 1
-        if count > _VALUES:
+        if count > _MAX_METADATA_VALUES:
             raise ValueError("it says more of itself than any checkpoint does")
         if isinstance(item, dict):
-            pending += [*item.keys(), *item.values()] if len(item) <= _VALUES else [item] * _VALUES
+            pending += (
+                [*item.keys(), *item.values()]
+                if len(item) <= _MAX_METADATA_VALUES
+                else [item] * _MAX_METADATA_VALUES
+            )
         elif isinstance(item, list | tuple):
-            pending += item[:_VALUES]
+            pending += item[:_MAX_METADATA_VALUES]
         elif isinstance(item, str):
-            if len(item) > _TEXT:
+            if len(item) > _MAX_TEXT_LENGTH:
                 raise ValueError("a text in it is longer than any that belongs there")
         elif isinstance(item, int) and item.bit_length() > 64:
             raise ValueError("a number in it is larger than any that belongs there")
@@ -253,7 +258,7 @@ def load_weights(model: nn.Module, weights: Mapping[Any, Any]) -> None:
     model.load_state_dict(weights)
 
 
-def _short(error: Exception) -> str:
+def _shorten_error(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         return sanitize_text(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)

@@ -18,9 +18,9 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 
-BEST, METRICS, TRAINING = "best.ckpt", "metrics.csv", "training.json"
+BEST_CHECKPOINT_FILE, METRICS_FILE, TRAINING_RECORD_FILE = "best.ckpt", "metrics.csv", "training.json"
 _FORMAT = "hephaestus-training/1"
-_LARGEST = 1 << 20  # bytes of the record
+_MAX_RECORD_BYTES = 1 << 20  # bytes of the record
 
 
 def write_metrics(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
@@ -30,11 +30,11 @@ def write_metrics(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
     writer.writeheader()
     writer.writerows(rows)
     content = text.getvalue().encode()
-    write_atomic(folder / METRICS, content)
+    write_atomic(folder / METRICS_FILE, content)
     return hash_bytes(content)
 
 
-def write_training(folder: Path, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_training_record(folder: Path, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Record that the training of a run is complete.
 
     Parameters
@@ -46,21 +46,27 @@ def write_training(folder: Path, key: str, rows: Sequence[Mapping[str, Any]]) ->
     rows : sequence of mapping
         All its epochs.
     """
-    files = {BEST: hash_file(folder / BEST), METRICS: write_metrics(rows, folder)}
+    files = {
+        BEST_CHECKPOINT_FILE: hash_file(folder / BEST_CHECKPOINT_FILE),
+        METRICS_FILE: write_metrics(rows, folder),
+    }
     record = {"format": _FORMAT, "key": key, "files": files}
-    write_atomic(folder / TRAINING, add_json_hash(encode_json(record)), durable=True)
+    write_atomic(folder / TRAINING_RECORD_FILE, add_json_hash(encode_json(record)), durable=True)
 
 
-def is_trained(folder: Path, key: str) -> bool:
+def is_training_complete(folder: Path, key: str) -> bool:
     """Return whether the training of a run is complete and its best checkpoint is what was written."""
     try:
-        record = _read(folder)
-        return record["key"] == key and hash_file(folder / BEST) == record["files"][BEST]
+        record = _read_training_record(folder)
+        return (
+            record["key"] == key
+            and hash_file(folder / BEST_CHECKPOINT_FILE) == record["files"][BEST_CHECKPOINT_FILE]
+        )
     except (OSError, ValueError):
         return False
 
 
-def checked(folder: Path, name: str) -> Path:
+def verified_training_file(folder: Path, name: str) -> Path:
     """Return where a file of a complete training is, if it is what was written.
 
     Raises
@@ -69,7 +75,7 @@ def checked(folder: Path, name: str) -> Path:
         If it is damaged or missing, or the record is.
     """
     try:
-        if hash_file(folder / name) == _read(folder)["files"][name]:
+        if hash_file(folder / name) == _read_training_record(folder)["files"][name]:
             return folder / name
         what = "its content is not what was written"
     except (OSError, ValueError) as error:
@@ -80,9 +86,13 @@ def checked(folder: Path, name: str) -> Path:
     )
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    record = parse_hashed_json(read_bounded(folder / TRAINING, _LARGEST))
+def _read_training_record(folder: Path) -> dict[str, Any]:
+    record = parse_hashed_json(read_bounded(folder / TRAINING_RECORD_FILE, _MAX_RECORD_BYTES))
     files = record.get("files")
-    if record.get("format") != _FORMAT or not isinstance(files, dict) or not {BEST, METRICS} <= files.keys():
-        raise ValueError(f"{TRAINING} is of another form")
+    if (
+        record.get("format") != _FORMAT
+        or not isinstance(files, dict)
+        or not {BEST_CHECKPOINT_FILE, METRICS_FILE} <= files.keys()
+    ):
+        raise ValueError(f"{TRAINING_RECORD_FILE} is of another form")
     return record

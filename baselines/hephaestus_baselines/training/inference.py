@@ -13,18 +13,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from hephaestus_baselines.config.channels import Inputs
+from hephaestus_baselines.config.channels import InputChannels
 from hephaestus_baselines.config.run_config import Recipe, Task
-from hephaestus_baselines.data.batch_expansion import Stack, expand
-from hephaestus_baselines.data.dataset_items import Item
-from hephaestus_baselines.data.preparation import Attributes, Prepared
+from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch
+from hephaestus_baselines.data.dataset_items import DatasetItem
+from hephaestus_baselines.data.preparation import PreparedData, SampleAttributes
 from hephaestus_baselines.data.window_dataset import Windows
-from hephaestus_baselines.evaluation.predictions import BINS, Collector, Pixels, Predictions, Row, Source
+from hephaestus_baselines.evaluation.predictions import (
+    PROBABILITY_BINS,
+    PixelSet,
+    PredictedItem,
+    PredictionCollector,
+    Predictions,
+    PredictionSource,
+)
 from hephaestus_baselines.models.architectures import build_model
 from hephaestus_baselines.training.checkpoints import (
-    ABOUT,
-    About,
-    DamagedError,
+    METADATA_KEY,
+    CheckpointMetadata,
+    DamagedCheckpointError,
     load_weights,
     read_checkpoint,
 )
@@ -34,11 +41,11 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.splits import SplitPart
 
 #: Windows that are predicted at once, unless said otherwise.
-BATCH = 16
+DEFAULT_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A model ready to predict.
 
     Attributes
@@ -65,15 +72,15 @@ class Trained:
     recipe: Recipe
     model: nn.Module
     moments: Mapping[str, tuple[float, float]]
-    simulated: bool
+    trained_on_simulated: bool
     split_sha256: str
     epoch: int
-    score: float
-    measure: str
+    best_score: float
+    metric_name: str
     samples_per_second: float
 
     @property
-    def inputs(self) -> Inputs:
+    def inputs(self) -> InputChannels:
         """The channels of each step."""
         return self.recipe.inputs
 
@@ -82,7 +89,7 @@ class Trained:
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    def probabilities(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def predict_probabilities(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the probability of deformation, float32 on the model's device.
 
         Parameters
@@ -96,16 +103,16 @@ class Trained:
         Tensor
             (B,); of a segmentation (B, S, S).
         """
-        return self._answer(fields_of(batch, self.device))
+        return self._predict_from_fields(expand_on_device(batch, self.device))
 
-    def _answer(self, fields: Mapping[str, Tensor]) -> Tensor:
-        stack = Stack(self.inputs, self.recipe.steps, self.moments)
+    def _predict_from_fields(self, fields: Mapping[str, Tensor]) -> Tensor:
+        stack = ChannelStack(self.inputs, self.recipe.steps, self.moments)
         with torch.inference_mode():
-            return probability_of(self.model(channels_last(stack(fields))))
+            return logits_to_probability(self.model(to_channels_last(stack(fields))))
 
 
-def load(checkpoint: Path, device: str = "auto", *, unsealed: bool = False) -> Trained:
-    """Read a checkpoint that :func:`hephaestus_baselines.training.trainer.fit` wrote; no code in it is run.
+def load_trained_model(checkpoint: Path, device: str = "auto", *, unsealed: bool = False) -> TrainedModel:
+    """Read a checkpoint of :func:`~hephaestus_baselines.training.trainer.train_model`; no code in it is run.
 
     Parameters
     ----------
@@ -121,9 +128,9 @@ def load(checkpoint: Path, device: str = "auto", *, unsealed: bool = False) -> T
         If it is missing, damaged, or not of this project.
     """
     content = read_checkpoint(checkpoint, unsealed=unsealed)
-    about: About = content[ABOUT]
-    recipe, target = about.recipe, device_of(device)
-    channels = len(recipe.inputs.stacked(recipe.steps))
+    about: CheckpointMetadata = content[METADATA_KEY]
+    recipe, target = about.recipe, resolve_device(device)
+    channels = len(recipe.inputs.stacked_channels(recipe.steps))
     weights = {
         str(name).removeprefix("model."): values
         for name, values in content["state_dict"].items()
@@ -135,12 +142,12 @@ def load(checkpoint: Path, device: str = "auto", *, unsealed: bool = False) -> T
         model = build_model(recipe.model, recipe.task, channels, size=recipe.size, looks=recipe.looks)
         load_weights(model, weights)
     except (RuntimeError, ValueError) as error:
-        raise DamagedError(
+        raise DamagedCheckpointError(
             f"{checkpoint} does not fit the model {recipe.model} of this version "
             f"({sanitize_text(error, 200)}); train it again"
         ) from error
     last = about.history[-1]
-    return Trained(
+    return TrainedModel(
         recipe,
         model.to(memory_format=torch.channels_last).to(target).eval(),
         about.moments,
@@ -148,15 +155,15 @@ def load(checkpoint: Path, device: str = "auto", *, unsealed: bool = False) -> T
         about.split_sha256,
         last.epoch,
         last.validation_score,
-        measure_of(recipe.task),
+        selection_metric_name(recipe.task),
         float(np.median([row.samples_per_second for row in about.history])),
     )
 
 
-def infer(
-    trained: Trained,
-    items: Sequence[Item],
-    prepared: Prepared,
+def predict_items(
+    trained: TrainedModel,
+    items: Sequence[DatasetItem],
+    prepared: PreparedData,
     *,
     part: SplitPart | None = None,
     device: str | None = None,
@@ -192,26 +199,26 @@ def infer(
     listener = listener or NullListener()
     recipe = trained.recipe
     if device is not None:
-        trained.model.to(device_of(device))
+        trained.model.to(resolve_device(device))
     found: list[SplitPart] = [name for name, known in prepared.items.items() if items[0] in known]
     chosen = part or found[0]
-    windows = windows_of(recipe, items, prepared)
-    collector = collector_of(recipe, chosen, items, prepared)
+    windows = make_window_dataset(recipe, items, prepared)
+    collector = make_collector(recipe, chosen, items, prepared)
     stage = f"{recipe.model}: {chosen}"
     listener.stage(stage, len(items))
-    for batch in loader(windows, workers, batch_size=batch_size or BATCH):
-        fields = fields_of(batch, trained.device)
-        collect(collector, batch, fields, trained._answer(fields))
+    for batch in make_data_loader(windows, workers, batch_size=batch_size or DEFAULT_BATCH_SIZE):
+        fields = expand_on_device(batch, trained.device)
+        collect_batch(collector, batch, fields, trained._predict_from_fields(fields))
         listener.advance(stage, len(batch["index"]))
     return collector.finish()
 
 
-def measure_of(task: Task) -> str:
+def selection_metric_name(task: Task) -> str:
     """Return the name of the measure that the best epoch is chosen by."""
     return "average precision" if task == "classification" else "F1"
 
 
-def windows_of(recipe: Recipe, items: Sequence[Item], prepared: Prepared) -> Windows:
+def make_window_dataset(recipe: Recipe, items: Sequence[DatasetItem], prepared: PreparedData) -> Windows:
     """Return the data set of `items`."""
     return Windows(
         items,
@@ -223,25 +230,27 @@ def windows_of(recipe: Recipe, items: Sequence[Item], prepared: Prepared) -> Win
     )
 
 
-def loader(windows: Windows, workers: int, **options: Any) -> DataLoader[dict[str, Tensor]]:
+def make_data_loader(windows: Windows, workers: int, **options: Any) -> DataLoader[dict[str, Tensor]]:
     """Return a loader whose processes, if any, start afresh: a fork of one with threads can hang."""
     if workers:
         options |= {"multiprocessing_context": "spawn", "persistent_workers": True}
     return DataLoader(windows, num_workers=workers, pin_memory=torch.cuda.is_available(), **options)
 
 
-def collector_of(recipe: Recipe, part: SplitPart, items: Sequence[Item], prepared: Prepared) -> Collector:
+def make_collector(
+    recipe: Recipe, part: SplitPart, items: Sequence[DatasetItem], prepared: PreparedData
+) -> PredictionCollector:
     """Return a collector of answers about `items`."""
     split = prepared.split
-    source = Source(recipe.task, recipe.key, split.name, split.sha256, prepared.simulated)
-    return Collector(source, part, [_row(item, prepared) for item in items])
+    source = PredictionSource(recipe.task, recipe.key, split.name, split.sha256, prepared.is_simulated)
+    return PredictionCollector(source, part, [_make_predicted_item(item, prepared) for item in items])
 
 
-def _row(item: Item, prepared: Prepared) -> Row:
+def _make_predicted_item(item: DatasetItem, prepared: PreparedData) -> PredictedItem:
     keys = [(item.frame, pair) for pair in item.pairs]
-    known = [prepared.attributes.get(key, Attributes("")) for key in keys]
+    known = [prepared.attributes.get(key, SampleAttributes("")) for key in keys]
     tile = item.tile
-    return Row(
+    return PredictedItem(
         item.frame,
         item.pairs,
         item.positive,
@@ -253,37 +262,44 @@ def _row(item: Item, prepared: Prepared) -> Row:
     )
 
 
-def fields_of(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+def expand_on_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     """Return the named fields of compact windows on a device, and ``inside``, which pixels count."""
     batch = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
-    fields = expand(batch)
+    fields = expand_batch(batch)
     inside = batch["inside"].unsqueeze(1)
     return {**fields, "inside": inside.expand_as(fields["valid"])}
 
 
-def channels_last(inputs: Tensor) -> Tensor:
+def to_channels_last(inputs: Tensor) -> Tensor:
     """Return `inputs` in the order of memory that convolutions are fastest in."""
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
-def probability_of(logits: Tensor) -> Tensor:
+def logits_to_probability(logits: Tensor) -> Tensor:
     """Return the probability of deformation, float32 (B, ...), from logits (B, 2, ...)."""
     return logits.float().softmax(dim=1)[:, 1]
 
 
-def collect(
-    collector: Collector, batch: Mapping[str, Tensor], fields: Mapping[str, Tensor], probability: Tensor
+def collect_batch(
+    collector: PredictionCollector,
+    batch: Mapping[str, Tensor],
+    fields: Mapping[str, Tensor],
+    probability: Tensor,
 ) -> None:
     """Hand a batch's answers to the collector; of a segmentation their histograms."""
     index, label = batch["index"].cpu().numpy(), batch["label"].cpu().numpy()
     if collector.source.task == "classification":
         collector.add(index, label, probability.cpu().numpy())
     else:
-        collector.add(index, label, pixels=histograms_of(probability, fields))
+        collector.add(index, label, pixels=count_histograms_on_device(probability, fields))
 
 
-def histograms_of(probability: Tensor, fields: Mapping[str, Tensor]) -> dict[Pixels, np.ndarray]:
-    """Count pixels as :func:`hephaestus_baselines.evaluation.predictions.histograms` does, on the device.
+def count_histograms_on_device(
+    probability: Tensor, fields: Mapping[str, Tensor]
+) -> dict[PixelSet, np.ndarray]:
+    """Count pixels on the device.
+
+    The result is that of :func:`~hephaestus_baselines.evaluation.predictions.count_pixel_histograms`.
 
     Parameters
     ----------
@@ -300,14 +316,14 @@ def histograms_of(probability: Tensor, fields: Mapping[str, Tensor]) -> dict[Pix
         )
     count = len(probability)
     truth = (fields["mask"] > 0).any(1).long()
-    step = (probability * BINS).long().clamp(max=BINS - 1)
+    step = (probability * PROBABILITY_BINS).long().clamp(max=PROBABILITY_BINS - 1)
     first = torch.arange(count, device=probability.device).view(-1, 1, 1) * 2
-    place = (first + truth) * BINS + step
+    place = (first + truth) * PROBABILITY_BINS + step
     inside = fields["inside"][:, 0]
-    counted: dict[Pixels, Tensor] = {"data": inside & fields["valid"].any(1), "all": inside}
+    counted: dict[PixelSet, Tensor] = {"data": inside & fields["valid"].any(1), "all": inside}
     return {
-        name: torch.bincount(place[chosen], minlength=count * 2 * BINS)
-        .view(count, 2, BINS)
+        name: torch.bincount(place[chosen], minlength=count * 2 * PROBABILITY_BINS)
+        .view(count, 2, PROBABILITY_BINS)
         .cpu()
         .numpy()
         .astype(np.uint32)
@@ -315,14 +331,14 @@ def histograms_of(probability: Tensor, fields: Mapping[str, Tensor]) -> dict[Pix
     }
 
 
-def described(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
     """Return what a torch device is, in words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.processor() or platform.machine()}), {torch.get_num_threads()} threads"
 
 
-def device_of(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """Return a device by name; ``auto`` is the first GPU, or the CPU where there is none.
 
     Raises

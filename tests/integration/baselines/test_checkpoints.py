@@ -17,10 +17,15 @@ import pytest
 import torch
 
 from fuzzing import Reader, fuzz
-from hephaestus_baselines.training.checkpoints import ABOUT, about_of, read_checkpoint, write_checkpoint
-from hephaestus_baselines.training.history import TRAINING, checked
-from hephaestus_baselines.training.inference import load
-from hephaestus_baselines.training.trainer import fit
+from hephaestus_baselines.training.checkpoints import (
+    METADATA_KEY,
+    parse_checkpoint_metadata,
+    read_checkpoint,
+    write_checkpoint,
+)
+from hephaestus_baselines.training.history import TRAINING_RECORD_FILE, verified_training_file
+from hephaestus_baselines.training.inference import load_trained_model
+from hephaestus_baselines.training.trainer import train_model
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.progress import NullListener
 from toy_training import ToyWindows, toy_prepared, toy_recipe
@@ -53,9 +58,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
-        fit(RECIPE, toy_prepared(), folder / "whole", device="cpu")
+        train_model(RECIPE, toy_prepared(), folder / "whole", device="cpu")
         with pytest.raises(StoppedError):
-            fit(RECIPE, toy_prepared(), folder / "cut", device="cpu", listener=StopAt(4))
+            train_model(RECIPE, toy_prepared(), folder / "cut", device="cpu", listener=StopAt(4))
     return folder
 
 
@@ -84,7 +89,7 @@ def test_every_flipped_bit_is_found(name: str, runs: Path, tmp_path: Path) -> No
         with pytest.raises(HephaestusError, match=r"cannot be read .*take a whole copy"):
             read_checkpoint(path)
     path.write_bytes(content)  # alone, far from its run
-    assert read_checkpoint(path)[ABOUT].recipe == RECIPE
+    assert read_checkpoint(path)[METADATA_KEY].recipe == RECIPE
 
 
 def test_a_moved_run_goes_on_with_the_numbers_of_one_that_never_was(
@@ -92,7 +97,7 @@ def test_a_moved_run_goes_on_with_the_numbers_of_one_that_never_was(
 ) -> None:
     moved = shutil.copytree(runs / "cut", tmp_path / "moved")
     before = {path.name: path.read_bytes() for path in (runs / "cut").glob("*.ckpt")}
-    fit(RECIPE, toy_prepared(), moved, device="cpu")
+    train_model(RECIPE, toy_prepared(), moved, device="cpu")
     assert metrics(moved) == metrics(runs / "whole")
     assert same(moved / "best.ckpt", runs / "whole" / "best.ckpt")
     assert {path.name: path.read_bytes() for path in (runs / "cut").glob("*.ckpt")} == before
@@ -111,26 +116,26 @@ def test_a_run_whose_workers_read_ahead_goes_on_with_its_own_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "hephaestus_baselines.training.trainer.loader",
+        "hephaestus_baselines.training.trainer.make_data_loader",
         lambda windows, _, **options: Eager(windows, **options),
     )
     prepared = toy_prepared()
     recipe = toy_recipe(epochs=2)
-    fit(recipe, prepared, tmp_path / "whole", device="cpu")
+    train_model(recipe, prepared, tmp_path / "whole", device="cpu")
     with pytest.raises(StoppedError):
-        fit(recipe, prepared, tmp_path / "cut", device="cpu", listener=StopAt(2))
-    fit(recipe, prepared, tmp_path / "cut", device="cpu")
+        train_model(recipe, prepared, tmp_path / "cut", device="cpu", listener=StopAt(2))
+    train_model(recipe, prepared, tmp_path / "cut", device="cpu")
     assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
 
 
 @pytest.mark.slow
 def test_a_run_with_workers_goes_on_with_the_numbers_of_one_without(tmp_path: Path) -> None:
     prepared = toy_prepared()
-    fit(toy_recipe(epochs=2), prepared, tmp_path / "whole", device="cpu")
+    train_model(toy_recipe(epochs=2), prepared, tmp_path / "whole", device="cpu")
     recipe = toy_recipe(epochs=2, workers=2)
     with pytest.raises(StoppedError):
-        fit(recipe, prepared, tmp_path / "cut", device="cpu", listener=StopAt(2))
-    fit(recipe, prepared, tmp_path / "cut", device="cpu")
+        train_model(recipe, prepared, tmp_path / "cut", device="cpu", listener=StopAt(2))
+    train_model(recipe, prepared, tmp_path / "cut", device="cpu")
     assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
 
 
@@ -149,7 +154,7 @@ def test_a_run_with_a_damaged_checkpoint_says_so_and_begins_again(
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 4
     (folder / name).write_bytes(content)
-    fit(RECIPE, toy_prepared(), folder, device="cpu")
+    train_model(RECIPE, toy_prepared(), folder, device="cpu")
     (line,) = caplog.messages
     assert f"{name} cannot be read (it is damaged" in line
     assert "begins again with its first epoch" in line
@@ -162,9 +167,10 @@ def test_a_run_that_goes_on_elsewhere_says_that_its_numbers_may_differ(
     runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(runs / "cut", tmp_path / "run")
-    known = read_checkpoint(folder / "last.ckpt")[ABOUT].versions
-    monkeypatch.setattr("hephaestus_baselines.training.trainer.versions", lambda: {**known, "torch": "9.9"})
-    fit(RECIPE, toy_prepared(), folder, device="cpu")
+    known = read_checkpoint(folder / "last.ckpt")[METADATA_KEY].versions
+    name = "hephaestus_baselines.training.trainer.library_versions"
+    monkeypatch.setattr(name, lambda: {**known, "torch": "9.9"})
+    train_model(RECIPE, toy_prepared(), folder, device="cpu")
     (line,) = caplog.messages
     assert f"torch {known['torch']} (now 9.9)" in line
     assert "may differ" in line
@@ -176,7 +182,7 @@ def test_a_run_on_other_cubes_begins_again(
     folder = shutil.copytree(runs / "cut", tmp_path / "run")
     prepared = toy_prepared()
     prepared.generations["198A_00210_131313"] = "2:other"  # type: ignore[index]
-    fit(RECIPE, prepared, folder, device="cpu")
+    train_model(RECIPE, prepared, folder, device="cpu")
     assert "learnt from other cubes" in caplog.text
     assert len(metrics(folder)) == 4
 
@@ -184,25 +190,25 @@ def test_a_run_on_other_cubes_begins_again(
 def test_what_is_trained_is_not_trained_again_without_the_last_checkpoint(runs: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(runs / "whole", tmp_path / "run")
     (folder / "last.ckpt").unlink()
-    best = fit(RECIPE, toy_prepared(), folder, device="cpu", listener=StopAt(1))
+    best = train_model(RECIPE, toy_prepared(), folder, device="cpu", listener=StopAt(1))
     assert best == folder / "best.ckpt"
     best.write_bytes(best.read_bytes()[:-1])
     with pytest.raises(StoppedError):
-        fit(RECIPE, toy_prepared(), folder, device="cpu", listener=StopAt(1))
+        train_model(RECIPE, toy_prepared(), folder, device="cpu", listener=StopAt(1))
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "best.ckpt", TRAINING])
+@pytest.mark.parametrize("name", ["metrics.csv", "best.ckpt", TRAINING_RECORD_FILE])
 def test_files_of_a_complete_training_are_checked_by_its_record(
     name: str, runs: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(runs / "whole", tmp_path / "run")
-    asked = name if name != TRAINING else "metrics.csv"
-    assert checked(folder, asked) == folder / asked
+    asked = name if name != TRAINING_RECORD_FILE else "metrics.csv"
+    assert verified_training_file(folder, asked) == folder / asked
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 3] ^= 1
     (folder / name).write_bytes(content)
     with pytest.raises(HephaestusError, match=rf"{asked} is damaged .*`hephaestus benchmark run` again"):
-        checked(folder, asked)
+        verified_training_file(folder, asked)
 
 
 def test_one_without_a_seal_is_read_on_request_if_its_checksums_are_right(runs: Path, tmp_path: Path) -> None:
@@ -211,13 +217,13 @@ def test_one_without_a_seal_is_read_on_request_if_its_checksums_are_right(runs: 
     bare = tmp_path / "bare.ckpt"
     bare.write_bytes(content[: end - 2] + b"\0\0")
     with pytest.raises(HephaestusError, match=r"it has no seal.*--unsealed"):
-        load(bare)
-    assert load(bare, "cpu", unsealed=True).recipe == RECIPE
+        load_trained_model(bare)
+    assert load_trained_model(bare, "cpu", unsealed=True).recipe == RECIPE
     damaged = bytearray(bare.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     bare.write_bytes(damaged)
     with pytest.raises(HephaestusError, match=r"the checksum of .* is wrong"):
-        load(bare, "cpu", unsealed=True)
+        load_trained_model(bare, "cpu", unsealed=True)
 
 
 class Runs:
@@ -233,11 +239,11 @@ def test_no_code_is_run_neither_to_predict_nor_to_go_on(runs: Path, tmp_path: Pa
     folder = shutil.copytree(runs / "cut", tmp_path / "run")
     write_checkpoint({**content, "callbacks": Runs(tmp_path / "ran")}, folder / "last.ckpt")
     with pytest.raises(HephaestusError, match="cannot be read"):
-        load(folder / "last.ckpt")
-    fit(RECIPE, toy_prepared(), folder, device="cpu", listener=NullListener())
+        load_trained_model(folder / "last.ckpt")
+    train_model(RECIPE, toy_prepared(), folder, device="cpu", listener=NullListener())
     (folder / "legacy.ckpt").write_bytes(pickle.dumps(Runs(tmp_path / "ran")))
     with pytest.raises(HephaestusError, match="cannot be read"):
-        load(folder / "legacy.ckpt", unsealed=True)
+        load_trained_model(folder / "legacy.ckpt", unsealed=True)
     assert not (tmp_path / "ran").exists()
 
 
@@ -257,10 +263,10 @@ def test_an_archive_that_inflates_or_holds_anything_else_is_refused(runs: Path, 
     content = (runs / "whole" / "best.ckpt").read_bytes()
     path = tmp_path / "best.ckpt"
     path.write_bytes(repacked(content, lambda name, data: data))
-    assert load(path, "cpu").recipe == RECIPE
+    assert load_trained_model(path, "cpu").recipe == RECIPE
     path.write_bytes(repacked(content, lambda name, data: data, zipfile.ZIP_DEFLATED))
     with pytest.raises(HephaestusError, match="no archive of a checkpoint"):
-        load(path)
+        load_trained_model(path)
 
     def further(name: str, data: Any) -> Any:
         if not name:
@@ -269,12 +275,12 @@ def test_an_archive_that_inflates_or_holds_anything_else_is_refused(runs: Path, 
 
     path.write_bytes(repacked(content, further))
     with pytest.raises(HephaestusError, match=r"no part of a checkpoint|no archive"):
-        load(path)
+        load_trained_model(path)
 
 
 def changed(runs: Path, **about: Any) -> dict[str, Any]:
     content = torch.load(runs / "whole" / "best.ckpt", weights_only=True)
-    return {**content, ABOUT: {**content[ABOUT], **about}}
+    return {**content, METADATA_KEY: {**content[METADATA_KEY], **about}}
 
 
 def test_what_a_stranger_says_of_a_model_is_bounded(runs: Path, tmp_path: Path) -> None:
@@ -303,7 +309,7 @@ def test_what_a_stranger_says_of_a_model_is_bounded(runs: Path, tmp_path: Path) 
     for about in strange:
         write_checkpoint(changed(runs, **about), path)
         with pytest.raises(HephaestusError) as seen:
-            load(path, "cpu")
+            load_trained_model(path, "cpu")
         assert "\n" not in str(seen.value)
         assert len(str(seen.value)) < 1500
 
@@ -322,11 +328,11 @@ def test_weights_of_another_shape_type_or_number_are_refused(runs: Path, tmp_pat
     ):
         write_checkpoint({**content, "state_dict": {**content["state_dict"], name: strange}}, path)
         with pytest.raises(HephaestusError, match=r"does not fit|cannot be read"):
-            load(path, "cpu")
+            load_trained_model(path, "cpu")
     less = {key: value for key, value in content["state_dict"].items() if key != name}
     write_checkpoint({**content, "state_dict": less}, path)
     with pytest.raises(HephaestusError, match="is in one of the two only"):
-        load(path, "cpu")
+        load_trained_model(path, "cpu")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
@@ -340,7 +346,7 @@ def test_plain_values_are_counted_as_often_as_they_repeat() -> None:
     row: Any = [0] * 1000
     for value in ([row] * 1000, {"a": {1: 2**65}}, object()):
         with pytest.raises(ValueError):
-            about_of(value)
+            parse_checkpoint_metadata(value)
 
 
 def test_mutated_checkpoints_are_read_or_refused(runs: Path, tmp_path: Path) -> None:

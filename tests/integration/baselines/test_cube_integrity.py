@@ -10,12 +10,12 @@ import pytest
 
 from hephaestus_baselines.config.run_config import read_preset
 from hephaestus_baselines.data import cube_integrity
-from hephaestus_baselines.data.cube_integrity import Wholeness
-from hephaestus_baselines.data.pinned_cubes import pin
-from hephaestus_baselines.data.preparation import prepare
+from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
+from hephaestus_baselines.data.pinned_cubes import pin_cubes
+from hephaestus_baselines.data.preparation import prepare_data
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import RunResult
-from hephaestus_baselines.experiments.experiment_grid import open_bench
+from hephaestus_baselines.experiments.experiment_grid import open_experiment_grid
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.cube.storage.generations import Generation
 from toy_benchmark import FRAME, tiny_preset, toy_cubes
@@ -52,7 +52,7 @@ def test_a_flipped_bit_is_found_before_anything_is_learnt(variable, cubes, tmp_p
     flip(source.choice(objects(cubes, variable)), source)
     results = tmp_path / "results"
     with pytest.raises(HephaestusError, match=rf"{FRAME}: {variable}.*`hephaestus repair {FRAME}`") as said:
-        prepare(cubes, size=64, results=results, whole=Wholeness(results))
+        prepare_data(cubes, size=64, results=results, whole=CubeIntegrityChecker(results))
     assert "\n" not in str(said.value)
     assert not (results / "statistics").exists()
 
@@ -67,69 +67,69 @@ def test_what_was_compared_is_not_compared_again(cubes, tmp_path, monkeypatch):
 
     monkeypatch.setattr(cube_integrity, "verify_objects", counting)
     results = tmp_path / "results"
-    first = prepare(cubes, size=64, results=results, whole=Wholeness(results))
+    first = prepare_data(cubes, size=64, results=results, whole=CubeIntegrityChecker(results))
     assert len(seen) == 2  # tables, then what the samples read
-    again = prepare(cubes, size=64, results=results, whole=Wholeness(results))
+    again = prepare_data(cubes, size=64, results=results, whole=CubeIntegrityChecker(results))
     assert len(seen) == 2
     assert first.statistics == again.statistics
     flip(results / "checked" / f"{FRAME}.json", random.Random(1))
-    prepare(cubes, size=64, results=results, whole=Wholeness(results))
+    prepare_data(cubes, size=64, results=results, whole=CubeIntegrityChecker(results))
     assert len(seen) == 4
 
 
 def test_without_the_comparison_nothing_is_compared(cubes, tmp_path, monkeypatch):
     monkeypatch.setattr(cube_integrity, "verify_objects", None)
     preset = read_preset(tiny_preset(tmp_path / "tiny.yaml"))
-    bench = open_bench(preset, cubes, tmp_path / "results", unchecked=True)
-    assert bench.prepared(bench.recipes[0]).items["train"]
+    bench = open_experiment_grid(preset, cubes, tmp_path / "results", unchecked=True)
+    assert bench.prepare_run_data(bench.recipes[0]).items["train"]
 
 
 def test_damaged_statistics_are_said_and_measured_again(cubes, tmp_path, caplog):
     results = tmp_path / "results"
-    first = prepare(cubes, size=64, results=results)
+    first = prepare_data(cubes, size=64, results=results)
     (path,) = (results / "statistics").iterdir()
     flip(path, random.Random(2))
-    assert prepare(cubes, size=64, results=results).statistics == first.statistics
+    assert prepare_data(cubes, size=64, results=results).statistics == first.statistics
     (line,) = caplog.messages
     assert f"{path} cannot be read" in line
     assert "they are measured again" in line
 
 
 def test_pins_find_their_cubes_where_only_the_results_were_moved(cubes, tmp_path):
-    pin(cubes, tmp_path / "results" / "tiny")
+    pin_cubes(cubes, tmp_path / "results" / "tiny")
     toy_cubes(cubes, until=4)  # another generation is published by now
     (tmp_path / "far" / "away").mkdir(parents=True)
     (tmp_path / "results").rename(tmp_path / "far" / "away" / "results")
-    pinned, changed = pin(cubes, tmp_path / "far" / "away" / "results" / "tiny")
+    pinned, changed = pin_cubes(cubes, tmp_path / "far" / "away" / "results" / "tiny")
     assert Generation.from_path(pinned / f"{FRAME}.zarr").number == 1
     assert changed == [FRAME]
 
 
 def test_pins_take_no_other_cubes_for_theirs(cubes, tmp_path):
-    pin(cubes, tmp_path / "results" / "tiny")
+    pin_cubes(cubes, tmp_path / "results" / "tiny")
     shutil.rmtree(cubes)
     toy_cubes(cubes, until=4)
     with pytest.raises(HephaestusError, match=r"is gone, .* or holds something else by now"):
-        pin(cubes, tmp_path / "results" / "tiny")
+        pin_cubes(cubes, tmp_path / "results" / "tiny")
 
 
 def test_pins_go_on_with_a_repaired_generation(cubes, tmp_path):
-    pinned, _ = pin(cubes, tmp_path / "results" / "tiny")
+    pinned, _ = pin_cubes(cubes, tmp_path / "results" / "tiny")
     shelf = cubes / ".generations" / FRAME
     shutil.copytree(shelf / "000001", shelf / "000002")  # what repair publishes holds the same
     link = cubes / f"{FRAME}.zarr"
     link.unlink()
     link.symlink_to(f".generations/{FRAME}/000002/{FRAME}.zarr")
-    pinned, changed = pin(cubes, tmp_path / "results" / "tiny")
+    pinned, changed = pin_cubes(cubes, tmp_path / "results" / "tiny")
     assert Generation.from_path(pinned / f"{FRAME}.zarr").number == 2
     assert changed == []
 
 
 def test_damaged_pins_are_said(cubes, tmp_path):
-    pinned, _ = pin(cubes, tmp_path / "results" / "tiny")
+    pinned, _ = pin_cubes(cubes, tmp_path / "results" / "tiny")
     flip(pinned / "pins.json", random.Random(3))
     with pytest.raises(HephaestusError, match=r"pins.json, which says what cubes"):
-        pin(cubes, tmp_path / "results" / "tiny")
+        pin_cubes(cubes, tmp_path / "results" / "tiny")
 
 
 @pytest.mark.parametrize("kind", ["result.json", "test.npz"])

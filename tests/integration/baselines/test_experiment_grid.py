@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hephaestus_baselines.config.run_config import read_preset
-from hephaestus_baselines.data.pinned_cubes import alone, pin
-from hephaestus_baselines.experiments.cost_estimate import expected_hours, outlook
-from hephaestus_baselines.experiments.experiment_grid import RESULT, open_bench, share
+from hephaestus_baselines.data.pinned_cubes import pin_cubes, try_lock_folder
+from hephaestus_baselines.experiments.cost_estimate import estimate_cost, estimate_runtimes
+from hephaestus_baselines.experiments.experiment_grid import RESULT_FILE, open_experiment_grid, select_part
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from toy_benchmark import FRAME, tiny_preset, toy_cubes
 
@@ -22,7 +22,7 @@ from toy_benchmark import FRAME, tiny_preset, toy_cubes
 @given(count=st.integers(0, 200), parts=st.integers(1, 40))
 def test_parts_are_disjoint_and_together_all(count, parts):
     items = list(range(count))
-    shares = [share(items, (number, parts)) for number in range(1, parts + 1)]
+    shares = [select_part(items, (number, parts)) for number in range(1, parts + 1)]
     assert sorted(item for part in shares for item in part) == items
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -30,7 +30,7 @@ def test_parts_are_disjoint_and_together_all(count, parts):
 @pytest.mark.parametrize("part", [(0, 3), (4, 3)])
 def test_there_is_no_part_beyond_the_last(part):
     with pytest.raises(UsageError, match="parts go from 1/3 to 3/3"):
-        share([1, 2, 3], part)
+        select_part([1, 2, 3], part)
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +46,18 @@ def cubes(published, tmp_path) -> Path:
 
 def test_what_is_pinned_stays_while_cubes_grow(cubes, tmp_path):
     grid = tmp_path / "results" / "tiny"
-    pinned, changed = pin(cubes, grid)
+    pinned, changed = pin_cubes(cubes, grid)
     before = (pinned / f"{FRAME}.zarr").resolve()
     assert changed == []
     toy_cubes(cubes, until=4)  # publishes a second generation
     assert (cubes / f"{FRAME}.zarr").resolve() != before
-    again, changed = pin(cubes, grid)
+    again, changed = pin_cubes(cubes, grid)
     assert (again / f"{FRAME}.zarr").resolve() == before
     assert changed == [FRAME]
 
 
 def test_pins_move_with_the_data_folder(cubes, tmp_path):
-    pin(cubes, tmp_path / "results" / "tiny")
+    pin_cubes(cubes, tmp_path / "results" / "tiny")
     (tmp_path / "moved").mkdir()
     for name in ("cubes", "results"):
         (tmp_path / name).rename(tmp_path / "moved" / name)
@@ -67,47 +67,47 @@ def test_pins_move_with_the_data_folder(cubes, tmp_path):
 
 def test_a_pinned_generation_that_is_gone_is_said(cubes, tmp_path):
     grid = tmp_path / "results" / "tiny"
-    pinned, _ = pin(cubes, grid)
+    pinned, _ = pin_cubes(cubes, grid)
     toy_cubes(cubes, until=4)
     shutil.rmtree((pinned / f"{FRAME}.zarr").resolve())
     with pytest.raises(HephaestusError, match=r"is gone, the generation .* move that folder away") as said:
-        pin(cubes, grid)
+        pin_cubes(cubes, grid)
     assert "\n" not in str(said.value)
 
 
 def test_without_cubes_the_next_command_is_named(tmp_path):
     with pytest.raises(HephaestusError, match=r"there are no cubes .*`hephaestus build FRAME`"):
-        pin(tmp_path / "none", tmp_path / "grid")
+        pin_cubes(tmp_path / "none", tmp_path / "grid")
     assert not (tmp_path / "grid").exists()
 
 
 def test_a_lock_is_held_by_one_process_and_goes_with_it(tmp_path):
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from hephaestus_baselines.data.pinned_cubes import alone\n"
-        "with alone(Path(sys.argv[1])) as ours: print(ours, flush=True); time.sleep(60)"
+        "from hephaestus_baselines.data.pinned_cubes import try_lock_folder\n"
+        "with try_lock_folder(Path(sys.argv[1])) as ours: print(ours, flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "True\n"
-        with alone(tmp_path) as ours:
+        with try_lock_folder(tmp_path) as ours:
             assert not ours
         holder.kill()
         holder.wait()
-        with alone(tmp_path) as ours:
+        with try_lock_folder(tmp_path) as ours:
             assert ours
 
 
 @pytest.fixture
 def bench(cubes, tmp_path):
     preset = read_preset(tiny_preset(tmp_path / "tiny.yaml", series=[False, True]))
-    return open_bench(preset, cubes, tmp_path / "results", command="hephaestus benchmark run tiny")
+    return open_experiment_grid(preset, cubes, tmp_path / "results", command="hephaestus benchmark run tiny")
 
 
 def test_an_outlook_counts_what_an_epoch_trains_on(bench):
-    found = outlook(bench)
+    found = estimate_cost(bench)
     assert (found.runs, found.finished) == (4, 0)
     assert found.samples == {
         "single": {"train": 6, "validation": 6, "test": 5, "an epoch": 4},  # nobody looked at the last
@@ -119,8 +119,8 @@ def test_an_outlook_counts_what_an_epoch_trains_on(bench):
 
 def test_hours_are_the_papers_until_some_were_measured():
     paper = read_preset("paper")
-    runs = paper.runs()
-    hours, unknown = expected_hours(runs, [])
+    runs = paper.make_recipes()
+    hours, unknown = estimate_runtimes(runs, [])
     assert len(runs) == 96
     assert unknown == 0
     (only,) = hours
@@ -132,6 +132,6 @@ def test_hours_are_the_papers_until_some_were_measured():
 
 def test_a_preset_without_tiny_changes_is_another_run(bench):
     keys = {recipe.key for recipe in bench.recipes}
-    longer = {recipe.key for recipe in bench.preset.runs(epochs=3)}
+    longer = {recipe.key for recipe in bench.preset.make_recipes(epochs=3)}
     assert not keys & longer
-    assert not any((bench.home(recipe) / RESULT).exists() for recipe in bench.recipes)
+    assert not any((bench.home(recipe) / RESULT_FILE).exists() for recipe in bench.recipes)

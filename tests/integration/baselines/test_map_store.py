@@ -18,8 +18,8 @@ import xarray as xr
 import hephaestus_baselines.mapping.growing_arrays
 import toy_cube
 from checkout import SUPPORT
-from hephaestus_baselines.mapping.growing_arrays import GRACE, KeyedArrays
-from hephaestus_baselines.mapping.map_store import NAME
+from hephaestus_baselines.mapping.growing_arrays import REPLACED_FILES_GRACE, GrowingArrays
+from hephaestus_baselines.mapping.map_store import PROBABILITY_VARIABLE
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
@@ -39,8 +39,8 @@ def cube(tmp_path_factory):
 def seen(dataset: xr.Dataset) -> dict[str, int]:
     """Pairs and images of a group, after a look that every pixel is of those images."""
     images = dataset["images"].values
-    np.testing.assert_array_equal(dataset[NAME].values * 4096, np.broadcast_to(
-        images[:, None, None], dataset[NAME].shape
+    np.testing.assert_array_equal(dataset[PROBABILITY_VARIABLE].values * 4096, np.broadcast_to(
+        images[:, None, None], dataset[PROBABILITY_VARIABLE].shape
     ))  # fmt: skip
     days = zip(dataset.primary_date.values, dataset.secondary_date.values[:, 0], strict=True)
     names = [f"{first:%Y%m%d}_{second:%Y%m%d}" for first, second in map(_dates, days)]
@@ -63,14 +63,14 @@ def look(path: Path) -> dict[str, int]:
 def test_a_reader_keeps_what_it_opened_while_maps_are_added_and_replaced(cube, tmp_path):
     first = store(tmp_path, cube)
     for name in NAMES[:2]:
-        first.put(made(cube, name, 1))
+        first.write_map(made(cube, name, 1))
     with xr.open_zarr(tmp_path / f"{FRAME}.zarr") as before:
-        first.put(made(cube, NAMES[2], 1))
+        first.write_map(made(cube, NAMES[2], 1))
         again = store(tmp_path, cube)
-        again.put(made(cube, NAMES[0], 2))
+        again.write_map(made(cube, NAMES[0], 2))
         with xr.open_zarr(tmp_path / f"{FRAME}.zarr") as between:
-            again.put(made(cube, NAMES[1], 2))
-            store(tmp_path, cube).sweep()
+            again.write_map(made(cube, NAMES[1], 2))
+            store(tmp_path, cube).remove_leftovers()
             assert seen(before) == {NAMES[0]: 1, NAMES[1]: 1}
             assert seen(between) == {NAMES[0]: 2, NAMES[1]: 1, NAMES[2]: 1}
     assert look(tmp_path) == {NAMES[0]: 2, NAMES[1]: 2, NAMES[2]: 1}
@@ -79,28 +79,28 @@ def test_a_reader_keeps_what_it_opened_while_maps_are_added_and_replaced(cube, t
 def test_maps_replaced_together_are_shown_together_and_those_that_stay_are_not_written(cube, tmp_path):
     one = store(tmp_path, cube)
     for name in NAMES:
-        one.put(made(cube, name, 1))
+        one.write_map(made(cube, name, 1))
     for name in NAMES[:2]:
-        one.put(made(cube, name, 2), publish=False)
+        one.write_map(made(cube, name, 2), publish=False)
         assert look(tmp_path) == dict.fromkeys(NAMES, 1)
-        assert one.holds((Pair.parse(name),), 2)
-    one.publish()
+        assert one.has_map((Pair.parse(name),), 2)
+    one.publish_replacements()
     assert look(tmp_path) == {NAMES[0]: 2, NAMES[1]: 2, NAMES[2]: 1}
-    array = tmp_path / f"{FRAME}.zarr" / NAME
+    array = tmp_path / f"{FRAME}.zarr" / PROBABILITY_VARIABLE
     assert (array / "c/2/0/0").samefile(array / "c.2.0.0")
 
 
 def test_replaced_maps_go_when_nobody_reads_them_any_more(cube, tmp_path):
     for images in range(1, 7):  # more often than there are names
-        store(tmp_path, cube).put(made(cube, NAMES[0], images))
+        store(tmp_path, cube).write_map(made(cube, NAMES[0], images))
         assert look(tmp_path) == {NAMES[0]: images}
-    array = tmp_path / f"{FRAME}.zarr" / NAME
+    array = tmp_path / f"{FRAME}.zarr" / PROBABILITY_VARIABLE
     assert len([path for path in array.rglob("*") if path.is_file()]) == 1 + 3
-    old = time.time() - GRACE - 60
+    old = time.time() - REPLACED_FILES_GRACE - 60
     for path in array.parent.rglob("*"):
         if path.is_file():
             os.utime(path, (old, old))
-    store(tmp_path, cube).sweep()
+    store(tmp_path, cube).remove_leftovers()
     assert len([path for path in array.rglob("*") if path.is_file()]) == 1 + 1
     assert look(tmp_path) == {NAMES[0]: 6}
 
@@ -139,13 +139,13 @@ def test_whenever_a_writer_dies_there_is_the_old_map_or_the_new_one(act, cube, t
     ends = set()
     one = store(tmp_path / "first", cube)
     for known in NAMES[:2]:
-        one.put(made(cube, known, 1))
+        one.write_map(made(cube, known, 1))
     for at in range(100):
         folder = shutil.copytree(tmp_path / "first", tmp_path / str(at))
         with xr.open_zarr(folder / f"{FRAME}.zarr") as reader, pytest.MonkeyPatch.context() as patch:
             dying(at, patch)
             try:
-                store(folder, cube).put(made(cube, name, 2))
+                store(folder, cube).write_map(made(cube, name, 2))
                 break
             except Killed:
                 pass
@@ -155,9 +155,9 @@ def test_whenever_a_writer_dies_there_is_the_old_map_or_the_new_one(act, cube, t
         assert found in (before, {**before, name: 2})
         ends.add(found == before)
         after = store(folder, cube)
-        after.sweep()
+        after.remove_leftovers()
         assert look(folder) == found
-        after.put(made(cube, name, 3))
+        after.write_map(made(cube, name, 3))
         assert look(folder) == {**before, name: 3}
     assert at > 8
     assert ends == {True, False}
@@ -198,24 +198,24 @@ def test_killed_at_random_moments(tmp_path):
 
 
 def test_nothing_is_written_through_a_link(cube, tmp_path):
-    store(tmp_path / "elsewhere", cube).put(made(cube, NAMES[0], 1))
+    store(tmp_path / "elsewhere", cube).write_map(made(cube, NAMES[0], 1))
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps" / f"{FRAME}.zarr").symlink_to(tmp_path / "elsewhere" / f"{FRAME}.zarr")
     with pytest.raises(UsageError, match=r"it is a link or a file, not a folder.*move .* away"):
         store(tmp_path / "maps", cube)
-    inside = tmp_path / "elsewhere" / f"{FRAME}.zarr" / NAME
+    inside = tmp_path / "elsewhere" / f"{FRAME}.zarr" / PROBABILITY_VARIABLE
     inside.rename(tmp_path / "array")
     inside.symlink_to(tmp_path / "array")
     before = sorted(path.name for path in (tmp_path / "array").rglob("*"))
     for name in NAMES[:2]:
         with pytest.raises(HephaestusError, match="a link or a file where a folder of its maps belongs"):
-            store(tmp_path / "elsewhere", cube).put(made(cube, name, 2))
+            store(tmp_path / "elsewhere", cube).write_map(made(cube, name, 2))
     assert sorted(path.name for path in (tmp_path / "array").rglob("*")) == before
 
 
 def test_a_full_disk_is_one_line_and_the_old_maps_stay(cube, tmp_path, monkeypatch):
     one = store(tmp_path, cube)
-    one.put(made(cube, NAMES[0], 1))
+    one.write_map(made(cube, NAMES[0], 1))
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")
@@ -224,7 +224,7 @@ def test_a_full_disk_is_one_line_and_the_old_maps_stay(cube, tmp_path, monkeypat
         patch.setattr(hephaestus_baselines.mapping.growing_arrays, "write_atomic", full)
         for name in NAMES[:2]:
             with pytest.raises(HephaestusError, match="the disk is full"):
-                store(tmp_path, cube).put(made(cube, name, 2))
+                store(tmp_path, cube).write_map(made(cube, name, 2))
     assert look(tmp_path) == {NAMES[0]: 1}
 
 
@@ -241,7 +241,7 @@ def test_a_folder_that_is_no_group_of_maps_is_left_alone(content, cube, tmp_path
 
 
 def test_what_is_published_is_not_written_again(cube, tmp_path):
-    store(tmp_path, cube).put(made(cube, NAMES[0], 1))
-    arrays = KeyedArrays(tmp_path / f"{FRAME}.zarr", (NAME, "images"))
+    store(tmp_path, cube).write_map(made(cube, NAMES[0], 1))
+    arrays = GrowingArrays(tmp_path / f"{FRAME}.zarr", (PROBABILITY_VARIABLE, "images"))
     with pytest.raises(ValueError, match="not written again"):
-        arrays.write(NAME, 0, np.zeros((1, 70, 80), "f4"))
+        arrays.write_new_chunk(PROBABILITY_VARIABLE, 0, np.zeros((1, 70, 80), "f4"))

@@ -14,8 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import toy_cube
-from hephaestus_baselines.mapping.map_store import NAME, STEP, Map, MapStore, write_geotiff, write_picture
-from hephaestus_baselines.mapping.predict_frame import Mosaic, Wanted, choose, images_of, overlapping
+from hephaestus_baselines.mapping.map_store import (
+    PROBABILITY_STEP,
+    PROBABILITY_VARIABLE,
+    MapStore,
+    ProbabilityMap,
+    write_map_figure,
+    write_map_geotiff,
+)
+from hephaestus_baselines.mapping.predict_frame import (
+    PairFilter,
+    TileMosaic,
+    hash_images,
+    make_overlapping_tiles,
+    select_map_pairs,
+)
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.georeference import read_cube_grid
@@ -31,7 +44,7 @@ sizes = st.sampled_from([16, 32, 64])
 @given(shape=shapes, size=sizes)
 def test_every_pixel_has_one_core_and_lies_in_a_tile(shape, size):
     counted = np.zeros(shape, int)
-    for tile in overlapping(shape, size):
+    for tile in make_overlapping_tiles(shape, size):
         top, bottom, left, right = tile.core
         counted[top:bottom, left:right] += 1
         assert tile.row <= top < bottom <= tile.row + size
@@ -41,35 +54,35 @@ def test_every_pixel_has_one_core_and_lies_in_a_tile(shape, size):
 
 @given(shape=shapes, size=sizes)
 def test_neighbours_share_at_least_the_overlap(shape, size):
-    rows = sorted({tile.row for tile in overlapping(shape, size, 0.25)})
+    rows = sorted({tile.row for tile in make_overlapping_tiles(shape, size, 0.25)})
     assert all(after - before <= size - size // 4 for before, after in pairwise(rows))
 
 
 @given(shape=shapes, size=sizes, seed=st.integers(0, 99))
 def test_tiles_of_one_truth_blend_to_that_truth(shape, size, seed):
     truth = np.random.default_rng(seed).random(shape, "f4")
-    mosaic = Mosaic(shape, size)
-    for tile in overlapping(shape, size):
-        mosaic.blend(tile, tile.read(truth, fill=9))  # what lies beyond the frame must not matter
-    np.testing.assert_allclose(mosaic.result(), truth, rtol=1e-5)
+    mosaic = TileMosaic(shape, size)
+    for tile in make_overlapping_tiles(shape, size):
+        mosaic.blend_tile(tile, tile.read(truth, fill=9))  # what lies beyond the frame must not matter
+    np.testing.assert_allclose(mosaic.to_array(), truth, rtol=1e-5)
 
 
 def test_between_two_tiles_the_map_goes_from_one_to_the_other_without_a_step():
-    mosaic = Mosaic((64, 112), 64)
-    for tile, value in zip(overlapping((64, 112), 64), (0.0, 1.0), strict=True):
-        mosaic.blend(tile, np.full((64, 64), value, "f4"))
-    row = mosaic.result()[32]
+    mosaic = TileMosaic((64, 112), 64)
+    for tile, value in zip(make_overlapping_tiles((64, 112), 64), (0.0, 1.0), strict=True):
+        mosaic.blend_tile(tile, np.full((64, 64), value, "f4"))
+    row = mosaic.to_array()[32]
     assert (row[:48] == 0).all()
     assert (row[64:] == 1).all()
     assert 0 < np.diff(row).max() < 0.1
 
 
 def test_where_no_tile_was_there_is_nothing():
-    mosaic = Mosaic((40, 100), 32)
-    first = overlapping((40, 100), 32)[0]
-    mosaic.fill(first, 0.5)
-    assert np.isnan(mosaic.result()[-1, -1])
-    assert mosaic.result()[0, 0] == 0.5
+    mosaic = TileMosaic((40, 100), 32)
+    first = make_overlapping_tiles((40, 100), 32)[0]
+    mosaic.fill_core(first, 0.5)
+    assert np.isnan(mosaic.to_array()[-1, -1])
+    assert mosaic.to_array()[0, 0] == 0.5
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +97,21 @@ def cube(cubes):
 
 
 def test_pairs_are_chosen_by_name_by_day_and_by_series(cube):
-    everything = choose(cube, FRAME, Wanted(), 1)
+    everything = select_map_pairs(cube, FRAME, PairFilter(), 1)
     assert len(everything) == 18
-    assert choose(cube, FRAME, Wanted((everything[3][0],)), 1) == [everything[3]]
-    late = choose(cube, FRAME, Wanted(since=date(2020, 2, 1)), 1)
+    assert select_map_pairs(cube, FRAME, PairFilter((everything[3][0],)), 1) == [everything[3]]
+    late = select_map_pairs(cube, FRAME, PairFilter(since=date(2020, 2, 1)), 1)
     assert late == everything[-6:]
-    series = choose(cube, FRAME, Wanted(), 3)
+    series = select_map_pairs(cube, FRAME, PairFilter(), 3)
     assert len(series) == 9
     assert all(len(group) == 3 and len({pair.primary for pair in group}) == 1 for group in series)
 
 
 def test_a_pair_that_is_not_stored_and_a_day_after_all_are_said_in_one_line(cube):
     with pytest.raises(UsageError, match="no interferogram of 20100101_20100113 is stored"):
-        choose(cube, FRAME, Wanted((Pair.parse("20100101_20100113"),)), 1)
+        select_map_pairs(cube, FRAME, PairFilter((Pair.parse("20100101_20100113"),)), 1)
     with pytest.raises(UsageError, match="begins on 2030-01-01 or later; the last one begins on 2020-02-25"):
-        choose(cube, FRAME, Wanted(since=date(2030, 1, 1)), 1)
+        select_map_pairs(cube, FRAME, PairFilter(since=date(2030, 1, 1)), 1)
 
 
 def test_images_have_a_number_by_their_content_not_by_the_generation(cubes, tmp_path):
@@ -106,29 +119,29 @@ def test_images_have_a_number_by_their_content_not_by_the_generation(cubes, tmp_
     further = toy_cubes(tmp_path, until=4)
     grown = Generation.from_path(further / f"{FRAME}.zarr").read_inventory().granules
     pairs = [Pair.parse(key[5:]) for key in units if key.startswith("pair/") and units[key].is_complete]
-    numbers = {images_of(units, (pair,)) for pair in pairs}
+    numbers = {hash_images(units, (pair,)) for pair in pairs}
     assert len(numbers) == len(pairs)
-    assert {images_of(grown, (pair,)) for pair in pairs} == numbers
+    assert {hash_images(grown, (pair,)) for pair in pairs} == numbers
     assert max(numbers) < 2**63  # they are stored as int64
 
 
-def made(cube: xr.Dataset, name: str, value: float, images: int = 1) -> Map:
+def made(cube: xr.Dataset, name: str, value: float, images: int = 1) -> ProbabilityMap:
     probability = np.full((cube.sizes["latitude"], cube.sizes["longitude"]), value, "f4")
     probability[0, 0] = np.nan
-    return Map((Pair.parse(name),), probability, images, 3)
+    return ProbabilityMap((Pair.parse(name),), probability, images, 3)
 
 
 def test_maps_join_a_group_that_plain_xarray_opens_on_the_cubes_grid(cube, tmp_path):
     path = tmp_path / f"{FRAME}.zarr"
     store = MapStore(path, cube, 1, {"checkpoint": "abc", "simulated": True})
     for name, value in (("20200201_20200213", 0.25), ("20190106_20190118", 0.5)):
-        store.put(made(cube, name, value))
+        store.write_map(made(cube, name, value))
     with xr.open_zarr(path) as there:
         assert there.attrs["simulated"] is True
         assert there.attrs["checkpoint"] == "abc"
-        assert there[NAME].dtype == "float32"
-        assert there[NAME][:, 5, 5].values.tolist() == [0.25, 0.5]
-        assert np.isnan(there[NAME][:, 0, 0]).all()
+        assert there[PROBABILITY_VARIABLE].dtype == "float32"
+        assert there[PROBABILITY_VARIABLE][:, 5, 5].values.tolist() == [0.25, 0.5]
+        assert np.isnan(there[PROBABILITY_VARIABLE][:, 0, 0]).all()
         assert str(there.primary_date.values[1])[:10] == "2019-01-06"
         assert str(there.secondary_date.values[0, 0])[:10] == "2020-02-13"
         assert there.cube_generation.values.tolist() == [3, 3]
@@ -138,20 +151,20 @@ def test_maps_join_a_group_that_plain_xarray_opens_on_the_cubes_grid(cube, tmp_p
 
 def test_a_map_of_the_same_pair_takes_the_place_of_the_earlier(cube, tmp_path):
     path = tmp_path / f"{FRAME}.zarr"
-    MapStore(path, cube, 1, {"checkpoint": "abc"}).put(made(cube, "20200201_20200213", 0.25))
+    MapStore(path, cube, 1, {"checkpoint": "abc"}).write_map(made(cube, "20200201_20200213", 0.25))
     store = MapStore(path, cube, 1, {"checkpoint": "abc"})
     pair = (Pair.parse("20200201_20200213"),)
-    assert store.holds(pair, 1)
-    assert not store.holds(pair, 2)
-    store.put(made(cube, "20200201_20200213", 0.75, images=2))
-    assert store.holds(pair, 2)
+    assert store.has_map(pair, 1)
+    assert not store.has_map(pair, 2)
+    store.write_map(made(cube, "20200201_20200213", 0.75, images=2))
+    assert store.has_map(pair, 2)
     with xr.open_zarr(path) as there:
-        assert there[NAME][:, 5, 5].values.tolist() == [0.75]
+        assert there[PROBABILITY_VARIABLE][:, 5, 5].values.tolist() == [0.75]
 
 
 def test_maps_of_another_model_or_grid_are_not_mixed(cube, tmp_path):
     path = tmp_path / f"{FRAME}.zarr"
-    MapStore(path, cube, 1, {"checkpoint": "abc"}).put(made(cube, "20200201_20200213", 0.25))
+    MapStore(path, cube, 1, {"checkpoint": "abc"}).write_map(made(cube, "20200201_20200213", 0.25))
     with pytest.raises(UsageError, match=r"holds the maps of another checkpoint; move .* away"):
         MapStore(path, cube, 1, {"checkpoint": "other"})
     with pytest.raises(UsageError, match="another grid"):
@@ -160,13 +173,13 @@ def test_maps_of_another_model_or_grid_are_not_mixed(cube, tmp_path):
 
 def test_a_geotiff_lies_where_the_cube_does_and_says_what_it_is(cube, tmp_path):
     values = np.random.default_rng(0).random((70, 80), "f4")
-    one = Map((Pair.parse("20200201_20200213"),), values, 1, 3)
+    one = ProbabilityMap((Pair.parse("20200201_20200213"),), values, 1, 3)
     path = tmp_path / "map.tif"
-    write_geotiff(path, one, read_cube_grid(cube), {"CHECKPOINT": "abc", "SIMULATED": "True"})
+    write_map_geotiff(path, one, read_cube_grid(cube), {"CHECKPOINT": "abc", "SIMULATED": "True"})
     with rasterio.open(path) as dataset:
         assert dataset.crs.to_epsg() == 4326
         assert dataset.transform.almost_equals(read_cube_grid(cube).transform)
-        assert np.abs(dataset.read(1) - values).max() <= STEP / 2
+        assert np.abs(dataset.read(1) - values).max() <= PROBABILITY_STEP / 2
         assert np.isnan(dataset.nodata)
         tags = dataset.tags()
         assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
@@ -176,6 +189,6 @@ def test_a_geotiff_lies_where_the_cube_does_and_says_what_it_is(cube, tmp_path):
 
 
 def test_a_picture_is_drawn_also_where_all_is_nan(cube, tmp_path):
-    nothing = Map((Pair.parse("20200201_20200213"),), np.full((70, 80), np.nan, "f4"), 1, 3)
-    write_picture(tmp_path / "map.png", nothing, np.zeros((70, 80), "f4"), "empty", simulated=True)
+    nothing = ProbabilityMap((Pair.parse("20200201_20200213"),), np.full((70, 80), np.nan, "f4"), 1, 3)
+    write_map_figure(tmp_path / "map.png", nothing, np.zeros((70, 80), "f4"), "empty", simulated=True)
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import toy_cube
-from hephaestus_baselines.data.preparation import Prepared, prepare
-from hephaestus_baselines.data.sample_attributes import Box, events_of
+from hephaestus_baselines.data.preparation import PreparedData, prepare_data
+from hephaestus_baselines.data.sample_attributes import DeformationBox, assign_events
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
@@ -30,20 +30,20 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prepared(cubes: Path) -> Prepared:
-    return prepare(cubes, mixed=True, split=SPLIT, size=32)
+def prepared(cubes: Path) -> PreparedData:
+    return prepare_data(cubes, mixed=True, split=SPLIT, size=32)
 
 
-def test_every_annotated_interferogram_is_in_the_part_of_its_region(prepared: Prepared) -> None:
+def test_every_annotated_interferogram_is_in_the_part_of_its_region(prepared: PreparedData) -> None:
     frames = {part: {item.frame for item in items} for part, items in prepared.items.items()}
     assert frames == {"train": set(TRAIN), "validation": {VALIDATION}, "test": {TEST}}
     # the last pair was seen by nobody
     assert len(prepared.items["train"]) == len(TRAIN) * (len(toy_cube.PAIRS) - 1)
-    assert prepared.simulated
-    assert prepared.missing == ()
+    assert prepared.is_simulated
+    assert prepared.missing_frames == ()
 
 
-def test_training_windows_are_drawn_and_others_cover_without_looking(prepared: Prepared) -> None:
+def test_training_windows_are_drawn_and_others_cover_without_looking(prepared: PreparedData) -> None:
     assert all(item.tile is None for item in prepared.items["train"])
     tested = prepared.items["test"]
     assert len(tested) == (len(toy_cube.PAIRS) - 1) * 2  # 60 x 70 pixels hold 1 x 2 windows
@@ -54,7 +54,7 @@ def test_training_windows_are_drawn_and_others_cover_without_looking(prepared: P
 
 
 def test_series_have_three_steps_of_one_primary(cubes: Path) -> None:
-    found = prepare(cubes, mixed=True, split=SPLIT, series=True, size=32)
+    found = prepare_data(cubes, mixed=True, split=SPLIT, series=True, size=32)
     for item in (item for items in found.items.values() for item in items):
         assert len(item.members) == 3
         assert len({sample.pair.primary for sample in item.members}) == 1
@@ -62,7 +62,9 @@ def test_series_have_three_steps_of_one_primary(cubes: Path) -> None:
 
 
 def test_label_centred_windows_hold_the_label_in_training_too(cubes: Path) -> None:
-    found = prepare(cubes, mixed=True, split=SPLIT, size=50, training="label-centred", tiling="label-centred")
+    found = prepare_data(
+        cubes, mixed=True, split=SPLIT, size=50, training="label-centred", tiling="label-centred"
+    )
     for part in ("train", "test"):
         for item in found.items[part]:  # type: ignore[index]
             assert item.tile is not None
@@ -76,7 +78,7 @@ def test_label_centred_windows_hold_the_label_in_training_too(cubes: Path) -> No
     assert len(found.items["test"]) == len(toy_cube.PAIRS) - 1
 
 
-def test_words_and_days_come_from_the_cube(prepared: Prepared) -> None:
+def test_words_and_days_come_from_the_cube(prepared: PreparedData) -> None:
     moving = prepared.attributes[TEST, toy_cube.PAIRS[1]]
     assert moving.activities == ("Earthquake", "Mogi")
     assert moving.intensities == ("High", "None")
@@ -85,7 +87,7 @@ def test_words_and_days_come_from_the_cube(prepared: Prepared) -> None:
     assert prepared.attributes[VALIDATION, toy_cube.PAIRS[0]].region == "etna"
 
 
-def test_each_positive_belongs_to_an_event_of_its_region(prepared: Prepared) -> None:
+def test_each_positive_belongs_to_an_event_of_its_region(prepared: PreparedData) -> None:
     used = [sample for part in prepared.split.parts.values() for sample in part]
     assert set(prepared.events) == {(s.frame.id, s.pair.name) for s in used if s.positive}
     # both pairs cover the same place and share days
@@ -102,28 +104,28 @@ def test_events_need_a_place_and_a_day_in_common() -> None:
     first = sample_at(date(2019, 1, 1), date(2019, 2, 1))
     later = sample_at(date(2019, 3, 1), date(2019, 4, 1))
     between = sample_at(date(2019, 1, 20), date(2019, 3, 10))
-    here, there = Box((0, 0, 1, 1), 10), Box((5, 5, 6, 6), 4)
-    apart = events_of({first: [here], later: [here]})
+    here, there = DeformationBox((0, 0, 1, 1), 10), DeformationBox((5, 5, 6, 6), 4)
+    apart = assign_events({first: [here], later: [here]})
     assert len(set(apart.values())) == 2
-    linked = events_of({first: [here], later: [here], between: [here]})
+    linked = assign_events({first: [here], later: [here], between: [here]})
     assert len(set(linked.values())) == 1
-    elsewhere = events_of({first: [here], between: [there]})
+    elsewhere = assign_events({first: [here], between: [there]})
     assert len(set(elsewhere.values())) == 2
-    both = events_of({first: [here], between: [there, here]})
+    both = assign_events({first: [here], between: [there, here]})
     assert len(set(both.values())) == 1  # the larger box decides
 
 
 def test_statistics_are_kept_and_measured_once(
     cubes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    once = prepare(cubes, mixed=True, split=SPLIT, size=32, results=tmp_path)
+    once = prepare_data(cubes, mixed=True, split=SPLIT, size=32, results=tmp_path)
     assert (tmp_path / "statistics" / f"{SPLIT}.json").is_file()
 
     def refuse(*_: object) -> None:
         raise AssertionError("measured again")
 
     monkeypatch.setattr("hephaestus_build.dataset.channel_statistics.compute_product_moments", refuse)
-    again = prepare(cubes, mixed=True, split=SPLIT, size=32, results=tmp_path)
+    again = prepare_data(cubes, mixed=True, split=SPLIT, size=32, results=tmp_path)
     assert again.statistics == once.statistics
     assert set(again.statistics.weights) == set(TRAIN)
 
@@ -131,25 +133,25 @@ def test_statistics_are_kept_and_measured_once(
 def test_what_is_pinned_stays_when_a_cube_grows(tmp_path: Path) -> None:
     for frame in (TEST, VALIDATION, *TRAIN):
         toy_cube.toy_cube(tmp_path, frame=frame)
-    before = prepare(tmp_path, mixed=True, split=SPLIT, size=32)
+    before = prepare_data(tmp_path, mixed=True, split=SPLIT, size=32)
     toy_cube.toy_cube(tmp_path, toy_cube.grid(61, 70), frame=TEST)
     assert before.stores[TEST].is_dir()
-    after = prepare(tmp_path, mixed=True, split=SPLIT, size=32)
+    after = prepare_data(tmp_path, mixed=True, split=SPLIT, size=32)
     assert after.stores[TEST] != before.stores[TEST]
     assert after.generations[TEST] != before.generations[TEST]
     assert after.generations[VALIDATION] == before.generations[VALIDATION]
 
 
 def test_a_limit_spreads_over_the_part(cubes: Path) -> None:
-    found = prepare(cubes, mixed=True, split=SPLIT, size=32, limit=2)
+    found = prepare_data(cubes, mixed=True, split=SPLIT, size=32, limit=2)
     assert len(found.items["train"]) == 2
     assert {item.frame for item in found.items["train"]} == set(TRAIN)
 
 
 def test_an_empty_part_and_no_cube_say_what_to_do(cubes: Path, tmp_path: Path) -> None:
     with pytest.raises(HephaestusError, match=r"the validation part of the split paper is empty.*hephaestus"):
-        prepare(cubes, mixed=True, split="paper", size=32)
+        prepare_data(cubes, mixed=True, split="paper", size=32)
     with pytest.raises(HephaestusError, match=r"there is no cube in .*hephaestus build"):
-        prepare(tmp_path / "nothing")
+        prepare_data(tmp_path / "nothing")
     with pytest.raises(UsageError, match="no way to tile"):
-        prepare(cubes, mixed=True, split=SPLIT, tiling="everywhere")  # type: ignore[arg-type]
+        prepare_data(cubes, mixed=True, split=SPLIT, tiling="everywhere")  # type: ignore[arg-type]

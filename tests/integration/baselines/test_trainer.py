@@ -18,15 +18,25 @@ from torch import nn
 
 from hephaestus_baselines.config.channels import channel_moments
 from hephaestus_baselines.config.run_config import Recipe
-from hephaestus_baselines.data.batch_expansion import Stack
-from hephaestus_baselines.data.preparation import Prepared
-from hephaestus_baselines.data.samplers import EpochBatches, derived
-from hephaestus_baselines.evaluation.metrics import UNITS, choose_threshold, score
-from hephaestus_baselines.evaluation.predictions import histograms
+from hephaestus_baselines.data.batch_expansion import ChannelStack
+from hephaestus_baselines.data.preparation import PreparedData
+from hephaestus_baselines.data.samplers import EpochBatchSampler, derive_seed
+from hephaestus_baselines.evaluation.metrics import UNITS_BY_TASK, choose_threshold, score_predictions
+from hephaestus_baselines.evaluation.predictions import count_pixel_histograms
 from hephaestus_baselines.models.architectures import build_model
 from hephaestus_baselines.models.losses import focal_loss
-from hephaestus_baselines.training.inference import channels_last, fields_of, histograms_of, windows_of
-from hephaestus_baselines.training.trainer import cosine, fit, infer, load
+from hephaestus_baselines.training.inference import (
+    count_histograms_on_device,
+    expand_on_device,
+    make_window_dataset,
+    to_channels_last,
+)
+from hephaestus_baselines.training.trainer import (
+    cosine_schedule,
+    load_trained_model,
+    predict_items,
+    train_model,
+)
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.dataset.splits import SplitPart
@@ -76,20 +86,20 @@ def test_steps_are_those_of_a_loop_that_clears_gradients(task: str, tmp_path: Pa
     loss = "cross-entropy" if task == "classification" else "focal"
     recipe = toy_recipe(task=task, epochs=1, augment=False, loss=loss)
     prepared = toy_prepared(train=12)
-    fit(recipe, prepared, tmp_path, device="cpu")
+    train_model(recipe, prepared, tmp_path, device="cpu")
 
-    torch.manual_seed(derived(recipe.seed))
+    torch.manual_seed(derive_seed(recipe.seed))
     model = build_model(recipe.model, recipe.task, 3, size=32).to(memory_format=torch.channels_last)
-    stack = Stack(recipe.inputs, 1, channel_moments(prepared.statistics, recipe.inputs))
+    stack = ChannelStack(recipe.inputs, 1, channel_moments(prepared.statistics, recipe.inputs))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2, fused=True)
     items = prepared.items["train"]
-    windows = windows_of(recipe, items, prepared)
-    batches = list(EpochBatches([item.positive for item in items], recipe.seed, 4))
+    windows = make_window_dataset(recipe, items, prepared)
+    batches = list(EpochBatchSampler([item.positive for item in items], recipe.seed, 4))
     assert len(batches) == 3
     for draws in batches:
         batch = torch.utils.data.default_collate([windows[draw] for draw in draws])
-        fields = fields_of(batch, CPU)
-        logits = model(channels_last(stack(fields)))
+        fields = expand_on_device(batch, CPU)
+        logits = model(to_channels_last(stack(fields)))
         if task == "classification":
             value = focal_loss(logits, batch["label"], 0).mean()
         else:
@@ -108,9 +118,9 @@ def test_one_seed_gives_the_same_numbers_twice_whatever_ran_before(tmp_path: Pat
     for place in ("one", "two"):
         torch.manual_seed(len(place) * 7)
         torch.rand(5)
-        fit(recipe, toy_prepared(), tmp_path / place, device="cpu")
+        train_model(recipe, toy_prepared(), tmp_path / place, device="cpu")
     other = toy_recipe(epochs=2, seed=1)
-    fit(other, toy_prepared(), tmp_path / "other", device="cpu")
+    train_model(other, toy_prepared(), tmp_path / "other", device="cpu")
     first, second, third = (weights(tmp_path / place / "last.ckpt") for place in ("one", "two", "other"))
     assert same(first, second)
     assert history(tmp_path / "one") == history(tmp_path / "two")
@@ -131,13 +141,15 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     )
     recipe = toy_recipe(task=task, series=series, atmosphere="both", epochs=4, schedule="cosine")
     prepared = toy_prepared(series=series)
-    fit(recipe, prepared, tmp_path / "whole", device="cpu")
+    train_model(recipe, prepared, tmp_path / "whole", device="cpu")
     for epoch in (2, 4):
         with pytest.raises(StoppedError):
-            fit(recipe, prepared, tmp_path / "cut", device="cpu", listener=StopAt(epoch, StoppedError()))
+            train_model(
+                recipe, prepared, tmp_path / "cut", device="cpu", listener=StopAt(epoch, StoppedError())
+            )
         assert len(history(tmp_path / "cut")) == epoch - 1
         torch.rand(3)
-    fit(recipe, prepared, tmp_path / "cut", device="cpu")
+    train_model(recipe, prepared, tmp_path / "cut", device="cpu")
     assert history(tmp_path / "cut") == history(tmp_path / "whole")
     assert len(history(tmp_path / "cut")) == 4
     for name in ("last.ckpt", "best.ckpt"):
@@ -146,31 +158,39 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     recipe = toy_recipe(epochs=1)
-    best = fit(recipe, toy_prepared(), tmp_path, device="cpu")
-    assert fit(recipe, toy_prepared(), tmp_path, device="cpu", listener=StopAt(1, StoppedError())) == best
+    best = train_model(recipe, toy_prepared(), tmp_path, device="cpu")
+    assert (
+        train_model(recipe, toy_prepared(), tmp_path, device="cpu", listener=StopAt(1, StoppedError()))
+        == best
+    )
 
 
 def test_a_folder_of_another_run_is_left_alone(tmp_path: Path) -> None:
-    fit(toy_recipe(epochs=1), toy_prepared(), tmp_path, device="cpu")
+    train_model(toy_recipe(epochs=1), toy_prepared(), tmp_path, device="cpu")
     with pytest.raises(HephaestusError, match=r"holds the run .*seed-0"):
-        fit(toy_recipe(epochs=1, seed=3), toy_prepared(), tmp_path, device="cpu")
+        train_model(toy_recipe(epochs=1, seed=3), toy_prepared(), tmp_path, device="cpu")
 
 
 def test_ctrl_c_reaches_whoever_called(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        fit(toy_recipe(), toy_prepared(), tmp_path, device="cpu", listener=StopAt(2, KeyboardInterrupt()))
+        train_model(
+            toy_recipe(), toy_prepared(), tmp_path, device="cpu", listener=StopAt(2, KeyboardInterrupt())
+        )
     assert signal.getsignal(signal.SIGINT) is before
     assert len(history(tmp_path)) == 1
 
 
 def scores_of(
-    recipe: Recipe, prepared: Prepared, folder: Path, part: SplitPart = "test"
+    recipe: Recipe, prepared: PreparedData, folder: Path, part: SplitPart = "test"
 ) -> Mapping[str, float]:
-    trained = load(fit(recipe, prepared, folder, device="cpu"), "cpu")
-    said = {name: infer(trained, prepared.items[name], prepared, part=name) for name in {"validation", part}}
-    unit = UNITS[recipe.task][0]
-    return score(said[part], choose_threshold(said["validation"], unit)).values
+    trained = load_trained_model(train_model(recipe, prepared, folder, device="cpu"), "cpu")
+    said = {
+        name: predict_items(trained, prepared.items[name], prepared, part=name)
+        for name in {"validation", part}
+    }
+    unit = UNITS_BY_TASK[recipe.task][0]
+    return score_predictions(said[part], choose_threshold(said["validation"], unit)).values
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
@@ -207,15 +227,15 @@ def test_shuffled_labels_teach_nothing(task: str, tmp_path: Path) -> None:
 def test_predictions_know_their_rows_and_come_in_order(tmp_path: Path) -> None:
     recipe = toy_recipe(task="segmentation", epochs=1)
     prepared = toy_prepared()
-    trained = load(fit(recipe, prepared, tmp_path, device="cpu"), "cpu")
+    trained = load_trained_model(train_model(recipe, prepared, tmp_path, device="cpu"), "cpu")
     assert trained.recipe == recipe
-    assert trained.simulated
+    assert trained.trained_on_simulated
     assert trained.epoch == 1
-    said = infer(trained, prepared.items["test"], prepared, batch_size=3)
+    said = predict_items(trained, prepared.items["test"], prepared, batch_size=3)
     assert said.part == "test"
     assert [row.pairs for row in said.rows] == [item.pairs for item in prepared.items["test"]]
     assert said.label.tolist() == [item.positive for item in prepared.items["test"]]
-    alone = infer(trained, prepared.items["test"][2:3], prepared)
+    alone = predict_items(trained, prepared.items["test"][2:3], prepared)
     assert abs(alone.probability[0] - said.probability[2]) < 0.01
     # 32 x 31 pixels are inside, two rows of them without data
     assert said.pixels is not None
@@ -233,8 +253,8 @@ def test_pixels_are_counted_on_the_device_as_without_torch() -> None:
         "valid": torch.from_numpy(valid),
         "inside": torch.from_numpy(inside[:, :1]).expand(3, 2, 8, 8),
     }
-    ours = histograms_of(torch.from_numpy(probability), fields)
-    reference = histograms(probability, mask.any(1), inside[:, 0], valid.any(1))
+    ours = count_histograms_on_device(torch.from_numpy(probability), fields)
+    reference = count_pixel_histograms(probability, mask.any(1), inside[:, 0], valid.any(1))
     for name, counts in reference.items():
         np.testing.assert_array_equal(ours[name], counts)  # type: ignore[index]
 
@@ -242,26 +262,26 @@ def test_pixels_are_counted_on_the_device_as_without_torch() -> None:
 def test_what_is_no_probability_is_not_counted() -> None:
     fields = {name: torch.ones(1, 1, 2, 2, dtype=torch.bool) for name in ("mask", "valid", "inside")}
     with pytest.raises(HephaestusError, match="diverged"):
-        histograms_of(torch.full((1, 2, 2), float("nan")), fields)
+        count_histograms_on_device(torch.full((1, 2, 2), float("nan")), fields)
 
 
 def test_a_damaged_or_missing_checkpoint_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(HephaestusError, match="there is no checkpoint"):
-        load(tmp_path / "best.ckpt")
+        load_trained_model(tmp_path / "best.ckpt")
     (tmp_path / "best.ckpt").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(HephaestusError, match="remove it and run the same command again") as caught:
-        load(tmp_path / "best.ckpt")
+        load_trained_model(tmp_path / "best.ckpt")
     assert "\n" not in str(caught.value)
     torch.save({"state_dict": {}}, tmp_path / "best.ckpt")
     with pytest.raises(HephaestusError, match="not of this project"):
-        load(tmp_path / "best.ckpt")
+        load_trained_model(tmp_path / "best.ckpt")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_device_that_is_not_here_is_said(tmp_path: Path) -> None:
     for name in ("cuda", "cuda:3", "abacus"):
         with pytest.raises(UsageError, match="choose auto"):
-            fit(toy_recipe(), toy_prepared(), tmp_path, device=name)
+            train_model(toy_recipe(), toy_prepared(), tmp_path, device=name)
 
 
 def test_training_leaves_the_process_as_it_was(
@@ -269,7 +289,7 @@ def test_training_leaves_the_process_as_it_was(
 ) -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    fit(toy_recipe(epochs=1), toy_prepared(), tmp_path, device="cpu")
+    train_model(toy_recipe(epochs=1), toy_prepared(), tmp_path, device="cpu")
     assert torch.equal(state, torch.get_rng_state())
     assert not torch.are_deterministic_algorithms_enabled()
     assert logging.getLogger("lightning.pytorch").level != logging.ERROR
@@ -285,15 +305,17 @@ def test_confidence_weighs_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", Doubtful)
     for name, chosen in {"off": False, "on": True}.items():
-        fit(toy_recipe(epochs=1, confidence_weights=chosen), toy_prepared(), tmp_path / name, device="cpu")
+        train_model(
+            toy_recipe(epochs=1, confidence_weights=chosen), toy_prepared(), tmp_path / name, device="cpu"
+        )
     assert not same(weights(tmp_path / "off" / "last.ckpt"), weights(tmp_path / "on" / "last.ckpt"))
     monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
-    fit(toy_recipe(epochs=1), toy_prepared(), tmp_path / "sure", device="cpu")
+    train_model(toy_recipe(epochs=1), toy_prepared(), tmp_path / "sure", device="cpu")
     assert same(weights(tmp_path / "off" / "last.ckpt"), weights(tmp_path / "sure" / "last.ckpt"))
 
 
 def test_the_cosine_rises_then_falls_to_nothing() -> None:
-    course = [cosine(step, 100) for step in range(101)]
+    course = [cosine_schedule(step, 100) for step in range(101)]
     assert np.argmax(course) == 5
     assert course[5] == 1
     assert course[0] > 0
@@ -316,5 +338,5 @@ def test_only_some_windows_choose_the_best_epoch(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hephaestus_baselines.training.inference.Windows", Counting)
-        fit(toy_recipe(epochs=1, validation_windows=10), many, tmp_path, device="cpu")
+        train_model(toy_recipe(epochs=1, validation_windows=10), many, tmp_path, device="cpu")
     assert sorted(asked) == [False] * 5 + [True] * 5

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 import toy_cube
-from hephaestus_baselines.data.dataset_items import Draw, Item
-from hephaestus_baselines.data.window_dataset import Windows, draw_window
+from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
+from hephaestus_baselines.data.window_dataset import Windows, draw_training_tile
 from hephaestus_baselines.reporting.sample_plot import plot_sample
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
@@ -54,14 +54,14 @@ def sample(name: str, frame: Frame = FRAME) -> Sample:
     return Sample(frame, Pair.parse(name), name in toy_cube.MOVING)
 
 
-def series(frame: Frame = FRAME, tile: Tile | None = None) -> Item:
+def series(frame: Frame = FRAME, tile: Tile | None = None) -> DatasetItem:
     """Of the first primary date, which has two interferograms: one of them stands twice."""
     members = tuple(sample(toy_cube.PAIRS[index], frame) for index in (0, 0, 1))
-    return Item(members, True, tile)
+    return DatasetItem(members, True, tile)
 
 
-def singles(frame: Frame = FRAME) -> list[Item]:
-    return [Item((sample(name, frame),), name in toy_cube.MOVING) for name in toy_cube.PAIRS]
+def singles(frame: Frame = FRAME) -> list[DatasetItem]:
+    return [DatasetItem((sample(name, frame),), name in toy_cube.MOVING) for name in toy_cube.PAIRS]
 
 
 def of_pair(cube: xr.Dataset, variable: str, pair: Pair) -> np.ndarray:
@@ -94,13 +94,15 @@ def test_a_series_holds_what_xarray_reads(
 
 def test_cores_of_a_whole_frame_count_each_pixel_once(stores: dict[str, Path]) -> None:
     tiles = tile_whole_frame(SHAPE, SIZE).tiles
-    data = Windows([Item((sample(toy_cube.PAIRS[0]),), False, tile) for tile in tiles], stores, size=SIZE)
+    data = Windows(
+        [DatasetItem((sample(toy_cube.PAIRS[0]),), False, tile) for tile in tiles], stores, size=SIZE
+    )
     assert sum(int(data[index]["inside"].sum()) for index in range(len(data))) == SHAPE[0] * SHAPE[1]
 
 
 def test_a_draw_replays_and_another_seed_differs(stores: dict[str, Path]) -> None:
     data = Windows([series()], stores, size=SIZE)
-    one, again, other = data[Draw(0, 3)], data[Draw(0, 3)], data[Draw(0, 4)]
+    one, again, other = data[SampleDraw(0, 3)], data[SampleDraw(0, 3)], data[SampleDraw(0, 4)]
     assert all(torch.equal(one[name].nan_to_num(), again[name].nan_to_num()) for name in one)
     assert not torch.equal(one["phase"], other["phase"])
 
@@ -109,11 +111,11 @@ def test_drawn_windows_of_positives_hold_deformation(stores: dict[str, Path]) ->
     data = Windows(singles(), stores, size=32, atmosphere=False)
     for index, item in enumerate(data.items):
         for seed in range(8):
-            assert bool(data[Draw(index, seed)]["label"]) is item.positive
+            assert bool(data[SampleDraw(index, seed)]["label"]) is item.positive
 
 
 def test_confidence_is_the_mean_of_the_experts_and_one_where_nobody_looked(stores: dict[str, Path]) -> None:
-    unseen = Item((sample(toy_cube.PAIRS[-1]),), False)
+    unseen = DatasetItem((sample(toy_cube.PAIRS[-1]),), False)
     data = Windows([series(), unseen], stores, size=SIZE)
     assert data[0]["weight"] == pytest.approx(0.8)
     assert data[1]["weight"] == 1
@@ -126,7 +128,7 @@ def test_a_drawn_window_lies_in_the_frame_and_holds_the_marked_pixel(
     shape: tuple[int, int], size: int, seed: int, data: st.DataObject
 ) -> None:
     marked = tuple(data.draw(st.integers(0, extent - 1)) for extent in shape)
-    tile = draw_window(shape, size, np.random.default_rng(seed), marked)  # type: ignore[arg-type]
+    tile = draw_training_tile(shape, size, np.random.default_rng(seed), marked)  # type: ignore[arg-type]
     for start, pixel, extent in zip((tile.row, tile.column), marked, shape, strict=True):
         assert start <= pixel < start + size
         assert 0 <= start <= max(0, extent - size)
@@ -143,7 +145,7 @@ def digest(batches: DataLoader[dict[str, torch.Tensor]]) -> list[float]:
 def alone_and_with_workers(stores: dict[str, Path], context: str) -> tuple[list[float], list[float]]:
     """Read with one process, then with two more: threads of the first must not be waited for in these."""
     data = Windows([series(), series(OTHER)], stores, size=SIZE)
-    draws = [Draw(index, seed) for index, seed in itertools.product((0, 1), range(4))]
+    draws = [SampleDraw(index, seed) for index, seed in itertools.product((0, 1), range(4))]
     options: dict[str, Any] = {"batch_size": 2, "sampler": draws}
     alone = digest(DataLoader(data, **options))
     return alone, digest(
@@ -165,7 +167,7 @@ def test_a_pickled_data_set_reads_on_and_takes_no_decoded_pixels_along(stores: d
     _ = data[0]
     content = pickle.dumps(data)
     assert len(content) == before
-    assert torch.equal(pickle.loads(content)[Draw(0, 5)]["phase"], data[Draw(0, 5)]["phase"])
+    assert torch.equal(pickle.loads(content)[SampleDraw(0, 5)]["phase"], data[SampleDraw(0, 5)]["phase"])
 
 
 def test_a_sample_is_drawn_step_by_step(stores: dict[str, Path]) -> None:
@@ -179,19 +181,19 @@ def test_a_sample_is_drawn_step_by_step(stores: dict[str, Path]) -> None:
     np.testing.assert_array_equal(shown, np.where(phase == 0, np.nan, phase))
     assert len(figure.axes) == 3 * 5
     without = Windows([series()], stores, size=SIZE, atmosphere=False)
-    assert len(plot_sample(without, Draw(0, 1)).axes) == 3 * 4
+    assert len(plot_sample(without, SampleDraw(0, 1)).axes) == 3 * 4
 
 
 def test_memory_does_not_grow_over_an_epoch(stores: dict[str, Path]) -> None:
     data = Windows([*singles(), *singles(OTHER)], stores, size=SIZE)
     for seed in range(8):
         for index in range(len(data)):
-            data[Draw(index, seed)]
+            data[SampleDraw(index, seed)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     files = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
     for seed in range(8, 48):
         for index in range(len(data)):
-            data[Draw(index, seed)]
+            data[SampleDraw(index, seed)]
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert after - before < 4 * 1024  # kB; 400 windows hold 100 MB
     if files:
@@ -213,14 +215,14 @@ def test_damage_is_named_through_the_loader(stores: dict[str, Path], tmp_path: P
 def test_a_reader_keeps_the_generation_that_it_pinned(tmp_path: Path) -> None:
     link = toy_cube.toy_cube(tmp_path)
     data = Windows(singles(), {FRAME.id: link.resolve()}, size=32, atmosphere=False)
-    first = data[Draw(0, 1)]["phase"]
+    first = data[SampleDraw(0, 1)]["phase"]
     grown = toy_cube.toy_cube(tmp_path, toy_cube.grid(64, 64), pairs=toy_cube.PAIRS[:2])
     assert grown.resolve() != next(iter(data.stores.values()))
-    again = Windows(singles(), data.stores, size=32, atmosphere=False)[Draw(0, 1)]["phase"]
+    again = Windows(singles(), data.stores, size=32, atmosphere=False)[SampleDraw(0, 1)]["phase"]
     assert torch.equal(first, again)
 
 
 def test_owed_atmosphere_is_nan(stores: dict[str, Path]) -> None:
     data = Windows([series()], stores, size=SIZE)
-    cube = data._cube(FRAME.id)
-    assert np.isnan(data._epoch(cube, date(1999, 1, 1))).all()
+    cube = data._open_cube(FRAME.id)
+    assert np.isnan(data._read_epoch(cube, date(1999, 1, 1))).all()

@@ -21,9 +21,9 @@ import hephaestus_baselines.experiments.experiment_grid
 import hephaestus_baselines.reporting.run_figures
 import hephaestus_baselines.training.trainer
 from checkout import ROOT
-from hephaestus_baselines.cli import parse_fields, parse_part, typed
-from hephaestus_baselines.experiments.experiment_grid import Ended
-from hephaestus_build.cli import main
+from hephaestus_baselines.cli import format_command, parse_fields, parse_part
+from hephaestus_baselines.experiments.experiment_grid import RunOutcome
+from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.errors import UsageError
 from toy_benchmark import FRAME, tiny_preset, toy_cubes
 
@@ -35,7 +35,7 @@ def hephaestus(*arguments: object) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["hephaestus", *map(str, arguments)])
         try:
-            main()
+            run_console_script()
         except SystemExit as ended:
             return int(ended.code or 0)
     return 0
@@ -54,7 +54,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Leave out the pictures, which take longest and are the same in every grid."""
-    monkeypatch.setattr(hephaestus_baselines.reporting.run_figures, "draw_all", lambda *_: [])
+    monkeypatch.setattr(hephaestus_baselines.reporting.run_figures, "write_run_figures", lambda *_: [])
 
 
 def run(home: Path, *options: object) -> list[object]:
@@ -99,7 +99,7 @@ def test_a_grid_leaves_results_tables_and_pictures_marked_simulated(home):
 
 
 def test_a_finished_grid_is_not_repeated(home, undrawn, capsys, monkeypatch):
-    monkeypatch.setattr(hephaestus_baselines.training.trainer, "fit", None)  # to call it would fail
+    monkeypatch.setattr(hephaestus_baselines.training.trainer, "train_model", None)  # to call it would fail
     before = {folder: (folder / RESULT).stat().st_mtime_ns for folder in results(home)}
     assert hephaestus(*run(home, "--json")) == 0
     said = capsys.readouterr()
@@ -111,14 +111,14 @@ def test_a_finished_grid_is_not_repeated(home, undrawn, capsys, monkeypatch):
 def test_a_run_that_fails_stops_no_other_and_is_said_once(home, tmp_path, undrawn, capsys, monkeypatch):
     shutil.copytree(home / "cubes", tmp_path / "cubes", symlinks=True)
     tiny_preset(tmp_path / "tiny.yaml")
-    real = hephaestus_baselines.training.trainer.fit
+    real = hephaestus_baselines.training.trainer.train_model
 
     def failing(recipe, *arguments, **options):
         if recipe.task == "classification":
             raise RuntimeError("CUDA out of memory")
         return real(recipe, *arguments, **options)
 
-    monkeypatch.setattr(hephaestus_baselines.training.trainer, "fit", failing)
+    monkeypatch.setattr(hephaestus_baselines.training.trainer, "train_model", failing)
     assert hephaestus(*run(tmp_path, "--set", "epochs=1")) == 1
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("hephaestus:"))
     assert "RuntimeError: CUDA out of memory; `hephaestus -v benchmark run` says more" in line
@@ -126,12 +126,12 @@ def test_a_run_that_fails_stops_no_other_and_is_said_once(home, tmp_path, undraw
 
 
 def test_runs_of_another_process_are_owed(home, undrawn, capsys, monkeypatch):
-    real = hephaestus_baselines.experiments.experiment_grid.run_one
+    real = hephaestus_baselines.experiments.experiment_grid.run_experiment
 
     def elsewhere(bench, recipe, **options):
-        return Ended(recipe) if recipe.task == "classification" else real(bench, recipe, **options)
+        return RunOutcome(recipe) if recipe.task == "classification" else real(bench, recipe, **options)
 
-    monkeypatch.setattr(hephaestus_baselines.experiments.experiment_grid, "run_one", elsewhere)
+    monkeypatch.setattr(hephaestus_baselines.experiments.experiment_grid, "run_experiment", elsewhere)
     assert hephaestus(*run(home)) == 3
     assert "hephaestus: 1 runs are done by another process" in capsys.readouterr().err
 
@@ -139,7 +139,7 @@ def test_runs_of_another_process_are_owed(home, undrawn, capsys, monkeypatch):
 def test_a_run_reads_its_own_generation_while_the_cubes_grow(home, tmp_path, undrawn, monkeypatch):
     shutil.copytree(home / "cubes", tmp_path / "cubes", symlinks=True)
     tiny_preset(tmp_path / "tiny.yaml")
-    real = hephaestus_baselines.training.trainer.fit
+    real = hephaestus_baselines.training.trainer.train_model
     grown = []
 
     def growing(*arguments, **options):
@@ -147,7 +147,7 @@ def test_a_run_reads_its_own_generation_while_the_cubes_grow(home, tmp_path, und
             grown.append(toy_cubes(tmp_path / "cubes", until=4))
         return real(*arguments, **options)
 
-    monkeypatch.setattr(hephaestus_baselines.training.trainer, "fit", growing)
+    monkeypatch.setattr(hephaestus_baselines.training.trainer, "train_model", growing)
     assert hephaestus(*run(tmp_path)) == 0
     assert (tmp_path / "cubes" / f"{FRAME}.zarr").resolve().parent.name == "000002"
     ours = {result["task"]: result for result in results(tmp_path).values()}
@@ -318,8 +318,8 @@ def test_the_other_commands_and_flows_do_without_torch():
 def test_paths_of_the_machine_stay_out_of_results():
     home = "/home/somebody"
     arguments = ["benchmark", "run", f"{home}/mine.yaml", "--cubes", f"{home}/cubes", f"--results={home}/r"]
-    assert typed(arguments) == "hephaestus benchmark run mine.yaml --cubes cubes --results=r"
-    assert typed(["run", "small", "--part", "2/4"]) == "hephaestus run small --part 2/4"
+    assert format_command(arguments) == "hephaestus benchmark run mine.yaml --cubes cubes --results=r"
+    assert format_command(["run", "small", "--part", "2/4"]) == "hephaestus run small --part 2/4"
 
 
 def test_fields_and_parts_are_read_as_they_are_written():

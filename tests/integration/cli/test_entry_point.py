@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from hephaestus_build.cli import COMMANDS, app, console, main
+from hephaestus_build.cli import COMMANDS, app, console, run_console_script
 
 RUN = CliRunner()
 
@@ -34,7 +34,7 @@ def hephaestus(monkeypatch, capsys):
         monkeypatch.setattr(console, "err", Console(file=sys.stderr, highlight=False, soft_wrap=True))
         monkeypatch.setattr(console, "out", Console(file=sys.stdout, highlight=False, soft_wrap=True))
         try:
-            code = main() or 0
+            code = run_console_script() or 0
         except SystemExit as stop:
             code = stop.code
         return Ended(int(code or 0), *capsys.readouterr())

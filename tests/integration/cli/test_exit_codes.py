@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from archives import ALL, FRAME, as_at_first, copied, settings_for, shelf_of, small_archive
 from checkout import ROOT
-from hephaestus_build.cli import main
-from hephaestus_build.cli.console import worst
+from hephaestus_build.cli import run_console_script
+from hephaestus_build.cli.console import worst_exit_code
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.simulation.server import faults
 
@@ -65,7 +65,7 @@ def hephaestus(data, monkeypatch, capsys):
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["hephaestus", *arguments])
         with pytest.raises(SystemExit) as ended:
-            main()
+            run_console_script()
         said = capsys.readouterr()
         assert "Traceback" not in said.err
         return int(ended.value.code or 0), said.out, said.err
@@ -79,7 +79,7 @@ def last_run(data: Path) -> dict:
 
 @given(st.lists(st.sampled_from([0, 1, 2, 3])))
 def test_the_worst_of_several_counts(codes):
-    found = worst(codes)
+    found = worst_exit_code(codes)
     if 1 in codes or (2 in codes and set(codes) != {2}):
         assert found == 1
     else:

@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from annotation_files import good_file, quiet_file, tar_of
 from archives import FRAME, as_at_first, small_archive
-from hephaestus_build.cli import app, main
+from hephaestus_build.cli import app, run_console_script
 from hephaestus_build.simulation.server import faults
 from json_page import Answer, documented_answers
 from toy_benchmark import tiny_preset, toy_cubes
@@ -54,7 +54,7 @@ class Session:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", words)
             try:
-                main()
+                run_console_script()
                 ended = 0
             except SystemExit as leaving:
                 ended = int(leaving.code or 0)
@@ -189,7 +189,7 @@ def test_the_benchmark(tmp_path: Path, run: Session, monkeypatch: pytest.MonkeyP
     pytest.importorskip("torch")
     import hephaestus_baselines.reporting.run_figures as pictures  # needs torch
 
-    monkeypatch.setattr(pictures, "draw_all", lambda *_: [])  # they take longer than all else here
+    monkeypatch.setattr(pictures, "write_run_figures", lambda *_: [])  # they take longer than all else here
     toy_cubes(tmp_path / "cubes")
     tasks = {"classification": {"models": {"resnet-tiny": {}}}}
     grid = tiny_preset(tmp_path / "tiny.yaml", tasks=tasks)

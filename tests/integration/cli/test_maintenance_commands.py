@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archives import ALL, FRAME, as_at_first, asked, copied, settings_for, shelf_of, small_archive
-from hephaestus_build.cli import main
+from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
@@ -55,7 +55,7 @@ def hephaestus(data, monkeypatch, capsys):
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["hephaestus", *arguments])
         with pytest.raises(SystemExit) as ended:
-            main()
+            run_console_script()
         said = capsys.readouterr()
         assert "Traceback" not in said.err
         return int(ended.value.code or 0), said.out, said.err

@@ -51,11 +51,25 @@ from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest as BuildRequest
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 from hephaestus_build.simulation.server.faults import error_status
-from hephaestus_flows.build_frame import FRAME, OWED, STAGE_TASKS, batches, build_frame, exit_code, find_out
+from hephaestus_flows.build_frame import (
+    FRAME_ID_PATTERN,
+    OWED_STATE,
+    STAGE_TASKS,
+    build_frame,
+    exit_code_for_state,
+    plan_task,
+    split_into_batches,
+)
 from hephaestus_flows.build_many import build_dataset, watch
-from hephaestus_flows.local_server import check_access, healthy, server
-from hephaestus_flows.prefect_plugin import expanded
-from hephaestus_flows.serve import LIMITS, deployments, free_slots, make_limits, settle
+from hephaestus_flows.local_server import check_access, ensure_server, is_server_healthy
+from hephaestus_flows.prefect_plugin import expand_deployment_name
+from hephaestus_flows.serve import (
+    CONCURRENCY_LIMITS,
+    close_served_runs,
+    create_missing_limits,
+    make_deployments,
+    release_stale_slots,
+)
 
 # the first test here starts the server: half a minute, and more on a busy machine
 pytestmark = [pytest.mark.flows, pytest.mark.timeout(900)]
@@ -70,12 +84,12 @@ def prefect(tmp_path_factory):
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
     with temporary_settings({PREFECT_HOME: home, PREFECT_API_URL: url, PREFECT_SERVER_UI_ENABLED: False}):
-        with server(url, home / "server.log") as answers:
+        with ensure_server(url, home / "server.log") as answers:
             assert answers()
             yield url
             APILogWorker.drain_all()  # what is not sent yet would be tried in vain, for a minute, at the end
             EventsWorker.drain_all()
-    assert not healthy(url)
+    assert not is_server_healthy(url)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +106,7 @@ def data(archive, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HEPHAESTUS_RETRIES", "0")
     monkeypatch.setenv("HEPHAESTUS_DATA_ROOTS", str(tmp_path))
-    for stage in (find_out, *(task for task, _ in STAGE_TASKS.values())):
+    for stage in (plan_task, *(task for task, _ in STAGE_TASKS.values())):
         monkeypatch.setattr(stage, "retry_delay_seconds", 0)
     return tmp_path / "data"
 
@@ -114,7 +128,7 @@ def save(picture, png):
 @pytest.fixture
 def deployed(prefect):
     """The id of the deployment build-frame/build-frame."""
-    return deployments()[0].apply()
+    return make_deployments()[0].apply()
 
 
 def artifact(state, kind):
@@ -158,7 +172,7 @@ def test_what_was_unreachable_is_tried_again_and_what_stays_away_is_owed(prefect
     archive.faults.add(r"\.geo\.hgt\.tif$", error_status(503), times=1)
     archive.faults.add(rf"{pair}\.geo\.cc\.tif$", error_status(404))
     state = build_frame(ORDINARY, limit=3, data_dir=data, return_state=True)
-    assert (state.type, state.name) == ("COMPLETED", OWED)
+    assert (state.type, state.name) == ("COMPLETED", OWED_STATE)
     assert f"owed: 1 products, such as {pair}.geo.cc.tif (absent:" in state.message
     assert f"{pair}.geo.cc.tif: absent" in artifact(state, "cube").description
     tries = {run.name.split("-")[0]: run.run_count for run in task_runs(state)}
@@ -188,14 +202,14 @@ def test_an_accepted_absence_leaves_a_run_completed(prefect, archive, data, undr
     ("state", "code"),
     [
         (Completed(), 0),
-        (Completed(name=OWED), 3),
+        (Completed(name=OWED_STATE), 3),
         (Failed(message="x", data=HephaestusError("x")), 1),
         (Failed(message="x", data=UsageError("x")), 2),
         (Failed(message="x"), 1),
     ],
 )
 def test_without_a_server_a_run_ends_with_the_code_of_the_command(state, code):
-    assert exit_code(state) == code
+    assert exit_code_for_state(state) == code
 
 
 def test_a_run_after_a_killed_one_goes_on_from_what_is_finished(prefect, archive, data, undrawn, monkeypatch):
@@ -240,7 +254,7 @@ def test_pages_of_other_sites_can_start_nothing(prefect, deployed, tmp_path):
 
 def test_a_folder_elsewhere_is_refused_when_the_run_is_created(prefect, monkeypatch, tmp_path):
     monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(tmp_path / "data"))
-    first, *_, last = deployments()
+    first, *_, last = make_deployments()
     wrong = {"data_dir": str(tmp_path)}, {"data_dir": f"{tmp_path}/data/../x"}
     wrong_grids = *wrong, {"preset": "/etc/x.yaml"}, {"preset": "../x"}, {"cubes": "/"}, {"results": "/tmp"}
     with get_client(sync_client=True) as client:
@@ -295,7 +309,7 @@ def test_the_flow_takes_the_frame_ids_that_the_builder_takes(text):
         known = Frame(text).id == text
     except UsageError:
         known = False
-    assert bool(re.search(FRAME, text)) is known
+    assert bool(re.search(FRAME_ID_PATTERN, text)) is known
 
 
 @pytest.mark.parametrize(
@@ -311,7 +325,7 @@ def test_the_flow_takes_the_frame_ids_that_the_builder_takes(text):
     ],
 )  # fmt: skip
 def test_a_bare_deployment_name_is_written_in_full(words, meant):
-    assert expanded(["prefect", *words.split()]) == ["prefect", *(meant or words).split()]
+    assert expand_deployment_name(["prefect", *words.split()]) == ["prefect", *(meant or words).split()]
 
 
 def test_the_stock_command_takes_the_bare_name_and_finds_the_server(prefect, deployed):
@@ -334,25 +348,27 @@ def test_the_stock_command_takes_the_bare_name_and_finds_the_server(prefect, dep
 def test_every_deployment_of_prefect_yaml_is_a_flow_of_its_name(monkeypatch):
     monkeypatch.chdir(ROOT)
     written = yaml.safe_load(Path("prefect.yaml").read_text())["deployments"]
-    assert {item["name"] for item in written} == {item.name for item in deployments()}
+    assert {item["name"] for item in written} == {item.name for item in make_deployments()}
     for item in written:
         assert load_flow_from_entrypoint(item["entrypoint"]).name == item["name"]
 
 
 def test_limits_that_a_person_has_set_stay(prefect):
     with get_client(sync_client=True) as client:
-        client.create_concurrency_limit("licsar", LIMITS["licsar"] + 5)
-        make_limits()
-        limits = {tag: client.read_concurrency_limit_by_tag(tag).concurrency_limit for tag in LIMITS}
-    assert limits == {**LIMITS, "licsar": LIMITS["licsar"] + 5}
+        client.create_concurrency_limit("licsar", CONCURRENCY_LIMITS["licsar"] + 5)
+        create_missing_limits()
+        limits = {
+            tag: client.read_concurrency_limit_by_tag(tag).concurrency_limit for tag in CONCURRENCY_LIMITS
+        }
+    assert limits == {**CONCURRENCY_LIMITS, "licsar": CONCURRENCY_LIMITS["licsar"] + 5}
 
 
 def test_slots_that_tasks_of_an_ended_server_held_are_free_again(prefect):
-    make_limits()
+    create_missing_limits()
     with get_client(sync_client=True) as client:
-        held = GlobalConcurrencyLimitUpdate(active_slots=LIMITS["cds"])
+        held = GlobalConcurrencyLimitUpdate(active_slots=CONCURRENCY_LIMITS["cds"])
         client.update_global_concurrency_limit("tag:cds", held)
-        free_slots()
+        release_stale_slots()
         assert client.read_global_concurrency_limit_by_name("tag:cds").active_slots == 0
 
 
@@ -362,7 +378,7 @@ def test_served_runs_that_never_ended_are_marked_and_others_are_left(prefect, de
         manual = client.create_flow_run(build_frame, parameters={"frame": ORDINARY})
         for run in (served, manual):
             client.set_flow_run_state(run.id, Running(), force=True)
-        settle(0)
+        close_served_runs(0)
         assert client.read_flow_run(served.id).state.name == "Crashed"
         assert client.read_flow_run(manual.id).state.name == "Running"
         client.delete_flow_run(manual.id)
@@ -370,7 +386,7 @@ def test_served_runs_that_never_ended_are_marked_and_others_are_left(prefect, de
 
 @given(count=st.integers(0, 3000), most=st.integers(1, 40), least=st.integers(1, 20))
 def test_batches_hold_everything_in_order_and_are_few(count, most, least):
-    made = batches(range(count), most, least)
+    made = split_into_batches(range(count), most, least)
     assert [item for batch in made for item in batch] == list(range(count))
     assert len(made) <= most
     assert not made or min(map(len, made)) >= min(least, count)

@@ -20,11 +20,11 @@ from prefect.settings import (
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.settings import load_settings
-from hephaestus_flows.guarded_server import Guard, own_origins, refusal
-from hephaestus_flows.local_server import _environment, check_access, password
-from hephaestus_flows.parameter_folders import flow_settings, inside, pattern
+from hephaestus_flows.guarded_server import OriginGuard, allowed_origins, refusal_reason
+from hephaestus_flows.local_server import _server_environment, api_credentials, check_access
+from hephaestus_flows.parameter_folders import allowed_path_pattern, load_flow_settings, resolve_allowed_path
 
-OWN = own_origins(4200)
+OWN = allowed_origins(4200)
 
 
 def headers(host="127.0.0.1:4200", **more):
@@ -35,7 +35,7 @@ def headers(host="127.0.0.1:4200", **more):
     "host", ["127.0.0.1:4200", "localhost:4200", "LOCALHOST", "[::1]:4200", "127.0.0.1:5000"]
 )
 def test_this_machines_names_are_answered(host):
-    assert refusal(headers(host), OWN) is None
+    assert refusal_reason(headers(host), OWN) is None
 
 
 @pytest.mark.parametrize(
@@ -47,17 +47,17 @@ def test_this_machines_names_are_answered(host):
     ],
 )  # fmt: skip
 def test_other_names_are_refused_so_that_no_page_can_rebind_its_own(host):
-    assert "Host" in refusal(headers(host), OWN)
+    assert "Host" in refusal_reason(headers(host), OWN)
 
 
 def test_a_request_names_one_host():
-    assert "Host" in refusal([], OWN)
-    assert "Host" in refusal([*headers(), *headers("evil.example")], OWN)
+    assert "Host" in refusal_reason([], OWN)
+    assert "Host" in refusal_reason([*headers(), *headers("evil.example")], OWN)
 
 
 @pytest.mark.parametrize("origin", ["http://127.0.0.1:4200", "http://localhost:4200", "http://[::1]:4200"])
 def test_its_own_pages_may_ask(origin):
-    assert refusal(headers(origin=origin), OWN) is None
+    assert refusal_reason(headers(origin=origin), OWN) is None
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,19 @@ def test_its_own_pages_may_ask(origin):
     ],
 )  # fmt: skip
 def test_pages_of_other_sites_may_not(origin):
-    assert "Origin" in refusal(headers(origin=origin), OWN)
-    assert "Origin" in refusal([*headers(origin=OWN[0]), (b"origin", origin.encode())], OWN)
+    assert "Origin" in refusal_reason(headers(origin=origin), OWN)
+    assert "Origin" in refusal_reason([*headers(origin=OWN[0]), (b"origin", origin.encode())], OWN)
 
 
 def test_a_reverse_proxys_address_can_be_added_and_no_star():
-    proxied = own_origins(4200, "https://prefect.example.org")
-    assert refusal(headers("prefect.example.org", origin="https://prefect.example.org"), proxied) is None
-    assert refusal(headers("prefect.example.org"), OWN) is not None
+    proxied = allowed_origins(4200, "https://prefect.example.org")
+    assert (
+        refusal_reason(headers("prefect.example.org", origin="https://prefect.example.org"), proxied) is None
+    )
+    assert refusal_reason(headers("prefect.example.org"), OWN) is not None
     for wrong in ("*", "prefect.example.org", "https://prefect.example.org/path", "null"):
         with pytest.raises(ValueError, match="no origin"):
-            own_origins(4200, wrong)
+            allowed_origins(4200, wrong)
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
@@ -91,7 +93,7 @@ def test_requests_and_websockets_are_refused_before_the_application_sees_them(ki
     async def send(message):
         sent.append(message)
 
-    guard = Guard(app, OWN)
+    guard = OriginGuard(app, OWN)
     asyncio.run(guard({"type": kind, "headers": headers(origin="http://evil.example")}, None, send))
     assert not seen
     assert sent[0].get("status", sent[0].get("code")) in (403, 1008)
@@ -103,24 +105,24 @@ def test_requests_and_websockets_are_refused_before_the_application_sees_them(ki
 
 def test_a_server_is_started_guarded_and_with_the_password(monkeypatch):
     url = "http://127.0.0.1:4200/api"
-    environment = _environment(url, 4200)
+    environment = _server_environment(url, 4200)
     assert environment["PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED"] == "true"
     assert environment["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"].split(",") == list(OWN)
     assert "PREFECT_SERVER_API_AUTH_STRING" not in environment
     for name in (PREFECT_API_AUTH_STRING, PREFECT_SERVER_API_AUTH_STRING):
         with temporary_settings({name: "user:open-sesame"}):
-            assert _environment(url, 4200)["PREFECT_SERVER_API_AUTH_STRING"] == "user:open-sesame"
-            assert password(url) == "user:open-sesame"
+            assert _server_environment(url, 4200)["PREFECT_SERVER_API_AUTH_STRING"] == "user:open-sesame"
+            assert api_credentials(url) == "user:open-sesame"
     with temporary_settings({PREFECT_SERVER_API_AUTH_STRING: "user:open-sesame"}):
-        assert password("https://prefect.example.org/api") is None  # it is not that server's
+        assert api_credentials("https://prefect.example.org/api") is None  # it is not that server's
     for wrong in ("open-sesame", "user:sésame"):
         with temporary_settings({PREFECT_SERVER_API_AUTH_STRING: wrong}):
             with pytest.raises(UsageError, match="user:password") as refused:
-                _environment(url, 4200)
+                _server_environment(url, 4200)
             assert wrong not in str(refused.value)
     with temporary_settings({PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS: "*"}):
         with pytest.raises(UsageError, match="nothing was started"):
-            _environment(url, 4200)
+            _server_environment(url, 4200)
 
 
 @contextmanager
@@ -192,13 +194,13 @@ def roots(tmp_path, monkeypatch):
 
 
 def test_a_flow_writes_below_the_data_folder_or_a_root(roots):
-    assert flow_settings().data_dir == roots / "data"
+    assert load_flow_settings().data_dir == roots / "data"
     for given, meant in {
         "data": "data", "data/sub": "data/sub", "data/new/deep": "data/new/deep", "more": "more",
         "data/over/x": "more/x", "./data/sub/../sub": "data/sub",
     }.items():  # fmt: skip
-        assert flow_settings(Path(given)).data_dir == roots / meant
-        assert flow_settings(roots / given).data_dir == roots / meant
+        assert load_flow_settings(Path(given)).data_dir == roots / meant
+        assert load_flow_settings(roots / given).data_dir == roots / meant
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def test_a_flow_writes_below_the_data_folder_or_a_root(roots):
 )  # fmt: skip
 def test_no_flow_writes_elsewhere(roots, path):
     with pytest.raises(UsageError) as refused:
-        flow_settings(Path(path))
+        load_flow_settings(Path(path))
     message = str(refused.value)
     assert message.startswith("data_dir ")
     assert message.isprintable()
@@ -220,19 +222,19 @@ def test_no_flow_writes_elsewhere(roots, path):
 )
 def test_no_data_folder_begins_inside_of_what_another_keeps(roots, path):
     with pytest.raises(UsageError, match="no data folder lies in"):
-        flow_settings(Path(path))
+        load_flow_settings(Path(path))
 
 
 def test_what_a_run_reads_lies_there_too(roots):
     settings = load_settings()
-    assert inside("cubes", roots / "more" / "cubes", settings) == roots / "more" / "cubes"
+    assert resolve_allowed_path("cubes", roots / "more" / "cubes", settings) == roots / "more" / "cubes"
     for path in ("/etc/passwd", "outside/preset.yaml"):
         with pytest.raises(UsageError, match="preset"):
-            inside("preset", Path(path), settings)
+            resolve_allowed_path("preset", Path(path), settings)
 
 
 def test_the_server_refuses_such_paths_when_a_run_is_created(roots):
-    known = re.compile(pattern(load_settings()))
+    known = re.compile(allowed_path_pattern(load_settings()))
     for path in (roots / "data", roots / "data" / "x y", roots / "more" / "z", roots / "data" / "a..b"):
         assert known.search(str(path))
     wrong = ("outside", "data/../outside", "database", "data/..", "")

@@ -19,9 +19,9 @@ import hephaestus_baselines.data.simulated_cubes
 import hephaestus_build
 import toy_cube
 from archives import ALL, FRAME, as_at_first, copied, small_archive
-from hephaestus_baselines.data.pinned_cubes import pin
-from hephaestus_baselines.data.simulated_cubes import benchmark_cubes
-from hephaestus_build.cli import main
+from hephaestus_baselines.data.pinned_cubes import pin_cubes
+from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
+from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import EmbeddedArchive, load_settings, require_local_path
@@ -98,7 +98,7 @@ def hephaestus(data, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["hephaestus", *map(str, arguments)])
         code = 0
         try:
-            main()
+            run_console_script()
         except SystemExit as ended:
             code = int(ended.code or 0)
         said = capsys.readouterr()
@@ -338,8 +338,8 @@ def test_splits_statistics_and_benchmark_refuse_what_is_mixed_unless_asked(data,
     assert code == 2
     assert "--mixed" in said
     with pytest.raises(UsageError, match="--mixed"):
-        pin(cubes, tmp_path / "grid")
-    assert pin(cubes, tmp_path / "grid", mixed=True)[0].is_dir()
+        pin_cubes(cubes, tmp_path / "grid")
+    assert pin_cubes(cubes, tmp_path / "grid", mixed=True)[0].is_dir()
 
 
 def test_a_split_of_simulated_cubes_never_replaces_the_published_one(data, tmp_path, hephaestus):
@@ -372,7 +372,7 @@ def test_a_cube_that_says_it_is_simulated_counts_as_one_whatever_its_frame(data,
 def test_the_simulated_benchmark_has_its_own_cubes_and_results(data, tmp_path, monkeypatch):
     small = {"epochs": 3, "frames": [FRAME.id], "size": (80, 90)}
     monkeypatch.setenv("HEPHAESTUS_LICSAR_URL", NOWHERE)  # it is a world of its own, whatever is set
-    cubes = benchmark_cubes(load_settings(), options=small)
+    cubes = ensure_benchmark_cubes(load_settings(), options=small)
     assert cubes == data / "simulated" / "benchmark" / "cubes"
     assert is_simulated_cube(cubes / f"{FRAME}.zarr")
     assert sorted(path.name for path in data.iterdir()) == ["simulated"]
@@ -381,7 +381,7 @@ def test_the_simulated_benchmark_has_its_own_cubes_and_results(data, tmp_path, m
     monkeypatch.setattr(
         hephaestus_baselines.data.simulated_cubes, "serve_embedded_archive", None
     )  # to build would fail
-    assert benchmark_cubes(load_settings(), options=small) == data / "benchmark" / "cubes"
+    assert ensure_benchmark_cubes(load_settings(), options=small) == data / "benchmark" / "cubes"
 
 
 # cubes of earlier versions
@@ -542,9 +542,9 @@ def test_the_earlier_benchmark_moves_with_the_results_that_were_learnt_from_it(d
     (data / "benchmark").mkdir()
     (data / "simulated" / "cubes").rename(data / "benchmark" / "cubes")
     (data / "benchmark" / "world.json").write_text("{}")
-    pin(data / "benchmark" / "cubes", data / "results" / "small")
+    pin_cubes(data / "benchmark" / "cubes", data / "results" / "small")
     toy_cube.toy_cube(data / "cubes", frame=REAL.id)
-    pin(data / "cubes", data / "results" / "paper")
+    pin_cubes(data / "cubes", data / "results" / "paper")
     assert hephaestus("migrate")[0] == 0
     assert open_pinned_cube(data / "simulated" / "results" / "small" / "cubes" / f"{FRAME}.zarr").attrs[
         "simulated"

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
 import toy_training  # noqa: F401 (one thread)
-from hephaestus_baselines.models.architectures import MODELS, build_model, trainable
+from hephaestus_baselines.models.architectures import MODELS, build_model, count_trainable_parameters
 from hephaestus_build.core.errors import HephaestusError, UsageError
 
-SMALL = [name for name, model in MODELS.items() if model.paper is None]
-PAPER = [name for name, model in MODELS.items() if model.paper is not None]
+SMALL = [name for name, model in MODELS.items() if model.published_parameters is None]
+PAPER = [name for name, model in MODELS.items() if model.published_parameters is not None]
 #: Counted once; 9 channels and 27.
 OURS = {
     "resnet-50": (23_530_946, 23_587_394),
@@ -44,7 +44,7 @@ def test_looks_are_averaged_before_the_network_and_undone_after_it(name: str) ->
     plain = build_model(name, task, 3, size=64).eval()
     torch.manual_seed(0)
     looked = build_model(name, task, 3, size=128, looks=2).eval()
-    assert trainable(looked) == trainable(plain)
+    assert count_trainable_parameters(looked) == count_trainable_parameters(plain)
     coarse = torch.rand(2, 3, 64, 64)
     noise = torch.rand(2, 3, 64, 64)
     fine = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -61,10 +61,10 @@ def test_looks_are_averaged_before_the_network_and_undone_after_it(name: str) ->
 @pytest.mark.parametrize("name", PAPER)
 def test_parameters_are_the_papers_where_nothing_is_said_against_it(name: str) -> None:
     model = MODELS[name]
-    assert model.paper is not None
-    for channels, millions, place in zip((9, 27), model.paper, (0, 1), strict=True):
+    assert model.published_parameters is not None
+    for channels, millions, place in zip((9, 27), model.published_parameters, (0, 1), strict=True):
         built = build_model(name, model.task, channels)
-        count = trainable(built)
+        count = count_trainable_parameters(built)
         agrees = round(count / 1e6, 1) == millions
         assert agrees == (not model.note), f"{name}: {count / 1e6:.2f} beside the paper's {millions}"
         if name in OURS:
@@ -77,10 +77,10 @@ def test_parameters_are_the_papers_where_nothing_is_said_against_it(name: str) -
 
 def test_only_what_is_trained_counts() -> None:
     model = build_model("resnet-tiny", "classification", 3)
-    count = trainable(model)
+    count = count_trainable_parameters(model)
     first = next(model.parameters())
     first.requires_grad_(False)
-    assert trainable(model) == count - first.numel()
+    assert count_trainable_parameters(model) == count - first.numel()
 
 
 def test_unknown_models_and_wrong_tasks_are_said() -> None:

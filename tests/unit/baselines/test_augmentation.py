@@ -10,9 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import toy_training  # noqa: F401 (one thread)
-from hephaestus_baselines.config.channels import ATMOSPHERE
+from hephaestus_baselines.config.channels import ATMOSPHERE_CHANNELS
 from hephaestus_baselines.config.run_config import AUGMENTATIONS, Augmentation
-from hephaestus_baselines.data.augmentation import Changes, apply, augment, draw_changes
+from hephaestus_baselines.data.augmentation import (
+    BatchTransforms,
+    apply_transforms,
+    augment_batch,
+    draw_transforms,
+)
 
 SIZE = 24
 
@@ -31,7 +36,7 @@ def fields_like(batch: int = 4, steps: int = 3, seed: int = 0) -> dict[str, torc
         "mask": (torch.rand(shape, generator=chance) < 0.2).to(torch.uint8),
         "inside": torch.ones((batch, 1, SIZE, SIZE), dtype=torch.bool).expand(shape),
     }
-    for name in ATMOSPHERE:
+    for name in ATMOSPHERE_CHANNELS:
         own = steps if name.startswith("secondary") else 1
         values = torch.rand((batch, own, SIZE, SIZE), generator=chance) * 1e3 + 1e5
         values[..., -2:, :] = math.nan  # beyond the frame
@@ -39,10 +44,10 @@ def fields_like(batch: int = 4, steps: int = 3, seed: int = 0) -> dict[str, torc
     return fields
 
 
-def moved(matrix: list[list[float]], batch: int = 1, blur: float = 0.0) -> Changes:
+def moved(matrix: list[list[float]], batch: int = 1, blur: float = 0.0) -> BatchTransforms:
     place = torch.tensor(matrix).expand(batch, 2, 3)
     still = place[0].tolist() == [[1, 0, 0], [0, 1, 0]]
-    return Changes(place, torch.full((batch,), not still), torch.full((batch,), blur))
+    return BatchTransforms(place, torch.full((batch,), not still), torch.full((batch,), blur))
 
 
 STILL = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
@@ -55,7 +60,7 @@ QUARTER = [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]
 )
 def test_flips_and_quarter_turns_move_every_field_alike(matrix: list[list[float]], expected: object) -> None:
     fields = fields_like(1)
-    result = apply(fields, moved(matrix))
+    result = apply_transforms(fields, moved(matrix))
     for name, values in fields.items():
         # the grid of places is float32: a hundred thousandth of a pixel
         wrong = result[name].float() - expected(values).float()  # type: ignore[operator]
@@ -69,7 +74,7 @@ def test_a_ramp_of_phase_stays_a_ramp_across_the_jump() -> None:
     wrapped = torch.atan2(ramp.sin(), ramp.cos())
     fields = {**fields_like(1, 1), "insar_difference": wrapped, "valid": wrapped != 0}
     half = [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]
-    result = apply(fields, moved(half))["insar_difference"][0, 0]
+    result = apply_transforms(fields, moved(half))["insar_difference"][0, 0]
     # where each pixel of the enlarged middle comes from
     source = (torch.arange(SIZE) + 0.5) / 2 + SIZE / 4 - 0.5
     expected = source * 2 * math.pi / 8 + 0.3
@@ -82,7 +87,7 @@ def test_blurring_agrees_with_the_mean_of_phasors() -> None:
     fields["insar_difference"] = torch.full((1, 1, SIZE, SIZE), 3.1)
     fields["insar_difference"][..., ::2] = -3.1  # 0.083 apart, across the jump
     fields["valid"] = torch.ones_like(fields["valid"])
-    result = apply(fields, moved(STILL, blur=2.0))["insar_difference"]
+    result = apply_transforms(fields, moved(STILL, blur=2.0))["insar_difference"]
     inner = result[..., 8:-8, 8:-8].abs()
     assert inner.min() > 3.1
     assert inner.max() <= math.pi + 1e-6
@@ -94,7 +99,7 @@ def test_what_has_no_data_spreads_nowhere_and_stays() -> None:
     fields["dem"] = fields["dem"].clone()
     fields["dem"][..., 10:12, 10:12] = math.nan
     for changes in (moved(STILL, 2, blur=1.5), moved([[0.8, 0.3, 0.0], [-0.3, 0.8, 0.0]], 2)):
-        result = apply(fields, changes)
+        result = apply_transforms(fields, changes)
         phase, valid = result["insar_difference"], result["valid"]
         torch.testing.assert_close(phase[valid], torch.full_like(phase[valid], 1.5))
         assert (phase[~valid] == 0).all()
@@ -107,7 +112,7 @@ def test_what_has_no_data_spreads_nowhere_and_stays() -> None:
 
 
 def test_turned_corners_do_not_count() -> None:
-    result = apply(
+    result = apply_transforms(
         fields_like(1), moved([[math.cos(0.6), -math.sin(0.6), 0], [math.sin(0.6), math.cos(0.6), 0]])
     )
     for name in ("inside", "valid", "mask", "insar_coherence"):
@@ -124,7 +129,7 @@ def test_steps_and_mask_move_together(seed: int, names: set[Augmentation]) -> No
         fields[name] = fields[name][:, :1].repeat(1, 3, 1, 1)
     # where the mask is says what the nearest value is
     fields["mask"] = fields["valid"].to(torch.uint8)
-    result = augment(fields, tuple(names), torch.Generator().manual_seed(seed))
+    result = augment_batch(fields, tuple(names), torch.Generator().manual_seed(seed))
     for name, values in result.items():
         for step in (1, 2):
             if not name.startswith("secondary"):
@@ -137,7 +142,7 @@ def test_steps_and_mask_move_together(seed: int, names: set[Augmentation]) -> No
 def test_the_same_generator_gives_the_same_and_nothing_is_written_to() -> None:
     fields = fields_like()
     before = {name: values.clone() for name, values in fields.items()}
-    one, two = (augment(fields, AUGMENTATIONS, torch.Generator().manual_seed(3)) for _ in range(2))
+    one, two = (augment_batch(fields, AUGMENTATIONS, torch.Generator().manual_seed(3)) for _ in range(2))
     for name, values in fields.items():
         assert torch.equal(values.nan_to_num(-1), before[name].nan_to_num(-1))
         assert torch.equal(one[name].nan_to_num(-1), two[name].nan_to_num(-1))
@@ -146,8 +151,8 @@ def test_the_same_generator_gives_the_same_and_nothing_is_written_to() -> None:
 
 def test_samples_that_are_not_changed_keep_every_bit() -> None:
     fields = fields_like(2)
-    changes = Changes(torch.tensor([FLIP, STILL]), torch.tensor([True, False]), torch.zeros(2))
-    result = apply(fields, changes)
+    changes = BatchTransforms(torch.tensor([FLIP, STILL]), torch.tensor([True, False]), torch.zeros(2))
+    result = apply_transforms(fields, changes)
     for name, values in fields.items():
         assert torch.equal(result[name][1].nan_to_num(-1), values[1].nan_to_num(-1)), name
     assert torch.equal(result["mask"][0], fields["mask"][0].flip(-1))
@@ -155,18 +160,19 @@ def test_samples_that_are_not_changed_keep_every_bit() -> None:
 
 def test_kinds_do_not_change_each_other() -> None:
     flips, both = (
-        draw_changes(500, names, torch.Generator().manual_seed(1)) for names in (("flip",), ("flip", "blur"))
+        draw_transforms(500, names, torch.Generator().manual_seed(1))
+        for names in (("flip",), ("flip", "blur"))
     )
-    assert torch.equal(flips.place, both.place)
-    assert not flips.blur.any()
-    assert 0.25 < (both.blur > 0).float().mean() < 0.35
-    blurred = both.blur[both.blur > 0]
+    assert torch.equal(flips.affine, both.affine)
+    assert not flips.blur_sigma.any()
+    assert 0.25 < (both.blur_sigma > 0).float().mean() < 0.35
+    blurred = both.blur_sigma[both.blur_sigma > 0]
     assert blurred.min() >= 0.1
     assert blurred.max() <= 2.0
 
 
 def test_crops_lie_in_the_window() -> None:
-    place = draw_changes(500, ("crop", "flip"), torch.Generator().manual_seed(2)).place
+    place = draw_transforms(500, ("crop", "flip"), torch.Generator().manual_seed(2)).affine
     reach = place[:, :, :2].abs().sum(2) + place[:, :, 2].abs()
     assert reach.max() <= 1 + 1e-6
     area = (place[:, 0, 0] * place[:, 1, 1]).abs()
@@ -176,5 +182,5 @@ def test_crops_lie_in_the_window() -> None:
 
 def test_nothing_named_changes_nothing() -> None:
     fields = fields_like()
-    result = augment(fields, (), torch.Generator().manual_seed(1))
+    result = augment_batch(fields, (), torch.Generator().manual_seed(1))
     assert all(result[name] is values for name, values in fields.items())

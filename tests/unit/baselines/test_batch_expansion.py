@@ -11,9 +11,9 @@ import xarray as xr
 from torch.utils.data import DataLoader
 
 import toy_cube
-from hephaestus_baselines.config.channels import ATMOSPHERE, Inputs, channel_moments
-from hephaestus_baselines.data.batch_expansion import Stack, bilinear, expand
-from hephaestus_baselines.data.dataset_items import Draw, Item
+from hephaestus_baselines.config.channels import ATMOSPHERE_CHANNELS, InputChannels, channel_moments
+from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch, interpolate_coarse_fields
+from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
 from hephaestus_baselines.data.window_dataset import Windows
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
@@ -39,13 +39,13 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def items(stores: dict[str, Path]) -> list[Item]:
+def items(stores: dict[str, Path]) -> list[DatasetItem]:
     members = {
         frame: tuple(Sample(Frame(frame), Pair.parse(name), name in toy_cube.MOVING) for name in NAMES)
         for frame in FRAMES
     }
     return [
-        Item(members[frame], True, tile)
+        DatasetItem(members[frame], True, tile)
         for frame, shape in zip(FRAMES, ((520, 700), (200, 610)), strict=True)
         for tile in tile_whole_frame(shape, SIZE).tiles
     ]
@@ -54,14 +54,14 @@ def items(stores: dict[str, Path]) -> list[Item]:
 @pytest.fixture(scope="module")
 def batch(stores: dict[str, Path]) -> dict[str, torch.Tensor]:
     data = Windows(items(stores), stores, size=SIZE)
-    loader = DataLoader(data, batch_size=len(data), sampler=[Draw(i, 0) for i in range(len(data))])  # type: ignore[arg-type]
+    loader = DataLoader(data, batch_size=len(data), sampler=[SampleDraw(i, 0) for i in range(len(data))])  # type: ignore[arg-type]
     return next(iter(loader))
 
 
 def test_the_atmosphere_is_the_cubes_within_half_its_step(
     stores: dict[str, Path], batch: dict[str, torch.Tensor]
 ) -> None:
-    fields = expand(batch)
+    fields = expand_batch(batch)
     cubes: dict[str, xr.Dataset] = {
         frame: open_pinned_cube(store, chunks=None) for frame, store in stores.items()
     }
@@ -69,7 +69,7 @@ def test_the_atmosphere_is_the_cubes_within_half_its_step(
     for row, item in enumerate(items(stores)):
         cube, tile = cubes[item.frame], item.tile
         assert tile is not None
-        for name in ATMOSPHERE:
+        for name in ATMOSPHERE_CHANNELS:
             step = cube_schema().variables[name].step
             assert step
             for place, member in enumerate(item.members):
@@ -85,7 +85,7 @@ def test_the_atmosphere_is_the_cubes_within_half_its_step(
 
 
 def test_other_fields_are_what_was_read(batch: dict[str, torch.Tensor]) -> None:
-    fields = expand(batch)
+    fields = expand_batch(batch)
     shape = batch["phase"].shape
     assert all(values.shape == shape for values in fields.values())
     assert torch.equal(fields["insar_difference"], batch["phase"])
@@ -100,14 +100,14 @@ def test_a_product_of_matrices_is_exact_where_a_plane_is() -> None:
     points, rows = 5, torch.linspace(0, 4, 41).repeat(2, 1)
     y, x = torch.meshgrid(torch.arange(5.0), torch.arange(5.0), indexing="ij")
     plane = 2_400_000 + 3_000 * y + 1_000 * x
-    got = bilinear(plane.expand(2, 3, points, points), rows, rows)
+    got = interpolate_coarse_fields(plane.expand(2, 3, points, points), rows, rows)
     expected = 2_400_000 + 3_000 * rows[0].double()[:, None] + 1_000 * rows[0].double()
     assert (got.double() - expected).abs().max() <= 0.5  # two steps of float32 there
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(bilinear(plane.expand(2, 3, points, points), rows, rows), got)
+        assert torch.equal(interpolate_coarse_fields(plane.expand(2, 3, points, points), rows, rows), got)
 
 
-def moments(inputs: Inputs) -> dict[str, tuple[float, float]]:
+def moments(inputs: InputChannels) -> dict[str, tuple[float, float]]:
     return {name: (10.0 + place, 2.0 + place) for place, name in enumerate(inputs.channels)}
 
 
@@ -116,10 +116,10 @@ def moments(inputs: Inputs) -> dict[str, tuple[float, float]]:
 def test_channels_stand_where_their_names_say(
     batch: dict[str, torch.Tensor], atmosphere: str, phase: str
 ) -> None:
-    inputs = Inputs(atmosphere, phase, nodata=True)  # type: ignore[arg-type]
-    fields = expand(batch)
-    stacked = Stack(inputs, 3, moments(inputs))(fields)
-    names = inputs.stacked(3)
+    inputs = InputChannels(atmosphere, phase, nodata=True)  # type: ignore[arg-type]
+    fields = expand_batch(batch)
+    stacked = ChannelStack(inputs, 3, moments(inputs))(fields)
+    names = inputs.stacked_channels(3)
     assert stacked.shape == (batch["phase"].shape[0], len(names), SIZE, SIZE)
     assert torch.isfinite(stacked).all()
     by_name = dict(zip(names, stacked.unbind(1), strict=True))
@@ -153,12 +153,15 @@ def test_moments_follow_the_names_of_the_channels() -> None:
         "surface_pressure/20190101": ProductMoments("", RunningMoments(4, 90_000.0, 400.0)),
     }
     statistics = ChannelStatistics("x", "0", True, {"A": products}, {"A": dict.fromkeys(products, 1)})
-    both = channel_moments(statistics, Inputs("both"))
+    both = channel_moments(statistics, InputChannels("both"))
     assert both["insar_difference"] == (0.5, 2.0)
     assert (
         both["primary_date_surface_pressure"] == both["secondary_date_surface_pressure"] == (90_000.0, 10.0)
     )
     assert both["dem"] == (0.0, 1.0)
-    assert channel_moments(statistics, Inputs("difference"))["surface_pressure_difference"] == (0.0, 10.0)
-    assert channel_moments(statistics, Inputs(), "published")["insar_difference"][0] == 0.25
-    assert channel_moments(statistics, Inputs(phase="sin-cos"))["insar_difference_cos"] == (0.0, 1.0)
+    assert channel_moments(statistics, InputChannels("difference"))["surface_pressure_difference"] == (
+        0.0,
+        10.0,
+    )
+    assert channel_moments(statistics, InputChannels(), "published")["insar_difference"][0] == 0.25
+    assert channel_moments(statistics, InputChannels(phase="sin-cos"))["insar_difference_cos"] == (0.0, 1.0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from hephaestus_baselines.evaluation.bootstrap import intervals, resample
-from hephaestus_baselines.evaluation.metrics import fixed_threshold, score
+from hephaestus_baselines.evaluation.bootstrap import bootstrap_intervals, resample_clusters
+from hephaestus_baselines.evaluation.metrics import fixed_threshold, score_predictions
 from toy_predictions import classified, row
 
 
@@ -31,14 +31,14 @@ def world(seed, events=12, views=10, quiet=40):
 def test_one_seed_gives_one_interval():
     said = world(0)
     threshold = fixed_threshold(said, "items")
-    one, again, other = (intervals(said, threshold, seed=seed, resamples=200) for seed in (3, 3, 4))
+    one, again, other = (bootstrap_intervals(said, threshold, seed=seed, resamples=200) for seed in (3, 3, 4))
     assert one == again
     assert one != other
 
 
 def test_resamples_draw_as_many_clusters_of_either_kind():
     events = np.array([True, False, True, False, False, True])
-    weight = resample(events, resamples=400, seed=0)
+    weight = resample_clusters(events, resamples=400, seed=0)
     assert set(weight[:, events].sum(axis=1)) == {3}
     assert set(weight[:, ~events].sum(axis=1)) == {3}
     assert weight.mean(axis=0) == pytest.approx(np.ones(6), abs=0.15)
@@ -46,12 +46,12 @@ def test_resamples_draw_as_many_clusters_of_either_kind():
 
 def test_the_weighted_scores_are_those_of_the_drawn_items():
     said = world(1, events=5, views=3, quiet=12)
-    found = intervals(said, fixed_threshold(said, "items"), seed=9, resamples=60, level=0.9)
+    found = bootstrap_intervals(said, fixed_threshold(said, "items"), seed=9, resamples=60, level=0.9)
     clusters = said.clusters
     events = np.zeros(clusters.max() + 1, bool)
     events[clusters[said.label]] = True
     drawn = {"f1": [], "auroc": [], "average_precision": []}
-    for line in resample(events, resamples=60, seed=9).astype(int):
+    for line in resample_clusters(events, resamples=60, seed=9).astype(int):
         chosen = np.repeat(np.arange(len(said)), line[clusters])
         label, probability = said.label[chosen], said.probability[chosen]
         drawn["f1"].append(metrics.f1_score(label, probability >= 0.5))
@@ -66,7 +66,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     hits = 0
     for seed in range(100):
         said = world(seed, events=30, views=4, quiet=4)
-        found = intervals(said, fixed_threshold(said, "items"), seed=seed, resamples=200)["recall"]
+        found = bootstrap_intervals(said, fixed_threshold(said, "items"), seed=seed, resamples=200)["recall"]
         hits += found.low <= 0.7 <= found.high
     assert 0.88 <= hits / 100 <= 0.99
 
@@ -75,7 +75,7 @@ def test_many_views_of_an_event_do_not_narrow_the_interval():
     few, many = (world(2, views=views) for views in (2, 20))
     width = []
     for said in (few, many):
-        found = intervals(said, fixed_threshold(said, "items"), resamples=300)["recall"]
+        found = bootstrap_intervals(said, fixed_threshold(said, "items"), resamples=300)["recall"]
         width.append(found.high - found.low)
     assert width[0] > 0.2
     assert width[1] == pytest.approx(width[0])
@@ -83,7 +83,7 @@ def test_many_views_of_an_event_do_not_narrow_the_interval():
 
 def test_a_single_event_has_no_interval_and_says_so():
     said = world(0, events=1)
-    found = intervals(said, fixed_threshold(said, "interferograms"), resamples=50)
+    found = bootstrap_intervals(said, fixed_threshold(said, "interferograms"), resamples=50)
     assert math.isnan(found["recall"].low)
     assert found["recall"].undefined == "1 of events: too few to draw anew"
     assert (found["recall"].events, found["recall"].quiet) == (1, 40)
@@ -95,8 +95,8 @@ def test_the_score_lies_in_its_interval_at_every_unit():
     said = world(5)
     for unit in ("items", "interferograms"):
         threshold = fixed_threshold(said, unit)
-        found = intervals(said, threshold, resamples=300)
-        for name, value in score(said, threshold).values.items():
+        found = bootstrap_intervals(said, threshold, resamples=300)
+        for name, value in score_predictions(said, threshold).values.items():
             assert found[name].low <= value <= found[name].high
 
 
@@ -105,6 +105,6 @@ def test_resamples_without_a_score_are_left_out_and_counted():
     rows = [row(events=("a",), positive=True), row("002A", events=("b",), positive=True)]
     rows += [row(f"{place:03d}D") for place in range(3)]
     said = classified([1, 1, 0, 0, 0], [0.1, 0.1, 0.9, 0.1, 0.1], rows)
-    found = intervals(said, fixed_threshold(said, "items"), resamples=300)["precision"]
+    found = bootstrap_intervals(said, fixed_threshold(said, "items"), resamples=300)["precision"]
     assert "resamples, which are left out" in found.undefined
     assert found.high == 0

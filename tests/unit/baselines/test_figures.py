@@ -7,18 +7,18 @@ import pytest
 from matplotlib import text
 from PIL import Image
 
-from hephaestus_baselines.evaluation.predictions import BINS
+from hephaestus_baselines.evaluation.predictions import PROBABILITY_BINS
 from hephaestus_baselines.reporting.prediction_figures import (
-    Example,
-    predictions_over_phase,
-    series_predictions,
+    PredictionExample,
+    draw_predictions,
+    draw_series_predictions,
     write_figure,
 )
 from hephaestus_baselines.reporting.training_plots import (
-    calibration,
-    learning_curves,
-    read_curves,
-    reliability,
+    compute_calibration,
+    draw_learning_curves,
+    draw_reliability_diagram,
+    read_learning_curves,
 )
 from toy_predictions import CLASSIFIER, classified, segmented
 
@@ -33,7 +33,7 @@ def example(steps=1, simulated=True, truth=True, found=True):
     mask[-1, 10:30, 10:30] = truth
     probability = np.zeros((40, 40), "f4")
     probability[10:30, 20:40] = 0.8 * found
-    return Example("200A_00001_000001", PAIRS[:steps], phase, mask, probability, 0.5, simulated)
+    return PredictionExample("200A_00001_000001", PAIRS[:steps], phase, mask, probability, 0.5, simulated)
 
 
 def words(figure):
@@ -49,10 +49,10 @@ def pictures(tmp_path, simulated):
         "test", said.rows, said.label, said.probability,
     )  # fmt: skip
     return {
-        "over phase": predictions_over_phase([example(simulated=simulated)] * 3),
-        "series": series_predictions([example(3, simulated)]),
-        "curves": learning_curves({"a": [log, log]}, "Learning curves", simulated=simulated),
-        "reliability": reliability({"a": [said]}, "Reliability"),
+        "over phase": draw_predictions([example(simulated=simulated)] * 3),
+        "series": draw_series_predictions([example(3, simulated)]),
+        "curves": draw_learning_curves({"a": [log, log]}, "Learning curves", simulated=simulated),
+        "reliability": draw_reliability_diagram({"a": [said]}, "Reliability"),
     }
 
 
@@ -65,13 +65,13 @@ def test_every_picture_says_in_itself_whether_it_is_simulated(tmp_path):
 
 def test_a_picture_is_written_whole(tmp_path):
     path = tmp_path / "pictures" / "phase.png"
-    write_figure(predictions_over_phase([example()]), path)
+    write_figure(draw_predictions([example()]), path)
     assert Image.open(io.BytesIO(path.read_bytes())).size[0] > 500
     assert [found.name for found in path.parent.iterdir()] == ["phase.png"]
 
 
 def test_truth_is_red_prediction_green_and_both_amber_where_they_are():
-    figure = predictions_over_phase([example()])
+    figure = draw_predictions([example()])
     right = figure.axes[1]
     inside = {}
     for image in right.images[1:]:
@@ -90,11 +90,11 @@ def test_truth_is_red_prediction_green_and_both_amber_where_they_are():
      (False, False, "nothing there, nothing said")],
 )  # fmt: skip
 def test_each_window_says_how_well_it_was_predicted(truth, found, word):
-    assert word in words(predictions_over_phase([example(truth=truth, found=found)]))
+    assert word in words(draw_predictions([example(truth=truth, found=found)]))
 
 
 def test_a_series_shows_each_step_and_the_union_of_their_outlines():
-    figure = series_predictions([example(3)])
+    figure = draw_series_predictions([example(3)])
     seen = words(figure)
     assert "200A_00001_000001  2020-01-01 to 01-13" in seen
     assert "2020-01-01 to 2021-01-13" in seen
@@ -109,7 +109,7 @@ def test_curves_take_the_last_value_of_an_epoch_from_sparse_logs(tmp_path):
         "epoch,step,learning_rate,train_loss,validation_f1,seconds\n"
         "0,5,0.1,0.9,,\n0,10,0.1,0.8,,\n0,10,,,0.25,3\n1,20,0.1,0.5,,\n1,20,,,0.5,6\n"
     )
-    curves = read_curves(path)
+    curves = read_learning_curves(path)
     assert {name: values.tolist() for name, (_, values) in curves.items()} == {
         "train_loss": [0.8, 0.5],
         "validation_f1": [0.25, 0.5],
@@ -121,7 +121,7 @@ def test_seeds_that_were_stopped_at_different_epochs_are_averaged_as_far_as_all_
     for seed, epochs in enumerate((2, 4)):
         lines = [f"{epoch},{epoch + seed}" for epoch in range(epochs)]
         (tmp_path / f"{seed}.csv").write_text("\n".join(["epoch,train_loss", *lines]))
-    figure = learning_curves({"a": [tmp_path / "0.csv", tmp_path / "1.csv"]}, "Curves", simulated=False)
+    figure = draw_learning_curves({"a": [tmp_path / "0.csv", tmp_path / "1.csv"]}, "Curves", simulated=False)
     *_, mean = figure.axes[0].lines
     assert mean.get_ydata().tolist() == [0.5, 1.5]
 
@@ -130,24 +130,24 @@ def test_calibration_is_that_of_the_items_in_each_bin():
     chance = np.random.default_rng(2)
     probability = chance.random(500, "f4") * 0.8  # the last bin stays empty
     label = chance.random(500) < probability**2
-    found = calibration(classified(label, probability), 8)
+    found = compute_calibration(classified(label, probability), 8)
     distance = 0.0
     for place in range(8):
         inside = (probability >= place / 8) & (probability < (place + 1) / 8)
         assert found.count[place] == inside.sum()
         if inside.any():
-            assert found.seen[place] == pytest.approx(label[inside].mean())
-            assert found.said[place] == pytest.approx(probability[inside].mean())
+            assert found.observed_frequency[place] == pytest.approx(label[inside].mean())
+            assert found.mean_probability[place] == pytest.approx(probability[inside].mean())
             distance += abs(probability[inside].sum() - label[inside].sum())
     assert found.count[7] == 0
-    assert np.isnan(found.seen[7])
-    assert found.error == pytest.approx(distance / 500, rel=1e-5)
+    assert np.isnan(found.observed_frequency[7])
+    assert found.expected_error == pytest.approx(distance / 500, rel=1e-5)
 
 
 def test_calibration_of_pixels_counts_their_histograms():
-    quarter = BINS // 4
-    said = segmented([{0: 30, quarter: 6}, {}], [{0: 10}, {quarter: 2, BINS - 1: 5}])
-    found = calibration(said, 4)
+    quarter = PROBABILITY_BINS // 4
+    said = segmented([{0: 30, quarter: 6}, {}], [{0: 10}, {quarter: 2, PROBABILITY_BINS - 1: 5}])
+    found = compute_calibration(said, 4)
     assert found.count.tolist() == [40, 8, 0, 5]
-    assert found.seen[[0, 1, 3]] == pytest.approx([0.25, 0.25, 1])
-    assert found.said[3] == pytest.approx(1, abs=1 / BINS)
+    assert found.observed_frequency[[0, 1, 3]] == pytest.approx([0.25, 0.25, 1])
+    assert found.mean_probability[3] == pytest.approx(1, abs=1 / PROBABILITY_BINS)

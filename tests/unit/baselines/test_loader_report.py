@@ -7,27 +7,27 @@ from typing import Any
 import pytest
 
 from hephaestus_baselines.performance.loader_report import (
-    BARE,
-    COMPACT,
-    EXPANDED,
-    ONE,
-    PUBLISHED,
-    TWO,
-    WEBDATASET,
-    markdown,
-    summary,
+    BARE_PUBLISHED_READER,
+    COMPACT_READER,
+    EXPANDED_READER,
+    ONE_PROCESS,
+    PUBLISHED_READER,
+    TWO_WORKERS,
+    WEBDATASET_READER,
+    render_loader_report,
+    summarize_loader_runs,
 )
 
 ROWS = {
-    (PUBLISHED, ONE): 0.25,
-    (BARE, ONE): 0.5,
-    (WEBDATASET, ONE): 20.0,
-    (COMPACT, ONE): 75.0,
-    (EXPANDED, ONE): 25.0,
-    (PUBLISHED, TWO): 0.5,
-    (BARE, TWO): 1.0,
-    (WEBDATASET, TWO): 20.0,
-    (COMPACT, TWO): 100.0,
+    (PUBLISHED_READER, ONE_PROCESS): 0.25,
+    (BARE_PUBLISHED_READER, ONE_PROCESS): 0.5,
+    (WEBDATASET_READER, ONE_PROCESS): 20.0,
+    (COMPACT_READER, ONE_PROCESS): 75.0,
+    (EXPANDED_READER, ONE_PROCESS): 25.0,
+    (PUBLISHED_READER, TWO_WORKERS): 0.5,
+    (BARE_PUBLISHED_READER, TWO_WORKERS): 1.0,
+    (WEBDATASET_READER, TWO_WORKERS): 20.0,
+    (COMPACT_READER, TWO_WORKERS): 100.0,
 }
 
 
@@ -45,22 +45,22 @@ def runs(speeds: tuple[float, ...] = (1.0, 0.5, 2.0)) -> list[dict[str, Any]]:
 
 
 def test_ratios_are_of_one_round_and_targets_are_judged_by_them() -> None:
-    result = summary(runs())
+    result = summarize_loader_runs(runs())
     rows = {(row["row"], row["readers"]): row for row in result["rows"]}
-    assert rows[COMPACT, ONE]["samples_per_second"] == 75
-    assert rows[COMPACT, ONE]["times_published"] == pytest.approx(300)
-    assert rows[COMPACT, ONE]["times_published_bare"] == pytest.approx(150)
-    assert rows[EXPANDED, ONE]["times_webdataset"] == pytest.approx(1.25)
+    assert rows[COMPACT_READER, ONE_PROCESS]["samples_per_second"] == 75
+    assert rows[COMPACT_READER, ONE_PROCESS]["times_published"] == pytest.approx(300)
+    assert rows[COMPACT_READER, ONE_PROCESS]["times_published_bare"] == pytest.approx(150)
+    assert rows[EXPANDED_READER, ONE_PROCESS]["times_webdataset"] == pytest.approx(1.25)
     met = {item["target"]: item["met"] for item in result["targets"]}
-    assert met[f"{COMPACT}, {ONE}: times the {PUBLISHED}, at least"]
-    assert not met[f"{EXPANDED}, {ONE}: times the {WEBDATASET}, at least"]
+    assert met[f"{COMPACT_READER}, {ONE_PROCESS}: times the {PUBLISHED_READER}, at least"]
+    assert not met[f"{EXPANDED_READER}, {ONE_PROCESS}: times the {WEBDATASET_READER}, at least"]
     assert not met["first batch of two forked workers, seconds, less than"]  # 2.0 is not less
 
 
 def test_the_page_says_that_the_data_is_simulated_and_what_was_missed() -> None:
-    page = markdown(
+    page = render_loader_report(
         {
-            **summary(runs()),
+            **summarize_loader_runs(runs()),
             "world": {"rows": 2500, "columns": 3000, "pairs": 24, "series": 9},
             "sample": {"size": 512},
             "machine": {"cores": 2, "python": "3.11", "torch": "2.4"},

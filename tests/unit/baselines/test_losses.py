@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import toy_training  # noqa: F401 (one thread)
-from hephaestus_baselines.models.losses import focal_loss, gamma_of, weighted_mean
+from hephaestus_baselines.models.losses import effective_gamma, focal_loss, weighted_mean
 
 
 def test_focal_loss_of_known_probabilities() -> None:
@@ -26,8 +26,8 @@ def test_without_gamma_it_is_the_cross_entropy(shape: tuple[int, ...]) -> None:
     target = torch.randint(0, 2, (shape[0], *shape[2:]), generator=torch.Generator().manual_seed(1))
     ours, reference = focal_loss(logits, target, 0), cross_entropy(logits, target, reduction="none")
     torch.testing.assert_close(ours, reference)
-    assert gamma_of("cross-entropy", 2.0) == 0
-    assert gamma_of("focal", 3.0) == 3
+    assert effective_gamma("cross-entropy", 2.0) == 0
+    assert effective_gamma("focal", 3.0) == 3
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])

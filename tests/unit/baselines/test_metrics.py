@@ -10,19 +10,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from hephaestus_baselines.evaluation.evaluate import assess
+from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
 from hephaestus_baselines.evaluation.metrics import (
-    Ranking,
-    baselines,
-    by_group,
+    RankedScores,
+    baseline_scores,
     choose_threshold,
-    days_watched,
-    false_alarms,
+    compute_rates,
+    count_false_alarms,
+    count_observed_days,
     fixed_threshold,
-    rates,
-    score,
+    score_by_group,
+    score_predictions,
 )
-from hephaestus_baselines.evaluation.predictions import BINS, histograms
+from hephaestus_baselines.evaluation.predictions import PROBABILITY_BINS, count_pixel_histograms
 from hephaestus_build.core.errors import UsageError
 from toy_predictions import classified, row, segmented
 
@@ -44,7 +44,7 @@ def test_item_scores_are_scikit_learns(items, eighths):
     label, probability = arrays(items)
     assume(0 < label.sum() < len(label))
     said = classified(label, probability)
-    scores = score(said, fixed_threshold(said, "items", eighths / 8))
+    scores = score_predictions(said, fixed_threshold(said, "items", eighths / 8))
     predicted = probability >= eighths / 8
     expected = {
         "precision": metrics.precision_score(label, predicted, zero_division=np.nan),
@@ -63,7 +63,7 @@ def test_item_scores_are_scikit_learns(items, eighths):
 def test_weighted_areas_are_scikit_learns(items, seed):
     label, probability = arrays(items)
     weight = np.random.default_rng(seed).integers(0, 4, (3, len(label)))
-    areas = Ranking(label, probability).areas(weight)
+    areas = RankedScores(label, probability).compute_areas(weight)
     for place, line in enumerate(weight):
         if not (line[label].any() and line[~label].any()):
             continue
@@ -73,18 +73,20 @@ def test_weighted_areas_are_scikit_learns(items, seed):
 
 
 @settings(max_examples=30)
-@given(st.integers(0, 2**32 - 1), st.integers(0, BINS - 1), st.floats(0, 1))
+@given(st.integers(0, 2**32 - 1), st.integers(0, PROBABILITY_BINS - 1), st.floats(0, 1))
 def test_scores_of_histograms_are_exact_at_every_edge(seed, step, share):
     chance = np.random.default_rng(seed)
     mask = chance.random((3, 8, 8)) < share
     # half of the pixels lie exactly on an edge
     fine = chance.random(mask.shape, "f4")
-    probability = np.where(chance.random(mask.shape) < 0.5, np.floor(fine * BINS) / BINS, fine).astype("f4")
-    pixels = histograms(probability, mask, np.array(True), np.array(True))
+    probability = np.where(
+        chance.random(mask.shape) < 0.5, np.floor(fine * PROBABILITY_BINS) / PROBABILITY_BINS, fine
+    ).astype("f4")
+    pixels = count_pixel_histograms(probability, mask, np.array(True), np.array(True))
     said = segmented([{}] * 3, [{}] * 3)
     said = replace(said, pixels=pixels, label=mask.any(axis=(1, 2)))
-    scores = score(said, fixed_threshold(said, "pixels", step / BINS))
-    truth, predicted = mask.ravel(), (probability >= step / BINS).ravel()
+    scores = score_predictions(said, fixed_threshold(said, "pixels", step / PROBABILITY_BINS))
+    truth, predicted = mask.ravel(), (probability >= step / PROBABILITY_BINS).ravel()
     assert scores.true_positives == (truth & predicted).sum()
     assert scores.false_positives == (~truth & predicted).sum()
     assert scores.false_negatives == (truth & ~predicted).sum()
@@ -106,29 +108,32 @@ def test_no_threshold_beats_the_chosen_one_on_validation(items):
     threshold = choose_threshold(said, "items")
     assert threshold.chosen_on == "validation"
     best = max(metrics.f1_score(label, probability >= cut) for cut in np.unique(probability))
-    assert score(said, threshold).values["f1"] == pytest.approx(best)
+    assert score_predictions(said, threshold).values["f1"] == pytest.approx(best)
 
 
 def test_the_chosen_threshold_lies_between_what_it_parts():
     said = classified([1, 1, 0, 0], [0.9, 0.7, 0.3, 0.2], part="validation")
     assert choose_threshold(said, "items").value == pytest.approx(0.5)
     pixels = segmented([{40: 10}], [{200: 10}], part="validation")
-    assert choose_threshold(pixels, "pixels").value == 121 / BINS
+    assert choose_threshold(pixels, "pixels").value == 121 / PROBABILITY_BINS
 
 
 @settings(max_examples=40)
 @given(
     st.lists(
-        st.tuples(st.integers(0, BINS - 1), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=9
+        st.tuples(st.integers(0, PROBABILITY_BINS - 1), st.integers(0, 9), st.integers(0, 9)),
+        min_size=1,
+        max_size=9,
     )
 )
 def test_the_pixels_threshold_is_the_best_of_all_edges(steps):
     negative, positive = {step: count for step, count, _ in steps}, {step: count for step, _, count in steps}
     assume(any(positive.values()))
     said = segmented([negative], [positive], part="validation")
-    chosen = score(said, choose_threshold(said, "pixels")).values["f1"]
+    chosen = score_predictions(said, choose_threshold(said, "pixels")).values["f1"]
     best = max(
-        score(said, fixed_threshold(said, "pixels", step / BINS)).values["f1"] for step in {0, *negative}
+        score_predictions(said, fixed_threshold(said, "pixels", step / PROBABILITY_BINS)).values["f1"]
+        for step in {0, *negative}
     )
     assert chosen == pytest.approx(best)
 
@@ -139,7 +144,7 @@ def test_a_threshold_cannot_be_chosen_on_another_part(part):
     with pytest.raises(UsageError, match=f"chosen on validation, not on {part}"):
         choose_threshold(said, "items")
     with pytest.raises(UsageError, match="do not go together"):
-        assess(said, as_validation(said))
+        evaluate_predictions(said, as_validation(said))
 
 
 def test_a_threshold_serves_its_own_model_and_split_alone():
@@ -147,7 +152,7 @@ def test_a_threshold_serves_its_own_model_and_split_alone():
     threshold = choose_threshold(as_validation(said), "items")
     for change in ({"model": "another"}, {"sha256": "1" * 64}):
         with pytest.raises(UsageError, match="was chosen for toy"):
-            score(replace(said, source=replace(said.source, **change)), threshold)
+            score_predictions(replace(said, source=replace(said.source, **change)), threshold)
 
 
 def test_without_deformation_in_validation_the_threshold_says_that_nothing_chose_it():
@@ -158,7 +163,7 @@ def test_without_deformation_in_validation_the_threshold_says_that_nothing_chose
 
 def test_undefined_scores_are_nan_and_say_why():
     quiet = classified([0, 0, 0], [0.9, 0.4, 0.1])
-    scores = score(quiet, fixed_threshold(quiet, "items"))
+    scores = score_predictions(quiet, fixed_threshold(quiet, "items"))
     assert scores.values["precision"] == 0  # something was predicted, and wrong
     assert scores.undefined == dict.fromkeys(
         ("recall", "f1", "auroc", "average_precision"), "no deformation to find"
@@ -166,26 +171,32 @@ def test_undefined_scores_are_nan_and_say_why():
     assert all(math.isnan(scores.values[name]) for name in scores.undefined)
     assert all(math.isnan(value) for value in scores.chance.values())
     silent = classified([1, 0], [0.4, 0.1])
-    scores = score(silent, fixed_threshold(silent, "items"))
+    scores = score_predictions(silent, fixed_threshold(silent, "items"))
     assert scores.undefined == {"precision": "nothing was predicted"}
     assert (scores.values["recall"], scores.values["f1"]) == (0, 0)  # all was missed: that is a score
     full = classified([1, 1], [0.9, 0.8])
-    assert score(full, fixed_threshold(full, "items")).undefined == {"auroc": "deformation everywhere"}
-    none = full.take(np.array([], int))
-    assert set(score(none, fixed_threshold(none, "items")).undefined.values()) == {"nothing to score"}
+    assert score_predictions(full, fixed_threshold(full, "items")).undefined == {
+        "auroc": "deformation everywhere"
+    }
+    none = full.select(np.array([], int))
+    assert set(score_predictions(none, fixed_threshold(none, "items")).undefined.values()) == {
+        "nothing to score"
+    }
 
 
 def test_chance_and_the_constant_predictor_are_what_they_score():
     chance = np.random.default_rng(5)
     label = np.arange(200_000) < 60_000
     guess, always = chance.random(len(label)) < 0.3, np.ones(len(label), bool)
-    expected_chance, expected_constant = baselines(60_000, 200_000)
+    expected_chance, expected_constant = baseline_scores(60_000, 200_000)
     for predicted, expected in ((guess, expected_chance), (always, expected_constant)):
-        found = rates((label & predicted).sum(), (~label & predicted).sum(), (label & ~predicted).sum())
+        found = compute_rates(
+            (label & predicted).sum(), (~label & predicted).sum(), (label & ~predicted).sum()
+        )
         assert {name: float(value) for name, value in found.items()} == pytest.approx(
             {name: expected[name] for name in found}, abs=0.005
         )
-        areas = Ranking(label, predicted * 0.5).areas()
+        areas = RankedScores(label, predicted * 0.5).compute_areas()
         assert float(areas["auroc"]) == pytest.approx(expected["auroc"], abs=0.005)
         assert float(areas["average_precision"]) == pytest.approx(expected["average_precision"], abs=0.005)
 
@@ -199,18 +210,20 @@ def test_groups_by_hand():
     ]
     said = classified([1, 1, 0, 0], [0.9, 0.2, 0.6, 0.1], rows)
     threshold = fixed_threshold(said, "items")
-    frames = by_group(said, threshold, "frame")
+    frames = score_by_group(said, threshold, "frame")
     assert list(frames) == ["001A", "002A", "003D"]
     assert frames["001A"].values["recall"] == 0.5
     assert frames["001A"].values["precision"] == 1
     assert frames["002A"].undefined["recall"] == "no deformation to find"
-    assert by_group(said, threshold, "region")["etna"].values["precision"] == 0.5
-    kinds = by_group(said, threshold, "activity_type")
+    assert score_by_group(said, threshold, "region")["etna"].values["precision"] == 0.5
+    kinds = score_by_group(said, threshold, "activity_type")
     assert kinds["Dyke"].values["recall"] == 0.5
     assert kinds["Sill"].values["recall"] == 0
     assert kinds["Sill"].values["auroc"] == 0.5  # above one quiet item, below the other
     assert kinds["Sill"].undefined["precision"] == "false alarms are of no kind"
-    assert {name: found.positives for name, found in by_group(said, threshold, "intensity").items()} == {
+    assert {
+        name: found.positives for name, found in score_by_group(said, threshold, "intensity").items()
+    } == {
         "High": 1,
         "Low": 1,
     }
@@ -219,25 +232,27 @@ def test_groups_by_hand():
 def test_pixels_of_a_kind_are_scored_within_what_shows_it():
     rows = [row(positive=True, activity_types=("Mogi",)), row("002A")]
     said = segmented([{500: 30}, {500: 1000}], [{500: 60, 10: 40}, {}], rows)
-    mogi = by_group(said, fixed_threshold(said, "pixels"), "activity_type")["Mogi"]
+    mogi = score_by_group(said, fixed_threshold(said, "pixels"), "activity_type")["Mogi"]
     assert mogi.values["precision"] == pytest.approx(60 / 90)
     assert mogi.values["iou"] == pytest.approx(60 / 130)
 
 
 def test_pixels_without_data_are_scored_apart():
-    everywhere = np.zeros((1, 2, BINS), np.uint32)
+    everywhere = np.zeros((1, 2, PROBABILITY_BINS), np.uint32)
     everywhere[0, 0, 500], everywhere[0, 1, 500], everywhere[0, 1, 0] = 10, 30, 60
     said = segmented([{500: 10}], [{500: 30}], everywhere=everywhere)
-    assert score(said, fixed_threshold(said, "pixels")).values["recall"] == 1
-    assert score(said, fixed_threshold(said, "all-pixels")).values["recall"] == pytest.approx(1 / 3)
+    assert score_predictions(said, fixed_threshold(said, "pixels")).values["recall"] == 1
+    assert score_predictions(said, fixed_threshold(said, "all-pixels")).values["recall"] == pytest.approx(
+        1 / 3
+    )
 
 
 def test_a_threshold_between_two_steps_of_the_histograms_is_refused():
     said = segmented([{1: 1}], [{2: 1}])
     with pytest.raises(ValueError, match="1/512"):
-        score(said, fixed_threshold(said, "pixels", 0.3))
+        score_predictions(said, fixed_threshold(said, "pixels", 0.3))
     with pytest.raises(UsageError, match="not scored by items"):
-        score(said, fixed_threshold(said, "items"))
+        score_predictions(said, fixed_threshold(said, "items"))
 
 
 def test_false_alarms_per_frame_year_by_hand():
@@ -251,7 +266,7 @@ def test_false_alarms_per_frame_year_by_hand():
         row("002A", ["20200101_20200113", "20200101_20200125"]),  # a series
     ]
     said = classified([0, 0, 0, 0, 1, 0, 0], [0.9, 0.8, 0.9, 0.1, 0.9, 0.6, 0.2], rows)
-    counted = false_alarms(said, fixed_threshold(said, "interferograms"))
+    counted = count_false_alarms(said, fixed_threshold(said, "interferograms"))
     first = counted.frames["001A"]
     assert (first.interferograms, first.false_alarms, first.alarm_days) == (4, 3, 2)
     assert first.years * 365.25 == pytest.approx(36 + 12)
@@ -262,7 +277,7 @@ def test_false_alarms_per_frame_year_by_hand():
 
 def test_false_alarms_are_undefined_where_all_is_deformation():
     said = classified([1], [0.9])
-    counted = false_alarms(said, fixed_threshold(said, "interferograms"))
+    counted = count_false_alarms(said, fixed_threshold(said, "interferograms"))
     assert math.isnan(counted.per_frame_year)
     assert counted.undefined == "no interferogram without deformation"
 
@@ -274,7 +289,7 @@ def test_days_watched_counts_every_day_once(spans):
     known = [
         (date.fromordinal(first + start), date.fromordinal(first + start + length)) for start, length in spans
     ]
-    assert days_watched(known) == len(days)
+    assert count_observed_days(known) == len(days)
 
 
 def test_an_assessment_scores_every_unit_with_validations_threshold():
@@ -286,7 +301,7 @@ def test_an_assessment_scores_every_unit_with_validations_threshold():
     ]
     validation = classified(label, chance.random(80), rows, part="validation")
     test = classified(label, np.clip(label * 0.4 + chance.random(80) * 0.6, 0, 1), rows)
-    found = assess(validation, test, resamples=50)
+    found = evaluate_predictions(validation, test, resamples=50)
     assert set(found.units) == {"items", "interferograms"}
     for unit in found.units.values():
         assert unit.threshold.chosen_on == "validation"

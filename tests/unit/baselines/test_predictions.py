@@ -7,11 +7,11 @@ import pytest
 
 from hephaestus_baselines.evaluation.predictions import (
     ALARM_PIXELS,
-    BINS,
-    Collector,
+    PROBABILITY_BINS,
+    PredictionCollector,
     Predictions,
-    clusters_of,
-    histograms,
+    cluster_items,
+    count_pixel_histograms,
     item_probability,
 )
 from hephaestus_build.core.errors import HephaestusError
@@ -29,7 +29,7 @@ def test_written_predictions_are_read_back_as_they_were(tmp_path, chance):
         row(positive=True, tile=(0, 512, 512), events=("a", "b"), region="etna", activity_types=("Dyke",)),
         row("144A_SM_REUN_S6", ("20200101_20200113", "20200101_20200125"), intensities=("Low", "High")),
     ]
-    pixels = {name: chance.integers(0, 9, (2, 2, BINS), dtype="u4") for name in ("data", "all")}
+    pixels = {name: chance.integers(0, 9, (2, 2, PROBABILITY_BINS), dtype="u4") for name in ("data", "all")}
     probability = chance.random(2, "f4")
     said = Predictions(SEGMENTER, "test", tuple(rows), np.array([True, False]), probability, pixels)
     said.write(tmp_path / "test.npz")
@@ -54,7 +54,7 @@ def test_predictions_that_cannot_be_read_say_what_to_do(tmp_path, damage):
 def test_batches_in_any_order_give_the_same_predictions(chance):
     rows = [row(f"{place:03d}A") for place in range(20)]
     label, probability = chance.random(20) < 0.5, chance.random(20, "f4")
-    collector = Collector(CLASSIFIER, "validation", rows)
+    collector = PredictionCollector(CLASSIFIER, "validation", rows)
     for batch in np.split(chance.permutation(20), 4):
         collector.add(batch, label[batch], probability[batch])
     said = collector.finish()
@@ -63,7 +63,7 @@ def test_batches_in_any_order_give_the_same_predictions(chance):
 
 
 def test_an_item_that_nobody_asked_for_is_not_scored_as_zero():
-    collector = Collector(CLASSIFIER, "test", [row(), row("002A")])
+    collector = PredictionCollector(CLASSIFIER, "test", [row(), row("002A")])
     collector.add(np.array([1]), np.array([0]), np.array([0.5]))
     with pytest.raises(HephaestusError, match="1 of 2 items of test have no probability"):
         collector.finish()
@@ -74,7 +74,7 @@ def test_what_is_no_probability_is_refused(wrong):
     with pytest.raises(HephaestusError, match="no probability"):
         classified([1, 0], [0.5, wrong])
     with pytest.raises(HephaestusError, match="no probability"):
-        histograms(np.full((1, 2, 2), wrong), np.zeros((1, 2, 2)), np.array(True), np.array(True))
+        count_pixel_histograms(np.full((1, 2, 2), wrong), np.zeros((1, 2, 2)), np.array(True), np.array(True))
 
 
 def test_tiles_that_overlap_count_each_pixel_of_the_frame_once(chance):
@@ -87,32 +87,32 @@ def test_tiles_that_overlap_count_each_pixel_of_the_frame_once(chance):
         top, bottom, left, right = tile.core
         inside[top - tile.row : bottom - tile.row, left - tile.column : right - tile.column] = True
         parts = [tile.read(values)[None] for values in (probability, mask)]
-        counted = histograms(*parts, inside, tile.read(data)[None])
+        counted = count_pixel_histograms(*parts, inside, tile.read(data)[None])
         total = {name: total[name] + counted[name] for name in total}
-    whole = histograms(probability[None], mask[None], np.array(True), data[None])
+    whole = count_pixel_histograms(probability[None], mask[None], np.array(True), data[None])
     assert all(np.array_equal(total[name], whole[name]) for name in total)
     assert whole["all"].sum() == 70 * 90
     assert whole["data"][0, 1].sum() == (mask & data).sum()
 
 
 def test_a_certain_pixel_is_counted_in_the_last_step():
-    counted = histograms(
+    counted = count_pixel_histograms(
         np.array([[[0.0, 1.0, 0.5]]]), np.array([[[0, 2, 0]]]), np.array(True), np.array(True)
     )
-    assert counted["all"][0, 1, BINS - 1] == 1
-    assert list(np.flatnonzero(counted["all"][0, 0])) == [0, BINS // 2]
+    assert counted["all"][0, 1, PROBABILITY_BINS - 1] == 1
+    assert list(np.flatnonzero(counted["all"][0, 0])) == [0, PROBABILITY_BINS // 2]
 
 
 @pytest.mark.parametrize("count", [1, 99, 100, 101, 4000])
 def test_an_item_is_as_probable_as_a_square_kilometre_of_its_pixels(chance, count):
-    pixels = chance.integers(0, BINS, (1, 1, count)) / BINS
-    counted = histograms(pixels, np.zeros_like(pixels), np.array(True), np.array(True))["data"]
+    pixels = chance.integers(0, PROBABILITY_BINS, (1, 1, count)) / PROBABILITY_BINS
+    counted = count_pixel_histograms(pixels, np.zeros_like(pixels), np.array(True), np.array(True))["data"]
     exact = np.sort(pixels.ravel())[::-1][min(count, ALARM_PIXELS) - 1]
     assert item_probability(counted)[0] == np.float32(exact)
 
 
 def test_an_item_without_pixels_alarms_nobody():
-    assert item_probability(np.zeros((1, 2, BINS), "u4"))[0] == 0
+    assert item_probability(np.zeros((1, 2, PROBABILITY_BINS), "u4"))[0] == 0
 
 
 def test_an_interferogram_is_as_probable_as_its_highest_tile_and_labelled_by_the_expert():
@@ -124,7 +124,7 @@ def test_an_interferogram_is_as_probable_as_its_highest_tile_and_labelled_by_the
         row("002A", one, tile=(0, 0, 512)),
     ]
     # deformation that lies in no tile: the expert saw it all the same
-    whole = classified([0, 0, 0, 0], [0.25, 0.5, 0.75, 0.125], rows).interferograms()
+    whole = classified([0, 0, 0, 0], [0.25, 0.5, 0.75, 0.125], rows).by_interferogram()
     assert [(item.frame, item.pairs) for item in whole.rows] == [
         ("001A", one),
         ("001A", other),
@@ -132,14 +132,14 @@ def test_an_interferogram_is_as_probable_as_its_highest_tile_and_labelled_by_the
     ]
     assert list(whole.probability) == [0.75, 0.5, 0.125]
     assert list(whole.label) == [True, False, False]
-    again = whole.interferograms()
+    again = whole.by_interferogram()
     assert again.rows == whole.rows
     assert np.array_equal(again.probability, whole.probability)
 
 
 def test_pixels_of_an_interferograms_tiles_are_added_up():
     rows = [row(tile=(0, 0, 512)), row(tile=(0, 512, 512))]
-    whole = segmented([{3: 5}, {3: 2, 8: 1}], [{}, {9: 4}], rows).interferograms()
+    whole = segmented([{3: 5}, {3: 2, 8: 1}], [{}, {9: 4}], rows).by_interferogram()
     assert whole.pixels["data"].sum() == 12
     assert whole.negative_pixels[0, 3] == 7
     assert whole.positive_pixels[0, 9] == 4
@@ -150,7 +150,7 @@ def test_events_that_one_item_links_are_one_piece_of_evidence():
         row(events=("a",)), row(events=("b",)), row(events=("c",)), row("002A", events=("a", "b")),
         row("003A"), row("003A", ("20200101_20200125",)), row("003A", ("20200113_20200125",)), row("004A"),
     ]  # fmt: skip
-    assert list(clusters_of(rows)) == [0, 0, 1, 0, 2, 2, 3, 4]
+    assert list(cluster_items(rows)) == [0, 0, 1, 0, 2, 2, 3, 4]
 
 
 def test_arrays_of_another_length_are_refused():

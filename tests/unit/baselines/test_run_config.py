@@ -65,7 +65,7 @@ def test_fields_of_series_alone_leave_single_interferograms_as_they_are() -> Non
         tasks={"classification": {"models": {"resnet-tiny": {}, "resnet-18": {"epochs": 3}}}},  # type: ignore[dict-item]
         atmosphere=("none",),
         seeds=(0,),
-    ).runs()
+    ).make_recipes()
     epochs = {(run.model, run.series): run.epochs for run in runs}
     # what a model says for itself goes before both
     assert epochs == {
@@ -82,7 +82,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert (plain.schedule, plain.balance, plain.size, plain.statistics) == ("fixed", True, 512, "valid")
     assert plain.inputs.channels == ("insar_difference", "insar_coherence", "dem")
     assert plain.augmentations == ("crop", "flip", "rotation", "blur")
-    assert len(recipe(series=True, atmosphere="both").inputs.stacked(3)) == 27
+    assert len(recipe(series=True, atmosphere="both").inputs.stacked_channels(3)) == 27
 
 
 def test_a_recipe_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_recipe_comes_back_from_its_file(tmp_path: Path) -> None:
 
 
 def test_the_paper_is_the_full_grid() -> None:
-    runs = read_preset("paper").runs()
+    runs = read_preset("paper").make_recipes()
     assert len(runs) == 8 * 2 * 2 * 3
     assert len({run.key for run in runs}) == len(runs)
     # a stopped grid has a whole table of the first seed
@@ -113,11 +113,11 @@ def test_legacy_differs_from_the_paper_in_the_data_side_alone() -> None:
         "tiling": "label-centred",
         "statistics": "published",
     }
-    assert legacy.runs() == paper.runs(**published)
+    assert legacy.make_recipes() == paper.make_recipes(**published)
 
 
 def test_the_small_grid_has_what_make_benchmark_promises() -> None:
-    runs = read_preset("small").runs()
+    runs = read_preset("small").make_recipes()
     assert {run.task for run in runs} == {"classification", "segmentation"}
     assert {(run.series, run.atmosphere) for run in runs} == {
         (series, atmosphere) for series in (False, True) for atmosphere in ("none", "both")
@@ -130,14 +130,14 @@ def test_every_preset_names_models_that_there_are() -> None:
     from hephaestus_baselines.models.architectures import MODELS
 
     for name in preset_names():
-        for run in read_preset(name).runs():
+        for run in read_preset(name).make_recipes():
             assert MODELS[run.model].task == run.task
 
 
 def test_runs_of_one_group_differ_in_their_seed_alone() -> None:
     groups: dict[str, set[int]] = {}
-    for run in read_preset("paper").runs():
-        groups.setdefault(run.group.key, set()).add(run.seed)
+    for run in read_preset("paper").make_recipes():
+        groups.setdefault(run.seed_group.key, set()).add(run.seed)
     assert len(groups) == 32
     assert all(seeds == {0, 1, 2} for seeds in groups.values())
 
@@ -155,7 +155,7 @@ def test_runs_of_one_group_differ_in_their_seed_alone() -> None:
 def test_a_wrong_preset_is_said_in_one_line(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(UsageError) as caught:
-        read_preset(tmp_path / "mine.yaml").runs()
+        read_preset(tmp_path / "mine.yaml").make_recipes()
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -166,5 +166,5 @@ def test_presets_that_are_not_there_and_wrong_changes_are_said(tmp_path: Path) -
     with pytest.raises(UsageError, match="there is no recipe"):
         read_recipe(tmp_path / "recipe.yaml")
     with pytest.raises(UsageError, match="seed: Input should be"):
-        read_preset("small").runs(seed=-1)
-    assert {run.epochs for run in read_preset("small").runs(epochs=1)} == {1}
+        read_preset("small").make_recipes(seed=-1)
+    assert {run.epochs for run in read_preset("small").make_recipes(epochs=1)} == {1}

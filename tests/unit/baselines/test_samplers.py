@@ -7,14 +7,21 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_baselines.data.samplers import EpochBatches, dealt, derived, epoch_draws, even_batches, spread
+from hephaestus_baselines.data.samplers import (
+    EpochBatchSampler,
+    derive_seed,
+    draw_epoch,
+    permute_labels,
+    split_evenly,
+    stratified_subset,
+)
 
 FLAGS = st.lists(st.booleans(), min_size=2, max_size=60)
 
 
 @given(FLAGS, st.integers(0, 2**32 - 1), st.integers(0, 100))
 def test_an_epoch_has_all_positives_and_as_many_negatives(flags: list[bool], seed: int, epoch: int) -> None:
-    drawn = Counter(draw.item for draw in epoch_draws(flags, seed, epoch))
+    drawn = Counter(draw.item for draw in draw_epoch(flags, seed, epoch))
     if len(set(flags)) < 2:
         assert drawn == Counter(range(len(flags)))
         return
@@ -32,25 +39,25 @@ def test_an_epoch_has_all_positives_and_as_many_negatives(flags: list[bool], see
 
 def test_negatives_and_seeds_are_drawn_anew_each_epoch_and_replay() -> None:
     flags = [index < 10 for index in range(200)]
-    first, again, second = (epoch_draws(flags, 4, epoch) for epoch in (0, 0, 1))
+    first, again, second = (draw_epoch(flags, 4, epoch) for epoch in (0, 0, 1))
     assert first == again
     assert {draw.item for draw in first} != {draw.item for draw in second}
     assert len({draw.seed for draw in first + second}) == 40
-    assert epoch_draws(flags, 5, 0) != first
-    seen = {draw.item for epoch in range(300) for draw in epoch_draws(flags, 4, epoch)}
+    assert draw_epoch(flags, 5, 0) != first
+    seen = {draw.item for epoch in range(300) for draw in draw_epoch(flags, 4, epoch)}
     assert seen == set(range(200))
 
 
 def test_without_balance_every_item_comes_once() -> None:
-    drawn = [draw.item for draw in epoch_draws([True] + [False] * 29, 0, 0, balance=False)]
+    drawn = [draw.item for draw in draw_epoch([True] + [False] * 29, 0, 0, balance=False)]
     assert sorted(drawn) == list(range(30))
     assert drawn != sorted(drawn)
 
 
 @given(st.integers(1, 200), st.integers(1, 20))
 def test_batches_drop_nothing_and_differ_by_one(count: int, batches: int) -> None:
-    draws = epoch_draws([False] * count, 0, 0)
-    cut = even_batches(draws, batches)
+    draws = draw_epoch([False] * count, 0, 0)
+    cut = split_evenly(draws, batches)
     assert [draw for batch in cut for draw in batch] == draws
     sizes = [len(batch) for batch in cut]
     assert len(sizes) == batches
@@ -59,11 +66,11 @@ def test_batches_drop_nothing_and_differ_by_one(count: int, batches: int) -> Non
 
 @given(FLAGS, st.integers(1, 8), st.integers(1, 3))
 def test_devices_share_an_epoch(flags: list[bool], size: int, devices: int) -> None:
-    shares = [EpochBatches(flags, 7, size, rank=rank, devices=devices) for rank in range(devices)]
+    shares = [EpochBatchSampler(flags, 7, size, rank=rank, devices=devices) for rank in range(devices)]
     for share in shares:
         share.set_epoch(3)
     seen = [draw for share in shares for batch in share for draw in batch]
-    assert sorted(seen) == sorted(epoch_draws(flags, 7, 3))
+    assert sorted(seen) == sorted(draw_epoch(flags, 7, 3))
     # a device with fewer steps would leave the others waiting
     assert len({len(list(share)) for share in shares} | {len(share) for share in shares}) == 1
     assert all(len(batch) <= size for share in shares for batch in share)
@@ -71,7 +78,7 @@ def test_devices_share_an_epoch(flags: list[bool], size: int, devices: int) -> N
 
 @given(FLAGS, st.integers(2, 80))
 def test_the_validation_windows_are_spread_over_both_kinds(flags: list[bool], limit: int) -> None:
-    chosen = spread(flags, limit)
+    chosen = stratified_subset(flags, limit)
     assert chosen == sorted(set(chosen))
     assert len(chosen) == min(limit, len(flags))
     positive = sum(flags[index] for index in chosen)
@@ -81,22 +88,22 @@ def test_the_validation_windows_are_spread_over_both_kinds(flags: list[bool], li
 
 
 def test_spread_reaches_from_end_to_end() -> None:
-    chosen = spread([False] * 1000, 10)
+    chosen = stratified_subset([False] * 1000, 10)
     assert chosen == list(range(0, 1000, 100))
 
 
 def test_dealt_labels_are_the_same_in_another_order() -> None:
     flags = [index < 30 for index in range(100)]
-    shuffled = dealt(flags, 1)
+    shuffled = permute_labels(flags, 1)
     assert sum(shuffled) == 30
     assert shuffled != flags
-    assert shuffled == dealt(flags, 1)
-    assert shuffled != dealt(flags, 2)
+    assert shuffled == permute_labels(flags, 1)
+    assert shuffled != permute_labels(flags, 2)
 
 
 @given(FLAGS, st.integers(0, 99))
 def test_dealt_labels_say_nothing_about_the_true_ones(flags: list[bool], seed: int) -> None:
-    shuffled = dealt(flags, seed)
+    shuffled = permute_labels(flags, seed)
     assert sum(shuffled) == sum(flags)
     share = sum(flags) / len(flags)
     both = sum(one and other for one, other in zip(flags, shuffled, strict=True))
@@ -104,7 +111,7 @@ def test_dealt_labels_say_nothing_about_the_true_ones(flags: list[bool], seed: i
 
 
 def test_derived_seeds_differ() -> None:
-    seeds = {derived(*numbers) for numbers in [(0,), (1,), (0, 1), (1, 0), (0, 0), (0, 0, 1)]}
+    seeds = {derive_seed(*numbers) for numbers in [(0,), (1,), (0, 1), (1, 0), (0, 0), (0, 0, 1)]}
     # trailing zeros are numbers too
     assert len(seeds) == 6
     assert all(0 <= seed < 2**63 for seed in seeds)

@@ -9,10 +9,10 @@ from statistics import mean, stdev
 import jsonschema
 import pytest
 
-from hephaestus_baselines.evaluation.result_schema import RunResult, code_version, versions
-from hephaestus_baselines.reporting.aggregate_tables import tables, why_not_paper
-from hephaestus_baselines.reporting.published_scores import COLUMNS, PUBLISHED, TITLES
-from hephaestus_baselines.reporting.table_schema import schema
+from hephaestus_baselines.evaluation.result_schema import RunResult, library_versions, source_code_hash
+from hephaestus_baselines.reporting.aggregate_tables import make_result_tables, paper_mismatch_reason
+from hephaestus_baselines.reporting.published_scores import MODEL_TITLES, PAPER_COLUMNS, PUBLISHED_SCORES
+from hephaestus_baselines.reporting.table_schema import results_json_schema
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.registry import load_schema
 from toy_results import grid, result
@@ -27,7 +27,7 @@ def validator():
 
 @pytest.fixture(scope="module")
 def made():
-    return tables(grid())
+    return make_result_tables(grid())
 
 
 def lines_of(text):
@@ -35,9 +35,9 @@ def lines_of(text):
 
 
 def test_the_schema_is_that_of_the_code():
-    assert load_schema("results.json") == schema(), (
+    assert load_schema("results.json") == results_json_schema(), (
         "a field of a result changed: say so in docs/scoring.md, raise its format where old files no longer "
-        "read, and write json.dumps(table_schema.schema(), indent=2) to schemas/results.json"
+        "read, and write json.dumps(table_schema.results_json_schema(), indent=2) to schemas/results.json"
     )
 
 
@@ -110,13 +110,13 @@ def test_cells_are_mean_and_deviation_over_seeds(made):
     assert row.cells["f1"].mean == pytest.approx(mean(values))
     assert row.cells["f1"].deviation == pytest.approx(stdev(values))
     assert row.cells["f1"].low < mean(values) < row.cells["f1"].high
-    assert f"{100 * mean(values):.2f} ± {100 * stdev(values):.2f}" in made.markdown()
+    assert f"{100 * mean(values):.2f} ± {100 * stdev(values):.2f}" in made.to_markdown()
 
 
 def test_a_single_seed_has_no_deviation():
-    page = tables([result()])
+    page = make_result_tables([result()])
     assert math.isnan(page.document.tables[0].rows[0].cells["f1"].deviation)
-    assert "±" not in page.markdown().split("## ")[1]
+    assert "±" not in page.to_markdown().split("## ")[1]
 
 
 def test_rows_are_the_papers_and_what_has_to_be_beaten(made):
@@ -128,13 +128,13 @@ def test_rows_are_the_papers_and_what_has_to_be_beaten(made):
     assert constant.cells["recall"].mean == 1
     assert chance.cells["f1"].mean == pytest.approx(12 / 60)
     assert chance.cells["auroc"].mean == 0.5
-    assert table.columns == list(COLUMNS["classification"])
+    assert table.columns == list(PAPER_COLUMNS["classification"])
     assert table.rows[0].above_constant == 2
 
 
 def test_the_best_is_bold_and_the_second_underlined():
     runs = [result(name, skill=skill) for name, skill in (("a", 0.1), ("b", 0.6), ("c", 0.3))]
-    lines = tables(runs).markdown().split("## ")[1].splitlines()
+    lines = make_result_tables(runs).to_markdown().split("## ")[1].splitlines()
     auroc = {line.split("|")[2].strip(): line.split("|")[7].strip() for line in lines if "× |" in line}
     assert auroc["b"].startswith("**")
     assert auroc["c"].startswith("<u>")
@@ -145,36 +145,36 @@ def test_the_best_is_bold_and_the_second_underlined():
 
 def test_fewer_false_alarms_are_better():
     runs = [result(name, skill=skill) for name, skill in (("a", 0.05), ("b", 0.7))]
-    table = tables(runs).document.tables[1]
+    table = make_result_tables(runs).document.tables[1]
     cells = {row.model: row.cells["false_alarms_per_frame_year"].mean for row in table.rows[:2]}
     assert cells["b"] < cells["a"]
-    lines = tables(runs).markdown().split("## ")[2].splitlines()
+    lines = make_result_tables(runs).to_markdown().split("## ")[2].splitlines()
     row = next(line for line in lines if "| b |" in line)
     assert row.split("|")[9].strip().startswith("**")
 
 
 def test_simulated_data_is_marked_in_every_form(made):
-    page = made.markdown()
+    page = made.to_markdown()
     assert page.startswith("# Benchmark (simulated data)")
     titles = [line for line in page.splitlines() if line.startswith("## ")]
     assert len(titles) == 4
     assert all("simulated" in title for title in titles)
-    assert {line["simulated"] for line in lines_of(made.csv())} == {"true"}
+    assert {line["simulated"] for line in lines_of(made.to_csv())} == {"true"}
     assert json.loads(made.json())["simulated"] is True
-    real = tables(grid(simulated=False))
-    assert "simulated" not in real.markdown()
-    assert {line["simulated"] for line in lines_of(real.csv())} == {"false"}
+    real = make_result_tables(grid(simulated=False))
+    assert "simulated" not in real.to_markdown()
+    assert {line["simulated"] for line in lines_of(real.to_csv())} == {"false"}
 
 
 def test_every_form_says_where_its_numbers_come_from(made):
-    for text in (made.markdown(), made.csv(), made.json()):
+    for text in (made.to_markdown(), made.to_csv(), made.json()):
         for fact in ("hephaestus benchmark run small", "3:abc", "a" * 64, "2.15.0", "cpu", "c" * 12):
             assert fact in text
-    assert "seeds 0, 1" in made.markdown()
+    assert "seeds 0, 1" in made.to_markdown()
 
 
 def test_the_csv_holds_the_numbers_of_the_json(made):
-    lines = lines_of(made.csv())
+    lines = lines_of(made.to_csv())
     cells = [cell for table in made.document.tables for row in table.rows for cell in row.cells.values()]
     assert len(lines) == len(cells)
     for line, cell in zip(lines, cells, strict=True):
@@ -183,7 +183,7 @@ def test_the_csv_holds_the_numbers_of_the_json(made):
 
 def test_the_papers_figures_stand_beside_ours_where_all_is_the_papers():
     runs = grid(("resnet-50",), ("unet",), **PAPER)
-    page = tables(runs)
+    page = make_result_tables(runs)
     first, second = page.document.tables[0], page.document.tables[2]
     assert first.rows[0].cells["f1"].paper.mean == pytest.approx(0.7529)
     assert second.rows[1].cells["iou"].paper.deviation == pytest.approx(0.0162)
@@ -192,8 +192,8 @@ def test_the_papers_figures_stand_beside_ours_where_all_is_the_papers():
     half = runs[0].assessment.units["items"].test_at_half.values["precision"]
     other = runs[1].assessment.units["items"].test_at_half.values["precision"]
     assert first.rows[0].cells["precision"].mean == pytest.approx((half + other) / 2)
-    assert "(83.63 ± 2.94)" in page.markdown()
-    assert "simulated" not in page.markdown()
+    assert "(83.63 ± 2.94)" in page.to_markdown()
+    assert "simulated" not in page.to_markdown()
 
 
 @pytest.mark.parametrize(
@@ -206,34 +206,34 @@ def test_the_papers_figures_stand_beside_ours_where_all_is_the_papers():
     ],
 )
 def test_elsewhere_they_are_left_out_and_the_reason_is_said(change, reason):
-    page = tables([result("resnet-50", **{**PAPER, **change})])
+    page = make_result_tables([result("resnet-50", **{**PAPER, **change})])
     assert reason in page.document.paper
     assert all(cell.paper is None for row in page.document.tables[0].rows for cell in row.cells.values())
-    assert "83.63" not in page.markdown()
-    assert reason in page.markdown()
+    assert "83.63" not in page.to_markdown()
+    assert reason in page.to_markdown()
 
 
 def test_a_few_cubes_of_the_papers_are_not_the_papers_data():
     whole = result("resnet-50", **PAPER)
-    assert why_not_paper(whole) == ""
+    assert paper_mismatch_reason(whole) == ""
     counts = {**whole.split.counts, "test": {"positive": 12, "negative": 80}}
     some = whole.model_copy(update={"split": whole.split.model_copy(update={"counts": counts})})
-    assert "another test part" in why_not_paper(some)
+    assert "another test part" in paper_mismatch_reason(some)
 
 
 def test_runs_of_different_splits_make_no_table():
     with pytest.raises(UsageError, match="different splits or windows"):
-        tables([result(), result(size=256)])
+        make_result_tables([result(), result(size=256)])
     with pytest.raises(HephaestusError, match="no run is finished"):
-        tables([])
+        make_result_tables([])
 
 
 def test_rows_of_one_name_say_what_sets_them_apart():
     one = result()
     other = one.model_copy(update={"recipe": {**one.recipe, "epochs": 9}})
-    rows = tables([one, other]).document.tables[0].rows
+    rows = make_result_tables([one, other]).document.tables[0].rows
     assert [row.variant for row in rows[:2]] == ["", "epochs 9"]
-    assert "resnet-10 (epochs 9)" in tables([one, other]).markdown()
+    assert "resnet-10 (epochs 9)" in make_result_tables([one, other]).to_markdown()
 
 
 def test_an_undefined_score_is_a_dash_with_its_reason():
@@ -245,15 +245,15 @@ def test_an_undefined_score_is_a_dash_with_its_reason():
     )  # fmt: skip
     units = {**silent.assessment.units, "items": unit.model_copy(update={"test": scores})}
     silent = silent.model_copy(update={"assessment": silent.assessment.model_copy(update={"units": units})})
-    page = tables([silent]).markdown()
+    page = make_result_tables([silent]).to_markdown()
     assert "| – |" in page
     assert "Prec of resnet-10: nothing was predicted" in page
 
 
 def test_the_typed_figures_of_the_paper_agree_with_each_other():
-    assert len(PUBLISHED) == 32
-    assert {model for _, model, _, _ in PUBLISHED} == set(TITLES)
-    for (task, *_), figures in PUBLISHED.items():
+    assert len(PUBLISHED_SCORES) == 32
+    assert {model for _, model, _, _ in PUBLISHED_SCORES} == set(MODEL_TITLES)
+    for (task, *_), figures in PUBLISHED_SCORES.items():
         precision, recall, f1 = (figures[name].mean for name in ("precision", "recall", "f1"))
         # of means, not of runs: near, not equal
         assert f1 == pytest.approx(2 * precision * recall / (precision + recall), abs=0.8)
@@ -262,5 +262,5 @@ def test_the_typed_figures_of_the_paper_agree_with_each_other():
 
 
 def test_a_result_names_code_and_libraries():
-    assert {"python", "numpy", "torch", "lightning"} <= versions().keys()
-    assert len(code_version()) == 64
+    assert {"python", "numpy", "torch", "lightning"} <= library_versions().keys()
+    assert len(source_code_hash()) == 64
