@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 #: The public names and the module that holds each.
 _MODULES = {
-    "EpochBatches": "hephaestus_baselines.data.samplers",
-    "Inputs": "hephaestus_baselines.config.channels",
-    "Stack": "hephaestus_baselines.data.batch_expansion",
+    "EpochBatchSampler": "hephaestus_baselines.data.samplers",
+    "InputChannels": "hephaestus_baselines.config.channels",
+    "ChannelStack": "hephaestus_baselines.data.batch_expansion",
     "Windows": "hephaestus_baselines.data.window_dataset",
     "channel_moments": "hephaestus_baselines.config.channels",
-    "expand": "hephaestus_baselines.data.batch_expansion",
+    "expand_batch": "hephaestus_baselines.data.batch_expansion",
     "plot_sample": "hephaestus_baselines.reporting.sample_plot",
-    "prepare": "hephaestus_baselines.data.preparation",
+    "prepare_data": "hephaestus_baselines.data.preparation",
 }
 
 __all__ = [

@@ -28,21 +28,21 @@ def artifact_key(kind: str, name: object) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{name}".lower()).strip("-")
 
 
-def granule_table_rows(units: Iterable[Granule], accepted: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Return one row a kind of unit: how many are in the cube, how the others ended, and the size on disk.
+def granule_table_rows(granules: Iterable[Granule], accepted: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return one row a kind of granule: how many are in the cube, how the others ended, and the size on disk.
 
-    The units in `accepted`, by key, are counted apart from those that are owed.
+    The granules in `accepted`, by key, are counted apart from those that are owed.
     """
     rows = []
-    units = list(units)
+    granules = list(granules)
     for kind, name in _KIND_LABELS.items():
-        mine = [unit for unit in units if unit.kind == kind]
-        row: dict[str, Any] = {"": name, "in the cube": sum(unit.is_complete for unit in mine)}
+        mine = [granule for granule in granules if granule.kind == kind]
+        row: dict[str, Any] = {"": name, "in the cube": sum(granule.is_complete for granule in mine)}
         for outcome in Outcome:
             if not outcome.ok:
-                row[str(outcome)] = sum(unit.outcome is outcome for unit in mine)
-        size = sum(item.size for unit in mine for item in unit.objects.values())
-        owed = [unit.key for unit in mine if unit.needs_retry]
+                row[str(outcome)] = sum(granule.outcome is outcome for granule in mine)
+        size = sum(item.size for granule in mine for item in granule.objects.values())
+        owed = [granule.key for granule in mine if granule.needs_retry]
         row["accepted"] = sum(key in accepted for key in owed)
         row["owed"] = len(owed) - row["accepted"]
         rows.append({**row, "MB": round(size / 1e6, 1)})
@@ -70,11 +70,11 @@ def describe_result(result: BuildResult) -> str:
     return "\n\n".join(lines)
 
 
-def create_cube_table_artifact(result: BuildResult, units: Iterable[Granule]) -> None:
+def create_cube_table_artifact(result: BuildResult, granules: Iterable[Granule]) -> None:
     """Leave the table of a cube."""
     accepted = {item.unit for item in result.accepted} - {item.unit for item in result.owed}
     create_rows_artifact(
-        granule_table_rows(units, accepted), artifact_key("cube", result.frame), describe_result(result)
+        granule_table_rows(granules, accepted), artifact_key("cube", result.frame), describe_result(result)
     )
 
 

@@ -1,7 +1,8 @@
 """The flow ``build-frame``: the stages of :mod:`hephaestus_build.pipeline.build` as tasks.
 
-No truth lives in Prefect's states: every finished unit is in the frame's staging folder, so a retry, or the
-next run after a kill, goes on from there. Without a server: ``python -m hephaestus_flows.build_frame FRAME``.
+No truth lives in Prefect's states: every finished granule is in the frame's staging folder, so a retry, or
+the next run after a kill, goes on from there. Without a server: ``python -m hephaestus_flows.build_frame
+FRAME``.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def list_frames(
     archive.close()
     rows: list[dict[str, Any]] = []
     for name in world.frames:
-        scene, shelf = world.scene(name), world.frame_files(name)
+        scene, frame_store = world.scene(name), world.frame_files(name)
         rows.append(
             {
                 "frame": name,
@@ -163,7 +163,8 @@ def list_frames(
                 "previews": scene.spec.preview_era,
                 "sources": [source.activity for source in scene.spec.sources],
                 "oddities": {
-                    oddity: str(shelf.pair_with_oddity(oddity) or "") for oddity in sorted(shelf.oddities)
+                    oddity: str(frame_store.pair_with_oddity(oddity) or "")
+                    for oddity in sorted(frame_store.oddities)
                 },
             }
         )

@@ -41,9 +41,9 @@ def gc(
     for name, (frame, home) in chosen.items():
         try:
             with wrap_unexpected_errors(frame):
-                shelf = FrameStore(cubes_dir_for(home, frame), frame)
-                with shelf.lock():
-                    removed[name] = shelf.remove_old(keep=keep, older_than=timedelta(days=older_than))
+                frame_store = FrameStore(cubes_dir_for(home, frame), frame)
+                with frame_store.lock():
+                    removed[name] = frame_store.remove_old(keep=keep, older_than=timedelta(days=older_than))
         except HephaestusError as error:
             failed = raise_or_print_error(error, alone=len(chosen) == 1)
     if as_json:

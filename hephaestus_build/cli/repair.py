@@ -43,7 +43,7 @@ def repair(
     for item in repairs:
         if not as_json:
             out.print(
-                f"{item.frame}: {len(item.damages)} objects damaged, {len(item.rebuilt)} units rebuilt, "
+                f"{item.frame}: {len(item.damages)} objects damaged, {len(item.rebuilt)} granules rebuilt, "
                 f"generation {item.generation}"
                 if item.damages
                 else f"{item.frame}: whole, nothing to repair"

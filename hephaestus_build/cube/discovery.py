@@ -51,16 +51,16 @@ def cubes_dir_for(settings: Settings, frame: Frame) -> Path:
     here = settings.for_frame(frame)
     if not frame.is_simulated:
         return here.cubes_dir
-    shelf = FrameStore(here.cubes_dir, frame)
-    if (shelf.root / MIGRATION_MARKER).exists():
+    frame_store = FrameStore(here.cubes_dir, frame)
+    if (frame_store.root / MIGRATION_MARKER).exists():
         raise HephaestusError(
             f"{frame}: moving it to {here.cubes_dir} was cut off; `hephaestus migrate {frame}` goes on"
         )
-    if os.path.lexists(shelf.published_link):
+    if os.path.lexists(frame_store.published_link):
         return here.cubes_dir
     earlier = legacy_cubes_dir(settings)
     if earlier is None or not (
-        is_at_legacy_path(settings, frame) or (earlier / shelf.published_link.name).exists()
+        is_at_legacy_path(settings, frame) or (earlier / frame_store.published_link.name).exists()
     ):
         return here.cubes_dir
     return earlier

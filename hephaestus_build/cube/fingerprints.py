@@ -1,4 +1,4 @@
-"""Fingerprints of what units are made from beside the products: equal inputs, equal text."""
+"""Fingerprints of what granules are made from beside the products: equal inputs, equal text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fingerprint_inputs(*parts: Any) -> str:
 
 @lru_cache(maxsize=16)
 def grid_as_dict(grid: Grid) -> dict[str, Any]:
-    """Return a grid as JSON values; asked for once for every unit of a frame."""
+    """Return a grid as JSON values; asked for once for every granule of a frame."""
     return asdict(grid)
 
 

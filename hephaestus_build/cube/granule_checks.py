@@ -1,7 +1,7 @@
-"""What the units of a record may say: names, hashes and facts of the right kind. Pure functions.
+"""What the granules of a record may say: names, hashes and facts of the right kind. Pure functions.
 
 A record may have been handed over by a stranger. What it names becomes paths in the store and values in the
-tables, so each unit is checked before anything is made of it.
+tables, so each granule is checked before anything is made of it.
 """
 
 from __future__ import annotations
@@ -26,49 +26,51 @@ _BUILDER_TABLES = ("valid_date_pair", "annotated", "pair_status", "grid_alignmen
 ALIGNMENT_KINDS = ("identical", "cropped", "shifted", "resampled")
 
 
-def check_granule(unit: Granule, *, whole: bool) -> None:
-    """Raise ValueError where a unit says what no unit of a build can say.
+def check_granule(granule: Granule, *, whole: bool) -> None:
+    """Raise ValueError where a granule says what no granule of a build can say.
 
     Parameters
     ----------
-    unit : Unit
+    granule : Granule
         As a record or a ledger has it.
     whole : bool
         Whether it must say all that this version's tables need.
     """
-    for fault in _faults(unit, whole=whole):
-        raise ValueError(f"{unit.key}: {fault}")
+    for fault in _faults(granule, whole=whole):
+        raise ValueError(f"{granule.key}: {fault}")
 
 
-def _faults(unit: Granule, *, whole: bool) -> Iterator[str]:
-    match unit:
+def _faults(granule: Granule, *, whole: bool) -> Iterator[str]:
+    match granule:
         case EpochGranule():
-            named = f"{unit.day:%Y%m%d}" == unit.name
+            named = f"{granule.day:%Y%m%d}" == granule.name
         case PairGranule():
-            named = unit.pair.name == unit.name
+            named = granule.pair.name == granule.name
         case _:
-            named = unit.name == "dem"
+            named = granule.name == "dem"
     if not named:
-        yield f"its name {unit.name!r} is no name of its kind"
-    for name, item in unit.objects.items():
+        yield f"its name {granule.name!r} is no name of its kind"
+    for name, item in granule.objects.items():
         if not _VARIABLE.fullmatch(name):
             yield f"{name!r} is no name of a variable"
         if not _HASH.fullmatch(item.digest) or item.size < 0:
             yield f"its {name} has no hash and size"
-    check_depth(unit.facts)
-    yield from _find_wrong_facts(unit.kind, unit.facts)
+    check_depth(granule.facts)
+    yield from _find_wrong_facts(granule.kind, granule.facts)
     if whole:
-        needed = _needed(unit)
-        yield from (f"it does not say its {name}" for name in needed if name not in unit.facts)
+        needed = _needed(granule)
+        yield from (f"it does not say its {name}" for name in needed if name not in granule.facts)
 
 
-def _needed(unit: Granule) -> tuple[str, ...]:
+def _needed(granule: Granule) -> tuple[str, ...]:
     """Return the facts that the tables and the next build cannot do without."""
-    if unit.kind == "mask":
-        return ("annotation", "listed", "modified") if "preview" in unit.facts else ("annotation",)
-    if not unit.is_complete:
+    if granule.kind == "mask":
+        return ("annotation", "listed", "modified") if "preview" in granule.facts else ("annotation",)
+    if not granule.is_complete:
         return ()
-    return {"pair": ("alignment", "valid_fraction"), "epoch": ("era5_time", "era5_expver")}.get(unit.kind, ())
+    return {"pair": ("alignment", "valid_fraction"), "epoch": ("era5_time", "era5_expver")}.get(
+        granule.kind, ()
+    )
 
 
 def _find_wrong_facts(kind: str, facts: Mapping[str, Any]) -> Iterator[str]:

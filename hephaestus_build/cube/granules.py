@@ -358,9 +358,9 @@ class DateAxes:
     secondary: tuple[date, ...]
 
     @classmethod
-    def from_granules(cls, units: Iterable[Granule]) -> DateAxes:
-        """Return the axes that hold every pair of `units`, stored or not."""
-        pairs = [unit.pair for unit in units if isinstance(unit, PairGranule)]
+    def from_granules(cls, granules: Iterable[Granule]) -> DateAxes:
+        """Return the axes that hold every pair of `granules`, stored or not."""
+        pairs = [granule.pair for granule in granules if isinstance(granule, PairGranule)]
         return cls(
             tuple(sorted({pair.primary for pair in pairs})), tuple(sorted({pair.secondary for pair in pairs}))
         )
@@ -372,7 +372,7 @@ class DateAxes:
 
 
 class ChunkKeys:
-    """Where the stored objects of units stand in a store with given axes.
+    """Where the stored objects of granules stand in a store with given axes.
 
     Parameters
     ----------
@@ -393,17 +393,17 @@ class ChunkKeys:
         """Return the position of `day` on the epoch axis."""
         return self._epoch[day]
 
-    def keys(self, unit: Granule) -> Iterator[tuple[str, str]]:
-        """Yield (object name, path in the store) for every place that an object of `unit` stands in."""
-        if isinstance(unit, EpochGranule):
-            yield from self._epoch_keys(unit, unit.day)
+    def keys(self, granule: Granule) -> Iterator[tuple[str, str]]:
+        """Yield (object name, path in the store) for every place that an object of `granule` stands in."""
+        if isinstance(granule, EpochGranule):
+            yield from self._epoch_keys(granule, granule.day)
             return
-        at = self.pair_index(unit.pair) if isinstance(unit, PairGranule) and unit.objects else ()
+        at = self.pair_index(granule.pair) if isinstance(granule, PairGranule) and granule.objects else ()
         last = chunk_name(at, 2)
-        for name in unit.objects:
+        for name in granule.objects:
             yield name, f"{name}/{last}"
 
-    def _epoch_keys(self, unit: Granule, day: date) -> Iterator[tuple[str, str]]:
+    def _epoch_keys(self, granule: Granule, day: date) -> Iterator[tuple[str, str]]:
         variables = cube_schema().variables
         last = chunk_name((self._epoch[day],), 2)
         # a field on the frame's grid: one object, on either axis that has the date
@@ -412,7 +412,7 @@ class ChunkKeys:
             for axis, positions in (("primary", self._primary), ("secondary", self._secondary))
             if day in positions
         ]
-        for name in unit.objects:
+        for name in granule.objects:
             if name in variables:
                 yield name, f"{name}/{last}"
             else:

@@ -1,4 +1,4 @@
-"""All that a cube is made of: the grid, the units and the attributes; the rest follows."""
+"""All that a cube is made of: the grid, the granules and the attributes; the rest follows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CubeInventory:
     ----------
     grid : Grid
         The frame's grid.
-    units : dict
+    granules : dict
         By key.
     attributes : dict
         Of the group, JSON values.
@@ -55,10 +55,10 @@ class CubeInventory:
         return era5_area_around(self.grid)
 
     def encode(self) -> bytes:
-        """Return the contents as JSON, the units in order of their keys."""
-        units = [self.granules[key] for key in sorted(self.granules)]
+        """Return the contents as JSON, the granules in order of their keys."""
+        granules = [self.granules[key] for key in sorted(self.granules)]
         return encode_json(
-            _Record(grid=self.grid, attributes=self.attributes, units=cast(list[AnyGranule], units))
+            _Record(grid=self.grid, attributes=self.attributes, units=cast(list[AnyGranule], granules))
         )
 
     @classmethod
@@ -77,9 +77,9 @@ class CubeInventory:
             found = msgspec.json.decode(record, type=_Record)
         except RecursionError:
             raise ValueError("it is nested too deep") from None
-        contents = cls(found.grid, {unit.key: unit for unit in found.units}, found.attributes)
+        contents = cls(found.grid, {granule.key: granule for granule in found.units}, found.attributes)
         if len(contents.granules) != len(found.units):
-            raise ValueError("it names a unit twice")
+            raise ValueError("it names a granule twice")
         contents._check()
         return contents
 
@@ -87,8 +87,8 @@ class CubeInventory:
         """Raise ValueError where no cube can be made of the contents."""
         check_depth(self.attributes)
         whole = self.attributes.get("schema_version") == cube_schema().version
-        for unit in self.granules.values():
-            check_granule(unit, whole=whole)
+        for granule in self.granules.values():
+            check_granule(granule, whole=whole)
         if (
             self.grid.size > MAX_GRID_PIXELS
             or len(self.axes.primary) * len(self.axes.secondary) > MAX_TABLE_CELLS
@@ -96,7 +96,9 @@ class CubeInventory:
             raise ValueError("it describes more than any frame can have")
         epochs = {f"{day:%Y%m%d}" for day in self.axes.epochs}
         strays = [
-            unit.name for unit in self.granules.values() if unit.kind == "epoch" and unit.name not in epochs
+            granule.name
+            for granule in self.granules.values()
+            if granule.kind == "epoch" and granule.name not in epochs
         ]
         if strays:
             raise ValueError(f"no pair has the date {strays[0]}")

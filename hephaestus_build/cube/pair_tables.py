@@ -1,4 +1,4 @@
-"""The small variables of a cube, filled from its units: pure functions."""
+"""The small variables of a cube, filled from its granules: pure functions."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def empty_table(variable: Variable, shape: tuple[int, ...]) -> np.ndarray:
     return np.full(shape, variable.fill, dtype=variable.dtype)
 
 
-def fill_tables(units: Collection[Granule], axes: DateAxes) -> dict[str, np.ndarray]:
-    """Return every variable of the layout ``table``, filled from what the units say.
+def fill_tables(granules: Collection[Granule], axes: DateAxes) -> dict[str, np.ndarray]:
+    """Return every variable of the layout ``table``, filled from what the granules say.
 
     Parameters
     ----------
-    units : collection of Unit
-        All units of the cube.
+    granules : collection of Granule
+        All granules of the cube.
     axes : Axes
         Of the cube.
 
@@ -71,31 +71,31 @@ def fill_tables(units: Collection[Granule], axes: DateAxes) -> dict[str, np.ndar
         variable.name: empty_table(variable, tuple(sizes[dim] for dim in variable.dims))
         for variable in cube_schema().variables_with_layout("table")
     }
-    for unit in units:
-        if isinstance(unit, PairGranule):
-            at: tuple[int, ...] = places.pair_index(unit.pair)
-        elif isinstance(unit, EpochGranule):
-            at = (places.epoch_index(unit.day),)
+    for granule in granules:
+        if isinstance(granule, PairGranule):
+            at: tuple[int, ...] = places.pair_index(granule.pair)
+        elif isinstance(granule, EpochGranule):
+            at = (places.epoch_index(granule.day),)
         else:
             continue
-        for name, value in _table_values(unit).items():
+        for name, value in _table_values(granule).items():
             tables[name][at] = value
     return tables
 
 
-def _table_values(unit: Granule) -> Mapping[str, Any]:
-    """Return what one unit says in the tables, by variable."""
-    if isinstance(unit, MaskGranule):
-        return {"annotated": True, **unit.annotation}
-    if isinstance(unit, EpochGranule) and unit.is_complete:
-        return {"era5_time": unit.era5_time, "era5_expver": unit.era5_expver}
-    if not isinstance(unit, InterferogramGranule):
+def _table_values(granule: Granule) -> Mapping[str, Any]:
+    """Return what one granule says in the tables, by variable."""
+    if isinstance(granule, MaskGranule):
+        return {"annotated": True, **granule.annotation}
+    if isinstance(granule, EpochGranule) and granule.is_complete:
+        return {"era5_time": granule.era5_time, "era5_expver": granule.era5_expver}
+    if not isinstance(granule, InterferogramGranule):
         return {}
     values: dict[str, Any] = {
-        "pair_status": PAIR_STATUS_CODES[unit.outcome],
-        "valid_date_pair": unit.is_complete,
+        "pair_status": PAIR_STATUS_CODES[granule.outcome],
+        "valid_date_pair": granule.is_complete,
     }
-    if unit.is_complete:
-        values["grid_alignment"] = ALIGNMENT_KINDS.index(unit.alignment)
-        values["valid_fraction"] = unit.valid_fraction
+    if granule.is_complete:
+        values["grid_alignment"] = ALIGNMENT_KINDS.index(granule.alignment)
+        values["valid_fraction"] = granule.valid_fraction
     return values

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from hephaestus_build.core.digest import Digest
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.provenance import RECEIPT_SUFFIX, Receipt, receipt_path
+from hephaestus_build.core.provenance import RECEIPT_SUFFIX, Digest, Receipt, receipt_path
 from hephaestus_build.core.web_address import redact_url
 from hephaestus_build.download.cache_files import (
     VanishedError,

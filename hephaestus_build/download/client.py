@@ -22,9 +22,8 @@ from typing import Generic, Self, TypeVar
 
 import requests
 
-from hephaestus_build.core.digest import Digest
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt
+from hephaestus_build.core.provenance import Digest, Outcome, PriorUse, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import UrlOrigin, redact_url, url_origin
 from hephaestus_build.download.cache import BusyError, DownloadCache, PartialDownload, VanishedError, is_of

@@ -16,8 +16,7 @@ from typing import BinaryIO, Self
 import msgspec
 from blake3 import blake3
 
-from hephaestus_build.core.digest import Digest
-from hephaestus_build.core.provenance import Receipt, receipt_path
+from hephaestus_build.core.provenance import Digest, Receipt, receipt_path
 from hephaestus_build.download.cache_files import (
     PLAIN_OPEN_FLAGS,
     VanishedError,

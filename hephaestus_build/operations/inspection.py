@@ -47,7 +47,7 @@ class CubeSummary:
     frame : str
         Frame id.
     generation : int or None
-        None where the cube does not stand on a shelf of generations.
+        None where the cube is not in a frame store.
     simulated : bool
         Whether the data is simulated.
     volcanoes : tuple of str

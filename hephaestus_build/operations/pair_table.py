@@ -94,8 +94,12 @@ def make_pair_rows(known: KnownPairs) -> list[dict[str, Any]]:
         ``perpendicular_baseline_m`` and ``valid_fraction`` (NaN where not known), ``status``, and those of
         :data:`LABEL_COLUMNS`.
     """
-    stored = {unit.pair: unit for unit in known.granules.values() if isinstance(unit, InterferogramGranule)}
-    masks = {unit.pair: unit for unit in known.granules.values() if isinstance(unit, MaskGranule)}
+    stored = {
+        granule.pair: granule
+        for granule in known.granules.values()
+        if isinstance(granule, InterferogramGranule)
+    }
+    masks = {granule.pair: granule for granule in known.granules.values() if isinstance(granule, MaskGranule)}
     listed = frozenset(known.listed or ())
     selection = select_pairs(
         BuildRequest(known.frame, known.choice), listed, {*known.annotations, *masks.keys()}
@@ -105,19 +109,19 @@ def make_pair_rows(known: KnownPairs) -> list[dict[str, Any]]:
     unlisted = selection.unlisted if known.listed is not None else ()
 
     def status(pair: Pair) -> str:
-        unit = stored.get(pair)
-        if unit is not None and unit.is_complete:
+        granule = stored.get(pair)
+        if granule is not None and granule.is_complete:
             gone = pair.name in known.delisted if known.listed is None else pair not in listed
             return GONE if gone else STORED
-        if unit is not None and unit.needs_retry and (known.listed is None or pair in listed):
-            return ABSENT if _is_accepted(unit, known) else OWED
+        if granule is not None and granule.needs_retry and (known.listed is None or pair in listed):
+            return ABSENT if _is_accepted(granule, known) else OWED
         if pair in listed:
             return OWED if pair in wanted else UNWANTED
         return ABSENT
 
     rows = []
     for pair in sorted({*stored, *masks, *listed, *unlisted}):
-        unit = stored.get(pair)
+        granule = stored.get(pair)
         rows.append(
             {
                 "pair": pair.name,
@@ -128,8 +132,8 @@ def make_pair_rows(known: KnownPairs) -> list[dict[str, Any]]:
                     round(known.baselines.of_pair(pair), 4) if known.baselines else float("nan")
                 ),
                 "status": status(pair),
-                "valid_fraction": unit.facts["valid_fraction"]
-                if unit is not None and unit.is_complete
+                "valid_fraction": granule.valid_fraction
+                if granule is not None and granule.is_complete
                 else float("nan"),
                 **LABEL_COLUMNS,
                 **_labels(masks.get(pair), known.annotations.get(pair)),
@@ -138,9 +142,9 @@ def make_pair_rows(known: KnownPairs) -> list[dict[str, Any]]:
     return rows
 
 
-def _is_accepted(unit: Granule, known: KnownPairs) -> bool:
+def _is_accepted(granule: Granule, known: KnownPairs) -> bool:
     """Return whether the settings accept all that a pair lacks as absent."""
-    owed, _ = partition_accepted(find_missing_products({unit.key: unit}), known.frame, known.accept)
+    owed, _ = partition_accepted(find_missing_products({granule.key: granule}), known.frame, known.accept)
     return not owed
 
 
@@ -185,14 +189,14 @@ def pair_table(frame: Frame, settings: Settings, *, upstream: bool = False) -> p
     import pandas as pd
 
     settings = settings.for_frame(frame)
-    shelf = FrameStore(cubes_dir_for(settings, frame), frame)
+    frame_store = FrameStore(cubes_dir_for(settings, frame), frame)
     if upstream:
         settings.check_frame_available(frame)
         with LicsarPortal(settings) as portal:
             portal.listing(frame)
-            portal.fetch_baselines(frame, shelf.baselines_file)
+            portal.fetch_baselines(frame, frame_store.baselines_file)
     listing = read_kept_listing(settings, frame)
-    current = shelf.published_generation()
+    current = frame_store.published_generation()
     if current is None and listing is None:
         option = " --simulated" if settings.is_simulated and not frame.is_simulated else ""
         raise HephaestusError(
@@ -205,9 +209,9 @@ def pair_table(frame: Frame, settings: Settings, *, upstream: bool = False) -> p
             frame,
             contents.granules if contents is not None else {},
             listing.pairs.keys() if listing is not None else None,
-            read_upstream_state(shelf).gone,
+            read_upstream_state(frame_store).gone,
             find_annotations(settings, frame, needed=upstream, offline=not upstream).for_frame(frame),
-            read_kept_baselines(shelf.baselines_file, settings, frame),
+            read_kept_baselines(frame_store.baselines_file, settings, frame),
             _choice(settings, contents),
             settings.accept,
         )

@@ -77,9 +77,9 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
     """
     settings = settings.for_frame(frame)
     require_migrated(settings, frame)
-    shelf = FrameStore(settings.cubes_dir, frame, staging="repair")
-    with shelf.lock():
-        current = shelf.published_generation()
+    frame_store = FrameStore(settings.cubes_dir, frame, staging="repair")
+    with frame_store.lock():
+        current = frame_store.published_generation()
         if current is None:
             raise HephaestusError(
                 f"{frame}: there is no cube to repair; `hephaestus build {frame}` builds it"
@@ -95,14 +95,14 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
                 f"{cube_schema().version}; `hephaestus build {frame}` builds it anew"
             )
         broken = sorted({GranuleKey(damage.unit) for damage in damages if damage.unit})
-        units = _rebuild(frame, settings, shelf, contents, broken, listener) if broken else {}
-        _publish_repaired(shelf, current, contents, units)
-        shelf.staging.discard()
-        whole = {key for key, unit in units.items() if unit.is_complete}
-        known = read_upstream_state(shelf)
+        granules = _rebuild(frame, settings, frame_store, contents, broken, listener) if broken else {}
+        _publish_repaired(frame_store, current, contents, granules)
+        frame_store.staging.discard()
+        whole = {key for key, granule in granules.items() if granule.is_complete}
+        known = read_upstream_state(frame_store)
         changed = {key: why for key, why in known.changed.items() if key not in whole}
-        write_upstream_state(shelf, replace(known, changed=changed))
-        published = shelf.published_generation()
+        write_upstream_state(frame_store, replace(known, changed=changed))
+        published = frame_store.published_generation()
         assert published is not None
         return RepairReport(
             frame,
@@ -110,7 +110,7 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
             damages,
             rebuilt=tuple(sorted(whole)),
             changed=tuple(
-                key for key in sorted(whole) if units[key].objects != contents.granules[key].objects
+                key for key in sorted(whole) if granules[key].objects != contents.granules[key].objects
             ),
             lost=tuple(key for key in broken if key not in whole),
         )
@@ -151,19 +151,23 @@ def _read_stored_file(current: Generation, path: str) -> bytes:
 def _rebuild(
     frame: Frame,
     settings: Settings,
-    shelf: FrameStore,
+    frame_store: FrameStore,
     contents: CubeInventory,
     broken: list[GranuleKey],
     listener: ProgressListener | None,
 ) -> dict[str, Granule]:
-    """Return the broken units, built again from their sources, or as owed where these do not give them."""
+    """Return the broken granules, built again from their sources, or as owed where these do not give them."""
     request = BuildRequest(frame, pairs="all")
-    context = prepare_context(request, settings, shelf, listener, contents=contents)
+    context = prepare_context(request, settings, frame_store, listener, contents=contents)
     context = replace(context, selection=PairSelection((), ()))  # nothing but what is broken
     ledger = open_ledger(context, grid=contents.grid)
     build = Build(context, ledger)
     # what a repair that was killed has finished need not be built again
-    done = {unit.key for unit in build.staged() if _is_same_granule(unit, contents.granules.get(unit.key))}
+    done = {
+        granule.key
+        for granule in build.staged()
+        if _is_same_granule(granule, contents.granules.get(granule.key))
+    }
     todo = [key for key in broken if key not in done]
     for key in todo:
         if key.kind == "mask" and key.pair not in context.annotations:
@@ -180,7 +184,9 @@ def _rebuild(
         run_stage(build, stage, only=todo)
         if not ledger.require_grid().same_as(contents.grid):  # the DEM has come, and tells
             known = context.upstream
-            write_upstream_state(shelf, replace(known, changed={**known.changed, DEM_KEY: "another grid"}))
+            write_upstream_state(
+                frame_store, replace(known, changed={**known.changed, DEM_KEY: "another grid"})
+            )
             raise HephaestusError(
                 f"{frame}: the DEM upstream has another grid by now; `hephaestus build {frame}` builds all "
                 f"on that one"
@@ -195,16 +201,19 @@ def _is_same_granule(staged: Granule, published: Granule | None) -> bool:
 
 
 def _publish_repaired(
-    shelf: FrameStore, current: Generation, contents: CubeInventory, units: Mapping[str, Granule]
+    frame_store: FrameStore, current: Generation, contents: CubeInventory, granules: Mapping[str, Granule]
 ) -> None:
     places = ChunkKeys(contents.axes)
 
-    def origin(unit: Granule) -> dict[str, str]:
-        if unit.key in units:
-            return shelf.staging.chunk_paths(unit)
-        return {name: f"{current.store}/{key}" for name, key in places.keys(unit)}
+    def origin(granule: Granule) -> dict[str, str]:
+        if granule.key in granules:
+            return frame_store.staging.chunk_paths(granule)
+        return {name: f"{current.store}/{key}" for name, key in places.keys(granule)}
 
-    whole = CubeInventory(contents.grid, {**contents.granules, **units}, contents.attributes)
-    with translate_os_errors(f"{shelf.frame}: publishing the repaired cube"), shelf.new_generation() as store:
-        shelf.staging.sync(units.values())
+    whole = CubeInventory(contents.grid, {**contents.granules, **granules}, contents.attributes)
+    with (
+        translate_os_errors(f"{frame_store.frame}: publishing the repaired cube"),
+        frame_store.new_generation() as store,
+    ):
+        frame_store.staging.sync(granules.values())
         write_cube_store(store, whole, origin)

@@ -190,48 +190,50 @@ def read_frame_status(
     }
     try:
         with wrap_unexpected_errors(frame):
-            shelf = FrameStore(cubes_dir_for(settings, frame), frame)
-            return _read_frame_status(shelf, today or datetime.now(UTC).date(), settings.accept, tried)
+            frame_store = FrameStore(cubes_dir_for(settings, frame), frame)
+            return _read_frame_status(frame_store, today or datetime.now(UTC).date(), settings.accept, tried)
     except HephaestusError as error:
         problem = str(error).removeprefix(f"{frame}: ")  # whoever shows it names the frame
         return FrameStatus(str(frame), problem=problem, **tried)
 
 
 def _read_frame_status(
-    shelf: FrameStore, today: date, accept: AcceptedAbsences, tried: Mapping[str, Any]
+    frame_store: FrameStore, today: date, accept: AcceptedAbsences, tried: Mapping[str, Any]
 ) -> FrameStatus:
-    frame = shelf.frame
-    begun = shelf.staging.read_granules(check=False)
-    current = shelf.published_generation()
+    frame = frame_store.frame
+    begun = frame_store.staging.read_granules(check=False)
+    current = frame_store.published_generation()
     if current is None:
-        problem = f"not published; {len(begun)} units are finished" if begun else "not built"
+        problem = f"not published; {len(begun)} granules are finished" if begun else "not built"
         owed, accepted = partition_accepted(find_missing_products(begun), frame, accept)
         return FrameStatus(
             str(frame), owed=owed, accepted=accepted, unfinished=len(begun), problem=problem, **tried
         )
     contents = current.read_inventory()
     manifest = current.read_manifest()
-    units, known = contents.granules, read_upstream_state(shelf)
-    interferograms = [unit for unit in units.values() if isinstance(unit, InterferogramGranule)]
-    pairs = [unit.pair for unit in interferograms if unit.is_complete]
+    granules, known = contents.granules, read_upstream_state(frame_store)
+    interferograms = [granule for granule in granules.values() if isinstance(granule, InterferogramGranule)]
+    pairs = [granule.pair for granule in interferograms if granule.is_complete]
     newest = max((pair.secondary for pair in pairs), default=None)
-    epochs = [unit for unit in units.values() if isinstance(unit, EpochGranule) and unit.is_complete]
-    owed, accepted = partition_accepted(find_missing_products(units), frame, accept)
+    epochs = [
+        granule for granule in granules.values() if isinstance(granule, EpochGranule) and granule.is_complete
+    ]
+    owed, accepted = partition_accepted(find_missing_products(granules), frame, accept)
     # a simulated cube among the real ones is one of an earlier version
     simulated = bool(contents.attributes.get("simulated"))
     misplaced = simulated and not tried["simulated"]
     return FrameStatus(
         frame=str(frame),
         generation=current.number,
-        built=datetime.fromtimestamp(shelf.publication_time(current.number), UTC),
+        built=datetime.fromtimestamp(frame_store.publication_time(current.number), UTC),
         newest=newest,
         latency_days=(today - newest).days if newest else None,
         pairs=len(pairs),
-        annotated=sum(isinstance(unit, MaskGranule) for unit in units.values()),
-        absent=sum(not unit.is_complete and not unit.needs_retry for unit in interferograms),
+        annotated=sum(isinstance(granule, MaskGranule) for granule in granules.values()),
+        absent=sum(not granule.is_complete and not granule.needs_retry for granule in interferograms),
         owed=owed,
         accepted=accepted,
-        preliminary=sum(unit.era5_expver == EXPVER_PRELIMINARY for unit in epochs),
+        preliminary=sum(granule.era5_expver == EXPVER_PRELIMINARY for granule in epochs),
         stale=tuple(_stale_reasons(known, contents.attributes)),
         gone=known.gone,
         bytes=sum(dict(manifest.values()).values()),
@@ -250,5 +252,5 @@ def _stale_reasons(known: UpstreamState, attributes: Mapping[str, Any]) -> Seque
         written = sanitize_text(attributes["schema_version"], 20)
         reasons.append(f"written by schema {written}, now {cube_schema().version}")
     if known.changed:
-        reasons.append(f"{len(known.changed)} units changed upstream")
+        reasons.append(f"{len(known.changed)} granules changed upstream")
     return reasons

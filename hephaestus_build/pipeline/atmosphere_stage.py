@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
 
-from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.era5_grid import EXPVER_PRELIMINARY, era5_area_around
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.progress import ProgressListener
@@ -74,8 +73,7 @@ class AtmosphereStage(Stage):
                 fields.fields_at(hour), fields.latitude, fields.longitude, ledger.require_grid()
             )
         granule = EpochGranule.make(day, inputs, receipts, era5)
-        with translate_os_errors(f"{context.frame}: storing the atmosphere of {day}"):
-            ledger.record(granule, contents)
+        ledger.record(granule, contents)
 
 
 def epoch_keys(build: Build, coming: Iterable[Pair] = ()) -> list[GranuleKey]:

@@ -1,4 +1,4 @@
-"""From arrays to the stored objects of one unit: pure functions."""
+"""From arrays to the stored objects of one granule: pure functions."""
 
 from __future__ import annotations
 

@@ -37,14 +37,14 @@ def select_reference_grid(dem: Grid | None, seen: Sequence[Grid]) -> Grid | None
     return max(seen, key=lambda grid: sum(map(grid.same_as, seen)), default=None)
 
 
-def recorded_grid(units: Mapping[str, Granule]) -> Grid | None:
+def recorded_grid(granules: Mapping[str, Granule]) -> Grid | None:
     """Return the grid that was settled before, unless what has come since speaks against it."""
-    dem = units.get(DEM_KEY)
+    dem = granules.get(DEM_KEY)
     if not isinstance(dem, DemGranule) or dem.grid is None:
         return None
-    pairs = [unit for unit in units.values() if isinstance(unit, InterferogramGranule)]
-    stored = [unit for unit in pairs if unit.is_complete]
-    fitting = sum(unit.alignment == "identical" for unit in stored)
-    none_fits = not stored and any(unit.is_elsewhere for unit in pairs)
+    pairs = [granule for granule in granules.values() if isinstance(granule, InterferogramGranule)]
+    stored = [granule for granule in pairs if granule.is_complete]
+    fitting = sum(granule.alignment == "identical" for granule in stored)
+    none_fits = not stored and any(granule.is_elsewhere for granule in pairs)
     doubted = none_fits or (not dem.is_complete and 2 * fitting < len(stored))
     return None if doubted else dem.grid

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.cube.granules import DEM_KEY, DemGranule, GranuleKey
@@ -64,8 +63,7 @@ class GridStage(Stage):
         assert fetched is not None, "GridStage.begin fetches it"
         receipt, raster = fetched
         granule = DemGranule.make(ledger.grid_inputs(), (receipt,), ledger.require_grid())
-        with translate_os_errors(f"{build.context.frame}: storing the DEM"):
-            ledger.record(granule, encode_images({"dem": raster.values}) if raster is not None else {})
+        ledger.record(granule, encode_images({"dem": raster.values}) if raster is not None else {})
 
 
 def _probe_grids(build: Build, dem: Grid | None) -> list[Grid]:

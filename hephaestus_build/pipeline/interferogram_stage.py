@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
@@ -88,8 +87,7 @@ class InterferogramStage(Stage):
             elsewhere=elsewhere,
             coverage=coverage,
         )
-        with translate_os_errors(f"{context.frame}: storing {pair}"):
-            ledger.record(granule, encode_images(planes) if granule.is_complete else {})
+        ledger.record(granule, encode_images(planes) if granule.is_complete else {})
 
 
 def select_all_pairs(build: Build) -> PairSelection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 
+from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
@@ -112,6 +113,11 @@ class Ledger:
             Without its objects.
         contents : mapping of str to bytes
             Its encoded objects by variable.
+
+        Raises
+        ------
+        HephaestusError
+            If the disk refuses it.
         """
         key = granule.key
         with self._lock:
@@ -124,7 +130,8 @@ class Ledger:
             ):
                 self._failed[key] = granule
                 return
-        stored = self._store.staging.add(granule, contents)  # the disk is not waited for under the lock
+        with translate_os_errors(f"{self._store.frame}: storing {key}"):
+            stored = self._store.staging.add(granule, contents)  # the disk is not waited for under the lock
         with self._lock:
             self._granules[key] = stored
             self._failed.pop(key, None)

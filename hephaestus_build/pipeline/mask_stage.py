@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
@@ -61,8 +60,7 @@ class MaskStage(Stage):
             grid_inputs=ledger.grid_inputs(),
             preview=preview,
         )
-        with translate_os_errors(f"{context.frame}: storing the masks of {pair}"):
-            ledger.record(granule, shards)
+        ledger.record(granule, shards)
 
 
 def _must_draw(build: Build, key: GranuleKey) -> bool:

@@ -48,15 +48,15 @@ class MissingProduct:
         return {"dem": "dem", "epoch": "era5", "mask": "preview"}[key.kind], key.name
 
 
-def find_missing_products(units: Mapping[str, Granule]) -> tuple[MissingProduct, ...]:
-    """Return what is owed among `units`, in order."""
+def find_missing_products(granules: Mapping[str, Granule]) -> tuple[MissingProduct, ...]:
+    """Return what is owed among `granules`, in order."""
     return tuple(
         MissingProduct(
-            str(unit.key), sanitize_text(receipt.product), receipt.outcome, sanitize_text(receipt.detail)
+            str(granule.key), sanitize_text(receipt.product), receipt.outcome, sanitize_text(receipt.detail)
         )
-        for _, unit in sorted(units.items())
-        if unit.needs_retry
-        for receipt in unit.receipts
+        for _, granule in sorted(granules.items())
+        if granule.needs_retry
+        for receipt in granule.receipts
         if not receipt.ok
     )
 

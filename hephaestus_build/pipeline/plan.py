@@ -173,24 +173,24 @@ class BuildPlan:
 
 
 def drop_withdrawn_pairs(
-    units: Mapping[str, Granule], listed: Collection[Pair], annotated: Collection[Pair]
+    granules: Mapping[str, Granule], listed: Collection[Pair], annotated: Collection[Pair]
 ) -> dict[str, Granule]:
-    """Return `units` without the pairs that never came and that nobody promises or asks for any more."""
+    """Return `granules` without the pairs that never came and that nobody promises or asks for any more."""
 
-    def withdrawn(unit: Granule) -> bool:
+    def withdrawn(granule: Granule) -> bool:
         return (
-            isinstance(unit, InterferogramGranule)
-            and not unit.is_complete
-            and unit.pair not in listed
-            and unit.pair not in annotated
+            isinstance(granule, InterferogramGranule)
+            and not granule.is_complete
+            and granule.pair not in listed
+            and granule.pair not in annotated
         )
 
-    return {key: unit for key, unit in units.items() if not withdrawn(unit)}
+    return {key: granule for key, granule in granules.items() if not withdrawn(granule)}
 
 
-def needs_fetching(unit: InterferogramGranule | None, modified: str | None) -> bool:
+def needs_fetching(granule: InterferogramGranule | None, modified: str | None) -> bool:
     """Return whether a pair must be fetched: it is new, owed, or its line in the listing changed."""
-    if unit is None or not unit.is_complete:
+    if granule is None or not granule.is_complete:
         return True
-    before = unit.modified
+    before = granule.modified
     return modified is not None and before is not None and modified != before

@@ -60,10 +60,10 @@ class UpstreamState:
     gone: tuple[str, ...] = ()
 
 
-def read_upstream_state(shelf: FrameStore) -> UpstreamState:
+def read_upstream_state(frame_store: FrameStore) -> UpstreamState:
     """Return what was last written down of a frame's archive; what cannot be read is not known."""
     try:
-        value = parse_json(read_plain_file(shelf.root, _FILE, _BYTES))
+        value = parse_json(read_plain_file(frame_store.root, _FILE, _BYTES))
         changed = {sanitize_text(key): sanitize_text(what) for key, what in value["changed"].items()}
         gone = tuple(map(sanitize_text, value["gone"]))
         return UpstreamState(sanitize_text(value["checked"]), changed, gone)
@@ -71,11 +71,11 @@ def read_upstream_state(shelf: FrameStore) -> UpstreamState:
         return UpstreamState()
 
 
-def write_upstream_state(shelf: FrameStore, known: UpstreamState) -> None:
+def write_upstream_state(frame_store: FrameStore, known: UpstreamState) -> None:
     """Write down what is known of a frame's archive, if that is news."""
-    if known != read_upstream_state(shelf):
-        with translate_os_errors(f"{shelf.frame}: writing down what changed upstream"):
-            write_json(shelf.root / _FILE, asdict(known))
+    if known != read_upstream_state(frame_store):
+        with translate_os_errors(f"{frame_store.frame}: writing down what changed upstream"):
+            write_json(frame_store.root / _FILE, asdict(known))
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ def describe_difference(receipt: Receipt, page: SmallResponse) -> str:
 
 
 def make_history_lookup(
-    units: Mapping[str, Granule], known: UpstreamState
+    granules: Mapping[str, Granule], known: UpstreamState
 ) -> Callable[[Pair | None, str], PriorUse]:
-    """Return what a cube's units and what was found upstream tell of a product, by its pair and name."""
+    """Return what a cube's granules and what was found upstream tell of a product, by its pair and name."""
     try:
         checked = datetime.fromisoformat(known.checked).timestamp()
     except (ValueError, OverflowError):
@@ -140,7 +140,7 @@ def make_history_lookup(
 
     def past(pair: Pair | None, name: str) -> PriorUse:
         for key in (GranuleKey.of_pair(pair), GranuleKey.of_mask(pair)) if pair else (DEM_KEY,):
-            for receipt in units[key].receipts if key in units else ():
+            for receipt in granules[key].receipts if key in granules else ():
                 if receipt.product == name:
                     doubted = checked if key in known.changed else 0.0
                     return PriorUse(receipt if receipt.ok else None, doubted)
@@ -149,13 +149,13 @@ def make_history_lookup(
     return past
 
 
-def make_era5_hash_lookup(units: Mapping[str, Granule]) -> Callable[[datetime], str | None]:
-    """Return what the ERA5 values of an hour were when a cube's units first used them."""
+def make_era5_hash_lookup(granules: Mapping[str, Granule]) -> Callable[[datetime], str | None]:
+    """Return what the ERA5 values of an hour were when a cube's granules first used them."""
     seals = {
-        datetime(1970, 1, 1) + timedelta(hours=unit.era5_time): unit.receipts[0].values
-        for unit in units.values()
-        if isinstance(unit, EpochGranule) and unit.is_complete and unit.receipts
-        if unit.era5_time is not None
+        datetime(1970, 1, 1) + timedelta(hours=granule.era5_time): granule.receipts[0].values
+        for granule in granules.values()
+        if isinstance(granule, EpochGranule) and granule.is_complete and granule.receipts
+        if granule.era5_time is not None
     }
     return seals.get
 
@@ -172,9 +172,9 @@ def find_gone_pairs(granules: Mapping[str, Granule], listed: Collection[Pair]) -
 
 def iter_licsar_products(contents: CubeInventory) -> Iterable[tuple[GranuleKey, Receipt]]:
     """Yield (granule's key, receipt) for every LiCSAR product that is in the cube."""
-    for _, unit in sorted(contents.granules.items()):
-        if isinstance(unit, InterferogramGranule | DemGranule):
-            yield from ((unit.key, receipt) for receipt in unit.receipts if receipt.ok and receipt.url)
+    for _, granule in sorted(contents.granules.items()):
+        if isinstance(granule, InterferogramGranule | DemGranule):
+            yield from ((granule.key, receipt) for receipt in granule.receipts if receipt.ok and receipt.url)
 
 
 def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener) -> list[UpstreamChange]:
@@ -188,8 +188,8 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
         If there is no cube.
     """
     settings = settings.for_frame(frame)
-    shelf = FrameStore(cubes_dir_for(settings, frame), frame)
-    current = shelf.published_generation()
+    frame_store = FrameStore(cubes_dir_for(settings, frame), frame)
+    current = frame_store.published_generation()
     if current is None:
         raise HephaestusError(f"{frame}: there is no cube to compare; `hephaestus build {frame}` builds it")
     settings.check_frame_available(frame)
@@ -198,26 +198,26 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
     with closing(open_interferogram_source(settings, frame)) as source:
 
         def ask(item: tuple[GranuleKey, Receipt]) -> None:
-            unit, receipt = item
-            pair = None if unit == DEM_KEY else unit.pair
+            granule, receipt = item
+            pair = None if granule == DEM_KEY else granule.pair
             page = source.probe_product(frame, pair, receipt.product, receipt.url)
             if not page.ok and page.outcome is not Outcome.ABSENT:
                 what = f"upstream cannot be asked ({page.outcome}: {page.detail})"
-                changes.append(UpstreamChange(unit, receipt.product, what, certain=False))
+                changes.append(UpstreamChange(granule, receipt.product, what, certain=False))
             elif what := describe_difference(receipt, page):
-                changes.append(UpstreamChange(unit, receipt.product, what))
+                changes.append(UpstreamChange(granule, receipt.product, what))
 
         listener.stage(f"{frame}", len(products))
         for _ in map_bounded(ask, products, settings.connections):
             listener.advance(f"{frame}")
     changes.sort(key=lambda change: (change.unit, change.product))
-    known = read_upstream_state(shelf)
+    known = read_upstream_state(frame_store)
     silent = {change.unit for change in changes if not change.certain}
     changed = {key: what for key, what in known.changed.items() if key in silent}
     changed |= {change.unit: str(change) for change in changes if change.certain}
     checked = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        write_upstream_state(shelf, UpstreamState(checked, changed, known.gone))
+        write_upstream_state(frame_store, UpstreamState(checked, changed, known.gone))
     except HephaestusError as error:  # what was found out is told all the same
         log.warning("%s", error)
     return changes

@@ -15,10 +15,9 @@ from typing import Protocol
 
 import numpy as np
 
-from hephaestus_build.core.digest import Digest
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.provenance import PriorUse, Receipt
+from hephaestus_build.core.provenance import Digest, PriorUse, Receipt
 from hephaestus_build.download.client import SmallResponse
 
 

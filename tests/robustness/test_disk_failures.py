@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -21,15 +22,16 @@ from archives import (
     as_at_first,
     asked,
     copied,
+    frame_store_of,
     objects,
     settings_for,
-    shelf_of,
     small_archive,
 )
 from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.storage.staging import StagingArea
 from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.operations.batch import build_frames
 from hephaestus_build.pipeline.build import build
@@ -114,13 +116,13 @@ def test_a_disk_that_fills_and_is_freed_bit_by_bit(archive, disk, tmp_path, cach
             break
         complaints.append(complaint)
         assert re.fullmatch(".*disk is full.*", complaint), complaint
-        assert not shelf_of(settings).published_link.exists()
+        assert not frame_store_of(settings).published_link.exists()
     assert len(complaints) > 3
     clean = settings_for(tmp_path / "clean")
     build(ALL, clean)
     assert objects(settings) == objects(clean)
-    assert verify_generation(shelf_of(settings).published_generation()) == []
-    assert not any(shelf_of(settings).root.glob(".draft-*"))
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
+    assert not any(frame_store_of(settings).root.glob(".draft-*"))
 
 
 def test_a_full_disk_is_said_while_the_cds_still_has_us_wait(archive, disk, tmp_path):
@@ -137,7 +139,7 @@ def test_a_full_disk_is_said_while_the_cds_still_has_us_wait(archive, disk, tmp_
 def test_a_full_disk_leaves_the_published_cube_and_what_is_finished(archive, built, disk):
     resize(disk, 8 << 20)
     settings = settings_for(copied(built, disk / "data"))
-    before, link = objects(settings), shelf_of(settings).published_link.resolve()
+    before, link = objects(settings), frame_store_of(settings).published_link.resolve()
     complaints: list[str] = []
     for room in range(0, 2 << 20, 24 << 10):
         resize(disk, shutil.disk_usage(disk).used + (room if complaints else 0))
@@ -147,8 +149,8 @@ def test_a_full_disk_leaves_the_published_cube_and_what_is_finished(archive, bui
         complaints.append(complaint)
         assert re.fullmatch(".*disk is full.*", complaint), complaint
         assert objects(settings) == before
-        assert shelf_of(settings).published_link.resolve() == link
-        assert verify_generation(shelf_of(settings).published_generation()) == []
+        assert frame_store_of(settings).published_link.resolve() == link
+        assert verify_generation(frame_store_of(settings).published_generation()) == []
     assert len(complaints) > 1
     assert (result.exit_code, result.pairs, result.generation) == (0, 7, 2)
 
@@ -181,7 +183,7 @@ def test_a_cache_that_vanishes_in_mid_build_is_made_again(archive, built, tmp_pa
     archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.replace_body(vanish), times=1)
     archive.faults.add(r"\.geo\.cc\.tif$", faults.replace_body(vanish), times=1)
     assert build(ALL, settings).exit_code == 0
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
     # and thrown away between two builds it is missed by nobody
     shutil.rmtree(settings.downloads_dir)
     archive.clear_log()
@@ -205,7 +207,7 @@ def test_a_cache_that_keeps_vanishing_is_said_in_one_line(archive, built, tmp_pa
 def test_a_staging_folder_that_vanishes_is_said_in_one_line(archive, built, tmp_path):
     settings = settings_for(copied(built, tmp_path / "data"))
     before = objects(settings)
-    staging = shelf_of(settings).staging
+    staging = frame_store_of(settings).staging
 
     def vanish(content: bytes) -> bytes:
         end = time.monotonic() + 200
@@ -227,7 +229,7 @@ def test_a_cache_within_its_limit_serves_a_build_larger_than_it(archive, tmp_pat
     assert build(ALL, settings).exit_code == 0
     kept = [path for path in (settings.downloads_dir / "licsar").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in kept) < 60_000
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
 
 
 def test_a_data_folder_that_is_a_file_or_below_one(archive, tmp_path):
@@ -274,8 +276,25 @@ def test_a_limit_on_files_ends_in_one_line_and_exit_code_1(archive, built, tmp_p
     complaints = [line for line in ended.stderr.splitlines() if line.startswith("hephaestus:")]
     assert len(complaints) == 1
     assert objects(settings) == before
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
     assert build(ALL, settings).exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["dem", "absent", "pair", "mask", "epoch"])
+def test_a_disk_that_refuses_any_granule_is_one_line(archive, tmp_path, monkeypatch, kind):
+    archive.archive.withdraw(FRAME, archive.archive.pairs(FRAME)[2])
+    add, refused = StagingArea.add, []
+
+    def refuse(staging, granule, contents):
+        if (granule.kind if granule.is_complete else "absent") == kind:
+            refused.append(granule)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return add(staging, granule, contents)
+
+    monkeypatch.setattr(StagingArea, "add", refuse)
+    with pytest.raises(HephaestusError, match=f"^{FRAME}: storing .*the disk is full"):
+        build(ALL, settings_for(tmp_path))
+    assert refused
 
 
 @pytest.mark.parametrize("command", ["status", "verify", "repair", "gc"])
@@ -325,7 +344,7 @@ def test_ctrl_c_is_one_line_and_130_and_leaves_no_lock(archive, tmp_path):
 
 def test_the_lock_is_said_or_waited_for(archive, built, tmp_path):
     settings = settings_for(copied(built, tmp_path / "data"))
-    with shelf_of(settings).lock():
+    with frame_store_of(settings).lock():
         with pytest.raises(HephaestusError, match=rf"another build .*process {os.getpid()} on .*--wait"):
             build(ALL, settings)
         waiting = subprocess.Popen(
@@ -336,7 +355,7 @@ def test_the_lock_is_said_or_waited_for(archive, built, tmp_path):
         assert waiting.poll() is None
         assert objects(settings)
     assert waiting.wait(timeout=240) == 0
-    assert shelf_of(settings).published_generation().number == 2
+    assert frame_store_of(settings).published_generation().number == 2
 
 
 def test_an_unknown_thing_among_the_cubes_is_left_alone(archive, built, tmp_path):

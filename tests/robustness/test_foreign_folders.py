@@ -45,7 +45,7 @@ def data(pristine, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def shelf(data) -> FrameStore:
+def frame_store(data) -> FrameStore:
     return FrameStore(data / "simulated" / "cubes", Frame(FRAME))
 
 
@@ -109,9 +109,9 @@ def changed(**units: object) -> Callable[[bytes], bytes]:
 
 
 @pytest.mark.parametrize("part", ["frame", "generations"])
-def test_gc_removes_nothing_through_a_linked_folder(shelf, outside, hephaestus, part):
+def test_gc_removes_nothing_through_a_linked_folder(frame_store, outside, hephaestus, part):
     before = contents_of(outside)
-    linked = shelf.root if part == "frame" else shelf.root.parent
+    linked = frame_store.root if part == "frame" else frame_store.root.parent
     linked.rename(linked.with_name("away"))
     if part == "generations":
         shutil.copytree(outside, outside / FRAME)
@@ -124,51 +124,51 @@ def test_gc_removes_nothing_through_a_linked_folder(shelf, outside, hephaestus, 
     assert contents_of(outside) == before
 
 
-def test_gc_removes_only_what_builds_made(shelf, outside):
+def test_gc_removes_only_what_builds_made(frame_store, outside):
     for path in outside.iterdir():
-        shutil.copytree(path, shelf.root / path.name)
-    (shelf.root / ".draft-aaaaaaaaaaaa").symlink_to(outside)
-    killed = shelf.root / ".draft-bbbbbbbbbbbb" / f"{FRAME}.zarr"
+        shutil.copytree(path, frame_store.root / path.name)
+    (frame_store.root / ".draft-aaaaaaaaaaaa").symlink_to(outside)
+    killed = frame_store.root / ".draft-bbbbbbbbbbbb" / f"{FRAME}.zarr"
     killed.mkdir(parents=True)
     (killed / "zarr.json").write_text("{")
     (killed / "linked").symlink_to(outside)
-    (shelf.root / ".upstream.json.0123456789ab").write_text("{")
-    (shelf.root / "123456").symlink_to(outside)
+    (frame_store.root / ".upstream.json.0123456789ab").write_text("{")
+    (frame_store.root / "123456").symlink_to(outside)
     before = contents_of(outside)
-    with shelf.lock():
-        assert shelf.generation_numbers() == [1, 2]
-        assert shelf.remove_old(keep=1, older_than=AGES) == [1]
+    with frame_store.lock():
+        assert frame_store.generation_numbers() == [1, 2]
+        assert frame_store.remove_old(keep=1, older_than=AGES) == [1]
     assert contents_of(outside) == before
-    left = {path.name for path in shelf.root.iterdir()}
+    left = {path.name for path in frame_store.root.iterdir()}
     assert left >= {path.name for path in outside.iterdir()} | {".draft-aaaaaaaaaaaa", "000002"}
     assert not left & {"000001", ".draft-bbbbbbbbbbbb", ".upstream.json.0123456789ab"}
 
 
-def test_a_generation_with_files_of_others_stays(shelf):
-    (shelf.root / "000001" / "notes.txt").write_text("precious")
-    with shelf.lock():
-        assert shelf.remove_old(keep=1, older_than=AGES) == []
-    assert (shelf.root / "000001" / "notes.txt").exists()
+def test_a_generation_with_files_of_others_stays(frame_store):
+    (frame_store.root / "000001" / "notes.txt").write_text("precious")
+    with frame_store.lock():
+        assert frame_store.remove_old(keep=1, older_than=AGES) == []
+    assert (frame_store.root / "000001" / "notes.txt").exists()
 
 
-def test_the_published_generation_is_never_removed(shelf):
-    shelf.published_link.unlink()
-    shelf.published_link.symlink_to(f".generations/{FRAME}/000001/{FRAME}.zarr")
-    assert shelf.remove_old(keep=1, older_than=AGES) == []
-    assert shelf.published_generation().number == 1
+def test_the_published_generation_is_never_removed(frame_store):
+    frame_store.published_link.unlink()
+    frame_store.published_link.symlink_to(f".generations/{FRAME}/000001/{FRAME}.zarr")
+    assert frame_store.remove_old(keep=1, older_than=AGES) == []
+    assert frame_store.published_generation().number == 1
 
 
 @pytest.mark.parametrize("name", ["lock", "staging", "staging/objects"])
-def test_nothing_is_written_through_a_link_in_a_frames_folder(shelf, tmp_path, name):
+def test_nothing_is_written_through_a_link_in_a_frames_folder(frame_store, tmp_path, name):
     target = tmp_path / "outside"
     target.mkdir()
     victim = target / "victim"
     victim.write_text("precious")
-    place = shelf.root / name
+    place = frame_store.root / name
     place.unlink(missing_ok=True)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to(victim if name == "lock" else target)
-    with pytest.raises(HephaestusError, match="is a link"), shelf.lock():
+    with pytest.raises(HephaestusError, match="is a link"), frame_store.lock():
         pass
     assert victim.read_text() == "precious"
     assert contents_of(target) == ["victim"]
@@ -191,12 +191,14 @@ def test_nothing_is_written_through_a_link_in_a_frames_folder(shelf, tmp_path, n
         "second.zarr",
     ],
 )
-def test_only_a_link_of_this_program_is_followed(shelf, hephaestus, target):
-    shelf.published_link.unlink()
-    shelf.published_link.symlink_to(target)
-    (shelf.published_link.parent / "second.zarr").symlink_to(f".generations/{FRAME}/000001/{FRAME}.zarr")
+def test_only_a_link_of_this_program_is_followed(frame_store, hephaestus, target):
+    frame_store.published_link.unlink()
+    frame_store.published_link.symlink_to(target)
+    (frame_store.published_link.parent / "second.zarr").symlink_to(
+        f".generations/{FRAME}/000001/{FRAME}.zarr"
+    )
     with pytest.raises(HephaestusError, match=f"^{FRAME}: .*move it away"):
-        shelf.published_generation()
+        frame_store.published_generation()
     for command in ("status", "verify", "gc"):
         code, out, err = hephaestus(command)
         assert code == 1
@@ -204,18 +206,18 @@ def test_only_a_link_of_this_program_is_followed(shelf, hephaestus, target):
         assert OTHER in out
 
 
-def test_an_absolute_link_and_a_linked_generation_are_not_followed(shelf, tmp_path):
-    store = shelf.published_generation().store
-    shelf.published_link.unlink()
-    shelf.published_link.symlink_to(store.resolve())
+def test_an_absolute_link_and_a_linked_generation_are_not_followed(frame_store, tmp_path):
+    store = frame_store.published_generation().store
+    frame_store.published_link.unlink()
+    frame_store.published_link.symlink_to(store.resolve())
     with pytest.raises(HephaestusError, match="did not make"):
-        shelf.published_generation()
-    shelf.published_link.unlink()
-    shelf.published_link.symlink_to(f".generations/{FRAME}/000002/{FRAME}.zarr")
+        frame_store.published_generation()
+    frame_store.published_link.unlink()
+    frame_store.published_link.symlink_to(f".generations/{FRAME}/000002/{FRAME}.zarr")
     store.parent.rename(tmp_path / "away")
     store.parent.symlink_to(tmp_path / "away")
     with pytest.raises(HephaestusError, match="is a link"):
-        shelf.published_generation()
+        frame_store.published_generation()
 
 
 # --- what is hashed and linked
@@ -224,8 +226,8 @@ def test_an_absolute_link_and_a_linked_generation_are_not_followed(shelf, tmp_pa
 @pytest.mark.parametrize(
     ("kind", "said"), [("pipe", "a pipe"), ("zero", "a link"), ("loop", "a link"), ("folder", "a folder")]
 )
-def test_verify_reads_plain_files_only(shelf, kind, said):
-    generation = shelf.published_generation()
+def test_verify_reads_plain_files_only(frame_store, kind, said):
+    generation = frame_store.published_generation()
     strange = generation.store / "extra.bin"
     match kind:
         case "pipe":
@@ -245,8 +247,8 @@ def test_verify_reads_plain_files_only(shelf, kind, said):
 @pytest.mark.parametrize(
     "path", ["../secret", "/etc/hostname", "dem/../../secret", "a\0b", "x" * 5000, "a/" * 3000 + "b", "", "."]
 )
-def test_verify_reads_nothing_outside_the_store(shelf, path):
-    generation = shelf.published_generation()
+def test_verify_reads_nothing_outside_the_store(frame_store, path):
+    generation = frame_store.published_generation()
     (generation.store.parent / "secret").write_bytes(b"")
     reseal(generation, **{path: [hash_bytes(b""), 0]})
     (damage,) = verify_generation(generation)
@@ -254,8 +256,8 @@ def test_verify_reads_nothing_outside_the_store(shelf, path):
     assert damage.what in ("damaged", "unreadable", "missing")
 
 
-def test_a_linked_folder_of_an_array_is_not_read(shelf, tmp_path):
-    generation = shelf.published_generation()
+def test_a_linked_folder_of_an_array_is_not_read(frame_store, tmp_path):
+    generation = frame_store.published_generation()
     (generation.store / "dem").rename(tmp_path / "dem")
     (generation.store / "dem").symlink_to(tmp_path / "dem")
     assert {damage.path for damage in verify_generation(generation)} == {"dem", "dem/c.0.0", "dem/zarr.json"}
@@ -298,51 +300,62 @@ def test_the_record_of_runs_is_a_plain_file(tmp_path, kind):
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 ODD: dict[str, Callable[[FrameStore], None]] = {
-    "provenance of other types": lambda shelf: reseal(
-        shelf.published_generation(), lambda _: b'{"units":[1,2]}'
+    "provenance of other types": lambda frame_store: reseal(
+        frame_store.published_generation(), lambda _: b'{"units":[1,2]}'
     ),
-    "deep provenance": lambda shelf: reseal(
-        shelf.published_generation(), lambda _: b'{"attributes":' + DEEP + b"}"
+    "deep provenance": lambda frame_store: reseal(
+        frame_store.published_generation(), lambda _: b'{"attributes":' + DEEP + b"}"
     ),
-    "deep attributes": lambda shelf: reseal(
-        shelf.published_generation(), changed(attributes__x=json.loads("[" * 200 + "]" * 200))
+    "deep attributes": lambda frame_store: reseal(
+        frame_store.published_generation(), changed(attributes__x=json.loads("[" * 200 + "]" * 200))
     ),
-    "provenance that is not text": lambda shelf: reseal(shelf.published_generation(), lambda _: b"\xff\xfe"),
-    "no grid of pixels": lambda shelf: reseal(shelf.published_generation(), changed(grid__width=10**9)),
-    "grid beyond the pole": lambda shelf: reseal(shelf.published_generation(), changed(grid__north=1e300)),
-    "name of a unit": lambda shelf: reseal(shelf.published_generation(), changed(units__3__name="../../x")),
-    "facts of other types": lambda shelf: reseal(
-        shelf.published_generation(), changed(units__0__facts={"grid": 3})
+    "provenance that is not text": lambda frame_store: reseal(
+        frame_store.published_generation(), lambda _: b"\xff\xfe"
     ),
-    "variable that leads out": lambda shelf: reseal(
-        shelf.published_generation(), changed(units__0__objects={"../../x": ["0" * 64, 1]})
+    "no grid of pixels": lambda frame_store: reseal(
+        frame_store.published_generation(), changed(grid__width=10**9)
     ),
-    "hash that leads out": lambda shelf: reseal(
-        shelf.published_generation(), changed(units__0__objects={"dem": ["../../../../tmp/x", 1]})
+    "grid beyond the pole": lambda frame_store: reseal(
+        frame_store.published_generation(), changed(grid__north=1e300)
     ),
-    "unit twice": lambda shelf: reseal(
-        shelf.published_generation(),
+    "name of a unit": lambda frame_store: reseal(
+        frame_store.published_generation(), changed(units__3__name="../../x")
+    ),
+    "facts of other types": lambda frame_store: reseal(
+        frame_store.published_generation(), changed(units__0__facts={"grid": 3})
+    ),
+    "variable that leads out": lambda frame_store: reseal(
+        frame_store.published_generation(), changed(units__0__objects={"../../x": ["0" * 64, 1]})
+    ),
+    "hash that leads out": lambda frame_store: reseal(
+        frame_store.published_generation(), changed(units__0__objects={"dem": ["../../../../tmp/x", 1]})
+    ),
+    "unit twice": lambda frame_store: reseal(
+        frame_store.published_generation(),
         lambda content: content.replace(b'"units":[', b'"units":[{"kind":"dem","name":"dem"},'),
     ),
-    "deep manifest": lambda shelf: [
-        (folder / MANIFEST).write_bytes(DEEP) for folder in shelf.published_generation().record_folders
+    "deep manifest": lambda frame_store: [
+        (folder / MANIFEST).write_bytes(DEEP) for folder in frame_store.published_generation().record_folders
     ],
-    "manifest of other types": lambda shelf: [
+    "manifest of other types": lambda frame_store: [
         (folder / MANIFEST).write_bytes(encode_manifest({"a": ["x", "y"]}))
-        for folder in shelf.published_generation().record_folders
+        for folder in frame_store.published_generation().record_folders
     ],
-    "pipes for records": lambda shelf: [
+    "pipes for records": lambda frame_store: [
         ((folder / name).unlink(), os.mkfifo(folder / name))
-        for folder in shelf.published_generation().record_folders
+        for folder in frame_store.published_generation().record_folders
         for name in (MANIFEST, PROVENANCE)
     ],
-    "a file for a frame's folder": lambda shelf: (shutil.rmtree(shelf.root), shelf.root.write_text("x")),
+    "a file for a frame's folder": lambda frame_store: (
+        shutil.rmtree(frame_store.root),
+        frame_store.root.write_text("x"),
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_one_odd_record_is_one_line_and_the_rest_goes_on(shelf, data, hephaestus, kind):
-    ODD[kind](shelf)
+def test_one_odd_record_is_one_line_and_the_rest_goes_on(frame_store, data, hephaestus, kind):
+    ODD[kind](frame_store)
     before = contents_of(data.parent)
     for command in ("status", "verify", "repair"):
         code, out, err = hephaestus(command)
@@ -380,11 +393,11 @@ def test_one_odd_record_is_one_line_and_the_rest_goes_on(shelf, data, hephaestus
         ),
     ],
 )
-def test_an_odd_file_beside_the_generations_says_nothing(shelf, data, hephaestus, name, content):
-    place = shelf.root / name
+def test_an_odd_file_beside_the_generations_says_nothing(frame_store, data, hephaestus, name, content):
+    place = frame_store.root / name
     place.parent.mkdir(exist_ok=True)
     place.write_bytes(content)
-    assert shelf.staging.read_granules() == {}
+    assert frame_store.staging.read_granules() == {}
     row = read_frame_status(load_settings(data_dir=data), Frame(FRAME))
     assert not row.problem
     assert "\x1b" not in "".join(row.gone)
@@ -392,7 +405,7 @@ def test_an_odd_file_beside_the_generations_says_nothing(shelf, data, hephaestus
         assert hephaestus(command)[0] == 0
 
 
-def test_a_folder_that_may_not_be_read_is_one_line(shelf, hephaestus, monkeypatch):
+def test_a_folder_that_may_not_be_read_is_one_line(frame_store, hephaestus, monkeypatch):
     """Running as root, a test cannot take the permission away: the system call says so instead."""
     real = os.listdir
 

@@ -84,9 +84,9 @@ def zygote(environment) -> Iterator[subprocess.Popen[str]]:
 class Reader(threading.Thread):
     """Looks at the published cube again and again, byte by byte, while others build and die."""
 
-    def __init__(self, shelf: FrameStore) -> None:
+    def __init__(self, frame_store: FrameStore) -> None:
         super().__init__(daemon=True)
-        self.shelf = shelf
+        self.frame_store = frame_store
         self.looks: Counter[int] = Counter()
         self.wrong: list[str] = []
         self._stop_now = threading.Event()
@@ -99,11 +99,11 @@ class Reader(threading.Thread):
                 self.wrong.append(repr(error))
 
     def look(self) -> None:
-        current = self.shelf.published_generation()
+        current = self.frame_store.published_generation()
         if current is None:
             return
         self.wrong += [f"generation {current.number}: {damage}" for damage in verify_generation(current)]
-        cube = open_pinned_cube(self.shelf.published_link, chunks=None)
+        cube = open_pinned_cube(self.frame_store.published_link, chunks=None)
         phase, valid = cube.insar_difference.values, cube.valid_date_pair.values
         if not (phase.any(axis=(2, 3)) == valid).all():
             self.wrong.append(f"generation {current.number}: its flags do not say what is stored")
@@ -121,13 +121,13 @@ class Victim:
         self.archive, self.zygote, self.data = archive, zygote, data
         self.options = {"era5": "arco", "timeout": 15, "retries": 1, **settings}
         self.settings: Settings = load_settings(data_dir=data, **self.options).for_simulated()
-        self.shelf = FrameStore(self.settings.cubes_dir, FRAME)
+        self.frame_store = FrameStore(self.settings.cubes_dir, FRAME)
         self.out = data.with_suffix(".json")
         self.kills: Counter[str] = Counter()
 
     def run(self, **order: Any) -> bool:
         """Run one build that may be killed; return whether it was, after a look at what it did."""
-        before, finished, whole = self.shelf.published_generation(), self._finished(), self._downloads()
+        before, finished, whole = self.frame_store.published_generation(), self._finished(), self._downloads()
         self.archive.clear_log()
         order |= {"data": str(self.data), "frame": FRAME.id, "out": str(self.out), "settings": self.options}
         assert self.zygote.stdin
@@ -143,7 +143,7 @@ class Victim:
         else:
             self.kills[order.get("point", "a moment")] += 1
         self._nothing_twice(finished, whole, where)
-        after = self.shelf.published_generation()
+        after = self.frame_store.published_generation()
         if after is not None:
             assert before is None or after.number in (before.number, before.number + 1), where
             assert verify_generation(after) == [], where
@@ -152,20 +152,22 @@ class Victim:
         return end["killed"]
 
     def _finished(self) -> set[str]:
-        """The units that need never be built again."""
-        current = self.shelf.published_generation()
-        units = {
+        """The granules that need never be built again."""
+        current = self.frame_store.published_generation()
+        granules = {
             **(current.read_inventory().granules if current else {}),
-            **self.shelf.staging.read_granules(),
+            **self.frame_store.staging.read_granules(),
         }
-        return {key for key, unit in units.items() if unit.is_complete and not self._replaced(unit)}
+        return {
+            key for key, granule in granules.items() if granule.is_complete and not self._replaced(granule)
+        }
 
-    def _replaced(self, unit: Granule) -> bool:
+    def _replaced(self, granule: Granule) -> bool:
         """Whether the archive has other files of a pair by now."""
-        if unit.kind not in ("pair", "mask") or "modified" not in unit.facts:
+        if granule.kind not in ("pair", "mask") or "modified" not in granule.facts:
             return False
-        modified = self.archive.archive.modified_time(FRAME.id, "interferograms", unit.name)
-        return unit.facts["modified"] != f"{modified:%Y-%m-%d %H:%M}"
+        modified = self.archive.archive.modified_time(FRAME.id, "interferograms", granule.name)
+        return granule.facts["modified"] != f"{modified:%Y-%m-%d %H:%M}"
 
     def _downloads(self) -> dict[str, str | None]:
         """The tag of every product that lies whole in the cache."""
@@ -182,8 +184,8 @@ class Victim:
         for entry in self.archive.log:
             if match := _PRODUCT.search(entry.path):
                 kind = "mask" if entry.path.endswith(".png") else "pair"
-                unit = f"{kind}/{match['pair']}" if match["pair"] else "dem/dem"
-                assert unit not in finished, f"{entry.path} was asked for again after {where}"
+                granule = f"{kind}/{match['pair']}" if match["pair"] else "dem/dem"
+                assert granule not in finished, f"{entry.path} was asked for again after {where}"
                 if match["name"] in whole and whole[match["name"]] == self._tag(entry.path):
                     assert entry.status == 304, f"{entry.path} was downloaded again after {where}"
 
@@ -196,8 +198,8 @@ class Victim:
 def provenance(contents: CubeInventory) -> dict[str, Any]:
     """All of a cube's record but when products were fetched, and which request to the CDS brought them."""
     return {
-        key: unit.identity[:3] if unit.kind == "epoch" else unit.identity
-        for key, unit in contents.granules.items()
+        key: granule.identity[:3] if granule.kind == "epoch" else granule.identity
+        for key, granule in contents.granules.items()
     } | {"": contents.attributes}
 
 
@@ -253,21 +255,21 @@ def test_killed_at_every_point_in_turn(archive, zygote, clean, tmp_path):
     chance = random.Random(1)
     begin(archive, chance)
     victim = Victim(archive, zygote, tmp_path / "data")
-    reader = Reader(victim.shelf)
+    reader = Reader(victim.frame_store)
     reader.start()
     half = POINTS.index("mid-metadata")
     for point in POINTS[:half]:
         assert victim.run(point=point), f"{point} was not passed"
     assert not victim.run()
-    assert victim.shelf.published_generation().number == 1
+    assert victim.frame_store.published_generation().number == 1
     grow(archive, chance)
     for point in ("mid-download", "between shards", "half the ledger's line", *POINTS[half:]):
         assert victim.run(point=point), f"{point} was not passed"
     assert not victim.run()
     reader.stop()
     assert reader.wrong == []
-    assert victim.shelf.published_generation().number == 2
-    assert_same(victim.shelf, clean("clean"))
+    assert victim.frame_store.published_generation().number == 2
+    assert_same(victim.frame_store, clean("clean"))
 
 
 @pytest.mark.slow
@@ -280,7 +282,7 @@ def test_killed_anywhere_hundreds_of_times(archive, zygote, clean, tmp_path):
         era5 = chance.choice(["arco", "arco", "cds"])
         begin(archive, chance)
         victim = Victim(archive, zygote, tmp_path / f"data{cubes}", era5=era5)
-        reader = Reader(victim.shelf)
+        reader = Reader(victim.frame_store)
         reader.start()
         for step in ("first", "second"):
             if step == "second":
@@ -300,7 +302,7 @@ def test_killed_anywhere_hundreds_of_times(archive, zygote, clean, tmp_path):
             assert not (alive and victim.run())
         reader.stop()
         assert reader.wrong == []
-        assert_same(victim.shelf, clean(f"clean{cubes}", era5=era5))
+        assert_same(victim.frame_store, clean(f"clean{cubes}", era5=era5))
         kills += victim.kills
         looks += reader.looks.total()
         cubes += 1

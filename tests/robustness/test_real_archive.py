@@ -102,7 +102,7 @@ def test_real_pairs_arrive_in_steps_and_the_command_is_killed_at_random(portal, 
         monkeypatch.setenv("HEPHAESTUS_TIMEOUT", "20")
         monkeypatch.delenv("HEPHAESTUS_ANNOTATIONS")
         settings = load_settings(data_dir=tmp_path / "data")
-        shelf = FrameStore(settings.cubes_dir, FRAME)
+        frame_store = FrameStore(settings.cubes_dir, FRAME)
         kills = 0
         order = chance.sample(pairs, len(pairs))
         for step in range(0, len(order), 2):
@@ -114,21 +114,21 @@ def test_real_pairs_arrive_in_steps_and_the_command_is_killed_at_random(portal, 
             for patience in (*(chance.uniform(0, usual / 3) for _ in range(5)), None):
                 if ended >= 0:
                     break
-                finished = set(shelf.staging.read_granules())
+                finished = set(frame_store.staging.read_granules())
                 ended, _ = worked(settings.data_dir, patience)
                 kills += ended < 0
                 asked = {path.rsplit("/", 1)[1][:17] for path, _ in _Portal.answered if path.endswith(".tif")}
                 assert not {f"pair/{pair}" for pair in asked} & finished
-                if (current := shelf.published_generation()) is not None:
+                if (current := frame_store.published_generation()) is not None:
                     assert verify_generation(current) == []
             assert ended == 3  # the real frame's DEM is not in the archive: it is owed
-            units = shelf.published_generation().read_inventory().granules.values()
+            units = frame_store.published_generation().read_inventory().granules.values()
             assert {unit.name for unit in units if unit.kind == "pair"} == set(here)
         assert kills > 2
         clean = load_settings(data_dir=tmp_path / "clean")
         build(BuildRequest(FRAME), clean)
-        assert objects(shelf) == objects(FrameStore(clean.cubes_dir, FRAME))
-        cube = open_pinned_cube(shelf.published_link)
+        assert objects(frame_store) == objects(FrameStore(clean.cubes_dir, FRAME))
+        cube = open_pinned_cube(frame_store.published_link)
         for name in pairs:
             pair = Pair.parse(name)
             here = cube.sel(
@@ -139,18 +139,18 @@ def test_real_pairs_arrive_in_steps_and_the_command_is_killed_at_random(portal, 
                     np.testing.assert_array_equal(here[variable].values, raster.read(1))
         flipped = 0
         for _ in range(10):
-            files = [path for path in shelf.published_link.resolve().rglob("*") if path.is_file()]
+            files = [path for path in frame_store.published_link.resolve().rglob("*") if path.is_file()]
             path = chance.choice(files)
             content = bytearray(path.read_bytes())
             content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
             path.write_bytes(content)
-            (damage, *_) = verify_generation(shelf.published_generation())
+            (damage, *_) = verify_generation(frame_store.published_generation())
             _Portal.answered.clear()
             mended = repair(FRAME, settings)
             unit = damage.unit.partition("/")[2] if damage.unit.startswith("pair/") else "no pair"
             assert all(unit in path for path, _ in _Portal.answered if path.endswith(".tif"))
             assert mended.lost == ()
-            assert verify_generation(shelf.published_generation()) == []
+            assert verify_generation(frame_store.published_generation()) == []
             flipped += 1
-        assert objects(shelf) == objects(FrameStore(clean.cubes_dir, FRAME))
+        assert objects(frame_store) == objects(FrameStore(clean.cubes_dir, FRAME))
     print(f"\n{kills} kills while {len(pairs)} real pairs arrived; {flipped} bits flipped and mended")

@@ -15,10 +15,10 @@ from archives import (
     as_at_first,
     asked,
     copied,
+    frame_store_of,
     objects,
     rasters,
     settings_for,
-    shelf_of,
     small_archive,
 )
 from hephaestus_build.core.errors import HephaestusError
@@ -83,7 +83,7 @@ def products_of(damages: tuple[Damage, ...]) -> set[str]:
 def flip_and_repair(archive, settings, chance: random.Random, flips: int) -> list[str]:
     """Flip bits, have them found, named and mended; return the paths that were hit."""
     before = objects(settings)
-    current = shelf_of(settings).published_generation()
+    current = frame_store_of(settings).published_generation()
     hit = chance.sample(files_of(current), flips)
     for path in hit:
         flip(path, chance)
@@ -100,7 +100,7 @@ def flip_and_repair(archive, settings, chance: random.Random, flips: int) -> lis
     if not any(damage.unit for damage in result.damages):
         assert archive.log == []
     assert result.generation == current.number + 1
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
     assert objects(settings) == before
     return names
 
@@ -120,13 +120,13 @@ def test_bits_flipped_hundreds_of_times(archive, settings):
     while hit.total() < 300:
         hit.update(name.partition("/")[0] for name in flip_and_repair(archive, settings, chance, 3))
         rounds += 1
-        for number in shelf_of(settings).generation_numbers()[:-1]:
-            shutil.rmtree(shelf_of(settings).root / f"{number:06d}")
+        for number in frame_store_of(settings).generation_numbers()[:-1]:
+            shutil.rmtree(frame_store_of(settings).root / f"{number:06d}")
     print(f"\n{hit.total()} bits flipped in {len(hit)} arrays and records, {rounds} repairs")
 
 
 def test_one_damaged_pair_is_fetched_and_nothing_else(archive, settings):
-    current = shelf_of(settings).published_generation()
+    current = frame_store_of(settings).published_generation()
     path = current.store / "insar_coherence" / "c.1.2.0.0"
     path = path if path.exists() else next((current.store / "insar_coherence").glob("c.*"))
     flip(path, random.Random(0))
@@ -143,7 +143,7 @@ def test_one_damaged_pair_is_fetched_and_nothing_else(archive, settings):
 
 @pytest.mark.parametrize("name", ["zarr.json", "phase/zarr.json", "phase/c.0.0", MANIFEST, PROVENANCE])
 def test_metadata_is_mended_without_any_network(archive, settings, name):
-    current = shelf_of(settings).published_generation()
+    current = frame_store_of(settings).published_generation()
     before = objects(settings)
     flip(current.store / name, random.Random(1))
     assert verify_generation(current)
@@ -152,21 +152,21 @@ def test_metadata_is_mended_without_any_network(archive, settings, name):
     result = repair(FRAME, away)
     assert result.rebuilt == ()
     assert archive.log == []
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
     assert objects(settings) == before
 
 
 def test_a_build_reads_the_record_that_is_whole_and_passes_no_damage_on(archive, settings):
-    current = shelf_of(settings).published_generation()
+    current = frame_store_of(settings).published_generation()
     for name in (MANIFEST, PROVENANCE):
         (current.store / name).write_bytes(b"{" + (current.store / name).read_bytes()[1:].swapcase())
     archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
     assert build(ALL, settings).generation == 2
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
 
 
 def test_without_any_record_it_says_how_to_begin_again(settings):
-    current = shelf_of(settings).published_generation()
+    current = frame_store_of(settings).published_generation()
     for folder in current.record_folders:
         (folder / PROVENANCE).unlink()
     with pytest.raises(HephaestusError, match=r"`hephaestus build .* builds it again"):
@@ -174,7 +174,7 @@ def test_without_any_record_it_says_how_to_begin_again(settings):
     shutil.rmtree(current.store.parent)
     with pytest.raises(HephaestusError, match="is gone; remove the link"):
         build(ALL, settings)
-    shelf_of(settings).published_link.unlink()
+    frame_store_of(settings).published_link.unlink()
     assert build(ALL, settings).exit_code == 0
 
 
@@ -182,7 +182,9 @@ def test_a_file_that_two_generations_share_is_mended_in_the_published_one(archiv
     pairs = archive.archive.pairs(FRAME)
     archive.archive.reprocess(FRAME, pairs[0])
     build(ALL, settings)
-    old, new = (Generation.from_path(shelf_of(settings).root / f"{n:06d}" / f"{FRAME}.zarr") for n in (1, 2))
+    old, new = (
+        Generation.from_path(frame_store_of(settings).root / f"{n:06d}" / f"{FRAME}.zarr") for n in (1, 2)
+    )
     name = next(
         path.relative_to(new.store)
         for path in sorted((new.store / "insar_difference").glob("c.*"))
@@ -191,14 +193,16 @@ def test_a_file_that_two_generations_share_is_mended_in_the_published_one(archiv
     flip(new.store / name, random.Random(2))
     assert [damage.path for damage in verify_generation(old)] == [str(name)]
     repair(FRAME, settings)
-    mended = shelf_of(settings).published_generation()
+    mended = frame_store_of(settings).published_generation()
     assert verify_generation(mended) == []
     assert not (mended.store / name).samefile(old.store / name)
     assert [damage.path for damage in verify_generation(old)] == [str(name)]  # it stays as it is, until gc
 
 
 def test_a_copy_elsewhere_is_verified_where_it_is(settings, tmp_path):
-    copy = Path(shutil.copytree(shelf_of(settings).published_link.resolve(), tmp_path / "elsewhere.zarr"))
+    copy = Path(
+        shutil.copytree(frame_store_of(settings).published_link.resolve(), tmp_path / "elsewhere.zarr")
+    )
     assert verify_generation(Generation.from_path(copy)) == []
     flip(next((copy / "dem").glob("c.*")), random.Random(3))
     (damage,) = verify_generation(Generation.from_path(copy))
@@ -208,7 +212,7 @@ def test_a_copy_elsewhere_is_verified_where_it_is(settings, tmp_path):
 
 
 def test_what_upstream_has_lost_meanwhile_is_owed_and_the_rest_is_mended(archive, settings):
-    current = shelf_of(settings).published_generation()
+    current = frame_store_of(settings).published_generation()
     first, second = sorted((current.store / "insar_difference").glob("c.*"))[:2]
     flip(first, random.Random(5))
     flip(second, random.Random(6))
@@ -218,7 +222,7 @@ def test_what_upstream_has_lost_meanwhile_is_owed_and_the_rest_is_mended(archive
     shutil.rmtree(settings.downloads_dir)
     result = repair(FRAME, settings)
     assert (result.lost, result.rebuilt) == ((units[0],), (units[1],))
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
     as_at_first(archive)
     paid = build(ALL, settings)
     assert (paid.exit_code, paid.pairs) == (0, 7)
@@ -229,7 +233,7 @@ def test_what_upstream_does_not_give_comes_from_the_cache_if_it_is_what_the_cube
     archive, settings, fault
 ):
     before = objects(settings)
-    current = shelf_of(settings).published_generation()
+    current = frame_store_of(settings).published_generation()
     flip(next((current.store / "insar_coherence").glob("c.*")), random.Random(5))
     (damage,) = verify_generation(current)
     pair = damage.unit.partition("/")[2]
@@ -238,25 +242,25 @@ def test_what_upstream_does_not_give_comes_from_the_cache_if_it_is_what_the_cube
     result = repair(FRAME, settings)
     assert (result.lost, result.rebuilt) == ((), (damage.unit,))
     assert objects(settings) == before
-    flip(shelf_of(settings).published_generation().store / damage.path, random.Random(5))
+    flip(frame_store_of(settings).published_generation().store / damage.path, random.Random(5))
     product = next(settings.downloads_dir.rglob(f"{pair}.geo.cc.tif"))
     product.write_bytes(bytes(product.stat().st_size))
     assert repair(FRAME, settings).lost == (damage.unit,)
 
 
 def test_what_upstream_has_changed_meanwhile_is_said(archive, settings):
-    current = shelf_of(settings).published_generation()
+    current = frame_store_of(settings).published_generation()
     flip(next((current.store / "insar_difference").glob("c.*")), random.Random(7))
     (damage,) = verify_generation(current)
     archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
     assert repair(FRAME, settings).changed == (damage.unit,)
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
 
 
 def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, settings):
-    shelf = shelf_of(settings)
-    flip(next((shelf.published_generation().store / "insar_difference").glob("c.*")), random.Random(7))
-    (damage,) = verify_generation(shelf.published_generation())
+    frame_store = frame_store_of(settings)
+    flip(next((frame_store.published_generation().store / "insar_difference").glob("c.*")), random.Random(7))
+    (damage,) = verify_generation(frame_store.published_generation())
 
     from hephaestus_build.operations import repair as repairing
 
@@ -269,13 +273,13 @@ def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, sett
     archive.archive.reprocess(FRAME, damage.unit.partition("/")[2])
     build(ALL, settings)
     after = objects(settings)
-    flip(shelf.published_generation().store / damage.path, random.Random(8))
+    flip(frame_store.published_generation().store / damage.path, random.Random(8))
     assert repair(FRAME, settings).changed == ()
     assert objects(settings) == after
 
 
 def test_an_object_that_is_gone_sends_a_build_to_repair(archive, settings):
-    current, pairs = shelf_of(settings).published_generation(), archive.archive.pairs(FRAME)
+    current, pairs = frame_store_of(settings).published_generation(), archive.archive.pairs(FRAME)
     contents = current.read_inventory()
     gone = dict(ChunkKeys(contents.axes).keys(contents.granules[f"pair/{pairs[0]}"]))["insar_difference"]
     (current.store / gone).unlink()
@@ -284,7 +288,7 @@ def test_an_object_that_is_gone_sends_a_build_to_repair(archive, settings):
         build(ALL, settings)
     assert repair(FRAME, settings).lost == ()
     assert build(ALL, settings).exit_code == 0
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
 
 
 @pytest.mark.parametrize(
@@ -296,7 +300,7 @@ def test_an_object_that_is_gone_sends_a_build_to_repair(archive, settings):
     ],
 )
 def test_a_record_of_which_no_cube_can_be_made_is_one_error(settings, old, new):
-    current = shelf_of(settings).published_generation()
+    current = frame_store_of(settings).published_generation()
     for folder in current.record_folders:
         content = (folder / "provenance.json").read_bytes()
         assert old in content
@@ -306,18 +310,18 @@ def test_a_record_of_which_no_cube_can_be_made_is_one_error(settings, old, new):
 
 
 def test_masks_are_not_mended_without_their_annotation(settings, monkeypatch):
-    current = shelf_of(settings).published_generation()
-    before = shelf_of(settings).published_link.resolve()
+    current = frame_store_of(settings).published_generation()
+    before = frame_store_of(settings).published_link.resolve()
     flip(next((current.store / "deformation_mask").glob("c.*")), random.Random(8))
     without = settings.model_copy(update={"annotations": None})
     with pytest.raises(HephaestusError, match="HEPHAESTUS_ANNOTATIONS"):
         repair(FRAME, without)
-    assert shelf_of(settings).published_link.resolve() == before
+    assert frame_store_of(settings).published_link.resolve() == before
     assert repair(FRAME, settings).lost == ()
 
 
 def test_a_repair_leaves_an_interrupted_builds_work_alone(archive, settings):
-    shelf = shelf_of(settings)
+    frame_store = frame_store_of(settings)
     pair = archive.archive.pairs(FRAME)[2]
     archive.archive.reprocess(FRAME, pair)
 
@@ -326,18 +330,18 @@ def test_a_repair_leaves_an_interrupted_builds_work_alone(archive, settings):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "publish", lambda job: None)
         build(ALL, settings)
-    finished = set(shelf.staging.read_granules())
+    finished = set(frame_store.staging.read_granules())
     assert f"pair/{pair}" in finished
-    flip(shelf.published_generation().store / "zarr.json", random.Random(9))
+    flip(frame_store.published_generation().store / "zarr.json", random.Random(9))
     repair(FRAME, settings)
-    assert set(shelf.staging.read_granules()) == finished
+    assert set(frame_store.staging.read_granules()) == finished
     archive.clear_log()
     assert build(ALL, settings).published
     assert asked(archive) == set()
 
 
 def test_damage_in_more_places_than_one_is_all_named(archive, settings):
-    current = shelf_of(settings).published_generation()
+    current = frame_store_of(settings).published_generation()
     (current.store / "dem" / "c.0.0").unlink()
     (current.store / "insar_difference" / "stranger").write_bytes(b"x")
     (current.store.parent / PROVENANCE).unlink()
@@ -349,4 +353,4 @@ def test_damage_in_more_places_than_one_is_all_named(archive, settings):
     }
     result = repair(FRAME, settings)
     assert result.rebuilt == ("dem/dem",)
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []

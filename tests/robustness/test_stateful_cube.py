@@ -131,15 +131,15 @@ class CubeMachine(RuleBasedStateMachine):
 
     # what the steps are made of
 
-    def shelf(self) -> FrameStore:
+    def frame_store(self) -> FrameStore:
         """Return the place of the cube, as a new process finds it."""
         return FrameStore(self.settings.cubes_dir, FRAME)
 
     def store(self, number: int) -> Path:
-        return self.shelf().root / f"{number:06d}" / f"{FRAME}.zarr"
+        return self.frame_store().root / f"{number:06d}" / f"{FRAME}.zarr"
 
     def published_number(self) -> int | None:
-        current = self.shelf().published_generation()
+        current = self.frame_store().published_generation()
         return current.number if current else None
 
     def differences(self, number: int) -> set[str]:
@@ -148,17 +148,17 @@ class CubeMachine(RuleBasedStateMachine):
         return {path for path in known.keys() | found.keys() if known.get(path) != found.get(path)}
 
     def gone(self, number: int, editions: Editions) -> bool:
-        """Return whether a file that a build would link for some units is not in a generation any more."""
+        """Return whether a file that a build would link for some granules is not in a generation any more."""
         every = self.generations[number].editions
         places = ChunkKeys(axes_of(every))
-        units = [stored(key, edition) for key, edition in editions.items() if key in every]
+        granules = [stored(key, edition) for key, edition in editions.items() if key in every]
         # of an epoch, which may stand on both date axes, one file is the source for both
-        paths = {path for unit in units for path in dict(places.keys(unit)).values()}
+        paths = {path for granule in granules for path in dict(places.keys(granule)).values()}
         return any(not (self.store(number) / path).exists() for path in paths)
 
     def forget_damaged_staging(self) -> None:
-        """Follow that a staged unit with a damaged object is not used; cubes may share its objects."""
-        staging = self.shelf().staging
+        """Follow that a staged granule with a damaged object is not used; cubes may share its objects."""
+        staging = self.frame_store().staging
         self.staged = {
             key: edition
             for key, edition in self.staged.items()
@@ -194,41 +194,43 @@ class CubeMachine(RuleBasedStateMachine):
     @staticmethod
     def planned(known: Editions, changes: Editions) -> dict[str, int]:
         """Return what a build publishes that begins with what is known; there is always a pair."""
-        units = {**known, **changes}
-        if not any(map(is_pair, units)):
-            units[f"pair/{PAIRS[0]}"] = 0
-        return completed(units)
+        granules = {**known, **changes}
+        if not any(map(is_pair, granules)):
+            granules[f"pair/{PAIRS[0]}"] = 0
+        return completed(granules)
 
     def publish(self, changes: Editions, removed: Iterable[str]) -> None:
         """Publish as a build does: what is published, what is staged, and what is new."""
-        shelf = self.shelf()
-        with shelf.lock():
-            previous = shelf.published_generation()
+        frame_store = self.frame_store()
+        with frame_store.lock():
+            previous = frame_store.published_generation()
             published = dict(previous.read_inventory().granules) if previous else {}
-            known = {**published, **shelf.staging.read_granules()}
-            known = {key: unit for key, unit in known.items() if key not in {*removed}}
-            units = {
+            known = {**published, **frame_store.staging.read_granules()}
+            known = {key: granule for key, granule in known.items() if key not in {*removed}}
+            granules = {
                 key: known[key]
                 if key in known and key not in changes
-                else shelf.staging.add(*made(key, changes.get(key, 0)))
+                else frame_store.staging.add(*made(key, changes.get(key, 0)))
                 for key in self.planned(dict.fromkeys(known, 0), changes)
             }
             before = ChunkKeys(DateAxes.from_granules(published.values()))
 
-            def origin(unit: Granule) -> dict[str, str]:
-                if published.get(unit.key) is unit:
+            def origin(granule: Granule) -> dict[str, str]:
+                if published.get(granule.key) is granule:
                     assert previous
-                    return {name: f"{previous.store}/{path}" for name, path in before.keys(unit)}
-                return shelf.staging.chunk_paths(unit)
+                    return {name: f"{previous.store}/{path}" for name, path in before.keys(granule)}
+                return frame_store.staging.chunk_paths(granule)
 
-            with shelf.new_generation() as store:
-                shelf.staging.sync(unit for unit in units.values() if published.get(unit.key) is not unit)
-                write_cube_store(store, CubeInventory(GRID, units, ATTRIBUTES), origin)
-            shelf.staging.discard()
+            with frame_store.new_generation() as store:
+                frame_store.staging.sync(
+                    granule for granule in granules.values() if published.get(granule.key) is not granule
+                )
+                write_cube_store(store, CubeInventory(GRID, granules, ATTRIBUTES), origin)
+            frame_store.staging.discard()
 
     def adopt(self, editions: Editions, *, killed: bool, nothing: bool = False) -> None:
         """See what a writer left: its generation is there whole, or not at all; or it had nothing to do."""
-        new = {*self.shelf().generation_numbers()} - self.generations.keys()
+        new = {*self.frame_store().generation_numbers()} - self.generations.keys()
         assert not new if nothing else len(new) == 1 or (killed and not new)
         for number in new:
             assert number == max(self.generations, default=0) + 1
@@ -242,8 +244,9 @@ class CubeMachine(RuleBasedStateMachine):
         self.current = current
 
     def adopt_staging(self, *options: Mapping[str, int]) -> None:
-        """See which units a writer left in its staging folder; each is of one of some editions."""
-        found = {key: edition_of(unit) for key, unit in self.shelf().staging.read_granules().items()}
+        """See which granules a writer left in its staging folder; each is of one of some editions."""
+        staged = self.frame_store().staging.read_granules()
+        found = {key: edition_of(granule) for key, granule in staged.items()}
         assert all(edition in {each.get(key) for each in options} for key, edition in found.items())
         self.staged = found
 
@@ -283,7 +286,7 @@ class CubeMachine(RuleBasedStateMachine):
     def build_stops_before_publishing(self, changes: dict[str, int], kill: KillSwitch | None) -> None:
         def work() -> None:
             for key, edition in changes.items():
-                self.shelf().staging.add(*made(key, edition))
+                self.frame_store().staging.add(*made(key, edition))
 
         killed = self.run(work, KillSwitch(kill.steps % 12) if kill else None)
         self.adopt_staging(changes)
@@ -292,16 +295,16 @@ class CubeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.staged)
     @rule(chance=CHANCE)
     def staging_is_damaged(self, chance: random.Random) -> None:
-        """A line of the ledger is cut, and an object is damaged: its unit is not used."""
-        staging = self.shelf().staging
+        """A line of the ledger is cut, and an object is damaged: its granule is not used."""
+        staging = self.frame_store().staging
         with (staging.folder / "ledger.jsonl").open("ab") as ledger:
             ledger.write(b'{"kind":"pair","name":"2019')
-        units = [unit for unit in staging.read_granules().values() if unit.objects]
-        if units:
-            unit = chance.choice(sorted(units, key=lambda unit: unit.key))
-            flip(staging.chunk_path(unit, min(unit.objects)), chance)
+        granules = [granule for granule in staging.read_granules().values() if granule.objects]
+        if granules:
+            granule = chance.choice(sorted(granules, key=lambda granule: granule.key))
+            flip(staging.chunk_path(granule, min(granule.objects)), chance)
             self.forget_damaged_staging()
-            assert unit.key not in self.staged
+            assert granule.key not in self.staged
 
     @rule(chance=CHANCE, how=st.sampled_from(["flip", "flip", "delete", "add"]))
     def cube_is_damaged(self, chance: random.Random, how: str) -> None:
@@ -335,9 +338,9 @@ class CubeMachine(RuleBasedStateMachine):
         editions = self.generations[self.current].editions
 
         def from_the_archives(*arguments: Any) -> dict[str, Granule]:
-            shelf = next(item for item in arguments if isinstance(item, FrameStore))
+            frame_store = next(item for item in arguments if isinstance(item, FrameStore))
             broken = next(item for item in arguments if isinstance(item, list))
-            return {key: shelf.staging.add(*made(key, editions[key])) for key in broken}
+            return {key: frame_store.staging.add(*made(key, editions[key])) for key in broken}
 
         def work() -> None:
             with pytest.MonkeyPatch.context() as patch:
@@ -370,12 +373,12 @@ class CubeMachine(RuleBasedStateMachine):
         removed: list[int] = []
 
         def work() -> None:
-            shelf = self.shelf()
-            with shelf.lock():
-                removed.extend(shelf.remove_old(keep=keep, older_than=timedelta(days=older_than)))
+            frame_store = self.frame_store()
+            with frame_store.lock():
+                removed.extend(frame_store.remove_old(keep=keep, older_than=timedelta(days=older_than)))
 
         killed = self.run(work, kill)
-        gone = self.generations.keys() - {*self.shelf().generation_numbers()}
+        gone = self.generations.keys() - {*self.frame_store().generation_numbers()}
         assert gone <= {*due} if killed else sorted(gone) == due == removed
         for number in gone:
             del self.generations[number]
@@ -386,7 +389,7 @@ class CubeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.current)
     @rule()
     def link_is_lost(self) -> None:
-        self.shelf().published_link.unlink()
+        self.frame_store().published_link.unlink()
         self.current = None
 
     @precondition(lambda self: self.current)
@@ -415,7 +418,7 @@ class CubeMachine(RuleBasedStateMachine):
     @rule(through=st.sampled_from(["xarray", "windows"]), verify=st.sampled_from([None, "first"]))
     def open_reader(self, through: str, verify: Any) -> None:
         assert self.current
-        link = self.shelf().published_link
+        link = self.frame_store().published_link
         try:
             if through == "windows":
                 phase = partial(read_phase, WindowReader(link, verify=verify))
@@ -462,8 +465,8 @@ class CubeMachine(RuleBasedStateMachine):
 
     @invariant()
     def disk_is_as_the_model_says(self) -> None:
-        shelf = self.shelf()
-        assert shelf.generation_numbers() == sorted(self.generations)
+        frame_store = self.frame_store()
+        assert frame_store.generation_numbers() == sorted(self.generations)
         assert self.published_number() == self.current
         for number, published in self.generations.items():
             damaged = self.differences(number)
@@ -473,14 +476,16 @@ class CubeMachine(RuleBasedStateMachine):
                 if not damaged:
                     check_phases(self.store(number), published.editions)
                 self.verified[number] = damaged
-        assert {key: edition_of(unit) for key, unit in shelf.staging.read_granules().items()} == self.staged
+        assert {
+            key: edition_of(granule) for key, granule in frame_store.staging.read_granules().items()
+        } == self.staged
 
     def teardown(self) -> None:
         """After any sequence the published cube is what a clean build makes, hash for hash."""
         try:
             if self.current and not self.differences(self.current):
                 published = self.generations[self.current]
-                check_whole(self.shelf().published_link, published.editions)
+                check_whole(self.frame_store().published_link, published.editions)
                 assert published.content == clean_files(published.editions)
         finally:
             shutil.rmtree(self.folder)

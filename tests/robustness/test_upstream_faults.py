@@ -18,10 +18,10 @@ from archives import (
     as_at_first,
     asked,
     copied,
+    frame_store_of,
     objects,
     rasters,
     settings_for,
-    shelf_of,
     small_archive,
 )
 from hephaestus_build.core.errors import HephaestusError
@@ -173,7 +173,7 @@ def test_a_fault_is_named_the_rest_is_built_and_the_next_run_pays(archive, built
     result = build(ALL, settings)
     assert rule.hits > 0
     status = read_frame_status(settings, FRAME)
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
     if case.outcome is None:
         assert (result.exit_code, result.pairs, status.owed) == (0, 7, ())
     else:
@@ -213,14 +213,14 @@ def test_odd_grids_are_said_to_be_and_bits_are_never_averaged(archive, hidden, s
     ],
 )
 def test_a_frame_without_a_listing_keeps_its_cube_and_is_on_record(archive, built, settings, fault, words):
-    before = shelf_of(settings).published_link.resolve()
+    before = frame_store_of(settings).published_link.resolve()
     archive.faults.add(r"/interferograms/$", fault)
     (run,) = build_frames([ALL], settings)
     assert run.exit_code == 1
     assert FRAME.id in run.error
     assert words in run.error
     assert "\n" not in run.error
-    assert shelf_of(settings).published_link.resolve() == before
+    assert frame_store_of(settings).published_link.resolve() == before
     status = read_frame_status(settings, FRAME)
     assert (status.last_error, status.pairs) == (run.error, 5)
     as_at_first(archive)

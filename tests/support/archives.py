@@ -45,7 +45,7 @@ def settings_for(data: Path, **options: Any) -> Settings:
     return load_settings(data_dir=data, **{"timeout": 20, "retries": 1, **options}).for_simulated()
 
 
-def shelf_of(settings: Settings, frame: Frame = FRAME) -> FrameStore:
+def frame_store_of(settings: Settings, frame: Frame = FRAME) -> FrameStore:
     """Return where a frame's cube stands."""
     return FrameStore(settings.cubes_dir, frame)
 
@@ -58,7 +58,7 @@ def copied(data: Path, target: Path) -> Path:
 
 def objects(settings: Settings, frame: Frame = FRAME) -> dict[str, list[Any]]:
     """Return the hash and size of every object of the published cube, but for its record of fetching."""
-    current = shelf_of(settings, frame).published_generation()
+    current = frame_store_of(settings, frame).published_generation()
     assert current is not None
     return {path: item for path, item in current.read_manifest().items() if path != PROVENANCE}
 

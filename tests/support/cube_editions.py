@@ -1,7 +1,7 @@
 """The contents of cubes in numbered editions, and what must be on the disk for each: a model to test against.
 
-An edition of a unit always has the same content, so a dictionary from the keys of units to their editions
-says all that a cube must hold.
+An edition of a granule always has the same content, so a dictionary from the keys of granules to their
+editions says all that a cube must hold.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ PAIRS = tuple("_".join(days) for days in combinations(DAYS, 2))
 KEYS = (*(f"{kind}/{name}" for kind in ("pair", "mask") for name in PAIRS), "dem/dem", f"epoch/{DAYS[1]}")
 #: The copies of a generation's record, by path in the store.
 RECORD = (MANIFEST, PROVENANCE, f"../{MANIFEST}", f"../{PROVENANCE}")
-#: The edition of each unit of a cube, by key. In edition 0 a pair is absent, in even ones a mask is empty.
+#: The edition of each granule of a cube, by key. In edition 0 a pair is absent, in even ones a mask is empty.
 Editions = Mapping[str, int]
 
 
@@ -64,7 +64,7 @@ def is_pair(key: str) -> bool:
 
 
 def pair_of(key: str) -> Pair:
-    """Return the pair of a pair or mask unit."""
+    """Return the pair of a pair or mask granule."""
     return Pair.parse(key.partition("/")[2])
 
 
@@ -91,7 +91,7 @@ def pressure(key: str, edition: int) -> float:
 
 @cache
 def made(key: str, edition: int) -> tuple[Granule, dict[str, bytes]]:
-    """Return an edition of a unit and its stored objects, as a build makes them from the archives."""
+    """Return an edition of a granule and its stored objects, as a build makes them from the archives."""
     kind, _, name = key.partition("/")
     inputs, found = fingerprint_grid(GRID), planes(key, edition)
     facts: dict[str, Any] = {"modified": str(edition)}
@@ -122,10 +122,10 @@ def made(key: str, edition: int) -> tuple[Granule, dict[str, bytes]]:
 
 @cache
 def stored(key: str, edition: int) -> Granule:
-    """Return an edition of a unit as the record of a cube has it."""
-    unit, contents = made(key, edition)
+    """Return an edition of a granule as the record of a cube has it."""
+    granule, contents = made(key, edition)
     objects = {name: ChunkRef(hash_bytes(content), len(content)) for name, content in contents.items()}
-    return msgspec.structs.replace(unit, objects=objects)
+    return msgspec.structs.replace(granule, objects=objects)
 
 
 def completed(editions: Editions) -> dict[str, int]:
@@ -141,7 +141,7 @@ def axes_of(editions: Editions) -> DateAxes:
 
 
 def places_of(editions: Editions) -> dict[str, bytes]:
-    """Return what must stand where in a store: the stored objects of its units, by path."""
+    """Return what must stand where in a store: the stored objects of its granules, by path."""
     places = ChunkKeys(axes_of(editions))
     found: dict[str, bytes] = {}
     for key, edition in editions.items():
@@ -164,15 +164,15 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def edition_of(unit: Granule) -> int:
-    """Return which edition a unit is of, by what its record says."""
-    return int(unit.facts["modified"])
+def edition_of(granule: Granule) -> int:
+    """Return which edition a granule is of, by what its record says."""
+    return int(granule.facts["modified"])
 
 
 def clean_files(editions: Editions) -> dict[str, str]:
     """Return the hashes of a cube that is built from nothing, its record left out."""
-    units = {key: stored(key, edition) for key, edition in editions.items()}
-    objects = encode_metadata(CubeInventory(GRID, units, ATTRIBUTES)) | places_of(editions)
+    granules = {key: stored(key, edition) for key, edition in editions.items()}
+    objects = encode_metadata(CubeInventory(GRID, granules, ATTRIBUTES)) | places_of(editions)
     return {path: sha256(content) for path, content in objects.items()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from hephaestus_build.cube.storage.generations import PROVENANCE, FrameStore
 
 
-def objects(shelf: FrameStore) -> dict[str, list[Any]]:
-    current = shelf.published_generation()
+def objects(frame_store: FrameStore) -> dict[str, list[Any]]:
+    current = frame_store.published_generation()
     assert current is not None
     return {path: item for path, item in current.read_manifest().items() if path != PROVENANCE}

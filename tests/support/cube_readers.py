@@ -34,8 +34,8 @@ logging.disable(logging.CRITICAL)
 def read(path: Path) -> None:
     """Read the cube of ``FUZZ_CUBE`` with one file of it replaced; put the file back."""
     data, kind = Path(os.environ["FUZZ_CUBE"]), path.name.partition(".")[2]
-    shelf = FrameStore(data / "cubes", Frame(os.environ["FUZZ_FRAME"]))
-    generation = shelf.published_generation()
+    frame_store = FrameStore(data / "cubes", Frame(os.environ["FUZZ_FRAME"]))
+    generation = frame_store.published_generation()
     assert generation is not None
     content = path.read_bytes()
     new: dict[Path, bytes] = {}
@@ -55,21 +55,21 @@ def read(path: Path) -> None:
         case "runs.jsonl":
             new = {data / RUN_LOG: content}
         case _:
-            new = {shelf.root / kind.replace("~", "/"): content}
+            new = {frame_store.root / kind.replace("~", "/"): content}
     old = {place: place.read_bytes() if place.exists() else None for place in new}
     try:
         for place, written in new.items():
             place.parent.mkdir(exist_ok=True)
             place.write_bytes(written)
-        _read_all(data, shelf, generation)
+        _read_all(data, frame_store, generation)
     finally:
         for place, before in old.items():
             place.write_bytes(before) if before is not None else place.unlink()
 
 
-def _read_all(data: Path, shelf: FrameStore, generation: Generation) -> None:
-    read_frame_status(load_settings(data_dir=data), shelf.frame, runs=read_last_runs(data)).to_json()
-    shelf.staging.read_granules()
+def _read_all(data: Path, frame_store: FrameStore, generation: Generation) -> None:
+    read_frame_status(load_settings(data_dir=data), frame_store.frame, runs=read_last_runs(data)).to_json()
+    frame_store.staging.read_granules()
     store = generation.store
     for look in (verify_generation, verify_objects, check_record_consistency):
         with suppress(HephaestusError):

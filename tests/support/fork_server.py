@@ -140,7 +140,7 @@ def _half_folder(self: staging.Staging) -> None:
 
 
 def install(traps: Traps, added: Path) -> None:
-    """Put all points in place, and write down every unit that is finished."""
+    """Put all points in place, and write down every granule that is finished."""
     traps.wrap(cache.PartialDownload, "resume", before="before a download")
     traps.wrap(cache.PartialDownload, "write", half=("mid-download", _half_block))
     receipts = {"only": lambda path, _: path.name.endswith(".receipt.json")}
@@ -189,8 +189,8 @@ def install(traps: Traps, added: Path) -> None:
     traps.wrap(publishing, "make_build_result", after="at the end")
     add = staging.StagingArea.add
 
-    def noted(self: Any, unit: Any, contents: Any) -> Any:
-        stored = add(self, unit, contents)
+    def noted(self: Any, granule: Any, contents: Any) -> Any:
+        stored = add(self, granule, contents)
         with added.open("a") as stream:
             stream.write(stored.key + "\n")
         return stored

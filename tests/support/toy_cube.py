@@ -151,14 +151,14 @@ def toy_cube(
 ) -> Path:
     """Publish a cube below `folder` and return its path."""
     on = on or grid()
-    shelf = FrameStore(folder, Frame(frame))
-    with shelf.lock():
-        units = _units(shelf, on, pairs, dem)
-        contents = CubeInventory(on, {unit.key: unit for unit in units}, attributes(on, frame))
-        with shelf.new_generation() as store:
-            write_cube_store(store, contents, shelf.staging.chunk_paths)
-        shelf.staging.discard()
-    return shelf.published_link
+    frame_store = FrameStore(folder, Frame(frame))
+    with frame_store.lock():
+        granules = _units(frame_store, on, pairs, dem)
+        contents = CubeInventory(on, {granule.key: granule for granule in granules}, attributes(on, frame))
+        with frame_store.new_generation() as store:
+            write_cube_store(store, contents, frame_store.staging.chunk_paths)
+        frame_store.staging.discard()
+    return frame_store.published_link
 
 
 def attributes(on: Grid, frame: str) -> dict[str, Any]:
@@ -180,14 +180,14 @@ def _hour(day: str) -> int:
     return (parse_day(day) - date(1970, 1, 1)).days * 24 + 5
 
 
-def _units(shelf: FrameStore, on: Grid, pairs: tuple[str, ...], dem: bool) -> list[Granule]:
+def _units(frame_store: FrameStore, on: Grid, pairs: tuple[str, ...], dem: bool) -> list[Granule]:
     inputs = fingerprint_grid(on)
 
-    def add(unit: Granule, contents: dict[str, bytes]) -> Granule:
-        return shelf.staging.add(msgspec.structs.replace(unit, inputs=inputs), contents)
+    def add(granule: Granule, contents: dict[str, bytes]) -> Granule:
+        return frame_store.staging.add(msgspec.structs.replace(granule, inputs=inputs), contents)
 
     missing = Receipt("dem", Outcome.ABSENT, "http://127.0.0.1/dem", detail="404")
-    units = [
+    granules = [
         add(
             DemGranule.make(inputs, (_receipt("dem") if dem else missing,), on),
             encode_images({"dem": height(on)}) if dem else {},
@@ -199,24 +199,24 @@ def _units(shelf: FrameStore, on: Grid, pairs: tuple[str, ...], dem: bool) -> li
             "alignment": "identical",
             "valid_fraction": round(float(np.count_nonzero(planes["insar_difference"])) / on.size, 6),
         }
-        units.append(
+        granules.append(
             add(InterferogramGranule(name, receipts=(_receipt(name),), facts=facts), encode_images(planes))
         )
     for name in (*pairs, ABSENT) if PAIRS[0] in pairs else pairs:
         if name != PAIRS[-1]:
             facts = {"annotation": annotation(name), "grid": inputs}
-            units.append(add(MaskGranule(name, facts=facts), encode_images(masks(on, name))))
+            granules.append(add(MaskGranule(name, facts=facts), encode_images(masks(on, name))))
     absent = Receipt(ABSENT, Outcome.ABSENT, "", detail="annotated, but not in the portal's listing")
     owed = Receipt(OWED, Outcome.UNREACHABLE, "http://127.0.0.1/", detail="503 five times")
-    units.append(add(InterferogramGranule(ABSENT, receipts=(absent,), facts={"unlisted": True}), {}))
-    units.append(add(InterferogramGranule(OWED, receipts=(owed,)), {}))
+    granules.append(add(InterferogramGranule(ABSENT, receipts=(absent,), facts={"unlisted": True}), {}))
+    granules.append(add(InterferogramGranule(OWED, receipts=(owed,)), {}))
     for day in sorted({day for name in pairs for day in name.split("_")}):
         facts = {"era5_time": _hour(day), "era5_expver": "0001", "source": "arco"}
         area = era5_area_around(on)
-        units.append(
+        granules.append(
             add(
                 EpochGranule(day, receipts=(_receipt(day),), facts=facts),
                 encode_atmosphere(atmosphere(on, day), area.latitudes, area.longitudes, on),
             )
         )
-    return units
+    return granules

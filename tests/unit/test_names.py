@@ -12,17 +12,14 @@ from checkout import PACKAGES
 #: Nothing else belongs here.
 SHARED_WITH_COMMANDS = {
     "build": {"hephaestus_build.pipeline.build", "hephaestus_build.cli.build"},
+    "pairs": {"hephaestus_build.api.pairs", "hephaestus_build.cli.pairs"},
     "plan": {"hephaestus_build.pipeline.build", "hephaestus_build.cli.plan", "hephaestus_baselines.cli"},
-    "predict": {"hephaestus_baselines.mapping.predict_frame", "hephaestus_baselines.cli"},
     "repair": {"hephaestus_build.operations.repair", "hephaestus_build.cli.repair"},
-    "summary": {"hephaestus_build.cli.annotations", "hephaestus_build.cli.splits"},
-    "tables": {"hephaestus_baselines.reporting.aggregate_tables", "hephaestus_baselines.cli"},
     "watch": {
         "hephaestus_build.operations.batch",
         "hephaestus_build.cli.watch",
         "hephaestus_flows.build_many",
     },
-    "write": {"hephaestus_build.cli.archive", "hephaestus_build.cli.splits"},
 }
 #: Where commands and flows stand.
 COMMAND_ROOMS = ("hephaestus_build.cli.", "hephaestus_baselines.cli.", "hephaestus_flows.")

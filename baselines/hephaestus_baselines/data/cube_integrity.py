@@ -113,12 +113,18 @@ def _objects_to_check(generation: Generation, objects: dict[str, Any], pairs: tu
     """Return the objects of the metadata and tables, and those of the pairs and their dates."""
     contents = generation.read_inventory()
     places = ChunkKeys(contents.axes)
-    units: set[GranuleKey] = {DEM_KEY} if pairs else set()
+    granules: set[GranuleKey] = {DEM_KEY} if pairs else set()
     for pair in pairs:
-        units |= {GranuleKey.of_pair(pair), GranuleKey.of_mask(pair), *map(GranuleKey.of_epoch, pair.dates)}
-    stored = {unit.key: {path for _, path in places.keys(unit)} for unit in contents.granules.values()}
+        granules |= {
+            GranuleKey.of_pair(pair),
+            GranuleKey.of_mask(pair),
+            *map(GranuleKey.of_epoch, pair.dates),
+        }
+    stored = {
+        granule.key: {path for _, path in places.keys(granule)} for granule in contents.granules.values()
+    }
     rest = objects.keys() - set().union(*stored.values())
-    return rest.union(*(stored.get(key, set()) for key in units))
+    return rest.union(*(stored.get(key, set()) for key in granules))
 
 
 class _FixedStageListener:

@@ -106,10 +106,10 @@ def _resolve_pin(pinned: Path, name: str, known: str, published: Path | None) ->
 def _iter_generations(published: Path) -> Iterator[Path]:
     """Yield the stores of a frame, the published one first, then the newest ones."""
     yield published
-    shelf = published.parents[1]
+    frame_store = published.parents[1]
     if published.parent.name.isdigit():
-        numbers = sorted((path.name for path in shelf.iterdir() if path.name.isdigit()), reverse=True)
-        yield from (shelf / number / published.name for number in numbers)
+        numbers = sorted((path.name for path in frame_store.iterdir() if path.name.isdigit()), reverse=True)
+        yield from (frame_store / number / published.name for number in numbers)
 
 
 def _content_hash(store: Path) -> str:

@@ -108,7 +108,7 @@ def check_absent(store: Path, path: str, checks: ObjectVerifier | None) -> None:
         what = f"generation {number} in {store.parent}" if number else f"the cube at {store}"
         raise HephaestusError(
             f"{frame}: {what} was removed while it was read (`hephaestus gc` removes old generations); "
-            f"open {frame} again to read the published one"
+            f"open {frame} again, or run the same command again, to read the published one"
         )
     if checks is not None:
         checks.verify_absent(path)

@@ -158,11 +158,13 @@ def _begin_migration(old: FrameStore, new: FrameStore) -> None:
         write_json(new.root / MIGRATION_MARKER, {"from": os.path.relpath(old.root, new.root)})
 
 
-def _frame_entries(shelf: FrameStore) -> list[Path]:
-    """Return what stands beside a shelf's lock, the published generation last."""
+def _frame_entries(frame_store: FrameStore) -> list[Path]:
+    """Return what stands beside a frame store's lock, the published generation last."""
     aside = (*_LOCKS, MIGRATION_MARKER)
-    parts = [path for path in shelf.root.iterdir() if path.name not in aside]
-    published = [shelf.published_link.readlink().parent.name] if shelf.published_link.is_symlink() else []
+    parts = [path for path in frame_store.root.iterdir() if path.name not in aside]
+    published = (
+        [frame_store.published_link.readlink().parent.name] if frame_store.published_link.is_symlink() else []
+    )
     return sorted(parts, key=lambda path: (path.name in published, path.name))
 
 

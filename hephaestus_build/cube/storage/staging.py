@@ -26,52 +26,59 @@ _LEDGER_BYTES = 256 << 20
 
 
 class StagingArea:
-    """The finished units of a build that is not published yet.
+    """The finished granules of a build that is not published yet.
 
-    Objects are written before the line of the ledger that names them; a unit without its line never
+    Objects are written before the line of the ledger that names them; a granule without its line never
     happened. Lines are appended in one write each, so several processes may share a staging folder.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Made when the first unit is added.
+        Made when the first granule is added.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ledger = folder / "ledger.jsonl"
 
-    def chunk_path(self, unit: Granule, name: str) -> Path:
-        """Return the path of the object `name` of `unit`."""
-        # an object is named by its content's hash too: a unit that is built anew never overwrites one in use
-        return self.folder / "objects" / unit.kind / unit.name / f"{name}.{unit.objects[name].digest[:16]}"
+    def chunk_path(self, granule: Granule, name: str) -> Path:
+        """Return the path of the object `name` of `granule`."""
+        # an object is named by its content's hash too: a granule that is built anew never overwrites one in
+        # use
+        return (
+            self.folder
+            / "objects"
+            / granule.kind
+            / granule.name
+            / f"{name}.{granule.objects[name].digest[:16]}"
+        )
 
-    def chunk_paths(self, unit: Granule) -> dict[str, str]:
-        """Return the paths of all objects of `unit`, by name."""
-        return {name: str(self.chunk_path(unit, name)) for name in unit.objects}
+    def chunk_paths(self, granule: Granule) -> dict[str, str]:
+        """Return the paths of all objects of `granule`, by name."""
+        return {name: str(self.chunk_path(granule, name)) for name in granule.objects}
 
-    def add(self, unit: Granule, contents: Mapping[str, bytes]) -> Granule:
-        """Store the objects of a finished unit, then its line; return the unit with their hashes.
+    def add(self, granule: Granule, contents: Mapping[str, bytes]) -> Granule:
+        """Store the objects of a finished granule, then its line; return the granule with their hashes.
 
         Parameters
         ----------
-        unit : Unit
+        granule : Granule
             Without objects.
         contents : mapping of str to bytes
             The encoded objects by variable.
         """
-        unit = msgspec.structs.replace(
-            unit,
+        granule = msgspec.structs.replace(
+            granule,
             objects={name: ChunkRef(hash_bytes(content), len(content)) for name, content in contents.items()},
         )
         for name, content in contents.items():
-            write_atomic(self.chunk_path(unit, name), content)
+            write_atomic(self.chunk_path(granule, name), content)
         # the leading line end parts it from a line that a killed build left unfinished
-        append_line(self._ledger, "\n" + encode_json(unit).decode() + "\n")
-        return unit
+        append_line(self._ledger, "\n" + encode_json(granule).decode() + "\n")
+        return granule
 
     def read_granules(self, *, check: bool = True) -> dict[str, Granule]:
-        """Return the finished units by key.
+        """Return the finished granules by key.
 
         Parameters
         ----------
@@ -93,23 +100,26 @@ class StagingArea:
                 f"{self.folder.parent.name}: {self._ledger}, where a build noted what is finished, cannot "
                 f"be read ({reason}); remove {self.folder} and run the same command again"
             ) from error
-        units: dict[str, Granule] = {}
+        granules: dict[str, Granule] = {}
         for line in ledger.split(b"\n"):
             try:
-                unit: Granule = msgspec.json.decode(line, type=AnyGranule)
-                check_granule(unit, whole=True)
+                granule: Granule = msgspec.json.decode(line, type=AnyGranule)
+                check_granule(granule, whole=True)
             except (ValueError, RecursionError):
                 continue  # the last line of a killed build, cut; or no line of a build
-            units[unit.key] = unit
+            granules[granule.key] = granule
         if not check:
-            return units
+            return granules
         with ThreadPoolExecutor(thread_name_prefix="check") as pool:  # hashing leaves the interpreter alone
-            whole = pool.map(self._is_intact, units.values())
-            return {key: unit for (key, unit), good in zip(units.items(), whole, strict=True) if good}
+            whole = pool.map(self._is_intact, granules.values())
+            return {
+                key: granule for (key, granule), good in zip(granules.items(), whole, strict=True) if good
+            }
 
-    def _is_intact(self, unit: Granule) -> bool:
+    def _is_intact(self, granule: Granule) -> bool:
         return all(
-            self._is_chunk_intact(self.chunk_path(unit, name), item) for name, item in unit.objects.items()
+            self._is_chunk_intact(self.chunk_path(granule, name), item)
+            for name, item in granule.objects.items()
         )
 
     def _is_chunk_intact(self, path: Path, item: ChunkRef) -> bool:
@@ -119,9 +129,9 @@ class StagingArea:
         except OSError:
             return False
 
-    def sync(self, units: Iterable[Granule]) -> None:
-        """Put the objects of `units`, which stand here, on the disk before anything names them for good."""
-        sync_files(self.chunk_path(unit, name) for unit in units for name in unit.objects)
+    def sync(self, granules: Iterable[Granule]) -> None:
+        """Flush the objects of `granules` to the disk, before a published cube refers to them."""
+        sync_files(self.chunk_path(granule, name) for granule in granules for name in granule.objects)
 
     def discard(self) -> None:
         """Forget everything."""

@@ -1,4 +1,4 @@
-"""A store from its units: metadata, coordinates, tables, and a link for every stored object."""
+"""A store from its granules: metadata, coordinates, tables, and a link for every stored object."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_cube_store(
     contents : Contents
         What the cube is made of.
     origin : callable
-        Gives the files that hold the objects of a unit now, by name; they are linked, not copied.
+        Gives the files that hold the objects of a granule now, by name; they are linked, not copied.
     """
     written = {**encode_metadata(contents), PROVENANCE: contents.encode()}
     for key, content in written.items():
@@ -51,11 +51,11 @@ def write_cube_store(
     sync_files(store / key for key in written)
     manifest = {key: [hash_bytes(content), len(content)] for key, content in written.items()}
     places, sources = ChunkKeys(contents.axes), dict[str, str]()
-    for unit in contents.granules.values():
-        files = origin(unit)
-        for name, key in places.keys(unit):
+    for granule in contents.granules.values():
+        files = origin(granule)
+        for name, key in places.keys(granule):
             sources[key] = files[name]
-            manifest[key] = [unit.objects[name].digest, unit.objects[name].size]
+            manifest[key] = [granule.objects[name].digest, granule.objects[name].size]
     link_files(store, sources)
     write_atomic(store / MANIFEST, encode_manifest(manifest), durable=True)
 

@@ -52,7 +52,7 @@ class Damage:
     what : str
         ``damaged`` (other bytes), ``missing``, ``unknown`` (nobody published it) or ``unreadable``.
     unit : str
-        The unit whose object it is, such as ``pair/20160909_20160921``; empty for metadata and tables.
+        The granule whose object it is, such as ``pair/20160909_20160921``; empty for metadata and tables.
     variable : str
         The cube's variable; empty for files that belong to none.
     detail : str
@@ -82,14 +82,14 @@ class ExpectedObject:
 def expected_objects(objects: Mapping[str, Any], contents: CubeInventory) -> dict[str, ExpectedObject]:
     """Return what should stand where, by path.
 
-    The objects of units are taken from the provenance, which is the truth; metadata and tables, which
+    The objects of granules are taken from the provenance, which is the truth; metadata and tables, which
     follow from it, from the manifest's list.
     """
     expected = {path: ExpectedObject(ChunkRef(*value)) for path, value in objects.items()}
     places = ChunkKeys(contents.axes)
-    for unit in contents.granules.values():
-        for name, path in places.keys(unit):
-            expected[path] = ExpectedObject(unit.objects[name], unit.key)
+    for granule in contents.granules.values():
+        for name, path in places.keys(granule):
+            expected[path] = ExpectedObject(granule.objects[name], granule.key)
     return expected
 
 
@@ -223,14 +223,16 @@ def verify_objects(
 
 
 def with_granules(generation: Generation, damages: list[Damage]) -> list[Damage]:
-    """Return damages with the units whose objects they are, as far as the record tells."""
+    """Return damages with the granules whose objects they are, as far as the record tells."""
     if not damages:
         return damages
     with suppress(HephaestusError):
         contents = generation.read_inventory()
         places = ChunkKeys(contents.axes)
-        units = {path: unit.key for unit in contents.granules.values() for _, path in places.keys(unit)}
-        return [replace(damage, unit=units.get(damage.path, "")) for damage in damages]
+        granules = {
+            path: granule.key for granule in contents.granules.values() for _, path in places.keys(granule)
+        }
+        return [replace(damage, unit=granules.get(damage.path, "")) for damage in damages]
     return damages
 
 

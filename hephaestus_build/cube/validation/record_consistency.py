@@ -91,25 +91,25 @@ def check_record_consistency(
 def _check_record(generation: Generation, contents: CubeInventory) -> Iterator[ValidationFinding]:
     """Yield where the record contradicts itself."""
     inputs, grid = fingerprint_grid(contents.grid), contents.grid
-    for key, unit in contents.granules.items():
-        made_on = (unit.grid_inputs or inputs) if isinstance(unit, MaskGranule) else unit.inputs
-        if unit.is_complete and made_on != inputs:
+    for key, granule in contents.granules.items():
+        made_on = (granule.grid_inputs or inputs) if isinstance(granule, MaskGranule) else granule.inputs
+        if granule.is_complete and made_on != inputs:
             yield ValidationFinding(
                 "record", f"{key} was made on another grid, or in another schema, than it says"
             )
-        if isinstance(unit, DemGranule) and unit.grid not in (None, grid):
+        if isinstance(granule, DemGranule) and granule.grid not in (None, grid):
             yield ValidationFinding("record", f"{key} has another grid than the cube")
-        if isinstance(unit, PairGranule):
-            for receipt in unit.receipts:
-                if not receipt.product.startswith(unit.name):
+        if isinstance(granule, PairGranule):
+            for receipt in granule.receipts:
+                if not receipt.product.startswith(granule.name):
                     yield ValidationFinding("record", f"{key} was made of another pair's {receipt.product}")
-        if isinstance(unit, EpochGranule) and unit.is_complete and unit.era5_time is not None:
-            hour = _EPOCH + timedelta(hours=unit.era5_time)
-            if abs(hour - unit.day) > timedelta(days=1):
+        if isinstance(granule, EpochGranule) and granule.is_complete and granule.era5_time is not None:
+            hour = _EPOCH + timedelta(hours=granule.era5_time)
+            if abs(hour - granule.day) > timedelta(days=1):
                 yield ValidationFinding("record", f"{key} has ERA5 of {hour}")
     attributes = contents.attributes
-    epochs = [unit for unit in contents.granules.values() if isinstance(unit, EpochGranule)]
-    sources = {unit.source for unit in epochs if unit.source}
+    epochs = [granule for granule in contents.granules.values() if isinstance(granule, EpochGranule)]
+    sources = {granule.source for granule in epochs if granule.source}
     said = {
         "pixel_size_m": [round(size, 2) for size in contents.grid.pixel_size_m()],
         "era5_source": ", ".join(sorted(sources)),
@@ -136,7 +136,7 @@ def _check_files(
 ) -> Iterator[ValidationFinding]:
     """Yield files that are listed, and no part of the cube that the record describes."""
     places = ChunkKeys(contents.axes)
-    images = {path for unit in contents.granules.values() for _, path in places.keys(unit)}
+    images = {path for granule in contents.granules.values() for _, path in places.keys(granule)}
     own = {MANIFEST, PROVENANCE, "zarr.json"}
     whole = {
         *cube_schema().coordinates,
@@ -206,31 +206,31 @@ def _check_phases(
     """Yield pairs whose phase cannot be decoded, is no angle, or has data elsewhere than the record says."""
     cube = WindowReader(generation.store)
     pairs = [
-        unit
-        for unit in contents.granules.values()
-        if isinstance(unit, InterferogramGranule) and unit.is_complete
+        granule
+        for granule in contents.granules.values()
+        if isinstance(granule, InterferogramGranule) and granule.is_complete
     ]
     listener = listener or NullListener()
     listener.stage("phases", len(pairs))
     with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
-        for unit, fault in zip(
-            pairs, pool.map(lambda unit: _find_phase_fault(cube, unit), pairs), strict=True
+        for granule, fault in zip(
+            pairs, pool.map(lambda granule: _find_phase_fault(cube, granule), pairs), strict=True
         ):
             listener.advance("phases")
             if fault:
-                yield ValidationFinding("insar_difference", f"{unit.name}: {fault}")
+                yield ValidationFinding("insar_difference", f"{granule.name}: {fault}")
 
 
-def _find_phase_fault(cube: WindowReader, unit: InterferogramGranule) -> str:
+def _find_phase_fault(cube: WindowReader, granule: InterferogramGranule) -> str:
     valid = 0
     try:
-        for _, _, values in cube.iter_tiles("insar_difference", unit.pair):
+        for _, _, values in cube.iter_tiles("insar_difference", granule.pair):
             valid += int(np.count_nonzero(values))
             if not (np.abs(values) <= _MAX_PHASE).all():  # NaN is not either
                 return "it holds what is no angle"
     except HephaestusError as error:
         return str(error)
-    share, said = valid / cube.grid.size, unit.valid_fraction
+    share, said = valid / cube.grid.size, granule.valid_fraction
     return (
         ""
         if abs(share - said) <= _FRACTION_TOLERANCE

@@ -130,22 +130,22 @@ class SimulatedArchive:
 
     def file_names(self, frame: str, kind: str, key: str = "") -> tuple[str, ...]:
         """Return the names in a frame's folder `kind`, or in its subfolder `key`; empty if there is none."""
-        shelf = self.world.frame_files(frame)
+        frame_store = self.world.frame_files(frame)
         if kind == "metadata" and not key:
-            return shelf.metadata_files()
+            return frame_store.metadata_files()
         with suppress(ValueError):
             if kind == "interferograms" and Pair.parse(key) in self.pairs(frame):
-                return shelf.pair_files(Pair.parse(key))
+                return frame_store.pair_files(Pair.parse(key))
             if kind == "epochs" and parse_day(key) in self.epochs(frame):
-                return shelf.epoch_files(parse_day(key))
+                return frame_store.epoch_files(parse_day(key))
         return ()
 
     def modified_time(self, frame: str, kind: str, key: str = "") -> datetime:
         """Return when a folder's files were written."""
-        shelf = self.world.frame_files(frame)
+        frame_store = self.world.frame_files(frame)
         if kind == "interferograms":
-            return shelf.modified_time(Pair.parse(key).secondary, self.revision(frame, key))
-        return shelf.modified_time(parse_day(key) if key else shelf.scene.epochs[0])
+            return frame_store.modified_time(Pair.parse(key).secondary, self.revision(frame, key))
+        return frame_store.modified_time(parse_day(key) if key else frame_store.scene.epochs[0])
 
     def product_path(self, frame: str, kind: str, key: str, name: str) -> Path | None:
         """Return a product's file, made if need be; None if there is no such product.
@@ -180,15 +180,15 @@ class SimulatedArchive:
     ) -> None:
         """Make a folder's files beside it and rename it: an archive that is killed leaves no half of one."""
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shelf = self.world.frame_files(frame)
+        frame_store = self.world.frame_files(frame)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
         try:
             if kind == "metadata":
-                shelf.write_metadata(draft, names)
+                frame_store.write_metadata(draft, names)
             elif kind == "epochs":
-                shelf.write_epoch(parse_day(key), draft)
+                frame_store.write_epoch(parse_day(key), draft)
             else:
-                shelf.write_pair(Pair.parse(key), draft, revision, names)
+                frame_store.write_pair(Pair.parse(key), draft, revision, names)
             draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)

@@ -178,15 +178,15 @@ class World:
         return self._annotations[name]
 
     @staticmethod
-    def _annotate(shelf: FrameFiles, number: int) -> list[dict[str, Any]]:
-        pairs = set(shelf.scene.pairs) - {shelf.pair_with_oddity("unannotated")}
-        if unlisted := shelf.pair_with_oddity("unlisted"):
+    def _annotate(frame_store: FrameFiles, number: int) -> list[dict[str, Any]]:
+        pairs = set(frame_store.scene.pairs) - {frame_store.pair_with_oddity("unannotated")}
+        if unlisted := frame_store.pair_with_oddity("unlisted"):
             pairs.add(unlisted)
         found: list[dict[str, Any]] = []
         deforming = 0
         for pair in sorted(pairs):
             quirk = {5: "fewer polygons", 8: "lone crowd"}.get(deforming % 23, "")
-            annotation = annotate_pair(shelf.scene, pair, number + len(found), quirk)
+            annotation = annotate_pair(frame_store.scene, pair, number + len(found), quirk)
             deforming += bool(annotation["segmentation_mask"])
             found.append(annotation)
         return found

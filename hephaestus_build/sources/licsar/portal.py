@@ -19,14 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
 
-from hephaestus_build.core.digest import Digest
 from hephaestus_build.core.era5_grid import parse_center_time
 from hephaestus_build.core.errors import HephaestusError, UnreachableError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.gdal import check_gdal
 from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt
+from hephaestus_build.core.provenance import Digest, Outcome, PriorUse, Receipt
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import HttpUrl, parse_url_setting

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import hephaestus_build as hb
 import toy_cube
-from archives import ALL, FRAME, as_at_first, settings_for, shelf_of, small_archive
+from archives import ALL, FRAME, as_at_first, frame_store_of, settings_for, small_archive
 from hephaestus_build.cli import app
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
@@ -94,7 +94,7 @@ def test_a_frame_is_planned_built_and_listed_by_its_name(
 ) -> None:
     plan = hb.plan(FRAME.id, pairs="all")
     assert len(plan.pairs_to_fetch) == 7
-    assert not shelf_of(settings_for(data)).root.exists()
+    assert not frame_store_of(settings_for(data)).root.exists()
     # of the listing: one is not annotated, and one is annotated and not listed
     assert hb.pairs(FRAME).status.value_counts().to_dict() == {"owed": 6, "unwanted": 1, "absent": 1}
     assert hb.pairs(FRAME).perpendicular_baseline_m.notna().all()
@@ -132,9 +132,9 @@ def test_a_frame_is_planned_built_and_listed_by_its_name(
 def test_baselines_outlive_the_cache_and_are_no_part_of_the_cube(data: Path, portal: ArchiveServer) -> None:
     hb.build(FRAME, limit=1)
     settings = settings_for(data)
-    record = json.loads(shelf_of(settings).baselines_file.read_text())
+    record = json.loads(frame_store_of(settings).baselines_file.read_text())
     assert record["receipt"]["url"].endswith("/metadata/baselines")
-    current = shelf_of(settings).published_generation()
+    current = frame_store_of(settings).published_generation()
     assert current is not None
     assert not [path for path in current.read_manifest() if "baselines" in path]
     for path in settings.downloads_dir.rglob("*"):
@@ -154,7 +154,7 @@ def test_a_frame_without_baselines_owes_nothing(tmp_path: Path, monkeypatch: pyt
         assert hb.build(FRAME, limit=1, data_dir=tmp_path).owed == ()
     table = hb.pairs(FRAME, data_dir=tmp_path)
     assert table.perpendicular_baseline_m.isna().all()
-    assert not shelf_of(settings_for(tmp_path)).baselines_file.exists()
+    assert not frame_store_of(settings_for(tmp_path)).baselines_file.exists()
 
 
 def test_upstream_is_asked_on_request_alone(data: Path, portal: ArchiveServer) -> None:

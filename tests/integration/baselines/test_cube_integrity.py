@@ -115,8 +115,8 @@ def test_pins_take_no_other_cubes_for_theirs(cubes, tmp_path):
 
 def test_pins_go_on_with_a_repaired_generation(cubes, tmp_path):
     pinned, _ = pin_cubes(cubes, tmp_path / "results" / "tiny")
-    shelf = cubes / ".generations" / FRAME
-    shutil.copytree(shelf / "000001", shelf / "000002")  # what repair publishes holds the same
+    frame_store = cubes / ".generations" / FRAME
+    shutil.copytree(frame_store / "000001", frame_store / "000002")  # what repair publishes holds the same
     link = cubes / f"{FRAME}.zarr"
     link.unlink()
     link.symlink_to(f".generations/{FRAME}/000002/{FRAME}.zarr")

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archives import ALL, FRAME, as_at_first, copied, settings_for, shelf_of, small_archive
+from archives import ALL, FRAME, as_at_first, copied, frame_store_of, settings_for, small_archive
 from checkout import ROOT
 from hephaestus_build.cli import run_console_script
 from hephaestus_build.cli.console import worst_exit_code
@@ -128,7 +128,7 @@ def test_status_and_verify_report_what_is_owed_without_failing(archive, data, he
 
 
 def test_a_repair_that_cannot_get_something_back_is_3(archive, data, hephaestus):
-    store = shelf_of(settings_for(data)).published_generation().store
+    store = frame_store_of(settings_for(data)).published_generation().store
     shard = sorted((store / "insar_difference").glob("c.*"))[0]
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.error_status(503))

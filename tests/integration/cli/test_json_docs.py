@@ -116,6 +116,7 @@ def test_commands_on_cubes(
     run("build", FRAME, "--no-quicklook")
 
     run("inspect", FRAME)
+    run("pairs", FRAME)
     cube = data / "simulated" / "cubes" / f"{FRAME}.zarr"
     copy = shutil.copytree(cube.resolve(), tmp_path / f"{FRAME}.zarr")
     shutil.rmtree(copy / "valid_date_pair")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from archives import ALL, FRAME, as_at_first, asked, copied, settings_for, shelf_of, small_archive
+from archives import ALL, FRAME, as_at_first, asked, copied, frame_store_of, settings_for, small_archive
 from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.registry import published_frames
@@ -105,7 +105,7 @@ def test_status_fits_a_narrow_terminal_and_names_what_needs_attention(archive, d
     assert hephaestus("build", FRAME.id, "--no-quicklook")[0] == 3
     code, out, err = hephaestus("status")
     assert code == 0
-    assert "stale: 2 units changed upstream" in err  # the pair, and how its masks lie
+    assert "stale: 2 granules changed upstream" in err  # the pair, and how its masks lie
     assert "1 pairs are gone upstream and stay in the cube" in err
     code, out, _ = hephaestus("status", "--json")
     (row,) = json.loads(out)
@@ -155,7 +155,7 @@ def test_a_mistyped_frame_is_shown_by_status_and_troubles_nothing_else(data, hep
 
 def test_verify_and_repair_by_name_and_by_path(data, hephaestus, tmp_path):
     assert hephaestus("verify") == (0, f"{FRAME} (simulated): whole\n", "")
-    store = shelf_of(settings_for(data)).published_generation().store
+    store = frame_store_of(settings_for(data)).published_generation().store
     copy = shutil.copytree(store, tmp_path / "copy.zarr")
     shard = next((store / "insar_difference").glob("c.*"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
@@ -180,7 +180,9 @@ def test_verify_checks_flags_and_schema_of_a_cube_that_is_what_was_published(dat
     from hephaestus_build.cube.storage.generations import MANIFEST, Generation
     from hephaestus_build.cube.storage.manifest import encode_manifest
 
-    copy = shutil.copytree(shelf_of(settings_for(data)).published_generation().store, tmp_path / "copy.zarr")
+    copy = shutil.copytree(
+        frame_store_of(settings_for(data)).published_generation().store, tmp_path / "copy.zarr"
+    )
     group = copy / "zarr.json"
     group.write_text(group.read_text().replace('"CF-1.11"', '"CF-1.10"'))
     manifest = Generation.from_path(copy).read_manifest()
@@ -213,7 +215,7 @@ def test_watch_prints_a_line_a_frame_and_nothing_else(archive, data, hephaestus)
 
 
 def test_watch_says_who_builds_a_frame_and_looks_again_in_the_next_round(data, hephaestus):
-    with shelf_of(settings_for(data)).lock():
+    with frame_store_of(settings_for(data)).lock():
         code, _, err = hephaestus("watch", "--rounds", "1")
     assert code == 1
     assert "another build is at work on it (process" in err
@@ -232,12 +234,12 @@ def test_gc_keeps_what_readers_may_have_pinned(archive, data, hephaestus):
     for pair in archive.archive.pairs(FRAME)[:2]:
         archive.archive.reprocess(FRAME, pair)
         build(ALL, settings)
-    assert shelf_of(settings).generation_numbers() == [1, 2, 3]
+    assert frame_store_of(settings).generation_numbers() == [1, 2, 3]
     assert "nothing to remove" in hephaestus("gc")[1]
     assert "removed generations 1, 2" in hephaestus("gc", "--keep", "1", "--older-than", "0")[1]
-    assert shelf_of(settings).generation_numbers() == [3]
+    assert frame_store_of(settings).generation_numbers() == [3]
     assert hephaestus("verify")[0] == 0
-    assert not [path for path in shelf_of(settings).root.iterdir() if path.name.startswith(".")]
+    assert not [path for path in frame_store_of(settings).root.iterdir() if path.name.startswith(".")]
 
 
 def test_a_lost_link_loses_no_generation(archive, data, hephaestus):
@@ -245,14 +247,14 @@ def test_a_lost_link_loses_no_generation(archive, data, hephaestus):
     settings = settings_for(data)
     archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
     build(ALL, settings)
-    pinned = open_pinned_cube(shelf_of(settings).published_link, chunks=None)
+    pinned = open_pinned_cube(frame_store_of(settings).published_link, chunks=None)
     coherence = pinned.insar_coherence.values
     for again in (lambda: hephaestus("gc"), lambda: build(ALL, settings)):
-        shelf_of(settings).published_link.unlink()
+        frame_store_of(settings).published_link.unlink()
         archive.clear_log()
         again()
-        assert shelf_of(settings).generation_numbers() == [1, 2]
-        assert shelf_of(settings).published_generation().number == 2
+        assert frame_store_of(settings).generation_numbers() == [1, 2]
+        assert frame_store_of(settings).published_generation().number == 2
         assert asked(archive) == set()
     assert (pinned.insar_coherence.values == coherence).all()
     assert hephaestus("verify")[0] == 0
@@ -268,7 +270,7 @@ def test_a_cube_whose_generations_are_gone_is_named_by_all_commands(archive, dat
 
 
 def test_gc_goes_on_after_a_frame_that_it_cannot_have(data, hephaestus):
-    first = shelf_of(settings_for(data))
+    first = frame_store_of(settings_for(data))
     other = FrameStore(first.published_link.parent, Frame("198A_00001_131313"))
     other.root.mkdir()
     (other.root / "000001").mkdir()

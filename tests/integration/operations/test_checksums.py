@@ -25,7 +25,7 @@ def pristine(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def shelf(pristine, tmp_path) -> FrameStore:
+def frame_store(pristine, tmp_path) -> FrameStore:
     shutil.copytree(pristine, tmp_path / "data", symlinks=True)
     return FrameStore(tmp_path / "data" / "cubes", Frame(FRAME))
 
@@ -37,12 +37,12 @@ def flip(path: Path, chance: random.Random) -> None:
     path.write_bytes(content)
 
 
-def test_a_whole_cube_has_no_damage(shelf):
-    assert verify_generation(shelf.published_generation()) == []
+def test_a_whole_cube_has_no_damage(frame_store):
+    assert verify_generation(frame_store.published_generation()) == []
 
 
-def test_one_bit_in_any_file_is_found_and_named(shelf):
-    generation = shelf.published_generation()
+def test_one_bit_in_any_file_is_found_and_named(frame_store):
+    generation = frame_store.published_generation()
     chance = random.Random(0)
     files = sorted(path for path in generation.store.rglob("*") if path.is_file())
     assert len(files) > 40
@@ -63,21 +63,21 @@ def test_one_bit_in_any_file_is_found_and_named(shelf):
 def test_a_manifest_of_another_generation_is_the_one_that_is_named(tmp_path):
     for pairs in (PAIRS[:1], PAIRS):
         toy_cube(tmp_path / "cubes", pairs=pairs)
-    shelf = FrameStore(tmp_path / "cubes", Frame(FRAME))
-    folder = shelf.root / "000002"
+    frame_store = FrameStore(tmp_path / "cubes", Frame(FRAME))
+    folder = frame_store.root / "000002"
     right = (folder / "manifest.json").read_bytes()
     for path in (folder / "manifest.json", folder / f"{FRAME}.zarr" / "manifest.json"):
-        path.write_bytes((shelf.root / "000001" / "manifest.json").read_bytes())
-        (damage,) = verify_generation(shelf.published_generation())
+        path.write_bytes((frame_store.root / "000001" / "manifest.json").read_bytes())
+        (damage,) = verify_generation(frame_store.published_generation())
         assert damage.path.endswith("manifest.json")
         assert damage.path.startswith("../") == (path.parent == folder)
         record = CubeInventory.decode((folder / "provenance.json").read_bytes())
-        assert shelf.published_generation().read_inventory().granules == record.granules
+        assert frame_store.published_generation().read_inventory().granules == record.granules
         path.write_bytes(right)
 
 
-def test_the_damaged_pair_and_variable_are_in_the_sentence(shelf):
-    generation = shelf.published_generation()
+def test_the_damaged_pair_and_variable_are_in_the_sentence(frame_store):
+    generation = frame_store.published_generation()
     path = next((generation.store / "insar_coherence").glob("c.*"))
     flip(path, random.Random(1))
     (damage,) = verify_generation(generation)
@@ -85,8 +85,8 @@ def test_the_damaged_pair_and_variable_are_in_the_sentence(shelf):
     assert "damaged" in str(damage)
 
 
-def test_missing_and_unknown_files_are_found(shelf):
-    generation = shelf.published_generation()
+def test_missing_and_unknown_files_are_found(frame_store):
+    generation = frame_store.published_generation()
     gone = generation.store / "dem" / "c.0.0"
     gone.unlink()
     stranger = generation.store / "dem" / "c.9.9"
@@ -95,8 +95,8 @@ def test_missing_and_unknown_files_are_found(shelf):
     assert found == {"dem/c.0.0": "missing", "dem/c.9.9": "unknown"}
 
 
-def test_status_counts_what_is_stored_owed_and_late(shelf):
-    settings = load_settings(data_dir=shelf.published_link.parent.parent)
+def test_status_counts_what_is_stored_owed_and_late(frame_store):
+    settings = load_settings(data_dir=frame_store.published_link.parent.parent)
     assert [frame.id for frame in list_frames_on_disk(settings)] == [FRAME]
     status = read_frame_status(settings, Frame(FRAME), today=date(2019, 3, 1))
     assert (status.pairs, status.absent, status.generation) == (5, 1, 1)
@@ -107,9 +107,9 @@ def test_status_counts_what_is_stored_owed_and_late(shelf):
     assert status.bytes > 10_000
 
 
-def test_status_says_what_it_cannot_read(shelf):
-    settings = load_settings(data_dir=shelf.published_link.parent.parent)
-    for folder in shelf.published_generation().record_folders:
+def test_status_says_what_it_cannot_read(frame_store):
+    settings = load_settings(data_dir=frame_store.published_link.parent.parent)
+    for folder in frame_store.published_generation().record_folders:
         (folder / "provenance.json").write_text("{")
     assert "repair" in read_frame_status(settings, Frame(FRAME)).problem
     assert read_frame_status(settings, Frame("199A_00001_000001")).problem == "not built"
@@ -118,22 +118,22 @@ def test_status_says_what_it_cannot_read(shelf):
 def test_old_generations_stay_until_they_are_old_and_never_the_published_one(tmp_path):
     for _ in range(3):
         toy_cube(tmp_path / "cubes")
-    shelf = FrameStore(tmp_path / "cubes", Frame(FRAME))
+    frame_store = FrameStore(tmp_path / "cubes", Frame(FRAME))
     from datetime import timedelta
 
-    assert shelf.generation_numbers() == [1, 2, 3]
-    assert shelf.remove_old(keep=1, older_than=timedelta(days=1)) == []
+    assert frame_store.generation_numbers() == [1, 2, 3]
+    assert frame_store.remove_old(keep=1, older_than=timedelta(days=1)) == []
     for number in (2, 3):
-        os.utime(shelf.root / f"{number:06d}" / "manifest.json", (0, 0))
-        os.utime(shelf.root / f"{number:06d}" / f"{FRAME}.zarr" / "manifest.json", (0, 0))
-    assert shelf.remove_old(keep=2, older_than=timedelta(days=1)) == [1]
-    assert shelf.remove_old(keep=1, older_than=timedelta(days=1)) == [2]
-    assert shelf.published_generation().number == 3
-    assert verify_generation(shelf.published_generation()) == []
+        os.utime(frame_store.root / f"{number:06d}" / "manifest.json", (0, 0))
+        os.utime(frame_store.root / f"{number:06d}" / f"{FRAME}.zarr" / "manifest.json", (0, 0))
+    assert frame_store.remove_old(keep=2, older_than=timedelta(days=1)) == [1]
+    assert frame_store.remove_old(keep=1, older_than=timedelta(days=1)) == [2]
+    assert frame_store.published_generation().number == 3
+    assert verify_generation(frame_store.published_generation()) == []
 
 
-def test_some_objects_are_checked_by_the_manifest_alone(shelf):
-    generation = shelf.published_generation()
+def test_some_objects_are_checked_by_the_manifest_alone(frame_store):
+    generation = frame_store.published_generation()
     paths = sorted(path for path in generation.read_manifest() if path.startswith("insar_") and "/c." in path)
     assert verify_objects(generation) == verify_objects(generation, paths) == []
     bad, other = paths[0], paths[-1]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from archives import asked, rasters, shelf_of
+from archives import asked, frame_store_of, rasters
 from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.settings import Settings, load_settings
@@ -96,9 +96,11 @@ def record(settings: Settings) -> list[dict[str, Any]]:
 
     Without how and when they came, and without the address: the port is another in each test.
     """
-    store = shelf_of(settings, FRAME).published_generation().store
-    units = json.loads((store / "provenance.json").read_text())["units"]
-    found = [item for unit in units if unit["kind"] in ("pair", "dem") for item in unit["receipts"]]
+    store = frame_store_of(settings, FRAME).published_generation().store
+    granules = json.loads((store / "provenance.json").read_text())["units"]
+    found = [
+        item for granule in granules if granule["kind"] in ("pair", "dem") for item in granule["receipts"]
+    ]
     return [
         {key: value for key, value in item.items() if key not in ("outcome", "url", "fetched")}
         for item in found
@@ -112,11 +114,11 @@ def lose_cache(settings: Settings) -> None:
 def suspect(settings: Settings, pair: Pair) -> None:
     """Note that the archive was found to hold another edition of a pair."""
     note = {"checked": "2020-01-01T00:00:00+00:00", "changed": {f"pair/{pair}": "size"}, "gone": []}
-    (shelf_of(settings, FRAME).root / "upstream.json").write_text(json.dumps(note))
+    (frame_store_of(settings, FRAME).root / "upstream.json").write_text(json.dumps(note))
 
 
 def damage(settings: Settings, pattern: str) -> None:
-    path = min(shelf_of(settings, FRAME).published_generation().store.glob(pattern))
+    path = min(frame_store_of(settings, FRAME).published_generation().store.glob(pattern))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -133,19 +135,19 @@ def test_a_cube_and_its_cache_are_used_without_a_byte_downloaded_again(archive, 
     before = record(settings)
     result = build(ALL, settings)
     assert result.exit_code == 0
-    assert shelf_of(settings, FRAME).published_generation().number == 1
+    assert frame_store_of(settings, FRAME).published_generation().number == 1
     assert [(path, entry.status) for path, entry in archive.asked()] == [
         (LISTING, 200),
         (f"/LiCSAR_products/10/{FRAME}/metadata/metadata.txt", 304),
     ]
     assert archive.sent() == 0
     assert record(settings) == before
-    assert verify_generation(shelf_of(settings, FRAME).published_generation()) == []
+    assert verify_generation(frame_store_of(settings, FRAME).published_generation()) == []
 
 
 def test_a_cache_is_used_without_a_byte_downloaded_again(archive, settings):
     before = record(settings)
-    with open_pinned_cube(shelf_of(settings, FRAME).published_link) as cube:
+    with open_pinned_cube(frame_store_of(settings, FRAME).published_link) as cube:
         phases = cube.insar_difference.values
     shutil.rmtree(settings.cubes_dir)
     assert build(ALL, settings).exit_code == 0
@@ -153,7 +155,7 @@ def test_a_cache_is_used_without_a_byte_downloaded_again(archive, settings):
     assert len(products) == 7
     assert set(products.values()) == {304}
     assert archive.sent() == 0
-    with open_pinned_cube(shelf_of(settings, FRAME).published_link) as cube:
+    with open_pinned_cube(frame_store_of(settings, FRAME).published_link) as cube:
         np.testing.assert_array_equal(cube.insar_difference.values, phases)
     # the new record names the algorithm of the cache's
     assert sorted(item["sha256"] for item in record(settings)) == sorted(item["sha256"] for item in before)
@@ -172,7 +174,7 @@ def test_what_comes_again_with_the_same_content_is_no_change(archive, settings):
     assert len(notes) == 2
     assert all("blake3" in note and "sha256" not in note for note in notes)
     number = (
-        shelf_of(settings, FRAME).published_generation().number
+        frame_store_of(settings, FRAME).published_generation().number
     )  # another one, since the address has another port
     for cached in (True, False):
         if not cached:
@@ -182,7 +184,7 @@ def test_what_comes_again_with_the_same_content_is_no_change(archive, settings):
         assert build(ALL, settings).exit_code == 0
         assert asked(archive) == rasters(PAIR)
         assert (archive.sent() == 0) == cached
-        assert shelf_of(settings, FRAME).published_generation().number == number
+        assert frame_store_of(settings, FRAME).published_generation().number == number
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -20,10 +20,10 @@ from archives import (
     as_at_first,
     asked,
     copied,
+    frame_store_of,
     objects,
     rasters,
     settings_for,
-    shelf_of,
     small_archive,
 )
 from hephaestus_build.core.errors import HephaestusError
@@ -112,7 +112,7 @@ def test_a_change_that_only_asking_shows_is_stale_until_the_next_build(archive, 
     changes = check_upstream(FRAME, settings, NullListener())
     assert {change.unit for change in changes} == {f"pair/{pair}"}
     assert "changed upstream" in str(changes[0])
-    assert read_frame_status(settings, FRAME).stale == ("1 units changed upstream",)
+    assert read_frame_status(settings, FRAME).stale == ("1 granules changed upstream",)
     archive.clear_log()
     result = build(ALL, settings)
     assert asked(archive) == rasters(pair)
@@ -144,8 +144,8 @@ def test_a_changed_pair_that_cannot_be_had_stays_as_it_was_and_is_owed(archive, 
     assert (result.exit_code, result.pairs) == (3, 7)
     assert [(item.unit, item.outcome) for item in result.owed] == [(f"pair/{pair}", Outcome.UNREACHABLE)]
     assert objects(settings) == before or result.published  # its masks may follow a newer preview already
-    assert read_frame_status(settings, FRAME).stale == ("1 units changed upstream",)
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert read_frame_status(settings, FRAME).stale == ("1 granules changed upstream",)
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
     as_at_first(archive)
     archive.archive.reprocess(FRAME, pair)
     assert build(ALL, settings).exit_code == 0
@@ -175,7 +175,7 @@ def test_a_build_that_dies_after_publishing_what_verify_found_fetches_it_once(ar
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
         patch.setattr(StagingArea, "discard", lambda _: (_ for _ in ()).throw(RuntimeError("killed")))
         build(ALL, settings)
-    assert shelf_of(settings).published_generation().number == 2
+    assert frame_store_of(settings).published_generation().number == 2
     assert read_frame_status(settings, FRAME).stale == ()
     archive.clear_log()
     assert not build(ALL, settings).published
@@ -275,7 +275,7 @@ def test_a_dem_with_another_grid_has_everything_built_on_it(archive, tmp_path):
     assert open_pinned_cube(done.path).sizes["latitude"] == 80
     assert done.pairs == 3
     build(ALL, settings)
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
     assert same_as_clean(settings, tmp_path)
 
 
@@ -325,9 +325,9 @@ def large(tmp_path) -> tuple[FrameStore, list[str]]:
 
 def test_the_bookkeeping_of_a_large_cube_takes_a_blink(large):
     """A generation that changes nothing: all that a new pair costs beside its own reading and encoding."""
-    shelf, names = large
+    frame_store, names = large
     clock = time.process_time()
-    current = shelf.published_generation()
+    current = frame_store.published_generation()
     contents = current.read_inventory()
     from hephaestus_build.cube.granules import ChunkKeys
 
@@ -335,17 +335,17 @@ def test_the_bookkeeping_of_a_large_cube_takes_a_blink(large):
     stored = {
         u.key: {n: str(current.store / k) for n, k in places.keys(u)} for u in contents.granules.values()
     }
-    with shelf.new_generation() as store:
-        write_cube_store(store, contents, lambda unit: stored[unit.key])
+    with frame_store.new_generation() as store:
+        write_cube_store(store, contents, lambda granule: stored[granule.key])
     spent = time.process_time() - clock
     assert len(names) == 300
-    assert objects_of(shelf) == current.read_manifest()
+    assert objects_of(frame_store) == current.read_manifest()
     # measured: 0.4 s of processor time, most of which a cube of ten pairs takes too (docs/reliability.md)
     assert spent < 4, f"{spent:.1f} s"
 
 
-def objects_of(shelf: FrameStore) -> dict[str, list]:
-    return shelf.published_generation().read_manifest()
+def objects_of(frame_store: FrameStore) -> dict[str, list]:
+    return frame_store.published_generation().read_manifest()
 
 
 def test_watch_builds_what_arrives_and_records_each_run(archive, tmp_path):

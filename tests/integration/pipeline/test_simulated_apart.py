@@ -225,7 +225,7 @@ def test_a_simulated_frame_is_served_by_the_command_itself_and_never_asked_of_th
 def test_a_real_frame_beside_a_simulated_one_is_asked_of_the_real_archive(data, own, monkeypatch):
     seen = {}
 
-    def noted(request, settings, shelf, *_, **__):
+    def noted(request, settings, frame_store, *_, **__):
         seen[request.frame] = settings.for_frame(request.frame)
         raise HephaestusError(f"{request.frame}: seen")
 
@@ -503,8 +503,8 @@ def test_a_move_that_is_cut_off_anywhere_goes_on(data, hephaestus, monkeypatch):
             assert read_frame_status(settings, FRAME).to_migrate
             migration.migrate_cube(FRAME, settings)
         assert migration.frames_to_migrate(settings) == []
-        shelf = FrameStore(folder / "simulated" / "cubes", FRAME)
-        assert (shelf.generation_numbers(), shelf.published_generation().number) == ([1, 2], 2)
+        frame_store = FrameStore(folder / "simulated" / "cubes", FRAME)
+        assert (frame_store.generation_numbers(), frame_store.published_generation().number) == ([1, 2], 2)
         ours = {name for name in tree(folder / "simulated" / "cubes") if not name.endswith("lock")}
         assert ours == {name for name in whole if not name.endswith("lock")}
         if not cut_off:

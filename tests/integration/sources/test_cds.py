@@ -199,7 +199,7 @@ def test_a_request_that_did_not_survive_the_wait_is_handed_in_again(
         ({"job_end": "dismissed"}, Outcome.UNREACHABLE, "gave the request up: API state 'dismissed'", 2),
         ({"available_until": date(2018, 5, 1)}, Outcome.ABSENT, "not there yet: .* available yet", 2),
         (
-            {"missing": frozenset({ERA5_VARIABLE_NAMES[2]})},
+            {"missing_variables": frozenset({ERA5_VARIABLE_NAMES[2]})},
             Outcome.CORRUPT,
             f"holds no {ERA5_VARIABLE_NAMES[2]}",
             2,

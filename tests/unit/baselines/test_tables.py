@@ -160,14 +160,14 @@ def test_simulated_data_is_marked_in_every_form(made):
     assert len(titles) == 4
     assert all("simulated" in title for title in titles)
     assert {line["simulated"] for line in lines_of(made.to_csv())} == {"true"}
-    assert json.loads(made.json())["simulated"] is True
+    assert json.loads(made.to_json())["simulated"] is True
     real = make_result_tables(grid(simulated=False))
     assert "simulated" not in real.to_markdown()
     assert {line["simulated"] for line in lines_of(real.to_csv())} == {"false"}
 
 
 def test_every_form_says_where_its_numbers_come_from(made):
-    for text in (made.to_markdown(), made.to_csv(), made.json()):
+    for text in (made.to_markdown(), made.to_csv(), made.to_json()):
         for fact in ("hephaestus benchmark run small", "3:abc", "a" * 64, "2.15.0", "cpu", "c" * 12):
             assert fact in text
     assert "seeds 0, 1" in made.to_markdown()

@@ -1,4 +1,4 @@
-"""A cube follows from its units, is published whole, and never changes under a reader."""
+"""A cube follows from its granules, is published whole, and never changes under a reader."""
 
 import threading
 from datetime import date, timedelta
@@ -48,10 +48,10 @@ def image(name: str) -> np.ndarray:
 
 
 def pair_unit(staging: StagingArea, name: str, **facts) -> Granule:
-    unit = InterferogramGranule(
+    granule = InterferogramGranule(
         name, receipts=(GOOD,), facts={"alignment": "identical", "valid_fraction": 0.5, **facts}
     )
-    return staging.add(unit, encode_images({"insar_difference": image(name)}))
+    return staging.add(granule, encode_images({"insar_difference": image(name)}))
 
 
 def epoch_unit(staging: StagingArea, name: str) -> Granule:
@@ -64,23 +64,23 @@ def epoch_unit(staging: StagingArea, name: str) -> Granule:
     )
 
 
-def publish(shelf: FrameStore, units: list[Granule], origin=None) -> None:
-    contents = CubeInventory(GRID, {u.key: u for u in units}, {"title": "a cube"})
-    with shelf.new_generation() as store:
-        write_cube_store(store, contents, origin or shelf.staging.chunk_paths)
+def publish(frame_store: FrameStore, granules: list[Granule], origin=None) -> None:
+    contents = CubeInventory(GRID, {u.key: u for u in granules}, {"title": "a cube"})
+    with frame_store.new_generation() as store:
+        write_cube_store(store, contents, origin or frame_store.staging.chunk_paths)
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> FrameStore:
+def frame_store(tmp_path: Path) -> FrameStore:
     return FrameStore(tmp_path / "cubes", FRAME)
 
 
-def test_plain_xarray_reads_what_was_stored(shelf):
+def test_plain_xarray_reads_what_was_stored(frame_store):
     names = ["20190101_20190113", "20190101_20190125", "20190113_20190125"]
-    units = [pair_unit(shelf.staging, name) for name in names]
-    units += [epoch_unit(shelf.staging, day) for day in ("20190101", "20190113", "20190125")]
-    publish(shelf, units)
-    cube = xr.open_zarr(shelf.published_link)
+    granules = [pair_unit(frame_store.staging, name) for name in names]
+    granules += [epoch_unit(frame_store.staging, day) for day in ("20190101", "20190113", "20190125")]
+    publish(frame_store, granules)
+    cube = xr.open_zarr(frame_store.published_link)
     assert list(cube.sizes)[:4] == ["primary_date", "secondary_date", "latitude", "longitude"]
     for name in names:
         pair = Pair.parse(name)
@@ -100,60 +100,63 @@ def test_plain_xarray_reads_what_was_stored(shelf):
     assert cube.era5_surface_pressure.values[1, 0, 0] == 13_000
 
 
-def test_rioxarray_finds_the_grid(shelf):
+def test_rioxarray_finds_the_grid(frame_store):
     import rioxarray  # noqa: F401
 
-    publish(shelf, [pair_unit(shelf.staging, "20190101_20190113")])
-    cube = xr.open_zarr(shelf.published_link)
+    publish(frame_store, [pair_unit(frame_store.staging, "20190101_20190113")])
+    cube = xr.open_zarr(frame_store.published_link)
     assert cube.rio.crs.to_epsg() == 4326
     assert cube.insar_difference.rio.transform().almost_equals(GRID.transform)
     assert cube.dem.rio.bounds() == pytest.approx(GRID.bounds)
 
 
-def test_dates_between_the_old_ones_land_in_order_and_objects_are_shared(shelf):
-    first = [pair_unit(shelf.staging, "20190101_20190206"), pair_unit(shelf.staging, "20190113_20190206")]
-    publish(shelf, first)
-    old = shelf.published_generation()
+def test_dates_between_the_old_ones_land_in_order_and_objects_are_shared(frame_store):
+    first = [
+        pair_unit(frame_store.staging, "20190101_20190206"),
+        pair_unit(frame_store.staging, "20190113_20190206"),
+    ]
+    publish(frame_store, first)
+    old = frame_store.published_generation()
     places = ChunkKeys(DateAxes.from_granules(first))
-    new = pair_unit(shelf.staging, "20190107_20190125")
+    new = pair_unit(frame_store.staging, "20190107_20190125")
 
-    def origin(unit):
-        if unit is new:
-            return shelf.staging.chunk_paths(unit)
-        return {name: str(old.store / key) for name, key in places.keys(unit)}
+    def origin(granule):
+        if granule is new:
+            return frame_store.staging.chunk_paths(granule)
+        return {name: str(old.store / key) for name, key in places.keys(granule)}
 
-    publish(shelf, [*first, new], origin)
-    cube = open_pinned_cube(shelf.published_link)
+    publish(frame_store, [*first, new], origin)
+    cube = open_pinned_cube(frame_store.published_link)
     assert [str(day)[:10] for day in cube.primary_date.values] == ["2019-01-01", "2019-01-07", "2019-01-13"]
-    for unit in (*first, new):
+    for granule in (*first, new):
         at = {
-            "primary_date": np.datetime64(unit.pair.primary),
-            "secondary_date": np.datetime64(unit.pair.secondary),
+            "primary_date": np.datetime64(granule.pair.primary),
+            "secondary_date": np.datetime64(granule.pair.secondary),
         }
-        np.testing.assert_array_equal(cube.insar_difference.sel(at).values, image(unit.name))
-    moved = shelf.published_generation().store / "insar_difference/c.2.1.0.0"
+        np.testing.assert_array_equal(cube.insar_difference.sel(at).values, image(granule.name))
+    moved = frame_store.published_generation().store / "insar_difference/c.2.1.0.0"
     assert moved.samefile(old.store / "insar_difference/c.1.0.0.0")
 
 
-def test_a_pinned_reader_keeps_its_generation(shelf):
-    publish(shelf, [pair_unit(shelf.staging, "20190113_20190125")])
-    pinned = open_pinned_cube(shelf.published_link)
-    publish(shelf, [pair_unit(shelf.staging, "20190101_20190113")])
+def test_a_pinned_reader_keeps_its_generation(frame_store):
+    publish(frame_store, [pair_unit(frame_store.staging, "20190113_20190125")])
+    pinned = open_pinned_cube(frame_store.published_link)
+    publish(frame_store, [pair_unit(frame_store.staging, "20190101_20190113")])
     np.testing.assert_array_equal(pinned.insar_difference.values[0, 0], image("20190113_20190125"))
     np.testing.assert_array_equal(
-        open_pinned_cube(shelf.published_link).insar_difference.values[0, 0], image("20190101_20190113")
+        open_pinned_cube(frame_store.published_link).insar_difference.values[0, 0], image("20190101_20190113")
     )
 
 
 @pytest.mark.parametrize("verify", [None, "first"])
-def test_a_reader_of_a_removed_generation_gets_an_error_and_never_no_data(shelf, verify):
+def test_a_reader_of_a_removed_generation_gets_an_error_and_never_no_data(frame_store, verify):
     name = "20190113_20190125"
-    publish(shelf, [pair_unit(shelf.staging, name), epoch_unit(shelf.staging, name[:8])])
-    cube = open_pinned_cube(shelf.published_link, verify=verify, chunks=None)
-    windows = WindowReader(shelf.published_link, verify=verify)
+    publish(frame_store, [pair_unit(frame_store.staging, name), epoch_unit(frame_store.staging, name[:8])])
+    cube = open_pinned_cube(frame_store.published_link, verify=verify, chunks=None)
+    windows = WindowReader(frame_store.published_link, verify=verify)
     windows.read("insar_difference", Pair.parse(name), 0, 0, np.empty(GRID.shape, "f4"))
-    publish(shelf, [pair_unit(shelf.staging, "20190101_20190113")])
-    assert shelf.remove_old(keep=1, older_than=timedelta(0)) == [1]
+    publish(frame_store, [pair_unit(frame_store.staging, "20190101_20190113")])
+    assert frame_store.remove_old(keep=1, older_than=timedelta(0)) == [1]
     reads = [
         lambda: cube.insar_difference.values,
         lambda: cube.confidence.values,
@@ -168,24 +171,24 @@ def test_a_reader_of_a_removed_generation_gets_an_error_and_never_no_data(shelf,
             read()
 
 
-def test_a_build_that_fails_while_publishing_leaves_the_old_cube(shelf):
-    publish(shelf, [pair_unit(shelf.staging, "20190113_20190125")])
-    before = shelf.published_link.resolve()
-    with pytest.raises(RuntimeError, match="cut"), shelf.new_generation() as store:
+def test_a_build_that_fails_while_publishing_leaves_the_old_cube(frame_store):
+    publish(frame_store, [pair_unit(frame_store.staging, "20190113_20190125")])
+    before = frame_store.published_link.resolve()
+    with pytest.raises(RuntimeError, match="cut"), frame_store.new_generation() as store:
         (store / "zarr.json").write_text("{")
         raise RuntimeError("cut")
-    assert shelf.published_link.resolve() == before
-    assert sorted(path.name for path in shelf.root.iterdir()) == ["000001", "staging"]
+    assert frame_store.published_link.resolve() == before
+    assert sorted(path.name for path in frame_store.root.iterdir()) == ["000001", "staging"]
 
 
-def test_a_reader_never_sees_half_a_cube_while_others_publish(shelf):
-    publish(shelf, [pair_unit(shelf.staging, "20190101_20190113")])
-    units = [pair_unit(shelf.staging, f"201901{day:02d}_20190225") for day in range(2, 8)]
+def test_a_reader_never_sees_half_a_cube_while_others_publish(frame_store):
+    publish(frame_store, [pair_unit(frame_store.staging, "20190101_20190113")])
+    granules = [pair_unit(frame_store.staging, f"201901{day:02d}_20190225") for day in range(2, 8)]
     stop, seen = threading.Event(), set()
 
     def read():
         while not stop.is_set():
-            cube = open_pinned_cube(shelf.published_link)
+            cube = open_pinned_cube(frame_store.published_link)
             pairs = np.argwhere(cube.valid_date_pair.values)
             for primary, secondary in pairs:
                 name = "_".join(
@@ -198,8 +201,8 @@ def test_a_reader_never_sees_half_a_cube_while_others_publish(shelf):
     failures = []
     reader = threading.Thread(target=lambda: _record(read, failures))
     reader.start()
-    for count in range(1, len(units) + 1):
-        publish(shelf, units[:count])
+    for count in range(1, len(granules) + 1):
+        publish(frame_store, granules[:count])
     stop.set()
     reader.join()
     assert not failures
@@ -214,40 +217,53 @@ def _record(work, failures):
         raise
 
 
-def test_the_manifest_names_every_stored_object(shelf):
-    publish(shelf, [pair_unit(shelf.staging, "20190101_20190113"), epoch_unit(shelf.staging, "20190101")])
-    store = shelf.published_generation().store
+def test_the_manifest_names_every_stored_object(frame_store):
+    publish(
+        frame_store,
+        [pair_unit(frame_store.staging, "20190101_20190113"), epoch_unit(frame_store.staging, "20190101")],
+    )
+    store = frame_store.published_generation().store
     stored = {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}
-    assert set(shelf.published_generation().read_manifest()) == stored - {"manifest.json"}
+    assert set(frame_store.published_generation().read_manifest()) == stored - {"manifest.json"}
 
 
 def test_the_same_units_make_the_same_bytes(tmp_path):
     manifests = []
     for name in "ab":
-        shelf = FrameStore(tmp_path / name, FRAME)
-        publish(shelf, [pair_unit(shelf.staging, "20190101_20190113"), epoch_unit(shelf.staging, "20190101")])
-        manifests.append(shelf.published_generation().read_manifest())
+        frame_store = FrameStore(tmp_path / name, FRAME)
+        publish(
+            frame_store,
+            [
+                pair_unit(frame_store.staging, "20190101_20190113"),
+                epoch_unit(frame_store.staging, "20190101"),
+            ],
+        )
+        manifests.append(frame_store.published_generation().read_manifest())
     assert manifests[0] == manifests[1]
 
 
-def test_a_second_writer_is_told_who_holds_the_lock(shelf):
-    other = FrameStore(shelf.published_link.parent, FRAME)
-    with shelf.lock(), pytest.raises(HephaestusError, match=r"another build .*process \d+ on"), other.lock():
+def test_a_second_writer_is_told_who_holds_the_lock(frame_store):
+    other = FrameStore(frame_store.published_link.parent, FRAME)
+    with (
+        frame_store.lock(),
+        pytest.raises(HephaestusError, match=r"another build .*process \d+ on"),
+        other.lock(),
+    ):
         pass
     with other.lock():
         pass
 
 
-def test_a_folder_that_is_not_ours_is_not_replaced(shelf):
-    shelf.published_link.mkdir(parents=True)
-    (shelf.published_link / "precious").write_text("data")
+def test_a_folder_that_is_not_ours_is_not_replaced(frame_store):
+    frame_store.published_link.mkdir(parents=True)
+    (frame_store.published_link / "precious").write_text("data")
     with pytest.raises(HephaestusError, match="move it away"):
-        publish(shelf, [pair_unit(shelf.staging, "20190101_20190113")])
-    assert (shelf.published_link / "precious").read_text() == "data"
+        publish(frame_store, [pair_unit(frame_store.staging, "20190101_20190113")])
+    assert (frame_store.published_link / "precious").read_text() == "data"
 
 
-def test_staging_forgets_a_line_that_was_cut_and_objects_that_were_damaged(shelf):
-    staging = shelf.staging
+def test_staging_forgets_a_line_that_was_cut_and_objects_that_were_damaged(frame_store):
+    staging = frame_store.staging
     whole = pair_unit(staging, "20190101_20190113")
     damaged = pair_unit(staging, "20190101_20190125")
     path = staging.chunk_path(damaged, "insar_difference")
@@ -287,11 +303,11 @@ def test_every_pair_has_its_own_place_on_sorted_axes(found):
 @given(pairs, st.text(max_size=20), st.sampled_from(list(Outcome)))
 def test_a_unit_survives_its_json(pair, caption, outcome):
     receipt = Receipt("x", outcome, "http://127.0.0.1/", notes=("cropped",), detail="why")
-    unit = MaskGranule(pair.name, "abc", {}, (receipt,), {"annotation": {"caption": caption}})
-    assert msgspec.json.decode(encode_json(unit), type=AnyGranule) == unit
+    granule = MaskGranule(pair.name, "abc", {}, (receipt,), {"annotation": {"caption": caption}})
+    assert msgspec.json.decode(encode_json(granule), type=AnyGranule) == granule
 
 
-def test_tables_say_what_the_annotation_says_and_cannot_be_mistaken_where_there_is_none(shelf):
+def test_tables_say_what_the_annotation_says_and_cannot_be_mistaken_where_there_is_none(frame_store):
     written = {
         "phase": "Unrest", "atmospheric_fringes": 0, "glacier_fringes": 0, "orbital_fringes": 0,
         "processing_error": 0, "corrupted": 0, "no_info": 0, "low_coherence": 1, "image_artifacts": 0,
@@ -300,13 +316,13 @@ def test_tables_say_what_the_annotation_says_and_cannot_be_mistaken_where_there_
     absent = InterferogramGranule(
         "20190113_20190125", receipts=(Receipt("x", Outcome.ABSENT, ""),), facts={"unlisted": True}
     )
-    units = [
-        pair_unit(shelf.staging, "20190101_20190113"),
-        shelf.staging.add(MaskGranule("20190101_20190113", facts={"annotation": written}), {}),
-        shelf.staging.add(absent, {}),
+    granules = [
+        pair_unit(frame_store.staging, "20190101_20190113"),
+        frame_store.staging.add(MaskGranule("20190101_20190113", facts={"annotation": written}), {}),
+        frame_store.staging.add(absent, {}),
     ]
-    publish(shelf, units)
-    cube = open_pinned_cube(shelf.published_link)
+    publish(frame_store, granules)
+    cube = open_pinned_cube(frame_store.published_link)
     for name, value in written.items():
         stored, nothing = cube[name].values[0, 0], cube[name].values[1, 1]
         assert stored == (np.float32(value) if name == "confidence" else value)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from archives import ALL, FRAME, as_at_first, objects, settings_for, shelf_of, small_archive
+from archives import ALL, FRAME, as_at_first, frame_store_of, objects, settings_for, small_archive
 from hephaestus_build.core.atomic_io import hash_bytes
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.settings import Settings
@@ -55,7 +55,7 @@ def first_phase(settings: Settings) -> Path:
 
 def damage(settings: Settings, pattern: str) -> None:
     """Flip a bit in one stored object of the cube."""
-    store = shelf_of(settings).published_generation().store
+    store = frame_store_of(settings).published_generation().store
     path = min(store.glob(pattern))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -83,7 +83,7 @@ def test_what_upstream_contradicts_is_fetched_without_conditions(archive, settin
     assert {entry.status for entry in archive.log if entry.path.endswith(".cc.tif")} <= {200, 304}
     assert objects(copy) == true
     assert check_upstream(FRAME, copy, NullListener()) == []
-    assert read_upstream_state(shelf_of(copy)).changed == {}
+    assert read_upstream_state(frame_store_of(copy)).changed == {}
     archive.clear_log()
     build(one, copy)
     assert not [entry for entry in archive.log if entry.path.endswith(".tif")]
@@ -95,12 +95,12 @@ def test_a_copy_of_another_hash_than_at_its_first_use_is_not_believed(archive, s
     falsify(first_phase(settings))
     pair = first_phase(settings).name[:17]
     damage(settings, "insar_difference/c.0.*")
-    broken = [item.unit for item in verify_generation(shelf_of(settings).published_generation())]
+    broken = [item.unit for item in verify_generation(frame_store_of(settings).published_generation())]
     archive.clear_log()
     result = repair(FRAME, settings)
     assert result.changed == ()
     assert objects(settings) == true
-    assert verify_generation(shelf_of(settings).published_generation()) == []
+    assert verify_generation(frame_store_of(settings).published_generation()) == []
     if broken == [f"pair/{pair}"]:
         assert "is not what it was when first used" in caplog.text
 
@@ -139,13 +139,13 @@ def test_the_seals_of_era5_change_no_cube(archive, settings):
     build(ALL, settings)
     epochs = [
         unit
-        for unit in shelf_of(settings).published_generation().read_inventory().granules.values()
+        for unit in frame_store_of(settings).published_generation().read_inventory().granules.values()
         if unit.kind == "epoch"
     ]
     assert epochs
     assert all(receipt.values for unit in epochs for receipt in unit.receipts)
     (note,) = random.Random(0).sample(list(settings.downloads_dir.rglob("*.npz")), 1)
     note.unlink()
-    before = shelf_of(settings).published_generation().number
+    before = frame_store_of(settings).published_generation().number
     build(ALL, settings)
-    assert shelf_of(settings).published_generation().number == before
+    assert frame_store_of(settings).published_generation().number == before

@@ -11,7 +11,7 @@ import pytest
 
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.provenance import Outcome, Receipt
-from hephaestus_build.cube.granules import ChunkRef, Granule
+from hephaestus_build.cube.granules import ChunkRef, Granule, InterferogramGranule, MaskGranule
 from hephaestus_build.operations.pair_table import LABEL_COLUMNS, PAIR_STATES, KnownPairs, make_pair_rows
 from hephaestus_build.sources.annotations.record import Annotation
 from hephaestus_build.sources.licsar.baselines_file import parse_baselines
@@ -25,13 +25,15 @@ KNOWN = KnownPairs(FRAME, {}, None, (), {}, None, "all", {})
 def granule(outcome: Outcome = Outcome.DOWNLOADED, **facts: Any) -> dict[str, Granule]:
     receipt = Receipt(f"{NAME}.geo.diff_pha.tif", outcome)
     return {
-        f"pair/{NAME}": Granule("pair", NAME, receipts=(receipt,), facts={"valid_fraction": 0.5, **facts})
+        f"pair/{NAME}": InterferogramGranule(
+            NAME, receipts=(receipt,), facts={"valid_fraction": 0.5, **facts}
+        )
     }
 
 
 def mask(objects: dict[str, ChunkRef] | None = None, **written: Any) -> dict[str, Granule]:
     facts = {"annotation": {"phase": "Unrest", "unique_id": 7, **written}}
-    return {f"mask/{NAME}": Granule("mask", NAME, objects=objects or {}, facts=facts)}
+    return {f"mask/{NAME}": MaskGranule(NAME, objects=objects or {}, facts=facts)}
 
 
 LACKS = granule(Outcome.UNREACHABLE)

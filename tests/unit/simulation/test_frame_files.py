@@ -34,7 +34,7 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def shelf(world: World) -> FrameFiles:
+def files(world: World) -> FrameFiles:
     return world.frame_files(ORDINARY_FRAME)
 
 
@@ -46,14 +46,14 @@ def _facts(path: Path) -> tuple[dict[int, Any], dict[str, Any], dict[str, str], 
         return tags, dict(raster.profile), raster.tags(), raster.read(1)
 
 
-def _written(shelf: FrameFiles, pair: Pair, folder: Path) -> Path:
-    shelf.write_pair(pair, folder)
+def _written(files: FrameFiles, pair: Pair, folder: Path) -> Path:
+    files.write_pair(pair, folder)
     return folder
 
 
-def test_a_pair_has_the_real_files_and_their_layout(world: World, shelf: FrameFiles, tmp_path: Path) -> None:
-    pair = shelf.scene.pairs[-1]
-    _written(shelf, pair, tmp_path)
+def test_a_pair_has_the_real_files_and_their_layout(world: World, files: FrameFiles, tmp_path: Path) -> None:
+    pair = files.scene.pairs[-1]
+    _written(files, pair, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{pair}.geo.{suffix}" for suffix in ("diff_pha.tif", "cc.tif", "unw.tif", "diff.png", "cc.png")
     }
@@ -64,7 +64,7 @@ def test_a_pair_has_the_real_files_and_their_layout(world: World, shelf: FrameFi
     assert named["AREA_OR_POINT"] == "Area"
     assert named["HEPHAESTUS_SIMULATED"] == "true"
     assert np.array_equal(values, world.phase(ORDINARY_FRAME, pair))
-    assert Grid.from_transform(profile["transform"], values.shape).same_as(shelf.scene.grid, 1e-6)
+    assert Grid.from_transform(profile["transform"], values.shape).same_as(files.scene.grid, 1e-6)
     with (tmp_path / f"{pair}.geo.diff_pha.tif").open("rb") as stream:
         assert stream.read(4) == b"II*\0"
     tags, profile, named, values = _facts(tmp_path / f"{pair}.geo.cc.tif")
@@ -73,12 +73,12 @@ def test_a_pair_has_the_real_files_and_their_layout(world: World, shelf: FrameFi
     assert values.max() <= 248
 
 
-def test_the_same_product_is_the_same_bytes(shelf: FrameFiles, tmp_path: Path) -> None:
-    pair = shelf.scene.pairs[0]
+def test_the_same_product_is_the_same_bytes(files: FrameFiles, tmp_path: Path) -> None:
+    pair = files.scene.pairs[0]
     folders = tmp_path / "one", tmp_path / "two"
     for folder in folders:
         folder.mkdir()
-    _written(shelf, pair, folders[0])
+    _written(files, pair, folders[0])
     _written(World().frame_files(ORDINARY_FRAME), pair, folders[1])
     for path in folders[0].iterdir():
         other = folders[1] / path.name
@@ -86,20 +86,20 @@ def test_the_same_product_is_the_same_bytes(shelf: FrameFiles, tmp_path: Path) -
         assert path.stat().st_mtime == other.stat().st_mtime
 
 
-def test_older_rasters_are_points_with_nodata_at_the_same_place(shelf: FrameFiles, tmp_path: Path) -> None:
-    pair = shelf.scene.pairs[0]
-    _written(shelf, pair, tmp_path)
+def test_older_rasters_are_points_with_nodata_at_the_same_place(files: FrameFiles, tmp_path: Path) -> None:
+    pair = files.scene.pairs[0]
+    _written(files, pair, tmp_path)
     tags, profile, named, _ = _facts(tmp_path / f"{pair}.geo.diff_pha.tif")
     assert named["AREA_OR_POINT"] == "Point"
     assert profile["nodata"] == 0
-    assert profile["transform"].almost_equals(shelf.scene.grid.transform, 1e-12)
+    assert profile["transform"].almost_equals(files.scene.grid.transform, 1e-12)
     tie = tags[33922]  # where a reader that knows nothing of points puts the corner: half a pixel off
-    assert tie[3] == pytest.approx(shelf.scene.grid.west + 0.0005)
-    assert tie[4] == pytest.approx(shelf.scene.grid.north - 0.0005)
+    assert tie[3] == pytest.approx(files.scene.grid.west + 0.0005)
+    assert tie[4] == pytest.approx(files.scene.grid.north - 0.0005)
 
 
-def test_metadata_is_whole_and_varies(world: World, shelf: FrameFiles, tmp_path: Path) -> None:
-    shelf.write_metadata(tmp_path)
+def test_metadata_is_whole_and_varies(world: World, files: FrameFiles, tmp_path: Path) -> None:
+    files.write_metadata(tmp_path)
     _, profile, named, values = _facts(tmp_path / f"{ORDINARY_FRAME}.geo.hgt.tif")
     assert (profile["dtype"], profile["nodata"], named["AREA_OR_POINT"]) == ("float32", 0, "Point")
     assert np.array_equal(values, world.height(ORDINARY_FRAME))
@@ -112,14 +112,14 @@ def test_metadata_is_whole_and_varies(world: World, shelf: FrameFiles, tmp_path:
     fields = dict(line.split("=") for line in (tmp_path / "metadata.txt").read_text().splitlines())
     assert fields["center_time"] == "18:41:07.318204"
     assert fields["simulated"] == "true"
-    assert fields["master"] == f"{shelf.scene.epochs[0]:%Y%m%d}"
+    assert fields["master"] == f"{files.scene.epochs[0]:%Y%m%d}"
     *lines, mark = (tmp_path / "baselines").read_text().splitlines()
     assert mark == "# simulated"
     rows = [line.split() for line in lines]
-    assert [row[1] for row in rows] == [f"{day:%Y%m%d}" for day in shelf.scene.epochs]
+    assert [row[1] for row in rows] == [f"{day:%Y%m%d}" for day in files.scene.epochs]
     assert rows[0][2:] == ["0.0000", "0"]
     corners = np.loadtxt(tmp_path / f"{ORDINARY_FRAME}-poly.txt")
-    west, south, east, north = shelf.scene.grid.bounds
+    west, south, east, north = files.scene.grid.bounds
     assert ((corners > (west, south)) & (corners < (east, north))).all()
 
     texts = {}
@@ -137,17 +137,17 @@ def test_metadata_is_whole_and_varies(world: World, shelf: FrameFiles, tmp_path:
 def test_previews_of_both_eras(world: World, tmp_path: Path) -> None:
     kinds = {}
     for name in world.frames:
-        shelf = world.frame_files(name)
-        for pair in (shelf.scene.pairs[0], shelf.scene.pairs[-1]):
-            shelf.write_pair(pair, tmp_path, names=[f"{pair}.geo.diff.png"])
+        files = world.frame_files(name)
+        for pair in (files.scene.pairs[0], files.scene.pairs[-1]):
+            files.write_pair(pair, tmp_path, names=[f"{pair}.geo.diff.png"])
             with Image.open(tmp_path / f"{pair}.geo.diff.png") as picture:
-                grid = shelf.scene.grid
+                grid = files.scene.grid
                 assert picture.size == (round(0.3 * grid.width), round(0.3 * grid.height))
                 assert picture.info["HEPHAESTUS_SIMULATED"] == "true"
-                kinds[name, pair == shelf.scene.pairs[0]] = picture.mode
+                kinds[name, pair == files.scene.pairs[0]] = picture.mode
                 alpha = np.asarray(picture.convert("RGBA"))[..., 3]
                 shown = (alpha > 0).mean()
-                assert shown == pytest.approx(shelf.scene.valid_mask.mean(), abs=0.02)
+                assert shown == pytest.approx(files.scene.valid_mask.mean(), abs=0.02)
     assert kinds == {
         (ORDINARY_FRAME, True): "RGBA", (ORDINARY_FRAME, False): "RGBA",
         (HIGH_LATITUDE_FRAME, True): "P", (HIGH_LATITUDE_FRAME, False): "P",
@@ -156,14 +156,14 @@ def test_previews_of_both_eras(world: World, tmp_path: Path) -> None:
 
 
 def test_a_mercator_preview_shows_a_row_where_the_projection_puts_it(world: World, tmp_path: Path) -> None:
-    shelf = world.frame_files(HIGH_LATITUDE_FRAME)
-    pair, grid = shelf.scene.pairs[0], shelf.scene.grid
-    shelf.write_pair(pair, tmp_path, names=[f"{pair}.geo.diff.png"])
+    files = world.frame_files(HIGH_LATITUDE_FRAME)
+    pair, grid = files.scene.pairs[0], files.scene.grid
+    files.write_pair(pair, tmp_path, names=[f"{pair}.geo.diff.png"])
     with Image.open(tmp_path / f"{pair}.geo.diff.png") as picture:
         shown = np.asarray(picture) > 0
     # in the middle third of columns the swath begins at one row of the grid: 1 + 3/3 hundredths down
     column = grid.width // 2
-    first, last = np.flatnonzero(shelf.scene.valid_mask[:, column])[[0, -1]]
+    first, last = np.flatnonzero(files.scene.valid_mask[:, column])[[0, -1]]
     northing = np.log(np.tan(np.pi / 4 + np.radians([grid.north, grid.bounds[1]]) / 2))
     seen = np.flatnonzero(shown[:, int(column * 0.3)])[[0, -1]]
     for row, preview_row in zip((first, last + 1), (seen[0], seen[1] + 1), strict=True):
@@ -173,23 +173,23 @@ def test_a_mercator_preview_shows_a_row_where_the_projection_puts_it(world: Worl
         assert preview_row == pytest.approx(expected, abs=1.0)
 
 
-def test_epochs_have_a_brightness(shelf: FrameFiles, tmp_path: Path) -> None:
-    day = shelf.scene.epochs[0]
-    shelf.write_epoch(day, tmp_path)
+def test_epochs_have_a_brightness(files: FrameFiles, tmp_path: Path) -> None:
+    day = files.scene.epochs[0]
+    files.write_epoch(day, tmp_path)
     _, profile, named, values = _facts(tmp_path / f"{day:%Y%m%d}.geo.mli.tif")
     assert (profile["dtype"], profile["nodata"], named["AREA_OR_POINT"]) == ("float32", 0, "Point")
-    assert np.array_equal(values > 0, shelf.scene.valid_mask)
+    assert np.array_equal(values > 0, files.scene.valid_mask)
 
 
-def test_odd_pairs_are_odd_in_their_way_alone(world: World, shelf: FrameFiles, tmp_path: Path) -> None:
-    odd = {name: shelf.pair_with_oddity(name) for name in ("cropped", "shifted", "no-preview", "unannotated")}
+def test_odd_pairs_are_odd_in_their_way_alone(world: World, files: FrameFiles, tmp_path: Path) -> None:
+    odd = {name: files.pair_with_oddity(name) for name in ("cropped", "shifted", "no-preview", "unannotated")}
     assert len(set(odd.values())) == 4
     assert None not in odd.values()
-    grid = shelf.scene.grid
+    grid = files.scene.grid
 
     cropped = odd["cropped"]
     assert cropped is not None
-    _written(shelf, cropped, tmp_path)
+    _written(files, cropped, tmp_path)
     _, profile, _, values = _facts(tmp_path / f"{cropped}.geo.cc.tif")
     west, east, north, south = CROP_PIXELS
     whole = world.coherence(ORDINARY_FRAME, cropped)
@@ -199,43 +199,43 @@ def test_odd_pairs_are_odd_in_their_way_alone(world: World, shelf: FrameFiles, t
 
     shifted = odd["shifted"]
     assert shifted is not None
-    _written(shelf, shifted, tmp_path)
+    _written(files, shifted, tmp_path)
     _, profile, _, values = _facts(tmp_path / f"{shifted}.geo.diff_pha.tif")
     assert np.array_equal(values, world.phase(ORDINARY_FRAME, shifted))
     assert profile["transform"].c == pytest.approx(grid.west + SHIFT_PIXELS[0] * grid.dx, abs=1e-9)
 
     assert odd["no-preview"] is not None
-    assert not any("diff.png" in name for name in shelf.pair_files(odd["no-preview"]))
+    assert not any("diff.png" in name for name in files.pair_files(odd["no-preview"]))
     annotated = {
         Pair.parse(f"{entry['primary_date']}_{entry['secondary_date']}")
         for entry in world.annotations(ORDINARY_FRAME)
     }
     listed = set(world.pairs(ORDINARY_FRAME))
     assert listed - annotated == {odd["unannotated"]}
-    assert annotated - listed == {shelf.pair_with_oddity("unlisted")}
+    assert annotated - listed == {files.pair_with_oddity("unlisted")}
 
 
 def test_without_oddities_every_pair_is_alike() -> None:
-    shelf = World(oddities=[], frames=[ORDINARY_FRAME]).frame_files(ORDINARY_FRAME)
-    assert not any(shelf.pair_with_oddity(name) for name in ODDITIES)
-    assert {len(shelf.pair_files(pair)) for pair in shelf.scene.pairs} == {5}
+    files = World(oddities=[], frames=[ORDINARY_FRAME]).frame_files(ORDINARY_FRAME)
+    assert not any(files.pair_with_oddity(name) for name in ODDITIES)
+    assert {len(files.pair_files(pair)) for pair in files.scene.pairs} == {5}
 
 
 def test_faulty_files_on_request(tmp_path: Path) -> None:
     asked = set(FAULTY_ODDITIES) - {"no-dem"}
-    shelf = World(oddities=asked, frames=[ORDINARY_FRAME]).frame_files(ORDINARY_FRAME)
-    shelf.write_metadata(tmp_path)
+    files = World(oddities=asked, frames=[ORDINARY_FRAME]).frame_files(ORDINARY_FRAME)
+    files.write_metadata(tmp_path)
     assert (tmp_path / f"{ORDINARY_FRAME}.geo.hgt.tif").stat().st_size == 0
-    pairs = {name: shelf.pair_with_oddity(name) for name in ("empty-phase", "blank-phase", "other-crs")}
+    pairs = {name: files.pair_with_oddity(name) for name in ("empty-phase", "blank-phase", "other-crs")}
     for pair in pairs.values():
         assert pair is not None
-        _written(shelf, pair, tmp_path)
+        _written(files, pair, tmp_path)
     assert (tmp_path / f"{pairs['empty-phase']}.geo.diff_pha.tif").stat().st_size == 0
     assert not _facts(tmp_path / f"{pairs['blank-phase']}.geo.diff_pha.tif")[3].any()
     assert _facts(tmp_path / f"{pairs['other-crs']}.geo.cc.tif")[1]["crs"].to_epsg() == 32626
-    nothing = shelf.pair_with_oddity("no-files")
+    nothing = files.pair_with_oddity("no-files")
     assert nothing is not None
-    assert shelf.pair_files(nothing) == ()
+    assert files.pair_files(nothing) == ()
     no_dem = World(oddities=["no-dem"]).frame_files(ORDINARY_FRAME)
     assert not any("hgt" in name for name in no_dem.metadata_files())
     assert any(
