@@ -25,7 +25,7 @@ from pydantic import Field
 
 from hephaestus_build.cli.console import print_notice
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UnreachableError
-from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.frames import FRAME_ID_FORMS, Frame
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.provenance import Outcome
@@ -53,7 +53,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 #: What Frame.parse takes, in JSON Schema's words: so a wrong id is refused when the run is created.
-FRAME_ID_PATTERN = r"^[0-9]{3}[AD]_([0-9]{5}_[0-9]{6}|SM_[A-Z0-9]{2,8}_S[1-6])$"
+FRAME_ID_PATTERN = f"^(?:{'|'.join(form.plain_pattern for form in FRAME_ID_FORMS)})$"
 #: Name of the state of a run or task that came to its end and still lacks products.
 OWED_STATE = "Owed"
 #: A task costs Prefect's server some records: a frame has at most so many of a kind, however many its pairs.

@@ -72,8 +72,7 @@ def _parse_frame_key(key: Any) -> str:
         from hephaestus_build.core.registry import published_frames
 
         raise _setting_error(
-            f"{text!r} is neither a LiCSAR frame id nor "
-            f"{ANY_FRAME!r}{_nearest(text.upper(), published_frames())}"
+            f"{text!r} is neither a frame id nor {ANY_FRAME!r}{_nearest(text.upper(), published_frames())}"
         ) from None
 
 

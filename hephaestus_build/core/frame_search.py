@@ -308,7 +308,7 @@ def _not_one_frame(text: str, volcanoes: set[VolcanoCone], listing: list[FoundFr
             "such as 124D_04854_171313 (`hephaestus frames` lists the registry)"
         )
     return (
-        f"{text!r} is not a LiCSAR frame id, such as 124D_04854_171313 or 144A_SM_REUN_S6, nor a volcano of "
+        f"{text!r} is not a frame id, such as 124D_04854_171313 or 144A_SM_REUN_S6, nor a volcano of "
         f"the registry{suggestion(text)}; `hephaestus frames WORDS` finds frames by volcano or place"
     )
 

@@ -41,10 +41,15 @@ class FrameIdForm:
     example: str
     last_track: int
 
+    @property
+    def plain_pattern(self) -> str:
+        """The pattern without names of groups, as JSON Schema and JavaScript read it too."""
+        return re.sub(r"\(\?P<[^>]+>", "(?:", self.pattern.pattern)
+
 
 LICSAR = FrameIdForm(
     "LiCSAR",
-    re.compile(r"(?P<track>\d{3})(?P<direction>[AD])_(?:\d{5}_\d{6}|SM_[A-Z0-9]{2,8}_S[1-6])"),
+    re.compile(r"(?P<track>[0-9]{3})(?P<direction>[AD])_(?:[0-9]{5}_[0-9]{6}|SM_[A-Z0-9]{2,8}_S[1-6])"),
     "124D_04854_171313 or 144A_SM_REUN_S6",
     LAST_TRACK,
 )
@@ -74,7 +79,7 @@ class Frame:
         if not any(form.pattern.fullmatch(self.id) for form in FRAME_ID_FORMS):
             forms = " or ".join(form.example for form in FRAME_ID_FORMS)
             raise UsageError(
-                f"{self.id!r} is not a LiCSAR frame id: expected the form {forms}; `hephaestus frames` finds "
+                f"{self.id!r} is not a frame id: expected the form {forms}; `hephaestus frames` finds "
                 f"one by volcano or place"
             )
 
@@ -103,11 +108,6 @@ class Frame:
     def direction(self) -> str:
         """``A`` for ascending, ``D`` for descending."""
         return self._parts[1]["direction"]
-
-    @property
-    def is_stripmap(self) -> bool:
-        """Whether the frame is of LiCSAR's Stripmap kind, whose pixel size is not always 0.001 degree."""
-        return "_SM_" in self.id
 
     @property
     def is_simulated(self) -> bool:

@@ -7,6 +7,7 @@ caller wants that.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,8 @@ from hephaestus_build.pipeline.missing_products import find_missing_products, pa
 from hephaestus_build.pipeline.plan import BuildRequest, select_pairs
 from hephaestus_build.pipeline.upstream_changes import read_upstream_state
 from hephaestus_build.sources.annotations.archive import FLAGS, Annotation, find_annotations
-from hephaestus_build.sources.licsar.baselines_file import EpochBaselines
-from hephaestus_build.sources.licsar.kept_records import read_kept_baselines, read_kept_listing
-from hephaestus_build.sources.licsar.portal import LicsarPortal
+from hephaestus_build.sources.interferograms import EpochBaselines
+from hephaestus_build.sources.selection import open_interferogram_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,10 +192,12 @@ def pair_table(frame: Frame, settings: Settings, *, upstream: bool = False) -> p
     frame_store = FrameStore(cubes_dir_for(settings, frame), frame)
     if upstream:
         settings.check_frame_available(frame)
-        with LicsarPortal(settings) as portal:
-            portal.listing(frame)
-            portal.fetch_baselines(frame, frame_store.baselines_file)
-    listing = read_kept_listing(settings, frame)
+    with closing(open_interferogram_source(settings, frame)) as source:
+        if upstream:
+            source.listing(frame)
+            source.fetch_baselines(frame, frame_store.baselines_file)
+        listing = source.kept_listing(frame)
+        baselines = source.kept_baselines(frame, frame_store.baselines_file)
     current = frame_store.published_generation()
     if current is None and listing is None:
         option = " --simulated" if settings.is_simulated and not frame.is_simulated else ""
@@ -211,7 +213,7 @@ def pair_table(frame: Frame, settings: Settings, *, upstream: bool = False) -> p
             listing.pairs.keys() if listing is not None else None,
             read_upstream_state(frame_store).gone,
             find_annotations(settings, frame, needed=upstream, offline=not upstream).for_frame(frame),
-            read_kept_baselines(frame_store.baselines_file, settings, frame),
+            baselines,
             _choice(settings, contents),
             settings.accept,
         )

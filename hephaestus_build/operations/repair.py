@@ -158,7 +158,11 @@ def _rebuild(
 ) -> dict[str, Granule]:
     """Return the broken granules, built again from their sources, or as owed where these do not give them."""
     request = BuildRequest(frame, pairs="all")
-    context = prepare_context(request, settings, frame_store, listener, contents=contents)
+    receipts = (receipt for key in broken for receipt in contents.granules[key].receipts)
+    accepted = frozenset(receipt.digest for receipt in receipts if receipt.digest)
+    context = prepare_context(
+        request, settings, frame_store, listener, contents=contents, accepted_hashes=accepted
+    )
     context = replace(context, selection=PairSelection((), ()))  # nothing but what is broken
     ledger = open_ledger(context, grid=contents.grid)
     build = Build(context, ledger)
@@ -175,10 +179,6 @@ def _rebuild(
                 f"{frame}: the masks of {key.pair} must be drawn again, and its annotation is not at hand; "
                 f"set HEPHAESTUS_ANNOTATIONS to the archive that has it and run the same command again"
             )
-    receipts = (receipt for key in todo for receipt in contents.granules[key].receipts)
-    context.interferograms.accepted_hashes = frozenset(
-        receipt.digest for receipt in receipts if receipt.digest
-    )
     ledger.drop(todo)
     for stage in STAGES:
         run_stage(build, stage, only=todo)

@@ -6,7 +6,6 @@ from typing import Any
 
 from hephaestus_build import __version__
 from hephaestus_build.core.registry import published_frames
-from hephaestus_build.core.web_address import redact_url
 from hephaestus_build.cube.granules import EpochGranule, MaskGranule
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.pipeline.registry_check import compare_with_registry
@@ -16,19 +15,20 @@ from hephaestus_build.pipeline.stage import Build
 def make_global_attributes(build: Build) -> dict[str, Any]:
     """Return the attributes of the group, JSON values, without what differs from build to build."""
     context, grid = build.context, build.ledger.require_grid()
+    credit = context.interferograms.credit
     frame = published_frames().get(context.frame.id)
     granules = build.ledger.snapshot().values()
     sources = {granule.source for granule in granules if isinstance(granule, EpochGranule)}
     projections = {granule.projection for granule in granules if isinstance(granule, MaskGranule)}
     width, height = grid.pixel_size_m()
     attributes: dict[str, Any] = {
-        "title": f"Volcanic unrest cube of LiCSAR frame {context.frame}",
+        "title": f"Volcanic unrest cube of {credit.source} frame {context.frame}",
         "frame": context.frame.id,
-        "institution": "COMET (LiCSAR), ECMWF (ERA5), Orion Lab (annotations)",
-        "source": "LiCSAR interferograms, ERA5 single levels, Hephaestus annotations",
-        "license": "LiCSAR: Open Government Licence v3; ERA5: Licence to use Copernicus products; "
+        "institution": f"{credit.institution} ({credit.source}), ECMWF (ERA5), Orion Lab (annotations)",
+        "source": f"{credit.source} interferograms, ERA5 single levels, Hephaestus annotations",
+        "license": f"{credit.source}: {credit.license}; ERA5: Licence to use Copernicus products; "
         "annotations: CC-BY-4.0",
-        "acknowledgement": "LiCSAR contains modified Copernicus Sentinel data analysed by COMET. "
+        "acknowledgement": f"{credit.acknowledgement} "
         "Generated using Copernicus Climate Change Service information.",
         "center_time": str(context.metadata.center_time),
         "pixel_size_m": [round(width, 2), round(height, 2)],
@@ -38,7 +38,7 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
         "schema_version": cube_schema().version,
         "build_settings": {
             "pairs": context.selection.resolved_choice,
-            "licsar_url": redact_url(context.settings.licsar_url),
+            f"{context.frame.source.lower()}_url": context.interferograms.address,
         },
     }
     if frame is not None:
@@ -52,7 +52,7 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
             "simulated": True,
             "title": f"Simulated cube of the frame {context.frame}, which does not exist",
             "institution": "none",
-            "source": "simulated LiCSAR, ERA5 and annotations: no satellite saw this",
+            "source": f"simulated {credit.source}, ERA5 and annotations: no satellite saw this",
             "license": "MIT",
             "acknowledgement": "Simulated data: no archive is to be credited.",
         }

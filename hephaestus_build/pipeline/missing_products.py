@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from hephaestus_build.core.accepted_absences import AcceptedAbsences, is_absence_accepted
@@ -11,6 +11,9 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.cube.granules import Granule, GranuleKey
+
+# The receipts of a granule, in the order in which its products are fetched.
+_PARTS = {"pair": ("phase", "coherence"), "dem": ("dem",), "epoch": ("era5",), "mask": ("preview",)}
 
 
 @dataclass(frozen=True)
@@ -27,36 +30,45 @@ class MissingProduct:
         How it ended.
     detail : str
         Why, in words.
+    part : str
+        What it is of its granule: ``phase``, ``coherence``, ``dem``, ``era5`` or ``preview``.
     """
 
     unit: str
     product: str
     outcome: Outcome
     detail: str
+    part: str
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {**asdict(self), "outcome": str(self.outcome)}
+        return {
+            "unit": self.unit,
+            "product": self.product,
+            "outcome": str(self.outcome),
+            "detail": self.detail,
+        }
 
     @property
     def acceptance_names(self) -> tuple[str, ...]:
         """The names under which the settings may accept its absence."""
         key = GranuleKey(self.unit)
-        if key.kind == "pair":
-            part = "coherence" if self.product.endswith(".cc.tif") else "phase"
-            return part, "interferogram", key.name
-        return {"dem": "dem", "epoch": "era5", "mask": "preview"}[key.kind], key.name
+        return (self.part, *(["interferogram"] if key.kind == "pair" else []), key.name)
 
 
 def find_missing_products(granules: Mapping[str, Granule]) -> tuple[MissingProduct, ...]:
     """Return what is owed among `granules`, in order."""
     return tuple(
         MissingProduct(
-            str(granule.key), sanitize_text(receipt.product), receipt.outcome, sanitize_text(receipt.detail)
+            str(granule.key),
+            sanitize_text(receipt.product),
+            receipt.outcome,
+            sanitize_text(receipt.detail),
+            _PARTS[granule.kind][min(number, len(_PARTS[granule.kind]) - 1)],
         )
         for _, granule in sorted(granules.items())
         if granule.needs_retry
-        for receipt in granule.receipts
+        for number, receipt in enumerate(granule.receipts)
         if not receipt.ok
     )
 

@@ -108,26 +108,26 @@ def select_pairs(
     return PairSelection(tuple(wanted), unlisted, skipped, choice)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BuildPlan:
     """What a build of one frame will do.
 
     Attributes
     ----------
-    request : Request
+    request : BuildRequest
         What is asked for.
-    selection : Selection
+    selection : PairSelection
         Its pairs.
-    todo : tuple of Pair
-        Those of the wanted pairs that must be fetched: new, owed or changed upstream.
-    epochs : tuple of datetime.date
+    pairs_to_fetch : tuple of Pair
+        Wanted pairs that must be fetched: new, owed or changed upstream.
+    era5_dates : tuple of datetime.date
         Dates whose ERA5 fields must be fetched.
-    era5_requests : int
-        How many requests that makes: one a month and hour.
+    era5_request_count : int
+        Number of requests for them: one per month and hour.
     grid : Grid or None
-        The frame's grid, where it is known yet.
-    listed : int
-        How many pairs the portal has.
+        The frame's grid; None where it is not known yet.
+    listed_count : int
+        Number of pairs that the archive lists.
     """
 
     request: BuildRequest
@@ -137,6 +137,13 @@ class BuildPlan:
     era5_request_count: int
     grid: Grid | None
     listed_count: int
+
+    def __repr__(self) -> str:
+        wanted, size = len(self.selection.wanted), self.download_bytes / 1e9
+        return (
+            f"<BuildPlan {self.request.frame}: {len(self.pairs_to_fetch)} of {wanted} pairs to fetch, "
+            f"about {size:.2f} GB>"
+        )
 
     @property
     def pixels_per_image(self) -> int:

@@ -10,9 +10,8 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.core.provenance import Outcome, Receipt
+from hephaestus_build.core.provenance import Digest, Outcome, Receipt
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.core.web_address import redact_url
 from hephaestus_build.cube.granules import GranuleKey
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore
@@ -30,7 +29,7 @@ from hephaestus_build.pipeline.upstream_changes import (
 )
 from hephaestus_build.sources.annotations.archive import find_annotations
 from hephaestus_build.sources.era5.selection import choose_era5_source
-from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramSource
+from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramSource, ProductHistory
 from hephaestus_build.sources.selection import open_interferogram_source
 
 log = logging.getLogger(__name__)
@@ -69,6 +68,7 @@ def prepare_context(
     listener: ProgressListener | None = None,
     *,
     contents: CubeInventory | None = None,
+    accepted_hashes: frozenset[Digest] = frozenset(),
 ) -> BuildContext:
     """Return what a build knows before it begins.
 
@@ -77,7 +77,9 @@ def prepare_context(
     request, settings, store, listener
         As :func:`prepare_build` takes them.
     contents : CubeInventory, optional
-        What the published cube is made of, where its own record is not to be trusted.
+        What the published cube is made of, where its own record cannot be trusted.
+    accepted_hashes : frozenset of Digest
+        Hashes of products that are taken from the cache even where the archive no longer has them.
     """
     frame = request.frame
     settings = settings.for_frame(frame)
@@ -87,15 +89,15 @@ def prepare_context(
         raise HephaestusError(
             f"{frame}: nobody has annotated this frame; build all its pairs with --pairs all"
         )
-    source = open_interferogram_source(settings, frame)
-    modified = {item.pair: item.modified for item in source.listing(frame).pairs}
-    selection = select_pairs(request, modified, annotations)
     previous = store.published_generation()
     if contents is None and previous is not None:
         contents = previous.read_inventory()
     published = dict(contents.granules) if contents else {}
     upstream = read_upstream_state(store)
-    source.prior_use = make_history_lookup(published, upstream)
+    history = ProductHistory(make_history_lookup(published, upstream), accepted_hashes)
+    source = open_interferogram_source(settings, frame, history)
+    modified = {item.pair: item.modified for item in source.listing(frame).pairs}
+    selection = select_pairs(request, modified, annotations)
     era5 = choose_era5_source(settings)
     era5.set_expected_hashes(make_era5_hash_lookup(published))
     context = BuildContext(
@@ -183,7 +185,7 @@ def _check_simulated_apart(context: BuildContext) -> None:
     The id of a frame says that it is simulated where it can be nothing else; of all others the archive tells.
     """
     frame, settings = context.frame, context.settings
-    archive = f"{frame}: the archive at {redact_url(settings.licsar_url)}"
+    archive = f"{frame}: the archive at {context.interferograms.address}"
     if context.is_simulated and not settings.is_simulated:
         raise HephaestusError(
             f"{archive} says that its data of this frame is simulated; `hephaestus build {frame} "

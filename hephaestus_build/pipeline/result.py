@@ -20,7 +20,7 @@ from hephaestus_build.pipeline.stage import Build
 from hephaestus_build.pipeline.upstream_changes import find_gone_pairs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BuildResult:
     """How a build ended.
 
@@ -67,6 +67,10 @@ class BuildResult:
     simulated: bool
     gone: tuple[Pair, ...] = ()
     accepted: tuple[MissingProduct, ...] = ()
+
+    def __repr__(self) -> str:
+        owed = f", {len(self.owed)} owed" if self.owed else ""
+        return f"<BuildResult {self.frame}: generation {self.generation}, {self.pairs} pairs{owed}>"
 
     @property
     def exit_code(self) -> int:

@@ -170,8 +170,8 @@ def find_gone_pairs(granules: Mapping[str, Granule], listed: Collection[Pair]) -
     return tuple(sorted(pair for pair in stored if pair not in listed))
 
 
-def iter_licsar_products(contents: CubeInventory) -> Iterable[tuple[GranuleKey, Receipt]]:
-    """Yield (granule's key, receipt) for every LiCSAR product that is in the cube."""
+def iter_interferogram_products(contents: CubeInventory) -> Iterable[tuple[GranuleKey, Receipt]]:
+    """Yield (granule's key, receipt) for every product of the interferogram source that is in the cube."""
     for _, granule in sorted(contents.granules.items()):
         if isinstance(granule, InterferogramGranule | DemGranule):
             yield from ((granule.key, receipt) for receipt in granule.receipts if receipt.ok and receipt.url)
@@ -193,19 +193,19 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
     if current is None:
         raise HephaestusError(f"{frame}: there is no cube to compare; `hephaestus build {frame}` builds it")
     settings.check_frame_available(frame)
-    products = list(iter_licsar_products(current.read_inventory()))
+    products = list(iter_interferogram_products(current.read_inventory()))
     changes: list[UpstreamChange] = []
     with closing(open_interferogram_source(settings, frame)) as source:
 
         def ask(item: tuple[GranuleKey, Receipt]) -> None:
-            granule, receipt = item
-            pair = None if granule == DEM_KEY else granule.pair
+            key, receipt = item
+            pair = None if key == DEM_KEY else key.pair
             page = source.probe_product(frame, pair, receipt.product, receipt.url)
             if not page.ok and page.outcome is not Outcome.ABSENT:
                 what = f"upstream cannot be asked ({page.outcome}: {page.detail})"
-                changes.append(UpstreamChange(granule, receipt.product, what, certain=False))
+                changes.append(UpstreamChange(key, receipt.product, what, certain=False))
             elif what := describe_difference(receipt, page):
-                changes.append(UpstreamChange(granule, receipt.product, what))
+                changes.append(UpstreamChange(key, receipt.product, what))
 
         listener.stage(f"{frame}", len(products))
         for _ in map_bounded(ask, products, settings.connections):

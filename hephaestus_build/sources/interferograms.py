@@ -7,9 +7,10 @@ an entry in :mod:`hephaestus_build.sources.selection`, and the form of its frame
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -120,6 +121,99 @@ class Raster:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, repr=False)
+class KeptListing:
+    """The last listing that was read of a frame.
+
+    Attributes
+    ----------
+    pairs : dict of Pair to str or None
+        When the listing said that each pair was last changed, in order of dates.
+    fetched : str
+        When it was read, UTC, ISO 8601.
+    url : str
+        The address that answered.
+    """
+
+    pairs: Mapping[Pair, str | None]
+    fetched: str
+    url: str
+
+    def __repr__(self) -> str:
+        return f"<KeptListing of {len(self.pairs)} pairs, {self.fetched}>"
+
+
+@dataclass(frozen=True, repr=False)
+class EpochBaselines:
+    """Perpendicular baselines of a frame's acquisitions, relative to one of them.
+
+    Attributes
+    ----------
+    reference : datetime.date
+        The acquisition that the others are compared with.
+    metres : dict of datetime.date to float
+        Perpendicular baseline of each acquisition to the reference, m; 0 for the reference itself.
+    is_simulated : bool
+        Whether the source says that they are simulated.
+    """
+
+    reference: date
+    metres: Mapping[date, float] = field(default_factory=dict)
+    is_simulated: bool = False
+
+    def __repr__(self) -> str:
+        return f"<EpochBaselines of {len(self.metres)} acquisitions to {self.reference}>"
+
+    def of_pair(self, pair: Pair) -> float:
+        """Return the perpendicular baseline of a pair, m: the secondary's minus the primary's.
+
+        NaN where one of the acquisitions is missing.
+
+        Examples
+        --------
+        >>> days = date(2021, 1, 3), date(2021, 1, 15)
+        >>> EpochBaselines(date(2020, 12, 10), dict(zip(days, (40.0, -25.5)))).of_pair(Pair(*days))
+        -65.5
+        """
+        primary, secondary = (self.metres.get(day, math.nan) for day in pair.dates)
+        return secondary - primary
+
+
+@dataclass(frozen=True)
+class SourceCredit:
+    """Who made the interferograms, as a cube's attributes say.
+
+    Attributes
+    ----------
+    source : str
+        Name of the source, such as ``LiCSAR``.
+    institution, license, acknowledgement : str
+        Who to name, under which licence the products stand, and the sentence that it asks for.
+    """
+
+    source: str
+    institution: str
+    license: str
+    acknowledgement: str
+
+
+@dataclass(frozen=True)
+class ProductHistory:
+    """What earlier builds know of a frame's products.
+
+    Attributes
+    ----------
+    prior_use : callable
+        Returns how a product was used before, given its pair (None for the frame's own products) and its
+        name.
+    accepted_hashes : frozenset of Digest
+        Hashes of products that are taken from the cache even where the archive no longer has them.
+    """
+
+    prior_use: Callable[[Pair | None, str], PriorUse] = lambda pair, name: PriorUse()
+    accepted_hashes: frozenset[Digest] = frozenset()
+
+
 class InterferogramSource(Protocol):
     """An archive of interferograms; safe to use from several threads.
 
@@ -128,15 +222,14 @@ class InterferogramSource(Protocol):
 
     Attributes
     ----------
-    accepted_hashes : frozenset of Digest
-        Of products that count, if the cache has them, although the archive has lost them.
-    prior_use : callable
-        Returns what is known of a product from an earlier use, given its pair (None for the frame's own
-        products) and its name.
+    credit : SourceCredit
+        Who made its products.
+    address : str
+        The archive's address, without passwords.
     """
 
-    accepted_hashes: frozenset[Digest]
-    prior_use: Callable[[Pair | None, str], PriorUse]
+    credit: SourceCredit
+    address: str
 
     def listing(self, frame: Frame) -> InterferogramListing:
         """Return the interferograms that the archive shows of `frame`.
@@ -188,6 +281,12 @@ class InterferogramSource(Protocol):
 
         No cube is made of them: their absence is no error.
         """
+
+    def kept_listing(self, frame: Frame) -> KeptListing | None:
+        """Return the last listing that was read, without asking the archive; None where none is kept."""
+
+    def kept_baselines(self, frame: Frame, path: Path) -> EpochBaselines | None:
+        """Return the baselines that :meth:`fetch_baselines` wrote to `path` or left in the cache, or None."""
 
     def close(self) -> None:
         """Close all connections."""

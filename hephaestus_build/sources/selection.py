@@ -6,19 +6,32 @@ from collections.abc import Callable
 
 from hephaestus_build.core.frames import LICSAR, Frame
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.sources.interferograms import InterferogramSource
+from hephaestus_build.sources.interferograms import InterferogramSource, ProductHistory
 from hephaestus_build.sources.licsar.portal import LicsarPortal
 
 #: What opens each source, by the name that the form of its frames' ids gives.
-INTERFEROGRAM_SOURCES: dict[str, Callable[[Settings], InterferogramSource]] = {LICSAR.source: LicsarPortal}
+INTERFEROGRAM_SOURCES: dict[str, Callable[[Settings, ProductHistory], InterferogramSource]] = {
+    LICSAR.source: lambda settings, history: LicsarPortal(settings, history=history)
+}
 
 
-def open_interferogram_source(settings: Settings, frame: Frame) -> InterferogramSource:
+def open_interferogram_source(
+    settings: Settings, frame: Frame, history: ProductHistory | None = None
+) -> InterferogramSource:
     """Return the source that serves `frame`, as the form of its id tells.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the archive and the cache are.
+    frame : Frame
+        The frame.
+    history : ProductHistory, optional
+        What earlier builds know of its products; by default nothing.
 
     Raises
     ------
     UsageError
         If an address in the settings is none.
     """
-    return INTERFEROGRAM_SOURCES[frame.source](settings)
+    return INTERFEROGRAM_SOURCES[frame.source](settings, history or ProductHistory())

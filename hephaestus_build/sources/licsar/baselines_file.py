@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date
 
-from hephaestus_build.core.frames import Pair, parse_day
+from hephaestus_build.core.frames import parse_day
+from hephaestus_build.sources.interferograms import EpochBaselines
 
 #: Lines of a file, at most; Sentinel-1 has seen no frame on 2,000 days.
 MAX_LINES = 20_000
@@ -16,42 +14,6 @@ MAX_LINES = 20_000
 SIMULATED_MARK = "# simulated"
 # Metres; the orbits stay within some hundred of each other.
 _MAX_BASELINE = 10_000.0
-
-
-@dataclass(frozen=True, repr=False)
-class EpochBaselines:
-    """Where the satellite was at each acquisition of a frame, beside where it was at one of them.
-
-    Attributes
-    ----------
-    reference : datetime.date
-        The acquisition that the others are compared with.
-    metres : dict of datetime.date to float
-        Perpendicular baseline of each acquisition to the reference, m; 0 for the reference itself.
-    is_simulated : bool
-        Whether the file says of itself that it is simulated.
-    """
-
-    reference: date
-    metres: Mapping[date, float] = field(default_factory=dict)
-    is_simulated: bool = False
-
-    def __repr__(self) -> str:
-        return f"<EpochBaselines of {len(self.metres)} acquisitions to {self.reference}>"
-
-    def of_pair(self, pair: Pair) -> float:
-        r"""Return the perpendicular baseline of a pair, m: the secondary's less the primary's.
-
-        NaN where the file has not both acquisitions.
-
-        Examples
-        --------
-        >>> orbit = parse_baselines("20201210 20210103 40 24\n20201210 20210115 -25.5 36")
-        >>> orbit.of_pair(Pair.parse("20210103_20210115"))
-        -65.5
-        """
-        primary, secondary = (self.metres.get(day, math.nan) for day in pair.dates)
-        return secondary - primary
 
 
 def parse_baselines(text: str) -> EpochBaselines:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -13,13 +12,14 @@ from typing import TypeVar
 import msgspec
 
 from hephaestus_build.core.atomic_io import write_json
-from hephaestus_build.core.frames import Frame, Pair, parse_day
+from hephaestus_build.core.frames import Pair, parse_day
 from hephaestus_build.core.plain_files import is_real_folder, read_plain_file
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import parse_url_setting, redact_url
-from hephaestus_build.sources.licsar.baselines_file import MAX_LINES, EpochBaselines, parse_baselines
+from hephaestus_build.sources.interferograms import EpochBaselines, KeptListing
+from hephaestus_build.sources.licsar.baselines_file import MAX_LINES, parse_baselines
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -31,28 +31,6 @@ BASELINES_PRODUCT = "baselines"
 # Where the program itself serves the simulated archive; its port is another one each time.
 _EMBEDDED_HOST = "127.0.0.1"
 _MAX_BYTES = 8 << 20  # a listing of 5,000 pairs has 250,000
-
-
-@dataclass(frozen=True, repr=False)
-class KeptListing:
-    """The last listing that was read of a frame.
-
-    Attributes
-    ----------
-    pairs : dict of Pair to str or None
-        What the listing said of each pair's last change, in order of dates.
-    fetched : str
-        When it was read, UTC, ISO 8601.
-    url : str
-        The address that answered.
-    """
-
-    pairs: Mapping[Pair, str | None]
-    fetched: str
-    url: str
-
-    def __repr__(self) -> str:
-        return f"<KeptListing of {len(self.pairs)} pairs, {self.fetched}>"
 
 
 class _ListingRecord(msgspec.Struct):
@@ -94,9 +72,9 @@ def keep_listing(folder: Path, pairs: Mapping[Pair, str | None], url: str) -> No
     )
 
 
-def read_kept_listing(settings: Settings, frame: Frame) -> KeptListing | None:
-    """Return the last listing that a build, a plan or a look at the pairs has read, if it is still there."""
-    record = _read(archive_cache_folder(settings) / frame.id, LISTING_FILE, _ListingRecord)
+def read_kept_listing(folder: Path) -> KeptListing | None:
+    """Return the listing that was kept in `folder`, the frame's in the cache; None where there is none."""
+    record = _read(folder, LISTING_FILE, _ListingRecord)
     if record is None:
         return None
     found: dict[Pair, str | None] = {}
@@ -115,17 +93,15 @@ def keep_baselines(path: Path, baselines: EpochBaselines, receipt: Receipt) -> N
         _write(path, record)
 
 
-def read_kept_baselines(path: Path, settings: Settings, frame: Frame) -> EpochBaselines | None:
+def read_kept_baselines(path: Path, folder: Path) -> EpochBaselines | None:
     """Return a frame's baselines: those kept beside its cube, else those in the cache, else None.
 
     Parameters
     ----------
     path : pathlib.Path
         Where they are kept beside the cube.
-    settings : Settings
-        Where the cache is.
-    frame : Frame
-        Which.
+    folder : pathlib.Path
+        The frame's, in the cache.
     """
     record = _read(path.parent, path.name, _BaselinesRecord)
     if record is not None and len(record.metres) <= MAX_LINES:
@@ -133,7 +109,7 @@ def read_kept_baselines(path: Path, settings: Settings, frame: Frame) -> EpochBa
             days: dict[date, float] = {parse_day(name): value for name, value in record.metres.items()}
             return EpochBaselines(parse_day(record.reference), days)
     with suppress(OSError, ValueError):
-        cached = read_plain_file(archive_cache_folder(settings) / frame.id, BASELINES_PRODUCT, _MAX_BYTES)
+        cached = read_plain_file(folder, BASELINES_PRODUCT, _MAX_BYTES)
         return parse_baselines(cached.decode(errors="replace"))
     return None
 

@@ -25,13 +25,22 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.gdal import check_gdal
 from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.provenance import Digest, Outcome, PriorUse, Receipt
+from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.core.web_address import HttpUrl, parse_url_setting
+from hephaestus_build.core.web_address import HttpUrl, parse_url_setting, redact_url
 from hephaestus_build.download.client import ByteProgress, HttpClient, SmallResponse
-from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramListing, PreviewSize, Raster
-from hephaestus_build.sources.licsar.baselines_file import EpochBaselines, parse_baselines
+from hephaestus_build.sources.interferograms import (
+    EpochBaselines,
+    FrameMetadata,
+    InterferogramListing,
+    KeptListing,
+    PreviewSize,
+    ProductHistory,
+    Raster,
+    SourceCredit,
+)
+from hephaestus_build.sources.licsar.baselines_file import parse_baselines
 from hephaestus_build.sources.licsar.geotiff import read_coherence, read_height, read_phase
 from hephaestus_build.sources.licsar.html_listing import parse_links, parse_listing
 from hephaestus_build.sources.licsar.kept_records import (
@@ -39,6 +48,8 @@ from hephaestus_build.sources.licsar.kept_records import (
     archive_cache_folder,
     keep_baselines,
     keep_listing,
+    read_kept_baselines,
+    read_kept_listing,
 )
 from hephaestus_build.sources.licsar.tiff_directory import MAX_BYTES
 
@@ -67,14 +78,8 @@ class LicsarPortal:
         ``licsar_url`` and ``licsar_mirror_url``, the cache, and how to ask.
     client : Client, optional
         By default one of its own, which follows redirects to the archive's hosts only.
-
-    Attributes
-    ----------
-    proven : frozenset of Digest
-        Of products that count, if the cache has them, although the archive has lost them.
-    history : callable
-        Returns what is known of a product from an earlier use, given its pair (None for the frame's own
-        products) and its name.
+    history : ProductHistory, optional
+        What earlier builds know of its products.
 
     Raises
     ------
@@ -82,7 +87,20 @@ class LicsarPortal:
         If an address in the settings is none.
     """
 
-    def __init__(self, settings: Settings, client: HttpClient | None = None) -> None:
+    credit = SourceCredit(
+        source="LiCSAR",
+        institution="COMET",
+        license="Open Government Licence v3",
+        acknowledgement="LiCSAR contains modified Copernicus Sentinel data analysed by COMET.",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: HttpClient | None = None,
+        *,
+        history: ProductHistory = ProductHistory(),  # noqa: B008 -- immutable
+    ) -> None:
         self._base = parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
         mirror = settings.licsar_mirror_url or (
             CEDA_URL if self._base.host.endswith(_TRUSTED_HOSTS) else None
@@ -93,8 +111,8 @@ class LicsarPortal:
         self._takes_simulated = settings.is_simulated
         self._working_location: dict[Frame, str] = {}  # the place where a frame's products were found
         self._link_pages = _LinkPageCache()
-        self.accepted_hashes: frozenset[Digest] = frozenset()
-        self.prior_use: Callable[[Pair | None, str], PriorUse] = lambda pair, name: PriorUse()
+        self._history = history
+        self.address = redact_url(settings.licsar_url)
 
     def close(self) -> None:
         """Close all connections."""
@@ -211,6 +229,14 @@ class LicsarPortal:
         else:
             log.debug("%s: no baselines: %s %s", frame, receipt.outcome, receipt.detail)
 
+    def kept_listing(self, frame: Frame) -> KeptListing | None:
+        """Return the last listing that was read, without asking the archive; None where none is kept."""
+        return read_kept_listing(self._folder / frame.id)
+
+    def kept_baselines(self, frame: Frame, path: Path) -> EpochBaselines | None:
+        """Return the baselines kept in `path` beside the cube, else those in the cache, else None."""
+        return read_kept_baselines(path, self._folder / frame.id)
+
     def dem(self, frame: Frame, *, progress: ByteProgress | None = None) -> tuple[Receipt, Raster | None]:
         """Return the heights of `frame`, float32, metres, NaN where there is none."""
         name = f"{frame}.geo.hgt.tif"
@@ -318,8 +344,8 @@ class LicsarPortal:
             # files are replaced in place: a copy that is here already counts if upstream says the same
             revalidate=True,
             by_date=not replaced,
-            proven=self.accepted_hashes,
-            past=self.prior_use(pair, name),
+            proven=self._history.accepted_hashes,
+            past=self._history.prior_use(pair, name),
             progress=progress,
         )
         if receipt.outcome is Outcome.ABSENT and (page := trail.page):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -94,6 +95,7 @@ def test_a_frame_is_planned_built_and_listed_by_its_name(
 ) -> None:
     plan = hb.plan(FRAME.id, pairs="all")
     assert len(plan.pairs_to_fetch) == 7
+    assert re.fullmatch(rf"<BuildPlan {FRAME}: 7 of 7 pairs to fetch, about \d\.\d\d GB>", repr(plan))
     assert not frame_store_of(settings_for(data)).root.exists()
     # of the listing: one is not annotated, and one is annotated and not listed
     assert hb.pairs(FRAME).status.value_counts().to_dict() == {"owed": 6, "unwanted": 1, "absent": 1}
@@ -102,6 +104,7 @@ def test_a_frame_is_planned_built_and_listed_by_its_name(
     first, *_, last = portal.archive.pairs(FRAME)
     result = hb.build(FRAME, pairs="all", until=last.secondary, since=str(first.primary), limit=3)
     assert (result.frame, result.pairs, result.owed) == (FRAME, 3, ())
+    assert repr(result) == f"<BuildResult {FRAME}: generation 1, 3 pairs>"
     assert read_last_runs(settings_for(data).data_dir)[FRAME.id]["exit_code"] == 0
 
     monkeypatch.setattr(socket.socket, "connect", refuse)

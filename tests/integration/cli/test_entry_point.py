@@ -67,7 +67,7 @@ def test_every_command_explains_itself(name):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["build", "124D_nonsense"], "not a LiCSAR frame id"),
+        (["build", "124D_nonsense"], "not a frame id"),
         (["build"], "name a frame"),
         (["plan", "124D_04854_171313", "--pairs", "some"], "--pairs"),
         (["nonsense"], "nonsense"),

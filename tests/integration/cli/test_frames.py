@@ -135,10 +135,10 @@ def test_an_id_or_the_volcano_of_one_frame_names_it(text: str, frame: str) -> No
         ("Cerro Azul", r"083D_12636_131313 .*106A_09090_000404 .*`hephaestus frames 'Cerro Azul'`"),
         ("Hekla", r"approximate footprint of 155D_02484_191814 .*155D_02579_100800"),
         ("Stromboli", r"lies in no frame of the registry; name a frame of the COMET-LiCSAR portal"),
-        ("Enta", r"not a LiCSAR frame id.* \(did you mean 'Etna'\?\); `hephaestus frames WORDS`"),
+        ("Enta", r"not a frame id.* \(did you mean 'Etna'\?\); `hephaestus frames WORDS`"),
         ("Sierra", r"did you mean 'Sierra Negra'\?"),
-        ("./Etna", r"not a LiCSAR frame id"),
-        ("124D_nonsense", r"not a LiCSAR frame id"),
+        ("./Etna", r"not a frame id"),
+        ("124D_nonsense", r"not a frame id"),
     ],
 )
 def test_other_names_are_refused_with_the_candidates(text: str, said: str) -> None:

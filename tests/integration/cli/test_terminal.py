@@ -94,7 +94,7 @@ def test_a_terminal_without_columns_gets_the_text(columns, tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "not a LiCSAR frame id" in done.stderr
+    assert "not a frame id" in done.stderr
 
 
 @given(

@@ -302,7 +302,15 @@ def test_a_wrong_parameter_is_refused_when_the_run_is_created(deployed):
 
 @pytest.mark.parametrize(
     "text",
-    [ORDINARY, "144A_SM_REUN_S6", "124D_04854", "124X_04854_171313", "SM_REUN_S6", "124D_04854_171313 "],
+    [
+        ORDINARY,
+        "144A_SM_REUN_S6",
+        "124D_04854",
+        "124X_04854_171313",
+        "SM_REUN_S6",
+        "124D_04854_171313 ",
+        "١٢٤D_04854_171313",
+    ],
 )
 def test_the_flow_takes_the_frame_ids_that_the_builder_takes(text):
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -24,11 +25,11 @@ FRAME = Frame("124D_04854_171313")
 OTHER = Frame("106A_09048_000909")
 PAIR = "20160909_20160921"
 LACKS = {
-    "dem": MissingProduct("dem/dem", f"{FRAME}.geo.hgt.tif", Outcome.ABSENT, ""),
-    "phase": MissingProduct(f"pair/{PAIR}", f"{PAIR}.geo.diff_pha.tif", Outcome.ABSENT, ""),
-    "coherence": MissingProduct(f"pair/{PAIR}", f"{PAIR}.geo.cc.tif", Outcome.ABSENT, ""),
-    "preview": MissingProduct(f"mask/{PAIR}", f"{PAIR}.geo.diff.png", Outcome.ABSENT, ""),
-    "era5": MissingProduct("epoch/20160909", "era5 2016-09-09 23:00", Outcome.ABSENT, ""),
+    "dem": MissingProduct("dem/dem", f"{FRAME}.geo.hgt.tif", Outcome.ABSENT, "", "dem"),
+    "phase": MissingProduct(f"pair/{PAIR}", f"{PAIR}.geo.diff_pha.tif", Outcome.ABSENT, "", "phase"),
+    "coherence": MissingProduct(f"pair/{PAIR}", f"{PAIR}.geo.cc.tif", Outcome.ABSENT, "", "coherence"),
+    "preview": MissingProduct(f"mask/{PAIR}", f"{PAIR}.geo.diff.png", Outcome.ABSENT, "", "preview"),
+    "era5": MissingProduct("epoch/20160909", "era5 2016-09-09 23:00", Outcome.ABSENT, "", "era5"),
 }
 
 
@@ -62,7 +63,7 @@ def test_names_of_more_than_one_product_of_a_pair_and_of_a_date(name, those):
 
 @pytest.mark.parametrize("outcome", [Outcome.UNREACHABLE, Outcome.CORRUPT, Outcome.REFUSED])
 def test_only_what_the_archive_does_not_have_is_accepted(outcome):
-    item = MissingProduct("dem/dem", "x", outcome, "")
+    item = MissingProduct("dem/dem", "x", outcome, "", "dem")
     assert partition_accepted([item], FRAME, parse_accepted_absences({"*": list(ACCEPTABLE_PRODUCTS)})) == (
         (item,),
         (),
@@ -76,7 +77,7 @@ def test_only_what_the_archive_does_not_have_is_accepted(outcome):
     ),
 )
 def test_everything_is_either_owed_or_accepted_in_order(outcomes, chosen):
-    items = [MissingProduct(LACKS[name].unit, LACKS[name].product, outcome, "") for name, outcome in outcomes]
+    items = [replace(LACKS[name], outcome=outcome) for name, outcome in outcomes]
     owed, known = partition_accepted(items, FRAME, parse_accepted_absences(chosen))
     assert sorted([*owed, *known], key=repr) == sorted(items, key=repr)
     assert list(owed) == [item for item in items if item in owed]
@@ -88,7 +89,7 @@ def test_everything_is_either_owed_or_accepted_in_order(outcomes, chosen):
     [
         ({"124D_04854_171313": ["demm"]}, r"'demm' is no product \(did you mean dem\?\)"),
         ({"*": ["coherance"]}, r"did you mean coherence\?"),
-        ({"124D_04854_17131": ["dem"]}, r"neither a LiCSAR .* \(did you mean 124D_04854_171313\?"),
+        ({"124D_04854_17131": ["dem"]}, r"neither a frame id .* \(did you mean 124D_04854_171313\?"),
         ({"all": ["dem"]}, "'all' is neither"),
         ({"*": ["20160921_20160909"]}, "is no product"),
         ({"*": ["20161345"]}, "is no product"),

@@ -13,12 +13,13 @@ import toy_cube
 from hephaestus_build.core import frames
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, FrameIdForm, Pair
-from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt
+from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.download.client import SmallResponse
+from hephaestus_build.operations.pair_table import pair_table
 from hephaestus_build.operations.repair import repair
 from hephaestus_build.pipeline import prepare
 from hephaestus_build.pipeline.build import build, plan
@@ -27,10 +28,13 @@ from hephaestus_build.pipeline.upstream_changes import check_upstream
 from hephaestus_build.sources import selection
 from hephaestus_build.sources.era5.fields import assemble_fields
 from hephaestus_build.sources.interferograms import (
+    EpochBaselines,
     FrameMetadata,
     InterferogramListing,
+    KeptListing,
     ListedPair,
     Raster,
+    SourceCredit,
 )
 
 GRID = toy_cube.grid()
@@ -47,9 +51,11 @@ NAME = "NISAR_147_A_081"
 class Granules:
     """A source whose pairs are one file each, made up here; it keeps what it was asked for."""
 
-    def __init__(self, settings) -> None:
-        self.accepted_hashes = frozenset()
-        self.prior_use = lambda pair, name: PriorUse()
+    credit = SourceCredit("NISAR", "NASA and ISRO", "none known", "Made up for a test.")
+    address = "memory:"
+
+    def __init__(self, settings, history) -> None:
+        pass
 
     asked: ClassVar[list[tuple[str, Pair | None]]] = []
 
@@ -81,6 +87,12 @@ class Granules:
 
     def fetch_baselines(self, frame, path):
         pass
+
+    def kept_listing(self, frame):
+        return KeptListing(dict.fromkeys(PAIRS), "2026-02-02T00:00:00+00:00", self.address)
+
+    def kept_baselines(self, frame, path):
+        return EpochBaselines(PAIRS[0].primary, {PAIRS[0].primary: 0.0, PAIRS[0].secondary: 25.0})
 
     def close(self):
         pass
@@ -132,6 +144,9 @@ def test_another_source_is_planned_built_verified_and_repaired(settings):
     result = build(request, settings)
     assert (result.pairs, result.epochs, result.owed, result.era5) == (2, 3, (), "made-up")
     with open_pinned_cube(result.path) as cube:
+        assert cube.attrs["title"] == f"Volcanic unrest cube of NISAR frame {NAME}"
+        assert "LiCSAR" not in str(cube.attrs)
+        assert cube.attrs["build_settings"]["nisar_url"] == "memory:"
         for index, pair in enumerate(PAIRS):
             stored = cube.insar_difference.isel(primary_date=0, secondary_date=index).values
             np.testing.assert_array_equal(stored, toy_cube.phase(GRID, pair.name))
@@ -145,6 +160,12 @@ def test_another_source_is_planned_built_verified_and_repaired(settings):
     repaired = repair(frame, settings)
     assert (repaired.rebuilt, repaired.lost) == ((f"pair/{PAIRS[1]}",), ())
     assert {pair for _, pair in Granules.asked} == {PAIRS[1]}
+
+
+def test_pairs_of_another_source_are_listed(settings):
+    table = pair_table(Frame(NAME), settings)
+    assert list(table.index) == [pair.name for pair in PAIRS]
+    np.testing.assert_array_equal(table.perpendicular_baseline_m, [25.0, np.nan])
 
 
 def test_what_another_source_has_changed_is_found_and_fetched(settings):
