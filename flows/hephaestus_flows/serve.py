@@ -17,10 +17,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
-from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings, temporary_settings
 from prefect.states import Crashed
+from prefect.types.entrypoint import EntrypointType
 
 from hephaestus_build.cli.console import err, print_notice
 from hephaestus_build.core.errors import HephaestusError

@@ -30,5 +30,5 @@ def fingerprint_grid(grid: Grid) -> str:
 
 
 @lru_cache(maxsize=16)
-def _fingerprint_grid(grid: Grid, version: str) -> str:
+def _fingerprint_grid(grid: Grid, version: str) -> str:  # noqa: ARG001 -- the cache is kept by it
     return fingerprint_inputs(grid_as_dict(grid))

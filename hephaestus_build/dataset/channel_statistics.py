@@ -26,7 +26,8 @@ from hephaestus_build.core.frames import Frame, Pair, parse_day
 from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
-from hephaestus_build.cube.storage.generations import PROVENANCE, Generation
+from hephaestus_build.cube.storage.frame_folder import PROVENANCE
+from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.dataset.running_moments import (
     CHANNELS,
     DATE_CHANNELS,

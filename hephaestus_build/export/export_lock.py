@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.plain_files import check_no_links, walk_files
-from hephaestus_build.cube.storage.generations import GENERATIONS
+from hephaestus_build.cube.storage.frame_folder import GENERATIONS
 
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}")
 

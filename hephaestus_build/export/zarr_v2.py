@@ -40,7 +40,8 @@ from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.pair_tables import empty_table
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, read_store_metadata
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
-from hephaestus_build.cube.storage.generations import MANIFEST, MAX_RECORD_BYTES
+from hephaestus_build.cube.storage.frame_folder import MANIFEST
+from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES
 from hephaestus_build.export.export_lock import check_export_target, exclusive_lock, remove_unfinished_files
 from hephaestus_build.export.selection import DimensionIndex, ExportSelection
 from hephaestus_build.export.zarr_v2_metadata import (

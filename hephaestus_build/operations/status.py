@@ -19,7 +19,8 @@ from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import cubes_dir_for
 from hephaestus_build.cube.granules import EpochGranule, InterferogramGranule, MaskGranule
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.storage.generations import GENERATIONS, FrameStore
+from hephaestus_build.cube.storage.frame_folder import GENERATIONS
+from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import needs_migration
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.pipeline.missing_products import (

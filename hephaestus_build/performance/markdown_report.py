@@ -118,10 +118,13 @@ def render_build_report(result: Mapping[str, Any]) -> str:
     lines = [
         "# Building cubes, measured",
         "",
-        f"**Simulated data.** {world['pairs']} pairs of {world['dates']} dates, {world['rows']} x "
-        f"{world['columns']} pixels, frame {world['frame']}. {machine['cores']} cores, {machine['system']}, "
-        f"Python {machine['python']}. {result['date']}. Medians; ratios are between rows of one round. "
-        f"Everything else on the machine took {result['disturbance']:.2f} cores meanwhile.",
+        (
+            f"**Simulated data.** {world['pairs']} pairs of {world['dates']} dates, {world['rows']} x "
+            f"{world['columns']} pixels, frame {world['frame']}. {machine['cores']} cores, "
+            f"{machine['system']}, "
+            f"Python {machine['python']}. {result['date']}. Medians; ratios are between rows of one round. "
+            f"Everything else on the machine took {result['disturbance']:.2f} cores meanwhile."
+        ),
         "",
         "| row | time over the limit's | CPU over the limit's | peak memory, MB | stored, MB a pair |",
         "|---|---|---|---|---|",
@@ -143,12 +146,16 @@ def render_build_report(result: Mapping[str, Any]) -> str:
     parts = ", ".join(f"{kind} {size / 1e6:.2f}" for kind, size in kinds.items())
     lines += [
         "",
-        f"Stored, MB a pair, hard links once: {parts}. As file sizes add up: "
-        f"{rows[BUILD]['apparent_bytes_per_pair'] / 1e6:.1f}.",
+        (
+            f"Stored, MB a pair, hard links once: {parts}. As file sizes add up: "
+            f"{rows[BUILD]['apparent_bytes_per_pair'] / 1e6:.1f}."
+        ),
         "",
-        f"The two cubes hold the same: images bit for bit: {result['same_content']['images_equal']} "
-        f"({result['same_content']['pairs_compared']} pairs); fields differ by at most "
-        f"{max(result['same_content']['largest_difference_in_steps'].values()):.2f} of a packing step.",
+        (
+            f"The two cubes hold the same: images bit for bit: {result['same_content']['images_equal']} "
+            f"({result['same_content']['pairs_compared']} pairs); fields differ by at most "
+            f"{max(result['same_content']['largest_difference_in_steps'].values()):.2f} of a packing step."
+        ),
         "",
         "| target | | reached | met |",
         "|---|---|---|---|",
@@ -165,8 +172,10 @@ def render_build_report(result: Mapping[str, Any]) -> str:
 def incremental_table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the table of adding pairs, as times what one without a new date takes in the smallest cube."""
     lines = [
-        "| rasters | pairs in the cube | adding one, times that to the smallest | one that brings a date "
-        "| nothing new | as a command |",
+        (
+            "| rasters | pairs in the cube | adding one, times that to the smallest | one that brings a date "
+            "| nothing new | as a command |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for row in rows:

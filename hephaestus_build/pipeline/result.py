@@ -9,8 +9,8 @@ from typing import Any
 
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
 from hephaestus_build.cube.granules import InterferogramGranule
-from hephaestus_build.cube.pair_tables import ALIGNMENT_KINDS
 from hephaestus_build.pipeline.missing_products import (
     MissingProduct,
     find_missing_products,

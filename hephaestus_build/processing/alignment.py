@@ -71,13 +71,9 @@ def align_to_grid(
         raise ValueError(f"values of shape {values.shape} do not fill a grid of shape {source.shape}")
     if source.same_as(target, PIXEL_TOLERANCE):
         return values, Alignment("identical", 0.0, 0.0)
-    columns, whole_columns = _nearest_pixels(
-        source.west, source.dx, source.width, target.west, target.dx, target.width
-    )
+    columns, whole_columns = _nearest_pixels(source.west, source.dx, target.west, target.dx, target.width)
     # rows count southwards, so positions are measured from the north edge down
-    rows, whole_rows = _nearest_pixels(
-        -source.north, source.dy, source.height, -target.north, target.dy, target.height
-    )
+    rows, whole_rows = _nearest_pixels(-source.north, source.dy, -target.north, target.dy, target.height)
     used_columns, used_rows = (
         (index >= 0) & (index < count) for index, count in ((columns, source.width), (rows, source.height))
     )
@@ -109,11 +105,11 @@ def align_to_grid(
 
 
 def _nearest_pixels(
-    source_edge: float, source_size: float, count: int, edge: float, size: float, wanted: int
+    source_edge: float, source_size: float, edge: float, size: float, wanted: int
 ) -> tuple[np.ndarray, bool]:
     """Return for each wanted pixel of one axis the source pixel that holds its centre.
 
-    The indices may lie outside ``0 .. count - 1``; the flag says whether pixels match whole ones.
+    The indices may lie outside of the source; the flag says whether pixels match whole ones.
     """
     first = (edge - source_edge) / source_size
     last = (edge + wanted * size - source_edge) / source_size  # behind the last pixel

@@ -22,7 +22,8 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
-from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, FrameStore
+from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
+from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.manifest import decode_manifest
 from hephaestus_build.cube.validation.schema_conformance import check_schema
 from toy_cube import FRAME, toy_cube

@@ -17,7 +17,8 @@ from hephaestus_build.core.atomic_io import hash_bytes
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, FrameStore, Generation
+from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
+from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.storage.manifest import encode_manifest
 from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.cube.validation.record_consistency import check_record_consistency

@@ -24,7 +24,8 @@ from archives import (
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.granules import ChunkKeys
-from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
+from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.validation.checksums import Damage, verify_generation
 from hephaestus_build.operations.repair import repair
 from hephaestus_build.pipeline.build import build

@@ -66,7 +66,8 @@ from hephaestus_build.cube.granules import ChunkKeys, DateAxes, Granule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
-from hephaestus_build.cube.storage.generations import MANIFEST, FrameStore, Generation
+from hephaestus_build.cube.storage.frame_folder import MANIFEST
+from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.operations import repair as repairing

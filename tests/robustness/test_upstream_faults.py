@@ -256,13 +256,13 @@ def test_hostile_names_in_a_listing_do_nothing(archive, built, settings, tmp_pat
         r"..\\20180101_20180113", "20189999_20180113/", "20180113_20180101/", f"{first}/../{first}x",
         "20180101_20180113\x00/", "?C=M;O=D", "#", "",
     ]  # fmt: skip
-    outside = {path for path in tmp_path.iterdir()}
+    outside = set(tmp_path.iterdir())
     listing = LicsarPortal(settings).listing(FRAME)
     assert [item.pair for item in listing.pairs] == list(archive.archive.pairs(FRAME))
     archive.clear_log()
     assert build(ALL, settings).exit_code == 0
     assert objects(settings) == built[1]
-    assert {path for path in tmp_path.iterdir()} == outside
+    assert set(tmp_path.iterdir()) == outside
     assert all(FRAME.id in entry.path or "/api" in entry.path or "annot" in entry.path or "cds" in entry.path
                for entry in archive.log)  # fmt: skip
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.settings import Settings, load_settings
-from hephaestus_build.cube.storage.generations import PROVENANCE, FrameStore
+from hephaestus_build.cube.storage.frame_folder import PROVENANCE
+from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 

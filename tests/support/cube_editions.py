@@ -41,7 +41,8 @@ from hephaestus_build.cube.granules import (
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
-from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
+from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.storage.writer import encode_metadata
 from hephaestus_build.cube.validation.record_consistency import check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hephaestus_build.cube.storage.generations import PROVENANCE, FrameStore
+from hephaestus_build.cube.storage.frame_folder import PROVENANCE
+from hephaestus_build.cube.storage.generations import FrameStore
 
 
 def objects(frame_store: FrameStore) -> dict[str, list[Any]]:

@@ -20,7 +20,8 @@ from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.storage import manifest as manifests
-from hephaestus_build.cube.storage.generations import MANIFEST, FrameStore, Generation
+from hephaestus_build.cube.storage.frame_folder import MANIFEST
+from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.validation.checksums import verify_generation, verify_objects
 from hephaestus_build.cube.validation.record_consistency import check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema

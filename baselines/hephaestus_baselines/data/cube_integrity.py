@@ -20,7 +20,8 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.granules import DEM_KEY, ChunkKeys, GranuleKey
-from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
+from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.validation.checksums import verify_objects
 
 log = logging.getLogger(__name__)

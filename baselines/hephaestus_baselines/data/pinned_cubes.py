@@ -22,7 +22,8 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.cube.discovery import are_simulated, list_cubes
-from hephaestus_build.cube.storage.generations import PROVENANCE, Generation
+from hephaestus_build.cube.storage.frame_folder import PROVENANCE
+from hephaestus_build.cube.storage.generations import Generation
 
 log = logging.getLogger(__name__)
 

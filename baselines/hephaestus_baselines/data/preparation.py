@@ -25,7 +25,8 @@ from hephaestus_build.core.registry import published_frames
 from hephaestus_build.cube.discovery import are_simulated
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
-from hephaestus_build.cube.storage.generations import MANIFEST, Generation
+from hephaestus_build.cube.storage.frame_folder import MANIFEST
+from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.dataset.channel_statistics import ChannelStatistics, read_statistics, update_statistics
 from hephaestus_build.dataset.samples import Sample, samples_from_cube
 from hephaestus_build.dataset.splits import PARTS, Split, SplitPart, make_split, split_rule

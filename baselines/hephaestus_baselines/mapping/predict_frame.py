@@ -32,7 +32,8 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.granules import Granule, GranuleKey
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
-from hephaestus_build.cube.storage.generations import PROVENANCE, Generation
+from hephaestus_build.cube.storage.frame_folder import PROVENANCE
+from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.dataset.samples import Sample, make_series
 from hephaestus_build.dataset.tiling import Tile
 

@@ -88,10 +88,13 @@ def render_loader_report(result: Mapping[str, Any]) -> str:
     lines = [
         "# Reading samples, measured (simulated data)",
         "",
-        f"Series of 3, 9 channels, windows of {result['sample']['size']} pixels; {world['pairs']} pairs of "
-        f"{world['rows']} x {world['columns']} pixels, {world['series']} series; "
-        f"{machine['cores']} cores, Python {machine['python']}, torch {machine['torch']}; "
-        "all files in the page cache.",
+        (
+            f"Series of 3, 9 channels, windows of {result['sample']['size']} pixels; "
+            f"{world['pairs']} pairs of "
+            f"{world['rows']} x {world['columns']} pixels, {world['series']} series; "
+            f"{machine['cores']} cores, Python {machine['python']}, torch {machine['torch']}; "
+            "all files in the page cache."
+        ),
         "",
         "| readers | row | times the published pattern | times it bare | times the WebDataset |",
         "|---|---|---:|---:|---:|",
@@ -110,8 +113,10 @@ def render_loader_report(result: Mapping[str, Any]) -> str:
     others = result["others"]
     lines += [
         "",
-        "First batch of spawned workers, which import everything anew: "
-        f"{others['first batch, spawn']:.1f} s. "
-        f"Growth of memory over the compact row: {others['growth of memory'] / 1e6:.1f} MB.",
+        (
+            "First batch of spawned workers, which import everything anew: "
+            f"{others['first batch, spawn']:.1f} s. "
+            f"Growth of memory over the compact row: {others['growth of memory'] / 1e6:.1f} MB."
+        ),
     ]
     return "\n".join(lines) + "\n"

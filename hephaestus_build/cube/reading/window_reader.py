@@ -10,9 +10,9 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -359,7 +359,9 @@ class _ShardFile:
         self, cube: WindowReader, images: _ImageStorage, variable: str, pair: Pair | None, path: Path
     ) -> None:
         self._images = images
-        self._error = lambda error: cube._damaged(str(pair) if pair else "frame", variable, error)
+        self._error: Callable[[Exception], HephaestusError] = partial(
+            cube._damaged, str(pair) if pair else "frame", variable
+        )
         self._descriptor = -1
         self._index_entries: tuple[int, ...] = (_ABSENT, _ABSENT) * images.tile_count
         try:

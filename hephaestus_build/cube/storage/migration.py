@@ -27,7 +27,8 @@ from hephaestus_build.cube.discovery import (
     is_simulated_cube,
     legacy_cubes_dir,
 )
-from hephaestus_build.cube.storage.generations import GENERATIONS, LOCK_FILE, LOCK_HOLDER_FILE, FrameStore
+from hephaestus_build.cube.storage.frame_folder import GENERATIONS
+from hephaestus_build.cube.storage.generations import LOCK_FILE, LOCK_HOLDER_FILE, FrameStore
 
 #: Beside the cubes of the simulated benchmark: which world they are of.
 WORLD_FILE = "world.json"

@@ -25,7 +25,7 @@ from hephaestus_build.cube.granules import ChunkKeys, Granule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.pair_tables import days_since_1970, fill_tables
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
-from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE
+from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.manifest import encode_manifest
 
 _CHUNK_KEY_ENCODING: Any = {"name": "default", "separator": CHUNK_KEY_SEPARATOR}

@@ -30,7 +30,8 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.granules import ChunkKeys, ChunkRef
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.pair_tables import fill_tables
-from hephaestus_build.cube.storage.generations import MANIFEST, MAX_RECORD_BYTES, PROVENANCE, Generation
+from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
+from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES, Generation
 from hephaestus_build.cube.storage.manifest import decode_manifest
 
 log = logging.getLogger(__name__)

@@ -36,7 +36,8 @@ from hephaestus_build.cube.reading.plain_store import PlainStore
 from hephaestus_build.cube.reading.store_metadata import StoreMetadata, read_store_metadata
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.cube.storage.generations import MANIFEST, PROVENANCE, Generation
+from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
+from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.storage.writer import grid_mapping_attributes, make_group_attributes, make_tables
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding, short_repr
 

@@ -253,8 +253,10 @@ def render_listing(path: str, entries: Iterable[ListingEntry], style: str, extra
     )
     lines = [
         f'  <table>\n   <tr><th valign="top">&nbsp;</th>{sort}</tr>\n',
-        f'<tr><td valign="top">&nbsp;</td><td><a href="{parent}">Parent Directory</a></td>'
-        '<td>&nbsp;</td><td align="right">  - </td><td>&nbsp;</td></tr>\n',
+        (
+            f'<tr><td valign="top">&nbsp;</td><td><a href="{parent}">Parent Directory</a></td>'
+            '<td>&nbsp;</td><td align="right">  - </td><td>&nbsp;</td></tr>\n'
+        ),
     ]
     lines += [
         f'<tr><td valign="top">&nbsp;</td><td><a href="{href}">{name}</a></td>'

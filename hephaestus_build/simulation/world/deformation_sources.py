@@ -94,7 +94,8 @@ class DeformationSource:
     def displacement(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
         """Return the displacement of one mean episode at (n,) and (m,) degrees, (3, n, m), metres."""
         east, north = local_metres(latitudes, longitudes, self.longitude, self.latitude)
-        return _MODELS.get(self.activity, deformation_models.okada)(east, north, **self.parameters)
+        model: Callable[..., np.ndarray] = _MODELS.get(self.activity, deformation_models.okada)
+        return model(east, north, **self.parameters)
 
     def growth_between(self, begin: date, end: date, seed: int) -> float:
         """Return how much it grew between two days, in mean episodes; negative while it relaxes."""

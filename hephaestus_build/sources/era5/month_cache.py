@@ -294,7 +294,7 @@ def era5_product_name(frame: Frame, batch: Era5Batch) -> str:
 
 def failed_fields(area: Era5Area, source: str, batch: Era5Batch, receipt: Receipt) -> Era5Fields:
     """Return no fields for `batch`, with `receipt` as the reason."""
-    return assemble_fields(area, source, {}, {}, {time: (receipt,) for time in batch.times})
+    return assemble_fields(area, source, {}, {}, dict.fromkeys(batch.times, (receipt,)))
 
 
 def _mark_unchanged(receipts: Sequence[Receipt]) -> tuple[Receipt, ...]:

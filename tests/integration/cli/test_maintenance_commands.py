@@ -177,7 +177,8 @@ def test_verify_and_repair_by_name_and_by_path(data, hephaestus, tmp_path):
 def test_verify_checks_flags_and_schema_of_a_cube_that_is_what_was_published(data, hephaestus, tmp_path):
     """A cube may be byte for byte what somebody published, and still not be as the schema says."""
     from hephaestus_build.core.atomic_io import hash_file
-    from hephaestus_build.cube.storage.generations import MANIFEST, Generation
+    from hephaestus_build.cube.storage.frame_folder import MANIFEST
+    from hephaestus_build.cube.storage.generations import Generation
     from hephaestus_build.cube.storage.manifest import encode_manifest
 
     copy = shutil.copytree(

@@ -122,9 +122,7 @@ def test_fields_are_what_an_atmosphere_can_be(world: World) -> None:
 
 def test_weather_moves(world: World) -> None:
     place = np.array([37.75]), np.array([-24.25])
-    series = [
-        world.era5_fields(datetime(2019, 3, 5) + timedelta(hours=hour), *place) for hour in range(0, 96)
-    ]
+    series = [world.era5_fields(datetime(2019, 3, 5) + timedelta(hours=hour), *place) for hour in range(96)]
     vapour, pressure, _ = np.array(series)[:, :, 0, 0].T
     assert np.ptp(vapour) > 0.5
     assert 200 < np.ptp(pressure) < 8000

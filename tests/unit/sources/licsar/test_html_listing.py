@@ -37,8 +37,10 @@ ROW = "20240106_20240118"
         (f'<pre><a href="{ROW}/">{ROW}/</a>      2024-03-01 09:30    -   \n</pre>', "2024-03-01 09:30"),
         (f'<pre><a href="{ROW}">{ROW}</a>  01-Mar-2024 09:30    1.2K\n</pre>', "01-Mar-2024 09:30"),
         (
-            f'<tr><td><a href="{ROW}/"><img></a></td><td><a href="{ROW}/">{ROW}</a></td>'
-            f"<td>2024-03-01 09:30  </td></tr>",
+            (
+                f'<tr><td><a href="{ROW}/"><img></a></td><td><a href="{ROW}/">{ROW}</a></td>'
+                f"<td>2024-03-01 09:30  </td></tr>"
+            ),
             "2024-03-01 09:30",
         ),
         (f"<li><a href='{ROW}/'>{ROW}/</a></li>", None),
