@@ -22,7 +22,7 @@ def sanitize_text(text: object, limit: int = 500) -> str:
 
     Examples
     --------
-    >>> plain_text("Not\x1b[2J Found\r\n")
+    >>> sanitize_text("Not\x1b[2J Found\r\n")
     'Not�[2J Found'
     """
     line = str(text)

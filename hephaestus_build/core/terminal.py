@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import warnings
 from collections.abc import Iterable
@@ -71,14 +72,31 @@ def configure_logging(level: int) -> None:
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    r"""Return `value` as JSON in which letters of all scripts stay, and what cannot be seen is escaped.
+    r"""Return `value` as strict JSON: letters of all scripts stay, invisible characters are escaped.
+
+    Numbers that JSON does not know (NaN and the infinities) become null.
 
     Examples
     --------
     >>> json_text("Piton é\u202e\x9b", indent=None)
     '"Piton é\\u202e\\u009b"'
+    >>> json_text({"highest": float("nan")}, indent=None)
+    '{"highest": null}'
     """
-    return _NOT_ASCII.sub(_escaped, json.dumps(value, indent=indent, default=str, ensure_ascii=False))
+    text = json.dumps(_finite(value), indent=indent, default=str, ensure_ascii=False, allow_nan=False)
+    return _NOT_ASCII.sub(_escaped, text)
+
+
+def _finite(value: Any) -> Any:
+    """Return `value` with None in place of each float that is not finite, at any depth."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+    return value
 
 
 def _escaped(match: re.Match[str]) -> str:

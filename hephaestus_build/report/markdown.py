@@ -18,7 +18,7 @@ def escape_markdown(value: object, limit: int = 2000) -> str:
 
     Examples
     --------
-    >>> text("no *such* file: <img src=http://x.org>")
+    >>> escape_markdown("no *such* file: <img src=http://x.org>")
     'no \\*such\\* file: \\<img src=http\\://x.org\\>'
     """
     escaped = _ACTIVE.sub(r"\\\g<0>", sanitize_text(value, limit))

@@ -14,7 +14,7 @@ def escape_mathtext(text: object, limit: int = 500) -> str:
 
     Examples
     --------
-    >>> literal("from $1 to $2_3\n")
+    >>> escape_mathtext("from $1 to $2_3\n")
     'from \\$1 to \\$2_3'
     """
     return sanitize_text(text, limit).replace("$", r"\$")
