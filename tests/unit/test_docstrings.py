@@ -14,13 +14,13 @@ PACKAGES = ("hephaestus_build", "baselines/hephaestus_baselines", "flows/hephaes
 
 
 def modules_with_examples() -> list[str]:
-    found = []
-    for package in PACKAGES:
-        folder = ROOT / package
-        for path in sorted(folder.rglob("*.py")):
-            if ">>> " in path.read_text():
-                found.append(".".join(path.relative_to(folder.parent).with_suffix("").parts))
-    return [name.removesuffix(".__init__") for name in found]
+    paths = [
+        path.relative_to((ROOT / package).parent)
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if ">>> " in path.read_text()
+    ]
+    return [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths]
 
 
 @pytest.mark.parametrize("name", modules_with_examples())
