@@ -10,6 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -17,11 +18,14 @@ from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
 from typer.main import get_command
 
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.stop_signals import StoppedError, run_interruptible
 
-#: Every command: the module that holds it (as a function of its name, or as a group named ``app``), and
-#: what it is for.
-COMMANDS = {
+#: Entry points of modules with commands that other packages provide.
+COMMAND_GROUP = "hephaestus_build.commands"
+#: Every command: the module that holds it (as a function of its name, or as a group named ``app``; None where
+#: another package provides it in :data:`COMMAND_GROUP`), and what it is for.
+COMMANDS: dict[str, tuple[str | None, str]] = {
     "frames": ("hephaestus_build.cli.frames", "Find a frame by volcano, place, point or box."),
     "plan": ("hephaestus_build.cli.plan", "Say what a build will fetch, skip, take and cost."),
     "build": ("hephaestus_build.cli.build", "Build or extend the cubes of frames, and publish them."),
@@ -38,7 +42,7 @@ COMMANDS = {
     "annotations": ("hephaestus_build.cli.annotations", "What the experts wrote, and its defects."),
     "splits": ("hephaestus_build.cli.splits", "Samples, splits and what leaks between them."),
     "statistics": ("hephaestus_build.cli.statistics", "Means and deviations of the training samples."),
-    "benchmark": ("hephaestus_baselines.cli", "Train and score models on the cubes, and predict."),
+    "benchmark": (None, "Train and score models on the cubes, and predict."),
     "archive": ("hephaestus_build.cli.archive", "Serve the simulated archive to any client."),
     "settings": ("hephaestus_build.cli.settings", "Print every setting as a commented YAML file."),
 }
@@ -62,9 +66,9 @@ class _LazyCommandGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
+        module = _find_command_module(cmd_name)
+        if module is None:
             return None
-        module = import_module(COMMANDS[cmd_name][0])
         from hephaestus_build.cli.console import refuse_remote_paths
 
         group = getattr(module, "app", None)
@@ -90,6 +94,35 @@ class _LazyCommandGroup(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, what) for name, (_, what) in COMMANDS.items()])
+
+
+def _find_command_module(name: str) -> ModuleType | None:
+    """Return the module that holds a command; None where there is no such command.
+
+    Raises
+    ------
+    HephaestusError
+        If the package that provides the command is not installed, or cannot be imported.
+    """
+    module, _ = COMMANDS.get(name, (None, ""))
+    if module is not None:
+        return import_module(module)
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=COMMAND_GROUP, name=name):
+        try:
+            return import_module(entry.module)
+        except Exception as error:  # another package's code: whatever it raises, it is named
+            raise HephaestusError(
+                f"the command {name} ({entry.module}) cannot be loaded: {sanitize_text(error)}; reinstall "
+                f"the package that provides it"
+            ) from error
+    if name in COMMANDS:
+        raise HephaestusError(
+            f"no installed package provides the command {name}; `pip install 'hephaestus-build[baselines]'` "
+            f"installs it"
+        )
+    return None
 
 
 app = typer.Typer(

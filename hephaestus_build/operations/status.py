@@ -110,7 +110,8 @@ class FrameStatus:
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as JSON values."""
-        return json.loads(json.dumps(asdict(self), default=str))
+        products = {name: [item.to_json() for item in getattr(self, name)] for name in ("owed", "accepted")}
+        return json.loads(json.dumps({**asdict(self), **products}, default=str))
 
 
 def frames_with_settings(

@@ -99,7 +99,7 @@ def test_no_name_leads_out_of_the_results(name):
         {**TINY, "name": "x", "fields": {**TINY["fields"], "split": name}},  # type: ignore[dict-item]
     ):
         with pytest.raises((UsageError, ValueError)):
-            Preset.model_validate(content).runs()
+            Preset.model_validate(content).make_recipes()
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_no_name_leads_out_of_the_results(name):
 )  # fmt: skip
 def test_numbers_and_fields_are_bounded(field):
     with pytest.raises(UsageError) as seen:
-        Preset.model_validate({**TINY, "name": "x"}).runs(**field)
+        Preset.model_validate({**TINY, "name": "x"}).make_recipes(**field)
     assert "\n" not in str(seen.value)
 
 
 def test_a_grid_of_millions_is_refused_before_it_is_made():
     many = {**TINY, "name": "x", "seeds": list(range(9000)), "series": [True, False]}
     with pytest.raises(UsageError, match="36000 runs, more than 10000"):
-        Preset.model_validate(many).runs()
+        Preset.model_validate(many).make_recipes()
 
 
 @pytest.mark.parametrize("value", ["[" * 5000, "&a [*a]", "!!python/name:os.mkdir", "1" * 5000, "{"])

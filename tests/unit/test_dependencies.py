@@ -36,6 +36,7 @@ USED_BY = {
 #: What `make test` and `make lint` run, by their commands, as pytest's plugins or as types for mypy.
 TOOLS = {
     "import-linter",
+    "hatchling",  # started as a program
     "pytest-timeout",
     "pytest-xdist",
     "ruff",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -36,6 +36,9 @@ from hephaestus_build.cube.storage.frame_folder import PROVENANCE
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.dataset.samples import Sample, make_series
 from hephaestus_build.dataset.tiling import Tile
+
+if TYPE_CHECKING:
+    from hephaestus_baselines.training.inference import TrainedModel
 
 #: Part of a tile's side that it shares with the next one.
 TILE_OVERLAP = 0.25
@@ -206,11 +209,7 @@ def predict_frame_maps(
     from hephaestus_baselines.training.trainer import load_trained_model
 
     wanted, listener = wanted or PairFilter(), listener or NullListener()
-    if not checkpoint.is_file():
-        raise UsageError(
-            f"there is no checkpoint at {checkpoint}; `hephaestus benchmark run` leaves best.ckpt in each run"
-        )
-    trained = load_trained_model(checkpoint, device=device, unsealed=unsealed)
+    trained = load_trained_model(require_checkpoint(checkpoint), device=device, unsealed=unsealed)
     recipe = trained.recipe
     whole = None if unchecked else CubeIntegrityChecker(listener=listener)
     if whole and (cube / "zarr.json").is_file():
@@ -249,22 +248,15 @@ def predict_frame_maps(
             tags = {key.upper(): str(value) for key, value in about.items()}
             try:
                 for pairs in todo:
-                    phases = [_read_phase(dataset, pair) for pair in dict.fromkeys(pairs)]
-                    seen = np.logical_or.reduce([phase != 0 for phase in phases])
-                    probability = predict_frame_probability(trained, frame, pairs, store, seen.shape)
-                    made = ProbabilityMap(
-                        pairs,
-                        np.where(seen, probability, np.float32("nan")),
-                        images[pairs],
-                        cube_generation_number(store),
-                    )
+                    probability, phase = predict_pairs(trained, dataset, pairs)
+                    made = ProbabilityMap(pairs, probability, images[pairs], cube_generation_number(store))
                     tif, png = (target / f"{made.name}.{ending}" for ending in ("tif", "png"))
                     write_map_geotiff(tif, made, require_cube_grid(dataset), tags)
                     title = f"{frame}  {made.name}  {recipe.model}"
-                    write_map_figure(png, made, phases[-1], title, simulated=simulated)
+                    write_map_figure(png, made, phase, title, simulated=simulated)
                     maps.write_map(made, publish=False)  # last: what is in the group has its files
                     listener.advance(f"maps of {frame}")
-                    highest = float(np.nanmax(made.probability)) if seen.any() else float("nan")
+                    highest = float(np.fmax.reduce(probability, axis=None))  # NaN where all are
                     yield WrittenMap(made.name, tif, png, highest)
             finally:
                 maps.publish_replacements()  # those in the place of earlier ones, together
@@ -328,22 +320,53 @@ def _read_granules(store: Path) -> Mapping[str, Granule]:
     return Generation.from_path(store).read_inventory().granules if (store / PROVENANCE).exists() else {}
 
 
-def predict_frame_probability(
-    trained: Any, frame: Frame, pairs: Sequence[Pair], store: Path, shape: tuple[int, int]
-) -> np.ndarray:
-    """Return what a model says of a whole frame, float32 of `shape`.
+def require_checkpoint(path: Path) -> Path:
+    """Return `path` if there is a checkpoint.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    if not path.is_file():
+        raise UsageError(
+            f"there is no checkpoint at {path}; `hephaestus benchmark run` leaves best.ckpt in each run"
+        )
+    return path
+
+
+def predict_pairs(
+    trained: TrainedModel, cube: xr.Dataset, pairs: Sequence[Pair]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability of deformation in each pixel of a frame, and the last interferogram's phase.
 
     Parameters
     ----------
-    trained : hephaestus_baselines.training.trainer.Trained
-    frame : Frame
+    trained : TrainedModel
+        The model.
+    cube : xarray.Dataset
+        The frame's cube, pinned to its generation and without dask.
     pairs : sequence of Pair
-        One, or those of a series.
-    store : pathlib.Path
-        The frame's cube.
-    shape : tuple of int
-        Rows and columns of the frame.
+        One interferogram, or those of a series.
+
+    Returns
+    -------
+    probability : numpy.ndarray
+        float32, the shape of the frame's images; NaN where no interferogram has data.
+    phase : numpy.ndarray
+        Wrapped phase of the last pair, rad, the same shape; 0 where there is none.
     """
+    phases = [_read_phase(cube, pair) for pair in dict.fromkeys(pairs)]
+    seen = np.logical_or.reduce([phase != 0 for phase in phases])
+    frame, store = Frame.parse(str(cube.attrs["frame"])), Path(cube.encoding["source"])
+    probability = _predict_tiles(trained, frame, pairs, store, seen.shape)
+    return np.where(seen, probability, np.float32("nan")), phases[-1]
+
+
+def _predict_tiles(
+    trained: TrainedModel, frame: Frame, pairs: Sequence[Pair], store: Path, shape: tuple[int, int]
+) -> np.ndarray:
+    """Return what a model says of a whole frame, float32 of `shape`, pixels without data included."""
     import torch
 
     from hephaestus_baselines.data.dataset_items import DatasetItem

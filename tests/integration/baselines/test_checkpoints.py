@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,8 +27,12 @@ from hephaestus_baselines.training.checkpoints import (
 from hephaestus_baselines.training.history import TRAINING_RECORD_FILE, verified_training_file
 from hephaestus_baselines.training.inference import load_trained_model
 from hephaestus_baselines.training.trainer import train_model
-from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.progress import NullListener
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.dataset.predictor import find_predictors, open_predictor
+from toy_benchmark import FRAME, toy_cubes
 from toy_training import ToyWindows, toy_prepared, toy_recipe
 
 
@@ -354,3 +359,25 @@ def test_mutated_checkpoints_are_read_or_refused(runs: Path, tmp_path: Path) -> 
     errors = ("hephaestus_build.core.errors:HephaestusError",)
     with Reader("checkpoint_reader:read_model", errors=errors, memory=2 << 30) as reader:
         fuzz(reader, [sample], tmp_path, suffix=".ckpt")
+
+
+def test_the_builder_finds_a_checkpoint_as_a_predictor(runs: Path, tmp_path: Path) -> None:
+    assert "baselines" in find_predictors()
+    predictor = open_predictor(runs / "whole" / "best.ckpt", implementation="baselines", device="cpu")
+    assert (predictor.name, predictor.pair_count) == (RECIPE.key, RECIPE.steps)
+    assert predictor.trained_on_simulated is True
+    cube = toy_cubes(tmp_path) / f"{FRAME}.zarr"
+    with open_pinned_cube(cube, chunks=None) as data:
+        ((row, column), *_) = np.argwhere(data.valid_date_pair.to_numpy())
+        image = data.insar_difference.isel(primary_date=row, secondary_date=column)
+        days = image.primary_date.to_numpy(), image.secondary_date.to_numpy()
+        pair = Pair(*(day.astype("datetime64[D]").item() for day in days))
+        phase = image.to_numpy()
+    probability = predictor.predict(cube, [pair] * predictor.pair_count)
+    assert (probability.dtype, probability.shape) == (np.float32, phase.shape)
+    np.testing.assert_array_equal(np.isnan(probability), phase == 0)
+    assert ((probability >= 0) & (probability <= 1) | np.isnan(probability)).all()
+    with pytest.raises(UsageError, match=f"takes {predictor.pair_count} pairs, not 0"):
+        predictor.predict(cube, [])
+    with pytest.raises(UsageError, match="there is no checkpoint at"):
+        open_predictor(tmp_path / "none.ckpt", device="cpu")

@@ -134,4 +134,4 @@ def test_a_preset_without_tiny_changes_is_another_run(bench):
     keys = {recipe.key for recipe in bench.recipes}
     longer = {recipe.key for recipe in bench.preset.make_recipes(epochs=3)}
     assert not keys & longer
-    assert not any((bench.home(recipe) / RESULT_FILE).exists() for recipe in bench.recipes)
+    assert not any((bench.run_folder(recipe) / RESULT_FILE).exists() for recipe in bench.recipes)
