@@ -1,5 +1,6 @@
 # The commands of the README. Each bootstraps what it needs into .venv; nothing else is touched.
-PYTHON ?= python3
+# the Python of .venv; by default the newest that is supported and runs here
+PYTHON ?=
 BIN := .venv/bin
 FRAME ?=
 BENCH ?=
@@ -24,7 +25,7 @@ define run
   [ $$code -eq 3 ] || exit $$code
 endef
 
-.PHONY: cubes benchmark test docs lint bench bench-loader serve clean help
+.PHONY: cubes benchmark test test-unit docs lint bench bench-loader serve clean help
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +39,9 @@ benchmark: .venv/.ready-baselines ## train and score models: PRESET=small on sim
 
 test: .venv/.ready-baselines ## run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-unit: .venv/.ready ## run the tests of single modules, in half a minute and without torch
+	@$(BIN)/python -m pytest -n auto --dist loadfile tests/unit
 
 docs: .venv/.ready-docs ## build the documentation into docs/_build: strictly, and without any connection
 	@rm -rf docs/_build
@@ -67,12 +71,13 @@ EXTRAS := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["
   print(",".join(sorted(project["optional-dependencies"].keys() - {"baselines"})))
 
 .venv/.ready: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "hephaestus-build needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \
-	  echo "note: tried with Python 3.11 to 3.13; a newer one is untried"
-	@echo "making the environment in .venv (once)"
-	@$(PYTHON) -m venv .venv
+	@python="$(PYTHON)"; test -n "$$python" || python=$$(.ci/find-python newest); \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "hephaestus-build needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }; \
+	$$python -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \
+	  echo "note: tried with Python 3.11 to 3.13; a newer one is untried"; \
+	echo "making the environment in .venv (once), with $$($$python --version)"; \
+	$$python -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python --group dev \
 	  --editable ".[$$($(BIN)/python -c '$(EXTRAS)')]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,30 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CDSAPI_RC", str(tmp_path / "no-cdsapirc"))
 
 
+HAS_TORCH = find_spec("torch") is not None
+NO_TORCH = "needs the extra baselines, which is not installed: `make test` installs it"
+
+
+class SkippedModule(pytest.Module):
+    """A file of tests that cannot even be imported without torch."""
+
+    def collect(self) -> list[pytest.Item]:
+        pytest.skip(NO_TORCH, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Skip the tests in tests/integration/baselines where torch is not installed."""
+    folder = ROOT / "tests" / "integration" / "baselines"
+    if HAS_TORCH or not module_path.is_relative_to(folder):
+        return None
+    return SkippedModule.from_parent(parent, path=module_path)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with the kind of its folder, so that `-m unit` runs those of tests/unit."""
     for item in items:
         kind = item.path.relative_to(ROOT / "tests").parts[0]
         if kind in ("unit", "integration", "robustness"):
             item.add_marker(kind)
+        if not HAS_TORCH and item.get_closest_marker("baselines"):
+            item.add_marker(pytest.mark.skip(reason=NO_TORCH))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
-import shapely
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasterio.features import rasterize as gdal_rasterize
 
-from annotation_files import annotation, real_annotations
+from annotation_files import annotation
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import load_schema
@@ -206,19 +204,3 @@ def test_any_polygon_is_filled_as_gdal_fills_it(corners: np.ndarray) -> None:
     shape = {"type": "Polygon", "coordinates": [[*polygon.tolist(), polygon[0].tolist()]]}
     theirs = gdal_rasterize([shape], out_shape=(50, 40), transform=Affine(1, 0, 0, 0, 1 + 1e-12, 0))
     np.testing.assert_array_equal(rasterize_polygon(polygon, (50, 40)), theirs.astype(bool))
-
-
-def test_the_area_of_real_polygons_is_kept(shared_data: Path) -> None:
-    frame, grid = Frame("087D_07004_060904"), Grid(2840, 2578, -157.0, 21.1, 0.001, 0.001)
-    geometry = default_preview_geometry(frame, grid)
-    errors = []
-    for item in real_annotations(shared_data).for_frame(frame).values():
-        for polygon, activity, level in item.labeled_polygons:
-            one = rasterize_annotation(
-                positive(polygon, activity=(activity,), level=(level,)), geometry, grid
-            )
-            true = shapely.Polygon(geometry.to_grid(polygon, grid)).area
-            errors.append(float(one.deformation.astype(bool).sum()) / true - 1)
-    assert len(errors) == 565
-    assert abs(float(np.mean(errors))) < 0.002
-    assert max(map(abs, errors)) < 0.05

@@ -65,8 +65,13 @@ def test_another_file_is_refused(text: str) -> None:
         parse_baselines(text)
 
 
-@given(st.text() | st.lists(st.from_regex(r"\A\d{8} \d{8} -?\d{1,6}(\.\d*)? -?\d{1,5}\Z")).map("\n".join))
+NUMBERS = st.integers(-9_999_999, 9_999_999) | st.floats()
+LINES_OF_NUMBERS = st.lists(st.builds("{:08} {:08} {} {}".format, NUMBERS, NUMBERS, NUMBERS, NUMBERS))
+
+
+@given(st.text() | LINES_OF_NUMBERS.map("\n".join))
 @example("20201210 20210103 1e400 24")
+@example("٢٠٢٠١٢١٠ 20210103 40 24")
 def test_any_text_is_baselines_or_a_value_error(text: str) -> None:
     try:
         found = parse_baselines(text)

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
 import toy_training  # noqa: F401 (one thread)
+from hephaestus_baselines.config.run_config import preset_names, read_preset
 from hephaestus_baselines.models.architectures import MODELS, build_model, count_trainable_parameters
 from hephaestus_build.core.errors import HephaestusError, UsageError
 
@@ -186,3 +187,9 @@ def test_the_seed_decides_on_the_first_weights() -> None:
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_every_preset_names_models_that_there_are() -> None:
+    for name in preset_names():
+        for run in read_preset(name).make_recipes():
+            assert MODELS[run.model].task == run.task
