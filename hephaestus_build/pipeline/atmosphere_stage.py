@@ -1,4 +1,4 @@
-"""The last stage: ERA5 at every acquisition date, on the frame's grid."""
+"""Stage of the atmosphere: ERA5 at every acquisition date, on the frame's grid."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class AtmosphereStage(Stage):
     name = "atmosphere"
 
     def items(self, build: Build, only: Collection[GranuleKey] | None = None) -> Sequence[GranuleKey]:
-        """Return the dates whose atmosphere is missing, of another hour or grid, or may be final by now."""
+        """Return the dates whose atmosphere is missing, outdated, or preliminary where final data is due."""
         keys = epoch_keys(build) if only is None else keys_of_kind(only, "epoch")
         return [key for key in keys if _must_fetch(build, key)]
 
     def begin(self, build: Build, keys: Sequence[GranuleKey]) -> None:
-        """Fetch ERA5 at the dates `keys`; what cannot be fetched is in the receipts of the fields.
+        """Fetch ERA5 for the dates `keys`; failures are recorded in the receipts of the fields.
 
-        Hours that are kept in their preliminary version are asked for again once they should be final.
+        Hours cached in their preliminary version are requested again once final data should exist.
         """
         if not keys:
             return
@@ -51,7 +51,7 @@ class AtmosphereStage(Stage):
         super().begin(build, keys)
 
     def run(self, build: Build, key: GranuleKey) -> None:
-        """Interpolate and store ERA5 at a date that was fetched; what is not there is owed."""
+        """Interpolate and store ERA5 for one date; a missing hour is owed."""
         context, ledger = build.context, build.ledger
         day, fields, inputs = key.day, ledger.era5, ledger.grid_inputs()
         hour = context.era5_hour(day)
@@ -68,7 +68,7 @@ class AtmosphereStage(Stage):
                 and before.era5_expver == EXPVER_PRELIMINARY
                 and (before.era5_time, before.era5_expver, before.source) == era5
             ):
-                return  # asked for again, and the source has nothing newer
+                return  # still preliminary at the source
             contents = encode_atmosphere(
                 fields.fields_at(hour), fields.latitude, fields.longitude, ledger.require_grid()
             )
@@ -97,17 +97,17 @@ def _must_fetch(build: Build, key: GranuleKey) -> bool:
 
 
 def _should_be_final(day: date, today: date) -> bool:
-    """Return whether ERA5 of `day` should be final by now."""
+    """Return whether final ERA5 data of `day` should exist."""
     return today - day > FINAL_AFTER
 
 
 def _hours_since_1970(moment: datetime) -> int:
-    """Return how the cube writes an hour of ERA5."""
+    """Return an hour as the cube stores it."""
     return int((moment - datetime(1970, 1, 1)).total_seconds()) // 3600
 
 
 class _Steps:
-    """Tells a listener of progress that is given in totals."""
+    """Adapter from progress in totals to a listener that counts steps."""
 
     def __init__(self, listener: ProgressListener, stage: str) -> None:
         self._listener, self._stage, self._before = listener, stage, 0

@@ -1,8 +1,8 @@
-"""The life of one build of one frame, top to bottom.
+"""One build of one frame, from the lock to the published generation.
 
-Every finished granule is on disk before the next one begins; a killed build goes on from there. The flow and
-a repair go through the same :data:`~hephaestus_build.pipeline.stages.STAGES`, one after the other; here they
-overlap where they may.
+Each finished granule is written to disk at once, so a killed build continues where it stopped. Flows and
+`repair` run the same :data:`~hephaestus_build.pipeline.stages.STAGES` one after the other; here they overlap
+where possible.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hephaestus_build.pipeline.stages import ATMOSPHERE, GRID, INTERFEROGRAMS, M
 
 
 def plan(request: BuildRequest, settings: Settings) -> BuildPlan:
-    """Return what a build of `request` will do and cost, from one listing."""
+    """Return what a build of `request` would fetch and store; asks for one listing."""
     settings = settings.for_frame(request.frame)
     return make_plan(prepare_build(request, settings, FrameStore(settings.cubes_dir, request.frame)))
 
@@ -41,9 +41,9 @@ def build(
     request : BuildRequest
         What to build.
     settings : Settings
-        Where from and where to.
+        Archives, folders and limits.
     listener : ProgressListener, optional
-        What is told how far the build is.
+        Receives progress.
     wait : bool
         Whether to wait for another build of the same frame.
 
@@ -55,7 +55,7 @@ def build(
     Raises
     ------
     HephaestusError
-        If nothing can be built; what was published before stays as it was.
+        If nothing can be built; the published cube stays unchanged.
     """
     settings = settings.for_frame(request.frame)
     require_migrated(settings, request.frame)
@@ -67,14 +67,14 @@ def build(
 
 
 def make_granules(build: Build) -> None:
-    """Go through all stages: the atmosphere is fetched beside them, and stored when its dates are certain."""
+    """Run all stages; ERA5 is fetched in the background and stored once its dates are certain."""
     dem = GRID.items(build)
-    GRID.begin(build, dem)  # settles the frame's grid, which all else needs; the DEM is stored below
+    GRID.begin(build, dem)  # sets the frame's grid, which everything else needs; the DEM is stored below
     pairs = INTERFEROGRAMS.items(build)
     new_pairs = [key for key in pairs if build.ledger.get(key) is None]
-    # another archive, which may let us wait for hours: ask it at once, for all dates that may be needed
-    hoped = ATMOSPHERE.items(build, only=epoch_keys(build, coming=[key.pair for key in pairs]))
-    era5 = BackgroundTask(partial(ATMOSPHERE.begin, build, hoped)) if hoped else None
+    # the CDS may queue a request for hours: ask at once, for all dates that may be needed
+    candidates = ATMOSPHERE.items(build, only=epoch_keys(build, coming=[key.pair for key in pairs]))
+    era5 = BackgroundTask(partial(ATMOSPHERE.begin, build, candidates)) if candidates else None
 
     with open_stage_pool(build) as pool:
         submit_items(pool, build, GRID, dem)
@@ -84,15 +84,15 @@ def make_granules(build: Build) -> None:
         MASKS.begin(build, masks)
         submit_items(pool, build, MASKS, masks)
         pool.submit(partial(_sync, build, build.staged()))
-        # while the last pairs are made. One of them may still fail: what is then stored for its dates alone
-        # is not published. If ERA5 has not come, errors of the pairs are not to be told hours later.
+        # ERA5 that has arrived is stored while the last pairs are made; if one of these fails, dates that only
+        # it needs are not published. Otherwise errors of the pairs are raised without waiting for ERA5.
         if era5 is not None and era5.is_done:
             era5.result()
             unmade = [key.pair for key in new_pairs if build.ledger.get(key) is None]
             early = ATMOSPHERE.items(build, only=epoch_keys(build, coming=unmade))
             submit_items(pool, build, ATMOSPHERE, early)
 
-    # all pairs are made: the dates that are still missing are certain
+    # all pairs are finished, so the remaining dates are certain
     if era5 is not None and (late := ATMOSPHERE.items(build)):
         era5.result()
         with open_stage_pool(build) as pool:
@@ -100,6 +100,6 @@ def make_granules(build: Build) -> None:
 
 
 def _sync(build: Build, staged: list[Granule]) -> None:
-    """Put granules on the disk, which writes them meanwhile; publishing waits for the rest."""
+    """Flush granules to disk early, so that publishing waits for fewer."""
     with translate_os_errors(f"{build.context.frame}: storing what is finished"):
         build.context.store.staging.sync(staged)

@@ -1,4 +1,4 @@
-"""What a build knows before it begins: what is asked for, and what there is upstream and here."""
+"""Immutable state of a build: the request, the archive's listing, annotations and the published cube."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from hephaestus_build.sources.interferograms import FrameMetadata, Interferogram
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What a build of one frame knows before it begins; nothing of it changes while it runs.
+    """What a build of one frame knows before it starts; nothing in it changes while the build runs.
 
     Attributes
     ----------
     request : BuildRequest
-        What is asked for.
+        The request.
     settings : Settings
-        Those that hold for the frame.
+        Settings that apply to the frame.
     store : FrameStore
-        Where the cube stands.
+        Folder of the frame's generations.
     interferograms : InterferogramSource
-        The source of interferograms and of the elevation model.
+        Source of interferograms and of the DEM.
     era5 : Era5Source
-        The source of the atmosphere.
+        Source of the atmosphere.
     metadata : FrameMetadata
-        What that source says of the frame.
+        Metadata of the frame from the interferogram source.
     modified : mapping of Pair to str or None
-        The pairs in the portal's listing, and when it says that each was last changed.
+        Listed pairs, with the time at which the listing says that each was last modified.
     annotations : mapping of Pair to Annotation
-        Those of the frame.
+        Annotations of the frame.
     selection : PairSelection
-        The pairs that the request takes.
+        Pairs that the request selects.
     previous : Generation or None
-        The published cube that the build starts from.
+        Published generation that the build extends; None for the first build.
     published : mapping of str to Granule
-        The granules of that cube, by key.
+        Granules of that generation, by key.
     upstream : UpstreamState
-        What was known beforehand of how the archive differs from that cube.
+        Known differences between the archive and that generation.
     today : datetime.date
-        The day, UTC, on which the build began.
+        Date (UTC) at the start of the build.
     listener : ProgressListener
-        What is told how far the build is.
+        Receives progress and notes.
     """
 
     request: BuildRequest
@@ -72,14 +72,14 @@ class BuildContext:
 
     @property
     def frame(self) -> Frame:
-        """The frame that is built."""
+        """The frame to build."""
         return self.request.frame
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the data is simulated: by the frame's id, or by what the archive says."""
+        """Whether the data is simulated, according to the frame's id or to the archive."""
         return self.frame.is_simulated or self.metadata.is_simulated
 
     def era5_hour(self, day: date) -> datetime:
-        """Return the hour of ERA5 that belongs to the acquisition of `day`."""
+        """Return the ERA5 hour nearest to the acquisition of `day`."""
         return nearest_era5_hour(day, self.metadata.center_time)

@@ -1,4 +1,4 @@
-"""From arrays to the stored objects of one granule: pure functions."""
+"""Encoding of arrays into the stored objects of one granule. Pure functions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _new_shard_encoder(name: str, width: int) -> ShardEncoder:
 
 
 def encode_images(planes: dict[str, np.ndarray]) -> dict[str, bytes]:
-    """Return the shards of images on the frame's grid, those without any data left out.
+    """Return the encoded images on the frame's grid; images without data are left out.
 
     Parameters
     ----------
@@ -40,7 +40,10 @@ def encode_images(planes: dict[str, np.ndarray]) -> dict[str, bytes]:
 
 
 def encode_masks(masks: AnnotationMasks) -> dict[str, bytes]:
-    """Return the shards of masks from their window: what :func:`encode_images` makes of the whole ones."""
+    """Encode masks that are given as a window of the frame.
+
+    The result equals that of :func:`encode_images` for the whole masks.
+    """
     inner = cube_schema().inner_chunk
     rows, columns = masks.window
     height, width = masks.shape
@@ -63,7 +66,7 @@ def encode_masks(masks: AnnotationMasks) -> dict[str, bytes]:
 def encode_atmosphere(
     values: np.ndarray, latitude: np.ndarray, longitude: np.ndarray, grid: Grid
 ) -> dict[str, bytes]:
-    """Return the stored objects of one epoch: each field on the frame's grid, and as ERA5 gives it.
+    """Encode the objects of one epoch: each field on the frame's grid, and on ERA5's own grid.
 
     Parameters
     ----------
@@ -82,7 +85,7 @@ def encode_atmosphere(
     """
     inner = cube_schema().inner_chunk
     shards = {name: _new_shard_encoder(f"primary_date_{name}", grid.width) for name in ERA5_VARIABLE_NAMES}
-    # band by band: whole images would take twenty times the memory, and longer, since fresh memory is slow
+    # band by band: whole images would take twenty times the memory, and more time to allocate it
     bands = np.empty((len(ERA5_VARIABLE_NAMES), min(inner, grid.height), grid.width), np.float32)
     for top in range(0, grid.height, inner):
         rows = slice(top, min(top + inner, grid.height))

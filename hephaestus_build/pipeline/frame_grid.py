@@ -1,4 +1,4 @@
-"""Which grid is a frame's: its DEM's, if interferograms bear that out; pure functions."""
+"""Choice of a frame's reference grid: that of the DEM, if interferograms confirm it. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hephaestus_build.processing.alignment import PIXEL_TOLERANCE
 
 
 def grids_compatible(first: Grid, second: Grid) -> bool:
-    """Return whether two grids can be of one frame: pixels of one size, and half of the larger in common."""
+    """Return whether two grids may belong to one frame: equal pixels, and half of the larger in common."""
     sizes = ((first.dx, second.dx), (first.dy, second.dy))
     if any(abs(mine - theirs) > PIXEL_TOLERANCE * theirs for mine, theirs in sizes):
         return False
@@ -23,14 +23,15 @@ def grids_compatible(first: Grid, second: Grid) -> bool:
 
 
 def select_reference_grid(dem: Grid | None, seen: Sequence[Grid]) -> Grid | None:
-    """Return the grid of a frame: its DEM's, unless the DEM is of another place than all its interferograms.
+    """Return the frame's grid: that of the DEM, unless no interferogram is compatible with it.
 
     Parameters
     ----------
     dem : Grid or None
-        Of the DEM, if there is one.
+        Grid of the DEM, if there is one.
     seen : sequence of Grid
-        Of some interferograms. Without a DEM the grid that most of them have counts, the earlier one of two.
+        Grids of some interferograms. Without a usable DEM the most frequent one is taken, the first among
+        equals.
     """
     if dem is not None and (not seen or any(grids_compatible(dem, grid) for grid in seen)):
         return dem

@@ -1,4 +1,4 @@
-"""What a cube says of itself as a whole."""
+"""Global attributes of a cube."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hephaestus_build.pipeline.stage import Build
 
 
 def make_global_attributes(build: Build) -> dict[str, Any]:
-    """Return the attributes of the group, JSON values, without what differs from build to build."""
+    """Return the attributes of the group as JSON values; equal inputs give equal attributes."""
     context, grid = build.context, build.ledger.require_grid()
     credit = context.interferograms.credit
     frame = published_frames().get(context.frame.id)

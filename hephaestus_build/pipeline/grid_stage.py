@@ -1,4 +1,4 @@
-"""The first stage: the elevation model, and with it the grid that all else lies on."""
+"""First stage: the DEM, and with it the frame's reference grid."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from hephaestus_build.pipeline.interferogram_stage import is_replaced_upstream, 
 from hephaestus_build.pipeline.registry_check import compare_with_registry
 from hephaestus_build.pipeline.stage import Build, Stage
 
-#: Interferograms that are looked at, at most, for the grid of a frame.
+#: Largest number of interferograms read to determine the grid of a frame.
 _MAX_PROBED_PAIRS = 3
 
 
 class GridStage(Stage):
-    """Fetches the elevation model (DEM), settles the frame's grid, and stores the elevation model."""
+    """Fetches the DEM, determines the frame's reference grid, and stores the DEM."""
 
     name = "DEM"
 
     def items(self, build: Build, only: Collection[GranuleKey] | None = None) -> Sequence[GranuleKey]:
-        """Return the one key, if the grid is unknown, or the DEM is owed, changed, or on another grid."""
+        """Return the DEM's key if the grid is unknown, or the DEM is owed, changed or on another grid."""
         ledger = build.ledger
         if only is not None and DEM_KEY not in only:
             return ()
@@ -32,12 +32,12 @@ class GridStage(Stage):
         return ()
 
     def begin(self, build: Build, keys: Sequence[GranuleKey]) -> None:
-        """Fetch the DEM and settle the frame's grid: that of the DEM, or that of the interferograms.
+        """Fetch the DEM and determine the frame's grid, from it or from interferograms.
 
         Raises
         ------
         HephaestusError
-            If no raster tells the grid.
+            If no raster defines the grid.
         """
         if not keys:
             return
@@ -57,7 +57,7 @@ class GridStage(Stage):
             context.listener.note(f"{context.frame}: {line}; see that it is the frame you mean")
 
     def run(self, build: Build, key: GranuleKey) -> None:
-        """Store the DEM that was fetched, beside all that only needs the grid."""
+        """Store the DEM that :meth:`begin` has fetched."""
         ledger = build.ledger
         fetched = ledger.take_dem()
         assert fetched is not None, "GridStage.begin fetches it"
@@ -67,7 +67,7 @@ class GridStage(Stage):
 
 
 def _probe_grids(build: Build, dem: Grid | None) -> list[Grid]:
-    """Return the grids of interferograms: of one that bears the DEM out, or of three."""
+    """Return grids of interferograms: up to the first that is compatible with the DEM's, at most three."""
     context = build.context
     grids: list[Grid] = []
     wanted = select_all_pairs(build).wanted

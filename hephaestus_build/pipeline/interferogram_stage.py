@@ -1,4 +1,4 @@
-"""The second stage: phase and coherence of every interferogram, on the frame's grid."""
+"""Stage of the interferograms: phase and coherence of every pair, on the frame's grid."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from hephaestus_build.processing.alignment import align_to_grid
 
 
 class InterferogramStage(Stage):
-    """Fetches, aligns, encodes and stores interferograms; what fails is recorded and owed."""
+    """Fetches, aligns, encodes and stores interferograms; a failed one is recorded as owed."""
 
     name = "interferograms"
 
     def items(self, build: Build, only: Collection[GranuleKey] | None = None) -> Sequence[GranuleKey]:
-        """Return the pairs that must be fetched: new, owed, changed upstream, or on another grid."""
+        """Return the pairs to fetch: new, owed, changed upstream, or on another grid."""
         keys = (
             map(GranuleKey.of_pair, select_all_pairs(build).wanted)
             if only is None
@@ -33,18 +33,18 @@ class InterferogramStage(Stage):
         return [key for key in keys if _must_fetch(build, key)]
 
     def begin(self, build: Build, keys: Sequence[GranuleKey]) -> None:
-        """Record as absent the annotated pairs that the portal does not list."""
+        """Record annotated pairs that the archive does not list as absent."""
         inputs = build.ledger.grid_inputs()
         for pair in select_all_pairs(build).unlisted:
             before = build.ledger.interferogram(pair)
             if before is not None and before.inputs == inputs and not before.needs_retry:
-                continue  # known to be absent, or stored while it was listed
-            absent = Receipt(pair.name, Outcome.ABSENT, "", detail="not in the portal's listing")
+                continue  # recorded as absent before, or stored while it was listed
+            absent = Receipt(pair.name, Outcome.ABSENT, "", detail="not in the archive's listing")
             build.ledger.record(InterferogramGranule.make_unlisted(pair, inputs, absent), {})
         super().begin(build, keys)
 
     def run(self, build: Build, key: GranuleKey) -> None:
-        """Fetch phase and coherence of a pair, bring them to the frame's grid, and store them."""
+        """Fetch phase and coherence of a pair, align them to the frame's grid, and store them."""
         context, ledger = build.context, build.ledger
         pair, grid = key.pair, ledger.require_grid()
         replaced = is_replaced_upstream(build, pair)
@@ -63,7 +63,7 @@ class InterferogramStage(Stage):
                     values, alignment = align_to_grid(raster.values, raster.grid, grid)
                     if alignment.kind != "identical" and not values.any():
                         raise ValueError("there is no data of it within the frame's grid")
-                except ValueError as error:  # it lies elsewhere: not a raster of this frame
+                except ValueError as error:  # a raster of another place
                     receipt = receipt.replace(outcome=Outcome.CORRUPT, detail=str(error))
                     elsewhere = True
                 else:
@@ -72,7 +72,7 @@ class InterferogramStage(Stage):
                     receipt = receipt.with_notes(alignment.note) if alignment.note else receipt
             receipts.append(receipt)
             if not receipt.ok:
-                break  # half a pair is no pair; the other half is fetched together with this one
+                break  # both or none: the other product is fetched together with this one
         coverage = None
         if len(planes) == 2:
             valid = np.count_nonzero(
@@ -91,9 +91,9 @@ class InterferogramStage(Stage):
 
 
 def select_all_pairs(build: Build) -> PairSelection:
-    """Return the pairs of the request and those that were stored on another grid or in another schema.
+    """Return the pairs of the request, and those stored on another grid or in another schema version.
 
-    The latter are fetched again even if the request leaves them out: a cube has one grid.
+    The latter are fetched again even if the request excludes them: a cube has one grid.
     """
     selection, outdated = build.context.selection, build.ledger.outdated
     listed = outdated & build.context.modified.keys()
@@ -105,7 +105,7 @@ def select_all_pairs(build: Build) -> PairSelection:
 
 
 def is_replaced_upstream(build: Build, pair: Pair) -> bool:
-    """Return whether the archive is known to hold other files of a stored pair by now."""
+    """Return whether the archive is known to have replaced the files of a stored pair."""
     before = build.ledger.interferogram(pair)
     stored = before is not None and before.is_complete
     return build.ledger.must_refetch(GranuleKey.of_pair(pair)) or (

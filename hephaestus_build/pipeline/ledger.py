@@ -1,4 +1,4 @@
-"""All that changes while a build runs, behind one lock."""
+"""Mutable state of a build, behind one lock."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.sources.era5.fields import Era5Fields
 from hephaestus_build.sources.interferograms import Raster
 
-#: How the request for a raster ended, and the raster if it came.
+#: Receipt of a request for a raster, and the raster if it was successful.
 FetchedRaster = tuple[Receipt, Raster | None]
 
 
 class Ledger:
-    """What a build has finished so far, and what it has learned on the way; safe to use from many threads.
+    """Finished granules, the frame's grid, and products fetched for later use; safe for use by many threads.
 
-    Every finished granule is on disk, in the frame's staging folder, before it is in the ledger; a build that
-    is killed goes on from there.
+    A finished granule is written to the staging area before it enters the ledger, so that a killed build
+    continues from there.
 
     Parameters
     ----------
     store : FrameStore
-        Where the cube stands.
+        Folder of the frame's generations.
     granules : mapping of str to Granule
-        Those of the published cube and of interrupted builds, by key.
+        Granules of the published cube and of interrupted builds, by key.
     grid : Grid, optional
-        The frame's grid, where it is known already.
+        The frame's grid, if it is known already.
     refetch : collection of str
-        Keys of granules that are fetched again although they are whole, because the archive has changed them.
+        Keys of complete granules that are fetched again because the archive has changed them.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Ledger:
     # granules
 
     def get(self, key: str) -> Granule | None:
-        """Return a finished granule, or None where there is none."""
+        """Return a finished granule, or None."""
         with self._lock:
             return self._granules.get(key)
 
     def interferogram(self, pair: Pair) -> InterferogramGranule | None:
-        """Return the finished interferogram of a pair, or None where there is none."""
+        """Return the finished interferogram of a pair, or None."""
         granule = self.get(GranuleKey.of_pair(pair))
         return granule if isinstance(granule, InterferogramGranule) else None
 
@@ -75,17 +75,17 @@ class Ledger:
             return self._failed.get(key) or self._granules.get(key)
 
     def snapshot(self) -> dict[str, Granule]:
-        """Return all finished granules by key, as they are now."""
+        """Return a copy of all finished granules, by key."""
         with self._lock:
             return dict(self._granules)
 
     def failed(self) -> dict[str, Granule]:
-        """Return the attempts to fetch whole granules again that failed: what was stored before stays."""
+        """Return failed attempts to fetch complete granules again; the stored ones are kept."""
         with self._lock:
             return dict(self._failed)
 
     def complete_pairs(self) -> list[Pair]:
-        """Return the pairs whose interferogram is stored whole."""
+        """Return the pairs with a complete interferogram."""
         return [
             granule.pair
             for granule in self.snapshot().values()
@@ -98,26 +98,26 @@ class Ledger:
         return granule is None or not granule.is_complete or granule.inputs != inputs
 
     def must_refetch(self, key: str) -> bool:
-        """Return whether a granule is fetched again although it is whole."""
+        """Return whether a complete granule is fetched again."""
         with self._lock:
             return key in self._refetch
 
     def record(self, granule: Granule, contents: Mapping[str, bytes]) -> None:
-        """Store a finished granule, so that it need never be made again.
+        """Store a finished granule; it is not made again.
 
-        What was stored of it before stays when nothing came of the attempt.
+        An incomplete granule does not replace a complete one made from the same inputs.
 
         Parameters
         ----------
         granule : Granule
-            Without its objects.
+            The granule, without its objects.
         contents : mapping of str to bytes
-            Its encoded objects by variable.
+            Encoded objects, by variable.
 
         Raises
         ------
         HephaestusError
-            If the disk refuses it.
+            If it cannot be written.
         """
         key = granule.key
         with self._lock:
@@ -131,7 +131,7 @@ class Ledger:
                 self._failed[key] = granule
                 return
         with translate_os_errors(f"{self._store.frame}: storing {key}"):
-            stored = self._store.staging.add(granule, contents)  # the disk is not waited for under the lock
+            stored = self._store.staging.add(granule, contents)  # written without holding the lock
         with self._lock:
             self._granules[key] = stored
             self._failed.pop(key, None)
@@ -139,7 +139,7 @@ class Ledger:
                 self._refetch.discard(key)
 
     def drop(self, keys: Collection[str]) -> None:
-        """Forget granules: they are made again, or are no part of the cube any more."""
+        """Remove granules: they are made again, or no longer belong to the cube."""
         with self._lock:
             for key in keys:
                 self._granules.pop(key, None)
@@ -148,7 +148,7 @@ class Ledger:
 
     @property
     def grid(self) -> Grid | None:
-        """The frame's grid, or None where no raster has been read yet that could tell."""
+        """The frame's grid; None until a raster has been read that defines it."""
         return self._grid
 
     def require_grid(self) -> Grid:
@@ -157,29 +157,29 @@ class Ledger:
         Raises
         ------
         HephaestusError
-            If no raster has been read yet that could tell.
+            If no raster has been read yet that defines it.
         """
         if self._grid is None:
             frame = self._store.frame
             raise HephaestusError(
                 f"{frame}: neither the DEM nor any interferogram could be read, so its grid is unknown; "
-                f"`hephaestus plan {frame}` shows what the portal has, try again later"
+                f"`hephaestus plan {frame}` shows what the archive has, try again later"
             )
         return self._grid
 
     def grid_inputs(self) -> str:
-        """Return the fingerprint of what depends on the grid alone."""
+        """Return the fingerprint of inputs that depend on the grid alone."""
         return fingerprint_grid(self.require_grid())
 
     def settle_grid(self, grid: Grid | None) -> None:
-        """Settle the frame's grid, on which all granules must lie; None where nothing tells it."""
+        """Set the frame's grid, on which all granules must lie; None if it is still unknown."""
         with self._lock:
             self._grid = grid
             self._outdated |= self._find_outdated()
 
     @property
     def outdated(self) -> frozenset[Pair]:
-        """Pairs that were stored on another grid, or in another schema: they are fetched again."""
+        """Pairs stored on another grid or in another schema version; they are fetched again."""
         return self._outdated
 
     def _find_outdated(self) -> frozenset[Pair]:
@@ -190,41 +190,41 @@ class Ledger:
             if isinstance(granule, InterferogramGranule) and granule.is_complete and granule.inputs != inputs
         )
 
-    # what was fetched for granules that are made later
+    # products fetched early, for granules that are made later
 
     def keep_dem(self, fetched: FetchedRaster) -> None:
-        """Keep the elevation model until it is stored."""
+        """Keep the DEM until it is stored."""
         with self._lock:
             self._dem = fetched
 
     def take_dem(self) -> FetchedRaster | None:
-        """Return the elevation model that was kept, once."""
+        """Return and remove the kept DEM."""
         with self._lock:
             fetched, self._dem = self._dem, None
             return fetched
 
     def keep_phase(self, pair: Pair, fetched: FetchedRaster) -> None:
-        """Keep a phase that was fetched to settle the grid."""
+        """Keep a phase raster that was fetched to determine the grid."""
         with self._lock:
             self._phases[pair] = fetched
 
     def take_phase(self, pair: Pair) -> FetchedRaster | None:
-        """Return the phase of `pair` that was kept, once."""
+        """Return and remove the kept phase raster of `pair`."""
         with self._lock:
             return self._phases.pop(pair, None)
 
     def keep_era5(self, fields: Era5Fields) -> None:
-        """Keep the fields of ERA5 that acquisition dates are made from."""
+        """Keep the ERA5 fields from which the epochs are interpolated."""
         with self._lock:
             self._era5 = fields
 
     @property
     def era5(self) -> Era5Fields:
-        """The fields of ERA5 that were kept last."""
+        """The ERA5 fields that were kept last."""
         assert self._era5 is not None, "AtmosphereStage.begin fetches them"
         return self._era5
 
 
 def keys_of_kind(keys: Collection[GranuleKey], kind: str) -> list[GranuleKey]:
-    """Return those of `keys` that name granules of a kind."""
+    """Return the keys of granules of one kind."""
     return [key for key in keys if key.kind == kind]

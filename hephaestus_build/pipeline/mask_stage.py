@@ -1,4 +1,4 @@
-"""The third stage: the masks that follow from what experts have annotated."""
+"""Stage of the masks: the experts' polygons, rasterized on the frame's grid."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from hephaestus_build.sources.annotations.archive import FLAGS, Annotation
 
 
 class MaskStage(Stage):
-    """Draws the masks of annotated pairs and stores them with what the expert wrote."""
+    """Rasterizes the masks of annotated pairs and stores them with the annotation."""
 
     name = "annotations"
 
     def items(self, build: Build, only: Collection[GranuleKey] | None = None) -> Sequence[GranuleKey]:
-        """Return the annotated pairs, listed upstream or not, whose masks are missing or made otherwise."""
+        """Return the annotated pairs, listed or not, whose masks are missing or outdated."""
         if only is None:
             selection = select_all_pairs(build)
             granules = build.ledger.snapshot().values()
@@ -41,7 +41,7 @@ class MaskStage(Stage):
         return [key for key in keys if key.pair in build.context.annotations and _must_draw(build, key)]
 
     def run(self, build: Build, key: GranuleKey) -> None:
-        """Draw and store the masks of one pair."""
+        """Rasterize and store the masks of one pair."""
         context, ledger = build.context, build.ledger
         pair, grid = key.pair, ledger.require_grid()
         annotation = context.annotations[pair]
@@ -64,9 +64,9 @@ class MaskStage(Stage):
 
 
 def _must_draw(build: Build, key: GranuleKey) -> bool:
-    """Return whether an annotated pair's masks must be drawn: they are missing, or of another making.
+    """Return whether masks must be drawn: they are missing, or were made from other inputs.
 
-    A preview tells how they lie; it may have come, or been replaced, with the pair's other files.
+    They depend on the preview's geometry; it may have been added or replaced with the pair's other files.
     """
     modified, annotation = build.context.modified, build.context.annotations[key.pair]
     granule = build.ledger.get(key)
@@ -87,9 +87,9 @@ def _mask_inputs(grid: Grid, annotation: Annotation) -> str:
 
 
 def _preview_geometry(build: Build, pair: Pair, grid: Grid) -> tuple[PreviewGeometry, tuple[Receipt, ...]]:
-    """Return how the preview that the expert saw maps to the grid: from the preview, or by default.
+    """Return how the annotated preview maps to the grid: from the preview, or by default.
 
-    A preview that exists and could not be fetched is owed: until then the masks follow the default.
+    A preview that exists and could not be fetched is owed; until it arrives the masks use the default.
     """
     context = build.context
     if pair not in context.modified:
@@ -100,6 +100,6 @@ def _preview_geometry(build: Build, pair: Pair, grid: Grid) -> tuple[PreviewGeom
 
 
 def _annotation_values(annotation: Annotation) -> dict[str, Any]:
-    """Return what the expert wrote, by the name of the cube's variable."""
+    """Return the annotation's values, by name of the cube's variable."""
     names = (*FLAGS, "phase", "confidence", "caption", "unique_id")
     return {name: getattr(annotation, name) for name in names}

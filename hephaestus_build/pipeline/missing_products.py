@@ -1,4 +1,4 @@
-"""What upstream promises and a cube does not have yet."""
+"""Missing products: what the archive should have and a cube does not hold yet."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _PARTS = {"pair": ("phase", "coherence"), "dem": ("dem",), "epoch": ("era5",), "
 
 @dataclass(frozen=True)
 class MissingProduct:
-    """Something that upstream promises and this cube does not have yet.
+    """A product that a cube needs and does not hold.
 
     Attributes
     ----------
     unit : str
-        Such as ``pair/20160909_20160921`` or ``dem/dem``.
+        Key of its granule, such as ``pair/20160909_20160921`` or ``dem/dem``.
     product : str
-        The product that failed.
+        Name of the product.
     outcome : Outcome
-        How it ended.
+        Outcome of the last request.
     detail : str
-        Why, in words.
+        Reason, in words.
     part : str
-        What it is of its granule: ``phase``, ``coherence``, ``dem``, ``era5`` or ``preview``.
+        Role of the product: ``phase``, ``coherence``, ``dem``, ``era5`` or ``preview``.
     """
 
     unit: str
@@ -51,13 +51,13 @@ class MissingProduct:
 
     @property
     def acceptance_names(self) -> tuple[str, ...]:
-        """The names under which the settings may accept its absence."""
+        """Names under which the setting ``accept`` may allow its absence."""
         key = GranuleKey(self.unit)
         return (self.part, *(["interferogram"] if key.kind == "pair" else []), key.name)
 
 
 def find_missing_products(granules: Mapping[str, Granule]) -> tuple[MissingProduct, ...]:
-    """Return what is owed among `granules`, in order."""
+    """Return the missing products of `granules`, in the order of their keys."""
     return tuple(
         MissingProduct(
             str(granule.key),
@@ -76,19 +76,19 @@ def find_missing_products(granules: Mapping[str, Granule]) -> tuple[MissingProdu
 def partition_accepted(
     owed: Iterable[MissingProduct], frame: Frame, accept: AcceptedAbsences
 ) -> tuple[tuple[MissingProduct, ...], tuple[MissingProduct, ...]]:
-    """Return what is owed, and apart from it the absences that the settings accept.
+    """Split missing products into owed ones and those that the setting ``accept`` allows to be absent.
 
-    Only what the archive says it does not have is accepted: a server that did not answer, or a file that
-    cannot be read, may be mended.
+    Only a product that the archive says it does not have can be accepted: a silent server or an unreadable
+    file may be fine the next time.
 
     Parameters
     ----------
-    owed : iterable of Owed
-        All that a frame's cube lacks.
+    owed : iterable of MissingProduct
+        All missing products of a cube.
     frame : Frame
-        Whose cube.
+        The frame of the cube.
     accept : mapping
-        The setting.
+        The setting ``accept``.
     """
     parts: tuple[list[MissingProduct], list[MissingProduct]] = ([], [])
     for item in owed:

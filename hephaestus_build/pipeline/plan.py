@@ -51,7 +51,7 @@ class PairSelection:
     wanted : tuple of Pair
         To be in the cube, in date order.
     unlisted : tuple of Pair
-        Annotated and asked for, but not in the portal's listing: absent upstream.
+        Annotated and requested pairs that the archive does not list.
     skipped : dict of str to int
         How many listed pairs are left out, by reason.
     choice : str
@@ -67,16 +67,16 @@ class PairSelection:
 def select_pairs(
     request: BuildRequest, listed: Collection[Pair], annotated: Collection[Pair]
 ) -> PairSelection:
-    """Return the pairs that `request` takes.
+    """Return the pairs that `request` selects.
 
     Parameters
     ----------
     request : Request
         What is asked for.
     listed : collection of Pair
-        What the portal has.
+        Pairs that the archive lists.
     annotated : collection of Pair
-        What experts have looked at.
+        Annotated pairs.
     """
     choice = request.pairs
     if choice == "auto":
@@ -182,7 +182,7 @@ class BuildPlan:
 def drop_withdrawn_pairs(
     granules: Mapping[str, Granule], listed: Collection[Pair], annotated: Collection[Pair]
 ) -> dict[str, Granule]:
-    """Return `granules` without the pairs that never came and that nobody promises or asks for any more."""
+    """Return `granules` without incomplete pairs that are neither listed nor annotated any more."""
 
     def withdrawn(granule: Granule) -> bool:
         return (
@@ -196,7 +196,7 @@ def drop_withdrawn_pairs(
 
 
 def needs_fetching(granule: InterferogramGranule | None, modified: str | None) -> bool:
-    """Return whether a pair must be fetched: it is new, owed, or its line in the listing changed."""
+    """Return whether a pair must be fetched: it is new, owed, or was modified according to the listing."""
     if granule is None or not granule.is_complete:
         return True
     before = granule.modified

@@ -1,4 +1,4 @@
-"""What there is, upstream and here, and what there is to do: found out before any product is fetched."""
+"""Preparation of a build: the listing, annotations and published cube, before any product is fetched."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ log = logging.getLogger(__name__)
 def prepare_build(
     request: BuildRequest, settings: Settings, store: FrameStore, listener: ProgressListener | None = None
 ) -> Build:
-    """Find out what there is, upstream and here, and what is finished. Fetches no product.
+    """Gather the state of the archive, the annotations and the cube. Fetches no product.
 
     Parameters
     ----------
     request : BuildRequest
         What to build.
     settings : Settings
-        Where from and where to.
+        Archives, folders and limits.
     store : FrameStore
-        Where the cube stands.
+        Folder of the frame's generations.
     listener : ProgressListener, optional
-        What is told how far the build is.
+        Receives progress.
 
     Raises
     ------
     HephaestusError
-        If the frame cannot be built: the archive has no listing of it, nobody has annotated it, or its data
-        belongs among other cubes.
+        If the frame cannot be built: the archive does not list it, annotated pairs are asked for and it has
+        none, or simulated and real data would be mixed.
     """
     context = prepare_context(request, settings, store, listener)
     return Build(context, open_ledger(context))
@@ -70,12 +70,12 @@ def prepare_context(
     contents: CubeInventory | None = None,
     accepted_hashes: frozenset[Digest] = frozenset(),
 ) -> BuildContext:
-    """Return what a build knows before it begins.
+    """Return the immutable state of a build.
 
     Parameters
     ----------
     request, settings, store, listener
-        As :func:`prepare_build` takes them.
+        See :func:`prepare_build`.
     contents : CubeInventory, optional
         What the published cube is made of, where its own record cannot be trusted.
     accepted_hashes : frozenset of Digest
@@ -87,7 +87,7 @@ def prepare_context(
     annotations = find_annotations(settings, frame, needed=request.pairs != "all").for_frame(frame)
     if request.pairs == "annotated" and not annotations:
         raise HephaestusError(
-            f"{frame}: nobody has annotated this frame; build all its pairs with --pairs all"
+            f"{frame}: no pair of this frame is annotated; build all its pairs with --pairs all"
         )
     previous = store.published_generation()
     if contents is None and previous is not None:
@@ -124,15 +124,14 @@ def prepare_context(
 
 
 def open_ledger(context: BuildContext, *, grid: Grid | None = None) -> Ledger:
-    """Return what is finished already: the published granules, and those of interrupted builds.
+    """Return a ledger with the published granules and those of interrupted builds.
 
     Parameters
     ----------
     context : BuildContext
-        What the build knows.
+        Immutable state of the build.
     grid : Grid, optional
-        The frame's grid; by default the one that was settled before, if nothing that has come since speaks
-        against it.
+        The frame's grid; by default the recorded one, unless later granules contradict it.
     """
     staged = context.store.staging.read_granules()
     granules = drop_withdrawn_pairs({**context.published, **staged}, context.modified, context.annotations)
@@ -146,7 +145,7 @@ def open_ledger(context: BuildContext, *, grid: Grid | None = None) -> Ledger:
 
 
 def make_plan(build: Build) -> BuildPlan:
-    """Return what a build will do and cost; see :class:`~hephaestus_build.pipeline.plan.BuildPlan`."""
+    """Return what a build would fetch and store."""
     context = build.context
     selection = select_all_pairs(build)
     days = sorted({day for pair in selection.wanted for day in pair.dates})
@@ -166,7 +165,7 @@ def make_plan(build: Build) -> BuildPlan:
 def _find_metadata(
     source: InterferogramSource, frame: Frame, contents: CubeInventory | None
 ) -> FrameMetadata:
-    """Return the frame's metadata; what the cube needs of it is in the cube once there is one."""
+    """Return the frame's metadata: from the archive, else from the published cube."""
     try:
         return source.metadata(frame)
     except HephaestusError as error:
@@ -180,9 +179,9 @@ def _find_metadata(
 
 
 def _check_simulated_apart(context: BuildContext) -> None:
-    """Refuse to put simulated data among the real cubes, or real data among the simulated ones.
+    """Refuse to store simulated data among real cubes, or real data among simulated ones.
 
-    The id of a frame says that it is simulated where it can be nothing else; of all others the archive tells.
+    Ids with a track that no satellite flies are simulated; for other ids the archive says so.
     """
     frame, settings = context.frame, context.settings
     archive = f"{frame}: the archive at {context.interferograms.address}"

@@ -1,4 +1,4 @@
-"""The end of a build: what is finished becomes a new generation of the cube."""
+"""Publication: finished granules become a new generation of the cube."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from hephaestus_build.pipeline.upstream_changes import (
 
 
 def publish(build: Build) -> BuildResult:
-    """Publish what is finished as a new generation, if it differs from the published one.
+    """Publish the finished granules as a new generation, if they differ from the published one.
 
     Raises
     ------
     HephaestusError
-        If not one interferogram is stored, or the disk fails; what was published before stays as it was.
+        If no interferogram is stored, or the disk fails; the published cube stays unchanged.
     """
     context, ledger = build.context, build.ledger
     if not ledger.complete_pairs():
         raise HephaestusError(_nothing_built_message(build))
     _drop_unused_granules(build)
-    # before what is fetched is published: a build that is killed then must not fetch it again
+    # before publication, so that a build that is killed in between does not fetch changed products twice
     write_upstream_state(context.store, _upstream_state(build))
     granules, staged = ledger.snapshot(), build.staged()
     published = _differs(context, granules, staged)
@@ -63,7 +63,7 @@ def publish(build: Build) -> BuildResult:
 
 
 def _drop_unused_granules(build: Build) -> None:
-    """Drop what no pair needs any more, and what was drawn on another grid for a withdrawn annotation."""
+    """Drop epochs that no pair needs, and masks of withdrawn annotations that lie on another grid."""
     ledger, frame = build.ledger, build.context.frame
     granules, inputs = ledger.snapshot(), ledger.grid_inputs()
     dates = set(DateAxes.from_granules(granules.values()).epochs)
@@ -75,14 +75,14 @@ def _drop_unused_granules(build: Build) -> None:
             if not build.context.annotations:
                 raise HephaestusError(
                     f"{frame}: its masks must be drawn again, on another grid or in another schema, and "
-                    f"no annotations are at hand; set HEPHAESTUS_ANNOTATIONS and run the same command again"
+                    f"no annotations are available; set HEPHAESTUS_ANNOTATIONS and run the same command again"
                 )
             unused.append(key)
     ledger.drop(unused)
 
 
 def _upstream_state(build: Build) -> UpstreamState:
-    """Return what is known of the archive at the end of the build."""
+    """Return the known differences between the archive and the cube at the end of the build."""
     before, ledger = build.context.upstream, build.ledger
     changed = {key: why for key, why in before.changed.items() if ledger.must_refetch(key)}
     for item in find_missing_products(ledger.failed()):
@@ -95,16 +95,16 @@ def _upstream_state(build: Build) -> UpstreamState:
 
 
 def _differs(context: BuildContext, granules: Mapping[str, Granule], staged: list[Granule]) -> bool:
-    """Return whether what is finished differs from what is published."""
+    """Return whether the finished granules differ from the published ones."""
     if context.previous is None or granules.keys() != context.published.keys():
         return True
     return any(granule.identity != context.published[granule.key].identity for granule in staged)
 
 
 def _chunk_finder(context: BuildContext) -> Callable[[Granule], Mapping[str, str]]:
-    """Return what gives the files that hold the objects of a granule now, by the objects' names."""
+    """Return a function from a granule to the files that hold its objects now, by name."""
     places = ChunkKeys(DateAxes.from_granules(context.published.values()))
-    # as text: thousands of Paths take longer than all else that is done here
+    # text instead of Path: making thousands of Paths would dominate the time
     store = str(context.previous.store) if context.previous is not None else ""
 
     def find(granule: Granule) -> Mapping[str, str]:
@@ -117,7 +117,7 @@ def _chunk_finder(context: BuildContext) -> Callable[[Granule], Mapping[str, str
 
 @contextmanager
 def _explain_missing_chunks(context: BuildContext) -> Iterator[None]:
-    """Say what to do where an object of the published cube, which is to be linked, is not there."""
+    """Turn a missing object of the published cube into an error that names `repair`."""
     try:
         yield
     except (FileNotFoundError, UnsafePathError) as error:
@@ -137,9 +137,9 @@ def _nothing_built_message(build: Build) -> str:
     if not select_all_pairs(build).wanted:
         why = ", ".join(f"{count} {reason}" for reason, count in context.selection.skipped.items())
         return (
-            f"{frame}: of {len(context.modified)} interferograms upstream none is wanted "
+            f"{frame}: none of {len(context.modified)} listed interferograms is wanted "
             f"({why or 'its listing is empty'}); `hephaestus plan {frame} --pairs all` shows all"
         )
     owed = find_missing_products(build.ledger.snapshot())
     reason = f"{owed[0].product} is {owed[0].outcome}: {owed[0].detail}" if owed else "none is listed"
-    return f"{frame}: not one interferogram could be had ({reason}); run the same command again later"
+    return f"{frame}: no interferogram could be fetched ({reason}); run the same command again later"

@@ -1,4 +1,4 @@
-"""Whether what a frame says of itself agrees with what the registry says of it beforehand."""
+"""Comparison of a frame's metadata and grid with the registry of published frames."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import PublishedFrame, published_frames
 
-#: Passes of one frame differ by seconds; a minute and more is another frame or another orbit.
+#: Passes of one frame differ by seconds; a minute or more means another frame or another orbit.
 CENTER_TIME_TOLERANCE = timedelta(minutes=1)
-#: Degrees between the registry's centre and the grid's: a burst more or less at one end moves it so far.
+#: Degrees between the centres of registry and grid; one burst more or less at an end moves it by less.
 CENTER_TOLERANCE_DEG = 0.3
 _DAY = timedelta(days=1)
 
 
 def compare_with_registry(frame: Frame, center_time: timedelta, grid: Grid | None) -> tuple[str, ...]:
-    """Return how `frame` differs from what the registry says of it; nothing where it says nothing.
+    """Return how `frame` differs from its registry entry; empty if it has none.
 
     Parameters
     ----------
     frame, center_time, grid
-        As :func:`find_registry_mismatches` takes them.
+        See :func:`find_registry_mismatches`.
     """
     known = published_frames().get(frame.id)
     return find_registry_mismatches(known, center_time, grid) if known else ()
@@ -36,11 +36,11 @@ def find_registry_mismatches(
     Parameters
     ----------
     known : PublishedFrame
-        What the registry says.
+        The registry entry.
     center_time : datetime.timedelta
-        Time of day of the acquisition, as the frame's metadata say.
+        Acquisition time of day in the frame's metadata.
     grid : Grid or None
-        The frame's grid, where it is known.
+        The frame's grid; None if it is unknown.
     """
     found = []
     apart = (center_time - parse_center_time(known.center_time)) % _DAY

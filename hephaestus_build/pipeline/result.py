@@ -1,4 +1,4 @@
-"""How a build ended."""
+"""Result of a build."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from hephaestus_build.pipeline.upstream_changes import find_gone_pairs
 
 @dataclass(frozen=True, repr=False)
 class BuildResult:
-    """How a build ended.
+    """Result of a build.
 
     Attributes
     ----------
     frame : Frame
-        Whose cube.
+        The frame.
     path : pathlib.Path
-        The published cube.
+        Path of the published cube.
     generation : int
-        Its number.
+        Number of its generation.
     published : bool
-        Whether this build published it; false where there was nothing new.
+        Whether this build published it; false if nothing was new.
     pairs, epochs, masks : int
-        How many of each are in the cube whole.
+        Numbers of complete interferograms, epochs and masks in the cube.
     absent : tuple of Pair
-        Annotated pairs that the portal does not have.
+        Annotated pairs that the archive does not list.
     gone : tuple of Pair
-        Pairs that are in the cube and no longer in the portal's listing; they stay.
+        Stored pairs that the archive no longer lists; they are kept.
     aligned : dict of str to int
-        How many pairs were brought to the frame's grid, by how.
-    owed : tuple of Owed
-        What a later build must still get: products that the cube lacks, and changed ones of which it holds
-        the earlier content.
-    accepted : tuple of Owed
-        What would be owed, but for the setting ``accept``: the archive does not have it.
+        Number of pairs by kind of alignment to the frame's grid.
+    owed : tuple of MissingProduct
+        Products that a later build must fetch: missing ones, and changed ones whose earlier content is
+        stored.
+    accepted : tuple of MissingProduct
+        Absent products that the setting ``accept`` allows to be missing.
     era5 : str
         The source of the atmosphere.
     simulated : bool
@@ -74,7 +74,7 @@ class BuildResult:
 
     @property
     def exit_code(self) -> int:
-        """0 when all is there, 3 when something is owed."""
+        """0 if nothing is owed, else 3."""
         return MissingProductsError.exit_code if self.owed else 0
 
     def to_json(self) -> dict[str, Any]:
@@ -92,14 +92,14 @@ class BuildResult:
 
 
 def make_build_result(build: Build, generation: int, *, published: bool) -> BuildResult:
-    """Return how `build` ended.
+    """Return the result of a build.
 
     Parameters
     ----------
     build : Build
-        At its end.
+        The finished build.
     generation : int
-        Of the cube that is published now.
+        Number of the published generation.
     published : bool
         Whether `build` published it.
     """

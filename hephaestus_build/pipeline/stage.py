@@ -1,4 +1,4 @@
-"""What a stage of a build is, and how its granules are made: on many threads, in order."""
+"""Stages of a build: the protocol, and running the items of a stage in a pool of threads."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Build:
     Attributes
     ----------
     context : BuildContext
-        What it knew before it began.
+        Immutable state.
     ledger : Ledger
-        What it has finished so far.
+        Mutable state: what is finished.
     """
 
     context: BuildContext
     ledger: Ledger
 
     def staged(self) -> list[Granule]:
-        """Return the finished granules that are not in the published cube, or not as they are there."""
+        """Return the finished granules that are missing from, or differ from, the published cube."""
         published = self.context.published
         return [
             granule for key, granule in self.ledger.snapshot().items() if published.get(key) is not granule
@@ -38,40 +38,39 @@ class Build:
 
 
 class Stage(Protocol):
-    """A part of a build that makes granules of one kind."""
+    """A step of a build that makes granules of one kind."""
 
     name: str
 
     def items(self, build: Build, only: Collection[GranuleKey] | None = None) -> Sequence[GranuleKey]:
-        """Return the granules that are to be made now, in order.
+        """Return the keys of the granules to make now, in order.
 
         Parameters
         ----------
         build : Build
-            What there is, and what is finished.
+            The build.
         only : collection of GranuleKey, optional
-            The granules to look at; by default all that the request asks for. Those of other kinds are
-            left out.
+            Candidates; by default everything that the request asks for. Keys of other kinds are ignored.
         """
 
     def begin(self, build: Build, keys: Sequence[GranuleKey]) -> None:
-        """Say that the granules `keys` come next, and do what belongs to no single one of them."""
+        """Announce the granules `keys`, and do work that they share."""
         build.context.listener.stage(self.name, len(keys))
 
     def run(self, build: Build, key: GranuleKey) -> None:
-        """Make one granule: fetch, process, encode and record it; what fails is recorded too, and owed."""
+        """Make one granule: fetch, process, encode and record it. A failed granule is recorded as owed."""
 
 
 @contextmanager
 def open_stage_pool(build: Build) -> Iterator[BoundedPool]:
-    """Open the threads that granules are made on, as many as the settings allow."""
+    """Open the thread pool in which granules are made; the settings give its size."""
     settings = build.context.settings
     with open_bounded_pool(max(settings.worker_count, settings.connections)) as pool:
         yield pool
 
 
 def submit_items(pool: BoundedPool, build: Build, stage: Stage, keys: Iterable[GranuleKey]) -> None:
-    """Have the granules `keys` of a stage that has begun made by a pool."""
+    """Submit the granules `keys` of a stage, whose `begin` has returned, to a pool."""
     for key in keys:
         pool.submit(partial(_run_item, build, stage, key))
 
@@ -82,14 +81,14 @@ def _run_item(build: Build, stage: Stage, key: GranuleKey) -> None:
 
 
 def run_stage(build: Build, stage: Stage, only: Collection[GranuleKey] | None = None) -> None:
-    """Make all granules of a stage that are to be made, and wait for the last one.
+    """Make all missing granules of a stage, and wait for them.
 
     Parameters
     ----------
     build : Build
-        What there is, and what is finished.
+        The build.
     stage : Stage
-        Which.
+        The stage to run.
     only : collection of GranuleKey, optional
         As :meth:`Stage.items` takes it.
     """

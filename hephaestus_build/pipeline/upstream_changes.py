@@ -1,4 +1,4 @@
-"""How the archive is known to differ from what a cube holds, and how that is found out."""
+"""Differences between the archive and a stored cube: the record of them, and the check that finds them."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ _BYTES = 16 << 20  # at most
 
 @dataclass(frozen=True)
 class UpstreamState:
-    """What is known of the archive that a published cube does not show.
+    """Known differences between the archive and a published cube.
 
-    It stands beside the generations, since it changes without a new one.
+    Stored beside the generations, since it changes without a new one.
 
     Attributes
     ----------
     checked : str
-        When every product was last asked about, UTC, ISO 8601; empty for never.
+        Time of the last check of every product, UTC, ISO 8601; empty if there was none.
     changed : dict of str to str
-        Units whose products have changed since they were fetched, and how; the next build fetches them.
+        Granules whose products have changed since they were fetched, and how; the next build fetches them.
     gone : tuple of str
-        Pairs that are in the cube and no longer in the archive's listing; they stay.
+        Stored pairs that the archive no longer lists; they are kept.
     """
 
     checked: str = ""
@@ -61,7 +61,7 @@ class UpstreamState:
 
 
 def read_upstream_state(frame_store: FrameStore) -> UpstreamState:
-    """Return what was last written down of a frame's archive; what cannot be read is not known."""
+    """Return the recorded differences of a frame; none if the record is missing or unreadable."""
     try:
         value = parse_json(read_plain_file(frame_store.root, _FILE, _BYTES))
         changed = {sanitize_text(key): sanitize_text(what) for key, what in value["changed"].items()}
@@ -72,26 +72,26 @@ def read_upstream_state(frame_store: FrameStore) -> UpstreamState:
 
 
 def write_upstream_state(frame_store: FrameStore, known: UpstreamState) -> None:
-    """Write down what is known of a frame's archive, if that is news."""
+    """Record the differences of a frame, if they have changed."""
     if known != read_upstream_state(frame_store):
-        with translate_os_errors(f"{frame_store.frame}: writing down what changed upstream"):
+        with translate_os_errors(f"{frame_store.frame}: recording what changed upstream"):
             write_json(frame_store.root / _FILE, asdict(known))
 
 
 @dataclass(frozen=True)
 class UpstreamChange:
-    """A product that is no longer upstream as it was fetched, or that could not be asked about.
+    """A product that the archive has changed or removed, or that could not be checked.
 
     Attributes
     ----------
     unit : str
-        Whose product it is.
+        Key of its granule.
     product : str
-        Its name.
+        Name of the product.
     what : str
-        In words.
+        The change, in words.
     certain : bool
-        Whether the archive said so; false where it gave no answer.
+        False if the archive gave no answer.
     """
 
     unit: str
@@ -108,9 +108,9 @@ class UpstreamChange:
 
 
 def describe_difference(receipt: Receipt, page: SmallResponse) -> str:
-    """Return how what upstream says now differs from what was fetched; nothing where it does not.
+    """Return how a product differs from the fetched one, in words; empty if it does not.
 
-    A product that has moved is the same if its size and date are; tags are each host's own.
+    A moved product is unchanged if size and date agree; ETags are compared on the same host only.
     """
     if page.outcome is Outcome.ABSENT:
         return f"gone upstream (it was at {receipt.url})"
@@ -132,7 +132,7 @@ def describe_difference(receipt: Receipt, page: SmallResponse) -> str:
 def make_history_lookup(
     granules: Mapping[str, Granule], known: UpstreamState
 ) -> Callable[[Pair | None, str], PriorUse]:
-    """Return what a cube's granules and what was found upstream tell of a product, by its pair and name."""
+    """Return a function from a product's pair and name to its earlier use in the cube."""
     try:
         checked = datetime.fromisoformat(known.checked).timestamp()
     except (ValueError, OverflowError):
@@ -150,7 +150,7 @@ def make_history_lookup(
 
 
 def make_era5_hash_lookup(granules: Mapping[str, Granule]) -> Callable[[datetime], str | None]:
-    """Return what the ERA5 values of an hour were when a cube's granules first used them."""
+    """Return a function from an hour to the hash of the ERA5 values that the cube was made from."""
     seals = {
         datetime(1970, 1, 1) + timedelta(hours=granule.era5_time): granule.receipts[0].values
         for granule in granules.values()
@@ -178,9 +178,9 @@ def iter_interferogram_products(contents: CubeInventory) -> Iterable[tuple[Granu
 
 
 def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener) -> list[UpstreamChange]:
-    """Ask the archive about every product in a frame's cube, without fetching any.
+    """Check every product of a cube against the archive, without fetching any.
 
-    What has changed is written down: ``status`` shows it and the next build fetches it.
+    Changes are recorded: ``status`` shows them and the next build fetches them.
 
     Raises
     ------
@@ -218,6 +218,6 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
     checked = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         write_upstream_state(frame_store, UpstreamState(checked, changed, known.gone))
-    except HephaestusError as error:  # what was found out is told all the same
+    except HephaestusError as error:  # the changes are returned even if they cannot be recorded
         log.warning("%s", error)
     return changes

@@ -122,7 +122,7 @@ def test_status_lists_what_is_owed_also_before_anything_is_published(archive, da
     archive.faults.add(r"\.geo\.diff_pha\.tif$", faults.error_status(503))
     code, _, err = hephaestus("build", FRAME.id, "--no-quicklook")
     assert code == 1
-    assert "not one interferogram could be had" in err
+    assert "no interferogram could be fetched" in err
     code, _, err = hephaestus("status")
     assert code == 1
     assert "not published" in err
