@@ -84,8 +84,8 @@ def make_granules(build: Build) -> None:
         MASKS.begin(build, masks)
         submit_items(pool, build, MASKS, masks)
         pool.submit(partial(_sync, build, build.staged()))
-        # ERA5 that has arrived is stored while the last pairs are made; if one of these fails, dates that only
-        # it needs are not published. Otherwise errors of the pairs are raised without waiting for ERA5.
+        # ERA5 that has arrived is stored while the last pairs are made; if one of them fails, dates that
+        # only it needs are not published. Otherwise errors of the pairs are raised without waiting for ERA5.
         if era5 is not None and era5.is_done:
             era5.result()
             unmade = [key.pair for key in new_pairs if build.ledger.get(key) is None]
