@@ -136,7 +136,7 @@ def link_files(folder: Path, sources: Mapping[str, str]) -> None:
 
     Raises
     ------
-    NotPlainError
+    UnsafePathError
         If a source is no plain file, or its folder is a link.
     """
     groups: dict[str, list[tuple[str, str]]] = {}

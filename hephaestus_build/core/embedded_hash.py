@@ -56,7 +56,7 @@ def check_zip_hash(stream: BinaryIO) -> None:
 
     Raises
     ------
-    UnsealedError
+    MissingHashError
         If it has no seal.
     ValueError
         If its content is not what was sealed.
@@ -88,7 +88,7 @@ def parse_hashed_json(content: bytes) -> dict[str, Any]:
 
     Raises
     ------
-    UnsealedError
+    MissingHashError
         If it has no seal.
     ValueError
         If its content is not what was sealed, or no JSON object.

@@ -34,7 +34,7 @@ class Era5Variable:
     ----------
     name : str
         The CDS's long name; also the cube's.
-    param : int
+    grib_param : int
         GRIB parameter id.
     aliases : tuple of str
         Names that netCDF answers have used.

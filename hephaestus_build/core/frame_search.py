@@ -50,11 +50,11 @@ class FoundFrame:
         Countries, islands or states.
     annotations : int
         Interferograms that the experts looked at.
-    volcanoes : tuple of Volcano
+    volcanoes : tuple of VolcanoCone
         Those that the data set lists for the frame.
-    also_inside : tuple of Volcano
+    also_inside : tuple of VolcanoCone
         Other volcanoes of the catalogue in the approximate footprint.
-    found_inside : tuple of Volcano
+    found_inside : tuple of VolcanoCone
         Those of `also_inside` by whose names the search found the frame; empty where it needed none of them.
     distance_km : float or None
         From the point of the search to the frame's centre; None where the search has no point.

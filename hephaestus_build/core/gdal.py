@@ -2,9 +2,9 @@
 
 Variables such as GDAL_SKIP or GDAL_DRIVER_PATH, set for QGIS, ISCE or a conda environment, would change what
 this GDAL can read; options such as GTIFF_POINT_GEO_IGNORE would change what a raster means. So every use of
-GDAL here is within :func:`gdal`, where what matters has its default. PROJ's database, which PROJ_LIB and
-PROJ_DATA may put in another version's place, is never asked: the only coordinate system is spelt out. The
-environment itself stays as it is, for other libraries and for child processes.
+GDAL here is within :func:`isolated_gdal_env`, where what matters has its default. PROJ's database, which
+PROJ_LIB and PROJ_DATA may put in another version's place, is never asked: the only coordinate system is
+spelt out. The environment itself stays as it is, for other libraries and for child processes.
 """
 
 from __future__ import annotations

@@ -66,12 +66,12 @@ def open_plain_file(
 
     Yields
     ------
-    tuple of int and Identity
+    tuple of int and FileIdentity
         The descriptor, closed at the end, and what it is of.
 
     Raises
     ------
-    NotPlainError
+    UnsafePathError
         If the path leads out of the folder, or what stands there is no plain file.
     OSError
         If it cannot be opened.
@@ -171,7 +171,7 @@ def open_real_folder(folder: Path | int, name: str) -> Iterator[int]:
 
     Raises
     ------
-    NotPlainError
+    UnsafePathError
         If a part of the path is a link or a file.
     OSError
         If it cannot be opened.

@@ -66,7 +66,7 @@ class PriorUse(NamedTuple):
     ----------
     receipt : Receipt or None
         Of its first use.
-    doubted : float
+    replaced_since : float
         When upstream was found to hold another one than was used, seconds since 1970; 0 for never.
     """
 

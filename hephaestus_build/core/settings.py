@@ -201,7 +201,8 @@ class Settings(BaseSettings):
     def for_simulated(self) -> Self:
         """Return the settings of all that is simulated: the same, in ``<data_dir>/simulated``.
 
-        They ask the embedded archive where it is served (see :meth:`with_embedded`) and no portal is set.
+        They ask the embedded archive where it is served (see :meth:`with_embedded_archive`) and no portal is
+        set.
         """
         embedded = self._embedded if not self.is_portal_set else None
         if self._simulated and embedded is None:

@@ -54,7 +54,7 @@ class StopSignalHandler:
 
     Attributes
     ----------
-    caught : int or None
+    caught_signal : int or None
         The first of these signals that came.
     """
 

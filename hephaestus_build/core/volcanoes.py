@@ -145,7 +145,7 @@ def volcanoes_named(text: str) -> tuple[VolcanoCone, ...]:
 
     Returns
     -------
-    tuple of Volcano
+    tuple of VolcanoCone
         Empty where no volcano is called so; several where a name is not unique.
     """
     return _by_spelling().get(fold_name(text), ())
@@ -160,7 +160,7 @@ def nearest_volcano(
     ----------
     latitude, longitude : float
         Degrees.
-    among : iterable of Volcano, optional
+    among : iterable of VolcanoCone, optional
         Those to choose from, at least one; all of the catalogue unless given.
     """
     volcanoes = load_volcanoes() if among is None else among

@@ -161,7 +161,7 @@ class CubeSelection:
         The cubes.
     settings : Settings
         Of what is made from them: simulated or real.
-    said : str
+    notice : str
         What a person should know of the choice; empty where it is the usual one.
     """
 

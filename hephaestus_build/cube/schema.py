@@ -21,7 +21,7 @@ class Variable:
     ----------
     name, dims, dtype
         As ``xarray.open_zarr`` shows them.
-    layout : Layout
+    layout : StorageLayout
         How it is cut into stored objects.
     fill : float, int, bool or str
         Zarr's fill value: what an unwritten place reads as.

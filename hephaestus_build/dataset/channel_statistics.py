@@ -191,11 +191,11 @@ def update_statistics(
         Only its training part is read.
     cubes : pathlib.Path or mapping of frame id to pathlib.Path
         Folder of the cubes, or each one's store. What no cube holds is counted as missing.
-    previous : Statistics, optional
+    previous : ChannelStatistics, optional
         Of any split: what it measured is not measured again while the stored content is the same.
     threads : int
         Products worked on at once.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Told how far it is.
     """
     listener = listener or NullListener()

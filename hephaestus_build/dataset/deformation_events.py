@@ -38,7 +38,7 @@ class DeformationEvent:
         The interferograms that show it, in order.
     activities : mapping of str to int
         Polygons of each activity type.
-    place : tuple of float or None
+    location : tuple of float or None
         Longitude and latitude of its middle; None where the frames' geometry is uncertain or unknown.
     """
 

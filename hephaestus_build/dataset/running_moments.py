@@ -26,7 +26,7 @@ class RunningMoments:
         How many values.
     mean : float
         Their mean, 0 of none.
-    squares : float
+    m2 : float
         Sum of the squared deviations from the mean.
     """
 
@@ -77,9 +77,9 @@ class ProductMoments:
     ----------
     fingerprint : str
         Hash of the stored content; empty where it is not known, which is measured again every time.
-    valid : Moments
+    valid : RunningMoments
         Of the pixels that hold data.
-    zeros : int
+    zero_count : int
         Pixels without data that hold 0, which the published convention counts as values.
     """
 

@@ -159,7 +159,7 @@ class Split:
         Good samples in no part, by the reason.
     source : mapping
         What it was made from.
-    length : int
+    series_length : int
         Interferograms in a series.
     """
 

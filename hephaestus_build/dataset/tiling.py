@@ -66,7 +66,7 @@ class Tiling:
     ----------
     mode : str
         Name of the choice.
-    looked_at_label : bool
+    uses_label : bool
         Whether the label decided where the tiles lie.
     shape : tuple of int
         Rows and columns of the frame.

@@ -79,7 +79,7 @@ class HttpClient:
 
     Attributes
     ----------
-    cache : Cache
+    cache : DownloadCache
         Where downloads live.
     """
 
@@ -185,7 +185,7 @@ class HttpClient:
             one, which many servers then take for unchanged.
         proven : collection of Digest
             Of contents that count, if the cache has them, although the archive does not deliver.
-        past : Past, optional
+        past : PriorUse, optional
             Of an earlier use. A copy in the cache that claims to be the edition of that use and has another
             hash is not believed; and where upstream was found to hold another one since, the copy that was
             used and a part from before are fetched again, without conditions.

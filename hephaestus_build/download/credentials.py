@@ -27,9 +27,9 @@ class CdsCredentials:
     ----------
     url, key : str
         Address and secret; the key is never shown.
-    where : str
+    found_in : str
         Where the key was found.
-    verify : bool
+    verify_tls : bool
         Whether to check the server's certificate.
     """
 

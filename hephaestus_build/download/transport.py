@@ -206,7 +206,7 @@ class Transport:
         raise RequestFailed(Outcome.UNREACHABLE, f"redirected more than {_MAX_REDIRECTS} times", str(address))
 
     def stream_body(self, response: requests.Response, deadline: float) -> Iterator[bytes]:
-        """Yield the body of an answer of :meth:`send` as it arrives; see :func:`arriving`."""
+        """Yield the body of an answer of :meth:`send` as it arrives; see :func:`stream_body`."""
         return stream_body(response, self._timeout, deadline)
 
     def _classify_error(self, error: Exception, url: str) -> RequestFailed:

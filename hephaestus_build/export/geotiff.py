@@ -73,7 +73,7 @@ def export_geotiff(
 
     Parameters
     ----------
-    source : Source
+    source : ExportSelection
         What to export. Tables and ERA5's own grid have no GeoTIFF; masks have one for annotated pairs only.
     folder : pathlib.Path
         Made if need be.
@@ -81,12 +81,12 @@ def export_geotiff(
         Whether to replace files of another content.
     threads : int
         Images worked on at once; memory grows with it, not with the number of pairs.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Who wants to know how far it is.
 
     Returns
     -------
-    Exported
+    ExportResult
         What was done.
 
     Raises
@@ -153,7 +153,7 @@ def encode_cog(image: np.ndarray, grid: Grid, layer: GeotiffLayer) -> bytes:
         Shape (rows, columns).
     grid : Grid
         Where it lies.
-    layer : Layer
+    layer : GeotiffLayer
         What it is.
     """
     variable = layer.variable

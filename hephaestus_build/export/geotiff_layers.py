@@ -31,7 +31,7 @@ class GeotiffLayer:
         Below the folder of the export.
     variable : Variable
         Of the cube.
-    place : tuple of int
+    position : tuple of int
         Of the image on the variable's leading dimensions.
     tags : dict of str to str
         What the file says of itself.

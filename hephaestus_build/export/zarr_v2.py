@@ -68,7 +68,7 @@ def export_zarr_v2(
 
     Parameters
     ----------
-    source : Source
+    source : ExportSelection
         What to export.
     folder : pathlib.Path
         Made if need be.
@@ -76,7 +76,7 @@ def export_zarr_v2(
         Whether to replace what stands there already.
     threads : int
         Images worked on at once; memory grows with it, not with the number of pairs.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Who wants to know how far it is.
 
     Returns

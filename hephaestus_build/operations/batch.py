@@ -43,7 +43,7 @@ def build_frames(
     settings : Settings
         Where from and where to. Frames that are built at the same time share its connections, so that
         the archives are asked no more often than for one frame.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Who wants to know how far it is.
     wait : bool
         Whether to wait for another build of the same frame.
@@ -52,7 +52,7 @@ def build_frames(
 
     Yields
     ------
-    Run
+    BuildRun
         As each frame ends; it is also written to the data folder's record.
     """
     threads = max(1, min(at_a_time, len(requests)))
@@ -129,7 +129,7 @@ def watch(
         Seconds from one round's beginning to the next one's.
     rounds : int, optional
         How many rounds; for ever by default.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Who wants to know how far it is.
     at_a_time : int
         Frames at once.

@@ -42,7 +42,7 @@ class CubeSummary:
     ----------
     path : str
         The store itself, not the link to it.
-    findings : tuple of Finding
+    findings : tuple of ValidationFinding
         Where it is not as the contract says; all else is empty where these forbid to read it.
     frame : str
         Frame id.

@@ -32,7 +32,7 @@ class BuildRun:
         Which.
     began, seconds
         When, UTC, and for how long.
-    result : Result or None
+    result : BuildResult or None
         How its build ended; None where it failed.
     error : str
         Why it failed, in one line.

@@ -49,9 +49,9 @@ class FrameStatus:
         From that date to today.
     pairs, annotated, absent : int
         Interferograms stored, annotations, and annotated pairs that upstream does not have.
-    owed : tuple of Owed
+    owed : tuple of MissingProduct
         What a later build must still get.
-    accepted : tuple of Owed
+    accepted : tuple of MissingProduct
         What would be owed, but for the setting ``accept``: the archive does not have it.
     preliminary : int
         Dates whose ERA5 fields are preliminary (ERA5T).

@@ -85,7 +85,7 @@ def run_build(clock: TaskTimer, frame: str, data: str, cached: bool, limit: int)
 
     Parameters
     ----------
-    clock : Clock
+    clock : TaskTimer
         Runs while the build does.
     frame : str
         Frame id.

@@ -37,19 +37,19 @@ class BuildBenchmark:
         Acquisitions of the world that is built; about twice as many pairs where they are few.
     rounds : int
         How often each row is measured, in turn.
-    counts : sequence of int
+    cube_sizes : sequence of int
         Pairs in the cubes that one is added to.
-    more : int
+    pairs_added : int
         How many are added, one after the other; a date comes with about every third.
-    many : int or None
+    memory_pairs : int or None
         How many pairs to measure memory with beside 4 and the world's own number.
     real : pathlib.Path or None
         A folder of real interferograms, to compare the simulated ones with.
-    patience : float
+    idle_timeout : float
         Seconds to wait, before each row, for everything else on the machine to be quiet.
-    say : callable
+    report : callable
         Told what is being done.
-    task : callable
+    run_task : callable
         Runs a task as :func:`~hephaestus_build.performance.process_timer.measure_task` does.
     """
 

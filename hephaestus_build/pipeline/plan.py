@@ -54,7 +54,7 @@ class PairSelection:
         Annotated and requested pairs that the archive does not list.
     skipped : dict of str to int
         How many listed pairs are left out, by reason.
-    choice : str
+    resolved_choice : str
         ``annotated`` or ``all``.
     """
 

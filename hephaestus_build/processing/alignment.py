@@ -29,7 +29,7 @@ class Alignment:
     kind : str
         ``identical``: the grids are the same. ``cropped``: whole pixels were left out. ``shifted``: whole
         pixels were left out or added as no data. ``resampled``: each pixel took its nearest neighbour.
-    columns, rows : float
+    column_offset, row_offset : float
         Where the grid's first pixel lies in the raster, in the raster's pixels.
     note : str
         One sentence for the provenance; empty for ``identical``.

@@ -68,7 +68,7 @@ class FrameMaskReport:
         What the grid and the preview's geometry are known from.
     uncertain : str
         Why they cannot be trusted, if so.
-    polygons : tuple of PolygonFinding
+    polygons : tuple of PolygonMaskReport
     """
 
     frame: str

@@ -66,9 +66,9 @@ class QuicklookData:
         Codes of the activity mask, 0 where the ground is not marked as deforming.
     intensity : numpy.ndarray
         Codes of the intensity mask.
-    network : Network
+    network : PairNetwork
         All pairs.
-    words : dict
+    annotation : dict
         What the expert wrote, by variable; empty where nobody looked.
     attributes : dict
         Of the cube.
@@ -122,7 +122,7 @@ def read_quicklook_data(
 
     Returns
     -------
-    View
+    QuicklookData
         The pair, shrunk: phase averaged as complex numbers, masks by their largest code.
 
     Raises

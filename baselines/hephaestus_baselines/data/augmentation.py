@@ -39,11 +39,11 @@ class BatchTransforms:
 
     Attributes
     ----------
-    place : Tensor
+    affine : Tensor
         float32 (B, 2, 3): from where in the window (-1 to 1, x first) each place of the result comes.
-    moved : Tensor
+    is_moved : Tensor
         bool (B,): whether that is anywhere else.
-    blur : Tensor
+    blur_sigma : Tensor
         float32 (B,): deviation in pixels, 0 for none.
     """
 

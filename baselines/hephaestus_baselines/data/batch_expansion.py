@@ -85,7 +85,7 @@ class ChannelStack(nn.Module):
 
     Parameters
     ----------
-    inputs : Inputs
+    inputs : InputChannels
         Which channels.
     steps : int
         Interferograms of an item.

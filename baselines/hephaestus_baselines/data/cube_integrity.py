@@ -36,7 +36,7 @@ class CubeIntegrityChecker:
     ----------
     folder : pathlib.Path, optional
         Where what was compared is remembered; nowhere unless given.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Told how far it is, and what it cost.
     """
 

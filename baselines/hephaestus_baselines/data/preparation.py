@@ -53,17 +53,17 @@ class PreparedData:
         Each cube's generation: builds that go on meanwhile change nothing.
     generations : mapping of frame id to str
         What to write into results: the generation's number and the hash of its manifest.
-    statistics : Statistics
+    statistics : ChannelStatistics
         Of the training part.
-    items : mapping of part to tuple of Item
+    items : mapping of part to tuple of DatasetItem
         Validation and test in tiles; training in tiles only where they are centred on the label.
-    simulated : bool
+    is_simulated : bool
         Whether any of it is.
     events : mapping of (frame id, pair name) to str
         The event that each positive sample belongs to.
-    attributes : mapping of (frame id, pair name) to Attributes
+    attributes : mapping of (frame id, pair name) to SampleAttributes
         Of every sample in a part.
-    missing : tuple of str
+    missing_frames : tuple of str
         Published frames without a cube here; none where the cubes are simulated.
     """
 
@@ -118,9 +118,9 @@ def prepare_data(
         Whether real and simulated cubes may be taken together.
     threads : int
         Products worked on at once.
-    whole : Wholeness, optional
+    whole : CubeIntegrityChecker, optional
         Compares all that the items are read from with what was published, before it is read.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Told how far it is.
 
     Raises

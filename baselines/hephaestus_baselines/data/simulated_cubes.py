@@ -38,7 +38,7 @@ def ensure_benchmark_cubes(
         ``<data>/benchmark``, where they are used until ``hephaestus migrate`` moves them.
     options : dict, optional
         Of the simulated archive; :data:`BENCHMARK_ARCHIVE_OPTIONS` by default.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Told how far it is.
 
     Raises

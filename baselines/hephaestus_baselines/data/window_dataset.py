@@ -36,7 +36,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
 
     Parameters
     ----------
-    items : sequence of Item
+    items : sequence of DatasetItem
         All of one number of members.
     stores : mapping of frame id to pathlib.Path
         Each frame's pinned cube (``PreparedData.stores``).

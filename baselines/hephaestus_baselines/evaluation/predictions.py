@@ -107,10 +107,10 @@ class Predictions:
 
     Attributes
     ----------
-    source : Source
+    source : PredictionSource
     part : {"train", "validation", "test"}
         Thresholds are chosen on validation only, so predictions know their part.
-    rows : tuple of Row
+    rows : tuple of PredictedItem
     label : numpy.ndarray
         bool, shape (N,): whether the item's window holds a pixel with deformation.
     probability : numpy.ndarray
@@ -360,7 +360,7 @@ def item_probability(pixels: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     pixels : numpy.ndarray
-        Shape (N, 2, BINS), as :func:`histograms` counts them.
+        Shape (N, 2, BINS), as :func:`count_pixel_histograms` counts them.
 
     Returns
     -------
@@ -379,9 +379,9 @@ class PredictionCollector:
 
     Parameters
     ----------
-    source : Source
+    source : PredictionSource
     part : {"train", "validation", "test"}
-    rows : sequence of Row
+    rows : sequence of PredictedItem
         Every item that will be asked for.
     """
 
@@ -417,7 +417,8 @@ class PredictionCollector:
         probability : numpy.ndarray, optional
             Shape (B,); a segmentation's is found from its pixels unless given.
         pixels : mapping, optional
-            Of a segmentation: what :func:`histograms` returns (it may as well be counted on the device).
+            Of a segmentation: what :func:`count_pixel_histograms` returns (it may as well be counted on the
+            device).
         """
         index = np.asarray(index)
         if self._pixels is not None:

@@ -56,7 +56,7 @@ class CostEstimate:
         Fewest and most of a run.
     samples : mapping
         For ``single`` and ``series``: how many each part has, and how many an epoch trains on.
-    hours : tuple of Hours
+    hours : tuple of RuntimeEstimate
         Of the runs that are to do, by where it is known from.
     unknown : int
         Runs of which nothing is known yet.

@@ -86,7 +86,7 @@ class ExperimentGrid:
         ``<results>/<preset>``.
     cubes : pathlib.Path
         Links to the generations that its runs read.
-    changed : tuple of str
+    changed_frames : tuple of str
         Frames whose published cube is another one by now.
     command : str
         What was typed, to be written into results.
@@ -228,7 +228,7 @@ class RunOutcome:
     recipe : Recipe
     result : RunResult or None
         None where it failed, or another process is at it.
-    kept : bool
+    was_finished : bool
         Whether it was finished before.
     error : str
         Why it failed, in one line.
@@ -257,7 +257,7 @@ def run_experiments(
 
     Parameters
     ----------
-    bench : Bench
+    bench : ExperimentGrid
     part : tuple of int
         See :func:`share`.
     device : str
@@ -265,12 +265,12 @@ def run_experiments(
     at_a_time : int
         Runs at once, each in a process of its own with its share of the cores: small models on a CPU do not
         use two cores well.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Told how far it is.
 
     Yields
     ------
-    Ended
+    RunOutcome
         As each run ends, also for those that were finished before.
     """
     recipes = select_part(bench.recipes, part)
@@ -451,7 +451,7 @@ def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = 
 
     Parameters
     ----------
-    bench : Bench
+    bench : ExperimentGrid
     problems : list of str, optional
         Takes what is damaged, which is left out.
 

@@ -56,7 +56,7 @@ class ProbabilityMap:
         What the model saw: one interferogram, or the series of one primary date.
     probability : numpy.ndarray
         float32, shape (rows, columns), 0 to 1; NaN where no interferogram has data.
-    images : int
+    images_hash : int
         Names the content of the interferograms: others of the same dates have another number.
     generation : int
         Of the cube.
@@ -162,7 +162,7 @@ class MapStore:
 
         Parameters
         ----------
-        made : Map
+        made : ProbabilityMap
         publish : bool
             Whether one in the place of an earlier map is shown at once. Otherwise :meth:`publish` shows all
             such maps together; a map of further interferograms is always shown at once.
@@ -327,7 +327,7 @@ def write_map_figure(
     ----------
     path : pathlib.Path
         Of the picture.
-    made : Map
+    made : ProbabilityMap
     phase : numpy.ndarray
         Shape (rows, columns), rad; 0 is no data.
     title : str

@@ -152,7 +152,7 @@ class PairFilter:
         These; all that are stored if empty. A model of series makes series of those that it is given.
     since : datetime.date or None
         Only such as begin on this day or later.
-    new : bool
+    only_new : bool
         Only such as have no map of this model and these images yet.
     """
 
@@ -182,7 +182,7 @@ def predict_frame_maps(
         Of the frame; it is read, pinned to its generation, and never written.
     folder : pathlib.Path
         Of all frames' maps.
-    wanted : Wanted, optional
+    wanted : PairFilter, optional
         Every stored interferogram by default.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
@@ -190,12 +190,12 @@ def predict_frame_maps(
         Whether to read a checkpoint without a seal too.
     unchecked : bool
         Whether to leave out comparing what is read of the cube with what was published.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Told how far it is.
 
     Yields
     ------
-    Written
+    WrittenMap
         As each map is done.
 
     Raises

@@ -43,11 +43,11 @@ class Architecture:
     task : str
     weights : str
         The repository of its ImageNet-1k weights on the hub, ``<owner>/<tag>``.
-    family : callable or None
+    model_class : callable or None
         Of segmentation-models-pytorch; None for timm.
     options : mapping
         For the library.
-    paper : tuple of float or None
+    published_parameters : tuple of float or None
         Trainable parameters in the paper's Tables 6 and 7, millions: of a single interferogram with
         atmosphere (9 channels), and of a series (27).
     note : str

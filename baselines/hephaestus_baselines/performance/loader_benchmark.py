@@ -138,7 +138,7 @@ class LoaderBenchmark:
         Acquisitions of the archive; rounds; samples of a fast row in each (slow rows read fewer).
     size : str or tuple of int
         Of the frame.
-    say : callable
+    on_progress : callable
         Told what is being done.
     """
 

@@ -43,7 +43,7 @@ class ResultTables:
 
     Attributes
     ----------
-    document : Document
+    document : TablesDocument
     """
 
     document: TablesDocument

@@ -34,7 +34,7 @@ def plot_sample(windows: Windows, draw: SampleDraw | int) -> Figure:
     Parameters
     ----------
     windows : Windows
-    draw : Draw or int
+    draw : SampleDraw or int
         The window, as the data set is indexed.
 
     Returns

@@ -112,7 +112,7 @@ class Calibration:
 
     Attributes
     ----------
-    said, seen : numpy.ndarray
+    mean_probability, observed_frequency : numpy.ndarray
         Mean probability and share with deformation of each bin, NaN where it is empty.
     count : numpy.ndarray
         int64, items or pixels of each bin.

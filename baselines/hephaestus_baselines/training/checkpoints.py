@@ -73,7 +73,7 @@ class CheckpointMetadata(BaseModel):
         The cubes that it learns from.
     versions : dict of str to str
         Of Python and the libraries, and ``device``: numbers may depend on these.
-    history : list of Epoch
+    history : list of EpochMetrics
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -137,7 +137,7 @@ def load_checkpoint_archive(path: Path, *, unsealed: bool = False) -> dict[str, 
 
     Raises
     ------
-    UnsealedError
+    MissingHashError
         If it has no seal.
     ValueError
         If it is not what was sealed, or no such archive.

@@ -55,15 +55,15 @@ class TrainedModel:
         In eval mode, on its device: normalised channels to logits.
     moments : mapping of str to (mean, deviation)
         What channels are normalised by.
-    simulated : bool
+    trained_on_simulated : bool
         Whether it learnt from simulated data.
     split_sha256 : str
         Of the split that it was trained on.
     epoch : int
         The epoch that was kept, from 1.
-    score : float
+    best_score : float
         Its `measure` on validation windows.
-    measure : str
+    metric_name : str
         ``average precision``, or ``F1`` of a segmentation.
     samples_per_second : float
         How fast it was trained, reading included.
@@ -175,10 +175,10 @@ def predict_items(
 
     Parameters
     ----------
-    trained : Trained
-    items : sequence of Item
+    trained : TrainedModel
+    items : sequence of DatasetItem
         Of one part.
-    prepared : Prepared
+    prepared : PreparedData
         Where they are, and what is known of them.
     part : str, optional
         Which part; the one that the items are found in unless given.
@@ -188,7 +188,7 @@ def predict_items(
         Windows at once.
     workers : int
         Processes that read.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Told how far it is.
 
     Returns

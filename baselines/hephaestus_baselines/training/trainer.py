@@ -112,13 +112,13 @@ def train_model(
     Parameters
     ----------
     recipe : Recipe
-    prepared : Prepared
+    prepared : PreparedData
         For the recipe's split, series, size and tilings.
     folder : pathlib.Path
         Of this run alone.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Told how far it is.
 
     Raises
@@ -226,7 +226,7 @@ class TrainingModule(lightning.LightningModule):
     Parameters
     ----------
     recipe : Recipe
-    prepared : Prepared
+    prepared : PreparedData
     folder : pathlib.Path
         Where ``metrics.csv`` goes.
     device : str

@@ -24,9 +24,9 @@ class BloscSlice:
         What it begins with.
     begin, end : int
         First and last + 1 byte of the other one, which follow.
-    first : int
+    first_byte : int
         Which decoded byte of the other one its own begin with.
-    size : int
+    decoded_size : int
         How many bytes it decodes to.
     """
 

@@ -97,7 +97,7 @@ class ShardEncoder:
         Columns of the image.
     inner : int
         Side of the square inner chunks.
-    encoder : Encoder
+    encoder : ChunkEncoder
         Of the inner chunks.
     fill : float
         The array's fill value; inner chunks that hold nothing else are left out.

@@ -47,7 +47,7 @@ class PlainStore(Store):
         The metadata of its arrays by name, as
         :func:`~hephaestus_build.cube.reading.store_metadata.read_store_metadata` returns it; of other arrays
         nothing is read.
-    checks : Checked, optional
+    checks : ObjectVerifier, optional
         What compares each object with the manifest.
     """
 

@@ -40,7 +40,7 @@ class StoreMetadata:
 
     Attributes
     ----------
-    consolidated : bool
+    is_consolidated : bool
         Whether it holds the metadata of the arrays too, as every cube's does.
     attributes : mapping
         Of the group.

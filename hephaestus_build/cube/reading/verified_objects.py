@@ -54,7 +54,7 @@ class ObjectVerifier:
             Of the object in the store.
         descriptor : int
             At its beginning; who reads on from it names positions.
-        facts : Identity
+        facts : FileIdentity
             Of the descriptor.
 
         Raises

@@ -51,7 +51,7 @@ class WindowReader:
     ----------
     store : pathlib.Path
         A generation's store; a link is followed once, here.
-    recent : Recent, optional
+    recent : TileCache, optional
         Where to keep tiles: those of the DEM, which every interferogram of the frame shares, and others that
         are asked to be kept.
     verify : {"first", None}

@@ -40,7 +40,7 @@ def write_cube_store(
     ----------
     store : pathlib.Path
         An empty folder.
-    contents : Contents
+    contents : CubeInventory
         What the cube is made of.
     origin : callable
         Gives the files that hold the objects of a granule now, by name; they are linked, not copied.

@@ -167,7 +167,7 @@ def verify_generation(generation: Generation, listener: ProgressListener | None 
     ----------
     generation : Generation
         The cube.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Who wants to know how far it is.
 
     Returns
@@ -200,7 +200,7 @@ def verify_objects(
         Paths in the store, such as ``insar_difference/c.3.5.0.0``; by default all that the manifest lists.
         One that it does not list is ``unknown`` where something stands there, and right where nothing does:
         an image without a pixel of data is not stored.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Who wants to know how far it is.
 
     Returns

@@ -28,7 +28,7 @@ def check_flags(store: Path, tables: Mapping[str, np.ndarray]) -> list[Validatio
 
     Returns
     -------
-    list of Finding
+    list of ValidationFinding
         Empty when all agree.
     """
     stored = _stored_positions(store)

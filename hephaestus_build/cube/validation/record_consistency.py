@@ -59,12 +59,12 @@ def check_record_consistency(
     ----------
     generation : Generation
         The cube.
-    listener : Listener, optional
+    listener : ProgressListener, optional
         Who wants to know how far it is.
 
     Returns
     -------
-    list of Finding
+    list of ValidationFinding
         Empty when all agree.
 
     Raises

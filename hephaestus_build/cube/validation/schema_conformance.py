@@ -41,7 +41,7 @@ def check_schema(path: str | Path) -> list[ValidationFinding]:
 
     Returns
     -------
-    list of Finding
+    list of ValidationFinding
         Empty when all is as it should be.
 
     Raises

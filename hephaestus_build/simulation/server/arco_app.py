@@ -38,13 +38,13 @@ class ArcoApp:
         Provides the atmosphere.
     valid_start, valid_stop, valid_stop_era5t : datetime.date
         First day with data, last day of final data, last day of preliminary data.
-    areas : tuple of Area
+    areas : tuple of Era5Area
         Where not empty, only these are computed and the rest of the globe is missing: a globe is slow.
-    missing : frozenset of str
+    missing_variables : frozenset of str
         Variables that the store does not have.
-    keep : int
+    max_hours_kept : int
         How many hours are kept ready.
-    made : int
+    globes_computed : int
         How many globes were computed so far.
     """
 

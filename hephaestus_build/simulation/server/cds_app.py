@@ -44,13 +44,13 @@ class SimulatedCdsJob:
         As the client is told.
     inputs : dict
         The request as it was sent.
-    polls : int
+    poll_count : int
         How often its status was asked for.
-    end : str
+    final_status : str
         The status that it comes to: ``successful``, ``failed``, ``rejected`` or ``dismissed``.
-    reason : str
+    failure_reason : str
         What the traceback says of a failure.
-    file : bytes
+    content : bytes
         The answer, once it was made.
     """
 
@@ -74,11 +74,11 @@ class CdsApp:
         Provides the atmosphere.
     key : str
         The only key that is accepted.
-    packed : bool
+    grib_packing : bool
         Round as GRIB does: 16 bits between a field's least and greatest value.
     short_names : tuple of str
         NetCDF names of the three variables; with ecCodes before 2.38 the last one was ``p54.162``.
-    missing : frozenset of str
+    missing_variables : frozenset of str
         Variables (by their long names) left out of every answer.
     zipped : bool
         Put the netCDF in a zip, as the CDS does at times.
@@ -94,7 +94,7 @@ class CdsApp:
         So many requests from now on are answered 429.
     final_until, available_until : datetime.date or None
         Last day of final fields, and last day of any (preliminary beyond the former); None is for ever.
-    jobs : dict of str to Job
+    jobs : dict of str to SimulatedCdsJob
         Every job so far.
     """
 

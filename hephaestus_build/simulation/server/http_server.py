@@ -48,7 +48,7 @@ class HttpRequest:
         Case-insensitive.
     body : bytes
         As sent.
-    base : str
+    base_url : str
         Such as ``http://127.0.0.1:8080``, without a slash at its end.
     """
 

@@ -212,7 +212,7 @@ def render_listing(path: str, entries: Iterable[ListingEntry], style: str, extra
     ----------
     path : str
         Of the folder, with a slash at its end.
-    entries : iterable of Entry
+    entries : iterable of ListingEntry
         Its content.
     style : str
         ``table`` or ``pre``.

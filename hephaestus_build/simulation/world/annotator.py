@@ -48,7 +48,7 @@ class Outline:
 
     Attributes
     ----------
-    source : Source
+    source : DeformationSource
         What moves it.
     growth : float
         By how much, in mean episodes of the source.
@@ -130,7 +130,7 @@ def annotate_pair(scene: FrameScene, pair: Pair, unique_id: int, quirk: str = ""
 
     Parameters
     ----------
-    scene : Scene
+    scene : FrameScene
         The frame.
     pair : Pair
         Which interferogram.

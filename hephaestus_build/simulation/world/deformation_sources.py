@@ -77,9 +77,9 @@ class DeformationSource:
         One of :data:`ACTIVITIES`.
     longitude, latitude : float
         Of the point above its centre, degrees.
-    history : History
+    history : ActivityHistory
         When it is active.
-    shape : mapping
+    parameters : mapping
         Arguments of its function in :mod:`hephaestus_build.simulation.world.deformation_models`, for one
         mean episode.
     """

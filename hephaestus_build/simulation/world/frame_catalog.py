@@ -52,9 +52,9 @@ class FrameSpec:
         Frame id.
     longitude, latitude : float
         Rough centre, degrees.
-    corner : tuple of float
+    corner_offset : tuple of float
         What is added to the grid's west and north edge, so that they are no multiples of the pixel size.
-    pixel : float
+    pixel_size : float
         Degrees.
     shapes : mapping
         Rows and columns by size.
@@ -64,17 +64,17 @@ class FrameSpec:
         At near and far range, degrees.
     center_time : datetime.timedelta
         UTC.
-    shift : int
+    day_offset : int
         Days that its passes lie behind the first.
-    land : Land
+    terrain : TerrainSpec
         What its terrain is made of.
-    sources : tuple of Source
+    sources : tuple of DeformationSource
         What stirs there.
-    era : str
+    preview_era : str
         Of the previews: ``linear``, ``mercator``, or ``mixed`` (by the date of the pair).
     oddities : frozenset of str
         Keys of :data:`ODDITIES` that occur here.
-    blemishes : mapping
+    defects : mapping
         What is wrong with the interferogram at that position of the frame's list, again every 29.
     """
 

@@ -34,7 +34,7 @@ class FrameFiles:
 
     Parameters
     ----------
-    scene : Scene
+    scene : FrameScene
         The frame.
     oddities : collection of str
         Those of its place's that are in force, and faulty ones on request.

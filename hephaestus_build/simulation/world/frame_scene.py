@@ -65,7 +65,7 @@ class FrameScene:
 
     Parameters
     ----------
-    place : Place
+    place : FrameSpec
         What it is.
     weather : Weather
         The world's air.
@@ -82,7 +82,7 @@ class FrameScene:
         What it is called and where its pixels lie.
     epochs, pairs : tuple
         Its days of acquisition, and the interferograms made of them.
-    nodes : Nodes
+    nodes : CoarseGrid
         Where its deformation is computed.
     """
 

@@ -46,7 +46,7 @@ class TerrainSpec:
         The first one is the frame's own.
     relief : float
         Deviation of the fractal hills, metres.
-    level : float
+    base_height : float
         Height of the plain, metres; below 0 it is sea bed.
     tilt : float
         Rise of the plain from west to east across the frame, metres: makes a coast.
@@ -88,7 +88,7 @@ def terrain_heights(grid: Grid, land: TerrainSpec, seed: int, name: str) -> np.n
     ----------
     grid : Grid
         Where.
-    land : Land
+    land : TerrainSpec
         What it is made of.
     seed : int
         Of the world.

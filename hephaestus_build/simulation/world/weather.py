@@ -88,7 +88,7 @@ class Weather:
     ----------
     seed : int
         Of the world.
-    hills : tuple of Hill
+    hills : tuple of OrographicHill
         Where the ground rises: one a frame.
     """
 

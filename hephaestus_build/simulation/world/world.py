@@ -49,7 +49,7 @@ class World:
         Keys of :data:`~hephaestus_build.simulation.world.frame_catalog.ODDITIES` that are let occur, and of
         :data:`~hephaestus_build.simulation.world.frame_catalog.FAULTY_ODDITIES` (these befall the ordinary
         frame). Default: all of the former, none of the latter.
-    places : sequence of Place
+    places : sequence of FrameSpec
         What to make frames of.
 
     Raises

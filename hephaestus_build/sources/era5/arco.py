@@ -124,7 +124,7 @@ class _ArcoStore:
 
     Raises
     ------
-    StoreError
+    RemoteStoreError
         If it cannot be reached, or is not laid out as ARCO-ERA5 is.
     """
 

@@ -56,7 +56,7 @@ class CdsEra5Source(CachedEra5Source):
     ----------
     settings : Settings
         Cache, deadline, timeout and the number of requests in the queue at once.
-    credentials : Credentials
+    credentials : CdsCredentials
         From :func:`find_cds_credentials`.
     longest_pause : float, optional
         Seconds between two looks at a request's status, and between two tries of a call that failed. By
@@ -301,21 +301,21 @@ class _CdsJob:
 
     Attributes
     ----------
-    batch : Batch
+    batch : Era5Batch
         The hours it is for.
     inputs : dict
         As handed in.
-    note : Path
+    request_file : Path
         Where its id is kept while it is under way.
     remote : object or None
         cdsapi's, once handed in.
     resumed : bool
         Whether an earlier build handed it in.
-    trouble : TroubleError or None
+    error : CdsError or None
         Why it will never have an answer.
-    settled : bool
+    is_final : bool
         Whether a later build should begin afresh.
-    patience : int
+    retries_left : int
         How many answers that make no sense are still forgiven.
     """
 

@@ -51,7 +51,7 @@ class CdsFields:
         Checked fields in the order of the catalogue.
     expver : dict of datetime to str
         For the same hours.
-    troubles : dict of datetime to str
+    rejected_hours : dict of datetime to str
         Hours that were asked for, are in the answer and cannot be used, with the reason.
     notes : tuple of str
         Facts for the provenance.
@@ -82,16 +82,16 @@ def read_cds_netcdf(
     ----------
     path : Path
         The answer.
-    area : Area
+    area : Era5Area
         Where.
     times : sequence of datetime
         The hours asked for.
-    reader : Reader, optional
+    reader : NetcdfProcess, optional
         Reads the file; by default one for this answer alone.
 
     Raises
     ------
-    WrongAnswerError
+    InvalidCdsFileError
         If nothing of it can be used.
     """
     if path.stat().st_size > MAX_NETCDF_BYTES:

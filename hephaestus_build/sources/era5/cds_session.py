@@ -33,7 +33,7 @@ class SingleOriginSession(StrictSession):
 
     Parameters
     ----------
-    address : Address
+    address : HttpUrl
         Of the service; its login, if it has one, is sent beside the key.
     timeout : float
         Seconds that the service may be silent.

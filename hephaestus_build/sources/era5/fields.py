@@ -103,7 +103,7 @@ class Era5Fields:
         For each time ``0001`` (final), ``0005`` (preliminary, ERA5T) or ``unstated``.
     source : str
         ``cds`` or ``arco``.
-    proofs : mapping of datetime to tuple of Receipt
+    receipts_by_hour : mapping of datetime to tuple of Receipt
         What was asked for each hour and how it ended, also for the hours that are not here.
     """
 

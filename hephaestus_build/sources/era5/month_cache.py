@@ -57,7 +57,7 @@ class MonthCache:
 
     Attributes
     ----------
-    first_use : callable
+    expected_hash : callable
         Returns the seal of an hour's values when they were first used, as a published cube has it, else None.
     """
 
@@ -182,7 +182,7 @@ class CachedEra5Source(ABC):
         Where the cache is.
     name : str
         ``cds`` or ``arco``.
-    address : Address
+    address : HttpUrl
         Of the archive; what came from one place is never taken for another's.
 
     Attributes
@@ -229,7 +229,7 @@ class CachedEra5Source(ABC):
         ----------
         frame : Frame
             Whom they are for: named in the receipts.
-        area : Area
+        area : Era5Area
             Where.
         times : sequence of datetime
             Whole hours, UTC without a zone.
@@ -241,7 +241,7 @@ class CachedEra5Source(ABC):
 
         Returns
         -------
-        Fields
+        Era5Fields
             Hours that are not in it are in its ``owed``, with the reason. Hours that were kept carry the
             receipt of the request that brought them, its outcome now ``unchanged``.
 

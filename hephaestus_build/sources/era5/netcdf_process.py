@@ -136,7 +136,7 @@ def _kill_after(process: subprocess.Popen[bytes], seconds: float) -> Iterator[No
 
     Raises
     ------
-    TooLateError
+    NetcdfTimeoutError
         If it was ended.
     """
     late = threading.Event()

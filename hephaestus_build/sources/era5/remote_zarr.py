@@ -310,7 +310,7 @@ def open_remote_store(
 
     Raises
     ------
-    StoreError
+    RemoteStoreError
         If the store cannot be reached, is none, or lacks one of the arrays.
     """
     url = str(address)
@@ -359,7 +359,7 @@ def decode_time_axis(axis: RemoteArray, numbers: np.ndarray) -> list[datetime]:
 
     Raises
     ------
-    StoreError
+    RemoteStoreError
         If the axis has no usable units.
     """
     units, calendar = axis.attributes.get("units"), axis.attributes.get("calendar", "standard")

@@ -63,7 +63,7 @@ def read_band_tags(directory: TiffDirectory, units: tuple[str, ...]) -> BandTags
 
     Parameters
     ----------
-    directory : Directory
+    directory : TiffDirectory
         The image's.
     units : tuple of str
         Names of the only unit that values may have, in lower case; no unit is always allowed.

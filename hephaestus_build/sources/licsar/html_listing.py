@@ -44,7 +44,7 @@ class Anchor:
     ----------
     href : str
         As written.
-    after : str
+    following_text : str
         The text behind it, up to the next one.
     """
 
@@ -63,7 +63,7 @@ class DirectoryListing:
     ignored : tuple of str
         Every other address on the page except those of the listing itself and its parents: shortened,
         control characters escaped.
-    folders : bool
+    pairs_are_folders : bool
         Whether the pairs are folders (a slash behind the name), not link files.
     is_listing : bool
         Whether the page is a directory listing at all, and whole.

@@ -75,7 +75,7 @@ class TiffDirectory:
     ----------
     content : bytes
         The whole file.
-    order : str
+    byte_order : str
         Byte order as numpy writes it, ``<`` or ``>``.
     entries : mapping
         By tag: type, number of values, and where they start.
@@ -203,11 +203,11 @@ class BandLayout:
         The same as numpy's name; ``bool`` for masks of one bit.
     codec, predictor : int
         As TIFF says it.
-    block : tuple of int
+    block_shape : tuple of int
         Rows and columns of a block.
     tiled : bool
         Whether blocks are tiles; else they are strips.
-    offsets, counts : numpy.ndarray
+    offsets, byte_counts : numpy.ndarray
         Where each block starts and its bytes, in the order of the file's tags; 0 bytes: not stored.
     """
 
@@ -234,7 +234,7 @@ def read_band_layout(directory: TiffDirectory, dtypes: tuple[str, ...]) -> BandL
 
     Parameters
     ----------
-    directory : Directory
+    directory : TiffDirectory
         The image's.
     dtypes : tuple of str
         Types that are allowed.
