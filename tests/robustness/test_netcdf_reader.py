@@ -340,7 +340,7 @@ def test_the_first_of_two_equal_copies_counts_and_the_receipt_says_so(
     path = several(tmp_path, {}, {"values": truth(JUNE) * np.float32(1.001)})
     found = read_cds_netcdf(path, AREA, JUNE, reader)
     np.testing.assert_array_equal(found.values[JUNE[0]], truth(JUNE)[0])
-    assert f"surface_pressure at {JUNE[0]} is there twice and differs: the first counts" in found.notes
+    assert f"surface_pressure at {JUNE[0]} occurs twice and differs: the first is used" in found.notes
 
 
 @pytest.mark.parametrize("turned", [False, True])

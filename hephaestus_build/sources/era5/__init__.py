@@ -1,1 +1,1 @@
-"""ERA5 fields, from the Climate Data Store or from the ARCO-ERA5 Zarr store."""
+"""ERA5 fields from the Climate Data Store (CDS) or from the ARCO-ERA5 Zarr store."""

@@ -1,6 +1,7 @@
-"""ERA5 from the ARCO-ERA5 Zarr store, over plain HTTP: no key and no queue, but a globe for every hour.
+"""ERA5 from the ARCO-ERA5 Zarr store, over plain HTTP.
 
-Only the chunks that are needed are fetched; each is kept as it came, because frames share hours.
+The store needs no key and has no queue, but each of its chunks holds one variable at one hour for the whole
+globe. Only the chunks that are needed are fetched. They are cached as downloaded, because frames share hours.
 """
 
 from __future__ import annotations
@@ -45,20 +46,20 @@ from hephaestus_build.sources.era5.remote_zarr import (
     open_remote_store,
 )
 
-#: So many hours in a row without an answer, and the rest is not asked for any more.
+#: After this many hours in a row without an answer, the remaining hours are not requested.
 _GIVE_UP_AFTER = 3
-_MAX_GRID_LINES = 100_000  # grid lines of a globe; ERA5 has 1440
+_MAX_GRID_LINES = 100_000  # latitudes or longitudes of the globe; ERA5 has 1440 longitudes
 
 
 class ArcoEra5Source(CachedEra5Source):
-    """The ARCO-ERA5 store as a source of ERA5.
+    """Source of ERA5 fields that reads the ARCO-ERA5 store.
 
     Parameters
     ----------
     settings : Settings
-        Address, cache and the number of downloads at once.
+        Address of the store, cache folder and number of concurrent downloads.
     reason : str
-        Why this source, for its description.
+        Why this source was chosen; shown in its description.
     """
 
     def __init__(self, settings: Settings, *, reason: str = "as asked for") -> None:
@@ -68,11 +69,11 @@ class ArcoEra5Source(CachedEra5Source):
 
     @property
     def description(self) -> str:
-        """Which source this is and why, in a few words."""
+        """Name of the source and why it was chosen, for messages."""
         return f"ARCO-ERA5 ({self.address.netloc}), {self._reason}"
 
     def count_requests(self, times: Iterable[datetime]) -> int:
-        """Return how many requests `times` take: a chunk is one variable at one hour, of the whole globe."""
+        """Return the number of requests for `times`: one chunk for each variable and hour."""
         return len(ERA5_VARIABLE_NAMES) * len(set(times))
 
     def _retrieve(
@@ -112,7 +113,7 @@ class ArcoEra5Source(CachedEra5Source):
 
 @dataclass(frozen=True)
 class _HourResult:
-    """What became of one hour: its fields (3, n, m), or why there are none."""
+    """Result of one hour: its fields, shape (3, n, m), or None with receipts that say why."""
 
     values: np.ndarray | None
     version: str
@@ -120,12 +121,12 @@ class _HourResult:
 
 
 class _ArcoStore:
-    """The opened store: where each hour and grid line lies in it, and until when it is valid.
+    """The opened store: positions of the requested hours and grid lines, and the range of valid times.
 
     Raises
     ------
     RemoteStoreError
-        If it cannot be reached, or is not laid out as ARCO-ERA5 is.
+        If the store cannot be reached or does not have the layout of ARCO-ERA5.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class _ArcoStore:
         self._lock = threading.Lock()
 
     def fetch_hour(self, moment: datetime) -> _HourResult:
-        """Fetch the three variables of one hour; what cannot be had is told by the receipts."""
+        """Fetch the three variables of one hour; the receipts say why any of them is missing."""
         version = self._stated_version(moment)
         product = f"era5.{moment:%Y%m%dT%H}"
         position = self._positions.get(moment)
@@ -162,7 +163,7 @@ class _ArcoStore:
             detail = f"ARCO-ERA5 holds hours from {self._start or 'an unknown hour'} to {until}; build later"
             return _HourResult(None, "", (Receipt(product, Outcome.ABSENT, self._url, detail=detail),))
         if self._unanswered_hours >= _GIVE_UP_AFTER:
-            detail = f"not asked for: {_GIVE_UP_AFTER} hours before it got no answer; build again later"
+            detail = f"not requested: no answer for {_GIVE_UP_AFTER} hours before it; build again later"
             return _HourResult(None, "", (Receipt(product, Outcome.UNREACHABLE, self._url, detail=detail),))
         planes, receipts = [], []
         for variable in ERA5_VARIABLES:
@@ -180,7 +181,7 @@ class _ArcoStore:
     def _fetch_plane(
         self, variable: Era5Variable, moment: datetime, position: int, version: str
     ) -> tuple[Receipt, np.ndarray | None]:
-        """Return one variable at one hour on the area, from the chunk that holds the globe."""
+        """Return one variable at one hour, cropped from the chunk that holds the whole globe."""
         array = self._arrays[variable.name]
         chunk, within = divmod(position, array.chunks[0])
         key = array.chunk_key((chunk, 0, 0))
@@ -192,7 +193,7 @@ class _ArcoStore:
                 raise ValueError(reason)
             return plane
 
-        # what is preliminary now is kept apart from what takes its place later
+        # preliminary chunks are cached apart from the final ones that replace them later
         target = self._folder / "chunks" / version / variable.name / str(chunk)
         product = f"era5.{moment:%Y%m%dT%H}.{variable.name}"
         receipt, plane = self._http.download(
@@ -206,9 +207,9 @@ class _ArcoStore:
         return receipt.replace(notes=notes), plane
 
     def _stated_version(self, moment: datetime) -> str | None:
-        """Return the version of an hour by the store's own word, None if it does not hold it."""
+        """Return the version that the store's attributes state for an hour; None if outside their range."""
         if self._stop is None:
-            return EXPVER_UNSTATED  # what is not there will be found to be missing
+            return EXPVER_UNSTATED  # without a stated range, a missing hour shows when its chunk is fetched
         if self._start is not None and moment < self._start:
             return None
         if moment <= self._stop:
@@ -223,7 +224,7 @@ class _ArcoStore:
         return array.shape[0]
 
     def _locate_lines(self, name: str, wanted: np.ndarray) -> list[int]:
-        """Return where the store has each `wanted` grid line; longitudes of any turn are the same."""
+        """Return the index of each `wanted` grid line in the store; longitudes are compared modulo 360."""
         turn = 360_000 if name == "longitude" else 1 << 40
         array = self._arrays[name]
         axis = self._fetch_coordinate(array, 0)[: array.shape[0]]
@@ -238,7 +239,14 @@ class _ArcoStore:
             ) from None
 
     def _locate_hours(self, times: Sequence[datetime]) -> dict[datetime, int]:
-        """Return the position of each hour on the time axis, looked up in it and not only reckoned."""
+        """Return the position of each hour on the time axis.
+
+        1. Compute the expected position from the first two times of the axis, which give origin and step.
+        2. Read the axis at that position and compare: an axis with gaps would yield a wrong hour silently.
+
+        For example, on an hourly axis from 1900-01-01 00:00, 1900-01-02 03:00 is expected at position 27.
+        Hours beyond the axis are left out.
+        """
         array = self._arrays["time"]
         if min(array.shape[0], array.chunks[0]) < 2:
             raise RemoteStoreError(
@@ -263,7 +271,7 @@ class _ArcoStore:
         return found
 
     def _fetch_coordinate(self, array: RemoteArray, chunk: int) -> np.ndarray:
-        """Return one chunk of a coordinate, as the store has it now."""
+        """Return one chunk of a coordinate; a cached copy is revalidated with the store."""
         key = array.chunk_key((chunk,))
         receipt, values = self._http.download(
             [self._address.child(f"{array.name}/{key}").url_with_secrets],
@@ -279,7 +287,7 @@ class _ArcoStore:
 
 
 def _array_defect(variable: Era5Variable, array: RemoteArray, axes: Sequence[int]) -> str:
-    """Return why an array cannot be a variable over axes of these lengths, or nothing."""
+    """Return why an array cannot be `variable` over axes of these lengths; empty if it can."""
     if len(array.shape) != 3 or array.shape[1:] != array.chunks[1:]:
         return "is not in chunks of whole globes"
     if list(array.shape) != list(axes):
@@ -293,7 +301,7 @@ def _array_defect(variable: Era5Variable, array: RemoteArray, axes: Sequence[int
 
 
 def _parse_valid_time(text: Any, hour: time) -> datetime | None:
-    """Return an end of the valid times; a day without an hour is meant from its first to its last."""
+    """Return one end of the valid times; a date without a time gets `hour`. None if unreadable."""
     if not isinstance(text, str):
         return None
     try:

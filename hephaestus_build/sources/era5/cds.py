@@ -1,7 +1,7 @@
-"""ERA5 from the Climate Data Store, through the ``cdsapi`` client as it is released.
+"""ERA5 from the Climate Data Store (CDS), through the unmodified ``cdsapi`` client.
 
-``cdsapi`` submits requests and asks for their status; how long to wait, what to keep of a request that
-outlives the program, the download and its check are ours.
+``cdsapi`` submits requests and reads their status. This module decides how long to wait, stores the ids of
+pending requests so that a later build can resume them, and downloads and checks the results.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ _NULL_HANDLER = logging.NullHandler()
 
 
 class CdsEra5Source(CachedEra5Source):
-    """The CDS as a source of ERA5.
+    """Source of ERA5 fields that requests them from the CDS.
 
     Parameters
     ----------
     settings : Settings
-        Cache, deadline, timeout and the number of requests in the queue at once.
+        Cache folder, deadline, timeout and number of requests in the CDS's queue at once.
     credentials : CdsCredentials
-        From :func:`find_cds_credentials`.
+        As returned by :func:`find_cds_credentials`.
     longest_pause : float, optional
-        Seconds between two looks at a request's status, and between two tries of a call that failed. By
-        default 30, and less where the settings' timeout is short.
+        Longest pause in seconds between two status requests, and between two tries of a failed call. By
+        default 30, or half the settings' timeout if that is shorter.
 
     Raises
     ------
     UsageError
-        If the credentials are those of the old service.
+        If the credentials are of the service that the CDS switched off in 2024.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class CdsEra5Source(CachedEra5Source):
 
     @property
     def description(self) -> str:
-        """Which source this is and why, in a few words."""
+        """Name of the source and where its key was found, for messages."""
         return f"the Climate Data Store ({self.address.netloc}), with the key in {self._credentials.found_in}"
 
     def count_requests(self, times: Iterable[datetime]) -> int:
-        """Return how many requests `times` take: one for each month and hour among them."""
+        """Return the number of requests for `times`: one for each month and hour of the day."""
         return len(group_into_batches(times))
 
     def _retrieve(
@@ -109,7 +109,7 @@ class CdsEra5Source(CachedEra5Source):
                 session = _RequestContext(frame, area, api, http, reader)
                 yield from self._run_queue(session, queue, waiting, say)
             except CdsError as trouble:
-                # what stands in the way of one request stands in the way of all: ask no further
+                # a fatal error concerns every request: submit no further ones
                 for job in [*waiting, *queue]:
                     yield failed_fields(
                         area, self.name, job.batch, self._failure_receipt(frame, job, trouble)
@@ -122,7 +122,13 @@ class CdsEra5Source(CachedEra5Source):
         waiting: list[_CdsJob],
         say: Callable[[str], None],
     ) -> Iterator[Era5Fields]:
-        """Keep a few requests in the CDS's queue until all have come out of it, or nothing moves any more."""
+        """Submit requests a few at a time and yield the fields of each as it ends.
+
+        1. Submit requests until `settings.connections` of them are pending.
+        2. Poll each pending request; yield the fields of the ones that ended.
+        3. If none ended, pause: 1 s at first, 1.5 times longer each time, up to the maximum. Any progress
+           resets the pause, and a period of `settings.era5_deadline` seconds without progress is an error.
+        """
         last_moved = time.monotonic()
         pause = first_pause = min(1.0, self._max_poll_interval)
         while queue or waiting:
@@ -136,7 +142,7 @@ class CdsEra5Source(CachedEra5Source):
                     waiting.remove(job)
                     moved = True
                     yield fields
-                    job.clean_up(session.http)  # the fields are kept by now
+                    job.clean_up(session.http)  # the consumer has cached the fields by now
                 elif job.remote is None:
                     waiting.remove(job)
                     queue.appendleft(job)
@@ -147,16 +153,16 @@ class CdsEra5Source(CachedEra5Source):
                 raise CdsError(
                     Outcome.UNREACHABLE,
                     f"still in the queue of the CDS after {self._settings.era5_deadline:g} s; build again "
-                    "and it is waited for where it stands",
+                    "to resume waiting for the same request",
                     everything=True,
                 )
             else:
-                say(f"{len(waiting)} requests wait in the queue of the CDS, {len(queue)} are to follow")
+                say(f"{len(waiting)} requests wait in the queue of the CDS, {len(queue)} to be submitted")
                 time.sleep(pause)
                 pause = min(1.5 * pause, self._max_poll_interval)
 
     def _connect(self, http: HttpClient) -> Any:
-        """Return cdsapi's client; find out first, in seconds rather than minutes, if nobody answers."""
+        """Return cdsapi's client, after a probe of the service: cdsapi itself would retry for minutes."""
         page = http.get_text(self.address.child("catalogue/v1/messages").url_with_secrets, max_bytes=1 << 20)
         if page.outcome is Outcome.UNREACHABLE:
             raise CdsError(
@@ -169,7 +175,7 @@ class CdsEra5Source(CachedEra5Source):
 
         for name in ("multiurl", "ecmwf", "cdsapi"):
             logger = logging.getLogger(name)
-            # they would print a warning of every retry, with addresses and the server's words as they are
+            # these loggers would print each retry with full addresses and unsanitized text of the server
             logger.addHandler(_NULL_HANDLER)
             logger.propagate = False
         with warnings.catch_warnings():
@@ -188,11 +194,11 @@ class CdsEra5Source(CachedEra5Source):
                 info_callback=_make_log_callback(logging.DEBUG),
                 warning_callback=_make_log_callback(logging.INFO),
                 error_callback=_make_log_callback(logging.INFO),
-                debug_callback=_discard_message,  # it is told the key
+                debug_callback=_discard_message,  # cdsapi's debug output contains the API key
             )
 
     def _submit(self, api: Any, job: _CdsJob) -> None:
-        """Hand in a request, or find the same one again that an earlier build handed in."""
+        """Submit a request, or resume the same one if an earlier build submitted it."""
         try:
             if (known := job.read_request_id()) is not None:
                 try:
@@ -202,7 +208,7 @@ class CdsEra5Source(CachedEra5Source):
                     if error.response is None or error.response.status_code != 404:
                         raise
             job.remote, job.resumed = api.retrieve(CDS_DATASET, job.inputs), False
-        except Exception as error:  # cdsapi lets through whatever its libraries raise
+        except Exception as error:  # cdsapi does not wrap the exceptions of its libraries
             job.error = self._classify_error(error)
             if job.error.fatal or job.error.outcome is Outcome.CORRUPT:
                 raise job.error from error
@@ -210,7 +216,7 @@ class CdsEra5Source(CachedEra5Source):
             job.save_request_id()
 
     def _poll(self, session: _RequestContext, job: _CdsJob) -> Era5Fields | None:
-        """Return what became of a job; None while it is under way, and if it is to be handed in again."""
+        """Return the fields of a job that has ended; None if it is pending or has to be submitted again."""
         if job.error is None:
             try:
                 if job.remote.status in ("accepted", "running"):
@@ -222,12 +228,12 @@ class CdsEra5Source(CachedEra5Source):
                 trouble = self._classify_error(error)
                 over = getattr(getattr(error, "response", None), "status_code", None) == 400
                 if trouble.fatal and not (over and job.resumed):
-                    if over:  # what the CDS turned down stays so: a later build hands in a new one
+                    if over:  # a rejected request stays rejected: a later build submits a new one
                         job.delete_request_id()
                     raise trouble from error
                 if trouble.outcome is Outcome.CORRUPT and job.use_retry():
                     return None
-                if job.resumed:  # it has failed or expired since: ask afresh
+                if job.resumed:  # failed or expired since it was submitted: submit a new one
                     job.delete_request_id()
                     job.remote = None
                     return None
@@ -242,12 +248,12 @@ class CdsEra5Source(CachedEra5Source):
     def _download_result(
         self, session: _RequestContext, job: _CdsJob, location: str, size: int, checksum: str
     ) -> Era5Fields:
-        """Download an answer, check it and return its fields."""
+        """Download the result of a request, check it and return its fields."""
         area = session.area
 
         def read(path: Path) -> CdsFields:
             if (came := path.stat().st_size) != size:
-                raise InvalidCdsFileError(f"{came} bytes came, the CDS announced {size}")
+                raise InvalidCdsFileError(f"{came} bytes arrived, the CDS announced {size}")
             with path.open("rb") as stream:
                 md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
             if re.fullmatch("[0-9a-f]{32}", checksum) and md5 != checksum:
@@ -259,17 +265,17 @@ class CdsEra5Source(CachedEra5Source):
             [location], job.netcdf_path, product=product, read=read, max_bytes=MAX_NETCDF_BYTES
         )
         receipt = receipt.replace(notes=(f"CDS request {sanitize_text(job.remote.request_id, 80)}",))
-        # an answer that only did not come through is fetched by the next build; a wrong one asked for anew
+        # after a failed download the next build fetches the same result; after a wrong one it submits again
         job.is_final = receipt.outcome is not Outcome.UNREACHABLE
         if answer is None:
-            receipt = receipt.replace(detail=f"the answer of the CDS: {receipt.detail}")
+            receipt = receipt.replace(detail=f"the file from the CDS: {receipt.detail}")
             return failed_fields(area, self.name, job.batch, receipt)
         receipt = receipt.with_notes(*answer.notes)
         proofs = {moment: (_hour_receipt(receipt, answer, moment),) for moment in job.batch.times}
         return assemble_fields(area, self.name, answer.values, answer.expver, proofs)
 
     def _request_file(self, area: Era5Area, batch: Era5Batch) -> Path:
-        """Return where the id of the request for `batch` is kept while it is under way."""
+        """Return the path where the id of the request for `batch` is stored while it is pending."""
         text = json.dumps(build_cds_request(area, batch), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         return self.folder / "requests" / str(area) / f"{batch.name}-{digest}.json"
@@ -286,7 +292,7 @@ class CdsEra5Source(CachedEra5Source):
 
 @dataclass(frozen=True)
 class _RequestContext:
-    """What the requests of one call have in common: whom they are for, and by what means they are made."""
+    """Context that all requests of one call share."""
 
     frame: Frame
     area: Era5Area
@@ -297,26 +303,26 @@ class _RequestContext:
 
 @dataclass(eq=False)
 class _CdsJob:
-    """One request, from the queue to its end.
+    """One request to the CDS and its state.
 
     Attributes
     ----------
     batch : Era5Batch
-        The hours it is for.
+        The requested hours.
     inputs : dict
-        As handed in.
+        The request as submitted.
     request_file : Path
-        Where its id is kept while it is under way.
+        Where its id is stored while it is pending.
     remote : object or None
-        cdsapi's, once handed in.
+        cdsapi's handle, once submitted.
     resumed : bool
-        Whether an earlier build handed it in.
+        Whether an earlier build submitted it.
     error : CdsError or None
-        Why it will never have an answer.
+        Why it has failed.
     is_final : bool
-        Whether a later build should begin afresh.
+        Whether a later build should submit a new request.
     retries_left : int
-        How many answers that make no sense are still forgiven.
+        How many more unexpected responses are tolerated.
     """
 
     batch: Era5Batch
@@ -330,16 +336,16 @@ class _CdsJob:
 
     @property
     def netcdf_path(self) -> Path:
-        """Where its answer is kept for as long as its fields are not."""
+        """Where its result is stored until the fields are cached."""
         return self.request_file.with_suffix(".nc")
 
     def use_retry(self) -> bool:
-        """Whether to look again after an answer that makes no sense."""
+        """Use up one retry after an unexpected response; return whether there was one left."""
         self.retries_left -= 1
         return self.retries_left >= 0
 
     def read_request_id(self) -> str | None:
-        """Return the id of the same request, if an earlier build handed it in."""
+        """Return the stored id if an earlier build submitted the same request, else None."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             known = parse_json(read_bounded(self.request_file, 1 << 20))
             if known["inputs"] == self.inputs:
@@ -347,26 +353,30 @@ class _CdsJob:
         return None
 
     def save_request_id(self) -> None:
-        """Keep the id for a later build, should this one end first."""
+        """Store the id, so that a later build can resume the request if this one is interrupted."""
         text = json.dumps({"id": self.remote.request_id, "inputs": self.inputs})
         with suppress(VanishedError), translate_cache_errors(self.request_file):
             self.request_file.parent.mkdir(parents=True, exist_ok=True)
             self.request_file.write_text(text, encoding="utf-8")
 
     def clean_up(self, http: HttpClient) -> None:
-        """Throw away what only a build that was cut off would need."""
+        """Delete the result and the id unless a later build could resume the request."""
         if self.is_final:
             http.cache.discard(self.netcdf_path)
             self.delete_request_id()
 
     def delete_request_id(self) -> None:
-        """Throw away the id."""
+        """Delete the stored id."""
         with suppress(OSError):
             self.request_file.unlink(missing_ok=True)
 
 
 def build_cds_request(area: Era5Area, batch: Era5Batch) -> dict[str, Any]:
-    """Return the request for exactly the hours of `batch`, in the CDS's words."""
+    """Return the inputs of a CDS request for exactly the hours of `batch`.
+
+    The keys are those of the CDS dataset *ERA5 hourly data on single levels*. The CDS combines days and times
+    freely, so a request for several days and one time of day returns no hour that was not requested.
+    """
     return {
         "product_type": ["reanalysis"],
         "variable": list(ERA5_VARIABLE_NAMES),
@@ -381,17 +391,17 @@ def build_cds_request(area: Era5Area, batch: Era5Batch) -> dict[str, Any]:
 
 
 def _hour_receipt(receipt: Receipt, answer: CdsFields, moment: datetime) -> Receipt:
-    """Return the receipt of one hour of an answer, which may lack it."""
+    """Return the receipt of one hour of a result, which may lack that hour."""
     if moment in answer.values:
         return receipt
     if reason := answer.rejected_hours.get(moment):
         return receipt.replace(outcome=Outcome.CORRUPT, detail=f"at {moment} {reason}")
-    detail = f"the answer of the CDS does not hold {moment}: not released yet, or lost"
+    detail = f"the file from the CDS lacks {moment}: not released yet, or lost; build again later"
     return receipt.replace(outcome=Outcome.ABSENT, detail=detail)
 
 
 def _make_log_callback(level: int) -> Callable[..., None]:
-    """Return what logs a message of the CDS."""
+    """Return a callback that logs the CDS's messages at `level`."""
 
     def hear(message: object, *_: object, **__: object) -> None:
         log.log(level, "%s", sanitize_text(message))
@@ -400,4 +410,4 @@ def _make_log_callback(level: int) -> Callable[..., None]:
 
 
 def _discard_message(*_: object, **__: object) -> None:
-    """Hear nothing."""
+    """Ignore a message."""

@@ -1,4 +1,4 @@
-"""What goes wrong at the CDS, in words and by name."""
+"""Errors of the CDS, classified by outcome and described for the user."""
 
 from __future__ import annotations
 
@@ -17,11 +17,21 @@ from hephaestus_build.sources.era5.cds_session import OtherOriginError
 
 #: Tries of one call to the CDS; cdsapi's own limit is 500, 120 s apart.
 MAX_TRIES = 5
-_MAX_DETAIL = 300  # characters of what the CDS says
+_MAX_DETAIL = 300  # characters of the CDS's own text in a message
 
 
 class CdsError(Exception):
-    """Why there are no fields; `everything` says that further requests would end the same way."""
+    """A CDS request failed.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        Kind of failure, for the receipt.
+    detail : str
+        Cause and next step.
+    everything : bool
+        Whether every further request would fail in the same way.
+    """
 
     def __init__(self, outcome: Outcome, detail: str, everything: bool) -> None:
         super().__init__(detail)
@@ -29,17 +39,17 @@ class CdsError(Exception):
 
 
 def classify_cds_error(error: Exception, credentials: CdsCredentials) -> CdsError:
-    """Say in words what went wrong with a call to the CDS, and whether it concerns every request."""
+    """Return the CdsError that describes an exception raised by cdsapi or its libraries."""
     response = error.response if isinstance(error, requests.HTTPError) else None
     if isinstance(error, OtherOriginError):
-        detail = f"the CDS names {error} as the place to ask, which may not get the key; check CDSAPI_URL"
+        detail = f"the CDS refers to {error}, a host that the key is not sent to; check CDSAPI_URL"
         return CdsError(Outcome.REFUSED, detail, everything=True)
     if response is None:
         if type(error).__name__ == "ProcessingFailedError":  # dismissed or deleted by its owner
-            detail = f"the CDS gave the request up: {sanitize_text(error, _MAX_DETAIL)}; build again"
+            detail = f"the CDS dropped the request: {sanitize_text(error, _MAX_DETAIL)}; build again"
             return CdsError(Outcome.UNREACHABLE, detail, everything=False)
         if isinstance(error, requests.exceptions.InvalidJSONError) or not isinstance(error, OSError):
-            # a web page with status 200, a status without its links, a state nobody knows
+            # such as HTML with status 200, a job status without its links, or an unknown job status
             detail = f"the CDS returned an unexpected response ({type(error).__name__}); check CDSAPI_URL"
             return CdsError(Outcome.CORRUPT, detail, everything=False)
         detail = f"no answer from the CDS in {MAX_TRIES} tries ({type(error).__name__}); build again later"
@@ -67,11 +77,11 @@ def classify_cds_error(error: Exception, credentials: CdsCredentials) -> CdsErro
     if status in (403, 422) or (status == 400 and not title.startswith("The job")):
         return CdsError(Outcome.REFUSED, f"the CDS refuses the request: {reason}", everything=False)
     if status == 404:
-        return CdsError(Outcome.ABSENT, f"the CDS knows nothing of it: {reason}", everything=False)
+        return CdsError(Outcome.ABSENT, f"the CDS does not have it: {reason}", everything=False)
     if status == 400 and re.search("available yet|no data|latest date available", reason, re.IGNORECASE):
-        return CdsError(Outcome.ABSENT, f"not there yet: {reason}", everything=False)
+        return CdsError(Outcome.ABSENT, f"not released yet: {reason}", everything=False)
     if status == 400:
         detail = f"{title.lower()} at the CDS: {reason}; build again later"
         return CdsError(Outcome.UNREACHABLE, detail, everything="rejected" in title)
-    detail = f"the CDS answers HTTP {status} {reason}; build again later"
+    detail = f"the CDS returned HTTP {status} {reason}; build again later"
     return CdsError(Outcome.UNREACHABLE, detail, everything=True)

@@ -1,4 +1,4 @@
-"""What the CDS answers: netCDF of several makes, checked before any of it is used."""
+"""Reader of the CDS's netCDF results, in either of their layouts, with checks of every field."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from hephaestus_build.sources.era5.netcdf_process import NetcdfProcess
 from hephaestus_build.sources.era5.netcdf_reader import MAX_NETCDF_BYTES, NetcdfError, NetcdfFile
 from hephaestus_build.sources.era5.netcdf_reader import NetcdfVariable as Stored
 
-#: Versions of an hour, the one to take first; what does not say which it is comes last.
+#: Versions of an hour in order of preference; fields without a stated version come last.
 _VERSION_PREFERENCE = (EXPVER_FINAL, EXPVER_PRELIMINARY, EXPVER_UNSTATED)
 _AXIS_NAMES = {
     "latitude": ("latitude", "lat"),
     "longitude": ("longitude", "lon"),
     "time": ("valid_time", "time"),
 }
-#: For each variable and hour what each version says, shape (n, m).
+#: The field of each variable, hour and version, shape (n, m).
 _LayersByVersion = dict[str, dict[datetime, dict[str, np.ndarray]]]
 
 
 class InvalidCdsFileError(ValueError):
-    """The answer is not what was asked for, or cannot be read; the message says how."""
+    """The file cannot be read or does not hold what was requested; the message says why."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(sanitize_text(message))  # names and units in it are the answer's
+        super().__init__(sanitize_text(message))  # names and units in it come from the file
 
 
 @dataclass
 class CdsFields:
-    """What an answer holds of what was asked.
+    """The requested fields that a result holds.
 
     Attributes
     ----------
     values : dict of datetime to np.ndarray, float32, shape (3, n, m)
-        Checked fields in the order of the catalogue.
+        Checked fields in the order of :data:`ERA5_VARIABLES`.
     expver : dict of datetime to str
-        For the same hours.
+        Version of the same hours.
     rejected_hours : dict of datetime to str
-        Hours that were asked for, are in the answer and cannot be used, with the reason.
+        Requested hours that the file holds but that cannot be used, with the reason.
     notes : tuple of str
-        Facts for the provenance.
+        Notes for the provenance.
     """
 
     values: dict[datetime, np.ndarray] = field(default_factory=dict)
@@ -66,33 +66,38 @@ class CdsFields:
 def read_cds_netcdf(
     path: Path, area: Era5Area, times: Sequence[datetime], reader: NetcdfProcess | None = None
 ) -> CdsFields:
-    """Read the netCDF (or the zip of some) at `path` and return the hours asked for.
+    """Read a netCDF file, or a zip of several, and return the requested hours.
 
-    The three variables are found by their GRIB parameter, by long name or by one of their short names,
-    in that order; they must have their units and cover `area` line by line. Both layouts are read: the
-    present one (``valid_time``, strings in ``expver``) and the one until 2024 (``time``, packed integers,
-    sometimes a dimension ``expver``).
+    The three variables are identified by GRIB parameter, long name or short name, in that order. They must
+    have the expected units and every grid line of `area`. Both layouts are read: the present one
+    (``valid_time``, strings in ``expver``) and the one until 2024 (``time``, packed integers, sometimes a
+    dimension ``expver``).
 
-    An hour may be there several times. All three variables are taken from one version of it: final before
-    preliminary before one that is not stated, passing over a version that lacks a variable or whose values
-    cannot be. Of two copies of one version, one without missing values counts before one with some, then
-    the first in the answer; a note says where two differ.
+    A file may hold an hour several times. One is selected in two steps:
+
+    1. Of copies of one version, the first without missing values is taken, else the first. A note records
+       where two copies differ.
+    2. Of the versions, the first that has all three variables with plausible values is taken, in the order
+       final, preliminary, not stated. Variables of different versions are never mixed.
+
+    For example, an hour with a complete preliminary version and a final one that lacks the surface pressure
+    is taken from the preliminary version.
 
     Parameters
     ----------
     path : Path
-        The answer.
+        The downloaded file.
     area : Era5Area
-        Where.
+        Grid lines to select.
     times : sequence of datetime
-        The hours asked for.
+        Requested hours.
     reader : NetcdfProcess, optional
-        Reads the file; by default one for this answer alone.
+        Process that reads the file; by default one is started for this file.
 
     Raises
     ------
     InvalidCdsFileError
-        If nothing of it can be used.
+        If no requested hour can be used.
     """
     if path.stat().st_size > MAX_NETCDF_BYTES:
         raise InvalidCdsFileError(f"it is larger than {MAX_NETCDF_BYTES >> 20} MB")
@@ -108,7 +113,22 @@ def read_cds_netcdf(
 
 
 def select_hours(files: Sequence[NetcdfFile], area: Era5Area, times: Sequence[datetime]) -> CdsFields:
-    """Return the hours asked for from the files of one answer; as :func:`read_cds_netcdf`."""
+    """Select the requested hours from decoded files, as :func:`read_cds_netcdf` describes.
+
+    Parameters
+    ----------
+    files : sequence of NetcdfFile
+        All files of one result.
+    area : Era5Area
+        Grid lines to select.
+    times : sequence of datetime
+        Requested hours.
+
+    Raises
+    ------
+    InvalidCdsFileError
+        If no requested hour can be used.
+    """
     layers: _LayersByVersion = {}
     seen: list[str] = []
     notes: list[str] = []
@@ -137,23 +157,23 @@ def select_hours(files: Sequence[NetcdfFile], area: Era5Area, times: Sequence[da
     answer.notes = tuple(dict.fromkeys(notes))
     if not answer.values:
         found_wrong = [f"{time:%Y-%m-%d %H:%M}: {reason}" for time, reason in answer.rejected_hours.items()]
-        raise InvalidCdsFileError(found_wrong[0] if found_wrong else "it holds none of the hours asked for")
+        raise InvalidCdsFileError(found_wrong[0] if found_wrong else "it holds none of the requested hours")
     return answer
 
 
 def _add_copy(copies: dict[str, np.ndarray], version: str, layer: np.ndarray, what: str) -> list[str]:
-    """Keep `layer` as `version` unless a better copy is kept; return a note if the two contradict."""
+    """Add `layer` as `version` unless there is a better copy; return a note if the two differ."""
     kept = copies.setdefault(version, layer)
     if kept is layer or not np.isfinite(layer).all():
         return []
     if not np.isfinite(kept).all():
         copies[version] = layer
         return []
-    return [] if np.array_equal(kept, layer) else [f"{what} is there twice and differs: the first counts"]
+    return [] if np.array_equal(kept, layer) else [f"{what} occurs twice and differs: the first is used"]
 
 
 def _select_version(answer: CdsFields, time: datetime, copies: Sequence[dict[str, np.ndarray]]) -> None:
-    """Take an hour from the first version that is whole and plausible, or note why there is none."""
+    """Take an hour from the first version that is complete and plausible, or record why none is."""
     reasons = []
     for version in _VERSION_PREFERENCE:
         layers = [copy[version] for copy in copies if version in copy]
@@ -171,7 +191,7 @@ def _select_version(answer: CdsFields, time: datetime, copies: Sequence[dict[str
 
 
 def _match_variable(name: str, variable: Stored) -> Era5Variable | None:
-    """Return which of the three variables this one is."""
+    """Return which of the three variables this one is; None if it is another."""
     if not {"latitude", "lat"} & set(variable.dimensions) or not variable.dtype:
         return None
     param = variable.attributes.get("GRIB_paramId")
@@ -187,7 +207,7 @@ def _match_variable(name: str, variable: Stored) -> Era5Variable | None:
 def _iterate_hours(
     file: NetcdfFile, variable: Stored, known: Era5Variable, area: Era5Area
 ) -> Iterator[tuple[datetime, str, np.ndarray]]:
-    """Yield each hour of one variable, its version and the field (n, m) on `area`."""
+    """Yield each hour of one variable, its version and its field on `area`, shape (n, m)."""
     units = _text_attribute(variable, "units")
     if normalize_units(units) != normalize_units(known.units):
         raise InvalidCdsFileError(f"{known.name} is in {units or 'no units'!r}, not in {known.units!r}")
@@ -208,20 +228,20 @@ def _iterate_hours(
         _locate_lines(file.variables[roles[role]], sizes[roles[role]], lines, known.name, turn)
         for role, lines, turn in (("latitude", area.latitudes, None), ("longitude", area.longitudes, 360))
     )
-    with np.errstate(all="ignore"):  # what is too large for single precision is no plausible value
+    with np.errstate(all="ignore"):  # values that overflow float32 are rejected as implausible later
         data = data[:, :, rows][..., columns].astype(np.float32)
     moments = _decode_time_axis(file.variables[roles["time"]])
     if data.shape[0] != len(moments):
         raise InvalidCdsFileError(f"{known.name} has {data.shape[0]} hours, its time axis {len(moments)}")
     versions = _read_versions(file, len(moments), data.shape[1], split="expver" in variable.dimensions)
     for moment, choices, names in zip(moments, data, versions, strict=True):
-        # an old answer holds final and preliminary hours in two halves, one of them missing
+        # the layout until 2024 stores final and preliminary hours in two halves, one of them missing values
         for version, layer in zip(names, choices, strict=True):
             yield moment, version, layer
 
 
 def _find_axis(file: NetcdfFile, variable: Stored, role: str) -> str:
-    """Return the name of the coordinate of `variable` that plays `role`."""
+    """Return the name of the coordinate of `variable` for `role`, a key of `_AXIS_NAMES`."""
     for name in _AXIS_NAMES[role]:
         axis = file.variables.get(name)
         if axis is None or not axis.dtype:
@@ -242,7 +262,7 @@ def _locate_lines(axis: Stored, size: int, wanted: np.ndarray, name: str, turn: 
 
     found = axis.values()
     if found.size != size or not size or not np.isfinite(found).all():
-        raise InvalidCdsFileError(f"an axis of {name} has not one number for each of its {size} lines")
+        raise InvalidCdsFileError(f"an axis of {name} does not have {size} finite values")
     positions: dict[int, int] = {}
     for position, degrees in enumerate(found):
         positions.setdefault(key(degrees), position)
@@ -251,7 +271,7 @@ def _locate_lines(axis: Stored, size: int, wanted: np.ndarray, name: str, turn: 
     except KeyError:
         axis_name = "longitudes" if turn else "latitudes"
         raise InvalidCdsFileError(
-            f"{name} covers {axis_name} {np.min(found):g} to {np.max(found):g}, asked for were "
+            f"{name} covers {axis_name} {np.min(found):g} to {np.max(found):g}, requested were "
             f"{wanted.min():g} to {wanted.max():g}"
         ) from None
 
@@ -265,10 +285,14 @@ def _decode_time_axis(axis: Stored) -> list[datetime]:
 
 
 def _read_versions(file: NetcdfFile, hours: int, halves: int, *, split: bool) -> list[list[str]]:
-    """Return the version of each half of each hour."""
+    """Return the version names of each hour, one for each of `halves`.
+
+    With `split`, versions are a dimension of the data, as in ``data[hour, version]``; without, ``expver`` is
+    a variable along time, and there is one half.
+    """
     stated = file.variables.get("expver")
     if stated is None:
-        # only the old layout, which named versions where there were two, can be silent about final data
+        # the old layout has no expver if all data is final; the present layout always should have it
         silent = EXPVER_FINAL if "valid_time" not in file.variables else EXPVER_UNSTATED
         return [[silent] * halves] * hours
     names = [_normalize_version(value) for value in np.atleast_1d(stated.values()).ravel().tolist()]

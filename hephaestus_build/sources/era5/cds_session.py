@@ -1,7 +1,8 @@
-"""A session for the unmodified ``cdsapi`` client: the key goes to one origin, answers are bounded.
+"""A requests session for the ``cdsapi`` client that talks to one origin only and bounds every response.
 
-The client sends its key with every request, also to the links that answers name, and follows redirects
-with it; and it reads each answer whole, however long that is and takes. A session refuses and bounds both.
+``cdsapi`` sends its key with every request, including requests to links in responses and to redirect
+targets, and it reads responses without limits of size or time. This session refuses other origins and
+applies both limits.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from hephaestus_build.core.web_address import HttpUrl
 from hephaestus_build.download.small_response import decode_content
 from hephaestus_build.download.transport import DeadlineAdapter, RequestFailed, StrictSession, stream_body
 
-#: Bytes of an answer; those about one request have a few thousand.
+#: Bytes of a response; a job status has a few thousand.
 MAX_RESPONSE_BYTES = 8 << 20
-#: An answer takes at most so many times the time that a server may be silent.
+#: Deadline of a whole response, as a multiple of the timeout for silence.
 TIMEOUTS_PER_RESPONSE = 5
 
 
 class OtherOriginError(requests.exceptions.InvalidURL):
-    """A request would carry the key to another origin than its own; nothing was sent."""
+    """A request would have sent the key to another origin; nothing was sent."""
 
 
 class SingleOriginSession(StrictSession):
-    """A session that asks a single origin.
+    """A session that sends requests to a single origin.
 
     Parameters
     ----------
     address : HttpUrl
-        Of the service; its login, if it has one, is sent beside the key.
+        The service. A login in it is sent in addition to the key.
     timeout : float
         Seconds that the service may be silent.
     """
@@ -47,15 +48,15 @@ class SingleOriginSession(StrictSession):
             self.mount(scheme, _SingleOriginAdapter(address, timeout))
 
     def resolve_redirects(self, *args: Any, **options: Any) -> Iterator[Any]:
-        """Follow redirects as every session does; one to another origin is refused by the adapter."""
+        """Follow redirects as requests does; the adapter refuses those to another origin."""
         return requests.Session.resolve_redirects(self, *args, **options)
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Keep the headers: the origin stays the same."""
+        """Keep the authorization header, since a redirect never leaves the origin."""
 
 
 class _SingleOriginAdapter(DeadlineAdapter):
-    """Refuses requests to all origins but one, and reads answers whole within bounds."""
+    """Transport adapter that refuses all origins but one and reads responses within limits."""
 
     def __init__(self, address: HttpUrl, timeout: float) -> None:
         super().__init__()
@@ -87,7 +88,7 @@ class _SingleOriginAdapter(DeadlineAdapter):
             raise requests.exceptions.InvalidJSONError(str(error), request=request) from error
         finally:
             response.close()
-        # where requests keeps what it has read itself; the codec is not for the server to choose
+        # the attributes in which requests stores a body; the encoding is fixed, not the server's choice
         response._content, response._content_consumed = content, True  # type: ignore[attr-defined]
         response.encoding = "utf-8"
         return response

@@ -1,4 +1,4 @@
-"""ERA5 fields as value types: where, when, what, and the limits of what can be true."""
+"""Value types for ERA5 requests and fields, with CF time decoding and plausibility checks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,29 @@ from hephaestus_build.core.provenance import Receipt
 
 
 def decode_cf_times(numbers: np.ndarray, units: str, calendar: str) -> list[datetime]:
-    """Return what `numbers` on a CF time axis stand for, to the second, UTC without a zone.
+    """Decode the numbers of a CF time axis.
+
+    Parameters
+    ----------
+    numbers : np.ndarray
+        Values of the axis.
+    units, calendar : str
+        Attributes of the axis, such as ``hours since 1900-01-01`` and ``standard``.
+
+    Returns
+    -------
+    list of datetime
+        UTC without a time zone, rounded to the second.
 
     Raises
     ------
     ValueError
-        If units and calendar make no sense.
+        If a value is missing, or units or calendar cannot be interpreted.
     """
     import cftime
 
     if not np.isfinite(numbers).all() or max(len(units), len(calendar)) > 200:
-        raise ValueError("its times cannot be read: some are missing, or their units have no end")
+        raise ValueError("its times cannot be read: values are missing, or the units are too long")
     try:
         found = cftime.num2date(
             np.asarray(numbers),
@@ -43,7 +55,10 @@ def decode_cf_times(numbers: np.ndarray, units: str, calendar: str) -> list[date
 
 @dataclass(frozen=True, order=True)
 class Era5Batch:
-    """Some days of one month at one hour: what one request to the CDS asks for, with nothing wasted.
+    """Days of one month at one hour of the day: the hours of one CDS request.
+
+    The CDS returns every combination of the requested days and hours; with a single hour these are exactly
+    the wanted times.
 
     Parameters
     ----------
@@ -65,12 +80,12 @@ class Era5Batch:
 
     @property
     def times(self) -> tuple[datetime, ...]:
-        """The hours asked for, sorted."""
+        """The hours of the batch, sorted."""
         return tuple(datetime(self.year, self.month, day, self.hour) for day in self.days)
 
 
 def group_into_batches(times: Iterable[datetime]) -> list[Era5Batch]:
-    """Return the batches that hold exactly `times`, sorted.
+    """Group `times` into batches, sorted.
 
     Raises
     ------
@@ -92,19 +107,19 @@ class Era5Fields:
     Attributes
     ----------
     times : tuple of datetime
-        Hours that are here, UTC without a zone, sorted.
+        Available hours, UTC without a time zone, sorted.
     latitude : np.ndarray, shape (n,)
         Descending, degrees.
     longitude : np.ndarray, shape (m,)
         Ascending, degrees.
     values : np.ndarray, float32, shape (times, 3, n, m)
-        In the order of :data:`ERA5_VARIABLE_NAMES`, in their units.
+        In the order and units of :data:`ERA5_VARIABLES`.
     expver : tuple of str
         For each time ``0001`` (final), ``0005`` (preliminary, ERA5T) or ``unstated``.
     source : str
         ``cds`` or ``arco``.
     receipts_by_hour : mapping of datetime to tuple of Receipt
-        What was asked for each hour and how it ended, also for the hours that are not here.
+        Receipts of the requests for each hour, including requested hours that are not available.
     """
 
     times: tuple[datetime, ...]
@@ -122,7 +137,7 @@ class Era5Fields:
 
     @property
     def receipts(self) -> tuple[Receipt, ...]:
-        """Every request's receipt, once: without the seals of the hours, of which a request has many."""
+        """Receipt of each request, once, without the value hashes of its hours."""
         found = [
             receipt.replace(values=None)
             for _, some in sorted(self.receipts_by_hour.items())
@@ -132,7 +147,7 @@ class Era5Fields:
 
     @property
     def missing_hours(self) -> dict[datetime, Receipt]:
-        """For each hour that was asked for and is not here, the receipt that says why."""
+        """For each requested hour that is not available, the receipt that says why."""
         return {
             time: next((receipt for receipt in some if not receipt.ok), some[-1])
             for time, some in sorted(self.receipts_by_hour.items())
@@ -140,11 +155,11 @@ class Era5Fields:
         }
 
     def fields_at(self, time: datetime) -> np.ndarray:
-        """Return the three fields of one hour, shape (3, n, m); KeyError if it is not here."""
+        """Return the three fields of one hour, shape (3, n, m); KeyError if it is not available."""
         return self.values[self.time_index[time]]
 
     def select(self, times: Iterable[datetime]) -> Era5Fields:
-        """Return the same with only those of `times` that are here or have a proof."""
+        """Return the fields and receipts of those of `times` that have any."""
         wanted = set(times)
         kept = [position for position, time in enumerate(self.times) if time in wanted]
         return Era5Fields(
@@ -165,7 +180,21 @@ def assemble_fields(
     expver: Mapping[datetime, str],
     proofs: Mapping[datetime, tuple[Receipt, ...]],
 ) -> Era5Fields:
-    """Return fields of `area` from each hour's values, shape (3, n, m), and version; possibly of no hour."""
+    """Assemble the fields of `area` from single hours, of which there may be none.
+
+    Parameters
+    ----------
+    area : Era5Area
+        Area of the fields.
+    source : str
+        ``cds`` or ``arco``.
+    values : mapping of datetime to np.ndarray, shape (3, n, m)
+        Fields of each available hour.
+    expver : mapping of datetime to str
+        Version of each available hour.
+    proofs : mapping of datetime to tuple of Receipt
+        Receipts of each requested hour.
+    """
     times = tuple(sorted(values))
     stack = np.empty((len(times), len(ERA5_VARIABLE_NAMES), *area.shape), dtype=np.float32)
     for position, time in enumerate(times):
@@ -175,12 +204,22 @@ def assemble_fields(
 
 
 def merge_fields(area: Era5Area, source: str, parts: Sequence[Era5Fields]) -> Era5Fields:
-    """Return all of `parts` as one; of an hour that several hold, the last one's."""
+    """Merge `parts`; for an hour in several of them, the last one is taken.
+
+    Parameters
+    ----------
+    area : Era5Area
+        Area of all parts.
+    source : str
+        ``cds`` or ``arco``.
+    parts : sequence of Era5Fields
+        Fields to merge.
+    """
     values = {time: part.fields_at(time) for part in parts for time in part.times}
     expver = {time: version for part in parts for time, version in zip(part.times, part.expver, strict=True)}
     proofs: dict[datetime, tuple[Receipt, ...]] = {}
     for part in parts:
-        # a failure does not hide the proof of an hour that another part holds
+        # a failed request does not replace the receipts of an hour that another part has
         proofs.update(
             {
                 t: proof
@@ -192,15 +231,15 @@ def merge_fields(area: Era5Area, source: str, parts: Sequence[Era5Fields]) -> Er
 
 
 def normalize_units(units: str) -> str:
-    """Return `units` without the marks of exponents, which are written in several ways."""
+    """Return `units` without exponent signs, which are written in several ways (``m**2``, ``m^2``)."""
     return " ".join(units.replace("**", "").replace("^", "").split())
 
 
 def implausibility_reason(variable: Era5Variable, field: np.ndarray) -> str:
-    """Return why `field` cannot be `variable` at one hour, or nothing."""
+    """Return why `field` is not a plausible field of `variable`; empty if it is."""
     if not np.isfinite(field).all():
         return f"{variable.name} has missing values"
     low, high = float(field.min()), float(field.max())
     if low < variable.lowest or high > variable.highest:
-        return f"{variable.name} of {low:g} to {high:g} {variable.units} cannot be"
+        return f"{variable.name} of {low:g} to {high:g} {variable.units} is implausible"
     return ""

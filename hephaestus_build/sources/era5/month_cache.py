@@ -1,6 +1,6 @@
-"""ERA5 that was asked for before, kept month by month, and what the two sources share because of it.
+"""Monthly cache of ERA5 fields, and the base class of the sources that use it.
 
-The files are small and may be thrown away at any time: what is missing or damaged is asked for again.
+The files are small and may be deleted at any time: missing or damaged hours are requested again.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ from hephaestus_build.sources.era5.fields import (
 
 log = logging.getLogger(__name__)
 
-#: Told how many of the hours asked for are settled, how many there are, and what goes on.
+#: Progress callback: hours done, hours requested, and a message.
 HourProgress = Callable[[int, int, str], None]
-#: What is kept of the receipts of a month: those of each hour.
+#: Cached receipts of a month, one tuple for each hour.
 _ReceiptsPerHour = list[tuple[Receipt, ...]]
 
 
 class MonthCache:
-    """Fields of one source on disk, one file for each area, month and hour.
+    """Cache of one source's fields on disk, one file for each area, month and hour of the day.
 
     Parameters
     ----------
     folder : Path
-        Need not exist.
+        Folder of the cache; need not exist.
     source : str
-        Name of the source, for the fields that come out.
+        Name of the source, for the loaded fields.
 
     Attributes
     ----------
     expected_hash : callable
-        Returns the seal of an hour's values when they were first used, as a published cube has it, else None.
+        Returns the value hash that a published cube records for an hour, or None if there is none.
     """
 
     def __init__(self, folder: Path, source: str) -> None:
@@ -67,12 +67,12 @@ class MonthCache:
         self.expected_hash: Callable[[datetime], str | None] = lambda time: None
 
     def path(self, area: Era5Area, batch: Era5Batch) -> Path:
-        """Return where the month of `batch` is kept."""
+        """Return the cache file of `batch`, whichever its days."""
         return self.folder / str(area) / f"{batch.name}.npz"
 
     def load(self, area: Era5Area, batch: Era5Batch) -> Era5Fields:
-        """Return what is kept of the month of `batch`, which may be nothing."""
-        # a damaged file is no file: zip's own checksums tell
+        """Return all cached fields of the month and hour of `batch`, possibly none."""
+        # a damaged file counts as missing; zip's checksums detect damage
         with suppress(OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
             with open_plain(self.path(area, batch)) as file, np.load(file, allow_pickle=False) as kept:
                 notes = json.loads(kept["notes"].tobytes())
@@ -96,7 +96,7 @@ class MonthCache:
         return assemble_fields(area, self.source, {}, {}, {})
 
     def _drop_altered_hours(self, area: Era5Area, fields: Era5Fields) -> Era5Fields:
-        """Return the hours whose values are what they were when they were first used."""
+        """Return the hours whose values still have the hash of their first use."""
         seals = _value_hashes(area, fields)
         changed = [
             time
@@ -111,8 +111,8 @@ class MonthCache:
         ]
         if changed:
             log.warning(
-                "%d hours of ERA5 in the cache (the first is %s) are not what they were when first used: "
-                "they are asked for again",
+                "%d hours of ERA5 in the cache (the first is %s) have changed since they were first used: "
+                "they are requested again",
                 len(changed),
                 changed[0],
             )
@@ -121,9 +121,9 @@ class MonthCache:
         )
 
     def add(self, area: Era5Area, fields: Era5Fields) -> None:
-        """Keep `fields` beside what is kept of their months already.
+        """Add `fields` to the cached files of their months.
 
-        Two processes that add to one month at once lose one addition; it is asked for again.
+        If two processes add to one month at the same time, one addition is lost and requested again later.
         """
         for batch in group_into_batches(fields.times):
             path = self.path(area, batch)
@@ -135,7 +135,7 @@ class MonthCache:
             }
             encoded = np.frombuffer(json.dumps(notes).encode(), dtype=np.uint8)
             temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-            # a cache that is emptied meanwhile has nothing to keep
+            # the cache may be deleted during the build; the fields are then only used, not cached
             with suppress(VanishedError), translate_cache_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 try:
@@ -147,7 +147,7 @@ class MonthCache:
 
 
 def _value_hashes(area: Era5Area, fields: Era5Fields) -> dict[datetime, str]:
-    """Return what tells the values of each hour from others: whose they are, and their hash."""
+    """Return the value hash of each hour: source, area and version, then the hash of the values."""
     return {
         time: f"{fields.source} {area} {version} {hash_bytes(np.ascontiguousarray(plane).tobytes())}"
         for time, version, plane in zip(fields.times, fields.expver, fields.values, strict=True)
@@ -155,7 +155,7 @@ def _value_hashes(area: Era5Area, fields: Era5Fields) -> dict[datetime, str]:
 
 
 def attach_value_hashes(area: Era5Area, fields: Era5Fields) -> Era5Fields:
-    """Return `fields` with the seal of each hour's values in its receipts."""
+    """Return `fields` with the value hash of each hour in its receipts."""
     seals = _value_hashes(area, fields)
     proofs = {
         time: tuple(receipt.replace(values=seals[time]) if receipt.ok else receipt for receipt in receipts)
@@ -167,28 +167,31 @@ def attach_value_hashes(area: Era5Area, fields: Era5Fields) -> Era5Fields:
 
 
 def is_altered_hour(seal: str, first: str | None) -> bool:
-    """Whether values claim to be those of `first` (source, area, version) and have another hash."""
+    """Return whether two value hashes agree in source, area and version but not in the values.
+
+    Values of another source or version may differ, so only a contradiction within one counts.
+    """
     claim, _, content = seal.rpartition(" ")
     known, _, before = (first or "").rpartition(" ")
     return claim == known and content != before
 
 
 class CachedEra5Source(ABC):
-    """A source of ERA5 that asks for what it does not keep.
+    """Base class of ERA5 sources: serves hours from the cache and requests the others.
 
     Parameters
     ----------
     settings : Settings
-        Where the cache is.
+        Settings with the cache folder.
     name : str
         ``cds`` or ``arco``.
     address : HttpUrl
-        Of the archive; what came from one place is never taken for another's.
+        Address of the archive. Each address has its own cache folder.
 
     Attributes
     ----------
     url : str
-        The address as it may be shown and stored.
+        The address without secrets, for messages and receipts.
     """
 
     def __init__(self, settings: Settings, name: str, address: HttpUrl) -> None:
@@ -202,16 +205,16 @@ class CachedEra5Source(ABC):
     @property
     @abstractmethod
     def description(self) -> str:
-        """Which source this is and why, in a few words."""
+        """Name of the source and why it was chosen, for messages."""
 
     @abstractmethod
     def _retrieve(
         self, frame: Frame, area: Era5Area, wanted: Sequence[Era5Batch], say: Callable[[str], None]
     ) -> Iterator[Era5Fields]:
-        """Ask for the batches; yield each one's fields, with proofs for every hour of it."""
+        """Request the batches; yield the fields of each, with receipts for every hour of it."""
 
     def set_expected_hashes(self, seals: Callable[[datetime], str | None]) -> None:
-        """Believe kept hours only if their values are those that a published cube first used."""
+        """Use cached hours only if their value hashes are those that `seals` returns, where it knows any."""
         self.month_cache.expected_hash = seals
 
     def fetch(
@@ -223,27 +226,27 @@ class CachedEra5Source(ABC):
         *,
         refresh_preliminary: bool = False,
     ) -> Era5Fields:
-        """Return the fields of `area` at `times`, as many of them as can be had.
+        """Fetch the fields of `area` at `times`, as many as are available.
 
         Parameters
         ----------
         frame : Frame
-            Whom they are for: named in the receipts.
+            Frame that the receipts name.
         area : Era5Area
-            Where.
+            Area of the fields.
         times : sequence of datetime
-            Whole hours, UTC without a zone.
+            Whole hours, UTC without a time zone.
         progress : callable, optional
-            Told how many hours are settled, how many there are, and what goes on.
+            Called with the number of hours done, the number of hours requested, and a message.
         refresh_preliminary : bool
-            Ask again for hours that are kept in their preliminary version; the kept ones stay where the
-            source has nothing newer.
+            Request hours again whose cached version is preliminary. The cached ones are used where the
+            source has no newer version.
 
         Returns
         -------
         Era5Fields
-            Hours that are not in it are in its ``owed``, with the reason. Hours that were kept carry the
-            receipt of the request that brought them, its outcome now ``unchanged``.
+            Hours that are not available are in its ``missing_hours``, with the reason. Cached hours have the
+            receipt of the request that downloaded them, with the outcome ``unchanged``.
 
         Raises
         ------
@@ -288,13 +291,25 @@ class CachedEra5Source(ABC):
 
 
 def era5_product_name(frame: Frame, batch: Era5Batch) -> str:
-    """Return what a receipt calls the fields of one batch."""
+    """Return the product name of a batch, for receipts."""
     return f"{frame}.era5.{batch.name}"
 
 
 def failed_fields(area: Era5Area, source: str, batch: Era5Batch, receipt: Receipt) -> Era5Fields:
-    """Return no fields for `batch`, with `receipt` as the reason."""
-    return assemble_fields(area, source, {}, {}, dict.fromkeys(batch.times, (receipt,)))
+    """Return empty fields for a batch that failed.
+
+    Parameters
+    ----------
+    area : Era5Area
+        Requested area.
+    source : str
+        ``cds`` or ``arco``.
+    batch : Era5Batch
+        Requested hours.
+    receipt : Receipt
+        The failure, recorded for each of the hours.
+    """
+    return assemble_fields(area, source, {}, {}, {time: (receipt,) for time in batch.times})
 
 
 def _mark_unchanged(receipts: Sequence[Receipt]) -> tuple[Receipt, ...]:

@@ -1,8 +1,8 @@
-"""A process that reads netCDF files from outside.
+"""A child process that reads untrusted netCDF files.
 
-The HDF5 library follows links to other files, takes any amount of memory and, on a damaged or hostile file,
-loops for ever or ends the process that it runs in. So it runs in a child process with limits of memory, time
-and open files, which sends back plain arrays.
+On a damaged or hostile file the HDF5 library may follow links to other files, allocate any amount of memory,
+loop for ever or crash. It therefore runs in a child process with limits of memory, time and open files, which
+returns plain arrays.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from hephaestus_build.sources.era5.netcdf_reader import (
     send_message,
 )
 
-_READ_TIMEOUT = 20.0  # for one answer, which takes some milliseconds
-_STARTUP_TIMEOUT = 120.0  # for the child to load its libraries: half a second where there is no other work
+_READ_TIMEOUT = 20.0  # seconds to read one file, which usually takes milliseconds
+_STARTUP_TIMEOUT = 120.0  # seconds for the child to load its libraries; half a second on an idle machine
 
 
 class NetcdfProcess:
-    """A process that reads netCDF, started when it is first needed and again after it has died.
+    """A process that reads netCDF, started on first use and restarted after a failure.
 
-    Use it as a context manager; one thread at a time.
+    Use it as a context manager, from one thread at a time.
 
     Parameters
     ----------
     seconds : float
-        After which a file counts as one that cannot be read.
+        Time limit for reading one file.
     """
 
     def __init__(self, seconds: float = _READ_TIMEOUT) -> None:
@@ -56,7 +56,7 @@ class NetcdfProcess:
         self.close()
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the process if there is none: who expects a file soon need not wait for it then."""
+        """Start the process if it is not running; call it early to hide the startup time."""
         if self._process is None:
             self._process = _start_process()
         return self._process
@@ -69,14 +69,14 @@ class NetcdfProcess:
             self._process, self._ready = None, False
 
     def read(self, content: bytes) -> list[NetcdfFile]:
-        """Return what the netCDF file, or the zip of some, holds.
+        """Read a netCDF file, or a zip of several.
 
         Raises
         ------
         NetcdfError
-            If it cannot be read, or only beyond the bounds.
+            If the content cannot be read or exceeds a limit.
         OSError
-            If no process can be started.
+            If the process cannot be started.
         """
         if len(content) > MAX_NETCDF_BYTES:
             raise NetcdfError(f"it is larger than {MAX_NETCDF_BYTES >> 20} MB")
@@ -100,7 +100,7 @@ class NetcdfProcess:
         except NetcdfTimeoutError as error:
             self.close()
             raise NetcdfError(f"it is netCDF that cannot be read in {error.seconds:g} s") from None
-        except BaseException:  # half an exchange, at Ctrl-C
+        except BaseException:  # such as Ctrl-C in the middle of an exchange: the process is out of step
             self.close()
             raise
         if isinstance(files, str):
@@ -109,7 +109,7 @@ class NetcdfProcess:
 
 
 class NetcdfTimeoutError(Exception):
-    """The process did not answer in time and was ended."""
+    """The process did not answer in time and was killed."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -117,12 +117,12 @@ class NetcdfTimeoutError(Exception):
 
 
 def _start_process() -> subprocess.Popen[bytes]:
-    """Start the process that reads; what the environment tells the HDF5 library does not reach it."""
+    """Start the child process, without the environment variables that configure the HDF5 library."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HDF5_")}
-    # "::" stands for no plugins at all; threads of numpy's would only take memory
+    # "::" disables HDF5 plugins; numpy's threads would only take memory
     environment |= {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-P", netcdf_reader.__file__],  # -P: the modules beside this one are no libraries
+        [sys.executable, "-P", netcdf_reader.__file__],  # -P keeps this package's folder off sys.path
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -132,12 +132,12 @@ def _start_process() -> subprocess.Popen[bytes]:
 
 @contextmanager
 def _kill_after(process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
-    """End the process if what is done with it takes longer.
+    """Kill the process if the body of the with statement takes longer than `seconds`.
 
     Raises
     ------
     NetcdfTimeoutError
-        If it was ended.
+        If the process was killed.
     """
     late = threading.Event()
 

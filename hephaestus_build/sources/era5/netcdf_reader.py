@@ -1,7 +1,7 @@
-"""NetCDF files from outside, read within bounds: how each array is stored is checked before any is read.
+"""Reader of untrusted netCDF files, which checks how every array is stored before reading any.
 
-This file is also the program of the process that reads them (``netcdf_process.py``). It imports nothing of
-this package, so that the process starts quickly.
+This file is also the program of the child process in ``netcdf_process.py``. It imports nothing of this
+package, so that the process starts quickly.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import IO, Any
 import msgspec
 import numpy as np
 
-#: Bytes of an answer, and of all its arrays together once unpacked; a month of one frame's area has 200 kB.
+#: Bytes of a file, and of all its unpacked arrays together; a month of one frame's area has 200 kB.
 MAX_NETCDF_BYTES = 64 << 20
 _MAX_MEMORY = 2 << 30  # address space of the child, libraries included
 _MAX_MEMBERS = 32  # files in a zip
-_MAX_VARIABLES = 64  # in one file; an answer has eight
+_MAX_VARIABLES = 64  # in one file; the CDS writes eight
 _MAX_RANK = 8
 _MAX_CHUNKS = 4096  # of one array
 _MAX_STRINGS = 4096  # elements of an array of strings
 _MAX_STRING_LENGTH = 4096  # characters of a string, numbers in an attribute
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
-#: Attributes that say what the numbers mean; no other is read.
+#: Attributes that define the meaning of the values; no others are read.
 _READ_ATTRIBUTES = (
     *("units", "calendar", "long_name", "GRIB_paramId", "simulated"),
     *("_FillValue", "missing_value", "scale_factor", "add_offset", "valid_min", "valid_max", "valid_range"),
@@ -38,25 +38,26 @@ AttributeValue = str | int | float | list[float]
 
 
 class NetcdfError(ValueError):
-    """The content is no netCDF that can be read; the message says why."""
+    """The content is not netCDF or cannot be read; the message says why."""
 
 
 class NetcdfVariable(msgspec.Struct, frozen=True):
-    """One variable as it is stored.
+    """One variable as stored, before unpacking.
 
     Attributes
     ----------
     dimensions : tuple of str
-        A name for each axis; empty where the file has none.
+        Name of each axis; empty where the file has none.
     attributes : dict
-        Those that say what the numbers mean.
+        The attributes in `_READ_ATTRIBUTES`.
     shape : tuple of int
+        Length of each axis.
     dtype : str
-        Of the numbers in `content`, little-endian; empty for strings.
+        Type of the numbers in `content`, little-endian; empty for strings.
     content : bytes
-        The numbers in C order.
+        Numbers in C order.
     texts : tuple of str
-        The strings in C order.
+        Strings in C order.
     """
 
     dimensions: tuple[str, ...]
@@ -67,10 +68,10 @@ class NetcdfVariable(msgspec.Struct, frozen=True):
     texts: tuple[str, ...] = ()
 
     def values(self) -> np.ndarray:
-        """Return the numbers as float64, unpacked, NaN where they are missing; strings as they are."""
+        """Return the unpacked numbers as float64, NaN where missing; strings as an object array."""
         if not self.dtype:
             return np.array(self.texts, dtype=object).reshape(self.shape)
-        with np.errstate(all="ignore"):  # what becomes of absurd numbers is no plausible value
+        with np.errstate(all="ignore"):  # overflows are rejected as implausible later
             return self._unpacked(np.frombuffer(self.content, self.dtype).reshape(self.shape))
 
     def _unpacked(self, stored: np.ndarray) -> np.ndarray:
@@ -92,19 +93,19 @@ class NetcdfVariable(msgspec.Struct, frozen=True):
 
 
 class NetcdfFile(msgspec.Struct, frozen=True):
-    """What one netCDF file holds."""
+    """Attributes and variables of one netCDF file."""
 
     attributes: dict[str, AttributeValue]
     variables: dict[str, NetcdfVariable]
 
 
 def read_netcdf_files(content: bytes) -> list[NetcdfFile]:
-    """Return what the netCDF file, or the zip of some, holds; in this process.
+    """Read a netCDF file, or a zip of several, in this process.
 
     Raises
     ------
     NetcdfError
-        If it cannot be read, or only beyond the bounds.
+        If the content cannot be read or exceeds a limit.
     """
     if not content.startswith(b"PK\x03\x04"):
         return [_read_file(content, MAX_NETCDF_BYTES)]
@@ -117,9 +118,9 @@ def read_netcdf_files(content: bytes) -> list[NetcdfFile]:
 
 
 def _members(content: bytes) -> Iterator[bytes]:
-    """Yield the netCDF files in a zip, stored or deflated, as far as they are within the bounds."""
+    """Yield the netCDF files of a zip; NetcdfError at the first that exceeds a limit."""
     left = MAX_NETCDF_BYTES
-    # before its directory is read: each entry takes a hundred times its bytes
+    # count the entries before zipfile reads them: each takes a hundred times its size in memory
     if content.count(b"PK\x01\x02") > _MAX_MEMBERS + 8:
         raise NetcdfError(f"it is a zip of more than {_MAX_MEMBERS} files")
     try:
@@ -131,7 +132,7 @@ def _members(content: bytes) -> Iterator[bytes]:
                 if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise NetcdfError("it is a zip packed by another method than deflate")
                 with archive.open(entry) as stream:
-                    member = stream.read(left + 1)  # the directory's sizes are not to be trusted
+                    member = stream.read(left + 1)  # the sizes in the zip's directory may be wrong
                 if len(member) > left:
                     raise NetcdfError(f"it is a zip of more than {MAX_NETCDF_BYTES >> 20} MB")
                 left -= len(member)
@@ -152,13 +153,19 @@ def _read_file(content: bytes, limit: int) -> NetcdfFile:
         return reader(content, limit)
     except NetcdfError:
         raise
-    except Exception as error:  # a damaged file makes the libraries fail in any way
+    except Exception as error:  # the libraries raise many exception types on damaged files
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise NetcdfError(f"it is netCDF that cannot be read: {reason}") from None
 
 
 def _read_hdf5(content: bytes, limit: int) -> NetcdfFile:
-    """Read netCDF-4: check how everything is stored, then read it."""
+    """Read netCDF-4.
+
+    1. Open the content as an in-memory image.
+    2. Refuse links, groups and named types.
+    3. Check the storage of every array (`_check_storage`), then its size (`_check_size`).
+    4. Only then read data.
+    """
     import h5py
 
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
@@ -200,12 +207,12 @@ def _read_hdf5(content: bytes, limit: int) -> NetcdfFile:
 
 
 def _check_storage(name: str, identifier: Any) -> None:
-    """Refuse an array whose bytes lie elsewhere, or are packed by anything but plain deflate."""
+    """Refuse an array that is stored in other files or compressed with anything but plain deflate."""
     import h5py
 
     how = identifier.get_create_plist()
     layouts = (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED)
-    # a virtual array's shape would be asked of the files that it names: this comes before the shape
+    # must run before the shape is read: for a virtual array the library opens its source files for that
     if how.get_layout() not in layouts or how.get_external_count():
         raise NetcdfError(f"{name} is stored in other files than the answer")
     filters = [how.get_filter(position)[0] for position in range(how.get_nfilters())]
@@ -214,7 +221,7 @@ def _check_storage(name: str, identifier: Any) -> None:
 
 
 def _check_size(name: str, identifier: Any, limit: int) -> int:
-    """Return the bytes that an array takes; refuse more than `limit`, and chunks that unpack to more."""
+    """Return the unpacked bytes of an array; refuse more than `limit`, and chunks larger than they claim."""
     import h5py
 
     how, dtype = identifier.get_create_plist(), identifier.dtype
@@ -234,14 +241,14 @@ def _check_size(name: str, identifier: Any, limit: int) -> int:
         for position in range(identifier.get_num_chunks() if packed else 0):
             place = identifier.get_chunk_info(position)
             mask, raw = identifier.read_direct_chunk(place.chunk_offset)
-            # the library takes what deflate yields, however much, before it looks at the size
+            # the library inflates a chunk without a limit and compares the size only afterwards
             if mask or len(zlib.decompressobj().decompress(raw, unpacked + 5)) > unpacked + 4:
                 raise NetcdfError(f"a chunk of {name} unpacks to more than it should")
     return size
 
 
 def _dimension(array: Any, axis: int, known: dict[str, Any]) -> str:
-    """Return the name of the array's dimension, empty if it has none."""
+    """Return the name of the dimension along `axis`; empty if it has none."""
     if array.is_scale:
         name = array.name if array.ndim == 1 else ""
     else:
@@ -252,7 +259,7 @@ def _dimension(array: Any, axis: int, known: dict[str, Any]) -> str:
 
 
 def _read_strings(array: Any) -> Iterator[str]:
-    """Yield the strings of an array one by one: many may refer to the same long one."""
+    """Yield the strings of an array one by one: many elements may refer to one long string."""
     for position in np.ndindex(array.shape):
         value = array[position]
         yield _decode_string(value)
@@ -264,7 +271,7 @@ def _attributes(holder: Any) -> dict[str, AttributeValue]:
 
 
 def _attribute(holder: Any, name: str) -> AttributeValue | None:
-    """Return an attribute that is a short text or a few numbers."""
+    """Return an attribute that is a short text or a few numbers; None if it is neither or missing."""
     import h5py
 
     if not h5py.h5a.exists(holder.id, name.encode()):
@@ -282,7 +289,7 @@ def _attribute(holder: Any, name: str) -> AttributeValue | None:
 
 
 def _read_classic(content: bytes, limit: int) -> NetcdfFile:
-    """Read netCDF-3, which holds every number as it is: no more of them than the file has bytes."""
+    """Read netCDF-3. It has no compression, so the arrays cannot exceed the file's size by much."""
     from scipy.io import netcdf_file
 
     with netcdf_file(io.BytesIO(content), "r", mmap=False, maskandscale=False) as file:
@@ -297,7 +304,7 @@ def _read_classic(content: bytes, limit: int) -> NetcdfFile:
                 numbers = np.asarray(array.data, dtype=dtype)
                 limit -= numbers.nbytes
                 if numbers.ndim != len(dimensions) or numbers.ndim > _MAX_RANK or limit < 0:
-                    raise NetcdfError(f"{name} is not what its header says")
+                    raise NetcdfError(f"{name} contradicts its header")
                 content = numbers.tobytes()
                 variables[name] = NetcdfVariable(dimensions, attributes, numbers.shape, dtype.str, content)
         return NetcdfFile(_classic_attributes(file), variables)
@@ -309,7 +316,7 @@ def _classic_attributes(holder: Any) -> dict[str, AttributeValue]:
 
 
 def _plain_attribute(value: Any) -> AttributeValue:
-    """Return what a library gives for an attribute as a text, a number or a list of numbers."""
+    """Convert an attribute value of h5py or scipy to a text, a number or a list of numbers."""
     if isinstance(value, str | bytes):
         return _decode_string(value)
     array = np.asarray(value)
@@ -330,17 +337,17 @@ def _decode_string(value: Any) -> str:
 
 
 def send_message(stream: IO[bytes], content: bytes) -> None:
-    """Send `content` to the other process, its length first."""
+    """Send `content` to the other process, preceded by its length."""
     stream.write(len(content).to_bytes(8, "big"))
     stream.write(content)
     stream.flush()
 
 
 def receive_message(stream: IO[bytes], limit: int) -> bytes:
-    """Return what the other side sent; EOFError if it has ended."""
+    """Return the next message of the other process; EOFError if it has ended."""
     size = int.from_bytes(_read_exactly(stream, 8), "big")
     if size > limit:
-        raise ValueError(f"{size} bytes are announced")
+        raise ValueError(f"a message of {size} bytes exceeds the limit")
     return _read_exactly(stream, size)
 
 
@@ -353,10 +360,10 @@ def _read_exactly(stream: IO[bytes], size: int) -> bytes:
 
 @contextmanager
 def _forbid_open_files() -> Iterator[None]:
-    """Let nothing be opened meanwhile, be it a file that an answer names or a plugin."""
+    """Forbid opening files in the body: neither files that the netCDF refers to nor HDF5 plugins."""
     try:
         import resource
-    except ImportError:  # not on every system
+    except ImportError:  # Unix only
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -368,7 +375,7 @@ def _forbid_open_files() -> Iterator[None]:
 
 
 def _warm_up() -> None:
-    """Read an answer in small, so that what Python loads when it is first used is loaded."""
+    """Read a small file, so that modules which are imported lazily are loaded while files can be opened."""
     import encodings.ascii
     import encodings.cp437  # noqa: F401 (names in a zip)
 
@@ -387,7 +394,7 @@ def _warm_up() -> None:
 
 
 def _main() -> None:
-    """Read what comes on standard input and answer on standard output, until the input ends."""
+    """Read files from standard input and write results to standard output until the input ends."""
     _warm_up()
     with suppress(ImportError, ValueError, OSError):
         import resource

@@ -1,8 +1,8 @@
-"""A Zarr store behind plain HTTP: its metadata, checked, and single chunks of it within the size they say.
+"""Reader of an untrusted Zarr store over plain HTTP: checked metadata and single chunks.
 
-The store is a stranger's: its metadata may name a codec that runs code, or any shape, and a chunk may unpack
-to any size. So only arrays of plain numbers are read, packed by the few codecs that stores of ERA5 use, and
-each chunk is unpacked into memory whose size is known before.
+Metadata may name a codec that runs code or claim any shape, and a chunk may decompress to any size.
+Therefore only arrays of plain numbers with a few common codecs are read, and each chunk is decompressed into
+a buffer of the expected size.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from hephaestus_build.core.web_address import HttpUrl
 from hephaestus_build.download.client import HttpClient
 from hephaestus_build.sources.era5.fields import decode_cf_times
 
-#: Bytes of a chunk once it is unpacked; a globe has 4 MB, ARCO-ERA5's whole time axis 10.
+#: Bytes of an unpacked chunk; a globe has 4 MB, ARCO-ERA5's whole time axis 10 MB.
 MAX_CHUNK_BYTES = 64 << 20
-_MAX_METADATA_BYTES = 16 << 20  # of 273 variables: half a megabyte
+_MAX_METADATA_BYTES = 16 << 20  # ARCO-ERA5's 273 variables have half a megabyte
 _MAX_AXIS_LENGTH = 1 << 40
 _MAX_RANK = 8
 
 
 class RemoteStoreError(Exception):
-    """The store cannot be used; `outcome` says what kind of trouble it is."""
+    """The store cannot be used; `outcome` is the kind of failure, for the receipt."""
 
     def __init__(self, outcome: Outcome, detail: str) -> None:
         super().__init__(detail)
@@ -43,26 +43,26 @@ class RemoteStoreError(Exception):
 
 @dataclass(frozen=True)
 class RemoteArray:
-    """One array of a store, of Zarr format 2 or 3.
+    """Metadata of one array of a store, of Zarr format 2 or 3.
 
     Attributes
     ----------
     name : str
-        Its path in the store.
+        Path in the store.
     shape, chunks : tuple of int
-        Of the whole array, and of one stored object.
+        Shape of the array and of one chunk.
     dtype : np.dtype
-        Of its numbers.
+        Type of the numbers.
     order : str
-        ``C`` or ``F``.
+        Order of the numbers in a chunk, ``C`` or ``F``.
     compressor : str
-        Name of the codec that packs its chunks; empty for none.
+        Name of the codec; empty for none.
     checksum : bool
         Whether each chunk ends with a CRC32C.
     prefix, separator : str
-        How the chunks are called.
+        Parts of a chunk's key, such as ``c`` and ``/`` in ``c/0/1``.
     attributes : dict
-        Of the array.
+        Attributes of the array.
     """
 
     name: str
@@ -78,7 +78,7 @@ class RemoteArray:
 
     @property
     def max_stored_bytes(self) -> int:
-        """Bytes of one stored object at most: what it unpacks to and what codecs add."""
+        """Upper limit of a stored chunk in bytes: its unpacked size plus the overhead of codecs."""
         size = self._chunk_bytes
         return size + size // 16 + (1 << 16)
 
@@ -87,16 +87,16 @@ class RemoteArray:
         return math.prod(self.chunks) * self.dtype.itemsize
 
     def chunk_key(self, position: Sequence[int]) -> str:
-        """Return where in the array's folder the chunk at `position` lies."""
+        """Return the key of the chunk at `position`, relative to the array."""
         return self.separator.join([*([self.prefix] if self.prefix else []), *map(str, position)])
 
     def decode_chunk(self, content: bytes) -> np.ndarray:
-        """Return the values of one stored chunk.
+        """Decode one stored chunk.
 
         Raises
         ------
         ValueError
-            If `content` is no such chunk.
+            If its checksum or size is wrong, or it cannot be decompressed.
         """
         try:
             if self.checksum:
@@ -113,22 +113,22 @@ class RemoteArray:
 
 
 def parse_array_metadata(name: str, metadata: Any, attributes: Any) -> RemoteArray:
-    """Return the array that ``.zarray`` or ``zarr.json`` describes, if it is one that is read here.
+    """Parse and check the metadata of an array.
 
     Parameters
     ----------
     name : str
-        Its path in the store.
+        Path of the array in the store.
     metadata : object
-        Content of the file.
+        Parsed content of ``.zarray`` or ``zarr.json``.
     attributes : object
-        Content of ``.zattrs``, or of the key ``attributes``; absent ones are none.
+        Parsed content of ``.zattrs``, or of the key ``attributes``; None if missing.
 
     Raises
     ------
     ValueError
-        If it is of another type than plain numbers, is packed by another codec than those known here, or has
-        a shape or chunks of a size that cannot be.
+        If the array is not of plain numbers, uses an unsupported codec, or has an impossible shape or chunks
+        that are too large.
     """
     metadata = _check_mapping(metadata)
     parse = {2: _parse_format2, 3: _parse_format3}.get(_check_integer(metadata.get("zarr_format")))
@@ -187,7 +187,7 @@ def _parse_format3(name: str, metadata: Mapping[str, Any], attributes: dict[str,
     endian = _check_mapping(_check_mapping(codecs[0]).get("configuration") or {}).get("endian", "little")
     plain = keys.get("name") == "v2"
     if not plain and keys.get("name") != "default":
-        raise ValueError("its chunks are called in a way that is not known here")
+        raise ValueError("the key encoding of its chunks is not supported")
     separator = _check_mapping(keys.get("configuration") or {}).get("separator", "." if plain else "/")
     return RemoteArray(
         name,
@@ -211,7 +211,7 @@ def _check_mapping(value: Any) -> dict[str, Any]:
 
 def _check_integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("its metadata hold something else where a whole number belongs")
+        raise ValueError("its metadata have another value where an integer is expected")
     return value
 
 
@@ -220,7 +220,7 @@ def _check_sizes(value: Any, least: int) -> tuple[int, ...]:
         raise ValueError("its metadata have no shape")
     sizes = tuple(map(_check_integer, value))
     if not all(least <= size <= _MAX_AXIS_LENGTH for size in sizes):
-        raise ValueError("it has a shape that cannot be")
+        raise ValueError("it has an impossible shape")
     return sizes
 
 
@@ -238,7 +238,7 @@ def _check_codec(name: Any) -> str:
 
 
 def _unpack_blosc(content: bytes, size: int) -> bytes | bytearray:
-    """Unpack Blosc, whose library believes what the header says of the sizes."""
+    """Decompress Blosc; the library trusts the sizes in the header, so they are checked first."""
     import numcodecs.blosc
 
     version, _, flags, _, unpacked, block, packed = struct.unpack_from("<BBBBIII", content)
@@ -256,13 +256,13 @@ def _unpack_zstd(content: bytes, size: int) -> bytes | bytearray:
 
     if (stated := _zstd_size(content)) not in (None, size):
         raise ValueError(f"it unpacks to {stated} bytes")
-    # of a size that is not stated, the library fails unless it fills the memory
+    # if the header states no size, the library raises unless the output has exactly the buffer's size
     numcodecs.zstd.decompress(content, memory := bytearray(size))
     return memory
 
 
 def _zstd_size(content: bytes) -> int | None:
-    """Return what the header of a Zstandard frame says of its content (RFC 8878, 3.1.1.1)."""
+    """Return the content size in the header of a Zstandard frame (RFC 8878, 3.1.1.1); None if not stated."""
     if content[:4] != b"\x28\xb5\x2f\xfd" or len(content) < 6:
         raise ValueError("it is no Zstandard frame")
     mark = content[4]
@@ -283,7 +283,7 @@ def _unpack_lz4(content: bytes, size: int) -> bytes | bytearray:
 
 
 def _unpack_zlib(content: bytes, size: int) -> bytes:
-    """Unpack zlib or gzip, a byte more than `size` at most."""
+    """Decompress zlib or gzip, at most one byte more than `size`."""
     inflater = zlib.decompressobj(wbits=47)  # either header
     unpacked = inflater.decompress(content, size + 1)
     if not inflater.eof or inflater.unused_data:
@@ -304,14 +304,23 @@ _DECOMPRESSORS: dict[str, Callable[[bytes, int], bytes | bytearray]] = {
 def open_remote_store(
     http: HttpClient, address: HttpUrl, names: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, RemoteArray]]:
-    """Return the attributes of the store at `address` and the arrays `names`.
+    """Return the attributes of a Zarr store and the metadata of some of its arrays.
 
-    Consolidated metadata of format 2 is looked for first, then format 3.
+    Consolidated metadata of format 2 is tried first, then format 3.
+
+    Parameters
+    ----------
+    http : HttpClient
+        Client to read with.
+    address : HttpUrl
+        Root of the store.
+    names : sequence of str
+        Arrays to open.
 
     Raises
     ------
     RemoteStoreError
-        If the store cannot be reached, is none, or lacks one of the arrays.
+        If the store cannot be reached, is not a Zarr store, or lacks one of the arrays.
     """
     url = str(address)
     consolidated = _fetch_json(http, address.child(".zmetadata"))
@@ -355,7 +364,7 @@ def _parse_or_fail(url: str, name: str, metadata: Any, attributes: Any) -> Remot
 
 
 def decode_time_axis(axis: RemoteArray, numbers: np.ndarray) -> list[datetime]:
-    """Return what `numbers` of a CF time axis stand for, UTC without a zone.
+    """Decode `numbers` of a CF time axis, UTC without a time zone.
 
     Raises
     ------
@@ -372,7 +381,7 @@ def decode_time_axis(axis: RemoteArray, numbers: np.ndarray) -> list[datetime]:
 
 
 def _fetch_json(http: HttpClient, address: HttpUrl) -> dict[str, Any] | None:
-    """Return the JSON at `address`, None if there is nothing."""
+    """Return the JSON object at `address`; None if it is absent."""
     page = http.get_text(address.url_with_secrets, max_bytes=_MAX_METADATA_BYTES)
     if page.outcome is Outcome.ABSENT:
         return None
@@ -382,6 +391,6 @@ def _fetch_json(http: HttpClient, address: HttpUrl) -> dict[str, Any] | None:
         value = parse_json(page.text, limit=_MAX_METADATA_BYTES)
     except ValueError as error:
         raise RemoteStoreError(
-            Outcome.CORRUPT, f"{address} is no JSON that is read: {sanitize_text(error, 100)}"
+            Outcome.CORRUPT, f"{address} is not valid JSON: {sanitize_text(error, 100)}"
         ) from None
     return value if isinstance(value, dict) else {}

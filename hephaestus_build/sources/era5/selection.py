@@ -1,6 +1,6 @@
-"""ERA5 for a frame: what hours and what area are wanted, and which of the two sources is asked.
+"""Selection of the ERA5 source by the settings, and the interface that both sources have.
 
-The value types live in ``fields.py``, the sources in ``cds.py`` and ``arco.py``.
+The value types are in ``fields.py``, the sources in ``cds.py`` and ``arco.py``.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ log = logging.getLogger(__name__)
 
 
 class Era5Source(Protocol):
-    """Where ERA5 comes from."""
+    """Interface of a source of ERA5 fields."""
 
     name: str
     url: str
 
     @property
     def description(self) -> str:
-        """Which source this is and why, in a few words."""
+        """Name of the source and why it was chosen, for messages."""
 
     def count_requests(self, times: Iterable[datetime]) -> int:
-        """Return how many requests `times` take."""
+        """Return the number of requests for `times`."""
 
     def set_expected_hashes(self, seals: Callable[[datetime], str | None]) -> None:
-        """Believe kept hours only if their values are those that a published cube first used."""
+        """Use cached hours only if their value hashes are those that `seals` returns, where it knows any."""
 
     def fetch(
         self,
@@ -72,18 +72,32 @@ class Era5Source(Protocol):
         *,
         refresh_preliminary: bool = False,
     ) -> Era5Fields:
-        """Return the fields of `area` at `times`, as many as can be had, and why the others cannot."""
+        """Fetch the fields of `area` at `times`, as many as are available, and receipts for the others.
+
+        Parameters
+        ----------
+        frame : Frame
+            Frame that the receipts name.
+        area : Era5Area
+            Area of the fields.
+        times : sequence of datetime
+            Whole hours, UTC without a time zone.
+        progress : callable, optional
+            Called with the number of hours done, the number of hours requested, and a message.
+        refresh_preliminary : bool
+            Request hours again whose cached version is preliminary.
+        """
 
 
 def choose_era5_source(settings: Settings) -> Era5Source:
-    """Return the source that the settings ask for, and log which it is.
+    """Return the source that the settings name, and log the choice.
 
-    ``auto`` takes the CDS where a key is configured and ARCO-ERA5, which needs none, elsewhere.
+    ``auto`` selects the CDS if a key is configured, else ARCO-ERA5, which needs none.
 
     Raises
     ------
     UsageError
-        If the CDS is asked for and there is no key, or only one of the service before 2024.
+        If the settings name the CDS and there is no key, or only a key of the service before 2024.
     """
     source: Era5Source
     own = settings.embedded_archive

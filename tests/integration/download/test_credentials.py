@@ -191,7 +191,7 @@ def test_the_key_of_the_cds_goes_to_its_own_origin_alone(tmp_path, elsewhere, ho
     assert not elsewhere.log
     receipt = found.missing_hours[JUNE[0]]
     assert receipt.outcome is Outcome.REFUSED
-    assert "may not get the key" in receipt.detail
+    assert "that the key is not sent to" in receipt.detail
     assert KEY not in repr(found)
 
 

@@ -132,7 +132,7 @@ def test_hours_of_era5_with_other_values_than_at_their_first_use_are_asked_for_a
     result = repair(FRAME, settings)
     assert result.lost == result.changed == ()
     assert objects(settings) == true
-    assert "are not what they were when first used" in caplog.text
+    assert "have changed since they were first used" in caplog.text
 
 
 def test_the_seals_of_era5_change_no_cube(archive, settings):

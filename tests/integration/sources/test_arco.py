@@ -112,7 +112,7 @@ def test_preliminary_hours_of_arco_are_replaced(
         (f"{ERA5_VARIABLE_NAMES[1]}/", faults.error_status(503), Outcome.UNREACHABLE, "503"),
         (".zmetadata", faults.error_status(403), Outcome.REFUSED, "403"),
         (".zmetadata", faults.replace_body(b"[]"), Outcome.CORRUPT, "has no metadata"),
-        (".zmetadata", faults.serve_html(), Outcome.CORRUPT, "is no JSON"),
+        (".zmetadata", faults.serve_html(), Outcome.CORRUPT, "is not valid JSON"),
         (".zmetadata", faults.error_status(404), Outcome.ABSENT, "there is no Zarr store at"),
         ("time/0", faults.error_status(500), Outcome.UNREACHABLE, "the time axis"),
     ],
@@ -147,7 +147,7 @@ def test_a_dead_arco_is_given_up(server: LoopbackServer, tmp_path: Path) -> None
     days = [datetime(2018, 6, day, 12) for day in range(1, 29)]
     found = arco_source(server, tmp_path, connections=1, retries=1).fetch(FRAME, AREA, days)
     assert len(found.missing_hours) == 28
-    assert "not asked for" in found.missing_hours[days[-1]].detail
+    assert "not requested" in found.missing_hours[days[-1]].detail
     assert rule.hits <= 6
 
 
@@ -204,10 +204,10 @@ def encoded(numbers: np.ndarray) -> faults.Fault:
         (".zmetadata", spoilt("time/.zarray", chunks=[1]), "no time axis in chunks of several hours"),
         (".zmetadata", spoilt("time/.zattrs", units=7), "it has no units"),
         (".zmetadata", spoilt("time/.zattrs", units="days since 9999-12-31"), "times cannot be read"),
-        (".zmetadata", spoilt("time/.zattrs", calendar="\x1b[2J" * 1000), "their units have no end"),
+        (".zmetadata", spoilt("time/.zattrs", calendar="\x1b[2J" * 1000), "the units are too long"),
         (".zmetadata", spoilt("latitude/.zarray", shape=[721, 1], chunks=[721, 1]), "is no axis of a globe"),
         (".zmetadata", spoilt("latitude/.zarray", chunks=[1 << 20]), "is no axis of a globe"),
-        (".zmetadata", faults.replace_body(b'{"metadata": ' + b"[" * 100_000), "no JSON that is read"),
+        (".zmetadata", faults.replace_body(b'{"metadata": ' + b"[" * 100_000), "is not valid JSON"),
         (".zmetadata", faults.replace_body(b'{"metadata": ' + b"9" * 5000 + b"}"), "integer of 5000 digits"),
         (".zmetadata", faults.replace_body(b'{"metadata": {"time/.zarray": 1}}'), "has no total_column"),
         (

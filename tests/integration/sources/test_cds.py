@@ -196,8 +196,8 @@ def test_a_request_that_did_not_survive_the_wait_is_handed_in_again(
         ),
         ({"cost_limit": 1}, Outcome.REFUSED, "Your request is too large", 2),
         ({"job_end": "failed"}, Outcome.UNREACHABLE, "the job has failed at the CDS: mars - ERROR", 2),
-        ({"job_end": "dismissed"}, Outcome.UNREACHABLE, "gave the request up: API state 'dismissed'", 2),
-        ({"available_until": date(2018, 5, 1)}, Outcome.ABSENT, "not there yet: .* available yet", 2),
+        ({"job_end": "dismissed"}, Outcome.UNREACHABLE, "dropped the request: API state 'dismissed'", 2),
+        ({"available_until": date(2018, 5, 1)}, Outcome.ABSENT, "not released yet: .* available yet", 2),
         (
             {"missing_variables": frozenset({ERA5_VARIABLE_NAMES[2]})},
             Outcome.CORRUPT,
@@ -313,7 +313,7 @@ def test_what_passes_is_survived(
     ("pattern", "fault", "outcome", "detail"),
     [
         ("object-store", faults.serve_html(), Outcome.CORRUPT, "a web page came in its place"),
-        ("object-store", faults.truncate_body(), Outcome.CORRUPT, "bytes came, the CDS announced"),
+        ("object-store", faults.truncate_body(), Outcome.CORRUPT, "bytes arrived, the CDS announced"),
         (
             "object-store",
             faults.replace_body(lambda body: body[:-1] + bytes([body[-1] ^ 1])),
@@ -400,7 +400,7 @@ def test_days_that_are_not_released_are_owed_and_the_others_here(source: CdsEra5
     found = source.fetch(FRAME, AREA, JUNE)
     assert found.times == (JUNE[0],)
     assert found.missing_hours[JUNE[1]].outcome is Outcome.ABSENT
-    assert "does not hold 2018-06-13 12:00:00" in found.missing_hours[JUNE[1]].detail
+    assert "lacks 2018-06-13 12:00:00" in found.missing_hours[JUNE[1]].detail
     cds.available_until = None
     found = source.fetch(FRAME, AREA, JUNE)
     assert not found.missing_hours

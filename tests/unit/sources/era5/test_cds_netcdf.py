@@ -136,15 +136,18 @@ def edited(edit: Callable[[np.ndarray], object]) -> np.ndarray:
     ("changes", "message"),
     [
         ({"names": {"tcwv": 0, "sp": 1}}, "holds no vertical_integral_of_temperature, only tcwv, sp"),
-        ({"latitudes": AREA.latitudes + 0.25}, "covers latitudes 43.25 to 44.25, asked for were 43 to 44"),
-        ({"longitudes": AREA.longitudes - 0.5}, "covers longitudes -1.5 to 0, asked for were -1 to 0.5"),
-        ({"times": [hour + timedelta(hours=1) for hour in JUNE]}, "none of the hours asked for"),
+        ({"latitudes": AREA.latitudes + 0.25}, "covers latitudes 43.25 to 44.25, requested were 43 to 44"),
+        ({"longitudes": AREA.longitudes - 0.5}, "covers longitudes -1.5 to 0, requested were -1 to 0.5"),
+        ({"times": [hour + timedelta(hours=1) for hour in JUNE]}, "none of the requested hours"),
         ({"versions": ["0001", "0002"]}, "version 0002, neither final nor preliminary"),
         (
             {"values": edited(lambda v: v.fill(np.nan))},
             "2018-06-01 12:00: total_column_water_vapour has missing",
         ),
-        ({"values": edited(lambda v: np.multiply(v, 0.01, out=v))}, "surface_pressure of .* Pa cannot be"),
+        (
+            {"values": edited(lambda v: np.multiply(v, 0.01, out=v))},
+            "surface_pressure of .* Pa is implausible",
+        ),
     ],
 )
 def test_a_wrong_answer_is_refused_with_the_reason(
