@@ -1,1 +1,1 @@
-"""The simulated archive: a small physical world, served on loopback as the real archives look."""
+"""Simulated archive: a small physical world and loopback servers that present it as the real archives do."""

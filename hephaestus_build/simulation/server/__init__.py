@@ -1,1 +1,1 @@
-"""Loopback servers that present the simulated world as the real archives look."""
+"""Loopback servers that present the simulated world in the form of the real archives."""

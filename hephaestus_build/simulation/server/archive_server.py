@@ -1,4 +1,4 @@
-"""All archives of the simulated world under one loopback server: LiCSAR, the CDS, ARCO-ERA5, annotations."""
+"""Loopback server of all simulated archives: LiCSAR, CDS, ARCO-ERA5 and annotations."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _ARCO_MARGIN = 2.0
 
 
 class ArchiveServer(LoopbackServer):
-    """Serve a simulated archive on loopback; a context manager.
+    """Loopback server of a simulated archive; a context manager.
 
     Parameters
     ----------
     archive : SimulatedArchive, optional
-        What to serve; by default one made from `options`, and closed with the server.
+        Archive to serve; by default one is created from `options` and closed with the server.
     port : int
-        0 takes a free one.
+        Port to listen on; 0 selects a free one.
     faults : FaultPlan, optional
-        Requests to answer badly.
+        Faults to inject.
     **options
-        Of :class:`~hephaestus_build.simulation.server.archive_state.SimulatedArchive`, such as ``seed`` and
-        ``size``.
+        Arguments of :class:`~hephaestus_build.simulation.server.archive_state.SimulatedArchive`, such as
+        ``seed`` and ``size``.
 
     Attributes
     ----------
     archive : SimulatedArchive
-        What it serves; may be changed while it does.
+        The served archive; may be changed while it is served.
     cds : CdsApp
-        The CDS: queue, licence, failures, late fields.
+        The CDS, with its queue, licence, failures and dates of availability.
     arco : ArcoApp
-        The ARCO-ERA5 store. It has data around the archive's frames only.
+        The ARCO-ERA5 store, which has data only around the archive's frames.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class ArchiveServer(LoopbackServer):
         self._owns_archive = archive is None
         self.archive = archive if archive is not None else SimulatedArchive(**options)
         world = self.archive.world
-        # the world's fields are rounded as GRIB rounds; rounding them anew for each area would make the
-        # same point differ from request to request
+        # the world's fields are already rounded to fixed steps; packing them per area as well would make
+        # the same point differ between requests
         self.cds = CdsApp(world.era5_fields, grib_packing=False)
         self.arco = ArcoApp(
             world.era5_fields, areas=tuple(_area_around(world.scene(name)) for name in world.frames)
@@ -69,36 +69,36 @@ class ArchiveServer(LoopbackServer):
 
     @property
     def licsar_url(self) -> str:
-        """The portal's base address."""
+        """Base address of the portal."""
         return f"{self.base_url}/{PORTAL_ROOT}/"
 
     @property
     def mirror_url(self) -> str:
-        """The base address of the mirror that is laid out as the CEDA archive."""
+        """Base address of the mirror, which has the layout of the CEDA archive."""
         return f"{self.base_url}/{self.archive.mirror_root}/"
 
     @property
     def cds_url(self) -> str:
-        """What CDSAPI_URL is set to."""
+        """Address of the CDS, the value for CDSAPI_URL."""
         return f"{self.base_url}{CDS_PREFIX}"
 
     @property
     def cds_key(self) -> str:
-        """The key that the CDS accepts; no secret."""
+        """API key that the simulated CDS accepts; not a secret."""
         return self.cds.key
 
     @property
     def arco_url(self) -> str:
-        """The ARCO-ERA5 store's address."""
+        """Address of the ARCO-ERA5 store."""
         return f"{self.base_url}{ARCO_PREFIX}"
 
     @property
     def annotations_url(self) -> str:
-        """The annotation archive's address."""
+        """Address of the annotation archive."""
         return f"{self.base_url}{ANNOTATIONS_PATH}"
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that point this project's commands, and cdsapi, at this server."""
+        """Return the environment variables that point this project's commands, and cdsapi, to this server."""
         return {
             "HEPHAESTUS_LICSAR_URL": self.licsar_url,
             "HEPHAESTUS_ANNOTATIONS": self.annotations_url,
@@ -110,16 +110,16 @@ class ArchiveServer(LoopbackServer):
 
     @staticmethod
     def proxy_environment() -> dict[str, str]:
-        """Return the variables that keep a proxy, where one is set, from being asked for loopback."""
+        """Return the environment variables that exclude loopback from the proxy; empty without a proxy."""
         if any(name.lower() in ("http_proxy", "all_proxy") for name in os.environ):
-            # a proxy would be asked for loopback addresses too
+            # without NO_PROXY, loopback requests go to the proxy too
             beyond = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
             hosts = ",".join(filter(None, (beyond, "127.0.0.1", "localhost")))
             return {"NO_PROXY": hosts, "no_proxy": hosts}
         return {}
 
     def close(self) -> None:
-        """Stop serving, and remove the files that were made if the archive is the server's own."""
+        """Stop serving; close the archive, which removes its files, if this server created it."""
         super().close()
         if self._owns_archive:
             self.archive.close()

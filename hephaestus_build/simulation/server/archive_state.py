@@ -1,4 +1,4 @@
-"""The simulated archive's stock: what is published now, in which revision, and the files, made on demand."""
+"""State of the simulated archive: the published products, their revisions, and their files on disk."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ from hephaestus_build.simulation.world.world import World
 PortalLayout = Literal["directories", "links"]
 ListingStyle = Literal["table", "pre"]
 
-#: At most so many products are made at once: one at real size takes some 300 MB while it is made.
+#: Largest number of products generated at once; one at real size takes about 300 MB of memory.
 _MAX_MAKERS = 2
-#: Large files that no cube is made of are made apart from the others, when somebody asks for one.
+#: Large files that no build reads; they are generated separately from the others, when first requested.
 _SEPARATE_FILES = (".geo.unw.tif", ".geo.E.tif", ".geo.N.tif", ".geo.U.tif", ".geo.landmask.tif")
 
 
 class SimulatedArchive:
-    """A world's products as an archive that changes over time.
+    """Products of a world, published as an archive that changes over time.
 
-    Every setting may be changed while it is served.
+    Attributes may be changed while the archive is served.
 
     Parameters
     ----------
     world : World, optional
-        Whose products; by default one made from the other arguments.
+        World to publish; by default one is created from `options`.
     layout : str
-        ``directories``: pairs and epochs are folders of files (until 2025). ``links``: they are small
-        pages whose links lead to two other places.
+        ``directories``: pairs and epochs are folders of files (the portal until 2025). ``links``: they are
+        small pages with links to two other locations (the portal since).
     listing : str
-        ``table`` or ``pre``: which of Apache's two listing styles.
+        Style of Apache's folder listings, ``table`` or ``pre``.
     cache : Path, optional
-        Folder for made files, kept and used again by an archive of the same arguments; by default a
-        temporary one that :meth:`close` removes.
+        Folder for generated files, kept for later archives with the same arguments; by default a temporary
+        folder that :meth:`close` removes.
     **options
-        Of :class:`~hephaestus_build.simulation.world.world.World`.
+        Arguments of :class:`~hephaestus_build.simulation.world.world.World`.
 
     Attributes
     ----------
     extra_links : dict of str to list of str
-        Further hrefs in a frame's list of interferograms, as they are: hostile ones, for instance.
+        Additional hrefs, such as hostile ones, that are written unescaped into a frame's listing of
+        interferograms.
     """
 
     def __init__(
@@ -76,41 +77,41 @@ class SimulatedArchive:
         self._annotations_archive: bytes | None = None
 
     def close(self) -> None:
-        """Remove the made files, unless their folder was given."""
+        """Remove the generated files, unless a cache folder was given."""
         if self._owns_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    # what changes over time
+    # changes over time
 
     def publish_until(self, day: date | str | None) -> None:
-        """Publish the pairs whose later date is no later than `day`; None publishes all."""
+        """Publish only pairs whose secondary is no later than `day`; None publishes all."""
         self._until = parse_day(day) if isinstance(day, str) else day
 
     def reprocess(self, frame: Frame | str, pair: Pair | str) -> int:
-        """Replace the files of a pair in place, later and with other noise; return the new revision."""
+        """Replace the files of a pair with newer ones that differ in noise; return the new revision."""
         key = (str(frame), _to_pair(pair))
         with self._lock:
             self._revisions[key] = self._revisions.get(key, 0) + 1
             return self._revisions[key]
 
     def withdraw(self, frame: Frame | str, pair: Pair | str) -> None:
-        """Take a pair out of the listing."""
+        """Remove a pair from the listing."""
         self._withdrawn.add((str(frame), _to_pair(pair)))
 
     def restore(self, frame: Frame | str, pair: Pair | str) -> None:
-        """Put a withdrawn pair back."""
+        """Add a withdrawn pair to the listing again."""
         self._withdrawn.discard((str(frame), _to_pair(pair)))
 
     def move_storage(self, name: str = "moved") -> None:
-        """Move the files to other addresses: link pages lead to the new ones, the old ones are gone."""
+        """Move the files to other addresses: link pages point to the new ones, the old ones answer 404."""
         self.layout = "links"
         self.public_root = f"LiCSAR_products.{name}"
         self.mirror_root = f"neodc/comet/{name}/licsar_products"
 
-    # what there is now
+    # present state
 
     def pairs(self, frame: Frame | str) -> tuple[Pair, ...]:
-        """Return the pairs that are published now, sorted."""
+        """Return the published pairs of a frame, sorted."""
         return tuple(
             pair
             for pair in self.world.pairs(frame)
@@ -119,17 +120,27 @@ class SimulatedArchive:
         )
 
     def epochs(self, frame: Frame | str) -> tuple[date, ...]:
-        """Return the epochs that are published now, sorted."""
+        """Return the published epochs of a frame, sorted."""
         return tuple(
             day for day in self.world.scene(frame).epochs if self._until is None or day <= self._until
         )
 
     def revision(self, frame: Frame | str, pair: Pair | str) -> int:
-        """Return how often the files of a pair were replaced."""
+        """Return the number of times the files of a pair were replaced."""
         return self._revisions.get((str(frame), _to_pair(pair)), 0)
 
     def file_names(self, frame: str, kind: str, key: str = "") -> tuple[str, ...]:
-        """Return the names in a frame's folder `kind`, or in its subfolder `key`; empty if there is none."""
+        """Return the names of the files in one folder of a frame; empty if there is no such folder.
+
+        Parameters
+        ----------
+        frame : str
+            Frame id.
+        kind : str
+            ``metadata``, ``interferograms`` or ``epochs``.
+        key : str
+            The pair or epoch; empty for metadata.
+        """
         frame_store = self.world.frame_files(frame)
         if kind == "metadata" and not key:
             return frame_store.metadata_files()
@@ -141,14 +152,14 @@ class SimulatedArchive:
         return ()
 
     def modified_time(self, frame: str, kind: str, key: str = "") -> datetime:
-        """Return when a folder's files were written."""
+        """Return the modification time of the files in a folder; for the arguments see :meth:`file_names`."""
         frame_store = self.world.frame_files(frame)
         if kind == "interferograms":
             return frame_store.modified_time(Pair.parse(key).secondary, self.revision(frame, key))
         return frame_store.modified_time(parse_day(key) if key else frame_store.scene.epochs[0])
 
     def product_path(self, frame: str, kind: str, key: str, name: str) -> Path | None:
-        """Return a product's file, made if need be; None if there is no such product.
+        """Return the path of a product, generating the file if needed; None if there is no such product.
 
         Parameters
         ----------
@@ -159,7 +170,7 @@ class SimulatedArchive:
         key : str
             The pair or epoch; empty for metadata.
         name : str
-            The file's name.
+            Name of the file.
         """
         if frame not in self.world.frames or name not in (names := self.file_names(frame, kind, key)):
             return None
@@ -178,7 +189,7 @@ class SimulatedArchive:
     def _make_files(
         self, folder: Path, frame: str, kind: str, key: str, revision: int, names: Iterable[str]
     ) -> None:
-        """Make a folder's files beside it and rename it: an archive that is killed leaves no half of one."""
+        """Generate files in a temporary folder, then rename it: a killed process leaves no partial folder."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         frame_store = self.world.frame_files(frame)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
@@ -194,7 +205,7 @@ class SimulatedArchive:
             shutil.rmtree(draft, ignore_errors=True)
 
     def annotations(self) -> bytes:
-        """Return the experts' archive, a .tar.gz with one JSON file an interferogram."""
+        """Return the annotation archive: a .tar.gz with one JSON file per annotated interferogram."""
         with self._lock:
             if self._annotations_archive is None:
                 self._annotations_archive = pack_annotations(
@@ -203,7 +214,7 @@ class SimulatedArchive:
             return self._annotations_archive
 
     def make_all_files(self, frames: Sequence[str] | None = None) -> None:
-        """Make everything that a build reads, so that serving it afterwards costs no time."""
+        """Generate every file that a build reads, so that none is generated while serving."""
         for frame in frames or self.world.frames:
             self.product_path(frame, "metadata", "", "metadata.txt")
             for pair in self.pairs(frame):

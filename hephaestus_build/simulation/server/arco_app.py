@@ -1,4 +1,4 @@
-"""The ARCO-ERA5 store on loopback: Zarr format 2 over plain HTTP, every chunk made when it is asked for."""
+"""Simulated ARCO-ERA5 store: Zarr format 2 over plain HTTP, with chunks computed on request."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLE_NAMES, ERA5
 from hephaestus_build.simulation.server.cds_app import FieldProvider
 from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse
 
-STORE_NAME = "full_37-1h-0p25deg-chunk-1.zarr-v3"  # the real store's name: format 2 nevertheless
+STORE_NAME = "full_37-1h-0p25deg-chunk-1.zarr-v3"  # the real store's name; its format is 2 nevertheless
 ARCO_PREFIX = f"/arco/{STORE_NAME}"
 
-#: The time axis of the real store: it is padded far beyond the hours that hold data.
+#: Time axis of the real store, which extends far beyond the hours with data.
 _FIRST_HOUR, _LAST_HOUR = datetime(1900, 1, 1), datetime(2050, 12, 31, 23)
 _HOUR = timedelta(hours=1)
 _TIME_CHUNK = 1 << 16
@@ -35,17 +35,17 @@ class ArcoApp:
     Attributes
     ----------
     fields : callable
-        Provides the atmosphere.
+        Function that returns the ERA5 fields of one hour; see `FieldProvider`.
     valid_start, valid_stop, valid_stop_era5t : datetime.date
-        First day with data, last day of final data, last day of preliminary data.
+        First date with data, last date of final data, last date of preliminary data.
     areas : tuple of Era5Area
-        Where not empty, only these are computed and the rest of the globe is missing: a globe is slow.
+        Areas to compute; the rest of the globe is NaN. If empty, the whole globe is computed, which is slow.
     missing_variables : frozenset of str
         Variables that the store does not have.
     max_hours_kept : int
-        How many hours are kept ready.
+        Number of encoded hours kept in memory.
     globes_computed : int
-        How many globes were computed so far.
+        Number of hours computed so far.
     """
 
     fields: FieldProvider
@@ -60,7 +60,7 @@ class ArcoApp:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __call__(self, request: HttpRequest) -> HttpResponse | None:
-        """Answer one request, or None where there is no such object (a chunk never written)."""
+        """Return the response to a request, or None if there is no such object (or chunk)."""
         if request.method != "GET" or not request.path.startswith(f"{ARCO_PREFIX}/"):
             return None
         key = request.path.removeprefix(f"{ARCO_PREFIX}/")
@@ -106,7 +106,7 @@ class ArcoApp:
         if not chunk.isdecimal() or int(chunk) * _TIME_CHUNK >= axis.size:
             return None
         part = axis[int(chunk) * _TIME_CHUNK :][:_TIME_CHUNK]
-        length = min(axis.size, _TIME_CHUNK)  # format 2 stores the last chunk in full
+        length = min(axis.size, _TIME_CHUNK)  # format 2 pads the last chunk to full size
         return bytes(_CODEC.encode(np.pad(part, (0, length - part.size))))
 
     def _chunk(self, name: str, chunk: str) -> bytes | None:
@@ -118,7 +118,7 @@ class ArcoApp:
         index = int(position[0])
         if not self.valid_start <= (_FIRST_HOUR + index * _HOUR).date() <= self.valid_stop_era5t:
             return None
-        with self._lock:  # the three variables are asked for at once and made together
+        with self._lock:  # clients request the three variables at once; compute them together
             if index not in self._encoded_hours:
                 self._encoded_hours[index] = [bytes(_CODEC.encode(plane)) for plane in self._globe(index)]
                 while len(self._encoded_hours) > self.max_hours_kept:

@@ -1,7 +1,7 @@
-"""A Climate Data Store on loopback, as the unmodified ``cdsapi`` client sees it.
+"""Simulated Climate Data Store (CDS) that the unmodified ``cdsapi`` client can use.
 
-Jobs, statuses, errors and netCDF are made as the present CDS makes them; the fields come from whoever
-simulates an atmosphere.
+Jobs, statuses, errors and netCDF files have the form of the present CDS. The fields come from a function
+given by the caller.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ DATASET = "reanalysis-era5-single-levels"
 CDS_PREFIX = "/api"
 _PROCESSES = f"{CDS_PREFIX}/retrieve/v1/processes"
 _JOBS = f"{CDS_PREFIX}/retrieve/v1/jobs"
-_RESULTS = "/cds-object-store"  # another path than the API's, as the real results lie on another host
+_RESULTS = "/cds-object-store"  # not below the API's path, as the real results are on another host
 
 
 @dataclass
 class SimulatedCdsJob:
-    """One request that was accepted.
+    """One accepted request.
 
     Attributes
     ----------
     id : str
-        As the client is told.
+        Job id, as reported to the client.
     inputs : dict
-        The request as it was sent.
+        The request as sent.
     poll_count : int
-        How often its status was asked for.
+        Number of times its status was requested.
     final_status : str
-        The status that it comes to: ``successful``, ``failed``, ``rejected`` or ``dismissed``.
+        Status that it ends with: ``successful``, ``failed``, ``rejected`` or ``dismissed``.
     failure_reason : str
-        What the traceback says of a failure.
+        Text of the traceback of a failed job.
     content : bytes
-        The answer, once it was made.
+        The resulting file; empty until there is one.
     """
 
     id: str
@@ -66,36 +66,38 @@ class SimulatedCdsJob:
 class CdsApp:
     """The CDS as an app of a :class:`~hephaestus_build.simulation.server.http_server.LoopbackServer`.
 
-    Every option may be changed while it serves.
+    Every attribute may be changed while it serves.
 
     Attributes
     ----------
     fields : callable
-        Provides the atmosphere.
+        Function that returns the ERA5 fields of one hour; see `FieldProvider`.
     key : str
-        The only key that is accepted.
+        The only API key that is accepted.
     grib_packing : bool
-        Round as GRIB does: 16 bits between a field's least and greatest value.
+        Round values as GRIB's 16-bit packing does.
     short_names : tuple of str
-        NetCDF names of the three variables; with ecCodes before 2.38 the last one was ``p54.162``.
+        NetCDF names of the three variables; ecCodes before 2.38 named the last one ``p54.162``.
     missing_variables : frozenset of str
-        Variables (by their long names) left out of every answer.
+        Variables (by long name) left out of every file.
     zipped : bool
-        Put the netCDF in a zip, as the CDS does at times.
+        Deliver the netCDF file in a zip archive, as the CDS sometimes does.
     queue_polls : int
-        How many status requests find a job still waiting.
+        Number of status requests for which a job is still waiting.
     licence_accepted : bool
-        Whether the account accepted the licence.
+        Whether the account has accepted the licence.
     cost_limit : int
-        Fields that one request may ask for.
+        Largest number of fields per request.
     job_end, job_reason : str
-        How every new job ends: ``successful``, ``failed``, ``rejected`` or ``dismissed``, and why.
+        Final status of every new job (``successful``, ``failed``, ``rejected`` or ``dismissed``), and the
+        reason if it fails.
     rate_limited : int
-        So many requests from now on are answered 429.
+        Number of requests, from now on, that are answered 429.
     final_until, available_until : datetime.date or None
-        Last day of final fields, and last day of any (preliminary beyond the former); None is for ever.
+        Last date of final fields, and last date of any fields (the later ones are preliminary); None means
+        no limit.
     jobs : dict of str to SimulatedCdsJob
-        Every job so far.
+        All jobs by id.
     """
 
     fields: FieldProvider
@@ -116,7 +118,7 @@ class CdsApp:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __call__(self, request: HttpRequest) -> HttpResponse | None:
-        """Answer one request, or None if it is not the CDS's."""
+        """Return the response to a request, or None if the path is not the CDS's."""
         path = request.path
         if path.startswith(f"{_RESULTS}/"):
             job = self.jobs.get(path.removeprefix(f"{_RESULTS}/").rpartition(".")[0])
@@ -204,7 +206,7 @@ class CdsApp:
 
     def _status(self, request: HttpRequest, job: SimulatedCdsJob) -> HttpResponse:
         with self._lock:
-            if request.query:  # the client's last look before the results carries none
+            if request.query:  # the client's last request before it asks for the results has no query
                 job.poll_count += 1
             waiting = job.poll_count <= self.queue_polls
             first = job.poll_count <= 1
@@ -288,7 +290,7 @@ _CONTENT_TYPE = "application/netcdf"
 
 
 class _CdsProblemError(Exception):
-    """An error as the CDS words it."""
+    """Error with the status and JSON document that the CDS sends."""
 
     def __init__(self, status: int, title: str, detail: str, traceback: str = "") -> None:
         super().__init__(title)
@@ -316,13 +318,19 @@ def _json(value: Any, status: int = 200) -> HttpResponse:
 
 
 def _text_list(inputs: dict[str, Any], name: str) -> list[str]:
-    """Return a request's value as the list of texts it stands for."""
+    """Return a value of a request as a list of strings; a single value is a list of one."""
     value = inputs[name]
     return [str(item) for item in (value if isinstance(value, list) else [value])]
 
 
 def _parse_hours(inputs: dict[str, Any]) -> list[datetime]:
-    """Return the hours of the Cartesian product that a request is; days that no month has are left out."""
+    """Return the hours that a request selects: the product of its lists, less dates that do not exist.
+
+    Raises
+    ------
+    ValueError
+        If the request is invalid or selects nothing.
+    """
     if unknown := set(_text_list(inputs, "variable")) - set(ERA5_VARIABLE_NAMES):
         raise ValueError(f"variable not available: {', '.join(sorted(unknown))}")
     if _text_list(inputs, "product_type") != ["reanalysis"]:

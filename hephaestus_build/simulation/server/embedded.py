@@ -1,4 +1,4 @@
-"""The archive that a command starts and stops by itself, for the simulated frames among those it works on."""
+"""Embedded archive: a simulated archive that a command serves to itself for simulated frames."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def embedded_frames() -> tuple[Frame, ...]:
-    """Return the frames that it has."""
+    """Return the frames of the embedded archive."""
     from hephaestus_build.simulation.world.frame_catalog import (
-        FRAME_SPECS,  # as below: commands on real frames need none
+        FRAME_SPECS,  # imported here and below only: commands on real frames do not need it
     )
 
     return tuple(Frame(place.id) for place in FRAME_SPECS)
@@ -25,22 +25,21 @@ def embedded_frames() -> tuple[Frame, ...]:
 
 @contextmanager
 def serve_for_frames(settings: Settings, frames: Iterable[Frame]) -> Iterator[Settings]:
-    """Serve the embedded archive where one of `frames` needs it, until the end of the block.
+    """Serve the embedded archive within the block if one of `frames` needs it.
 
-    It is needed for what is simulated where the settings name no portal. Real frames are asked of the real
-    archives all the same.
+    A simulated frame needs it unless the settings name a portal. Real frames still use the real archives.
 
     Parameters
     ----------
     settings : Settings
-        Of the command.
+        Settings of the command.
     frames : iterable of Frame
-        What it works on.
+        Frames that the command works on.
 
     Yields
     ------
     Settings
-        Those to work with.
+        Settings to use within the block.
     """
     if settings.is_portal_set or not any(settings.for_frame(frame).is_simulated for frame in frames):
         yield settings
@@ -51,23 +50,23 @@ def serve_for_frames(settings: Settings, frames: Iterable[Frame]) -> Iterator[Se
 
 @contextmanager
 def serve_embedded_archive(settings: Settings, *, always: bool = False, **options: Any) -> Iterator[Settings]:
-    """Serve a simulated archive until the end of the block.
+    """Serve a simulated archive within the block.
 
     Parameters
     ----------
     settings : Settings
-        Of the command.
+        Settings of the command.
     always : bool
-        Whether it is asked for everything, whatever portal is set.
+        Use the archive for all frames, even if the settings name a portal.
     **options
-        Of :class:`~hephaestus_build.simulation.server.archive_server.ArchiveServer`; without any, the small
-        default world.
+        Arguments of :class:`~hephaestus_build.simulation.server.archive_server.ArchiveServer`; by default it
+        serves the small default world.
 
     Yields
     ------
     Settings
-        The same, which ask the archive for what is simulated; ``embedded`` of their
-        :meth:`~hephaestus_build.core.settings.Settings.for_simulated` names its frames.
+        `settings` with the embedded archive as the source of simulated frames; ``embedded`` of
+        :meth:`~hephaestus_build.core.settings.Settings.for_simulated` lists the frames.
     """
     from hephaestus_build.simulation.server.archive_server import ArchiveServer
 
@@ -85,7 +84,7 @@ def serve_embedded_archive(settings: Settings, *, always: bool = False, **option
 
 @contextmanager
 def _bypass_proxy(server: ArchiveServer) -> Iterator[None]:
-    """Let no proxy be asked for this machine's own addresses; of other addresses it says nothing."""
+    """Exclude loopback addresses from the proxy, if one is configured, within the block."""
     variables = server.proxy_environment()
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)

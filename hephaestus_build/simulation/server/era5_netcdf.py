@@ -1,4 +1,4 @@
-"""Fields as the CDS hands them out: rounded as GRIB packs them, written as its netCDF is."""
+"""ERA5 fields in the form of CDS downloads: values rounded as by GRIB packing, in the CDS netCDF layout."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 
 from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLES
 
-#: The HDF5 library inside netCDF4 is not safe to enter from two threads: hold this to call netCDF4.
+#: Lock to hold while calling netCDF4, whose HDF5 library is not thread-safe.
 NETCDF_LOCK = threading.Lock()
 
 
 def round_as_grib(values: np.ndarray) -> np.ndarray:
-    """Round fields as GRIB's simple packing with 16 bits does, each (n, m) plane for itself.
+    """Round fields as GRIB's simple packing with 16 bits does, each (n, m) plane separately.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def round_as_grib(values: np.ndarray) -> np.ndarray:
     Returns
     -------
     np.ndarray, float32
-        Least value of the plane plus whole multiples of a power of two, as few as 16 bits count.
+        The plane's minimum plus multiples of a power of two, the smallest for which 16 bits suffice.
     """
     planes = np.asarray(values, dtype=np.float64)
     least = planes.min(axis=(-2, -1), keepdims=True)
@@ -45,25 +45,25 @@ def write_cds_netcdf(
     versions: Sequence[str],
     names: dict[str, int],
 ) -> bytes:
-    """Return netCDF in the layout of the present CDS.
+    """Return the bytes of a netCDF file in the layout of the present CDS.
 
     Parameters
     ----------
     times : sequence of datetime
-        Hours, sorted.
+        Hours, sorted, UTC.
     latitudes, longitudes : np.ndarray
-        Descending and ascending, degrees.
+        Coordinates, degrees; latitudes descending, longitudes ascending.
     values : np.ndarray, shape (times, 3, latitudes, longitudes)
-        In the order of the catalogue.
+        Fields, in the order of ``ERA5_VARIABLES``.
     versions : sequence of str
         ``expver`` of each hour.
     names : dict of str to int
-        Variables to write, with their position in `values`.
+        NetCDF names of the variables to write, with their index in `values`.
     """
     import netCDF4
 
     packing: dict[str, Any] = {"zlib": True, "complevel": 1, "shuffle": True}
-    # in a file: netCDF's files in memory come out padded, and cannot be amended
+    # written to a file: netCDF4's in-memory files are padded and cannot be amended
     with NETCDF_LOCK, TemporaryDirectory(prefix="hephaestus-") as folder:
         path = Path(folder) / "answer.nc"
         dataset = netCDF4.Dataset(path, "w")

@@ -1,4 +1,4 @@
-"""What can go wrong on the way from an archive, on demand: rules that a loopback server obeys."""
+"""Faults for a loopback server to inject: errors, resets, stalls, wrong content, and rules for when."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ MAINTENANCE_PAGE = (
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to answer badly. Every field left at its default changes nothing.
+    """One faulty behaviour of the server. Fields at their defaults change nothing.
 
     Attributes
     ----------
     status : int or None
-        Answer with this status and a short text instead of the content.
+        Respond with this status and a short text instead of the content.
     headers : mapping
-        Added to the answer; an empty value removes the header.
+        Headers added to the response; an empty value removes the header.
     body : bytes or callable or None
-        Sent instead of the content; a callable gets the true content and returns what is sent.
+        Content sent instead of the true one, or a function from the true content to the one sent.
     delay : float
-        Seconds before the first byte.
+        Seconds to wait before the first byte.
     reset : bool
         Close the connection with a TCP reset, after `cut_after` bytes of the body if given, else at once.
     cut_after : int or None
-        Close the connection after so many bytes of the body, though Content-Length promised all of it.
+        Close the connection after this many bytes of the body, although Content-Length states the full size.
     stall_after : int or None
-        After so many bytes of the body send nothing more and keep the connection, until the server stops.
+        Stop sending after this many bytes of the body but keep the connection open until the server stops.
     rate : float or None
-        Bytes a second: the body trickles.
+        Limit the body to this many bytes per second.
     length : int or None
-        Content-Length to claim, whatever is sent.
+        Value of Content-Length, whatever is sent.
     omit_length : bool
         Send no Content-Length; the end of the connection ends the body.
     ignore_ranges : bool
-        Answer a Range request with 200 and everything.
+        Respond to a Range request with 200 and the full body.
     """
 
     status: int | None = None
@@ -56,83 +56,86 @@ class Fault:
 
 
 def error_status(code: int, *, retry_after: str | int | None = None) -> Fault:
-    """Answer with an error status, and `parse_retry_after` (seconds or an HTTP date) if given."""
+    """Return a fault with an error status and, if given, Retry-After in seconds or as an HTTP date."""
     return Fault(status=code, headers={} if retry_after is None else {"Retry-After": str(retry_after)})
 
 
 def reset_connection(after: int | None = None) -> Fault:
-    """Reset the connection, at once or after some bytes of the body."""
+    """Return a fault that resets the connection, at once or after `after` bytes of the body."""
     return Fault(reset=True, cut_after=after)
 
 
 def stall_body(after: int = 0) -> Fault:
-    """Fall silent after some bytes of the body, without closing, until the server stops."""
+    """Return a fault that stops sending after `after` bytes of the body without closing the connection."""
     return Fault(stall_after=after)
 
 
 def trickle_body(rate: float) -> Fault:
-    """Send the body at `rate` bytes a second."""
+    """Return a fault that sends the body at `rate` bytes per second."""
     return Fault(rate=rate)
 
 
 def cut_connection(after: int) -> Fault:
-    """Close after some bytes of the body, though the full Content-Length was promised."""
+    """Return a fault that closes the connection after `after` bytes, despite a larger Content-Length."""
     return Fault(cut_after=after)
 
 
 def claim_length(length: int) -> Fault:
-    """Claim another Content-Length than the body has."""
+    """Return a fault that states a Content-Length other than the size of the body."""
     return Fault(length=length)
 
 
 def empty_body() -> Fault:
-    """Answer 200 with zero bytes."""
+    """Return a fault that responds with 200 and zero bytes."""
     return Fault(body=b"")
 
 
 def serve_html() -> Fault:
-    """Answer 200 with a web page in place of the content."""
+    """Return a fault that responds with 200 and a web page instead of the content."""
     return Fault(body=MAINTENANCE_PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
 
 
 def replace_body(body: bytes | Callable[[bytes], bytes]) -> Fault:
-    """Answer 200 with other bytes, or with what a function makes of the true ones."""
+    """Return a fault that responds with 200 and other bytes, or with a function of the true ones."""
     return Fault(body=body)
 
 
 def truncate_body(share: float = 0.5) -> Fault:
-    """Answer 200 with the first part of the content and a matching length: a file cut at its source."""
+    """Return a fault that responds with the first part of the content and a matching Content-Length.
+
+    This is a file that is truncated on the server itself.
+    """
     return Fault(body=lambda content: content[: int(len(content) * share)])
 
 
 def delay_response(seconds: float) -> Fault:
-    """Wait before answering, then answer well."""
+    """Return a fault that waits before an otherwise correct response."""
     return Fault(delay=seconds)
 
 
 def refuse_ranges() -> Fault:
-    """Answer Range requests with 200 and everything, as some servers do."""
+    """Return a fault that responds to Range requests with 200 and the full body, as some servers do."""
     return Fault(ignore_ranges=True, headers={"Accept-Ranges": ""})
 
 
 @dataclass
 class FaultRule:
-    """A fault for some requests.
+    """Rule that applies a fault to matching requests.
 
     Attributes
     ----------
     pattern : re.Pattern
-        Searched in the percent-decoded path.
+        Regular expression, searched in the percent-decoded path.
     fault : Fault
-        How these are answered.
+        Fault to inject.
     times : int or None
-        How often; None is for ever.
+        Number of times to apply it; None means always.
     skip : int
-        How many matching requests are let by first.
+        Number of matching requests to let pass first.
     methods : frozenset of str
-        Request methods it applies to; empty is all.
+        Request methods that it applies to; empty means all.
     hits : int
-        How often it was applied so far.
+        Number of times it was applied so far.
     """
 
     pattern: re.Pattern[str]
@@ -144,7 +147,7 @@ class FaultRule:
 
 
 class FaultPlan:
-    """Rules that decide which requests are answered badly; safe to change while the server runs."""
+    """List of fault rules; thread-safe, so it may be changed while the server runs."""
 
     def __init__(self) -> None:
         self._rules: list[FaultRule] = []
@@ -159,20 +162,25 @@ class FaultPlan:
         skip: int = 0,
         methods: Collection[str] = (),
     ) -> FaultRule:
-        """Add a rule behind the others and return it, so that its ``hits`` can be read.
+        """Append a rule and return it.
 
         Parameters
         ----------
         pattern : str
-            Regular expression searched in the path.
+            Regular expression, searched in the percent-decoded path.
         fault : Fault
-            How matching requests are answered.
+            Fault to inject.
         times : int, optional
-            Apply it so often only.
+            Number of times to apply it; always by default.
         skip : int
-            Let so many matching requests by first.
+            Number of matching requests to let pass first.
         methods : collection of str
-            Such as ``{"GET"}``; all methods by default.
+            Request methods that it applies to, such as ``{"GET"}``; all by default.
+
+        Returns
+        -------
+        FaultRule
+            The rule, whose ``hits`` counts its applications.
         """
         rule = FaultRule(re.compile(pattern), fault, times, skip, frozenset(methods))
         with self._lock:
@@ -180,17 +188,17 @@ class FaultPlan:
         return rule
 
     def remove(self, rule: FaultRule) -> None:
-        """Take one rule out."""
+        """Remove one rule."""
         with self._lock:
             self._rules.remove(rule)
 
     def clear(self) -> None:
-        """Take all rules out: everything is well again."""
+        """Remove all rules."""
         with self._lock:
             self._rules.clear()
 
     def next_fault(self, method: str, path: str) -> Fault | None:
-        """Return the fault of the first rule that still applies to this request, and count it."""
+        """Return the fault of the first rule that applies to a request, and count it; else None."""
         with self._lock:
             for rule in self._rules:
                 if (rule.methods and method not in rule.methods) or not rule.pattern.search(path):

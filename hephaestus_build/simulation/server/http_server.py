@@ -1,7 +1,7 @@
-"""A small web server on loopback: what every part of the simulated archive hangs under.
+"""Small loopback HTTP server that hosts the apps of the simulated archive.
 
-It answers as a good archive does (HEAD, ranges, conditional requests, keep-alive) or, where its fault
-plan says so, as a bad one does.
+It supports HEAD, ranges, conditional requests and keep-alive, and injects faults according to a
+:class:`~hephaestus_build.simulation.server.faults.FaultPlan`.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from hephaestus_build.simulation.server.faults import Fault, FaultPlan
 
 _CHUNK = 1 << 16
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-#: Headers whose value a log never shows.
+#: Headers whose values are not logged.
 _SECRET_HEADERS = frozenset({"private-token", "authorization", "cookie", "proxy-authorization"})
 
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """What an app is asked. A HEAD request arrives as GET: the server leaves the body out.
+    """Request passed to an app. A HEAD request is passed as GET; the server omits the body.
 
     Attributes
     ----------
     method : str
         ``GET``, ``POST`` or ``DELETE``.
     path : str
-        Percent-decoded, without the query.
+        Path, percent-decoded, without the query.
     query : dict of str
-        The last value of each key.
+        Query parameters; of a repeated key, the last value.
     headers : mapping
-        Case-insensitive.
+        Headers, case-insensitive.
     body : bytes
-        As sent.
+        Body as sent.
     base_url : str
-        Such as ``http://127.0.0.1:8080``, without a slash at its end.
+        Address of the server, such as ``http://127.0.0.1:8080``, without a trailing slash.
     """
 
     method: str
@@ -62,16 +62,16 @@ class HttpRequest:
 
 @dataclass
 class HttpResponse:
-    """What an app answers.
+    """Response of an app.
 
     Attributes
     ----------
     status : int
         HTTP status.
     body : bytes or Path
-        Content; of a path, the file's bytes.
+        Content, or the file that holds it.
     headers : dict of str
-        Content-Type, ETag and Last-Modified are added where an app gives none.
+        Headers. The server adds Content-Type, ETag and Last-Modified if they are missing.
     """
 
     status: int = 200
@@ -79,28 +79,28 @@ class HttpResponse:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-#: Answers a request, or returns None: not mine.
+#: Function that answers a request, or returns None if the path is not its own.
 HttpApp = Callable[[HttpRequest], HttpResponse | None]
 
 
 @dataclass
 class RequestLogEntry:
-    """One request as the server saw it: for tests of a client's manners.
+    """One request as the server saw it, for tests of clients.
 
     Attributes
     ----------
     method, path : str
-        As asked; the path percent-decoded.
+        Method, and path, percent-decoded.
     query : dict of str
-        The last value of each key.
+        Query parameters; of a repeated key, the last value.
     status : int
-        As answered; 0 where the connection was reset before an answer.
+        HTTP status of the response; 0 if the connection was reset before it.
     headers : dict of str
-        Of the request, names in lower case; values of credentials are replaced by ``(sent)``.
+        Request headers, names in lower case; values of credentials are replaced by ``(sent)``.
     started, ended : float
-        ``time.monotonic()`` before and after the answer; infinite while it is under way.
+        ``time.monotonic()`` before and after the response; `ended` is infinite until it is complete.
     sent : int
-        Bytes of the body that were sent so far.
+        Number of body bytes sent so far.
     """
 
     method: str
@@ -114,7 +114,7 @@ class RequestLogEntry:
 
 
 class CaseInsensitiveHeaders(dict[str, str]):
-    """Headers: the case of a name does not matter."""
+    """Dictionary of headers with case-insensitive names."""
 
     def __init__(self, items: Mapping[str, str] | None = None) -> None:
         super().__init__({key.lower(): value for key, value in (items or {}).items()})
@@ -134,21 +134,21 @@ class CaseInsensitiveHeaders(dict[str, str]):
 
 
 class LoopbackServer:
-    """Serve some apps on 127.0.0.1, each request in a thread; a context manager.
+    """Server on 127.0.0.1 that handles each connection in a thread; a context manager.
 
     Parameters
     ----------
     apps : sequence of callables
-        Asked in order; the first answer that is not None counts, 404 if there is none.
+        Apps, called in order; the first response that is not None is sent, or 404 if there is none.
     port : int
-        0 takes a free one.
+        Port to listen on; 0 selects a free one.
     faults : FaultPlan, optional
-        Requests to answer badly; an empty plan by default.
+        Faults to inject; an empty plan by default.
 
     Attributes
     ----------
     faults : FaultPlan
-        May be changed at any time.
+        Faults to inject; may be changed at any time.
     """
 
     def __init__(self, apps: Sequence[HttpApp], *, port: int = 0, faults: FaultPlan | None = None) -> None:
@@ -164,48 +164,48 @@ class LoopbackServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """Port that the server listens on."""
         return int(self._server.server_address[1])
 
     @property
     def base_url(self) -> str:
-        """Its address, without a slash at the end."""
+        """Address of the server, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> list[RequestLogEntry]:
-        """The requests so far, in the order in which their answers began (a new list)."""
+        """Copy of the list of requests so far, in the order in which their responses started."""
         with self._lock:
             return list(self._log)
 
     def clear_log(self) -> None:
-        """Forget the requests so far."""
+        """Clear the list of requests."""
         with self._lock:
             self._log.clear()
 
     def record(self, entry: RequestLogEntry) -> None:
-        """Add one request to the log; called before its answer begins, so that no client is ahead of it."""
+        """Add one request to the log; called before the response starts, so clients find it there."""
         with self._lock:
             self._log.append(entry)
 
     def respond(self, request: HttpRequest) -> HttpResponse:
-        """Return the first app's answer; 404 if none knows the path, 500 if one fails."""
+        """Return the first response of an app; 404 if none handles the path, 500 if one raises."""
         for app in self.apps:
             try:
                 response = app(request)
-            except Exception as error:  # a broken app must look like a broken server, not like a hang
+            except Exception as error:  # a failing app must send 500 instead of leaving the client waiting
                 return HttpResponse(500, f"{type(error).__name__}: {error}\n".encode())
             if response is not None and not (isinstance(response.body, Path) and not response.body.is_file()):
                 return response
         return HttpResponse(404, b"<html><head><title>404 Not Found</title></head></html>\n", dict(_HTML))
 
     def start(self) -> Self:
-        """Begin to serve; return itself."""
+        """Start serving in a thread and return the server."""
         self._thread.start()
         return self
 
     def close(self) -> None:
-        """Stop: end stalls, close every connection and wait for the threads."""
+        """Stop serving: end stalled responses, close every connection and wait for the threads."""
         self.stopping.set()
         if self._thread.is_alive():
             self._server.shutdown()
@@ -223,12 +223,12 @@ class LoopbackServer:
 
 
 _HTML = {"Content-Type": "text/html;charset=UTF-8"}
-#: Seconds that all threads may take to end; fewer than a command has that was stopped.
+#: Seconds to wait for all threads to end; less than the time a command has for its own shutdown.
 _SHUTDOWN_SECONDS = 3.0
 
 
 class _Server(ThreadingHTTPServer):
-    """Remembers its connections, so that a kept-alive or stalled one does not outlive the server."""
+    """HTTP server that tracks its connections, to close kept-alive and stalled ones on shutdown."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -249,7 +249,7 @@ class _Server(ThreadingHTTPServer):
                 self._open.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that hangs up is an everyday event here."""
+        """Ignore the error: clients that disconnect are expected in tests."""
 
     def close_connections(self) -> None:
         with self._guard:
@@ -263,7 +263,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _ResetError(Exception):
-    """The connection is to be reset now."""
+    """Signal that the connection must be reset."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -282,8 +282,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- its base class names it so
-        """Keep standard error quiet; the log is in memory."""
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write nothing to standard error; requests are logged in memory."""
 
     def do_GET(self) -> None:
         self._serve()
@@ -369,9 +369,9 @@ class _Handler(BaseHTTPRequestHandler):
         chunk = max(1, min(_CHUNK, int(fault.rate / 20))) if fault.rate else _CHUNK
         if limit and not fault.rate and not isinstance(stream, io.BytesIO):
             start = stream.tell()
-            self.entry.sent = limit  # before the client has it, who may look into the log then
+            self.entry.sent = limit  # before sending: the client may read the log once it has the body
             try:
-                self.connection.sendfile(stream, start, limit)  # the kernel copies, as for any web server
+                self.connection.sendfile(stream, start, limit)  # the kernel copies, as in real web servers
             finally:
                 self.entry.sent = stream.tell() - start
         while self.entry.sent < limit:
@@ -391,7 +391,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _OpenedBody:
-    """The content as a stream with its size, Last-Modified and a function for its ETag."""
+    """Context manager for a body: its stream, size, Last-Modified and a function for its ETag."""
 
     def __init__(self, body: bytes | Path) -> None:
         self._stream: BinaryIO
@@ -412,7 +412,7 @@ class _OpenedBody:
 
 
 def _is_not_modified(asked: CaseInsensitiveHeaders, headers: CaseInsensitiveHeaders) -> bool:
-    """Whether the client's copy is current (If-None-Match wins over If-Modified-Since)."""
+    """Return whether the client's copy is current; If-None-Match takes precedence over If-Modified-Since."""
     if wanted := asked.get("if-none-match"):
         tags = {tag.strip().removeprefix("W/") for tag in wanted.split(",")}
         return "*" in tags or headers.get("etag", "").removeprefix("W/") in tags
@@ -425,7 +425,7 @@ def _is_not_modified(asked: CaseInsensitiveHeaders, headers: CaseInsensitiveHead
 def _parse_range(
     asked: CaseInsensitiveHeaders, headers: CaseInsensitiveHeaders, size: int
 ) -> tuple[int, int] | None:
-    """Return start and length of the part asked for; None for everything, length 0 for none of it."""
+    """Return start and length of the requested range; None for the full body, length 0 if unsatisfiable."""
     match = _RANGE.fullmatch(asked.get("range", "").strip())
     if not match or match[1] == match[2] == "":
         return None

@@ -1,9 +1,11 @@
-"""The LiCSAR portal on loopback, in both layouts that users have met.
+"""Simulated LiCSAR portal, in both layouts that the real one has had.
 
-``directories`` (until 2025): every folder is listed and every file lies where its name says.
-``links`` (since): pairs and epochs are small files without a slash, served as plain text, whose
-single-quoted links lead to two other places: pictures and the newest rasters in the portal's public folder,
-all other rasters in the CEDA archive. ``metadata/`` is a folder in both.
+- ``directories`` (until 2025): pairs and epochs are folders, and every file is in its folder.
+- ``links`` (since 2025): pairs and epochs are small files (no trailing slash), served as plain text, with
+  single-quoted links to two other locations: previews and the newest rasters in the portal's public folder,
+  all other rasters in the CEDA archive.
+
+``metadata/`` is a folder in both.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from hephaestus_build.simulation.server.archive_state import SimulatedArchive
 from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse
 
 PORTAL_ROOT = "LiCSAR_products"
-#: So many of a frame's newest pairs have not reached the CEDA archive yet.
+#: Number of a frame's newest pairs that are not in the CEDA archive yet.
 MIRROR_LAG_PAIRS = 3
 _KINDS = ("epochs", "interferograms", "metadata")
 _HTML = "text/html;charset=UTF-8"
@@ -31,7 +33,7 @@ _FOLDER_TIME = datetime(2019, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class ListingEntry:
-    """One row of a listing; a folder has no size."""
+    """One row of a listing. `size` is in bytes; None for a folder."""
 
     name: str
     modified: datetime
@@ -40,7 +42,7 @@ class ListingEntry:
 
 @dataclass(frozen=True)
 class LinkPage:
-    """The small file that stands for a pair or an epoch in the newer layout."""
+    """The file of links of a pair or an epoch in the ``links`` layout."""
 
     text: str
     modified: datetime
@@ -55,14 +57,14 @@ class LicsarApp:
     Parameters
     ----------
     archive : SimulatedArchive
-        What it shows, in the layout that it has at the time of asking.
+        Archive to serve, in its layout at the time of each request.
     """
 
     def __init__(self, archive: SimulatedArchive) -> None:
         self.archive = archive
 
     def __call__(self, request: HttpRequest) -> HttpResponse | None:
-        """Answer one request; None if there is no such page."""
+        """Return the response to a request, or None if there is no such page."""
         if request.method != "GET":
             return None
         for root, find in (
@@ -77,7 +79,7 @@ class LicsarApp:
         return None
 
     def _answer(self, node: PortalNode, request: HttpRequest) -> HttpResponse | None:
-        """Turn what lies at a path into an answer, as strict about the slash at its end as Apache is."""
+        """Return the response for a node; trailing slashes are handled as Apache does."""
         slash = request.path.endswith("/")
         if isinstance(node, list):
             if not slash:
@@ -94,7 +96,7 @@ class LicsarApp:
         written = format_datetime(node.modified, usegmt=True)
         return HttpResponse(200, node.text.encode(), {"Content-Type": "text/plain", "Last-Modified": written})
 
-    # what lies where
+    # contents of the three locations
 
     def _find_main(self, parts: list[str], base: str) -> PortalNode:
         tracks = {name: str(Frame(name).track) for name in self.archive.world.frames}
@@ -145,9 +147,21 @@ class LicsarApp:
         return found
 
     def link_page(self, frame: str, kind: str, key: str, base: str) -> LinkPage:
-        """Return a pair's or epoch's link file: one line a product, pictures first."""
+        """Return the page of links of a pair or epoch: one line per product, previews first.
+
+        Parameters
+        ----------
+        frame : str
+            Frame id.
+        kind : str
+            ``interferograms`` or ``epochs``.
+        key : str
+            The pair or epoch.
+        base : str
+            Address of the server, without a trailing slash.
+        """
         track, folder = Frame(frame).track, f"{kind}/{key}"
-        # both places are this server; the other name of its host makes them two, as in life
+        # both locations are on this server; two names of the host make them two hosts, as on the real portal
         public = f"{base}/{self.archive.public_root}/{track}/{frame}/{folder}"
         inside = key if kind == "interferograms" else folder
         mirror = f"{_alias_host(base)}/{self.archive.mirror_root}/{track:02d}/{frame}/{inside}"
@@ -185,7 +199,19 @@ class LicsarApp:
 
 
 def is_mirrored(archive: SimulatedArchive, frame: str, kind: str, key: str, name: str) -> bool:
-    """Whether a file lies in the CEDA archive: rasters do, the newest pairs' not yet."""
+    """Return whether a file is in the CEDA archive: rasters are, except those of the newest pairs.
+
+    Parameters
+    ----------
+    archive : SimulatedArchive
+        The archive.
+    frame : str
+        Frame id.
+    kind, key : str
+        Folder of the file, see :meth:`SimulatedArchive.file_names`.
+    name : str
+        Name of the file.
+    """
     if kind == "metadata":
         return not name.endswith("-poly.txt")
     newest = (
@@ -197,7 +223,7 @@ def is_mirrored(archive: SimulatedArchive, frame: str, kind: str, key: str, name
 
 
 def _alias_host(base: str) -> str:
-    """Return the same address by the host's other name."""
+    """Return the same address with the host's other name, ``localhost``."""
     return base.replace("//127.0.0.1", "//localhost")
 
 
@@ -206,18 +232,18 @@ def _folder_entries(names: Iterable[str]) -> list[ListingEntry]:
 
 
 def render_listing(path: str, entries: Iterable[ListingEntry], style: str, extra: Iterable[str] = ()) -> str:
-    """Return a folder's page as Apache writes it.
+    """Return a folder's listing as an HTML page in the style of Apache.
 
     Parameters
     ----------
     path : str
-        Of the folder, with a slash at its end.
+        Path of the folder, with a trailing slash.
     entries : iterable of ListingEntry
-        Its content.
+        Content of the folder.
     style : str
         ``table`` or ``pre``.
     extra : iterable of str
-        Further hrefs, written as they are.
+        Additional hrefs, written unescaped.
     """
     parent = quote(path.rstrip("/").rpartition("/")[0]) + "/"
     rows = [
@@ -268,7 +294,7 @@ def render_listing(path: str, entries: Iterable[ListingEntry], style: str, extra
 
 
 def _format_size(size: int) -> str:
-    """Return a size as Apache writes it: 512, 1.3K, 24M."""
+    """Return a size in Apache's format: 512, 1.3K, 24M."""
     value, unit = float(size), ""
     for unit in ("", "K", "M", "G"):
         if value < 1000 or unit == "G":

@@ -1,8 +1,8 @@
-"""Rasters with something wrong inside: what a fault puts in place of a good GeoTIFF.
+"""Faulty GeoTIFFs made from good ones: shifted, cropped, blank, or with another type or CRS.
 
-Use with :func:`hephaestus_build.simulation.server.faults.replace_body`, for any product and at any time::
+Use them with :func:`hephaestus_build.simulation.server.faults.replace_body`::
 
-    server.faults.add(r"20190305_20190317.geo.cc.tif", faults.replaced(spoil.shifted(0.5, 0.5)))
+    server.faults.add(r"20190305_20190317.geo.cc.tif", replace_body(shift_raster(0.5, 0.5)))
 """
 
 from __future__ import annotations
@@ -18,19 +18,25 @@ from rasterio.io import MemoryFile
 from hephaestus_build.core.gdal import isolated_gdal_env, wgs84_crs
 from hephaestus_build.simulation.world.geotiff_writer import SIMULATED_TAGS
 
-#: Makes the bytes of a spoiled file from those of a good one.
+#: Function from the bytes of a good file to those of a faulty one.
 RasterChange = Callable[[bytes], bytes]
 
 
 def shift_raster(columns: float, rows: float) -> RasterChange:
-    """Move the raster east and south by `columns` and `rows` pixels, whole or not; its values stay."""
+    """Return a change that moves the raster east and south by `columns` and `rows` (fractional) pixels."""
     return lambda content: _rewrite_raster(
         content, lambda values, profile: _move_raster(values, profile, Affine.translation(columns, rows))
     )
 
 
 def crop_raster(west: int, east: int, north: int, south: int) -> RasterChange:
-    """Cut whole pixels off the four edges."""
+    """Return a change that cuts off pixels at the four edges.
+
+    Parameters
+    ----------
+    west, east, north, south : int
+        Number of pixels to cut off at each edge.
+    """
 
     def cut(values: np.ndarray, profile: dict[str, Any]) -> np.ndarray:
         kept = values[north : values.shape[0] - south, west : values.shape[1] - east]
@@ -40,7 +46,7 @@ def crop_raster(west: int, east: int, north: int, south: int) -> RasterChange:
 
 
 def coarsen_raster(factor: int) -> RasterChange:
-    """Keep every `factor`-th pixel: another pixel size."""
+    """Return a change that keeps every `factor`-th pixel, which multiplies the pixel size by `factor`."""
     return lambda content: _rewrite_raster(
         content,
         lambda values, profile: _move_raster(values[::factor, ::factor], profile, Affine.scale(factor)),
@@ -48,17 +54,17 @@ def coarsen_raster(factor: int) -> RasterChange:
 
 
 def blank_raster() -> RasterChange:
-    """Make every value 0: no data anywhere."""
+    """Return a change that sets every value to 0, which means no data."""
     return lambda content: _rewrite_raster(content, lambda values, _: np.zeros_like(values))
 
 
 def fill_raster(value: float) -> RasterChange:
-    """Make every value `value`, such as NaN or a number that no phase has."""
+    """Return a change that sets every value to `value`, such as NaN or a number outside [-pi, pi]."""
     return lambda content: _rewrite_raster(content, lambda values, _: np.full_like(values, value))
 
 
 def cast_raster(dtype: str) -> RasterChange:
-    """Store the values with another type of number."""
+    """Return a change that stores the values as `dtype`."""
 
     def changed(values: np.ndarray, profile: dict[str, Any]) -> np.ndarray:
         profile.update(dtype=dtype, predictor=3 if np.dtype(dtype).kind == "f" else 2)
@@ -68,7 +74,7 @@ def cast_raster(dtype: str) -> RasterChange:
 
 
 def claim_crs(crs: str = "EPSG:32626") -> RasterChange:
-    """Claim another coordinate system."""
+    """Return a change that states another coordinate reference system without reprojecting."""
 
     def changed(values: np.ndarray, profile: dict[str, Any]) -> np.ndarray:
         profile.update(crs=crs)
@@ -79,7 +85,7 @@ def claim_crs(crs: str = "EPSG:32626") -> RasterChange:
 
 @cache
 def oversized_raster(side: int = 200_000) -> bytes:
-    """Return a small file that claims `side` x `side` pixels of four bytes: 160 GB if one believes it."""
+    """Return a small file that claims `side` x `side` pixels of four bytes, 160 GB by default."""
     with isolated_gdal_env(), MemoryFile() as memory:
         with memory.open(
             driver="GTiff", width=side, height=side, count=1, dtype="float32", crs=wgs84_crs(),
@@ -96,10 +102,10 @@ def _move_raster(values: np.ndarray, profile: dict[str, Any], move: Affine) -> n
 
 
 def _rewrite_raster(content: bytes, change: Callable[[np.ndarray, dict[str, Any]], np.ndarray]) -> bytes:
-    """Return the file anew with what `change` makes of its values and profile."""
+    """Return the file rewritten with the values and profile that `change` produces."""
     with isolated_gdal_env(), MemoryFile(content) as memory, memory.open() as raster:
         values, profile, tags = raster.read(1), dict(raster.profile), raster.tags()
-    profile["crs"] = wgs84_crs()  # it was read with whatever database there is
+    profile["crs"] = wgs84_crs()  # the CRS read above depends on the local PROJ database
     profile["predictor"] = 3 if values.dtype.kind == "f" else 2
     values = change(values, profile)
     profile.update(height=values.shape[0], width=values.shape[1])

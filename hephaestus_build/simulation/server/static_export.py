@@ -1,4 +1,4 @@
-"""The simulated portal as plain files, for any static web server."""
+"""Export of the simulated portal as plain files, for any static web server."""
 
 from __future__ import annotations
 
@@ -21,29 +21,28 @@ def write_static_archive(
     unwrapped: bool = False,
     report: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Write what the portal serves, and the annotations, into `folder`.
+    """Write the files of the portal, and the annotations, into `folder`.
 
-    In the ``directories`` layout every static server does: it lists folders and serves files. In the
-    ``links`` layout pairs and epochs are files whose links begin with `base`, the address at which
-    `folder` will be served.
+    The ``directories`` layout needs only a static server that lists folders. In the ``links`` layout pairs
+    and epochs are files whose links begin with `base`, the address at which `folder` will be served.
 
     Parameters
     ----------
     archive : SimulatedArchive
-        What to write, in its present layout.
+        Archive to write, in its present layout.
     folder : Path
-        Made if need be; files in it are replaced.
+        Target folder, created if needed; existing files of the same names are replaced.
     base : str
-        Address of `folder`, for links.
+        Address at which `folder` will be served, for links.
     unwrapped : bool
-        Write the unwrapped phase too, which is as large as the rest and which no cube holds.
+        Also write the unwrapped phase, which takes as much space as all other files and is in no cube.
     report : callable
-        Told each frame's id and folder as it is begun.
+        Called with the frame id, kind and key of each folder before it is written.
 
     Returns
     -------
     int
-        Files written.
+        Number of files written.
     """
     portal = LicsarApp(archive)
     written = 0

@@ -1,1 +1,1 @@
-"""The simulated world: terrain, weather, deformation and the files that follow from them."""
+"""Simulated world: terrain, weather, deformation, and the product files computed from them."""

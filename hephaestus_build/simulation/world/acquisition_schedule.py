@@ -1,4 +1,4 @@
-"""When the simulated satellite passes, and which passes are interfered."""
+"""Acquisition dates of the simulated satellite, and the pairs formed from them."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ from datetime import date, timedelta
 
 from hephaestus_build.core.frames import Pair
 
-#: Days between two passes.
+#: Days between two acquisitions of a frame.
 REPEAT_DAYS = 12
-#: First days of the three short campaigns that a small archive covers: one in each part of the paper's
-#: split by date (until May 2019, until December 2019, later).
+#: First days, counted from `_FIRST_CAMPAIGN`, of the three short campaigns that a small archive covers: one
+#: in each part of the paper's split by date (until May 2019, until December 2019, later).
 CAMPAIGN_STARTS = (0, 168, 588)
 _FIRST_CAMPAIGN = date(2019, 3, 5)
-#: More passes than this do not fit between the campaigns and become one unbroken series.
+#: Largest number of dates that the campaigns hold; more dates form one unbroken series.
 _MAX_CAMPAIGN_DATES = 36
-#: An unbroken series has nearly half of its days before this one, where the paper's validation begins.
+#: Date before which nearly half of an unbroken series lies: the start of the paper's validation part.
 _SERIES_MIDDLE = date(2019, 6, 1)
-#: Each pass is interfered with so many next ones, if they are no further than this many days.
+#: Each acquisition forms pairs with at most this many later ones, up to this many days apart.
 MAX_NEIGHBOURS, MAX_TEMPORAL_BASELINE = 3, 48
 
 
 def acquisition_dates(count: int, start: date | None = None, shift: int = 0) -> tuple[date, ...]:
-    """Return `count` days of acquisition.
+    """Return the acquisition dates of a frame.
 
     Parameters
     ----------
     count : int
-        How many, at least 2.
+        Number of dates, at least 2.
     start : datetime.date, optional
-        First day of an unbroken series. Without it up to 36 days form three campaigns in 2019 and 2020;
-        more form an unbroken series that lies around June 2019.
+        First date of an unbroken series. By default up to 36 dates form three campaigns in 2019 and 2020,
+        and more form an unbroken series around June 2019.
     shift : int
-        Days that a frame's passes lie behind the others'.
+        Days added to every date, so that frames differ.
+
+    Raises
+    ------
+    ValueError
+        If `count` is less than 2.
     """
     if count < 2:
         raise ValueError(f"a frame needs at least 2 epochs, not {count}")
@@ -51,7 +56,13 @@ def acquisition_dates(count: int, start: date | None = None, shift: int = 0) -> 
 
 
 def form_pairs(epochs: Sequence[date]) -> tuple[Pair, ...]:
-    """Return the pairs of sorted `epochs`: near neighbours, bridges over gaps, a few year-long ones."""
+    """Return the pairs formed from sorted `epochs`.
+
+    1. Each epoch is paired with the next 3, if they are at most 48 days later.
+    2. The last epoch before a longer gap is paired with the first one after it, and its predecessor with
+       the second one after it.
+    3. Every sixth epoch is paired with the thirtieth one after it, about a year later.
+    """
     pairs = set()
     for index, primary in enumerate(epochs):
         near = [
@@ -61,7 +72,7 @@ def form_pairs(epochs: Sequence[date]) -> tuple[Pair, ...]:
         ]
         pairs |= {Pair(primary, day) for day in near}
         following = index + 1
-        if following < len(epochs) and not near:  # the last before a gap: two bridges
+        if following < len(epochs) and not near:  # last epoch before a gap: bridge it twice
             pairs.add(Pair(primary, epochs[following]))
             if index and following + 1 < len(epochs):
                 pairs.add(Pair(epochs[index - 1], epochs[following + 1]))

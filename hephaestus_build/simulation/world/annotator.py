@@ -1,8 +1,8 @@
-"""What an expert would have drawn on the previews of a simulated frame, in the real files' format.
+"""Simulated expert annotations, in the format of the published annotation files.
 
-The outlines follow from the true deformation: where the movement towards the satellite of one source
-reaches :data:`DEFORMATION_THRESHOLD`. They are drawn where the interferogram shows it, in preview pixels,
-with the defects that the real files have.
+A polygon outlines the pixels where the line-of-sight displacement of one source reaches
+:data:`DEFORMATION_THRESHOLD`, provided that the interferogram is coherent enough to show it. Polygons are
+written in preview pixels, with the kinds of defects that the published files have.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from hephaestus_build.simulation.world.frame_scene import RADIANS_PER_METRE, WAV
 from hephaestus_build.simulation.world.previews import PreviewProjection, grid_to_preview
 from hephaestus_build.simulation.world.random_fields import random_stream
 
-#: Movement towards or away from the satellite from which ground counts as deforming, metres.
+#: Smallest line-of-sight displacement, in either direction, that counts as deformation, metres.
 DEFORMATION_THRESHOLD = 0.010
-#: Where in the archive file the annotations lie; the real file has such a long folder too.
+#: Folder of the annotations inside the archive file, as long as in the published one.
 ANNOTATION_FOLDER = "mnt/shared_storage/simulated/datasets/Hephaestus_annotations/annotations"
-#: First day of Mercator previews.
+#: First date of previews in Mercator projection.
 MERCATOR_SINCE = date(2020, 11, 13)
 _FRINGE = WAVELENGTH / 2
-#: Deviation of a delay's phase over the frame from which its fringes are noted, radians.
+#: Standard deviation of a delay's phase over the frame above which its fringes are annotated, radians.
 _STRONG_FRINGES = 0.75
 _IMAGE_PARTS = (
     ("top-left", "top", "top-right"),
@@ -44,18 +44,18 @@ _IMAGE_PARTS = (
 
 @dataclass(frozen=True)
 class Outline:
-    """One outline of deforming ground.
+    """Outline of one deforming area.
 
     Attributes
     ----------
     source : DeformationSource
-        What moves it.
+        Source of the deformation.
     growth : float
-        By how much, in mean episodes of the source.
+        Growth of the source, in mean episodes.
     peak : float
-        Largest movement inside it along the line of sight, metres, positive.
+        Largest absolute line-of-sight displacement inside the outline, metres.
     columns, rows : numpy.ndarray
-        Its corners in pixel-edge coordinates of the frame's grid, (n,), not closed.
+        Corners in pixel-edge coordinates of the frame's grid, (n,), not closed.
     """
 
     source: DeformationSource
@@ -66,7 +66,7 @@ class Outline:
 
 
 def preview_projection(scene: FrameScene, pair: Pair) -> PreviewProjection:
-    """Return the projection of the preview's rows."""
+    """Return the projection of the preview of `pair`."""
     era = scene.spec.preview_era
     if era == "mixed":
         return "mercator" if pair.secondary >= MERCATOR_SINCE else "linear"
@@ -74,7 +74,7 @@ def preview_projection(scene: FrameScene, pair: Pair) -> PreviewProjection:
 
 
 def outline_deformation(scene: FrameScene, pair: Pair) -> list[Outline]:
-    """Return what an expert sees deforming between two passes, the strongest source first."""
+    """Return the outlines of the deformation visible in an interferogram, the strongest first."""
     if scene.interferogram_defect(pair) in ("corrupted", "no info"):
         return []
     found = []
@@ -84,7 +84,7 @@ def outline_deformation(scene: FrameScene, pair: Pair) -> list[Outline]:
         moved = np.abs(scene.source_displacement(source) * np.float32(growth))
         if moved.max() < DEFORMATION_THRESHOLD:
             continue
-        # a rim of rest closes every contour; it is pulled back to the frame's edge afterwards
+        # a border of zeros closes every contour; corners on it are clipped to the frame's edge below
         lines = contourpy.contour_generator(z=np.pad(moved, 1)).lines(DEFORMATION_THRESHOLD)
         shapes = [Polygon(np.asarray(line)) for line in lines if len(line) > 3]
         largest = max(shape.area for shape in shapes)
@@ -93,7 +93,7 @@ def outline_deformation(scene: FrameScene, pair: Pair) -> list[Outline]:
                 other is not shape and other.contains(shape) for other in shapes
             ):
                 continue
-            # the outer ring alone: experts draw no holes
+            # the outer ring only: the experts draw no holes
             drawn = shapely.simplify(shape.exterior, 0.8 / step)
             ring = shapely.get_coordinates(drawn)[:-1] - 1
             columns = np.clip(ring[:, 0] * step + 0.5, 0, scene.grid.width)
@@ -106,19 +106,19 @@ def outline_deformation(scene: FrameScene, pair: Pair) -> list[Outline]:
 
 
 def _nodes_inside(shape: Polygon, size: tuple[int, int]) -> np.ndarray:
-    """Return the nodes within a contour of the padded field, bool."""
+    """Return a mask of the nodes inside a contour of the padded field, bool."""
     from rasterio.features import rasterize
 
     from hephaestus_build.core.gdal import isolated_gdal_env
 
-    # contour coordinates count points from the rim; a point is the centre of its cell
+    # contour coordinates count points of the padded field; a point is the centre of its cell
     moved = Polygon(np.asarray(shape.exterior.coords) - 0.5)
     with isolated_gdal_env():
         return np.asarray(rasterize([moved], out_shape=size, dtype="uint8"), dtype=bool)
 
 
 def _visible_nodes(scene: FrameScene, pair: Pair) -> np.ndarray:
-    """Return where the interferogram is clear enough to see fringes, bool, at the nodes."""
+    """Return a mask of the nodes where fringes are visible (valid and coherent), bool."""
     step = scene.coarse_grid.step
     clear = scene.valid_mask[::step, ::step] & (scene.true_coherence(pair, step) > 0.2)
     rows, columns = (size - have for size, have in zip(scene.coarse_grid.shape, clear.shape, strict=True))
@@ -133,12 +133,17 @@ def annotate_pair(scene: FrameScene, pair: Pair, unique_id: int, quirk: str = ""
     scene : FrameScene
         The frame.
     pair : Pair
-        Which interferogram.
+        The interferogram.
     unique_id : int
-        Also the file's name.
+        Value of ``uniqueID``, also the name of the file.
     quirk : str
-        A defect of the real files to repeat: ``fewer polygons`` (two activities, one polygon) or
-        ``lone crowd`` (is_crowd with one polygon).
+        Defect of the published files to reproduce: ``fewer polygons`` (two activities, one polygon) or
+        ``lone crowd`` (is_crowd with one polygon). Empty for none.
+
+    Returns
+    -------
+    dict
+        The content of the annotation's JSON file.
     """
     seen = outline_deformation(scene, pair)
     random = random_stream(scene.seed, scene.frame, pair, "expert")
@@ -158,7 +163,7 @@ def annotate_pair(scene: FrameScene, pair: Pair, unique_id: int, quirk: str = ""
     dim = float(scene.true_coherence(pair, step)[scene.valid_mask[::step, ::step]].mean()) < 0.4
     projection = preview_projection(scene, pair)
     rings = [grid_to_preview(outline.columns, outline.rows, scene.grid, projection) for outline in seen]
-    # hands draw either way round
+    # the published polygons run in either direction
     rings = [ring[::-1] if random.random() < 0.25 else ring for ring in rings]
     if quirk == "fewer polygons" and activities:
         activities = [activities[0], "Sill" if activities[0] != "Sill" else "Mogi"]
@@ -198,7 +203,7 @@ def _intensity_level(outline: Outline) -> str:
 def _caption(
     scene: FrameScene, seen: Sequence[Outline], stratified: float, turbulent: float, dim: bool
 ) -> str:
-    """Return what the expert says, ending with the mark that none was asked."""
+    """Return the caption; it ends with ``Simulated.``, since no expert wrote it."""
     sentences = []
     if dim:
         sentences.append("Noise covers wide parts of the image.")
@@ -224,7 +229,7 @@ def _caption(
 
 
 def pack_annotations(annotations: Iterable[dict[str, Any]]) -> bytes:
-    """Return a .tar.gz of the annotations as the published one is laid out; the same bytes every time."""
+    """Return a .tar.gz of the annotations in the layout of the published one; deterministic to the byte."""
     import gzip
 
     plain = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A memory of bounded size for arrays that are costly to make."""
+"""In-memory cache of bounded size for arrays that are costly to compute."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 
 class ArrayCache:
-    """Keep the arrays used last, up to a number of bytes; safe for threads.
+    """Thread-safe least-recently-used cache of arrays, limited by their total size.
 
     Parameters
     ----------
     limit : int
-        Bytes.
+        Total size in bytes. The newest array is kept even if it is larger.
     """
 
     def __init__(self, limit: int) -> None:
@@ -25,10 +25,10 @@ class ArrayCache:
         self._locks: dict[Hashable, threading.Lock] = {}
 
     def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the array kept under `key`, read-only, made by `make` if it is not there."""
+        """Return the array cached under `key`, read-only; `make` computes it if it is not cached."""
         with self._lock:
             gate = self._locks.setdefault(key, threading.Lock())
-        with gate:  # two threads that want the same array make it once
+        with gate:  # threads that ask for the same array compute it once
             with self._lock:
                 if key in self._arrays:
                     self._arrays.move_to_end(key)

@@ -1,11 +1,18 @@
-"""How the ground moves above a source: closed solutions in an elastic half-space.
+"""Analytical models of surface displacement in an elastic half-space.
 
-All functions take east and north distances from the source in metres and return the displacement of the
-surface, (east, north, up), stacked along a first axis of 3, in metres.
+Functions of a source take east and north distances from the source in metres and return the surface
+displacement (east, north, up), stacked along a first axis of length 3, in metres.
 
-Mogi (1958): a point of expansion. Okada (1985): a rectangular dislocation, which slips (an earthquake) or
-opens (a dyke, a sill). A spheroid is the sum of three small openings at right angles, whose potencies
-follow its shape (the point form of a compound dislocation).
+- :func:`mogi`: a point source of volume change (Mogi 1958).
+- :func:`okada`: a rectangular dislocation that slips (earthquake) or opens (dyke, sill) (Okada 1985).
+- :func:`spheroid`: three small, mutually perpendicular opening dislocations whose potencies set the shape
+  (the point form of a compound dislocation model).
+- :func:`sagging_flank`: a smooth subsiding patch; not an elastic source.
+
+References
+----------
+Mogi, K. (1958), Bull. Earthq. Res. Inst. 36, 99-134.
+Okada, Y. (1985), Bull. Seismol. Soc. Am. 75(4), 1135-1154.
 """
 
 from __future__ import annotations
@@ -18,16 +25,21 @@ _MU_RATIO = 1 - 2 * POISSON_RATIO  # mu / (lambda + mu)
 
 
 def mogi(east: np.ndarray, north: np.ndarray, *, depth: float, volume: float) -> np.ndarray:
-    """Displacement above a small sphere.
+    """Return the displacement above a small sphere (Mogi 1958).
 
     Parameters
     ----------
     east, north : numpy.ndarray
         Distance from the point above the source, metres.
     depth : float
-        Metres, positive.
+        Depth of the source, metres, positive.
     volume : float
-        Change of the sphere's volume, cubic metres.
+        Volume change of the sphere, cubic metres.
+
+    Returns
+    -------
+    numpy.ndarray
+        Displacement (east, north, up), (3, ...), metres.
     """
     scale = (1 - POISSON_RATIO) * volume / np.pi / (east**2 + north**2 + depth**2) ** 1.5
     return np.stack([east * scale, north * scale, depth * scale])
@@ -46,20 +58,25 @@ def okada(
     dip_slip: float = 0.0,
     opening: float = 0.0,
 ) -> np.ndarray:
-    """Displacement above a rectangular dislocation.
+    """Return the displacement above a rectangular dislocation (Okada 1985).
 
     Parameters
     ----------
     east, north : numpy.ndarray
         Distance from the point above the rectangle's centre, metres.
     depth : float
-        Of the rectangle's centre, metres; its top must stay below the surface.
+        Depth of the rectangle's centre, metres; its top must stay below the surface.
     length, width : float
-        Along strike and down dip, metres.
+        Size along strike and down dip, metres.
     strike, dip : float
-        Degrees: strike clockwise from north, dip to its right.
+        Degrees: strike clockwise from north, dip to the right of the strike direction.
     strike_slip, dip_slip, opening : float
-        Metres; left-lateral, reverse and tensile are positive.
+        Components of the dislocation, metres; left-lateral, reverse and tensile are positive.
+
+    Returns
+    -------
+    numpy.ndarray
+        Displacement (east, north, up), (3, ...), metres.
 
     Raises
     ------
@@ -71,12 +88,13 @@ def okada(
     if depth - width / 2 * sine <= 0:
         raise ValueError(f"a dislocation {width} m wide at {depth} m depth reaches the surface")
     along, across = np.sin(np.radians(strike)), np.cos(np.radians(strike))
-    # Okada's axes: x along strike from the lower edge's end, y to the left of it, above the lower edge
+    # Okada's axes: origin above one end of the lower edge, x along strike, y to the left of it (up dip)
     x = along * east + across * north + length / 2
     y = -across * east + along * north + width / 2 * cosine
     p = y * cosine + bottom * sine
     q = y * sine - bottom * cosine
     total = np.zeros((3, *np.broadcast(x, y).shape))
+    # the surface integral over the rectangle, from its four corners (Chinnery's notation)
     for sign, xi, eta in (
         (1, x, p), (-1, x, p - width), (-1, x - length, p), (1, x - length, p - width),
     ):  # fmt: skip
@@ -88,21 +106,27 @@ def okada(
 def spheroid(
     east: np.ndarray, north: np.ndarray, *, depth: float, volume: float, elongation: float
 ) -> np.ndarray:
-    """Displacement above a small upright spheroid.
+    """Return the displacement above a small spheroid with a vertical axis.
 
     Parameters
     ----------
     east, north : numpy.ndarray
         Distance from the point above the source, metres.
     depth : float
-        Metres, positive.
+        Depth of the source, metres, positive.
     volume : float
         Sum of the three potencies (area times opening), cubic metres.
     elongation : float
-        Potency of each upright opening over the level one's: 1 is a sphere, more is a pipe, less a pancake.
+        Potency of each vertical opening divided by that of the horizontal one: 1 is a sphere, more is
+        prolate (a pipe), less is oblate (a lens).
+
+    Returns
+    -------
+    numpy.ndarray
+        Displacement (east, north, up), (3, ...), metres.
     """
     level = volume / (1 + 2 * elongation)
-    side = depth / 25  # small against the depth: the far field is all that counts
+    side = depth / 25  # small compared with the depth, so that only the potency matters
     shape = {"depth": depth, "length": side, "width": side}
     total = okada(east, north, **shape, strike=0, dip=0, opening=level / side**2)
     for strike in (0, 90):
@@ -113,18 +137,25 @@ def spheroid(
 def sagging_flank(
     east: np.ndarray, north: np.ndarray, *, radius: float, azimuth: float, drop: float
 ) -> np.ndarray:
-    """Displacement of a sagging flank: a smooth patch that moves down and outwards; no elastic source.
+    """Return the displacement of a sagging flank: a Gaussian patch that moves down and downhill.
+
+    This is not a solution for an elastic source.
 
     Parameters
     ----------
     east, north : numpy.ndarray
-        Distance from the patch's centre, metres.
+        Distance from the centre of the patch, metres.
     radius : float
-        Where the movement has fallen to 0.6 of its peak, metres.
+        Standard deviation of the Gaussian, metres.
     azimuth : float
-        Downhill, degrees clockwise from north.
+        Downhill direction, degrees clockwise from north.
     drop : float
         Subsidence at the centre, metres.
+
+    Returns
+    -------
+    numpy.ndarray
+        Displacement (east, north, up), (3, ...), metres.
     """
     patch = drop * np.exp(-(east**2 + north**2) / (2 * radius**2))
     return np.stack(
@@ -133,14 +164,19 @@ def sagging_flank(
 
 
 def line_of_sight(incidence: np.ndarray | float, heading: float) -> np.ndarray:
-    """Return the unit vector from the ground to a right-looking satellite, (east, north, up) first.
+    """Return the unit vector from the ground to a right-looking satellite.
 
     Parameters
     ----------
     incidence : numpy.ndarray or float
-        Degrees from the vertical.
+        Incidence angle, degrees from the vertical.
     heading : float
-        Of the flight, degrees clockwise from north.
+        Flight direction, degrees clockwise from north.
+
+    Returns
+    -------
+    numpy.ndarray
+        Components (east, north, up), float32, (3, ...).
     """
     slant, flight = np.radians(incidence), np.radians(heading)
     return np.stack([-np.sin(slant) * np.cos(flight), np.sin(slant) * np.sin(flight), np.cos(slant)]).astype(
@@ -149,7 +185,7 @@ def line_of_sight(incidence: np.ndarray | float, heading: float) -> np.ndarray:
 
 
 def _sin_cos(dip: float) -> tuple[float, float]:
-    """Return sine and cosine of `dip`; exactly 1 and 0 for an upright plane, where the formulas differ."""
+    """Return sine and cosine of `dip`, exactly ±1 and 0 for a vertical plane, which has its own formulas."""
     cosine = float(np.cos(np.radians(dip)))
     return (
         (float(np.copysign(1.0, dip)), 0.0)
@@ -166,13 +202,13 @@ def _okada_corner(
     cosine: float,
     slip: tuple[float, float, float],
 ) -> np.ndarray:
-    """Okada's (1985) equations 25 to 30 at one corner, times 2 pi."""
+    """Return equations 25 to 30 of Okada (1985) at one corner, times 2 pi."""
     tiny = 1e-12
     r = np.sqrt(xi**2 + eta**2 + q**2)
     y = eta * cosine + q * sine
     d = eta * sine - q * cosine
     with np.errstate(divide="ignore", invalid="ignore"):
-        # on the lines that continue the rectangle's edges these terms are 0 by definition
+        # singular terms on the extensions of the rectangle's edges are set to 0, as Okada prescribes
         r_eta = np.where(np.abs(r + eta) < tiny, 0.0, 1 / (r * (r + eta)))
         r_xi = np.where(np.abs(r + xi) < tiny, 0.0, 1 / (r * (r + xi)))
         log_eta = np.where(r + eta < tiny, -np.log(r - eta), np.log(r + eta))

@@ -1,4 +1,4 @@
-"""What stirs below a simulated volcano: sources of deformation and how they grow and relax over the years."""
+"""Deformation sources of the simulated volcanoes and their time histories."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hephaestus_build.simulation.world import deformation_models
 from hephaestus_build.simulation.world.random_fields import random_stream
 from hephaestus_build.simulation.world.terrain import local_metres
 
-#: Activity types as the annotations name them.
+#: Activity types, named as in the annotations.
 SIMULATED_ACTIVITIES = ("Mogi", "Dyke", "Sill", "Spheroid", "Earthquake", "Unidentified")
 _EPOCH = date(2014, 1, 1)
 _MODELS: dict[str, Callable[..., np.ndarray]] = {
@@ -24,16 +24,16 @@ _MODELS: dict[str, Callable[..., np.ndarray]] = {
 
 @dataclass(frozen=True)
 class ActivityHistory:
-    """Episodes that come back: growth at a steady rate, then partial relaxation.
+    """Periodic episodes of growth at a constant rate, each followed by partial relaxation.
 
     Attributes
     ----------
     first : datetime.date
-        Begin of one episode; others lie whole periods before and after it.
+        Start of one episode; the others start whole periods before and after it.
     period, duration : float
-        Days. A duration of 0 is a step.
+        Time between the starts of two episodes, and length of an episode, days. A duration of 0 is a step.
     rebound : float
-        Share of the growth that is lost again, at a falling rate, over about `duration` days.
+        Fraction of the growth that is lost after an episode, exponentially over about `duration` days.
     """
 
     first: date
@@ -42,14 +42,16 @@ class ActivityHistory:
     rebound: float = 0.0
 
     def cumulative_growth(self, day: float, seed: int, name: str) -> float:
-        """Return the growth since 2014 in units of one mean episode.
+        """Return the growth since 2014-01-01, in mean episodes.
 
         Parameters
         ----------
         day : float
             Days since 2014-01-01.
-        seed, name : int, str
-            Draw the size of each episode, 0.7 to 1.3.
+        seed : int
+            Seed of the world.
+        name : str
+            Name of the source. With the seed it sets the size of each episode, 0.7 to 1.3.
         """
         first = (self.first - _EPOCH).days % self.period
         total = 0.0
@@ -72,14 +74,14 @@ class DeformationSource:
     Attributes
     ----------
     name : str
-        Unique within the frame.
+        Name, unique within the frame.
     activity : str
-        One of :data:`ACTIVITIES`.
+        One of :data:`SIMULATED_ACTIVITIES`.
     longitude, latitude : float
-        Of the point above its centre, degrees.
+        Position of the point above its centre, degrees.
     history : ActivityHistory
-        When it is active.
-    parameters : mapping
+        Times at which it is active.
+    parameters : mapping of str to float
         Arguments of its function in :mod:`hephaestus_build.simulation.world.deformation_models`, for one
         mean episode.
     """
@@ -92,13 +94,24 @@ class DeformationSource:
     parameters: Mapping[str, float] = field(default_factory=dict)
 
     def displacement(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
-        """Return the displacement of one mean episode at (n,) and (m,) degrees, (3, n, m), metres."""
+        """Return the displacement of one mean episode.
+
+        Parameters
+        ----------
+        latitudes, longitudes : numpy.ndarray
+            Points, degrees, (n,) and (m,).
+
+        Returns
+        -------
+        numpy.ndarray
+            Displacement (east, north, up), (3, n, m), metres.
+        """
         east, north = local_metres(latitudes, longitudes, self.longitude, self.latitude)
         model: Callable[..., np.ndarray] = _MODELS.get(self.activity, deformation_models.okada)
         return model(east, north, **self.parameters)
 
     def growth_between(self, begin: date, end: date, seed: int) -> float:
-        """Return how much it grew between two days, in mean episodes; negative while it relaxes."""
+        """Return the growth between two dates, in mean episodes; negative while the source relaxes."""
         before, after = (
             self.history.cumulative_growth((day - _EPOCH).days, seed, self.name) for day in (begin, end)
         )

@@ -1,7 +1,7 @@
-"""The three frames of the simulated world, and what is odd about each.
+"""Catalog of the three simulated frames and the irregularities of each.
 
-Their tracks lie above 175, where no Sentinel-1 flies. Everything that a scene needs to know is written
-here as values; what follows from it is computed in :mod:`hephaestus_build.simulation.world.frame_scene`.
+Their track numbers are above 175, the largest of Sentinel-1. This module holds only parameters;
+:mod:`hephaestus_build.simulation.world.frame_scene` computes the scene from them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Literal
 from hephaestus_build.simulation.world.deformation_sources import ActivityHistory, DeformationSource
 from hephaestus_build.simulation.world.terrain import SimulatedVolcano, TerrainSpec
 
-#: Oddities of a frame's files, as real frames have them. They are on by default and a build copes with
-#: each without owing anything.
+#: Irregularities of a frame's files that real frames have too. They are enabled by default, and a build
+#: handles each of them without missing products.
 ODDITIES: Mapping[str, str] = {
     "cropped": "the rasters of one pair are smaller by whole pixels on every side",
     "shifted": "the rasters of one pair lie off the frame's grid by part of a pixel",
@@ -25,7 +25,7 @@ ODDITIES: Mapping[str, str] = {
     "mixed-tags": "older rasters are PixelIsPoint with a nodata tag, newer ones PixelIsArea without",
     "sparse-metadata": "metadata.txt lacks lines, and there is no baselines file",
 }
-#: Oddities that leave a build owing something; only on request.
+#: Irregularities that leave a build with missing products; disabled by default.
 FAULTY_ODDITIES: Mapping[str, str] = {
     "no-files": "one pair is listed and annotated but has no files",
     "no-dem": "geo.hgt.tif answers 404",
@@ -34,9 +34,9 @@ FAULTY_ODDITIES: Mapping[str, str] = {
     "blank-phase": "the phase of one pair is 0 everywhere",
     "other-crs": "the rasters of one pair are in UTM",
 }
-#: How far the rasters of the "shifted" pair lie off the grid, pixels east and south.
+#: Offset of the rasters of the "shifted" pair from the frame's grid, pixels east and south.
 SHIFT_PIXELS = (0.45, 0.45)
-#: What is cut off the rasters of the "cropped" pair: columns west and east, rows north and south.
+#: Pixels cut off the rasters of the "cropped" pair: columns west and east, rows north and south.
 CROP_PIXELS = (7, 4, 5, 11)
 
 PreviewEra = Literal["linear", "mercator", "mixed"]
@@ -44,38 +44,39 @@ PreviewEra = Literal["linear", "mercator", "mixed"]
 
 @dataclass(frozen=True)
 class FrameSpec:
-    """One frame of the simulated world.
+    """Description of one simulated frame.
 
     Attributes
     ----------
     id : str
         Frame id.
     longitude, latitude : float
-        Rough centre, degrees.
+        Approximate centre, degrees.
     corner_offset : tuple of float
-        What is added to the grid's west and north edge, so that they are no multiples of the pixel size.
+        Degrees added to the west and north edges of the grid, so that they are not multiples of the pixel
+        size.
     pixel_size : float
-        Degrees.
-    shapes : mapping
-        Rows and columns by size.
+        Pixel size, degrees.
+    shapes : mapping of str to tuple of int
+        Rows and columns for each named size.
     heading : float
-        Of the flight, degrees clockwise from north.
+        Flight direction, degrees clockwise from north.
     incidence : tuple of float
-        At near and far range, degrees.
+        Incidence angle at near and far range, degrees.
     center_time : datetime.timedelta
-        UTC.
+        Time of day of the acquisitions, UTC.
     day_offset : int
-        Days that its passes lie behind the first.
+        Days by which its acquisitions follow those of the first frame.
     terrain : TerrainSpec
-        What its terrain is made of.
+        Parameters of the terrain.
     sources : tuple of DeformationSource
-        What stirs there.
+        Deformation sources.
     preview_era : str
-        Of the previews: ``linear``, ``mercator``, or ``mixed`` (by the date of the pair).
+        Projection of the previews: ``linear``, ``mercator``, or ``mixed`` (by the date of the pair).
     oddities : frozenset of str
-        Keys of :data:`ODDITIES` that occur here.
-    defects : mapping
-        What is wrong with the interferogram at that position of the frame's list, again every 29.
+        Keys of :data:`ODDITIES` that occur in this frame.
+    defects : mapping of int to str
+        Defects of interferograms by their index in the frame's list of pairs, modulo 29.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The files of a simulated frame: which there are, what is odd about them, and their making."""
+"""Product files of a simulated frame: their names, their content, and their irregularities."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from hephaestus_build.simulation.world.frame_scene import FrameScene, SimulatedI
 from hephaestus_build.simulation.world.geotiff_writer import crop_edges, shift_grid, write_raster
 from hephaestus_build.simulation.world.previews import write_grey_preview, write_phase_preview
 
-#: Position in the frame's list of the pair that an oddity befalls.
+#: Index in the frame's list of pairs of the pair that each oddity affects.
 _ODD_POSITIONS = {
     "cropped": 4, "shifted": 11, "no-files": 16, "unannotated": 20, "no-preview": 7,
     "empty-phase": 2, "blank-phase": 14, "other-crs": 23,
 }  # fmt: skip
-#: Rasters of secondaries before this day look as GAMMA writes them, later ones as GDAL does.
+#: Rasters whose secondary is before this date are tagged as GAMMA writes them, later ones as GDAL does.
 _GDAL_SINCE = date(2019, 10, 1)
 _PAIR_SUFFIXES = ("geo.cc.png", "geo.diff.png", "geo.cc.tif", "geo.diff_pha.tif", "geo.unw.tif")
 _EPOCH_SUFFIXES = ("geo.mli.png", "geo.mli.tif")
 
 
 class FrameFiles:
-    """The files of one frame.
+    """Product files of one frame.
 
     Parameters
     ----------
     scene : FrameScene
         The frame.
-    oddities : collection of str
-        Those of its place's that are in force, and faulty ones on request.
+    oddities : iterable of str
+        Enabled keys of ``ODDITIES`` and ``FAULTY_ODDITIES``.
     """
 
     def __init__(self, scene: FrameScene, oddities: Iterable[str]) -> None:
@@ -45,7 +45,7 @@ class FrameFiles:
         self.oddities = frozenset(oddities)
 
     def pair_with_oddity(self, oddity: str) -> Pair | None:
-        """Return the pair that `oddity` befalls, if it is in force and befalls one pair."""
+        """Return the pair that `oddity` affects; None if it is disabled or does not affect a single pair."""
         if oddity not in self.oddities:
             return None
         if oddity == "unlisted":
@@ -55,10 +55,10 @@ class FrameFiles:
         position = _ODD_POSITIONS.get(oddity)
         return None if position is None else self.scene.pairs[position % len(self.scene.pairs)]
 
-    # what there is
+    # names of files
 
     def metadata_files(self) -> tuple[str, ...]:
-        """Return the names in ``metadata/``."""
+        """Return the names of the files in ``metadata/``."""
         name = self.scene.frame.id
         rasters = ["E", "N", "U", "hgt", "landmask"]
         if "no-dem" in self.oddities:
@@ -69,26 +69,29 @@ class FrameFiles:
         return tuple(sorted([*(f"{name}.geo.{raster}.tif" for raster in rasters), *texts]))
 
     def pair_files(self, pair: Pair) -> tuple[str, ...]:
-        """Return the names of a pair's files, pictures first."""
+        """Return the names of a pair's files, previews first."""
         if pair == self.pair_with_oddity("no-files"):
             return ()
         without = {"geo.diff.png"} if pair == self.pair_with_oddity("no-preview") else set()
         return tuple(f"{pair}.{suffix}" for suffix in _PAIR_SUFFIXES if suffix not in without)
 
     def epoch_files(self, day: date) -> tuple[str, ...]:
-        """Return the names of an epoch's files, pictures first."""
+        """Return the names of an epoch's files, previews first."""
         return tuple(f"{day:%Y%m%d}.{suffix}" for suffix in _EPOCH_SUFFIXES)
 
     def modified_time(self, day: date, revision: int = 0) -> datetime:
-        """Return when the files of `day` were written: some days after it, later for each revision."""
+        """Return the modification time of the files of `day`: some days after it, later for each revision."""
         hour = timedelta(hours=3 + sum(self.scene.frame.id.encode()) % 17, minutes=day.day)
         written = datetime(day.year, day.month, day.day, tzinfo=UTC)
         return written + hour + timedelta(days=6 + 200 * revision)
 
-    # what they hold
+    # content of files
 
     def served_content(self, pair: Pair, revision: int = 0) -> tuple[SimulatedInterferogram, Grid]:
-        """Return what the files of `pair` hold and their grid, which is not the frame's for odd ones."""
+        """Return the content of a pair's rasters and their grid.
+
+        The grid differs from the frame's for the pairs with the oddities ``cropped`` and ``shifted``.
+        """
         return self._apply_oddity(pair, self.scene.simulate_interferogram(pair, revision))
 
     def _apply_oddity(self, pair: Pair, seen: SimulatedInterferogram) -> tuple[SimulatedInterferogram, Grid]:
@@ -105,12 +108,24 @@ class FrameFiles:
             return replace(seen, phase=np.zeros_like(seen.phase)), grid
         return seen, grid
 
-    # their making
+    # writing
 
     def write_pair(
         self, pair: Pair, folder: Path, revision: int = 0, names: Iterable[str] | None = None
     ) -> None:
-        """Write the files of `pair` into `folder`: all of them, or those of `names`."""
+        """Write the files of `pair` into `folder`.
+
+        Parameters
+        ----------
+        pair : Pair
+            The interferogram.
+        folder : Path
+            Existing folder.
+        revision : int
+            Number of times the pair was reprocessed.
+        names : iterable of str, optional
+            Names of the files to write, from :meth:`pair_files`; all of them by default.
+        """
         scene = self.scene
         whole = scene.simulate_interferogram(pair, revision)
         seen, grid = self._apply_oddity(pair, whole)
@@ -124,7 +139,7 @@ class FrameFiles:
             )
 
         makers: dict[str, Callable[[Path], None]] = {
-            # previews show the whole frame also where the raster lost its edges
+            # the preview of a cropped raster still shows the full frame
             "geo.cc.png": lambda path: write_grey_preview(path, whole.coherence, scene.grid, projection),
             "geo.diff.png": lambda path: write_phase_preview(
                 path, whole.phase, scene.height, scene.grid, projection
@@ -141,7 +156,7 @@ class FrameFiles:
         self._set_mtimes(folder, chosen, self.modified_time(pair.secondary, revision))
 
     def write_epoch(self, day: date, folder: Path) -> None:
-        """Write all files of an epoch into `folder`: the radar brightness of the ground."""
+        """Write all files of an epoch into `folder`: the multilooked intensity and its preview."""
         scene = self.scene
         rise = np.gradient(scene.height, axis=1) * np.sign(-scene.line_of_sight[0])
         brightness = np.where(scene.valid_mask, 0.25 * np.exp(-rise / (np.abs(rise).mean() * 4 + 1e-3)), 0)
@@ -153,7 +168,7 @@ class FrameFiles:
         self._set_mtimes(folder, (plain, picture), self.modified_time(day))
 
     def write_metadata(self, folder: Path, names: Iterable[str] | None = None) -> None:
-        """Write the files of ``metadata/`` into `folder`: all of them, or those of `names`."""
+        """Write the files of ``metadata/`` into `folder`: those in `names`, or all of them."""
         scene, name = self.scene, self.scene.frame.id
         old = "mixed-tags" in self.oddities
 
@@ -211,11 +226,11 @@ class FrameFiles:
             f"{first:%Y%m%d} {day:%Y%m%d} {self.scene.perpendicular_baseline(day):.4f} {(day - first).days}\n"
             for day in self.scene.epochs
         )
-        # at the end, since readers take the number of columns from the first line
+        # the comment comes last, since readers take the number of columns from the first line
         return f"{lines}# simulated\n"
 
     def _corners_text(self) -> str:
-        """Return the corners of the footprint, not closed, a little inside the raster as real ones are."""
+        """Return the corners of the footprint: not closed, slightly inside the raster, as on the portal."""
         west, south, east, north = self.scene.grid.bounds
         slant = 0.05 * (east - west)
         left, right = (slant, 0.0) if self.scene.frame.direction == "D" else (0.0, slant)

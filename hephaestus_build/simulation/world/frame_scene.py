@@ -1,8 +1,9 @@
-"""One simulated frame: its land, its passes, and what an interferogram of two of them shows.
+"""Scene of one simulated frame: terrain, acquisitions and the interferograms formed from them.
 
-A pass sees the land through the delay of the air above it and moved by the sources below it; the
-difference of two passes, wrapped and blurred by decorrelation, is the interferogram. All is a function of
-the seed and of names, so the same pixel comes out whichever product is asked for first.
+The phase of an acquisition is the sum of the atmospheric delay and the displacement by the deformation
+sources. An interferogram is the difference of two acquisitions, with decorrelation noise added and the
+phase wrapped. All random numbers depend on the seed and on names only, so every product has the same
+content whatever the order of requests.
 """
 
 from __future__ import annotations
@@ -26,33 +27,33 @@ from hephaestus_build.simulation.world.frame_catalog import FrameSpec
 from hephaestus_build.simulation.world.random_fields import fractal_field, random_stream
 from hephaestus_build.simulation.world.weather import Weather
 
-#: Sentinel-1's wavelength, metres.
+#: Radar wavelength of Sentinel-1, metres.
 WAVELENGTH = 0.0554658
-#: Phase of one metre of path, there and back, radians.
+#: Two-way phase of one metre of path, radians.
 RADIANS_PER_METRE = 4 * np.pi / WAVELENGTH
-#: Independent looks of a pixel after multilooking and filtering: with coherence they give the noise.
+#: Independent looks per pixel after multilooking and filtering; with the coherence they set the phase noise.
 EFFECTIVE_LOOKS = 14
-#: Slope towards the satellite from which the ground is laid over and masked, degrees.
+#: Slope towards the satellite above which a pixel counts as layover and is masked, degrees.
 LAYOVER_SLOPE = 38.0
 #: Largest float32 below pi: wrapped phase stays inside [-pi, pi].
 _PI = np.nextafter(np.float32(np.pi), np.float32(0))
-#: Deformation is computed so many metres apart (its sources lie deeper) and eddies at every pixel, but
-#: neither at more than so many points a side; the rest is interpolated.
+#: Node spacing of the deformation field in metres (its sources lie deeper than that), and the largest number
+#: of nodes per side of the deformation and turbulence fields. Pixels between nodes are interpolated.
 _NODE_SPACING, _MAX_NODES = 250.0, 750
 
 
 @dataclass(frozen=True)
 class SimulatedInterferogram:
-    """What one interferogram shows, on the frame's grid.
+    """One interferogram on the frame's grid.
 
     Attributes
     ----------
     phase : numpy.ndarray
-        float32, radians in [-pi, pi], exact 0 = no data.
+        Wrapped phase, float32, radians in [-pi, pi]; exactly 0 means no data.
     coherence : numpy.ndarray
-        uint8, 255 times coherence, 0 = no data.
+        255 times the coherence, uint8; 0 means no data.
     unwrapped : numpy.ndarray
-        float32, radians, 0 = no data; wraps to `phase`.
+        Unwrapped phase, float32, radians; 0 means no data. Wraps to `phase`.
     """
 
     phase: np.ndarray
@@ -61,29 +62,29 @@ class SimulatedInterferogram:
 
 
 class FrameScene:
-    """One frame of the world.
+    """Physical scene of one frame.
 
     Parameters
     ----------
     place : FrameSpec
-        What it is.
+        Description of the frame.
     weather : Weather
-        The world's air.
+        Atmosphere of the world.
     epochs : sequence of datetime.date
-        Days of acquisition, sorted.
+        Acquisition dates, sorted.
     seed : int
-        Of the world.
+        Seed of the world.
     size : str
-        Key of the place's shapes.
+        Key of ``place.shapes``.
 
     Attributes
     ----------
     frame, grid : Frame, Grid
-        What it is called and where its pixels lie.
+        The frame's id and its pixel grid.
     epochs, pairs : tuple
-        Its days of acquisition, and the interferograms made of them.
-    nodes : CoarseGrid
-        Where its deformation is computed.
+        Acquisition dates, and the pairs formed from them.
+    coarse_grid : CoarseGrid
+        Nodes at which the deformation is computed.
     """
 
     def __init__(
@@ -108,21 +109,21 @@ class FrameScene:
         self._turbulence_grid = CoarseGrid.with_spacing(self.grid, 0, _MAX_NODES)
         self._cache = ArrayCache(320 << 20)
 
-    # the ground
+    # terrain
 
     @cached_property
     def height(self) -> np.ndarray:
-        """Heights, float32 (rows, columns), metres; 0 is sea."""
+        """Terrain heights, float32 (rows, columns), metres; 0 is sea."""
         return terrain.terrain_heights(self.grid, self.spec.terrain, self.seed, self.frame.id)
 
     @cached_property
     def vegetation(self) -> np.ndarray:
-        """How densely it is overgrown, float32, 0 to 1."""
+        """Vegetation cover, float32 (rows, columns), 0 to 1."""
         return terrain.vegetation_cover(self.grid, self.height, self.seed, self.frame.id)
 
     @cached_property
     def line_of_sight(self) -> np.ndarray:
-        """Unit vector to the satellite, float32 (3, 1, columns): it changes from near to far range."""
+        """Unit vector to the satellite, float32 (3, 1, columns); it varies from near to far range."""
         near, far = self.spec.incidence
         across = np.linspace(0, 1, self.grid.width)[None, :]
         if self.frame.direction == "D":
@@ -131,35 +132,35 @@ class FrameScene:
 
     @cached_property
     def valid_mask(self) -> np.ndarray:
-        """Where there is data, bool: land inside the slanted swath that is not laid over."""
+        """Pixels with data, bool: land inside the slanted swath and outside layover."""
         rows = np.linspace(0, 1, self.grid.height, dtype=np.float32)[:, None]
         columns = np.linspace(0, 1, self.grid.width, dtype=np.float32)[None, :]
         slant = 0.05 * (rows if self.frame.direction == "A" else 1 - rows)
-        bursts = np.floor(columns * 3) / 3  # three swaths begin and end at different rows
+        bursts = np.floor(columns * 3) / 3  # the three swaths start and end at different rows
         inside = (columns > 0.01 + slant) & (columns < 0.94 + slant)
         inside &= (rows > 0.01 + 0.03 * bursts) & (rows < 0.96 + 0.03 * bursts)
         laid_over = terrain.slope_to_satellite(self.height, self.grid, self.line_of_sight) > LAYOVER_SLOPE
         return np.asarray(inside & (self.height > 0) & ~laid_over)
 
-    # the passes
+    # acquisitions
 
     def acquisition_time(self, day: date) -> datetime:
-        """Return the moment of the pass on `day`, UTC (center_time counts from its midnight)."""
+        """Return the acquisition time on `day`, UTC (center_time counts from midnight)."""
         return datetime(day.year, day.month, day.day) + self.spec.center_time
 
     def perpendicular_baseline(self, day: date) -> float:
-        """Return the perpendicular baseline of a pass to the first one, metres."""
+        """Return the perpendicular baseline of an acquisition relative to the first one, metres."""
         if day == self.epochs[0]:
             return 0.0
         return round(float(random_stream(self.seed, self.frame, "baseline", day).normal(0, 55)), 4)
 
     def zenith_delay(self, day: date) -> np.ndarray:
-        """Return the zenith delay of a pass, float32, metres (less a constant)."""
+        """Return the zenith delay of an acquisition, float32, metres, up to a constant."""
         return self._cache.get(("delay", day), lambda: self.stratified_delay(day) + self.turbulent_delay(day))
 
     def stratified_delay(self, day: date, step: int = 1) -> np.ndarray:
-        """Return the part of the delay that follows from the world's fields and the height, metres."""
-        if step == 1:  # large, and kept as a part of the whole delay
+        """Return the delay computed from weather and height at every `step`-th pixel, float32, metres."""
+        if step == 1:  # large, and already cached as part of the total delay
             return self._stratified_delay(day, step)
         return self._cache.get(("stratified", day, step), lambda: self._stratified_delay(day, step))
 
@@ -170,7 +171,7 @@ class FrameScene:
         )
 
     def turbulent_delay(self, day: date, step: int = 1) -> np.ndarray:
-        """Return the part of the delay that eddies make, metres: fractal, stronger in moister air."""
+        """Return the turbulent delay, metres: a fractal field that is stronger in moister air."""
         return self._turbulence_grid.interpolate(
             self._cache.get(("eddies", day), lambda: self._turbulence(day)), step
         )
@@ -185,17 +186,17 @@ class FrameScene:
         eddies *= np.float32(0.0035 * np.sqrt(vapour / 15))
         return eddies
 
-    # the deformation
+    # deformation
 
     def active_sources(self, pair: Pair) -> dict[DeformationSource, float]:
-        """Return the sources that moved between the two passes, with their growth in mean episodes."""
+        """Return the sources that moved between the two dates, with their growth in mean episodes."""
         moved = {source: source.growth_between(*pair.dates, self.seed) for source in self.spec.sources}
         return {source: growth for source, growth in moved.items() if abs(growth) > 1e-3}
 
     def source_displacement(self, source: DeformationSource) -> np.ndarray:
         """Return the displacement towards the satellite of one mean episode, float32, metres.
 
-        It is given at :attr:`nodes`; the pixels between are interpolated.
+        The values are at the nodes of :attr:`coarse_grid`; pixels between them are interpolated.
         """
         return self._cache.get(("source", source.name), lambda: self._node_displacement(source))
 
@@ -208,16 +209,16 @@ class FrameScene:
         return np.asarray(np.einsum("knm,knm->nm", movement, sight), dtype=np.float32)
 
     def displacement(self, pair: Pair) -> np.ndarray:
-        """Return the displacement towards the satellite between two passes, float32, metres."""
+        """Return the displacement towards the satellite between the dates of a pair, float32, metres."""
         total = np.zeros(self.coarse_grid.shape, np.float32)
         for source, growth in self.active_sources(pair).items():
             total += np.float32(growth) * self.source_displacement(source)
         return self.coarse_grid.interpolate(total)
 
-    # the interferogram
+    # interferogram
 
     def true_coherence(self, pair: Pair, step: int = 1) -> np.ndarray:
-        """Return the coherence before it is estimated, float32, 0 to 1, at every `step`-th pixel."""
+        """Return the true coherence, without estimation bias, float32, 0 to 1, at every `step`-th pixel."""
         days = (pair.secondary - pair.primary).days
         cover = self.vegetation[::step, ::step]
         fresh = 0.95 - 0.3 * cover
@@ -234,13 +235,13 @@ class FrameScene:
         return np.asarray((lasting + (fresh - lasting) * decay) * np.float32(geometry * snow), np.float32)
 
     def interferogram_defect(self, pair: Pair) -> str:
-        """Return what is wrong with the interferogram, or an empty string."""
+        """Return the defect of the interferogram, such as ``orbital``, or an empty string."""
         if pair not in self.pairs:
             return ""
         return self.spec.defects.get(self.pairs.index(pair) % 29, "")
 
     def noise_free_phase(self, pair: Pair) -> np.ndarray:
-        """Return the phase without noise and blemish, float32, radians."""
+        """Return the unwrapped phase without noise and defects, float32, radians."""
         first, second = (self.zenith_delay(day) for day in pair.dates)
         phase = second - first
         phase /= self.line_of_sight[2]
@@ -249,14 +250,14 @@ class FrameScene:
         return phase
 
     def simulate_interferogram(self, pair: Pair, revision: int = 0) -> SimulatedInterferogram:
-        """Return what the interferogram of `pair` shows.
+        """Return the interferogram of `pair`.
 
         Parameters
         ----------
         pair : Pair
             Any two of :attr:`epochs`.
         revision : int
-            Each one is processed anew: the same signal with other noise.
+            Number of times the pair was reprocessed: each revision has the same signal and different noise.
         """
         random = random_stream(self.seed, self.frame, pair, "noise", revision)
         coherence = self.true_coherence(pair)
@@ -265,7 +266,7 @@ class FrameScene:
         blemish = self.interferogram_defect(pair)
         if blemish:
             phase, coherence, valid = self._apply_defect(blemish, phase, coherence, valid, random)
-        # a coherent part plus circular noise: this gives both the phase's noise and the estimate's bias
+        # coherence plus circular noise gives both the phase noise and the bias of the estimated coherence
         noise = random.standard_normal((2, *self.grid.shape), dtype=np.float32)
         noise *= np.sqrt((1 - coherence**2) / np.float32(2 * EFFECTIVE_LOOKS))
         real, imaginary = noise
@@ -274,7 +275,7 @@ class FrameScene:
         estimate = np.hypot(real, imaginary, out=real)
         turns = np.rint(phase * np.float32(0.5 / np.pi))
         wrapped = np.clip(phase - turns * np.float32(2 * np.pi), -_PI, _PI)
-        wrapped[wrapped == 0] = np.float32(1e-6)  # exact 0 is no data
+        wrapped[wrapped == 0] = np.float32(1e-6)  # exactly 0 means no data
         counts = np.clip(np.rint(estimate * 255), 1, 248).astype(np.uint8)
         return SimulatedInterferogram(
             np.where(valid, wrapped, np.float32(0)),
@@ -290,12 +291,12 @@ class FrameScene:
         valid: np.ndarray,
         random: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return phase, coherence and validity as the blemish leaves them."""
+        """Return phase, coherence and valid pixels after applying one defect."""
         rows = np.linspace(0, 1, self.grid.height, dtype=np.float32)[:, None]
         columns = np.linspace(0, 1, self.grid.width, dtype=np.float32)[None, :]
         if blemish == "orbital":
             phase = phase + np.float32(2 * np.pi) * (2.5 * columns + 1.2 * rows)
-        elif blemish.startswith("processing"):  # bursts that do not meet
+        elif blemish.startswith("processing"):  # phase jumps between bursts
             phase = phase + np.float32(1.9) * (np.floor(rows * 5) % 2)
         elif blemish == "corrupted":
             bad = random.random((self.grid.height, 1)) < 0.45

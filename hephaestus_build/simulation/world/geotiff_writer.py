@@ -1,4 +1,4 @@
-"""GeoTIFFs as LiCSAR writes them, each with the mark that it is simulated."""
+"""Writer of GeoTIFFs in the style of LiCSAR, tagged as simulated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from hephaestus_build.core.gdal import isolated_gdal_env, wgs84_crs
 from hephaestus_build.core.grid import Grid
 
-#: The mark that every simulated product carries, as a tag and as a line of text.
+#: Tag of every simulated product; text files carry it as a line.
 SIMULATED_TAGS = {"HEPHAESTUS_SIMULATED": "true"}
 SOFTWARE = "hephaestus-build simulated archive"
 
@@ -36,25 +36,25 @@ def write_raster(
     Parameters
     ----------
     path : Path
-        Where.
+        File to write.
     values : numpy.ndarray
         (rows, columns); floats get predictor 3, integers predictor 2.
     grid : Grid
-        Its grid; the same place on the ground whichever way `point` is.
+        Grid of `values`. `point` does not change the position on the ground.
     point : bool
-        Tag the raster PixelIsPoint, as GAMMA does, in place of PixelIsArea.
+        Tag the raster as PixelIsPoint, as GAMMA does, instead of PixelIsArea.
     nodata : float, optional
-        Nodata tag; none by default.
+        Value of the nodata tag; no tag by default.
     tiled : bool
-        Tiles of 256 in place of strips.
+        Write tiles of 256 x 256 pixels instead of strips.
     strip : int
-        Rows in a strip.
+        Rows per strip.
     compress : str
         ``deflate`` or ``lzw``.
     crs : str
-        Anything but EPSG:4326 is a fault.
+        Coordinate reference system. LiCSAR uses EPSG:4326; any other simulates a fault.
     tags : mapping, optional
-        Further tags.
+        Additional tags.
     """
     layout: dict[str, Any] = (
         {"tiled": True, "blockxsize": 256, "blockysize": 256}
@@ -90,7 +90,17 @@ def write_raster(
 
 
 def crop_edges(values: np.ndarray, grid: Grid, edges: tuple[int, int, int, int]) -> tuple[np.ndarray, Grid]:
-    """Cut columns off the west and east and rows off the north and south."""
+    """Return `values` and `grid` without some edge pixels.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        (rows, columns).
+    grid : Grid
+        Grid of `values`.
+    edges : tuple of int
+        Columns to cut off in the west and east, rows in the north and south.
+    """
     west, east, north, south = edges
     cut = values[north : grid.height - south, west : grid.width - east]
     return cut, Grid(
@@ -99,7 +109,7 @@ def crop_edges(values: np.ndarray, grid: Grid, edges: tuple[int, int, int, int])
 
 
 def shift_grid(grid: Grid, offset: tuple[float, float]) -> Grid:
-    """Return `grid` moved east and south by parts of a pixel."""
+    """Return `grid` moved east and south by `offset`, in pixels (may be fractional)."""
     east, south = offset
     return Grid(
         grid.width, grid.height, grid.west + east * grid.dx, grid.north - south * grid.dy, grid.dx, grid.dy

@@ -1,6 +1,6 @@
-"""Preview pictures of interferograms, in the geometry of both eras, and where a grid's point falls in them.
+"""Previews of interferograms in the two styles of the portal, and the mapping from grid to preview pixels.
 
-Until November 2020 the portal's previews were linear in both axes, true colour, shaded by the radar's
+Until November 2020 the previews were linear in latitude and longitude, true colour, and shaded by the radar
 brightness. Since then their rows follow the Mercator projection and their colours are a flat palette.
 """
 
@@ -18,7 +18,7 @@ from hephaestus_build.core.grid import Grid
 from hephaestus_build.simulation.world.geotiff_writer import SIMULATED_TAGS
 
 PreviewProjection = Literal["linear", "mercator"]
-#: Preview pixels to a raster's pixel.
+#: Preview pixels per raster pixel, along each axis.
 PREVIEW_PIXELS_PER_PIXEL = 0.3
 _COLOURS = 96
 
@@ -31,16 +31,16 @@ def preview_size(grid: Grid) -> tuple[int, int]:
 def grid_to_preview(
     columns: np.ndarray, rows: np.ndarray, grid: Grid, projection: PreviewProjection
 ) -> np.ndarray:
-    """Return where points of `grid` fall in its preview.
+    """Return the preview coordinates of points of `grid`.
 
     Parameters
     ----------
     columns, rows : numpy.ndarray
         Pixel-edge coordinates on the grid, (n,).
     grid : Grid
-        The raster's grid.
+        Grid of the raster.
     projection : str
-        Of the preview's rows.
+        Projection of the preview's rows.
 
     Returns
     -------
@@ -60,7 +60,17 @@ def _mercator(latitude: np.ndarray | float) -> np.ndarray:
 
 
 def resample_to_preview(values: np.ndarray, grid: Grid, projection: PreviewProjection) -> np.ndarray:
-    """Return the pixels of `values` under the centres of the preview's pixels, (height, width)."""
+    """Return the nearest value for each preview pixel, (height, width).
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Values on `grid`, (rows, columns).
+    grid : Grid
+        Grid of the raster.
+    projection : str
+        Projection of the preview's rows.
+    """
     width, height = preview_size(grid)
     down = (np.arange(height) + 0.5) / height
     if projection == "mercator":
@@ -77,20 +87,20 @@ def resample_to_preview(values: np.ndarray, grid: Grid, projection: PreviewProje
 def write_phase_preview(
     path: Path, phase: np.ndarray, height: np.ndarray, grid: Grid, projection: PreviewProjection
 ) -> None:
-    """Write the preview of a wrapped phase: RGBA if linear, palette with transparency if Mercator.
+    """Write the preview of a wrapped phase: RGBA if linear, a palette with transparency if Mercator.
 
     Parameters
     ----------
     path : Path
-        Where.
+        PNG file to write.
     phase : numpy.ndarray
         Wrapped phase, radians, (rows, columns); 0 is transparent.
     height : numpy.ndarray
-        Terrain, metres, (rows, columns): shades the old pictures.
+        Terrain heights, metres, (rows, columns), used to shade linear previews.
     grid : Grid
-        Of both.
+        Grid of both.
     projection : str
-        Which era.
+        ``linear`` or ``mercator``.
     """
     seen = resample_to_preview(phase, grid, projection)
     step = np.floor((seen / (2 * np.pi) + 0.5) * _COLOURS).astype(int) % _COLOURS
@@ -109,7 +119,19 @@ def write_phase_preview(
 
 
 def write_grey_preview(path: Path, values: np.ndarray, grid: Grid, projection: PreviewProjection) -> None:
-    """Write the grey preview of a coherence or brightness raster (uint8)."""
+    """Write the greyscale preview of a coherence or intensity raster.
+
+    Parameters
+    ----------
+    path : Path
+        PNG file to write.
+    values : numpy.ndarray
+        uint8, (rows, columns).
+    grid : Grid
+        Grid of `values`.
+    projection : str
+        ``linear`` or ``mercator``.
+    """
     _save(path, Image.fromarray(resample_to_preview(values, grid, projection)))
 
 

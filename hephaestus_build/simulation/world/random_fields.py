@@ -1,4 +1,4 @@
-"""Seeded chance: named random streams, fractal fields, and the smooth enlargement of coarse ones."""
+"""Seeded random fields: named random streams, fractal fields, and bilinear upsampling of coarse fields."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import numpy as np
 
 
 def random_stream(seed: int, *labels: object) -> np.random.Generator:
-    """Return the random stream named by `labels`: the same numbers whenever it is asked for."""
+    """Return a generator seeded by `seed` and `labels`; equal arguments give the same numbers."""
     return np.random.default_rng([seed, *(zlib.crc32(str(label).encode()) for label in labels)])
 
 
 def fractal_field(shape: tuple[int, int], slope: float, random: np.random.Generator) -> np.ndarray:
-    """Return a field with power spectrum k**-slope, mean 0 and deviation 1.
+    """Return a random field with power spectrum k**-slope, mean 0 and standard deviation 1.
 
     Parameters
     ----------
     shape : tuple of int
         Rows and columns.
     slope : float
-        8/3 looks like turbulent air, 3 to 4 like land.
+        Slope of the power spectrum: 8/3 resembles atmospheric turbulence, 3 to 4 terrain.
     random : numpy.random.Generator
-        Where the chance comes from.
+        Source of random numbers.
 
     Returns
     -------
     numpy.ndarray
         float32, of `shape`.
     """
-    # a quarter more on each side: the transform is periodic and opposite edges must not match
+    # compute a quarter more rows and columns: the transform is periodic, and opposite edges must not match
     rows, columns = (_fast_fft_size(int(size * 1.25) + 2) for size in shape)
     spectrum = np.fft.rfft2(random.standard_normal((rows, columns), dtype=np.float32))
     wavenumber = np.hypot(
@@ -44,7 +44,7 @@ def fractal_field(shape: tuple[int, int], slope: float, random: np.random.Genera
 
 
 def _fast_fft_size(size: int) -> int:
-    """Return the next size without prime factors above 5, which transforms quickly."""
+    """Return the smallest number >= `size` without prime factors above 5, for a fast FFT."""
     while True:
         rest = size
         for factor in (2, 3, 5):
@@ -56,7 +56,20 @@ def _fast_fft_size(size: int) -> int:
 
 
 def upsample_bilinear(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return `values` (n, m) at fractional `rows` (height,) and `columns` (width,), bilinear, float32."""
+    """Return `values` interpolated bilinearly at fractional positions.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        (n, m).
+    rows, columns : numpy.ndarray
+        Fractional indices into `values`, (height,) and (width,); clipped to its extent.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, (height, width).
+    """
     values = np.asarray(values, dtype=np.float32)
     top, down = _split_position(rows, values.shape[0])
     left, right = _split_position(columns, values.shape[1])
@@ -71,7 +84,7 @@ def upsample_bilinear(values: np.ndarray, rows: np.ndarray, columns: np.ndarray)
 
 
 def _split_position(position: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the whole part of each position, kept inside, and its fraction."""
+    """Return the integer part of each position, clipped to the array, and its fraction."""
     position = np.clip(position, 0, size - 1)
     whole = np.minimum(position.astype(np.intp), max(size - 2, 0))
     return whole, (position - whole).astype(np.float32)

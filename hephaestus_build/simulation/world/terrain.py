@@ -1,4 +1,4 @@
-"""The land of a simulated frame: fractal hills, volcanoes, a coast, and what grows on it."""
+"""Terrain of a simulated frame: fractal hills, volcanoes, a coast and vegetation."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from hephaestus_build.simulation.world.random_fields import fractal_field, rando
 
 #: Metres in a degree of latitude (spherical Earth).
 METRES_PER_DEGREE = 6_371_000.0 * np.pi / 180.0
-#: Fractal fields are made with at most so many columns and then enlarged with finer detail on top.
+#: Largest number of columns of a fractal field; larger grids are interpolated, with fine detail added.
 _MAX_FRACTAL_COLUMNS = 768
 
 
 @dataclass(frozen=True)
 class SimulatedVolcano:
-    """A cone with a crater.
+    """A volcanic cone with a crater.
 
     Attributes
     ----------
     longitude, latitude : float
-        Of the summit, degrees.
+        Position of the summit, degrees.
     height : float
-        Above its surroundings, metres.
+        Height above the surroundings, metres.
     radius : float
-        Where the flank has fallen to about a third of the height, metres.
+        Distance at which the flank has fallen to about a third of the height, metres.
     """
 
     longitude: float
@@ -38,18 +38,18 @@ class SimulatedVolcano:
 
 @dataclass(frozen=True)
 class TerrainSpec:
-    """What a terrain is made of.
+    """Parameters of a terrain.
 
     Attributes
     ----------
     volcanoes : tuple of SimulatedVolcano
-        The first one is the frame's own.
+        The first one is the volcano that the frame is centred on.
     relief : float
-        Deviation of the fractal hills, metres.
+        Standard deviation of the fractal hills, metres.
     base_height : float
-        Height of the plain, metres; below 0 it is sea bed.
+        Mean height of the plain, metres; below 0 is sea bed.
     tilt : float
-        Rise of the plain from west to east across the frame, metres: makes a coast.
+        Rise of the plain from west to east across the frame, metres; produces a coast.
     """
 
     volcanoes: tuple[SimulatedVolcano, ...]
@@ -61,7 +61,20 @@ class TerrainSpec:
 def local_metres(
     latitudes: np.ndarray, longitudes: np.ndarray, longitude: float, latitude: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return east and north distances of (n,) latitudes and (m,) longitudes from a point, (n, m), metres."""
+    """Return east and north distances of a grid of points from one point.
+
+    Parameters
+    ----------
+    latitudes, longitudes : numpy.ndarray
+        Points, degrees, (n,) and (m,).
+    longitude, latitude : float
+        Origin, degrees.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        East and north distances, metres, (n, m) each.
+    """
     east = (longitudes - longitude) * METRES_PER_DEGREE * np.cos(np.radians(latitude))
     north = (latitudes - latitude) * METRES_PER_DEGREE
     shape = (north.size, east.size)
@@ -69,7 +82,24 @@ def local_metres(
 
 
 def fractal_surface(grid: Grid, slope: float, seed: int, *labels: object) -> np.ndarray:
-    """Return a fractal field on `grid` (float32, mean 0, deviation about 1): coarse shape and fine detail."""
+    """Return a fractal field on `grid`, interpolated from a coarser one where the grid is large.
+
+    Parameters
+    ----------
+    grid : Grid
+        Target grid.
+    slope : float
+        Slope of the power spectrum, see :func:`fractal_field`.
+    seed : int
+        Seed of the world.
+    *labels : object
+        Name of the random stream.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, mean 0, standard deviation about 1.
+    """
     nodes = CoarseGrid.with_spacing(grid, 0, _MAX_FRACTAL_COLUMNS)
     field = fractal_field(nodes.shape, slope, random_stream(seed, *labels))
     if nodes.step == 1:
@@ -82,18 +112,18 @@ def fractal_surface(grid: Grid, slope: float, seed: int, *labels: object) -> np.
 
 
 def terrain_heights(grid: Grid, land: TerrainSpec, seed: int, name: str) -> np.ndarray:
-    """Return the heights of `land` on `grid`, float32, metres; 0 is sea.
+    """Return the heights of a terrain on `grid`, float32, metres; 0 is sea.
 
     Parameters
     ----------
     grid : Grid
-        Where.
+        Target grid.
     land : TerrainSpec
-        What it is made of.
+        Parameters of the terrain.
     seed : int
-        Of the world.
+        Seed of the world.
     name : str
-        Of the frame, so that two frames differ.
+        Id of the frame, which makes frames differ.
     """
     hills = fractal_surface(grid, 3.4, seed, name, "hills")
     plain = land.base_height + land.tilt * np.linspace(-0.5, 0.5, grid.width, dtype=np.float32)
@@ -107,7 +137,7 @@ def _volcano_heights(grid: Grid, volcano: SimulatedVolcano, seed: int, name: str
     east, north = local_metres(grid.latitudes, grid.longitudes, volcano.longitude, volcano.latitude)
     distance = np.hypot(east, north).astype(np.float32) / np.float32(volcano.radius)
     azimuth = np.arctan2(east, north).astype(np.float32)
-    # gullies: a few waves around the cone, deeper down the flank
+    # gullies: waves in azimuth that deepen down the flank
     random = random_stream(seed, name, "gullies", index)
     gullies = np.zeros_like(azimuth)
     for count in (5, 9, 14):
@@ -118,23 +148,35 @@ def _volcano_heights(grid: Grid, volcano: SimulatedVolcano, seed: int, name: str
 
 
 def vegetation_cover(grid: Grid, height: np.ndarray, seed: int, name: str) -> np.ndarray:
-    """Return how densely the land is overgrown, 0 to 1, float32: patchy, and bare on the heights."""
+    """Return the vegetation cover, 0 to 1, float32: patchy, and sparse at high altitude.
+
+    Parameters
+    ----------
+    grid : Grid
+        Target grid.
+    height : numpy.ndarray
+        Terrain heights, metres, (rows, columns).
+    seed : int
+        Seed of the world.
+    name : str
+        Id of the frame.
+    """
     patches = fractal_surface(grid, 2.6, seed, name, "vegetation")
     bare = np.clip((height - 900) / 1200, 0, 1)
     return np.asarray(np.clip(0.5 + 0.28 * patches, 0, 1) * (1 - 0.8 * bare), dtype=np.float32)
 
 
 def slope_to_satellite(height: np.ndarray, grid: Grid, sight: np.ndarray) -> np.ndarray:
-    """Return the slope towards the satellite, degrees, float32; steep ones are laid over.
+    """Return the terrain slope towards the satellite, degrees, float32; steep slopes are in layover.
 
     Parameters
     ----------
     height : numpy.ndarray
-        Metres, (rows, columns).
+        Terrain heights, metres, (rows, columns).
     grid : Grid
-        Its grid.
+        Grid of `height`.
     sight : numpy.ndarray
-        Unit vector to the satellite, (3, rows, columns).
+        Unit vector to the satellite, (3, rows, columns) or broadcastable to it.
     """
     width, length = grid.pixel_size_m()
     south, east = np.gradient(height)

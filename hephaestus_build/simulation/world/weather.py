@@ -1,7 +1,7 @@
-"""The air of the simulated world: fields as ERA5 has them, at any place and time, and the delay they cause.
+"""Simulated atmosphere: ERA5 fields at any place and time, and the radar delay they cause.
 
-The weather is a sum of waves that travel around the globe. Each value is computed point by point and then
-rounded to a step, as GRIB does; so a grid point has the same value whatever area is asked for.
+The fields are sums of waves that travel around the globe. Each value is computed from its own coordinates
+and then rounded to a fixed step, as in GRIB, so a grid point has the same value in every requested area.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 
 from hephaestus_build.simulation.world.random_fields import random_stream, upsample_bilinear
 
-#: Steps the fields are rounded to (total column water vapour, surface pressure, temperature integral).
+#: Rounding steps of total column water vapour, surface pressure and the temperature integral.
 ROUNDING_STEPS = (2.0**-9, 1.0, 16.0)
-#: Heights over which water vapour and pressure fall to 1/e, metres.
+#: Scale heights of water vapour and pressure (decrease to 1/e), metres.
 VAPOUR_SCALE_HEIGHT, PRESSURE_SCALE_HEIGHT = 2100.0, 8000.0
-#: Zenith delay in metres for a kilogram of vapour a square metre, and for a pascal of surface pressure.
+#: Zenith delay per water vapour, m / (kg m-2), and per surface pressure, m / Pa.
 WET_DELAY_PER_VAPOUR, DRY_DELAY_PER_PASCAL = 6.4e-3, 2.2768e-5
 _GRAVITY = 9.80665
 _EPOCH = datetime(2000, 1, 1)
@@ -25,16 +25,16 @@ _EPOCH = datetime(2000, 1, 1)
 
 @dataclass(frozen=True)
 class OrographicHill:
-    """A rise of the smooth ground that the weather sees.
+    """One hill of the model orography, which is smoother than the frames' terrain.
 
     Attributes
     ----------
     longitude, latitude : float
         Centre, degrees.
     height : float
-        Metres.
+        Height, metres.
     radius : float
-        Degrees of latitude.
+        Distance at which the height has fallen to 1/e, degrees of latitude.
     """
 
     longitude: float
@@ -45,7 +45,7 @@ class OrographicHill:
 
 @dataclass(frozen=True)
 class _Waves:
-    """Travelling waves: zonal and meridional number, hourly turn, phase and amplitude of each."""
+    """Travelling waves: arrays of their wavenumbers, phase change per hour, phase and amplitude."""
 
     zonal: np.ndarray
     meridional: np.ndarray
@@ -55,7 +55,19 @@ class _Waves:
 
     @classmethod
     def draw(cls, random: np.random.Generator, count: int, finest: int, steepness: float) -> _Waves:
-        """Draw waves from 2 to `finest` around the globe whose amplitude falls as number**-steepness."""
+        """Draw random waves.
+
+        Parameters
+        ----------
+        random : numpy.random.Generator
+            Source of random numbers.
+        count : int
+            Number of waves, before equal wavenumbers are merged.
+        finest : int
+            Largest zonal wavenumber; the smallest is 2.
+        steepness : float
+            Amplitudes fall as wavenumber**-steepness.
+        """
         zonal = np.unique(np.round(np.geomspace(2, finest, count))).astype(float)
         amplitude = zonal**-steepness * random.uniform(0.6, 1.4, zonal.size)
         speed = random.uniform(25, 60, zonal.size)  # km/h at 45 degrees
@@ -68,28 +80,28 @@ class _Waves:
         )
 
     def at(self, hours: float, latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
-        """Return their sum, deviation about 1, (n, m); angles in radians."""
+        """Return the sum of the waves, standard deviation about 1, (n, m); angles in radians."""
         total = np.zeros((latitude.size, longitude.size))
         part = np.empty_like(total)
         for zonal, meridional, turn, phase, amplitude in zip(
             self.zonal, self.meridional, self.turn, self.phase, self.amplitude, strict=True
         ):
             moving = meridional * latitude - turn * hours + phase
-            # outer products, added in a fixed order: the same bits for any area
+            # outer products added in a fixed order give bit-identical values for any area
             total += np.multiply.outer(amplitude * np.cos(moving), np.cos(zonal * longitude), out=part)
             total -= np.multiply.outer(amplitude * np.sin(moving), np.sin(zonal * longitude), out=part)
         return total
 
 
 class Weather:
-    """Fields of the whole globe from a seed.
+    """Global atmospheric fields generated from a seed.
 
     Parameters
     ----------
     seed : int
-        Of the world.
+        Seed of the world.
     hills : tuple of OrographicHill
-        Where the ground rises: one a frame.
+        Hills of the model orography, one per frame.
     """
 
     def __init__(self, seed: int, hills: tuple[OrographicHill, ...] = ()) -> None:
@@ -100,7 +112,7 @@ class Weather:
         self._temperature = _Waves.draw(random, 10, 24, 0.6)
 
     def orography(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
-        """Return the smooth ground's height, float64 (n, m), metres."""
+        """Return the model orography, float64 (n, m), metres."""
         ground = np.zeros((len(latitudes), len(longitudes)))
         for hill in self.hills:
             across = (np.asarray(longitudes) - hill.longitude + 180) % 360 - 180
@@ -117,9 +129,9 @@ class Weather:
         Parameters
         ----------
         time : datetime.datetime
-            UTC, without a zone.
+            UTC, without a time zone.
         latitudes, longitudes : numpy.ndarray
-            Degrees, (n,) and (m,); longitudes in any turn.
+            Degrees, (n,) and (m,); longitudes may have any multiple of 360 added.
 
         Returns
         -------
@@ -128,7 +140,7 @@ class Weather:
         """
         hours = (time - _EPOCH).total_seconds() / 3600
         latitude = np.radians(np.asarray(latitudes, dtype=np.float64))
-        # one turn for all: 350 and -10 degrees are the same place and must give the same bits
+        # normalize: 350 and -10 degrees are the same place and must give identical bits
         longitude = np.radians(np.asarray(longitudes, dtype=np.float64) % 360)
         ground = self.orography(latitudes, np.asarray(longitudes, dtype=np.float64) % 360)
         summer = np.cos(2 * np.pi * (hours / 24 / 365.25 - 0.56))  # 1 in late July, -1 in late January
@@ -159,19 +171,24 @@ class Weather:
     def zenith_delay(
         self, time: datetime, height: np.ndarray, latitudes: np.ndarray, longitudes: np.ndarray
     ) -> np.ndarray:
-        """Return the stratified delay above each pixel, float32, metres.
+        """Return the stratified zenith delay of each pixel.
 
-        It follows from :meth:`fields` at the surrounding points of the 0.25-degree grid, carried from the
-        smooth ground of the fields to the pixel's own height.
+        The fields of :meth:`era5_fields` at the surrounding points of the 0.25-degree grid are interpolated
+        to each pixel and carried from the model orography to the pixel's height.
 
         Parameters
         ----------
         time : datetime.datetime
             UTC.
         height : numpy.ndarray
-            Metres, (rows, columns).
+            Terrain height, metres, (rows, columns).
         latitudes, longitudes : numpy.ndarray
-            Of the pixels, degrees, (rows,) descending and (columns,) ascending.
+            Pixel centres, degrees, (rows,) descending and (columns,) ascending.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, metres, (rows, columns), less a constant of about 2.3 m.
         """
         step = 0.25
         north = np.ceil(latitudes[0] / step) * step
@@ -185,7 +202,7 @@ class Weather:
         wet = upsample_bilinear(
             WET_DELAY_PER_VAPOUR * vapour * np.exp(ground / VAPOUR_SCALE_HEIGHT), rows, columns
         )
-        # the mean of 2.3 m is taken off before float32: only differences are ever seen
+        # only differences of delays are used: drop the mean of 2.3 m, to keep precision in float32
         dry = upsample_bilinear(
             DRY_DELAY_PER_PASCAL * (pressure * np.exp(ground / PRESSURE_SCALE_HEIGHT) - 101_325),
             rows,

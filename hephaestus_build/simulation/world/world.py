@@ -1,4 +1,4 @@
-"""The simulated world as a whole: its frames, its air, its experts, and the truth that tests compare with."""
+"""The simulated world: its frames, atmosphere and annotations, and the ground truth used in tests."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from hephaestus_build.simulation.world.frame_files import FrameFiles
 from hephaestus_build.simulation.world.frame_scene import FrameScene
 from hephaestus_build.simulation.world.weather import OrographicHill, Weather
 
-#: Numbers of simulated annotations begin here, far above the real ones.
+#: First ``uniqueID`` of simulated annotations, far above the published ones.
 FIRST_ANNOTATION_ID = 900_000
 
 
 class World:
-    """A deterministic world: the same arguments give the same bytes, in any order of asking.
+    """A deterministic world: equal arguments give identical bytes, whatever the order of requests.
 
     Parameters
     ----------
     seed : int
-        Another seed is another world at the same places.
+        Random seed. The frames lie at the same places for every seed.
     size : str or tuple of int
-        ``small`` (a frame in a blink), ``real`` (2500 x 3000), or rows and columns.
+        Size of the frames: ``small`` (a few hundred pixels a side, fast to compute), ``real``
+        (2500 x 3000), or rows and columns.
     epochs : int
-        Acquisitions of each frame.
+        Number of acquisitions of each frame.
     start : datetime.date, optional
-        First day of an unbroken series every 12 days; see
-        :func:`hephaestus_build.simulation.world.acquisition_schedule.acquisition_dates` for what is without
-        it.
+        First date of an unbroken series, one acquisition every 12 days. For the default see
+        :func:`hephaestus_build.simulation.world.acquisition_schedule.acquisition_dates`.
     frames : sequence of str, optional
-        Ids of the frames wanted; all by default.
+        Ids of the frames to include; all by default.
     oddities : iterable of str, optional
-        Keys of :data:`~hephaestus_build.simulation.world.frame_catalog.ODDITIES` that are let occur, and of
-        :data:`~hephaestus_build.simulation.world.frame_catalog.FAULTY_ODDITIES` (these befall the ordinary
-        frame). Default: all of the former, none of the latter.
+        Irregularities to enable: keys of :data:`~hephaestus_build.simulation.world.frame_catalog.ODDITIES`,
+        and of :data:`~hephaestus_build.simulation.world.frame_catalog.FAULTY_ODDITIES` (which affect the
+        ordinary frame only). Default: all of the former, none of the latter.
     places : sequence of FrameSpec
-        What to make frames of.
+        Descriptions of the frames.
 
     Raises
     ------
     UsageError
-        If a frame, a size or an oddity is not known.
+        If a frame, a size or an oddity is unknown.
     """
 
     def __init__(
@@ -102,39 +102,42 @@ class World:
 
     @property
     def frames(self) -> tuple[str, ...]:
-        """Ids of its frames."""
+        """Ids of the frames."""
         return tuple(self._frame_files)
 
     def frame_files(self, frame: Frame | str) -> FrameFiles:
-        """Return the files of a frame.
+        """Return the product files of a frame.
 
         Raises
         ------
         KeyError
-            If this world has no such frame.
+            If the world has no such frame.
         """
         return self._frame_files[str(frame)]
 
     def scene(self, frame: Frame | str) -> FrameScene:
-        """Return a frame's scene: its grid, epochs, pairs, and all that can be computed of it."""
+        """Return a frame's scene: grid, epochs, pairs and simulated fields."""
         return self.frame_files(frame).scene
 
     def pairs(self, frame: Frame | str) -> tuple[Pair, ...]:
-        """Return all pairs that the portal lists for a frame, sorted."""
+        """Return all pairs of a frame that the portal lists, sorted."""
         return self.scene(frame).pairs
 
     def pair_with_oddity(self, frame: Frame | str, oddity: str) -> Pair | None:
-        """Return the pair that `oddity` befalls in a frame, or None."""
+        """Return the pair of a frame that `oddity` affects, or None."""
         return self.frame_files(frame).pair_with_oddity(oddity)
 
-    # truth
+    # ground truth
 
     def era5_fields(self, time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
-        """Return the ERA5 fields, float32 (3, n, m); see :meth:`Weather.fields`."""
+        """Return the ERA5 fields, float32 (3, n, m); see :meth:`Weather.era5_fields`."""
         return self.weather.era5_fields(time, latitudes, longitudes)
 
     def phase(self, frame: Frame | str, pair: Pair | str, revision: int = 0) -> np.ndarray:
-        """Return the wrapped phase on the frame's grid, float32; what the raster holds, odd pairs apart."""
+        """Return the wrapped phase on the frame's grid, float32.
+
+        The pair's raster holds the same values, unless an oddity affects the pair.
+        """
         return self.scene(frame).simulate_interferogram(_to_pair(pair), revision).phase
 
     def coherence(self, frame: Frame | str, pair: Pair | str, revision: int = 0) -> np.ndarray:
@@ -142,7 +145,7 @@ class World:
         return self.scene(frame).simulate_interferogram(_to_pair(pair), revision).coherence
 
     def height(self, frame: Frame | str) -> np.ndarray:
-        """Return the heights, float32, metres; 0 is sea."""
+        """Return the terrain heights, float32, metres; 0 is sea."""
         return self.scene(frame).height
 
     def displacement(self, frame: Frame | str, pair: Pair | str) -> np.ndarray:
@@ -150,9 +153,10 @@ class World:
         return self.scene(frame).displacement(_to_pair(pair))
 
     def truth_polygons(self, frame: Frame | str, pair: Pair | str) -> list[tuple[str, np.ndarray]]:
-        """Return what an expert outlines, strongest first: activity and corners (n, 2) in degrees.
+        """Return activity and outline of each visible deformation, strongest first.
 
-        The corners are longitude and latitude, not closed: they know nothing of previews.
+        An outline has shape (n, 2): longitude and latitude in degrees, not closed. It is exact, without the
+        rounding and projection of previews.
         """
         scene = self.scene(frame)
         return [
@@ -168,10 +172,10 @@ class World:
             for outline in outline_deformation(scene, _to_pair(pair))
         ]
 
-    # what the experts hand in
+    # annotations
 
     def annotations(self, frame: Frame | str) -> list[dict[str, Any]]:
-        """Return a frame's annotations in the real files' format, by primary and secondary date."""
+        """Return a frame's annotations in the published format, sorted by primary and secondary date."""
         name = str(frame)
         if name not in self._annotations:
             self._annotations[name] = self._annotate(self.frame_files(name), self._first_ids[name])
