@@ -1,4 +1,4 @@
-"""Fixtures that several test files share."""
+"""Shared pytest fixtures and Hypothesis profiles."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, settings
 
 from checkout import ROOT
 
-# a slow or busy machine is no fault of the code
+# no deadline and no check for slow examples: both fail on a slow or busy machine
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-# the time for mutated files (fuzzing.py) is that for Hypothesis too: 100 examples in a run of every day
+# FUZZ_SECONDS, the time budget for mutated files (fuzzing.py), sets the number of Hypothesis examples too
 settings.register_profile(
     "longer",
     settings.get_profile("patient"),
@@ -22,10 +22,10 @@ settings.register_profile(
 )
 settings.load_profile("longer" if "FUZZ_SECONDS" in os.environ else "patient")
 
-# pytest-xdist gives each core a process; more threads in each only wait for one another
+# pytest-xdist runs one process per core; more threads per process would only compete for the cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# cubes are thousands of small files, each brought to the disk before it counts: in memory where there is room
+# a cube consists of thousands of small files, each written with fsync: use memory if there is enough of it
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
@@ -33,16 +33,16 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real annotations and a real LiCSAR frame, beside the checkout."""
+    """Folder with the real annotations and a real LiCSAR frame, next to the checkout."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip("needs ../shared/data (the real annotations and a real LiCSAR frame), which is not here")
+        pytest.skip("needs ../shared/data (real annotations and a LiCSAR frame), which does not exist")
     return folder
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep the settings, keys and home folder of whoever runs the tests out of them."""
+    """Isolate tests from the settings and credentials of the user who runs them."""
     for name in list(os.environ):
         if name.startswith(("HEPHAESTUS_", "CDSAPI_")):
             monkeypatch.delenv(name)
@@ -69,7 +69,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the kind of its folder, so that `-m unit` runs those of tests/unit."""
+    """Mark each test with the name of its top folder, so that `-m unit` selects tests/unit."""
     for item in items:
         kind = item.path.relative_to(ROOT / "tests").parts[0]
         if kind in ("unit", "integration", "robustness"):

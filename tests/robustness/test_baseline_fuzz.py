@@ -1,4 +1,4 @@
-"""Presets, results, predictions and checkpoints of strangers: read or refused, within bounds."""
+"""Fuzz tests of untrusted presets, results, predictions and checkpoints: read or refused, within limits."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ERRORS = ("hephaestus_build.core.errors:HephaestusError",)
 
 
 def read_runs(path: Path) -> None:
-    """Read a preset as the commands do."""
+    """Read a preset as the benchmark commands do."""
     read_preset(path).make_recipes(epochs=2)
 
 
 def read_result(path: Path) -> RunResult:
-    """Read a result whose seal was made by whoever changed it, and write its page."""
+    """Read a result after recomputing its embedded hash, and render its page."""
     from hephaestus_baselines.reporting.aggregate_tables import make_result_tables
 
     content = path.read_bytes()
@@ -42,7 +42,7 @@ def read_result(path: Path) -> RunResult:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read predictions whose seal was made by whoever changed them."""
+    """Read predictions after recomputing their embedded hash."""
     content = path.read_bytes()
     head = content[: -64 if len(content) > 64 else None]
     path.write_bytes(head + hash_bytes(head).encode())
@@ -142,7 +142,7 @@ def test_texts_of_results_are_shown_as_they_are(tmp_path):
     for shown in (page.to_markdown(), page.to_csv(), page.to_json()):
         assert "\x1b" not in shown
         assert "\n# head" not in shown
-    body = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", page.to_markdown())  # within code everything is text
+    body = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", page.to_markdown())  # code spans are never interpreted
     assert not re.search(r"(?<!\\)<img", body)
     assert not re.search(r"(?<!\\)!\[", body)
 

@@ -1,4 +1,4 @@
-"""Disks that fill, folders that refuse or vanish: one clear line, and the published cube untouched."""
+"""Tests of full disks and of read-only or vanishing folders: a one-line error and an unchanged cube."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def archive():
 
 @pytest.fixture(scope="module")
 def built(archive, tmp_path_factory):
-    """A data folder with a cube of all but one pair."""
+    """Data folder with a cube of all pairs except one."""
     folder = tmp_path_factory.mktemp("built") / "data"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in archive.environment().items():
@@ -67,7 +67,7 @@ def environment(archive, monkeypatch):
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
-    """A disk of its own, whose size `resize` sets."""
+    """Separate file system, whose size `resize` sets."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if (
@@ -89,7 +89,7 @@ def resize(disk: Path, size: int) -> None:
 
 
 def refused(settings, words: str) -> None:
-    """The build ends in one line that says what to do."""
+    """Check that the build ends with a one-line error that tells what to do."""
     with pytest.raises(HephaestusError, match=words) as caught:
         build(ALL, settings)
     assert "\n" not in str(caught.value)
@@ -97,7 +97,7 @@ def refused(settings, words: str) -> None:
 
 
 def trial(settings) -> tuple[BuildResult | None, str]:
-    """Build; return the result, or why there is none."""
+    """Build, and return the result, or None and the error message."""
     try:
         return build(ALL, settings), ""
     except HephaestusError as error:
@@ -184,7 +184,7 @@ def test_a_cache_that_vanishes_in_mid_build_is_made_again(archive, built, tmp_pa
     archive.faults.add(r"\.geo\.cc\.tif$", faults.replace_body(vanish), times=1)
     assert build(ALL, settings).exit_code == 0
     assert verify_generation(frame_store_of(settings).published_generation()) == []
-    # and thrown away between two builds it is missed by nobody
+    # removed between two builds, the cache is not needed
     shutil.rmtree(settings.downloads_dir)
     archive.clear_log()
     assert build(ALL, settings).published is False
@@ -211,7 +211,7 @@ def test_a_staging_folder_that_vanishes_is_said_in_one_line(archive, built, tmp_
 
     def vanish(content: bytes) -> bytes:
         end = time.monotonic() + 200
-        while not staging.read_granules() and time.monotonic() < end:  # the pair is built meanwhile
+        while not staging.read_granules() and time.monotonic() < end:  # wait until a pair is built
             time.sleep(0.02)
         shutil.rmtree(staging.folder, ignore_errors=True)
         return content
@@ -239,19 +239,19 @@ def test_a_data_folder_that_is_a_file_or_below_one(archive, tmp_path):
 
 
 def hephaestus(*arguments: str) -> list[str]:
-    """The command line that another process runs."""
+    """Return the command line for a separate process."""
     return [sys.executable, "-m", "hephaestus_build", *arguments]
 
 
 def run(*arguments: str, data: Path, limit: int) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own, with a limit on the size of its files."""
+    """Run a command in a separate process, with a limit on the size of its files."""
 
     def limited() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    # byte code cut off at the limit would stay beside the libraries, and break every later import
+    # without this, .pyc files truncated at the limit would remain and break later imports
     settings = {"HEPHAESTUS_DATA_DIR": str(data), "HEPHAESTUS_TIMEOUT": "10", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         hephaestus(*arguments),
@@ -325,7 +325,7 @@ def test_ctrl_c_is_one_line_and_130_and_leaves_no_lock(archive, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # what a shell starts in the background ignores Ctrl-C, and so does all that it starts
+        # background jobs of a shell, and their children, ignore SIGINT
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 240

@@ -1,4 +1,4 @@
-"""A stranger's cube: whatever its metadata and records say, reading it is bounded and ends in one line."""
+"""Tests of cubes from untrusted sources: reading is bounded, and bad metadata give a one-line error."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_what_a_finding_quotes_is_short_and_harmless(store):
 
 
 def bomb(codec: str, size: int) -> bytes:
-    """A few kilobytes that say, and mean, that they decode to `size` bytes."""
+    """Return a few kilobytes that decode to `size` bytes."""
     zeros = np.zeros(1 << 20, np.uint8)
     if codec == "zstd":
         return bytes(numcodecs.Zstd(level=1).encode(np.zeros(size, np.uint8)))
@@ -158,7 +158,7 @@ def test_a_sparse_file_of_terabytes_is_not_read(store):
 
 
 def test_a_cube_without_consolidated_metadata_opens_too(tmp_path):
-    """Others' programs write such; a published cube is never one, and the schema's check says so."""
+    """Other programs write such cubes; it is no published cube, and the schema check reports that."""
     dims = ("primary_date", "secondary_date", "latitude", "longitude")
     there = xr.Dataset({"insar_difference": (dims, np.ones((2, 3, 4, 5), "f4"))}, attrs={"frame": FRAME})
     there.to_zarr(tmp_path / "other.zarr", zarr_format=3, consolidated=False)

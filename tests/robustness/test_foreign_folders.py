@@ -1,4 +1,4 @@
-"""Folders that others may write to: nothing outside is touched, and one odd frame is one line."""
+"""Tests of folders that others can write to: nothing outside is touched, and one bad frame gives one line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def frame_store(data) -> FrameStore:
 
 @pytest.fixture
 def outside(tmp_path) -> Path:
-    """A folder of somebody's own that looks like what is swept."""
+    """Folder outside the data folder that looks like one that cleanup removes."""
     folder = tmp_path / "photos"
     for name in ("202401", "202402", ".draft-mine", ".draft-0123456789ab", ".removed-0123456789ab"):
         (folder / name).mkdir(parents=True)
@@ -79,7 +79,7 @@ def contents_of(folder: Path) -> list[str]:
 
 
 def reseal(generation: Generation, change: Callable[[bytes], bytes] | None = None, **listed: list) -> None:
-    """Change a cube's record as somebody would who knows how it is sealed."""
+    """Change a cube's record and recompute its hashes, as an attacker would."""
     objects = generation.read_manifest()
     content = (generation.store / PROVENANCE).read_bytes()
     content = change(content) if change else content
@@ -91,7 +91,7 @@ def reseal(generation: Generation, change: Callable[[bytes], bytes] | None = Non
 
 
 def changed(**units: object) -> Callable[[bytes], bytes]:
-    """Return a change of the record: values by the path of keys that leads to them, parted by two bars."""
+    """Return a change of the record: new values by their path of keys, joined by two underscores."""
 
     def change(content: bytes) -> bytes:
         value = json.loads(content)
@@ -106,7 +106,7 @@ def changed(**units: object) -> Callable[[bytes], bytes]:
     return change
 
 
-# --- what is swept
+# --- cleanup
 
 
 @pytest.mark.parametrize("part", ["frame", "generations"])
@@ -175,7 +175,7 @@ def test_nothing_is_written_through_a_link_in_a_frames_folder(frame_store, tmp_p
     assert contents_of(target) == ["victim"]
 
 
-# --- which generation is published
+# --- selection of the published generation
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_an_absolute_link_and_a_linked_generation_are_not_followed(frame_store, 
         frame_store.published_generation()
 
 
-# --- what is hashed and linked
+# --- hashing and linking
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_the_record_of_runs_is_a_plain_file(tmp_path, kind):
     assert read_last_runs(place.parent) == {}
 
 
-# --- one odd record is one line
+# --- a bad record gives a one-line error
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -360,7 +360,7 @@ def test_one_odd_record_is_one_line_and_the_rest_goes_on(frame_store, data, heph
     before = contents_of(data.parent)
     for command in ("status", "verify", "repair"):
         code, out, err = hephaestus(command)
-        if command == "repair" and code == 0:  # what follows from the rest of the record
+        if command == "repair" and code == 0:  # repaired from the rest of the record
             assert "manifest" in kind
             continue
         assert code == 1, command
@@ -371,7 +371,7 @@ def test_one_odd_record_is_one_line_and_the_rest_goes_on(frame_store, data, heph
     assert not [
         path for path in contents_of(data.parent) if path not in before and ".generations" not in path
     ]
-    code, _, err = hephaestus("gc")  # may be fine: it reads no record
+    code, _, err = hephaestus("gc")  # may succeed, since it reads no record
     assert code in (0, 1)
 
 
@@ -407,7 +407,7 @@ def test_an_odd_file_beside_the_generations_says_nothing(frame_store, data, heph
 
 
 def test_a_folder_that_may_not_be_read_is_one_line(frame_store, hephaestus, monkeypatch):
-    """Running as root, a test cannot take the permission away: the system call says so instead."""
+    """The system call is patched, since removing permissions has no effect when tests run as root."""
     real = os.listdir
 
     def listdir(path=".") -> list[str]:

@@ -1,4 +1,4 @@
-"""The limits under which readers are fuzzed: each failure is noticed and named."""
+"""Tests of the fuzzing helper: every kind of failure of a reader is detected and named."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fuzzing import Reader, fuzz, mutate, mutations
 
 
 def strange(path: Path) -> None:
-    """Do what the file says."""
+    """Misbehave in the way that the file names."""
     match path.read_text(encoding="latin-1"):
         case "value":
             raise ValueError("no table")
@@ -66,7 +66,7 @@ def test_a_failure_keeps_its_file(tmp_path):
 
 
 class _Refuser(Reader):
-    """Finds every file wrong."""
+    """Reader that refuses every file."""
 
     def __init__(self, other: Reader) -> None:
         self.name = other.name

@@ -1,4 +1,4 @@
-"""Annotation archives of strangers: bounded in bytes, members, depth and numbers, and never a traceback."""
+"""Tests of untrusted annotation archives: limits on bytes, members, depth and numbers, and no traceback."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from hephaestus_build.sources.annotations.tar_members import TarError, read_tar
 
 
 def listed(source: Path) -> dict[str, str]:
-    """Return the defects by file, where the good annotation beside them was read all the same."""
+    """Return the defects by file, after checking that the valid annotation beside them was read."""
     annotations = load_annotations(source)
     assert [item.unique_id for item in annotations] == [1]
     return {defect.file: defect.what for defect in annotations.defects}
 
 
-# --- what a file holds -------------------------------------------------------------------------------------
+# --- content of files --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_caption_is_kept_as_the_expert_wrote_it() -> None:
     assert not defects
 
 
-# --- what an archive holds ---------------------------------------------------------------------------------
+# --- content of archives -----------------------------------------------------------------------------------
 
 
 def special(kind: bytes, **fields: Any) -> tarfile.TarInfo:
@@ -140,7 +140,7 @@ def test_links_pipes_and_devices_in_a_tar_are_listed(
 
 
 def sealed(header: bytes) -> bytes:
-    """Return a tar header with its checksum right."""
+    """Return a tar header with a correct checksum."""
     blank = header[:148] + b" " * 8 + header[156:]
     return blank[:148] + f"{sum(blank):06o}\0 ".encode() + blank[156:]
 
@@ -157,7 +157,7 @@ def plain_tar() -> bytes:
 
 def test_sparse_files_are_listed_and_what_follows_is_read(tmp_path: Path) -> None:
     header = special(b"S", size=512).tobuf(tarfile.USTAR_FORMAT)
-    header = sealed(header[:482] + b"\1" + header[483:])  # its map goes on in two more blocks
+    header = sealed(header[:482] + b"\1" + header[483:])  # its sparse map continues in two more blocks
     maps = bytes(504) + b"\1" + bytes(7) + bytes(512)
     (tmp_path / "a.tar").write_bytes(header + maps + bytes(512) + plain_tar())
     assert listed(tmp_path / "a.tar") == {"2.json": "it is a sparse file"}
@@ -176,15 +176,15 @@ def test_sparse_files_are_listed_and_what_follows_is_read(tmp_path: Path) -> Non
         lambda good: sealed(good[:124] + b"\xff" * 12 + good[136:512]) + good[512:],  # a negative size
         lambda good: sealed(good[:124] + b"\x80" + b"\xff" * 11 + good[136:512]) + good[512:],
         lambda good: sealed(good[:124] + b"-0000001000\0" + good[136:512]) + good[512:],
-        lambda good: special(b"x", size=40_000).tobuf() + b"1" * 40_448 + good,  # digits without end
+        lambda good: special(b"x", size=40_000).tobuf() + b"1" * 40_448 + good,  # a number without an end
         lambda good: special(b"x", size=1 << 20).tobuf() + b"1" * (1 << 20) + good,
         lambda good: special(b"L", size=1 << 20).tobuf() + b"1" * (1 << 20) + good,
         lambda good: special(b"x", size=20).tobuf() + b"20 size=-512\n".ljust(512, b"\0") + good,
         lambda good: special(b"x", size=13).tobuf() + b"13 size=-512\n".ljust(512, b"\0") + good,
-        lambda good: good[:100] + b"\xff" + good[101:],  # the checksum is wrong
+        lambda good: good[:100] + b"\xff" + good[101:],  # a wrong checksum
         lambda good: good[:700],
         lambda good: good[:1024],
-        lambda good: gzip.compress(good),  # packed twice
+        lambda good: gzip.compress(good),  # compressed twice
     ],
 )
 def test_damaged_tars_end_at_once(tmp_path: Path, make: Any) -> None:
@@ -312,7 +312,7 @@ def test_members_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ki
         load_annotations(source)
 
 
-# --- folders and what is no file ---------------------------------------------------------------------------
+# --- folders and special files -----------------------------------------------------------------------------
 
 
 def test_a_folder_gives_plain_files_only_and_says_what_it_left_out(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_a_folder_gives_plain_files_only_and_says_what_it_left_out(tmp_path: Pat
     (folder / "3.json").symlink_to("/dev/zero")
     (folder / "4.json").symlink_to(folder / "1.json")
     with (folder / "5.json").open("wb") as stream:
-        stream.truncate(1 << 40)  # a terabyte of nothing
+        stream.truncate(1 << 40)  # a sparse file of one terabyte
     (folder / "loop").symlink_to(folder)
     assert listed(folder) == {
         "2.json": "it is not a plain file",
@@ -359,7 +359,7 @@ def test_a_link_that_the_user_names_is_followed(tmp_path: Path) -> None:
     assert not listed(tmp_path / "named.json")
 
 
-# --- anything ----------------------------------------------------------------------------------------------
+# --- mutated files -----------------------------------------------------------------------------------------
 
 
 def read(path: Path) -> None:
@@ -372,7 +372,7 @@ def tar(path: Path) -> None:
 
 
 def one(path: Path) -> None:
-    """Read one file alone."""
+    """Read a single annotation file."""
     load_annotations(path)
 
 

@@ -1,4 +1,4 @@
-"""A build that is killed, anywhere and at any moment: nothing is lost or done twice, nobody sees half."""
+"""Tests of builds killed at any point: no work is lost or repeated, and no reader sees a partial cube."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 
 FRAME = Frame("198A_00210_131313")
-#: For the long test: `KILLS=1000 pytest -m slow tests/robustness/test_kill.py` for more, SEED=... for others.
+#: Number of kills and seed of the long test, as in `KILLS=1000 pytest -m slow tests/robustness/test_kill.py`.
 KILLS, SEED = int(os.environ.get("KILLS", "200")), int(os.environ.get("SEED", "0"))
 _PRODUCT = re.compile(
     r"/(?P<name>(?P<pair>\d{8}_\d{8})\.geo\.(diff_pha\.tif|cc\.tif|diff\.png)|\S+\.hgt\.tif)$"
@@ -54,7 +54,7 @@ def archive() -> Iterator[ArchiveServer]:
 
 @pytest.fixture
 def environment(archive, monkeypatch) -> dict[str, str]:
-    """The archive as it was at first, and the variables that name it."""
+    """Environment variables of the archive, after resetting it to its initial state."""
     archive.faults.clear()
     archive.archive.publish_until(None)
     archive.archive._revisions.clear()
@@ -66,7 +66,7 @@ def environment(archive, monkeypatch) -> dict[str, str]:
 
 @pytest.fixture
 def zygote(environment) -> Iterator[subprocess.Popen[str]]:
-    """The process that forks the builds."""
+    """Process that forks the builds."""
     quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     with subprocess.Popen(
         [sys.executable, str(SUPPORT / "fork_server.py")],
@@ -82,7 +82,7 @@ def zygote(environment) -> Iterator[subprocess.Popen[str]]:
 
 
 class Reader(threading.Thread):
-    """Looks at the published cube again and again, byte by byte, while others build and die."""
+    """Thread that reads the published cube repeatedly, byte for byte, while builds run and are killed."""
 
     def __init__(self, frame_store: FrameStore) -> None:
         super().__init__(daemon=True)
@@ -115,7 +115,7 @@ class Reader(threading.Thread):
 
 
 class Victim:
-    """One data folder, built again and again by processes that are killed, and what must hold between."""
+    """Data folder built repeatedly by processes that are killed, with checks after each."""
 
     def __init__(self, archive: ArchiveServer, zygote: subprocess.Popen[str], data: Path, **settings: Any):
         self.archive, self.zygote, self.data = archive, zygote, data
@@ -126,7 +126,7 @@ class Victim:
         self.kills: Counter[str] = Counter()
 
     def run(self, **order: Any) -> bool:
-        """Run one build that may be killed; return whether it was, after a look at what it did."""
+        """Run one build that may be killed, check what it did, and return whether it was killed."""
         before, finished, whole = self.frame_store.published_generation(), self._finished(), self._downloads()
         self.archive.clear_log()
         order |= {"data": str(self.data), "frame": FRAME.id, "out": str(self.out), "settings": self.options}
@@ -152,7 +152,7 @@ class Victim:
         return end["killed"]
 
     def _finished(self) -> set[str]:
-        """The granules that need never be built again."""
+        """Return the granules that must not be built again."""
         current = self.frame_store.published_generation()
         granules = {
             **(current.read_inventory().granules if current else {}),
@@ -163,14 +163,14 @@ class Victim:
         }
 
     def _replaced(self, granule: Granule) -> bool:
-        """Whether the archive has other files of a pair by now."""
+        """Return whether the archive has replaced the files of a pair."""
         if granule.kind not in ("pair", "mask") or "modified" not in granule.facts:
             return False
         modified = self.archive.archive.modified_time(FRAME.id, "interferograms", granule.name)
         return granule.facts["modified"] != f"{modified:%Y-%m-%d %H:%M}"
 
     def _downloads(self) -> dict[str, str | None]:
-        """The tag of every product that lies whole in the cache."""
+        """Return the ETag of every product that is complete in the cache."""
         receipts = (
             msgspec.json.decode(path.read_bytes(), type=Receipt)
             for path in self.settings.downloads_dir.rglob("*.receipt.json")
@@ -190,13 +190,13 @@ class Victim:
                     assert entry.status == 304, f"{entry.path} was downloaded again after {where}"
 
     def _tag(self, path: str) -> str | None:
-        """The tag that the archive gives a product now."""
+        """Return the current ETag of a product in the archive."""
         head = requests.head(self.archive.base_url + path, timeout=60)
         return head.headers.get("ETag")
 
 
 def provenance(contents: CubeInventory) -> dict[str, Any]:
-    """All of a cube's record but when products were fetched, and which request to the CDS brought them."""
+    """Return a cube's provenance without the times of download and the ids of CDS requests."""
     return {
         key: granule.identity[:3] if granule.kind == "epoch" else granule.identity
         for key, granule in contents.granules.items()
@@ -204,7 +204,7 @@ def provenance(contents: CubeInventory) -> dict[str, Any]:
 
 
 def assert_same(one: FrameStore, other: FrameStore) -> None:
-    """Two cubes are equal: hash for hash, array for array, product for product."""
+    """Check that two cubes have equal hashes, arrays and products."""
     assert objects(one) == objects(other)
     first, second = one.published_generation(), other.published_generation()
     assert first is not None
@@ -221,7 +221,7 @@ def assert_same(one: FrameStore, other: FrameStore) -> None:
 
 @pytest.fixture
 def clean(environment, tmp_path):
-    """Build the archive as it is now into a folder of its own, in peace."""
+    """Build the present archive into a separate folder, uninterrupted."""
 
     def make(name: str, **settings: Any) -> FrameStore:
         options = {"era5": "arco", "timeout": 15, "retries": 1, **settings}
@@ -233,7 +233,7 @@ def clean(environment, tmp_path):
 
 
 def grow(archive: ArchiveServer, chance: random.Random) -> None:
-    """Let new pairs arrive, some of them between the old ones, and replace an old one in place."""
+    """Publish new pairs, some of them between old ones, and replace the files of an old pair."""
     old = archive.archive.pairs(FRAME)
     archive.archive.publish_until(None)
     for name in archive.hidden:
@@ -242,7 +242,7 @@ def grow(archive: ArchiveServer, chance: random.Random) -> None:
 
 
 def begin(archive: ArchiveServer, chance: random.Random) -> None:
-    """Publish the earlier pairs only, and not all of them."""
+    """Publish only some of the earlier pairs."""
     pairs = archive.archive.world.pairs(FRAME)
     archive.archive.publish_until(pairs[len(pairs) // 2].secondary)
     archive.hidden = [chance.choice(archive.archive.pairs(FRAME)[1:])]
@@ -251,7 +251,7 @@ def begin(archive: ArchiveServer, chance: random.Random) -> None:
 
 
 def test_killed_at_every_point_in_turn(archive, zygote, clean, tmp_path):
-    """A first build is killed at the points before it has all, an incremental one at those after."""
+    """A first build is killed at the points before it is complete, an incremental one at the later ones."""
     chance = random.Random(1)
     begin(archive, chance)
     victim = Victim(archive, zygote, tmp_path / "data")
@@ -294,7 +294,7 @@ def test_killed_anywhere_hundreds_of_times(archive, zygote, clean, tmp_path):
                     order: dict[str, Any] = {"after": chance.uniform(0, usual[1])}
                 else:
                     point = chance.choice([point for point in POINTS if usual[0].get(point)])
-                    # a resumed build passes a point less often than one that begins
+                    # a resumed build reaches a point less often than a first one
                     count = min(usual[0][point], chance.choice([1, 1, 1, 1, 1, 2, 4]))
                     order = {"point": point, "count": count}
                 if not (alive := victim.run(**order)):
@@ -315,7 +315,7 @@ def test_killed_anywhere_hundreds_of_times(archive, zygote, clean, tmp_path):
 
 
 def _usual(archive: ArchiveServer, zygote: subprocess.Popen[str], data: Path, era5: str) -> tuple[Any, float]:
-    """Return how often a build that is left alone passes each point, and how long it takes."""
+    """Return how often an uninterrupted build reaches each point, and how long it takes."""
     peaceful = Victim(archive, zygote, data, era5=era5)
     clock = time.monotonic()
     assert not peaceful.run()

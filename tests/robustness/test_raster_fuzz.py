@@ -1,4 +1,4 @@
-"""Rasters and previews with anything wrong in them: read or refused, within limits of memory and time."""
+"""Fuzz tests of rasters and previews: read or refused, within limits of memory and time."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from hephaestus_build.sources.licsar.tiff_directory import (
 )
 from licsar_files import coherence, phase, write_tif
 
-# Bytes that reading one raster may take at most: the file, its pixels and a copy of both.
+# Largest number of bytes for reading one raster: the file, its pixels and a copy of both.
 MEMORY = 1 << 30
 
 
 @pytest.fixture
 def samples(tmp_path: Path) -> list[bytes]:
-    """GeoTIFFs of every layout that is read."""
+    """Return GeoTIFFs in every supported layout."""
     made = []
     for number, options in enumerate(
         (
@@ -100,7 +100,7 @@ SMALL: list[bytes] = []
 
 
 def small() -> bytes:
-    """A raster of few bytes, so that most mutations hit a tag."""
+    """Return a raster of few bytes, so that most mutations hit a tag."""
     with rasterio.MemoryFile() as memory:
         with memory.open(
             driver="GTiff", width=16, height=4, count=1, dtype="float32", crs="EPSG:4326",
@@ -111,7 +111,7 @@ def small() -> bytes:
 
 
 def bomb(folder: Path, codec: int, side: int) -> Path:
-    """A raster of float64 whose strips unpack to ones, as large as the limits let it be."""
+    """Write a float64 raster that decompresses to ones, as large as the limits allow."""
     strip = np.ones((64, side)).tobytes()
     packed = zlib.compress(strip, 9)
     count = side // 64
@@ -141,7 +141,7 @@ def bomb(folder: Path, codec: int, side: int) -> Path:
 
 
 def test_the_largest_raster_that_is_let_in_stays_within_its_memory(tmp_path):
-    """64 million doubles in a file of half a megabyte."""
+    """The file has half a megabyte and decodes to 64 million doubles."""
     path = bomb(tmp_path, 8, 8192)
     assert path.stat().st_size < 1 << 20
     reader = Reader(
@@ -153,7 +153,7 @@ def test_the_largest_raster_that_is_let_in_stays_within_its_memory(tmp_path):
 
 
 def test_rasters_that_are_large_are_unpacked_one_at_a_time(tmp_path):
-    """Two at once take no more than their pixels and the work on one of them."""
+    """Two readers at once need no more memory than their pixels and the working memory of one."""
     with Reader(f"{__file__}:read_four", memory=2 * MEMORY, seconds=120) as reader:
         assert reader(bomb(tmp_path, 8, 4224)) == "read"
 
@@ -185,7 +185,7 @@ def test_a_mutated_preview_is_read_or_refused(tmp_path):
 
 
 def test_a_preview_is_never_unpacked(tmp_path):
-    """A picture of 400 million pixels, and one with gigabytes of text, cost nothing."""
+    """A picture of 400 million pixels, and one with gigabytes of text, need almost no time or memory."""
     head = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
 
     def chunk(kind: bytes, content: bytes) -> bytes:

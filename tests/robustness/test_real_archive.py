@@ -1,4 +1,4 @@
-"""Real interferograms that arrive in steps on a plain server, built by commands that are killed at random."""
+"""Test with real interferograms that appear gradually on a plain server, and builds killed at random."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FRAME = Frame("106A_09048_000909")
 
 
 class _Portal(http.server.SimpleHTTPRequestHandler):
-    """A server that knows neither tags nor ranges, as many do; it notes what it answers."""
+    """Server without ETags and ranges, as many are; it logs its responses."""
 
     answered: list[tuple[str, int]] = []  # noqa: RUF012 (one server a test)
 
@@ -47,7 +47,7 @@ class _Portal(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def portal(shared_data, tmp_path):
-    """An empty portal, and a function that lets a pair of the real frame, or its DEM, arrive."""
+    """Empty portal, and a function that adds a pair of the real frame, or its DEM, to it."""
     source = shared_data / "licsar" / FRAME.id
     folder = tmp_path / "portal" / str(FRAME.track) / FRAME.id
     (folder / "interferograms").mkdir(parents=True)
@@ -69,7 +69,7 @@ def portal(shared_data, tmp_path):
 
 
 def worked(data: Path, after: float | None) -> tuple[int, float]:
-    """Run the command, and kill it so many seconds after its first request; return its end and its time."""
+    """Run the command, kill it `after` seconds after its first request; return its status and duration."""
     _Portal.answered.clear()
     arguments = ["build", FRAME.id, "--no-quicklook", "--data-dir", str(data)]
     process = subprocess.Popen(
@@ -121,7 +121,7 @@ def test_real_pairs_arrive_in_steps_and_the_command_is_killed_at_random(portal, 
                 assert not {f"pair/{pair}" for pair in asked} & finished
                 if (current := frame_store.published_generation()) is not None:
                     assert verify_generation(current) == []
-            assert ended == 3  # the real frame's DEM is not in the archive: it is owed
+            assert ended == 3  # the real frame's DEM is not in the archive: a missing product
             units = frame_store.published_generation().read_inventory().granules.values()
             assert {unit.name for unit in units if unit.kind == "pair"} == set(here)
         assert kills > 2

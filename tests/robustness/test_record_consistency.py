@@ -1,4 +1,4 @@
-"""A record that is sealed again with false facts does not agree with the arrays, and is found."""
+"""Tests that a record with false values but valid hashes is found by comparing it with the arrays."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def findings(cube: Generation) -> list[str]:
 
 
 def reseal(cube: Generation) -> None:
-    """Seal the cube as it is now: every hash is right."""
+    """Recompute every hash of the cube in its present state."""
     stored = {
         str(path.relative_to(cube.store)): path.read_bytes()
         for path in cube.store.rglob("*")
@@ -65,7 +65,7 @@ def reseal(cube: Generation) -> None:
 
 
 def record(change: Callable[[dict[str, Any]], None]) -> Callable[[Generation], None]:
-    """Return a change of the record alone."""
+    """Return a change of the record only."""
 
     def apply(cube: Generation) -> None:
         value = json.loads((cube.store / PROVENANCE).read_bytes())
@@ -80,7 +80,7 @@ def unit(value: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def array(name: str, change: Callable[[np.ndarray], None]) -> Callable[[Generation], None]:
-    """Return a change of the values of an array alone."""
+    """Return a change of the values of an array only."""
 
     def apply(cube: Generation) -> None:
         with warnings.catch_warnings():
@@ -119,7 +119,7 @@ def put(place: int | tuple[int, ...], new: Any) -> Callable[[np.ndarray], None]:
 
 
 def _swap_dates(value: dict[str, Any]) -> None:
-    """Say of each phase that it is another pair's: the files stay where they are."""
+    """Swap the pairs of the phases in the record; the files stay in place."""
     first, second = unit(value, f"pair/{PAIRS[0]}"), unit(value, f"pair/{PAIRS[1]}")
     for name in ("objects", "facts"):
         first[name], second[name] = second[name], first[name]
@@ -187,7 +187,7 @@ def test_what_does_not_agree_with_the_record_is_found(cube, kind):
 def test_a_phase_that_would_decode_to_gigabytes_is_found(cube):
     shard = next((cube.store / "insar_difference").glob("c.*"))
     content = bytearray(shard.read_bytes())
-    content[4:8] = (0x7FFFFFFF).to_bytes(4, "little")  # of the first tile's header: its decoded size
+    content[4:8] = (0x7FFFFFFF).to_bytes(4, "little")  # the decoded size in the header of the first tile
     shard.write_bytes(content)
     value = json.loads((cube.store / PROVENANCE).read_bytes())
     for item in value["units"]:

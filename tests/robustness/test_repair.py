@@ -1,4 +1,4 @@
-"""Bits flipped anywhere are found and named; repair rebuilds just what they hit, and nothing else."""
+"""Tests that flipped bits are found and named, and that repair rebuilds only the damaged granules."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def settings(archive, built, tmp_path, monkeypatch):
 
 
 def flip(path: Path, chance: random.Random) -> None:
-    """Flip one bit of a file, in place: whoever has a link to it has the damage too."""
+    """Flip one bit of a file in place; all hard links to it are affected."""
     with path.open("r+b") as stream:
         content = bytearray(stream.read())
         content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
@@ -67,12 +67,12 @@ def flip(path: Path, chance: random.Random) -> None:
 
 
 def files_of(generation: Generation) -> list[Path]:
-    """Every file of a published generation, the second copies of its record among them."""
+    """Return every file of a published generation, including the second copies of its record."""
     return sorted(path for path in generation.store.parent.rglob("*") if path.is_file())
 
 
 def products_of(damages: tuple[Damage, ...]) -> set[str]:
-    """The rasters that a repair may ask for."""
+    """Return the rasters that a repair may request."""
     wanted: set[str] = set()
     for kind, _, name in (damage.unit.partition("/") for damage in damages):
         wanted |= rasters(Pair.parse(name)) if kind == "pair" else set()
@@ -82,7 +82,7 @@ def products_of(damages: tuple[Damage, ...]) -> set[str]:
 
 
 def flip_and_repair(archive, settings, chance: random.Random, flips: int) -> list[str]:
-    """Flip bits, have them found, named and mended; return the paths that were hit."""
+    """Flip bits, check that they are found, named and repaired, and return the damaged paths."""
     before = objects(settings)
     current = frame_store_of(settings).published_generation()
     hit = chance.sample(files_of(current), flips)
@@ -197,7 +197,7 @@ def test_a_file_that_two_generations_share_is_mended_in_the_published_one(archiv
     mended = frame_store_of(settings).published_generation()
     assert verify_generation(mended) == []
     assert not (mended.store / name).samefile(old.store / name)
-    assert [damage.path for damage in verify_generation(old)] == [str(name)]  # it stays as it is, until gc
+    assert [damage.path for damage in verify_generation(old)] == [str(name)]  # unchanged until gc removes it
 
 
 def test_a_copy_elsewhere_is_verified_where_it_is(settings, tmp_path):

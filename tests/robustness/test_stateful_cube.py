@@ -1,8 +1,8 @@
-"""Any sequence of what happens to a cube, beside a model of what must then be on the disk.
+"""Stateful tests of a cube: random sequences of operations, checked against a model of the files on disk.
 
-Cubes are published, damaged, repaired, pinned, read and removed, in any order, and each process that writes
-may be killed at any change of the file system. The model is a few dictionaries; after each step the disk must
-agree with it. ``STATEFUL_EXAMPLES=200`` tries as many sequences, longer ones, other ones each time.
+Generations are published, damaged, repaired, pinned, read and removed in any order, and each process that
+writes may be killed at any change of the file system. The model is a few dictionaries; the disk must agree
+with it after each step. ``STATEFUL_EXAMPLES=200`` runs 200 longer sequences, different ones each time.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ from hephaestus_build.operations import repair as repairing
 from kill_switch import KillSwitch
 
 EXAMPLES = os.environ.get("STATEFUL_EXAMPLES")
-#: Of the few sequences that are tried by default: each kind of step is among them.
+#: Seed of the few sequences run by default, which together contain every kind of step.
 SEED = 2
 
-#: At which change a process is killed: at none, at any, or at one after the images and tables are written.
+#: Changes at which a process is killed: none, any, or one after the images and tables are written.
 KILLS = (
     st.none()
     | st.builds(KillSwitch, st.integers(0, 300))
@@ -90,7 +90,7 @@ CHANCE = st.randoms(use_true_random=False)
 
 @dataclass
 class Published:
-    """What the model knows of a generation: what it holds, the hash of each file, the day it appeared."""
+    """A generation in the model: its editions, the hash of each file, and the day it was published."""
 
     editions: Editions
     files: dict[str, str]
@@ -98,24 +98,24 @@ class Published:
 
     @property
     def content(self) -> dict[str, str]:
-        """The hashes of all but the record, which also tells when things were fetched."""
+        """Return the hashes of all files except the record, which contains times of download."""
         return {path: value for path, value in self.files.items() if path not in RECORD}
 
 
 @dataclass
 class Reader:
-    """Somebody who has opened a generation and reads from it later."""
+    """A reader that has opened a generation and reads from it later."""
 
     number: int
     editions: Editions
     phase: Callable[[Pair], np.ndarray]
     through: str
     verifies: bool
-    seen: Any = None  # how its generation was when it read last
+    seen: Any = None  # state of its generation at the last read
 
 
 class CubeMachine(RuleBasedStateMachine):
-    """One frame's cube in a folder of its own, and what must be there."""
+    """State machine of one frame's cube, and the model of its files."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -123,17 +123,17 @@ class CubeMachine(RuleBasedStateMachine):
         self.settings = load_settings(data_dir=folder).for_standalone_simulated(folder)
         self.generations: dict[int, Published] = {}
         self.current: int | None = None
-        self.before: int | None = None  # the published one before the last writer began
+        self.before: int | None = None  # the generation published before the last writer started
         self.staged: dict[str, int] = {}
         self.pins: dict[str, tuple[int, dict[str, str]]] = {}
         self.readers: list[Reader] = []
-        self.verified: dict[int, set[str]] = {}  # what `verify` has found in each generation
+        self.verified: dict[int, set[str]] = {}  # paths that `verify` reported in each generation
         self.day = 0
 
-    # what the steps are made of
+    # helpers of the steps
 
     def frame_store(self) -> FrameStore:
-        """Return the place of the cube, as a new process finds it."""
+        """Return the frame store, opened as by a new process."""
         return FrameStore(self.settings.cubes_dir, FRAME)
 
     def store(self, number: int) -> Path:
@@ -144,21 +144,21 @@ class CubeMachine(RuleBasedStateMachine):
         return current.number if current else None
 
     def differences(self, number: int) -> set[str]:
-        """Return the paths at which a generation is not what was published."""
+        """Return the paths at which a generation differs from what was published."""
         known, found = self.generations[number].files, on_disk(self.store(number))
         return {path for path in known.keys() | found.keys() if known.get(path) != found.get(path)}
 
     def gone(self, number: int, editions: Editions) -> bool:
-        """Return whether a file that a build would link for some granules is not in a generation any more."""
+        """Return whether a generation lacks a file that a build would link for some granules."""
         every = self.generations[number].editions
         places = ChunkKeys(axes_of(every))
         granules = [stored(key, edition) for key, edition in editions.items() if key in every]
-        # of an epoch, which may stand on both date axes, one file is the source for both
+        # an epoch may be on both date axes; one file is then the source for both
         paths = {path for granule in granules for path in dict(places.keys(granule)).values()}
         return any(not (self.store(number) / path).exists() for path in paths)
 
     def forget_damaged_staging(self) -> None:
-        """Follow that a staged granule with a damaged object is not used; cubes may share its objects."""
+        """Drop staged granules with a damaged object, which no build uses; cubes may share their objects."""
         staging = self.frame_store().staging
         self.staged = {
             key: edition
@@ -170,7 +170,7 @@ class CubeMachine(RuleBasedStateMachine):
         }
 
     def run(self, work: Callable[[], object], kill: KillSwitch | None) -> bool:
-        """Do the work of a process, and return whether that was killed."""
+        """Do the work of a process, and return whether it was killed."""
         self.before = self.published_number()
         if kill is None:
             work()
@@ -178,13 +178,13 @@ class CubeMachine(RuleBasedStateMachine):
         return kill.run(work, self.folder)
 
     def restored(self) -> None:
-        """Follow what every writer does first: publish the newest generation, should its link be missing."""
+        """Publish the newest generation if its link is missing, as every writer does first."""
         newest = max(self.generations, default=0)
         if newest > (self.current or 0) and (self.store(newest) / MANIFEST).exists():
             self.current = newest
 
     def let_pass(self, days: int) -> None:
-        """Make all generations older."""
+        """Make all generations older by some days."""
         self.day += days
         for number in self.generations:
             folder = self.store(number).parent
@@ -194,14 +194,14 @@ class CubeMachine(RuleBasedStateMachine):
 
     @staticmethod
     def planned(known: Editions, changes: Editions) -> dict[str, int]:
-        """Return what a build publishes that begins with what is known; there is always a pair."""
+        """Return the editions that a build publishes, starting from the known ones; always with a pair."""
         granules = {**known, **changes}
         if not any(map(is_pair, granules)):
             granules[f"pair/{PAIRS[0]}"] = 0
         return completed(granules)
 
     def publish(self, changes: Editions, removed: Iterable[str]) -> None:
-        """Publish as a build does: what is published, what is staged, and what is new."""
+        """Publish as a build does: the published granules, the staged ones, and the new ones."""
         frame_store = self.frame_store()
         with frame_store.lock():
             previous = frame_store.published_generation()
@@ -230,7 +230,7 @@ class CubeMachine(RuleBasedStateMachine):
             frame_store.staging.discard()
 
     def adopt(self, editions: Editions, *, killed: bool, nothing: bool = False) -> None:
-        """See what a writer left: its generation is there whole, or not at all; or it had nothing to do."""
+        """Check what a writer left: a complete generation or none; `nothing`: it had nothing to do."""
         new = {*self.frame_store().generation_numbers()} - self.generations.keys()
         assert not new if nothing else len(new) == 1 or (killed and not new)
         for number in new:
@@ -238,20 +238,20 @@ class CubeMachine(RuleBasedStateMachine):
             files = {path: sha256(content) for path, content in places_of(editions).items()}
             files = on_disk(self.store(number)) | files
             self.generations[number] = Published(editions, files, self.day)
-            if not self.differences(number):  # objects of a damaged generation are linked into the next one
+            if not self.differences(number):  # damaged objects may be linked from the previous generation
                 check_generation(self.store(number), editions)
         current = self.published_number()
         assert current in ({*new, self.before, self.current} if killed else new or {self.current})
         self.current = current
 
     def adopt_staging(self, *options: Mapping[str, int]) -> None:
-        """See which granules a writer left in its staging folder; each is of one of some editions."""
+        """Read which granules a writer left in its staging area, each in one of the given editions."""
         staged = self.frame_store().staging.read_granules()
         found = {key: edition_of(granule) for key, granule in staged.items()}
         assert all(edition in {each.get(key) for each in options} for key, edition in found.items())
         self.staged = found
 
-    # what happens
+    # steps
 
     @initialize(names=st.sets(st.sampled_from(PAIRS), min_size=1, max_size=3))
     def first_build(self, names: set[str]) -> None:
@@ -261,7 +261,7 @@ class CubeMachine(RuleBasedStateMachine):
 
     @rule(changes=CHANGES, removed=REMOVED, kill=KILLS)
     def build(self, changes: dict[str, int], removed: set[str], kill: KillSwitch | None = None) -> None:
-        """A build ends well, is killed, or refuses to go on where an object that it needs is gone."""
+        """A build succeeds, is killed, or fails because an object that it needs is missing."""
         self.restored()
         known = {**self.generations[self.current].editions, **self.staged} if self.current else self.staged
         known = {key: edition for key, edition in known.items() if key not in removed}
@@ -296,7 +296,7 @@ class CubeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.staged)
     @rule(chance=CHANCE)
     def staging_is_damaged(self, chance: random.Random) -> None:
-        """A line of the ledger is cut, and an object is damaged: its granule is not used."""
+        """A truncated ledger line and a damaged object: the granule is not used."""
         staging = self.frame_store().staging
         with (staging.folder / "ledger.jsonl").open("ab") as ledger:
             ledger.write(b'{"kind":"pair","name":"2019')
@@ -317,13 +317,13 @@ class CubeMachine(RuleBasedStateMachine):
             (store / path).parent.mkdir(exist_ok=True)
             (store / path).write_bytes(b"x")
         elif path in RECORD and self.differences(number) & {*RECORD}:
-            return  # one copy of the record stays whole: without any there is nothing to repair by
+            return  # keep one copy of the record intact: repair needs it
         elif how == "flip":
             flip(store / path, chance)
             self.forget_damaged_staging()
         else:
             (store / path).unlink()
-            if path == f"../{MANIFEST}":  # its date was that of the generation
+            if path == f"../{MANIFEST}":  # its modification time was the age of the generation
                 self.generations[number].day = self.day
         assert path in self.differences(number)
 
@@ -331,7 +331,7 @@ class CubeMachine(RuleBasedStateMachine):
     @rule(kill=KILLS)
     def repair(self, kill: KillSwitch | None) -> None:
         self.restored()
-        if not self.current:  # the newest generation has no manifest of its own, and no link
+        if not self.current:  # the newest generation has neither a manifest nor a link
             with pytest.raises(HephaestusError, match="no cube to repair"):
                 repairing.repair(FRAME, self.settings)
             return
@@ -396,7 +396,7 @@ class CubeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.current)
     @rule(name=st.sampled_from(["a", "b"]))
     def pin_generation(self, name: str) -> None:
-        """A grid of runs begins or goes on: it reads what it read before, or is told that this is gone."""
+        """A grid of runs starts or resumes: it reads its old generation, or gets an error if that is gone."""
         assert self.current
         folder, link = self.folder / "results" / name, self.settings.cubes_dir
         number, content = self.pins.setdefault(name, (self.current, self.generations[self.current].content))
@@ -440,11 +440,11 @@ class CubeMachine(RuleBasedStateMachine):
                 Reader(self.current, editions, phase, through, verify == "first"),
             ]
 
-    # what always holds
+    # invariants
 
     @invariant()
     def readers_get_their_own_generation(self) -> None:
-        """A reader gets what was in its generation, or an error once that is removed or damaged."""
+        """A reader gets the content of its generation, or an error once that is removed or damaged."""
         for reader in self.readers:
             gone = reader.number not in self.generations
             damaged = not gone and self.differences(reader.number)
@@ -456,7 +456,7 @@ class CubeMachine(RuleBasedStateMachine):
                     read = reader.phase(pair_of(key))
                 except HephaestusError:
                     assert gone or damaged
-                except (RuntimeError, ValueError):  # zarr's own, of what it cannot decode
+                except (RuntimeError, ValueError):  # raised by zarr for objects that it cannot decode
                     assert damaged
                     assert reader.through == "xarray"
                     assert not reader.verifies
@@ -482,7 +482,7 @@ class CubeMachine(RuleBasedStateMachine):
         } == self.staged
 
     def teardown(self) -> None:
-        """After any sequence the published cube is what a clean build makes, hash for hash."""
+        """After any sequence the published cube has the same hashes as one built from scratch."""
         try:
             if self.current and not self.differences(self.current):
                 published = self.generations[self.current]

@@ -1,4 +1,4 @@
-"""Whatever goes wrong upstream ends in a named outcome; the rest is built, and the next run pays."""
+"""Tests of upstream faults: each gives a named outcome, the rest is built, and the next build retries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PHASE, COHERENCE = r"{pair}\.geo\.diff_pha\.tif$", r"{pair}\.geo\.cc\.tif$"
 
 
 def altered(change: Callable[[np.ndarray, dict], tuple[np.ndarray, dict]]) -> Fault:
-    """Serve a raster that was read, changed and written again."""
+    """Return a fault that serves a raster with changed values and profile."""
 
     def body(content: bytes) -> bytes:
         with MemoryFile(content) as file, file.open() as source:
@@ -56,7 +56,7 @@ def altered(change: Callable[[np.ndarray, dict], tuple[np.ndarray, dict]]) -> Fa
 
 
 def absurd(_: bytes) -> bytes:
-    """Return a TIFF of a few bytes that claims ten thousand million pixels."""
+    """Return a TIFF of a few bytes that claims ten billion pixels."""
     with MemoryFile() as file:
         with file.open(
             driver="GTiff", width=100_000, height=100_000, count=1, dtype="float32", crs="EPSG:4326",
@@ -68,7 +68,7 @@ def absurd(_: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Case:
-    """One fault of one pair, and what must become of it."""
+    """One fault of one pair, and the expected outcome."""
 
     path: str
     fault: Fault
@@ -85,7 +85,7 @@ def moved(columns: float) -> Callable[[np.ndarray, dict], tuple[np.ndarray, dict
 
 
 def beside(values: np.ndarray, profile: dict) -> tuple[np.ndarray, dict]:
-    """Move a raster so that all its data lies outside the frame, and some of its empty pixels within."""
+    """Move a raster so that all its data are outside the frame, and only empty pixels inside."""
     half = values.shape[-1] // 2
     values[..., :half] = 0
     return moved(half)(values, profile)
@@ -133,14 +133,14 @@ def archive():
 
 @pytest.fixture(scope="module")
 def hidden(archive):
-    """Two pairs that arrive later: the first one is met by misfortune, the other is not."""
+    """Two pairs that are published later: faults affect the first one only."""
     pairs = archive.archive.world.pairs(FRAME)
     return pairs[1], pairs[3]
 
 
 @pytest.fixture(scope="module")
 def built(archive, hidden, tmp_path_factory):
-    """A data folder with a cube of all but the hidden pairs, and what a cube of all is made of."""
+    """Data folder with a cube of all pairs except the hidden ones, and the content of a complete cube."""
     folder = tmp_path_factory.mktemp("built")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in archive.environment().items():
@@ -157,7 +157,7 @@ def built(archive, hidden, tmp_path_factory):
 
 @pytest.fixture
 def settings(archive, built, tmp_path, monkeypatch):
-    """A copy of that folder, with the hidden pairs upstream by now."""
+    """Settings for a copy of that folder, after the hidden pairs were published."""
     as_at_first(archive)
     for name, value in archive.environment().items():
         monkeypatch.setenv(name, value)
@@ -186,7 +186,7 @@ def test_a_fault_is_named_the_rest_is_built_and_the_next_run_pays(archive, built
     if case.outcome is None:
         check_upstream(
             FRAME, settings, NullListener()
-        )  # a file that was repaired in place shows in no listing
+        )  # a file repaired in place does not change the listing
         archive.clear_log()
     paid = build(ALL, settings)
     assert (paid.exit_code, paid.pairs, paid.owed) == (0, 7, ())
@@ -271,7 +271,7 @@ def test_a_pair_listed_without_files_is_owed_until_they_come(archive, built, hid
     archive.faults.add(rf"/interferograms/{hidden[0]}/.", faults.error_status(404))
     result = build(ALL, settings)
     assert [(item.unit, item.outcome) for item in result.owed] == [(f"pair/{hidden[0]}", Outcome.ABSENT)]
-    # and nobody owes it any more once the archive takes it out of its listing
+    # the pair is no longer missing once the archive removes it from its listing
     archive.faults.clear()
     archive.archive.withdraw(FRAME, hidden[0])
     if hidden[0] not in annotated(archive):
@@ -299,7 +299,7 @@ def test_files_that_are_replaced_between_listing_and_download_are_noticed(
     first = build(ALL, settings)
     assert first.exit_code == 0
     archive.clear_log()
-    second = build(ALL, settings)  # the listing has the new date: what came is compared with it
+    second = build(ALL, settings)  # the listing has a new date, so the files are revalidated
     assert asked(archive) == rasters(hidden[0])
     assert {entry.status for entry in archive.log if entry.path.endswith(".tif")} == {304}
     assert second.exit_code == 0
@@ -385,7 +385,7 @@ def test_preliminary_era5_is_counted_and_replaced_when_it_is_final(archive, buil
     assert build(ALL, fresh).exit_code == 0
     assert read_frame_status(fresh, FRAME).preliminary == 3
     archive.clear_log()
-    assert build(ALL, fresh).published is False  # asked again, since these days are years old
+    assert build(ALL, fresh).published is False  # requested again, since these dates are years old
     assert sum(entry.path.endswith("/execution") for entry in archive.log) > 0
     archive.cds.final_until = None
     archive.clear_log()

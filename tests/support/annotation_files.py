@@ -1,4 +1,4 @@
-"""Annotation files to test with: one good one, to be spoilt at will."""
+"""Annotation files for tests: valid ones, with arbitrary changes, and archives of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SQUARE = [10.0, 10.0, 20.0, 10.0, 20.0, 20.0, 10.0, 20.0]
 
 
 def good_file(unique_id: int = 1, **changes: Any) -> dict[str, Any]:
-    """Return the JSON object of a positive annotation without a defect, with `changes`."""
+    """Return the JSON object of a positive annotation without defects, with `changes` applied."""
     return {
         "uniqueID": unique_id,
         "frameID": "124D_05291_081406",
@@ -52,7 +52,7 @@ def quiet_file(unique_id: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def tar_of(path: Path, files: Mapping[str, bytes | dict[str, Any] | tarfile.TarInfo]) -> Path:
-    """Write a gzipped tar archive; a TarInfo among `files` is written as it stands."""
+    """Write a gzipped tar archive; a TarInfo among `files` is written unchanged."""
     with tarfile.open(path, "w:gz") as archive:
         for name, content in files.items():
             if isinstance(content, tarfile.TarInfo):
@@ -81,5 +81,5 @@ def annotation(
 
 @cache
 def real_annotations(shared_data: Path) -> Annotations:
-    """Return the 19,919 real annotations; read once for all tests."""
+    """Return the 19,919 real annotations; they are read once per process."""
     return load_annotations(shared_data / "annotations.tar.gz")

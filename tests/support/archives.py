@@ -1,4 +1,4 @@
-"""What the tests of the builder's daily life share: a small archive, a cube of most of it, comparisons."""
+"""Small simulated archive, settings for it, and comparisons of cubes, for tests of builds and maintenance."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ALL = BuildRequest(FRAME, pairs="all")
 
 
 def small_archive(**options: Any) -> ArchiveServer:
-    """Return an archive of one small frame with seven pairs, everything in it made beforehand."""
+    """Return an archive of one small frame with seven pairs, with all files generated in advance."""
     server = ArchiveServer(**{"epochs": 6, "frames": [FRAME.id], "size": (80, 90), **options})
     server.archive.make_all_files()
     return server
 
 
 def as_at_first(server: ArchiveServer) -> None:
-    """Undo whatever a test did to an archive."""
+    """Reset an archive to its initial state."""
     server.faults.clear()
     archive, cds = server.archive, server.cds
     archive.publish_until(None)
@@ -42,30 +42,30 @@ def as_at_first(server: ArchiveServer) -> None:
 
 
 def settings_for(data: Path, **options: Any) -> Settings:
-    """Return settings of what is simulated, which give up soon."""
+    """Return settings for simulated frames, with a short timeout and a single retry."""
     return load_settings(data_dir=data, **{"timeout": 20, "retries": 1, **options}).for_simulated()
 
 
 def frame_store_of(settings: Settings, frame: Frame = FRAME) -> FrameStore:
-    """Return where a frame's cube stands."""
+    """Return the frame store of a frame."""
     return FrameStore(settings.cubes_dir, frame)
 
 
 def copied(data: Path, target: Path) -> Path:
-    """Return a copy of a data folder, hard links and all."""
+    """Copy a data folder, keeping hard links, and return the copy."""
     shutil.copytree(data, target, symlinks=True)
     return target
 
 
 def objects(settings: Settings, frame: Frame = FRAME) -> dict[str, list[Any]]:
-    """Return the hash and size of every object of the published cube, but for its record of fetching."""
+    """Return hash and size of every object of the published cube, without its provenance record."""
     current = frame_store_of(settings, frame).published_generation()
     assert current is not None
     return {path: item for path, item in current.read_manifest().items() if path != PROVENANCE}
 
 
 def asked(server: ArchiveServer, ending: str = ".tif") -> set[str]:
-    """Return the names of the products that were asked for since the log was cleared."""
+    """Return the names of the products requested since the log was cleared."""
     return {entry.path.rsplit("/", 1)[1] for entry in server.log if entry.path.endswith(ending)}
 
 

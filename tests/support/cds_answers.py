@@ -1,4 +1,4 @@
-"""NetCDF as the CDS answers, in today's layout and in that of before 2024."""
+"""NetCDF files in the CDS's present layout and in its layout before 2024."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = {"tcwv": 0, "sp": 1, "vit": 2}
 
 
 def answer(path: Path, **changes: Any) -> Path:
-    """Write an answer of the present layout, as asked for but for `changes`."""
+    """Write a file in the present layout, with `changes` applied."""
     given = {
         "times": JUNE,
         "latitudes": AREA.latitudes,
@@ -33,7 +33,7 @@ def answer(path: Path, **changes: Any) -> Path:
 
 
 def old_answer(path: Path, *, split: bool) -> Path:
-    """Write what the CDS answered until 2024: packed integers over `time`, and halves by version."""
+    """Write a file in the layout before 2024: packed integers over `time`, and `expver` too if `split`."""
     with NETCDF_LOCK, netCDF4.Dataset(path, "w", format="NETCDF3_64BIT_OFFSET") as dataset:
         halves = ("expver",) if split else ()
         for name, size in (("longitude", 7), ("latitude", 5), ("time", 2), *((half, 2) for half in halves)):

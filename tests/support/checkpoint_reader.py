@@ -1,4 +1,4 @@
-"""A reader of checkpoints whose seal fits whatever else was changed; apart, so that it starts soon."""
+"""Reader of modified checkpoints with a valid embedded hash; a separate module, so that it starts quickly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hephaestus_build.core.atomic_io import hash_bytes
 
 
 def read_model(path: Path) -> None:
-    """Read a checkpoint whose seal was made by whoever changed it, as anybody can."""
+    """Read a checkpoint after recomputing its embedded hash, as anyone who modifies it can."""
     content = path.read_bytes()
     head = content[: -64 if len(content) > 64 else None]
     path.write_bytes(head + hash_bytes(head).encode())

@@ -1,7 +1,7 @@
-"""The contents of cubes in numbered editions, and what must be on the disk for each: a model to test against.
+"""Model of cubes for tests: content in numbered editions, and the files expected on disk for each.
 
-An edition of a granule always has the same content, so a dictionary from the keys of granules to their
-editions says all that a cube must hold.
+An edition of a granule always has the same content, so a dictionary from granule keys to editions describes
+the complete content of a cube.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ ATTRIBUTES = toy_cube.attributes(GRID, str(FRAME))
 DAYS = ("20190101", "20190113", "20190125", "20190206")
 PAIRS = tuple("_".join(days) for days in combinations(DAYS, 2))
 KEYS = (*(f"{kind}/{name}" for kind in ("pair", "mask") for name in PAIRS), "dem/dem", f"epoch/{DAYS[1]}")
-#: The copies of a generation's record, by path in the store.
+#: Paths, relative to the store, of both copies of a generation's manifest and provenance.
 RECORD = (MANIFEST, PROVENANCE, f"../{MANIFEST}", f"../{PROVENANCE}")
-#: The edition of each granule of a cube, by key. In edition 0 a pair is absent, in even ones a mask is empty.
+#: Edition of each granule of a cube, by key. A pair of edition 0 is absent; masks of even editions are empty.
 Editions = Mapping[str, int]
 
 
@@ -70,7 +70,7 @@ def pair_of(key: str) -> Pair:
 
 
 def planes(key: str, edition: int) -> dict[str, np.ndarray]:
-    """Return the images of an edition of a pair, a mask or the DEM; none of a pair that is absent."""
+    """Return the images of an edition of a pair, a mask or the DEM; empty for an absent pair."""
     kind = key.partition("/")[0]
     chance = np.random.default_rng([edition, *key.encode()])
     if kind == "dem":
@@ -86,13 +86,13 @@ def planes(key: str, edition: int) -> dict[str, np.ndarray]:
 
 
 def pressure(key: str, edition: int) -> float:
-    """Return the surface pressure of an edition of an epoch, the same everywhere."""
+    """Return the surface pressure of an edition of an epoch, a constant field."""
     return 90_000.0 + 100 * edition + int(key[-2:])
 
 
 @cache
 def made(key: str, edition: int) -> tuple[Granule, dict[str, bytes]]:
-    """Return an edition of a granule and its stored objects, as a build makes them from the archives."""
+    """Return an edition of a granule and its stored objects, as a build produces them."""
     kind, _, name = key.partition("/")
     inputs, found = fingerprint_grid(GRID), planes(key, edition)
     facts: dict[str, Any] = {"modified": str(edition)}
@@ -123,14 +123,14 @@ def made(key: str, edition: int) -> tuple[Granule, dict[str, bytes]]:
 
 @cache
 def stored(key: str, edition: int) -> Granule:
-    """Return an edition of a granule as the record of a cube has it."""
+    """Return an edition of a granule as recorded in a cube's provenance."""
     granule, contents = made(key, edition)
     objects = {name: ChunkRef(hash_bytes(content), len(content)) for name, content in contents.items()}
     return msgspec.structs.replace(granule, objects=objects)
 
 
 def completed(editions: Editions) -> dict[str, int]:
-    """Return editions with the DEM and the dates that their pairs need, and no other date."""
+    """Return editions completed with the DEM and the epochs of their pairs, without other epochs."""
     pairs = [pair_of(key) for key in editions if key.startswith(("pair/", "mask/"))]
     days = {f"epoch/{day:%Y%m%d}" for pair in pairs for day in pair.dates}
     kept = {key: edition for key, edition in editions.items() if not key.startswith("epoch/") or key in days}
@@ -142,7 +142,7 @@ def axes_of(editions: Editions) -> DateAxes:
 
 
 def places_of(editions: Editions) -> dict[str, bytes]:
-    """Return what must stand where in a store: the stored objects of its granules, by path."""
+    """Return the objects expected in a store, by path."""
     places = ChunkKeys(axes_of(editions))
     found: dict[str, bytes] = {}
     for key, edition in editions.items():
@@ -152,7 +152,7 @@ def places_of(editions: Editions) -> dict[str, bytes]:
 
 
 def on_disk(store: Path) -> dict[str, str]:
-    """Return the hash of every file of a generation, its second record among them, by path in the store."""
+    """Return the hash of every file of a generation, including the second copy of its record, by path."""
     found = {}
     for folder, _, names in os.walk(store):
         inside = "" if (part := os.path.relpath(folder, store)) == "." else f"{part}/"
@@ -166,19 +166,19 @@ def sha256(content: bytes) -> str:
 
 
 def edition_of(granule: Granule) -> int:
-    """Return which edition a granule is of, by what its record says."""
+    """Return the edition of a granule, found from its record."""
     return int(granule.facts["modified"])
 
 
 def clean_files(editions: Editions) -> dict[str, str]:
-    """Return the hashes of a cube that is built from nothing, its record left out."""
+    """Return the hashes of the files of a cube built from scratch, without its record."""
     granules = {key: stored(key, edition) for key, edition in editions.items()}
     objects = encode_metadata(CubeInventory(GRID, granules, ATTRIBUTES)) | places_of(editions)
     return {path: sha256(content) for path, content in objects.items()}
 
 
 def flip(path: Path, chance: random.Random) -> None:
-    """Flip a bit in place, as a disk does that forgets: its date stays, and other links to it see it too."""
+    """Flip a bit in place, like bit rot: the modification time stays, and all hard links are affected."""
     facts = path.stat()
     content = bytearray(path.read_bytes())
     content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
@@ -188,17 +188,17 @@ def flip(path: Path, chance: random.Random) -> None:
 
 
 def expected_phase(key: str, edition: int) -> np.ndarray:
-    """Return what must be read of a pair's phase: zeros where it is absent."""
+    """Return the expected phase of a pair; zeros if it is absent."""
     return planes(key, edition).get("insar_difference", np.zeros(GRID.shape, "f4"))
 
 
 def read_phase(windows: WindowReader, pair: Pair) -> np.ndarray:
-    """Return a pair's phase as the fast reader of the training loader gives it."""
+    """Return a pair's phase, read with the window reader of the training loader."""
     return windows.read("insar_difference", pair, 0, 0, np.empty(GRID.shape, "f4"))
 
 
 def check_phases(link: Path, editions: Editions) -> None:
-    """Read every pair's phase with the fast reader, which compares each object with the manifest."""
+    """Check every pair's phase with the window reader, which verifies each object against the manifest."""
     windows = WindowReader(link, verify="first")
     for key, edition in editions.items():
         if is_pair(key):
@@ -206,7 +206,7 @@ def check_phases(link: Path, editions: Editions) -> None:
 
 
 def check_generation(store: Path, editions: Editions) -> None:
-    """Compare a new generation's metadata with its record, and its images, read by zarr, with the model."""
+    """Check a generation's metadata against its record, and its images, read by zarr, against the model."""
     group = json.loads((store / "zarr.json").read_bytes())
     assert group["consolidated_metadata"]["metadata"] == {
         path.parent.name: json.loads(path.read_bytes()) for path in store.glob("*/zarr.json")
@@ -218,7 +218,7 @@ def check_generation(store: Path, editions: Editions) -> None:
 
 
 def check_whole(link: Path, editions: Editions) -> None:
-    """Compare the published cube with the schema, and what xarray reads of it with the model."""
+    """Check the published cube against the schema, and its variables, read by xarray, against the model."""
     assert check_schema(link) == []
     axes = axes_of(editions)
     for cube in (open_pinned_cube(link, verify="first", chunks=None), xr.open_zarr(link, chunks=None)):
@@ -229,7 +229,7 @@ def check_whole(link: Path, editions: Editions) -> None:
 
 
 def arrays_of(editions: Editions) -> dict[str, np.ndarray]:
-    """Return what the arrays of a cube must hold, by name."""
+    """Return the expected arrays of a cube, by name."""
     axes = axes_of(editions)
     places, shape = ChunkKeys(axes), (len(axes.primary), len(axes.secondary))
     images = ("insar_difference", "insar_coherence", "deformation_mask")

@@ -1,4 +1,4 @@
-"""The objects of a published cube, to compare two of them."""
+"""Reader of all objects of a published cube, to compare cubes."""
 
 from __future__ import annotations
 

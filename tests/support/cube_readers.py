@@ -1,7 +1,7 @@
-"""All that reads a cube's records, as one reader of one file: for the fuzzing of them.
+"""All readers of a cube's records combined into one reader of one file, for fuzzing.
 
-The file is put into a copy of a cube in the place that its name tells, and sealed as somebody would who wants
-it to be believed. What may be said of it then is a finding or a HephaestusError.
+The file replaces the file of that name in a copy of a cube, with hashes adapted as an attacker would. The
+only permitted outcomes are validation findings and HephaestusError.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read(path: Path) -> None:
     content = path.read_bytes()
     new: dict[Path, bytes] = {}
     match kind:
-        case "manifest.json":  # the list itself; its seal is made to fit
+        case "manifest.json":  # the list of hashes; its own embedded hash is recomputed
             new = {folder / MANIFEST: manifests._with_hash(content) for folder in generation.record_folders}
         case "broken.manifest.json":
             new = {folder / MANIFEST: content for folder in generation.record_folders}

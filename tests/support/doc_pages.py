@@ -1,4 +1,4 @@
-"""The documentation's pages, their blocks of code, and the command lines in them."""
+"""Parser of the documentation: pages, code blocks, and the command lines in them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from pathlib import Path
 
 from checkout import ROOT
 
-#: The line before a block of Python that cannot run here; it says why.
+#: Comment before a Python block that tests cannot run, with the reason.
 NOT_RUN = re.compile(r"<!-- not run: (?P<reason>[^\n]+?) -->\s*\Z")
 _BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```\s*$",
     re.MULTILINE | re.DOTALL,
 )
 _REDIRECTION = re.compile(r"\s\d?(?:>>?|<)\s*[^\s<]+")
-#: What may stand before a program: variables, the times of a crontab, programs that start programs.
+#: Words that may precede a program: variables, crontab times, programs that start other programs.
 _BEFORE = re.compile(r"\w+=.*|[\d*/,-]+|srun|time|exec")
-#: What runs the package's script by the name of the package.
+#: Programs that run the package's script under the name of the package.
 _RUNNERS = ("uvx", "podman run", "docker run")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of code.
+    """A fenced code block.
 
     Attributes
     ----------
     line : int
-        Of the page, from 1, where the code begins.
+        Line of the page, from 1, at which the code begins.
     language : str
-        First word behind the fence; empty if there is none.
+        First word after the opening fence; empty if there is none.
     code : str
-        Without the indentation of the fence.
+        Code without the indentation of the fence.
     not_run : str
-        Why it cannot run, where the page says so; else empty.
+        Reason that it cannot run, if the page states one; else empty.
     """
 
     line: int
@@ -53,7 +53,7 @@ def pages() -> list[str]:
 
 
 def blocks(page: str | Path) -> Iterator[Block]:
-    """Yield the blocks of code of a page, in order."""
+    """Yield the code blocks of a page, in order."""
     text = (ROOT / page).read_text(encoding="utf-8")
     for found in _BLOCK.finditer(text):
         indent = found["indent"]
@@ -68,9 +68,9 @@ def blocks(page: str | Path) -> Iterator[Block]:
 
 
 def shell_commands(code: str) -> Iterator[list[str]]:
-    """Yield the words of every simple command in lines of a shell, a crontab or a unit of systemd.
+    """Yield the words of every simple command in lines of a shell, a crontab or a systemd unit.
 
-    Redirections and comments are left out, words in brackets (``[--all]``) are taken as given.
+    Redirections and comments are dropped; brackets around optional words (``[--all]``) are removed.
     """
     for line in code.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(
@@ -85,13 +85,13 @@ def shell_commands(code: str) -> Iterator[list[str]]:
                     words = []
                 else:
                     words.append(token.removeprefix("[").removesuffix("]"))
-        except ValueError:  # a quotation that spans lines: no command of ours
+        except ValueError:  # a quotation across several lines, which no hephaestus command has
             continue
         yield words
 
 
 def hephaestus_arguments(code: str) -> Iterator[list[str]]:
-    """Yield the arguments of every ``hephaestus`` command in the lines of a block."""
+    """Yield the arguments of every ``hephaestus`` command in a block."""
     for words in shell_commands(code):
         before = list(takewhile(_BEFORE.fullmatch, words))
         if words[:1] and words[0].startswith("ExecStart="):

@@ -1,4 +1,4 @@
-"""ERA5 as two small archives on loopback serve it, and the sources that ask them."""
+"""Loopback servers of ERA5 (CDS and ARCO), and the sources that read from them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JULY = [datetime(2018, 7, day, 12) for day in (7, 19)]
 
 
 def fields(moment: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
-    """Smooth, different everywhere and at every hour; the same for 350 and -10 degrees."""
+    """Return smooth fields that differ at every point and hour, and agree at 350 and -10 degrees."""
     turn = np.radians(longitudes % 360)
     wave = np.sin(np.radians(9 * latitudes))[:, None] + np.cos(7 * turn + moment.day + moment.hour)
     levels = np.array([30.0, 95_000.0, 2.3e6]).reshape(3, 1, 1)

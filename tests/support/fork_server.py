@@ -1,11 +1,12 @@
-"""A process that forks builds so that they can be killed: anywhere by name, or at any moment.
+"""Fork server for builds that are killed at a named point or after some time.
 
-It reads one order a line (JSON) on standard input, forks a build that obeys it, waits for its end, and
-writes one line about it. Starting Python and its libraries takes seconds; a fork takes none.
+It reads one order per line (JSON) from standard input, forks a build for it, waits for the build to end, and
+writes one line with the outcome. A fork avoids the seconds that starting Python and its libraries takes.
 
-An order has the keys ``data`` (the data folder), ``frame``, ``out`` (where the child writes what it did),
-optionally ``point`` and ``count`` (die when the named point is passed for the count-th time) or ``after``
-(seconds until it is killed), ``settings`` and ``task`` (``build`` or ``repair``). The environment is ours.
+An order has the keys ``data`` (data folder), ``frame``, ``out`` (file to which the child writes what it did),
+optionally ``point`` and ``count`` (exit when the named point is reached for the count-th time) or ``after``
+(seconds until the child is killed), ``settings`` and ``task`` (``build`` or ``repair``). The child inherits
+the environment of the server.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from hephaestus_build.pipeline import publish as publishing
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.sources.era5 import month_cache
 
-#: Passed by every build that has something to fetch, in about this order.
+#: Points that every build with something to download reaches, roughly in this order.
 POINTS = (
     "before a download",
     "mid-download",
@@ -72,7 +73,7 @@ Act = Callable[..., None]
 
 
 class Traps:
-    """Counts how often each point is passed, and dies at one of them."""
+    """Counter of the points reached, which ends the process at one of them."""
 
     def __init__(self, point: str | None, count: int) -> None:
         self.point, self.count = point, count
@@ -80,7 +81,7 @@ class Traps:
         self._lock = threading.Lock()
 
     def at(self, point: str, act: Act | None = None, *arguments: Any) -> None:
-        """Pass a point; when it is the one, leave something half done first."""
+        """Count a point; at the chosen one, leave something half done and end the process."""
         with self._lock:
             self.passed[point] += 1
             if (point, self.passed[point]) != (self.point, self.count):
@@ -99,7 +100,7 @@ class Traps:
         after: str = "",
         only: Callable[..., bool] = lambda *_: True,
     ) -> None:
-        """Put points around a function."""
+        """Wrap a function with points before, within and after it."""
         original = getattr(owner, name)
 
         @functools.wraps(original)
@@ -128,7 +129,7 @@ def _half_file(path: Path, content: bytes, **_: Any) -> None:
 
 
 def _half_line(path: Path, line: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)  # as the real one does
+    path.parent.mkdir(parents=True, exist_ok=True)  # as the real function does
     with path.open("ab") as stream:
         stream.write(line.encode()[: len(line) // 2])
 
@@ -140,7 +141,7 @@ def _half_folder(self: staging.Staging) -> None:
 
 
 def install(traps: Traps, added: Path) -> None:
-    """Put all points in place, and write down every granule that is finished."""
+    """Install all points, and log every finished granule."""
     traps.wrap(cache.PartialDownload, "resume", before="before a download")
     traps.wrap(cache.PartialDownload, "write", half=("mid-download", _half_block))
     receipts = {"only": lambda path, _: path.name.endswith(".receipt.json")}
@@ -199,7 +200,7 @@ def install(traps: Traps, added: Path) -> None:
 
 
 def child(order: dict[str, Any]) -> None:
-    """Do as ordered and end the process, one way or the other."""
+    """Carry out an order and end the process in any case."""
     out = Path(order["out"])
     traps = Traps(order.get("point"), order.get("count", 1))
     end: dict[str, Any] = {}
@@ -219,7 +220,7 @@ def child(order: dict[str, Any]) -> None:
 
 
 def wait(pid: int, after: float | None) -> int:
-    """Wait for a child, and kill it in time; return how it ended, as `os.waitpid` tells."""
+    """Wait for a child, kill it after `after` seconds, and return its status as `os.waitpid` does."""
     deadline = None if after is None else time.monotonic() + after
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -232,7 +233,7 @@ def wait(pid: int, after: float | None) -> int:
 
 
 def main() -> None:
-    """Serve orders until standard input ends."""
+    """Process orders until standard input ends."""
     for line in sys.stdin:
         order = json.loads(line)
         for suffix in (".json", ".added"):

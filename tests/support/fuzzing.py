@@ -1,17 +1,17 @@
-"""Readers of outside data under limits of memory and time, and mutations of bytes to try on them.
+"""Fuzzing of readers of external data: limits on memory and time, and mutated files.
 
-A reader is any function of one path, named ``module:function``. It runs in a child process, so that a
-crash, an endless loop or memory without bound fails one test and not the whole run::
+A reader is any function of one path, named ``module:function``. It runs in a child process, so that a crash,
+an endless loop or unbounded memory fails one test instead of the whole run::
 
     def test_no_mutated_table_escapes(tmp_path):
         with Reader("hephaestus_build.tables:read_table") as reader:
             fuzz(reader, [good_table_bytes()], tmp_path)
 
-A reader passes on a file if it returns, or raises one of the errors that it may raise (ValueError unless
-others are named). All else is an AssertionError that names the file, which is kept: another exception, a
-warning, anything printed, more memory or time than allowed, a dead process.
+A reader passes on a file if it returns or raises a permitted exception (ValueError by default). Another
+exception, a warning, printed output, exceeding the limits of memory or time, and a dead process each give an
+AssertionError that names the file, which is kept.
 
-``FUZZ_SECONDS`` in the environment is the budget of each call of :func:`fuzz`, in seconds.
+The environment variable ``FUZZ_SECONDS`` sets the budget of each call of :func:`fuzz`, in seconds.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-#: Seconds that :func:`fuzz` goes on; small, so that every run of the tests can afford it.
+#: Duration of :func:`fuzz` in seconds; short by default, for everyday test runs.
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "2"))
-_START = 120.0  # seconds within which a child has imported its libraries, on a busy machine
+_START = 120.0  # seconds allowed for a child to import its libraries on a busy machine
 
 
 class Reader:
-    """A function of one path, in a child process with limits.
+    """Function of one path that runs in a child process with limits.
 
     Parameters
     ----------
     name : str
-        ``module:function``; modules of the tests' folder count too.
+        ``module:function``; modules of the tests' folder are found too.
     errors : sequence of str
-        Names of the exceptions that it may raise, each ``module:class``.
+        Permitted exceptions, each as ``module:class``.
     memory : int
-        Bytes that it may take beyond what its libraries have already (Linux only).
+        Bytes of memory allowed beyond what the imported libraries use (Linux only).
     seconds : float
-        How long one file may take.
+        Time allowed per file.
     environment : mapping, optional
-        Variables of the child beside those of this process.
+        Environment variables of the child, in addition to those of this process.
     """
 
     def __init__(
@@ -78,16 +78,16 @@ class Reader:
         self._printed.close()
 
     def __call__(self, path: Path) -> str:
-        """Read `path`; return "read" or "refused: <message>".
+        """Read `path` and return "read" or "refused: <message>".
 
         Raises
         ------
         AssertionError
-            If the reader does anything else.
+            For any other outcome.
         """
         child = self._child or self._begin()
         assert child.stdin is not None
-        with suppress(BrokenPipeError):  # it is dead: said below
+        with suppress(BrokenPipeError):  # the child is dead, which is reported below
             child.stdin.write(os.fsencode(path) + b"\n")
             child.stdin.flush()
         answer = self._answer(self.seconds)
@@ -107,10 +107,10 @@ class Reader:
         return answer["kind"] if answer["kind"] == "read" else f"refused: {answer['text']}"
 
     def _begin(self) -> subprocess.Popen[bytes]:
-        # threads of numpy's libraries and arenas of malloc reserve address space that nobody uses
+        # threads of numpy's libraries and malloc arenas reserve address space without using it
         quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
         path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        # found by the module's name in the child, where it is what `python -m` runs
+        # the child runs this module by name, with `python -m`
         self._child = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "fuzzing", self.name, str(self.memory), *self.errors],
             stdin=subprocess.PIPE,
@@ -126,7 +126,7 @@ class Reader:
         return self._child
 
     def _answer(self, seconds: float) -> dict[str, Any] | None:
-        """Return the child's next line; None if it died or is still busy after `seconds`."""
+        """Return the child's next answer; None if it died or is still busy after `seconds`."""
         assert self._child is not None
         assert self._child.stdout is not None
         with selectors.DefaultSelector() as selector:
@@ -160,14 +160,14 @@ def fuzz(
     seconds: float = SECONDS,
     least: int = 20,
 ) -> Counter[str]:
-    """Try mutated `samples` on a reader for `seconds`, and at least `least` of them.
+    """Run a reader on mutated `samples` for `seconds`, and on at least `least` files.
 
-    The n-th file is always the same, so a failure comes back; the offending file is kept in `folder`.
+    The n-th file is always the same, so failures are reproducible; the offending file is kept in `folder`.
 
     Returns
     -------
     collections.Counter
-        How many files were "read" and "refused".
+        Numbers of files that were "read" and "refused".
     """
     counts: Counter[str] = Counter()
     path = folder / f"mutated{suffix}"
@@ -185,19 +185,19 @@ def fuzz(
     return counts
 
 
-#: Numbers on which arithmetic of sizes, counts and offsets goes wrong.
+#: Numbers at which arithmetic with sizes, counts and offsets tends to fail.
 _EDGES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 1 << 24, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
 def mutate(content: bytes, source: random.Random) -> bytes:
-    """Return `content` with one to eight changes, more of them at the beginning, where headers are.
+    """Return `content` with one to eight changes, more of them near the start, where headers are.
 
     Parameters
     ----------
     content : bytes
-        A good file.
+        A valid file.
     source : random.Random
-        Decides what is changed; Hypothesis has one too (``strategies.randoms``).
+        Source of random numbers; Hypothesis provides one too (``strategies.randoms``).
     """
     data = bytearray(content)
     for _ in range(source.randint(1, 8)):
@@ -233,7 +233,7 @@ def mutations(content: bytes) -> st.SearchStrategy[bytes]:
 
 
 def _loaded(path: Path) -> Any:
-    """Import a test file, which is no module that Python would find by its name."""
+    """Import a test file, which Python cannot import by name."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -252,7 +252,7 @@ def _resolved(name: str) -> Any:
 
 
 def _limit(memory: int) -> None:
-    """Let this process take `memory` bytes more than it has, where the system can say and hold it."""
+    """Limit this process to `memory` bytes more than it uses now, on systems that support it."""
     if sys.platform != "linux":
         return
     import resource
@@ -263,10 +263,10 @@ def _limit(memory: int) -> None:
 
 
 def _serve(name: str, memory: int, errors: list[str]) -> None:
-    """Read the paths on standard input one after the other, and say in a line how each went."""
+    """Run the reader on each path from standard input, and print one line with its outcome."""
     read, expected = _resolved(name), tuple(_resolved(error) for error in errors)
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever is printed counts as printed
+    os.dup2(2, 1)  # output on standard output counts as printed too
     _limit(memory)
     answer: dict[str, str] = {"kind": "ready"}
     out.write(json.dumps(answer).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Read and write rasters in a process of its own, and print what came of it (see test_gdal.py)."""
+"""Program that reads and writes rasters in a separate process and prints the results (see test_gdal.py)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_phase
 
 
 def main(folder: Path, out: Path) -> None:
-    """Read a raster of points and a damaged one; write a COG with overviews and a simulated raster."""
+    """Read a PixelIsPoint raster and a damaged one; write a COG with overviews and a simulated raster."""
     raster = read_phase(folder / "point.tif")
     try:
         refused = repr(read_phase(folder / "damaged.tif"))

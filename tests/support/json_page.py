@@ -1,4 +1,4 @@
-"""Reader of docs/json.md, and a comparison of what a command printed with it."""
+"""Parser of docs/json.md, and comparison of printed JSON with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from checkout import ROOT
 
 PAGE = ROOT / "docs" / "json.md"
 _ROW = re.compile(r"\| (?:`(?P<key>[^`]+)`|\(the whole\)) \| (?P<type>[^|]+?) \| ?(?P<note>.*?) ?\|")
-#: How the page calls the types of JSON.
+#: Names of the JSON types on the page.
 _TYPES = {
     "text": lambda value: isinstance(value, str),
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
@@ -28,16 +28,16 @@ _TYPES = {
 
 @dataclass
 class Answer:
-    """What the page says of the answer of one command.
+    """Documentation of the JSON output of one command.
 
     Attributes
     ----------
     types : dict of str to tuple of str
         Types by key; ``[]`` stands for list elements, ``<name>`` for any key.
     optional : set of str
-        Keys that the page has with *only*.
+        Keys that the page marks with *only*.
     seen : set of str
-        Keys that were found in answers so far.
+        Keys found in outputs so far.
     """
 
     types: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -45,12 +45,12 @@ class Answer:
     seen: set[str] = field(default_factory=set)
 
     def compare(self, value: Any) -> list[str]:
-        """Return how an answer differs from the page; what is found in it is noted in :attr:`seen`."""
+        """Return the differences between an output and the page; add the keys found to :attr:`seen`."""
         return list(self._compare(value, ""))
 
     @property
     def unseen(self) -> set[str]:
-        """Keys of the page that no answer had."""
+        """Return the keys of the page that no output had."""
         return self.types.keys() - self.seen
 
     def _compare(self, value: Any, key: str) -> Iterator[str]:
@@ -83,7 +83,7 @@ class Answer:
 
 
 def documented_answers() -> dict[str, Answer]:
-    """Return what the page says, by command without ``hephaestus``."""
+    """Return the documented outputs, by command without ``hephaestus``."""
     answers: dict[str, Answer] = {}
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         if line.startswith("## hephaestus "):

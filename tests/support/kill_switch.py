@@ -1,8 +1,8 @@
-"""A process that is killed at one change of the file system, simulated inside the process of the tests.
+"""Simulation, within the test process, of a process that is killed at one change of the file system.
 
-Python announces every change of the file system as an audit event before it happens. At the chosen one an
-exception that nothing catches is raised, and from then on every further change is refused: handlers that
-clean up run in a living process only. What is on the disk afterwards is what a killed process leaves.
+Python raises an audit event before every change of the file system. At the chosen event an uncaught exception
+is raised, and every later change is refused, since cleanup handlers would not run in a killed process. The
+disk is then in the state that a killed process leaves.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-#: Events of :mod:`sys.audit` that announce a change; renames include replacements.
+#: Audit events (:func:`sys.audit`) of changes to the file system; renames include replacements.
 _CHANGES = ("os.rename", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.remove", "os.truncate")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-#: Left of a file that was being written.
+#: Content of a file whose writing was interrupted.
 TORN = b"torn"
 
 
 class Killed(BaseException):
-    """The simulated process has ended."""
+    """Raised when the simulated process is killed."""
 
 
 class KillSwitch:
-    """Ends some work at one of its changes of the file system.
+    """Kill some work at one of its changes of the file system.
 
     Parameters
     ----------
     steps : int
-        Which change is the last one, counted from 0; it does not happen any more, but for a file that is
-        created: that one is left with a part of its content.
+        Number of changes that succeed. The next one fails; if it creates a file, the file is left with part
+        of its content.
     marker : str
-        A name of a file from whose first change on steps are counted.
+        Name of a file; counting starts at the first change of it.
     """
 
     def __init__(self, steps: int, marker: str = "") -> None:
         self.steps, self.marker = steps, marker
         self._root = ""
-        self._tearing = 0  # the thread that does
+        self._tearing = 0  # id of the thread that writes the partial file
         self.passed = 0
         self.dead = False
         self._begun = not marker
@@ -52,7 +52,7 @@ class KillSwitch:
     def run(self, work: Callable[[], object], root: Path) -> bool:
         """Do the work, and return whether it was killed.
 
-        Of paths only those below `root` count, and those that are named by the descriptor of a folder.
+        Only changes below `root`, or relative to a folder's file descriptor, are counted.
         """
         global _armed
         _install()
@@ -67,7 +67,7 @@ class KillSwitch:
         return self.dead
 
     def on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Count a change; raise Killed at the chosen one and at all that follow."""
+        """Count a change; raise Killed at the chosen one and all later ones."""
         if event == "open":
             path, _, flags = arguments
             if not isinstance(flags, int) or not flags & _WRITES or isinstance(path, int):
@@ -93,7 +93,7 @@ class KillSwitch:
                 self._refuse(changed)
 
     def _tear(self, path: Path) -> None:
-        """Leave a file as a process does that is killed while it writes it."""
+        """Write a partial file, as a process leaves it that is killed while writing."""
         self._tearing = threading.get_ident()
         try:
             path.write_bytes(TORN)
@@ -102,7 +102,7 @@ class KillSwitch:
 
     def _refuse(self, path: Path) -> None:
         if path.name == "lock.json":
-            # the block that removes it releases the lock next, as the end of a process does
+            # OSError lets the surrounding block go on to release the lock, as the end of a process does
             raise OSError(f"{path} stays, the process was killed")
         raise Killed(path)
 
@@ -112,7 +112,7 @@ _installed = False
 
 
 def _install() -> None:
-    """Have events reported. A hook cannot be taken away; it does nothing unless a switch is armed."""
+    """Install the audit hook. It cannot be removed, but does nothing unless a switch is armed."""
     global _installed
     if not _installed:
         _installed = True

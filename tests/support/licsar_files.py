@@ -1,4 +1,4 @@
-"""Small GeoTIFFs as LiCSAR writes them, for the tests of its clients."""
+"""Small GeoTIFFs in the style of LiCSAR, and a portal listing, for tests of LiCSAR clients."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import rasterio
 
 from hephaestus_build.core.grid import Grid
 
-#: Not a multiple of its pixel size, as on the real portal.
+#: Grid whose edges are not multiples of the pixel size, as on the real portal.
 GRID = Grid(64, 48, -92.4255, 0.4871667, 0.001, 0.001)
 
 
 def phase(grid: Grid = GRID, seed: int = 0) -> np.ndarray:
-    """Wrapped noise with a corner of exact zeros (no data)."""
+    """Return wrapped noise with a corner of exact zeros (no data)."""
     values = np.random.default_rng(seed).uniform(-np.pi, np.pi, grid.shape).astype(np.float32)
     values[: grid.height // 3, : grid.width // 4] = 0
     return values
 
 
 def coherence(grid: Grid = GRID, seed: int = 0) -> np.ndarray:
-    """Bytes with the same corner of zeros."""
+    """Return uint8 coherence with the same corner of zeros."""
     values = np.random.default_rng(seed).integers(1, 249, grid.shape).astype(np.uint8)
     values[: grid.height // 3, : grid.width // 4] = 0
     return values
@@ -50,7 +50,7 @@ def write_tif(path: Path, values: np.ndarray, grid: Grid = GRID, **options: Any)
 
 
 def autoindex(names: list[str]) -> str:
-    """An Apache table as the portal serves it."""
+    """Return an Apache listing (table style) as served by the portal."""
     rows = "".join(
         f'<tr><td><img src="/i.gif"></td><td><a href="{name}">{name}</a></td>'
         f'<td align="right">2024-02-1{n % 10} 10:2{n % 10}  </td><td>  - </td></tr>\n'

@@ -1,4 +1,4 @@
-"""The default simulated world, made once for all tests that only look at it."""
+"""Default simulated world, created once per process for tests that only read it."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from hephaestus_build.simulation.world.world import World
 
 @cache
 def small_world() -> World:
-    """Return the world that ``make cubes`` builds from; nothing in it ever changes."""
+    """Return the world that ``make cubes`` builds from; it must not be modified."""
     return World()

@@ -1,4 +1,4 @@
-"""A task for the benchmark's other process that imports next to nothing."""
+"""Task with minimal imports, for the process in which the benchmark measures."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Tiny cubes with samples in every part of the splits by time, and a tiny grid of runs on them."""
+"""Tiny cubes with samples in every part of the temporal splits, and a tiny grid of runs on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 import toy_cube
 
 FRAME = toy_cube.FRAME
-#: First primary dates in train, validation and test of strict-temporal.
+#: First primary date in each of train, validation and test of the split strict-temporal.
 _FIRST = (date(2019, 1, 6), date(2019, 7, 1), date(2020, 2, 1))
 TINY = {
     "description": "as small as it gets",
@@ -47,16 +47,16 @@ def _pairs(until: int, secondaries: int) -> tuple[str, ...]:
 
 
 def toy_cubes(folder: Path, until: int = 3, frame: str = FRAME, secondaries: int = 2) -> Path:
-    """Publish a cube of ``until`` primaries a part, every other one deforming; return the folder."""
+    """Publish a cube with ``until`` primaries per part, every other one deforming; return the folder."""
     pairs = _pairs(until, secondaries)
     moving = tuple(name for place, name in enumerate(pairs) if place // secondaries % until % 2)
-    # unknown to its own pairs, the toy cube would not know whom to number or to move
+    # the toy cube numbers its annotations, and adds deformation, by these module-level lists of pairs
     with patch.object(toy_cube, "PAIRS", pairs), patch.object(toy_cube, "MOVING", moving):
         toy_cube.toy_cube(folder, toy_cube.grid(70, 80), frame=frame, pairs=pairs)
     return folder
 
 
 def tiny_preset(path: Path, **changes: object) -> Path:
-    """Write the tiny grid as YAML, with some of its keys changed."""
+    """Write the tiny grid of runs as YAML, with `changes` applied."""
     path.write_text(yaml.safe_dump({**TINY, **changes}), encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""A whole cube, small or large, made in no time from formulas: for tests of what reads cubes."""
+"""Complete cubes of any size, computed quickly from formulas, for tests of readers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.pipeline.encoding import encode_atmosphere, encode_images
 
 FRAME = "198A_00210_131313"
-#: Nobody looked at the last one.
+#: Pairs of the cube; the last one is not annotated.
 PAIRS = (
     "20190101_20190113",
     "20190101_20190125",
@@ -36,8 +36,7 @@ PAIRS = (
     "20190113_20190206",
     "20190125_20190206",
 )
-#: Pairs that are not stored: the portal has lost the one, which an expert had seen, and could not be reached
-#: for the other.
+#: Pairs that are not stored: one is annotated but absent from the portal, the other was unreachable.
 ABSENT, OWED = "20190101_20190206", "20190125_20190218"
 #: Pairs that show deformation.
 MOVING = (PAIRS[1], PAIRS[3], ABSENT)
@@ -61,7 +60,7 @@ def height(on: Grid) -> np.ndarray:
 
 
 def phase(on: Grid, name: str) -> np.ndarray:
-    """Wrapped phase with atmosphere, deformation where there is some, noise, and a corner without data."""
+    """Return wrapped phase with atmosphere, deformation (if any), noise, and a corner without data."""
     pair = Pair.parse(name)
     rng = np.random.default_rng(pair.primary.toordinal() * 7919 + pair.secondary.toordinal())
     x, y, distance = _plane(on)
@@ -90,7 +89,7 @@ def coherence(on: Grid, name: str) -> np.ndarray:
 
 
 def masks(on: Grid, name: str) -> dict[str, np.ndarray]:
-    """The three masks of a pair; none where it shows no deformation."""
+    """Return the three masks of a pair; empty if it shows no deformation."""
     if name not in MOVING:
         return {}
     *_, distance = _plane(on)
@@ -110,7 +109,7 @@ def masks(on: Grid, name: str) -> dict[str, np.ndarray]:
 
 
 def atmosphere(on: Grid, day: str) -> np.ndarray:
-    """ERA5's three fields around the grid, shape (3, latitude, longitude)."""
+    """Return the three ERA5 fields around the grid, shape (3, latitude, longitude)."""
     area = era5_area_around(on)
     number = int(day)
     y, x = np.meshgrid(area.latitudes, area.longitudes, indexing="ij")
@@ -176,7 +175,7 @@ def attributes(on: Grid, frame: str) -> dict[str, Any]:
 
 
 def _hour(day: str) -> int:
-    """A morning hour of a day, as the cube writes it."""
+    """Return a morning hour of a day, in the cube's time encoding."""
     return (parse_day(day) - date(1970, 1, 1)).days * 24 + 5
 
 

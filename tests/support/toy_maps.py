@@ -1,4 +1,4 @@
-"""Maps of the toy cube, each of a known number of images."""
+"""Probability maps of the toy cube, each made from a known number of images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ("20200201_20200213", "20190106_20190118", "20190106_20190130")
 
 
 def made(cube: xr.Dataset, name: str, images: int) -> ProbabilityMap:
-    """A map whose every pixel follows from the number of its images."""
+    """Return a map whose pixels are a function of its number of images."""
     probability = np.full((cube.sizes["latitude"], cube.sizes["longitude"]), images / 4096, "f4")
     return ProbabilityMap((Pair.parse(name),), probability, images, 3)
 

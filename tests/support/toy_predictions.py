@@ -1,4 +1,4 @@
-"""Predictions made up for tests."""
+"""Synthetic predictions for tests."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def classified(label, probability, rows=None, part="test", source=CLASSIFIER):
 
 
 def segmented(negative, positive, rows=None, part="test", everywhere=None):
-    """Of histograms given as {step: count} for every item."""
+    """Return segmentation predictions from histograms, given as {step: count} for every item."""
     pixels = np.zeros((len(negative), 2, PROBABILITY_BINS), np.uint32)
     for truth, items in enumerate((negative, positive)):
         for place, steps in enumerate(items):

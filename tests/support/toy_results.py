@@ -1,4 +1,4 @@
-"""Results of runs that never were."""
+"""Synthetic results of benchmark runs for tests."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""A little world without cubes for the tests of training: windows in memory, some with a bright blob."""
+"""Training data in memory, without cubes, for tests of training: windows of which some have a bright blob."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.splits import Split
 from hephaestus_build.dataset.tiling import Tile
 
-# what is so small only waits for a second thread, for long on a busy machine
+# models this small gain nothing from a second thread, and wait for it on a busy machine
 torch.set_num_threads(1)
 
 FRAME = Frame("198A_00210_131313")
 
 
 class ToyWindows(Dataset[dict[str, torch.Tensor]]):
-    """What :class:`hephaestus_baselines.data.window_dataset.Windows` gives, made of the item and the draw
-    alone."""
+    """Substitute for `hephaestus_baselines.data.window_dataset.Windows`, computed from item and draw only."""
 
     def __init__(self, items: Any, stores: Any, *, size: int, atmosphere: bool, threads: int) -> None:
         self.items, self.size, self.atmosphere = tuple(items), size, atmosphere
@@ -71,7 +70,7 @@ class ToyWindows(Dataset[dict[str, torch.Tensor]]):
 def toy_items(
     count: int, *, series: bool = False, fixed: bool = False, start: int = 0
 ) -> tuple[DatasetItem, ...]:
-    """Return items of which every second one is positive; `fixed`: with a window of their own."""
+    """Return items, every second one positive; `fixed`: each with a fixed window."""
     items = []
     for number in range(start, start + count):
         first = date(2019, 1, 1) + timedelta(days=12 * number)
@@ -85,7 +84,7 @@ def toy_items(
 
 
 def toy_prepared(train: int = 12, held: int = 8, *, series: bool = False, same: bool = False) -> PreparedData:
-    """Return parts of `train` and `held` items; `same`: validation is the training windows themselves."""
+    """Return data with `train` and `held` items per part; `same`: validation uses the training windows."""
     measured = {name: ProductMoments("", RunningMoments(1000, 0.0, 1000.0)) for name in CHANNELS}
     measured["dem"] = ProductMoments("", RunningMoments(1000, 500.0, 1000 * 100.0**2))
     measured["insar_coherence"] = ProductMoments("", RunningMoments(1000, 128.0, 1000 * 70.0**2))
@@ -109,7 +108,7 @@ def toy_prepared(train: int = 12, held: int = 8, *, series: bool = False, same: 
 
 
 def toy_recipe(**fields: Any) -> Recipe:
-    """Return a recipe of seconds."""
+    """Return a recipe that trains within seconds."""
     task = fields.setdefault("task", "classification")
     small = {
         "model": "resnet-tiny" if task == "classification" else "unet-tiny",
