@@ -1,4 +1,4 @@
-"""pyproject.toml declares what the packages import, and nothing else."""
+"""Tests that pyproject.toml declares exactly the packages that are imported."""
 
 from __future__ import annotations
 

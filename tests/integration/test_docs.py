@@ -1,4 +1,4 @@
-"""What the documentation shows works: Python runs, commands and their options exist."""
+"""Tests of the documentation: its Python code runs, and its commands and options exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The notebooks of the documentation run from their first cell to their last."""
+"""Tests that the notebooks of the documentation run from the first cell to the last."""
 
 from __future__ import annotations
 

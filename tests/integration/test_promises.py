@@ -1,4 +1,4 @@
-"""The page that maps promises to tests names tests that exist, and pages that exist."""
+"""Tests that docs/promises.md names existing tests and pages only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NetCDF from strangers: nothing but the answer's own bytes is read, within bounds, and no crash gets out."""
+"""Tests of untrusted netCDF: no access outside the file, limits on memory, and no crash of the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Zarr store of a stranger: no code runs, and no chunk takes more memory than its array says."""
+"""Tests of untrusted Zarr stores: no code is run, and no chunk takes more memory than its array declares."""
 
 from __future__ import annotations
 

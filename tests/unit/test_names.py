@@ -1,4 +1,4 @@
-"""One public name has one meaning: it is defined in one module of the whole tree."""
+"""Tests that each public name is defined in only one module of the source tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surrounds the code agrees with it: versions, supported Pythons, and the safety of the workflows."""
+"""Tests that versions, supported Pythons and workflows agree with the code and are safe."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The packages are divided into rooms that can be taken in at a glance (docs/architecture.md).
+"""Tests of the size of the packages' modules and folders (docs/architecture.md).
 
-Which room may import which is held by the contracts in pyproject.toml, checked by `make lint`.
+The permitted imports between packages are contracts in pyproject.toml, checked by `make lint`.
 """
 
 from __future__ import annotations

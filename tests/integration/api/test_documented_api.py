@@ -1,4 +1,4 @@
-"""What the documentation imports stands in the packages' faces, and its table of pairs is the true one."""
+"""Tests that documented imports exist in the packages' public API, and that the table of pairs is correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``import hephaestus_build as hb``: building, planning, pairs and georeferenced cubes from Python."""
+"""Tests of the Python API ``hephaestus_build`` (hb): build, plan, pairs and georeferenced cubes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The architectures: their sizes beside the paper's, and where their weights come from."""
+"""Tests of the architectures: sizes compared with the paper's, and origin of the pretrained weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random changes: one for all steps and the mask, phase as a complex number, no data stays no data."""
+"""Tests of augmentation: one draw for all steps and the mask, complex phase, and no data kept as no data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Expanded fields are the cube's 100 m variables, within the step in which those are stored."""
+"""Tests that expanded fields equal the cube's 100 m variables to within their storage step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints that were damaged, moved or made by strangers: named, or read as they are."""
+"""Tests of damaged, moved and untrusted checkpoints: reported, or read correctly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damage in cubes and results: found once before anything is learnt from it, and in no table."""
+"""Tests that damage in cubes and results is found once before training, and never reaches a table."""
 
 from __future__ import annotations
 

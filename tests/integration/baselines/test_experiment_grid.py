@@ -1,4 +1,4 @@
-"""Grids of runs: each done once, spread, stopped and taken up again, on the generations they began with."""
+"""Tests of grids of runs: run once, distributed, stopped, and resumed on the same generations."""
 
 from __future__ import annotations
 

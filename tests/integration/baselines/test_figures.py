@@ -1,4 +1,4 @@
-"""Pictures show what is in the data, and say where that is simulated."""
+"""Tests that figures show the data, and mark simulated data."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""The losses against cases worked by hand."""
+"""Tests of the losses against values computed by hand."""
 
 from __future__ import annotations
 

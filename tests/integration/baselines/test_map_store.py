@@ -1,4 +1,4 @@
-"""Maps that are added and replaced: a reader sees old maps or new ones, whole, whenever a writer dies."""
+"""Tests of adding and replacing maps: readers see complete old or new maps, even if a writer is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps of whole frames: tiles cover everything and blend without seams, files say what they are."""
+"""Tests of maps of whole frames: complete coverage, seamless blending, and metadata of the files."""
 
 from __future__ import annotations
 

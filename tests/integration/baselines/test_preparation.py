@@ -1,4 +1,4 @@
-"""From a folder of cubes to items: pinned, split, tiled and grouped without any archive of annotations."""
+"""Tests of preparing items from a folder of cubes: pinned, split, tiled, grouped; no annotation archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an epoch draws, how it is cut into batches, and who sees which of them."""
+"""Tests of samplers: the draws of an epoch, their batches, and their distribution over processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: gradients, seeds, resuming, and that it learns what there is and nothing else."""
+"""Tests of training: gradients, seeds, resuming, and learning from the signal only."""
 
 from __future__ import annotations
 

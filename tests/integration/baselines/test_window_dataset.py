@@ -1,4 +1,4 @@
-"""The loader hands over what the cube holds, the same whoever reads it."""
+"""Tests that the data loader returns the content of the cube, whichever reader is used."""
 
 from __future__ import annotations
 

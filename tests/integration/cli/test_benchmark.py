@@ -1,4 +1,4 @@
-"""`hephaestus benchmark` as a person calls it: train, stop, go on, predict, and what is said on the way."""
+"""Tests of `hephaestus benchmark`: train, stop, resume, predict, and the messages on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completion in the shell, and suggestions for what was mistyped."""
+"""Tests of shell completion, and of suggestions for mistyped words."""
 
 from __future__ import annotations
 

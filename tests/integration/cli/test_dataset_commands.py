@@ -1,4 +1,4 @@
-"""The commands about annotations, splits and statistics, as a person types them."""
+"""Tests of the commands for annotations, splits and statistics."""
 
 from __future__ import annotations
 

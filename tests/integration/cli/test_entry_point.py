@@ -1,4 +1,4 @@
-"""The console script: quick to explain itself, one line for every error, exit codes as promised."""
+"""Tests of the console script: fast --help, one-line errors, and documented exit codes."""
 
 import json
 import subprocess

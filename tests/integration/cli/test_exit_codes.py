@@ -1,4 +1,4 @@
-"""Exit codes as the README has them: 0 done, 1 failed, 2 wrong usage, 3 published but something is owed."""
+"""Tests of the documented exit codes: 0 done, 1 failed, 2 wrong usage, 3 published with products missing."""
 
 from __future__ import annotations
 

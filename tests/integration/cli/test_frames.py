@@ -1,4 +1,4 @@
-"""Finding a frame by volcano, place, point or box, and a volcano's name where an id is expected."""
+"""Tests of finding frames by volcano, place, point or box, and of volcano names in place of ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/json.md says exactly what commands print: every command with --json, every key, both ways."""
+"""Tests that docs/json.md lists every command with --json and every key of its output, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of daily life: build --all, status, verify, repair, watch and gc, as a person calls them."""
+"""Tests of the commands for maintenance: build --all, status, verify, repair, watch and gc."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one line, 130 or 143, soon, wherever the command is; no lock and no process stays."""
+"""Tests of Ctrl-C and SIGTERM: one line, exit code 130 or 143, soon, and no lock or process left."""
 
 from __future__ import annotations
 

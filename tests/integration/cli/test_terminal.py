@@ -1,4 +1,4 @@
-"""Text of others on terminals, in logs, JSON, Markdown and pictures stays text."""
+"""Tests that text from external sources is inert on terminals and in logs, JSON, Markdown and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rasters are read and written the same whatever the environment says for another GDAL or PROJ."""
+"""Tests that rasters are read and written equally whatever the GDAL and PROJ variables of the environment."""
 
 from __future__ import annotations
 

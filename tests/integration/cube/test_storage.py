@@ -1,4 +1,4 @@
-"""A cube follows from its granules, is published whole, and never changes under a reader."""
+"""Tests of storage: a cube is determined by its granules, published as one, and immutable for readers."""
 
 import threading
 from datetime import date, timedelta

@@ -1,4 +1,4 @@
-"""Windows read straight from the shards are what xarray reads; damage is named."""
+"""Tests that windows read directly from shards equal those read by xarray, and that damage is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics: training samples only, valid pixels only, the same however the cubes grew."""
+"""Tests of channel statistics: training samples and valid pixels only, independent of the cubes' history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples and the series that the paper's rule makes of them."""
+"""Tests of samples, and of the series formed by the paper's rule."""
 
 from __future__ import annotations
 

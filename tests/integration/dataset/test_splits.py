@@ -1,4 +1,4 @@
-"""Splits keep what they promise, and the audit finds what they do not."""
+"""Tests that splits keep their promises, and that the audit finds violations."""
 
 from __future__ import annotations
 

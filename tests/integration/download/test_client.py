@@ -1,4 +1,4 @@
-"""The client against a web server that behaves well or badly: every end has its name."""
+"""Tests of the HTTP client against good and faulty servers: every outcome has its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each credential goes to one origin, and nowhere into what is shown, logged or stored."""
+"""Tests that each credential is sent to one origin only, and is never shown, logged or stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cache that somebody changed: what is found by itself, what `verify --upstream` and a build mend."""
+"""Tests of a modified cache: detected by itself, or by `verify --upstream`, and repaired by a build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages and headers of hostile servers: bounded in bytes and time, whatever they claim."""
+"""Tests of pages and headers of hostile servers: limits on bytes and time, whatever they claim."""
 
 from __future__ import annotations
 

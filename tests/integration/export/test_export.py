@@ -1,4 +1,4 @@
-"""An export holds the same values, is there whole or not at all, and never replaces anything unasked."""
+"""Tests of export: equal values, complete or nothing, and no file replaced without a request."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The Prefect flows against one real Prefect server on loopback, and the simulated archive."""
+"""Tests of the Prefect flows with a real Prefect server on loopback and the simulated archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask the Prefect server that is started here, and which folders flows may name."""
+"""Tests of access to the local Prefect server, and of the folders that flows may use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One flipped bit anywhere in a cube is found and named; status reads the cube's own record."""
+"""Tests that a flipped bit anywhere in a cube is found and named, and that status reads the record."""
 
 import os
 import random

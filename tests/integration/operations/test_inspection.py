@@ -1,4 +1,4 @@
-"""A cube is checked against the schema and its flags against its files; a summary says what is in it."""
+"""Tests of checking a cube against the schema and its flags against its files, and of its summary."""
 
 import json
 import re

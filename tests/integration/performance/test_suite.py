@@ -1,4 +1,4 @@
-"""The benchmark is honest: the same content in all rows, ratios of what was measured, marked simulated."""
+"""Tests of the performance suite: equal content in all rows, measured ratios, and the simulated mark."""
 
 import json
 import os

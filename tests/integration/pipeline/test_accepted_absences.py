@@ -1,4 +1,4 @@
-"""The setting `accept`: what may be written, and what is refused with the nearest name."""
+"""Tests of the setting `accept`: valid values, and refusal of others with the nearest name."""
 
 from __future__ import annotations
 

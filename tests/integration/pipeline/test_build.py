@@ -1,4 +1,4 @@
-"""One frame from the archives to a cube, over real HTTP, checked against the simulated truth."""
+"""Tests of building one frame over HTTP, compared with the simulated ground truth."""
 
 import functools
 import http.server

@@ -1,6 +1,6 @@
-"""A cache and a cube whose records hold SHA-256: used as they are, without a byte downloaded again.
+"""Tests of a cache and a cube whose records hold SHA-256: both are used, and nothing is downloaded again.
 
-The folder of data in ``data/sha256_records.tar.xz`` was written by an earlier version of this program (commit
+The data folder in ``data/sha256_records.tar.xz`` was written by an earlier version of this program (commit
 06d85c2), from a simulated archive with two small pairs under the id of a real track.
 """
 

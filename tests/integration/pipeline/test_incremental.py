@@ -1,4 +1,4 @@
-"""New, changed, gone: a cube follows its archive, and each step costs what is new and no more."""
+"""Tests of new, changed and withdrawn products: a cube follows its archive, and downloads only changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A source that is not LiCSAR: other ids and other products, and the same pipeline, cube and checks."""
+"""Tests of a source other than LiCSAR: other ids and products, with the same pipeline, cube and checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is simulated stands apart from what is real: folders, archives, samples; and old cubes move there."""
+"""Tests that simulated data are kept apart from real data, and that old simulated cubes are moved there."""
 
 from __future__ import annotations
 

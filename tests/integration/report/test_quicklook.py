@@ -1,4 +1,4 @@
-"""A picture shows one pair truly: phase is never averaged as plain numbers, and simulated data says so."""
+"""Tests of quicklooks: phase is never averaged as plain numbers, and simulated data are marked."""
 
 import shutil
 import warnings

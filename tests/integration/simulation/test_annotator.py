@@ -1,4 +1,4 @@
-"""What the simulated experts hand in: the real files' format and defects, around the true deformation."""
+"""Tests of simulated annotations: format and defects of the published files, and the true deformation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ARCO-ERA5 store on loopback: zarr and xarray must open it as they open the real one."""
+"""Tests that zarr and xarray open the simulated ARCO-ERA5 store as they open the real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CDS on loopback, driven by ``cdsapi`` as it is released."""
+"""Tests of the simulated CDS with the released ``cdsapi`` client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated files: of LiCSAR's kinds, each marked simulated, and odd where they should be."""
+"""Tests of the simulated product files: LiCSAR's formats, the simulated mark, and irregularities."""
 
 from __future__ import annotations
 

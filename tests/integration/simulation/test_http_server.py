@@ -1,4 +1,4 @@
-"""The loopback server: a good archive, and a bad one on demand."""
+"""Tests of the loopback server, with and without injected faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated portal, seen by a downloader that knows nothing of this project."""
+"""Tests of the simulated portal with an independent downloader."""
 
 from __future__ import annotations
 

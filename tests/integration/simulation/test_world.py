@@ -1,4 +1,4 @@
-"""The simulated world: the same whenever it is asked, and true to the physics it stands for."""
+"""Tests of the simulated world: deterministic, and consistent with the physics that it models."""
 
 from __future__ import annotations
 

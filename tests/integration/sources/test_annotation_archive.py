@@ -1,4 +1,4 @@
-"""The annotation files: read safely, with every defect on record."""
+"""Tests of reading annotation files: safely, and with every defect recorded."""
 
 from __future__ import annotations
 

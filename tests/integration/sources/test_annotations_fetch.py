@@ -1,4 +1,4 @@
-"""Fetching annotations over HTTP, and finding them again."""
+"""Tests of downloading annotations over HTTP, and of finding the downloaded ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ERA5 from ARCO-ERA5, over real HTTP."""
+"""Tests of ERA5 from ARCO-ERA5 over HTTP."""
 
 from __future__ import annotations
 

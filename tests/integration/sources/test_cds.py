@@ -1,4 +1,4 @@
-"""ERA5 from the CDS, through the unmodified cdsapi and over real HTTP."""
+"""Tests of ERA5 from the CDS over HTTP, through the unmodified cdsapi."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which source of ERA5 is asked, and that both give the same."""
+"""Tests of the choice of ERA5 source, and of the agreement of both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The LiCSAR client against portals of every shape, over real HTTP."""
+"""Tests of the LiCSAR client over HTTP, against portals in all layouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals draw whole events anew, replay from their seed, and cover what they claim to cover."""
+"""Tests of bootstrap intervals: events are resampled as units, seeds reproduce, and coverage is as stated."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a measurement of reading comes to: ratios within rounds, and targets that can be missed."""
+"""Tests of the loader report: ratios within rounds, and targets that can be missed."""
 
 from __future__ import annotations
 

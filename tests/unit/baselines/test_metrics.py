@@ -1,4 +1,4 @@
-"""Scores agree with scikit-learn and hand-worked cases, and say why they are undefined."""
+"""Tests of scores against scikit-learn and hand-computed cases, and of the reasons for undefined scores."""
 
 import math
 from dataclasses import replace

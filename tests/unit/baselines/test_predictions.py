@@ -1,4 +1,4 @@
-"""Predictions hold all that scores need, and lose or double nothing."""
+"""Tests that predictions hold all data that scores need, without losses or duplicates."""
 
 from dataclasses import replace
 

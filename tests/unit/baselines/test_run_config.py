@@ -1,4 +1,4 @@
-"""Recipes and presets: what a run is, by what name, and that nothing unknown is taken."""
+"""Tests of recipes and presets: contents and names of runs, and refusal of unknown keys."""
 
 from __future__ import annotations
 

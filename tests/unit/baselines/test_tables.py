@@ -1,4 +1,4 @@
-"""Results and tables hold what judges them, mark simulated data, and keep to their schema."""
+"""Tests of results and tables: the information needed to judge them, the simulated mark, and the schema."""
 
 import csv
 import io

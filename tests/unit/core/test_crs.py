@@ -1,4 +1,4 @@
-"""WGS 84 is known in every spelling of WKT, and nothing else is taken for it."""
+"""Tests that WGS 84 is recognized in every form of WKT, and that nothing else is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seals: whatever bit is flipped, wherever a file is cut, it shows; and other programs read on."""
+"""Tests of embedded hashes: flipped bits and truncation are found, and other programs can read the files."""
 
 from __future__ import annotations
 

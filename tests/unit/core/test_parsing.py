@@ -1,4 +1,4 @@
-"""Documents of others: what is bounded, and what a hostile one becomes."""
+"""Tests of parsing untrusted documents: limits, and errors for hostile ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that others wrote, or that are wrong: one line, exit code 2, and no value that may be secret."""
+"""Tests of wrong and untrusted settings: one line, exit code 2, and no value that may be secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue of volcanoes, and that every volcano of the registry is one of it."""
+"""Tests of the catalogue of volcanoes, and that it contains every volcano of the registry."""
 
 from __future__ import annotations
 

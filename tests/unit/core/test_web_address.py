@@ -1,4 +1,4 @@
-"""Addresses as they are parsed, compared and shown: no secret in what is shown, no two readings of a host."""
+"""Tests of parsing, comparing and showing addresses: no secrets shown, no ambiguous hosts."""
 
 from __future__ import annotations
 

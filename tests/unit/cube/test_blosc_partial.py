@@ -1,4 +1,4 @@
-"""Parts of Blosc buffers decode to what the whole ones hold there."""
+"""Tests that partial decoding of Blosc buffers agrees with full decoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards that we write are read by zarr-python, pixel for pixel."""
+"""Tests that zarr-python reads the encoded shards pixel for pixel."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tables of text are written as zarr-python writes them, byte for byte."""
+"""Tests that tables of text are encoded as zarr-python encodes them, byte for byte."""
 
 import numpy as np
 import zarr

@@ -1,4 +1,4 @@
-"""Tiles: which part of a frame is seen, and whether the label chose it."""
+"""Tests of tiling: which part of a frame is used, and whether the label selected it."""
 
 from __future__ import annotations
 

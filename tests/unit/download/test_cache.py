@@ -1,4 +1,4 @@
-"""The download cache: what goes when it is full, and what never does."""
+"""Tests of the download cache: what is removed when it is full, and what never is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of a pair follows from the cube, the listing and the annotations."""
+"""Tests of the status of a pair, derived from the cube, the listing and the annotations."""
 
 from __future__ import annotations
 

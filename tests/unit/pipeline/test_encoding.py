@@ -1,4 +1,4 @@
-"""Bands, windows and fused packing are ways to be quick: the bytes are those of the plain way."""
+"""Tests that fast encoding (bands, windows, fused packing) gives the same bytes as the plain way."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which grid is a frame's."""
+"""Tests of the selection of a frame's reference grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry of published frames is checked against what each frame says of itself."""
+"""Tests of checking the registry of published frames against the metadata of each frame."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Bringing rasters onto the frame's grid: nothing is averaged, and what was done is said."""
+"""Tests of aligning rasters to the reference grid: no averaging, and every change is recorded."""
 
 from __future__ import annotations
 

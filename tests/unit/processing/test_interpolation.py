@@ -1,4 +1,4 @@
-"""ERA5 fields on a frame's grid: exact, the same in every window, rounded as said."""
+"""Tests of interpolating ERA5 fields to a frame's grid: exact, equal in all windows, rounded as documented."""
 
 from __future__ import annotations
 

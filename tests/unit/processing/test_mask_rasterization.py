@@ -1,4 +1,4 @@
-"""Polygons drawn on previews, put on a frame's grid."""
+"""Tests of rasterizing polygons, drawn on previews, on a frame's grid."""
 
 from __future__ import annotations
 

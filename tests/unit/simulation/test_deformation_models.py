@@ -1,4 +1,4 @@
-"""The ground above a source: known values, limits and symmetries of the closed solutions."""
+"""Tests of the deformation models: known values, limits and symmetries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spoiled rasters: wrong inside in one way, and right in all others."""
+"""Tests of faulty rasters: each is wrong in exactly one way."""
 
 from __future__ import annotations
 

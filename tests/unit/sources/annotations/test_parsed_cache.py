@@ -1,4 +1,4 @@
-"""What reading an archive of annotations gave is kept, and believed only while it is that."""
+"""Tests of the cache of parsed annotation archives, and of its invalidation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the CDS answers is read, whatever its layout, and checked before it is believed."""
+"""Tests of reading CDS files in all layouts, and of the checks on their content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hours and the area of ERA5 that a frame needs."""
+"""Tests of the hours and the area of ERA5 that a frame needs."""
 
 from __future__ import annotations
 

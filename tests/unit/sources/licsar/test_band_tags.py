@@ -1,4 +1,4 @@
-"""What a raster's own tags say of its values: applied and noted, or refused by name."""
+"""Tests of band tags of rasters: applied and noted, or refused with the tag's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The portal's file of perpendicular baselines: the real form, damaged ones, and any text."""
+"""Tests of the portal's file of perpendicular baselines: valid, damaged, and arbitrary text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading LiCSAR's rasters: bit for bit where they are good, one clear reason where they are not."""
+"""Tests of reading LiCSAR rasters: bit for bit if valid, else with one clear reason."""
 
 from __future__ import annotations
 

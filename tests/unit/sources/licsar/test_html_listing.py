@@ -1,4 +1,4 @@
-"""Listings and link pages of every make, as pure text."""
+"""Tests of parsing listings and link pages of all styles."""
 
 from __future__ import annotations
 
