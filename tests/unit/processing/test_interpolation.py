@@ -1,4 +1,4 @@
-"""Tests of interpolating ERA5 fields to a frame's grid: exact, equal in all windows, rounded as documented."""
+"""Tests of interpolating ERA5 fields to a frame's grid: exact, the same in all windows, rounded as stated."""
 
 from __future__ import annotations
 
