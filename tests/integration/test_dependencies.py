@@ -26,14 +26,14 @@ IMPORTED_AS = {
     "scikit-learn": "sklearn",
     "ecmwf-datastores-client": "ecmwf",
 }
-#: What is used without being imported by name, and by what.
+#: Packages used without an import by name, and their users.
 USED_BY = {
     "pandas": "xarray: dates, tables",
     "rioxarray": "xarray: the accessor .rio of what open_cube returns",
     "dask": "xarray: the chunked arrays of open_cube",
     "tensorboard": "lightning: the logger that writes its files",
 }
-#: What `make test` and `make lint` run, by their commands, as pytest's plugins or as types for mypy.
+#: Packages that `make test` and `make lint` use as commands, pytest plugins or types for mypy.
 TOOLS = {
     "import-linter",
     "hatchling",  # started as a program

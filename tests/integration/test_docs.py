@@ -20,8 +20,8 @@ from doc_pages import blocks, hephaestus_arguments, pages, shell_commands
 from hephaestus_build.cli import app
 
 #: Blocks of Python that are marked as not run (`<!-- not run: why -->` before the fence), by page.
-NOT_RUN: dict[str, int] = {"README.md": 1, "docs/qgis.md": 1}
-#: What is made smaller so that a block ends soon, by page.
+NOT_RUN: dict[str, int] = {"README.md": 1, "docs/architecture.md": 1, "docs/qgis.md": 1}
+#: Replacements that make blocks run faster, by page.
 SHORTENED = {"docs/training.md": (("num_workers=2", "num_workers=0"), ("range(10)", "range(1)"))}
 
 PYTHON = [page for page in pages() if any(block.language == "python" for block in blocks(page))]
@@ -36,7 +36,7 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all that the examples read: cubes, annotations, a split, an export."""
+    """Folder with all inputs of the examples: cubes, annotations, a split, an export."""
     folder = tmp_path_factory.mktemp("docs")
     work, data = folder / "work", folder / "work" / "data"
     pairs = ("20190604_20190616", "20190604_20190628", *toy_cube.PAIRS)
@@ -90,7 +90,7 @@ def test_python_on_a_page_runs(page: str) -> None:
 def test_the_loader_works_in_ones_own_training(work: Path) -> None:
     pytest.importorskip("torch")
     seen = run_page("docs/training.md")
-    # a series of each kind: there is one that deforms
+    # a series of each kind, one of them with deformation
     assert seen["images"].shape == (2, 27, 512, 512)
     assert seen["images"].isfinite().all()
     assert sorted(seen["label"].tolist()) == [0, 1]

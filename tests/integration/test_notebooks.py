@@ -29,7 +29,7 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     client = nbclient.NotebookClient(
         notebook, kernel_name="python3", timeout=600, resources={"metadata": {"path": str(work)}}
     )
-    client.execute()  # raises what a cell raises
+    client.execute()  # raises the exception of a cell
     pictures = [
         output
         for cell in notebook.cells

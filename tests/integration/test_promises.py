@@ -13,7 +13,7 @@ PAGE = ROOT / "docs" / "promises.md"
 
 
 def defined() -> Counter[str]:
-    """Return in how many places each test function is defined, wherever below tests/ they stand."""
+    """Return the number of definitions of each test function below tests/."""
     trees = (ast.parse(path.read_bytes()) for path in (ROOT / "tests").rglob("test_*.py"))
     functions = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
     return Counter(node.name for node in functions if node.name.startswith("test_"))
@@ -28,7 +28,7 @@ def rows(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def faults(text: str, known: Counter[str]) -> Iterator[str]:
-    """Yield what is wrong with a page of promises."""
+    """Yield the errors of a page of promises."""
     seen: Counter[str] = Counter()
     for promise, pages, tests in rows(text):
         seen[promise] += 1

@@ -54,7 +54,7 @@ def amended(good: bytes, change: Callable[[h5py.File], object]) -> bytes:
 
 
 def replaced(file: h5py.File, **how: object) -> None:
-    """Put another array in the place of water vapour."""
+    """Replace the array of water vapour."""
     old = file["tcwv"]
     scales, attributes = [dimension[0] for dimension in old.dims], dict(old.attrs)
     shape = old.shape
@@ -90,7 +90,7 @@ def softly(file: h5py.File, place: Path) -> None:
 
 
 def hidden(file: h5py.File, place: Path) -> None:
-    """Let an array without a name, that only a reference leads to, stand for an axis."""
+    """Use an unnamed array, reachable by a reference only, as an axis."""
     scale = file.create_group("inner").create_dataset("x", (7,), "u1", external=[(str(place), 0, 7)])
     scale.make_scale("longitude")
     file["tcwv"].dims[2].detach_scale(file["longitude"])
@@ -104,7 +104,7 @@ def test_no_other_file_is_read(
 ) -> None:
     place = tmp_path / "secret"
     if pipe:
-        os.mkfifo(place)  # who opens it waits for ever
+        os.mkfifo(place)  # opening it would block forever
     elif change in (virtual, linked):
         with h5py.File(place, "w") as file:
             file["x"] = truth(JUNE)[:, 0]
@@ -134,7 +134,7 @@ def test_an_answer_that_names_a_file_could_not_open_it(tmp_path: Path, good: byt
 
 
 def bomb(file: h5py.File) -> None:
-    """One chunk that says 280 bytes and unpacks to 128 MB."""
+    """Write one chunk that declares 280 bytes and unpacks to 128 MB."""
     replaced(file, chunks=(2, 5, 7), compression=1)
     packer = zlib.compressobj(9)
     raw = b"".join([packer.compress(bytes(1 << 20)) for _ in range(128)]) + packer.flush()
@@ -235,7 +235,7 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
 
 
 def encrypted(content: bytes) -> bytes:
-    """Return a zip whose first member says that it is encrypted."""
+    """Return a zip whose first member is marked as encrypted."""
     flags = bytearray(zipped({"a.nc": content}))
     flags[6] |= 1
     directory = flags.index(b"PK\x01\x02")
@@ -244,7 +244,7 @@ def encrypted(content: bytes) -> bytes:
 
 
 def lying(content: bytes) -> bytes:
-    """Return a zip that says that its member of 70 MB has 10 bytes."""
+    """Return a zip that declares 10 bytes for its member of 70 MB."""
     data = bytearray(zipped({"a.nc": bytes(70 << 20)}))
     directory = data.index(b"PK\x01\x02")
     for place in (22, directory + 24):
@@ -369,7 +369,7 @@ def test_an_hour_that_no_version_holds_whole_is_owed(tmp_path: Path, reader: Net
 
 
 def read(path: Path) -> None:
-    """Read an answer as a build does; a process for each, so that none hides what another does."""
+    """Read a file as a build does, each in a separate process, so that they cannot affect each other."""
     read_cds_netcdf(path, AREA, JUNE, _fuzzed)
 
 
@@ -377,7 +377,7 @@ _fuzzed = NetcdfProcess(3)  # one in ten thousand makes the library loop for eve
 
 
 def select(path: Path) -> None:
-    """Read an answer in this process, where the harness sees what it takes."""
+    """Read a file in this process, where its memory and time are measured."""
     from hephaestus_build.sources.era5.cds_netcdf import select_hours
 
     select_hours(read_netcdf_files(path.read_bytes()), AREA, JUNE)
@@ -397,7 +397,7 @@ def test_mutated_answers_end_as_a_reason(tmp_path: Path) -> None:
 
 
 def test_mutated_classic_files_take_little_memory(tmp_path: Path) -> None:
-    """The reader of these is Python: no crash of a library is to be feared here."""
+    """These are read by pure Python, which cannot crash the process."""
     old = [old_answer(tmp_path / "old.nc", split=split).read_bytes() for split in (False, True)]
     with FuzzedReader(f"{__file__}:select", memory=300 << 20) as fuzzed:
         counts = fuzz(fuzzed, old, tmp_path)

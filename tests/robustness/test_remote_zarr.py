@@ -215,7 +215,7 @@ def test_a_frame_that_does_not_say_its_size_is_read_into_what_the_array_says() -
 
 
 def test_blosc_reads_nothing_beyond_the_chunk() -> None:
-    """Sixteen bytes said to be a copy of a megabyte came back as a megabyte of this process's memory."""
+    """A chunk of 16 bytes that declares a megabyte once returned a megabyte of this process's memory."""
     noise = np.random.default_rng(1).bytes(280)
     copied = packed("blosc", noise)
     assert copied[2] & 2
@@ -248,7 +248,7 @@ def test_no_metadata_break_the_parser(good: dict[str, Any], data: st.DataObject)
 
 
 def decode(path: Path) -> None:
-    """Decode a chunk whose first byte says how it is packed."""
+    """Decode a chunk; its first byte selects the codec."""
     content = path.read_bytes() or b"\0"
     codec = sorted(ENCODE)[content[0] % len(ENCODE)]
     array_of(codec, shape=[1000, 700], chunks=[100, 700]).decode_chunk(content[1:])

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from checkout import PACKAGES
 
-#: Names that stand in several modules, and where. Users type them as commands (`hephaestus build`): a command
+#: Names defined in several modules, and where. Users type them as commands (`hephaestus build`): a command
 #: or flow may be called like the library function that it calls, and like a command of another group.
 #: Nothing else belongs here.
 SHARED_WITH_COMMANDS = {
@@ -21,7 +21,7 @@ SHARED_WITH_COMMANDS = {
         "hephaestus_flows.build_many",
     },
 }
-#: Where commands and flows stand.
+#: Modules of commands and flows.
 COMMAND_ROOMS = ("hephaestus_build.cli.", "hephaestus_baselines.cli.", "hephaestus_flows.")
 
 

@@ -72,7 +72,7 @@ class World:
         self.seed = seed
         asked = frozenset(ODDITIES if oddities is None else oddities)
         if strange := asked - set(ODDITIES) - set(FAULTY_ODDITIES):
-            raise UsageError(f"no such oddity: {', '.join(sorted(strange))}; known: {', '.join(ODDITIES)}")
+            raise UsageError(f"unknown oddity: {', '.join(sorted(strange))}; known: {', '.join(ODDITIES)}")
         known = {place.id: place for place in places}
         if unknown := set(frames or ()) - set(known):
             raise UsageError(
@@ -82,7 +82,7 @@ class World:
             known = {name: replace(place, shapes={"asked": size}) for name, place in known.items()}
             size = "asked"
         elif any(size not in place.shapes for place in places):
-            raise UsageError(f"no such size: {size}; there are small and real")
+            raise UsageError(f"unknown size: {size}; known: small, real")
         self.weather = Weather(
             seed, tuple(OrographicHill(place.longitude, place.latitude, 350) for place in places)
         )

@@ -18,7 +18,7 @@ PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "d
 
 
 def examples(page: str, heading: str = "") -> list[str]:
-    """Return the blocks of Python of a page behind a heading."""
+    """Return the Python blocks of a page after a heading."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return re.findall(r"```python\n(.*?)```", text[text.index(heading) :], re.DOTALL)
 
@@ -32,7 +32,7 @@ def test_the_page_of_the_cube_lists_pairs_and_uses_the_georeference(
     exec(examples("docs/cube.md", "## From Python")[0], seen)
     assert seen["part"].shape == (60, 35)
     assert seen["metres"].rio.crs.to_epsg() == 32627
-    # both that show deformation and are stored are 24 days long
+    # both stored pairs with deformation span 24 days
     assert seen["moving"].index.tolist() == [name for name in toy_cube.PAIRS if name in toy_cube.MOVING]
     page = (ROOT / "docs" / "cube.md").read_text(encoding="utf-8")
     columns = [*seen["table"].reset_index().columns[:9], "phase", "confidence", "caption", "unique_id"]

@@ -42,7 +42,7 @@ def portal(archive: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> ArchiveSe
 
 @pytest.fixture
 def data(tmp_path: Path, portal: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder that the settings name, and no other."""
+    """Data folder that the settings name."""
     monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(tmp_path / "data"))
     return tmp_path / "data"
 
@@ -97,7 +97,7 @@ def test_a_frame_is_planned_built_and_listed_by_its_name(
     assert len(plan.pairs_to_fetch) == 7
     assert re.fullmatch(rf"<BuildPlan {FRAME}: 7 of 7 pairs to fetch, about \d\.\d\d GB>", repr(plan))
     assert not frame_store_of(settings_for(data)).root.exists()
-    # of the listing: one is not annotated, and one is annotated and not listed
+    # of the listed pairs one is not annotated, and one annotated pair is not listed
     assert hb.pairs(FRAME).status.value_counts().to_dict() == {"owed": 6, "unwanted": 1, "absent": 1}
     assert hb.pairs(FRAME).perpendicular_baseline_m.notna().all()
 

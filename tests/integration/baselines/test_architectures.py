@@ -150,7 +150,7 @@ def test_a_folder_without_weights_is_said(tmp_path: Path) -> None:
 def test_without_a_network_missing_weights_are_said_at_once(
     name: str, offline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as unused:  # nobody listens at this address
+    with socket.socket() as unused:  # no server at this address
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)

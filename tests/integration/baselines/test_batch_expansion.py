@@ -30,7 +30,7 @@ NAMES = (toy_cube.PAIRS[0], toy_cube.PAIRS[1], toy_cube.PAIRS[1])
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A frame of several windows, and one that is smaller than a window."""
+    """Cubes of a frame with several windows, and of one smaller than a window."""
     folder = tmp_path_factory.mktemp("cubes")
     shapes = ((520, 700), (200, 610))
     return {

@@ -37,7 +37,7 @@ from toy_training import ToyWindows, toy_prepared, toy_recipe
 
 
 class StoppedError(RuntimeError):
-    """What stops a run in these tests."""
+    """Raised to stop a run in these tests."""
 
 
 class StopAt(NullListener):
@@ -59,7 +59,7 @@ def no_cubes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was never stopped, and one that was, before its fourth epoch."""
+    """One run without interruption, and one stopped before its fourth epoch."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
@@ -93,7 +93,7 @@ def test_every_flipped_bit_is_found(name: str, runs: Path, tmp_path: Path) -> No
         path.write_bytes(flipped)
         with pytest.raises(HephaestusError, match=r"cannot be read .*take a whole copy"):
             read_checkpoint(path)
-    path.write_bytes(content)  # alone, far from its run
+    path.write_bytes(content)  # outside its run folder
     assert read_checkpoint(path)[METADATA_KEY].recipe == RECIPE
 
 
@@ -110,7 +110,7 @@ def test_a_moved_run_goes_on_with_the_numbers_of_one_that_never_was(
 
 
 class Eager(torch.utils.data.DataLoader[Any]):
-    """Asks for its first batches as soon as it is iterated, as a loader with workers does."""
+    """Loader that requests its first batches when iteration starts, as one with workers does."""
 
     def __iter__(self) -> Any:
         batches = super().__iter__()
@@ -253,7 +253,7 @@ def test_no_code_is_run_neither_to_predict_nor_to_go_on(runs: Path, tmp_path: Pa
 
 
 def repacked(content: bytes, change: Any, method: int = zipfile.ZIP_STORED) -> bytes:
-    """Return a checkpoint whose members were changed, sealed again as anybody can."""
+    """Return a checkpoint with changed members and a recomputed hash."""
     from hephaestus_build.core.embedded_hash import add_zip_hash
 
     stream = io.BytesIO()

@@ -68,7 +68,7 @@ def test_what_was_compared_is_not_compared_again(cubes, tmp_path, monkeypatch):
     monkeypatch.setattr(cube_integrity, "verify_objects", counting)
     results = tmp_path / "results"
     first = prepare_data(cubes, size=64, results=results, whole=CubeIntegrityChecker(results))
-    assert len(seen) == 2  # tables, then what the samples read
+    assert len(seen) == 2  # the tables, then the objects that the samples read
     again = prepare_data(cubes, size=64, results=results, whole=CubeIntegrityChecker(results))
     assert len(seen) == 2
     assert first.statistics == again.statistics
@@ -97,7 +97,7 @@ def test_damaged_statistics_are_said_and_measured_again(cubes, tmp_path, caplog)
 
 def test_pins_find_their_cubes_where_only_the_results_were_moved(cubes, tmp_path):
     pin_cubes(cubes, tmp_path / "results" / "tiny")
-    toy_cubes(cubes, until=4)  # another generation is published by now
+    toy_cubes(cubes, until=4)  # publishes another generation
     (tmp_path / "far" / "away").mkdir(parents=True)
     (tmp_path / "results").rename(tmp_path / "far" / "away" / "results")
     pinned, changed = pin_cubes(cubes, tmp_path / "far" / "away" / "results" / "tiny")
@@ -116,7 +116,7 @@ def test_pins_take_no_other_cubes_for_theirs(cubes, tmp_path):
 def test_pins_go_on_with_a_repaired_generation(cubes, tmp_path):
     pinned, _ = pin_cubes(cubes, tmp_path / "results" / "tiny")
     frame_store = cubes / ".generations" / FRAME
-    shutil.copytree(frame_store / "000001", frame_store / "000002")  # what repair publishes holds the same
+    shutil.copytree(frame_store / "000001", frame_store / "000002")  # repair publishes the same content
     link = cubes / f"{FRAME}.zarr"
     link.unlink()
     link.symlink_to(f".generations/{FRAME}/000002/{FRAME}.zarr")

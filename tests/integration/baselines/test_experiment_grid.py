@@ -110,11 +110,11 @@ def test_an_outlook_counts_what_an_epoch_trains_on(bench):
     found = estimate_cost(bench)
     assert (found.runs, found.finished) == (4, 0)
     assert found.samples == {
-        "single": {"train": 6, "validation": 6, "test": 5, "an epoch": 4},  # nobody looked at the last
+        "single": {"train": 6, "validation": 6, "test": 5, "an epoch": 4},  # the last is not annotated
         "series": {"train": 3, "validation": 3, "test": 3, "an epoch": 2},
     }
     assert found.simulated
-    assert found.unknown == 4  # the paper says nothing of these models
+    assert found.unknown == 4  # the paper does not cover these models
 
 
 def test_hours_are_the_papers_until_some_were_measured():

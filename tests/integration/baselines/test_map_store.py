@@ -37,7 +37,7 @@ def cube(tmp_path_factory):
 
 
 def seen(dataset: xr.Dataset) -> dict[str, int]:
-    """Pairs and images of a group, after a look that every pixel is of those images."""
+    """Return pairs and numbers of images of a group, after checking every pixel."""
     images = dataset["images"].values
     np.testing.assert_array_equal(dataset[PROBABILITY_VARIABLE].values * 4096, np.broadcast_to(
         images[:, None, None], dataset[PROBABILITY_VARIABLE].shape
@@ -91,7 +91,7 @@ def test_maps_replaced_together_are_shown_together_and_those_that_stay_are_not_w
 
 
 def test_replaced_maps_go_when_nobody_reads_them_any_more(cube, tmp_path):
-    for images in range(1, 7):  # more often than there are names
+    for images in range(1, 7):  # more maps than names
         store(tmp_path, cube).write_map(made(cube, NAMES[0], images))
         assert look(tmp_path) == {NAMES[0]: images}
     array = tmp_path / f"{FRAME}.zarr" / PROBABILITY_VARIABLE
@@ -106,11 +106,11 @@ def test_replaced_maps_go_when_nobody_reads_them_any_more(cube, tmp_path):
 
 
 class Killed(BaseException):
-    """Stands for the end of the process: nothing cleans up behind it."""
+    """Simulated end of the process; no cleanup follows."""
 
 
 def dying(at: int, monkeypatch) -> None:
-    """End the process before or after its `at`-th touch of the disk."""
+    """End the simulated process before or after its `at`-th change of the disk."""
     count = [0]
 
     def after(work):

@@ -63,7 +63,7 @@ def test_tiles_of_one_truth_blend_to_that_truth(shape, size, seed):
     truth = np.random.default_rng(seed).random(shape, "f4")
     mosaic = TileMosaic(shape, size)
     for tile in make_overlapping_tiles(shape, size):
-        mosaic.blend_tile(tile, tile.read(truth, fill=9))  # what lies beyond the frame must not matter
+        mosaic.blend_tile(tile, tile.read(truth, fill=9))  # pixels beyond the frame must have no effect
     np.testing.assert_allclose(mosaic.to_array(), truth, rtol=1e-5)
 
 

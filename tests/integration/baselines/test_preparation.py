@@ -16,7 +16,7 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.dataset.samples import Sample
 
-#: Held out, validating (a published frame of etna), and two to train on.
+#: Frames for test, validation (a published frame of etna), and two for training.
 TEST, VALIDATION, TRAIN = toy_cube.FRAME, "124D_05291_081406", ("199A_00210_131313", "200D_00210_131313")
 SPLIT = f"volcano-out-{TEST}"
 
@@ -37,7 +37,7 @@ def prepared(cubes: Path) -> PreparedData:
 def test_every_annotated_interferogram_is_in_the_part_of_its_region(prepared: PreparedData) -> None:
     frames = {part: {item.frame for item in items} for part, items in prepared.items.items()}
     assert frames == {"train": set(TRAIN), "validation": {VALIDATION}, "test": {TEST}}
-    # the last pair was seen by nobody
+    # the last pair is not annotated
     assert len(prepared.items["train"]) == len(TRAIN) * (len(toy_cube.PAIRS) - 1)
     assert prepared.is_simulated
     assert prepared.missing_frames == ()

@@ -67,11 +67,11 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 class StoppedError(RuntimeError):
-    """What stops a run in these tests."""
+    """Raised to stop a run in these tests."""
 
 
 class StopAt(NullListener):
-    """Stops a run when an epoch begins."""
+    """Listener that stops a run at the start of an epoch."""
 
     def __init__(self, epoch: int, error: BaseException) -> None:
         self.epoch, self.error = epoch, error
@@ -134,7 +134,7 @@ def test_one_seed_gives_the_same_numbers_twice_whatever_ran_before(tmp_path: Pat
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     task: str, series: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # a model that draws numbers of its own
+    # a model that uses random numbers
     monkeypatch.setattr(
         "hephaestus_baselines.training.trainer.build_model",
         lambda *args, **options: nn.Sequential(nn.Dropout2d(0.2), build_model(*args, **options)),
@@ -219,7 +219,7 @@ def test_shuffled_labels_teach_nothing(task: str, tmp_path: Path) -> None:
         assert abs(control["auroc"] - 0.5) < 0.25
     else:
         assert learnt["f1"] > 0.6
-        # as good as saying deformation everywhere
+        # as good as the constant predictor
         constant = 2 * 0.055 / (1 + 0.055)
         assert control["f1"] < 3 * constant
 

@@ -55,7 +55,7 @@ def sample(name: str, frame: Frame = FRAME) -> Sample:
 
 
 def series(frame: Frame = FRAME, tile: Tile | None = None) -> DatasetItem:
-    """Of the first primary date, which has two interferograms: one of them stands twice."""
+    """Return a series of the first primary date, which has two interferograms; one of them is repeated."""
     members = tuple(sample(toy_cube.PAIRS[index], frame) for index in (0, 0, 1))
     return DatasetItem(members, True, tile)
 
@@ -143,7 +143,7 @@ def digest(batches: DataLoader[dict[str, torch.Tensor]]) -> list[float]:
 
 
 def alone_and_with_workers(stores: dict[str, Path], context: str) -> tuple[list[float], list[float]]:
-    """Read with one process, then with two more: threads of the first must not be waited for in these."""
+    """Read with one process, then with two more, which must not wait for threads of the first."""
     data = Windows([series(), series(OTHER)], stores, size=SIZE)
     draws = [SampleDraw(index, seed) for index, seed in itertools.product((0, 1), range(4))]
     options: dict[str, Any] = {"batch_size": 2, "sampler": draws}
@@ -155,7 +155,7 @@ def alone_and_with_workers(stores: dict[str, Path], context: str) -> tuple[list[
 
 @pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_read_what_one_process_reads(stores: dict[str, Path], context: str) -> None:
-    # from a process of its own: forks of one where Prefect ran do not end well
+    # in a separate process: forking after Prefect has run is not safe
     with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
         alone, together = fresh.submit(alone_and_with_workers, stores, context).result()
     assert together == alone

@@ -43,7 +43,7 @@ def hephaestus(*arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """A folder with cubes, the tiny grid, and its results."""
+    """Folder with cubes, the tiny grid of runs, and its results."""
     folder = tmp_path_factory.mktemp("home")
     toy_cubes(folder / "cubes")
     tiny_preset(folder / "tiny.yaml")
@@ -53,12 +53,12 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Leave out the pictures, which take longest and are the same in every grid."""
+    """Skip the pictures, which take longest and are the same in every grid."""
     monkeypatch.setattr(hephaestus_baselines.reporting.run_figures, "write_run_figures", lambda *_: [])
 
 
 def run(home: Path, *options: object) -> list[object]:
-    """Return the command that does the tiny grid in a folder."""
+    """Return the command that runs the tiny grid in a folder."""
     places = ["--cubes", home / "cubes", "--results", home / "results"]
     return ["benchmark", "run", home / "tiny.yaml", *places, *options]
 
@@ -84,7 +84,7 @@ def test_a_grid_leaves_results_tables_and_pictures_marked_simulated(home):
         assert result["seconds"]["training"] > 0
         assert result["samples_per_second"] > 0
         assert result["parameters"] > 0
-        assert not (folder / "last.ckpt").exists()  # of use only until a run is finished
+        assert not (folder / "last.ckpt").exists()  # only needed until a run is finished
     top = home / "results" / "tiny"
     assert "simulated" in (top / "tables.md").read_text()
     assert json.loads((top / "tables.json").read_text())["simulated"] is True
@@ -99,7 +99,7 @@ def test_a_grid_leaves_results_tables_and_pictures_marked_simulated(home):
 
 
 def test_a_finished_grid_is_not_repeated(home, undrawn, capsys, monkeypatch):
-    monkeypatch.setattr(hephaestus_baselines.training.trainer, "train_model", None)  # to call it would fail
+    monkeypatch.setattr(hephaestus_baselines.training.trainer, "train_model", None)  # any call would fail
     before = {folder: (folder / RESULT).stat().st_mtime_ns for folder in results(home)}
     assert hephaestus(*run(home, "--json")) == 0
     said = capsys.readouterr()
@@ -228,7 +228,7 @@ def test_damaged_results_are_named_and_in_no_table(home, tmp_path, undrawn, caps
         assert "remove it" in line
         assert "classification" in said.out
         assert "Deformation segmentation" not in said.out
-    # removed, it is scored again from what was trained
+    # if it is removed, the trained model is scored again
     (broken / RESULT).unlink()
     before = (broken / "best.ckpt").stat().st_mtime_ns
     assert hephaestus(*run(copy)) == 0
@@ -309,7 +309,7 @@ def test_the_other_commands_and_flows_do_without_torch():
         "import sys\n"
         "for name in ('torch', 'lightning', 'timm'): sys.modules[name] = None\n"
         "import hephaestus_build.cli, hephaestus_build.cli.build, hephaestus_baselines.cli\n"
-        # all that the flow imports beside Prefect
+        # all imports of the flow except Prefect
         "import hephaestus_baselines.experiments.experiment_grid, hephaestus_baselines.data.simulated_cubes\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
@@ -353,12 +353,12 @@ def test_a_killed_grid_repeats_no_finished_run_and_goes_on_with_the_one_in_hand(
     assert 3 < len(rows) < 41
     subprocess.run(command, check=True)
     assert first.stat().st_mtime_ns == before
-    # what was written of an epoch before the kill, its time too, stands there still
+    # everything written for an epoch before the kill, including its time, is kept
     known = (second / "metrics.csv").read_text().splitlines()
     assert known[: len(rows) - 1] == rows[:-1]
     assert len(known) == 41
 
-    # and the numbers are those of a grid that nobody stopped
+    # and the numbers equal those of an uninterrupted grid
     whole = tmp_path / "whole"
     toy_cubes(whole / "cubes")
     shutil.copy(tmp_path / "tiny.yaml", whole / "tiny.yaml")

@@ -15,7 +15,7 @@ RUN = CliRunner()
 
 
 def complete(words: str, *, shell: str = "bash") -> tuple[list[str], str]:
-    """Return what the shell is given to complete the last word, and which modules of commands were loaded."""
+    """Return the completions of the last word, and the command modules that were loaded."""
     code = (
         "import sys\nfrom hephaestus_build.cli import app\n"
         "try:\n    app(prog_name='hephaestus')\n"

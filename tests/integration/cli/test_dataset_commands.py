@@ -32,7 +32,7 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Etna and a simulated frame over all years, with a defect and an absent pair."""
+    """Annotations of Etna and a simulated frame over all years, with a defect and an absent pair."""
     files: dict[str, Any] = {}
     for number in range(1, 41):
         frame = "124D_05291_081406" if number % 4 else "198A_00210_131313"

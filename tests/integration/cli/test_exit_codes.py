@@ -35,7 +35,7 @@ def archive():
 
 @pytest.fixture(scope="module")
 def built(archive, tmp_path_factory):
-    """A data folder with a cube of all but the DEM, which the archive does not have."""
+    """Data folder with a cube without the DEM, which the archive does not have."""
     folder = tmp_path_factory.mktemp("built") / "data"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in archive.environment().items():
@@ -117,13 +117,13 @@ def test_status_and_verify_report_what_is_owed_without_failing(archive, data, he
     assert "owed:" in err
     assert hephaestus("verify")[0] == 0
     assert hephaestus("verify", "--upstream")[0] == 0
-    # a build that fails is a failure, also where a cube is published
+    # a failed build is a failure, even if a cube is published
     archive.faults.add("/interferograms/", faults.error_status(503))
     assert hephaestus("build", FRAME.id, "--no-quicklook")[0] == 1
     code, _, err = hephaestus("status")
     assert code == 1
     assert "its last build failed" in err
-    # an archive that does not answer, too
+    # so is an archive that does not answer
     assert hephaestus("verify", "--upstream")[0] == 1
 
 
@@ -151,7 +151,7 @@ def test_an_accepted_absence_is_no_news_until_it_is_there(archive, data, hephaes
     assert code == 0
     assert [line for line in err.splitlines() if line.startswith("hephaestus:")] == []
     assert "accepted as absent" in out
-    assert any(entry.path.endswith(".geo.hgt.tif") for entry in archive.log)  # it is still asked for
+    assert any(entry.path.endswith(".geo.hgt.tif") for entry in archive.log)  # it is still requested
     run = last_run(data)
     assert run["exit_code"] == 0
     assert (run["result"]["owed"], run["result"]["accepted_products"]) == ([], 1)
@@ -200,7 +200,7 @@ def test_a_wrong_name_in_the_settings_is_wrong_usage(hephaestus, monkeypatch):
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    """A folder with the Makefile, and a command that says what it is given and ends as it is told."""
+    """Folder with the Makefile, and a command that prints its arguments and exits as told."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     command = tmp_path / ".venv" / "bin" / "hephaestus"
@@ -220,7 +220,7 @@ def checkout(tmp_path) -> Path:
 
 
 def outside_make() -> dict[str, str]:
-    """Return the environment without what `make test` passes on to a make within it."""
+    """Return the environment without the variables that `make test` passes to a nested make."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
 
 

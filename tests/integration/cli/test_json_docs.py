@@ -21,7 +21,7 @@ from toy_benchmark import tiny_preset, toy_cubes
 from toy_cube import toy_cube
 
 UNKNOWN = "199A_00001_000001"
-#: A run that fails is tried in test_benchmark.py.
+#: Failing runs are tested in test_benchmark.py.
 UNSEEN = {"benchmark run": {"runs[].error"}}
 
 
@@ -43,7 +43,7 @@ def test_the_page_has_every_command_with_json_and_no_other(page: dict[str, Answe
 
 
 class Session:
-    """Runs commands as the console script does, and compares what they print with the page."""
+    """Runner of commands that compares their output with the page."""
 
     def __init__(self, page: dict[str, Answer], capsys: pytest.CaptureFixture[str]) -> None:
         self._page, self._capsys = page, capsys
@@ -190,14 +190,14 @@ def test_the_benchmark(tmp_path: Path, run: Session, monkeypatch: pytest.MonkeyP
     pytest.importorskip("torch")
     import hephaestus_baselines.reporting.run_figures as pictures  # needs torch
 
-    monkeypatch.setattr(pictures, "write_run_figures", lambda *_: [])  # they take longer than all else here
+    monkeypatch.setattr(pictures, "write_run_figures", lambda *_: [])  # the slowest part
     toy_cubes(tmp_path / "cubes")
     tasks = {"classification": {"models": {"resnet-tiny": {}}}}
     grid = tiny_preset(tmp_path / "tiny.yaml", tasks=tasks)
     where = [grid, "--cubes", tmp_path / "cubes", "--results", tmp_path / "results"]
     run("benchmark plan", *where)
     finished = run("benchmark run", *where)
-    run("benchmark plan", "paper", *where[1:])  # of which the paper says how long it takes
+    run("benchmark plan", "paper", *where[1:])  # a preset whose duration the paper states
     run("benchmark tables", *where)
     key = finished["runs"][0]["key"]
     best = tmp_path / "results" / "tiny" / "runs" / key / "best.ckpt"

@@ -64,7 +64,7 @@ def hephaestus(data, monkeypatch, capsys):
 
 
 def runs(data: Path) -> list[dict]:
-    """Return what is written down of real frames, then of simulated ones."""
+    """Return the run log of real frames, then of simulated ones."""
     files = [data / "runs.jsonl", data / "simulated" / "runs.jsonl"]
     return [json.loads(line) for file in files if file.exists() for line in file.read_text().splitlines()]
 
@@ -105,7 +105,7 @@ def test_status_fits_a_narrow_terminal_and_names_what_needs_attention(archive, d
     assert hephaestus("build", FRAME.id, "--no-quicklook")[0] == 3
     code, out, err = hephaestus("status")
     assert code == 0
-    assert "stale: 2 granules changed upstream" in err  # the pair, and how its masks lie
+    assert "stale: 2 granules changed upstream" in err  # the pair, and the geometry of its masks
     assert "1 pairs are gone upstream and stay in the cube" in err
     code, out, _ = hephaestus("status", "--json")
     (row,) = json.loads(out)
@@ -175,7 +175,7 @@ def test_verify_and_repair_by_name_and_by_path(data, hephaestus, tmp_path):
 
 
 def test_verify_checks_flags_and_schema_of_a_cube_that_is_what_was_published(data, hephaestus, tmp_path):
-    """A cube may be byte for byte what somebody published, and still not be as the schema says."""
+    """A cube may match its manifest byte for byte and still violate the schema."""
     from hephaestus_build.core.atomic_io import hash_file
     from hephaestus_build.cube.storage.frame_folder import MANIFEST
     from hephaestus_build.cube.storage.generations import Generation
@@ -208,7 +208,7 @@ def test_watch_prints_a_line_a_frame_and_nothing_else(archive, data, hephaestus)
     code, out, err = hephaestus("watch", "--rounds", "1", "--json")
     assert code == 0
     assert [json.loads(line)["frame"] for line in out.splitlines()] == [FRAME.id]
-    # without a frame and without --simulated: there is nothing else here
+    # without a frame and --simulated, as there are only simulated cubes
     assert err.count("\n") == 1
     assert "no real cubes" in err
     assert hephaestus("watch", "--rounds", "1", "--simulated", "--json")[2] == ""
@@ -244,7 +244,7 @@ def test_gc_keeps_what_readers_may_have_pinned(archive, data, hephaestus):
 
 
 def test_a_lost_link_loses_no_generation(archive, data, hephaestus):
-    """A copy that drops symbolic links; then whatever is done, the newest generation is there again."""
+    """After a copy without symbolic links, any command that writes publishes the newest generation again."""
     settings = settings_for(data)
     archive.archive.reprocess(FRAME, archive.archive.pairs(FRAME)[0])
     build(ALL, settings)

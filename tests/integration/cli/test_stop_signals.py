@@ -25,12 +25,12 @@ SAID = {
     signal.SIGTERM: "hephaestus: stopped by SIGTERM; the same command goes on from here",
 }
 COMMAND = [sys.executable, "-m", "hephaestus_build"]
-#: What this machine may add when others keep it busy.
+#: Additional seconds allowed on a busy machine.
 BUSY = 60.0
 
 
 class Started:
-    """A process that is to be stopped, and how it ended."""
+    """A process to be stopped, and its outcome."""
 
     def __init__(self, command: list[str], **options: object) -> None:
         self.process = subprocess.Popen(
@@ -38,7 +38,7 @@ class Started:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # what a shell starts in the background ignores Ctrl-C, and so does all that it starts
+            # background jobs of a shell, and their children, ignore SIGINT
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **options,  # type: ignore[call-overload]
         )
@@ -64,7 +64,7 @@ class Started:
 
 
 def python(work: str, grace: float = 300.0) -> Started:
-    """Start a process that does `work`, which may be stopped, and wait until it has begun."""
+    """Start a process that does `work`, and wait until it has started."""
     script = f"""
 import hashlib, threading, time
 from hephaestus_build.core import stop_signals as stopping
@@ -201,9 +201,9 @@ def test_a_build_whose_threads_wait_for_an_archive_goes_on_after_sigterm(archive
     before = asked(archive)
     as_at_first(archive)
     assert build(ALL, settings_for(data)).exit_code == 0
-    # a pair's phase is there before its coherence is asked for
+    # the phase of a pair is complete before its coherence is requested
     whole = {name.replace(".cc.", ".diff_pha.") for name in before if name.endswith(".cc.tif")}
-    assert whole  # were there, and need not come again
+    assert whole  # complete, so not downloaded again
     assert not whole & {entry.path.rsplit("/", 1)[1] for entry in archive.log if entry.status == 200}
 
 

@@ -28,7 +28,7 @@ WHEEL = Path(rasterio.__file__).parent / "proj_data"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A raster of points and a damaged one."""
+    """PixelIsPoint raster and a damaged one."""
     path = tmp_path_factory.mktemp("rasters")
     write_tif(path / "point.tif", phase())
     with rasterio.open(path / "point.tif", "r+") as dataset:
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ran(folder: Path, out: Path, **environment: str) -> dict[str, Any]:
-    """Return what the task found in a process with `environment`; it must print nothing else."""
+    """Return the results of the task in a process with `environment`; it must print nothing else."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(FAMILIES)}
     done = subprocess.run(
         [sys.executable, TASK, folder, out],
@@ -57,7 +57,7 @@ def ran(folder: Path, out: Path, **environment: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def plain(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the task finds in a clean environment."""
+    """Results of the task in a clean environment."""
     found = ran(folder, tmp_path_factory.mktemp("plain") / "out.tif")
     assert found["grid"] == repr(read_phase(folder / "point.tif").grid)
     assert "cannot be read whole" in found["refused"]
@@ -86,7 +86,7 @@ def test_no_option_of_gdal_changes_anything(folder, plain, tmp_path, value):
 
 
 def foreign(kind: str, folder: Path) -> Path:
-    """Return a folder as another installation might have it."""
+    """Return a data folder like that of another installation."""
     path = folder / kind
     if kind != "missing":
         path.mkdir()
@@ -151,7 +151,7 @@ def test_the_environment_stays_as_it_is_for_others(tmp_path):
 
 
 def test_a_gdal_that_another_library_started_wrongly_is_named(folder):
-    """Not the file is called corrupt, and the variable is named."""
+    """The error names the variable instead of calling the file corrupt."""
     program = (
         "import sys, pathlib, rasterio\n"
         "with rasterio.Env(): pass\n"  # drivers are registered here, without GTiff

@@ -44,7 +44,7 @@ LAST_MODIFIED = "Mon, 02 Sep 2024 10:00:00 GMT"
 
 
 class Site:
-    """Files to serve, and the server that does."""
+    """Files to serve, and their server."""
 
     def __init__(self, server: LoopbackServer, files: dict[str, HttpResponse]) -> None:
         self.server, self.files, self.faults = server, files, server.faults
@@ -57,7 +57,7 @@ class Site:
         self.files[path] = HttpResponse(200, content, {"Last-Modified": LAST_MODIFIED, **given})
 
     def asked(self, path: str = "/a.tif", count: int = 0) -> list[Any]:
-        """The requests for `path`; the server logs each a moment after its answer, so wait for `count`."""
+        """Return the requests for `path`, waiting for `count` of them, as the server logs with a delay."""
         give_up = time.monotonic() + 30
         while True:
             found = [entry for entry in self.server.log if entry.path == path]
@@ -107,7 +107,7 @@ def leftovers(client: HttpClient) -> list[str]:
     return sorted(path.name for path in files if path.name != ".hephaestus-growth.json")
 
 
-# --- what goes well ------------------------------------------------------------------------------------
+# --- successful requests -------------------------------------------------------------------------------
 
 
 def test_a_download_arrives_with_its_receipt(site, client):
@@ -177,7 +177,7 @@ def test_one_connection_serves_many_requests(client):
             self.wfile.write(CONTENT)
 
         def log_message(self, *args: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
@@ -195,7 +195,7 @@ def test_one_connection_serves_many_requests(client):
     assert len(Handler.ports) == 1
 
 
-# --- each named end ------------------------------------------------------------------------------------
+# --- each outcome --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_every_fault_ends_in_its_outcome(site, tmp_path, fault, outcome, tries, 
         fault = faults.Fault(**{**vars(fault), "ignore_ranges": True})
     rule = site.faults.add(r"/a\.tif", fault)
     silent = fault.stall_after is not None or fault.delay
-    # what trickles in 20 times a second must not seem silent on a busy machine
+    # a body that arrives 20 times a second must not count as stalled on a busy machine
     client = HttpClient(settings(tmp_path, timeout=0.25 if silent else 1 if fault.rate else 8))
     started = time.monotonic()
     with client:
@@ -314,7 +314,7 @@ def test_a_name_that_does_not_exist_and_an_address_that_is_none(client):
 
 @pytest.mark.parametrize("start", [b"H", b"HTTP/1.1 200 OK\r\nX-Slow: "], ids=["status", "header"])
 def test_headers_that_trickle_end(tmp_path, start):
-    """One byte of a header now and then keeps every socket timeout from ending."""
+    """Single bytes of a header, sent slowly, restart every socket timeout."""
     stop = threading.Event()
 
     def serve(listener: socket.socket) -> None:
@@ -411,7 +411,7 @@ def test_a_key_is_not_sent_where_a_redirect_leads(site, tmp_path):
 
 
 def interrupt(site: Site, client: HttpClient, after: int = 600_000) -> None:
-    """Leave a part behind."""
+    """Leave a partial download."""
     rule = site.faults.add(r"/a\.tif", faults.error_status(404), skip=1)
     cut = site.faults.add(r"/a\.tif", faults.cut_connection(after), times=1)
     receipt, _ = get(client, site.url())
@@ -479,7 +479,7 @@ def test_a_part_from_elsewhere_or_without_proof_is_not_continued(site, client):
 
 
 def test_the_rest_of_another_version_is_not_spliced_in(site, client):
-    """Some servers answer a Range without a look at If-Range; what they send says whose it is."""
+    """Some servers ignore If-Range; the validators of their response show which version it is."""
     interrupt(site, client)
     other = b"II*\0" + bytes(len(CONTENT) - 4)
     whole = {"Content-Range": f"bytes 600000-{len(CONTENT) - 1}/{len(CONTENT)}", "ETag": '"other"'}
@@ -550,7 +550,7 @@ def test_a_killed_download_goes_on(site, client, tmp_path):
     assert [entry.sent for entry in site.asked(count=1) if entry.status == 206] == [len(CONTENT) - held]
 
 
-# --- asking again --------------------------------------------------------------------------------------
+# --- retries -------------------------------------------------------------------------------------------
 
 
 def test_revalidation_asks_and_believes_304(site, client):
@@ -593,7 +593,7 @@ def test_a_failed_revalidation_leaves_the_cached_copy(site, client):
 def test_a_static_server_without_ranges_or_etags_will_do(client, tmp_path):
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "a.tif").write_bytes(CONTENT)
@@ -610,7 +610,7 @@ def test_a_static_server_without_ranges_or_etags_will_do(client, tmp_path):
     assert (receipt.outcome, content) == (Outcome.UNCHANGED, CONTENT)
 
 
-# --- manners -------------------------------------------------------------------------------------------
+# --- rate limits ---------------------------------------------------------------------------------------
 
 
 def test_never_more_requests_at_once_than_allowed(tmp_path):
@@ -689,7 +689,7 @@ def test_no_credential_survives_in_an_address(user, password):
     assert redact_url(url) == "https://host:8443/a/b.tif"
 
 
-# --- several at once -----------------------------------------------------------------------------------
+# --- concurrency ---------------------------------------------------------------------------------------
 
 
 def test_threads_that_want_the_same_product_fetch_it_once(site, client):
@@ -801,7 +801,7 @@ def test_each_refusal_of_the_disk_says_what_to_do(number, words, tmp_path):
 
 
 def test_a_disk_that_fills_leaves_nothing_behind(site, client):
-    """A limit on file sizes stands for the full disk: the write fails in the same place."""
+    """A limit on file sizes simulates a full disk: the write fails in the same place."""
     program = (
         "import resource, signal, sys, pathlib; from hephaestus_build.core.settings import Settings\n"
         "from hephaestus_build.core.errors import HephaestusError\n"
@@ -814,7 +814,7 @@ def test_a_disk_that_fills_leaves_nothing_behind(site, client):
         " product='a.tif', read=pathlib.Path.read_bytes)\n"
         "except HephaestusError as error: print(error)\n"
     )
-    # -B: byte code cut off at the limit would stay beside the libraries, and break every later import
+    # -B: .pyc files truncated at the limit would remain and break later imports
     command = [sys.executable, "-B", "-c", program, site.url(), str(client.cache.folder)]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert "a.tif" in ran.stdout
@@ -836,7 +836,7 @@ def test_downloads_keep_the_cache_within_its_limit(site, tmp_path):
     assert (client.cache.folder / "7.tif").exists()
 
 
-# --- what is believed of a copy --------------------------------------------------------------------------
+# --- trust in cached copies ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("marks", [{"ETag": '"other"'}, {"Last-Modified": "Tue, 03 Sep 2024 10:00:00 GMT"}])
@@ -867,7 +867,7 @@ def test_a_doubted_copy_and_part_are_fetched_again_once(site, client):
     assert entry.status == 200
     assert not {"if-none-match", "if-modified-since", "range"} & entry.headers.keys()
     receipt, _ = get(client, site.url(), revalidate=True, past=PriorUse(first, time.time() - 60))
-    assert site.asked(count=2)[-1].status == 304  # fetched since: asked about as ever
+    assert site.asked(count=2)[-1].status == 304  # fetched since, so revalidated as usual
 
 
 def test_a_doubted_part_is_not_continued(site, client):
@@ -913,10 +913,10 @@ def test_the_same_content_is_unchanged_whatever_algorithms_its_records_name(
     receipt, content = get(client, site.url(), revalidate=True, past=PriorUse(used))
     assert (receipt.outcome, content) == (Outcome.UNCHANGED, CONTENT)
     assert site.asked()[-1].status == (304 if conditional else 200)
-    assert receipt.digest == used.digest  # as the earlier use recorded it
+    assert receipt.digest == used.digest  # as recorded at the earlier use
     written = msgspec.json.decode(receipt_path(target).read_bytes(), type=Receipt)
     assert written.digest.algorithm == (here if conditional else "blake3")
-    # other content is another, by any name
+    # other content differs, whatever the algorithm
     changed = CONTENT[:-1] + b"x"
     site.put("/a.tif", changed, ETag='"new"')
     receipt, _ = get(client, site.url(), revalidate=True, past=PriorUse(used))

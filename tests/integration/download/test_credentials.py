@@ -32,7 +32,7 @@ from hephaestus_build.sources.licsar.portal import LicsarPortal
 
 
 class Net(BaseAdapter):
-    """A network of many hosts: what each address answers, and who was sent what."""
+    """Simulated network of many hosts, with the response of each address and a log of requests."""
 
     def __init__(self, moved: dict[str, str]) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Net(BaseAdapter):
         return response
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 @pytest.fixture

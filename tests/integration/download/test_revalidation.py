@@ -37,7 +37,7 @@ def settings(archive, tmp_path, monkeypatch) -> Settings:
 
 
 def falsify(path: Path) -> None:
-    """Change a raster in the cache and make its receipt fit, with another size."""
+    """Change a raster in the cache, with another size, and adapt its receipt."""
     with rasterio.open(path) as source:
         values, profile = source.read(1), source.profile
     path.unlink()
@@ -106,7 +106,7 @@ def test_a_copy_of_another_hash_than_at_its_first_use_is_not_believed(archive, s
 
 
 def forge(path: Path, *, seals: bool) -> None:
-    """Change the values of a month of ERA5, and the seals that it keeps of them or not."""
+    """Change the cached values of a month of ERA5, and their hashes too if `seals`."""
     with np.load(path) as kept:
         values, notes = kept["values"] * np.float32(1.01), json.loads(kept["notes"].tobytes())
     if seals:

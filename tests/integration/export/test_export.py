@@ -42,7 +42,7 @@ def tifs(cube, tmp_path_factory) -> Path:
 
 
 class Cut(NullListener):
-    """A listener that ends an export after some images."""
+    """Listener that ends an export after some images."""
 
     def __init__(self, after: int) -> None:
         self.left = after
@@ -74,7 +74,7 @@ def test_plain_xarray_reads_the_same_from_format_2(cube, zarr2):
             np.testing.assert_array_equal(new[name].values, old[name].values, err_msg=str(name))
     assert {key: value for key, value in new.attrs.items() if key != "exported_from"} == old.attrs
     assert new.attrs["simulated"] is True
-    # an expert saw a pair that upstream has lost since
+    # an annotated pair that upstream no longer lists
     assert not new.valid_date_pair.values[0, 2]
     assert new.deformation_mask.values[0, 2].any()
     assert new.rio.crs.to_epsg() == 4326
@@ -85,7 +85,7 @@ def test_zeros_and_dtypes_cannot_be_lost_to_a_fill_value(zarr2):
     for name in ("insar_difference", "insar_coherence", "deformation_mask", "corrupted", "annotated"):
         array = json.loads((zarr2 / name / ".zarray").read_text())
         assert array["fill_value"] is None, name
-    # without a fill value old readers make up what is not there: so everything is
+    # without a fill value, old readers invent missing chunks: all are written
     for name in ("insar_difference", "insar_coherence", "activity_type_mask"):
         chunks = [path for path in files(zarr2 / name) if not path.startswith(".")]
         assert len(chunks) == 3 * 4
@@ -122,7 +122,7 @@ def test_some_pairs_and_variables_alone(cube, tmp_path):
         at = {"primary_date": np.datetime64(pair.primary), "secondary_date": np.datetime64(pair.secondary)}
         np.testing.assert_array_equal(new.insar_difference.sel(at).values, phase(grid(), name))
         assert new.caption.sel(at).values.item() != ""
-    # a pair that lies between the wanted ones is not slipped in
+    # a pair between the selected ones is not included
     assert not new.insar_difference.values[0, 1].any()
     assert new.caption.values[0, 1] == ""
     old = open_pinned_cube(cube).sel(primary_date=new.primary_date, epoch=new.epoch)
@@ -250,7 +250,7 @@ def test_every_file_says_what_it_is_and_that_it_is_simulated(tifs):
 def test_what_is_not_simulated_is_not_marked_so(tmp_path):
     cube = toy_cube(tmp_path, frame="106A_09048_000909", pairs=PAIRS[-1:], dem=False)
     folder = export_geotiff(open_export_selection(cube), tmp_path / "out").folder
-    assert not list(folder.glob("*.tif"))  # the DEM is owed
+    assert not list(folder.glob("*.tif"))  # the DEM is missing
     for path in folder.rglob("*.tif"):
         with rasterio.open(path) as dataset:
             assert "SIMULATED" not in dataset.tags()
@@ -336,7 +336,7 @@ def test_two_exports_do_not_meet(cube, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# what an export may write over
+# replacing existing files
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -79,7 +79,7 @@ ORDINARY = "198A_00210_131313"
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory):
-    """A Prefect server as `make serve` starts it, with a home of its own; all tests here share it."""
+    """Prefect server as started by `make serve`, with a separate home; shared by all tests here."""
     home = tmp_path_factory.mktemp("prefect")
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
@@ -87,7 +87,7 @@ def prefect(tmp_path_factory):
         with ensure_server(url, home / "server.log") as answers:
             assert answers()
             yield url
-            APILogWorker.drain_all()  # what is not sent yet would be tried in vain, for a minute, at the end
+            APILogWorker.drain_all()  # unsent records would be retried in vain for a minute at the end
             EventsWorker.drain_all()
     assert not is_server_healthy(url)
 
@@ -100,7 +100,7 @@ def archive():
 
 @pytest.fixture
 def data(archive, tmp_path, monkeypatch):
-    """Point the settings at the archive, with no patience; give the folder of the data."""
+    """Data folder, with settings for the archive and a short timeout."""
     archive.faults.clear()
     for name, value in archive.environment().items():
         monkeypatch.setenv(name, value)
@@ -113,7 +113,7 @@ def data(archive, tmp_path, monkeypatch):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Leave out what takes longest and is the same in every run: the drawing."""
+    """Skip drawing, which takes longest and is the same in every run."""
     picture = Image.new("RGB", (8, 8))
     monkeypatch.setattr(
         "hephaestus_build.report.quicklook.write_quicklook", lambda _, png: save(picture, png)

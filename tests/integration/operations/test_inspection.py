@@ -26,7 +26,7 @@ def cube(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def store(cube, tmp_path) -> Path:
-    """A copy that may be damaged."""
+    """Copy of the cube that may be damaged."""
     return Path(shutil.copytree(cube.resolve(), tmp_path / cube.name))
 
 
@@ -285,7 +285,7 @@ def test_a_cube_that_is_not_there_is_said_in_one_line(tmp_path):
 
 
 def test_no_image_is_read(cube, tmp_path):
-    """Inspecting stays cheap: shards without content do not disturb it."""
+    """Inspection reads no images: shards without content do not matter."""
     store = Path(shutil.copytree(cube.resolve(), tmp_path / cube.name))
     for path in store.glob("insar_difference/c.*"):
         if path.is_file():

@@ -52,7 +52,7 @@ def settings(archive, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def built(archive, tmp_path_factory):
-    """A cube of each frame, built once."""
+    """Cube of each frame, built once."""
     folder = tmp_path_factory.mktemp("built") / "data"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in archive.environment().items():
@@ -182,7 +182,7 @@ def _shrunk(mask: np.ndarray) -> np.ndarray:
 
 
 def test_published_loaders_read_it_unchanged(built):
-    """The access pattern of code that was written for the published cubes."""
+    """Uses the access pattern of code written for the published cubes."""
     names = ["insar_difference", "insar_coherence", "deformation_mask"]
     names += [f"{axis}_date_{name}" for axis in ("primary", "secondary") for name in ERA5_VARIABLE_NAMES]
     cube = xr.open_zarr(built[ORDINARY].path)

@@ -59,7 +59,7 @@ def archive():
 
 @pytest.fixture(scope="module")
 def built(archive, tmp_path_factory):
-    """A data folder with a whole cube."""
+    """Data folder with a complete cube."""
     folder = tmp_path_factory.mktemp("built") / "data"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in archive.environment().items():
@@ -182,7 +182,7 @@ def test_a_build_that_dies_after_publishing_what_verify_found_fetches_it_once(ar
     assert asked(archive) == set()
 
 
-#: How the pairs of this archive lie on the frame's grid: one is an oddity of it.
+#: Alignment of this archive's pairs with the frame's grid; one has an oddity.
 USUAL = {"identical": 6, "shifted": 1}
 
 
@@ -261,7 +261,7 @@ def test_without_a_dem_one_bad_raster_does_not_decide_the_grid(archive, tmp_path
 
 
 def test_a_dem_with_another_grid_has_everything_built_on_it(archive, tmp_path):
-    """A cube has one grid: where the DEM comes late and differs, the pairs are brought to it."""
+    """A cube has one grid: if the DEM appears later and differs, the pairs are aligned to it."""
     settings = settings_for(tmp_path / "data")
     archive.faults.add(r"\.hgt\.tif$", faults.error_status(404))
     archive.faults.add(r"\.geo\.(diff_pha|cc)\.tif$", faults.replace_body(changed(rows=77, columns=85)))
@@ -324,7 +324,7 @@ def large(tmp_path) -> tuple[FrameStore, list[str]]:
 
 
 def test_the_bookkeeping_of_a_large_cube_takes_a_blink(large):
-    """A generation that changes nothing: all that a new pair costs beside its own reading and encoding."""
+    """A generation without changes costs as much as a new pair without its reading and encoding."""
     frame_store, names = large
     clock = time.process_time()
     current = frame_store.published_generation()

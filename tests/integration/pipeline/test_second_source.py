@@ -49,7 +49,7 @@ NAME = "NISAR_147_A_081"
 
 
 class Granules:
-    """A source whose pairs are one file each, made up here; it keeps what it was asked for."""
+    """Synthetic source with one file per pair; it records its requests."""
 
     credit = SourceCredit("NISAR", "NASA and ISRO", "none known", "Made up for a test.")
     address = "memory:"
@@ -99,7 +99,7 @@ class Granules:
 
 
 class Weather:
-    """An atmosphere that is the same everywhere."""
+    """Uniform atmosphere."""
 
     name = "made-up"
     url = "memory:"
@@ -154,7 +154,7 @@ def test_another_source_is_planned_built_verified_and_repaired(settings):
     current = FrameStore(settings.cubes_dir, frame).published_generation()
     assert verify_generation(current) == []
 
-    # what is damaged is fetched again, and nothing else
+    # only the damaged product is fetched again
     Granules.asked.clear()
     (current.store / "insar_coherence" / "c.0.1.0.0").unlink()
     repaired = repair(frame, settings)

@@ -39,7 +39,7 @@ from hephaestus_build.sources.era5.selection import choose_era5_source
 from hephaestus_build.sources.licsar.portal import LicsarPortal
 
 REAL = Frame("124D_05291_081406")
-#: Nobody answers there: what is asked of it is found out.
+#: Address without a server: every request to it fails.
 NOWHERE = "http://127.0.0.1:9/"
 EMBEDDED = EmbeddedArchive(
     "http://127.0.0.1:1/portal/", "http://127.0.0.1:1/a.tar.gz", "http://127.0.0.1:1/arco",
@@ -55,7 +55,7 @@ def archive():
 
 @pytest.fixture(scope="module")
 def built(archive, tmp_path_factory):
-    """A data folder with the simulated cube where this version puts it."""
+    """Data folder with the simulated cube in the place of this version."""
     folder = tmp_path_factory.mktemp("built") / "data"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in archive.environment().items():
@@ -78,14 +78,14 @@ def data(archive, built, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def portal(archive, monkeypatch):
-    """A portal that the settings name."""
+    """Portal that the settings name."""
     for name, value in archive.environment().items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
 def own(archive, monkeypatch):
-    """Let the archive that commands serve themselves be a small one, of one frame."""
+    """Make the embedded archive a small one, of one frame."""
 
     monkeypatch.setattr("hephaestus_build.simulation.server.archive_server.ArchiveServer", small_archive)
 
@@ -109,7 +109,7 @@ def hephaestus(data, monkeypatch, capsys):
 
 
 def as_before(data: Path) -> None:
-    """Put a simulated cube where earlier versions put it."""
+    """Move a simulated cube to the place of earlier versions."""
     (data / "simulated" / "cubes").rename(data / "cubes")
     shutil.rmtree(data / "simulated")
 
@@ -146,7 +146,7 @@ def test_the_settings_of_the_simulated_are_the_same_however_often_they_are_asked
     assert apart.data_dir == Path("data/simulated")
     assert apart.downloads_dir == (Path("cache/simulated") if cache else Path("data/simulated/cache"))
     assert apart.real_data_dir == Path("data")
-    # what is set wins
+    # explicit settings take precedence
     assert (apart.licsar_url == EMBEDDED.licsar_url) is (served and not named)
     assert (apart.embedded_archive is not None) is (served and not named)
     assert settings.for_frame(REAL) is settings
@@ -263,7 +263,7 @@ def test_a_mirror_and_annotations_that_are_set_are_not_those_of_the_embedded_arc
 
 
 def test_no_archive_is_started_where_a_portal_is_set_or_all_frames_are_real(monkeypatch):
-    monkeypatch.setattr(embedded, "serve_embedded_archive", None)  # to call it would fail
+    monkeypatch.setattr(embedded, "serve_embedded_archive", None)  # any call would fail
     real = load_settings()
     with embedded.serve_for_frames(real, [REAL]) as settings:
         assert settings is real
@@ -299,7 +299,7 @@ def test_an_archive_that_says_simulated_of_a_real_frame_is_built_apart_or_not_at
     assert f"`hephaestus build {REAL} --simulated` builds it apart" in said
     assert not (data / "cubes" / f"{REAL}.zarr").exists()
     assert not FrameStore(data / "cubes", REAL).has_content()
-    # and real data never comes to stand among the simulated
+    # and real data are never stored among simulated ones
     monkeypatch.setattr(
         LicsarPortal, "metadata", lambda self, frame: replace(metadata(self, FRAME), fields={})
     )
@@ -309,7 +309,7 @@ def test_an_archive_that_says_simulated_of_a_real_frame_is_built_apart_or_not_at
     assert not FrameStore(data / "simulated" / "cubes", REAL).has_content()
 
 
-# what is made from cubes
+# products of cubes
 
 
 def both(folder: Path) -> Path:
@@ -371,16 +371,16 @@ def test_a_cube_that_says_it_is_simulated_counts_as_one_whatever_its_frame(data,
 
 def test_the_simulated_benchmark_has_its_own_cubes_and_results(data, tmp_path, monkeypatch):
     small = {"epochs": 3, "frames": [FRAME.id], "size": (80, 90)}
-    monkeypatch.setenv("HEPHAESTUS_LICSAR_URL", NOWHERE)  # it is a world of its own, whatever is set
+    monkeypatch.setenv("HEPHAESTUS_LICSAR_URL", NOWHERE)  # a separate world, whatever portal is set
     cubes = ensure_benchmark_cubes(load_settings(), options=small)
     assert cubes == data / "simulated" / "benchmark" / "cubes"
     assert is_simulated_cube(cubes / f"{FRAME}.zarr")
     assert sorted(path.name for path in data.iterdir()) == ["simulated"]
-    # an earlier version's are used where they are, until they are moved
+    # cubes of earlier versions are used in their place until they are moved
     (data / "simulated" / "benchmark").rename(data / "benchmark")
     monkeypatch.setattr(
         hephaestus_baselines.data.simulated_cubes, "serve_embedded_archive", None
-    )  # to build would fail
+    )  # building would fail
     assert ensure_benchmark_cubes(load_settings(), options=small) == data / "benchmark" / "cubes"
 
 
@@ -397,7 +397,7 @@ def test_a_cube_of_an_earlier_version_is_read_where_it_is_until_it_is_moved(data
     (row,) = json.loads(hephaestus("status", "--json")[1])
     assert (row["to_migrate"], row["simulated"], row["generation"]) == (True, True, 1)
     assert select_cubes(load_settings()).stores == (data / "cubes" / f"{FRAME}.zarr",)
-    # nothing is written there any more, and no second cube beside it
+    # nothing is written there, and no second cube is created
     for command in (["build", FRAME, "--no-quicklook"], ["repair", FRAME], ["watch", FRAME, "--rounds", "1"]):
         code, _, said = hephaestus(*command)
         assert code == 1
@@ -564,7 +564,7 @@ def test_a_cube_is_opened_by_its_frame_or_path_and_pinned(data, monkeypatch):
     monkeypatch.delenv("HEPHAESTUS_DATA_DIR")
     assert hephaestus_build.open_cube(FRAME, data_dir=data).attrs["simulated"] is True
     monkeypatch.chdir(data.parent)
-    (data.parent / FRAME.id).mkdir()  # what somebody downloaded by hand is no cube
+    (data.parent / FRAME.id).mkdir()  # a folder of manual downloads is not a cube
     assert hephaestus_build.open_cube(FRAME.id).attrs["simulated"] is True
     with pytest.raises(
         HephaestusError, match=f"there is no cube at .*{REAL}.zarr; `hephaestus build {REAL}`"

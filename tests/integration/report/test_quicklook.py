@@ -36,7 +36,7 @@ def cube(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory) -> Path:
-    """A real frame that nobody annotated, and whose DEM is owed."""
+    """Cube of a real frame without annotations and DEM."""
     folder = tmp_path_factory.mktemp("quiet")
     return toy_cube(folder, frame="106A_09048_000909", pairs=PAIRS[-1:], dem=False)
 
@@ -123,7 +123,7 @@ def test_the_pair_with_the_largest_deformation_is_shown(cube):
 def test_without_deformation_the_most_coherent_pair_is_shown(tmp_path):
     cube = toy_cube(tmp_path, pairs=(PAIRS[0], PAIRS[4]))
     store = cube.resolve()
-    # the coherence of the first pair is lost: the other is worth more
+    # the first pair has lost its coherence, so the other is preferred
     (store / "insar_coherence/c.0.0.0.0").unlink()
     assert read_quicklook_data(cube).pair == Pair.parse(PAIRS[4])
 

@@ -104,7 +104,7 @@ def test_defects_of_the_real_files_occur(world: World) -> None:
 
 @pytest.mark.parametrize("name", [ORDINARY_FRAME, HIGH_LATITUDE_FRAME, STRIPMAP_FRAME])
 def test_outlines_enclose_the_ground_that_moved(name: str, world: World) -> None:
-    """From preview pixels back to the grid, by the inverse that formats of each era define."""
+    """Converts preview pixels back to the grid with the inverse projection of each era."""
     scene = world.scene(name)
     grid = scene.grid
     width, height = round(0.3 * grid.width), round(0.3 * grid.height)
@@ -152,7 +152,7 @@ def test_outlines_enclose_the_ground_that_moved(name: str, world: World) -> None
 
 
 def test_mercator_and_linear_differ_where_it_matters(world: World) -> None:
-    """The high-latitude frame is tall enough for a client that ignores Mercator to miss by pixels."""
+    """On the tall high-latitude frame, ignoring the Mercator projection gives an error of several pixels."""
     grid = world.scene(HIGH_LATITUDE_FRAME).grid
     middle = grid.north - grid.height / 2 * grid.dy
     northing = [

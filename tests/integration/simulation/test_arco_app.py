@@ -19,7 +19,7 @@ INDEX = (NOON - datetime(1900, 1, 1)).days * 24 + 12
 
 
 def fields(time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
-    """Smooth, different everywhere and at every hour; the same for 350 and -10 degrees."""
+    """Return smooth fields that differ at every point and hour, and agree at 350 and -10 degrees."""
     turn = np.radians(longitudes % 360)
     shape = np.sin(np.radians(latitudes))[:, None] + 0.1 * np.cos(turn + time.day + time.hour)
     levels = np.array([30.0, 95_000.0, 2.3e6]).reshape(3, 1, 1)
@@ -27,7 +27,7 @@ def fields(time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.
 
 
 def mirror(base: str, folder: Path, chunks: list[str]) -> Path:
-    """Copy the store's metadata, coordinates and some chunks, as any tool could."""
+    """Copy the store's metadata, coordinates and some chunks with plain requests."""
     page = requests.get(f"{base}{ARCO_PREFIX}/.zmetadata", timeout=10)
     metadata = page.json()["metadata"]
     names = {name.partition("/")[0] for name in metadata if "/" in name}

@@ -93,7 +93,7 @@ def test_older_rasters_are_points_with_nodata_at_the_same_place(files: FrameFile
     assert named["AREA_OR_POINT"] == "Point"
     assert profile["nodata"] == 0
     assert profile["transform"].almost_equals(files.scene.grid.transform, 1e-12)
-    tie = tags[33922]  # where a reader that knows nothing of points puts the corner: half a pixel off
+    tie = tags[33922]  # a reader that ignores PixelIsPoint is off by half a pixel here
     assert tie[3] == pytest.approx(files.scene.grid.west + 0.0005)
     assert tie[4] == pytest.approx(files.scene.grid.north - 0.0005)
 

@@ -56,7 +56,7 @@ def hrefs(page: str) -> list[str]:
 
 
 class Downloader:
-    """What users run: names from the listing, HEAD, sizes and dates compared, links followed."""
+    """Independent downloader: lists names, compares sizes and dates by HEAD, follows links."""
 
     def __init__(self, root: str, folder: Path) -> None:
         self.home = f"{root}{TRACK}/{FRAME}"
@@ -296,7 +296,7 @@ def test_all_archives_hang_under_one_address(monkeypatch: pytest.MonkeyPatch, wo
         settings = served.for_simulated()
         assert settings.embedded_archive is not None
         assert settings.embedded_archive.frames == world.frames
-        assert served.licsar_url == load_settings().licsar_url  # for what is real
+        assert served.licsar_url == load_settings().licsar_url  # for real frames
         assert requests.get(settings.licsar_url).status_code == 200
         assert settings.annotations is not None
         assert requests.get(settings.annotations).content[:2] == b"\x1f\x8b"

@@ -160,7 +160,7 @@ def test_the_whole_delay_is_turbulent_too(world: World) -> None:
     assert 0.001 < rest.std() < 0.015
     assert abs(np.corrcoef(rest.ravel(), scene.height.ravel())[0, 1]) < 0.6
     steps = np.abs(np.diff(rest, axis=1)).mean()
-    assert steps < 0.2 * rest.std()  # neighbours are alike
+    assert steps < 0.2 * rest.std()  # neighbouring values are similar
 
 
 # the interferogram
@@ -323,6 +323,6 @@ def test_memory_is_bounded_and_made_once() -> None:
     memo = ArrayCache(250)
     for key in (1, 1, 2, 1, 3, 2, 1):
         assert memo.get(key, lambda key=key: make(key))[0] == key  # type: ignore[misc]
-    assert made == [1, 2, 3, 2, 1]  # 2 made room for 3, and 1 for 2
+    assert made == [1, 2, 3, 2, 1]  # 2 was evicted for 3, and 1 for 2
     with pytest.raises(ValueError, match="read-only"):
         memo.get(1, lambda: make(1))[0] = 9

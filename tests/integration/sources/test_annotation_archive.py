@@ -68,7 +68,7 @@ def test_a_file_that_names_no_interferogram_is_left_out_and_said(changes: dict[s
     ("changes", "kinds"),
     [
         ({"frameID": "001D_00001_010101"}, ["unknown frame"]),
-        ({"frameID": "198A_00210_131313"}, []),  # simulated frames are no surprise
+        ({"frameID": "198A_00210_131313"}, []),  # simulated frames are not reported
         ({"surprise": 1}, ["unknown field"]),
         ({"glacier_fringes": 2}, ["undocumented value"]),
         ({"processing_error": 3}, ["undocumented value"]),

@@ -165,7 +165,7 @@ def test_a_store_of_another_make_is_refused(arco: ArcoApp, server: LoopbackServe
 
 
 def spoilt(name: str, **changes: Any) -> faults.Fault:
-    """Answer with other metadata of one array."""
+    """Return a fault that serves other metadata of one array."""
 
     def change(body: bytes) -> bytes:
         metadata = json.loads(body)

@@ -91,7 +91,7 @@ def test_what_is_kept_is_not_asked_for_again(
     more = source.fetch(FRAME, AREA, [*JUNE, later])
     assert [job.inputs["day"] for job in cds.jobs.values()] == [["01", "13"], ["25"]]
     np.testing.assert_array_equal(more.values, truth([*JUNE, later]))
-    source.fetch(FRAME, Era5Area(44.0, -1.0, 43.25, 0.5), JUNE)  # another area is another matter
+    source.fetch(FRAME, Era5Area(44.0, -1.0, 43.25, 0.5), JUNE)  # another area needs another request
     assert len(cds.jobs) == 3
     assert source.fetch(FRAME, AREA, []).values.shape == (0, 3, 5, 7)
 
@@ -230,7 +230,7 @@ def test_what_the_cds_refuses_or_spoils_is_named(
     assert submissions(server) == asked
     for name, value in normal.items():
         setattr(cds, name, value)
-    # what was wrong is asked for anew once it can be right
+    # a failed request is sent again once it can succeed
     np.testing.assert_array_equal(source.fetch(FRAME, AREA, JUNE).values, truth(JUNE))
 
 

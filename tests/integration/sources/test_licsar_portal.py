@@ -37,7 +37,7 @@ METADATA = "master=20201210\ncenter_time=0:26:14.884940\nheading=-12.019061\nunk
 
 
 def png(width: int, height: int, colour: int = 3) -> bytes:
-    """A PNG that is whole but for its pixels."""
+    """Return a PNG that is valid except for its pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -65,7 +65,7 @@ HTML = {"Content-Type": "text/html;charset=UTF-8"}
 
 
 class Old:
-    """The portal until 2025: folders all the way."""
+    """Portal layout until 2025: folders only."""
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
@@ -84,7 +84,7 @@ class Old:
 
 
 class New(Old):
-    """The portal since 2025: a page of links for each pair, its files elsewhere."""
+    """Portal layout since 2025: a page of links per pair, with files elsewhere."""
 
     def __init__(self, tree: Path) -> None:
         super().__init__(tree)
@@ -149,7 +149,7 @@ def test_a_frame_is_read_from_either_portal(tree, tmp_path, shape):
 
 @pytest.mark.parametrize(("shape", "extra"), [(Old, 0), (New, 1)])
 def test_no_request_is_wasted(tree, tmp_path, shape, extra):
-    """One request a product, and one more a pair where only its page knows the addresses."""
+    """One request per product, and one more per pair if only its page has the addresses."""
     with opened(shape(tree), tmp_path) as (portal, server):
         portal.listing(FRAME)
         with ThreadPoolExecutor(4) as pool:
@@ -181,7 +181,7 @@ def test_the_storage_may_move_in_the_middle(tree, tmp_path):
         shape[0] = new
         assert portal.coherence(FRAME, PAIRS[0])[0].ok
         new.elsewhere = "/moved"
-        assert portal.preview(FRAME, PAIRS[0])[0].outcome is Outcome.ABSENT  # by the links of before
+        assert portal.preview(FRAME, PAIRS[0])[0].outcome is Outcome.ABSENT  # by the earlier links
         assert portal.preview(FRAME, PAIRS[0])[0].ok
         shape[0] = old
         assert portal.phase(FRAME, PAIRS[1])[0].ok
@@ -195,8 +195,8 @@ def test_a_plain_file_server_will_do_for_the_real_frame(shared_data, tmp_path):
     paths: list[str] = []
 
     class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- its base class names it so
-            """Nothing."""
+        def log_message(self, format: str, *args: Any) -> None:
+            """Log nothing."""
 
         def log_request(self, *args: Any) -> None:
             paths.append(self.path)
@@ -264,7 +264,7 @@ def test_the_simulated_archive_is_read_like_the_real_one(archive, tmp_path, layo
         assert all(entry.status in (200, 304) for entry in server.log)
 
 
-# --- where else a product may be -----------------------------------------------------------------------
+# --- mirrors -------------------------------------------------------------------------------------------
 
 
 def test_the_public_twin_and_the_mirror_are_the_last_resorts(tree, tmp_path):
@@ -295,7 +295,7 @@ def test_the_public_twin_and_the_mirror_are_the_last_resorts(tree, tmp_path):
             assert portal.metadata(FRAME).fields["master"] == "20201210"
             server.clear_log()
             shutil.rmtree(tmp_path)
-            assert portal.phase(FRAME, PAIRS[0])[0].ok  # listed by the mirror alone: asked there first
+            assert portal.phase(FRAME, PAIRS[0])[0].ok  # only the mirror lists it: requested there first
             portal.close()
             assert len(server.log) == 1
 
@@ -383,7 +383,7 @@ def test_a_portal_behind_a_password_keeps_it_to_itself(tree, tmp_path):
         assert "secret" not in path.read_text()
 
 
-# --- named ends ----------------------------------------------------------------------------------------
+# --- outcomes ------------------------------------------------------------------------------------------
 
 
 def test_no_listing_is_an_error_that_says_what_to_do(tree, tmp_path):

@@ -12,7 +12,7 @@ from toy_predictions import classified, row
 
 
 def world(seed, events=12, views=10, quiet=40):
-    """Events that are found or missed as a whole, the worst case for counting interferograms."""
+    """Return predictions that find or miss whole events, the worst case for counting interferograms."""
     chance = np.random.default_rng(seed)
     level = np.repeat(np.where(chance.random(events) < 0.7, 0.9, 0.1), views)
     rows = [

@@ -32,7 +32,7 @@ ROWS = {
 
 
 def runs(speeds: tuple[float, ...] = (1.0, 0.5, 2.0)) -> list[dict[str, Any]]:
-    """Rounds on a machine that is now faster, now slower: ratios stay."""
+    """Return rounds of varying machine speed, with constant ratios."""
     rows: list[dict[str, Any]] = []
     for turn, speed in enumerate(speeds):
         rows += [

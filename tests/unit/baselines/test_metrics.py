@@ -173,7 +173,7 @@ def test_undefined_scores_are_nan_and_say_why():
     silent = classified([1, 0], [0.4, 0.1])
     scores = score_predictions(silent, fixed_threshold(silent, "items"))
     assert scores.undefined == {"precision": "nothing was predicted"}
-    assert (scores.values["recall"], scores.values["f1"]) == (0, 0)  # all was missed: that is a score
+    assert (scores.values["recall"], scores.values["f1"]) == (0, 0)  # a defined score, though all is missed
     full = classified([1, 1], [0.9, 0.8])
     assert score_predictions(full, fixed_threshold(full, "items")).undefined == {
         "auroc": "deformation everywhere"

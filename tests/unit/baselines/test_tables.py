@@ -140,7 +140,7 @@ def test_the_best_is_bold_and_the_second_underlined():
     assert auroc["c"].startswith("<u>")
     assert auroc["a"][0].isdigit()
     best = next(line for line in lines if "always" in line)
-    assert "**" not in best  # recall 100 for nothing is no merit
+    assert "**" not in best  # a recall of 100 without precision is not highlighted
 
 
 def test_fewer_false_alarms_are_better():

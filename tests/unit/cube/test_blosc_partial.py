@@ -12,7 +12,7 @@ from hephaestus_build.cube.codecs.blosc_partial import HEADER_BYTES, slice_blosc
 
 
 def part_of(encoded: bytes, decoded: int, start: int, stop: int) -> tuple[bytes, int]:
-    """Return the decoded bytes of a part, and which of the whole they begin with."""
+    """Return the decoded bytes of a part, and their offset in the full buffer."""
     part = slice_blosc_buffer(encoded[:HEADER_BYTES], len(encoded), decoded, start, stop)
     content = numcodecs.Blosc().decode(part.header + encoded[part.begin : part.end])
     assert len(content) == part.decoded_size
@@ -44,7 +44,7 @@ def test_a_damaged_buffer_is_refused(damage: str) -> None:
     encoded = bytearray(numcodecs.Blosc("zstd", 1, blocksize=4096).encode(values))
     length = len(encoded) + (damage == "longer")
     if damage == "another size":
-        encoded[7] = 0xFF  # four gigabytes: to be refused before memory is taken
+        encoded[7] = 0xFF  # four gigabytes, which must be refused before allocation
     elif damage == "no block size":
         encoded[8:12] = bytes(4)
     head = bytes(encoded[: {"cut": 9, "empty": 0}.get(damage, HEADER_BYTES)])

@@ -40,7 +40,7 @@ def read_back(folder, shard, shape, dtype, inner, fill):
         path = folder / chunk_key("", (0, 0), 2).lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(shard)
-    assert array.chunks == whole  # what plans by chunks sees one an image
+    assert array.chunks == whole  # one chunk per image for dask
     return array
 
 

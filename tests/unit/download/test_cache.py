@@ -101,7 +101,7 @@ def test_parts_that_others_left_are_never_touched(tmp_path):
     ids=["none", "gone", "empty", "list", "nan", "huge", "deep"],
 )
 def test_the_cache_is_looked_through_once_per_hundredth_whoever_adds_to_it(tmp_path, damage):
-    DownloadCache(tmp_path, limit=1e5).record_growth(1)  # nobody has looked yet: it does
+    DownloadCache(tmp_path, limit=1e5).record_growth(1)  # the size is unknown so far, so it is measured
     path = fill(DownloadCache(tmp_path, limit=1e5), "a.tif", 200_000, age=60)
     note = tmp_path / ".hephaestus-growth.json"
     if damage is None:
@@ -122,7 +122,7 @@ def test_another_limit_counts_at_once(tmp_path):
     assert not path.exists()
 
 
-# --- what others put into a shared cache -----------------------------------------------------------------
+# --- files of others in a shared cache -------------------------------------------------------------------
 
 
 def kept(cache: DownloadCache, name: str = "a.tif", size: int = 1000) -> Path:

@@ -21,7 +21,7 @@ def grid(
 
 
 def phase(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """Distinct values everywhere, so that a wrong pixel cannot pass for the right one."""
+    """Return distinct values everywhere, so that a wrong pixel is detected."""
     values = np.linspace(-np.pi, np.pi, shape[0] * shape[1], dtype=np.float32)
     return np.random.default_rng(seed).permutation(values).reshape(shape)
 

@@ -11,13 +11,13 @@ from scipy.interpolate import RegularGridInterpolator
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.processing.interpolation import interpolate_bilinear, quantize
 
-#: As the cube packs water vapour, pressure and temperature.
+#: Packing of water vapour, pressure and temperature in the cube.
 STEPS = (2.0**-10, 2.0**-1, 2.0**4)
 LEVELS = np.array([22.5, 93_000.0, 2.4e6]).reshape(3, 1, 1)
 
 
 def source(seed: int, north: float, west: float, shape: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """Three fields as rough as ERA5 over mountains, on a 0.25 degree grid."""
+    """Return three fields as rough as ERA5 over mountains, on a 0.25 degree grid."""
     noise = np.random.default_rng(seed).uniform(-1, 1, (3, *shape))
     latitude = north - 0.25 * np.arange(shape[0])
     longitude = west + 0.25 * np.arange(shape[1])

@@ -104,7 +104,7 @@ def test_a_sagging_flank_moves_down_and_outwards() -> None:
 
 @pytest.mark.parametrize(("heading", "east"), [(-12.0, -1), (-168.0, 1)])
 def test_satellites_look_right(heading: float, east: int) -> None:
-    """Going north they stand to the west of what they see, going south to its east."""
+    """An ascending satellite is west of the target, a descending one east of it."""
     sight = line_of_sight(39.0, heading)
     assert np.linalg.norm(sight) == pytest.approx(1, abs=1e-6)
     assert np.sign(sight[0]) == east

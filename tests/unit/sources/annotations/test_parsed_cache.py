@@ -31,7 +31,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def once(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The archives that were read whole."""
+    """Archives that were parsed completely."""
     read: list[Path] = []
 
     def counted(source: Path) -> Annotations:

@@ -48,7 +48,7 @@ def tagged(path: Path, values: np.ndarray, **tags: Any) -> Path:
 
 
 def heights(dtype: str = "int16") -> np.ndarray:
-    """From 1 to 300."""
+    """Return heights from 1 to 300."""
     return np.random.default_rng(1).integers(1, 301, GRID.shape).astype(dtype)
 
 
@@ -283,7 +283,7 @@ def test_a_second_image_is_refused(tif):
 
 
 def test_a_document_of_definitions_is_refused(tif):
-    """Eight lines of XML can stand for gigabytes."""
+    """Eight lines of XML can expand to gigabytes."""
     entities = "".join(f'<!ENTITY {b} "{f"&{a};" * 9}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True))
     bomb = f'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha">{entities}]><x>&i;</x>'.encode() + b"\0"
     write_tif(tif, phase())
@@ -307,7 +307,7 @@ def test_blocks_that_are_not_stored_are_no_data_and_no_height(tif):
 
 
 def bomb(path: Path, width: int, height: int, dtype: str, rows: int) -> Path:
-    """Write a raster of zeros of which every strip takes next to nothing."""
+    """Write a raster of zeros with highly compressed strips."""
     strip = zlib.compress(bytes(width * rows * np.dtype(dtype).itemsize), 9)
     count = -(-height // rows)
     kind = {"f": 3, "i": 2, "u": 1}[np.dtype(dtype).kind]
@@ -342,7 +342,7 @@ def test_a_small_file_with_a_giant_inside_is_refused_by_its_header(tif, width, h
 
 
 def test_strips_that_share_their_bytes_are_refused(tif):
-    """Each would be read from its start to the end of the file: hours for a small one."""
+    """Each strip would be read to the end of the file, which takes hours even for a small file."""
     write_tif(tif, phase(), compress="none", predictor=1)
     data = bytearray(tif.read_bytes())
     directory = read_tiff_directories(bytes(data))[0]
@@ -436,7 +436,7 @@ def test_heights_above_another_surface_in_feet_are_refused(tif):
 
 
 def test_a_large_frame_is_read(tif):
-    """As many columns as the largest frame of the archive."""
+    """The raster has as many columns as the largest frame of the archive."""
     grid = Grid(7_000, 40, 10, 40, 0.001, 0.001)
     values = phase(grid)
     assert read_phase(write_tif(tif, values, grid)).values.tobytes() == values.tobytes()

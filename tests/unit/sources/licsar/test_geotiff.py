@@ -130,13 +130,13 @@ def overwrite_tag(path: Path, wanted: int, kind: int, count: int, value: int | N
 
 
 def overwrite_dimensions(path: Path, width: int, height: int) -> None:
-    """Make the header claim another size."""
+    """Make the header state another size."""
     overwrite_tag(path, 256, 4, 1, width)
     overwrite_tag(path, 257, 4, 1, height)
 
 
 def bad_files(path: Path) -> dict[str, str]:
-    """Every kind of bad file beside `path`, with the reason that must be given."""
+    """Write every kind of bad file next to `path`; return the expected reasons."""
     values, folder = phase(), path.parent
     reasons = {
         "zero.tif": "no TIFF",
