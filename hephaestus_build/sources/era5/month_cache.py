@@ -309,7 +309,7 @@ def failed_fields(area: Era5Area, source: str, batch: Era5Batch, receipt: Receip
     receipt : Receipt
         The failure, recorded for each of the hours.
     """
-    return assemble_fields(area, source, {}, {}, {time: (receipt,) for time in batch.times})
+    return assemble_fields(area, source, {}, {}, dict.fromkeys(batch.times, (receipt,)))
 
 
 def _mark_unchanged(receipts: Sequence[Receipt]) -> tuple[Receipt, ...]:

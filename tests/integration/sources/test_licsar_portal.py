@@ -195,7 +195,7 @@ def test_a_plain_file_server_will_do_for_the_real_frame(shared_data, tmp_path):
     paths: list[str] = []
 
     class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- its base class names it so
             """Log nothing."""
 
         def log_request(self, *args: Any) -> None:
