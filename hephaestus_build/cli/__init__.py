@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
@@ -18,10 +19,12 @@ from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
 from typer.main import get_command
 
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.extras import find_plugins, install_hint
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.stop_signals import StoppedError, run_interruptible
 
-#: Entry points of modules with commands that other packages provide.
+#: Entry points by which installed packages add commands. Each refers to a module as those of :data:`COMMANDS`
+#: do, or to the function or Typer application itself.
 COMMAND_GROUP = "hephaestus_build.commands"
 #: Every command: the module that holds it (as a function of its name, or as a group named ``app``; None where
 #: another package provides it in :data:`COMMAND_GROUP`), and what it is for.
@@ -49,7 +52,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
 
 
 class _LazyCommandGroup(TyperGroup):
-    """The commands of :data:`COMMANDS`, loaded when they are asked for."""
+    """The commands of :data:`COMMANDS`, then those of other packages; each is loaded when it is called."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -63,18 +66,20 @@ class _LazyCommandGroup(TyperGroup):
             raise StoppedError from None
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
+        return list(describe_commands())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        module = _find_command_module(cmd_name)
-        if module is None:
+        loaded = load_command(cmd_name)
+        if loaded is None:
+            self.commands = dict.fromkeys(describe_commands())  # type: ignore[assignment]
             return None
         from hephaestus_build.cli.console import refuse_remote_paths
 
-        group = getattr(module, "app", None)
-        if group is None:
+        if isinstance(loaded, typer.Typer):
+            group = loaded
+        else:
             group = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-            group.command(cmd_name)(getattr(module, cmd_name))
+            group.command(cmd_name)(loaded)
         for known in group.registered_commands:
             if known.callback is not None:
                 known.callback = refuse_remote_paths(known.callback)
@@ -87,42 +92,51 @@ class _LazyCommandGroup(TyperGroup):
             return super().shell_complete(ctx, incomplete)
         return [
             CompletionItem(name, help=what)
-            for name, (_, what) in COMMANDS.items()
+            for name, what in describe_commands().items()
             if name.startswith(incomplete)
         ]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, what) for name, (_, what) in COMMANDS.items()])
+            formatter.write_dl(list(describe_commands().items()))
 
 
-def _find_command_module(name: str) -> ModuleType | None:
-    """Return the module that holds a command; None where there is no such command.
+def describe_commands() -> dict[str, str]:
+    """Return what each command is for, by name, without loading any."""
+    return {name: what for name, (_, what) in COMMANDS.items()} | {
+        sanitize_text(name, 40): f"A command of the package {plugin.distribution}."
+        for name, plugin in find_plugins(COMMAND_GROUP).items()
+        if name not in COMMANDS
+    }
+
+
+def load_command(name: str) -> typer.Typer | Callable[..., Any] | None:
+    """Import a command, a function or a Typer application; None where there is no such command.
 
     Raises
     ------
     HephaestusError
         If the package that provides the command is not installed, or cannot be imported.
     """
-    module, _ = COMMANDS.get(name, (None, ""))
-    if module is not None:
-        return import_module(module)
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group=COMMAND_GROUP, name=name):
-        try:
-            return import_module(entry.module)
-        except Exception as error:  # another package's code: whatever it raises, it is named
+    place, _ = COMMANDS.get(name, (None, ""))
+    if place is not None:
+        return _command_of_module(import_module(place), name)
+    plugin = find_plugins(COMMAND_GROUP).get(name)
+    if plugin is None:
+        if name in COMMANDS:
             raise HephaestusError(
-                f"the command {name} ({entry.module}) cannot be loaded: {sanitize_text(error)}; reinstall "
-                f"the package that provides it"
-            ) from error
-    if name in COMMANDS:
-        raise HephaestusError(
-            f"no installed package provides the command {name}; `pip install 'hephaestus-build[baselines]'` "
-            f"installs it"
-        )
-    return None
+                f"no installed package provides the command {name}; {install_hint('baselines')}"
+            )
+        return None
+    found = plugin.load()
+    command = _command_of_module(found, name) if isinstance(found, ModuleType) else found
+    if not callable(command):
+        raise plugin.describe_error("is neither a function nor a Typer application")
+    return command
+
+
+def _command_of_module(module: ModuleType, name: str) -> Any:
+    return getattr(module, "app", None) or getattr(module, name, None)
 
 
 app = typer.Typer(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from hephaestus_build.cli import COMMAND_GROUP, run_command_line
+from hephaestus_build.cli import COMMAND_GROUP, COMMANDS, run_command_line
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.extras import find_plugins
 from hephaestus_build.dataset import predictor
 from hephaestus_build.dataset.predictor import PREDICTOR_GROUP, find_predictors, open_predictor
 
@@ -66,8 +71,63 @@ def test_a_package_that_cannot_be_imported_is_named(packages, monkeypatch, capsy
     install(packages, "shattered", broken, **{COMMAND_GROUP: "shatter = shattered"})
     assert hephaestus(monkeypatch, "shatter") == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "the command shatter (shattered) cannot be loaded: no" in line
+    assert "the command shatter of the package shattered cannot be loaded (RuntimeError: no" in line
+    assert line.endswith("`pip uninstall shattered`")
     assert "\x1b" not in line
+
+
+def test_a_package_that_ends_the_process_is_named(packages, monkeypatch, capsys):
+    install(packages, "quitting", "raise SystemExit(0)", **{COMMAND_GROUP: "quit-it = quitting"})
+    assert hephaestus(monkeypatch, "quit-it") == 1
+    assert "the command quit-it of the package quitting cannot be loaded" in capsys.readouterr().err
+
+
+def test_what_is_no_command_is_named(packages, monkeypatch, capsys):
+    install(packages, "numeric", "count = 3", **{COMMAND_GROUP: "count = numeric\nnone = numeric:count"})
+    for name in ("count", "none"):
+        assert hephaestus(monkeypatch, name) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"the command {name} of the package numeric is neither a function nor a Typer app" in line
+
+
+def test_commands_of_other_packages_are_listed_after_ours(packages, monkeypatch, capsys):
+    install(packages, "greeting", COMMAND, **{COMMAND_GROUP: "greet = greeting:greet"})
+    install(packages, "shattered", "raise RuntimeError", **{COMMAND_GROUP: "shatter = shattered"})
+    assert hephaestus(monkeypatch, "--help") == 0
+    listed = capsys.readouterr().out.partition("Commands:")[2].splitlines()
+    assert [line.split()[0] for line in listed if line] == [*COMMANDS, "greet", "shatter"]
+    assert "  greet        A command of the package greeting." in listed
+    assert "  benchmark    Train and score models on the cubes, and predict." in listed
+    assert hephaestus(monkeypatch, "greet", "--help") == 0
+    assert "Say hello." in capsys.readouterr().out
+
+
+def test_commands_of_other_packages_are_suggested_and_completed(packages, monkeypatch, capsys):
+    install(packages, "greeting", COMMAND, **{COMMAND_GROUP: "greet = greeting"})
+    assert hephaestus(monkeypatch, "gret") == 2
+    assert "No such command 'gret'. Did you mean 'greet'" in capsys.readouterr().err
+    asked = {"_HEPHAESTUS_COMPLETE": "complete_bash", "COMP_WORDS": "hephaestus gre", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from hephaestus_build.cli import app; app(prog_name='hephaestus')"],
+        env={**os.environ, **asked, "PYTHONPATH": str(packages)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["greet"]
+
+
+def test_installed_entry_points_are_those_that_the_standard_library_finds(packages):
+    install(packages, "greeting", COMMAND, **{COMMAND_GROUP: "greet = greeting"})
+    for group in (COMMAND_GROUP, PREDICTOR_GROUP, "console_scripts", "prefect.plugins", "pytest11"):
+        expected = {entry.name: entry.value for entry in importlib.metadata.entry_points(group=group)}
+        assert {name: plugin.value for name, plugin in find_plugins(group).items()} == expected
+        assert expected
+
+
+def test_the_first_of_two_installed_versions_counts(tmp_path, monkeypatch):
+    for version in ("old", "new"):
+        (tmp_path / version).mkdir()
+        install(tmp_path / version, "greeting", COMMAND, **{COMMAND_GROUP: f"{version} = greeting"})
+        monkeypatch.syspath_prepend(tmp_path / version)
+    assert find_plugins(COMMAND_GROUP).keys() == {"benchmark", "new"}
 
 
 def test_a_built_in_command_cannot_be_replaced(packages, monkeypatch, capsys):
@@ -78,8 +138,16 @@ def test_a_built_in_command_cannot_be_replaced(packages, monkeypatch, capsys):
     assert "hello" not in capsys.readouterr().out
 
 
+def test_a_benchmark_that_cannot_be_imported_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "hephaestus_baselines.cli", None)
+    assert hephaestus(monkeypatch, "benchmark", "run") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the command benchmark cannot be loaded (ModuleNotFoundError" in line
+    assert "`pip install 'hephaestus-build[baselines]'` installs it" in line
+
+
 def test_a_command_whose_package_is_not_installed_is_named(monkeypatch, capsys):
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: ())
+    monkeypatch.setattr("hephaestus_build.cli.find_plugins", lambda _: {})
     assert hephaestus(monkeypatch, "benchmark", "run") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "pip install 'hephaestus-build[baselines]'" in line
