@@ -131,7 +131,7 @@ def load_command(name: str) -> typer.Typer | Callable[..., Any] | None:
     found = plugin.load()
     command = _command_of_module(found, name) if isinstance(found, ModuleType) else found
     if not callable(command):
-        raise plugin.describe_error("is neither a function nor a Typer application")
+        raise plugin.make_error("is neither a function nor a Typer application")
     return command
 
 

@@ -8,6 +8,7 @@ A package adds a plugin by an entry point, in its pyproject.toml::
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from typing import Any
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_text import sanitize_text
+
+log = logging.getLogger(__name__)
 
 #: The packages that an extra cannot do without, and the command that adds it in a checkout.
 _EXTRAS = {
@@ -88,23 +91,32 @@ class Plugin:
         try:
             return EntryPoint(self.name, self.value, self.group).load()
         except (Exception, SystemExit) as error:  # another package's code: whatever it raises, it is named
-            raise self.describe_error(f"cannot be loaded ({type(error).__name__}: {error})") from error
+            advice = install_hint("baselines") if self.distribution == _OWN_DISTRIBUTION else ""
+            raise self.make_error("cannot be loaded", error, advice) from error
 
-    def describe_error(self, problem: str) -> HephaestusError:
+    def make_error(
+        self, problem: str, cause: BaseException | None = None, advice: str = ""
+    ) -> HephaestusError:
         """Return the error that this plugin does not work: one line that names it and its package.
 
         Parameters
         ----------
         problem : str
             A verb and what follows, such as ``cannot be loaded``.
+        cause : BaseException, optional
+            What was raised; quoted, and logged with its traceback.
+        advice : str, optional
+            What to do; by default to update or remove the package.
         """
-        kind, problem = self.group.rpartition(".")[2].removesuffix("s"), sanitize_text(problem, 300)
+        where = f" of the package {self.distribution}"
         if self.distribution == _OWN_DISTRIBUTION:
-            return HephaestusError(f"the {kind} {self.name} {problem}; {install_hint('baselines')}")
-        return HephaestusError(
-            f"the {kind} {self.name} of the package {self.distribution} {problem}; update that package, or "
-            f"remove it: `pip uninstall {self.distribution}`"
-        )
+            where, advice = "", advice or "run the same command with `hephaestus -v` to see where"
+        if cause is not None:
+            log.debug("plugin %s%s", self.name, where, exc_info=cause)
+            problem += f" ({type(cause).__name__}: {sanitize_text(cause, 300)})"
+        advice = advice or f"update that package, or remove it: `pip uninstall {self.distribution}`"
+        kind = self.group.rpartition(".")[2].removesuffix("s")
+        return HephaestusError(f"the {kind} {self.name}{where} {problem}; {advice}")
 
 
 def find_plugins(group: str) -> dict[str, Plugin]:

@@ -7,16 +7,17 @@ entry-point group :data:`PREDICTOR_GROUP`, a function that opens one of its chec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.metadata import entry_points
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.extras import Plugin, find_plugins, install_hint
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.cube.reading.window_reader import WindowReader
 
 #: Entry points of functions that take a checkpoint's path and a device and return a :class:`Predictor`.
 PREDICTOR_GROUP = "hephaestus_build.predictors"
@@ -38,6 +39,10 @@ class Predictor(Protocol):
     name: str
     pair_count: int
     trained_on_simulated: bool
+
+    @property
+    def provenance(self) -> Mapping[str, str | bool]:
+        """What is recorded of the model in what is made with it, such as the hash of its checkpoint."""
 
     def predict(self, store: Path, pairs: Sequence[Pair]) -> np.ndarray:
         """Return the probability of deformation in each pixel of a frame.
@@ -61,9 +66,43 @@ class Predictor(Protocol):
         """
 
 
+class _CheckedPredictor:
+    """A predictor of another package: whatever it raises is one line, and what it returns is checked."""
+
+    def __init__(self, predictor: Predictor, plugin: Plugin) -> None:
+        self._predictor, self._plugin = predictor, plugin
+        self.name = str(predictor.name)
+        self.pair_count = int(predictor.pair_count)
+        self.trained_on_simulated = bool(predictor.trained_on_simulated)
+        self.provenance = dict(predictor.provenance)
+
+    def __repr__(self) -> str:
+        return repr(self._predictor)
+
+    def predict(self, store: Path, pairs: Sequence[Pair]) -> np.ndarray:
+        """Return the probability of deformation, see :class:`Predictor`."""
+        try:
+            probability = self._predictor.predict(store, pairs)
+        except HephaestusError:
+            raise
+        except Exception as error:
+            what = f"failed with {', '.join(map(str, pairs))} of {store.stem}"
+            raise self._plugin.make_error(what, error) from error
+        shape = WindowReader(store).shape
+        if (
+            not isinstance(probability, np.ndarray)
+            or probability.dtype != np.float32
+            or probability.shape != shape
+        ):
+            raise self._plugin.make_error(f"returned no float32 array of {shape[0]} x {shape[1]} pixels")
+        if bool(((probability < 0) | (probability > 1)).any()):
+            raise self._plugin.make_error("returned probabilities below 0 or above 1")
+        return probability
+
+
 def find_predictors() -> tuple[str, ...]:
     """Return the names of the installed implementations, sorted."""
-    return tuple(sorted({entry.name for entry in entry_points(group=PREDICTOR_GROUP)}))
+    return tuple(sorted(find_plugins(PREDICTOR_GROUP)))
 
 
 def open_predictor(checkpoint: Path, *, implementation: str | None = None, device: str = "auto") -> Predictor:
@@ -85,24 +124,20 @@ def open_predictor(checkpoint: Path, *, implementation: str | None = None, devic
     HephaestusError
         If none is installed, or the implementation or the checkpoint cannot be loaded.
     """
-    names = find_predictors()
+    plugins = find_plugins(PREDICTOR_GROUP)
+    names = sorted(plugins)
     if not names:
-        raise HephaestusError(
-            "no installed package can predict; `pip install 'hephaestus-build[baselines]'` installs one "
-            "(in a checkout: `make benchmark`)"
-        )
+        raise HephaestusError(f"no installed package can predict; {install_hint('baselines')}")
     if implementation is None and len(names) > 1:
         raise UsageError(f"several installed packages can predict: name one of {', '.join(names)}")
     chosen = implementation or names[0]
-    if chosen not in names:
+    if chosen not in plugins:
         raise UsageError(f"{sanitize_text(chosen)!r} predicts nothing here: choose {', '.join(names)}")
-    (entry, *_) = entry_points(group=PREDICTOR_GROUP, name=chosen)
+    plugin = plugins[chosen]
+    opener: Any = plugin.load()
     try:
-        opener = entry.load()
+        return _CheckedPredictor(opener(checkpoint, device=device), plugin)
+    except HephaestusError:
+        raise
     except Exception as error:  # another package's code: whatever it raises, it is named
-        raise HephaestusError(
-            f"the predictor {chosen} ({entry.value}) cannot be loaded: {sanitize_text(error)}; reinstall the "
-            f"package that provides it"
-        ) from error
-    predictor: Predictor = opener(checkpoint, device=device)
-    return predictor
+        raise plugin.make_error(f"cannot open {checkpoint}", error) from error

@@ -223,11 +223,8 @@ def predict_frame_maps(
         about = {
             "title": f"probability of deformation in frame {frame}" + (" (simulated)" if simulated else ""),
             "frame": frame.id,
-            "model": recipe.key,
-            "task": recipe.task,
-            "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+            **describe_model(trained, checkpoint),
             "simulated": simulated,
-            "learnt_from_simulated": trained.trained_on_simulated,
             "source": f"hephaestus-build {__version__}",
         }
         with try_lock_folder(folder / f".{frame}.lock") as ours:
@@ -333,6 +330,16 @@ def require_checkpoint(path: Path) -> Path:
             f"there is no checkpoint at {path}; `hephaestus benchmark run` leaves best.ckpt in each run"
         )
     return path
+
+
+def describe_model(trained: TrainedModel, checkpoint: Path) -> dict[str, str | bool]:
+    """Return what is recorded of a model in its predictions: its run, its file, what it was trained on."""
+    return {
+        "model": trained.recipe.key,
+        "task": trained.recipe.task,
+        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "learnt_from_simulated": trained.trained_on_simulated,
+    }
 
 
 def predict_pairs(

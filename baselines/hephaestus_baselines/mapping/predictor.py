@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hephaestus_baselines.mapping.predict_frame import predict_pairs, require_checkpoint
+from hephaestus_baselines.mapping.predict_frame import describe_model, predict_pairs, require_checkpoint
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.frames import Pair
@@ -25,13 +25,16 @@ class CheckpointPredictor:
     ----------
     trained : TrainedModel
         The model, with its run's configuration and channel statistics.
+    checkpoint : pathlib.Path
+        The file that it was read from.
     """
 
-    def __init__(self, trained: TrainedModel) -> None:
+    def __init__(self, trained: TrainedModel, checkpoint: Path) -> None:
         self._trained = trained
         self.name = trained.recipe.key
         self.pair_count = trained.recipe.steps
         self.trained_on_simulated = trained.trained_on_simulated
+        self.provenance = describe_model(trained, checkpoint)
 
     def __repr__(self) -> str:
         return f"<CheckpointPredictor {self.name}: {self._trained.recipe.model}>"
@@ -75,4 +78,4 @@ def open_checkpoint_predictor(checkpoint: Path, *, device: str = "auto") -> Chec
     check_extra("baselines", "a prediction")
     from hephaestus_baselines.training.trainer import load_trained_model
 
-    return CheckpointPredictor(load_trained_model(require_checkpoint(checkpoint), device=device))
+    return CheckpointPredictor(load_trained_model(require_checkpoint(checkpoint), device=device), checkpoint)

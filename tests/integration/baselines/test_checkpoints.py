@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import os
@@ -363,9 +364,16 @@ def test_mutated_checkpoints_are_read_or_refused(runs: Path, tmp_path: Path) -> 
 
 def test_the_builder_finds_a_checkpoint_as_a_predictor(runs: Path, tmp_path: Path) -> None:
     assert "baselines" in find_predictors()
-    predictor = open_predictor(runs / "whole" / "best.ckpt", implementation="baselines", device="cpu")
+    checkpoint = runs / "whole" / "best.ckpt"
+    predictor = open_predictor(checkpoint, implementation="baselines", device="cpu")
     assert (predictor.name, predictor.pair_count) == (RECIPE.key, RECIPE.steps)
     assert predictor.trained_on_simulated is True
+    assert predictor.provenance == {
+        "model": RECIPE.key,
+        "task": RECIPE.task,
+        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "learnt_from_simulated": True,
+    }
     cube = toy_cubes(tmp_path) / f"{FRAME}.zarr"
     with open_pinned_cube(cube, chunks=None) as data:
         ((row, column), *_) = np.argwhere(data.valid_date_pair.to_numpy())

@@ -13,8 +13,9 @@ import pytest
 from hephaestus_build.cli import COMMAND_GROUP, COMMANDS, run_command_line
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.extras import find_plugins
-from hephaestus_build.dataset import predictor
-from hephaestus_build.dataset.predictor import PREDICTOR_GROUP, find_predictors, open_predictor
+from hephaestus_build.core.frames import Pair
+from hephaestus_build.dataset.predictor import PREDICTOR_GROUP, Predictor, find_predictors, open_predictor
+from toy_cube import FRAME, PAIRS, grid, toy_cube
 
 COMMAND = """
 import typer
@@ -24,16 +25,29 @@ def greet(name: str) -> None:
     typer.echo(f"hello {name}")
 """
 PREDICTOR = """
+import numpy as np
+from hephaestus_build.cube.reading.window_reader import WindowReader
+
 class Constant:
     name, pair_count, trained_on_simulated = "constant", 1, False
 
+    def __init__(self, checkpoint, device):
+        self.value = float(checkpoint.read_text())
+        self.provenance = {"device": device}
+
     def predict(self, store, pairs):
-        return (store, pairs)
+        if self.value > 8:
+            raise RuntimeError("out of memory")
+        return np.full(WindowReader(store).shape, self.value, "f8" if self.value > 4 else "f4")
 
 def open_constant(checkpoint, *, device):
-    made = Constant()
-    made.opened = (checkpoint, device)
-    return made
+    return Constant(checkpoint, device)
+
+class Nameless:
+    pass
+
+def open_nameless(checkpoint, *, device):
+    return Nameless()
 """
 
 
@@ -153,12 +167,50 @@ def test_a_command_whose_package_is_not_installed_is_named(monkeypatch, capsys):
     assert "pip install 'hephaestus-build[baselines]'" in line
 
 
-def test_a_predictor_of_another_package_is_opened_by_name(packages):
+def constant(packages: Path, value: float) -> Predictor:
     install(packages, "steady", PREDICTOR, **{PREDICTOR_GROUP: "steady = steady:open_constant"})
+    (packages / "weights").write_text(str(value))
+    return open_predictor(packages / "weights", implementation="steady", device="cpu")
+
+
+def test_a_predictor_of_another_package_predicts_a_cube(packages):
+    predictor = constant(packages, 0.25)
     assert "steady" in find_predictors()
-    made = open_predictor(packages / "weights", implementation="steady", device="cpu")
-    assert made.opened == (packages / "weights", "cpu")
-    assert made.predict(packages, []) == (packages, [])
+    assert (predictor.name, predictor.pair_count, predictor.trained_on_simulated) == ("constant", 1, False)
+    assert predictor.provenance == {"device": "cpu"}
+    cube = toy_cube(packages / "cubes", grid(20, 30))
+    probability = predictor.predict(cube, [Pair.parse(PAIRS[0])])
+    assert (probability.dtype, probability.shape) == ("f4", (20, 30))
+    assert (probability == 0.25).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (2, "returned probabilities below 0 or above 1"),
+        (5, "returned no float32 array of 20 x 30 pixels"),
+        (9, f"failed with {PAIRS[0]} of {FRAME} (RuntimeError: out of memory)"),
+    ],
+)
+def test_a_predictor_that_fails_is_one_line_that_names_it(packages, value, said):
+    predictor = constant(packages, value)
+    cube = toy_cube(packages / "cubes", grid(20, 30))
+    with pytest.raises(HephaestusError) as seen:
+        predictor.predict(cube, [Pair.parse(PAIRS[0])])
+    assert str(seen.value).startswith(f"the predictor steady of the package steady {said}; update")
+
+
+def test_a_predictor_that_cannot_be_opened_is_one_line_that_names_it(packages):
+    code, weights = (
+        {PREDICTOR_GROUP: "steady = steady:open_constant\nbare = steady:open_nameless"},
+        packages / "w",
+    )
+    install(packages, "steady", PREDICTOR, **code)
+    weights.write_text("none")
+    for name, error in (("steady", "ValueError: could not convert"), ("bare", "AttributeError: 'Nameless'")):
+        with pytest.raises(HephaestusError) as seen:
+            open_predictor(weights, implementation=name)
+        assert f"the predictor {name} of the package steady cannot open {weights} ({error}" in str(seen.value)
 
 
 def test_of_several_predictors_one_must_be_named(packages):
@@ -171,11 +223,11 @@ def test_of_several_predictors_one_must_be_named(packages):
 
 def test_a_predictor_that_cannot_be_loaded_is_named(packages):
     install(packages, "rotten", "x = 1 / 0", **{PREDICTOR_GROUP: "rotten = rotten:open_it"})
-    with pytest.raises(HephaestusError, match=r"the predictor rotten \(rotten:open_it\) cannot be loaded"):
+    with pytest.raises(HephaestusError, match="predictor rotten of the package rotten cannot be loaded"):
         open_predictor(packages / "weights", implementation="rotten")
 
 
 def test_without_any_predictor_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(predictor, "entry_points", lambda **_: ())
+    monkeypatch.setattr("hephaestus_build.dataset.predictor.find_plugins", lambda _: {})
     with pytest.raises(HephaestusError, match=r"pip install 'hephaestus-build\[baselines\]'"):
         open_predictor(Path("weights"))
