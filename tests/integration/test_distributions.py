@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -131,29 +133,61 @@ def test_every_command_explains_itself_without_the_checkout(installed: Path, tmp
     assert "benchmark run" in ended.stdout
 
 
-def test_the_wheel_builds_and_shows_the_embedded_sample(hephaestus, tmp_path: Path) -> None:
-    built = hephaestus("build", FRAME, "--limit", "2", "--pairs", "all", "--no-quicklook")
+def test_the_wheel_plans_builds_and_shows_the_embedded_sample(hephaestus, tmp_path: Path) -> None:
+    assert FRAME in hephaestus("plan", FRAME).stdout
+    built = hephaestus("build", "--simulated", "--limit", "1", "--no-quicklook")
     assert FRAME in built.stdout
     assert (tmp_path / f"data/simulated/cubes/{FRAME}.zarr/zarr.json").is_file()
-    assert "2" in hephaestus("inspect", FRAME).stdout
+    assert FRAME in hephaestus("inspect", FRAME).stdout
     assert "Vesuvius" in hephaestus("frames", "vesuvius").stdout
     assert "licsar_url" in hephaestus("settings").stdout
+    assert hephaestus("--version").stdout.strip() == version("hephaestus-build")
 
 
-def test_the_wheel_has_the_benchmark(installed: Path, tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="the extra baselines is not installed")
+@pytest.mark.parametrize(
+    ("package", "library"),
+    [
+        ("hephaestus_build", "xarray"),
+        ("hephaestus_flows", "prefect"),
+        pytest.param("hephaestus_baselines", "torch", marks=pytest.mark.slow),
+    ],
+)
+def test_every_module_of_the_wheel_is_imported_from_it(
+    package: str, library: str, installed: Path, tmp_path: Path
+) -> None:
+    """So nothing in it needs what was left out, and nothing is taken from the checkout."""
+    pytest.importorskip(library, reason="its extra is not installed")
     code = (
-        "import hephaestus_baselines as hb\n"
-        "from hephaestus_baselines.config.run_config import read_preset\n"
-        "from hephaestus_build.dataset.predictor import find_predictors\n"
-        "print(len(read_preset('small').make_recipes()), len(read_preset('paper').make_recipes()), "
-        "find_predictors())\n"
+        "import pkgutil, sys\n"
+        "from importlib import import_module\n"
+        f"package = import_module({package!r})\n"
+        "for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "    if not module.name.endswith('__main__'): import_module(module.name)\n"
+        "for name, module in sys.modules.copy().items():\n"
+        "    if name.startswith('hephaestus'): print(name, module.__file__)\n"
     )
     ended = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
     assert ended.returncode == 0, ended.stderr
-    small, paper, *predictors = ended.stdout.split()
-    assert 0 < int(small) < int(paper)
-    assert "baselines" in " ".join(predictors)
+    places = dict(line.split(maxsplit=1) for line in ended.stdout.splitlines() if line.startswith("heph"))
+    assert len(places) > 5
+    assert {name: place for name, place in places.items() if not place.startswith(str(installed))} == {}
+
+
+def test_the_wheel_has_the_benchmark_and_its_presets(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "from hephaestus_baselines.config.run_config import preset_names, read_preset\n"
+        "from hephaestus_build.cli import load_command\n"
+        "from hephaestus_build.dataset.predictor import find_predictors\n"
+        "print({name: len(read_preset(name).make_recipes()) for name in preset_names()})\n"
+        "print(find_predictors(), load_command('benchmark').info.help)\n"
+    )
+    ended = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert ended.returncode == 0, ended.stderr
+    presets, plugins = ended.stdout.splitlines()
+    runs = ast.literal_eval(presets)
+    assert runs.keys() == {"legacy", "paper", "small"}
+    assert 0 < runs["small"] < runs["paper"]
+    assert plugins.startswith("('baselines',) Train and score models")
 
 
 @pytest.mark.slow

@@ -156,3 +156,32 @@ def test_links_lead_to_files(page: str) -> None:
 def test_simulated_cubes_are_shown_where_they_stand(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert not re.search(r"(?<!simulated/)cubes/(17[6-9]|1[89]\d|[2-9]\d\d)[AD]_", text)
+
+
+#: Commands that install or run a package by its name.
+INSTALLERS = r"(?:uvx|pipx (?:run|install)|uv tool (?:run|install)|uv add|(?:pip|conda) install)"
+#: Such a command with the name of somebody else's package.
+OTHERS_PACKAGE = re.compile(rf"{INSTALLERS}\s+(?:--?[\w-]+\s+)*['\"]?hephaestus(?![-_]build|[-_\w])")
+
+
+def test_no_document_and_no_help_installs_the_package_of_others() -> None:
+    """On the package index `hephaestus` is somebody else's."""
+    folders = ("docs", "hephaestus_build", "baselines", "flows", ".github")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if "_build" not in path.parts]
+    texts = {".md", ".py", ".ipynb", ".yml", ".yaml", ".json"}
+    found = [path for path in (*ROOT.iterdir(), *paths) if path.suffix in {*texts, ".toml", ""}]
+    said = {}
+    for path in found:
+        if path.is_file():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            said[path.relative_to(ROOT)] = [hit[0] for hit in OTHERS_PACKAGE.finditer(text)]
+    assert {Path("README.md"), Path("Containerfile"), Path("docs/operating.md")} <= said.keys()
+    assert {path: hits for path, hits in said.items() if hits} == {}
+
+
+@pytest.mark.parametrize("runner", ["uvx", "pip install", "pip install -U", "uv tool run"])
+def test_the_package_of_others_is_recognized(runner: str) -> None:
+    for name in ("hephaestus", "'hephaestus[flows]'", "hephaestus==1.0", "hephaestus build"):
+        assert OTHERS_PACKAGE.search(f"then {runner} {name}")
+    for name in ("hephaestus-build", "'hephaestus-build[flows]'", "--from hephaestus-build hephaestus"):
+        assert not OTHERS_PACKAGE.search(f"then {runner} {name}")
