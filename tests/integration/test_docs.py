@@ -21,7 +21,7 @@ from hephaestus_build.cli import app
 
 #: Blocks of Python that are marked as not run (`<!-- not run: why -->` before the fence), by page.
 NOT_RUN: dict[str, int] = {"README.md": 1, "docs/architecture.md": 1, "docs/qgis.md": 1}
-#: Replacements that make blocks run faster, by page.
+#: What is made smaller so that a block ends soon, by page.
 SHORTENED = {"docs/training.md": (("num_workers=2", "num_workers=0"), ("range(10)", "range(1)"))}
 
 PYTHON = [page for page in pages() if any(block.language == "python" for block in blocks(page))]
