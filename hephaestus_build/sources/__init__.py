@@ -1,1 +1,1 @@
-"""Sources of data: LiCSAR interferograms, ERA5 fields and the experts' annotations."""
+"""Data sources: LiCSAR interferograms, ERA5 fields and the experts' annotations."""

@@ -1,8 +1,9 @@
-"""What a source of interferograms is, whoever processed them, and what it gives.
+"""Interface of an interferogram source, and the value types it returns.
 
-A second source (NISAR GUNW, another processor) is a class with the methods of :class:`InterferogramSource`,
-an entry in :mod:`hephaestus_build.sources.selection`, and the form of its frames' ids in
-:mod:`hephaestus_build.core.frames`. Nothing else knows an address, a file name or the parts of an id.
+To add a second source (NISAR GUNW, another processor), write a class with the methods of
+:class:`InterferogramSource`, register it in :mod:`hephaestus_build.sources.selection`, and add the format of
+its frame ids to :mod:`hephaestus_build.core.frames`. No other module depends on addresses, file names or
+parts of an id.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from hephaestus_build.download.client import SmallResponse
 
 @dataclass(frozen=True)
 class ListedPair:
-    """A pair as a listing shows it.
+    """One pair of a listing.
 
     Attributes
     ----------
     pair : Pair
         The dates.
     modified : str or None
-        The listing's Last-modified column, as written; it has no time zone.
+        The listing's Last-modified column, as written, without a time zone; None if it has none.
     """
 
     pair: Pair
@@ -40,18 +41,18 @@ class ListedPair:
 
 @dataclass(frozen=True)
 class InterferogramListing:
-    """The interferograms that the archive shows of a frame.
+    """The interferograms that the archive lists for a frame.
 
     Attributes
     ----------
     frame : Frame
         The frame.
     pairs : tuple of ListedPair
-        Sorted; empty where the archive shows an empty folder.
+        Sorted; empty if the archive lists an empty folder.
     url : str
-        The address that was asked.
+        The address that was requested.
     ignored : tuple of str
-        Addresses on the page that are none of the frame's interferograms.
+        Links on the page that are not interferograms of the frame.
     """
 
     frame: Frame
@@ -62,17 +63,17 @@ class InterferogramListing:
 
 @dataclass(frozen=True)
 class FrameMetadata:
-    """What the source says of a frame as a whole.
+    """Metadata of a frame.
 
     Attributes
     ----------
     center_time : datetime.timedelta
         Acquisition time of the frame's centre, after midnight UTC.
     fields : dict of str
-        Further values by name, such as the lines of LiCSAR's ``metadata.txt``; empty where they could not be
-        fetched.
+        Further values by name, such as the lines of LiCSAR's ``metadata.txt``; empty if they could not be
+        downloaded.
     receipt : Receipt
-        How the request for them ended.
+        Receipt of the request for `fields`.
     """
 
     center_time: timedelta
@@ -81,20 +82,20 @@ class FrameMetadata:
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the source says that its data of the frame is simulated."""
+        """Whether the metadata marks the frame's data as simulated."""
         return self.fields.get("simulated", "").lower() == "true"
 
 
 @dataclass(frozen=True)
 class PreviewSize:
-    """Size and colour mode of a preview PNG: what tells how its polygons map to the grid.
+    """Size and colour mode of a preview, which determine how its polygons map to the grid.
 
     Attributes
     ----------
     width, height : int
         Pixels.
     mode : str
-        ``P`` (palette), ``RGBA``, ``RGB``, ``L`` or ``LA``.
+        Pillow's name of the colour mode: ``P`` (palette), ``RGBA``, ``RGB``, ``L`` or ``LA``.
     """
 
     width: int
@@ -104,16 +105,16 @@ class PreviewSize:
 
 @dataclass(frozen=True)
 class Raster:
-    """One band and where it lies.
+    """One georeferenced band.
 
     Attributes
     ----------
     values : numpy.ndarray
         Shape ``grid.shape``, the first row in the north.
     grid : Grid
-        Its pixels.
+        Grid of the pixels.
     notes : tuple of str
-        What was done to the values beyond reading them; empty for an ordinary file.
+        Changes to the values after reading; empty for an ordinary file.
     """
 
     values: np.ndarray
@@ -215,24 +216,25 @@ class ProductHistory:
 
 
 class InterferogramSource(Protocol):
-    """An archive of interferograms; safe to use from several threads.
+    """Interface of an archive of interferograms; implementations are thread-safe.
 
-    Every product ends in a receipt with one named outcome, whose product name begins with that of its pair;
-    the content is None unless the receipt is good.
+    Every request for a product returns a receipt with one outcome, and content that is None unless the
+    outcome is good. The receipt's product name begins with the name of the pair.
 
     Attributes
     ----------
-    credit : SourceCredit
-        Who made its products.
-    address : str
-        The archive's address, without passwords.
+    accepted_hashes : frozenset of Digest
+        Hashes of products whose cached copies are used even if the archive no longer has them.
+    prior_use : callable
+        Returns the record of a product's earlier use, given its pair (None for products of the frame) and its
+        name.
     """
 
     credit: SourceCredit
     address: str
 
     def listing(self, frame: Frame) -> InterferogramListing:
-        """Return the interferograms that the archive shows of `frame`.
+        """Return the interferograms that the archive lists for `frame`.
 
         Raises
         ------
@@ -244,42 +246,43 @@ class InterferogramSource(Protocol):
         """Return the metadata of `frame`; HephaestusError if its acquisition time is not known."""
 
     def dem(self, frame: Frame) -> tuple[Receipt, Raster | None]:
-        """Return the heights of `frame`, float32, metres, NaN where there is none."""
+        """Return the heights of `frame`: float32, metres, NaN for no data."""
 
     def phase(self, frame: Frame, pair: Pair, *, replaced: bool = False) -> tuple[Receipt, Raster | None]:
-        """Return the wrapped phase of `pair`, float32, rad, exact 0 where there is none.
+        """Return the wrapped phase of `pair`: float32, rad, exactly 0 for no data.
 
         Parameters
         ----------
         frame, pair : Frame, Pair
-            Which.
+            The interferogram.
         replaced : bool
             Whether the archive is known to have replaced the files of the pair.
         """
 
     def coherence(self, frame: Frame, pair: Pair, *, replaced: bool = False) -> tuple[Receipt, Raster | None]:
-        """Return the coherence of `pair`, uint8, 255 for 1, 0 where there is none; see :meth:`phase`."""
+        """Return the coherence of `pair`: uint8, 255 for 1, 0 for no data; see :meth:`phase`."""
 
     def preview(self, frame: Frame, pair: Pair) -> tuple[Receipt, PreviewSize | None]:
-        """Return size and mode of the preview that an expert would see of `pair`."""
+        """Return size and colour mode of the preview of `pair`."""
 
     def probe_product(self, frame: Frame, pair: Pair | None, name: str, url: str = "") -> SmallResponse:
-        """Return what the archive says of a product now, without its content.
+        """Return the archive's present headers of a product, without its content.
 
         Parameters
         ----------
         frame, pair : Frame, Pair or None
-            Whose product.
+            Frame and pair of the product; no pair for products of the frame.
         name : str
-            The product's.
+            Name of the product.
         url : str
-            Where it was found earlier; a record may be anybody's, so it is asked only if it is the archive's.
+            Address of an earlier download, requested only if it belongs to the archive, since records are not
+            trusted.
         """
 
     def fetch_baselines(self, frame: Frame, path: Path) -> None:
-        """Fetch the perpendicular baselines of `frame` into the file `path`, where the source has any.
+        """Fetch the perpendicular baselines of `frame` into the file `path`, if the source has any.
 
-        No cube is made of them: their absence is no error.
+        Cubes do not depend on baselines, so their absence is not an error.
         """
 
     def kept_listing(self, frame: Frame) -> KeptListing | None:

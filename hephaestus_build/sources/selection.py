@@ -1,4 +1,4 @@
-"""Which source of interferograms serves a frame."""
+"""Registry of interferogram sources, and selection by frame id."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from hephaestus_build.core.settings import Settings
 from hephaestus_build.sources.interferograms import InterferogramSource, ProductHistory
 from hephaestus_build.sources.licsar.portal import LicsarPortal
 
-#: What opens each source, by the name that the form of its frames' ids gives.
-INTERFEROGRAM_SOURCES: dict[str, Callable[[Settings, ProductHistory], InterferogramSource]] = {
-    LICSAR.source: lambda settings, history: LicsarPortal(settings, history=history)
-}
+#: Factory of each source, by the source name of the frame id's format.
+INTERFEROGRAM_SOURCES: dict[str, Callable[[Settings], InterferogramSource]] = {LICSAR.source: LicsarPortal}
 
 
-def open_interferogram_source(
-    settings: Settings, frame: Frame, history: ProductHistory | None = None
-) -> InterferogramSource:
-    """Return the source that serves `frame`, as the form of its id tells.
+def open_interferogram_source(settings: Settings, frame: Frame) -> InterferogramSource:
+    """Open the source that serves `frame`, which the format of its id determines.
 
     Parameters
     ----------
@@ -32,6 +28,6 @@ def open_interferogram_source(
     Raises
     ------
     UsageError
-        If an address in the settings is none.
+        If an address in the settings is invalid.
     """
     return INTERFEROGRAM_SOURCES[frame.source](settings, history or ProductHistory())

@@ -1,1 +1,1 @@
-"""The experts' annotations: archives of JSON files, loaded, checked and cached."""
+"""The Hephaestus annotations: archives of JSON files, downloaded, parsed and cached."""

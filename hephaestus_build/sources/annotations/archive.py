@@ -1,4 +1,4 @@
-"""The experts' annotations of all frames: an archive of files, loaded, fetched and found."""
+"""Archive of the Hephaestus annotations (Bountos et al. 2022): loading, downloading and locating it."""
 
 from __future__ import annotations
 
@@ -64,32 +64,32 @@ __all__ = [
 ]
 
 _REPOSITORY = "https://raw.githubusercontent.com/Orion-AI-Lab/Hephaestus-minicubes"
-#: Where the published archive is: as it was when this was written, and as it may be now.
+#: Addresses of the published archive: a pinned commit first, then the main branch.
 PUBLISHED_URLS = tuple(
     f"{_REPOSITORY}/{version}/dataset/annotations.tar.gz"
     for version in ("001bcec91a4720cb4802e3ddd3b732aff7bb8ef5", "main")
 )
-#: The published archive's SHA-256; anything else from those addresses is refused.
+#: SHA-256 of the published archive; other content from those addresses is refused.
 PUBLISHED_SHA256 = "55c80a96a24aeb1e8276904c6fd0b30127c2658156c2dc120c03993e928def43"
 
-#: Lists and objects in one file; an annotation has ten, a file of all of them half a million.
+#: Most lists and objects in one file; an annotation has ten, a file of all annotations half a million.
 _MAX_JSON_VALUES = 2_000_000
 
 
 @dataclass(frozen=True, repr=False)
 class Annotations:
-    """All annotations of one archive, by frame and pair, and what was wrong with its files.
+    """All annotations of one archive, by frame and pair, and the defects of its files.
 
     Attributes
     ----------
     source : str
-        Where the archive is.
+        Path of the archive.
     sha256 : str
-        Of its content.
+        SHA-256 of its content.
     defects : tuple of Defect
-        What was wrong with single files, and what was done about it.
+        What is wrong with single files, and how it was treated.
     by_frame : dict of Frame to dict of Pair to Annotation
-        In order of frames and dates.
+        Annotations, sorted by frame and dates.
     """
 
     source: str
@@ -101,12 +101,12 @@ class Annotations:
         return f"<Annotations: {len(self)} of {len(self.by_frame)} frames, {len(self.defects)} defects>"
 
     def for_frame(self, frame: Frame) -> Mapping[Pair, Annotation]:
-        """Return the annotations of `frame` by pair, in order of dates; empty where there are none."""
+        """Return the annotations of `frame` by pair, sorted by dates; empty if there are none."""
         return self.by_frame.get(frame, MappingProxyType({}))
 
     @property
     def frames(self) -> tuple[Frame, ...]:
-        """Frames that have annotations, in order."""
+        """Frames that have annotations, sorted."""
         return tuple(self.by_frame)
 
     def __len__(self) -> int:
@@ -118,25 +118,25 @@ class Annotations:
 
 
 def load_annotations(source: str | os.PathLike[str]) -> Annotations:
-    """Read a whole archive of annotations: .tar.gz, .tar, .zip, a folder, or one JSON file.
+    """Load an archive of annotations: .tar.gz, .tar, .zip, a folder, or one JSON file.
 
-    No file is skipped silently: whatever could not be read, or was read with a grain of salt, is in
-    ``defects``. Nothing depends on the order of the files.
+    No file is skipped silently: every file that could not be read, or only in part, is in ``defects``. The
+    result does not depend on the order of the files.
 
     Parameters
     ----------
     source : str or path
-        Where the archive is.
+        Path of the archive.
 
     Returns
     -------
     Annotations
-        By frame and pair; ``len`` counts them, and ``for_frame`` gives those of one frame.
+        By frame and pair; ``len`` counts them, and ``for_frame`` returns those of one frame.
 
     Raises
     ------
     HephaestusError
-        If the archive as a whole cannot be read or holds no annotation.
+        If the archive cannot be read or holds no annotation.
     """
     source = Path(source)
     defects: list[Defect] = []
@@ -178,29 +178,34 @@ def fetch_annotations(
     revalidate: bool = True,
     progress: ByteProgress | None = None,
 ) -> Path:
-    """Download an archive of annotations, check it, and return where it lies.
+    """Download an archive of annotations and check it.
 
     Parameters
     ----------
     settings : Settings
-        The archive is taken from the address in ``annotations``, if that is one, else from the published
-        ones. The published archive comes to ``<data_dir>/annotations.tar.gz``, where every command finds
-        it; any other stays in the cache.
-    client : Client, optional
-        To download with; left open.
+        If ``annotations`` is an address, the archive is downloaded from there, else from the published
+        addresses.
+    client : HttpClient, optional
+        Client to download with; it stays open. By default one is opened for this call.
     url : str, optional
-        Take this address instead.
+        Address to use instead of those.
     sha256 : str, optional
-        What the archive's SHA-256 must be. The published one's is known.
+        Expected SHA-256 of the archive. By default that of the published archive, for its addresses.
     revalidate : bool
-        Ask upstream although a whole copy is in the cache.
+        Whether to ask upstream even if a complete copy is in the cache.
     progress : callable, optional
         Called with the number of bytes that have just arrived.
+
+    Returns
+    -------
+    Path
+        ``<data_dir>/annotations.tar.gz`` for the published archive, where every command finds it; a file in
+        the cache for any other.
 
     Raises
     ------
     HephaestusError
-        If the archive cannot be had, is not the expected one or is not readable.
+        If the archive cannot be downloaded, is not the expected one or is not readable.
     """
     address = url or (settings.annotations if _is_address(settings.annotations) else None)
     expected = sha256 or (PUBLISHED_SHA256 if address in (None, *PUBLISHED_URLS) else None)
@@ -248,7 +253,7 @@ def _write_archive(content: bytes, target: Path) -> Path:
     except OSError as error:
         raise HephaestusError(
             f"the annotations cannot be written to {target} ({error.strerror}); "
-            "set HEPHAESTUS_DATA_DIR to a folder that can be"
+            "set HEPHAESTUS_DATA_DIR to a writable folder"
         ) from error
     return target
 
@@ -261,25 +266,32 @@ def find_annotations(
     offline: bool = False,
     client: HttpClient | None = None,
 ) -> Annotations:
-    """Return the annotations that the settings name, else the fetched ones, else none.
+    """Return the annotations that the settings name, else the downloaded ones, else none.
 
     Parameters
     ----------
     settings : Settings
-        ``annotations`` may name a file, a folder or an address.
+        ``annotations`` may be a file, a folder or an address.
     frame : Frame, optional
-        Whose annotations are wanted.
+        Frame whose annotations are wanted.
     needed : bool
-        Fetch the published archive if it is not here and `frame` is one of its frames (or not given).
+        Whether to download the published archive if there is no local copy and `frame` is one of its frames
+        (or not given).
     offline : bool
-        Fetch nothing: of an archive that the settings name by its address, the copy in the cache counts.
-    client : Client, optional
-        To download with.
+        Whether to download nothing. For an archive that the settings name by address, the cached copy is
+        used.
+    client : HttpClient, optional
+        Client to download with.
+
+    Returns
+    -------
+    Annotations
+        Annotations of all frames in the archive; empty if there is none.
 
     Raises
     ------
     HephaestusError
-        If the named archive cannot be read, or is needed and cannot be fetched.
+        If the named archive cannot be read, or is needed and cannot be downloaded.
     """
     kept = settings.downloads_dir / "annotations"
     if settings.annotations and not _is_address(settings.annotations):
@@ -290,7 +302,7 @@ def find_annotations(
         return _load_cached(Path(settings.annotations), kept)
     place = _local_path(settings)
     wanted = frame is None or frame.id in published_frames()
-    # whoever asks another archive on this machine does not expect us to ask the world
+    # with a portal on the loopback address, such as in tests, nothing is downloaded from the internet
     away = not parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL").is_loopback
     if offline:
         if settings.annotations:
@@ -316,7 +328,7 @@ def _is_address(text: str | None) -> bool:
 
 
 def _load_cached(source: Path, kept: Path) -> Annotations:
-    """Load `source`, or return what was read of it before, by this process or by another."""
+    """Load `source`, from the cache of parsed archives in `kept` if it was parsed before."""
     try:
         state = source.stat()
     except OSError:
@@ -328,7 +340,7 @@ def _load_cached(source: Path, kept: Path) -> Annotations:
 
 @lru_cache(maxsize=1)
 def _load_file(source: Path, _changed: int, _size: int, kept: Path) -> Annotations:
-    with suppress(OSError, UnreadableArchiveError):  # said when it is read
+    with suppress(OSError, UnreadableArchiveError):  # load_annotations below reports the error
         if reading := read_parsed_archive(kept, source.name, hash_archive(source)):
             return _group_by_frame(source, reading)
     annotations = load_annotations(source)
@@ -345,7 +357,7 @@ def _parse_member(member: ArchiveMember, defects: list[Defect]) -> Iterator[Anno
         return
     try:
         if member.content.count(b"{") + member.content.count(b"[") > _MAX_JSON_VALUES:
-            raise ValueError("too many lists and objects")  # each takes forty times its bytes
+            raise ValueError("too many lists and objects")  # parsed, each takes forty times its bytes
         content = parse_json(member.content)
     except ValueError as error:
         reason = "it is empty" if not member.content.strip() else f"not JSON ({shorten_repr(str(error))})"
@@ -367,7 +379,7 @@ def _parse_member(member: ArchiveMember, defects: list[Defect]) -> Iterator[Anno
 
 
 class _Candidate(NamedTuple):
-    """An annotation and what decides between two with the same id, whatever the order of the files."""
+    """An annotation with the keys that decide between duplicates, independent of the order of files."""
 
     unique_id: int
     name: str
@@ -376,7 +388,7 @@ class _Candidate(NamedTuple):
 
 
 def _drop_duplicates(found: list[_Candidate], defects: list[Defect]) -> list[Annotation]:
-    """Keep one annotation per id and per interferogram: the smaller id, then the earlier name."""
+    """Keep one annotation per id and per interferogram: the smaller id, then the earlier file name."""
     ids: dict[int, str] = {}
     pairs: dict[tuple[Frame, Pair], int] = {}
     kept: list[Annotation] = []
@@ -384,10 +396,10 @@ def _drop_duplicates(found: list[_Candidate], defects: list[Defect]) -> list[Ann
         file, place = shorten_repr(name.rsplit("/", 1)[-1]), (annotation.frame, annotation.pair)
         if unique_id in ids:
             what = f"uniqueID {unique_id} again, as in {shorten_repr(ids[unique_id])}"
-            defects.append(Defect(file, what, "left out, the first name counts", "duplicate"))
+            defects.append(Defect(file, what, "left out, the first name is kept", "duplicate"))
         elif place in pairs:
             what = f"{annotation.frame} {annotation.pair} again, as in uniqueID {pairs[place]}"
-            defects.append(Defect(file, what, "left out, the smaller uniqueID counts", "duplicate"))
+            defects.append(Defect(file, what, "left out, the smaller uniqueID is kept", "duplicate"))
         else:
             ids[unique_id], pairs[place] = name, unique_id
             kept.append(annotation)

@@ -1,4 +1,4 @@
-"""Read the members of an archive in memory: nothing is written, no link followed, sizes bounded."""
+"""Reader of untrusted archives: in memory, without following links, with limits on every size."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from pathlib import Path
 
 from hephaestus_build.sources.annotations.tar_members import TarError, read_tar
 
-#: Largest member that is read; the largest published annotation has 4 kB.
+#: Bytes of the largest member that is read; the largest published annotation has 4 kB.
 MAX_MEMBER_BYTES = 1 << 20
-#: Largest archive, as it is and once expanded; the published one has 40 MB then.
+#: Bytes of the largest archive, compressed and expanded; the published one expands to 40 MB.
 MAX_ARCHIVE_BYTES = 256 << 20
-#: Largest file of annotations that is no archive.
+#: Bytes of the largest single JSON file.
 MAX_SINGLE_FILE_BYTES = 64 << 20
-#: Most members; the published archive has 19,919.
+#: Largest number of members; the published archive has 19,919.
 MAX_MEMBERS = 100_000
 _BLOCK = 1 << 20
-_XZ_MEMORY_LIMIT = 128 << 20  # memory that unpacking xz may take: what its strongest preset needs, twice
+_XZ_MEMORY_LIMIT = 128 << 20  # memory for decompressing xz: twice what its strongest preset needs
 
 
 class UnreadableArchiveError(ValueError):
-    """The archive as a whole cannot be read, or grows beyond the bounds."""
+    """The archive as a whole cannot be read or exceeds a limit."""
 
 
 @dataclass(frozen=True)
 class ArchiveMember:
-    """One file of an archive: its name as written there, and its bytes or why there are none."""
+    """One file of an archive: its name as stored, and its content or the reason for its refusal."""
 
     name: str
     content: bytes = b""
@@ -52,26 +52,31 @@ def read_members(
 ) -> Iterator[ArchiveMember]:
     """Yield the files called ``*<suffix>`` of a tar archive (of any compression), a zip archive or a folder.
 
-    Names are only ever labels: nothing is written, so an absolute path or a ``..`` does no harm. Links,
-    pipes and devices are not followed or opened; they come back as refused members. A lone file is its own
-    member.
+    Names are only labels: nothing is written, so an absolute path or ``..`` is harmless. Links, pipes and
+    devices are not followed or opened; they are yielded as refused members. A single file is yielded as the
+    only member.
 
     Parameters
     ----------
     source : Path
-        The archive, folder or file.
+        Archive, folder or file.
     suffix : str
-        What the names of its files end with; others are passed over.
+        Suffix of the file names; other files are skipped.
     member_limit : int
-        Bytes of a file beyond which it is refused.
+        Bytes of the largest file; larger ones are refused.
     total_limit : int
-        Bytes of all of them, and of the archive itself.
+        Bytes of all files together, and of the archive itself.
+
+    Yields
+    ------
+    ArchiveMember
+        In the order of the archive, or sorted by name in a folder.
 
     Raises
     ------
     UnreadableArchiveError
-        If the archive is damaged, is no archive, holds more than 100,000 files, or is larger than
-        `total_limit` bytes, as it is or expanded.
+        If the archive is damaged, is not an archive, holds more than 100,000 files, or exceeds `total_limit`
+        bytes, compressed or expanded.
     OSError
         If `source` cannot be opened.
     """
@@ -107,9 +112,9 @@ def hash_archive(source: Path) -> str:
     Raises
     ------
     UnreadableArchiveError
-        If it is neither, or larger than an archive may be.
+        If `source` is neither, or too large.
     OSError
-        If it cannot be opened.
+        If `source` cannot be opened.
     """
     check_archive_source(source, MAX_ARCHIVE_BYTES)
     if source.is_file():
@@ -123,14 +128,16 @@ def hash_archive(source: Path) -> str:
 
 
 def check_archive_source(source: Path, limit: int) -> None:
-    """Refuse what is neither a folder nor a plain file of at most `limit` bytes: a pipe would wait for ever.
+    """Check that `source` is a folder, or a plain file of at most `limit` bytes.
+
+    Opening a pipe, for example, would block for ever.
 
     Raises
     ------
     UnreadableArchiveError
-        With the reason.
+        If it is not.
     OSError
-        If there is nothing there.
+        If `source` does not exist.
     """
     state = source.stat()
     if stat.S_ISDIR(state.st_mode):
@@ -142,7 +149,7 @@ def check_archive_source(source: Path, limit: int) -> None:
 
 
 def _decompress(content: bytes, limit: int) -> bytes:
-    """Return what `content` holds once it is unpacked; refuse a decompression bomb after `limit` bytes."""
+    """Return `content` decompressed; stop at a decompression bomb after `limit` bytes."""
     if content.startswith(b"\xfd7zXZ\x00"):
         unpacked = lzma.LZMADecompressor(memlimit=_XZ_MEMORY_LIMIT).decompress(content, limit + 1)
     elif content.startswith((b"\x1f\x8b", b"BZh")):
@@ -172,12 +179,12 @@ def _tar_members(source: Path, suffix: str, member_limit: int, total_limit: int)
             else:
                 yield ArchiveMember(entry.name, bytes(entry.content))
     except (TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        # all from memory: so gzip and bz2 report damage
+        # gzip and bz2 report damage as an OSError; there is no file to fail, since all is in memory
         raise UnreadableArchiveError(str(error) or "it ends too early") from error
 
 
 def _zip_members(content: bytes, suffix: str, member_limit: int) -> Iterator[ArchiveMember]:
-    # before its directory is read: each entry takes a hundred times its bytes
+    # count the entries before zipfile reads them: each takes a hundred times its size in memory
     if content.count(b"PK\x01\x02") > 2 * MAX_MEMBERS:
         raise UnreadableArchiveError(f"it holds more than {MAX_MEMBERS} files")
     try:
@@ -189,7 +196,7 @@ def _zip_members(content: bytes, suffix: str, member_limit: int) -> Iterator[Arc
                     yield ArchiveMember(entry.filename, refusal_reason=refused)
                     continue
                 with archive.open(entry) as stream:
-                    member = stream.read(member_limit + 1)  # the header's size is not to be trusted
+                    member = stream.read(member_limit + 1)  # the size in the header may be wrong
                 if len(member) > member_limit:
                     yield ArchiveMember(
                         entry.filename, refusal_reason=f"it has more than {member_limit} bytes"
@@ -201,13 +208,13 @@ def _zip_members(content: bytes, suffix: str, member_limit: int) -> Iterator[Arc
 
 
 def _refusal_reason(entry: zipfile.ZipInfo) -> str:
-    """Return why a member of a zip is not read, or nothing."""
+    """Return why a member of a zip is refused; empty if it is not."""
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "it is a link"
     if entry.flag_bits & 1:
         return "it is encrypted"
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "it is packed by another method than deflate"  # their unpackers know no bounds
+        return "it is packed by another method than deflate"  # zipfile cannot bound the others' output
     return ""
 
 
@@ -218,7 +225,10 @@ def _folder_members(source: Path, suffix: str, member_limit: int) -> Iterator[Ar
 
 
 def _read_regular_file(path: Path, limit: int) -> tuple[bytes, str]:
-    """Return the content of a plain file, or why there is none; a link or a pipe is not opened."""
+    """Return the content of a plain file and an empty string, or no content and the reason.
+
+    Links are not followed, and opening a pipe does not block.
+    """
     if path.is_symlink():
         return b"", "it is a link"
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

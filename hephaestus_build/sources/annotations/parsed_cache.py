@@ -1,7 +1,7 @@
-"""What reading an archive of annotations gave, kept: twenty thousand files take seconds, one takes a blink.
+"""Cache of parsed annotation archives; parsing 20,000 JSON files takes seconds.
 
-A reading is found again by the archive's name and content and by the code that read it. Like all of the cache
-it may be thrown away at any time.
+The key is made of the archive's name, its content and the code of the parser. Like the rest of the cache, it
+may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from hephaestus_build.core.registry import load_schema, published_frames
 from hephaestus_build.sources.annotations.record import Annotation, Defect
 
 _SUFFIX = ".reading"
-#: Letters of the hash that the record of a reading begins with.
+#: Length of the hexadecimal SHA-256 at the start of a cache file.
 _DIGEST_LENGTH = 64
-#: Files whose code decides what is read.
+#: Source files of the parser; a change in any of them invalidates the cache.
 _PARSER_FILES = (
     "archive.py",
     "record.py",
@@ -35,14 +35,16 @@ _PARSER_FILES = (
 
 
 class ParsedArchive(msgspec.Struct, frozen=True):
-    """What an archive of annotations holds.
+    """Parsed content of an archive of annotations.
 
     Attributes
     ----------
     sha256 : str
-        Of the archive.
+        SHA-256 of the archive.
     defects : tuple of Defect
+        Defects of its files.
     annotations : tuple of Annotation
+        Annotations, sorted by frame and dates.
     """
 
     sha256: str
@@ -51,7 +53,17 @@ class ParsedArchive(msgspec.Struct, frozen=True):
 
 
 def read_parsed_archive(folder: Path, name: str, sha256: str) -> ParsedArchive | None:
-    """Return what reading the archive `name` gave before; None if it is not kept whole in `folder`."""
+    """Return the cached content of an archive, or None if it is not cached or damaged.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the cache.
+    name : str
+        File name of the archive.
+    sha256 : str
+        SHA-256 of the archive.
+    """
     with suppress(OSError, ValueError):
         content = _cache_path(folder, name, sha256).read_bytes()
         seal, record = content[:_DIGEST_LENGTH], content[_DIGEST_LENGTH:]
@@ -61,9 +73,18 @@ def read_parsed_archive(folder: Path, name: str, sha256: str) -> ParsedArchive |
 
 
 def write_parsed_archive(folder: Path, name: str, reading: ParsedArchive) -> None:
-    """Keep a reading in `folder`, in place of earlier ones of archives of that name.
+    """Cache a parsed archive in `folder` and delete earlier entries of archives with the same name.
 
-    Not where there is no cache yet: who only looks at annotations does not ask for a folder of data.
+    Does nothing if the parent of `folder` does not exist: reading annotations must not create a data folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the cache.
+    name : str
+        File name of the archive.
+    reading : ParsedArchive
+        Content to store.
     """
     if not folder.parent.is_dir():
         return
@@ -91,10 +112,10 @@ def _parser_fingerprint() -> str:
 def _encode_array(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tobytes()
-    raise TypeError(f"{value!r} is no part of a reading")
+    raise TypeError(f"{value!r} cannot be part of a parsed archive")
 
 
 def _decode_array(kind: type, value: Any) -> Any:
     if kind is np.ndarray:
         return np.frombuffer(value, np.float64).reshape(-1, 2)
-    raise TypeError(f"{kind} is no part of a reading")
+    raise TypeError(f"{kind} cannot be part of a parsed archive")

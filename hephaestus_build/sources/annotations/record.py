@@ -1,4 +1,4 @@
-"""One annotation file: what an expert wrote about one interferogram, and what is wrong with it."""
+"""Parser of single annotations: one JSON object per interferogram, and the defects found in it."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ LABELS: tuple[str, ...] = tuple(ANNOTATION_PROPERTIES["label"]["items"]["enum"])
 ACTIVITIES: tuple[str, ...] = tuple(ANNOTATION_PROPERTIES["activity_type"]["items"]["enum"])
 INTENSITIES: tuple[str, ...] = tuple(ANNOTATION_PROPERTIES["intensity_level"]["items"]["enum"])
 PHASES: tuple[str, ...] = tuple(ANNOTATION_PROPERTIES["phase"]["enum"])
-#: The whole-number fields beside uniqueID; in the cube they keep these names.
+#: The integer fields besides uniqueID; the cube's variables have the same names.
 FLAGS: tuple[str, ...] = tuple(
     name
     for name, rule in ANNOTATION_PROPERTIES.items()
     if all(isinstance(value, int) for value in rule.get("enum", ["no"]))
 )
 _MAX_COORDINATE = 1e5  # preview pixels; the widest preview has 2,100
-_MAX_POLYGON_NUMBERS = 20_000  # numbers in a polygon; the longest published one has 100
+_MAX_POLYGON_NUMBERS = 20_000  # coordinates of a polygon; the longest published one has 100
 _MAX_LIST_LENGTH = 200  # polygons or words in one file; the most in a published one are 4
 _MAX_TEXT_LENGTH = 10_000  # characters of a caption; the longest published one has 572
 _MAX_WORD_LENGTH = 100
-_MAX_FINDINGS = 20  # about one file; more are counted
-#: Stands for a flag that a file does not hold; no file holds it as a value.
+_MAX_FINDINGS = 20  # listed findings about one file; further ones are only counted
+#: Value of a flag that the file lacks; no published file has it.
 MISSING_FLAG = -1
 
 
-_parse_day_cached = lru_cache(maxsize=8192)(parse_day)  # 39,838 dates, of which 3,000 differ
+_parse_day_cached = lru_cache(maxsize=8192)(parse_day)  # the published files have 3,000 distinct dates
 
 
 @dataclass(frozen=True)
 class Defect:
-    """What is wrong with one file, and what was done about it.
+    """A problem in one annotation file, and how it was treated.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Defect:
     what, action : str
         The finding, and how it was treated.
     kind : str
-        A short word that equal findings share.
+        Short name of the kind of finding.
     """
 
     file: str
@@ -61,26 +61,28 @@ class Defect:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Annotation:
-    """What an expert wrote about one interferogram.
+    """An expert's annotation of one interferogram.
 
     Attributes
     ----------
     unique_id : int
-        Unique over all annotations, and the file's name.
+        Unique over all annotations; also the file's name.
     frame : Frame
+        Frame of the interferogram.
     pair : Pair
+        Dates of the interferogram.
     label, activity_type, intensity_level : tuple of str
-        As written; the latter two hold one entry a polygon, save for the defects on record.
+        As written; the latter two have one entry per polygon, except where a defect says otherwise.
     polygons : tuple of numpy.ndarray
         Vertices in preview pixels, shape (n, 2), x to the right and y down from the preview's top left
         corner; not closed. A polygon that could not be read has no vertices and keeps its place.
     phase : str
-        ``Rest``, ``Unrest``, ``Rebound`` or ``None``.
+        State of the volcano: ``Rest``, ``Unrest``, ``Rebound`` or ``None``.
     corrupted, processing_error, glacier_fringes, orbital_fringes, atmospheric_fringes, low_coherence, \
 no_info, image_artifacts, is_crowd : int
-        As written; -1 where the file does not say.
+        As written; -1 if missing.
     confidence : float
-        0 to 1; NaN where the file does not say.
+        From 0 to 1; NaN if missing.
     caption : str
         The expert's description.
     """
@@ -116,9 +118,9 @@ no_info, image_artifacts, is_crowd : int
 
     @property
     def labeled_polygons(self) -> Iterator[tuple[np.ndarray, str, str]]:
-        """Each readable polygon with the activity type and intensity level at its own place.
+        """Each readable polygon with the activity type and intensity level at the same index.
 
-        Words left over belong to no polygon; a polygon without a word counts as ``Unidentified``, ``None``.
+        Surplus words belong to no polygon; a polygon without words gets ``Unidentified`` and ``None``.
         """
         for index, polygon in enumerate(self.polygons):
             if len(polygon):
@@ -128,16 +130,21 @@ no_info, image_artifacts, is_crowd : int
 
 
 def parse_annotation(content: Mapping[str, Any], file: str, defects: list[Defect]) -> Annotation | None:
-    """Return the annotation that one JSON object holds, or None where it names no interferogram.
+    """Parse the annotation in one JSON object.
 
     Parameters
     ----------
     content : mapping
         The parsed JSON object.
     file : str
-        Its name, for `defects`.
+        Name of its file, for `defects`.
     defects : list of Defect
-        Every finding is appended here, the first twenty in words.
+        Findings are appended here: the first twenty of the object, then their number.
+
+    Returns
+    -------
+    Annotation or None
+        None if the object does not identify an interferogram.
     """
     findings: list[Defect] = []
 
@@ -162,7 +169,7 @@ def _parse(content: Mapping[str, Any], report: Any) -> Annotation | None:
             raise ValueError("frameID is not text")
         days = [content["primary_date"], content["secondary_date"]]
         if not all(isinstance(day, str) and len(day) <= _MAX_WORD_LENGTH for day in days):
-            raise ValueError(f"the dates {shorten_repr(days)} are none")
+            raise ValueError(f"the dates {shorten_repr(days)} are not dates")
         pair = Pair(*map(_parse_day_cached, days))
     except KeyError as error:
         report("unusable", f"{error.args[0]} is missing", "left out")
@@ -226,7 +233,10 @@ def _check_consistency(annotation: Annotation, report: Any) -> None:
 
 
 def polygon_area(polygon: np.ndarray) -> float:
-    """Return the area inside a simple `polygon`, shape (n, 2), in its own units squared."""
+    """Return the area of a simple `polygon`, shape (n, 2), in squared units of its coordinates.
+
+    Computed with the shoelace formula.
+    """
     x, y = polygon[:, 0], polygon[:, 1]
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
@@ -247,7 +257,7 @@ def _parse_polygons(value: Any, report: Any) -> tuple[np.ndarray, ...]:
         elif len(flat) > _MAX_POLYGON_NUMBERS:
             reason = f"has {len(flat) // 2} vertices"
         elif not all(isinstance(number, int | float) and not isinstance(number, bool) for number in flat):
-            reason = "holds something that is no number"
+            reason = "holds a value that is not a number"
         else:
             array = np.asarray(flat, np.float64)
             if not np.isfinite(array).all():
@@ -291,13 +301,13 @@ def _parse_word(content: Mapping[str, Any], name: str, known: Iterable[str] | No
     kept = _sanitize_text(value, _MAX_TEXT_LENGTH if known is None else _MAX_WORD_LENGTH)
     if kept != value:
         report(
-            "text", f"{name} is too long, or holds what no text file may", "cut, or put a mark in its place"
+            "text", f"{name} is too long or has invalid characters", "cut, or the characters replaced by ?"
         )
     return kept
 
 
 def _sanitize_text(text: str, limit: int) -> str:
-    """Return `text` as it can be stored: of limited length, without NUL and halves of characters."""
+    """Return at most `limit` characters of `text`, with NUL and unpaired surrogates replaced by ``?``."""
     return text[:limit].encode("utf-8", "replace").decode().replace("\0", "?")
 
 
@@ -322,5 +332,5 @@ def _parse_confidence(value: Any, report: Any) -> float:
 
 
 def shorten_repr(value: Any, limit: int = 80) -> str:
-    """Return `value` as one printable line."""
+    """Return `value` as one printable line of at most `limit` characters."""
     return sanitize_text(value if isinstance(value, str) else repr(value), limit)

@@ -1,8 +1,8 @@
-"""The members of a tar archive in memory, read in one pass within bounds.
+"""Reader of tar archives in memory, in one pass with limits on every size.
 
-Python's own reader has holes in versions that this package runs on: a header of digits takes it minutes
-(CVE-2024-6232), a negative size for ever (CVE-2025-8194). Annotations need little of the format: names, sizes
-and types, with the long names of GNU and POSIX.
+Python's ``tarfile`` has vulnerabilities in versions that this package supports: a crafted header takes
+minutes to parse (CVE-2024-6232), and a negative size loops for ever (CVE-2025-8194). Archives of annotations
+need little of the format: names, sizes and types, with the long names of GNU and POSIX.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _BLOCK = 512
-_MAX_HEADER_BYTES = 1 << 16  # bytes of a long name, or of all that is said of one member
+_MAX_HEADER_BYTES = 1 << 16  # bytes of a long name or of an extended header
 _REGULAR_TYPES = (b"0", b"\0", b"7")
 _TYPE_NAMES = {b"1": "a link", b"2": "a link", b"5": "a folder", b"S": "a sparse file"}
 
 
 class TarError(ValueError):
-    """The archive is cut or damaged, or no tar archive."""
+    """The archive is cut, damaged or not a tar archive."""
 
 
 @dataclass(frozen=True)
 class TarMember:
-    """One member: its name, its bytes, and what it is where it is no plain file."""
+    """One member: its name, its content, and its kind, such as ``a link``; empty for a plain file."""
 
     name: str
     content: memoryview
@@ -30,12 +30,22 @@ class TarMember:
 
 
 def read_tar(content: bytes) -> Iterator[TarMember]:
-    """Yield the members of a tar archive (POSIX, GNU or older) in their order.
+    """Yield the members of a tar archive (POSIX, GNU or older) in order.
+
+    A tar archive is a sequence of 512-byte blocks. For each header block:
+
+    1. Verify its checksum; a block of zeros ends the archive.
+    2. Read type and size. A pax header before it may override the size; links, folders and devices have no
+       content, whatever size they state.
+    3. Take the content, which is padded to whole blocks. For example, a file of 700 bytes takes two blocks,
+       so the next header starts 1,536 bytes after its own.
+    4. A pax header (``x``) or a GNU long name (``L``) is remembered for the next member; any other member is
+       yielded.
 
     Raises
     ------
     TarError
-        If it is cut or damaged anywhere before its end, which is a block of zeros.
+        If the archive is cut or damaged anywhere before its end.
     """
     data, offset, said = memoryview(content), 0, dict[str, str]()
     while True:
@@ -47,15 +57,15 @@ def read_tar(content: bytes) -> Iterator[TarMember]:
             raise TarError("it is cut or damaged between two members")
         size = _parse_number(header[124:136])
         begin = offset + _BLOCK
-        if kind == b"S" and header[482]:  # the map of a sparse file goes on in blocks of its own
+        if kind == b"S" and header[482]:  # the map of a sparse file continues in further blocks
             while content[begin + 504 : begin + 505] not in (b"\0", b""):
                 begin += _BLOCK
             begin += _BLOCK
         if kind in b"xgLK" and size > _MAX_HEADER_BYTES:
-            raise TarError(f"what it says of a member takes {size} bytes")
+            raise TarError(f"the header of a member takes {size} bytes")
         if kind not in b"xgLK" and "size" in said:
             size = _parse_decimal(said["size"])
-        # a link, a folder or a device has no content, whatever size it states
+        # links, folders and devices have no content, whatever size they state
         held = 0 if kind in b"123456" else size
         if begin + held > len(content):
             raise TarError("it is cut within a member")
@@ -74,7 +84,7 @@ def read_tar(content: bytes) -> Iterator[TarMember]:
 
 
 def _describe_type(kind: bytes, name: str) -> str:
-    """Return what a member is, nothing for a plain file."""
+    """Return the kind of a member; empty for a plain file."""
     if kind in _REGULAR_TYPES:
         return "a folder" if name.endswith("/") else ""
     return _TYPE_NAMES.get(kind, "not a plain file")
@@ -91,7 +101,7 @@ def _decode_text(field: bytes) -> str:
 
 
 def _parse_number(field: bytes) -> int:
-    """Return a number in a header: octal digits, or binary where its first bit is set."""
+    """Return a number in a header: octal digits, or binary (GNU) if the first bit is set."""
     if field[:1] == b"\x80":
         return int.from_bytes(field[1:], "big")
     digits = field.partition(b"\0")[0].strip(b" ")
@@ -104,7 +114,7 @@ def _parse_number(field: bytes) -> int:
 
 def _parse_decimal(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise TarError("it states a size that is none")
+        raise TarError("it states an invalid size")
     return int(text)
 
 
@@ -113,7 +123,11 @@ def _checksum(header: bytes) -> int:
 
 
 def _parse_pax_records(body: bytes) -> dict[str, str]:
-    """Return what a POSIX header says, lines of ``<length> <key>=<value>``."""
+    r"""Return the records of a pax header.
+
+    Each is ``<length> <key>=<value>\n``, where the length counts the whole record including its own digits,
+    such as ``18 path=1234.json\n``.
+    """
     found: dict[str, str] = {}
     start = 0
     while start < len(body):
@@ -121,7 +135,7 @@ def _parse_pax_records(body: bytes) -> dict[str, str]:
         length = _parse_decimal(body[start:blank].decode("ascii", "replace")) if blank > 0 else 0
         key, mark, value = body[blank + 1 : start + length - 1].partition(b"=")
         if length <= blank - start + 1 or start + length > len(body) or not mark:
-            raise TarError("what it says of a member is damaged")
+            raise TarError("the header of a member is damaged")
         found[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
         start += length
     return found
