@@ -207,12 +207,12 @@ def test_a_preview_is_never_unpacked(tmp_path):
 @pytest.mark.parametrize(
     ("at", "value", "reason"),
     [
-        (0, b"\x88", "no PNG"),
-        (8, b"\x7f", "no PNG"),
-        (16, b"\x7f", "makes no sense"),
-        (16, bytes(4), "makes no sense"),
-        (24, b"\x07", "makes no sense"),
-        (25, b"\x05", "makes no sense"),
+        (0, b"\x88", "not a PNG"),
+        (8, b"\x7f", "not a PNG"),
+        (16, b"\x7f", "header is invalid"),
+        (16, bytes(4), "header is invalid"),
+        (24, b"\x07", "header is invalid"),
+        (25, b"\x05", "header is invalid"),
         (19, b"\x14", "damaged"),
         (-8, b"IDAT", "cut"),
     ],
@@ -228,7 +228,7 @@ def test_a_damaged_preview_is_refused(tmp_path, at, value, reason):
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"II*\0" + bytes(12), b"\x89PNG" + bytes(7)])
 def test_next_to_nothing_is_refused(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(ValueError, match="no PNG"):
+    with pytest.raises(ValueError, match="not a PNG"):
         _read_preview(tmp_path / "a")
-    with pytest.raises(CorruptRaster, match=r"no TIFF|cut"):
+    with pytest.raises(CorruptRaster, match=r"not a TIFF|cut"):
         read_phase(tmp_path / "a")

@@ -1,6 +1,6 @@
-"""What a raster's own tags say of its values: scale, offset, unit, no-data value, and colours.
+"""Meaning of a raster's values according to its tags: scale, offset, unit, no-data value and colours.
 
-GDAL keeps the first three in an XML document in a tag of its own, the no-data value as a text.
+GDAL stores the first three as XML in its tag GDAL_METADATA, and the no-data value as text in GDAL_NODATA.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import numpy as np
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.sources.licsar.tiff_directory import TiffDirectory, TiffTag
 
-# Bytes of GDAL's document; other programs keep their history there.
+# Bytes of GDAL's XML, to which some programs add their processing history.
 _MAX_METADATA_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class BandTags:
-    """How stored values are meant: ``value = stored * scale + offset``, in `unit`.
+    """Meaning of stored values: ``value = stored * scale + offset``, in `unit`.
 
     Attributes
     ----------
     scale, offset : float
-        1 and 0 where nothing is said.
+        1 and 0 if not stated.
     unit : str
-        Empty where nothing is said.
+        Empty if not stated.
     nodata : float or None
-        Of stored values.
+        Stored value that means no data.
     """
 
     scale: float = 1.0
@@ -39,40 +39,40 @@ class BandTags:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether values are other than they are stored."""
+        """Whether values differ from stored values."""
         return (self.scale, self.offset) != (1.0, 0.0)
 
     def nodata_mask(self, values: np.ndarray) -> np.ndarray | None:
-        """Return where the no-data value stands in stored `values`; None where it stands nowhere."""
-        if self.nodata is None or math.isnan(self.nodata):  # what is no finite number is no data anyhow
+        """Return where stored `values` have the no-data value; None if none of them does."""
+        if self.nodata is None or math.isnan(self.nodata):  # NaN means no data in any case
             return None
         if values.dtype.kind in "iu":
             limits = np.iinfo(values.dtype)
             if not (self.nodata.is_integer() and limits.min <= self.nodata <= limits.max):
                 return None
-        with np.errstate(over="ignore"):  # such as the least double, for floats of 32 bits
+        with np.errstate(over="ignore"):  # such as the lowest float64, which is -inf in float32
             wanted = np.float64(self.nodata).astype(values.dtype)
-        if not wanted and self.nodata:  # too small for the type: no value of its own
+        if not wanted and self.nodata:  # underflows to 0 in this type
             return None
         hidden: np.ndarray = values == wanted
         return hidden if hidden.any() else None
 
 
 def read_band_tags(directory: TiffDirectory, units: tuple[str, ...]) -> BandTags:
-    """Return what an image's tags say of its values.
+    """Read the tags that define the meaning of an image's values.
 
     Parameters
     ----------
     directory : TiffDirectory
-        The image's.
+        Tags of the image.
     units : tuple of str
-        Names of the only unit that values may have, in lower case; no unit is always allowed.
+        Names of the allowed unit, in lower case; a missing unit is always allowed.
 
     Raises
     ------
     ValueError
-        If the values are in another unit, are colours or are stored in an order of their own; or if what is
-        said of them cannot be understood.
+        If the values are in another unit, are colours or have an unusual pixel order, or if the tags are
+        invalid.
     """
     _check_interpretation(directory)
     scale, offset, unit = 1.0, 0.0, ""
@@ -85,7 +85,7 @@ def read_band_tags(directory: TiffDirectory, units: tuple[str, ...]) -> BandTags
             case "unittype":
                 unit = text.strip()
     if not (math.isfinite(scale) and scale > 0 and math.isfinite(offset)):
-        raise ValueError(f"its tags scale values by {scale:g} and add {offset:g}: that makes no sense")
+        raise ValueError(f"its tags scale values by {scale:g} and add {offset:g}, which is invalid")
     if unit and unit.lower() not in units:
         raise ValueError(f"values are in {sanitize_text(unit, 40)!r} where {units[0]!r} was expected")
     nodata = (directory.text(TiffTag.GDAL_NODATA, most=256) or "").strip()
@@ -93,7 +93,7 @@ def read_band_tags(directory: TiffDirectory, units: tuple[str, ...]) -> BandTags
 
 
 def _check_interpretation(directory: TiffDirectory) -> None:
-    """Check that the band is a plain image of numbers, from its upper left corner on."""
+    """Check that the band is a plain image of numbers that starts in the upper left corner."""
     colours = {0: "inverted grey", 2: "red", 3: "indices of a table of colours", 4: "a mask"}
     if (meaning := directory.integer(TiffTag.PHOTOMETRIC, 1)) != 1:
         raise ValueError(f"its values are {colours.get(meaning, f'colours of kind {meaning}')}, not numbers")
@@ -101,15 +101,15 @@ def _check_interpretation(directory: TiffDirectory) -> None:
         raise ValueError("its only band is an alpha channel")
     for tag in (TiffTag.ORIENTATION, TiffTag.FILL_ORDER):
         if (order := directory.integer(tag, 1)) != 1:
-            raise ValueError(f"its tag {tag.name} is {order}: the order of its pixels is not understood")
+            raise ValueError(f"its tag {tag.name} is {order}: this order of pixels is not supported")
 
 
 def _metadata_items(directory: TiffDirectory) -> list[tuple[str, str]]:
-    """Return role and text of the items in GDAL's document that are about the first band's values."""
+    """Return role and text of the first band's items in GDAL's XML metadata."""
     text = directory.text(TiffTag.GDAL_METADATA, most=_MAX_METADATA_BYTES)
     if not text or not text.strip():
         return []
-    if "<!DOCTYPE" in text:  # its definitions could make a small document large
+    if "<!DOCTYPE" in text:  # entity definitions can expand a small document without bound
         raise ValueError("its tag GDAL_METADATA has definitions")
     try:
         root = ElementTree.fromstring(text)
@@ -124,10 +124,10 @@ def _metadata_items(directory: TiffDirectory) -> list[tuple[str, str]]:
 
 
 def _parse_number(text: str, name: str) -> float:
-    """Return the number that a text is; infinity and NaN are spelt in several ways."""
+    """Return `text` as a float; several spellings of infinity and NaN are accepted."""
     spelt = {"1.#qnan": "nan", "-1.#ind": "nan", "1.#inf": "inf", "-1.#inf": "-inf"}
     try:
-        if "_" not in text:  # Python alone takes it for part of a number
+        if "_" not in text:  # only Python allows underscores in numbers
             return float(spelt.get(text.strip().lower(), text))
     except ValueError:
         pass

@@ -1,4 +1,4 @@
-"""Perpendicular baselines of a frame's acquisitions: the portal's small file ``metadata/baselines``."""
+"""Parser of the portal's file ``metadata/baselines``: perpendicular baselines of a frame's acquisitions."""
 
 from __future__ import annotations
 
@@ -8,21 +8,57 @@ from datetime import date
 from hephaestus_build.core.frames import parse_day
 from hephaestus_build.sources.interferograms import EpochBaselines
 
-#: Lines of a file, at most; Sentinel-1 has seen no frame on 2,000 days.
+#: Largest number of lines; no frame has 2,000 acquisitions.
 MAX_LINES = 20_000
-#: Line of a file that the simulated archive serves.
+#: Comment line that marks a file of the simulated archive.
 SIMULATED_MARK = "# simulated"
-# Metres; the orbits stay within some hundred of each other.
+# Metres; Sentinel-1's baselines are a few hundred at most.
 _MAX_BASELINE = 10_000.0
 
 
-def parse_baselines(text: str) -> EpochBaselines:
-    """Return what a ``baselines`` file says.
+@dataclass(frozen=True, repr=False)
+class EpochBaselines:
+    """Perpendicular baselines of a frame's acquisitions relative to one of them.
 
-    Its lines are ``reference acquisition perpendicular temporal``: two dates, metres and days. Lines that
-    are none, whose days are not those between their dates, or that have another reference than most are
-    left out, and so are comments (``#``). Of several lines for one acquisition the last counts, since the
-    archive appends what it computes again.
+    Attributes
+    ----------
+    reference : datetime.date
+        The reference acquisition.
+    metres : dict of datetime.date to float
+        Perpendicular baseline of each acquisition to the reference, m; 0 for the reference itself.
+    is_simulated : bool
+        Whether the file is marked as simulated.
+    """
+
+    reference: date
+    metres: Mapping[date, float] = field(default_factory=dict)
+    is_simulated: bool = False
+
+    def __repr__(self) -> str:
+        return f"<EpochBaselines of {len(self.metres)} acquisitions to {self.reference}>"
+
+    def of_pair(self, pair: Pair) -> float:
+        r"""Return the perpendicular baseline of a pair, m: the secondary's minus the primary's.
+
+        NaN if either acquisition is missing.
+
+        Examples
+        --------
+        >>> orbit = parse_baselines("20201210 20210103 40 24\n20201210 20210115 -25.5 36")
+        >>> orbit.of_pair(Pair.parse("20210103_20210115"))
+        -65.5
+        """
+        primary, secondary = (self.metres.get(day, math.nan) for day in pair.dates)
+        return secondary - primary
+
+
+def parse_baselines(text: str) -> EpochBaselines:
+    """Parse a ``baselines`` file.
+
+    Its lines are ``reference acquisition perpendicular temporal``: two dates, metres and days. Skipped are
+    comments (``#``), malformed lines, lines whose days do not match their dates, and lines with another
+    reference than most. If an acquisition has several lines, the last is used, since the archive appends
+    recomputed values.
 
     Parameters
     ----------
@@ -32,7 +68,7 @@ def parse_baselines(text: str) -> EpochBaselines:
     Raises
     ------
     ValueError
-        If it has no such line, or more than :data:`MAX_LINES` lines.
+        If there is no valid line, or more than :data:`MAX_LINES` lines.
     """
     lines = text.splitlines()
     if len(lines) > MAX_LINES:

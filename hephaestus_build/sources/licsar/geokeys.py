@@ -1,7 +1,7 @@
-"""Where a GeoTIFF says that it lies: its transform and coordinate system, from its own tags alone.
+"""Georeference of a GeoTIFF: its transform and coordinate system, read from its tags.
 
-No database of coordinate systems is asked: the only one allowed is geographic WGS 84 (EPSG:4326), which the
-keys spell out. OGC 19-008r4 (GeoTIFF 1.1) defines the tags and keys.
+No database of coordinate systems is needed, since the only allowed one is geographic WGS 84 (EPSG:4326). The
+tags and keys are defined in OGC GeoTIFF 1.1 (OGC 19-008r4).
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from affine import Affine
 
 from hephaestus_build.sources.licsar.tiff_directory import TiffDirectory, TiffTag
 
-# Keys of the directory of keys.
+# GeoTIFF keys.
 _MODEL, _RASTER_TYPE = 1024, 1025
 _GEOGRAPHIC, _DATUM, _MERIDIAN, _UNIT, _ELLIPSOID = 2048, 2050, 2051, 2054, 2056
 _UNIT_SIZE, _SEMI_MAJOR, _SEMI_MINOR, _FLATTENING, _MERIDIAN_AT = 2055, 2057, 2058, 2059, 2061
 _TO_WGS84 = 2062
 _PROJECTED, _VERTICAL, _VERTICAL_UNIT = 3072, 4096, 4099
-# Heights in metres above the ellipsoid, mean sea level, EGM84, EGM96, EGM2008, and NAVD88.
+# EPSG codes of heights in metres above the ellipsoid, mean sea level, EGM84, EGM96, EGM2008 and NAVD88.
 _HEIGHT_CRS_CODES = (5030, 5714, 5798, 5773, 3855, 5703)
 _USER_DEFINED = 32767
 _PIXEL_IS_POINT = 2
 _DEGREE = 0.0174532925199433
 
-# What each key may say in geographic WGS 84; 0 and 32767 leave it to others.
+# Allowed values of each key in geographic WGS 84; 0 (undefined) and 32767 (user-defined) are allowed too.
 _WGS84_CODES = {_DATUM: (6326,), _MERIDIAN: (8901,), _UNIT: (9102, 9122), _ELLIPSOID: (7030,)}
 _WGS84_VALUES = {
     _UNIT_SIZE: (_DEGREE, 1e-9),
@@ -39,12 +39,12 @@ GeoKeys = Mapping[int, "int | np.ndarray"]
 
 
 def read_geokeys(directory: TiffDirectory) -> GeoKeys:
-    """Return the GeoTIFF keys of an image: codes as whole numbers, values as doubles; texts are left out.
+    """Return the GeoTIFF keys of an image: codes as int, values as float64; texts are left out.
 
     Raises
     ------
     ValueError
-        If the directory of keys makes no sense.
+        If the key directory is cut.
     """
     table = directory.values(TiffTag.GEO_KEYS, (3,), most=4 * 1024)
     if table is None or table.size < 4:
@@ -65,12 +65,16 @@ def read_geokeys(directory: TiffDirectory) -> GeoKeys:
 
 
 def check_wgs84(keys: GeoKeys) -> None:
-    """Check that the coordinate system is geographic WGS 84, in degrees east of Greenwich.
+    """Check that the coordinate system is geographic WGS 84, in degrees from Greenwich.
+
+    1. It must be geographic, and either EPSG:4326 or user-defined.
+    2. No key may contradict WGS 84: datum, ellipsoid, prime meridian, unit, axis lengths, datum shift.
+    3. A user-defined system must identify WGS 84 by its datum or its ellipsoid.
 
     Raises
     ------
     ValueError
-        If it is another, or its keys contradict one another.
+        If it is another coordinate system, or its keys contradict one another.
     """
     projected, geographic = _key_code(keys, _PROJECTED), _key_code(keys, _GEOGRAPHIC)
     named = next((f"EPSG:{code}" for code in (projected, geographic) if 0 < code < _USER_DEFINED), "")
@@ -98,12 +102,12 @@ def check_wgs84(keys: GeoKeys) -> None:
 
 
 def check_vertical_units(keys: GeoKeys) -> None:
-    """Check that heights are in metres, as far as a vertical coordinate system says.
+    """Check that the vertical coordinate system, if there is one, has heights in metres.
 
     Raises
     ------
     ValueError
-        If it is not one of those known to be heights in metres: others are in feet, or are depths.
+        If it is not known to have heights in metres: others are in feet, or are depths.
     """
     vertical, unit = _key_code(keys, _VERTICAL), _key_code(keys, _VERTICAL_UNIT)
     if vertical not in (0, *_HEIGHT_CRS_CODES) or unit not in (0, 9001):
@@ -114,14 +118,22 @@ def check_vertical_units(keys: GeoKeys) -> None:
 
 
 def read_geotransform(directory: TiffDirectory, keys: GeoKeys) -> Affine:
-    """Return the transform from pixel-edge coordinates to degrees, as GDAL's defaults would have it.
+    """Return the transform from pixel-edge coordinates to degrees, as GDAL does by default.
 
-    Where the raster is of points, its tags place the centres of pixels, half a pixel from the corner.
+    If the raster type is *pixel is point*, the tags locate the centres of pixels, so the origin is moved by
+    half a pixel: with pixels of 0.001 degrees, from 10.0 E to 9.9995 E.
+
+    Parameters
+    ----------
+    directory : TiffDirectory
+        Tags of the image.
+    keys : GeoKeys
+        GeoTIFF keys of the image, for the raster type.
 
     Raises
     ------
     ValueError
-        If it has none, or ground control points, or two that differ.
+        If there is no transform, only ground control points, or two transforms that differ.
     """
     scale = directory.doubles(TiffTag.PIXEL_SCALE, most=3)
     ties = _read_tie_point(directory)
@@ -130,7 +142,7 @@ def read_geotransform(directory: TiffDirectory, keys: GeoKeys) -> Affine:
     if scale is not None and scale.size >= 2 and scale[:2].all() and ties is not None:
         dx, dy = float(scale[0]), -float(scale[1])
         if dy > 0:
-            raise ValueError("its pixel size is negative: whether it is south-up cannot be told")
+            raise ValueError("its pixel size is negative: its orientation is ambiguous")
         column, row, _, x, y, _ = ties.tolist()
         found.append(Affine(dx, 0.0, x - column * dx, 0.0, dy, y - row * dy))
     if matrix is not None and matrix.size == 16:
@@ -153,7 +165,7 @@ def read_geotransform(directory: TiffDirectory, keys: GeoKeys) -> Affine:
 
 
 def _read_tie_point(directory: TiffDirectory) -> np.ndarray | None:
-    """Return the only tie point; None if there is none, or several (which are ground control points)."""
+    """Return the only tie point; None if there is none or if there are several (ground control points)."""
     if directory.entries.get(TiffTag.TIE_POINTS, (0, 0, 0))[:2] != (12, 6):
         return None
     return directory.doubles(TiffTag.TIE_POINTS, most=6)

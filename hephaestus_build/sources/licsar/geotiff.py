@@ -1,8 +1,8 @@
-"""Read LiCSAR's GeoTIFFs whole, and believe nothing about them that was not checked.
+"""Reader of LiCSAR's GeoTIFF rasters, which checks everything before it is used.
 
-What a raster means is taken from its own tags (:mod:`~hephaestus_build.sources.licsar.tiff_directory` and
-its neighbours); GDAL only unpacks the pixels. So no variable of the environment, no file beside the raster
-and no database changes what is read.
+The meaning of a raster is taken from its own tags (:mod:`~hephaestus_build.sources.licsar.tiff_directory`,
+``band_tags`` and ``geokeys``); GDAL only decodes the pixels. Therefore environment variables, sidecar files
+and databases of coordinate systems do not affect the result.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from hephaestus_build.sources.licsar.tiff_directory import (
     rebuild_minimal_tiff,
 )
 
-# Rows whose range is taken at once: small enough to stay in the cache of a core.
+# Rows that are processed at once: few enough to stay in the cache of a core.
 _ROWS_PER_BLOCK = 32
 _PI = np.float32(np.pi)
-# The next float after that of pi may be stored; what rounding put beyond by no more than this is clipped.
+# The largest stored phase may be the float32 above pi; values beyond it within the tolerance are clipped.
 _MAX_PHASE = float(np.nextafter(_PI, np.float32(4)))
 _ROUNDING_TOLERANCE = 5e-4
-# Rasters that take more bytes than any real one are unpacked one at a time.
+# Rasters larger than any real one are decoded one at a time, to limit memory.
 _LARGE_BYTES = 128 << 20
 _large_raster_lock = threading.Lock()
 
@@ -55,42 +55,43 @@ _HEIGHT_UNITS = ("m", "metre", "metres", "meter", "meters")
 
 
 class CorruptRaster(ValueError):  # noqa: N818 (an outcome of that name)
-    """The file is not the raster that it should be; the message says why."""
+    """The file is not the expected raster; the message says why."""
 
 
 @dataclass
 class _StoredBand:
-    """Values as they are stored, and what is known of them."""
+    """Values as stored, with their grid and tags."""
 
     values: np.ndarray
     grid: Grid
-    masked: np.ndarray | None  #: where a mask or the no-data tag says that there is nothing
+    masked: np.ndarray | None  #: pixels that a mask or the no-data tag marks as no data
     tags: BandTags
     zero_is_nodata: bool  #: whether 0 is no data
     notes: list[str]
 
 
 def read_phase(path: Path) -> Raster:
-    """Return the wrapped phase in `path`.
+    """Read a raster of wrapped phase.
 
     Returns
     -------
     Raster
-        float32, rad in [-pi, pi]; exact 0 is no data. Bits are as stored, except where a note says so.
+        float32, rad in [-pi, pi]; exactly 0 is no data. Values are bit for bit as stored, except where a note
+        says otherwise.
 
     Raises
     ------
     CorruptRaster
-        If the file cannot be read whole, or is no phase raster in EPSG:4326, or holds no data.
+        If the file is damaged, is not a phase raster in EPSG:4326, or holds no data.
     HephaestusError
-        If this machine cannot read any raster.
+        If GDAL on this machine cannot read rasters.
     """
     band = _read_band(path, ("float32", "uint8"), _PHASE_UNITS)
     values, notes = band.values, band.notes
     if values.dtype == np.uint8:
         if band.tags.is_scaled:
-            raise CorruptRaster("phase in bytes with a scale of its own: what byte 0 means cannot be told")
-        # LiCSAR has a tool that packs phase like this; none was seen in the archive so far
+            raise CorruptRaster("phase in bytes with a scale: the meaning of byte 0 is ambiguous")
+        # a tool of LiCSAR packs phase like this, though no such file was seen in the archive so far
         table = np.linspace(-np.pi, np.pi, 255, dtype=np.float32)
         values = np.concatenate((np.zeros(1, np.float32), table))[values]
         notes.append("phase was stored as bytes 1 to 255 and rescaled to -pi to pi")
@@ -102,7 +103,7 @@ def read_phase(path: Path) -> Raster:
     if low == high == 0:
         raise CorruptRaster("the phase raster holds no data: every pixel is 0")
     if low < -_MAX_PHASE - _ROUNDING_TOLERANCE or high > _MAX_PHASE + _ROUNDING_TOLERANCE:
-        raise CorruptRaster(f"values from {low:.7g} to {high:.7g} are no wrapped phase in radians")
+        raise CorruptRaster(f"values from {low:.7g} to {high:.7g} are not wrapped phase in radians")
     if low < -_MAX_PHASE or high > _MAX_PHASE:
         beyond = np.abs(values) > _MAX_PHASE
         notes.append(
@@ -113,30 +114,30 @@ def read_phase(path: Path) -> Raster:
 
 
 def read_coherence(path: Path) -> Raster:
-    """Return the coherence in `path`.
+    """Read a raster of coherence.
 
     Returns
     -------
     Raster
-        uint8, coherence times 255; 0 is no data, and no coherence above 0 becomes 0.
+        uint8, coherence times 255; 0 is no data, and a coherence above 0 never becomes 0.
 
     Raises
     ------
     CorruptRaster
-        If the file cannot be read whole, or is no coherence raster in EPSG:4326, or holds no data.
+        If the file is damaged, is not a coherence raster in EPSG:4326, or holds no data.
     HephaestusError
-        If this machine cannot read any raster.
+        If GDAL on this machine cannot read rasters.
     """
     band = _read_band(path, ("uint8", "float32"), _COHERENCE_UNITS)
     values, notes = band.values, band.notes
     if band.masked is not None:
         values[band.masked] = 0
-    if values.dtype == np.float32 or band.tags.is_scaled:  # before October 2019 they were stored as fractions
+    if values.dtype == np.float32 or band.tags.is_scaled:  # LiCSAR stored fractions until October 2019
         values = _apply_scale(values.astype(np.float32, copy=False), band)
         _zero_nonfinite(values, notes)
         low, high = _min_max(values)
         if low < -_ROUNDING_TOLERANCE or high > 1 + _ROUNDING_TOLERANCE:
-            raise CorruptRaster(f"values from {low:.7g} to {high:.7g} are no coherence")
+            raise CorruptRaster(f"values from {low:.7g} to {high:.7g} are not coherence")
         if low < 0 or high > 1:
             beyond = (values < 0) | (values > 1)
             notes.append(
@@ -144,7 +145,7 @@ def read_coherence(path: Path) -> Raster:
             )
             np.clip(values, 0, 1, out=values)
         codes = np.rint(values * np.float32(255)).astype(np.uint8)
-        values = np.maximum(codes, values > 0, out=codes)  # 0 is no data: the least coherence is 1
+        values = np.maximum(codes, values > 0, out=codes)  # 0 means no data: the smallest coherence becomes 1
         notes.append("coherence was stored as fractions and rescaled to 0 to 255")
     if not values.max():
         raise CorruptRaster("the coherence raster holds no data: every pixel is 0")
@@ -152,23 +153,23 @@ def read_coherence(path: Path) -> Raster:
 
 
 def read_height(path: Path) -> Raster:
-    """Return the heights in `path`.
+    """Read a raster of heights.
 
     Returns
     -------
     Raster
-        float32, metres; NaN is no data. A no-data tag of 0 is not followed: 0 is a height on every coast.
+        float32, metres; NaN is no data. A no-data tag of 0 is ignored, since 0 is a valid height.
 
     Raises
     ------
     CorruptRaster
-        If the file cannot be read whole, or holds no heights on this Earth in EPSG:4326.
+        If the file is damaged, or holds no plausible heights in EPSG:4326.
     HephaestusError
-        If this machine cannot read any raster.
+        If GDAL on this machine cannot read rasters.
     """
     band = _read_band(path, ("float32", "int16", "float64", "int32"), _HEIGHT_UNITS, zero=False)
     stored, notes = band.values, band.notes
-    # -32768 and -9999 are holes whatever the tags say; so is anything that no land or sea floor reaches
+    # -32768 and -9999 are holes whatever the tags say, and so are heights that do not occur on Earth
     holes = (stored == -9_999) | (stored == -32_768)
     if band.masked is not None:
         holes |= band.masked
@@ -192,17 +193,22 @@ def read_height(path: Path) -> Raster:
 def _read_band(
     path: Path, dtypes: tuple[str, ...], units: tuple[str, ...], *, zero: bool = True
 ) -> _StoredBand:
-    """Return the only band of `path`, north-up, after every check that costs no memory.
+    """Return the only band of a raster, north-up.
+
+    1. Parse the TIFF directories and check layout, tags and georeference, before pixels take any memory.
+    2. Decode the pixels, and those of the mask if there is one.
+    3. Combine the mask with the no-data tag.
+    4. Flip a south-up raster.
 
     Parameters
     ----------
     path : Path
-        Of the raster.
+        File of the raster.
     dtypes, units : tuple of str
-        What its values may be.
+        Allowed data types and units.
     zero : bool
-        Whether 0 is no data, so that a no-data tag of 0 and a block that is not stored change nothing; it
-        is not in heights.
+        Whether 0 means no data, as in phase and coherence. Then a no-data tag of 0 changes nothing, and
+        blocks that are not stored, which read as 0, are allowed. In heights 0 is a value.
     """
     check_gdal()
     try:
@@ -239,15 +245,15 @@ def _read_band(
         raise CorruptRaster(str(error)) from error
     except MemoryError as error:
         raise HephaestusError(
-            f"there is not enough memory to read {path.name}; build with fewer at once, or free some memory"
+            f"there is not enough memory to read {path.name}; lower HEPHAESTUS_WORKERS, or free some memory"
         ) from error
     if hidden is not None and hidden.any():
         notes.append(f"{_count_pixels(hidden)} hidden by the raster's mask set to no data")
-    if tags.nodata and (nodata := tags.nodata_mask(values)) is not None:  # 0 is no data, or a height
+    if tags.nodata and (nodata := tags.nodata_mask(values)) is not None:  # a tag of 0 is handled by callers
         notes.append(f"{_count_pixels(nodata)} of the raster's no-data value {tags.nodata:g} set to no data")
         hidden = nodata if hidden is None else hidden | nodata
     if tags.is_scaled:
-        notes.append(f"values were scaled by {tags.scale:g} and offset by {tags.offset:g} as its tags say")
+        notes.append(f"values were scaled by {tags.scale:g} and offset by {tags.offset:g}, as the tags say")
     if transform.e > 0:
         values = np.ascontiguousarray(values[::-1])
         hidden = None if hidden is None else hidden[::-1]
@@ -258,27 +264,27 @@ def _read_band(
 
 
 def _read_file(path: Path) -> bytes:
-    """Return the bytes of the file, if these are no more than a raster has."""
+    """Return the content of the file; ValueError if it is missing or too large for a raster."""
     try:
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size > MAX_BYTES:
-                raise ValueError(f"the file has {size} bytes: no LiCSAR raster is that large")
+                raise ValueError(f"the file has {size} bytes, more than any LiCSAR raster")
             return stream.read(MAX_BYTES)
     except FileNotFoundError as error:
         raise ValueError(f"the file cannot be read: {error.strerror}") from error
-    except OSError as error:  # no fault of the file's content
+    except OSError as error:  # a local fault, so the file does not count as corrupt
         raise HephaestusError(
-            f"{path} cannot be read: {error.strerror or error}; check the disk and the file's rights, then "
-            "run the same command again"
+            f"{path} cannot be read: {error.strerror or error}; check the disk and the file's permissions, "
+            "then run the same command again"
         ) from error
 
 
 def _select_images(content: bytes) -> tuple[TiffDirectory, TiffDirectory | None]:
-    """Return the directories of a file's image and of its mask; smaller copies of both are left out."""
+    """Return the directories of a file's image and of its mask, if any; overviews are skipped."""
     first, *others = read_tiff_directories(content)
     if first.subfile_type not in (0, 2):
-        raise ValueError("its first image is a smaller copy or a mask")
+        raise ValueError("its first image is an overview or a mask")
     others = [directory for directory in others if not directory.subfile_type & 1]
     masks = [directory for directory in others if directory.subfile_type & 4]
     if len(masks) < len(others) or len(masks) > 1:
@@ -287,12 +293,14 @@ def _select_images(content: bytes) -> tuple[TiffDirectory, TiffDirectory | None]
 
 
 def _decode_pixels(directory: TiffDirectory | None, layout: BandLayout) -> np.ndarray:
-    """Return the pixels of an image.
+    """Decode the pixels of an image with GDAL.
 
     Raises
     ------
     ValueError
-        If a block cannot be unpacked.
+        If a block cannot be decoded.
+    MemoryError
+        If there is not enough memory.
     """
     assert directory is not None
     try:
@@ -312,31 +320,31 @@ def _decode_pixels(directory: TiffDirectory | None, layout: BandLayout) -> np.nd
 
 
 def _make_grid(transform: Affine, shape: tuple[int, ...]) -> Grid:
-    """Return the grid of a raster, if it lies on this Earth."""
+    """Return the grid of a raster; CorruptRaster if its bounds are not on Earth."""
     try:
         grid = Grid.from_transform(transform, (shape[0], shape[1]))
     except ValueError as error:
         raise CorruptRaster(str(error)) from error
     west, south, east, north = grid.bounds
     if not (-180.5 <= west < east <= 360.5 and -90.5 <= south < north <= 90.5):
-        raise CorruptRaster(f"the raster lies at {west:g}, {south:g}, {east:g}, {north:g}: not on this Earth")
+        raise CorruptRaster(f"the raster's bounds {west:g}, {south:g}, {east:g}, {north:g} are not on Earth")
     return grid
 
 
 def _apply_scale(values: np.ndarray, band: _StoredBand) -> np.ndarray:
-    """Return stored values as they are meant; 0 stays 0 where it means no data.
+    """Apply scale and offset to stored values.
 
     Raises
     ------
     CorruptRaster
-        If values of which 0 means no data have an offset.
+        If 0 means no data and there is an offset, which would change it.
     """
     tags = band.tags
     if not tags.is_scaled:
         return values
     if band.zero_is_nodata and tags.offset:
-        raise CorruptRaster(f"its tags add {tags.offset:g} to values of which 0 means no data")
-    # with the precision of doubles, some rows at a time
+        raise CorruptRaster(f"its tags add {tags.offset:g} to values where 0 means no data")
+    # in float64, a few rows at a time to save memory
     scaled = np.empty(values.shape, np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
         for row in range(0, values.shape[0], _ROWS_PER_BLOCK):
@@ -347,13 +355,13 @@ def _apply_scale(values: np.ndarray, band: _StoredBand) -> np.ndarray:
 
 
 def _count_pixels(where: np.ndarray) -> str:
-    """Say how many pixels there are."""
+    """Return the number of true pixels in words, such as ``2 pixels``."""
     count = np.count_nonzero(where)
     return f"{count} pixel{'' if count == 1 else 's'}"
 
 
 def _zero_nonfinite(values: np.ndarray, notes: list[str]) -> None:
-    """Set what is no finite number to 0, and say so."""
+    """Set NaN and infinities to 0, in place, and append a note if there were any."""
     if not np.isfinite(_min_max(values)).all():
         wrong = ~np.isfinite(values)
         values[wrong] = 0
@@ -361,10 +369,10 @@ def _zero_nonfinite(values: np.ndarray, notes: list[str]) -> None:
 
 
 def _min_max(values: np.ndarray) -> tuple[float, float]:
-    """Return the least and the greatest value; NaN if there is one.
+    """Return minimum and maximum of `values` and 0; NaN if any value is NaN.
 
-    Some rows at a time, so that the second look finds them in the processor's cache: half the time of
-    ``values.min(), values.max()``.
+    Works on a few rows at a time, which are still in the processor's cache for the second pass. This takes
+    half the time of ``values.min(), values.max()``.
     """
     low = high = values.dtype.type(0)
     with np.errstate(invalid="ignore"):  # some bit patterns of NaN warn

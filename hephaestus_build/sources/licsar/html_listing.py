@@ -1,7 +1,7 @@
-"""Read the pages of LiCSAR's portals: directory listings of every make, and the newer link files.
+"""Parser of the LiCSAR portal's HTML pages: directory listings of several web servers, and link pages.
 
-Pages come from outside: an address counts only after it was checked, and what does not count is kept by
-name so that it can be reported.
+Pages are untrusted: a link is used only after its address was checked, and other links are returned
+separately, so that they can be reported.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+/?")
 _MODIFIED = re.compile(
     r"\b(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|\d{1,2}-[A-Z][a-z]{2}-\d{4} \d\d:\d\d(?::\d\d)?)\b"
 )
-# each expression stops at the next angle bracket, so that no page takes longer than its length
+# every expression stops at the next angle bracket, so that matching takes linear time on any page
 _TITLE = re.compile(r"<(title|h1)(\s[^<>]*)?>\s*(index of|directory listing)", re.IGNORECASE)
-# a parser of the whole page takes ten times as long, and a listing has thousands of rows
+# a full HTML parser takes ten times as long, and a listing has thousands of rows
 _COMMENT = re.compile(r"<!--.*?(?:-->|$)", re.DOTALL)
 _ANCHOR = re.compile(r"<a(\s[^<>]*)>", re.IGNORECASE)
 _HREF = re.compile(r"""\shref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
 _TEXT = re.compile(r"</a\s*>(.*)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
 _MAX_SHOWN = 120
-_EDGE_CHARACTERS = 1000  # characters in which a page of HTML begins, or ends
-#: Links of a page; the largest listing has some 5,000.
+_EDGE_CHARACTERS = 1000  # characters at either end of a page in which its html tags are looked for
+#: Largest number of links on a page; the largest listing has some 5,000.
 MAX_LINKS = 20_000
-# Characters of an address, and of the text behind a link, that are looked at.
+# Characters of an address, and of the text after a link, that are examined.
 _MAX_ADDRESS, _MAX_FOLLOWING_TEXT = 2048, 500
 
 
@@ -43,9 +43,9 @@ class Anchor:
     Attributes
     ----------
     href : str
-        As written.
+        The address, with entities resolved.
     following_text : str
-        The text behind it, up to the next one.
+        The text between this anchor and the next one.
     """
 
     href: str
@@ -54,19 +54,19 @@ class Anchor:
 
 @dataclass(frozen=True)
 class DirectoryListing:
-    """What a directory listing holds.
+    """Content of a directory listing.
 
     Attributes
     ----------
     pairs : tuple of ListedPair
-        Sorted, each once.
+        Sorted, without repeats.
     ignored : tuple of str
-        Every other address on the page except those of the listing itself and its parents: shortened,
+        All other links on the page, except those to the listing itself and its parent folders; shortened,
         control characters escaped.
     pairs_are_folders : bool
-        Whether the pairs are folders (a slash behind the name), not link files.
+        Whether the pairs are folders (with a trailing slash) rather than link pages.
     is_listing : bool
-        Whether the page is a directory listing at all, and whole.
+        Whether the page is a complete directory listing.
     """
 
     pairs: tuple[ListedPair, ...]
@@ -76,14 +76,14 @@ class DirectoryListing:
 
 
 def parse_anchors(page: str) -> list[Anchor]:
-    """Return the links of a page, in order, however broken its HTML is.
+    """Return the links of a page, in order; invalid HTML is tolerated.
 
     Raises
     ------
     ValueError
         If there are more than :data:`MAX_LINKS` anchors.
     """
-    # text, attributes of an anchor, text up to the next one, and so on
+    # the split alternates: text, attributes of an anchor, text up to the next anchor, ...
     _, *parts = _ANCHOR.split(_COMMENT.sub("", page), maxsplit=MAX_LINKS + 1)
     if len(parts) > 2 * MAX_LINKS:
         raise ValueError(f"it has more than {MAX_LINKS} links")
@@ -97,32 +97,41 @@ def parse_anchors(page: str) -> list[Anchor]:
 
 
 def _following_text(text: str) -> str:
-    """Return what is to be read behind an anchor."""
+    """Return the visible text after the closing tag of an anchor."""
     outside = _TEXT.search(text)
     return " ".join(_unescape(_TAG.sub(" ", outside[1])).split()) if outside else ""
 
 
 def _unescape(text: str) -> str:
-    """Return `text` with its entities resolved, if it is no longer than any that counts."""
+    """Return `text` with entities resolved; text that is too long is only cut."""
     try:
         return html.unescape(text) if len(text) <= _MAX_ADDRESS else text[: _MAX_ADDRESS + 1]
-    except ValueError:  # the number of a character has thousands of digits
+    except ValueError:  # a character reference with thousands of digits
         return text
 
 
 def parse_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool]) -> DirectoryListing:
-    """Return the pairs that a directory listing shows.
+    """Parse the pairs of a directory listing.
+
+    1. Resolve each link against the page's address.
+    2. Skip links to the page itself or to parent folders.
+    3. Accept a link whose last part is a pair's name, if it lies in the page's folder, or on a trusted host
+       in a folder of the frame. For example, ``20160909_20160921/`` is accepted, and ``../other/`` is not.
+    4. Collect all other links in `ignored`.
+
+    The page counts as a listing if it has a pair, a link to the parent folder or the title of an index, and
+    its HTML is not cut off.
 
     Parameters
     ----------
     page : str
-        HTML of an index of any make, with folders or with link files.
+        HTML of a directory index by any web server, with folders or link pages.
     url : str
-        Its address.
+        Address of the page.
     frame : str
-        The frame's id, which an address on another host must have in its path.
+        Frame id, which must be in the path of links to other hosts.
     trusted : callable
-        Whether an absolute address leads to one of the archive's hosts.
+        Returns whether an absolute address belongs to one of the archive's hosts.
     """
     here = urlsplit(url)
     folder = here.path.rstrip("/") + "/"
@@ -142,7 +151,8 @@ def parse_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool
             ignored.append(_printable_href(anchor.href))
             continue
         if target.netloc == here.netloc and folder.startswith(target.path.rstrip("/") + "/"):
-            # the listing itself in another order, or a folder above it; a page of any kind may lead home
+            # the listing itself sorted differently, or a folder above; only a link to the parent folder is
+            # evidence of a listing, since any page may link to the home page
             parents |= target.path.rstrip("/") + "/" == above
             continue
         parent, name = target.path.rstrip("/").rpartition("/")[::2]
@@ -169,19 +179,24 @@ def parse_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool
 
 
 def parse_links(page: str, url: str, trusted: Callable[[str], bool]) -> dict[str, str]:
-    """Return the files that a link file (or a folder's listing) leads to, by name.
+    """Parse the files that a page of links (or a folder's listing) links to.
 
     Parameters
     ----------
     page, url : str
         The page and its address.
     trusted : callable
-        Whether an absolute address leads to one of the archive's hosts.
+        Returns whether an absolute address belongs to one of the archive's hosts.
+
+    Returns
+    -------
+    dict of str to str
+        Absolute addresses by file name.
 
     Raises
     ------
     ValueError
-        If the page has more links than any of an archive.
+        If the page has more than :data:`MAX_LINKS` links.
     """
     links: dict[str, str] = {}
     here = urlsplit(url)
@@ -198,20 +213,20 @@ def parse_links(page: str, url: str, trusted: Callable[[str], bool]) -> dict[str
 
 
 def _resolve_href(here: SplitResult, href: str) -> SplitResult:
-    """Return the address that `href` means on the page `here`; ValueError if it means none."""
+    """Return `href` resolved against the page `here`; ValueError if it is not a valid address."""
     if len(href) > _MAX_ADDRESS or "\\" in href:
         raise ValueError("no address")
     if _PLAIN_NAME.fullmatch(href) and here.path.endswith("/"):
-        # nearly all of a listing's thousands are like this, and joining them by the book takes far longer
+        # fast path for nearly all of a listing's thousands of links: urljoin is much slower
         return here._replace(path=here.path + href, query="", fragment="")
     target = urlsplit(urljoin(here.geturl(), href))
-    if not target.netloc.isascii():  # no archive has such a host, and to translate one takes a millisecond
+    if not target.netloc.isascii():  # no archive has an internationalized name, and encoding one is slow
         raise ValueError("no address")
     return target
 
 
 def _has_parent_path(href: str) -> bool:
-    """Whether an address hides a way upwards."""
+    """Return whether an address has ``..`` in its path, plain or percent-encoded, or an encoded slash."""
     plain = unquote(unquote(href)).replace("\\", "/")
     return ".." in plain.split("?")[0].split("/") or "%2f" in href.lower() or "\\" in href
 

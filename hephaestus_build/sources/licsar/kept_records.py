@@ -1,4 +1,4 @@
-"""What the portal last said of a frame, kept for reading offline: its listing and its baselines."""
+"""Stored copies of a frame's listing and baselines, for reading offline."""
 
 from __future__ import annotations
 
@@ -24,13 +24,35 @@ from hephaestus_build.sources.licsar.baselines_file import MAX_LINES, parse_base
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: The last listing of a frame's interferograms, in the frame's folder of the cache.
+#: File of the last listing of a frame's interferograms, in the frame's cache folder.
 LISTING_FILE = "listing.json"
-#: The baselines as downloaded, in that folder.
+#: File of the baselines as downloaded, in that folder.
 BASELINES_PRODUCT = "baselines"
-# Where the program itself serves the simulated archive; its port is another one each time.
+# Host of the embedded archive, whose port differs from run to run.
 _EMBEDDED_HOST = "127.0.0.1"
 _MAX_BYTES = 8 << 20  # a listing of 5,000 pairs has 250,000
+
+
+@dataclass(frozen=True, repr=False)
+class KeptListing:
+    """The last listing of a frame that was downloaded.
+
+    Attributes
+    ----------
+    pairs : dict of Pair to str or None
+        The listing's Last-modified column of each pair, sorted by dates.
+    fetched : str
+        Time of the download, UTC, ISO 8601.
+    url : str
+        Address of the listing.
+    """
+
+    pairs: Mapping[Pair, str | None]
+    fetched: str
+    url: str
+
+    def __repr__(self) -> str:
+        return f"<KeptListing of {len(self.pairs)} pairs, {self.fetched}>"
 
 
 class _ListingRecord(msgspec.Struct):
@@ -46,7 +68,7 @@ class _BaselinesRecord(msgspec.Struct):
 
 
 def archive_cache_folder(settings: Settings) -> Path:
-    """Return the cache's folder of one LiCSAR archive: what came from one is never taken for another's."""
+    """Return the cache folder of the LiCSAR archive in `settings`; each host has its own."""
     embedded = settings.is_simulated and not settings.is_portal_set and settings.embedded_archive is None
     address = parse_url_setting(settings.licsar_url, "HEPHAESTUS_LICSAR_URL")
     host = _EMBEDDED_HOST if embedded else address.host
@@ -54,16 +76,16 @@ def archive_cache_folder(settings: Settings) -> Path:
 
 
 def keep_listing(folder: Path, pairs: Mapping[Pair, str | None], url: str) -> None:
-    """Write the listing of a frame's interferograms down; that it cannot be is no reason to end a build.
+    """Store the listing of a frame's interferograms; a failure to write is only logged.
 
     Parameters
     ----------
     folder : pathlib.Path
-        The frame's, in the cache.
+        The frame's folder in the cache.
     pairs : dict of Pair to str or None
-        What the listing says of each pair's last change.
+        The listing's Last-modified column of each pair.
     url : str
-        The address that answered.
+        Address of the listing.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     _write(
@@ -72,9 +94,9 @@ def keep_listing(folder: Path, pairs: Mapping[Pair, str | None], url: str) -> No
     )
 
 
-def read_kept_listing(folder: Path) -> KeptListing | None:
-    """Return the listing that was kept in `folder`, the frame's in the cache; None where there is none."""
-    record = _read(folder, LISTING_FILE, _ListingRecord)
+def read_kept_listing(settings: Settings, frame: Frame) -> KeptListing | None:
+    """Return the last stored listing of `frame`, or None if there is none that can be read."""
+    record = _read(archive_cache_folder(settings) / frame.id, LISTING_FILE, _ListingRecord)
     if record is None:
         return None
     found: dict[Pair, str | None] = {}
@@ -86,22 +108,36 @@ def read_kept_listing(folder: Path) -> KeptListing | None:
 
 
 def keep_baselines(path: Path, baselines: EpochBaselines, receipt: Receipt) -> None:
-    """Write a frame's baselines to `path` beside its cube, if it has a folder: they outlive the cache."""
+    """Store a frame's baselines beside its cube, where they outlive the cache.
+
+    Does nothing if the folder of `path` does not exist.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File to write.
+    baselines : EpochBaselines
+        The baselines.
+    receipt : Receipt
+        Receipt of their download.
+    """
     if is_real_folder(path.parent):
         metres = {f"{day:%Y%m%d}": value for day, value in sorted(baselines.metres.items())}
         record = _BaselinesRecord(receipt, f"{baselines.reference:%Y%m%d}", metres)
         _write(path, record)
 
 
-def read_kept_baselines(path: Path, folder: Path) -> EpochBaselines | None:
-    """Return a frame's baselines: those kept beside its cube, else those in the cache, else None.
+def read_kept_baselines(path: Path, settings: Settings, frame: Frame) -> EpochBaselines | None:
+    """Return a frame's baselines: those beside its cube, else those in the cache, else None.
 
     Parameters
     ----------
     path : pathlib.Path
-        Where they are kept beside the cube.
-    folder : pathlib.Path
-        The frame's, in the cache.
+        The file beside the cube.
+    settings : Settings
+        Settings with the cache folder.
+    frame : Frame
+        The frame.
     """
     record = _read(path.parent, path.name, _BaselinesRecord)
     if record is not None and len(record.metres) <= MAX_LINES:
@@ -118,11 +154,11 @@ def _write(path: Path, record: msgspec.Struct) -> None:
     try:
         write_json(path, record)
     except OSError as error:
-        log.debug("%s could not be kept: %s", path, error)
+        log.debug("%s could not be written: %s", path, error)
 
 
 def _read(folder: Path, name: str, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(read_plain_file(folder, name, _MAX_BYTES), type=kind)
-    except (OSError, ValueError, RecursionError):  # not kept, or not by this program
+    except (OSError, ValueError, RecursionError):  # missing, damaged, or of another format
         return None

@@ -1,8 +1,8 @@
-"""COMET's LiCSAR portal: what a frame has, and each of its products in one named outcome.
+"""Client of COMET's LiCSAR portal (Lazecký et al. 2020): a frame's listing, metadata and products.
 
-The portal changed its shape in 2025: an interferogram was a folder of files and became a small page of
-links to other hosts. Both shapes are read here, and one request a product is enough in either, because
-what was found to work is remembered.
+Until 2025 the portal served each interferogram as a folder of files; now it serves a small page of links to
+other hosts. Both layouts are supported. The location that worked is remembered for each frame, so that one
+request per product is enough in either.
 """
 
 from __future__ import annotations
@@ -56,35 +56,41 @@ from hephaestus_build.sources.licsar.tiff_directory import MAX_BYTES
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: The archive of CEDA keeps a copy of the portal's files, later and not of every frame.
+#: CEDA's copy of the portal's files, which lags behind and lacks some frames.
 CEDA_URL = "https://dap.ceda.ac.uk/neodc/comet/data/licsar_products/"
 _TRUSTED_HOSTS = (".jasmin.ac.uk", ".ceda.ac.uk")
-# Bytes: a listing of 5,000 pairs has one million.
+# Bytes of an HTML page and of a text file; a listing of 5,000 pairs has one million.
 _MAX_PAGE_BYTES, _MAX_TEXT_BYTES = 4 << 20, 1 << 20
-# Lines of metadata.txt, of which the real ones have twenty, and characters of a value.
+# Lines of metadata.txt (the real ones have twenty) and characters of a value.
 _MAX_FIELDS, _MAX_VALUE = 200, 200
-# Link files change when a product is added or moved: they are remembered for a while, and not all of them.
+# Number of remembered link pages, and seconds: a page changes when a product is added or moved.
 _MAX_CACHED_LINKS, _LINKS_TTL = 256, 600.0
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class LicsarPortal:
-    """The LiCSAR portal, or a copy of it; safe to use from several threads.
+    """Thread-safe client of the LiCSAR portal or a copy of it.
 
     Parameters
     ----------
     settings : Settings
-        ``licsar_url`` and ``licsar_mirror_url``, the cache, and how to ask.
-    client : Client, optional
-        By default one of its own, which follows redirects to the archive's hosts only.
-    history : ProductHistory, optional
-        What earlier builds know of its products.
+        ``licsar_url``, ``licsar_mirror_url``, the cache folder, and the settings of the HTTP client.
+    client : HttpClient, optional
+        By default a new one that follows redirects to the archive's hosts only.
+
+    Attributes
+    ----------
+    accepted_hashes : frozenset of Digest
+        Hashes of products whose cached copies are used even if the archive no longer has them.
+    prior_use : callable
+        Returns the record of a product's earlier use, given its pair (None for products of the frame) and its
+        name.
 
     Raises
     ------
     UsageError
-        If an address in the settings is none.
+        If an address in the settings is invalid.
     """
 
     credit = SourceCredit(
@@ -109,7 +115,7 @@ class LicsarPortal:
         self.client = client if client is not None else HttpClient(settings, follow=self.is_trusted_url)
         self._folder = archive_cache_folder(settings)
         self._takes_simulated = settings.is_simulated
-        self._working_location: dict[Frame, str] = {}  # the place where a frame's products were found
+        self._working_location: dict[Frame, str] = {}  # kind of location that worked last for each frame
         self._link_pages = _LinkPageCache()
         self._history = history
         self.address = redact_url(settings.licsar_url)
@@ -125,7 +131,7 @@ class LicsarPortal:
         self.close()
 
     def is_trusted_url(self, url: str) -> bool:
-        """Whether an address that the archive names is one of its own hosts'."""
+        """Return whether an address belongs to one of the archive's hosts."""
         try:
             address = HttpUrl.parse(url)
         except ValueError:
@@ -135,9 +141,9 @@ class LicsarPortal:
         return address.host in known or address.host.endswith(_TRUSTED_HOSTS) or near
 
     def listing(self, frame: Frame) -> InterferogramListing:
-        """Return the interferograms that the archive shows of `frame`: one request.
+        """Return the interferograms that the archive lists for `frame`, usually with one request.
 
-        The listing is kept in the cache, where it can be read offline.
+        The listing is stored in the cache, where it can be read offline.
 
         Raises
         ------
@@ -145,7 +151,7 @@ class LicsarPortal:
             If the frame is absent or the archive does not answer with a listing; an UnreachableError if it
             does not answer at all.
         """
-        # it wants the slash here
+        # the portal requires the trailing slash here
         folders = {"links": self._base.child(f"{frame.track}/{frame}/interferograms/")}
         if self._mirror:
             folders["mirror"] = self._mirror.child(f"{frame.track:02d}/{frame}/")
@@ -161,9 +167,9 @@ class LicsarPortal:
                     pairs = {item.pair: item.modified for item in entries.pairs}
                     keep_listing(self._folder / frame.id, pairs, page.url)
                     return InterferogramListing(frame, entries.pairs, page.url, entries.ignored)
-                page = replace(page, outcome=Outcome.CORRUPT, detail="a page that is no directory listing")
+                page = replace(page, outcome=Outcome.CORRUPT, detail="the page is not a directory listing")
             pages.append(page)
-            if page.outcome is not Outcome.ABSENT:  # a mirror's older listing is no answer to a silence
+            if page.outcome is not Outcome.ABSENT:  # the mirror's listing is older: not used during an outage
                 break
         silent = pages[0].outcome is Outcome.UNREACHABLE
         raise (UnreachableError if silent else HephaestusError)(_listing_error(frame, pages[0]))
@@ -171,7 +177,7 @@ class LicsarPortal:
     def metadata(self, frame: Frame) -> FrameMetadata:
         """Return the metadata of `frame`.
 
-        Its centre time comes from the registry of the published frames where the file lacks it.
+        If the file lacks the centre time, it is taken from the registry of published frames.
 
         Raises
         ------
@@ -183,7 +189,7 @@ class LicsarPortal:
         )
         fields = fields or {}
         reason = receipt.detail or "it has no center_time"
-        if "center_time" not in fields:  # it may have been cut: fetch it whole next time
+        if "center_time" not in fields:  # the cached file may be cut: download all of it next time
             self.client.cache.discard(self._folder / frame.id / "metadata.txt")
         if text := fields.get("center_time"):
             try:
@@ -193,9 +199,9 @@ class LicsarPortal:
         if known := published_frames().get(frame.id):
             receipt = receipt.with_notes("center_time is from the registry of frames")
             return FrameMetadata(parse_center_time(known.center_time), fields, receipt)
-        state = "does not tell" if receipt.ok else f"is {receipt.outcome}"
+        state = "does not state it" if receipt.ok else f"is {receipt.outcome}"
         raise HephaestusError(
-            f"{frame}: its acquisition time is not known: metadata.txt {state} ({reason}; asked "
+            f"{frame}: its acquisition time is unknown: metadata.txt {state} ({reason}; asked "
             f"{receipt.url}); run the same command again later"
         )
 
@@ -206,16 +212,17 @@ class LicsarPortal:
         )
 
     def fetch_baselines(self, frame: Frame, path: Path) -> None:
-        """Fetch the perpendicular baselines of `frame` and keep them beside its cube.
+        """Fetch the perpendicular baselines of `frame` and store them beside its cube.
 
-        No cube is made of them: that they are absent or cannot be had is no error, and earlier ones stay.
+        Cubes do not depend on baselines: if they are absent or cannot be fetched, an earlier file stays, and
+        no error is raised.
 
         Parameters
         ----------
         frame : Frame
-            Whose.
+            The frame.
         path : pathlib.Path
-            Where they are kept; as long as its folder does not exist, they stay in the cache alone.
+            File to write. If its folder does not exist, the baselines are only in the cache.
         """
         try:
             receipt, baselines = self.baselines(frame)
@@ -238,19 +245,19 @@ class LicsarPortal:
         return read_kept_baselines(path, self._folder / frame.id)
 
     def dem(self, frame: Frame, *, progress: ByteProgress | None = None) -> tuple[Receipt, Raster | None]:
-        """Return the heights of `frame`, float32, metres, NaN where there is none."""
+        """Return the heights of `frame`: float32, metres, NaN for no data."""
         name = f"{frame}.geo.hgt.tif"
         return self._download_raster(frame, None, name, read_height, progress)
 
     def phase(
         self, frame: Frame, pair: Pair, *, replaced: bool = False, progress: ByteProgress | None = None
     ) -> tuple[Receipt, Raster | None]:
-        """Return the filtered wrapped phase of `pair`, float32, rad, exact 0 where there is none.
+        """Return the filtered wrapped phase of `pair`: float32, rad, exactly 0 for no data.
 
         Parameters
         ----------
         frame, pair : Frame, Pair
-            Which.
+            The interferogram.
         replaced : bool
             Whether the archive is known to have replaced the files of the pair.
         progress : callable, optional
@@ -261,30 +268,30 @@ class LicsarPortal:
     def coherence(
         self, frame: Frame, pair: Pair, *, replaced: bool = False, progress: ByteProgress | None = None
     ) -> tuple[Receipt, Raster | None]:
-        """Return the coherence of `pair`, uint8, 255 for 1, 0 where there is none; see :meth:`phase`."""
+        """Return the coherence of `pair`: uint8, 255 for 1, 0 for no data; see :meth:`phase`."""
         return self._download_raster(frame, pair, f"{pair}.geo.cc.tif", read_coherence, progress, replaced)
 
     def preview(self, frame: Frame, pair: Pair) -> tuple[Receipt, PreviewSize | None]:
-        """Return size and mode of the preview that an expert would see of `pair`."""
+        """Return size and colour mode of the preview of `pair`."""
         name = f"{pair}.geo.diff.png"
         return self._download_product(frame, pair, name, _read_preview, (_PNG_SIGNATURE,), max_bytes=64 << 20)
 
     def probe_product(self, frame: Frame, pair: Pair | None, name: str, url: str = "") -> SmallResponse:
-        """Return what the archive says of a product now, wherever it is, without its content.
+        """Return the archive's present headers of a product, at whichever location, without its content.
 
         Parameters
         ----------
         frame, pair : Frame, Pair or None
-            Whose product.
+            Frame and pair of the product; no pair for products of the frame.
         name : str
-            The product's.
+            Name of the product.
         url : str
-            Where it was found earlier. It is asked first, if it is one of the archive's own hosts: a record
-            may be anybody's.
+            Address of an earlier download. It is tried first if it belongs to the archive's hosts; others
+            are not requested, since records are not trusted.
         """
         if self.is_trusted_url(url):
             page = self.client.head(self._file_url(url))
-            if page.outcome is not Outcome.ABSENT:  # or moved
+            if page.outcome is not Outcome.ABSENT:  # if absent, it may have moved: try the other locations
                 return page
         pages: list[SmallResponse] = []
         for url in _CandidateUrls(lambda trail: self._candidate_urls(frame, pair, name, trail)):
@@ -292,7 +299,7 @@ class LicsarPortal:
             if page.ok:
                 return page
             pages.append(page)
-        # absent only if every address says so
+        # the product is absent only if it is absent at every location
         silent = (page for page in pages if page.outcome is not Outcome.ABSENT)
         return next(silent, SmallResponse(Outcome.ABSENT, pages[-1].url if pages else "", detail="nowhere"))
 
@@ -305,7 +312,7 @@ class LicsarPortal:
         progress: ByteProgress | None,
         replaced: bool = False,
     ) -> tuple[Receipt, Raster | None]:
-        check_gdal()  # before anything is fetched that it could not unpack
+        check_gdal()  # before the download of a raster that GDAL could not decode
         receipt, raster = self._download_product(
             frame,
             pair,
@@ -332,7 +339,25 @@ class LicsarPortal:
         progress: ByteProgress | None = None,
         replaced: bool = False,
     ) -> tuple[Receipt, T | None]:
-        """Bring a product of a pair, or of the whole frame, and remember where it was found."""
+        """Download a product of a pair or of the frame, and remember the location that worked.
+
+        Parameters
+        ----------
+        frame, pair : Frame, Pair or None
+            Frame and pair of the product; no pair for products of the frame.
+        name : str
+            Name of the product, and of its file in the cache.
+        read : callable
+            Parses and checks the downloaded file; ValueError if it is corrupt.
+        magic : tuple of bytes
+            Allowed first bytes of the file.
+        max_bytes : int
+            Size limit of the file.
+        progress : callable, optional
+            Called with the number of bytes that have just arrived.
+        replaced : bool
+            Whether the archive is known to have replaced the file.
+        """
         trail = _CandidateUrls(lambda trail: self._candidate_urls(frame, pair, name, trail))
         receipt, content = self.client.download(
             trail,
@@ -341,7 +366,7 @@ class LicsarPortal:
             read=read,
             looks_like=lambda first: first.startswith(magic),
             max_bytes=max_bytes,
-            # files are replaced in place: a copy that is here already counts if upstream says the same
+            # the archive replaces files in place: a cached copy must be revalidated
             revalidate=True,
             by_date=not replaced,
             proven=self._history.accepted_hashes,
@@ -352,7 +377,7 @@ class LicsarPortal:
             if page.ok:
                 receipt = receipt.replace(url=page.url, detail="not among the files there")
             elif page.outcome is not Outcome.ABSENT:
-                # no file where it could be guessed, and the page that knows could not be read
+                # not at any guessed location, and the page of links could not be read: not known to be absent
                 receipt = receipt.replace(outcome=page.outcome, url=page.url, detail=page.detail)
         elif receipt.outcome is Outcome.DOWNLOADED and pair and trail.location in ("direct", "links"):
             self._working_location[frame] = trail.location
@@ -361,7 +386,18 @@ class LicsarPortal:
     def _candidate_urls(
         self, frame: Frame, pair: Pair | None, name: str, trail: _CandidateUrls
     ) -> Iterator[str]:
-        """Yield where a product may be, likeliest first; each place is found out when it is its turn."""
+        """Yield the possible addresses of a product, the most likely first.
+
+        The kinds of location are tried in this order, but the kind that worked last for the frame goes first:
+
+        1. ``direct``: a file in the pair's folder (the layout until 2025), or in the frame's metadata folder.
+        2. ``links``: the address on the pair's page of links (the present layout). If the page has links, no
+           direct address is guessed.
+        3. ``public``: the folder ``LiCSAR_products.public`` beside ``LiCSAR_products``.
+        4. ``mirror``: the copy at CEDA.
+
+        The generator is lazy: the page of links is requested only when its turn comes.
+        """
         inside = f"{frame}/interferograms/{pair}/{name}" if pair else f"{frame}/metadata/{name}"
         known = self._working_location.get(frame)
         for place in sorted(("direct", "links", "public", "mirror"), key=lambda place: place != known):
@@ -370,25 +406,25 @@ class LicsarPortal:
                 yield self._base.child(f"{frame.track}/{inside}").url_with_secrets
             elif place == "links" and pair:
                 trail.page, links = self.fetch_links(frame, pair)
-                trail.has_links = bool(links)  # then there is nothing to guess
+                trail.has_links = bool(links)
                 if name in links:
                     yield links[name]
-                    self._link_pages.forget((frame, pair))  # it failed there: look again next time
+                    self._link_pages.forget((frame, pair))  # reached only if the link failed: it may be stale
             elif place == "public" and (path := self._base.path.rstrip("/")).endswith("/LiCSAR_products"):
-                # the portal's twin, where its link files of 2025 lead
+                # the folder that the portal's links have led to since 2025
                 yield (
                     replace(self._base, path=f"{path}.public")
                     .child(f"{frame.track}/{inside}")
                     .url_with_secrets
                 )
             elif place == "mirror" and self._mirror:
-                # interferograms lie directly under the frame there
+                # the mirror has no level `interferograms`
                 inside = inside.replace("/interferograms/", "/")
                 yield self._mirror.child(f"{frame.track:02d}/{inside}").url_with_secrets
 
     def fetch_links(self, frame: Frame, pair: Pair) -> tuple[SmallResponse, Mapping[str, str]]:
-        """Return the page of a pair's links, and where they lead by file name."""
-        # without a slash at the end: with one, the new portal knows no such page
+        """Return the page of links of a pair, and its links by file name."""
+        # no trailing slash: with one, the present portal answers 404
         url = self._base.child(f"{frame.track}/{frame}/interferograms/{pair}").url_with_secrets
 
         def fetch() -> tuple[SmallResponse, Mapping[str, str]]:
@@ -398,15 +434,15 @@ class LicsarPortal:
                 found = parse_links(page.text, page.url, self.is_trusted_url) if page.ok else {}
             except ValueError as error:
                 page = replace(page, outcome=Outcome.CORRUPT, detail=f"no page of links: {error}")
-            # the text may have megabytes, and hundreds of pages are remembered
+            # drop the text, which may have megabytes: hundreds of pages are remembered
             return replace(page, text=""), {name: self._file_url(link) for name, link in found.items()}
 
         return self._link_pages.get((frame, pair), fetch)
 
     def _file_url(self, link: str) -> str:
-        """Return where the bytes of a link are: on CEDA's file server, and with its origin's password."""
+        """Return the download address of a link: on CEDA's file server if need be, with credentials."""
         address = replace(HttpUrl.parse(link), credentials=None)
-        if address.host == "data.ceda.ac.uk":  # a catalogue that shows pages; files are next door
+        if address.host == "data.ceda.ac.uk":  # serves HTML pages; dap.ceda.ac.uk serves the files
             address = replace(address, scheme="https", host="dap.ceda.ac.uk", port=None)
         for base in filter(None, (self._base, self._mirror)):
             address = address.with_credentials_of(base)
@@ -415,12 +451,12 @@ class LicsarPortal:
 
 @dataclass
 class _CandidateUrls:
-    """The places of one product, and what was learnt on the way to it."""
+    """Possible addresses of one product, without repeats, and the state of the search."""
 
     candidates: Callable[[_CandidateUrls], Iterator[str]]
-    location: str = ""  #: the kind of the address given out last
-    has_links: bool = False  #: whether a page of links was read that has the pair's files
-    page: SmallResponse | None = None  #: the page of links, if it was asked for
+    location: str = ""  #: kind of the address yielded last
+    has_links: bool = False  #: whether the pair's page of links was read and has links
+    page: SmallResponse | None = None  #: the page of links, if it was requested
 
     def __iter__(self) -> Iterator[str]:
         self.has_links, self.page = False, None
@@ -432,7 +468,7 @@ class _CandidateUrls:
 
 
 class _LinkPageCache:
-    """Pages of links, each asked for once by all threads and remembered for a while."""
+    """Cache of link pages with an expiry time; concurrent threads request each page only once."""
 
     def __init__(self) -> None:
         self._cached: OrderedDict[tuple[Frame, Pair], tuple[float, SmallResponse, Mapping[str, str]]] = (
@@ -444,7 +480,7 @@ class _LinkPageCache:
     def get(
         self, key: tuple[Frame, Pair], fetch: Callable[[], tuple[SmallResponse, Mapping[str, str]]]
     ) -> tuple[SmallResponse, Mapping[str, str]]:
-        """Return the page of `key`, fetched if it is not remembered."""
+        """Return the page of `key`; call `fetch` if it is not cached or has expired."""
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
@@ -459,13 +495,13 @@ class _LinkPageCache:
         return page, links
 
     def forget(self, key: tuple[Frame, Pair]) -> None:
-        """Ask again next time."""
+        """Remove the page of `key`, so that it is requested again."""
         with self._lock:
             self._cached.pop(key, None)
 
 
 def _listing_error(frame: Frame, page: SmallResponse) -> str:
-    """Say in one line why there is no listing, and what to do."""
+    """Return one line that says why there is no listing, and what to do."""
     asked = f"asked {page.url}"
     match page.outcome:
         case Outcome.ABSENT:
@@ -481,7 +517,7 @@ def _listing_error(frame: Frame, page: SmallResponse) -> str:
             )
         case Outcome.CORRUPT:
             return (
-                f"{frame}: the LiCSAR archive answers its listing with nonsense ({page.detail}; {asked}); "
+                f"{frame}: the LiCSAR archive's listing cannot be read ({page.detail}; {asked}); "
                 "check HEPHAESTUS_LICSAR_URL, or run the same command again later"
             )
     return (
@@ -491,7 +527,7 @@ def _listing_error(frame: Frame, page: SmallResponse) -> str:
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
-    """Return ``key=value`` lines, each value as one harmless line; ValueError if there is none."""
+    """Return the ``key=value`` lines, values without control characters; ValueError if there are none."""
     text = read_bounded(path, _MAX_TEXT_BYTES).decode(errors="replace")
     lines = (line.partition("=") for line in text.splitlines())
     fields = {key.strip(): sanitize_text(value, _MAX_VALUE) for key, _, value in lines if len(key) < 100}
@@ -508,20 +544,20 @@ def _read_baselines(path: Path) -> EpochBaselines:
 
 
 def _read_preview(path: Path) -> PreviewSize:
-    """Return what the header of a PNG says; ValueError if the file is not a whole one."""
-    with path.open("rb") as stream:  # its pixels and texts are never unpacked
+    """Return size and colour mode from the header of a PNG; ValueError if it is cut or damaged."""
+    with path.open("rb") as stream:  # nothing in the file is decompressed
         head = stream.read(33)
         stream.seek(max(0, stream.seek(0, os.SEEK_END) - 12))
         tail = stream.read(12)
     if not head.startswith(_PNG_SIGNATURE) or len(head) < 33 or head[8:16] != b"\0\0\0\x0dIHDR":
-        raise ValueError("it is no PNG")
+        raise ValueError("it is not a PNG")
     if b"IEND" not in tail:
         raise ValueError("the PNG is cut")
     width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
     modes = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
     sides = 0 < width <= 20_000 and 0 < height <= 20_000
     if colour not in modes or depth not in (1, 2, 4, 8, 16) or not sides:
-        raise ValueError("the PNG's header makes no sense")
+        raise ValueError("the PNG's header is invalid")
     if zlib.crc32(head[12:29]) != int.from_bytes(head[29:], "big"):
         raise ValueError("the PNG's header is damaged")
     return PreviewSize(width, height, modes[colour])

@@ -1,8 +1,9 @@
-"""The directories of a TIFF, read without GDAL: tags, layout, and where the blocks of pixels lie.
+"""Parser of TIFF directories without GDAL: tags, band layout and block table (TIFF 6.0 and BigTIFF).
 
-GDAL would take a raster's meaning from more places than the file: options in the environment, files beside
-it, a database of coordinate systems. Here the tags are read plainly and every size is checked before memory
-is taken, so that GDAL is left with nothing but :func:`bare`: the compressed pixels in a new, minimal file.
+GDAL takes a raster's meaning from more places than the file: environment variables, sidecar files and a
+database of coordinate systems. This module reads the tags only and checks every size before memory is
+allocated. GDAL then decodes the output of :func:`rebuild_minimal_tiff`, the compressed pixels in a new file
+with minimal tags.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from enum import IntEnum
 
 import numpy as np
 
-#: Limits of one image; the largest real raster has 7,000 x 3,800 pixels of four bytes, 106 MB.
+#: Limits of one image; the largest real raster has 7,000 x 3,800 pixels of 4 bytes, 106 MB.
 MAX_SIDE, MAX_PIXELS, MAX_BYTES = 20_000, 64 << 20, 512 << 20
-#: No codec here packs more than about 1,400 bytes into one, but for blocks of a single value.
+#: The supported codecs reach about 1,400, except for blocks of a single value.
 MAX_COMPRESSION_RATIO = 2_000
 # Directories of one file (the image, its overviews and their masks), and tags of one directory.
 _MAX_DIRECTORIES, _MAX_TAGS = 64, 1024
@@ -23,7 +24,7 @@ _MAX_TILE = 4096
 
 
 class TiffTag(IntEnum):
-    """Tags that are read."""
+    """TIFF tags that are read."""
 
     SUBFILE = 254
     OLD_SUBFILE = 255
@@ -55,10 +56,10 @@ class TiffTag(IntEnum):
     GDAL_NODATA = 42113
 
 
-# Types of values: code, numpy's name without byte order.
+# TIFF data types: code, and numpy's name without byte order.
 _VALUE_TYPES = {1: "u1", 2: "S1", 3: "u2", 4: "u4", 12: "f8", 16: "u8"}
 _INTEGER_TYPES = (1, 3, 4, 16)
-#: Lossless codecs of LiCSAR's files and of those that GDAL would write in their place, with their names.
+#: Lossless codecs of LiCSAR's files, and others that GDAL writes, with their names.
 _CODECS = {1: "none", 5: "LZW", 8: "DEFLATE", 32946: "DEFLATE", 32773: "PackBits", 50000: "ZSTD"}
 _OTHER_CODECS = {
     2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 34887: "LERC",
@@ -69,16 +70,16 @@ _SAMPLE_FORMATS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "comple
 
 @dataclass(frozen=True)
 class TiffDirectory:
-    """The tags of one image in a file.
+    """Tags of one image in a TIFF file.
 
     Attributes
     ----------
     content : bytes
         The whole file.
     byte_order : str
-        Byte order as numpy writes it, ``<`` or ``>``.
+        Byte order in numpy's notation, ``<`` or ``>``.
     entries : mapping
-        By tag: type, number of values, and where they start.
+        For each tag: type, number of values, and their offset in the file.
     """
 
     content: bytes
@@ -88,12 +89,21 @@ class TiffDirectory:
     def values(
         self, tag: TiffTag, kinds: tuple[int, ...] = _INTEGER_TYPES, *, most: int
     ) -> np.ndarray | None:
-        """Return the values of a tag; None if there is none, or it has another type.
+        """Return the values of a tag; None if the tag is missing or has another type.
+
+        Parameters
+        ----------
+        tag : TiffTag
+            The tag.
+        kinds : tuple of int
+            Allowed TIFF data types; by default the integers.
+        most : int
+            Largest allowed number of values.
 
         Raises
         ------
         ValueError
-            If it has more than `most` values, or they lie beyond the end of the file.
+            If there are more values, or they lie beyond the end of the file.
         """
         kind, count, at = self.entries.get(tag, (0, 0, 0))
         if kind not in kinds:
@@ -106,7 +116,13 @@ class TiffDirectory:
         return np.frombuffer(self.content, dtype, count, at)
 
     def integer(self, tag: TiffTag, default: int | None = None) -> int:
-        """Return a tag's only whole number; ValueError if it has none and there is no `default`."""
+        """Return the integer of a tag, or `default` if the tag is missing.
+
+        Raises
+        ------
+        ValueError
+            If it is not a single integer, or is missing and there is no default.
+        """
         if tag in self.entries:
             values = self.values(tag, most=1)
             if values is None or values.size != 1:
@@ -117,12 +133,12 @@ class TiffDirectory:
         return default
 
     def doubles(self, tag: TiffTag, *, most: int) -> np.ndarray | None:
-        """Return a tag's doubles; None if it has none, or one that is no finite number."""
+        """Return the float64 values of a tag; None if it has none or any is not finite."""
         values = self.values(tag, (12,), most=most)
         return values if values is not None and np.isfinite(values).all() else None
 
     def text(self, tag: TiffTag, *, most: int) -> str | None:
-        """Return a tag's text, up to its first NUL; None if there is no such tag."""
+        """Return the text of a tag up to its first NUL; None if the tag is missing."""
         values = self.values(tag, (2,), most=most)
         if values is not None:
             return values.tobytes().partition(b"\0")[0].decode("utf-8", "replace")
@@ -132,23 +148,25 @@ class TiffDirectory:
 
     @property
     def subfile_type(self) -> int:
-        """What the image is: 1 a smaller copy, 2 a page, 4 a mask; sums of these, 0 for the image itself."""
+        """Kind of image as a sum of flags: 1 overview, 2 page, 4 mask; 0 for the image itself."""
         old = {2: 1, 3: 2}.get(self.integer(TiffTag.OLD_SUBFILE, 1), 0)
         return self.integer(TiffTag.SUBFILE, 0) | old
 
 
 def read_tiff_directories(content: bytes) -> list[TiffDirectory]:
-    """Return the directories of a TIFF or BigTIFF in the order of their chain.
+    """Return the directories of a TIFF or BigTIFF, in file order.
+
+    Each directory ends with the offset of the next one, and 0 ends the chain.
 
     Raises
     ------
     ValueError
-        If it is no TIFF, or a directory is cut, or the chain is longer than any real one or a ring.
+        If the file is not a TIFF, a directory is cut, or the chain is a cycle or too long.
     """
     order = {b"II": "<", b"MM": ">"}.get(content[:2], "")
     version = int.from_bytes(content[2:4], "big" if order == ">" else "little")
     if not order or len(content) < 16 or version not in (42, 43):
-        raise ValueError("the file is no TIFF")
+        raise ValueError("the file is not a TIFF")
     word, head, start = ("u4", "u2", 4) if version == 42 else ("u8", "u8", 8)  # 43 is BigTIFF
     found: list[TiffDirectory] = []
     seen: set[int] = set()
@@ -165,7 +183,12 @@ def read_tiff_directories(content: bytes) -> list[TiffDirectory]:
 
 
 def _read_directory(content: bytes, at: int, order: str, word: str, head: str) -> tuple[TiffDirectory, int]:
-    """Return the directory at `at`, and where the next one is."""
+    """Return the directory at offset `at`, and the offset of the next one.
+
+    A directory is a count, that many entries, and the next offset. An entry is tag, type, count and a field
+    that holds the values themselves if they fit, else their offset. For example, in classic TIFF, whose field
+    has 4 bytes, one uint32 is stored inline and one float64 elsewhere.
+    """
     entry = np.dtype(
         [("tag", order + "u2"), ("type", order + "u2"), ("count", order + word), ("at", order + word)]
     )
@@ -191,24 +214,24 @@ def _read_directory(content: bytes, at: int, order: str, word: str, head: str) -
 
 @dataclass(frozen=True)
 class BandLayout:
-    """How one band is stored.
+    """Storage layout of one band.
 
     Attributes
     ----------
     width, height : int
         Columns and rows.
     bits, format : int
-        Of one value, as TIFF says it.
+        TIFF's BitsPerSample and SampleFormat.
     dtype : str
-        The same as numpy's name; ``bool`` for masks of one bit.
+        The same as a numpy name; ``bool`` for masks of one bit.
     codec, predictor : int
-        As TIFF says it.
+        TIFF's Compression and Predictor.
     block_shape : tuple of int
         Rows and columns of a block.
     tiled : bool
         Whether blocks are tiles; else they are strips.
     offsets, byte_counts : numpy.ndarray
-        Where each block starts and its bytes, in the order of the file's tags; 0 bytes: not stored.
+        Offset and size of each block, row by row; size 0 if the block is not stored.
     """
 
     width: int
@@ -225,32 +248,32 @@ class BandLayout:
 
     @property
     def missing_blocks(self) -> int:
-        """How many blocks are not stored."""
+        """Number of blocks that are not stored."""
         return int(np.count_nonzero(self.byte_counts == 0))
 
 
 def read_band_layout(directory: TiffDirectory, dtypes: tuple[str, ...]) -> BandLayout:
-    """Return how the only band of an image is stored, every size checked.
+    """Return the storage layout of an image's only band, with every size checked.
 
     Parameters
     ----------
     directory : TiffDirectory
-        The image's.
+        Tags of the image.
     dtypes : tuple of str
-        Types that are allowed.
+        Allowed data types.
 
     Raises
     ------
     ValueError
-        If it has another type, more than one band, a codec that is not lossless, or sizes that no raster of
-        LiCSAR has or that its blocks contradict.
+        If the image has another data type, several bands, or a lossy or unknown codec, or if its sizes are
+        too large for a LiCSAR raster or contradict its blocks.
     """
     width, height = directory.integer(TiffTag.WIDTH), directory.integer(TiffTag.HEIGHT)
     claim, size = f"the header claims {width} x {height} pixels", len(directory.content)
     if max(width, height) > MAX_SIDE:
         raise ValueError(f"{claim}: no LiCSAR frame is that large")
     if not (width and height):
-        raise ValueError(f"{claim}: there is nothing in it")
+        raise ValueError(f"{claim}: it is empty")
     if (bands := directory.integer(TiffTag.SAMPLES, 1)) != 1:
         raise ValueError(f"the raster has {bands} bands where one was expected")
     bits, kind = directory.integer(TiffTag.BITS, 1), directory.integer(TiffTag.SAMPLE_FORMAT, 1)
@@ -279,21 +302,21 @@ def read_band_layout(directory: TiffDirectory, dtypes: tuple[str, ...]) -> BandL
 
 
 def _read_compression(directory: TiffDirectory, bits: int, kind: int) -> tuple[int, int]:
-    """Return codec and predictor of values of `bits` bits and TIFF's format `kind`."""
+    """Return codec and predictor of an image; ValueError if either is not supported for its values."""
     codec, predictor = directory.integer(TiffTag.COMPRESSION, 1), directory.integer(TiffTag.PREDICTOR, 1)
     if codec not in _CODECS:
         allowed = ", ".join(dict.fromkeys(_CODECS.values()))
         raise ValueError(f"its codec is {_OTHER_CODECS.get(codec, codec)}, not one of {allowed}")
     if codec in (1, 32773):
-        predictor = 1  # these codecs have none, whatever the tag says
+        predictor = 1  # these codecs have no predictor, whatever the tag says
     floats = kind == 3 and bits in (32, 64)
     if predictor not in (1, 2, 3) or (predictor == 2 and bits == 1) or (predictor == 3 and not floats):
-        raise ValueError(f"predictor {predictor} makes no sense for its values")
+        raise ValueError(f"predictor {predictor} is not valid for its values")
     return codec, predictor
 
 
 def _read_block_table(directory: TiffDirectory, tiled: bool, blocks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return offsets and byte counts of all blocks; ValueError where they do not fit the file."""
+    """Return offsets and byte counts of all blocks; ValueError if they do not fit the file."""
     tags = (
         (TiffTag.TILE_OFFSETS, TiffTag.TILE_COUNTS)
         if tiled
@@ -303,7 +326,7 @@ def _read_block_table(directory: TiffDirectory, tiled: bool, blocks: int) -> tup
     for tag in tags:
         values = directory.values(tag, most=len(directory.content))
         if values is None or values.size != blocks:
-            raise ValueError(f"its tag {tag.name} does not tell of {blocks} blocks")
+            raise ValueError(f"its tag {tag.name} does not have {blocks} values, one for each block")
         found.append(values.astype(np.uint64))
     offsets, counts = found
     counts = np.where(offsets == 0, np.uint64(0), counts)
@@ -312,16 +335,23 @@ def _read_block_table(directory: TiffDirectory, tiled: bool, blocks: int) -> tup
     if beyond.any():
         cut = int(np.count_nonzero(beyond))
         raise ValueError(f"the file is cut: {cut} of its {blocks} blocks lie beyond its end")
-    # blocks that share bytes would let a small file be decoded for hours
+    # if blocks could share bytes, a small file could take hours to decode
     if counts.sum(dtype=np.uint64) > size:
         raise ValueError("its blocks overlap")
     return offsets.astype(np.int64), counts.astype(np.int64)
 
 
 def rebuild_minimal_tiff(directory: TiffDirectory, layout: BandLayout) -> bytes:
-    """Return a new TIFF with the blocks of an image as they are and no other tag than decoding needs.
+    """Return a new TIFF with an image's compressed blocks and only the tags that decoding needs.
 
-    It claims a place on the Earth that means nothing, since a reader may warn of a raster without one.
+    The file is written in this order:
+
+    1. A header of 8 bytes with the offset of the directory.
+    2. The stored blocks, one after the other. With blocks of 100, 0 (not stored) and 50 bytes, the offsets
+       are 8, 0 and 108.
+    3. The directory, at an even offset, followed by the values that do not fit into it.
+
+    It gets a dummy georeference, since rasterio warns about rasters without one.
     """
     content = memoryview(directory.content)
     stored = layout.byte_counts > 0
@@ -364,7 +394,7 @@ def rebuild_minimal_tiff(directory: TiffDirectory, layout: BandLayout) -> bytes:
 def _encode_directory(
     tags: Mapping[TiffTag, tuple[int, Sequence[float] | np.ndarray]], at: int, order: str
 ) -> Iterator[bytes]:
-    """Yield a classic directory that starts at `at`, then the values that do not fit into it."""
+    """Yield the parts of a classic TIFF directory at offset `at`, then the values that do not fit into it."""
     spare = at + 2 + 12 * len(tags) + 4
     outside: list[bytes] = []
     yield np.array(len(tags), order + "u2").tobytes()

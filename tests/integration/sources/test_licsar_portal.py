@@ -393,8 +393,11 @@ def test_no_listing_is_an_error_that_says_what_to_do(tree, tmp_path):
             (None, "no such frame .*404.*check its id"),
             (HttpResponse(403, b""), "refuses"),
             (HttpResponse(503, b""), "gives no listing .*503.*check the network"),
-            (HttpResponse(200, faults.MAINTENANCE_PAGE, HTML), "nonsense .*no directory listing"),
-            (HttpResponse(200, b"", HTML), "nonsense"),
+            (
+                HttpResponse(200, faults.MAINTENANCE_PAGE, HTML),
+                "listing cannot be read .*not a directory listing",
+            ),
+            (HttpResponse(200, b"", HTML), "listing cannot be read"),
         ):
             app[0] = lambda request, answer=answer: answer
             with pytest.raises(HephaestusError, match=words) as caught:
@@ -534,8 +537,8 @@ def test_metadata_without_a_time_fall_back_on_the_registry(tmp_path):
     ("content", "words"),
     [
         (png(19, 14)[:-8], "cut"),
-        (png(19, 14, colour=9), "no sense"),
-        (png(0, 14), "no sense"),
+        (png(19, 14, colour=9), "header is invalid"),
+        (png(0, 14), "header is invalid"),
         (b"GIF89a" * 20, "first bytes"),
     ],
 )

@@ -139,10 +139,10 @@ def bad_files(path: Path) -> dict[str, str]:
     """Write every kind of bad file next to `path`; return the expected reasons."""
     values, folder = phase(), path.parent
     reasons = {
-        "zero.tif": "no TIFF",
-        "page.tif": "no TIFF",
-        "noise.tif": "no TIFF",
-        "header.tif": "no TIFF|cut",
+        "zero.tif": "not a TIFF",
+        "page.tif": "not a TIFF",
+        "noise.tif": "not a TIFF",
+        "header.tif": "not a TIFF|cut",
         "cut.tif": "cannot be read whole|cut",
         "plain_cut.tif": "cannot be read whole|cut",
         "bits.tif": "cannot be read whole",
@@ -150,12 +150,12 @@ def bad_files(path: Path) -> dict[str, str]:
         "utm.tif": "EPSG:32615",
         "no_crs.tif": "missing|EPSG",
         "nowhere.tif": "no georeference",
-        "far.tif": "not on this Earth",
+        "far.tif": "not on Earth",
         "rotated.tif": "rotated",
         "int.tif": "type int32",
         "complex.tif": "type complex64",
         "bands.tif": "2 bands",
-        "unwrapped.tif": "no wrapped phase",
+        "unwrapped.tif": "not wrapped phase",
         "wide.tif": "no LiCSAR frame",
         "tall.tif": "no LiCSAR frame",
         "hollow.tif": "too many for",
@@ -208,7 +208,7 @@ def test_each_bad_file_is_refused_with_its_reason(tif, caplog, capfd):
 def test_a_missing_file_and_wrong_coherence_are_refused(tif):
     with pytest.raises(CorruptRaster, match="cannot be read"):
         read_phase(tif)
-    with pytest.raises(CorruptRaster, match="no coherence"):
+    with pytest.raises(CorruptRaster, match="not coherence"):
         read_coherence(write_tif(tif, phase()))
     with pytest.raises(CorruptRaster, match="no data"):
         read_coherence(write_tif(tif, np.zeros(GRID.shape, np.uint8)))
