@@ -1,7 +1,7 @@
-"""Bring a raster onto the frame's grid without inventing a value: copies and nearest neighbours only.
+"""Alignment of rasters with the reference grid by copying or nearest neighbour, without interpolation.
 
-Wrapped phase jumps from pi to -pi, coherence is a count of 255ths and a height may lie beside a hole:
-none of them may be averaged as plain numbers, so nothing here averages.
+Interpolation would yield wrong values: wrapped phase jumps from pi to -pi, coherence has 0 for no data, and a
+height may be beside a hole.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ import numpy as np
 
 from hephaestus_build.core.grid import Grid
 
-#: Part of a pixel below which two positions count as the same (a metre on a 100 m grid).
+#: Tolerance in pixels within which two positions count as equal (1 m on a 100 m grid).
 PIXEL_TOLERANCE = 0.01
-# Keeps the choice between two equally near pixels the same along a whole row or column, where rounding
-# would otherwise toss a coin at every pixel.
+# Resolves ties between two equally near pixels the same way along a row or column; without it, rounding
+# errors would decide at every pixel.
 _TIE = 1e-6
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How a raster came onto a grid.
+    """How a raster was aligned with a grid.
 
     Attributes
     ----------
     kind : str
-        ``identical``: the grids are the same. ``cropped``: whole pixels were left out. ``shifted``: whole
-        pixels were left out or added as no data. ``resampled``: each pixel took its nearest neighbour.
+        ``identical``: the grids are the same. ``cropped``: whole pixels were removed. ``shifted``: whole
+        pixels were removed, or added as no data. ``resampled``: each pixel has the value of its nearest
+        neighbour.
     column_offset, row_offset : float
-        Where the grid's first pixel lies in the raster, in the raster's pixels.
+        Position of the grid's first pixel in the raster, in the raster's pixels.
     note : str
-        One sentence for the provenance; empty for ``identical``.
+        Note for the provenance; empty for ``identical``.
     """
 
     kind: Literal["identical", "cropped", "shifted", "resampled"]
@@ -44,28 +45,36 @@ class Alignment:
 def align_to_grid(
     values: np.ndarray, source: Grid, target: Grid, *, fill: float = 0
 ) -> tuple[np.ndarray, Alignment]:
-    """Return `values` on `target`, and how that was done.
+    """Align a raster with a grid.
+
+    1. If the grids are the same, return `values` unchanged.
+    2. On each axis, find the source pixel of every target pixel: by a whole offset if the pixels coincide,
+       else the pixel that contains the target's centre.
+    3. Copy these values, and set target pixels outside the source to `fill`.
+
+    For example, a target that starts 3 columns west of the source on the same grid lines is ``shifted``:
+    its first 3 columns are filled, and its column 3 is the source's column 0.
 
     Parameters
     ----------
     values : numpy.ndarray
-        Shape ``source.shape``, any dtype. Returned itself, not a copy, where the grids are the same.
+        Shape ``source.shape``, any dtype. Returned itself, not a copy, if the grids are the same.
     source, target : Grid
-        Where the values lie and where they are wanted.
+        Grid of the values, and the grid to align them with.
     fill : float
-        Value of pixels that the raster does not reach: 0 for phase and coherence, NaN for heights.
+        Value of pixels outside the raster: 0 for phase and coherence, NaN for heights.
 
     Returns
     -------
     values : numpy.ndarray
-        Shape ``target.shape``, the dtype of `values`; every value is one of the raster's, or `fill`.
+        Shape ``target.shape``, dtype of `values`; every value is one of the raster's, or `fill`.
     alignment : Alignment
         What was done.
 
     Raises
     ------
     ValueError
-        If `values` is not of the source's shape, or the two grids have no pixel in common.
+        If `values` does not have the shape of `source`, or the two grids do not overlap.
     """
     if values.shape != source.shape:
         raise ValueError(f"values of shape {values.shape} do not fill a grid of shape {source.shape}")
@@ -79,7 +88,7 @@ def align_to_grid(
     )
     reached = int(used_columns.sum()) * int(used_rows.sum())
     if not reached:
-        raise ValueError("the raster and the frame's grid have no pixel in common")
+        raise ValueError("the raster and the frame's reference grid do not overlap")
     result = values[np.ix_(rows.clip(0, source.height - 1), columns.clip(0, source.width - 1))]
     result[~used_rows, :] = fill
     result[:, ~used_columns] = fill
@@ -107,12 +116,12 @@ def align_to_grid(
 def _nearest_pixels(
     source_edge: float, source_size: float, edge: float, size: float, wanted: int
 ) -> tuple[np.ndarray, bool]:
-    """Return for each wanted pixel of one axis the source pixel that holds its centre.
+    """Return the index of the source pixel for each wanted pixel of one axis.
 
-    The indices may lie outside of the source; the flag says whether pixels match whole ones.
+    The indices may lie outside ``0 .. count - 1``. The second value says whether the pixels coincide.
     """
     first = (edge - source_edge) / source_size
-    last = (edge + wanted * size - source_edge) / source_size  # behind the last pixel
+    last = (edge + wanted * size - source_edge) / source_size  # outer edge of the last pixel
     offset = round(first)
     if abs(first - offset) <= PIXEL_TOLERANCE and abs(last - offset - wanted) <= PIXEL_TOLERANCE:
         return np.arange(offset, offset + wanted), True

@@ -1,4 +1,4 @@
-"""ERA5 fields on a frame's grid: bilinear interpolation and rounding to a stated step, both pure."""
+"""Bilinear interpolation of ERA5 fields to a frame's grid, and rounding to multiples of a step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hephaestus_build.core.grid import Grid
 
-#: Output rows worked on at once: a block of them stays in the processor's cache between its passes.
+#: Output rows processed at once: a block of them fits into the processor's cache.
 _BLOCK = 16
 
 
@@ -28,8 +28,16 @@ def interpolate_bilinear(
 ) -> np.ndarray:
     """Interpolate fields to the pixel centres of `grid`, or of a window of it.
 
-    Every output number follows from its own row and column alone, by the same elementwise operations,
-    so a window holds bit for bit what the whole frame holds there.
+    The source has a few dozen grid lines, the output thousands, so the two directions are separate steps:
+
+    1. Find the source cell of each output row and column, and the fraction within the cell. For example, on
+       longitudes 10.0, 10.25, 10.5 a pixel at 10.3 is in cell 1 with fraction 0.2.
+    2. Interpolate every source row along longitude, in float64.
+    3. For each run of output rows in the same cell, interpolate between its two source rows in float32:
+       ``line + fraction * slope``.
+
+    Each output value depends only on its own row and column, through the same elementwise operations, so a
+    window is bit for bit equal to that part of the whole frame.
 
     Parameters
     ----------
@@ -38,32 +46,32 @@ def interpolate_bilinear(
     latitude : array_like, shape (n,)
         Descending, degrees.
     longitude : array_like, shape (m,)
-        Ascending, degrees, in the same turn as the grid's (no wrap at 180).
+        Ascending, degrees, in the same range as the grid's (no wrap at 180).
     grid : Grid
-        Where the numbers are wanted.
+        Grid to interpolate to.
     rows, columns : slice, optional
-        The window of `grid`; all of it by default. No stride.
+        Window of `grid`, without stride; by default all of it.
     steps : sequence of float, optional
-        One for each field of the last leading axis: the result is also rounded as :func:`quantize` does,
+        Step of each field along the last leading axis: the result is also rounded as :func:`quantize` does,
         in the same pass over memory.
     out : np.ndarray, optional
-        Array of the result's shape and type to write to: fresh memory is half the cost of a frame.
+        Array with the result's shape and type to write to. Reusing one saves half the time of a frame.
 
     Returns
     -------
     np.ndarray, float32, shape (..., rows, columns)
-        Within 2 ulp of exact arithmetic (of the neighbours' size); NaN where a neighbour is NaN.
+        Within 2 ulp (of the neighbours' magnitude) of exact arithmetic; NaN if a neighbour is NaN.
 
     Raises
     ------
     ValueError
-        If the axes are not sorted as said, shapes do not fit, or the window reaches beyond the source.
+        If an axis is not sorted as required, shapes do not match, or the window extends beyond the source.
     """
     fields = np.asarray(values, dtype=np.float64)
     latitudes, longitudes = np.asarray(latitude, np.float64), np.asarray(longitude, np.float64)
     if fields.ndim < 2 or fields.shape[-2:] != (latitudes.size, longitudes.size):
         raise ValueError(
-            f"fields of shape {fields.shape} do not lie on {latitudes.size} latitudes and "
+            f"fields of shape {fields.shape} do not match {latitudes.size} latitudes and "
             f"{longitudes.size} longitudes"
         )
     i, down = _cells(-latitudes, -grid.latitudes[_check_no_stride(rows)], "latitude")
@@ -78,7 +86,7 @@ def interpolate_bilinear(
     weights = down.astype(np.float32)[:, np.newaxis]
     buffer = np.empty((_BLOCK, j.size), dtype=np.float32)
     for index in np.ndindex(leading):
-        # along longitude first, in double precision: the source has a few rows only
+        # along longitude first, in float64, which is cheap since the source has only a few rows
         field, scale = fields[index], scales[index[-1]] if scales else None
         lines = np.ascontiguousarray(field[:, j] * (1.0 - across) + field[:, j + 1] * across)
         if scale is not None:
@@ -109,12 +117,13 @@ def quantize(values: np.ndarray, step: float) -> np.ndarray:
     values : np.ndarray
         Numbers of any shape; NaN stays NaN.
     step : float
-        A power of two, so that dividing by it and multiplying with it are exact: every result is a
-        multiple of `step` that float32 holds exactly, and rounding it again changes nothing.
+        A power of two, so that division and multiplication by it are exact: every result is a multiple of
+        `step` that float32 represents exactly, and rounding it again changes nothing.
 
     Returns
     -------
     np.ndarray, float32
+        Rounded values, shape of `values`.
 
     Raises
     ------
@@ -129,7 +138,7 @@ def quantize(values: np.ndarray, step: float) -> np.ndarray:
 
 
 def _cells(axis: np.ndarray, targets: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for ascending `axis`, the cell of each target and how far into the cell it lies (0 to 1)."""
+    """Return the cell of each target on an ascending axis, and the fraction within the cell (0 to 1)."""
     if axis.size < 2 or not np.all(np.diff(axis) > 0):
         order = "descending" if name == "latitude" else "ascending"
         raise ValueError(f"the source's {name} must be {order} and hold two values or more")
@@ -148,7 +157,7 @@ def _cells(axis: np.ndarray, targets: np.ndarray, name: str) -> tuple[np.ndarray
 
 
 def _equal_runs(cells: np.ndarray) -> list[tuple[int, int]]:
-    """Return first and last + 1 of each run of equal numbers."""
+    """Return start and stop of each run of equal numbers: for ``[4, 4, 5]``, ``[(0, 2), (2, 3)]``."""
     edges = np.flatnonzero(np.diff(cells)) + 1
     bounds = [0, *edges.tolist(), cells.size]
     return [(first, last) for first, last in pairwise(bounds) if last > first]

@@ -1,4 +1,4 @@
-"""From the experts' polygons, drawn on previews, to masks on a frame's grid. Pure: no I/O."""
+"""Rasterization of the experts' polygons, which were drawn on previews, to masks on a frame's grid."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from hephaestus_build.sources.annotations.record import Annotation, polygon_area
 Projection = Literal["linear", "mercator"]
 
 _CODES = load_schema("annotation.json")["x-mask-codes"]
-#: Codes of the masks, by the words of the annotations.
+#: Mask codes of the words in annotations.
 DEFORMATION_CODES: dict[str, int] = _CODES["deformation"]
 ACTIVITY_CODES: dict[str, int] = _CODES["activity_type"]
 INTENSITY_CODES: dict[str, int] = _CODES["intensity_level"]
 
-#: LiCSAR draws its previews at 30 % of the raster; early ones of wide frames at a half or third of that.
+#: Scale of LiCSAR's previews relative to the raster; early ones of wide frames have a half or third of it.
 PREVIEW_SCALE = 0.30
-#: Later previews are no wider than this, so that their scale says nothing about what the experts saw.
+#: Width limit of previews drawn after the annotations; their scale differs from what the experts saw.
 CAPPED_WIDTH = 680
-#: Simulated frames beyond this latitude have Mercator previews, as the real ones there do.
+#: Latitude above which simulated frames have Mercator previews, as the real ones there do.
 HIGH_LATITUDE = 60.0
 
 
 class PreviewHeader(Protocol):
-    """What a preview's header tells: columns, rows, and Pillow's name of its colour mode."""
+    """Size of a preview and Pillow's name of its colour mode."""
 
     @property
     def width(self) -> int: ...  # noqa: D102
@@ -41,21 +41,21 @@ class PreviewHeader(Protocol):
 
 
 class UnusablePreviewError(ValueError):
-    """A preview whose size or colours do not tell how the annotated one was drawn."""
+    """The preview's size or colour mode does not determine the geometry of the annotated preview."""
 
 
 @dataclass(frozen=True)
 class PreviewGeometry:
-    """How the pixels of the annotated preview lie on the frame.
+    """Relation between the pixels of the annotated preview and the frame's grid.
 
     Attributes
     ----------
     width, height : int
-        Columns and rows of the preview; both span the frame's full extent.
+        Columns and rows of the preview, which covers the whole frame.
     projection : str
-        ``linear``: rows are equal steps of latitude. ``mercator``: equal steps of Mercator's northing.
+        ``linear``: rows are equal steps of latitude. ``mercator``: equal steps of Mercator northing.
     evidence : str
-        What this is known from, in words.
+        Where the geometry is known from, for the provenance.
     """
 
     width: int
@@ -64,7 +64,10 @@ class PreviewGeometry:
     evidence: str
 
     def to_grid(self, polygon: np.ndarray, grid: Grid) -> np.ndarray:
-        """Return preview pixels as pixel-edge coordinates of `grid`.
+        """Convert preview pixels to pixel-edge coordinates of `grid`.
+
+        Columns scale linearly. With ``linear`` so do rows; with ``mercator`` the row is first converted to
+        latitude by the inverse Mercator projection, ``2 atan(exp(y)) - pi/2``.
 
         Parameters
         ----------
@@ -76,7 +79,7 @@ class PreviewGeometry:
         Returns
         -------
         numpy.ndarray
-            Shape (n, 2), columns and rows; 0, 0 is the outer corner of the first pixel.
+            Shape (n, 2), columns and rows; (0, 0) is the outer corner of the first pixel.
         """
         columns = polygon[:, 0] * (grid.width / self.width)
         share = polygon[:, 1] / self.height
@@ -93,10 +96,10 @@ def _mercator_northing(latitude: float) -> float:
 
 
 def default_preview_geometry(frame: Frame, grid: Grid) -> PreviewGeometry:
-    """Return the geometry to assume for `frame` on `grid` where no preview tells.
+    """Return the geometry to assume for `frame` without a usable preview.
 
-    The published frames have theirs in the registry (Mercator for the two of Iceland, whose polygons
-    show it); simulated frames above 60 degrees have Mercator previews; all others are linear.
+    Published frames have theirs in the registry (Mercator for the two frames of Iceland, as their polygons
+    show). Simulated frames above 60 degrees are Mercator. All others are linear.
     """
     published = published_frames().get(frame.id)
     if published:
@@ -117,15 +120,15 @@ def default_preview_geometry(frame: Frame, grid: Grid) -> PreviewGeometry:
 
 
 def geometry_from_preview(grid: Grid, preview: PreviewHeader) -> PreviewGeometry:
-    """Return the geometry that a preview's size and colour mode tell.
+    """Return the geometry that follows from a preview's size and colour mode.
 
-    Palette previews were drawn with Mercator rows at 30 %, true-colour ones with linear rows at 30 %
-    (15 % from 4000 columns on, 10 % from 6000 on).
+    LiCSAR drew palette previews with Mercator rows at 30 % of the raster, and true-colour previews with
+    linear rows at 30 % (15 % from 4000 columns on, 10 % from 6000 on).
 
     Raises
     ------
     UnusablePreviewError
-        If the preview was narrowed to 680 columns, or its size or mode fits neither convention.
+        If the preview is limited to 680 columns, or its size or mode matches neither convention.
     """
     mode, size = preview.mode, (preview.width, preview.height)
     projection: Projection
@@ -134,7 +137,7 @@ def geometry_from_preview(grid: Grid, preview: PreviewHeader) -> PreviewGeometry
     elif mode in ("RGBA", "RGB"):
         projection, scale = "linear", PREVIEW_SCALE / max(1, grid.width // 2000)
     else:
-        raise UnusablePreviewError(f"its colour mode {mode} is of neither era")
+        raise UnusablePreviewError(f"its colour mode {mode} matches neither convention")
     expected = (scale * grid.width, scale * grid.height)
     if preview.width == CAPPED_WIDTH and expected[0] > CAPPED_WIDTH + 2:
         raise UnusablePreviewError(f"it was narrowed to {CAPPED_WIDTH} columns, long after the annotations")
@@ -149,30 +152,45 @@ def geometry_from_preview(grid: Grid, preview: PreviewHeader) -> PreviewGeometry
 def resolve_preview_geometry(
     frame: Frame, grid: Grid, preview: PreviewHeader | None = None
 ) -> PreviewGeometry:
-    """Return the geometry that `preview` tells, or the default with the reason for it as evidence."""
+    """Return the geometry of the annotated preview.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame.
+    grid : Grid
+        The frame's grid.
+    preview : PreviewHeader, optional
+        Size and colour mode of the present preview.
+
+    Returns
+    -------
+    PreviewGeometry
+        From `preview` if it is usable, else the default of `frame`, with the reason in its evidence.
+    """
     default = default_preview_geometry(frame, grid)
     if preview is None:
         return default
     try:
         return geometry_from_preview(grid, preview)
     except UnusablePreviewError as error:
-        return replace(default, evidence=f"{default.evidence}; its preview is of no use: {error}")
+        return replace(default, evidence=f"{default.evidence}; its preview is not usable: {error}")
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotationMasks:
-    """The three masks of one interferogram, as far as its polygons reach.
+    """The three masks of one interferogram, in the window that its polygons cover.
 
     Attributes
     ----------
     shape : tuple of int
         Rows and columns of the whole grid.
     row, column : int
-        Where the window begins.
+        First row and column of the window.
     deformation, activity_type, intensity_level : numpy.ndarray
-        uint8, shape of the window; all empty where there is no polygon on the grid.
+        uint8 codes, shape of the window; empty if no polygon is on the grid.
     notes : tuple of str
-        Polygons that lie beyond the grid, in words.
+        Notes on polygons that extend beyond the grid.
     """
 
     shape: tuple[int, int]
@@ -195,13 +213,13 @@ class AnnotationMasks:
         return slice(self.row, self.row + rows), slice(self.column, self.column + columns)
 
     def items(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield the cube's name of each mask and its window."""
+        """Yield name (as in the cube) and window of each mask."""
         yield "deformation_mask", self.deformation
         yield "activity_type_mask", self.activity_type
         yield "intensity_level_mask", self.intensity_level
 
     def to_full_grid(self) -> dict[str, np.ndarray]:
-        """Return the masks on the whole grid by their names in the cube, uint8, shape `shape`."""
+        """Return the masks on the whole grid by their names in the cube: uint8, shape `shape`."""
         return {name: self.paste(values, np.zeros(self.shape, np.uint8)) for name, values in self.items()}
 
     def paste(self, values: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -211,12 +229,26 @@ class AnnotationMasks:
 
 
 def rasterize_annotation(annotation: Annotation, geometry: PreviewGeometry, grid: Grid) -> AnnotationMasks:
-    """Draw the polygons of `annotation` on `grid`.
+    """Rasterize the polygons of `annotation` to masks on `grid`.
 
-    A pixel belongs to a polygon when its centre lies inside (even-odd rule, any orientation). Where
-    polygons overlap the smaller one lies on top in all three masks, so that a small pattern on a large
-    one is not lost and the order in the file does not matter; of two of one size the later one does.
-    Parts beyond the grid are cut off.
+    A pixel belongs to a polygon if its centre is inside (even-odd rule, any orientation). Where polygons
+    overlap, the smaller one is on top in all three masks, so that a small pattern on a large one is not lost
+    and the order in the file does not matter; of two with equal area the later one is on top. Parts beyond
+    the grid are cut off.
+
+    Parameters
+    ----------
+    annotation : Annotation
+        Annotation with polygons in preview pixels.
+    geometry : PreviewGeometry
+        Geometry of the annotated preview.
+    grid : Grid
+        Grid of the masks.
+
+    Returns
+    -------
+    AnnotationMasks
+        Deformation, activity type and intensity level.
     """
     shapes = [
         (geometry.to_grid(polygon, grid), activity, level)
@@ -251,7 +283,14 @@ def _is_beyond(points: np.ndarray, limit: np.ndarray) -> bool:
 
 
 def rasterize_polygon(polygon: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return which pixel centres lie inside `polygon` by the even-odd rule.
+    """Return which pixel centres are inside `polygon` by the even-odd rule.
+
+    1. Find the rows whose centre line each edge crosses.
+    2. Compute the column of each crossing, and count crossings per row and column.
+    3. A pixel is inside if the number of crossings to its left is odd.
+
+    For example, a square with corners (1, 0) and (3, 1) has two crossings in row 0, at columns 1 and 3. The
+    number of crossings to the left of pixels 0 to 3 is 0, 1, 1, 2, so pixels 1 and 2 are inside.
 
     Parameters
     ----------
@@ -268,7 +307,7 @@ def rasterize_polygon(polygon: np.ndarray, shape: tuple[int, int]) -> np.ndarray
     height, width = shape
     x, y = polygon[:, 0], polygon[:, 1]
     dx, dy = np.roll(x, -1) - x, np.roll(y, -1) - y
-    # every edge crosses the centre lines of the rows first .. last - 1
+    # an edge crosses the centre lines of rows first .. last - 1
     first = np.clip(np.ceil(np.minimum(y, y + dy) - 0.5), 0, height).astype(np.intp)
     last = np.clip(np.ceil(np.maximum(y, y + dy) - 0.5), 0, height).astype(np.intp)
     count = last - first

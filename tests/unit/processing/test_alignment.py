@@ -49,7 +49,7 @@ def test_whole_pixels_move_exactly_and_come_back(width, height, columns, rows):
             if 0 <= row + rows < height and 0 <= column + columns < width:
                 expected[row, column] = values[row + rows, column + columns]
     if not expected.any():
-        with pytest.raises(ValueError, match="no pixel in common"):
+        with pytest.raises(ValueError, match="do not overlap"):
             align_to_grid(values, source, target)
         return
     result, how = align_to_grid(values, source, target)

@@ -136,7 +136,7 @@ def test_axes_in_the_wrong_order_are_refused() -> None:
         interpolate_bilinear(fields, latitude[::-1], longitude, grid)
     with pytest.raises(ValueError, match="longitude must be ascending"):
         interpolate_bilinear(fields, latitude, longitude[::-1], grid)
-    with pytest.raises(ValueError, match="do not lie on"):
+    with pytest.raises(ValueError, match="do not match"):
         interpolate_bilinear(fields, latitude[1:], longitude, grid)
     with pytest.raises(ValueError, match="2 steps do not fit"):
         interpolate_bilinear(fields, latitude, longitude, grid, steps=STEPS[:2])

@@ -174,7 +174,7 @@ def test_a_preview_that_tells_nothing_is_refused_and_the_default_says_so(
         geometry_from_preview(grid, preview)
     geometry = resolve_preview_geometry(ETNA, grid, preview)
     assert geometry.projection == "linear"
-    assert "of no use" in geometry.evidence
+    assert "not usable" in geometry.evidence
 
 
 @pytest.mark.parametrize(
