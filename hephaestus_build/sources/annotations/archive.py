@@ -220,7 +220,7 @@ def fetch_annotations(
                 load_annotations(path)
             except HephaestusError as error:
                 reason = error.__cause__ or "it holds none"
-                raise ValueError(f"no archive of annotations: {reason}") from error
+                raise ValueError(f"not an archive of annotations: {reason}") from error
         return path.read_bytes()
 
     cached = _cached_path(settings, address or PUBLISHED_URLS[0])

@@ -62,7 +62,7 @@ class ArcoEra5Source(CachedEra5Source):
         Why this source was chosen; shown in its description.
     """
 
-    def __init__(self, settings: Settings, *, reason: str = "as asked for") -> None:
+    def __init__(self, settings: Settings, *, reason: str = "as the settings say") -> None:
         super().__init__(settings, "arco", parse_url_setting(settings.arco_url, "HEPHAESTUS_ARCO_URL"))
         self._settings = settings
         self._reason = reason
@@ -220,7 +220,7 @@ class _ArcoStore:
         """Return the length of an axis."""
         array = self._arrays[name]
         if len(array.shape) != 1 or (name != "time" and array.chunks[0] > _MAX_GRID_LINES):
-            raise RemoteStoreError(Outcome.CORRUPT, f"{name} in {self._url} is no axis of a globe")
+            raise RemoteStoreError(Outcome.CORRUPT, f"{name} in {self._url} is not an axis of a globe")
         return array.shape[0]
 
     def _locate_lines(self, name: str, wanted: np.ndarray) -> list[int]:

@@ -67,7 +67,7 @@ class _SingleOriginAdapter(DeadlineAdapter):
         try:
             wanted = HttpUrl.parse(request.url or "")
         except ValueError:
-            raise OtherOriginError("what is no address", request=request) from None
+            raise OtherOriginError("an invalid address", request=request) from None
         if wanted.origin != self._address.origin:
             raise OtherOriginError(sanitize_text(wanted, 200), request=request)
         response = super().send(request, *args, **options)

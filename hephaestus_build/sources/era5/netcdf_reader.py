@@ -148,7 +148,7 @@ def _read_file(content: bytes, limit: int) -> NetcdfFile:
         reader = _read_classic
     else:
         start = content[:24].decode("ascii", "replace").split("\n")[0]
-        raise NetcdfError(f"it is no netCDF: it starts with {start!r}" if content else "it is empty")
+        raise NetcdfError(f"it is not netCDF: it starts with {start!r}" if content else "it is empty")
     try:
         return reader(content, limit)
     except NetcdfError:
@@ -181,7 +181,7 @@ def _read_hdf5(content: bytes, limit: int) -> NetcdfFile:
             if links.get_info(raw).type != h5py.h5l.TYPE_HARD:
                 raise NetcdfError(f"{name} is a link to something else")
             if h5py.h5o.get_info(file.id, raw).type != h5py.h5o.TYPE_DATASET:
-                raise NetcdfError(f"{name} is no array, but a group or a type")
+                raise NetcdfError(f"{name} is not an array, but a group or a type")
             found[name] = h5py.h5d.open(file.id, raw)
         for name, identifier in found.items():
             _check_storage(name, identifier)

@@ -147,7 +147,7 @@ def _parse_format2(name: str, metadata: Mapping[str, Any], attributes: dict[str,
     if not (isinstance(kind, str) and re.fullmatch("[<>|][iu][1248]|[<>]f[48]", kind)):
         raise ValueError("it is of another type than plain numbers")
     if metadata.get("filters"):
-        raise ValueError("it is packed with filters, which are not read here")
+        raise ValueError("it uses filters, which are not supported")
     compressor = metadata.get("compressor")
     return RemoteArray(
         name,
@@ -182,7 +182,7 @@ def _parse_format3(name: str, metadata: Mapping[str, Any], attributes: dict[str,
     packing = packing[:-1] if checksum else packing
     if first != "bytes" or len(packing) > 1:
         raise ValueError(
-            f"it is packed by {sanitize_text(', '.join(map(str, names)), 80)}, which is not read here"
+            f"it is packed by {sanitize_text(', '.join(map(str, names)), 80)}, which is not supported"
         )
     endian = _check_mapping(_check_mapping(codecs[0]).get("configuration") or {}).get("endian", "little")
     plain = keys.get("name") == "v2"
@@ -233,7 +233,7 @@ def _check_choice(value: Any, known: Sequence[str]) -> str:
 def _check_codec(name: Any) -> str:
     short = name.removeprefix("numcodecs.") if isinstance(name, str) else ""
     if short not in _DECOMPRESSORS or not short:
-        raise ValueError(f"it is packed by {sanitize_text(name, 40)}, which is not read here")
+        raise ValueError(f"it is packed by {sanitize_text(name, 40)}, which is not supported")
     return short
 
 
@@ -264,7 +264,7 @@ def _unpack_zstd(content: bytes, size: int) -> bytes | bytearray:
 def _zstd_size(content: bytes) -> int | None:
     """Return the content size in the header of a Zstandard frame (RFC 8878, 3.1.1.1); None if not stated."""
     if content[:4] != b"\x28\xb5\x2f\xfd" or len(content) < 6:
-        raise ValueError("it is no Zstandard frame")
+        raise ValueError("it is not a Zstandard frame")
     mark = content[4]
     single = bool(mark & 0x20)
     start = 5 + (not single) + (0, 1, 2, 4)[mark & 3]

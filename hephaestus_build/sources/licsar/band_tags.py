@@ -131,4 +131,4 @@ def _parse_number(text: str, name: str) -> float:
             return float(spelt.get(text.strip().lower(), text))
     except ValueError:
         pass
-    raise ValueError(f"its {name} is {sanitize_text(text, 40)!r}, which is no number")
+    raise ValueError(f"its {name} is {sanitize_text(text, 40)!r}, which is not a number")

@@ -433,7 +433,7 @@ class LicsarPortal:
             try:
                 found = parse_links(page.text, page.url, self.is_trusted_url) if page.ok else {}
             except ValueError as error:
-                page = replace(page, outcome=Outcome.CORRUPT, detail=f"no page of links: {error}")
+                page = replace(page, outcome=Outcome.CORRUPT, detail=f"not a page of links: {error}")
             # drop the text, which may have megabytes: hundreds of pages are remembered
             return replace(page, text=""), {name: self._file_url(link) for name, link in found.items()}
 

@@ -126,7 +126,7 @@ class TiffDirectory:
         if tag in self.entries:
             values = self.values(tag, most=1)
             if values is None or values.size != 1:
-                raise ValueError(f"its tag {tag.name} is no whole number")
+                raise ValueError(f"its tag {tag.name} is not an integer")
             return int(values[0])
         if default is None:
             raise ValueError(f"it has no tag {tag.name}")
@@ -143,7 +143,7 @@ class TiffDirectory:
         if values is not None:
             return values.tobytes().partition(b"\0")[0].decode("utf-8", "replace")
         if tag in self.entries:
-            raise ValueError(f"its tag {tag.name} is no text")
+            raise ValueError(f"its tag {tag.name} is not text")
         return None
 
     @property

@@ -178,7 +178,7 @@ def test_wrong_metadata_are_refused(
     ("content", "message"),
     [
         (b"", "it is empty"),
-        (b"<html><title>Maintenance</title></html>", "it is no netCDF: it starts with '<html>"),
+        (b"<html><title>Maintenance</title></html>", "it is not netCDF: it starts with '<html>"),
         (b"\x89HDF\r\n\x1a\n" + bytes(50), "cannot be read"),
         (b"PK\x03\x04" + bytes(50), "a zip that cannot be read"),
     ],
