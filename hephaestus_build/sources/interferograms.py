@@ -223,11 +223,10 @@ class InterferogramSource(Protocol):
 
     Attributes
     ----------
-    accepted_hashes : frozenset of Digest
-        Hashes of products whose cached copies are used even if the archive no longer has them.
-    prior_use : callable
-        Returns the record of a product's earlier use, given its pair (None for products of the frame) and its
-        name.
+    credit : SourceCredit
+        Who made its products.
+    address : str
+        The archive's address, without passwords.
     """
 
     credit: SourceCredit

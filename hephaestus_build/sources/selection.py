@@ -9,12 +9,16 @@ from hephaestus_build.core.settings import Settings
 from hephaestus_build.sources.interferograms import InterferogramSource, ProductHistory
 from hephaestus_build.sources.licsar.portal import LicsarPortal
 
-#: Factory of each source, by the source name of the frame id's format.
-INTERFEROGRAM_SOURCES: dict[str, Callable[[Settings], InterferogramSource]] = {LICSAR.source: LicsarPortal}
+#: What opens each source, by the name that the form of its frames' ids gives.
+INTERFEROGRAM_SOURCES: dict[str, Callable[[Settings, ProductHistory], InterferogramSource]] = {
+    LICSAR.source: lambda settings, history: LicsarPortal(settings, history=history)
+}
 
 
-def open_interferogram_source(settings: Settings, frame: Frame) -> InterferogramSource:
-    """Open the source that serves `frame`, which the format of its id determines.
+def open_interferogram_source(
+    settings: Settings, frame: Frame, history: ProductHistory | None = None
+) -> InterferogramSource:
+    """Return the source that serves `frame`, as the form of its id tells.
 
     Parameters
     ----------

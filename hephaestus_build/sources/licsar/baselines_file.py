@@ -16,42 +16,6 @@ SIMULATED_MARK = "# simulated"
 _MAX_BASELINE = 10_000.0
 
 
-@dataclass(frozen=True, repr=False)
-class EpochBaselines:
-    """Perpendicular baselines of a frame's acquisitions relative to one of them.
-
-    Attributes
-    ----------
-    reference : datetime.date
-        The reference acquisition.
-    metres : dict of datetime.date to float
-        Perpendicular baseline of each acquisition to the reference, m; 0 for the reference itself.
-    is_simulated : bool
-        Whether the file is marked as simulated.
-    """
-
-    reference: date
-    metres: Mapping[date, float] = field(default_factory=dict)
-    is_simulated: bool = False
-
-    def __repr__(self) -> str:
-        return f"<EpochBaselines of {len(self.metres)} acquisitions to {self.reference}>"
-
-    def of_pair(self, pair: Pair) -> float:
-        r"""Return the perpendicular baseline of a pair, m: the secondary's minus the primary's.
-
-        NaN if either acquisition is missing.
-
-        Examples
-        --------
-        >>> orbit = parse_baselines("20201210 20210103 40 24\n20201210 20210115 -25.5 36")
-        >>> orbit.of_pair(Pair.parse("20210103_20210115"))
-        -65.5
-        """
-        primary, secondary = (self.metres.get(day, math.nan) for day in pair.dates)
-        return secondary - primary
-
-
 def parse_baselines(text: str) -> EpochBaselines:
     """Parse a ``baselines`` file.
 

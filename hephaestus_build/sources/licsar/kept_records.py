@@ -33,28 +33,6 @@ _EMBEDDED_HOST = "127.0.0.1"
 _MAX_BYTES = 8 << 20  # a listing of 5,000 pairs has 250,000
 
 
-@dataclass(frozen=True, repr=False)
-class KeptListing:
-    """The last listing of a frame that was downloaded.
-
-    Attributes
-    ----------
-    pairs : dict of Pair to str or None
-        The listing's Last-modified column of each pair, sorted by dates.
-    fetched : str
-        Time of the download, UTC, ISO 8601.
-    url : str
-        Address of the listing.
-    """
-
-    pairs: Mapping[Pair, str | None]
-    fetched: str
-    url: str
-
-    def __repr__(self) -> str:
-        return f"<KeptListing of {len(self.pairs)} pairs, {self.fetched}>"
-
-
 class _ListingRecord(msgspec.Struct):
     fetched: str
     url: str
@@ -94,9 +72,9 @@ def keep_listing(folder: Path, pairs: Mapping[Pair, str | None], url: str) -> No
     )
 
 
-def read_kept_listing(settings: Settings, frame: Frame) -> KeptListing | None:
-    """Return the last stored listing of `frame`, or None if there is none that can be read."""
-    record = _read(archive_cache_folder(settings) / frame.id, LISTING_FILE, _ListingRecord)
+def read_kept_listing(folder: Path) -> KeptListing | None:
+    """Return the listing that was kept in `folder`, the frame's in the cache; None where there is none."""
+    record = _read(folder, LISTING_FILE, _ListingRecord)
     if record is None:
         return None
     found: dict[Pair, str | None] = {}
@@ -127,17 +105,15 @@ def keep_baselines(path: Path, baselines: EpochBaselines, receipt: Receipt) -> N
         _write(path, record)
 
 
-def read_kept_baselines(path: Path, settings: Settings, frame: Frame) -> EpochBaselines | None:
-    """Return a frame's baselines: those beside its cube, else those in the cache, else None.
+def read_kept_baselines(path: Path, folder: Path) -> EpochBaselines | None:
+    """Return a frame's baselines: those kept beside its cube, else those in the cache, else None.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file beside the cube.
-    settings : Settings
-        Settings with the cache folder.
-    frame : Frame
-        The frame.
+        Where they are kept beside the cube.
+    folder : pathlib.Path
+        The frame's, in the cache.
     """
     record = _read(path.parent, path.name, _BaselinesRecord)
     if record is not None and len(record.metres) <= MAX_LINES:

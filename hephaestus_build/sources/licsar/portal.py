@@ -75,17 +75,11 @@ class LicsarPortal:
     Parameters
     ----------
     settings : Settings
-        ``licsar_url``, ``licsar_mirror_url``, the cache folder, and the settings of the HTTP client.
+        ``licsar_url`` and ``licsar_mirror_url``, the cache, and how to ask.
     client : HttpClient, optional
-        By default a new one that follows redirects to the archive's hosts only.
-
-    Attributes
-    ----------
-    accepted_hashes : frozenset of Digest
-        Hashes of products whose cached copies are used even if the archive no longer has them.
-    prior_use : callable
-        Returns the record of a product's earlier use, given its pair (None for products of the frame) and its
-        name.
+        By default one of its own, which follows redirects to the archive's hosts only.
+    history : ProductHistory, optional
+        What earlier builds know of its products.
 
     Raises
     ------
