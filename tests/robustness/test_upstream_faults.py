@@ -80,7 +80,7 @@ class Case:
 
 def moved(columns: float) -> Callable[[np.ndarray, dict], tuple[np.ndarray, dict]]:
     return lambda values, profile: (
-        values, profile | {"transform": profile["transform"] @ Affine.translation(columns, 0)}
+        values, profile | {"transform": profile["transform"] * Affine.translation(columns, 0)}
     )  # fmt: skip
 
 

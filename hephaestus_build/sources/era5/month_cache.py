@@ -5,11 +5,10 @@ The files are small and may be deleted at any time: missing or damaged hours are
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-import os
 import re
-import threading
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -22,7 +21,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hephaestus_build.core.atomic_io import hash_bytes
+from hephaestus_build.core.atomic_io import hash_bytes, write_atomic
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, EXPVER_FINAL, Era5Area
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.provenance import Outcome, Receipt
@@ -134,16 +133,11 @@ class MonthCache:
                 "receipts": msgspec.to_builtins([both.receipts_by_hour.get(time, ()) for time in both.times]),
             }
             encoded = np.frombuffer(json.dumps(notes).encode(), dtype=np.uint8)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+            archive = io.BytesIO()  # in memory: numpy's archive of a file warns when a disk is full
+            np.savez_compressed(archive, values=both.values, notes=encoded)
             # the cache may be deleted during the build; the fields are then only used, not cached
             with suppress(VanishedError), translate_cache_errors(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    with temporary.open("wb") as stream:
-                        np.savez_compressed(stream, values=both.values, notes=encoded)
-                    temporary.replace(path)
-                finally:
-                    temporary.unlink(missing_ok=True)
+                write_atomic(path, archive.getbuffer())
 
 
 def _value_hashes(area: Era5Area, fields: Era5Fields) -> dict[datetime, str]:

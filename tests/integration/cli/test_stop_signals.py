@@ -246,6 +246,7 @@ def children(pid: int) -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="processes are looked up in /proc")
+@pytest.mark.baselines
 @pytest.mark.parametrize(
     "options",
     [

@@ -319,6 +319,7 @@ def both(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.baselines
 def test_splits_statistics_and_benchmark_refuse_what_is_mixed_unless_asked(data, tmp_path, hephaestus):
     cubes = both(tmp_path / "both")
     for command in (
