@@ -1,6 +1,6 @@
-"""The console script ``hephaestus``: thin commands over the rooms below.
+"""The console script ``hephaestus``: one module per command.
 
-Each command is imported when it is called and not before, so that none waits for what others need.
+A command is imported only when it is called, so that it does not wait for the imports of the others.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class _LazyCommandGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        # for their names alone, which a mistyped one is compared with: get_command loads each
+        # only the names are used, to suggest one for a mistyped command; get_command loads each
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:  # Typer would end without a word
+        except KeyboardInterrupt:  # Typer would end without a message
             raise StoppedError from None
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -174,7 +174,7 @@ def run_console_script() -> None:
 
 
 def run_command_line() -> None:
-    """Run the command line: errors that a person can act on are one line on standard error.
+    """Run the command line; errors of this package are printed as one line on standard error.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 published but something is owed.
     """
@@ -183,7 +183,7 @@ def run_command_line() -> None:
     except HephaestusError as error:
         _exit_with_error(str(error), error.exit_code)
     except BrokenPipeError:
-        # the reader of our output went away; nothing more can be said to it
+        # the reader of standard output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:

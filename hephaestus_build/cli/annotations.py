@@ -1,4 +1,4 @@
-"""``hephaestus annotations``: what the experts wrote, what is wrong with it, and where it falls."""
+"""``hephaestus annotations``: summary and defects of the annotations, and their masks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MAX_UNFOLDED = 12
 
 
 def read_selected_annotations(archive: Path | None) -> Annotations:
-    """Return the annotations that the user named, or those that the settings lead to."""
+    """Return the annotations that the user named, else those of the settings."""
     settings = load_settings(annotations=str(archive) if archive else None)
     annotations = find_annotations(settings)
     if not len(annotations):

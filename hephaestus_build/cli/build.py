@@ -94,7 +94,7 @@ def build(
 
 
 def _draw_quicklook(result: BuildResult, settings: Settings) -> tuple[Path | None, str]:
-    """Return the cube's picture, or why there is none: a cube without a picture is a cube."""
+    """Return the path of the cube's picture, or why it could not be drawn; neither ends the command."""
     from hephaestus_build.report.quicklook import write_quicklook
 
     path = settings.data_dir / "quicklooks" / f"{result.frame}.png"

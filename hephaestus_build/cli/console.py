@@ -1,4 +1,4 @@
-"""What all commands share: how they speak, and how they say what was wrong."""
+"""Output of the commands: results, notices, JSON and exit codes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings, load_settings, require_local_path
 from hephaestus_build.core.terminal import PlainConsole, json_text
 
-#: Standard output is for results; all else goes to standard error.
+#: Results go to standard output, everything else to standard error.
 out = PlainConsole(soft_wrap=True)
 err = PlainConsole(stderr=True, soft_wrap=True)
 
 
 def print_notice(message: str) -> None:
-    """Say what went wrong, in one line on standard error."""
+    """Print one line on standard error."""
     err.print(f"hephaestus: {' '.join(sanitize_text(message, 4000).split())}")
 
 
 def load_command_settings(simulated: bool, **overrides: Any) -> Settings:
-    """Return the settings of a command: those of what is simulated where ``--simulated`` asks for it."""
+    """Return the settings of a command: with ``--simulated``, those for simulated data."""
     settings = load_settings(**overrides)
     return settings.for_simulated() if simulated else settings
 
@@ -34,7 +34,7 @@ _WRAPPER_MARK = "_with_local_paths"
 
 
 def refuse_remote_paths(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command that refuses the address of a bucket where it takes a folder or file."""
+    """Wrap a command so that it refuses the address of a bucket where it takes a folder or file."""
     if hasattr(command, _WRAPPER_MARK):
         return command
 
@@ -51,7 +51,7 @@ def refuse_remote_paths(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _option_name(command: Callable[..., Any], name: str) -> str:
-    """Return what a user calls a parameter of a command."""
+    """Return the name of a parameter on the command line."""
     for about in getattr(get_type_hints(command, include_extras=True)[name], "__metadata__", ()):
         for spelled in (getattr(about, "default", None), *(getattr(about, "param_decls", None) or ())):
             if isinstance(spelled, str) and spelled.startswith("--"):
@@ -62,7 +62,7 @@ def _option_name(command: Callable[..., Any], name: str) -> str:
 def worst_exit_code(codes: Iterable[int]) -> int:
     """Return the exit code of a command from those of its frames: 1 before 3 before 0.
 
-    2, wrong usage, is that of the whole only where it is that of every frame.
+    It is 2 (wrong usage) only if that is the code of every frame.
     """
     known = set(codes) or {0}
     if len(known) == 1:

@@ -75,7 +75,7 @@ def _parse_numbers(option: str, text: str, form: str, example: str) -> tuple[flo
 
 
 def _print_frames(found: list[FoundFrame]) -> None:
-    """Print a line a frame: as a table on a terminal, else one line that is never folded."""
+    """Print one line per frame: as a table on a terminal, else without folding."""
     near = found[0].distance_km is not None
     columns = ["frame", "lat", "lon", *(["km"] if near else []), "annotated", "region", "volcanoes"]
     lines = [[_frame_cell(item, name) for name in columns] for item in found]

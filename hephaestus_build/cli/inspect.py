@@ -1,4 +1,4 @@
-"""``hephaestus inspect``: what is in a cube, and whether it is as the contract says."""
+"""``hephaestus inspect``: content of a cube, checked against the schema."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from hephaestus_build.pipeline.missing_products import MissingProduct
 
 
 def print_owed_notices(frame: str, owed: Sequence[MissingProduct]) -> None:
-    """Say what is owed to a frame's cube, what failed for the same reason in one line."""
+    """Print the owed products of a frame, one line for each reason."""
     reasons: dict[tuple[str, str, str], list[MissingProduct]] = {}
     for item in owed:
         sort = item.product.removeprefix(item.unit.partition("/")[2])

@@ -1,4 +1,4 @@
-"""``hephaestus migrate``: cubes of earlier versions, brought to where this version has them."""
+"""``hephaestus migrate``: moves cubes of earlier versions to their present place."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _DATE_FORMATS = ["%Y-%m-%d", "%Y%m%d"]
 
 
 def complete_frame(incomplete: str) -> list[tuple[str, str]]:
-    """Return the published frames whose id begins with what was typed, and their volcanoes, for the shell."""
+    """Return published frames whose id begins with the typed text, and their volcanoes, for completion."""
     return [
         (name, ", ".join(known.volcanoes[:3]))
         for name, known in published_frames().items()
@@ -76,7 +76,7 @@ AtATimeOption = Annotated[
 def make_build_request(
     frame: Frame, settings: Settings, since: datetime | None, until: datetime | None, limit: int | None
 ) -> BuildRequest:
-    """Return what the options of a command ask for."""
+    """Return the build request of a command's options."""
     return BuildRequest(frame, settings.pairs, _to_date(since), _to_date(until), limit)
 
 
@@ -85,7 +85,7 @@ def _to_date(moment: datetime | None) -> date | None:
 
 
 def select_frames_to_build(names: list[str] | None, simulated: bool, *, every: bool = False) -> list[Frame]:
-    """Return the frames that a build is asked for: named ones, all, or those of the embedded archive."""
+    """Return the frames to build: the named ones, all, or those of the embedded archive."""
     if names and every:
         raise UsageError("name frames or say --all, not both")
     if every and not simulated:
@@ -98,7 +98,7 @@ def select_frames_to_build(names: list[str] | None, simulated: bool, *, every: b
     return list(dict.fromkeys(map(frame_named, names))) if names else list(embedded_frames())
 
 
-#: Of commands that take cubes; those that need an archive serve it themselves.
+#: Option of commands that take cubes; commands that need an archive serve it themselves.
 SimulatedOption = Annotated[
     bool, typer.Option("--simulated", help="Take the simulated cubes, which stand apart in <data>/simulated.")
 ]

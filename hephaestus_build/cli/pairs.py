@@ -68,7 +68,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _print(table: pd.DataFrame) -> None:
-    """Print a line a pair."""
+    """Print one line per pair."""
     columns = ("pair", "days", "m", "status", "valid", "annotation")
     lines = [columns, *(_cells(row) for row in _records(table))]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

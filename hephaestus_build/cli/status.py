@@ -95,6 +95,6 @@ def _attention_lines(row: FrameStatus) -> Iterator[str]:
     if row.preliminary:
         yield f"{row.preliminary} dates have preliminary ERA5, replaced when the final is released"
     if row.unfinished and row.generation is not None:
-        yield f"{row.unfinished} granules of a build that was cut off, or is at work, are not published yet"
+        yield f"{row.unfinished} granules from an interrupted or running build are not published yet"
     if row.last_error:
         yield f"its last build failed: {row.last_error}"

@@ -99,7 +99,7 @@ def _find_upstream_changes(target: Frame | Path, settings: Settings, listener: P
 
 
 def _find_faults(target: Frame | Path, settings: Settings, listener: ProgressListener) -> list[str]:
-    """Return what is wrong with a cube: its bytes; if they are right, what they say, and the record."""
+    """Return the faults of a cube: damaged objects, else deviations from schema, flags and record."""
     generation = (
         published_generation(settings, target) if isinstance(target, Frame) else Generation.from_path(target)
     )

@@ -82,5 +82,5 @@ def watch(
                 owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
                 owed += f", {len(run.result.accepted)} accepted as absent" if run.result.accepted else ""
                 out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {run.result.pairs} pairs{owed}")
-            sys.stdout.flush()  # whoever reads along should not wait for a full buffer
+            sys.stdout.flush()  # show the line at once, also in a pipe
     raise typer.Exit(worst_exit_code(codes))

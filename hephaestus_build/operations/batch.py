@@ -1,4 +1,4 @@
-"""Build many frames, a few at a time; look for what is new, again and again; write down what happened."""
+"""Builds of many frames, a few at a time, and the watch that repeats them."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def build_frames(
     wait: bool = False,
     at_a_time: int = 1,
 ) -> Iterator[BuildRun]:
-    """Build frames, a few at a time; a frame that fails never stops the others.
+    """Build frames, a few at a time; a failed frame does not stop the others.
 
     Parameters
     ----------
-    requests : sequence of Request
+    requests : sequence of BuildRequest
         What to build.
     settings : Settings
-        Where from and where to. Frames that are built at the same time share its connections, so that
-        the archives are asked no more often than for one frame.
+        Archives, folders and limits. Frames built at the same time share the connections, so the archives
+        get no more requests at once than for one frame.
     listener : ProgressListener, optional
-        Who wants to know how far it is.
+        Receives progress.
     wait : bool
         Whether to wait for another build of the same frame.
     at_a_time : int
@@ -53,7 +53,7 @@ def build_frames(
     Yields
     ------
     BuildRun
-        As each frame ends; it is also written to the data folder's record.
+        The run of each frame, as it ends; it is also written to the log of runs.
     """
     threads = max(1, min(at_a_time, len(requests)))
     share = settings.model_copy(update={"connections": max(1, settings.connections // threads)})
@@ -63,7 +63,7 @@ def build_frames(
         heard = listener if threads == 1 else _PrefixedListener(listener, f"{request.frame} ")
         return _build_one(request, share, heard, wait=wait)
 
-    if threads == 1:  # in the thread that a person can interrupt
+    if threads == 1:  # in the main thread, which Ctrl-C interrupts
         yield from map(work, requests)
     else:
         yield from map_bounded(work, requests, threads)
@@ -80,19 +80,19 @@ def _build_one(
         result = build(request, settings, listener=listener, wait=wait)
     except HephaestusError as known:
         error, code, exception = str(known), known.exit_code, known
-    except Exception as mistake:  # of ours, in one frame: no reason to leave the others
+    except Exception as mistake:  # an error of this program: the other frames go on
         log.debug("%s", request.frame, exc_info=True)
         what = " ".join(f"{type(mistake).__name__}: {mistake}".split())
         error = f"{request.frame}: {what}; `hephaestus -v build {request.frame}` says more"
         exception = mistake
     run = BuildRun(request.frame, began, time.monotonic() - clock, result, error, code, exception)
-    with suppress(HephaestusError):  # on a full disk the run itself has said so
+    with suppress(HephaestusError):  # a full disk has been reported by the run itself
         record_run(settings.data_dir, run)
     return run
 
 
 class _PrefixedListener:
-    """A listener that says whose stages they are."""
+    """A listener that puts the frame before the names of stages."""
 
     def __init__(self, listener: ProgressListener, name: str) -> None:
         self._listener, self._name = listener, name
@@ -117,24 +117,24 @@ def watch(
     at_a_time: int = 1,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[BuildRun]:
-    """Build frames, wait until `interval` seconds after the round began, and again.
+    """Build frames in rounds that begin `interval` seconds apart.
 
     Parameters
     ----------
-    requests : sequence of Request
+    requests : sequence of BuildRequest
         What to keep up to date.
     settings : Settings
-        Where from and where to.
+        Archives, folders and limits.
     interval : float
-        Seconds from one round's beginning to the next one's.
+        Seconds between the beginnings of two rounds.
     rounds : int, optional
-        How many rounds; for ever by default.
+        Number of rounds; unlimited by default.
     listener : ProgressListener, optional
-        Who wants to know how far it is.
+        Receives progress.
     at_a_time : int
         Frames at once.
     sleep : callable
-        Waits so many seconds.
+        Called with the number of seconds to wait.
     """
     done = 0
     while rounds is None or done < rounds:

@@ -1,4 +1,4 @@
-"""What is in a cube, at a glance."""
+"""Summary of a cube's content."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _SIZE_CATEGORIES = {
 
 @dataclass(frozen=True, repr=False)
 class CubeSummary:
-    """What is in a cube.
+    """Summary of a cube.
 
     Attributes
     ----------
     path : str
         The store itself, not the link to it.
     findings : tuple of ValidationFinding
-        Where it is not as the contract says; all else is empty where these forbid to read it.
+        Deviations from the schema; if they prevent reading, all other attributes are empty.
     frame : str
         Frame id.
     generation : int or None
-        None where the cube is not in a frame store.
+        Number of the generation; None if the cube is not in a frame store.
     simulated : bool
         Whether the data is simulated.
     volcanoes : tuple of str
@@ -63,19 +63,19 @@ class CubeSummary:
     dates : dict of str to int
         Length of the two date axes and of their union.
     pairs : dict of str to int
-        How many are valid, annotated and with deformation, and how many ended otherwise, by status.
+        Numbers of valid and annotated pairs, of those with deformation, and of the others by status.
     owed : tuple of str
-        Products that a later build must still get.
+        Products that a later build must fetch.
     accepted : tuple of str
-        Products whose absence the settings accept.
+        Absent products that the setting ``accept`` allows.
     atmosphere : dict
-        Source of ERA5, and how many dates it is there for, preliminary or missing.
+        Source of ERA5, and numbers of dates that are present, preliminary and missing.
     bytes : int
-        On disk; what several places of the cube share counts once.
+        Size on disk; shared files count once.
     parts : dict of str to int
-        The same by what it is.
+        Size on disk by kind of content.
     versions : dict of str to str
-        Of the schema and of the program.
+        Versions of the schema and of the program.
     """
 
     path: str
@@ -116,14 +116,14 @@ class CubeSummary:
 
 
 def summarize_cube(path: str | Path, accept: AcceptedAbsences | None = None) -> CubeSummary:
-    """Return what is in a cube, from its tables and its files' sizes; no image is read.
+    """Summarize a cube from its tables and file sizes; no image is read.
 
     Parameters
     ----------
     path : str or pathlib.Path
-        Where it is.
+        Path of the cube.
     accept : mapping, optional
-        The setting of that name.
+        The setting ``accept``.
 
     Raises
     ------

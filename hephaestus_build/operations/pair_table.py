@@ -1,7 +1,6 @@
-"""The pairs of a frame as a table: dates, baselines, what became of each, and what the experts wrote.
+"""Table of a frame's pairs: dates, baselines, status and annotation.
 
-It is read from the frame's cube and from the last listing that was kept; no archive is asked unless the
-caller wants that.
+Read from the frame's cube and the last kept listing; the archive is asked only on request.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from hephaestus_build.sources.selection import open_interferogram_source
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What became of a pair.
+#: Status of a pair.
 STORED, OWED, ABSENT, GONE, UNWANTED = PAIR_STATES = ("stored", "owed", "absent", "gone", "unwanted")
-#: Columns of what the experts wrote, and what stands there for a pair that none of them looked at.
+#: Columns of the annotation, with their values for pairs that are not annotated.
 LABEL_COLUMNS: Mapping[str, Any] = {
     "annotated": False,
     "deformation": False,
@@ -46,27 +45,26 @@ LABEL_COLUMNS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class KnownPairs:
-    """All that is known of a frame's pairs, from wherever it was read.
+    """Everything known about a frame's pairs.
 
     Attributes
     ----------
     frame : Frame
-        Whose.
+        The frame.
     granules : dict of str to Granule
-        Of the published cube, by key; empty where there is none.
+        Granules of the published cube, by key; empty without a cube.
     listed : collection of Pair or None
-        The pairs of the last listing; None where none is kept.
+        Pairs of the last kept listing; None without one.
     delisted : collection of str
-        Stored pairs that the last build found to be gone from the archive, by name: what counts where no
-        listing is kept.
+        Names of stored pairs that were gone from the archive at the last build; used without a listing.
     annotations : dict of Pair to Annotation
-        What is at hand of the experts' annotations.
+        The available annotations.
     baselines : EpochBaselines or None
-        None where the archive has none, or they were not fetched yet.
+        None if the archive has none, or they have not been fetched.
     choice : str
-        ``annotated``, ``all`` or ``auto``: which listed pairs a build takes.
+        ``annotated``, ``all`` or ``auto``: the listed pairs that a build selects.
     accept : mapping
-        The setting of that name.
+        The setting ``accept``.
     """
 
     frame: Frame
@@ -80,12 +78,12 @@ class KnownPairs:
 
 
 def make_pair_rows(known: KnownPairs) -> list[dict[str, Any]]:
-    """Return a row for each pair that a cube holds, a listing shows or an expert annotated, in date order.
+    """Return one row for each stored, listed or annotated pair, in date order.
 
     Parameters
     ----------
     known : KnownPairs
-        What the rows are made of.
+        Content of the rows.
 
     Returns
     -------
@@ -105,7 +103,7 @@ def make_pair_rows(known: KnownPairs) -> list[dict[str, Any]]:
         BuildRequest(known.frame, known.choice), listed, {*known.annotations, *masks.keys()}
     )
     wanted = frozenset(selection.wanted)
-    # without a listing nobody knows which of the annotated pairs that are in no cube are absent
+    # without a listing it is unknown which annotated pairs are absent from the archive
     unlisted = selection.unlisted if known.listed is not None else ()
 
     def status(pair: Pair) -> str:
@@ -143,15 +141,15 @@ def make_pair_rows(known: KnownPairs) -> list[dict[str, Any]]:
 
 
 def _is_accepted(granule: Granule, known: KnownPairs) -> bool:
-    """Return whether the settings accept all that a pair lacks as absent."""
+    """Return whether the setting ``accept`` allows all missing products of a pair."""
     owed, _ = partition_accepted(find_missing_products({granule.key: granule}), known.frame, known.accept)
     return not owed
 
 
 def _labels(mask: Granule | None, annotation: Annotation | None) -> dict[str, Any]:
-    """Return what an expert wrote: as the cube has it, else as the annotation archive has it."""
+    """Return the annotation of a pair: from the cube, else from the annotation archive."""
     if mask is not None:
-        outlined = bool(mask.objects) or "preview" in mask.facts  # what lies off the grid has no mask
+        outlined = bool(mask.objects) or "preview" in mask.facts  # a polygon off the grid has no mask
         written = mask.facts["annotation"]
     elif annotation is not None:
         outlined, written = bool(annotation.polygons), vars(annotation)
@@ -163,16 +161,16 @@ def _labels(mask: Granule | None, annotation: Annotation | None) -> dict[str, An
 
 
 def pair_table(frame: Frame, settings: Settings, *, upstream: bool = False) -> pd.DataFrame:
-    """Return the pairs of a frame: of its cube, and of the last listing that was kept.
+    """Return the pairs of a frame's cube and of the last kept listing.
 
     Parameters
     ----------
     frame : Frame
-        Which.
+        The frame.
     settings : Settings
-        Where cubes and cache are, and which archive is asked.
+        Folders of cubes and cache, and the archive.
     upstream : bool
-        Whether to ask the archive for its listing and baselines now.
+        Whether to request the listing and baselines from the archive first.
 
     Returns
     -------
@@ -232,7 +230,7 @@ def pair_table(frame: Frame, settings: Settings, *, upstream: bool = False) -> p
 
 
 def _choice(settings: Settings, contents: CubeInventory | None) -> PairChoice:
-    """Return which pairs a build takes: as the settings say, else as the cube was built last."""
+    """Return which pairs a build selects: from the settings, else as in the last build."""
     if settings.pairs == "auto" and contents is not None:
         built = contents.attributes.get("build_settings")
         if isinstance(built, dict) and built.get("pairs") in ("annotated", "all"):

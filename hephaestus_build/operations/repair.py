@@ -1,4 +1,4 @@
-"""Rebuild exactly what is damaged in a published cube, and nothing else."""
+"""Repair of published cubes: only damaged objects are rebuilt."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from hephaestus_build.pipeline.upstream_changes import read_upstream_state, writ
 
 @dataclass(frozen=True)
 class RepairReport:
-    """What was damaged and what became of it.
+    """Result of a repair.
 
     Attributes
     ----------
     frame : Frame
-        Whose cube.
+        The frame.
     generation : int
-        Of the cube that is published now.
+        Number of the published generation.
     damages : tuple of Damage
-        What was found.
+        The damages found.
     rebuilt : tuple of str
-        Units that were built again.
+        Granules that were rebuilt.
     changed : tuple of str
-        Those of them that upstream has changed since: the cube holds what is there now.
+        Rebuilt granules whose products have changed upstream; the cube now holds the new ones.
     lost : tuple of str
-        Units that could not be had again; they are owed.
+        Granules that could not be rebuilt; they are owed.
     """
 
     frame: Frame
@@ -65,15 +65,15 @@ class RepairReport:
 
 
 def repair(frame: Frame, settings: Settings, listener: ProgressListener | None = None) -> RepairReport:
-    """Find what is damaged, build only that again, and publish a whole generation.
+    """Find damaged objects, rebuild only these, and publish a complete generation.
 
-    Damaged metadata and tables follow from the record and need no network.
+    Metadata and tables are rebuilt from the record, without a network.
 
     Raises
     ------
     HephaestusError
-        If there is no cube, no copy of its record can be read, or what a repair needs is not at hand; what
-        is published stays as it is.
+        If there is no cube, no copy of its record can be read, or an input is not available; the published
+        cube stays unchanged.
     """
     settings = settings.for_frame(frame)
     require_migrated(settings, frame)
@@ -92,7 +92,7 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
         if written != cube_schema().version:
             raise HephaestusError(
                 f"{frame}: it is written in schema {written}, this version writes "
-                f"{cube_schema().version}; `hephaestus build {frame}` builds it anew"
+                f"{cube_schema().version}; `hephaestus build {frame}` rebuilds it"
             )
         broken = sorted({GranuleKey(damage.unit) for damage in damages if damage.unit})
         granules = _rebuild(frame, settings, frame_store, contents, broken, listener) if broken else {}
@@ -117,15 +117,15 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
 
 
 def _find_inconsistencies(current: Generation, listener: ProgressListener | None) -> list[Damage]:
-    """Return metadata and tables that are as they were listed, and not what follows from the record.
+    """Return metadata and tables that match the manifest but contradict the record.
 
     Raises
     ------
     HephaestusError
-        If the record contradicts itself or the images: nothing can be made of it.
+        If the record contradicts itself or the images, so that it cannot be used.
     """
     wrong = check_schema(current.store)
-    if wrong:  # mended if it is not what the record gives
+    if wrong:  # repairable if it differs from what the record gives
         right = encode_metadata(current.read_inventory()).items()
         lost = [] if any(_read_stored_file(current, path) != content for path, content in right) else wrong
     else:
@@ -133,7 +133,7 @@ def _find_inconsistencies(current: Generation, listener: ProgressListener | None
         lost = [finding for finding in wrong if finding.where in UNREPAIRABLE]
     if lost:
         raise HephaestusError(
-            f"{current.store.stem}: its record is not true ({lost[0]}), so nothing can be mended by it; "
+            f"{current.store.stem}: its record is wrong ({lost[0]}), so it cannot be used for a repair; "
             f"remove {current.store.parent} and the link to it, and "
             f"`hephaestus build {current.store.stem}` builds it again"
         )
@@ -156,17 +156,17 @@ def _rebuild(
     broken: list[GranuleKey],
     listener: ProgressListener | None,
 ) -> dict[str, Granule]:
-    """Return the broken granules, built again from their sources, or as owed where these do not give them."""
+    """Return the damaged granules, rebuilt from their sources; those that fail are owed."""
     request = BuildRequest(frame, pairs="all")
     receipts = (receipt for key in broken for receipt in contents.granules[key].receipts)
     accepted = frozenset(receipt.digest for receipt in receipts if receipt.digest)
     context = prepare_context(
         request, settings, frame_store, listener, contents=contents, accepted_hashes=accepted
     )
-    context = replace(context, selection=PairSelection((), ()))  # nothing but what is broken
+    context = replace(context, selection=PairSelection((), ()))  # only the damaged granules
     ledger = open_ledger(context, grid=contents.grid)
     build = Build(context, ledger)
-    # what a repair that was killed has finished need not be built again
+    # granules that a killed repair has finished are not rebuilt
     done = {
         granule.key
         for granule in build.staged()
@@ -176,13 +176,13 @@ def _rebuild(
     for key in todo:
         if key.kind == "mask" and key.pair not in context.annotations:
             raise HephaestusError(
-                f"{frame}: the masks of {key.pair} must be drawn again, and its annotation is not at hand; "
+                f"{frame}: the masks of {key.pair} must be drawn again, and its annotation is not available; "
                 f"set HEPHAESTUS_ANNOTATIONS to the archive that has it and run the same command again"
             )
     ledger.drop(todo)
     for stage in STAGES:
         run_stage(build, stage, only=todo)
-        if not ledger.require_grid().same_as(contents.grid):  # the DEM has come, and tells
+        if not ledger.require_grid().same_as(contents.grid):  # known once the DEM has been fetched
             known = context.upstream
             write_upstream_state(
                 frame_store, replace(known, changed={**known.changed, DEM_KEY: "another grid"})
@@ -196,7 +196,7 @@ def _rebuild(
 
 
 def _is_same_granule(staged: Granule, published: Granule | None) -> bool:
-    """Whether what an earlier repair made is still what the cube should hold: a build may have passed it."""
+    """Return whether a granule of an earlier repair still belongs in the cube."""
     return published is not None and staged.identity == published.identity
 
 

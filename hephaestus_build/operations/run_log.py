@@ -1,4 +1,4 @@
-"""Every build of every frame, written down: one line a run in the data folder."""
+"""Log of runs: one line for each build of a frame, in the data folder."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _LISTED = 20
 
 @dataclass(frozen=True)
 class BuildRun:
-    """What became of one build of one frame.
+    """One build of one frame.
 
     Attributes
     ----------
     frame : Frame
-        Which.
+        The frame.
     began, seconds
-        When, UTC, and for how long.
+        Start, UTC, and duration.
     result : BuildResult or None
-        How its build ended; None where it failed.
+        Result; None if the build failed.
     error : str
-        Why it failed, in one line.
+        Cause of the failure, one line.
     failure_code : int
-        The exit code of a failure.
+        Exit code of the failure.
     exception : Exception or None
-        What ended it, for callers who want more than the line.
+        The exception that ended the build.
     """
 
     frame: Frame
@@ -52,7 +52,7 @@ class BuildRun:
 
     @property
     def exit_code(self) -> int:
-        """0 when all is there, 1 when it failed, 2 when the request was wrong, 3 when something is owed."""
+        """0 if complete, 1 if it failed, 2 if the request was wrong, 3 if something is owed."""
         return self.result.exit_code if self.result else self.failure_code
 
     def to_json(self) -> dict[str, Any]:
@@ -68,12 +68,12 @@ class BuildRun:
 
 
 def record_run(data: Path, run: BuildRun) -> None:
-    """Write `run` down below the folder `data`, with the first products that are owed or accepted as absent.
+    """Append `run` to the log in the folder `data`, with the first owed and accepted products.
 
     Raises
     ------
     HephaestusError
-        If the disk refuses it.
+        If it cannot be written.
     """
     value = run.to_json()
     if run.result is not None:
@@ -88,7 +88,7 @@ def record_run(data: Path, run: BuildRun) -> None:
 
 
 def read_last_runs(data: Path) -> dict[str, dict[str, Any]]:
-    """Return the last run of each frame that was built lately, as it was written down."""
+    """Return the last logged run of each recently built frame."""
     try:
         with open_plain_file(data, RUN_LOG) as (descriptor, facts):
             lines = os.pread(descriptor, _TAIL, max(0, facts.size - _TAIL)).splitlines()

@@ -1,4 +1,4 @@
-"""How the cubes stand, all frames at a glance, read from their own records without any network."""
+"""Status of all frames, read from their records without a network."""
 
 from __future__ import annotations
 
@@ -33,46 +33,46 @@ from hephaestus_build.pipeline.upstream_changes import UpstreamState, read_upstr
 
 @dataclass(frozen=True, repr=False)
 class FrameStatus:
-    """How one frame's cube stands.
+    """Status of one frame's cube.
 
     Attributes
     ----------
     frame : str
         Its id.
     generation : int or None
-        Of the published cube; None where nothing is published.
+        Number of the published generation; None without one.
     built : datetime or None
-        When it was published, UTC.
+        Time of its publication, UTC.
     newest : datetime.date or None
-        Secondary date of the newest interferogram in it.
+        Secondary date of its newest interferogram.
     latency_days : int or None
-        From that date to today.
+        Days from that date to today.
     pairs, annotated, absent : int
-        Interferograms stored, annotations, and annotated pairs that upstream does not have.
+        Numbers of stored interferograms, of annotated pairs, and of annotated pairs that are absent upstream.
     owed : tuple of MissingProduct
-        What a later build must still get.
+        Products that a later build must fetch.
     accepted : tuple of MissingProduct
-        What would be owed, but for the setting ``accept``: the archive does not have it.
+        Absent products that the setting ``accept`` allows.
     preliminary : int
-        Dates whose ERA5 fields are preliminary (ERA5T).
+        Number of dates with preliminary ERA5 (ERA5T).
     stale : tuple of str
-        Why the cube is behind, in words.
+        Reasons why the cube is out of date.
     gone : tuple of str
-        Pairs that are in the cube and no longer in the archive's listing; they stay.
+        Stored pairs that the archive no longer lists; they are kept.
     bytes : int
-        On disk, what generations share counted once.
+        Size on disk; files shared by generations count once.
     unfinished : int
-        Units that a build has finished and not published, because it was cut off or is at work.
+        Number of finished, unpublished granules of an interrupted or running build.
     problem : str
-        Why nothing can be said, if so.
+        Why the status cannot be read, if so.
     last_run : str
-        When it was last built or tried, UTC, ISO 8601; empty where no run is on record.
+        Time of the last run, UTC, ISO 8601; empty without one.
     last_error : str
-        Why that failed, if it did.
+        Cause of its failure, if it failed.
     simulated : bool
         Whether the data is simulated.
     to_migrate : bool
-        Whether it stands where an earlier version put it: ``hephaestus migrate`` moves it.
+        Whether an earlier version stored it elsewhere; ``hephaestus migrate`` moves it.
     """
 
     frame: str
@@ -102,9 +102,9 @@ class FrameStatus:
 
     @property
     def has_failed(self) -> bool:
-        """Whether something is wrong: no whole cube is published, or the last build failed.
+        """Whether no complete cube is published, or the last build failed.
 
-        What is owed or stale is work for the next build.
+        Owed and outdated products are no failure: the next build fetches them.
         """
         return bool(self.problem or self.last_error)
 
@@ -117,12 +117,12 @@ class FrameStatus:
 def frames_with_settings(
     settings: Settings, frames_of: Callable[[Settings], list[Frame]] | None = None
 ) -> list[tuple[Frame, Settings]]:
-    """Return the frames of the real cubes and of the simulated ones, each with the settings that hold for it.
+    """Return the frames of real and simulated cubes, each with the settings that apply to it.
 
     Parameters
     ----------
     settings : Settings
-        Those of the simulated leave out the real cubes.
+        Settings; those for simulated data exclude the real cubes.
     frames_of : callable, optional
         Returns the frames in the cubes' folder of some settings; :func:`list_started_frames` by default.
     """
@@ -139,7 +139,7 @@ def frames_with_settings(
 
 
 def list_started_frames(settings: Settings) -> list[Frame]:
-    """Return the frames that have a cube, or the beginnings of one, in order."""
+    """Return the frames that have a cube or staged granules, sorted."""
     return [
         frame
         for frame in list_frames_on_disk(settings)
@@ -148,7 +148,7 @@ def list_started_frames(settings: Settings) -> list[Frame]:
 
 
 def list_frames_on_disk(settings: Settings) -> list[Frame]:
-    """Return the frames that a build was asked for, in vain or not, in order."""
+    """Return the frames that have a folder, even without any content, sorted."""
     shelves = settings.cubes_dir / GENERATIONS
     try:
         names = {*list_names(shelves)} if shelves.is_dir() else set()
@@ -158,7 +158,7 @@ def list_frames_on_disk(settings: Settings) -> list[Frame]:
     names |= {path.stem for path in settings.cubes_dir.glob("*.zarr") if path.is_symlink()}
     frames = []
     for name in names:
-        with suppress(UsageError):  # what else somebody put there is none of ours
+        with suppress(UsageError):  # other files in the folder
             frames.append(Frame(name))
     return sorted(frames)
 
@@ -169,18 +169,18 @@ def read_frame_status(
     today: date | None = None,
     runs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> FrameStatus:
-    """Return how the cube of `frame` stands.
+    """Return the status of one frame.
 
     Parameters
     ----------
     settings : Settings
-        Where the cubes are.
+        Folders of the cubes.
     frame : Frame
-        Which.
+        The frame.
     today : datetime.date, optional
-        What latency is counted to.
+        Date that latency is counted to; by default the current one, UTC.
     runs : mapping, optional
-        The last run of each frame, if that is at hand already.
+        Last runs by frame, if they have been read already.
     """
     settings = settings.for_frame(frame)
     last = (read_last_runs(settings.data_dir) if runs is None else runs).get(frame.id, {})
@@ -195,7 +195,7 @@ def read_frame_status(
             frame_store = FrameStore(cubes_dir_for(settings, frame), frame)
             return _read_frame_status(frame_store, today or datetime.now(UTC).date(), settings.accept, tried)
     except HephaestusError as error:
-        problem = str(error).removeprefix(f"{frame}: ")  # whoever shows it names the frame
+        problem = str(error).removeprefix(f"{frame}: ")  # the caller shows the frame
         return FrameStatus(str(frame), problem=problem, **tried)
 
 

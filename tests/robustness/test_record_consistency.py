@@ -218,5 +218,5 @@ def test_repair_writes_again_what_follows_from_the_record(cube, kind):
 def test_repair_says_that_a_false_record_mends_nothing(cube, kind):
     FALSE[kind](cube)
     reseal(cube)
-    with pytest.raises(HephaestusError, match=rf"^{FRAME}: its record is not true .*hephaestus build"):
+    with pytest.raises(HephaestusError, match=rf"^{FRAME}: its record is wrong .*hephaestus build"):
         repair(Frame(FRAME), load_settings(data_dir=cube.store.parents[5]))
