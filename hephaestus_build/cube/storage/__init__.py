@@ -1,1 +1,1 @@
-"""Writing and publishing of cubes: staging, generations and manifests."""
+"""Storage of cubes on disk: staging area, generations, manifests, and the writer."""

@@ -1,7 +1,8 @@
-"""One frame's folder of generations, in a place that others may write to: what is in it, and what may go.
+"""The folder that holds the generations of one frame.
 
-Nothing is removed that a build did not make, and no link is followed: a folder that is replaced by a link
-between two looks is refused by the system itself, since all is removed through descriptors.
+Other users may be able to write to this folder. Therefore only files that a build made are removed, and links
+are never followed: removal goes through directory descriptors, so replacing a folder by a link between the
+check and the removal makes the system call fail.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ GENERATIONS = ".generations"
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
 GENERATION_NUMBER = re.compile(r"[0-9]{6}")
-#: What a killed writer leaves: folders and small files, each with a random ending of its own.
+#: Leftovers of a killed writer: folders and small files with a random suffix.
 _LEFT_FOLDER = re.compile(r"\.(?:draft|removed)-[0-9a-f]{12}")
 _LEFT_FILE = re.compile(r"\.(?:lock|upstream|baselines)\.json\.[0-9a-f]{12}")
 
@@ -42,9 +43,9 @@ class FrameFolder:
     Parameters
     ----------
     cubes : pathlib.Path
-        Folder of the published cubes; trusted as it is, also where it is a link.
+        Folder of the published cubes. It may be a link; only what lies below it is checked.
     frame : str
-        Id of the frame.
+        Frame id.
     """
 
     def __init__(self, cubes: Path, frame: str) -> None:
@@ -54,12 +55,12 @@ class FrameFolder:
 
     @contextmanager
     def guard_access(self) -> Iterator[None]:
-        """Refuse a folder that is a link, and say in one line what the system refuses meanwhile.
+        """Check that the folders are real, and turn an OSError raised in the block into a HephaestusError.
 
         Raises
         ------
         HephaestusError
-            If the folder of generations or the frame's own is a link or a file, or cannot be read.
+            If ``.generations`` or the frame's folder is a link or a file, or cannot be read.
         """
         for folder in (self.path.parent, self.path):
             with suppress(OSError):
@@ -71,11 +72,19 @@ class FrameFolder:
         except OSError as error:
             raise HephaestusError(
                 f"{self._frame}: {error.filename or self.path} cannot be read ({error.strerror or error}); "
-                f"mend that and run the same command again"
+                f"correct that and run the same command again"
             ) from error
 
     def foreign_file_error(self, path: Path, mode: int) -> HephaestusError:
-        """Return the error that something in the folder is not what a build makes there."""
+        """Return the error for a path of a type that no build creates there.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            Path of the foreign file.
+        mode : int
+            Its ``st_mode``.
+        """
         what = "a file" if stat.S_ISREG(mode) else describe_file_type(mode)
         return HephaestusError(
             f"{self._frame}: {path} is {what}, which this program did not make and does not follow; move it "
@@ -83,12 +92,19 @@ class FrameFolder:
         )
 
     def check_for_writing(self, lock: Path, staging: Path) -> None:
-        """Refuse to write where something in the folder leads elsewhere.
+        """Check that writing to the lock and the staging area cannot lead outside the folder.
+
+        Parameters
+        ----------
+        lock : pathlib.Path
+            The lock file.
+        staging : pathlib.Path
+            The staging area.
 
         Raises
         ------
         HephaestusError
-            If the lock, or anything that a build has staged, is not a plain file in a real folder.
+            If the lock or any staged object is not a plain file in a real folder.
         """
         with self.guard_access():
             for path, expected in ((lock, stat.S_ISREG), (staging, stat.S_ISDIR)):
@@ -101,7 +117,7 @@ class FrameFolder:
                         raise self.foreign_file_error(staging / name, facts.st_mode)
 
     def used_numbers(self) -> list[int]:
-        """Return all numbers that are the name of something, sorted."""
+        """Return every generation number that is taken as a file name, sorted."""
         with self.guard_access():
             names = list_names(self.path) if is_real_folder(self.path) else []
             return sorted(int(name) for name in names if GENERATION_NUMBER.fullmatch(name))
@@ -109,13 +125,13 @@ class FrameFolder:
     def generation_numbers(self) -> list[int]:
         """Return the numbers of all generations, sorted.
 
-        A generation is a real folder of six digits that holds this frame's store with some of its record;
-        other folders are somebody else's.
+        A generation is a real folder, named by six digits, that holds this frame's store and at least one
+        copy of its manifest or provenance. Other folders are ignored.
         """
         return [number for number in self.used_numbers() if self._holds_generation(number)]
 
     def store_path(self, number: int) -> Path:
-        """Return where the store of a generation is."""
+        """Return the path of a generation's store."""
         return self.path / f"{number:06d}" / f"{self._frame}.zarr"
 
     def _holds_generation(self, number: int) -> bool:
@@ -126,12 +142,12 @@ class FrameFolder:
         )
 
     def remove_generation(self, number: int) -> bool:
-        """Remove a generation: for a reader it is there whole, or gone.
+        """Remove a generation; readers see all of it or none of it.
 
         Returns
         -------
         bool
-            Whether it was removed; it stays where somebody has put something else into it.
+            False if the generation was kept because it contains files that no build made.
         """
         left = f".removed-{uuid.uuid4().hex[:12]}"
         with self._open() as root:
@@ -143,12 +159,12 @@ class FrameFolder:
             return True
 
     def remove_draft(self, name: str) -> None:
-        """Remove a draft of this process."""
+        """Remove a draft that this process created."""
         with suppress(OSError), self._open() as root:
             remove_folder(root, name)
 
     def remove_leftovers(self) -> None:
-        """Remove what killed builds left, and nothing that they did not make."""
+        """Remove the leftovers of killed builds."""
         with self.guard_access(), suppress(FileNotFoundError), self._open() as root:
             for name in list_names(root):
                 if _LEFT_FOLDER.fullmatch(name) and self._holds_only_own(root, name):
@@ -164,7 +180,7 @@ class FrameFolder:
             yield descriptor
 
     def _holds_only_own(self, root: int, name: str) -> bool:
-        """Whether a folder is a generation of this frame, or the rest of one: it holds nothing else."""
+        """Return whether a folder holds nothing but files of a generation of this frame."""
         try:
             with open_real_folder(root, name) as folder:
                 return self._own_names.issuperset(list_names(folder))

@@ -1,7 +1,20 @@
-"""The generations of a frame's cube, and the one that is published.
+"""The generations of a frame's cube and the lock of its writer.
 
-``<cubes>/<frame>.zarr`` is a symbolic link into ``<cubes>/.generations/<frame>/<number>/<frame>.zarr``;
-publishing replaces the link by one rename. A generation never changes once it has its number.
+``<cubes>/<frame>.zarr`` is a symbolic link to ``.generations/<frame>/<number>/<frame>.zarr``. A generation is
+published by replacing this link with one atomic rename, and never changes after it has its number. A reader
+that resolves the link once therefore sees the same data until the generation is removed.
+
+A new generation is written in five steps:
+
+1. The store is filled in a draft folder, ``.draft-<random>``.
+2. Manifest and provenance are copied next to the store, in case the copies in the store are damaged.
+3. The draft is flushed to disk and renamed to its number, such as ``000004``.
+4. A link with a temporary name is made to the new store.
+5. That link is renamed to ``<frame>.zarr``.
+
+A build that is killed before step 3 leaves a draft, which :meth:`FrameStore.remove_leftovers` removes. One
+that is killed before step 5 leaves an unpublished generation, which the next writer publishes when it takes
+the lock.
 """
 
 from __future__ import annotations
@@ -43,22 +56,22 @@ from hephaestus_build.cube.storage.staging import StagingArea
 
 log = logging.getLogger(__name__)
 
-#: Of one frame: its lock, and who holds it.
+#: The lock of a frame, and the description of the process that holds it.
 LOCK_FILE, LOCK_HOLDER_FILE = "lock", "lock.json"
-#: Bytes of a manifest or a provenance, at most; a frame of a thousand pairs has three million.
+#: Maximum size of a manifest or a provenance record; a frame with 1,000 pairs has about 3 MB.
 MAX_RECORD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One whole cube that no build changes any more.
+    """One complete, immutable version of a cube.
 
     Attributes
     ----------
     number : int
-        Counts up from 1; 0 for a copy of a cube that stands somewhere else.
+        Number of the generation, from 1; 0 for a copy of a cube outside ``.generations``.
     store : pathlib.Path
-        The Zarr store itself, not the link to it.
+        The Zarr store, not the link to it.
     """
 
     number: int
@@ -75,7 +88,7 @@ class Generation:
         """
         try:
             store = path.resolve(strict=True)
-        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that lead in a circle
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             raise HephaestusError(f"there is no cube at {path} ({reason})") from None
         if not (is_plain_file(store, MANIFEST) or is_plain_file(store, PROVENANCE)):
@@ -84,21 +97,21 @@ class Generation:
 
     @property
     def record_folders(self) -> tuple[Path, ...]:
-        """Where its record stands: in the store and, should that be damaged, a second time beside it."""
+        """Folders that hold a copy of manifest and provenance: the store and, for redundancy, its parent."""
         return (self.store, self.store.parent) if self.number else (self.store,)
 
     def read_manifest(self) -> dict[str, list[Any]]:
-        """Return the hash and size of every stored object, by path, from a copy that is undamaged.
+        """Return the hash and size of every stored object by path, from an undamaged copy of the manifest.
 
         Raises
         ------
         HephaestusError
-            If there is none.
+            If no copy is undamaged.
         """
         manifests = list(self._manifests())
         if not manifests:
             raise self._unreadable(MANIFEST)
-        if len(manifests) > 1 and manifests[0] != manifests[1]:  # one is another generation's
+        if len(manifests) > 1 and manifests[0] != manifests[1]:  # one belongs to another generation
             manifests.sort(key=lambda objects: self._provenance(objects) is None)
         return manifests[0]
 
@@ -108,7 +121,7 @@ class Generation:
                 yield decode_manifest(read_plain_file(folder, MANIFEST, MAX_RECORD_BYTES))
 
     def _provenance(self, objects: Mapping[str, list[Any]]) -> bytes | None:
-        """Return the provenance that belongs to a list of objects, if there is a whole copy."""
+        """Return the provenance whose hash is in a list of objects, or None if no copy has that hash."""
         recorded = objects.get(PROVENANCE, [""])[0]
         for folder in self.record_folders:
             with suppress(OSError, ValueError):
@@ -118,18 +131,18 @@ class Generation:
         return None
 
     def read_inventory(self) -> CubeInventory:
-        """Return what the cube is made of, with a receipt for every product, from a copy that is undamaged.
+        """Return the cube's inventory, from an undamaged copy of its provenance.
 
         Raises
         ------
         HephaestusError
-            If there is none.
+            If no copy is undamaged, or its content is not a valid inventory.
         """
         for objects in self._manifests():
             if (content := self._provenance(objects)) is not None:
                 try:
                     return CubeInventory.decode(content)
-                except ValueError as error:  # as it was sealed, and still no record of a build
+                except ValueError as error:  # the hash is right, but no build writes such a record
                     raise HephaestusError(
                         f"{self.store.stem}: the record of the cube in {self.store} is damaged "
                         f"({sanitize_text(error, 200)}); copy the cube again, or remove it and build it with "
@@ -140,29 +153,29 @@ class Generation:
     def _unreadable(self, name: str) -> HephaestusError:
         frame = self.store.stem
         return HephaestusError(
-            f"{frame}: no undamaged {name} of generation {self.number} is left in {self.store}; "
+            f"{frame}: every copy of {name} of generation {self.number} in {self.store} is damaged; "
             f"`hephaestus repair {frame}` rebuilds what is damaged"
         )
 
 
 def generation_number(store: Path) -> int | None:
-    """Return the number of the generation whose store it is; None for a store that stands elsewhere."""
+    """Return the generation number of a store, or None if it is not in a folder of generations."""
     folder = store.parent
     own = GENERATION_NUMBER.fullmatch(folder.name) and folder.parent.parent.name == GENERATIONS
     return int(folder.name) if own else None
 
 
 class FrameStore:
-    """The place of one frame's cube: its generations, its staging folder and its lock.
+    """The store of one frame: its generations, its staging area and its lock.
 
     Parameters
     ----------
     cubes : pathlib.Path
         Folder of the published cubes.
     frame : Frame
-        Whose cube.
+        The frame.
     staging : str
-        Name of the staging folder: what a build has finished is not what a repair has.
+        Name of the staging area; builds and repairs use different ones.
     """
 
     def __init__(self, cubes: Path, frame: Frame, *, staging: str = "staging") -> None:
@@ -174,15 +187,15 @@ class FrameStore:
 
     @property
     def baselines_file(self) -> Path:
-        """Where the perpendicular baselines of the frame's acquisitions are kept: beside the cube."""
+        """File of the perpendicular baselines of the frame's acquisitions."""
         return self.root / "baselines.json"
 
     def has_content(self) -> bool:
-        """Return whether there is anything of a cube; a build that got nothing leaves lock and baselines."""
+        """Return whether there is any part of a cube, beyond the lock and the file of baselines."""
         try:
             names = list_names(self.root) if is_real_folder(self.root) else []
         except OSError:
-            return True  # what cannot be looked into is named by the command that tries
+            return True  # the command that reads the folder reports the error
         return (
             self.published_link.is_symlink()
             or self.root.is_symlink()
@@ -200,15 +213,16 @@ class FrameStore:
         return self._folder.generation_numbers()
 
     def published_generation(self) -> Generation | None:
-        """Return the published generation, or None where nothing is published yet.
+        """Return the published generation, or None if nothing is published yet.
 
         Raises
         ------
         HephaestusError
-            If the published name is taken by something that no build of ours made, or cannot be read.
+            If the published name is not a link that a build made, leads to a generation that is gone, or
+            cannot be read.
         """
         with self._folder.guard_access():
-            # one look at the name: between two, another process may publish
+            # read the link only once: another process may publish between two reads
             try:
                 target = self.published_link.readlink()
             except (FileNotFoundError, NotADirectoryError):
@@ -242,14 +256,14 @@ class FrameStore:
 
     @contextmanager
     def lock(self, *, wait: bool = False, restore: bool = True) -> Iterator[None]:
-        """Be the only writer of this frame.
+        """Hold the lock of this frame, so that no other process writes to it.
 
         Parameters
         ----------
         wait : bool
-            Whether to wait for another writer, or to say who it is.
+            Whether to wait for another writer; if false, its lock is an error.
         restore : bool
-            Whether to publish the newest generation should it not be: its build was killed just before.
+            Whether to publish the newest generation if a killed build left it unpublished.
 
         Raises
         ------
@@ -265,11 +279,11 @@ class FrameStore:
                 lock.acquire()
             except Timeout:
                 raise HephaestusError(
-                    f"{self.frame}: another build is at work on it ({_describe(holder)}); try again when it "
+                    f"{self.frame}: another build is running ({_describe(holder)}); try again when it "
                     f"has ended, or `hephaestus build {self.frame} --wait`"
                 ) from None
         try:
-            with suppress(OSError):  # a courtesy to who waits; on a full disk `gc` must work without it
+            with suppress(OSError):  # only used in messages; `gc` must work on a full disk
                 write_json(
                     holder,
                     {
@@ -288,9 +302,9 @@ class FrameStore:
 
     @contextmanager
     def new_generation(self) -> Iterator[Path]:
-        """Give an empty store to fill; publish it when the block ends well, drop it otherwise."""
+        """Yield an empty store to fill; publish it if the block succeeds, discard it if it raises."""
         self.remove_leftovers()
-        self.published_generation()  # refuses a name that is taken by something that is not ours
+        self.published_generation()  # raises if the published name is not a link that a build made
         number = max(self._folder.used_numbers(), default=0) + 1
         draft = self.root / f".draft-{uuid.uuid4().hex[:12]}"
         store = draft / f"{self.frame}.zarr"
@@ -298,7 +312,7 @@ class FrameStore:
             with translate_os_errors(f"{self.frame}: writing generation {number}"):
                 store.mkdir(parents=True)
                 yield store
-                for name in (PROVENANCE, MANIFEST):  # a second copy, should the first be damaged
+                for name in (PROVENANCE, MANIFEST):  # a second copy, in case the first is damaged
                     shutil.copyfile(store / name, draft / name)
                 sync_folder(draft)
                 draft.rename(self.root / f"{number:06d}")
@@ -315,14 +329,14 @@ class FrameStore:
         sync_folder(self.published_link.parent)
 
     def _republish_newest(self) -> None:
-        """Publish the newest generation if it is not: its build was killed just before, or a link is lost."""
+        """Publish the newest generation if a build was killed before it did so, or the link was lost."""
         current, numbers = self.published_generation(), self.generation_numbers()
         newest = numbers[-1] if numbers else 0
         if (
             newest > (current.number if current else 0)
             and (self._folder.store_path(newest) / MANIFEST).exists()
         ):
-            log.warning("%s: generation %d had no link to it; it is published now", self.frame, newest)
+            log.warning("%s: generation %d was complete but not published; published it", self.frame, newest)
             self._publish(newest)
 
     def remove_old(self, *, keep: int, older_than: timedelta) -> list[int]:
@@ -331,9 +345,14 @@ class FrameStore:
         Parameters
         ----------
         keep : int
-            How many of the newest stay whatever their age, the published one among them.
+            Number of newest generations to keep whatever their age. The published one is always kept.
         older_than : datetime.timedelta
-            How long ago a generation must have been replaced: readers may have pinned it until then.
+            Minimum time since a generation was replaced; readers may have pinned it before.
+
+        Returns
+        -------
+        list of int
+            Numbers of the removed generations, in order.
         """
         with translate_os_errors(f"{self.frame}: removing old generations"):
             self.remove_leftovers()
@@ -349,26 +368,28 @@ class FrameStore:
                 if self._folder.remove_generation(number):
                     removed.append(number)
                 else:
-                    log.warning("%s: generation %d stays, it holds files of others", self.frame, number)
+                    log.warning(
+                        "%s: generation %d is kept: it contains files that no build made", self.frame, number
+                    )
         return removed
 
     def publication_time(self, number: int) -> float:
-        """Return when a generation was written, seconds since 1970.
+        """Return when a generation was written, in seconds since 1970-01-01 UTC.
 
         Raises
         ------
         HephaestusError
-            If it is gone.
+            If the generation is gone.
         """
         folder = self.root / f"{number:06d}"
         with self._folder.guard_access():
-            try:  # the copy of its manifest is the last file that was written, and no reader touches it
+            try:  # the copy of the manifest is written last
                 return (folder / MANIFEST).lstat().st_mtime
             except FileNotFoundError:
                 return folder.lstat().st_mtime
 
     def remove_leftovers(self) -> None:
-        """Remove what killed builds left, and nothing that they did not make."""
+        """Remove the drafts, files and links that killed builds left."""
         self._folder.remove_leftovers()
         left = re.compile(rf"\.{re.escape(self.published_link.name)}\.[0-9a-f]{{12}}")
         for path in self.published_link.parent.glob(f".{self.published_link.name}.*"):
@@ -381,4 +402,4 @@ def _describe(holder: Path) -> str:
         value = parse_json(read_plain_file(holder.parent, holder.name, 1 << 16))
         return f"process {value['pid']} on {value['host']} since {value['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "which one cannot be read"
+        return "its process is not known"

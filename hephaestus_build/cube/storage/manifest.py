@@ -1,4 +1,4 @@
-"""The list of a store's objects, sealed so that damage to the list itself shows."""
+"""The manifest of a store: path, hash and size of every object, with a hash of the list itself."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hephaestus_build.core.atomic_io import encode_json, hash_bytes
 
 _HEAD = b'{"version":2,"blake3":"%s","objects":'
 _TAIL = b"}"
-_MAX_OBJECTS = 200_000  # objects: ten times those of a frame of three thousand pairs
+_MAX_OBJECTS = 200_000  # ten times the objects of a frame with 3,000 pairs
 _Hash = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
 _Objects = dict[str, tuple[_Hash, Annotated[int, msgspec.Meta(ge=0)]]]
 
 
 def encode_manifest(objects: Mapping[str, list[Any]]) -> bytes:
-    """Return the manifest of `objects`: path to [BLAKE3 hash, size], with a hash of the list itself."""
+    """Return the manifest of `objects`, a mapping of path to [BLAKE3 hash, size in bytes]."""
     return _with_hash(encode_json(dict(sorted(objects.items()))))
 
 
@@ -26,12 +26,12 @@ def _with_hash(listed: bytes) -> bytes:
 
 
 def decode_manifest(content: bytes) -> dict[str, list[Any]]:
-    """Return the objects of a manifest.
+    """Return the objects of a manifest, as a mapping of path to [BLAKE3 hash, size in bytes].
 
     Raises
     ------
     ValueError
-        If one byte of it is not as :func:`seal` wrote it.
+        If any byte differs from what :func:`encode_manifest` wrote.
     """
     listed = content[content.find(b"{", 1) : -len(_TAIL)]
     if _with_hash(listed) != content:
@@ -39,7 +39,7 @@ def decode_manifest(content: bytes) -> dict[str, list[Any]]:
     try:
         objects = msgspec.json.decode(listed, type=_Objects)
     except RecursionError:
-        raise ValueError("the manifest is nested too deep") from None
+        raise ValueError("the manifest is nested too deeply") from None
     if len(objects) > _MAX_OBJECTS:
         raise ValueError(f"the manifest lists {len(objects)} objects")
     return {path: list(item) for path, item in objects.items()}

@@ -1,8 +1,14 @@
-"""Bring the cubes of earlier versions to where this version has them.
+"""Migration of simulated cubes from the folder of real cubes, where earlier versions put them.
 
-Earlier versions put simulated cubes among the real ones. A frame is moved by renames alone, under its locks
-of both places. Its generations go first, the link to the published one last: a move that is cut off goes on
-where it stopped, and nothing that stands in the new place already is replaced.
+A frame is moved while its locks in the old and the new folder are held:
+
+1. A marker file in the new folder records that a migration has begun.
+2. Its downloads are renamed into the cache of the simulated archive.
+3. Its generations are renamed one by one, the published one last.
+4. The link to the published generation is renamed. It is relative, so it is valid in the new folder too.
+5. The marker is removed.
+
+A migration that was interrupted continues from the marker. Nothing in the new folder is replaced.
 """
 
 from __future__ import annotations
@@ -30,9 +36,9 @@ from hephaestus_build.cube.discovery import (
 from hephaestus_build.cube.storage.frame_folder import GENERATIONS
 from hephaestus_build.cube.storage.generations import LOCK_FILE, LOCK_HOLDER_FILE, FrameStore
 
-#: Beside the cubes of the simulated benchmark: which world they are of.
+#: File next to the cubes of the simulated benchmark that describes their simulated world.
 WORLD_FILE = "world.json"
-#: What is of a lock, and not of a cube.
+#: Files of a frame's folder that belong to its lock, not to its cube.
 _LOCKS = (LOCK_FILE, LOCK_HOLDER_FILE)
 
 
@@ -43,11 +49,11 @@ class MigratedCube:
     Attributes
     ----------
     frame : Frame
-        Whose.
+        Frame of the cube.
     source, target : pathlib.Path
-        The published name before and now.
+        Published path before and after the move.
     generations : tuple of int
-        Those that moved with it.
+        Numbers of its generations.
     """
 
     frame: Frame
@@ -56,7 +62,7 @@ class MigratedCube:
     generations: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the attributes as JSON values."""
         return {
             "frame": str(self.frame),
             "from": str(self.source),
@@ -66,29 +72,29 @@ class MigratedCube:
 
 
 def require_migrated(settings: Settings, frame: Frame) -> None:
-    """Refuse to write a simulated frame's cube while there is one that has to be moved first.
+    """Check that a simulated frame has no cube that must be migrated before a new one is written.
 
     Raises
     ------
     HephaestusError
-        If there is.
+        If it has one.
     """
     if settings.is_simulated and needs_migration(settings, frame):
         raise HephaestusError(
-            f"{frame}: its simulated cube stands in {legacy_cubes_dir(settings)}, where earlier versions "
-            f"put it; `hephaestus migrate {frame}` moves it apart, then run the same command again"
+            f"{frame}: its simulated cube is in {legacy_cubes_dir(settings)}, where earlier versions put it; "
+            f"move it with `hephaestus migrate {frame}`, then run the same command again"
         )
 
 
 def frames_to_migrate(settings: Settings) -> list[Frame]:
-    """Return the frames whose simulated cubes stand among the real ones, in order."""
+    """Return the frames whose simulated cubes are in the folder of real cubes, sorted."""
     cubes = legacy_cubes_dir(settings)
     if cubes is None:
         return []
     generations = cubes / GENERATIONS
     names = {path.name for path in generations.iterdir()} if generations.is_dir() else set()
     names |= {path.stem for path in cubes.glob("*.zarr") if path.is_symlink()}
-    # and what a move that was cut off has left in the new place
+    # frames of which an interrupted migration has moved a part
     apart = settings.for_simulated().cubes_dir / GENERATIONS
     names |= {path.parent.name for path in apart.glob(f"*/{MIGRATION_MARKER}")}
     return [frame for frame in _frames(names) if needs_migration(settings, frame)]
@@ -101,7 +107,7 @@ def _frames(names: set[str]) -> Iterator[Frame]:
 
 
 def needs_migration(settings: Settings, frame: Frame) -> bool:
-    """Return whether a frame's cube is simulated and stands among the real ones, or is half moved."""
+    """Return whether a frame has a simulated cube among the real ones, or an interrupted migration."""
     cubes = legacy_cubes_dir(settings)
     if cubes is None:
         return False
@@ -112,19 +118,19 @@ def needs_migration(settings: Settings, frame: Frame) -> bool:
 
 
 def migrate_cube(frame: Frame, settings: Settings) -> MigratedCube:
-    """Move a simulated cube from among the real ones to where it stands apart.
+    """Move a simulated cube from the folder of real cubes to the folder of simulated ones.
 
     Raises
     ------
     HephaestusError
-        If there is nothing to move, another build is at work on it, something stands in the new place
-        already, or the disk refuses it.
+        If there is nothing to move, another process holds a lock, the new folder already has a cube of the
+        frame, or the file system refuses the rename.
     """
     cubes = legacy_cubes_dir(settings)
     if cubes is None or not needs_migration(settings, frame):
         raise HephaestusError(
-            f"{frame}: there is no simulated cube of it in {cubes}; `hephaestus status` says which have to "
-            f"be moved"
+            f"{frame}: there is no simulated cube to move in {cubes}; `hephaestus status` lists the cubes "
+            f"to move"
         )
     old = FrameStore(cubes, frame)
     new = FrameStore(settings.for_simulated().cubes_dir, frame)
@@ -142,25 +148,26 @@ def migrate_cube(frame: Frame, settings: Settings) -> MigratedCube:
             _rename_entries(old, new)
             for name in _LOCKS:
                 (old.root / name).unlink(missing_ok=True)
-            with suppress(OSError):  # another program looks for its lock just now
+            with suppress(OSError):  # another process may just have created its lock again
                 old.root.rmdir()
     return MigratedCube(frame, old.published_link, new.published_link, tuple(new.generation_numbers()))
 
 
 def _begin_migration(old: FrameStore, new: FrameStore) -> None:
-    """Refuse to merge two cubes into one, and write down that a move has begun."""
+    """Check that the new folder has no cube of the frame, and write the marker."""
     if not (new.root / MIGRATION_MARKER).exists():
         if new.published_link.is_symlink() or new.published_link.exists() or any(_frame_entries(new)):
             raise HephaestusError(
-                f"{old.frame}: there is a cube of it in {new.published_link.parent} too, and nothing is "
+                f"{old.frame}: there is already a cube in {new.published_link.parent}, and nothing is "
                 "replaced; "
-                f"remove {old.published_link} and {old.root}, or those in the new place, then run it again"
+                f"remove {old.published_link} and {old.root}, or those in the new folder, then run the same "
+                "command again"
             )
         write_json(new.root / MIGRATION_MARKER, {"from": os.path.relpath(old.root, new.root)})
 
 
 def _frame_entries(frame_store: FrameStore) -> list[Path]:
-    """Return what stands beside a frame store's lock, the published generation last."""
+    """Return the entries of a frame's folder except lock and marker, the published generation last."""
     aside = (*_LOCKS, MIGRATION_MARKER)
     parts = [path for path in frame_store.root.iterdir() if path.name not in aside]
     published = (
@@ -172,30 +179,34 @@ def _frame_entries(frame_store: FrameStore) -> list[Path]:
 def _rename_entries(old: FrameStore, new: FrameStore) -> None:
     for part in _frame_entries(old):
         target = new.root / part.name
-        if os.path.lexists(target):  # not of an earlier part of this move: a rename leaves nothing behind
-            raise HephaestusError(f"{old.frame}: {target} stands in the way of {part}; move one of them away")
+        if os.path.lexists(target):  # not from an interrupted migration: a rename leaves no source behind
+            raise HephaestusError(
+                f"{old.frame}: cannot move {part}: {target} already exists; move one of them away and run "
+                f"`hephaestus migrate {old.frame}` again"
+            )
         part.rename(target)
     sync_folder(new.root)
     if old.published_link.is_symlink():
         if os.path.lexists(new.published_link):
             raise HephaestusError(
-                f"{old.frame}: {new.published_link} stands in the way of {old.published_link}; move it away"
+                f"{old.frame}: cannot move {old.published_link}: {new.published_link} already exists; move "
+                f"it away and run `hephaestus migrate {old.frame}` again"
             )
         old.published_link.rename(
             new.published_link
-        )  # where it leads to is written relative to it, and is the same there
+        )  # the link is relative, so it is valid in the new folder too
     sync_folder(new.published_link.parent)
     sync_folder(old.published_link.parent)
     (new.root / MIGRATION_MARKER).unlink()
 
 
 def _move_downloads(frame: Frame, settings: Settings) -> None:
-    """Move what the cache holds of a simulated frame's products, so that none is downloaded again.
+    """Move the cached products of a simulated frame, so that they are not downloaded again.
 
-    Where that cannot be done they are: a cache is never needed.
+    Errors are ignored: a product that is not in the cache is downloaded again.
     """
     if not frame.is_simulated or settings.real_data_dir is None:
-        return  # of another frame they may be real
+        return  # products of other frames may be real
     apart = settings.for_simulated().downloads_dir
     together = apart.parent if settings.cache_dir is not None else settings.real_data_dir / "cache"
     for folder in sorted(together.glob(f"licsar/*/{frame.id}")):
@@ -208,9 +219,9 @@ def _move_downloads(frame: Frame, settings: Settings) -> None:
 
 
 def folders_to_migrate(settings: Settings) -> list[tuple[Path, Path]]:
-    """Return where the simulated benchmark's cubes and results are and where they belong, in that order.
+    """Return (source, target) folders of the simulated benchmark's cubes and results that must be moved.
 
-    The results lead to the cubes by relative links, which are the same in the new place.
+    The order matters: cubes come first. The results contain relative links to the cubes, which stay valid.
     """
     apart, data = settings.for_simulated().data_dir, settings.real_data_dir
     if data is None:
@@ -224,12 +235,12 @@ def folders_to_migrate(settings: Settings) -> list[tuple[Path, Path]]:
 
 
 def migrate_folder(source: Path, target: Path) -> None:
-    """Move the simulated benchmark's cubes, or the results of a grid, by one rename.
+    """Move the simulated benchmark's cubes, or the results of a grid of runs, by one rename.
 
     Raises
     ------
     HephaestusError
-        If somebody works in the folder, the new place is taken, or the disk refuses it.
+        If another process holds a lock in `source`, `target` exists, or the file system refuses the rename.
     """
     with ExitStack() as locks, translate_os_errors(f"moving {source} to {target}"):
         for name in sorted(
@@ -239,11 +250,11 @@ def migrate_folder(source: Path, target: Path) -> None:
                 locks.enter_context(FileLock(name, timeout=0))
             except Timeout:
                 raise HephaestusError(
-                    f"another process works in {name.parent}; run the same command again when it has ended"
+                    f"another process is using {name.parent}; run the same command again when it has ended"
                 ) from None
         if os.path.lexists(target):
             raise HephaestusError(
-                f"{target} is there already, and nothing is replaced; move it or {source} away, then run the "
+                f"{target} already exists, and nothing is replaced; move it or {source} away, then run the "
                 f"same command again"
             )
         target.parent.mkdir(parents=True, exist_ok=True)

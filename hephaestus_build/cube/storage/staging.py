@@ -1,4 +1,4 @@
-"""Where a build puts what it has finished, so that a killed one goes on from there."""
+"""The staging area: finished granules of an unpublished build, from which a killed build resumes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from hephaestus_build.core.plain_files import (
 from hephaestus_build.cube.granule_checks import check_granule
 from hephaestus_build.cube.granules import AnyGranule, ChunkRef, Granule
 
-#: Bytes of a ledger, at most: of a thousand pairs it has three million, each time that they are built.
+#: Maximum size of a ledger; every build of 1,000 pairs adds about 3 MB.
 _LEDGER_BYTES = 256 << 20
 
 
 class StagingArea:
     """The finished granules of a build that is not published yet.
 
-    Objects are written before the line of the ledger that names them; a granule without its line never
-    happened. Lines are appended in one write each, so several processes may share a staging folder.
+    The objects of a granule are written before its line in the ledger; objects without a line are ignored.
+    Each line is appended in a single write, so several processes may share a staging area.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Made when the first granule is added.
+        Folder of the staging area; created when the first granule is added.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,8 +43,8 @@ class StagingArea:
 
     def chunk_path(self, granule: Granule, name: str) -> Path:
         """Return the path of the object `name` of `granule`."""
-        # an object is named by its content's hash too: a granule that is built anew never overwrites one in
-        # use
+        # the name contains the content's hash, so a granule that is built again does not overwrite an object
+        # that is in use
         return (
             self.folder
             / "objects"
@@ -58,14 +58,19 @@ class StagingArea:
         return {name: str(self.chunk_path(granule, name)) for name in granule.objects}
 
     def add(self, granule: Granule, contents: Mapping[str, bytes]) -> Granule:
-        """Store the objects of a finished granule, then its line; return the granule with their hashes.
+        """Store the objects of a finished granule and add it to the ledger.
 
         Parameters
         ----------
         granule : Granule
-            Without objects.
+            The granule, without objects.
         contents : mapping of str to bytes
             The encoded objects by variable.
+
+        Returns
+        -------
+        Granule
+            The granule with the hash and size of its objects.
         """
         granule = msgspec.structs.replace(
             granule,
@@ -73,7 +78,7 @@ class StagingArea:
         )
         for name, content in contents.items():
             write_atomic(self.chunk_path(granule, name), content)
-        # the leading line end parts it from a line that a killed build left unfinished
+        # the leading newline ends a line that a killed build may have left incomplete
         append_line(self._ledger, "\n" + encode_json(granule).decode() + "\n")
         return granule
 
@@ -83,7 +88,7 @@ class StagingArea:
         Parameters
         ----------
         check : bool
-            Whether to leave out those whose objects are damaged or gone, read byte by byte.
+            Whether to hash every object and leave out granules whose objects are damaged or gone.
 
         Raises
         ------
@@ -97,8 +102,8 @@ class StagingArea:
         except (OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             raise HephaestusError(
-                f"{self.folder.parent.name}: {self._ledger}, where a build noted what is finished, cannot "
-                f"be read ({reason}); remove {self.folder} and run the same command again"
+                f"{self.folder.parent.name}: {self._ledger}, the list of finished granules, cannot be read "
+                f"({reason}); remove {self.folder} and run the same command again"
             ) from error
         granules: dict[str, Granule] = {}
         for line in ledger.split(b"\n"):
@@ -106,11 +111,11 @@ class StagingArea:
                 granule: Granule = msgspec.json.decode(line, type=AnyGranule)
                 check_granule(granule, whole=True)
             except (ValueError, RecursionError):
-                continue  # the last line of a killed build, cut; or no line of a build
+                continue  # a line that a killed build left incomplete, or one that no build wrote
             granules[granule.key] = granule
         if not check:
             return granules
-        with ThreadPoolExecutor(thread_name_prefix="check") as pool:  # hashing leaves the interpreter alone
+        with ThreadPoolExecutor(thread_name_prefix="check") as pool:  # hashing releases the GIL
             whole = pool.map(self._is_intact, granules.values())
             return {
                 key: granule for (key, granule), good in zip(granules.items(), whole, strict=True) if good
@@ -130,11 +135,11 @@ class StagingArea:
             return False
 
     def sync(self, granules: Iterable[Granule]) -> None:
-        """Flush the objects of `granules` to the disk, before a published cube refers to them."""
+        """Flush the objects of `granules` to disk; call it before a published cube links to them."""
         sync_files(self.chunk_path(granule, name) for granule in granules for name in granule.objects)
 
     def discard(self) -> None:
-        """Forget everything."""
+        """Remove the staging area with all its granules."""
         home = self.folder.parent
         with suppress(OSError), open_real_folder(home.parent, home.name) as root:
             remove_folder(root, self.folder.name)

@@ -1,4 +1,4 @@
-"""A store from its granules: metadata, coordinates, tables, and a link for every stored object."""
+"""Writer of a cube's Zarr store: metadata, coordinates and tables, and a hard link for every image."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _CHUNK_KEY_ENCODING: Any = {"name": "default", "separator": CHUNK_KEY_SEPARATOR}
 def write_cube_store(
     store: Path, contents: CubeInventory, origin: Callable[[Granule], Mapping[str, str]]
 ) -> None:
-    """Fill the empty folder `store` with a whole cube, its provenance and its manifest.
+    """Write a complete cube, with its provenance and its manifest, to the empty folder `store`.
 
     Parameters
     ----------
     store : pathlib.Path
         An empty folder.
     contents : CubeInventory
-        What the cube is made of.
+        Grid, granules and attributes of the cube.
     origin : callable
-        Gives the files that hold the objects of a granule now, by name; they are linked, not copied.
+        Returns the files that hold a granule's objects, by object name. They are linked, not copied.
     """
     written = {**encode_metadata(contents), PROVENANCE: contents.encode()}
     for key, content in written.items():
@@ -61,16 +61,16 @@ def write_cube_store(
 
 
 def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
-    """Return the cube without its images by key: every array's metadata, coordinates and tables."""
+    """Return the metadata, coordinates and tables of a cube, by their keys in the store."""
     schema = cube_schema().for_simulated() if contents.attributes.get("simulated") else cube_schema()
     values = make_tables(contents)
     sizes = {name: len(values[name]) for name in schema.coordinates}
     objects: dict[str, Buffer] = {}
     texts: dict[str, bytes] = {}
     with warnings.catch_warnings():
-        # said by zarr 3.1 of the packed atmosphere (docs/cube.md)
+        # raised by zarr 3.1 for the codecs of the packed atmosphere (docs/cube.md)
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
-        # in memory: zarr takes as long again to write its many small files itself
+        # in memory: writing many small files through zarr takes twice as long
         group = zarr.create_group(
             MemoryStore(objects), zarr_format=3, attributes=make_group_attributes(contents)
         )
@@ -91,7 +91,7 @@ def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
 
 
 def _consolidate_metadata(objects: dict[str, bytes]) -> dict[str, bytes]:
-    """Put every array's metadata into the group's, as zarr's own function does, but without its warning."""
+    """Add every array's metadata to the group's, like zarr.consolidate_metadata but without its warning."""
     group = json.loads(objects["zarr.json"])
     arrays = {
         key.removesuffix("/zarr.json"): json.loads(item)
@@ -103,7 +103,7 @@ def _consolidate_metadata(objects: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def make_tables(contents: CubeInventory) -> dict[str, np.ndarray]:
-    """Return every coordinate and table of a cube by name, as it is stored."""
+    """Return every coordinate and table of a cube by name, with the values and dtypes that are stored."""
     grid, axes, area = contents.grid, contents.axes, contents.era5_area
     return {
         "primary_date": days_since_1970(axes.primary),
@@ -118,17 +118,17 @@ def make_tables(contents: CubeInventory) -> dict[str, np.ndarray]:
 
 
 def make_group_attributes(contents: CubeInventory) -> dict[str, Any]:
-    """Return the attributes of a cube's group."""
+    """Return the attributes of a cube's root group."""
     return {
         "Conventions": "CF-1.11",
         **contents.attributes,
-        # xarray: these are coordinates, not data
+        # makes xarray read the grid mapping as a coordinate, not as a data variable
         "coordinates": "spatial_ref",
     }
 
 
 def grid_mapping_attributes(grid: Grid) -> dict[str, Any]:
-    """Return the attributes of the grid mapping variable."""
+    """Return the attributes of the CF grid mapping variable, with GDAL's GeoTransform."""
     return {
         "grid_mapping_name": "latitude_longitude",
         "crs_wkt": WGS84_WKT,
@@ -160,7 +160,7 @@ def _write_table(group: zarr.Group, item: Variable | Coordinate, value: np.ndarr
 
 
 def _write_text_table(group: zarr.Group, variable: Variable, value: np.ndarray) -> dict[str, bytes]:
-    """Create a table of text; return its chunk by key."""
+    """Create a table of strings; return its chunk by key."""
     codecs = {"serializer": VLenUTF8Codec(), "compressors": ZstdCodec(level=0)}
     _create_single_chunk(group, variable, value.shape, variable.fill, **codecs)
     chunk = encode_vlen_utf8(value)
@@ -170,7 +170,7 @@ def _write_text_table(group: zarr.Group, variable: Variable, value: np.ndarray) 
 def _create_single_chunk(
     group: zarr.Group, item: Variable | Coordinate, shape: tuple[int, ...], fill: Any, **codecs: Any
 ) -> zarr.Array[Any]:
-    """Create an array of one chunk."""
+    """Create an array that consists of one chunk."""
     return group.create_array(
         item.name,
         shape=shape,
@@ -185,7 +185,7 @@ def _create_single_chunk(
 
 
 def _create_image_array(group: zarr.Group, variable: Variable, shape: tuple[int, ...], inner: int) -> None:
-    """Create an array whose objects the builder writes itself; nothing is stored yet."""
+    """Create an array of images without writing any chunk; the chunks are linked afterwards."""
     codec = load_schema("cube.json")["codecs"][variable.codec]
     leading = (1,) * (len(shape) - 2)
     filters: list[Any] = []
@@ -204,7 +204,7 @@ def _create_image_array(group: zarr.Group, variable: Variable, shape: tuple[int,
     )
     whole = shard_shape((shape[-2], shape[-1]), inner) if variable.is_sharded else shape[-2:]
     codecs: dict[str, Any] = {"filters": filters or None, "compressors": compressor}
-    if variable.is_sharded:  # one chunk an image, which is itself a shard of tiles
+    if variable.is_sharded:  # one chunk per image, which is itself a shard of tiles
         tiles = ShardingCodec(
             chunk_shape=(*leading, inner, inner), codecs=[*filters, BytesCodec(), compressor]
         )

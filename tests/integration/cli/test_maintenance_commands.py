@@ -219,7 +219,7 @@ def test_watch_says_who_builds_a_frame_and_looks_again_in_the_next_round(data, h
     with frame_store_of(settings_for(data)).lock():
         code, _, err = hephaestus("watch", "--rounds", "1")
     assert code == 1
-    assert "another build is at work on it (process" in err
+    assert "another build is running (process" in err
     assert hephaestus("watch", "--rounds", "1")[0] == 0
 
 
@@ -279,7 +279,7 @@ def test_gc_goes_on_after_a_frame_that_it_cannot_have(data, hephaestus):
         code, told, said = hephaestus("gc")
     assert code == 1
     assert f"{FRAME} (simulated): nothing to remove" in told
-    assert "another build is at work" in said
+    assert "another build is running" in said
 
 
 def test_what_else_lies_among_the_cubes_disturbs_no_command(data, hephaestus):
