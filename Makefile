@@ -1,5 +1,5 @@
 # The commands of the README. Each bootstraps what it needs into .venv; nothing else is touched.
-# the Python of .venv; by default the newest that is supported and runs here
+# which Python makes the environments; the newest from 3.11 to 3.13 that runs here (.ci/python) unless it is named
 PYTHON ?=
 BIN := .venv/bin
 FRAME ?=
@@ -25,7 +25,7 @@ define run
   [ $$code -eq 3 ] || exit $$code
 endef
 
-.PHONY: cubes benchmark test test-unit docs lint bench bench-loader serve clean help
+.PHONY: cubes benchmark test test-unit test-oldest test-lowest docs lint bench bench-loader serve clean help
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,8 +40,14 @@ benchmark: .venv/.ready-baselines ## train and score models: PRESET=small on sim
 test: .venv/.ready-baselines ## run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-unit: .venv/.ready ## run the tests of single modules, in half a minute and without torch
+test-unit: .venv/.ready ## run the tests of single modules, in half a minute; those of training if torch is there
 	@$(BIN)/python -m pytest -n auto --dist loadfile tests/unit
+
+WITHOUT_TORCH := tests/unit tests/integration/pipeline tests/integration/cli tests/integration/cube \
+  tests/integration/operations tests/integration/sources tests/integration/download
+# modules, and what they do together without torch and without servers that are slow to start
+test-oldest test-lowest: test-%: .venv-%/.ready
+	@.venv-$*/bin/python -m pytest -n auto --dist loadfile -p no:cacheprovider $(WITHOUT_TORCH)
 
 docs: .venv/.ready-docs ## build the documentation into docs/_build: strictly, and without any connection
 	@rm -rf docs/_build
@@ -64,23 +70,38 @@ lint: .venv/.ready-baselines ## check style, types, which room imports which, an
 	  && $(BIN)/bandit -q -lll -c pyproject.toml -r hephaestus_build baselines flows
 
 clean:          ## remove the environment (never the data)
-	rm -rf .venv
+	rm -rf .venv .venv-oldest .venv-lowest
 
 # every extra but the one that takes gigabytes
 EXTRAS := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
   print(",".join(sorted(project["optional-dependencies"].keys() - {"baselines"})))
 
+# Makes the environment $(1) with the Python $(2), and in it what the options $(3) of `uv pip install` say.
+define environment
+@echo "making the environment in $(1) (once)"
+@$(2) -m venv $(1)
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv
+@UV_PYTHON_DOWNLOADS=never $(1)/bin/uv pip install --quiet --python $(1)/bin/python --group dev \
+  --editable ".[$$($(1)/bin/python -c '$(EXTRAS)')]" $(3)
+endef
+
+CHOSEN = $(or $(PYTHON),$(shell .ci/python newest),python3)
+
 .venv/.ready: pyproject.toml
-	@python="$(PYTHON)"; test -n "$$python" || python=$$(.ci/find-python newest); \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "hephaestus-build needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }; \
-	$$python -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \
-	  echo "note: tried with Python 3.11 to 3.13; a newer one is untried"; \
-	echo "making the environment in .venv (once), with $$($$python --version)"; \
-	$$python -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python --group dev \
-	  --editable ".[$$($(BIN)/python -c '$(EXTRAS)')]"
+	@$(CHOSEN) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "hephaestus-build needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	@$(CHOSEN) -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \
+	  echo "note: tried with Python 3.11 to 3.13; a newer one is untried"
+	$(call environment,.venv,$(CHOSEN))
+	@touch $@
+
+# two more for .ci/run, without torch: the oldest Python, and the lowest versions that pyproject.toml allows
+.venv-oldest/.ready: pyproject.toml
+	$(call environment,.venv-oldest,$$(.ci/python oldest))
+	@touch $@
+
+.venv-lowest/.ready: pyproject.toml
+	$(call environment,.venv-lowest,$$(.ci/python oldest),--resolution lowest-direct)
 	@touch $@
 
 .venv/.ready-docs: .venv/.ready

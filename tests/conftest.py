@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from checkout import ROOT
 
-# no deadline and no check for slow examples: both fail on a slow or busy machine
+if TYPE_CHECKING:
+    from hephaestus_build.simulation.server.archive_server import ArchiveServer
+    from hephaestus_build.sources.annotations.archive import Annotations
+
+# a slow or busy machine is no fault of the code
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # FUZZ_SECONDS, the time budget for mutated files (fuzzing.py), sets the number of Hypothesis examples too
 settings.register_profile(
@@ -22,7 +28,19 @@ settings.register_profile(
 )
 settings.load_profile("longer" if "FUZZ_SECONDS" in os.environ else "patient")
 
-# pytest-xdist runs one process per core; more threads per process would only compete for the cores
+#: What the extra `baselines` installs, and why a test that needs it is skipped.
+EXTRA_BASELINES = {
+    "torch",
+    "timm",
+    "segmentation_models_pytorch",
+    "lightning",
+    "huggingface_hub",
+    "safetensors",
+}
+HAS_TORCH = find_spec("torch") is not None
+WITHOUT_TORCH = "needs the extra `baselines` (torch), which is not installed"
+
+# pytest-xdist gives each core a process; more threads in each only wait for one another
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # a cube consists of thousands of small files, each written with fsync: use memory if there is enough of it
@@ -40,6 +58,44 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def published(shared_data: Path) -> Annotations:
+    """The 19,919 published annotations; read once for all tests of a process."""
+    from hephaestus_build.sources.annotations.archive import load_annotations
+
+    return load_annotations(shared_data / "annotations.tar.gz")
+
+
+@pytest.fixture(scope="session")
+def archive() -> Iterator[ArchiveServer]:
+    """One small archive for all tests of a process; `upstream` brings it back to its first state."""
+    from archives import small_archive
+
+    with small_archive() as server:
+        yield server
+
+
+@pytest.fixture
+def upstream(archive: ArchiveServer) -> Iterator[ArchiveServer]:
+    """The archive in its first state, named by the settings of this test."""
+    from archives import reached
+
+    with reached(archive):
+        yield archive
+
+
+@pytest.fixture(scope="session")
+def whole_cube(archive: ArchiveServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a whole cube of the archive's frame: to be copied, never to be changed."""
+    from archives import ALL, reached, settings_for
+    from hephaestus_build.pipeline.build import build
+
+    folder = tmp_path_factory.mktemp("whole") / "data"
+    with reached(archive):
+        assert build(ALL, settings_for(folder)).exit_code == 0
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Isolate tests from the settings and credentials of the user who runs them."""
@@ -49,30 +105,33 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CDSAPI_RC", str(tmp_path / "no-cdsapirc"))
 
 
-HAS_TORCH = find_spec("torch") is not None
-NO_TORCH = "needs the extra baselines, which is not installed: `make test` installs it"
+class FileOfTests(pytest.Module):
+    """A file of tests; where torch is not installed, one that imports it is skipped, and says so."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """Return the tests of the file."""
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            missing = getattr(error.__cause__, "name", None) or ""
+            if HAS_TORCH or missing.partition(".")[0] not in EXTRA_BASELINES:
+                raise
+        pytest.skip(WITHOUT_TORCH)
 
 
-class SkippedModule(pytest.Module):
-    """A file of tests that cannot even be imported without torch."""
-
-    def collect(self) -> list[pytest.Item]:
-        pytest.skip(NO_TORCH, allow_module_level=True)
-
-
-def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
-    """Skip the tests in tests/integration/baselines where torch is not installed."""
-    folder = ROOT / "tests" / "integration" / "baselines"
-    if HAS_TORCH or not module_path.is_relative_to(folder):
-        return None
-    return SkippedModule.from_parent(parent, path=module_path)
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    """Let every file of tests be one that may need torch."""
+    return FileOfTests.from_parent(parent, path=module_path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the name of its top folder, so that `-m unit` selects tests/unit."""
+    """Mark each test with the kind of its folder, so that `-m unit` runs those of tests/unit.
+
+    Where torch is not installed, tests that are marked with it are skipped.
+    """
     for item in items:
         kind = item.path.relative_to(ROOT / "tests").parts[0]
         if kind in ("unit", "integration", "robustness"):
             item.add_marker(kind)
-        if not HAS_TORCH and item.get_closest_marker("baselines"):
-            item.add_marker(pytest.mark.skip(reason=NO_TORCH))
+        if not HAS_TORCH and item.get_closest_marker("torch"):
+            item.add_marker(pytest.mark.skip(reason=WITHOUT_TORCH))

@@ -19,13 +19,12 @@ import pytest
 from archives import (
     ALL,
     FRAME,
-    as_at_first,
     asked,
     copied,
     frame_store_of,
     objects,
+    reached,
     settings_for,
-    small_archive,
 )
 from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.errors import HephaestusError
@@ -38,31 +37,17 @@ from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.simulation.server import faults
 
-
-@pytest.fixture(scope="module")
-def archive():
-    with small_archive() as server:
-        yield server
+pytestmark = pytest.mark.usefixtures("upstream")
 
 
 @pytest.fixture(scope="module")
 def built(archive, tmp_path_factory):
     """Data folder with a cube of all pairs except one."""
     folder = tmp_path_factory.mktemp("built") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in archive.environment().items():
-            patch.setenv(name, value)
-        as_at_first(archive)
+    with reached(archive):
         archive.archive.withdraw(FRAME, archive.archive.pairs(FRAME)[2])
         assert build(ALL, settings_for(folder)).exit_code == 0
     return folder
-
-
-@pytest.fixture(autouse=True)
-def environment(archive, monkeypatch):
-    as_at_first(archive)
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -220,7 +205,7 @@ def test_a_staging_folder_that_vanishes_is_said_in_one_line(archive, built, tmp_
     archive.faults.add(r"\.geo\.diff\.png$", faults.replace_body(vanish))
     refused(settings, "vanished")
     assert objects(settings) == before
-    as_at_first(archive)
+    archive.reset()
     assert build(ALL, settings).exit_code == 0
 
 
@@ -338,7 +323,7 @@ def test_ctrl_c_is_one_line_and_130_and_leaves_no_lock(archive, tmp_path):
     assert process.returncode == 130
     assert out == ""
     assert err.splitlines() == ["hephaestus: stopped; the same command goes on from here"]
-    as_at_first(archive)
+    archive.reset()
     assert build(ALL, settings_for(data)).exit_code == 0
 
 

@@ -44,23 +44,10 @@ _PRODUCT = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def archive() -> Iterator[ArchiveServer]:
-    with ArchiveServer(epochs=6, frames=[FRAME.id], size=(80, 90)) as server:
-        server.archive.make_all_files()
-        server.hidden = []
-        yield server
-
-
 @pytest.fixture
-def environment(archive, monkeypatch) -> dict[str, str]:
-    """Environment variables of the archive, after resetting it to its initial state."""
-    archive.faults.clear()
-    archive.archive.publish_until(None)
-    archive.archive._revisions.clear()
-    archive.archive._withdrawn.clear()
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
+def environment(upstream) -> dict[str, str]:
+    """The variables that name the archive."""
+    upstream.hidden = []
     return dict(os.environ)
 
 

@@ -12,14 +12,12 @@ import pytest
 from archives import (
     ALL,
     FRAME,
-    as_at_first,
     asked,
     copied,
     frame_store_of,
     objects,
     rasters,
     settings_for,
-    small_archive,
 )
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
@@ -32,29 +30,9 @@ from hephaestus_build.pipeline.build import build
 from hephaestus_build.simulation.server import faults
 
 
-@pytest.fixture(scope="module")
-def archive():
-    with small_archive() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def built(archive, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("built") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in archive.environment().items():
-            patch.setenv(name, value)
-        as_at_first(archive)
-        assert build(ALL, settings_for(folder)).exit_code == 0
-    return folder
-
-
 @pytest.fixture
-def settings(archive, built, tmp_path, monkeypatch):
-    as_at_first(archive)
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
-    return settings_for(copied(built, tmp_path / "data"))
+def settings(upstream, whole_cube, tmp_path):
+    return settings_for(copied(whole_cube, tmp_path / "data"))
 
 
 def flip(path: Path, chance: random.Random) -> None:
@@ -224,7 +202,7 @@ def test_what_upstream_has_lost_meanwhile_is_owed_and_the_rest_is_mended(archive
     result = repair(FRAME, settings)
     assert (result.lost, result.rebuilt) == ((units[0],), (units[1],))
     assert verify_generation(frame_store_of(settings).published_generation()) == []
-    as_at_first(archive)
+    archive.reset()
     paid = build(ALL, settings)
     assert (paid.exit_code, paid.pairs) == (0, 7)
 

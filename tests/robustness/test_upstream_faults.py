@@ -15,14 +15,13 @@ from rasterio.transform import Affine
 from archives import (
     ALL,
     FRAME,
-    as_at_first,
     asked,
     copied,
     frame_store_of,
     objects,
     rasters,
+    reached,
     settings_for,
-    small_archive,
 )
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.progress import NullListener
@@ -126,12 +125,6 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def archive():
-    with small_archive() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def hidden(archive):
     """Two pairs that are published later: faults affect the first one only."""
     pairs = archive.archive.world.pairs(FRAME)
@@ -142,25 +135,18 @@ def hidden(archive):
 def built(archive, hidden, tmp_path_factory):
     """Data folder with a cube of all pairs except the hidden ones, and the content of a complete cube."""
     folder = tmp_path_factory.mktemp("built")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in archive.environment().items():
-            patch.setenv(name, value)
-        as_at_first(archive)
+    with reached(archive):
         whole = settings_for(folder / "whole")
         assert build(ALL, whole).exit_code == 0
         for pair in hidden:
             archive.archive.withdraw(FRAME, pair)
         assert build(ALL, settings_for(folder / "data")).exit_code == 0
-        as_at_first(archive)
-    return folder / "data", objects(whole)
+        return folder / "data", objects(whole)
 
 
 @pytest.fixture
-def settings(archive, built, tmp_path, monkeypatch):
-    """Settings for a copy of that folder, after the hidden pairs were published."""
-    as_at_first(archive)
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
+def settings(upstream, built, tmp_path):
+    """A copy of that folder, with the hidden pairs upstream by now."""
     return settings_for(copied(built[0], tmp_path / "data"))
 
 
@@ -182,7 +168,7 @@ def test_a_fault_is_named_the_rest_is_built_and_the_next_run_pays(archive, built
         assert re.search(case.detail, result.owed[0].detail), result.owed[0].detail
         assert status.owed == result.owed
     assert rasters(spared) <= asked(archive)
-    as_at_first(archive)
+    archive.reset()
     if case.outcome is None:
         check_upstream(
             FRAME, settings, NullListener()
@@ -223,7 +209,7 @@ def test_a_frame_without_a_listing_keeps_its_cube_and_is_on_record(archive, buil
     assert frame_store_of(settings).published_link.resolve() == before
     status = read_frame_status(settings, FRAME)
     assert (status.last_error, status.pairs) == (run.error, 5)
-    as_at_first(archive)
+    archive.reset()
     (run,) = build_frames([ALL], settings)
     assert run.exit_code == 0
     assert objects(settings) == built[1]
@@ -241,7 +227,7 @@ def test_an_empty_listing_takes_nothing_out_of_a_cube(archive, settings):
     fresh = settings.model_copy(update={"data_dir": settings.data_dir.parent / "fresh"})
     with pytest.raises(HephaestusError, match="its listing is empty"):
         build(ALL, fresh)
-    as_at_first(archive)
+    archive.reset()
     assert build(ALL, settings).gone == ()
     assert read_frame_status(settings, FRAME).gone == ()
 
@@ -276,7 +262,7 @@ def test_a_pair_listed_without_files_is_owed_until_they_come(archive, built, hid
     archive.archive.withdraw(FRAME, hidden[0])
     if hidden[0] not in annotated(archive):
         assert build(ALL, settings).owed == ()
-    as_at_first(archive)
+    archive.reset()
     assert build(ALL, settings).owed == ()
     assert objects(settings) == built[1]
 
@@ -333,7 +319,7 @@ def test_a_dem_or_a_preview_is_owed_and_paid(archive, built, tmp_path, settings,
     assert {item.outcome for item in result.owed} == {CASES[fault].outcome}
     assert {item.unit.partition("/")[0] for item in result.owed} == {"dem" if product == "hgt" else "mask"}
     assert read_frame_status(fresh, FRAME).owed == result.owed
-    as_at_first(archive)
+    archive.reset()
     assert build(ALL, fresh).owed == ()
     assert asked(archive) <= {f"{FRAME}.geo.hgt.tif"}
     assert objects(fresh) == built[1]
@@ -357,7 +343,7 @@ def test_era5_without_one_variable_is_owed_and_paid(archive, built, settings, tm
     assert {item.unit for item in read_frame_status(fresh, FRAME).owed} == {
         f"epoch/{day:%Y%m%d}" for day in archive.archive.epochs(FRAME)
     }
-    as_at_first(archive)
+    archive.reset()
     assert build(ALL, fresh).exit_code == 0
     assert asked(archive) == set()
     assert objects(fresh) == built[1]
@@ -373,7 +359,7 @@ def test_era5_that_does_not_come_is_owed_and_paid(archive, built, settings, tmp_
     result = build(ALL, fresh)
     assert (result.exit_code, result.pairs, result.epochs) == (3, 7, 0)
     assert {item.unit.partition("/")[0] for item in result.owed} == {"epoch"}
-    as_at_first(archive)
+    archive.reset()
     assert build(ALL, fresh).exit_code == 0
     assert objects(fresh) == built[1]
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.settings import Settings, load_settings
@@ -24,21 +28,14 @@ def small_archive(**options: Any) -> ArchiveServer:
     return server
 
 
-def as_at_first(server: ArchiveServer) -> None:
-    """Reset an archive to its initial state."""
-    server.faults.clear()
-    archive, cds = server.archive, server.cds
-    archive.publish_until(None)
-    archive._revisions.clear()
-    archive._withdrawn.clear()
-    archive.extra_links.clear()
-    archive.layout = "directories"
-    archive.public_root = "LiCSAR_products.public"
-    archive.mirror_root = "neodc/comet/data/licsar_products"
-    cds.missing_variables, cds.final_until, cds.available_until = frozenset(), None, None
-    cds.licence_accepted, cds.job_end, cds.rate_limited = True, "successful", 0
-    cds.queue_polls = 0
-    server.clear_log()
+@contextmanager
+def reached(server: ArchiveServer) -> Iterator[pytest.MonkeyPatch]:
+    """Let the settings name an archive, which is as it was when it was made."""
+    server.reset()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment().items():
+            patch.setenv(name, value)
+        yield patch
 
 
 def settings_for(data: Path, **options: Any) -> Settings:

@@ -118,6 +118,13 @@ class ArchiveServer(LoopbackServer):
             return {"NO_PROXY": hosts, "no_proxy": hosts}
         return {}
 
+    def reset(self) -> None:
+        """Undo every change since the server was made: faults, the portal's and the CDS's state, the log."""
+        self.faults.clear()
+        self.archive.reset()
+        self.cds.reset()
+        self.clear_log()
+
     def close(self) -> None:
         """Stop serving; close the archive, which removes its files, if this server created it."""
         super().close()

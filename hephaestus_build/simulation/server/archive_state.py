@@ -61,14 +61,8 @@ class SimulatedArchive:
         **options: Any,
     ) -> None:
         self.world = world if world is not None else World(**options)
-        self.layout: PortalLayout = layout
-        self.listing: ListingStyle = listing
-        self.public_root = "LiCSAR_products.public"
-        self.mirror_root = "neodc/comet/data/licsar_products"
-        self.extra_links: dict[str, list[str]] = {}
-        self._until: date | None = None
-        self._withdrawn: set[tuple[str, Pair]] = set()
-        self._revisions: dict[tuple[str, Pair], int] = {}
+        self._first_layout, self._first_listing = layout, listing
+        self.reset()
         self._owns_folder = cache is None
         self.folder = Path(tempfile.mkdtemp(prefix="hephaestus-archive-")) if cache is None else cache
         self._lock = threading.RLock()
@@ -82,6 +76,17 @@ class SimulatedArchive:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     # changes over time
+
+    def reset(self) -> None:
+        """Undo every change since the archive was made: all is published, in its first revision and place."""
+        self.layout: PortalLayout = self._first_layout
+        self.listing: ListingStyle = self._first_listing
+        self.public_root = "LiCSAR_products.public"
+        self.mirror_root = "neodc/comet/data/licsar_products"
+        self.extra_links: dict[str, list[str]] = {}
+        self._until: date | None = None
+        self._withdrawn: set[tuple[str, Pair]] = set()
+        self._revisions: dict[tuple[str, Pair], int] = {}
 
     def publish_until(self, day: date | str | None) -> None:
         """Publish only pairs whose secondary is no later than `day`; None publishes all."""

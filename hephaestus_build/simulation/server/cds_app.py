@@ -117,6 +117,11 @@ class CdsApp:
     jobs: dict[str, SimulatedCdsJob] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
+    def reset(self) -> None:
+        """Let the service work at once, with every variable and day; jobs so far are kept."""
+        self.missing_variables, self.final_until, self.available_until = frozenset(), None, None
+        self.licence_accepted, self.job_end, self.rate_limited, self.queue_polls = True, "successful", 0, 0
+
     def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Return the response to a request, or None if the path is not the CDS's."""
         path = request.path

@@ -7,7 +7,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from typer.testing import CliRunner
 
 import hephaestus_build as hb
 import toy_cube
-from archives import ALL, FRAME, as_at_first, frame_store_of, settings_for, small_archive
+from archives import ALL, FRAME, frame_store_of, settings_for, small_archive
 from hephaestus_build.cli import app
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
@@ -26,18 +25,9 @@ from hephaestus_build.simulation.server.archive_server import ArchiveServer
 RUN = CliRunner()
 
 
-@pytest.fixture(scope="module")
-def archive() -> Iterator[ArchiveServer]:
-    with small_archive() as server:
-        yield server
-
-
 @pytest.fixture
-def portal(archive: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> ArchiveServer:
-    as_at_first(archive)
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
-    return archive
+def portal(upstream: ArchiveServer) -> ArchiveServer:
+    return upstream
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archives import ALL, FRAME, as_at_first, copied, frame_store_of, settings_for, small_archive
+from archives import ALL, FRAME, copied, frame_store_of, reached, settings_for
 from checkout import ROOT
 from hephaestus_build.cli import run_console_script
 from hephaestus_build.cli.console import worst_exit_code
@@ -28,29 +28,17 @@ DEM = r"\.geo\.hgt\.tif$"
 
 
 @pytest.fixture(scope="module")
-def archive():
-    with small_archive() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def built(archive, tmp_path_factory):
     """Data folder with a cube without the DEM, which the archive does not have."""
     folder = tmp_path_factory.mktemp("built") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in archive.environment().items():
-            patch.setenv(name, value)
-        as_at_first(archive)
+    with reached(archive):
         archive.faults.add(DEM, faults.error_status(404))
         assert build(ALL, settings_for(folder)).exit_code == 3
     return folder
 
 
 @pytest.fixture
-def data(archive, built, tmp_path, monkeypatch) -> Path:
-    as_at_first(archive)
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
+def data(upstream, built, tmp_path, monkeypatch) -> Path:
     folder = copied(built, tmp_path / "data")
     monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(folder))
     monkeypatch.setenv("HEPHAESTUS_RETRIES", "0")
@@ -99,7 +87,7 @@ def test_what_is_owed_is_3_and_what_failed_is_1(archive, data, hephaestus, comma
     assert hephaestus(name, FRAME.id, UNKNOWN, *options)[0] == 1
     assert hephaestus(name, UNKNOWN, *options)[0] == 1
     assert last_run(data)["exit_code"] == 1
-    as_at_first(archive)
+    archive.reset()
     assert hephaestus(name, FRAME.id, *options)[0] == 0
     assert last_run(data)["exit_code"] == 0
 
@@ -138,7 +126,7 @@ def test_a_repair_that_cannot_get_something_back_is_3(archive, data, hephaestus)
     assert "pair/2019" in err
     code, _, _ = hephaestus("repair", FRAME.id, UNKNOWN)
     assert code == 1
-    as_at_first(archive)
+    archive.reset()
     assert hephaestus("build", FRAME.id, "--no-quicklook")[0] == 0
 
 

@@ -13,7 +13,7 @@ import pytest
 from typer.main import get_command
 
 from annotation_files import good_file, quiet_file, tar_of
-from archives import FRAME, as_at_first, small_archive
+from archives import FRAME
 from hephaestus_build.cli import app, run_console_script
 from hephaestus_build.simulation.server import faults
 from json_page import Answer, documented_answers
@@ -78,17 +78,8 @@ def run(page: dict[str, Answer], capsys: pytest.CaptureFixture[str]) -> Session:
     return Session(page, capsys)
 
 
-@pytest.fixture(scope="module")
-def archive() -> Iterator[Any]:
-    with small_archive() as server:
-        yield server
-
-
 @pytest.fixture
-def data(archive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    as_at_first(archive)
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
+def data(upstream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data"
     monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(folder))
     monkeypatch.setenv("HEPHAESTUS_RETRIES", "0")
@@ -112,7 +103,7 @@ def test_commands_on_cubes(
     run("status", code=1)
     (lines, _) = run("watch", FRAME, UNKNOWN, "--once", "--at-a-time", 1, code=1)
     assert lines["result"]["owed"]
-    as_at_first(archive)
+    archive.reset()
     run("build", FRAME, "--no-quicklook")
 
     run("inspect", FRAME)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from archives import ALL, FRAME, as_at_first, asked, copied, frame_store_of, settings_for, small_archive
+from archives import ALL, FRAME, asked, copied, frame_store_of, settings_for
 from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.registry import published_frames
@@ -19,29 +19,9 @@ from hephaestus_build.pipeline.build import build
 from hephaestus_build.simulation.server import faults
 
 
-@pytest.fixture(scope="module")
-def archive():
-    with small_archive() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def built(archive, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("built") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in archive.environment().items():
-            patch.setenv(name, value)
-        as_at_first(archive)
-        assert build(ALL, settings_for(folder)).exit_code == 0
-    return folder
-
-
 @pytest.fixture
-def data(archive, built, tmp_path, monkeypatch) -> Path:
-    as_at_first(archive)
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
-    folder = copied(built, tmp_path / "data")
+def data(upstream, whole_cube, tmp_path, monkeypatch) -> Path:
+    folder = copied(whole_cube, tmp_path / "data")
     monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(folder))
     monkeypatch.setenv("HEPHAESTUS_RETRIES", "0")
     monkeypatch.setenv("HEPHAESTUS_PAIRS", "all")
@@ -131,7 +111,7 @@ def test_status_lists_what_is_owed_also_before_anything_is_published(archive, da
     owed = [line for line in err.splitlines() if "owed:" in line]
     assert len(owed) == 1
     assert "and 6 more" in owed[0]
-    as_at_first(archive)
+    archive.reset()
     assert hephaestus("build", FRAME.id, "--no-quicklook")[0] == 0
     assert hephaestus("status")[0] == 0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from archives import ALL, FRAME, as_at_first, asked, settings_for, small_archive
+from archives import ALL, FRAME, asked, settings_for
 from hephaestus_build.core.stop_signals import StopSignalHandler
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.simulation.server import faults
@@ -171,17 +171,8 @@ def test_in_another_thread_no_handler_is_touched():
     assert seen == [signal.SIG_DFL]
 
 
-@pytest.fixture(scope="module")
-def archive():
-    with small_archive() as server:
-        yield server
-
-
 @pytest.fixture
-def data(archive, tmp_path, monkeypatch) -> Path:
-    as_at_first(archive)
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
+def data(upstream, tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HEPHAESTUS_TIMEOUT", "600")
     monkeypatch.setenv("HEPHAESTUS_PAIRS", "all")
@@ -199,7 +190,7 @@ def test_a_build_whose_threads_wait_for_an_archive_goes_on_after_sigterm(archive
     assert seconds < BUSY
     assert not (data / "simulated" / "cubes" / f"{FRAME}.zarr").exists()
     before = asked(archive)
-    as_at_first(archive)
+    archive.reset()
     assert build(ALL, settings_for(data)).exit_code == 0
     # the phase of a pair is complete before its coherence is requested
     whole = {name.replace(".cc.", ".diff_pha.") for name in before if name.endswith(".cc.tif")}
@@ -245,8 +236,8 @@ def children(pid: int) -> set[int]:
     return found
 
 
+@pytest.mark.torch
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="processes are looked up in /proc")
-@pytest.mark.baselines
 @pytest.mark.parametrize(
     "options",
     [

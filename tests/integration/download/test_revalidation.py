@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from archives import ALL, FRAME, as_at_first, frame_store_of, objects, settings_for, small_archive
+from archives import ALL, FRAME, frame_store_of, objects, settings_for
 from hephaestus_build.core.atomic_io import hash_bytes
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.settings import Settings
@@ -22,17 +22,8 @@ from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.pipeline.upstream_changes import check_upstream, read_upstream_state
 
 
-@pytest.fixture(scope="module")
-def archive():
-    with small_archive() as server:
-        yield server
-
-
 @pytest.fixture
-def settings(archive, tmp_path, monkeypatch) -> Settings:
-    as_at_first(archive)
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
+def settings(upstream, tmp_path) -> Settings:
     return settings_for(tmp_path / "data")
 
 

@@ -17,14 +17,12 @@ from rasterio.io import MemoryFile
 from archives import (
     ALL,
     FRAME,
-    as_at_first,
     asked,
     copied,
     frame_store_of,
     objects,
     rasters,
     settings_for,
-    small_archive,
 )
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
@@ -50,35 +48,12 @@ from toy_cube import toy_cube
 #: The dates of a listing, without which nothing shows that a file was replaced in place.
 _DATES = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d")
 
-
-@pytest.fixture(scope="module")
-def archive():
-    with small_archive() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def built(archive, tmp_path_factory):
-    """Data folder with a complete cube."""
-    folder = tmp_path_factory.mktemp("built") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in archive.environment().items():
-            patch.setenv(name, value)
-        as_at_first(archive)
-        assert build(ALL, settings_for(folder)).exit_code == 0
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def environment(archive, monkeypatch):
-    as_at_first(archive)
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("upstream")
 
 
 @pytest.fixture
-def settings(built, tmp_path):
-    return settings_for(copied(built, tmp_path / "data"))
+def settings(whole_cube, tmp_path):
+    return settings_for(copied(whole_cube, tmp_path / "data"))
 
 
 def same_as_clean(settings, tmp_path) -> bool:
@@ -146,14 +121,14 @@ def test_a_changed_pair_that_cannot_be_had_stays_as_it_was_and_is_owed(archive, 
     assert objects(settings) == before or result.published  # its masks may follow a newer preview already
     assert read_frame_status(settings, FRAME).stale == ("1 granules changed upstream",)
     assert verify_generation(frame_store_of(settings).published_generation()) == []
-    as_at_first(archive)
+    archive.reset()
     archive.archive.reprocess(FRAME, pair)
     assert build(ALL, settings).exit_code == 0
     assert read_frame_status(settings, FRAME).stale == ()
     assert same_as_clean(settings, tmp_path)
 
 
-def test_pairs_that_are_gone_upstream_stay_and_are_reported(archive, settings, built):
+def test_pairs_that_are_gone_upstream_stay_and_are_reported(archive, settings, whole_cube):
     gone = archive.archive.pairs(FRAME)[1]
     archive.archive.withdraw(FRAME, gone)
     result = build(ALL, settings)
@@ -224,7 +199,7 @@ def test_a_dem_of_another_place_that_nothing_spoke_against_is_asked_for_again(ar
         archive.faults.add(str(pair), faults.error_status(404))
     with pytest.raises(HephaestusError, match="no interferogram could be fetched"):
         build(ALL, settings)
-    as_at_first(archive)
+    archive.reset()
     assert build(ALL, settings).exit_code == 0
     assert same_as_clean(settings, tmp_path)
 
@@ -268,7 +243,7 @@ def test_a_dem_with_another_grid_has_everything_built_on_it(archive, tmp_path):
     result = build(BuildRequest(FRAME, pairs="all", limit=3), settings)
     assert [item.unit for item in result.owed] == ["dem/dem"]
     assert open_pinned_cube(result.path).sizes["latitude"] == 77
-    as_at_first(archive)
+    archive.reset()
     check_upstream(FRAME, settings, NullListener())
     done = build(BuildRequest(FRAME, pairs="all", limit=1), settings)
     assert done.exit_code == 0

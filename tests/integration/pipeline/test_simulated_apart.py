@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import hephaestus_baselines.data.simulated_cubes
 import hephaestus_build
 import toy_cube
-from archives import ALL, FRAME, as_at_first, copied, small_archive
+from archives import ALL, FRAME, copied, reached, small_archive
 from hephaestus_baselines.data.pinned_cubes import pin_cubes
 from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
 from hephaestus_build.cli import run_console_script
@@ -48,26 +48,17 @@ EMBEDDED = EmbeddedArchive(
 
 
 @pytest.fixture(scope="module")
-def archive():
-    with small_archive() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def built(archive, tmp_path_factory):
     """Data folder with the simulated cube in the place of this version."""
     folder = tmp_path_factory.mktemp("built") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in archive.environment().items():
-            patch.setenv(name, value)
-        as_at_first(archive)
+    with reached(archive):
         assert build(ALL, load_settings(data_dir=folder, era5="arco")).exit_code == 0
     return folder
 
 
 @pytest.fixture
 def data(archive, built, tmp_path, monkeypatch) -> Path:
-    as_at_first(archive)
+    archive.reset()
     folder = copied(built, tmp_path / "data")
     monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(folder))
     monkeypatch.setenv("HEPHAESTUS_RETRIES", "0")
@@ -319,7 +310,7 @@ def both(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.baselines
+@pytest.mark.torch
 def test_splits_statistics_and_benchmark_refuse_what_is_mixed_unless_asked(data, tmp_path, hephaestus):
     cubes = both(tmp_path / "both")
     for command in (

@@ -261,7 +261,7 @@ def test_the_typed_figures_of_the_paper_agree_with_each_other():
             assert figures["iou"].mean == pytest.approx(100 * f1 / (200 - f1), abs=0.1)
 
 
-@pytest.mark.baselines
+@pytest.mark.torch
 def test_a_result_names_code_and_libraries():
     assert {"python", "numpy", "torch", "lightning"} <= library_versions().keys()
     assert len(source_code_hash()) == 64
