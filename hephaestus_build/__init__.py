@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hephaestus_build.cube.opening import open_cube
     from hephaestus_build.cube.reading.window_reader import WindowReader
     from hephaestus_build.cube.validation.checksums import verify_objects
+    from hephaestus_build.dataset.predictor import Predictor, open_predictor
     from hephaestus_build.dataset.splits import Split, read_split
     from hephaestus_build.pipeline.plan import BuildPlan
     from hephaestus_build.pipeline.result import BuildResult
@@ -43,6 +44,7 @@ _NAMES = {
     "Frame": ("hephaestus_build.core.frames", "Frame"),
     "HephaestusError": ("hephaestus_build.core.errors", "HephaestusError"),
     "Pair": ("hephaestus_build.core.frames", "Pair"),
+    "Predictor": ("hephaestus_build.dataset.predictor", "Predictor"),
     "Split": ("hephaestus_build.dataset.splits", "Split"),
     "UsageError": ("hephaestus_build.core.errors", "UsageError"),
     "WindowReader": ("hephaestus_build.cube.reading.window_reader", "WindowReader"),
@@ -50,6 +52,7 @@ _NAMES = {
     "find_frames": ("hephaestus_build.core.frame_search", "find_frames"),
     "load_annotations": ("hephaestus_build.sources.annotations.archive", "load_annotations"),
     "open_cube": ("hephaestus_build.cube.opening", "open_cube"),
+    "open_predictor": ("hephaestus_build.dataset.predictor", "open_predictor"),
     "pairs": ("hephaestus_build.api.pairs", "pairs"),
     "plan": ("hephaestus_build.api.building", "plan_cube"),
     "read_split": ("hephaestus_build.dataset.splits", "read_split"),
@@ -65,6 +68,7 @@ __all__ = [
     "Frame",
     "HephaestusError",
     "Pair",
+    "Predictor",
     "Split",
     "UsageError",
     "WindowReader",
@@ -73,6 +77,7 @@ __all__ = [
     "find_frames",
     "load_annotations",
     "open_cube",
+    "open_predictor",
     "pairs",
     "plan",
     "read_split",
