@@ -1,1 +1,1 @@
-"""Reading of published cubes, whole or by windows."""
+"""Readers of published cubes: as xarray datasets, or window by window."""

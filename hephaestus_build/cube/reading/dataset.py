@@ -1,4 +1,4 @@
-"""Opening a cube so that it stays the same while it is read."""
+"""Opening of a cube as an xarray.Dataset, pinned to one generation."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from hephaestus_build.cube.reading.verified_objects import VerifyMode, make_obje
 
 
 def no_cube_error(path: str | Path) -> HephaestusError:
-    """Return the error that there is no cube at `path`, with the command that builds it."""
+    """Return the error for a cube that is not at `path`, or is damaged, with the command that helps."""
     name = Path(path).stem
     try:
         frame = str(Frame.parse(name))
     except UsageError:
-        return HephaestusError(f"there is no cube at {path}; `hephaestus status` shows those there are")
+        return HephaestusError(f"there is no cube at {path}; `hephaestus status` shows those that exist")
     if (Path(path) / "manifest.json").is_file():
-        return HephaestusError(f"the cube at {path} is damaged; `hephaestus repair {frame}` mends it")
+        return HephaestusError(f"the cube at {path} is damaged; `hephaestus repair {frame}` repairs it")
     return HephaestusError(f"there is no cube at {path}; `hephaestus build {frame}` builds it")
 
 
 @contextmanager
 def suppress_codec_warnings() -> Iterator[None]:
-    """Keep back what zarr 3.1 says of any codec from numcodecs: the packed atmosphere needs some."""
+    """Suppress the warning of zarr 3.1 about codecs from numcodecs, which the packed atmosphere uses."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
         yield
 
 
 def resolve_published_store(path: str | Path) -> Path:
-    """Return the store of the generation that is published now at `path`.
+    """Return the store of the generation that is currently published at `path`.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def resolve_published_store(path: str | Path) -> Path:
     """
     try:
         store = Path(path).resolve()
-    except (OSError, RuntimeError, ValueError):  # links in a circle, a name that no file can have
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or an invalid file name
         raise no_cube_error(path) from None
     if not is_plain_file(store, "zarr.json"):
         raise no_cube_error(path)
@@ -58,19 +58,19 @@ def resolve_published_store(path: str | Path) -> Path:
 
 
 def open_pinned_cube(path: str | Path, *, verify: VerifyMode = None, **options: Any) -> xr.Dataset:
-    """Open a published cube, pinned to the generation that is current now.
+    """Open a published cube, pinned to the currently published generation.
 
-    Plain ``xarray.open_zarr`` reads the same data; but it keeps the name, not the generation behind it, so
-    that a build published meanwhile could show through in what is read later. It also follows links in the
-    store and takes whatever memory its files name; here all that is read is a plain file of the store, and
-    decodes to what its array says.
+    Plain ``xarray.open_zarr`` reads the same data, but differs in two ways. It keeps the path of the link, so
+    later reads return data of a newer generation if one has been published since. And it follows links
+    inside the store and allocates whatever memory the headers of compressed chunks state; this function
+    reads only plain files whose decoded size matches the metadata of their array.
 
     Parameters
     ----------
     path : str or pathlib.Path
-        Such as ``data/cubes/124D_04854_171313.zarr``.
+        Path of the cube, such as ``data/cubes/124D_04854_171313.zarr``.
     verify : {"first", None}
-        Whether each stored object is compared with the manifest when it is first read, once in each process.
+        ``"first"`` compares each stored object with the manifest when it is first read, once per process.
     **options
         Passed to :func:`xarray.open_zarr`.
 
@@ -82,11 +82,13 @@ def open_pinned_cube(path: str | Path, *, verify: VerifyMode = None, **options: 
     Raises
     ------
     HephaestusError
-        If there is no cube, or it is damaged or removed; while values are read too. Without `verify`, an
-        object that cannot be decoded ends in the error of its codec (RuntimeError, ValueError) instead.
+        If there is no cube, or it is damaged. Also raised later, while values are read, if an object is
+        damaged or the generation was removed. Without `verify`, an object that cannot be decoded raises the
+        error of its codec (RuntimeError or ValueError) instead.
     """
     store = resolve_published_store(path)
-    inspect.signature(xr.open_zarr).bind(store, **options)  # a wrong option is no damage
+    # reject invalid options here, so that they are not reported as a damaged cube below
+    inspect.signature(xr.open_zarr).bind(store, **options)
     try:
         metadata = read_store_metadata(store)
         plain = PlainStore(store, metadata.arrays, make_object_verifier(store, verify))
@@ -94,10 +96,10 @@ def open_pinned_cube(path: str | Path, *, verify: VerifyMode = None, **options: 
             dataset = xr.open_zarr(plain, **options)
     except HephaestusError:
         raise
-    except Exception as error:  # whatever metadata of others makes of the readers
+    except Exception as error:  # zarr and xarray raise many types for invalid metadata
         raise HephaestusError(
             f"{store.stem}: the cube at {path} is damaged ({sanitize_text(error, 200)}); "
-            f"`hephaestus verify {path}` says more; `hephaestus repair FRAME` mends what was built here"
+            f"`hephaestus verify {path}` shows details; `hephaestus repair FRAME` repairs a cube built here"
         ) from error
     dataset.encoding["source"] = str(store)
     return dataset

@@ -1,6 +1,6 @@
-"""A cube's folder as a store of zarr-python that reads plain files only, of the size that they should have.
+"""A read-only zarr-python store that reads only plain files with the expected decoded size.
 
-zarr-python's own store follows links, waits for pipes, and takes the memory that a chunk's header names.
+zarr-python's own store follows links, blocks on pipes, and allocates the memory that a chunk header states.
 """
 
 from __future__ import annotations
@@ -37,18 +37,17 @@ from hephaestus_build.cube.reading.verified_objects import ObjectVerifier, check
 
 
 class PlainStore(Store):
-    """Reads one cube.
+    """A read-only store of one cube.
 
     Parameters
     ----------
     root : pathlib.Path
-        The store's folder itself.
+        Folder of the store, not a link to it.
     arrays : mapping
-        The metadata of its arrays by name, as
-        :func:`~hephaestus_build.cube.reading.store_metadata.read_store_metadata` returns it; of other arrays
-        nothing is read.
+        Metadata of the arrays by name, from
+        :func:`~hephaestus_build.cube.reading.store_metadata.read_store_metadata`. Other arrays are not read.
     checks : ObjectVerifier, optional
-        What compares each object with the manifest.
+        Compares each object with the manifest when it is first read.
     """
 
     supports_writes = False
@@ -85,12 +84,19 @@ class PlainStore(Store):
         return str(self.root), self.verifier is None
 
     def read(self, key: str, wanted: ByteRequest | None = None) -> bytes | None:
-        """Return some bytes of an object, or all; None where it is not there.
+        """Return an object or a range of its bytes, or None if the object is not stored.
+
+        Parameters
+        ----------
+        key : str
+            Path of the object in the store.
+        wanted : ByteRequest, optional
+            The bytes to read; by default all.
 
         Raises
         ------
         HephaestusError
-            If it is not what it should be.
+            If the object is damaged, or was removed although the manifest lists it.
         """
         frame = self.root.stem
         try:
@@ -126,7 +132,7 @@ class PlainStore(Store):
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Return some bytes of an object, or all; None where it is not there."""
+        """Return an object or a range of its bytes, or None if the object is not stored."""
         content = await asyncio.to_thread(self.read, key, byte_range)
         return (
             None if content is None else (prototype or default_buffer_prototype()).buffer.from_bytes(content)
@@ -135,34 +141,34 @@ class PlainStore(Store):
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
-        """Return some bytes of several objects."""
+        """Return a range of bytes of several objects."""
         return list(await asyncio.gather(*(self.get(key, prototype, wanted) for key, wanted in key_ranges)))
 
     async def exists(self, key: str) -> bool:
-        """Return whether there is a plain file of that name."""
+        """Return whether the object is stored as a plain file."""
         return await asyncio.to_thread(is_plain_file, self.root, key)
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Refuse: a published cube never changes."""
-        raise PermissionError("a published cube is not written to")
+        """Raise PermissionError: a published cube never changes."""
+        raise PermissionError("a published cube is read-only")
 
     async def delete(self, key: str) -> None:
-        """Refuse: a published cube never changes."""
-        raise PermissionError("a published cube is not written to")
+        """Raise PermissionError: a published cube never changes."""
+        raise PermissionError("a published cube is read-only")
 
     async def list(self) -> AsyncIterator[str]:
-        """Yield the names of all objects."""
+        """Yield the keys of all objects."""
         for path, _ in walk_files(self.root):
             yield path
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        """Yield the names that begin with `prefix`."""
+        """Yield the keys that begin with `prefix`."""
         async for path in self.list():
             if path.startswith(prefix):
                 yield path
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Yield what stands right in a folder."""
+        """Yield the names of a folder's direct entries."""
         try:
             with open_real_folder(self.root, prefix) if prefix else nullcontext(self.root) as folder:
                 names = list_names(folder)
@@ -173,7 +179,7 @@ class PlainStore(Store):
 
 
 def _byte_range(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
-    """Return first and last + 1 byte that are wanted of an object."""
+    """Return the half-open range of bytes that a request selects in an object of `size` bytes."""
     match wanted:
         case None:
             return 0, size
@@ -183,7 +189,7 @@ def _byte_range(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
             return offset, size
         case SuffixByteRequest(suffix):
             return max(0, size - suffix), size
-    raise TypeError(f"{wanted!r} asks for no bytes")
+    raise TypeError(f"{wanted!r} is not a byte request")
 
 
 def _read(descriptor: int, begin: int, end: int) -> bytes:

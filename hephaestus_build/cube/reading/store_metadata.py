@@ -1,7 +1,8 @@
-"""A store's ``zarr.json`` as something that a stranger may have written: checked before anything is read.
+"""Validation of a store's ``zarr.json`` before any array is read.
 
-Zarr makes objects of whatever the metadata names: codecs, dtypes and memory of any size. What no cube has is
-refused here: other codecs and dtypes, names that lead out of the store, dimensions beyond those of any frame.
+A cube may come from an untrusted source. zarr-python instantiates the codecs and dtypes that the metadata
+names and allocates memory for any shape. This module therefore rejects everything that a cube never contains:
+other codecs and dtypes, names that lead out of the store, and dimensions larger than those of any frame.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import is_plain_file, list_names, read_plain_file
 from hephaestus_build.cube.inventory import MAX_GRID_PIXELS, MAX_TABLE_CELLS
 
-#: Bytes of a ``zarr.json`` and arrays in a store, at most; this version writes 100,000 and 44.
+#: Maximum size of a ``zarr.json`` in bytes and maximum number of arrays; this version writes 100,000 and 44.
 MAX_METADATA_BYTES, _MAX_ARRAYS = 8 << 20, 500
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
-#: Bytes of a value by dtype; a text has no size of its own.
+#: Size of a value in bytes by dtype; 0 for strings, whose size varies.
 ITEMSIZES = {
     "bool": 1,
     **{f"{kind}{8 * size}": size for kind in ("int", "uint") for size in (1, 2, 4, 8)},
@@ -36,16 +37,16 @@ _DTYPE = re.compile(r"[<>|]?[iuf][1248]")
 
 @dataclass(frozen=True)
 class StoreMetadata:
-    """What a store's ``zarr.json`` says.
+    """The content of a store's ``zarr.json``.
 
     Attributes
     ----------
     is_consolidated : bool
-        Whether it holds the metadata of the arrays too, as every cube's does.
+        Whether it contains the metadata of the arrays too, as in every published cube.
     attributes : mapping
-        Of the group.
+        Attributes of the root group.
     arrays : mapping of str to mapping
-        The metadata of each array by its name, as Zarr writes it.
+        Metadata of each array by name, as in the Zarr v3 specification.
     """
 
     is_consolidated: bool
@@ -54,14 +55,14 @@ class StoreMetadata:
 
 
 def read_store_metadata(store: Path) -> StoreMetadata:
-    """Return the metadata of a store, checked.
+    """Return the validated metadata of a store.
 
     Raises
     ------
     ValueError
-        If it is no consolidated Zarr v3 metadata of a cube.
+        If it is not valid Zarr v3 metadata of a cube.
     OSError
-        If there is none.
+        If the file cannot be read.
     """
     value = _read(store, "zarr.json")
     consolidated = value.get("consolidated_metadata")
@@ -71,16 +72,16 @@ def read_store_metadata(store: Path) -> StoreMetadata:
     else:
         arrays = consolidated.get("metadata") if isinstance(consolidated, dict) else None
     if not isinstance(arrays, dict) or not isinstance(attributes, dict) or value.get("zarr_format") != 3:
-        raise ValueError("zarr.json is no Zarr v3 metadata of a group")
+        raise ValueError("zarr.json is not the Zarr v3 metadata of a group")
     if len(arrays) > _MAX_ARRAYS:
         raise ValueError(f"zarr.json describes {len(arrays)} arrays")
     for name, array in arrays.items():
         if not _NAME.fullmatch(name):
-            raise ValueError(f"zarr.json describes {name[:100]!r}, which is no name of an array")
+            raise ValueError(f"zarr.json describes {name[:100]!r}, which is not a valid name of an array")
         try:
             _check_array(array)
         except (TypeError, KeyError, AttributeError, IndexError):
-            raise ValueError(f"the metadata of {name} is no metadata of an array") from None
+            raise ValueError(f"the metadata of {name} is not valid array metadata") from None
         except ValueError as error:
             raise ValueError(f"the metadata of {name}: {error}") from None
     return StoreMetadata(consolidated is not None, attributes, arrays)
@@ -89,12 +90,12 @@ def read_store_metadata(store: Path) -> StoreMetadata:
 def _read(store: Path, name: str) -> dict[str, Any]:
     value = parse_json(read_plain_file(store, name, MAX_METADATA_BYTES), limit=MAX_METADATA_BYTES)
     if not isinstance(value, dict):
-        raise ValueError(f"{name} is no metadata")
+        raise ValueError(f"{name} is not a JSON object")
     return value
 
 
 def _read_array_metadata(store: Path) -> dict[str, Any]:
-    """Return the metadata that the arrays have themselves, of a group that does not hold it."""
+    """Return the arrays' own metadata, for a group whose metadata is not consolidated."""
     names = [name for name in list_names(store) if is_plain_file(store, f"{name}/zarr.json")][
         : _MAX_ARRAYS + 1
     ]
@@ -102,20 +103,24 @@ def _read_array_metadata(store: Path) -> dict[str, Any]:
 
 
 def _check_array(array: Mapping[str, Any]) -> None:
-    """Raise ValueError, or what reading values of other types raises, for what no array of a cube is."""
+    """Raise ValueError if no cube has an array with this metadata.
+
+    TypeError, KeyError, AttributeError and IndexError are raised for values of the wrong type; the caller
+    handles them.
+    """
     if array["node_type"] != "array" or array["zarr_format"] != 3 or array.get("storage_transformers"):
-        raise ValueError("it is no array of Zarr v3")
+        raise ValueError("it is not a Zarr v3 array")
     if array["data_type"] not in ITEMSIZES:
         raise ValueError(f"its dtype is {str(array['data_type'])[:100]!r}")
     if not isinstance(array.get("attributes", {}), dict):
-        raise ValueError("its attributes are no mapping")
+        raise ValueError("its attributes are not a mapping")
     names = array.get("dimension_names") or []
     shape, chunk = (
         parse_sizes(array["shape"]),
         parse_sizes(array["chunk_grid"]["configuration"]["chunk_shape"]),
     )
     if array["chunk_grid"]["name"] != "regular" or len(shape) != len(chunk) or 0 in chunk:
-        raise ValueError("it has no regular chunks")
+        raise ValueError("its chunk grid is not regular")
     if not isinstance(names, list) or len(names) != len(shape) or not all(isinstance(n, str) for n in names):
         raise ValueError("its dimensions have no names")
     image = names[-2:] == ["latitude", "longitude"]
@@ -129,25 +134,25 @@ def _check_array(array: Mapping[str, Any]) -> None:
     _check_codecs(array["codecs"], chunk, text=array["data_type"] == "string")
     keys = array["chunk_key_encoding"]
     if keys["name"] != "default" or keys.get("configuration", {}).get("separator", "/") not in (".", "/"):
-        raise ValueError("the names of its chunks are not known")
+        raise ValueError("its chunk key encoding is not supported")
 
 
 def parse_sizes(value: Any) -> list[int]:
-    """Return a list of whole numbers, none negative."""
+    """Return `value` if it is a list of non-negative integers, else raise ValueError."""
     if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
-        raise ValueError(f"{str(value)[:100]} are no sizes")
+        raise ValueError(f"{str(value)[:100]} is not a list of sizes")
     return value
 
 
 def _check_codecs(codecs: Any, chunk: Sequence[int], *, text: bool, depth: int = 0) -> None:
-    """Check a chain of codecs: filters, what makes bytes of values, and at most one compressor."""
+    """Check a chain of codecs: filters, a serializer, and at most one compressor; or up to two shardings."""
     names = [codec["name"] for codec in codecs]
     if names == ["sharding_indexed"] and depth < 2 and not text:
         sharding = codecs[0]["configuration"]
         inner = parse_sizes(sharding["chunk_shape"])
         index = [codec["name"] for codec in sharding["index_codecs"]]
         if index != ["bytes", "crc32c"] or sharding.get("index_location", "end") != "end":
-            raise ValueError("the index of its shards is not known")
+            raise ValueError("the encoding of its shard index is not supported")
         if len(inner) != len(chunk) or 0 in inner or any(a % b for a, b in zip(chunk, inner, strict=True)):
             raise ValueError(f"its shards of {chunk} hold chunks of {inner}")
         _check_codecs(sharding["codecs"], inner, text=text, depth=depth + 1)
@@ -156,7 +161,7 @@ def _check_codecs(codecs: Any, chunk: Sequence[int], *, text: bool, depth: int =
     for codec in filters:
         for name in ("dtype", "astype"):
             if not _DTYPE.fullmatch(codec["configuration"].get(name, "<i4")):
-                raise ValueError(f"its codec {codec['name']} is of no numbers")
+                raise ValueError(f"its codec {codec['name']} has a dtype that is not numeric")
     rest = names[len(filters) :]
     serializer = "vlen-utf8" if text else "bytes"
     if rest[:1] != [serializer] or len(rest) > 2 or not set(rest[1:]) <= set(COMPRESSORS):

@@ -1,4 +1,4 @@
-"""A bounded store of the most recently used tiles."""
+"""A size-bounded LRU cache of decoded tiles."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 
 class TileCache:
-    """The most recently used decoded tiles, up to a number of bytes; safe to use from several threads.
+    """Thread-safe LRU cache of decoded tiles.
 
     Parameters
     ----------
     limit : int
-        Bytes of all tiles together.
+        Maximum size of all tiles together, in bytes.
     """
 
     def __init__(self, limit: int) -> None:
@@ -23,7 +23,7 @@ class TileCache:
         self._lock = threading.Lock()
 
     def get(self, key: object) -> np.ndarray | None:
-        """Return the tile, if it is still here."""
+        """Return the tile, or None if it is not in the cache."""
         with self._lock:
             tile = self._tiles.get(key)
             if tile is not None:
@@ -31,7 +31,7 @@ class TileCache:
             return tile
 
     def put(self, key: object, tile: np.ndarray) -> None:
-        """Keep `tile`; let the longest unused ones go."""
+        """Add `tile`, and evict the least recently used tiles above the limit."""
         with self._lock:
             before = self._tiles.pop(key, None)
             self._tiles[key] = tile

@@ -1,7 +1,7 @@
-"""Stored objects that are compared with the manifest when they are first read.
+"""Verification of stored objects against the manifest when they are first read.
 
-Readers take parts of objects, and nothing in phase, coherence or DEM tells a flipped bit from data. A reader
-that is asked to check hashes each object whole before it reads any of it, once in each process.
+Phase, coherence and DEM have no checksum per tile, so a flipped bit reads as data. With ``verify="first"``, a
+reader hashes each complete object before it reads any part of it, once per process.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from hephaestus_build.core.plain_files import FileIdentity, hash_descriptor, is_
 from hephaestus_build.cube.storage.generations import Generation, generation_number
 from hephaestus_build.cube.validation.checksums import Damage, DamageKind, variable_of_path, with_granules
 
-#: When a reader compares objects with the manifest: ``"first"`` = when it first reads them; None = never.
+#: When a reader compares objects with the manifest: ``"first"``: when it first reads them; None: never.
 VerifyMode = Literal["first"] | None
 
 
 class ObjectVerifier:
-    """The objects of one store, each compared with the manifest when it is first asked for.
+    """Compares the objects of one store with its manifest, each one once.
 
-    Safe to use from several threads; a copy in another process begins from nothing.
+    Thread-safe. A pickled copy does not remember which objects were verified.
 
     Parameters
     ----------
     store : pathlib.Path
-        A generation's store itself.
+        The store of a generation, not a link to it.
     """
 
     def __init__(self, store: Path) -> None:
@@ -51,16 +51,16 @@ class ObjectVerifier:
         Parameters
         ----------
         path : str
-            Of the object in the store.
+            Path of the object in the store.
         descriptor : int
-            At its beginning; who reads on from it names positions.
+            File descriptor at the beginning of the object. Hashing moves its position; callers use ``pread``.
         facts : FileIdentity
-            Of the descriptor.
+            Identity and size of the open file.
 
         Raises
         ------
         HephaestusError
-            If it is not what was published.
+            If the object's size or hash differs from the manifest, or the manifest does not list it.
         """
         if path in self._verified:
             return
@@ -75,7 +75,7 @@ class ObjectVerifier:
         self._verified.add(path)
 
     def verify_absent(self, path: str) -> None:
-        """Raise HephaestusError where an object is not there and should be: it would read as no data."""
+        """Raise HephaestusError if the manifest lists an object that was not found."""
         if path in self._objects:
             raise self._error(path, "missing", "")
 
@@ -87,21 +87,21 @@ class ObjectVerifier:
 
 
 def check_absent(store: Path, path: str, checks: ObjectVerifier | None) -> None:
-    """Raise where an object that was not found must not be read as no data.
+    """Check that an object that was not found may be read as no data.
 
     Parameters
     ----------
     store : pathlib.Path
-        The store that a reader has opened.
+        The store that the reader opened.
     path : str
-        Of the object in the store.
+        Path of the object in the store.
     checks : ObjectVerifier, optional
-        What compares objects with the manifest, if the reader was asked to.
+        Compares objects with the manifest; None if the reader does not verify.
 
     Raises
     ------
     HephaestusError
-        If the whole store was removed since it was opened, or the manifest lists the object.
+        If the store was removed after it was opened, or the manifest lists the object.
     """
     if not is_real_folder(store):
         frame, number = store.stem, generation_number(store)
@@ -115,7 +115,7 @@ def check_absent(store: Path, path: str, checks: ObjectVerifier | None) -> None:
 
 
 def make_object_verifier(store: Path, verify: VerifyMode) -> ObjectVerifier | None:
-    """Return what compares the objects of a store, if a reader is asked to.
+    """Return the verifier of a store, or None if `verify` is None.
 
     Raises
     ------
@@ -125,5 +125,5 @@ def make_object_verifier(store: Path, verify: VerifyMode) -> ObjectVerifier | No
     if verify is None:
         return None
     if verify != "first":
-        raise UsageError(f'verify is {verify!r}: it is None or "first"')
+        raise UsageError(f'verify is {verify!r}; it must be None or "first"')
     return ObjectVerifier(store)

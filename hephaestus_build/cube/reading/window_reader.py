@@ -1,7 +1,15 @@
-"""Windows of a stored cube, read from its shards: only the tiles that a window touches are decoded.
+"""Reader of windows of a cube's images, which decodes only the tiles that a window touches.
 
-zarr-python reads the same numbers in five times the time. The layout that is read here is the one that
-:mod:`hephaestus_build.cube.codecs.shard_encoder` writes; a cube that is stored in another way is refused.
+It is about five times faster than zarr-python and reads only the layout that
+:mod:`hephaestus_build.cube.codecs.shard_encoder` writes:
+
+1. The file of an image ends with two indexes. The outer one has one entry, for the image as a whole; the
+   inner one has the offset and length of every tile. Each index has a CRC-32C.
+2. A window selects tiles. With tiles of 512 pixels, the window of rows 400 to 699 touches the first two rows
+   of tiles: rows 400 to 511 of the first and rows 0 to 187 of the second.
+3. A tile is a Blosc buffer of blocks that can be decoded separately. Only the blocks that contain the wanted
+   rows are read and decoded (:mod:`hephaestus_build.cube.codecs.blosc_partial`). A block of phase has 256
+   rows, so one of the two blocks of each tile in step 2 is decoded.
 """
 
 from __future__ import annotations
@@ -33,7 +41,7 @@ from hephaestus_build.cube.reading.verified_objects import VerifyMode, check_abs
 
 __all__ = ["TileCache", "WindowReader"]
 
-# Importing it switches Blosc's own threads off: they do not survive a fork.
+# importing shard_encoder switches off Blosc's own threads, which do not survive a fork
 _LOCAL = threading.local()
 _BLOSC = numcodecs.Blosc()
 _ZSTD = numcodecs.Zstd()
@@ -45,18 +53,18 @@ _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
 class WindowReader:
-    """Reads windows of the images of one pinned cube. It opens nothing that stays open.
+    """Reader of windows of one pinned cube; it keeps no file open.
 
     Parameters
     ----------
     store : pathlib.Path
-        A generation's store; a link is followed once, here.
+        Store of a generation. A link is resolved once, here.
     recent : TileCache, optional
-        Where to keep tiles: those of the DEM, which every interferogram of the frame shares, and others that
-        are asked to be kept.
+        Cache of decoded tiles, for the DEM, which all interferograms share, and for reads with `keep`. By
+        default one of 64 MiB.
     verify : {"first", None}
-        Whether each stored object is compared with the manifest when it is first read, once in each process:
-        only blocks of it are read otherwise, and a flipped bit in them is data.
+        ``"first"`` compares each stored object with the manifest when it is first read, once per process.
+        With None, only the needed blocks are read, and a flipped bit in them is returned as data.
 
     Raises
     ------
@@ -110,8 +118,8 @@ class WindowReader:
                 self._image_storages[variable] = _ImageStorage.from_metadata(self._metadata[variable])
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise HephaestusError(
-                    f"{self.frame}: {variable} is not stored as this version reads it ({error}); "
-                    f"`hephaestus build {self.frame}` writes the cube anew"
+                    f"{self.frame}: {variable} is stored in a layout that this version does not read "
+                    f"({error}); `hephaestus build {self.frame}` writes the cube again"
                 ) from error
         return self._image_storages[variable]
 
@@ -125,25 +133,31 @@ class WindowReader:
         *,
         keep: bool = False,
     ) -> np.ndarray:
-        """Read the window of an image that begins at `row` and `column` into `out`, and return it.
+        """Read a window of an image into `out`.
 
         Parameters
         ----------
         variable : str
-            On the frame's grid, by pair or without a date.
+            A variable on the frame's grid, with the two date dimensions or with none.
         pair : Pair or None
-            Whose image; None for ``dem``. A pair that is not stored reads as the fill value.
+            Pair of the image; None for ``dem``. A pair that is not stored reads as the fill value.
         row, column : int
-            First pixel. The window may reach beyond the frame, on any side.
+            First pixel of the window. The window may extend beyond the frame on any side.
         out : numpy.ndarray
-            Shape (rows, columns), of the variable's dtype. Beyond the frame it holds the fill value.
+            Output of shape (rows, columns) and of the variable's dtype; its shape is the size of the window.
+            Pixels beyond the frame are set to the fill value.
         keep : bool
-            Whether to keep the tiles, since the next windows are of the same image.
+            Whether to put the decoded tiles into the cache, for further windows of the same image.
+
+        Returns
+        -------
+        numpy.ndarray
+            `out`.
 
         Raises
         ------
         HephaestusError
-            If what is stored is damaged.
+            If a stored object is damaged.
         """
         images = self.image_storage(variable)
         height, width = images.shape
@@ -165,9 +179,9 @@ class WindowReader:
         return out
 
     def iter_tiles(self, variable: str, pair: Pair) -> Iterable[tuple[int, int, np.ndarray]]:
-        """Yield first row, first column and values of each stored tile of an image, cut at the frame's edge.
+        """Yield the first row, first column and values of each stored tile, cropped to the frame.
 
-        What lies in no tile is fill: an image of a few marked pixels is read in no time.
+        Tiles that contain only fill values are not stored and not yielded.
         """
         images = self.image_storage(variable)
         place = self._image_path(variable, pair)
@@ -191,7 +205,7 @@ class WindowReader:
         window: tuple[int, int, int, int],
         target: np.ndarray,
     ) -> None:
-        """Read a window of an image whose tiles are kept."""
+        """Read a window of an image through the tile cache."""
         shard: _ShardFile | None = None
         try:
             for tile, rows, columns, part in images.tile_parts(*window):
@@ -211,14 +225,14 @@ class WindowReader:
                 shard.close()
 
     def _image_path(self, variable: str, pair: Pair | None) -> Path | None:
-        """Return where the image is stored; None where the axes do not know the pair."""
+        """Return the file of an image, or None if the pair's dates are not on the axes."""
         if pair is None:
             return self.store / chunk_key(variable, (), 2)
         leading = self.pair_position(pair)
         return None if leading is None else self.store / chunk_key(variable, leading, 2)
 
     def pair_position(self, pair: Pair) -> tuple[int, int] | None:
-        """Return the places of a pair's dates on the two axes; None where the axes do not know them."""
+        """Return the positions of a pair's dates on the two date axes, or None if they are not on them."""
         primary, secondary = self._positions["primary_date"], self._positions["secondary_date"]
         try:
             return primary[pair.primary.toordinal()], secondary[pair.secondary.toordinal()]
@@ -227,43 +241,55 @@ class WindowReader:
 
     @cached_property
     def _positions(self) -> dict[str, dict[int, int]]:
-        """Position of each day (ordinal) on the date axes."""
+        """Position on each date axis by the ordinal of the day."""
         return {
             axis: {int(day) + _FIRST_DAY: index for index, day in enumerate(self.read_table(axis).tolist())}
             for axis in ("primary_date", "secondary_date", "epoch")
         }
 
     def read_table(self, name: str) -> np.ndarray:
-        """Return a coordinate or table that is stored whole, as it is stored.
+        """Return a coordinate or table of one chunk, without decoding dates or flags.
 
         Raises
         ------
         HephaestusError
-            If there is none of that name, or it is damaged.
+            If the cube has no such array, or it is damaged.
         """
         try:
             metadata = self._metadata[name]
             shape = tuple(metadata["shape"])
             if metadata["chunk_grid"]["configuration"]["chunk_shape"] != list(shape):
-                raise ValueError("it is stored in parts")
+                raise ValueError("it is stored in several chunks")
             values = self._read_chunk(name, (0,) * len(shape), shape)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise self._damaged(name, name, error) from error
         return values if values is not None else np.full(shape, *_fill_and_dtype(metadata))
 
     def read_coordinate(self, name: str) -> np.ndarray:
-        """Return a coordinate as :meth:`table` does; it is read once."""
+        """Return a coordinate like :meth:`read_table`; it is read once and then cached."""
         if name not in self._coordinates:
             self._coordinates[name] = self.read_table(name)
         return self._coordinates[name]
 
     def read_epoch(self, variables: Iterable[str], day: date) -> np.ndarray:
-        """Return fields of one date on ERA5's own grid, float32 (variables, n, m); NaN where owed.
+        """Return ERA5 fields of one date on ERA5's own grid.
+
+        Parameters
+        ----------
+        variables : iterable of str
+            Names of variables with the dimension ``epoch``.
+        day : datetime.date
+            The acquisition date.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, shape (variables, era5_latitude, era5_longitude); NaN where the product is missing.
 
         Raises
         ------
         HephaestusError
-            If they are damaged.
+            If a stored object is damaged.
         """
         fields = []
         position = self._positions["epoch"].get(day.toordinal())
@@ -277,7 +303,7 @@ class WindowReader:
         return np.stack(fields)
 
     def _read_chunk(self, name: str, position: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray | None:
-        """Return a chunk that is stored by itself; None where there is none."""
+        """Return an unsharded chunk, or None if it is not stored."""
         metadata = self._metadata[name]
         try:
             key = f"{name}/{'.'.join(['c', *map(str, position)])}"
@@ -300,7 +326,7 @@ class WindowReader:
                 case "bytes":
                     pass
                 case other:
-                    raise ValueError(f"its codec {other} is not known")
+                    raise ValueError(f"its codec {other} is not supported")
         return np.frombuffer(content, _fill_and_dtype(metadata)[1]).reshape(shape)
 
     def _damaged(self, what: str, variable: str, error: object) -> HephaestusError:
@@ -311,7 +337,7 @@ class WindowReader:
 
 
 class _ImageStorage:
-    """How the images of one variable are stored: nested shards of square tiles."""
+    """Storage layout of the images of one variable: nested shards of square tiles."""
 
     def __init__(self, shape: tuple[int, int], inner: int, dtype: np.dtype, fill: Any) -> None:
         self.shape, self.tile_size, self.dtype, self.fill = shape, inner, dtype, fill
@@ -321,7 +347,7 @@ class _ImageStorage:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> _ImageStorage:
-        """Read it from an array's metadata, and check that it is as the writer writes it."""
+        """Return the layout from an array's metadata; raise ValueError if the writer uses another one."""
         height, width = metadata["shape"][-2:]
         leading = [1] * (len(metadata["shape"]) - 2)
         outer = _sharding(metadata["codecs"])
@@ -341,7 +367,7 @@ class _ImageStorage:
     def tile_parts(
         self, top: int, bottom: int, left: int, right: int
     ) -> Iterable[tuple[int, slice, slice, tuple[slice, slice]]]:
-        """Yield, for each tile that a window touches: its number, its rows and columns, their place there."""
+        """Yield each tile that a window touches: number, rows and columns, and their place in the window."""
         inner = self.tile_size
         for down in range(top // inner, -(-bottom // inner)):
             rows = slice(max(top - down * inner, 0), min(bottom - down * inner, inner))
@@ -353,7 +379,7 @@ class _ImageStorage:
 
 
 class _ShardFile:
-    """One image's file, open."""
+    """The open file of one image, and its index of tiles."""
 
     def __init__(
         self, cube: WindowReader, images: _ImageStorage, variable: str, pair: Pair | None, path: Path
@@ -368,12 +394,12 @@ class _ShardFile:
             self._descriptor = os.open(path, _OPEN_FLAGS)
             facts = os.fstat(self._descriptor)
             if not stat.S_ISREG(facts.st_mode):
-                raise ValueError("it is no plain file")
+                raise ValueError("it is not a plain file")
             if cube.verifier is not None:
                 identity = FileIdentity(facts.st_dev, facts.st_ino, facts.st_size)
                 cube.verifier.verify(f"{variable}/{path.name}", self._descriptor, identity)
             self._index_entries = self._read_index(facts.st_size)
-        except FileNotFoundError:  # an image without a pixel that is not fill
+        except FileNotFoundError:  # an image that contains only fill values is not stored
             check_absent(cube.store, f"{variable}/{path.name}", cube.verifier)
         except HephaestusError:
             self.close()
@@ -395,19 +421,20 @@ class _ShardFile:
             self._descriptor = -1
 
     def _read_index(self, size: int) -> tuple[int, ...]:
-        """Return offset and length of every tile, from the two indexes at the end of a file of `size`."""
+        """Return the offset and length of every tile, from the two indexes at the end of the file."""
         outer, inner = _ENTRY + _CRC, self._images.tile_count * _ENTRY + _CRC
         if size < outer + inner:
             raise ValueError(f"the file has {size} bytes")
         tail = os.pread(self._descriptor, outer + inner, size - outer - inner)
         if _decode_index(tail[inner:]) != (0, size - outer):
-            raise ValueError("the index of the shard does not fit its file")
+            raise ValueError("the index of the shard does not match its file")
         return _decode_index(tail[:inner])
 
     def read_rows(self, tile: int, rows: slice) -> np.ndarray | None:
-        """Return `rows` of a tile, all columns, until the next call; None where it is not stored.
+        """Return `rows` of a tile with all columns, or None if the tile is not stored.
 
-        Blosc cuts a tile into blocks that are encoded apart; only those that hold `rows` are decoded.
+        Only the Blosc blocks that contain `rows` are read and decoded. The result is a view of a buffer that
+        the next call on this thread overwrites.
         """
         offset, length = self._index_entries[2 * tile : 2 * tile + 2]
         if offset == _ABSENT:
@@ -423,7 +450,7 @@ class _ShardFile:
             encoded[: len(part.header)] = np.frombuffer(part.header, np.uint8)
             rest = encoded.data[len(part.header) :]
             if os.preadv(self._descriptor, [rest], offset + part.begin) != len(rest):
-                raise ValueError(f"tile {tile} is cut short")
+                raise ValueError(f"tile {tile} is truncated")
             values = _scratch_buffer("decoded", part.decoded_size)
             _BLOSC.decode(encoded, out=values)
             values = values.view(images.dtype)
@@ -434,7 +461,7 @@ class _ShardFile:
 
 
 def _scratch_buffer(purpose: str, size: int) -> np.ndarray:
-    """Return memory of this thread that the next call hands out again: fresh memory is half the cost."""
+    """Return a buffer of this thread that the next call reuses; allocation is half the cost of a read."""
     memory: np.ndarray | None = getattr(_LOCAL, purpose, None)
     if memory is None or memory.size < size:
         memory = np.empty(size, np.uint8)
@@ -443,7 +470,7 @@ def _scratch_buffer(purpose: str, size: int) -> np.ndarray:
 
 
 def _decode_index(index: bytes) -> tuple[int, ...]:
-    """Return the numbers of an index whose checksum is right."""
+    """Return the numbers of an index, after checking its CRC-32C."""
     table = index[:-_CRC]
     if google_crc32c.value(table) != struct.unpack("<I", index[-_CRC:])[0]:
         raise ValueError("the checksum of the shard's index is wrong")
