@@ -1,1 +1,1 @@
-"""The cube: its schema, its storage on disk, and its readers and checks."""
+"""The cube of a frame: schema, storage, readers and validation."""

@@ -1,9 +1,8 @@
-"""Which cubes a command takes: one by its frame or its path, all real ones, or all simulated ones.
+"""Lookup of cubes on disk: one by its frame or path, all real ones, or all simulated ones.
 
-What is simulated stands apart, in ``<data>/simulated``:
-:meth:`hephaestus_build.core.settings.Settings.for_simulated` is the one place that says so. Earlier versions
-put simulated cubes among the real ones; they are read there until
-:mod:`hephaestus_build.cube.storage.migration` moves them.
+Simulated cubes are stored separately, in ``<data>/simulated``
+(:meth:`hephaestus_build.core.settings.Settings.for_simulated`). Earlier versions put them among the real
+ones; they are found there until :mod:`hephaestus_build.cube.storage.migration` moves them.
 """
 
 from __future__ import annotations
@@ -22,31 +21,31 @@ from hephaestus_build.core.volcanoes import volcanoes_named
 from hephaestus_build.cube.reading.dataset import no_cube_error
 from hephaestus_build.cube.storage.generations import FrameStore
 
-#: Beside the generations of a simulated cube while they are moved here from among the real ones.
+#: Marker in the folder of a simulated cube's generations while the cube is migrated.
 MIGRATION_MARKER = "moving.json"
-#: Below what is simulated: the cubes that the simulated benchmark learns from, of a world of their own.
+#: Folder, in the simulated data folder, of the cubes that the simulated benchmark is trained on.
 BENCHMARK_FOLDER = "benchmark"
 _METADATA_BYTES = 64 << 20
 
 
 def legacy_cubes_dir(settings: Settings) -> Path | None:
-    """Return where earlier versions put simulated cubes, if they put any: among the real ones."""
+    """Return the folder of real cubes, where earlier versions put simulated ones too; None if not set."""
     return None if settings.real_data_dir is None else settings.real_data_dir / "cubes"
 
 
 def is_at_legacy_path(settings: Settings, frame: Frame) -> bool:
-    """Return whether a simulated frame's cube, or a part of it, stands where earlier versions put it."""
+    """Return whether a simulated frame's cube, or part of it, is where earlier versions put it."""
     earlier = legacy_cubes_dir(settings)
     return earlier is not None and frame.is_simulated and FrameStore(earlier, frame).has_content()
 
 
 def cubes_dir_for(settings: Settings, frame: Frame) -> Path:
-    """Return the folder of published cubes that holds a frame's cube, or would.
+    """Return the folder in which a frame's cube is published, or will be.
 
     Raises
     ------
     HephaestusError
-        If the cube was being moved when that was cut off.
+        If a migration of the cube was interrupted.
     """
     here = settings.for_frame(frame)
     if not frame.is_simulated:
@@ -54,7 +53,8 @@ def cubes_dir_for(settings: Settings, frame: Frame) -> Path:
     frame_store = FrameStore(here.cubes_dir, frame)
     if (frame_store.root / MIGRATION_MARKER).exists():
         raise HephaestusError(
-            f"{frame}: moving it to {here.cubes_dir} was cut off; `hephaestus migrate {frame}` goes on"
+            f"{frame}: moving its cube to {here.cubes_dir} was interrupted; `hephaestus migrate {frame}` "
+            f"finishes it"
         )
     if os.path.lexists(frame_store.published_link):
         return here.cubes_dir
@@ -67,15 +67,15 @@ def cubes_dir_for(settings: Settings, frame: Frame) -> Path:
 
 
 def find_cube(target: str | Path | Frame, settings: Settings) -> Path:
-    """Return the path of the cube that a user named by its frame or by its path.
+    """Return the path of a cube that is given by its path, frame or volcano.
 
     Parameters
     ----------
     target : str, pathlib.Path or Frame
-        A frame's id counts as one, and so does a volcano that one frame of the registry lists, unless a cube
-        has that very path.
+        Path of a cube, frame id, or name of a volcano that exactly one frame of the registry lists. A cube
+        at that path takes precedence.
     settings : Settings
-        Where cubes are.
+        Settings with the folders of cubes.
 
     Raises
     ------
@@ -105,27 +105,27 @@ def find_cube(target: str | Path | Frame, settings: Settings) -> Path:
 
 
 def is_simulated_cube(store: Path) -> bool:
-    """Return whether a cube is simulated: by its frame's track, or by what it says of itself."""
+    """Return whether a cube is simulated, from its frame's track number or its attributes."""
     try:
         if Frame(store.name.removesuffix(".zarr")).is_simulated:
             return True
     except UsageError:
-        pass  # a copy of another name
+        pass  # a copy with another name
     try:
         metadata = parse_json(read_bounded(store / "zarr.json", _METADATA_BYTES))
         attributes = metadata["attributes"]
         return attributes.get("simulated") is True or Frame(str(attributes.get("frame"))).is_simulated
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
-        return False  # whoever opens it says what is wrong with it
+        return False  # opening the cube reports what is wrong with it
 
 
 def settings_for_cube(store: Path, settings: Settings) -> Settings:
-    """Return the settings of what is made from a cube: apart where the cube is simulated."""
+    """Return the settings for results derived from a cube: those of simulated data if it is simulated."""
     return settings.for_simulated() if is_simulated_cube(store) else settings
 
 
 def list_cubes(given: Iterable[Path]) -> list[Path]:
-    """Return the cubes of folders of cubes and single cubes, in order."""
+    """Return the cubes at the given paths, each a cube or a folder of cubes, in order."""
     paths: list[Path] = []
     for path in given:
         paths += [path] if path.suffix == ".zarr" else sorted(path.glob("*.zarr"))
@@ -133,36 +133,36 @@ def list_cubes(given: Iterable[Path]) -> list[Path]:
 
 
 def are_simulated(stores: Iterable[Path], *, mixed: bool = False) -> bool:
-    """Return whether cubes are simulated, any of them if they are `mixed`.
+    """Return whether any of the cubes is simulated.
 
     Raises
     ------
     UsageError
-        If real and simulated ones are among them and `mixed` does not ask for that.
+        If there are both real and simulated cubes and `mixed` is false.
     """
     kinds: dict[bool, Path] = {}
     for store in stores:
         kinds.setdefault(is_simulated_cube(store), store)
     if len(kinds) == 2 and not mixed:
         raise UsageError(
-            f"there are real cubes and simulated ones, such as {kinds[False]} and {kinds[True]}: give a "
-            f"folder that holds one kind alone, or --mixed to take both"
+            f"both real and simulated cubes are given, such as {kinds[False]} and {kinds[True]}; give a "
+            f"folder with only one kind, or --mixed to take both"
         )
     return True in kinds
 
 
 @dataclass(frozen=True)
 class CubeSelection:
-    """The cubes that a command takes.
+    """The cubes that a command works on.
 
     Attributes
     ----------
     stores : tuple of pathlib.Path
-        The cubes.
+        Paths of the cubes.
     settings : Settings
-        Of what is made from them: simulated or real.
+        Settings for the results, of simulated or of real data.
     notice : str
-        What a person should know of the choice; empty where it is the usual one.
+        Message to show to the user about the selection; empty if there is nothing unusual.
     """
 
     stores: tuple[Path, ...]
@@ -171,22 +171,22 @@ class CubeSelection:
 
 
 def select_cubes(settings: Settings, given: Sequence[Path] = (), *, mixed: bool = False) -> CubeSelection:
-    """Return the cubes that a command takes to which no frame is named.
+    """Return the cubes that a command works on when no frame is given.
 
     Parameters
     ----------
     settings : Settings
-        Those of the simulated take the simulated cubes. All others take the real ones and, where there are
-        only simulated ones, these.
+        Settings for simulated data select the simulated cubes. Others select the real cubes or, if there are
+        none, the simulated ones.
     given : sequence of pathlib.Path
-        Folders of cubes, or cubes, to take instead.
+        Cubes, or folders of cubes, to take instead.
     mixed : bool
-        Whether real and simulated ones among those may be taken together.
+        Whether `given` may contain both real and simulated cubes.
 
     Raises
     ------
     UsageError
-        If `given` has real and simulated cubes and `mixed` does not ask for that.
+        If `given` contains both real and simulated cubes and `mixed` is false.
     """
     if given:
         stores = list_cubes(given)
@@ -202,11 +202,11 @@ def select_cubes(settings: Settings, given: Sequence[Path] = (), *, mixed: bool 
         return CubeSelection(simulated_ones, apart)
     real = tuple(store for store in stores if store not in unmoved)
     if real or not simulated_ones:
-        left = f"the simulated cubes in {settings.cubes_dir} are left out; `hephaestus migrate` moves them"
+        left = f"leaving out the simulated cubes in {settings.cubes_dir}; `hephaestus migrate` moves them"
         return CubeSelection(real, settings, left if unmoved else "")
     return CubeSelection(simulated_ones, apart, only_simulated_notice(settings))
 
 
 def only_simulated_notice(settings: Settings) -> str:
-    """Say that a command takes simulated cubes since there are no others."""
+    """Return the message that simulated cubes are taken because there are no real ones."""
     return f"there are no real cubes in {settings.cubes_dir}: taking the simulated ones (as with --simulated)"

@@ -1,4 +1,4 @@
-"""Fingerprints of what granules are made from beside the products: equal inputs, equal text."""
+"""Fingerprints of a granule's inputs other than products: grid, annotation and schema version."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hephaestus_build.cube.schema import cube_schema
 
 
 def fingerprint_inputs(*parts: Any) -> str:
-    """Return a short hash of the schema's version and of JSON values."""
+    """Return a short hash of the schema version and the given JSON values."""
     text = encode_json([cube_schema().version, *parts], order="deterministic")
     return hashlib.sha256(text).hexdigest()[:16]
 
 
 @lru_cache(maxsize=16)
 def grid_as_dict(grid: Grid) -> dict[str, Any]:
-    """Return a grid as JSON values; asked for once for every granule of a frame."""
+    """Return a grid as JSON values; cached, since every granule of a frame needs it."""
     return asdict(grid)
 
 
 def fingerprint_grid(grid: Grid) -> str:
-    """Return the fingerprint of what depends on the grid alone: pairs, the DEM and the atmosphere."""
+    """Return the fingerprint of granules that depend on the grid only: pairs, the DEM and the atmosphere."""
     return _fingerprint_grid(grid, cube_schema().version)
 
 

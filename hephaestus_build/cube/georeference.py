@@ -1,4 +1,4 @@
-"""Where a cube lies, as its own georeference says."""
+"""The georeference of a cube, read from its grid mapping variable."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ GRID_MAPPING = "spatial_ref"
 
 
 def read_cube_grid(cube: xr.Dataset) -> Grid:
-    """Return the grid that a cube's GeoTransform states.
+    """Return the grid that a cube's GeoTransform describes.
 
     Raises
     ------
     ValueError
-        If it is rotated, south-up or no transform at all.
+        If the transform is invalid, rotated or south-up.
     """
     numbers = [float(part) for part in str(cube[GRID_MAPPING].attrs.get("GeoTransform")).split()]
     if len(numbers) != 6:
-        raise ValueError(f"a GeoTransform has six numbers, this one {len(numbers)}")
+        raise ValueError(f"a GeoTransform has six numbers, this one has {len(numbers)}")
     return Grid.from_transform(Affine.from_gdal(*numbers), (cube.sizes["latitude"], cube.sizes["longitude"]))

@@ -1,7 +1,7 @@
-"""What the granules of a record may say: names, hashes and facts of the right kind. Pure functions.
+"""Validation of granules that are read from a record: names, hashes and facts.
 
-A record may have been handed over by a stranger. What it names becomes paths in the store and values in the
-tables, so each granule is checked before anything is made of it.
+A record may come from an untrusted source. Its names become paths in the store and its facts become values in
+the tables, so each granule is checked before it is used.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from hephaestus_build.cube.schema import cube_schema
 
 _VARIABLE = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _HASH = re.compile(r"[0-9a-f]{64}")
-#: Variables of the layout ``table`` that an annotation fills; the others are not the expert's.
+#: Variables of the layout ``table`` that the builder fills; the others come from annotations.
 _BUILDER_TABLES = ("valid_date_pair", "annotated", "pair_status", "grid_alignment", "valid_fraction")
-#: How pixels of a raster came to the frame's grid: flag_values of the variable grid_alignment.
+#: How a raster was brought to the reference grid; positions are the flag_values of grid_alignment.
 ALIGNMENT_KINDS = ("identical", "cropped", "shifted", "resampled")
 
 
 def check_granule(granule: Granule, *, whole: bool) -> None:
-    """Raise ValueError where a granule says what no granule of a build can say.
+    """Raise ValueError if a granule has content that no build writes.
 
     Parameters
     ----------
     granule : Granule
-        As a record or a ledger has it.
+        A granule from a record or a ledger.
     whole : bool
-        Whether it must say all that this version's tables need.
+        Whether to require every fact that the tables of this version need.
     """
     for fault in _faults(granule, whole=whole):
         raise ValueError(f"{granule.key}: {fault}")
@@ -49,21 +49,21 @@ def _faults(granule: Granule, *, whole: bool) -> Iterator[str]:
         case _:
             named = granule.name == "dem"
     if not named:
-        yield f"its name {granule.name!r} is no name of its kind"
+        yield f"its name {granule.name!r} is not valid for its kind"
     for name, item in granule.objects.items():
         if not _VARIABLE.fullmatch(name):
-            yield f"{name!r} is no name of a variable"
+            yield f"{name!r} is not a valid name of a variable"
         if not _HASH.fullmatch(item.digest) or item.size < 0:
-            yield f"its {name} has no hash and size"
+            yield f"its {name} has no valid hash and size"
     check_depth(granule.facts)
     yield from _find_wrong_facts(granule.kind, granule.facts)
     if whole:
         needed = _needed(granule)
-        yield from (f"it does not say its {name}" for name in needed if name not in granule.facts)
+        yield from (f"its {name} is missing" for name in needed if name not in granule.facts)
 
 
 def _needed(granule: Granule) -> tuple[str, ...]:
-    """Return the facts that the tables and the next build cannot do without."""
+    """Return the names of the facts that the tables and the next build need."""
     if granule.kind == "mask":
         return ("annotation", "listed", "modified") if "preview" in granule.facts else ("annotation",)
     if not granule.is_complete:
@@ -89,7 +89,7 @@ def _find_wrong_facts(kind: str, facts: Mapping[str, Any]) -> Iterator[str]:
     rules = _annotation_rules()
     for name, value in annotation.items():
         if name not in rules or not rules[name](value):
-            yield f"its annotation says {_shortened(name)}: {_shortened(value)}"
+            yield f"its annotation has {_shortened(name)}: {_shortened(value)}"
 
 
 def _shortened(value: Any) -> str:
@@ -101,7 +101,7 @@ def _text(value: Any) -> bool:
 
 
 def _is_number_or_null(value: Any) -> bool:
-    """Whether JSON says a number that float32 can hold, or null for one that is not known."""
+    """Return whether a JSON value is null or a number within the range of float32."""
     return value is None or (
         isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 3e38
     )
@@ -128,7 +128,7 @@ _FACT_RULES: dict[str, Any] = {
 
 @cache
 def _annotation_rules() -> dict[str, Any]:
-    """Return which values each variable of an annotation can hold."""
+    """Return a predicate of valid values for each variable that annotations fill."""
     rules: dict[str, Any] = {}
     for variable in cube_schema().variables_with_layout("table"):
         if variable.name in _BUILDER_TABLES or variable.dims != ("primary_date", "secondary_date"):

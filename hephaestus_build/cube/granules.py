@@ -1,7 +1,7 @@
-"""What a cube is made of: granules that are made, hashed, kept and linked whole.
+"""Granules, the smallest parts of a cube that are built: pairs, masks, epochs and the DEM.
 
-A cube is a pure function of its granules: the axes, the place of every stored object and the tables of flags
-all follow from them. That is why a build can stop and go on anywhere.
+A cube is a pure function of its granules: the axes, the key of every stored object and the tables of flags
+are derived from them. Therefore a build can be interrupted at any point and resumed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.cube.codecs.shard_encoder import chunk_name
 from hephaestus_build.cube.schema import cube_schema
 
-#: pair = phase and coherence of a pair; mask = an annotation and its masks; epoch = ERA5 at a date; dem.
+#: pair: phase and coherence of a pair; mask: an annotation and its masks; epoch: ERA5 at a date; dem: DEM.
 GranuleKind = Literal["pair", "mask", "epoch", "dem"]
 
 
 class GranuleKey(str):
-    """The name of a granule, unique within a cube: ``<kind>/<name>``, as records and JSON have it.
+    """The key of a granule, unique within a cube: ``<kind>/<name>``, as in records and JSON output.
 
-    It is a text, so that thousands of granules are looked up quickly, by key or by what a record says.
+    It is a subclass of str, so that dictionaries of granules can be looked up with the text of a record.
 
     Examples
     --------
@@ -54,12 +54,12 @@ class GranuleKey(str):
 
     @property
     def kind(self) -> str:
-        """What it names: ``pair``, ``mask``, ``epoch`` or ``dem``."""
+        """Kind of the granule: ``pair``, ``mask``, ``epoch`` or ``dem``."""
         return self.partition("/")[0]
 
     @property
     def name(self) -> str:
-        """Its name among those of its kind."""
+        """Name of the granule, unique within its kind."""
         return self.partition("/")[2]
 
     @property
@@ -73,37 +73,37 @@ class GranuleKey(str):
         return parse_day(self.name)
 
 
-#: Key of the one granule of the elevation model, in which the frame's grid is recorded.
+#: Key of the DEM's granule, which also records the frame's reference grid.
 DEM_KEY = GranuleKey("dem/dem")
 
 
 class ChunkRef(msgspec.Struct, frozen=True, array_like=True):
-    """A stored file: its content's BLAKE3 hash and size in bytes."""
+    """Reference to a stored object: BLAKE3 hash and size in bytes."""
 
     digest: str
     size: int
 
 
-class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict: what is derived is kept
-    """One thing that is made and kept whole; its four types are below.
+class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict: for cached_property
+    """The smallest part of a cube that is built, hashed and stored as a whole.
 
-    As JSON it is ``{"kind", "name", "inputs", "objects", "receipts", "facts"}``. The facts of each type have
-    names and types as properties of it, and are written by its constructor ``make``; facts that this version
-    does not know are kept as they are.
+    Its JSON form is ``{"kind", "name", "inputs", "objects", "receipts", "facts"}``. Each subclass writes its
+    facts in its constructor ``make`` and exposes them as typed properties. Facts that this version does not
+    know are kept unchanged.
 
     Attributes
     ----------
     name : str
-        ``yyyymmdd_yyyymmdd`` for interferograms and masks, ``yyyymmdd`` for epochs, ``dem``.
+        ``yyyymmdd_yyyymmdd`` for interferograms and masks, ``yyyymmdd`` for epochs, ``dem`` for the DEM.
     inputs : str
-        Fingerprint of what it was made from beside the products (grid, annotation, schema); a granule whose
-        inputs have changed is made again.
+        Fingerprint of the inputs other than products (grid, annotation, schema). A granule whose inputs have
+        changed is built again.
     objects : dict
-        Its stored objects by variable; an epoch's fields are named once for both date axes.
+        Stored objects by variable. A field of an epoch is listed once, although both date axes may show it.
     receipts : tuple of Receipt
-        One for every product that was asked for.
+        One receipt for every product that was requested.
     facts : dict
-        What the record says of it beyond that, JSON values.
+        Further properties as JSON values.
     """
 
     kind: ClassVar[GranuleKind]
@@ -116,18 +116,18 @@ class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict
 
     @property
     def key(self) -> GranuleKey:
-        """Name that is unique within a cube: ``<kind>/<name>``."""
+        """Key of the granule, unique within a cube: ``<kind>/<name>``."""
         return GranuleKey(f"{self.kind}/{self.name}")
 
     @cached_property
     def outcome(self) -> Outcome:
-        """The worst end among its products; DOWNLOADED where it needed none."""
+        """Outcome of the first product that is missing; DOWNLOADED if none is."""
         bad = [receipt.outcome for receipt in self.receipts if not receipt.ok]
         return bad[0] if bad else Outcome.DOWNLOADED
 
     @cached_property
     def is_complete(self) -> bool:
-        """Whether every product it needs is in it."""
+        """Whether every product of the granule was obtained."""
         return self.outcome.ok
 
     @property
@@ -137,7 +137,7 @@ class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What makes it another one than an earlier one of its key: all but when and why it was fetched."""
+        """What distinguishes it from another granule of the same key: all but when and why it was fetched."""
         proofs = tuple(
             (item.product, item.url, item.size, item.digest, item.last_modified, item.etag)
             if item.ok
@@ -148,7 +148,7 @@ class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict
 
 
 class PairGranule(Granule, frozen=True, tag_field="kind"):
-    """What is made for a pair of dates: an interferogram or a mask."""
+    """A granule of a pair: an interferogram or a mask."""
 
     @cached_property
     def pair(self) -> Pair:
@@ -157,7 +157,7 @@ class PairGranule(Granule, frozen=True, tag_field="kind"):
 
     @property
     def modified(self) -> str | None:
-        """What the listing said of the pair's last change when its products were fetched."""
+        """Time of the pair's last change according to the listing, when its products were fetched."""
         return self.facts.get("modified")
 
 
@@ -177,14 +177,16 @@ class InterferogramGranule(PairGranule, frozen=True, tag="pair", tag_field="kind
         elsewhere: bool = False,
         coverage: tuple[str, float] | None = None,
     ) -> InterferogramGranule:
-        """Return the granule of a pair whose products were asked for.
+        """Return the granule of a pair whose products were requested.
 
         Parameters
         ----------
-        pair, inputs, receipts, modified, elsewhere
-            As the attributes and properties of these names.
+        pair, inputs, receipts, modified
+            See the attributes and properties of these names.
+        elsewhere : bool
+            See `is_elsewhere`.
         coverage : tuple of str and float, optional
-            Its alignment and valid fraction, where it is whole.
+            Alignment and valid fraction of a complete granule.
         """
         facts: dict[str, Any] = {"modified": modified}
         if elsewhere:
@@ -195,12 +197,12 @@ class InterferogramGranule(PairGranule, frozen=True, tag="pair", tag_field="kind
 
     @classmethod
     def make_unlisted(cls, pair: Pair, inputs: str, receipt: Receipt) -> InterferogramGranule:
-        """Return the granule of a pair that upstream does not list, and so does not promise."""
+        """Return the granule of a pair that is not in the listing."""
         return cls(pair.name, inputs, receipts=(receipt,), facts={"unlisted": True})
 
     @property
     def is_unlisted(self) -> bool:
-        """Whether upstream did not list it when a build looked."""
+        """Whether the pair was not in the listing when it was built."""
         return bool(self.facts.get("unlisted"))
 
     @property
@@ -210,22 +212,22 @@ class InterferogramGranule(PairGranule, frozen=True, tag="pair", tag_field="kind
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether a raster came that does not lie on the frame's grid."""
+        """Whether a raster was obtained that could not be aligned to the frame's reference grid."""
         return bool(self.facts.get("elsewhere"))
 
     @property
     def alignment(self) -> str:
-        """How its pixels came to the frame's grid, one of ``ALIGNMENT_KINDS``; of a whole one only."""
+        """How the raster was brought to the reference grid, one of ``ALIGNMENT_KINDS``; if complete only."""
         return cast(str, self.facts["alignment"])
 
     @property
     def valid_fraction(self) -> float:
-        """Share of the grid where it has data, 0 to 1; of a whole one only."""
+        """Fraction of the grid's pixels that have data, 0 to 1; if complete only."""
         return cast(float, self.facts["valid_fraction"])
 
 
 class MaskGranule(PairGranule, frozen=True, tag="mask", tag_field="kind"):
-    """An annotation of a pair and the masks that were drawn from it."""
+    """The annotation of a pair and the masks drawn from it."""
 
     kind: ClassVar[GranuleKind] = "mask"
 
@@ -245,10 +247,10 @@ class MaskGranule(PairGranule, frozen=True, tag="mask", tag_field="kind"):
         Parameters
         ----------
         pair, inputs, receipts, annotation, grid_inputs
-            As the attributes and properties of these names.
+            See the attributes and properties of these names.
         preview : tuple, optional
-            Where polygons were drawn: how the preview maps to the grid, whether the pair was listed, and when
-            the listing said that it was last changed.
+            For annotations with polygons: geometry of the preview, whether the pair was in the listing, and
+            the time of the pair's last change according to the listing.
         """
         facts: dict[str, Any] = {"annotation": annotation, "grid": grid_inputs}
         if preview is not None:
@@ -257,28 +259,28 @@ class MaskGranule(PairGranule, frozen=True, tag="mask", tag_field="kind"):
 
     @property
     def annotation(self) -> Mapping[str, Any]:
-        """What the expert wrote, by the name of the cube's variable."""
+        """Values of the annotation by the cube's variable."""
         return cast(Mapping[str, Any], self.facts["annotation"])
 
     @property
     def grid_inputs(self) -> str | None:
-        """Fingerprint of the grid that it was drawn on; None in records of early versions."""
+        """Fingerprint of the grid that the masks were drawn on; None in records of early versions."""
         return self.facts.get("grid")
 
     @property
     def projection(self) -> str | None:
-        """Projection of the preview that the polygons were drawn on; None where there are no polygons."""
+        """Projection of the preview that the polygons were drawn on; None without polygons."""
         preview = self.facts.get("preview")
         return cast(str, preview["projection"]) if preview else None
 
     @property
     def was_listed(self) -> bool:
-        """Whether upstream listed the pair, so that its preview was asked for; of one with polygons only."""
+        """Whether the pair was in the listing, so that its preview was requested; with polygons only."""
         return cast(bool, self.facts["listed"])
 
 
 class EpochGranule(Granule, frozen=True, tag="epoch", tag_field="kind"):
-    """ERA5 at an acquisition date."""
+    """ERA5 fields at an acquisition date."""
 
     kind: ClassVar[GranuleKind] = "epoch"
 
@@ -295,9 +297,9 @@ class EpochGranule(Granule, frozen=True, tag="epoch", tag_field="kind"):
         Parameters
         ----------
         day, inputs, receipts
-            As the attributes of these names.
+            See the attributes and properties of these names.
         era5 : tuple of int, str and str, optional
-            Its ERA5 time, version and source, where the fields are here.
+            ERA5 time, version and source of a complete granule.
         """
         names = ("era5_time", "era5_expver", "source")
         facts = dict(zip(names, era5, strict=True)) if era5 is not None else {}
@@ -310,48 +312,48 @@ class EpochGranule(Granule, frozen=True, tag="epoch", tag_field="kind"):
 
     @property
     def era5_time(self) -> int | None:
-        """Hour of the fields, hours since 1970-01-01."""
+        """Time of the fields, in hours since 1970-01-01 UTC."""
         return self.facts.get("era5_time")
 
     @property
     def era5_expver(self) -> str | None:
-        """Version of the fields: final, preliminary or unstated."""
+        """Version of the fields (ERA5's ``expver``): final, preliminary or unstated."""
         return self.facts.get("era5_expver")
 
     @property
     def source(self) -> str | None:
-        """Where the fields came from."""
+        """Archive that the fields came from."""
         return self.facts.get("source")
 
 
 class DemGranule(Granule, frozen=True, tag="dem", tag_field="kind"):
-    """The elevation model, and the frame's grid."""
+    """The DEM, and the frame's reference grid."""
 
     kind: ClassVar[GranuleKind] = "dem"
 
     @classmethod
     def make(cls, inputs: str, receipts: tuple[Receipt, ...], grid: Grid) -> DemGranule:
-        """Return the granule of a frame whose grid is settled."""
+        """Return the granule of a frame's DEM with its reference grid."""
         return cls("dem", inputs, receipts=receipts, facts={"grid": asdict(grid)})
 
     @property
     def grid(self) -> Grid | None:
-        """The frame's grid as it was settled; None in records of early versions."""
+        """The frame's reference grid; None in records of early versions."""
         return Grid(**self.facts["grid"]) if "grid" in self.facts else None
 
 
-#: What a record holds: the type of each is told by its ``kind``.
+#: The types of granule that a record contains, distinguished by ``kind``.
 AnyGranule = InterferogramGranule | MaskGranule | EpochGranule | DemGranule
 
 
 @dataclass(frozen=True)
 class DateAxes:
-    """The date axes of a cube, each sorted and without repeats.
+    """The date axes of a cube, each sorted and without duplicates.
 
     Attributes
     ----------
     primary, secondary : tuple of datetime.date
-        The dates of the two axes.
+        Dates of the two axes.
     """
 
     primary: tuple[date, ...]
@@ -359,7 +361,7 @@ class DateAxes:
 
     @classmethod
     def from_granules(cls, granules: Iterable[Granule]) -> DateAxes:
-        """Return the axes that hold every pair of `granules`, stored or not."""
+        """Return the axes that contain every pair of `granules`, whether complete or not."""
         pairs = [granule.pair for granule in granules if isinstance(granule, PairGranule)]
         return cls(
             tuple(sorted({pair.primary for pair in pairs})), tuple(sorted({pair.secondary for pair in pairs}))
@@ -372,12 +374,12 @@ class DateAxes:
 
 
 class ChunkKeys:
-    """Where the stored objects of granules stand in a store with given axes.
+    """The keys of stored objects in a store with given axes.
 
     Parameters
     ----------
-    axes : Axes
-        Of the store.
+    axes : DateAxes
+        Date axes of the store.
     """
 
     def __init__(self, axes: DateAxes) -> None:
@@ -394,7 +396,13 @@ class ChunkKeys:
         return self._epoch[day]
 
     def keys(self, granule: Granule) -> Iterator[tuple[str, str]]:
-        """Yield (object name, path in the store) for every place that an object of `granule` stands in."""
+        """Yield (object name, key in the store) for every key of an object of `granule`.
+
+        Examples
+        --------
+        An epoch whose date is third on both date axes has one object for each field, with two keys:
+        ``primary_date_surface_pressure/c.2.0.0`` and ``secondary_date_surface_pressure/c.2.0.0``.
+        """
         if isinstance(granule, EpochGranule):
             yield from self._epoch_keys(granule, granule.day)
             return
@@ -406,7 +414,7 @@ class ChunkKeys:
     def _epoch_keys(self, granule: Granule, day: date) -> Iterator[tuple[str, str]]:
         variables = cube_schema().variables
         last = chunk_name((self._epoch[day],), 2)
-        # a field on the frame's grid: one object, on either axis that has the date
+        # a field that both date axes show is one object, linked on each axis that has the date
         axes = [
             (axis, chunk_name((positions[day],), 2))
             for axis, positions in (("primary", self._primary), ("secondary", self._secondary))

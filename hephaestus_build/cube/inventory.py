@@ -1,4 +1,4 @@
-"""All that a cube is made of: the grid, the granules and the attributes; the rest follows."""
+"""The inventory of a cube: its grid, granules and attributes, from which all else is derived."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from hephaestus_build.cube.granule_checks import check_granule
 from hephaestus_build.cube.granules import AnyGranule, DateAxes, Granule
 from hephaestus_build.cube.schema import cube_schema
 
-#: Cells of a table (primary dates times secondary dates) and pixels of a grid, at most: four times what
-#: Sentinel-1 can ever have seen of a frame, and ten times the largest frame.
+#: Maximum number of cells of a table (primary dates times secondary dates) and of pixels of a grid: four
+#: times what Sentinel-1 can have acquired of a frame, and ten times the largest frame.
 MAX_TABLE_CELLS, MAX_GRID_PIXELS = 4_000_000, 400_000_000
 
 
 @dataclass(frozen=True, repr=False)
 class CubeInventory:
-    """All that a cube is made of.
+    """Grid, granules and attributes of a cube, stored as its provenance.
 
     Attributes
     ----------
     grid : Grid
-        The frame's grid.
+        The frame's reference grid.
     granules : dict
-        By key.
+        Granules by key.
     attributes : dict
-        Of the group, JSON values.
+        Attributes of the root group, JSON values.
     """
 
     grid: Grid
@@ -51,11 +51,11 @@ class CubeInventory:
 
     @cached_property
     def era5_area(self) -> Era5Area:
-        """ERA5's own grid around the frame."""
+        """The part of ERA5's grid that covers the frame."""
         return era5_area_around(self.grid)
 
     def encode(self) -> bytes:
-        """Return the contents as JSON, the granules in order of their keys."""
+        """Return the inventory as JSON, with the granules in order of their keys."""
         granules = [self.granules[key] for key in sorted(self.granules)]
         return encode_json(
             _Record(grid=self.grid, attributes=self.attributes, units=cast(list[AnyGranule], granules))
@@ -63,28 +63,28 @@ class CubeInventory:
 
     @classmethod
     def decode(cls, record: bytes) -> CubeInventory:
-        """Return the contents that :meth:`record` wrote.
+        """Return the inventory that :meth:`encode` wrote.
 
-        All that is made of them is checked: names that become paths, values that become tables, and sizes
-        that memory is taken for.
+        Names that become paths, values that become tables, and sizes for which memory is allocated are
+        checked.
 
         Raises
         ------
         ValueError
-            If they are not such a record.
+            If it is not a valid record of a cube.
         """
         try:
             found = msgspec.json.decode(record, type=_Record)
         except RecursionError:
-            raise ValueError("it is nested too deep") from None
+            raise ValueError("it is nested too deeply") from None
         contents = cls(found.grid, {granule.key: granule for granule in found.units}, found.attributes)
         if len(contents.granules) != len(found.units):
-            raise ValueError("it names a granule twice")
+            raise ValueError("it contains two granules with the same key")
         contents._check()
         return contents
 
     def _check(self) -> None:
-        """Raise ValueError where no cube can be made of the contents."""
+        """Raise ValueError if the inventory does not describe a valid cube."""
         check_depth(self.attributes)
         whole = self.attributes.get("schema_version") == cube_schema().version
         for granule in self.granules.values():
@@ -93,7 +93,7 @@ class CubeInventory:
             self.grid.size > MAX_GRID_PIXELS
             or len(self.axes.primary) * len(self.axes.secondary) > MAX_TABLE_CELLS
         ):
-            raise ValueError("it describes more than any frame can have")
+            raise ValueError("its grid or its date axes are larger than those of any frame")
         epochs = {f"{day:%Y%m%d}" for day in self.axes.epochs}
         strays = [
             granule.name
@@ -101,8 +101,8 @@ class CubeInventory:
             if granule.kind == "epoch" and granule.name not in epochs
         ]
         if strays:
-            raise ValueError(f"no pair has the date {strays[0]}")
-        _ = self.era5_area  # raises where the grid is on no part of the Earth
+            raise ValueError(f"it has an epoch {strays[0]}, but no pair with this date")
+        _ = self.era5_area  # raises if the grid is not on the Earth
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The façade's :func:`open_cube`: a cube by its frame or by its path, wherever it stands."""
+"""The public function :func:`open_cube`, which opens a cube given by its frame, volcano or path."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ def open_cube(
     data_dir: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> xr.Dataset:
-    """Open a published cube, georeferenced and pinned to the generation that is current now.
+    """Open a published cube, georeferenced and pinned to the currently published generation.
 
     Parameters
     ----------
     cube : str, path, Frame or FoundFrame
-        A frame, such as ``124D_04854_171313``, a volcano that one frame of the registry lists, or where a
-        cube is. Of simulated frames, the cube in ``<data>/simulated``.
+        Frame id such as ``124D_04854_171313``, name of a volcano that exactly one frame of the registry
+        lists, or path of a cube. Simulated frames are opened from ``<data>/simulated``.
     data_dir : str or path, optional
-        The data folder, where a frame is named; by default that of the settings (``HEPHAESTUS_DATA_DIR``,
-        the file of settings, or ``data``).
+        The data folder, used if `cube` is not a path; by default that of the settings
+        (``HEPHAESTUS_DATA_DIR``, the settings file, or ``data``).
     **options
-        Of :func:`hephaestus_build.cube.reading.dataset.open_pinned_cube`, and of :func:`xarray.open_zarr`.
+        Passed to :func:`hephaestus_build.cube.reading.dataset.open_pinned_cube`, and from there to
+        :func:`xarray.open_zarr`.
 
     Returns
     -------
     xarray.Dataset
-        Every variable of docs/cube.md; what it reads stays the same whatever is built meanwhile. The accessor
-        ``rio`` of rioxarray knows its grid.
+        Every variable of docs/cube.md. It keeps reading the same generation when a newer one is published.
+        Its grid is available through the ``rio`` accessor of rioxarray.
 
     Raises
     ------
     HephaestusError
         If there is no such cube.
     UsageError
-        If `cube` is neither a frame nor a path, or a setting is wrong.
+        If `cube` is not a frame, volcano or path, or a setting is invalid.
 
     Examples
     --------
@@ -55,7 +56,7 @@ def open_cube(
     >>> image = cube.insar_difference.isel(primary_date=0, secondary_date=0)    # doctest: +SKIP
     >>> image.rio.clip_box(14.3, 40.7, 14.6, 40.9).rio.reproject("EPSG:32633")  # doctest: +SKIP
     """
-    import rioxarray  # noqa: F401 (the accessor)
+    import rioxarray  # noqa: F401 (registers the accessor)
 
     if isinstance(cube, FoundFrame):
         cube = cube.frame

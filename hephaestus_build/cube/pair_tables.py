@@ -1,4 +1,4 @@
-"""The small variables of a cube, filled from its granules: pure functions."""
+"""The tables of a cube (flags, annotations, ERA5 times), computed from its granules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hephaestus_build.cube.granules import (
 )
 from hephaestus_build.cube.schema import Variable, cube_schema
 
-#: flag_values of the variable pair_status
+#: flag_values of the variable pair_status.
 PAIR_STATUS_CODES = {
     Outcome.DOWNLOADED: 1,
     Outcome.UNCHANGED: 1,
@@ -40,26 +40,26 @@ def days_since_1970(dates: Collection[date]) -> np.ndarray:
 
 
 def empty_table(variable: Variable, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a table of the variable's fill value."""
+    """Return a table that is filled with the variable's fill value."""
     if variable.dtype == "string":
-        return np.zeros(shape, np.dtypes.StringDType())  # of empty text, in a fifth of the time of filling
+        return np.zeros(shape, np.dtypes.StringDType())  # empty strings; five times faster than np.full
     return np.full(shape, variable.fill, dtype=variable.dtype)
 
 
 def fill_tables(granules: Collection[Granule], axes: DateAxes) -> dict[str, np.ndarray]:
-    """Return every variable of the layout ``table``, filled from what the granules say.
+    """Return every variable of the layout ``table``, filled from the granules.
 
     Parameters
     ----------
     granules : collection of Granule
         All granules of the cube.
-    axes : Axes
-        Of the cube.
+    axes : DateAxes
+        Date axes of the cube.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        Shape (primary, secondary) or (epoch,).
+        Tables by variable, of shape (primary_date, secondary_date) or (epoch,).
     """
     places = ChunkKeys(axes)
     sizes = {
@@ -84,7 +84,7 @@ def fill_tables(granules: Collection[Granule], axes: DateAxes) -> dict[str, np.n
 
 
 def _table_values(granule: Granule) -> Mapping[str, Any]:
-    """Return what one granule says in the tables, by variable."""
+    """Return the values that one granule contributes to the tables, by variable."""
     if isinstance(granule, MaskGranule):
         return {"annotated": True, **granule.annotation}
     if isinstance(granule, EpochGranule) and granule.is_complete:

@@ -1,4 +1,4 @@
-"""What a cube holds: ``schemas/cube.json`` as typed values that the writer and the checks follow."""
+"""The schema of a cube: ``schemas/cube.json`` as typed values, used by the writer and the validation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from hephaestus_build.core.registry import load_schema
 from hephaestus_build.cube.codecs.shard_encoder import ChunkEncoder
 
-#: How a variable is cut into stored objects; see the comment of ``schemas/cube.json``.
+#: How a variable is divided into stored objects; see the comment in ``schemas/cube.json``.
 StorageLayout = Literal["pair", "date", "frame", "epoch", "table"]
 
 
@@ -20,17 +20,17 @@ class Variable:
     Attributes
     ----------
     name, dims, dtype
-        As ``xarray.open_zarr`` shows them.
+        As shown by ``xarray.open_zarr``.
     layout : StorageLayout
-        How it is cut into stored objects.
+        How it is divided into stored objects.
     fill : float, int, bool or str
-        Zarr's fill value: what an unwritten place reads as.
+        Zarr fill value, which is read where nothing is stored.
     attributes : dict
         CF attributes.
     codec : str or None
-        Key of the schema's codecs; tables have none and take the writer's default.
+        Key in the schema's codecs; None for tables, which use the writer's default.
     step : float or None
-        Packing step, in the variable's units.
+        Packing step in the variable's units.
     """
 
     name: str
@@ -55,13 +55,13 @@ class Variable:
     def make_encoder(self) -> ChunkEncoder:
         """Return the encoder of the variable's inner chunks."""
         if self.codec is None:
-            raise ValueError(f"{self.name} is stored whole, not as images")
+            raise ValueError(f"{self.name} is a table and has no image encoder")
         return ChunkEncoder(load_schema("cube.json")["codecs"][self.codec], self.dtype, self.step)
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One coordinate of the cube, stored whole."""
+    """One coordinate of the cube, stored as a single chunk."""
 
     name: str
     dims: tuple[str, ...]
@@ -71,16 +71,16 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class CubeSchema:
-    """The whole of ``schemas/cube.json``.
+    """The content of ``schemas/cube.json``.
 
     Attributes
     ----------
     version : str
-        Of the schema; a cube states the one it was written by.
+        Version of the schema. A cube states the version it was written with.
     inner_chunk : int
-        Side of the inner chunks, in pixels.
+        Side length of the inner chunks in pixels.
     coordinates, variables : dict
-        By name.
+        Coordinates and variables by name.
     """
 
     version: str
@@ -89,11 +89,11 @@ class CubeSchema:
     variables: dict[str, Variable]
 
     def variables_with_layout(self, layout: StorageLayout) -> tuple[Variable, ...]:
-        """Return the variables that are cut in the given way."""
+        """Return the variables with the given storage layout."""
         return tuple(variable for variable in self.variables.values() if variable.layout == layout)
 
     def for_simulated(self) -> CubeSchema:
-        """Return the schema of a cube of simulated data: what has a source says that it is simulated."""
+        """Return the schema of simulated cubes, whose ``source`` attributes say that they are simulated."""
         variables = {
             name: replace(variable, attributes={**variable.attributes, **_SIMULATED_ATTRIBUTES})
             if "source" in variable.attributes
@@ -115,7 +115,7 @@ def _fill(value: Any) -> Any:
 
 @cache
 def cube_schema() -> CubeSchema:
-    """Return the schema that this version writes."""
+    """Return the schema of the cubes that this version writes."""
     raw = load_schema("cube.json")
     return CubeSchema(
         version=raw["version"],

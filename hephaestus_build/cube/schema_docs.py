@@ -1,4 +1,4 @@
-"""The tables of docs/cube.md, written from the schema: ``python -m hephaestus_build.cube.schema_docs``."""
+"""Generator of the table in docs/cube.md: ``python -m hephaestus_build.cube.schema_docs``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _meaning(variable: Variable) -> str:
 
 
 def variable_table() -> str:
-    """Return every variable of the cube as a Markdown table."""
+    """Return a Markdown table of the cube's variables."""
     lines = ["| variable | dims | dtype | unit | meaning |", "|---|---|---|---|---|"]
     for variable in cube_schema().variables.values():
         dims = ", ".join(_SHORT.get(dim, dim) for dim in variable.dims)
