@@ -1,1 +1,1 @@
-"""Checks of published cubes: metadata, flags, checksums and the record they were written from."""
+"""Validation of published cubes: checksums, schema, flags, and consistency with the record."""

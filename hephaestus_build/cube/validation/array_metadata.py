@@ -1,4 +1,4 @@
-"""The metadata that every array of a cube must have, from the schema: pure functions over JSON values."""
+"""Comparison of array metadata (``zarr.json``) with the schema; pure functions of JSON values."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hephaestus_build.cube.schema import Coordinate, Variable
 
 @dataclass(frozen=True)
 class ValidationFinding:
-    """One thing in a cube that is not as the contract says.
+    """One violation that the validation of a cube found.
 
     Attributes
     ----------
     where : str
-        A variable, or ``cube`` for the whole.
+        Name of a variable, or ``cube`` for the cube as a whole.
     what : str
-        In words.
+        Description of the violation.
     """
 
     where: str
@@ -35,18 +35,18 @@ class ValidationFinding:
 def check_array_metadata(
     item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int], inner: int
 ) -> Iterator[ValidationFinding]:
-    """Yield how the metadata of an array differs from what the schema says.
+    """Yield a finding for each difference between an array's metadata and the schema.
 
     Parameters
     ----------
     item : Variable or Coordinate
-        What the schema says.
+        Entry of the schema.
     found : mapping
         The array's ``zarr.json``.
     sizes : mapping of str to int
         Length of every dimension.
     inner : int
-        Side of the inner chunks, pixels.
+        Side length of the inner chunks in pixels.
     """
     for fault in _faults(item, found, sizes, inner):
         yield ValidationFinding(item.name, fault)
@@ -67,7 +67,7 @@ def _faults(
         if item.layout != "table":
             yield from _layout_faults(item, found, shape, inner)
     attributes = found.get("attributes", {})
-    # one more may change what is read: a scale, an offset, a value that means none
+    # an additional attribute may change the decoded values: scale_factor, add_offset, missing_value
     for name in sorted(expected.keys() | attributes.keys()):
         yield from _compare(f"attribute {name}", attributes.get(name), expected.get(name))
 
@@ -75,7 +75,7 @@ def _faults(
 def _layout_faults(
     variable: Variable, found: Mapping[str, Any], shape: list[int], inner: int
 ) -> Iterator[str]:
-    """Yield how an image's chunks, shards and codecs differ."""
+    """Yield the differences of an image array's chunks, shards and codecs."""
     leading = [1] * (len(shape) - 2)
     whole = shard_shape((shape[-2], shape[-1]), inner) if variable.is_sharded else shape[-2:]
     outer = found.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
@@ -116,7 +116,7 @@ def _codecs(variable: Variable) -> Iterator[dict[str, Any]]:
 
 
 def _codec(codec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a codec as one flat mapping, with the byte order that single bytes may leave out."""
+    """Return a codec as a flat mapping; ``bytes`` with its byte order, which one-byte dtypes may omit."""
     settings = dict(codec.get("configuration", {}))
     if codec.get("name") == "bytes":
         settings.setdefault("endian", "little")
@@ -133,5 +133,5 @@ def _compare(what: str, found: Any, expected: Any) -> Iterator[str]:
 
 
 def short_repr(value: Any) -> str:
-    """Return a value of a stranger's file as text that fits a line."""
+    """Return the repr of an untrusted value, shortened and without control characters."""
     return sanitize_text(repr(value), 200)

@@ -1,4 +1,4 @@
-"""Whether a cube is still what was published, byte by byte."""
+"""Verification of a cube's stored objects against the hashes that were published with it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from hephaestus_build.cube.storage.manifest import decode_manifest
 
 log = logging.getLogger(__name__)
 
-#: Files that are not listed and are named, at most.
+#: Maximum number of unlisted files that are reported.
 _MAX_UNLISTED = 1000
 
 DamageKind = Literal["damaged", "missing", "unknown", "unreadable"]
@@ -44,20 +44,20 @@ DamageKind = Literal["damaged", "missing", "unknown", "unreadable"]
 
 @dataclass(frozen=True)
 class Damage:
-    """One stored object that is not what was published.
+    """One stored object that differs from what was published.
 
     Attributes
     ----------
     path : str
-        In the store.
+        Path in the store.
     what : str
-        ``damaged`` (other bytes), ``missing``, ``unknown`` (nobody published it) or ``unreadable``.
+        ``damaged`` (other content), ``missing``, ``unknown`` (not published) or ``unreadable``.
     unit : str
-        The granule whose object it is, such as ``pair/20160909_20160921``; empty for metadata and tables.
+        Key of the granule, such as ``pair/20160909_20160921``; empty for metadata and tables.
     variable : str
-        The cube's variable; empty for files that belong to none.
+        Variable of the cube; empty for files that belong to none.
     detail : str
-        In words.
+        Further description, or empty.
     """
 
     path: str
@@ -74,17 +74,17 @@ class Damage:
 
 @dataclass(frozen=True)
 class ExpectedObject:
-    """What should stand at one path of a store, and whose it is."""
+    """Expected hash and size of a stored object, and the key of its granule."""
 
     chunk: ChunkRef
     granule: str = ""
 
 
 def expected_objects(objects: Mapping[str, Any], contents: CubeInventory) -> dict[str, ExpectedObject]:
-    """Return what should stand where, by path.
+    """Return the expected objects of a store by path.
 
-    The objects of granules are taken from the provenance, which is the truth; metadata and tables, which
-    follow from it, from the manifest's list.
+    Objects of granules are taken from the provenance, which is authoritative. Metadata and tables, which are
+    derived from it, are taken from the manifest.
     """
     expected = {path: ExpectedObject(ChunkRef(*value)) for path, value in objects.items()}
     places = ChunkKeys(contents.axes)
@@ -97,7 +97,7 @@ def expected_objects(objects: Mapping[str, Any], contents: CubeInventory) -> dic
 def _find_manifest_mismatches(
     objects: Mapping[str, Any], expected: Mapping[str, ExpectedObject]
 ) -> Iterator[Damage]:
-    """Yield where the manifest's list, if it can be read, is not what follows from the provenance."""
+    """Yield the objects of granules that the manifest, if readable, lists differently from the provenance."""
     for path, item in expected.items():
         listed = objects.get(path)
         if objects and (listed is None or ChunkRef(*listed) != item.chunk):
@@ -106,7 +106,12 @@ def _find_manifest_mismatches(
 
 
 def read_record(generation: Generation) -> tuple[dict[str, Any], CubeInventory]:
-    """Return a generation's list of objects and its contents, from whatever of its record is left.
+    """Return a generation's manifest and inventory, even if all copies of its record are damaged.
+
+    Copies are tried in this order:
+
+    1. an undamaged manifest, and the provenance with the hash that the manifest lists;
+    2. any manifest that can be read, or an empty one, and any provenance that is a valid inventory.
 
     Raises
     ------
@@ -115,20 +120,22 @@ def read_record(generation: Generation) -> tuple[dict[str, Any], CubeInventory]:
     """
     try:
         return generation.read_manifest(), generation.read_inventory()
-    except HephaestusError:  # no undamaged copy: what can be read may still tell what the cube is made of
+    except HephaestusError:  # no undamaged copy, but a readable one may still list the granules
         objects = next(
             filter(None, (_read_manifest_objects(folder) for folder in generation.record_folders)), {}
         )
         for folder in generation.record_folders:
-            # it may say anything by now: what no cube can be made of is not believed
+            # its content may be damaged: use it only if tables can be made from it
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 contents = CubeInventory.decode(read_plain_file(folder, PROVENANCE, MAX_RECORD_BYTES))
                 fill_tables(contents.granules.values(), contents.axes)
-                log.warning("%s: no copy of its provenance is whole; one is believed", generation.store.stem)
+                log.warning(
+                    "%s: every copy of the provenance is damaged; using a readable one", generation.store.stem
+                )
                 return objects, contents
     frame = generation.store.stem
     raise HephaestusError(
-        f"{frame}: no copy of its provenance can be read, so nobody knows what it should hold; remove "
+        f"{frame}: no copy of the provenance can be read, so the cube's contents are unknown; remove "
         f"{generation.store.parent} and the link to it, and `hephaestus build {frame}` builds it again"
     )
 
@@ -142,38 +149,43 @@ def _read_manifest_objects(folder: Path) -> dict[str, Any]:
 def _find_record_damages(
     generation: Generation, objects: Mapping[str, Any], recorded: str | None
 ) -> Iterator[Damage]:
-    """Yield which copies of the manifest and the provenance are not as they were published."""
+    """Yield the copies of manifest and provenance that are missing or damaged."""
     for folder, prefix in zip(generation.record_folders, ("", "../"), strict=False):
         for name in (MANIFEST, PROVENANCE):
             if not os.path.lexists(folder / name):
                 yield Damage(prefix + name, "missing")
             elif name == MANIFEST and not ((found := _read_manifest_objects(folder)) and found == objects):
-                yield Damage(prefix + name, "damaged", detail="it is another one's" if found else "")
+                yield Damage(prefix + name, "damaged", detail="of another generation" if found else "")
             elif name == PROVENANCE and recorded not in (None, _hash(folder, name)):
                 yield Damage(prefix + name, "damaged")
 
 
 def _hash(folder: Path, name: str) -> str:
-    """Return the hash of a record's file; empty where it cannot be read."""
+    """Return the hash of a file of the record, or an empty string if it cannot be read."""
     with suppress(OSError, ValueError):
         return hash_bytes(read_plain_file(folder, name, MAX_RECORD_BYTES))
     return ""
 
 
 def verify_generation(generation: Generation, listener: ProgressListener | None = None) -> list[Damage]:
-    """Read every stored object of a generation and compare it with what was published.
+    """Compare every stored object of a generation, and its record, with what was published.
 
     Parameters
     ----------
     generation : Generation
-        The cube.
+        The generation to verify; all of its bytes are read.
     listener : ProgressListener, optional
-        Who wants to know how far it is.
+        Receives the progress.
 
     Returns
     -------
     list of Damage
-        Empty when the cube is whole, byte by byte.
+        Empty if every byte is as it was published.
+
+    Raises
+    ------
+    HephaestusError
+        If no copy of the provenance can be read.
     """
     objects, contents = read_record(generation)
     expected = expected_objects(objects, contents)
@@ -187,31 +199,31 @@ def verify_generation(generation: Generation, listener: ProgressListener | None 
 def verify_objects(
     generation: Generation, wanted: Iterable[str] | None = None, listener: ProgressListener | None = None
 ) -> list[Damage]:
-    """Read some stored objects of a generation and compare them with its manifest.
+    """Compare some stored objects of a generation with its manifest.
 
-    Metadata and tables are among the objects; the record itself (manifest and provenance) is not compared
-    with them. That is for :func:`verify_generation`, which costs the reading of the whole cube.
+    The record itself (manifest and provenance) is not verified; :func:`verify_generation` does that, but
+    reads the whole cube.
 
     Parameters
     ----------
     generation : Generation
-        The cube.
+        The generation to verify.
     wanted : iterable of str, optional
         Paths in the store, such as ``insar_difference/c.3.5.0.0``; by default all that the manifest lists.
-        One that it does not list is ``unknown`` where something stands there, and right where nothing does:
-        an image without a pixel of data is not stored.
+        A path that it does not list is ``unknown`` if a file exists there. If none exists it is correct: an
+        image without data is not stored.
     listener : ProgressListener, optional
-        Who wants to know how far it is.
+        Receives the progress.
 
     Returns
     -------
     list of Damage
-        Empty when all are as they were published.
+        Empty if all objects are as they were published.
 
     Raises
     ------
     HephaestusError
-        If no copy of the manifest is whole.
+        If no copy of the manifest is undamaged.
     """
     objects = generation.read_manifest()
     paths = objects.keys() if wanted is None else dict.fromkeys(wanted)
@@ -224,7 +236,7 @@ def verify_objects(
 
 
 def with_granules(generation: Generation, damages: list[Damage]) -> list[Damage]:
-    """Return damages with the granules whose objects they are, as far as the record tells."""
+    """Return damages with the keys of their granules, as far as the record can be read."""
     if not damages:
         return damages
     with suppress(HephaestusError):
@@ -240,10 +252,10 @@ def with_granules(generation: Generation, damages: list[Damage]) -> list[Damage]
 def _compare_all(
     store: Path, expected: Mapping[str, ExpectedObject], listener: ProgressListener | None
 ) -> list[Damage]:
-    """Compare every object with what should stand at its path, side by side."""
+    """Compare every expected object with the file at its path, in parallel."""
     listener = listener or NullListener()
     listener.stage("objects", len(expected))
-    hashes: dict[FileIdentity, str] = {}  # a file with two names is read once
+    hashes: dict[FileIdentity, str] = {}  # a file with several hard links is hashed once
     damages: list[Damage] = []
     with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
         compare = partial(_compare, store, hashes)
@@ -254,7 +266,7 @@ def _compare_all(
 
 
 def _find_unlisted(store: Path, known: Collection[str]) -> Iterator[Damage]:
-    """Yield what stands in a store and is not listed, the first thousand."""
+    """Yield the files of a store that are not listed, up to ``_MAX_UNLISTED``."""
     strange = ((path, facts) for path, facts in walk_files(store) if path not in known)
     try:
         for path, facts in islice(strange, _MAX_UNLISTED):
@@ -268,7 +280,7 @@ def _find_unlisted(store: Path, known: Collection[str]) -> Iterator[Damage]:
 
 
 def variable_of_path(path: str) -> str:
-    """Return the variable whose object stands at a path; empty for a file of none."""
+    """Return the variable of an object's path, or an empty string for a file of no variable."""
     return path.partition("/")[0] if "/" in path else ""
 
 

@@ -1,4 +1,4 @@
-"""Whether the flags of a cube say what is stored."""
+"""Validation of a cube's flags against the files that are stored."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding
 
 StoredPositions = dict[str, set[tuple[int, ...]]]
-#: pair_status of a pair that is stored
+#: pair_status of a pair that is stored.
 _STATUS_STORED = 1
 
 
 def check_flags(store: Path, tables: Mapping[str, np.ndarray]) -> list[ValidationFinding]:
-    """Compare every flag of a cube with the files that it speaks of.
+    """Compare every flag of a cube with the files that it describes.
 
     Parameters
     ----------
     store : pathlib.Path
-        The cube's own folder.
+        Folder of the cube.
     tables : mapping of str to numpy.ndarray
-        Its coordinates and all variables of the layout ``table``, as xarray reads them.
+        Coordinates and all variables of the layout ``table``, as read by xarray.
 
     Returns
     -------
     list of ValidationFinding
-        Empty when all agree.
+        Empty if all flags are consistent.
     """
     stored = _stored_positions(store)
     return [
@@ -44,11 +44,11 @@ def _check_values(tables: Mapping[str, np.ndarray]) -> Iterator[ValidationFindin
     for variable in cube_schema().variables_with_layout("table"):
         allowed = variable.attributes.get("flag_values")
         if allowed and (strange := sorted(set(np.unique(tables[variable.name]).tolist()) - set(allowed))):
-            yield ValidationFinding(variable.name, f"holds {strange}, which are no flag_values")
+            yield ValidationFinding(variable.name, f"holds {strange}, which are not in flag_values")
 
 
 def _stored_positions(store: Path) -> StoredPositions:
-    """Return which places of each image have a file; (-1,) stands for a file that is at no place."""
+    """Return the date positions that have a file, by variable; (-1,) represents any other file name."""
     found: StoredPositions = {}
     for variable in cube_schema().variables.values():
         if variable.layout != "table":
@@ -98,9 +98,9 @@ def _check_pairs(tables: Mapping[str, np.ndarray], stored: StoredPositions) -> I
             yield ValidationFinding(name, f"{what}: {_name_pairs(tables, wrong)}")
 
     valid, annotated = tables["valid_date_pair"], tables["annotated"]
-    yield from differ("valid_date_pair", valid & ~has("insar_difference"), "says stored, but no phase is")
-    yield from differ("valid_date_pair", ~valid & has("insar_difference"), "says no, but the phase is stored")
-    yield from differ("insar_coherence", ~valid & has("insar_coherence"), "stored for no valid pair")
+    yield from differ("valid_date_pair", valid & ~has("insar_difference"), "is true, but no phase is stored")
+    yield from differ("valid_date_pair", ~valid & has("insar_difference"), "is false, but a phase is stored")
+    yield from differ("insar_coherence", ~valid & has("insar_coherence"), "is stored for an invalid pair")
     yield from differ(
         "pair_status", (tables["pair_status"] == _STATUS_STORED) != valid, "disagrees with valid_date_pair"
     )
@@ -112,8 +112,8 @@ def _check_pairs(tables: Mapping[str, np.ndarray], stored: StoredPositions) -> I
     )
     deforming = has("deformation_mask")
     for name in ("deformation_mask", "activity_type_mask", "intensity_level_mask"):
-        yield from differ(name, has(name) & ~annotated, "stored for a pair that nobody annotated")
-        yield from differ(name, has(name) != deforming, "stored without the other masks, or they without it")
+        yield from differ(name, has(name) & ~annotated, "is stored for a pair that is not annotated")
+        yield from differ(name, has(name) != deforming, "is stored for other pairs than the other masks")
     yield from differ("unique_id", (tables["unique_id"] >= 0) != annotated, "disagrees with annotated")
 
 
@@ -132,7 +132,7 @@ def _check_dates(tables: Mapping[str, np.ndarray], stored: StoredPositions) -> I
 
 
 def _name_pairs(tables: Mapping[str, np.ndarray], wrong: np.ndarray) -> str:
-    """Return the pairs that are marked in `wrong`, the first few by name."""
+    """Return text that names the first three pairs marked in `wrong` and counts the others."""
     dates = [np.datetime_as_string(tables[f"{axis}_date"], "D") for axis in ("primary", "secondary")]
     names = [
         f"{dates[0][first]}_{dates[1][second]}".replace("-", "") for first, second in np.argwhere(wrong)[:3]

@@ -1,9 +1,9 @@
-"""Whether a cube's arrays and attributes say what its record implies, and the record agrees with itself.
+"""Validation of a cube's arrays and attributes against its record, and of the record itself.
 
-A manifest proves that the files are those that somebody listed, not that they belong to this record. All but
-the images follows from the record: axes, georeference, tables, attributes. Of the images the record tells how
-much of each phase has data. A record and arrays that were forged together, and agree, cannot be told from the
-cube alone; docs/reliability.md says what is trusted.
+A manifest proves that the files are the listed ones, not that they belong to this record. Axes, georeference,
+tables and attributes are derived from the record and can be compared with it. For images, the record states
+the fraction of each phase that has data. A consistent forgery of both record and arrays cannot be detected
+from the cube alone; docs/reliability.md describes what is trusted.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.storage.writer import grid_mapping_attributes, make_group_attributes, make_tables
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding, short_repr
 
-#: What findings are about that do not follow from the record: mending them takes another record.
+#: Values of ``ValidationFinding.where`` that a repair cannot correct, since it starts from the same record.
 UNREPAIRABLE = ("record", "insar_difference")
 _EPOCH = date(1970, 1, 1)
-#: Half a unit in the last place of ``valid_fraction``, and what float32 adds to pi.
+#: Tolerance for the rounding of ``valid_fraction`` to 6 decimals, and pi rounded up for float32.
 _FRACTION_TOLERANCE, _MAX_PHASE = 1e-6, 3.1415929
 
 
 def check_record_consistency(
     generation: Generation, listener: ProgressListener | None = None
 ) -> list[ValidationFinding]:
-    """Compare the record of a cube with itself, with its arrays and with its attributes.
+    """Check the record of a cube for contradictions, and compare arrays and attributes with it.
 
-    The cube is as its manifest and the schema say: that is checked before.
+    The cube must already have been verified against its manifest and against the schema.
 
     Parameters
     ----------
     generation : Generation
-        The cube.
+        The generation to check.
     listener : ProgressListener, optional
-        Who wants to know how far it is.
+        Receives the progress.
 
     Returns
     -------
     list of ValidationFinding
-        Empty when all agree.
+        Empty if everything is consistent.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def check_record_consistency(
     """
     contents = generation.read_inventory()
     if contents.attributes.get("schema_version") != cube_schema().version:
-        return []  # it is made in another way, and stale
+        return []  # a stale cube: another version derived its arrays from the record
     try:
         metadata = read_store_metadata(generation.store)
     except (OSError, ValueError) as error:
@@ -90,24 +90,24 @@ def check_record_consistency(
 
 
 def _check_record(generation: Generation, contents: CubeInventory) -> Iterator[ValidationFinding]:
-    """Yield where the record contradicts itself."""
+    """Yield contradictions within the record."""
     inputs, grid = fingerprint_grid(contents.grid), contents.grid
     for key, granule in contents.granules.items():
         made_on = (granule.grid_inputs or inputs) if isinstance(granule, MaskGranule) else granule.inputs
         if granule.is_complete and made_on != inputs:
             yield ValidationFinding(
-                "record", f"{key} was made on another grid, or in another schema, than it says"
+                "record", f"{key} was made with another grid or another schema than the cube has"
             )
         if isinstance(granule, DemGranule) and granule.grid not in (None, grid):
             yield ValidationFinding("record", f"{key} has another grid than the cube")
         if isinstance(granule, PairGranule):
             for receipt in granule.receipts:
                 if not receipt.product.startswith(granule.name):
-                    yield ValidationFinding("record", f"{key} was made of another pair's {receipt.product}")
+                    yield ValidationFinding("record", f"{key} was made from another pair's {receipt.product}")
         if isinstance(granule, EpochGranule) and granule.is_complete and granule.era5_time is not None:
             hour = _EPOCH + timedelta(hours=granule.era5_time)
             if abs(hour - granule.day) > timedelta(days=1):
-                yield ValidationFinding("record", f"{key} has ERA5 of {hour}")
+                yield ValidationFinding("record", f"{key} has ERA5 fields of {hour}")
     attributes = contents.attributes
     epochs = [granule for granule in contents.granules.values() if isinstance(granule, EpochGranule)]
     sources = {granule.source for granule in epochs if granule.source}
@@ -125,7 +125,7 @@ def _check_record(generation: Generation, contents: CubeInventory) -> Iterator[V
 
 
 def _frame_from_path(generation: Generation) -> str | None:
-    """Return the frame that a published cube's folder names."""
+    """Return the frame in the path of a published cube, or None for a cube elsewhere."""
     try:
         return Frame(generation.store.stem).id if generation.number else None
     except UsageError:
@@ -135,7 +135,7 @@ def _frame_from_path(generation: Generation) -> str | None:
 def _check_files(
     generation: Generation, contents: CubeInventory, metadata: StoreMetadata
 ) -> Iterator[ValidationFinding]:
-    """Yield files that are listed, and no part of the cube that the record describes."""
+    """Yield files that do not belong to the cube that the record describes."""
     places = ChunkKeys(contents.axes)
     images = {path for granule in contents.granules.values() for _, path in places.keys(granule)}
     own = {MANIFEST, PROVENANCE, "zarr.json"}
@@ -150,7 +150,7 @@ def _check_files(
             rest == "zarr.json" or (name in whole and rest.strip("c.0") == "")
         )
         if path not in own and path not in images and not described:
-            yield ValidationFinding("cube", f"{short_repr(path)} is no part of it")
+            yield ValidationFinding("cube", f"{short_repr(path)} does not belong to it")
 
 
 def _check_attributes(contents: CubeInventory, metadata: StoreMetadata) -> Iterator[ValidationFinding]:
@@ -163,7 +163,7 @@ def _check_attributes(contents: CubeInventory, metadata: StoreMetadata) -> Itera
         right = msgspec.json.decode(encode_json(attributes))
         for name in sorted(right.keys() | found[where].keys()):
             if name in ("crs_wkt", "spatial_ref"):
-                continue  # each version of PROJ words it in its own way; the schema's check reads it
+                continue  # the text depends on the version of PROJ; check_schema compares its meaning
             if right.get(name) != found[where].get(name):
                 yield ValidationFinding(
                     where or "cube",
@@ -175,14 +175,14 @@ def _check_attributes(contents: CubeInventory, metadata: StoreMetadata) -> Itera
 def _check_tables(
     generation: Generation, contents: CubeInventory, metadata: StoreMetadata
 ) -> Iterator[ValidationFinding]:
-    """Yield coordinates and tables whose values are not those that follow from the record."""
+    """Yield coordinates and tables whose values differ from those derived from the record."""
     store = PlainStore(generation.store, metadata.arrays)
     for name, expected in make_tables(contents).items():
         if name not in metadata.arrays:
-            continue  # of a dimension without a date
+            continue  # one of its dimensions is empty
         try:
             values = np.asarray(zarr.open_array(store, path=name, mode="r")[...])
-        except Exception as error:  # whatever a damaged table makes of the readers
+        except Exception as error:  # zarr and its codecs raise many types for damaged chunks
             yield ValidationFinding(name, f"cannot be read: {type(error).__name__}: {error}")
             continue
         if values.shape != expected.shape:
@@ -195,16 +195,16 @@ def _check_tables(
             place = tuple(int(index) for index in np.argwhere(other)[0])
             yield ValidationFinding(
                 name,
-                f"{int(other.sum())} values are not those of the record, such as "
+                f"{int(other.sum())} values differ from the record, such as "
                 f"{short_repr(values[place])} at "
-                f"{place} for {short_repr(expected[place])}",
+                f"{place} instead of {short_repr(expected[place])}",
             )
 
 
 def _check_phases(
     generation: Generation, contents: CubeInventory, listener: ProgressListener | None
 ) -> Iterator[ValidationFinding]:
-    """Yield pairs whose phase cannot be decoded, is no angle, or has data elsewhere than the record says."""
+    """Yield pairs whose phase is damaged, is not an angle, or differs from the recorded valid fraction."""
     cube = WindowReader(generation.store)
     pairs = [
         granule
@@ -227,8 +227,8 @@ def _find_phase_fault(cube: WindowReader, granule: InterferogramGranule) -> str:
     try:
         for _, _, values in cube.iter_tiles("insar_difference", granule.pair):
             valid += int(np.count_nonzero(values))
-            if not (np.abs(values) <= _MAX_PHASE).all():  # NaN is not either
-                return "it holds what is no angle"
+            if not (np.abs(values) <= _MAX_PHASE).all():  # also true for NaN
+                return "it holds values that are not angles from -pi to pi"
     except HephaestusError as error:
         return str(error)
     share, said = valid / cube.grid.size, granule.valid_fraction

@@ -1,4 +1,4 @@
-"""Whether a cube is laid out as the schema says, and its flags say what is stored."""
+"""Validation of a cube's metadata, axes and flags against the schema, without reading images."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from hephaestus_build.cube.validation.flag_consistency import check_flags
 
 
 def check_schema(path: str | Path) -> list[ValidationFinding]:
-    """Compare a published cube with ``schemas/cube.json``, and its flags with what is stored.
+    """Compare a published cube with ``schemas/cube.json``, and its flags with the stored files.
 
-    Checked are names, dimensions, dtypes, chunks, codecs, fill values, attributes, the georeference, the
-    order of the axes, the consolidated metadata, and every flag against the files that it speaks of. No
-    image is read: whether the files hold what was published is for ``hephaestus verify``.
+    Names, dimensions, dtypes, chunks, codecs, fill values, attributes, the georeference, the order of the
+    axes, the consolidated metadata and all flags are checked. The content of images is not read;
+    ``hephaestus verify`` compares it with the published hashes.
 
     Parameters
     ----------
     path : str or pathlib.Path
-        Of the cube.
+        Path of the cube.
 
     Returns
     -------
     list of ValidationFinding
-        Empty when all is as it should be.
+        Empty if the cube conforms to the schema.
 
     Raises
     ------
@@ -56,22 +56,22 @@ def check_schema(path: str | Path) -> list[ValidationFinding]:
     except (OSError, ValueError) as error:
         return [ValidationFinding("cube", str(error))]
     if not metadata.is_consolidated:
-        return [ValidationFinding("cube", "zarr.json is no consolidated Zarr v3 metadata")]
+        return [ValidationFinding("cube", "zarr.json has no consolidated metadata")]
     if metadata.attributes.get("simulated"):
         schema = schema.for_simulated()
     findings = [*_check_group(metadata.attributes, schema), *_check_arrays(store, metadata.arrays, schema)]
     if findings:
-        return findings  # what is described wrongly cannot be read rightly
+        return findings  # values cannot be read reliably through invalid metadata
     try:
         cube = open_pinned_cube(store, chunks=None)
         tables = {name: cube[name].values for name in _small(schema) if name in cube}
-    except Exception as error:  # whatever a damaged table makes of the readers
+    except Exception as error:  # zarr and its codecs raise many types for damaged chunks
         return [ValidationFinding("cube", f"its tables cannot be read: {type(error).__name__}: {error}")]
     return [*_check_axes(cube), *check_flags(store, tables)]
 
 
 def _small(schema: CubeSchema) -> list[str]:
-    """Return the names of what is stored whole."""
+    """Return the names of the coordinates and tables."""
     return [*schema.coordinates, *(variable.name for variable in schema.variables_with_layout("table"))]
 
 
@@ -85,11 +85,11 @@ def _check_group(attributes: Mapping[str, Any], schema: CubeSchema) -> Iterator[
         simulated = Frame(str(attributes.get("frame"))).is_simulated
     except UsageError:
         yield ValidationFinding(
-            "cube", f"attribute frame is {short_repr(attributes.get('frame'))}, which is no frame"
+            "cube", f"attribute frame is {short_repr(attributes.get('frame'))}, which is not a frame id"
         )
         return
     if simulated and attributes.get("simulated") is not True:
-        yield ValidationFinding("cube", "its frame can only be simulated, but it is not marked so")
+        yield ValidationFinding("cube", "its frame is simulated, but its attributes do not say so")
 
 
 def _check_arrays(store: Path, arrays: Mapping[str, Any], schema: CubeSchema) -> Iterator[ValidationFinding]:
@@ -126,17 +126,17 @@ def _check_georeference(attributes: Mapping[str, Any]) -> Iterator[ValidationFin
 def _check_axes(cube: xr.Dataset) -> Iterator[ValidationFinding]:
     for name in ("primary_date", "secondary_date", "epoch", "longitude", "era5_longitude"):
         if not (cube[name].values[1:] > cube[name].values[:-1]).all():
-            yield ValidationFinding(name, "does not ascend")
+            yield ValidationFinding(name, "is not in ascending order")
     for name in ("latitude", "era5_latitude"):
         if not (cube[name].values[1:] < cube[name].values[:-1]).all():
-            yield ValidationFinding(name, "does not descend")
+            yield ValidationFinding(name, "is not in descending order")
     dates = np.union1d(cube["primary_date"].values, cube["secondary_date"].values)
     if not np.array_equal(dates, cube["epoch"].values):
         yield ValidationFinding("epoch", "is not the union of the two date axes")
     try:
         grid = read_cube_grid(cube)
     except ValueError as error:
-        yield ValidationFinding(GRID_MAPPING, f"its GeoTransform is no grid: {error}")
+        yield ValidationFinding(GRID_MAPPING, f"its GeoTransform is not a valid grid: {error}")
         return
     for name, centres, size in (
         ("latitude", grid.latitudes, grid.dy),

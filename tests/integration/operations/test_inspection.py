@@ -130,11 +130,11 @@ DAMAGES = {
     ),
     "no consolidated metadata": (
         lambda store: (store / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}'),
-        r"cube: zarr.json is no consolidated",
+        r"cube: zarr.json has no consolidated metadata",
     ),
     "the mark of simulated data": (
         lambda store: attributes(store, lambda group: group.pop("simulated")),
-        r"cube: its frame can only be simulated, but it is not marked so",
+        r"cube: its frame is simulated, but its attributes do not say so",
     ),
     "the convention": (
         lambda store: attributes(store, lambda group: group.update(Conventions="CF-1.0")),
@@ -156,7 +156,7 @@ DAMAGES = {
     ),
     "the order of dates": (
         lambda store: write(store, "primary_date", slice(0, 2), [17_909, 17_897]),
-        r"primary_date: does not ascend",
+        r"primary_date: is not in ascending order",
     ),
     "a date": (
         lambda store: write(store, "secondary_date", 3, 30_000),
@@ -168,23 +168,23 @@ DAMAGES = {
     ),
     "a flag": (
         lambda store: write(store, "corrupted", (0, 0), 7),
-        r"corrupted: holds \[7\], which are no flag_values",
+        r"corrupted: holds \[7\], which are not in flag_values",
     ),
     "a phase that is gone": (
         lambda store: (store / "insar_difference/c.0.0.0.0").unlink(),
-        rf"valid_date_pair: says stored, but no phase is: {PAIRS[0]}$",
+        rf"valid_date_pair: is true, but no phase is stored: {PAIRS[0]}$",
     ),
     "a flag of a stored pair": (
         lambda store: write(store, "valid_date_pair", (0, 0), False),
-        rf"valid_date_pair: says no, but the phase is stored: {PAIRS[0]}$",
+        rf"valid_date_pair: is false, but a phase is stored: {PAIRS[0]}$",
     ),
     "masks of a pair that nobody annotated": (
         lambda store: write(store, "annotated", (0, 1), False),
-        rf"deformation_mask: stored for a pair that nobody annotated: {PAIRS[1]}$",
+        rf"deformation_mask: is stored for a pair that is not annotated: {PAIRS[1]}$",
     ),
     "one of three masks": (
         lambda store: (store / "activity_type_mask/c.0.1.0.0").unlink(),
-        rf"activity_type_mask: stored without the other masks, or they without it: {PAIRS[1]}$",
+        rf"activity_type_mask: is stored for other pairs than the other masks: {PAIRS[1]}$",
     ),
     "an atmosphere that is gone": (
         lambda store: (store / "primary_date_surface_pressure/c.1.0.0").unlink(),
@@ -268,7 +268,7 @@ def test_the_command_names_findings_on_stderr_and_ends_with_1(store):
     (store / "insar_difference/c.0.0.0.0").unlink()
     result = run(str(store))
     assert result.exit_code == 1
-    assert "says stored, but no phase is" in result.stderr
+    assert "is true, but no phase is stored" in result.stderr
     assert "SIMULATED" in result.stdout.upper()
 
 
