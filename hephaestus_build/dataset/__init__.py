@@ -1,1 +1,1 @@
-"""The labelled data set: samples, splits, events, tilings and channel statistics."""
+"""The labelled data set: samples, series, splits, deformation events, tilings and channel statistics."""

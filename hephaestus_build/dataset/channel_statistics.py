@@ -1,8 +1,13 @@
-"""Means and deviations of the channels over what a model may learn from: the training samples alone.
+"""Means and standard deviations of the input channels over the training samples of a split.
 
-Every product (an interferogram, a date's atmosphere, a DEM) is measured once and kept with the hash of its
-content; a mean is merged from these. So a grown cube costs only its new products, and the result is the
-same as if all had been measured anew.
+The moments of every product (an interferogram, the atmosphere of a date, a DEM) are computed once and stored
+with the hash of its content. Channel statistics are merged from them (:mod:`.running_moments`). Updating the
+statistics of a cube that has grown therefore reads only its new products, with the same result as computing
+everything again.
+
+Example: a training sample sees the DEM of its frame, its own phase and coherence, and the atmosphere of its
+two dates. If two samples of a frame share a primary date, the DEM and the atmosphere of that date have the
+weight 2, all other products the weight 1.
 """
 
 from __future__ import annotations
@@ -42,25 +47,25 @@ from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.splits import Split
 
 FORMAT = "hephaestus-statistics/1"
-_LARGEST = 256 << 20  # bytes of a file of statistics
+_LARGEST = 256 << 20  # maximum size of a file of statistics in bytes
 
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """Means and deviations of one split's training part.
+    """Moments of the products in the training part of one split.
 
     Attributes
     ----------
     split, sha256 : str
         Name and hash of the split.
     simulated : bool
-        Whether any of it is simulated.
+        Whether any of the data are simulated.
     products : mapping
-        What was measured: frame, then ``<channel>/<pair or date>`` (or ``dem``).
+        Moments by frame id and product: ``<channel>/<pair or date>``, or ``dem``.
     weights : mapping
-        How many training samples see each of them.
+        Number of training samples that see each product, by frame id and product.
     missing : mapping of str to int
-        Training samples of each frame that no cube here holds.
+        Number of training samples that no available cube contains, by frame id.
     """
 
     split: str
@@ -71,10 +76,15 @@ class ChannelStatistics:
     missing: Mapping[str, int] = field(default_factory=dict)
 
     def moments_by_channel(self, convention: MaskingConvention = "valid") -> dict[str, RunningMoments]:
-        """Return the moments of every channel, as the training samples see it.
+        """Return the moments of every channel over the training samples.
 
-        A product counts once for every sample that sees it. ``valid`` takes only pixels that hold data;
-        ``published`` also counts the zeros of phase and coherence, as the data set's own figures do.
+        A product counts once for every sample that sees it.
+
+        Parameters
+        ----------
+        convention : {"valid", "published"}
+            ``valid`` counts only pixels with data. ``published`` also counts the zeros of phase and
+            coherence, like the statistics that were published with the data set.
         """
         merged = dict.fromkeys(CHANNELS, RunningMoments())
         for frame, weights in sorted(self.weights.items()):
@@ -84,7 +94,7 @@ class ChannelStatistics:
         return merged
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
+        """Return the statistics, with weights and moments of all products, as JSON values."""
         return {
             "format": FORMAT,
             "split": self.split,
@@ -116,24 +126,24 @@ class ChannelStatistics:
         }
 
     def write(self, path: Path) -> None:
-        """Write everything to `path`, whole or not at all.
+        """Write the statistics to `path` atomically.
 
         Raises
         ------
         HephaestusError
-            If it cannot be written.
+            If the file cannot be written.
         """
         with translate_os_errors(f"statistics of {self.split}: writing {path}"):
             write_atomic(path, add_json_hash(json.dumps(self.to_json()).encode()))
 
 
 def read_statistics(path: Path) -> ChannelStatistics:
-    """Read what :meth:`ChannelStatistics.write` wrote.
+    """Read a file that :meth:`ChannelStatistics.write` wrote.
 
     Raises
     ------
     HephaestusError
-        If it is missing or damaged, by a single bit too: it is sealed.
+        If the file is missing or damaged. It contains a hash, so any change is detected.
     """
     hint = "remove the file and compute them with `hephaestus statistics update`"
     try:
@@ -165,7 +175,7 @@ def read_statistics(path: Path) -> ChannelStatistics:
 
 
 def product_weights(samples: Iterable[Sample]) -> dict[str, int]:
-    """Return the products that samples of one frame see, and how many of them see each."""
+    """Return the number of samples that see each product; all samples must be of one frame."""
     weights: Counter[str] = Counter()
     for sample in samples:
         weights.update(f"{channel}/{sample.pair}" for channel in PAIR_CHANNELS)
@@ -183,20 +193,25 @@ def update_statistics(
     threads: int = 2,
     listener: ProgressListener | None = None,
 ) -> ChannelStatistics:
-    """Measure what the training part of `split` sees in the cubes here.
+    """Compute the channel statistics of the training part of a split.
 
     Parameters
     ----------
     split : Split
-        Only its training part is read.
+        The split; only its training part is read.
     cubes : pathlib.Path or mapping of frame id to pathlib.Path
-        Folder of the cubes, or each one's store. What no cube holds is counted as missing.
+        Folder of the cubes, or the store of each cube. Samples that no cube contains are counted as missing.
     previous : ChannelStatistics, optional
-        Of any split: what it measured is not measured again while the stored content is the same.
+        Earlier statistics, of any split. The moments of products with unchanged content are reused.
     threads : int
-        Products worked on at once.
+        Number of products that are processed in parallel.
     listener : ProgressListener, optional
-        Told how far it is.
+        Receives the progress.
+
+    Returns
+    -------
+    ChannelStatistics
+        Moments and weights of all products that were found.
     """
     listener = listener or NullListener()
     products: dict[str, Mapping[str, ProductMoments]] = {}
@@ -250,7 +265,7 @@ def _measure_products(
 
 
 def read_product(cube: xr.Dataset, product: str) -> np.ndarray:
-    """Return the values of a product, shape (rows, columns): ``<channel>/<pair or date>`` or ``dem``."""
+    """Return the values of a product, ``<channel>/<pair or date>`` or ``dem``; shape (rows, columns)."""
     channel, _, name = product.partition("/")
     if channel == "dem":
         return cube["dem"].to_numpy()
@@ -272,7 +287,7 @@ def _stored(cube: xr.Dataset) -> set[Pair]:
 
 
 def _product_hashes(store: Path) -> dict[str, str]:
-    """Return the hash of every product's content, as the cube's own record has them; else nothing."""
+    """Return the hash of every product's content from the cube's record; empty for a cube without record."""
     if not (store / PROVENANCE).is_file():
         return {}
     marks = {}

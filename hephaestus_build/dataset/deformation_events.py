@@ -1,4 +1,4 @@
-"""Events: what is one and the same deformation, seen by several interferograms."""
+"""Deformation events: annotated areas that overlap in place and time, across interferograms and frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hephaestus_build.dataset.samples import region_of
 from hephaestus_build.processing.mask_rasterization import default_preview_geometry
 from hephaestus_build.sources.annotations.record import Annotation
 
-#: All of a region whose geometry is uncertain counts as one place.
+#: Shape used for every area of a frame with uncertain geometry, so that only time decides.
 _UNKNOWN_AREA = shapely.box(0, 0, 1, 1)
 
 
@@ -30,16 +30,17 @@ class DeformationEvent:
     Attributes
     ----------
     id : str
-        Region, first day, and a number among those of that day.
+        ``<region>-<first day>-<number>``, numbered from 1 among the events of that region and day.
     region : str
+        Name of the region.
     start, end : datetime.date
         First primary and last secondary date.
     members : tuple of (Frame, Pair)
-        The interferograms that show it, in order.
+        Interferograms that show the event, sorted.
     activities : mapping of str to int
-        Polygons of each activity type.
+        Number of polygons of each activity type.
     location : tuple of float or None
-        Longitude and latitude of its middle; None where the frames' geometry is uncertain or unknown.
+        Longitude and latitude of the centroid in degrees; None if a frame's geometry is uncertain or unknown.
     """
 
     id: str
@@ -52,9 +53,9 @@ class DeformationEvent:
 
 
 def implied_grid(frame: Frame) -> Grid | None:
-    """Return the grid that the annotations of a published frame imply, None for other frames.
+    """Return the grid of a published frame that is inferred from its annotations; None for other frames.
 
-    The true grid is read from a frame's rasters; this one serves where there are none.
+    It is used where no raster of the frame, and therefore no exact grid, is available.
     """
     known = published_frames().get(frame.id)
     if known is None or known.implied_shape is None:
@@ -74,11 +75,15 @@ class _Area:
 
 
 def find_events(annotations: Iterable[Annotation]) -> list[DeformationEvent]:
-    """Return the events that `annotations` show, by region and first day.
+    """Return the deformation events in `annotations`, ordered by region and first day.
 
-    Two annotated areas of a region belong to one event when they overlap and the time spans of their
-    interferograms have a day in common; so do all that are linked by such steps. Frames of one region
-    are compared on the ground; where the geometry is uncertain, time alone decides.
+    1. The polygons of each region are projected to longitude and latitude, so that different frames can be
+       compared. Areas of frames with uncertain geometry are all taken to overlap.
+    2. Two areas are linked if they overlap and the time spans of their interferograms share a day.
+    3. Each connected component of linked areas is one event.
+
+    For example, if area A overlaps B in January, and B overlaps C in February, then A, B and C are one event,
+    even if A and C do not overlap.
     """
     areas: dict[str, list[_Area]] = defaultdict(list)
     for annotation in sorted(annotations, key=lambda item: (item.frame, item.pair)):
@@ -96,14 +101,19 @@ def find_events(annotations: Iterable[Annotation]) -> list[DeformationEvent]:
 
 
 def label_chains(shapes: Sequence[shapely.Geometry], spans: Sequence[tuple[date, date]]) -> list[int]:
-    """Return a number for each area: the same for those that overlap in place and time, step by step.
+    """Return the connected component of each area, where areas that overlap in place and time are linked.
 
     Parameters
     ----------
     shapes : sequence of shapely.Geometry
-        Where each area lies.
+        Shape of each area.
     spans : sequence of (datetime.date, datetime.date)
-        First and last day of each.
+        First and last day of each area.
+
+    Returns
+    -------
+    list of int
+        Number of the component of each area.
     """
     one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
     start, end = (np.array([span[i].toordinal() for span in spans], dtype=int) for i in (0, 1))
@@ -113,7 +123,22 @@ def label_chains(shapes: Sequence[shapely.Geometry], spans: Sequence[tuple[date,
 
 
 def nearest_free_day(events: Iterable[DeformationEvent], day: date, limit: int = 4000) -> date:
-    """Return the day nearest to `day` that can part `events`: all end before it or start on it or later."""
+    """Return the day nearest to `day` such that every event ends before it, or starts on or after it.
+
+    Parameters
+    ----------
+    events : iterable of DeformationEvent
+        The events.
+    day : datetime.date
+        Preferred day.
+    limit : int
+        Maximum distance from `day` in days.
+
+    Raises
+    ------
+    ValueError
+        If there is no such day within the limit.
+    """
     spans = [(event.start, event.end) for event in events]
     for step in range(limit):
         for candidate in (day - timedelta(step), day + timedelta(step)):
@@ -129,7 +154,7 @@ def _annotated_areas(annotation: Annotation) -> list[_Area]:
     for polygon, activity, _ in annotation.labeled_polygons:
         if uncertain:
             areas.append(_Area(annotation, activity, _UNKNOWN_AREA, False))
-        elif grid is None:  # a region of its own: the preview's pixels compare
+        elif grid is None:  # the only frame of its region: areas are compared in preview pixels
             areas.append(_Area(annotation, activity, shapely.make_valid(shapely.Polygon(polygon)), False))
         else:
             points = default_preview_geometry(annotation.frame, grid).to_grid(polygon, grid)

@@ -1,4 +1,4 @@
-"""The published tables, typed, and the same figures counted on the annotations at hand."""
+"""Counts and statistics published in the Hephaestus Minicubes paper, and comparisons with recounted ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hephaestus_build.dataset.samples import published_absent_pairs
 from hephaestus_build.dataset.splits import Split
 from hephaestus_build.sources.annotations.record import Annotation
 
-#: Table 1 of the Hephaestus Minicubes paper; deformation and earthquake labels count apart.
+#: Table 1 of the Hephaestus Minicubes paper; deformation and earthquakes are counted separately.
 PUBLISHED_TABLE_1: Mapping[str, Mapping[str, int]] = {
     "label": {"Non_Deformation": 18089, "Deformation": 1798, "Earthquake": 55},
     "activity_type": {
@@ -19,7 +19,7 @@ PUBLISHED_TABLE_1: Mapping[str, Mapping[str, int]] = {
     "intensity_level": {"Low": 908, "Medium": 533, "High": 751, "None": 55},
     "phase": {"Rest": 18089, "Unrest": 1664, "Rebound": 134, "None": 15},
 }  # fmt: skip
-#: Table 2 of the same: samples and series of each part.
+#: Table 2 of the paper: number of samples and series of each part.
 PUBLISHED_TABLE_2: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "train": {
         "single": {"positive": 1143, "negative": 8697}, "series": {"positive": 701, "negative": 2626},
@@ -35,7 +35,7 @@ PUBLISHED_TABLE_2: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     },
 }  # fmt: skip
 
-#: Published means and deviations of the channels; phase and coherence include the zeros of no data.
+#: Published (mean, standard deviation) of the channels; phase and coherence include the zeros of no data.
 PUBLISHED_CHANNEL_STATISTICS: Mapping[str, tuple[float, float]] = {
     "insar_difference": (0.001489616346722796, 1.6176833645747521),
     "insar_coherence": (69.3472689222075, 76.50325808397666),
@@ -47,7 +47,7 @@ PUBLISHED_CHANNEL_STATISTICS: Mapping[str, tuple[float, float]] = {
 
 
 def count_labels(annotations: Iterable[Annotation]) -> dict[str, dict[str, int]]:
-    """Return how often each word of Table 1 occurs, in the paper's order, other words after them."""
+    """Return the count of every label of Table 1, in the paper's order, followed by other labels."""
     counts: dict[str, Counter[str]] = {
         name: Counter(dict.fromkeys(words, 0)) for name, words in PUBLISHED_TABLE_1.items()
     }
@@ -60,9 +60,9 @@ def count_labels(annotations: Iterable[Annotation]) -> dict[str, dict[str, int]]
 
 
 def compare_table_1(annotations: Iterable[Annotation]) -> dict[str, Any]:
-    """Return Table 1 as published, of the files as they are, and without the published absent pairs.
+    """Return Table 1 as published, counted in the files, and counted without the published absent pairs.
 
-    ``difference`` is the last less the first; what is equal is left out of it.
+    ``difference`` is the count without absent pairs minus the published one; equal counts are omitted.
     """
     items, absent = list(annotations), published_absent_pairs()
     without = count_labels(item for item in items if (item.frame, item.pair) not in absent)
@@ -84,7 +84,7 @@ def compare_table_1(annotations: Iterable[Annotation]) -> dict[str, Any]:
 
 
 def compare_table_2(split: Split) -> dict[str, Any]:
-    """Return the counts of `split` with their sum, and the published ones where it is the paper's split."""
+    """Return the counts of a split and their sum, and the published counts if it is the paper's split."""
     counts: dict[str, Any] = {
         **split.counts,
         "sum": {

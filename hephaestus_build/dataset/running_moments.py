@@ -1,4 +1,4 @@
-"""Moments that add up: means and deviations of channels, product by product. Pure: no I/O."""
+"""Mergeable moments (count, mean, sum of squared deviations) of channels and products."""
 
 from __future__ import annotations
 
@@ -18,16 +18,25 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class RunningMoments:
-    """Count, mean and sum of squared deviations of some values; these add up without the values.
+    """Count, mean and sum of squared deviations of a set of values.
+
+    The moments of two sets are merged by ``+`` with the pairwise update of Chan et al. (1979). For example,
+    the moments of the values (1, 3) are (2, 2, 2) and those of (5,) are (1, 5, 0). Their sum is (3, 3, 8),
+    the moments of (1, 3, 5).
 
     Attributes
     ----------
     count : int
-        How many values.
+        Number of values.
     mean : float
-        Their mean, 0 of none.
+        Mean of the values; 0 if there are none.
     m2 : float
         Sum of the squared deviations from the mean.
+
+    References
+    ----------
+    T. F. Chan, G. H. Golub and R. J. LeVeque (1979): Updating formulae and a pairwise algorithm for computing
+    sample variances. Technical report STAN-CS-79-773, Stanford University.
     """
 
     count: int = 0
@@ -36,7 +45,7 @@ class RunningMoments:
 
     @classmethod
     def from_values(cls, values: np.ndarray) -> RunningMoments:
-        """Return the moments of all `values`, summed in blocks with double precision."""
+        """Return the moments of `values`, computed in blocks with double precision."""
         flat = values.reshape(-1)
         total = cls()
         for start in range(0, flat.size, _BLOCK):
@@ -47,11 +56,11 @@ class RunningMoments:
 
     @property
     def std(self) -> float:
-        """Standard deviation of the values themselves (divided by their count); NaN of none."""
+        """Population standard deviation (divided by the count); NaN if there are no values."""
         return math.sqrt(self.m2 / self.count) if self.count else math.nan
 
     def __add__(self, other: RunningMoments) -> RunningMoments:
-        """Return the moments of both sets of values together."""
+        """Return the moments of the union of both sets."""
         if not (self.count and other.count):
             return self if self.count else other
         count = self.count + other.count
@@ -63,7 +72,7 @@ class RunningMoments:
         )
 
     def repeated(self, number: int) -> RunningMoments:
-        """Return the moments of the same values repeated `number` times."""
+        """Return the moments of the values repeated `number` times."""
         return (
             RunningMoments(self.count * number, self.mean, self.m2 * number) if number else RunningMoments()
         )
@@ -71,16 +80,16 @@ class RunningMoments:
 
 @dataclass(frozen=True)
 class ProductMoments:
-    """One product: the moments of its valid values, and how many pixels it has.
+    """Moments of one product.
 
     Attributes
     ----------
     fingerprint : str
-        Hash of the stored content; empty where it is not known, which is measured again every time.
+        Hash of the stored content; empty if unknown, in which case the moments are never reused.
     valid : RunningMoments
-        Of the pixels that hold data.
+        Moments of the pixels with data.
     zero_count : int
-        Pixels without data that hold 0, which the published convention counts as values.
+        Number of no-data pixels stored as 0, which the published convention counts as values.
     """
 
     fingerprint: str
@@ -88,14 +97,22 @@ class ProductMoments:
     zero_count: int = 0
 
     def for_convention(self, convention: MaskingConvention) -> RunningMoments:
-        """Return the moments by the named convention."""
+        """Return the moments under the given masking convention."""
         return self.valid if convention == "valid" else self.valid + RunningMoments(self.zero_count)
 
 
 def compute_product_moments(channel: str, values: np.ndarray, fingerprint: str = "") -> ProductMoments:
-    """Measure one product of `channel`.
+    """Return the moments of one product.
 
-    Phase and coherence hold 0 where there is no data; the DEM and the atmosphere hold NaN.
+    Parameters
+    ----------
+    channel : str
+        Name of the channel, one of ``CHANNELS``. No data is 0 in phase and coherence, and NaN in the DEM and
+        the atmosphere.
+    values : numpy.ndarray
+        Values of the product, of any shape.
+    fingerprint : str
+        Hash of the stored content, if known.
     """
     if channel == "insar_coherence" and values.dtype == np.uint8:
         counts = np.bincount(values.reshape(-1), minlength=256)

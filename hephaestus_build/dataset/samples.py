@@ -1,4 +1,4 @@
-"""What a learner sees: samples (one interferogram each) and series of one primary date."""
+"""Samples (one annotated interferogram each) and series (several samples with the same primary date)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Interferograms in a series, as in the paper.
 SERIES_LENGTH = 3
 _TABLES = ("valid_date_pair", "annotated", "corrupted", "processing_error", "no_info", "phase", "unique_id")
-#: A frame whose centre is this near to a published one belongs to its region, km.
+#: Maximum distance in km between the centres of a frame and a published frame of the same region.
 REGION_RADIUS = 300.0
 
 
@@ -34,13 +34,15 @@ class Sample:
     Attributes
     ----------
     frame : Frame
+        Frame of the interferogram.
     pair : Pair
+        Dates of the interferogram.
     positive : bool
-        Whether the expert saw deformation of any kind, earthquakes included.
+        Whether the expert saw deformation of any kind, including earthquakes.
     unique_id : int
-        Of its annotation.
+        Id of the annotation; -1 if unknown.
     region : str
-        The frames that see one volcano share it (see :func:`region_of`).
+        Region of the frame (see :func:`region_of`).
     """
 
     frame: Frame
@@ -51,30 +53,30 @@ class Sample:
 
     @property
     def acquisitions(self) -> tuple[tuple[Frame, date], tuple[Frame, date]]:
-        """The two images that were interfered."""
+        """Frame and date of the two acquisitions of the interferogram."""
         return (self.frame, self.pair.primary), (self.frame, self.pair.secondary)
 
 
 @dataclass(frozen=True, order=True)
 class Series:
-    """Samples of one primary acquisition in the order of their secondaries; short groups repeat some."""
+    """Samples with the same primary, in the order of their secondaries; a short series repeats samples."""
 
     members: tuple[Sample, ...]
 
     @property
     def positive(self) -> bool:
-        """Whether any of the members is."""
+        """Whether any member is positive."""
         return any(sample.positive for sample in self.members)
 
     @property
     def has_repeats(self) -> bool:
-        """Whether one interferogram occurs more than once."""
+        """Whether an interferogram occurs more than once."""
         return len(set(self.members)) < len(self.members)
 
     @property
     def name(self) -> str:
-        """``<primary>_<secondary>_<secondary>...``, unique in a frame."""
-        # the names of pairs are kept, a date is slow to write
+        """``<primary>_<secondary>_<secondary>...``, unique within a frame."""
+        # pair names are cached, formatting a date is slow
         return "_".join([self.members[0].pair.name[:8], *(sample.pair.name[9:] for sample in self.members)])
 
 
@@ -88,21 +90,21 @@ def published_absent_pairs() -> frozenset[tuple[Frame, Pair]]:
 
 
 def is_usable(annotation: Annotation) -> bool:
-    """Whether the interferogram is of good quality: not corrupted, no processing error, some information."""
+    """Return whether an interferogram is of good quality: not corrupted, no processing error, not empty."""
     return annotation.corrupted == 0 and annotation.processing_error == 0 and annotation.no_info == 0
 
 
 def samples_from_annotations(
     annotations: Iterable[Annotation], absent: Iterable[tuple[Frame, Pair]] | None = None
 ) -> list[Sample]:
-    """Return the usable samples among `annotations`, in order of frame and dates.
+    """Return the usable samples among `annotations`, sorted by frame and dates.
 
     Parameters
     ----------
     annotations : iterable of Annotation
-        In any order.
+        Annotations in any order.
     absent : iterable of (Frame, Pair), optional
-        Pairs without an interferogram; the published benchmark's 15 unless given.
+        Pairs without an interferogram; by default the 15 that the published benchmark leaves out.
     """
     missing = published_absent_pairs() if absent is None else frozenset(absent)
     return sorted(
@@ -113,19 +115,19 @@ def samples_from_annotations(
 
 
 def samples_from_cube(cube: xr.Dataset, frame: Frame | None = None) -> list[Sample]:
-    """Return the usable samples of a built cube, by its own flags and annotations.
+    """Return the usable samples of a cube, from its flags and annotations, sorted by dates.
 
     Parameters
     ----------
     cube : xarray.Dataset
-        As :func:`xarray.open_zarr` opens it.
+        A cube as opened by :func:`xarray.open_zarr`.
     frame : Frame, optional
-        Its frame; from the attribute ``frame`` unless given.
+        Frame of the cube; by default from its attribute ``frame``.
 
     Raises
     ------
     HephaestusError
-        If the cube does not name its frame or lacks one of the variables.
+        If the cube does not state its frame or lacks one of the variables.
     """
     frame = frame or _frame_of(cube)
     try:
@@ -144,7 +146,7 @@ def samples_from_cube(cube: xr.Dataset, frame: Frame | None = None) -> list[Samp
     samples = []
     for row, column in np.argwhere(good).tolist():
         phase = str(table["phase"][row, column])
-        # the released files say Rest where, and only where, there is no deformation
+        # in the released files, the phase is "Rest" if and only if there is no deformation
         positive = phase != "Rest" if phase else _has_deformation_mask(cube, row, column)
         pair = Pair(primaries[row], secondaries[column])
         samples.append(Sample(frame, pair, positive, int(table["unique_id"][row, column]), region))
@@ -152,11 +154,18 @@ def samples_from_cube(cube: xr.Dataset, frame: Frame | None = None) -> list[Samp
 
 
 def region_of(frame: Frame, centre: tuple[float, float] | None = None) -> str:
-    """Return the name of the region whose volcanoes `frame` sees.
+    """Return the name of the region of `frame`.
 
-    The published frames have theirs in the registry. Another frame belongs to the region of the nearest
-    published frame within 300 km of its `centre` (longitude, latitude); else it is a region by itself.
-    Nothing but the frame decides, so that a further frame never changes the region of another.
+    The regions of published frames are in the registry. Another frame belongs to the region of the nearest
+    published frame within 300 km, and otherwise forms its own region. The result depends on this frame only,
+    so adding a frame never changes the region of another one.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame.
+    centre : tuple of float, optional
+        Longitude and latitude of the frame's centre in degrees.
     """
     frames = published_frames()
     if frame.id in frames:
@@ -173,20 +182,24 @@ def region_of(frame: Frame, centre: tuple[float, float] | None = None) -> str:
 def make_series(
     samples: Iterable[Sample], *, length: int = SERIES_LENGTH, share_positive: int = 1
 ) -> list[Series]:
-    """Return the series that the paper's rule makes of `samples`.
+    """Return the series of `samples` according to the rule of the paper.
 
-    Samples of one frame and primary date form a group, ordered by secondary date. A shorter group
-    repeats entries; a longer one gives the order-preserving subsets of `length`, walked in lexicographic
-    order, that share fewer entries than the limit with any subset kept before.
+    1. Samples with the same frame and primary date form a group, sorted by secondary date.
+    2. A group with at most `length` samples gives one series, in which samples are repeated if necessary.
+    3. A larger group gives several. Its subsets of `length` samples are visited in lexicographic order, and
+       one is kept if it shares fewer samples than the limit with every subset kept before.
+
+    For example, with `length` 3, a group (a, b) gives the series (a, a, b). A group (a, b, c, d, e) gives
+    only (a, b, c) with the limit 1. With the limit 2, it gives (a, b, c) and (a, d, e).
 
     Parameters
     ----------
     samples : iterable of Sample
-        Of one part of a split, in any order.
+        Samples of one part of a split, in any order.
     length : int
-        Interferograms in a series.
+        Number of interferograms in a series.
     share_positive : int
-        The limit for groups with deformation (the paper's training part has 2); 1 for all others.
+        The limit for groups with deformation (2 in the paper's training part); it is 1 for all others.
     """
     series = []
     for _, members in groupby(sorted(samples), key=lambda sample: (sample.frame, sample.pair.primary)):
@@ -203,7 +216,7 @@ def _low_overlap_subsets(count: int, length: int, limit: int) -> Iterable[tuple[
     if count <= length:
         yield tuple(index * count // length for index in range(length))
         return
-    taken: set[tuple[int, ...]] = set()  # what two kept subsets may not have in common
+    taken: set[tuple[int, ...]] = set()  # combinations of `limit` entries that a kept subset contains
     for chosen in combinations(range(count), length):
         parts = list(combinations(chosen, limit))
         if taken.isdisjoint(parts):
@@ -227,6 +240,6 @@ def _cube_center(cube: xr.Dataset) -> tuple[float, float]:
 
 
 def count_classes(samples: Iterable[Sample | Series]) -> dict[str, int]:
-    """Return how many of `samples` are positive and negative."""
+    """Return the number of positive and of negative samples or series."""
     flags = [sample.positive for sample in samples]
     return {"positive": sum(flags), "negative": len(flags) - sum(flags)}

@@ -1,4 +1,4 @@
-"""What leaks from one part of a split into another, and what weighs too much in it."""
+"""Audit of a split: leaks between its parts, class balance, and overlaps of series."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from hephaestus_build.dataset.deformation_events import DeformationEvent
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.splits import PARTS, Split, SplitPart, SplitRule, split_rule
 
-#: A frame or region with more than this share of a part's positives is said to dominate it.
+#: A frame or region with more than this fraction of a part's positives is reported as dominant.
 DOMINANT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Something that lies in two parts of a split.
+    """Acquisitions, events or regions that two parts of a split share, or pairs that cross a boundary.
 
     Attributes
     ----------
     kind : str
         ``acquisitions``, ``events``, ``regions`` or ``boundaries``.
     parts : tuple of str
-        The two parts; for boundaries, the part alone.
+        The two parts; for boundaries, one part.
     shared : int
-        How many acquisitions, events or regions both parts have; for boundaries, how many pairs reach
-        beyond the part's window.
+        Number of shared acquisitions, events or regions; for boundaries, number of pairs that extend beyond
+        the time window of the part.
     samples, positives : int
-        Members of the later part that are concerned, and how many of them are positive.
+        Number of affected samples in the later part, and how many of them are positive.
     examples : tuple of str
-        A few of what is shared, the weightiest first.
+        Up to five shared items, with the number of affected samples, in descending order.
     """
 
     kind: str
@@ -45,18 +45,20 @@ class Leak:
 
 @dataclass(frozen=True)
 class ClassBalance:
-    """How the positives of one part are spread over its frames and regions.
+    """Distribution of the positives of one part over frames and regions.
 
     Attributes
     ----------
     part : str
+        Name of the part.
     positives : int
+        Number of positives.
     frames, regions : dict of str to int
-        Those with positives, the weightiest first.
+        Number of positives by frame and by region, in descending order.
     dominant : tuple of str
         Frames and regions with more than a quarter of the positives.
     new : tuple of str
-        Frames with positives here and none in train.
+        Frames with positives in this part but none in train.
     """
 
     part: str
@@ -69,7 +71,7 @@ class ClassBalance:
 
 @dataclass(frozen=True)
 class SeriesOverlap:
-    """Series of one part: how many hold an interferogram twice, and how many share one with another."""
+    """Number of series of a part, of those that repeat a sample, and of those that share one with another."""
 
     part: str
     series: int
@@ -79,16 +81,24 @@ class SeriesOverlap:
 
 @dataclass(frozen=True)
 class SplitAudit:
-    """The findings on one split.
+    """The result of auditing one split.
 
     Attributes
     ----------
-    split, sha256, counts, simulated
-        Which split, how many samples and series its parts have, and whether any of it is simulated.
-    leaks, weights, repeats : tuple
-        What was found.
+    split, sha256 : str
+        Name and hash of the split.
+    counts : dict
+        Number of samples and series of each part.
+    simulated : bool
+        Whether any sample is simulated.
+    leaks : tuple of Leak
+        Leaks between parts.
+    weights : tuple of ClassBalance
+        Class balance of each part.
+    repeats : tuple of SeriesOverlap
+        Overlaps of series of each part.
     promises : dict of str to bool
-        Whether each of its promises is kept.
+        Whether each promise of the split is kept.
     unchecked : tuple of str
         Promises that could not be checked.
     """
@@ -105,28 +115,33 @@ class SplitAudit:
 
     @property
     def passed(self) -> bool:
-        """Whether the split keeps all that it promises, as far as that was checked."""
+        """Whether the split keeps all of its promises that were checked."""
         return all(self.promises.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the findings as JSON values."""
+        """Return the audit as JSON values."""
         return {**asdict(self), "passed": self.passed}
 
 
 def audit_split(
     split: Split, events: Iterable[DeformationEvent] | None = None, rule: SplitRule | None = None
 ) -> SplitAudit:
-    """Look for everything that `split` shares between its parts.
+    """Find acquisitions, events, regions and pairs that leak between the parts of a split.
 
     Parameters
     ----------
     split : Split
-        Any split, also one read from a file.
-    events : iterable of Event
-        From :func:`hephaestus_build.dataset.deformation_events.find_events`; without them nothing is said of
-        events.
+        The split.
+    events : iterable of DeformationEvent, optional
+        Events from :func:`hephaestus_build.dataset.deformation_events.find_events`. Without them, leaks of
+        events are not checked.
     rule : SplitRule, optional
-        Whose windows the pairs are held against; the one of the split's name unless given.
+        Rule whose time windows the pairs are checked against; by default the rule with the split's name.
+
+    Returns
+    -------
+    SplitAudit
+        Leaks, class balance and overlaps of series.
     """
     rule = rule or split_rule(split.name)
     leaks = [
@@ -165,7 +180,7 @@ def _find_shared(kind: str, split: Split, keys: Any, name: Any) -> list[Leak]:
 
 
 def _find_boundary_leaks(split: Split, rule: SplitRule) -> list[Leak]:
-    """Find pairs that reach beyond their part's window: what they show was not yet known at its end."""
+    """Return a leak for each part with pairs that extend beyond the part's time window."""
     leaks = []
     for part in PARTS:
         late = []
@@ -219,7 +234,7 @@ def _weights(split: Split) -> Iterable[ClassBalance]:
         positives = [sample for sample in split.parts[part] if sample.positive]
         frames = _ranked(Counter(sample.frame.id for sample in positives))
         regions = _ranked(Counter(sample.region for sample in positives))
-        counts = {**frames, **regions}  # a region of one unregistered frame has the frame's name
+        counts = {**frames, **regions}  # an unregistered frame may be a region with the same name
         heavy = tuple(name for name, count in counts.items() if count > DOMINANT_SHARE * len(positives))
         new = sorted({sample.frame.id for sample in positives if sample.frame not in known})
         yield ClassBalance(

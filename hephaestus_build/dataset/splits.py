@@ -1,4 +1,4 @@
-"""Splits: named rules that put samples into train, validation and test, and the artefacts they make."""
+"""Splits: named rules that assign samples to train, validation and test, and the resulting files."""
 
 from __future__ import annotations
 
@@ -23,36 +23,42 @@ from hephaestus_build.dataset.samples import SERIES_LENGTH, Sample, Series, coun
 SplitPart = Literal["train", "validation", "test"]
 PARTS: tuple[SplitPart, ...] = ("train", "validation", "test")
 FORMAT = "hephaestus-split/1"
-#: In a split's source: what its cubes say of themselves, where their frames do not.
+#: Key in a split's source if its cubes are marked as simulated although their frames are real.
 SIMULATED_SOURCE = "simulated"
-#: How many entries two training series with deformation may share, plus one (the paper's rule).
+#: Two series with deformation share fewer samples than this, by part (the paper's rule).
 SHARED_POSITIVE_LIMIT: Mapping[SplitPart, int] = {"train": 2, "validation": 1, "test": 1}
 
 
 @dataclass(frozen=True)
 class SplitRule:
-    """A named rule. It looks at one sample's frame and dates, never at the others or at the label.
+    """A named rule that assigns a sample to a part by its frame and dates only.
+
+    It uses neither other samples nor the label.
 
     Attributes
     ----------
-    name, version, rule : str, int, str
-        What it is called, and what it does in words.
+    name : str
+        Name of the split.
+    version : int
+        Version of the rule.
+    rule : str
+        Description of the rule.
     kind : str
-        ``primary``: the primary date decides. ``both``: both dates must lie in a part's window.
-        ``region``: the frame decides.
+        ``primary``: the primary date decides. ``both``: both dates must be in the time window of a part.
+        ``region``: the frame's region decides.
     promises : tuple of str
-        What never is in two parts: ``acquisitions``, ``events``, ``regions``; or ``boundaries``, that no
-        pair reaches beyond its part's window.
+        Guarantees. ``acquisitions``, ``events``, ``regions``: none of them is in two parts. ``boundaries``:
+        no pair extends beyond the time window of its part.
     boundaries : tuple of datetime.date
-        First day of validation and of test.
+        First day of validation and first day of test.
     regions : mapping
-        Regions with boundaries of their own.
+        Boundaries of regions that differ from `boundaries`.
     period : tuple of datetime.date or None
-        First and last primary date.
+        First and last primary date; samples outside are left out.
     held_out, validating : str
-        The regions of test and validation, of the kind ``region``.
+        For the kind ``region``: regions of test and of validation.
     legacy : bool
-        Kept for comparison with published numbers.
+        Whether the split is kept only for comparison with published numbers.
     """
 
     name: str
@@ -68,7 +74,7 @@ class SplitRule:
     legacy: bool = False
 
     def part_of(self, sample: Sample) -> tuple[SplitPart | None, str]:
-        """Return the part of `sample`, or None and the reason why it is in none."""
+        """Return the part of `sample` and an empty string, or None and the reason why it is left out."""
         if self.kind == "region":
             if sample.region == self.held_out:
                 return "test", ""
@@ -82,10 +88,10 @@ class SplitRule:
                 if self.kind == "both" and secondary >= end:
                     return None, "spans a boundary"
                 return part, ""
-        raise AssertionError("the windows cover all days")
+        raise AssertionError("the time windows cover all days")
 
     def window(self, part: SplitPart, region: str) -> tuple[date, date]:
-        """Return the first day of `part` in `region` and the first day after it; all time by region."""
+        """Return the time window of `part` in `region`: its first day and the first day after it."""
         if self.kind == "region":
             return date.min, date.max
         validation, test = self.regions.get(region, self.boundaries)
@@ -95,7 +101,7 @@ class SplitRule:
 
 
 def split_names() -> list[str]:
-    """Return the names of all splits; a fold per region that has events, the held-out region at the end."""
+    """Return the names of all splits; folds have the held-out region as suffix."""
     names = []
     for entry in load_schema("split_rules.json")["splits"]:
         names += [f"{entry['name']}-{fold}" for fold in entry.get("folds", ())] or [entry["name"]]
@@ -105,12 +111,12 @@ def split_names() -> list[str]:
 def split_rule(name: str) -> SplitRule:
     """Return the rule called `name`.
 
-    ``volcano-out-<region>`` is known for every region, also for those that a new cube brings.
+    ``volcano-out-<region>`` exists for every region, including regions of frames outside the registry.
 
     Raises
     ------
     UsageError
-        If there is none.
+        If there is no split of that name.
     """
     for entry in load_schema("split_rules.json")["splits"]:
         fold = name.removeprefix(entry["name"] + "-")
@@ -121,7 +127,7 @@ def split_rule(name: str) -> SplitRule:
             )
         if entry["kind"] != "region" and entry["name"] == name:
             return _rule_from_schema(entry, name)
-    raise UsageError(f"there is no split {name!r}; `hephaestus splits list` names them all")
+    raise UsageError(f"there is no split {name!r}; `hephaestus splits list` lists all splits")
 
 
 def _rule_from_schema(entry: Mapping[str, Any], name: str, **fields: Any) -> SplitRule:
@@ -147,20 +153,20 @@ def _days(texts: Sequence[str]) -> tuple[date, date]:
 
 @dataclass(frozen=True, repr=False)
 class Split:
-    """The members of every part: what training reads.
+    """The samples of every part of a split, as training reads them.
 
     Attributes
     ----------
     name, version, rule, promises
-        Of the rule that made it.
+        Properties of the rule that made it (see :class:`SplitRule`).
     parts : mapping of part to tuple of Sample
-        In order of frame and dates.
+        Samples of each part, sorted by frame and dates.
     left_out : mapping of str to tuple of Sample
-        Good samples in no part, by the reason.
+        Usable samples in no part, by the reason.
     source : mapping
-        What it was made from.
+        Description of the annotations or cubes that the samples come from.
     series_length : int
-        Interferograms in a series.
+        Number of interferograms in a series.
     """
 
     name: str
@@ -178,7 +184,7 @@ class Split:
 
     @cached_property
     def series(self) -> Mapping[SplitPart, tuple[Series, ...]]:
-        """The series of every part, in order."""
+        """The series of every part, sorted."""
         return {
             part: tuple(
                 make_series(
@@ -190,7 +196,7 @@ class Split:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash over the name, the version and every member with its part and label."""
+        """Hash of the name, the version, and every sample and series with its part and label."""
         digest = hashlib.sha256(f"{self.name} {self.version} {self.series_length}\n".encode())
         for part in PARTS:
             for sample in self.parts[part]:
@@ -201,7 +207,7 @@ class Split:
 
     @property
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
-        """How many samples and series each part has, positive and negative."""
+        """Number of positive and negative samples and series of each part."""
         return {
             part: {"single": count_classes(self.parts[part]), "series": count_classes(self.series[part])}
             for part in PARTS
@@ -209,7 +215,7 @@ class Split:
 
     @property
     def samples_with_parts(self) -> Iterator[tuple[SplitPart, Sample]]:
-        """Every member with its part."""
+        """Every sample with its part."""
         for part in PARTS:
             for sample in self.parts[part]:
                 yield part, sample
@@ -221,13 +227,13 @@ class Split:
 
     @property
     def is_simulated(self) -> bool:
-        """Whether any of its samples is simulated: by its frame, or as the cube says that it is from."""
+        """Whether any sample is simulated, according to its frame or to the attributes of its cube."""
         return SIMULATED_SOURCE in self.source or any(
             sample.frame.is_simulated for sample in self.all_samples
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the artefact as JSON values (``schemas/splits.json``)."""
+        """Return the split as JSON values (``schemas/splits.json``)."""
         return {
             "format": FORMAT,
             "name": self.name,
@@ -246,12 +252,12 @@ class Split:
         }
 
     def write(self, path: Path) -> None:
-        """Write the artefact to `path`, whole or not at all.
+        """Write the split to `path` atomically.
 
         Raises
         ------
         HephaestusError
-            If it cannot be written.
+            If the file cannot be written.
         """
         with translate_os_errors(f"split {self.name}: writing {path}"):
             write_atomic(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
@@ -264,7 +270,19 @@ def make_split(
     source: Mapping[str, str | int] | None = None,
     length: int = SERIES_LENGTH,
 ) -> Split:
-    """Put `samples`, in any order, into parts by `rule`."""
+    """Return the split of `samples` by `rule`.
+
+    Parameters
+    ----------
+    rule : SplitRule
+        The rule.
+    samples : iterable of Sample
+        Usable samples, in any order.
+    source : mapping, optional
+        Description of where the samples come from, recorded in the split.
+    length : int
+        Number of interferograms in a series.
+    """
     parts: dict[SplitPart, list[Sample]] = {part: [] for part in PARTS}
     left_out: dict[str, list[Sample]] = defaultdict(list)
     for sample in sorted(samples):
@@ -283,17 +301,17 @@ def make_split(
 
 
 def read_split(path: str | os.PathLike[str]) -> Split:
-    """Read the file of a split and check it against its schema and its hash.
+    """Read the file of a split and verify its format and its hash.
 
     Parameters
     ----------
     path : str or path
-        Of a file that ``hephaestus splits write`` wrote.
+        Path of a file written by ``hephaestus splits write``.
 
     Raises
     ------
     HephaestusError
-        If it is missing, damaged, or was changed by hand.
+        If the file is missing, damaged, or was changed after it was written.
     """
     path = Path(path)
     hint = "write it again with `hephaestus splits write`"
@@ -315,9 +333,9 @@ def read_split(path: str | os.PathLike[str]) -> Split:
     except OSError as error:
         raise HephaestusError(f"there is no split at {path} ({error.strerror}); {hint}") from error
     except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
-        raise HephaestusError(f"{path} is not a split that can be read ({error}); {hint}") from error
+        raise HephaestusError(f"the split {path} cannot be read ({error}); {hint}") from error
     if split.to_json() != content:
-        raise HephaestusError(f"split {path} is not what its hash says: it was changed; {hint}")
+        raise HephaestusError(f"the split {path} was changed after it was written; {hint}")
     return split
 
 

@@ -1,6 +1,7 @@
-"""Which part of a frame a model sees; each choice says whether it looked at the label.
+"""Tilings: the placement of the crops of a frame that a model is given.
 
-A test that chooses its crops by the label scores what nobody can run: without the label there is no crop.
+Each tiling states whether it used the label. Scores on crops that were placed by the label do not describe a
+model in operation, where there is no label.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hephaestus_build.dataset.samples import Sample
 
 TilingMode = Literal["whole-frame", "grid", "label-centred"]
 TILING_MODES: tuple[TilingMode, ...] = ("whole-frame", "grid", "label-centred")
-#: Pixels a side, as in the paper.
+#: Side length of a crop in pixels, as in the paper.
 TILE_SIZE = 512
 
 
@@ -28,11 +29,12 @@ class Tile:
     Attributes
     ----------
     row, column : int
-        Where it begins; never negative.
+        First row and column in the frame; not negative.
     size : int
-        Rows and columns. It may reach beyond a frame that is smaller than itself.
+        Number of rows and columns. The tile extends beyond a frame that is smaller than it.
     core : tuple of int
-        First and last + 1 row, first and last + 1 column of the frame that this tile answers for.
+        Half-open ranges (top, bottom, left, right) of the frame's rows and columns for which predictions of
+        this tile are used.
     """
 
     row: int
@@ -41,7 +43,20 @@ class Tile:
     core: tuple[int, int, int, int]
 
     def read(self, values: np.ndarray, fill: float = 0) -> np.ndarray:
-        """Return the tile's part of `values`, shape (..., rows, columns), filled up to (..., size, size)."""
+        """Return the tile's part of `values`, padded to the size of the tile.
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            Values of the frame, shape (..., rows, columns).
+        fill : float
+            Value of pixels beyond the frame.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (..., size, size); a view if no padding is needed.
+        """
         part = values[..., self.row : self.row + self.size, self.column : self.column + self.size]
         rows, columns = part.shape[-2:]
         if (rows, columns) == (self.size, self.size):
@@ -51,7 +66,7 @@ class Tile:
         return result
 
     def write(self, values: np.ndarray, target: np.ndarray) -> None:
-        """Put the core of `values`, shape (..., size, size), in its place in `target`."""
+        """Copy the core of `values`, shape (..., size, size), to its position in `target`, the frame."""
         top, bottom, left, right = self.core
         target[..., top:bottom, left:right] = values[
             ..., top - self.row : bottom - self.row, left - self.column : right - self.column
@@ -60,17 +75,18 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiling:
-    """The tiles of one sample and how they were chosen.
+    """The tiles of one sample and how they were placed.
 
     Attributes
     ----------
     mode : str
-        Name of the choice.
+        ``whole-frame``, ``grid`` or ``label-centred``.
     uses_label : bool
-        Whether the label decided where the tiles lie.
+        Whether the placement depends on the label.
     shape : tuple of int
         Rows and columns of the frame.
     tiles : tuple of Tile
+        The tiles.
     """
 
     mode: TilingMode
@@ -80,10 +96,11 @@ class Tiling:
 
 
 def tile_whole_frame(shape: tuple[int, int], size: int = TILE_SIZE) -> Tiling:
-    """Cover a frame with the fewest tiles in straight rows.
+    """Return the smallest regular arrangement of tiles that covers a frame.
 
-    The tiles overlap where the frame is no multiple of `size`; their cores meet without overlap, so that
-    a score over the cores counts every pixel of the frame once.
+    Tiles overlap if the frame is not a multiple of `size`. Their cores do not overlap, so a score over the
+    cores counts every pixel of the frame once. For example, 1,000 columns are covered by two tiles of 512,
+    which start at the columns 0 and 488; their cores meet in the middle of the overlap, at column 500.
     """
     rows, columns = (_even_starts(extent, size, -(-extent // size)) for extent in shape)
     tiles = tuple(
@@ -95,9 +112,18 @@ def tile_whole_frame(shape: tuple[int, int], size: int = TILE_SIZE) -> Tiling:
 
 
 def tile_on_grid(shape: tuple[int, int], size: int = TILE_SIZE, count: int = 3) -> Tiling:
-    """Spread `count` x `count` tiles evenly over a frame, fewer where they would overlap.
+    """Return `count` x `count` tiles spaced evenly over a frame, or fewer if they would overlap.
 
-    A fixed, cheap choice for a frame of any size: it leaves gaps, and says nothing of what lies in them.
+    The cost is bounded for a frame of any size, but pixels in the gaps between tiles are not covered.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the frame.
+    size : int
+        Rows and columns of a tile.
+    count : int
+        Maximum number of tiles along each side.
     """
     rows, columns = (_even_starts(extent, size, max(1, min(count, extent // size))) for extent in shape)
     tiles = tuple(_tile_with_full_core(row, column, size, shape) for row in rows for column in columns)
@@ -105,21 +131,21 @@ def tile_on_grid(shape: tuple[int, int], size: int = TILE_SIZE, count: int = 3) 
 
 
 def tile_around_label(mask: np.ndarray, sample: Sample, size: int = TILE_SIZE, seed: int = 0) -> Tiling:
-    """Choose one tile as the published benchmark does: around the label. Kept for comparison.
+    """Return one tile placed around the label, like the published benchmark; kept for comparison.
 
-    With deformation, the tile lies at random such that it holds all of it, or its middle where that is
-    larger than a tile; without, at a random offset of up to a quarter tile from the frame's centre.
+    If there is deformation, the tile is placed randomly so that it contains all of it, or its centre if it is
+    larger than the tile. Otherwise, it has a random offset of up to a quarter tile from the frame's centre.
 
     Parameters
     ----------
     mask : numpy.ndarray
-        ``deformation_mask`` of the sample, shape (rows, columns); of a series, the union of its masks.
+        ``deformation_mask`` of the sample, shape (rows, columns); for a series, the union of the masks.
     sample : Sample
-        Decides, with `seed`, on the random numbers.
+        The sample; together with `seed`, it seeds the random numbers.
     size : int
         Rows and columns of the tile.
     seed : int
-        Another seed gives other offsets.
+        Seed of the random numbers.
     """
     shape = (mask.shape[0], mask.shape[1])
     digest = hashlib.sha256(f"{seed} {sample.frame} {sample.pair}".encode()).digest()
@@ -150,28 +176,43 @@ def choose_tiles(
     sample: Sample | None = None,
     seed: int = 0,
 ) -> Tiling:
-    """Return the tiles that the mode of that name chooses; only ``label-centred`` is given the label.
+    """Return the tiles of a sample in the given mode.
+
+    Parameters
+    ----------
+    mode : str
+        ``whole-frame``, ``grid`` or ``label-centred``.
+    shape : tuple of int
+        Rows and columns of the frame.
+    size : int
+        Rows and columns of a tile.
+    mask : numpy.ndarray, optional
+        ``deformation_mask``, shape (rows, columns); used by ``label-centred`` only.
+    sample : Sample, optional
+        The sample; used by ``label-centred`` only.
+    seed : int
+        Seed of the random offsets of ``label-centred``.
 
     Raises
     ------
     UsageError
-        If there is no such mode, or the one that looks at the label was not given it.
+        If the mode does not exist, or ``label-centred`` is used without sample and mask.
     """
     if mode == "whole-frame":
         return tile_whole_frame(shape, size)
     if mode == "grid":
         return tile_on_grid(shape, size)
     if mode != "label-centred":
-        raise UsageError(f"there is no way to tile called {mode!r}; choose {', '.join(TILING_MODES)}")
+        raise UsageError(f"there is no tiling mode {mode!r}; choose one of {', '.join(TILING_MODES)}")
     if mask is None or sample is None:
         raise UsageError(
-            "label-centred crops look at the label: give the sample and its mask, or choose grid"
+            "label-centred crops depend on the label: give the sample and its mask, or choose grid"
         )
     return tile_around_label(mask, sample, size, seed)
 
 
 def _even_starts(extent: int, size: int, count: int) -> list[int]:
-    """Return the starts of `count` tiles from edge to edge; a lone tile lies in the middle."""
+    """Return the starts of `count` tiles, evenly spaced from edge to edge; a single tile is centred."""
     room = max(0, extent - size)
     if count == 1:
         return [room // 2]
@@ -179,7 +220,7 @@ def _even_starts(extent: int, size: int, count: int) -> list[int]:
 
 
 def _starts_with_cores(starts: list[int], size: int, extent: int) -> list[tuple[int, int, int]]:
-    """Return each start with the core that ends in the middle of the overlap with the next tile."""
+    """Return (start, core start, core end) of each tile; cores meet in the middle of an overlap."""
     ends = [(start + size + after) // 2 for start, after in pairwise(starts)] + [extent]
     return list(zip(starts, [0, *ends[:-1]], ends, strict=True))
 

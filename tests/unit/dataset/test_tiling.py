@@ -107,5 +107,5 @@ def test_the_label_moves_no_tile_of_a_label_free_mode(mode: str) -> None:
 def test_an_unknown_mode_or_a_crop_without_its_label_is_refused() -> None:
     with pytest.raises(UsageError, match="whole-frame"):
         choose_tiles("centre", (60, 60))
-    with pytest.raises(UsageError, match="look at the label"):
+    with pytest.raises(UsageError, match="depend on the label"):
         choose_tiles("label-centred", (60, 60))
