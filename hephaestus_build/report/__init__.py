@@ -1,1 +1,1 @@
-"""Pictures and reports for people."""
+"""Figures of cubes and of the data set, the report on masks, and text for Markdown and Matplotlib."""

@@ -1,4 +1,4 @@
-"""Figures of the whole data set: when, where and how much was annotated, and who learns from what."""
+"""Figures of the data set: samples over time, positives per frame, the map of frames, and pair networks."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from hephaestus_build.sources.annotations.record import Annotation
 PART_COLOURS = {"train": "#5b7a99", "validation": "#d9a441", "test": "#2f8f6b", "left out": "#ccd2d8"}
 _DPI = 110
 _DAYS_PER_QUARTER = 91.3125
-#: Degrees that a frame without an implied shape is drawn with.
+#: Side length in degrees with which a frame of unknown shape is drawn.
 _NOMINAL_FRAME_DEG = 2.7
 
 
 def plot_samples_over_time(splits: Sequence[Split]) -> Figure:
-    """Draw how many samples begin in each quarter and in which part of each split they are."""
+    """Return a figure of the number of samples per quarter, by part, with a row for each split."""
     figure = _figure(11, 1.1 + 1.75 * len(splits))
     axes = figure.subplots(len(splits), 2, sharex=True, squeeze=False)
     figure.subplots_adjust(
@@ -71,12 +71,12 @@ def plot_samples_over_time(splits: Sequence[Split]) -> Figure:
             cell.xaxis.set_major_formatter(mdates.DateFormatter("%Y"))
     handles = [Patch(color=colour, label=part) for part, colour in PART_COLOURS.items()]
     figure.legend(handles=handles, loc="upper right", ncols=4, fontsize=9, frameon=False, borderaxespad=0.4)
-    _title(figure, "Samples by primary date, a bar a quarter", splits)
+    _title(figure, "Samples by primary date, one bar per quarter", splits)
     return figure
 
 
 def plot_positives_per_frame(split: Split) -> Figure:
-    """Draw the positives of every frame by their part of `split`, and how many samples it has in all."""
+    """Return a figure of the positives of each frame by part, labelled with its total of samples."""
     counts: dict[Frame, Counter[str]] = defaultdict(Counter)
     total: Counter[Frame] = Counter()
     for part, sample in _members(split):
@@ -104,7 +104,7 @@ def plot_positives_per_frame(split: Split) -> Figure:
 
 
 def plot_frame_map(frames: Mapping[str, PublishedFrame], events: Sequence[DeformationEvent]) -> Figure:
-    """Draw where the frames lie and where deformation was annotated, and list their volcanoes by region."""
+    """Return a map of the frames and the annotated events, with a list of volcanoes by region."""
     regions = sorted({frame.region for frame in frames.values()}, key=lambda name: _west(frames, name))
     figure = _figure(12, 7.3)
     axes = figure.add_axes((0.035, 0.35, 0.955, 0.59))
@@ -132,7 +132,7 @@ def plot_frame_map(frames: Mapping[str, PublishedFrame], events: Sequence[Deform
     for number, region in enumerate(regions, 1):
         members = [frame.longitude for frame in frames.values() if frame.region == region]
         latitude = middles[region][1]
-        # on the right, unless a region just there would lie under the number
+        # to the right, unless the number would cover another region there
         crowded = any(0 < x - max(members) < 9 and abs(y - latitude) < 4 for x, y in middles.values())
         right = not crowded and max(members) < 170
         x = max(members) + 2.4 if right else min(members) - 2.4
@@ -160,7 +160,17 @@ def plot_frame_map(frames: Mapping[str, PublishedFrame], events: Sequence[Deform
 def plot_pair_network(
     frame: Frame, annotations: Mapping[Pair, Annotation], boundaries: Sequence[date] = ()
 ) -> Figure:
-    """Draw every annotated pair of a frame as an arch from date to date, as high as it is long."""
+    """Return a figure of the annotated pairs of a frame, each as an arch from date to date.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame.
+    annotations : mapping of Pair to Annotation
+        Annotations of the frame. The height of a pair's arch is its number of days, its colour the label.
+    boundaries : sequence of datetime.date
+        Days to mark with a vertical line, such as the boundaries of a split.
+    """
     kinds = {
         "of poor quality": "#d5dade",
         "no deformation": "#5b7a99",
@@ -209,13 +219,13 @@ def plot_pair_network(
 
 
 def encode_png(figure: Figure, colours: int = 96) -> bytes:
-    """Return `figure` as a small PNG with a palette of `colours`."""
+    """Return a figure as a PNG with a palette of `colours` colours."""
     canvas = FigureCanvasAgg(figure)
     with suppress_glyph_warnings():
         canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     stream = io.BytesIO()
-    # of all ways to choose a palette this one keeps the colours of a few small marks
+    # the only one of Pillow's methods that keeps the colours of a few small marks
     small = image.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small.save(stream, "PNG", optimize=True)
     return stream.getvalue()

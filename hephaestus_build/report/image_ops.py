@@ -1,4 +1,4 @@
-"""Images made ready for a picture: shrunk, shaded and coloured. Pure functions."""
+"""Image operations for figures: downsampling, hillshading and the phase colormap."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from matplotlib.colors import ListedColormap
 
 
 def shrink_factor(shape: tuple[int, int], largest: int) -> int:
-    """Return how many pixels become one so that neither side of `shape` is longer than `largest`."""
+    """Return the smallest downsampling factor for which neither side of `shape` exceeds `largest`."""
     return max(1, -(-max(shape) // largest))
 
 
 def _block_sum(image: np.ndarray, factor: int) -> np.ndarray:
-    """Return the sum over each whole block of `factor` x `factor` pixels, in float32."""
+    """Return the sum over each complete block of `factor` x `factor` pixels, in float32."""
     rows, columns = (size // factor * factor for size in image.shape)
     total = np.zeros((rows // factor, columns // factor), "f4")
-    # one strided image after the other: numpy sums the blocks of a reshaped one ten times slower
+    # adding strided images is ten times faster than summing the blocks of a reshaped array
     for row in range(factor):
         for column in range(factor):
             total += image[row:rows:factor, column:columns:factor]
@@ -26,32 +26,33 @@ def _block_sum(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def shrink_phase(phase: np.ndarray, factor: int) -> np.ndarray:
-    """Average wrapped phase as complex numbers, without the pixels that hold no data.
+    """Downsample wrapped phase by averaging unit complex numbers, ignoring pixels without data.
 
     Parameters
     ----------
     phase : numpy.ndarray
-        Shape (rows, columns), rad; exactly 0 is no data.
+        Wrapped phase in radians, shape (rows, columns); exactly 0 is no data.
     factor : int
-        Pixels of each side of a block.
+        Side length of a block in pixels.
 
     Returns
     -------
     numpy.ndarray
-        float32, rad; NaN where more than half of a block holds no data.
+        Wrapped phase in radians, float32, shape (rows // factor, columns // factor); NaN if more than half of
+        a block has no data.
     """
     if factor == 1:
         return np.where(phase == 0, np.nan, phase)
     valid = phase != 0
     count = _block_sum(valid, factor)
-    # cos 0 is 1, so that pixels without data count in the real part alone
+    # pixels without data (phase 0) add cos(0) = 1 to the real part and nothing to the imaginary part
     real = _block_sum(np.cos(phase), factor) - (factor * factor - count)
     imaginary = _block_sum(np.sin(phase), factor)
     return np.where(count * 2 >= factor * factor, np.arctan2(imaginary, real), np.nan).astype("f4")
 
 
 def shrink_mean(image: np.ndarray, factor: int) -> np.ndarray:
-    """Average the pixels that are not NaN; NaN where more than half of a block is."""
+    """Downsample an image by averaging the pixels that are not NaN; NaN if more than half of a block is."""
     if factor == 1:
         return image.astype("f4")
     valid = ~np.isnan(image)
@@ -61,7 +62,7 @@ def shrink_mean(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def shrink_codes(mask: np.ndarray, factor: int) -> np.ndarray:
-    """Keep the largest code of each block, so that no small region is lost."""
+    """Downsample a mask to the largest code of each block, which preserves small regions."""
     rows, columns = (size // factor * factor for size in mask.shape)
     parts = [
         mask[row:rows:factor, column:columns:factor] for row in range(factor) for column in range(factor)
@@ -70,16 +71,21 @@ def shrink_codes(mask: np.ndarray, factor: int) -> np.ndarray:
 
 
 def hillshade(height: np.ndarray, pixel: tuple[float, float], *, exaggeration: float = 2.0) -> np.ndarray:
-    """Return how bright terrain looks under light from the north-west, 0 to 1.
+    """Return the brightness of terrain that is lit from the north-west.
 
     Parameters
     ----------
     height : numpy.ndarray
-        Shape (rows, columns), metres, north up; NaN stays NaN.
+        Height in metres, shape (rows, columns), north up.
     pixel : tuple of float
-        Ground size of a pixel, east-west and north-south, metres.
+        East-west and north-south size of a pixel on the ground, in metres.
     exaggeration : float
-        How much steeper than true slopes look.
+        Factor by which heights are multiplied.
+
+    Returns
+    -------
+    numpy.ndarray
+        Brightness from 0 to 1, shape (rows, columns); NaN where a neighbouring height is NaN.
     """
     south, east = np.gradient(height * exaggeration, pixel[1], pixel[0])
     light = np.array([-1.0, 1.0, 1.4]) / np.sqrt(1 + 1 + 1.4**2)  # east, north, up
@@ -88,16 +94,17 @@ def hillshade(height: np.ndarray, pixel: tuple[float, float], *, exaggeration: f
 
 
 def round_scale_length(span: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, at most a quarter of `span`."""
+    """Return the largest length of 1, 2 or 5 times a power of ten that is at most a quarter of `span`."""
     power = 10.0 ** np.floor(np.log10(span / 4))
     return float(max(step * power for step in (1, 2, 5) if step * power <= span / 4))
 
 
 @cache
 def phase_colormap() -> ListedColormap:
-    """Return a cyclic colormap: once around the hues, lighter and darker once, no seam and no false edge.
+    """Return a cyclic colormap without visible seam, for wrapped phase.
 
-    The hues are a circle in the Oklab colour space; the lightness lets fringes survive a grey print.
+    Its hues are a circle in the perceptually uniform Oklab colour space (Ottosson 2020). Its lightness varies
+    once per cycle, so that fringes are visible in greyscale too.
     """
     angle = np.linspace(0, 2 * np.pi, 512, endpoint=False)
     lightness, chroma = 0.69 + 0.12 * np.cos(angle - 1.9), 0.128

@@ -1,4 +1,4 @@
-"""Text of others in Markdown: shown as it is written, whatever it looks like."""
+"""Escaping of untrusted text for Markdown."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 
 from hephaestus_build.core.plain_text import sanitize_text
 
-# What begins an emphasis, a link, a picture, code, HTML, an entity, a table, or an address made a link.
-# An underscore within a word begins nothing, and there are some in every frame's id.
+# Characters that start emphasis, links, images, code, HTML, entities, tables or autolinks. An underscore
+# within a word has no meaning, and every frame id contains some.
 _ACTIVE = re.compile(r"[\\`*\[\]<>&|~!$@]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.", re.ASCII | re.IGNORECASE)
-# at the beginning: a heading, a list, a line
+# characters at the start of a line that make it a heading, list item or rule
 _BLOCK = re.compile(r"^(?=[#+\-=])|^(\d+)(?=[.)])")
 
 
 def escape_markdown(value: object, limit: int = 2000) -> str:
-    r"""Return Markdown that shows `value` on one line, letter by letter.
+    r"""Return Markdown that renders `value` literally, on one line.
 
     Examples
     --------
@@ -26,12 +26,12 @@ def escape_markdown(value: object, limit: int = 2000) -> str:
 
 
 def code_span(value: object, limit: int = 4000) -> str:
-    """Return Markdown that shows `value` as code, on one line."""
+    """Return a Markdown code span of `value`, on one line."""
     line = sanitize_text(value, limit)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     return f"{fence}{line}{fence}" if len(fence) == 1 else f"{fence} {line} {fence}"
 
 
 def table_cell(value: object) -> object:
-    """Return a table's cell: numbers as they are, all else as Markdown, as Prefect's first UI reads it."""
+    """Return a cell for a Prefect table artifact: numbers unchanged, other values as escaped Markdown."""
     return value if value is None or isinstance(value, bool | int | float) else escape_markdown(value)

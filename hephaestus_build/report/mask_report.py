@@ -1,4 +1,4 @@
-"""What drawing the experts' polygons at 100 m costs, frame by frame: area, overlaps, and a wrong era."""
+"""Report on the rasterization of the experts' polygons: change of area, overlaps and preview projection."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ from hephaestus_build.sources.annotations.record import Annotation, polygon_area
 
 @dataclass(frozen=True)
 class PolygonMaskReport:
-    """One polygon on its frame's grid.
+    """Report on one polygon.
 
     Attributes
     ----------
     unique_id, index : int
-        Which polygon of which annotation.
+        Id of the annotation, and position of the polygon in it.
     activity : str
+        Activity type.
     area : float
-        Of the polygon, grid pixels.
+        Area of the polygon in grid pixels.
     pixels : int
-        Of its mask, alone and within the grid.
+        Number of pixels of its mask within the grid, regardless of other polygons.
     hidden : int
-        Pixels that a smaller polygon of the same annotation covers.
+        Number of its pixels that smaller polygons of the same annotation cover.
     rows_moved : float
-        How far south (positive) its middle would lie, in rows, if a preview drawn with Mercator rows were
-        read as linear; as far north if it were the other way round.
+        Shift of the polygon in rows, positive southwards, if a preview with Mercator rows were read as one
+        with linear rows. In the opposite case the sign is reversed.
     beyond : bool
-        Whether it reaches beyond the grid.
+        Whether it extends beyond the grid.
     """
 
     unique_id: int
@@ -55,20 +56,24 @@ class PolygonMaskReport:
 
 @dataclass(frozen=True)
 class FrameMaskReport:
-    """All polygons of one frame.
+    """Report on all polygons of one frame.
 
     Attributes
     ----------
     frame : str
+        Frame id.
     shape : tuple of int
         Rows and columns of the grid.
     pixel_m : tuple of float
-        Ground size of a pixel, east-west and north-south.
-    grid_from, projection, evidence : str
-        What the grid and the preview's geometry are known from.
+        East-west and north-south size of a pixel on the ground, in metres.
+    grid_from : str
+        Source of the grid.
+    projection, evidence : str
+        Projection of the previews, and the evidence for it.
     uncertain : str
-        Why they cannot be trusted, if so.
+        Why the geometry is uncertain; empty if it is not.
     polygons : tuple of PolygonMaskReport
+        Reports on the polygons, by pair.
     """
 
     frame: str
@@ -81,7 +86,7 @@ class FrameMaskReport:
     polygons: tuple[PolygonMaskReport, ...]
 
     def summarize(self) -> dict[str, Any]:
-        """Return the frame's figures without its polygons."""
+        """Return summary statistics of the frame as JSON values."""
         polygons = self.polygons
         errors = [abs(item.pixels / item.area - 1) for item in polygons if item.area and not item.beyond]
         moved = np.array([item.rows_moved for item in polygons])
@@ -102,15 +107,20 @@ class FrameMaskReport:
 def report_masks(
     annotations: Iterable[Annotation], grid_of: Callable[[Frame], tuple[Grid, str] | None]
 ) -> list[FrameMaskReport]:
-    """Draw every polygon of `annotations` on its frame's grid and say what was lost.
+    """Rasterize every polygon on its frame's grid, and return a report for each frame.
 
     Parameters
     ----------
     annotations : iterable of Annotation
-        Of any frames, in any order.
+        Annotations of any frames, in any order.
     grid_of : callable
-        Returns the grid of a frame and what it is known from, or None where it is not known; such frames
-        are reported without polygons.
+        Returns the grid of a frame and its source, or None if it is not known. Frames without a grid are
+        reported without polygons.
+
+    Returns
+    -------
+    list of FrameMaskReport
+        Reports sorted by frame; frames without polygons are left out.
     """
     frames: dict[Frame, list[Annotation]] = defaultdict(list)
     for annotation in annotations:
@@ -141,13 +151,23 @@ def report_masks(
 
 
 def grid_from_registry(frame: Frame) -> tuple[Grid, str] | None:
-    """Return the grid that a published frame's annotations imply, and how."""
+    """Return the grid of a published frame that is inferred from its annotations, and its source."""
     grid = implied_grid(frame)
     return (grid, f"implied by {published_frames()[frame.id].implied_from}") if grid else None
 
 
 def projection_row_shift(polygon: np.ndarray, geometry: PreviewGeometry, grid: Grid) -> float:
-    """Return how many rows further south a linear reading puts `polygon` than a Mercator one."""
+    """Return the shift of a polygon in rows, positive southwards, if Mercator rows are read as linear.
+
+    Parameters
+    ----------
+    polygon : numpy.ndarray
+        Vertices in pixels of the preview, shape (n, 2).
+    geometry : PreviewGeometry
+        Geometry of the preview; its projection is ignored.
+    grid : Grid
+        Grid of the frame.
+    """
     middles = [
         replace(geometry, projection=projection).to_grid(polygon, grid)[:, 1].mean()
         for projection in ("linear", "mercator")
@@ -173,7 +193,7 @@ def _polygons(annotation: Annotation, geometry: PreviewGeometry, grid: Grid) -> 
         areas.append(polygon_area(geometry.to_grid(polygon, grid)))
         notes.append(bool(mask.notes))
     for index, (polygon, activity, _) in enumerate(regions):
-        # the smaller one lies on top, of two of one size the later one
+        # smaller polygons are drawn over larger ones, and of equal ones the later over the earlier
         above = [
             inside[other] for other in range(len(regions)) if (areas[other], -other) < (areas[index], -index)
         ]

@@ -1,4 +1,4 @@
-"""The parts of a picture of a cube: maps on the frame's grid, and the pairs in time."""
+"""Panels of a cube's quicklook: maps on the frame's grid, and the network of pairs over time."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from hephaestus_build.report.image_ops import hillshade, phase_colormap, round_s
 from hephaestus_build.report.quicklook_data import QuicklookData
 
 INK, GREY, PALE, EMPTY, ALARM = "#1b1f24", "#4a525b", "#8a929b", "#e6e8ea", "#c8102e"
-#: Sentinel-1's wavelength is 5.55 cm; a whole turn of the phase is half of it, there and back.
+#: The wavelength of Sentinel-1 is 5.55 cm. One cycle is half of it, since the path is travelled twice.
 _FRINGE = "one turn = 2.8 cm along the line of sight"
-#: Regions of one activity that are named, at most.
+#: Maximum number of labelled regions per activity type.
 _MAX_REGION_NAMES = 5
 
 
@@ -34,7 +34,15 @@ def _halo(width: float) -> list[patheffects.AbstractPathEffect]:
 
 
 def draw_phase(axes: Axes, below: Axes, view: QuicklookData) -> None:
-    """Draw the wrapped phase, its scale below it, and the mark of simulated data."""
+    """Draw the wrapped phase with its colour bar, and a watermark on simulated data.
+
+    Parameters
+    ----------
+    axes, below : matplotlib.axes.Axes
+        Axes of the map and of the colour bar below it.
+    view : QuicklookData
+        The data.
+    """
     image = axes.imshow(
         view.phase,
         cmap=phase_colormap(),
@@ -68,7 +76,7 @@ def _mark_simulated(axes: Axes) -> None:
 
 
 def draw_coherence(axes: Axes, beside: Axes, view: QuicklookData) -> None:
-    """Draw the coherence, 0 to 1."""
+    """Draw the coherence with its colour bar in `beside`."""
     image = axes.imshow(view.coherence, cmap="gray", vmin=0, vmax=1, extent=view.extent)
     bar = _figure(axes).colorbar(image, cax=beside, ticks=[0, 0.5, 1])
     _tidy(bar)
@@ -76,7 +84,7 @@ def draw_coherence(axes: Axes, beside: Axes, view: QuicklookData) -> None:
 
 
 def draw_terrain(axes: Axes, beside: Axes, view: QuicklookData) -> None:
-    """Draw the height, shaded by light from the north-west."""
+    """Draw the height as a hillshade with its colour bar in `beside`."""
     _panel_title(axes, "height (m)")
     if np.isnan(view.height).all():
         _missing(axes, beside, "no DEM: owed")
@@ -96,7 +104,7 @@ def draw_terrain(axes: Axes, beside: Axes, view: QuicklookData) -> None:
 
 
 def draw_vapour(axes: Axes, beside: Axes, view: QuicklookData) -> None:
-    """Draw how the water vapour differs between the two acquisitions."""
+    """Draw the change of water vapour between the two acquisitions with its colour bar in `beside`."""
     space = " " if _inches(axes)[0] > 2 else "\n"
     _panel_title(axes, f"water vapour,{space}later − earlier (kg m$^{{-2}}$)")
     if np.isnan(view.vapour).all():
@@ -105,7 +113,7 @@ def draw_vapour(axes: Axes, beside: Axes, view: QuicklookData) -> None:
     limit = max(1.2 * float(np.nanmax(np.abs(view.vapour))), 0.1)
     image = axes.imshow(view.vapour, cmap="BrBG", vmin=-limit, vmax=limit, extent=view.extent)
     if np.ptp(view.vapour) > 0.01:
-        # a change that is the same everywhere leaves no fringe: the lines show what is not
+        # a uniform change causes no fringes: contour lines show the spatial variation
         lines = axes.contour(
             view.grid.longitudes, view.grid.latitudes, view.vapour, locator=MaxNLocator(4, steps=[1, 2, 5]),
             colors=[INK], linewidths=0.4, linestyles="solid",
@@ -124,7 +132,7 @@ def _figure(axes: Axes) -> Figure:
 
 
 def _inches(axes: Axes) -> tuple[float, float]:
-    """Return the width and height of axes."""
+    """Return the width and height of axes in inches."""
     box, (wide, tall) = axes.get_position(original=True), _figure(axes).get_size_inches()
     return float(box.width * wide), float(box.height * tall)
 
@@ -145,7 +153,19 @@ def _tidy(bar: Colorbar) -> None:
 
 
 def draw_map_frame(axes: Axes, view: QuicklookData, ground: float, *, labels: bool) -> None:
-    """Set extent, aspect and ticks; `ground` is how much shorter a degree is east-west than north-south."""
+    """Set the extent, aspect ratio and ticks of a map.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Axes of the map.
+    view : QuicklookData
+        The data.
+    ground : float
+        Length of a degree of longitude divided by that of a degree of latitude.
+    labels : bool
+        Whether to draw tick labels and a scale bar.
+    """
     west, east, south, north = view.extent
     axes.set_facecolor(EMPTY)
     axes.set(xlim=(west, east), ylim=(south, north), aspect=1 / ground)
@@ -182,7 +202,19 @@ def _scale_bar(axes: Axes, view: QuicklookData, ground: float) -> None:
 
 
 def draw_outlines(axes: Axes, view: QuicklookData, *, width: float, names: bool = False) -> None:
-    """Draw the outline of every activity's region, and its name beside the largest ones."""
+    """Draw the outlines of the regions of each activity type.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Axes of the map.
+    view : QuicklookData
+        The data.
+    width : float
+        Line width in points.
+    names : bool
+        Whether to label the larger regions with activity and intensity.
+    """
     meanings = {
         name: cube_schema().variables[name].attributes["flag_meanings"].split()
         for name in ("activity_type_mask", "intensity_level_mask")
@@ -190,7 +222,7 @@ def draw_outlines(axes: Axes, view: QuicklookData, *, width: float, names: bool 
     halo = _halo(2.2 * width)
     for code in np.unique(view.activity[view.activity > 0]):
         inside = view.activity == code
-        # a frame of nothing around it, so that outlines close at the edge
+        # pad the mask, so that outlines are closed at the edge of the frame
         padded = np.pad(inside, 1)
         columns = np.concatenate([[view.extent[0]], view.grid.longitudes, [view.extent[1]]])
         rows = np.concatenate([[view.extent[3]], view.grid.latitudes, [view.extent[2]]])
@@ -206,19 +238,19 @@ def draw_outlines(axes: Axes, view: QuicklookData, *, width: float, names: bool 
 
 
 def _regions(inside: np.ndarray) -> list[np.ndarray]:
-    """Return the connected regions of a mask, but for specks beside a much larger one."""
+    """Return the connected regions of a mask, without those below 2 % of the largest one."""
     labels, _ = ndimage.label(inside)
     areas = np.bincount(labels.ravel())[1:]
     return [labels == 1 + index for index in np.flatnonzero(areas > 0.02 * areas.max())][:_MAX_REGION_NAMES]
 
 
 def _draw_region_name(axes: Axes, view: QuicklookData, inside: np.ndarray, text: str) -> None:
-    """Write `text` above a region, or below it where there is no room above."""
+    """Write `text` above a region, or below it if there is no space above."""
     rows, columns = np.nonzero(inside)
     above = rows.min() > 0.05 * view.grid.height
     row = rows.min() if above else rows.max()
     column = int(np.median(columns[rows == row]))
-    # near an edge the name leans inwards
+    # align the text inwards near an edge of the frame
     share = column / view.grid.width
     side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
     axes.annotate(
@@ -229,7 +261,7 @@ def _draw_region_name(axes: Axes, view: QuicklookData, inside: np.ndarray, text:
 
 
 def draw_pair_network(axes: Axes, view: QuicklookData) -> None:
-    """Draw every stored pair as an arch from date to date, as high as it is long."""
+    """Draw every stored pair as an arch from date to date, whose height is its number of days."""
     network = view.network
     days = sorted({day for pair in network.pairs for day in pair.dates})
     kinds = (
@@ -275,7 +307,7 @@ def draw_pair_network(axes: Axes, view: QuicklookData) -> None:
 
 
 def _arches(pairs: Sequence[Pair]) -> np.ndarray:
-    """Return half an ellipse over the time axis for each pair, shape (pairs, points, 2)."""
+    """Return a half ellipse above the time axis for each pair, shape (pairs, points, 2)."""
     angle = np.linspace(np.pi, 0, 25)
     start, end = mdates.date2num([pair.dates for pair in pairs]).T[..., np.newaxis]
     middle, radius = (start + end) / 2, (end - start) / 2

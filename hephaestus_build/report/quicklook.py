@@ -1,4 +1,4 @@
-"""One picture per cube: a pair's phase, coherence, terrain and water vapour, and where it stands in time."""
+"""Quicklook of a cube: one pair's phase, coherence, terrain and water vapour, and the network of pairs."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ from hephaestus_build.report.quicklook_data import QuicklookData, read_quicklook
 from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 
 _DPI = 130
-#: Inches: outer margins, the gap between the small maps, room for the scale beside one, the page itself.
+#: Inches: outer margins, gap between the small maps, space for a colour bar, minimum width of the page.
 _LEFT, _RIGHT, _TOP, _GAP, _SCALE, _NARROWEST = 0.85, 0.35, 1.12, 0.40, 0.9, 9.4
-#: Frames that are so many times taller than wide have their maps side by side.
+#: Frames whose height is more than this multiple of their width have their maps side by side.
 _SLENDER = 2.0
 
 
 def draw_quicklook(cube: xr.Dataset | str | Path, pair: Pair | str | None = None) -> Figure:
-    """Draw one pair of a cube.
+    """Draw the quicklook of one pair of a cube.
 
     Parameters
     ----------
     cube : xarray.Dataset, str or pathlib.Path
-        A cube, or where it is.
+        A cube, or its path.
     pair : Pair or str, optional
-        Such as ``20160909_20160921``; by default the one with the largest deformation mask, else the one
-        with the most coherent pixels.
+        The pair, such as ``20160909_20160921``; by default the one with the largest deformation mask or, if
+        there is none, with the most coherent pixels.
 
     Returns
     -------
     matplotlib.figure.Figure
-        With its own canvas; pyplot knows nothing of it.
+        A figure that is not registered with pyplot.
 
     Raises
     ------
@@ -65,7 +65,27 @@ def draw_quicklook(cube: xr.Dataset | str | Path, pair: Pair | str | None = None
 
 
 def write_quicklook(cube: str | Path, png: Path, pair: Pair | str | None = None) -> Pair:
-    """Draw one pair of a cube into a PNG file, which is there whole or not at all; return the pair."""
+    """Draw the quicklook of one pair of a cube, and write it to a PNG file atomically.
+
+    Parameters
+    ----------
+    cube : str or pathlib.Path
+        Path of the cube.
+    png : pathlib.Path
+        Path of the file to write.
+    pair : Pair or str, optional
+        See :func:`draw_quicklook`.
+
+    Returns
+    -------
+    Pair
+        The pair that was drawn.
+
+    Raises
+    ------
+    HephaestusError
+        If there is no such cube, no such pair in it, or the file cannot be written.
+    """
     view = read_quicklook_data(cube, parse_pair_argument(pair))
     figure = draw_quicklook_data(view)
     buffer = io.BytesIO()
@@ -80,7 +100,7 @@ def write_quicklook(cube: str | Path, png: Path, pair: Pair | str | None = None)
 
 
 def parse_pair_argument(pair: Pair | str | None) -> Pair | None:
-    """Return the pair that a user named."""
+    """Return the pair that a user gave as text, or None; raise UsageError if it is not valid."""
     if not isinstance(pair, str):
         return pair
     try:
@@ -90,7 +110,7 @@ def parse_pair_argument(pair: Pair | str | None) -> Pair | None:
 
 
 class _Page:
-    """A figure laid out in inches from its top left corner."""
+    """A figure whose contents are positioned in inches from its top left corner."""
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
@@ -98,7 +118,7 @@ class _Page:
         FigureCanvasAgg(self.figure)
 
     def box(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Add axes."""
+        """Add axes and return them."""
         rectangle = (
             left / self.width,
             1 - (top + height) / self.height,
@@ -116,7 +136,7 @@ class _Page:
 
 @dataclass(frozen=True)
 class _MapLayout:
-    """Where the maps stand on the page, in inches from its top left corner: left, top, width, height."""
+    """Positions of the maps on the page (left, top, width, height), in inches from its top left corner."""
 
     main: tuple[float, float, float, float]
     small: tuple[tuple[float, float, float, float], ...]
@@ -132,8 +152,8 @@ class _MapLayout:
 
 
 def _lay_out_maps(aspect: float) -> _MapLayout:
-    """Return the places of maps that are `aspect` times as tall as wide: a large one and three others."""
-    if aspect > _SLENDER:  # side by side, all as tall
+    """Return the positions of one large and three small maps whose height is `aspect` times their width."""
+    if aspect > _SLENDER:  # side by side, with the same height
         tall, top = 7.6, _TOP + 0.14
         wide = tall / aspect
         step = max(wide + _SCALE, 2.6)
@@ -151,7 +171,7 @@ def _lay_out_maps(aspect: float) -> _MapLayout:
 
 
 def draw_quicklook_data(view: QuicklookData) -> Figure:
-    """Draw what was read of a pair."""
+    """Return the quicklook of a pair whose data were read by :func:`read_quicklook_data`."""
     west, east, south, north = view.extent
     ground = float(np.cos(np.radians((south + north) / 2)))
     plan = _lay_out_maps((north - south) / ((east - west) * ground))

@@ -1,4 +1,4 @@
-"""What a picture of a cube shows: one pair, read alone and shrunk to the picture's size."""
+"""The data of a quicklook: one pair of a cube, downsampled to the size of the figure."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.report.image_ops import shrink_codes, shrink_factor, shrink_mean, shrink_phase
 
 _VAPOUR = "total_column_water_vapour"
-#: How many pairs are looked into, at most, to find the one to show.
+#: Maximum number of pairs that are read to select the default one.
 _CANDIDATES = 8
 
 
 @dataclass(frozen=True)
 class PairNetwork:
-    """Every stored pair of a cube, and what is known of it without reading an image.
+    """The stored pairs of a cube with their flags, read from its tables.
 
     Attributes
     ----------
     pairs : tuple of Pair
         Stored pairs, sorted.
     annotated, deforming : numpy.ndarray
-        bool, shape (pairs,): whether an expert looked at it, and found that the ground moved.
+        bool, shape (pairs,): whether the pair is annotated, and whether the annotation shows deformation.
     valid_fraction : numpy.ndarray
-        Shape (pairs,).
+        Fraction of pixels with phase data, shape (pairs,).
     """
 
     pairs: tuple[Pair, ...]
@@ -48,7 +48,7 @@ class PairNetwork:
 
 @dataclass(frozen=True)
 class QuicklookData:
-    """One pair of a cube at the size of a picture; images are (rows, columns), NaN or 0 = no data.
+    """One pair of a cube, downsampled; all images have the shape (rows, columns).
 
     Attributes
     ----------
@@ -57,21 +57,27 @@ class QuicklookData:
     pair : Pair
         The pair shown.
     grid : Grid
-        Of the images.
+        Grid of the downsampled images.
     pixel_m : tuple of float
-        Ground size of the cube's own pixels, metres.
-    phase, coherence, height, vapour : numpy.ndarray
-        rad; 0 to 1; m; kg m-2, secondary minus primary.
+        Ground size of the cube's own pixels in metres, east-west and north-south.
+    phase : numpy.ndarray
+        Wrapped phase in radians; NaN is no data.
+    coherence : numpy.ndarray
+        Coherence from 0 to 1; NaN is no data.
+    height : numpy.ndarray
+        Height in metres; NaN is no data.
+    vapour : numpy.ndarray
+        Total column water vapour in kg m-2, secondary minus primary; NaN is no data.
     activity : numpy.ndarray
-        Codes of the activity mask, 0 where the ground is not marked as deforming.
+        Codes of the activity type mask; 0 where no deformation is marked.
     intensity : numpy.ndarray
-        Codes of the intensity mask.
+        Codes of the intensity level mask.
     network : PairNetwork
-        All pairs.
+        All stored pairs.
     annotation : dict
-        What the expert wrote, by variable; empty where nobody looked.
+        Phase, confidence and caption of the annotation; empty if the pair is not annotated.
     attributes : dict
-        Of the cube.
+        Attributes of the cube.
     """
 
     frame: str
@@ -90,17 +96,17 @@ class QuicklookData:
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the data is simulated."""
+        """Whether the data are simulated."""
         return bool(self.attributes.get("simulated", False))
 
     @property
     def valid_fraction(self) -> float:
-        """Share of the frame's pixels with phase data."""
+        """Fraction of the frame's pixels with phase data."""
         return float(self.network.valid_fraction[self.network.pairs.index(self.pair)])
 
     @cached_property
     def extent(self) -> tuple[float, float, float, float]:
-        """West, east, south and north edges, degrees."""
+        """West, east, south and north edges in degrees."""
         west, south, east, north = self.grid.bounds
         return west, east, south, north
 
@@ -108,27 +114,26 @@ class QuicklookData:
 def read_quicklook_data(
     cube: xr.Dataset | str | Path, pair: Pair | None = None, *, largest: int = 1000
 ) -> QuicklookData:
-    """Read one pair of a cube.
+    """Read and downsample one pair of a cube.
 
     Parameters
     ----------
     cube : xarray.Dataset, str or pathlib.Path
-        A cube, or where it is.
+        A cube, or its path.
     pair : Pair, optional
-        Which; by default the one with the largest deformation, counted in coherent pixels, else the one
-        with the most coherent pixels.
+        The pair; by default the one that :func:`choose_best_pair` selects.
     largest : int
-        No side of the images is longer than this.
+        Maximum side length of the images in pixels.
 
     Returns
     -------
     QuicklookData
-        The pair, shrunk: phase averaged as complex numbers, masks by their largest code.
+        The pair. Phase is averaged as complex numbers; of masks, the largest code of a block is kept.
 
     Raises
     ------
     UsageError
-        If the cube does not hold the pair.
+        If the cube does not contain the pair.
     """
     dataset = cube if isinstance(cube, xr.Dataset) else open_pinned_cube(cube, chunks=None)
     network = read_pair_network(dataset)
@@ -170,7 +175,7 @@ def read_quicklook_data(
 
 
 def read_pair_network(dataset: xr.Dataset) -> PairNetwork:
-    """Return the stored pairs of a cube; reads its small tables alone."""
+    """Return the stored pairs of a cube; only tables are read."""
     places = np.argwhere(dataset["valid_date_pair"].values)
     primary, secondary = (_days(dataset[f"{axis}_date"].values) for axis in ("primary", "secondary"))
     pairs = tuple(Pair(primary[first], secondary[second]) for first, second in places)
@@ -180,18 +185,24 @@ def read_pair_network(dataset: xr.Dataset) -> PairNetwork:
     return PairNetwork(
         pairs=pairs,
         annotated=annotated,
-        # only interferograms at rest have no polygon; purely seismic ones are of no phase, "None"
+        # only interferograms with the phase "Rest" have no polygons; earthquakes have the phase "None"
         deforming=annotated & (said != "Rest"),
         valid_fraction=dataset["valid_fraction"].values[first, second],
     )
 
 
 def choose_best_pair(dataset: xr.Dataset, network: PairNetwork) -> Pair:
-    """Return the pair most worth seeing.
+    """Return the pair to show by default.
 
-    It is the one with the largest deformation, counted in coherent pixels, where there are masks; else the
-    one with the most coherent pixels. Only the eight most promising are read: those whose stored mask takes
-    most bytes, or that have most valid pixels.
+    1. Of the pairs with deformation, the eight with the largest stored masks (in bytes) are read. The one
+       with the highest coherence, summed over its deformation mask, is selected.
+    2. If no pair has coherent deformation, the eight pairs with the highest valid fraction are read, and the
+       one with the highest sum of coherence is selected.
+
+    Raises
+    ------
+    UsageError
+        If no pair is stored.
     """
     if not network.pairs:
         frame = dataset.attrs.get("frame", "the cube")
@@ -214,7 +225,7 @@ def choose_best_pair(dataset: xr.Dataset, network: PairNetwork) -> Pair:
 
 
 def _stored_size(dataset: xr.Dataset, pair: Pair) -> int:
-    """Return the bytes of a pair's stored mask, which grow with what it holds; 0 where they are unknown."""
+    """Return the size of a pair's stored mask in bytes, a proxy for its area; 0 if it is not known."""
     axes = (dataset["primary_date"].values, dataset["secondary_date"].values)
     first, second = (
         int(np.searchsorted(axis, np.datetime64(day))) for axis, day in zip(axes, pair.dates, strict=True)
@@ -224,7 +235,7 @@ def _stored_size(dataset: xr.Dataset, pair: Pair) -> int:
 
 
 def _image(dataset: xr.Dataset, name: str, pair: Pair) -> np.ndarray:
-    """Return one value or image of a pair, whichever of the date axes the variable has."""
+    """Return the value or image of a pair, for a variable with any of the date axes or none."""
     days = {"primary_date": np.datetime64(pair.primary), "secondary_date": np.datetime64(pair.secondary)}
     variable = dataset[name]
     return variable.sel({axis: day for axis, day in days.items() if axis in variable.dims}).values
@@ -236,9 +247,9 @@ def _days(values: np.ndarray) -> list[date]:
 
 def _nearest(pair: Pair, pairs: Sequence[Pair]) -> str:
     if not pairs:
-        return "none is"
+        return "the cube has none"
     near = min(
         pairs,
         key=lambda other: sum(abs((a - b).days) for a, b in zip(other.dates, pair.dates, strict=True)),
     )
-    return f"the nearest that is: {near}"
+    return f"the nearest stored pair is {near}"

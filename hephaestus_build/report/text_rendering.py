@@ -1,4 +1,4 @@
-"""Text of others in pictures: letter by letter, never as mathematics."""
+"""Rendering of untrusted text in Matplotlib figures, without mathtext."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hephaestus_build.core.plain_text import sanitize_text
 
 
 def escape_mathtext(text: object, limit: int = 500) -> str:
-    r"""Return `text` on one line as Matplotlib draws it: what lies between dollars is no formula.
+    r"""Return text that Matplotlib draws literally, on one line: dollar signs do not start a formula.
 
     Examples
     --------
@@ -22,7 +22,7 @@ def escape_mathtext(text: object, limit: int = 500) -> str:
 
 @contextmanager
 def suppress_glyph_warnings() -> Iterator[None]:
-    """Draw letters that the font lacks as boxes, without a warning for each."""
+    """Suppress the warnings about glyphs that are missing from the font, which are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
