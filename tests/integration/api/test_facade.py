@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import hephaestus_build as hb
 import toy_cube
-from archives import ALL, FRAME, frame_store_of, settings_for, small_archive
+from archives import ALL, FRAME, frame_store_of, reached, settings_for, small_archive
 from hephaestus_build.cli import app
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
@@ -139,9 +139,7 @@ def test_baselines_outlive_the_cache_and_are_no_part_of_the_cube(data: Path, por
 
 
 def test_a_frame_without_baselines_owes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with small_archive() as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+    with small_archive() as server, reached(server):
         files = server.archive.world.frame_files(FRAME)
         monkeypatch.setattr(files, "oddities", files.oddities | {"sparse-metadata"})
         assert hb.build(FRAME, limit=1, data_dir=tmp_path).owed == ()

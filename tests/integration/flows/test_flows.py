@@ -99,11 +99,8 @@ def archive():
 
 
 @pytest.fixture
-def data(archive, tmp_path, monkeypatch):
-    """Data folder, with settings for the archive and a short timeout."""
-    archive.faults.clear()
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
+def data(upstream, tmp_path, monkeypatch):
+    """The folder of the data, with no patience for the archive."""
     monkeypatch.setenv("HEPHAESTUS_RETRIES", "0")
     monkeypatch.setenv("HEPHAESTUS_DATA_ROOTS", str(tmp_path))
     for stage in (plan_task, *(task for task, _ in STAGE_TASKS.values())):

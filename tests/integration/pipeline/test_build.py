@@ -15,6 +15,7 @@ import xarray as xr
 from rasterio.features import rasterize
 from scipy.interpolate import RegularGridInterpolator
 
+from archives import reached
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
@@ -43,10 +44,7 @@ def archive():
 
 
 @pytest.fixture
-def settings(archive, tmp_path, monkeypatch):
-    archive.faults.clear()
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
+def settings(upstream, tmp_path):
     return load_settings(data_dir=tmp_path / "data", timeout=10, retries=1).for_simulated()
 
 
@@ -54,9 +52,7 @@ def settings(archive, tmp_path, monkeypatch):
 def built(archive, tmp_path_factory):
     """Cube of each frame, built once."""
     folder = tmp_path_factory.mktemp("built") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in archive.environment().items():
-            patch.setenv(name, value)
+    with reached(archive):
         settings = load_settings(data_dir=folder).for_simulated()
         return {frame: build(BuildRequest(frame), settings) for frame in (ORDINARY, NORTHERN, STRIPMAP)}
 

@@ -68,10 +68,8 @@ def data(archive, built, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def portal(archive, monkeypatch):
-    """Portal that the settings name."""
-    for name, value in archive.environment().items():
-        monkeypatch.setenv(name, value)
+def portal(upstream):
+    """A portal that the settings name."""
 
 
 @pytest.fixture
