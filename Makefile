@@ -43,11 +43,13 @@ test: .venv/.ready-baselines ## run the tests
 test-unit: .venv/.ready ## run the tests of single modules, in half a minute; those of training if torch is there
 	@$(BIN)/python -m pytest -n auto --dist loadfile tests/unit
 
-WITHOUT_TORCH := tests/unit tests/integration/pipeline tests/integration/cli tests/integration/cube \
-  tests/integration/operations tests/integration/sources tests/integration/download
-# modules, and what they do together without torch and without servers that are slow to start
+TESTS := tests/unit tests/integration/cube tests/integration/operations \
+  $(addprefix tests/integration/pipeline/,test_build.py test_incremental.py test_second_source.py) \
+  $(addprefix tests/integration/cli/,test_entry_point.py test_exit_codes.py test_maintenance_commands.py) \
+  $(addprefix tests/integration/sources/,test_arco.py test_licsar_portal.py) tests/integration/test_python_search.py
+# the quicker part, or all: `make test-lowest TESTS=tests`; what needs torch is skipped
 test-oldest test-lowest: test-%: .venv-%/.ready
-	@.venv-$*/bin/python -m pytest -n auto --dist loadfile -p no:cacheprovider $(WITHOUT_TORCH)
+	@.venv-$*/bin/python -m pytest -n auto --dist loadfile -p no:cacheprovider $(TESTS)
 
 docs: .venv/.ready-docs ## build the documentation into docs/_build: strictly, and without any connection
 	@rm -rf docs/_build
