@@ -138,7 +138,9 @@ def test_a_cube_stored_in_another_way_is_refused(store: Path, tmp_path: Path) ->
     arrays = content["consolidated_metadata"]["metadata"]
     arrays["insar_coherence"]["codecs"] = arrays["insar_coherence"]["codecs"][0]["configuration"]["codecs"]
     (copy / "zarr.json").write_text(json.dumps(content))
-    with pytest.raises(HephaestusError, match=r"insar_coherence is stored in a layout that this version does not read"):
+    with pytest.raises(
+        HephaestusError, match=r"insar_coherence is stored in a layout that this version does not read"
+    ):
         WindowReader(copy).read("insar_coherence", STORED, 0, 0, np.empty((9, 9), np.uint8))
 
 
