@@ -1,4 +1,4 @@
-"""What a flow run leaves to look at: a table of what is in the cube and what is owed, and its picture."""
+"""Artifacts of a flow run: a table of the cube's content and missing products, and its picture."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PICTURE_WIDTH = 760  # pixels; the picture travels in the artifact itself, so i
 
 
 def artifact_key(kind: str, name: object) -> str:
-    """Return a key as Prefect wants them: lower case, digits and dashes."""
+    """Return a valid key of an artifact: lower case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{name}".lower()).strip("-")
 
 
@@ -71,7 +71,7 @@ def describe_result(result: BuildResult) -> str:
 
 
 def create_cube_table_artifact(result: BuildResult, granules: Iterable[Granule]) -> None:
-    """Leave the table of a cube."""
+    """Create the artifact with the table of a cube."""
     accepted = {item.unit for item in result.accepted} - {item.unit for item in result.owed}
     create_rows_artifact(
         granule_table_rows(granules, accepted), artifact_key("cube", result.frame), describe_result(result)
@@ -79,13 +79,13 @@ def create_cube_table_artifact(result: BuildResult, granules: Iterable[Granule])
 
 
 def create_rows_artifact(rows: Iterable[Mapping[str, Any]], key: str, description: str | None = None) -> None:
-    """Leave a table, its cells shown as they are written."""
+    """Create an artifact with a table; Markdown in its cells is escaped."""
     table = [{name: markdown.table_cell(value) for name, value in row.items()} for row in rows]
     create_table_artifact(table=table, key=key, description=description)
 
 
 def create_quicklook_artifact(frame: Frame, png: Path) -> None:
-    """Leave a small copy of a cube's picture."""
+    """Create an artifact with a small copy of a cube's picture."""
     buffer = io.BytesIO()
     with Image.open(png) as picture:
         picture.thumbnail((_PICTURE_WIDTH, 4 * _PICTURE_WIDTH))

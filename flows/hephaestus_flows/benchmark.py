@@ -2,8 +2,8 @@
 
 :mod:`hephaestus_baselines.experiments.experiment_grid` does the work.
 
-No truth lives in Prefect's states: what is finished stands in the results folder, so that any number of flow
-runs, and of `hephaestus benchmark run`, may share a grid, one after the other or at the same time.
+Prefect's states hold no results: finished runs are in the results folder, so any number of flow runs and of
+`hephaestus benchmark run` may work on a grid, one after the other or at the same time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from hephaestus_flows.parameter_folders import load_flow_settings, resolve_allow
 
 @task(name="run", task_run_name="{key}", cache_policy=NO_CACHE, persist_result=False)
 def training_run_task(key: str, recipe: Recipe, bench: ExperimentGrid, device: str) -> State[Any]:
-    """Do one run of the grid, unless it is finished or running in another process."""
+    """Train and score one run of the grid, unless it is finished or running in another process."""
     ended = run_experiment(bench, recipe, device=device)
     said = ended.error or (
         format_headline_score(ended.result) if ended.result else "running in another process"
@@ -114,14 +114,14 @@ def benchmark(
 
 
 def _resolve_preset(preset: str, settings: Settings) -> str:
-    """Return what a preset is read by: a name that comes with the code, or a file in the flows' folders."""
+    """Return the name of a built-in preset, or the path of a file in an allowed folder."""
     if preset in preset_names() or re.fullmatch(r"[\w-]+", preset, re.ASCII):
         return preset
     return str(resolve_allowed_path("preset", Path(preset), settings))
 
 
 def _resolve_weights_field(fields: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return `fields` with the folder of weights, if they name one, among the flows' folders."""
+    """Return `fields`, with a folder of weights checked to be in an allowed folder."""
     weights = fields.get("weights", "none")
     if not isinstance(weights, str) or weights in ("imagenet", "none"):
         return fields

@@ -1,7 +1,7 @@
 """The flow ``build-frame``: the stages of :mod:`hephaestus_build.pipeline.build` as tasks.
 
-No truth lives in Prefect's states: every finished granule is in the frame's staging folder, so a retry, or
-the next run after a kill, goes on from there. Without a server: ``python -m hephaestus_flows.build_frame
+Prefect's states hold no data: every finished granule is in the frame's staging folder, so a retry, or the
+next run after a kill, continues from there. Without a server: ``python -m hephaestus_flows.build_frame
 FRAME``.
 """
 
@@ -52,13 +52,13 @@ from hephaestus_flows.parameter_folders import load_flow_settings
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: What Frame.parse takes, in JSON Schema's words: so a wrong id is refused when the run is created.
+#: Pattern of frame ids for JSON Schema, so that a wrong id is refused when the run is created.
 FRAME_ID_PATTERN = f"^(?:{'|'.join(form.plain_pattern for form in FRAME_ID_FORMS)})$"
-#: Name of the state of a run or task that came to its end and still lacks products.
+#: Name of the state of a run or task that has completed with missing products.
 OWED_STATE = "Owed"
-#: A task costs Prefect's server some records: a frame has at most so many of a kind, however many its pairs.
+#: Largest number of tasks of one kind per frame; each task costs Prefect's server some records.
 MAX_BATCHES = 24
-#: Tag of the tasks that ask the archive of interferograms; that of ERA5 is the name of its source.
+#: Tag of tasks that use the archive of interferograms; tasks that use ERA5 have its source as tag.
 LICSAR = "licsar"
 _MIN_PAIRS_PER_BATCH = 8  # pairs a batch, so that the threads of a batch have something to share
 
@@ -73,12 +73,12 @@ def split_into_batches(
 
 
 def _uncached_task(name: str, **options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
-    """Make a function a task whose work is never skipped: what is finished, the ledger knows."""
+    """Make a function a task that Prefect never skips; the ledger records what is finished."""
     return task(name=name, cache_policy=NO_CACHE, persist_result=False, **options)
 
 
 def _retrying_task(name: str, **options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
-    """Make a function a task that is tried again later when something was unreachable."""
+    """Make a function a task that is retried if an archive was unreachable."""
     patience = {"retries": 2, "retry_delay_seconds": [60, 300], "retry_condition_fn": _should_retry}
     return _uncached_task(name, **patience, **options)
 
@@ -90,12 +90,12 @@ def _should_retry(_task: object, _run: object, state: State[Any]) -> bool:
 
 
 def _quote_argument(value: T) -> T:
-    """Return `value` wrapped: Prefect hands it to a task as it is, and does not search it for futures."""
+    """Wrap `value` so that Prefect passes it to a task without searching it for futures."""
     return cast(T, quote(value))
 
 
 def _task_state(build: Build, keys: Collection[GranuleKey]) -> State[Any]:
-    """Return the state of a task that was to make the granules `keys`."""
+    """Return the final state of a task that makes the granules `keys`."""
     granules = [granule for key in keys if (granule := build.ledger.latest(key)) is not None]
     missing = [granule for granule in granules if granule.outcome is Outcome.UNREACHABLE]
     if not missing:
@@ -106,7 +106,7 @@ def _task_state(build: Build, keys: Collection[GranuleKey]) -> State[Any]:
 
 
 def _check_task_state(state: State[Any]) -> bool:
-    """Return whether a task got all there is; raise what went wrong if it is more than a lack."""
+    """Return whether a task has completed without missing products; raise its error if it failed."""
     if state.is_completed():
         return True
     if state.name != OWED_STATE:
@@ -116,18 +116,18 @@ def _check_task_state(state: State[Any]) -> bool:
 
 @_retrying_task("plan", tags=[LICSAR])
 def plan_task(request: BuildRequest, settings: Settings, store: FrameStore) -> Build:
-    """Find out what there is to do."""
+    """Prepare the build: find out what to make."""
     return prepare_build(request, settings, store, _RunLogListener())
 
 
 def _make(build: Build, stage: Stage, keys: Sequence[GranuleKey], batch: str) -> State[Any]:
-    """Make a batch of granules; a further try leaves alone what is whole."""
+    """Make a batch of granules; a retry skips complete ones."""
     run_stage(build, stage, only=keys)
     return _task_state(build, keys)
 
 
-#: The task of each stage, and in how many batches it makes its granules at most. ERA5 comes by month, for all
-#: dates in as few requests as may be: one batch.
+#: Task of each stage, and its largest number of batches. ERA5 is requested by month for all dates together,
+#: so #: it is one batch.
 STAGE_TASKS: dict[Stage, tuple[Task[..., State[Any]], int]] = {
     GRID: (_retrying_task("DEM", tags=[LICSAR])(_make), 1),
     INTERFEROGRAMS: (
@@ -144,13 +144,13 @@ STAGE_TASKS: dict[Stage, tuple[Task[..., State[Any]], int]] = {
 
 @_uncached_task("publish")
 def publish_task(build: Build) -> BuildResult:
-    """Publish what is finished."""
+    """Publish the finished granules."""
     return publish(build)
 
 
 @_uncached_task("picture")
 def quicklook_task(result: BuildResult, settings: Settings) -> None:
-    """Draw the cube's picture and show it."""
+    """Draw the cube's picture and create its artifact."""
     from hephaestus_build.report.quicklook import write_quicklook
 
     png = settings.data_dir / "quicklooks" / f"{result.frame}.png"
@@ -212,16 +212,16 @@ def build_frame(
 
 
 def _make_granules(build: Build) -> None:
-    """Go through the stages of a build, each a task or several."""
-    patient = dict.fromkeys((LICSAR, build.context.era5.name), True)
+    """Run the stages of a build, each as one or more tasks."""
+    may_retry = dict.fromkeys((LICSAR, build.context.era5.name), True)
     for stage in STAGES:
         task, most = STAGE_TASKS[stage]
         archive = build.context.era5.name if stage is ATMOSPHERE else LICSAR
-        # an empty batch still does what belongs to no single granule
+        # an empty batch still does the shared work of its stage
         todo = split_into_batches(stage.items(build), most) or [()]
         for number, batch in enumerate(todo, 1):
-            # one batch that stays unreachable through all its tries says enough: the rest is tried once
-            tried = task.with_options(tags=[archive], retries=task.retries if patient[archive] else 0)
+            # once a batch stayed unreachable through all retries, the remaining ones are tried once
+            tried = task.with_options(tags=[archive], retries=task.retries if may_retry[archive] else 0)
             label = f"{number} of {len(todo)}"
             state = tried(
                 _quote_argument(build),
@@ -230,7 +230,7 @@ def _make_granules(build: Build) -> None:
                 label,
                 return_state=True,
             )
-            patient[archive] &= _check_task_state(state)
+            may_retry[archive] &= _check_task_state(state)
 
 
 def _final_state(result: BuildResult) -> State[Any]:
@@ -250,7 +250,7 @@ def _final_state(result: BuildResult) -> State[Any]:
 
 
 class _RunLogListener(NullListener):
-    """A listener that writes what a person should know to the run's log."""
+    """A listener that writes notes to the log of the flow run."""
 
     def note(self, text: str) -> None:
         get_run_logger().info("%s", sanitize_text(text, 2000))
@@ -261,7 +261,7 @@ def _main(
     limit: Annotated[int | None, typer.Option(min=1, help="Take no more pairs than this.")] = None,
     simulated: Annotated[bool, typer.Option("--simulated", help="Among the simulated cubes.")] = False,
 ) -> None:
-    """Run the flow once, in this process; where no server answers, Prefect starts one for this run alone."""
+    """Run the flow once in this process; without a server, Prefect starts a temporary one."""
     try:
         name, url = str(Frame.parse(frame)), api_url()
         with temporary_settings(
@@ -276,7 +276,7 @@ def _main(
 
 
 def exit_code_for_state(state: State[Any]) -> int:
-    """Return what `hephaestus build` would end with."""
+    """Return the exit code of `hephaestus build` for a state."""
     if state.is_completed():
         return MissingProductsError.exit_code if state.name == OWED_STATE else 0
     error = state.result(raise_on_failure=False)

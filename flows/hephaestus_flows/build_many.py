@@ -1,7 +1,7 @@
 """The flows ``build-dataset`` and ``watch``: many frames, each a task, a few at a time.
 
-A task ends in the record that its frame's build wrote down, whatever became of it: one frame that fails never
-stops the others. How a frame is built is :func:`hephaestus_build.operations.batch.build_frames`.
+A task returns the logged run of its frame, failed or not: a failed frame does not stop the others. Frames are
+built by :func:`hephaestus_build.operations.batch.build_frames`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hephaestus_flows.artifacts import create_rows_artifact
 from hephaestus_flows.build_frame import FRAME_ID_PATTERN, OWED_STATE
 from hephaestus_flows.parameter_folders import load_flow_settings
 
-#: How often the served flow ``watch`` looks for new interferograms: LiCSAR adds some every six days.
+#: Interval of the served flow ``watch``; LiCSAR adds interferograms about every six days.
 WATCH_INTERVAL = timedelta(hours=12)
 
 FrameId = Annotated[str, Field(pattern=FRAME_ID_PATTERN)]

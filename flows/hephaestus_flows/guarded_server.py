@@ -1,4 +1,4 @@
-"""Prefect's server behind a guard, which refuses what pages of other sites ask.
+"""Prefect's server behind a guard that refuses requests of other sites' pages.
 
 Run by :mod:`hephaestus_flows.local_server` as ``python -m hephaestus_flows.guarded_server``. A browser sends
 which host it asks (``Host``) and which page asks (``Origin``). Prefect checks neither: a page whose name was

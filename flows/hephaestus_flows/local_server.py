@@ -1,4 +1,4 @@
-"""The Prefect server of this machine: where it is, whether it answers and to whom, and how one is started."""
+"""The Prefect server of this machine: its address, its access control, and starting it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.web_address import redact_url
 from hephaestus_flows.guarded_server import LOOPBACK_HOSTS, allowed_origins
 
-#: A first start makes the database and compiles everything: half a minute on two busy cores.
+#: Seconds; the first start creates the database and byte code, half a minute on two busy cores.
 _START_SECONDS = 180.0
 #: What a server that listens on all addresses is given; a client finds it on this machine's.
 _WILDCARD_ADDRESSES = ("0.0.0.0", "::")  # nosec B104
-#: An address that no page of ours has: what a server allows it, it allows every page.
+#: Origin of no page of this project: a server that allows it allows every page.
 _FOREIGN_ORIGIN = "http://page.invalid"
 
 
@@ -77,12 +77,12 @@ def is_server_healthy(url: str, timeout: float = 2.0) -> bool:
 
 
 def check_access(url: str) -> str | None:
-    """Return what is wrong with whom a server lets in, or None.
+    """Return what is wrong with the access control of a server, or None.
 
     Raises
     ------
     HephaestusError
-        If it does not let us in.
+        If it refuses this user.
     """
     about = f"{url}/csrf-token?client=hephaestus"
     status, headers, _ = _send_get(about, {"Origin": _FOREIGN_ORIGIN})
@@ -126,7 +126,7 @@ def _send_get(url: str, headers: Mapping[str, str], timeout: float = 5.0) -> tup
 
 @contextmanager
 def ensure_server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
-    """See to it that a Prefect server stands at `url` while the block runs.
+    """Ensure that a Prefect server runs at `url` within the block.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def ensure_server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
 
 
 def _server_environment(url: str, port: int) -> dict[str, str]:
-    """Return Prefect's settings for a server that only its own pages and the programs of this machine use."""
+    """Return Prefect's settings for a server that serves only its own pages and local programs."""
     settings = get_current_settings()
     api = settings.server.api
     more = api.cors_allowed_origins if "cors_allowed_origins" in api.model_fields_set else ""
@@ -212,7 +212,7 @@ def _server_environment(url: str, port: int) -> dict[str, str]:
 
 
 def _open_private_file(log: Path) -> IO[bytes]:
-    """Open a file to write, which only its owner reads."""
+    """Open a file for writing that only its owner can read."""
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
     if hasattr(os, "fchmod"):

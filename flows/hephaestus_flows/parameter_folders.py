@@ -1,7 +1,6 @@
-"""Folders that the parameters of a flow may name: the server's own data folder, and those of ``data_roots``.
+"""Folders that parameters of a flow may name: the server's data folder, and those in ``data_roots``.
 
-Parameters come from those who may ask the server, from other machines or pages too. None of them may have
-something written, or read, elsewhere.
+Parameters come from users of the server, possibly on other machines; flows neither read nor write elsewhere.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings, load_settings
 
-#: What this program keeps in a data folder: no data folder begins inside of these.
+#: Folders that this program keeps in a data folder; no other data folder may lie in them.
 _RESERVED_FOLDERS = frozenset({"cubes", "cache", "results"})
 
 
 def load_flow_settings(data_dir: Path | None = None, simulated: bool = False, **overrides: Any) -> Settings:
-    """Return the settings of the process that runs a flow, with the data folder that its parameters name.
+    """Return the settings of the flow's process, with the data folder of its parameters.
 
     Parameters
     ----------
@@ -49,12 +48,12 @@ def load_flow_settings(data_dir: Path | None = None, simulated: bool = False, **
 
 
 def resolve_allowed_path(name: str, path: Path, settings: Settings) -> Path:
-    """Return where `path`, a flow's parameter called `name`, lies, with links and ``..`` resolved.
+    """Return the parameter `name` with links and ``..`` resolved.
 
     Raises
     ------
     UsageError
-        If that is outside of all folders which flows may use.
+        If it lies outside the allowed folders.
     """
     try:
         where = path.resolve()
@@ -71,7 +70,7 @@ def resolve_allowed_path(name: str, path: Path, settings: Settings) -> Path:
 
 
 def _base_data_dir(settings: Settings) -> Path:
-    """Return the data folder, of which what is simulated is a part."""
+    """Return the data folder, without its part for simulated data."""
     return settings.real_data_dir or settings.data_dir
 
 
@@ -80,9 +79,9 @@ def _allowed_roots(settings: Settings) -> list[Path]:
 
 
 def allowed_path_pattern(settings: Settings) -> str:
-    """Return a regular expression (of Python and JavaScript) of paths that may pass :func:`inside`.
+    """Return a pattern (of Python and JavaScript) for paths that a flow may name.
 
-    It knows no links, so it refuses early what is certainly wrong, and :func:`inside` decides.
+    It cannot resolve links: it refuses early what is certainly wrong.
     """
     roots = [_base_data_dir(settings), *settings.data_roots]
     spelled = dict.fromkeys(

@@ -1,8 +1,8 @@
-"""Prefect's own hook at start-up, so that ``prefect deployment run build-frame`` is enough.
+"""Prefect plugin for the short form ``prefect deployment run build-frame``.
 
-Stock Prefect wants ``build-frame/build-frame`` and an address. In this folder, where pyproject.toml enables
-plugins, a bare name is taken as ``name/name``, and a healthy server of this machine is used where no address
-is configured. Nothing else is touched, and the long form works without this.
+Prefect itself needs ``build-frame/build-frame`` and an address. In this folder, where pyproject.toml enables
+plugins, a bare name is read as ``name/name``, and a healthy server of this machine is used if no address is
+configured. The long form works without the plugin.
 """
 
 from __future__ import annotations

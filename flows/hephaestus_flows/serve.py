@@ -1,7 +1,7 @@
-"""Everything that the flows need, in one command: ``python -m hephaestus_flows.serve`` (``make serve``).
+"""Server and deployments of the flows: ``python -m hephaestus_flows.serve`` (``make serve``).
 
-Starts a Prefect server where none answers, makes the limits that cap requests across processes, and serves
-the deployments until Ctrl-C, which stops what was started here and only that.
+Starts a Prefect server if none answers, creates the concurrency limits for the archives, and serves the
+deployments until Ctrl-C, which stops only what was started here.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from hephaestus_build.core.web_address import redact_url
 from hephaestus_flows.local_server import api_client_settings, api_url, check_access, ensure_server
 from hephaestus_flows.parameter_folders import allowed_path_pattern
 
-#: How many tasks may talk to an archive at once, over all processes of one Prefect server, by the tasks' tag.
+#: Largest number of concurrent tasks per archive, over all processes of one Prefect server, by tag.
 CONCURRENCY_LIMITS = {"licsar": 2, "cds": 2}
 
 
 def make_deployments() -> list[RunnerDeployment]:
-    """Return the deployments, one a flow and named like it; ``watch`` on its schedule."""
+    """Return one deployment per flow, named like the flow; ``watch`` has a schedule."""
     # by module, not by file: so it is found from any folder
     from hephaestus_flows.benchmark import benchmark
     from hephaestus_flows.build_frame import build_frame  # seconds of imports, while the server starts
@@ -61,7 +61,7 @@ def make_deployments() -> list[RunnerDeployment]:
 
 
 def create_missing_limits() -> None:
-    """Make the concurrency limits that are missing; what a person has set stays."""
+    """Create missing concurrency limits; existing ones are kept."""
     with get_client(sync_client=True) as client:
         for tag, limit in CONCURRENCY_LIMITS.items():
             try:
@@ -71,7 +71,7 @@ def create_missing_limits() -> None:
 
 
 def release_stale_slots() -> None:
-    """Take back the slots that tasks held when a server ended: the next one knows nothing of their leases."""
+    """Release slots that tasks held when an earlier server ended without recording their leases."""
     if not get_current_settings().server.concurrency.lease_storage.endswith(".memory"):
         return  # leases that outlive the server end by themselves
     with get_client(sync_client=True) as client:
@@ -80,7 +80,7 @@ def release_stale_slots() -> None:
 
 
 def close_served_runs(seconds: float) -> None:
-    """Wait for served runs to end, and mark those that were killed before they could say so."""
+    """Wait for served runs to end, and mark killed ones as crashed."""
     states = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
     unfinished = FlowRunFilter(state=FlowRunFilterState(type=states))
     deadline = time.monotonic() + seconds
@@ -100,7 +100,7 @@ def close_served_runs(seconds: float) -> None:
 def _main(
     at_once: Annotated[int, typer.Option(min=1, help="How many frames to build at once.")] = 2,
 ) -> None:
-    """Start what the flows need and serve them until Ctrl-C."""
+    """Start the server and serve the deployments until Ctrl-C."""
     for name in ("SIGTERM", "SIGHUP"):  # a closed terminal too; under nohup it is to be ignored
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:

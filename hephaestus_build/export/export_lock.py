@@ -1,4 +1,4 @@
-"""Where an export may write: one writer at a time, nothing left of those that were killed, and no cube."""
+"""Checks before an export writes: one writer at a time, no leftovers, and never into a cube."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}")
 
 @contextmanager
 def exclusive_lock(target: Path) -> Iterator[None]:
-    """Be the only writer of `target`, a file or folder whose own folder is made if need be.
+    """Hold the lock of `target`, a file or folder whose parent folder is created if needed.
 
     Raises
     ------
@@ -42,26 +42,26 @@ def exclusive_lock(target: Path) -> Iterator[None]:
 
 
 def remove_unfinished_files(folder: Path) -> None:
-    """Remove the files in `folder` and below that a killed writer was writing."""
+    """Remove files that a killed writer left unfinished in `folder` and below."""
     for name, facts in list(walk_files(folder)) if folder.is_dir() else []:
         if _UNFINISHED.fullmatch(name.rpartition("/")[2]) and stat.S_ISREG(facts.st_mode):
             (folder / name).unlink()
 
 
 def check_export_target(store: Path, target: Path) -> None:
-    """Refuse to export a cube onto itself, into itself, or in among the generations of others.
+    """Refuse to export a cube onto or into a cube, or among generations.
 
     Parameters
     ----------
     store : pathlib.Path
-        The exported generation's own folder.
+        The store of the exported generation.
     target : pathlib.Path
-        Where the export goes.
+        Destination of the export.
 
     Raises
     ------
     UsageError
-        If that is a published cube, a link of any other kind, or leads into a cube.
+        If `target` is a link or lies in a cube.
     """
     if target.is_symlink():
         raise UsageError(

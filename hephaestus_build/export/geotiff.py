@@ -1,4 +1,4 @@
-"""A cube as cloud-optimized GeoTIFFs, laid out as LiCSAR lays out its own.
+"""Export of a cube as cloud-optimized GeoTIFFs, in the layout of LiCSAR's products.
 
 ::
 
@@ -6,8 +6,8 @@
     <frame>/interferograms/<pair>/<pair>.insar_difference.tif
     <frame>/epochs/<date>/<date>.total_column_water_vapour.tif
 
-Every file is there whole or not at all, and says in its tags what it was made from; so a second export
-writes what is new and keeps the rest.
+Every file is written atomically, with a tag for the content that it was made from; a second export writes
+only new and changed files.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _BLOCK = 512
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export did.
+    """Result of an export.
 
     Attributes
     ----------
     folder : pathlib.Path
-        Of the frame.
+        Folder of the frame.
     written, kept : int
-        Files that are new, and that were there already.
+        Numbers of new files and of files that were there already.
     """
 
     folder: Path
@@ -76,18 +76,18 @@ def export_geotiff(
     source : ExportSelection
         What to export. Tables and ERA5's own grid have no GeoTIFF; masks have one for annotated pairs only.
     folder : pathlib.Path
-        Made if need be.
+        Destination; created if needed.
     force : bool
         Whether to replace files of another content.
     threads : int
-        Images worked on at once; memory grows with it, not with the number of pairs.
+        Number of images processed at once; memory grows with it, not with the number of pairs.
     listener : ProgressListener, optional
-        Who wants to know how far it is.
+        Receives progress.
 
     Returns
     -------
     ExportResult
-        What was done.
+        The folder, and numbers of files.
 
     Raises
     ------
@@ -133,11 +133,11 @@ def export_geotiff(
 
 
 def read_export_key(path: Path) -> str | None:
-    """Return what a file says it was made from; None where there is none, or it is not ours."""
+    """Return the content key of an exported file; None if it is missing or of another program."""
     if not is_plain_file(path.parent, path.name):
         return None
     try:
-        # other drivers may open what a file names
+        # GTiff alone: other drivers may open files that a file refers to
         with isolated_gdal_env(), rasterio.open(path, driver="GTiff") as dataset:
             return dataset.tags().get(KEY_TAG)
     except (RasterioIOError, UnicodeError):
@@ -145,16 +145,16 @@ def read_export_key(path: Path) -> str | None:
 
 
 def encode_cog(image: np.ndarray, grid: Grid, layer: GeotiffLayer) -> bytes:
-    """Return one image as a cloud-optimized GeoTIFF: tiled, with overviews, its directory first.
+    """Encode one image as a cloud-optimized GeoTIFF: tiled, with overviews, the directory first.
 
     Parameters
     ----------
     image : numpy.ndarray
         Shape (rows, columns).
     grid : Grid
-        Where it lies.
+        Its grid.
     layer : GeotiffLayer
-        What it is.
+        Its variable and tags.
     """
     variable = layer.variable
     check_gdal()
@@ -190,12 +190,12 @@ def encode_cog(image: np.ndarray, grid: Grid, layer: GeotiffLayer) -> bytes:
 
 
 def _nodata(variable: Variable) -> float | None:
-    """Return the value of pixels without data; masks have none, their 0 says that nothing is there."""
+    """Return the no-data value; None for masks, whose 0 is a value."""
     if "flag_values" in variable.attributes:
         return None
     return float("nan") if math.isnan(variable.fill) else variable.fill
 
 
 def _is_continuous(variable: Variable) -> bool:
-    """Whether pixels may be averaged: neither wrapped phase nor the codes of masks may."""
+    """Return whether pixels may be averaged; not true of wrapped phase and of the codes of masks."""
     return variable.name != "insar_difference" and "flag_values" not in variable.attributes

@@ -1,4 +1,4 @@
-"""Which files a cube becomes, one for each image, and what each says of itself."""
+"""Files of a GeoTIFF export, one per image, and their tags."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from hephaestus_build import __version__
 from hephaestus_build.cube.schema import Variable
 from hephaestus_build.export.selection import DimensionIndex, ExportSelection
 
-#: Tag that says what a file was made from; another value is another content.
+#: Tag with the key of the content that a file was made from.
 KEY_TAG = "HEPHAESTUS_KEY"
-#: Part of every key: counts the ways in which files were ever written.
+#: Part of every key: version of the way in which files are written.
 _LAYOUT = 1
 
 
 @dataclass(frozen=True)
 class GeotiffLayer:
-    """One image and the file it goes to.
+    """One image and its file.
 
     Attributes
     ----------
     path : str
-        Below the folder of the export.
+        Path below the folder of the export.
     variable : Variable
-        Of the cube.
+        Variable of the cube.
     position : tuple of int
-        Of the image on the variable's leading dimensions.
+        Position of the image on the variable's leading dimensions.
     tags : dict of str to str
-        What the file says of itself.
+        Tags of the file.
     """
 
     path: str
@@ -44,15 +44,15 @@ class GeotiffLayer:
 
     @property
     def content_key(self) -> str:
-        """What the file is made from."""
+        """Key of the content that the file is made from."""
         return self.tags[KEY_TAG]
 
 
 def iter_geotiff_layers(source: ExportSelection) -> Iterator[GeotiffLayer]:
-    """Yield every image that is wanted and stored.
+    """Yield every selected image that is stored.
 
-    Masks are there for annotated pairs, also where the expert saw no deformation, and for no others; a date
-    that stands on both date axes has one file of each field.
+    Masks exist for annotated pairs only, with or without deformation; a date on both date axes has one file
+    of each field.
     """
     annotated = source.cube["annotated"].values
     seen: set[str] = set()
@@ -127,7 +127,7 @@ _COPIED = ("units", "standard_name", "comment", "flag_values", "flag_meanings", 
 
 
 def describe_variable(variable: Variable) -> str:
-    """Return what an image shows; of a date's fields, whichever axis they stand on."""
+    """Return the description of an image; for fields of a date without the date axis."""
     text = str(variable.attributes["long_name"])
     return text.replace(" at the primary acquisition", "").replace(" at the secondary acquisition", "")
 
@@ -137,7 +137,7 @@ def _text(value: Any) -> str:
 
 
 def _annotation_tags(source: ExportSelection, place: DimensionIndex) -> dict[str, str]:
-    """Return what the expert wrote about a pair."""
+    """Return the annotation of a pair as tags."""
     said = {name: source.cube[name].values[place] for name in ("phase", "caption", "unique_id", "confidence")}
     return {
         f"ANNOTATION_{name.upper()}": f"{value:.3g}" if name == "confidence" else str(value)
@@ -146,7 +146,7 @@ def _annotation_tags(source: ExportSelection, place: DimensionIndex) -> dict[str
 
 
 def _era5_tags(source: ExportSelection, day: date) -> dict[str, str]:
-    """Return when ERA5's field is of, and whether it is final."""
+    """Return the hour and version of an ERA5 field as tags."""
     at = {"epoch": np.datetime64(day)}
     return {
         "DATE": str(day),

@@ -1,4 +1,4 @@
-"""What is exported: some pairs and variables of one cube, read image by image."""
+"""Selection of pairs and variables of a cube for an export, read image by image."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ DimensionIndex = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ExportSelection:
-    """A cube, pinned to one generation, and what of it is wanted.
+    """Selected pairs and variables of a cube that is pinned to one generation.
 
     Attributes
     ----------
     store : pathlib.Path
-        The generation's own folder.
+        Store of the generation.
     cube : xarray.Dataset
-        It, opened.
+        The opened cube.
     pairs : tuple of Pair or None
-        The pairs wanted; None for all there are.
+        Selected pairs; None for all.
     variables : tuple of Variable
-        The variables wanted, in the schema's order.
+        Selected variables, in the schema's order.
     """
 
     store: Path
@@ -61,7 +61,7 @@ class ExportSelection:
 
     @cached_property
     def pair_positions(self) -> dict[Pair, DimensionIndex]:
-        """Where each wanted pair that is stored stands on the two date axes, in order of the pairs."""
+        """Positions on the two date axes of the selected pairs that are stored, in order of the pairs."""
         primary, secondary = (
             self.cube[f"{axis}_date"].values.astype("datetime64[D]").tolist()
             for axis in ("primary", "secondary")
@@ -93,12 +93,12 @@ class ExportSelection:
             return ""
 
     def read_image(self, variable: Variable, place: DimensionIndex) -> np.ndarray:
-        """Return one image, the fill value where nothing is stored.
+        """Return one image; filled with the fill value if it is not stored.
 
         Raises
         ------
         HephaestusError
-            If the generation was removed meanwhile: a stored image would read as if there were none.
+            If the generation was removed meanwhile, so that a stored image would read as no data.
         """
         stored = self.is_stored(variable, place)
         values = self.cube[variable.name].isel(dict(zip(variable.dims, place, strict=False))).values

@@ -1,8 +1,7 @@
-"""A cube as Zarr format 2, for readers that do not know format 3.
+"""Export of a cube as Zarr format 2, for readers without format 3.
 
-Images stay whole: one chunk, and so one file, for each pair and variable, as the cube has one shard. Every
-place of phase, coherence and masks has its chunk (:mod:`~hephaestus_build.export.zarr_v2_metadata` says
-why); those without data are names of one and the same small file.
+Each image is one chunk, and so one file. Every position of phase, coherence and masks has a chunk (see
+:mod:`~hephaestus_build.export.zarr_v2_metadata`); chunks without data are hard links to one small file.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ from hephaestus_build.export.zarr_v2_metadata import (
     to_stored_values,
 )
 
-#: A file may have 65,000 names on common file systems.
+#: Common file systems allow 65,000 hard links to a file.
 _MAX_HARD_LINKS = 30_000
 _STAMP_FILE = "export.json"
 
@@ -64,32 +63,32 @@ def export_zarr_v2(
     threads: int = 2,
     listener: ProgressListener | None = None,
 ) -> Path:
-    """Write ``<folder>/<frame>.zarr`` in Zarr format 2; an interrupted export goes on where it stopped.
+    """Write ``<folder>/<frame>.zarr`` in Zarr format 2; an interrupted export continues.
 
     Parameters
     ----------
     source : ExportSelection
         What to export.
     folder : pathlib.Path
-        Made if need be.
+        Destination; created if needed.
     force : bool
-        Whether to replace what stands there already.
+        Whether to replace an earlier export.
     threads : int
-        Images worked on at once; memory grows with it, not with the number of pairs.
+        Number of images processed at once; memory grows with it, not with the number of pairs.
     listener : ProgressListener, optional
-        Who wants to know how far it is.
+        Receives progress.
 
     Returns
     -------
     pathlib.Path
-        The store, whole.
+        Path of the finished store.
 
     Raises
     ------
     UsageError
-        If something else stands there and `force` is false.
+        If there is another file or export and `force` is false.
     HephaestusError
-        If another export is writing there, or nothing can be written.
+        If another export is writing there, or the disk fails.
     """
     target = folder / f"{source.frame}.zarr"
     draft = folder / f".{target.name}.partial"
@@ -122,7 +121,7 @@ def export_zarr_v2(
 
 
 def _make_stamp(source: ExportSelection) -> dict[str, Any]:
-    """Return what tells one export from another."""
+    """Return what identifies an export: frame, content, pairs and variables."""
     manifest = MANIFEST if is_plain_file(source.store, MANIFEST) else "zarr.json"
     return {
         "frame": source.frame,
@@ -133,7 +132,7 @@ def _make_stamp(source: ExportSelection) -> dict[str, Any]:
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    """Return what a small JSON file of an export says; nothing where there is none."""
+    """Return the content of a small JSON file of an export; empty if there is none."""
     try:
         value = parse_json(read_plain_file(folder, name, MAX_METADATA_BYTES))
     except (OSError, ValueError):
@@ -142,7 +141,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _check_draft(draft: Path) -> None:
-    """Refuse an unfinished export in which something is a link or no file: it would be written through."""
+    """Refuse an unfinished export that contains links or devices, which would be written through."""
     for name, facts in walk_files(draft) if draft.is_dir() else ():
         if not stat.S_ISREG(facts.st_mode):
             raise UnsafePathError(
@@ -160,7 +159,7 @@ def _replace_target(draft: Path, target: Path) -> None:
 
 
 class _ZarrV2Writer:
-    """Fills a folder with the arrays of a cube."""
+    """Writer of the arrays of a cube into a folder."""
 
     def __init__(self, source: ExportSelection, store: Path, stamp: dict[str, Any]) -> None:
         self.source, self.store, self.stamp = source, store, stamp
@@ -185,7 +184,7 @@ class _ZarrV2Writer:
         return {**kept, "epoch": np.flatnonzero(np.isin(cube["epoch"].values, days)).tolist()}
 
     def write(self, threads: int, listener: ProgressListener) -> None:
-        """Write every array, then what describes them."""
+        """Write every array, then the metadata of the group."""
         remove_unfinished_files(self.store)
         images = [variable for variable in self.source.variables if variable.layout != "table"]
         layouts = {variable.name: image_array_spec(variable, self.sizes) for variable in images}
@@ -210,9 +209,9 @@ class _ZarrV2Writer:
         self._write_group()
 
     def _iter_stored(self, variable: Variable) -> Iterator[tuple[DimensionIndex, DimensionIndex]]:
-        """Yield the old and the new place of every stored image that is wanted."""
+        """Yield the old and the new position of every selected image that is stored."""
         axes = [self.kept_positions[dim] for dim in variable.dims[:-2]]
-        # all that is stored, also masks of a pair that upstream has lost; or the wanted pairs alone
+        # everything stored, including masks of pairs that are gone upstream; or the selected pairs only
         some = variable.layout == "pair" and self.source.pairs is not None
         wanted = set(self.source.pair_positions.values())
         for new in product(*(range(len(axis)) for axis in axes)):
@@ -224,7 +223,7 @@ class _ZarrV2Writer:
         return self.store / name / ".".join(map(str, (*place, *[0] * planes)))
 
     def _fill_missing_chunks(self, variable: Variable, layout: ZarrV2ArraySpec) -> None:
-        """Give every place without data its chunk: names of one file, or of one in many thousands."""
+        """Write the chunks of positions without data: hard links to one file, or to one of a few."""
         origin: Path | None = None
         places = product(*(range(self.sizes[dim]) for dim in variable.dims[:-2]))
         for count, place in enumerate(places):
@@ -254,7 +253,7 @@ class _ZarrV2Writer:
         self._write_array_metadata(GRID_MAPPING, layout)
 
     def _table(self, item: Variable | Coordinate) -> np.ndarray:
-        """Return a table on the new axes, empty at the pairs that are not wanted."""
+        """Return a table on the new axes, empty for pairs that are not selected."""
         cube = self.source.cube[item.name]
         values = cube.isel(
             {dim: self.kept_positions[dim] for dim in item.dims if dim in self.kept_positions}

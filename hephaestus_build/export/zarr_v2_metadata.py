@@ -1,8 +1,8 @@
-"""Arrays in Zarr format 2: their metadata and their chunks. Pure functions.
+"""Metadata and chunks of arrays in Zarr format 2. Pure functions.
 
-Format 2 has a trap. xarray takes an array's ``fill_value`` for CF's ``_FillValue``: 0 would turn real zeros
-into NaN, and bytes into floats. Without a fill value, old readers return for a chunk that is not there
-whatever was in memory. So arrays that mean their zeros have no fill value, and all their chunks are stored.
+xarray treats the ``fill_value`` of an array in format 2 as CF's ``_FillValue``: 0 would turn real zeros into
+NaN, and bytes into floats. Without a fill value, old readers return uninitialized memory for a missing chunk.
+So arrays whose zeros are values have no fill value, and all their chunks are stored.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _SHUFFLES = {
 
 @dataclass(frozen=True)
 class ZarrV2ArraySpec:
-    """How one array is stored.
+    """Storage of one array.
 
     Attributes
     ----------
     dims : tuple of str
         Names of the dimensions.
     shape, chunks : tuple of int
-        Of the array and of its chunks.
+        Shapes of the array and of its chunks.
     dtype : numpy.dtype
-        Of the values; object for strings.
+        Type of the values; object for strings.
     fill : float, int or None
-        What a chunk that is not there reads as; None where all are there.
+        Value of missing chunks; None if all chunks are stored.
     filters : tuple of numcodecs.abc.Codec
-        Before the compressor.
+        Applied before the compressor.
     compressor : numcodecs.abc.Codec
-        The last codec; by default one for what is small.
+        The last codec; by default one for small arrays.
     """
 
     dims: tuple[str, ...]
@@ -54,14 +54,14 @@ class ZarrV2ArraySpec:
     compressor: Any = field(default_factory=lambda: numcodecs.Blosc("zstd", 5, numcodecs.Blosc.SHUFFLE))
 
     def encode_chunk(self, values: np.ndarray) -> bytes:
-        """Return the chunk that holds `values`."""
+        """Encode `values` as one chunk."""
         values = np.ascontiguousarray(values, dtype=self.dtype)
         for codec in self.filters:
             values = codec.encode(values)
         return bytes(self.compressor.encode(values))
 
     def encode_empty_chunk(self) -> bytes:
-        """Return a chunk of zeros, as small as can be."""
+        """Encode a chunk of zeros, as small as possible."""
         return bytes(
             numcodecs.Blosc("zstd", 9, numcodecs.Blosc.NOSHUFFLE).encode(np.zeros(self.chunks, self.dtype))
         )
