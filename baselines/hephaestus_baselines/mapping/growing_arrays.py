@@ -1,19 +1,21 @@
-"""Arrays of a Zarr group that grow along their first axis, and whose parts are replaced under new keys.
+"""Zarr arrays that can be appended to, and whose chunks can be replaced without disturbing open readers.
 
-Zarr names a chunk by its position, in one of three ways: ``c/3/0/0``, ``c.3.0.0`` or ``3.0.0``. The array's
-metadata says in which, and the metadata of all arrays is one document, replaced by one rename. To replace
-chunks, those that stay are linked to their names in another way (a *space*), the others are written there,
-and the document is switched::
+Zarr has three encodings for the key of a chunk: ``c/3/0/0``, ``c.3.0.0`` and ``3.0.0``. The array's metadata
+states which one is in use, and the metadata of all arrays is one document, replaced by one rename. Chunks are
+replaced in three steps. For example, to replace chunk 1 (b) by B:
 
-    before            beside             after the rename of zarr.json
-    c/0/0/0  a        c/0/0/0  a         c/0/0/0  a      for readers that opened it before
+1. Choose an encoding that is not in use. Write the new chunk under its key there.
+2. Hard-link every unchanged chunk to its key in that encoding.
+3. Replace ``zarr.json`` by one that states the new encoding::
+
+    before            after steps 1, 2   after step 3
+    c/0/0/0  a        c/0/0/0  a         c/0/0/0  a      still read by readers that opened the group before
     c/1/0/0  b        c/1/0/0  b         c/1/0/0  b
                       c.0.0.0  a         c.0.0.0  a      the same file as c/0/0/0
                       c.1.0.0  B         c.1.0.0  B
 
-No file that a published document names is ever written again, but for tables, which only get longer. Readers
-that opened the group before go on reading their own files; these are removed a day later, or when a third
-replacement needs their names.
+A file that a published document refers to is never overwritten, except for tables, where rows are only
+appended. Replaced files are removed a day later, or earlier if a third replacement needs their keys.
 """
 
 from __future__ import annotations
@@ -43,37 +45,37 @@ from hephaestus_build.core.plain_files import (
     remove_folder,
 )
 
-#: The ways to name chunks; of arrays with one axis the two separators of ``v2`` would give the same names.
+#: Chunk key encodings. ``v2`` with "/" is left out: for arrays with one axis it gives the same keys as "v2"
+#: with ".".
 _KEY_ENCODINGS = (("default", "/"), ("default", "."), ("v2", "."))
 _KEY_PATTERNS = (re.compile(r"c"), re.compile(r"c\.[0-9.]+"), re.compile(r"[0-9][0-9.]*"))
-_LEFTOVER_PATTERN = re.compile(
-    r"\..+\.[0-9a-f]{12}"
-)  # what a killed process leaves of a file that it was writing
+_LEFTOVER_PATTERN = re.compile(r"\..+\.[0-9a-f]{12}")  # temporary file of a write that was interrupted
 _CODECS = {"bytes", "blosc", "zstd", "gzip", "crc32c"}
 _DATA_TYPES = {"float32", "int32", "int64"}
 _METADATA_FILE = "zarr.json"
-_MAX_METADATA_BYTES = 16 << 20  # bytes of the document
+_MAX_METADATA_BYTES = 16 << 20  # bytes of zarr.json
 _MAX_LENGTH = 1_000_000  # along the first axis
-#: Seconds for which replaced files stay, for the readers that opened them.
+#: Seconds for which replaced files are kept for readers that have them open.
 REPLACED_FILES_GRACE = 86_400.0
 
 
 class GrowingArrays:
-    """Some arrays of a Zarr group on disk, and the document that publishes them.
+    """Arrays of a Zarr group on disk that share a growing first axis.
 
     Parameters
     ----------
     path : pathlib.Path
-        Of the group.
-    names : sequence of str
-        Its arrays whose first axis grows; the last one is written last where chunks are replaced.
+        Path of the group.
+    names : collection of str
+        Names of the growing arrays. The first holds one chunk per place; the others are small tables. When
+        chunks are replaced, the last array is written last.
 
     Raises
     ------
     ValueError
-        If there is no such group, or its arrays are stored in another way than this program's are.
+        If the group does not exist, or its arrays are not stored as this module stores them.
     OSError
-        If it cannot be read.
+        If the group cannot be read.
     """
 
     def __init__(self, path: Path, names: Collection[str]) -> None:
@@ -86,25 +88,50 @@ class GrowingArrays:
         self._arrays: dict[str, dict[str, Any]] = {name: arrays[name] for name in self.names}
         spaces = {_check_array(name, array) for name, array in self._arrays.items()}
         if len(spaces) != 1 or len({array["shape"][0] for array in self._arrays.values()}) != 1:
-            raise ValueError("its arrays do not belong together")
+            raise ValueError("its arrays differ in length or chunk key encoding")
         (self._encoding,) = spaces
-        for array in arrays.values():  # of the coordinates too
+        for array in arrays.values():  # including the coordinates
             _check_codecs(array)
         self._replacement_encoding: int | None = None
 
     @property
     def length(self) -> int:
-        """Along the first axis, as published."""
+        """Published length along the first axis."""
         return int(self._arrays[self.names[0]]["shape"][0])
 
     def write_new_chunk(self, name: str, place: int, values: np.ndarray) -> None:
-        """Write the chunk at a place that is not published yet."""
+        """Write a chunk at a place beyond the published length.
+
+        Parameters
+        ----------
+        name : str
+            Name of the array.
+        place : int
+            Position of the chunk along the first axis.
+        values : numpy.ndarray
+            Values of the chunk; its first axis has length 1.
+
+        Raises
+        ------
+        ValueError
+            If the place is published already.
+        """
         if place < self.length:
-            raise ValueError("what is published is not written again")
+            raise ValueError("published chunks are never overwritten")
         self._write_chunk(name, self._encoding, place, values)
 
     def write_replacement(self, name: str, place: int, values: np.ndarray) -> None:
-        """Write a chunk that will be in the place of a published one; nobody sees it yet."""
+        """Write a replacement for a published chunk; :meth:`publish_replacements` makes it visible.
+
+        Parameters
+        ----------
+        name : str
+            Name of the array.
+        place : int
+            Position of the chunk along the first axis.
+        values : numpy.ndarray
+            New values of the chunk; its first axis has length 1.
+        """
         if self._replacement_encoding is None:
             self._replacement_encoding = self._clear_oldest_encoding()
         self._write_chunk(name, self._replacement_encoding, place, values)
@@ -115,9 +142,9 @@ class GrowingArrays:
         Parameters
         ----------
         tables : mapping of str to numpy.ndarray
-            The whole of each of the other arrays, which are small; only what is new differs.
+            Complete content of the other arrays; rows before `first` must be unchanged.
         first : int
-            The first place that is new.
+            First new place along the first axis.
         """
         for name, values in tables.items():
             self._write_table(name, self._encoding, values, first)
@@ -126,16 +153,16 @@ class GrowingArrays:
     def publish_replacements(
         self, name: str, changed: Collection[int], tables: Mapping[str, np.ndarray]
     ) -> None:
-        """Publish chunks that were written beside others, and all others with them.
+        """Publish the chunks written by :meth:`write_replacement`, together with all unchanged chunks.
 
         Parameters
         ----------
         name : str
-            The array that they are of.
+            Name of the array whose chunks were replaced.
         changed : collection of int
-            Their places.
+            Places of the replaced chunks.
         tables : mapping of str to numpy.ndarray
-            The whole of each of the other arrays.
+            Complete content of the other arrays.
         """
         assert self._replacement_encoding is not None
         was, space = self._encoding, self._replacement_encoding
@@ -145,19 +172,19 @@ class GrowingArrays:
         for other in self.names[1:]:
             self._write_table(other, space, tables[other], 0)
         self._publish_encoding(space, self.length)
-        with suppress(OSError):  # since when it is not published any more
+        with suppress(OSError):  # records when the old encoding was replaced
             os.utime(self._marker_path(was))
         self._replacement_encoding = None
 
     def remove_leftovers(self) -> None:
-        """Remove what was never published, and what was replaced longer ago than readers need it.
+        """Remove files that were never published, and files replaced more than a day ago.
 
         Raises
         ------
         OSError
-            If something cannot be removed.
+            If a file cannot be removed.
         """
-        self._write_array_metadata()  # of a process that was killed after the rename
+        self._write_array_metadata()  # missing if a process was killed right after the rename
         self._replacement_encoding = None
         for space in range(len(_KEY_ENCODINGS)):
             if (
@@ -180,7 +207,7 @@ class GrowingArrays:
         self._write_array_metadata()
 
     def _write_array_metadata(self) -> None:
-        """Give each array its own document, for readers that ask for an array alone."""
+        """Write the metadata file of each array, for readers that open a single array."""
         for name, array in self._arrays.items():
             content = json.dumps(array).encode()
             if _read_or_empty(self.path, f"{name}/{_METADATA_FILE}") != content:
@@ -194,7 +221,7 @@ class GrowingArrays:
         )
 
     def _write_table(self, name: str, space: int, values: np.ndarray, first: int) -> None:
-        """Write the chunks of an array that hold its rows from the first on."""
+        """Write the chunks of a table that hold row `first` and all rows after it."""
         array = self._arrays[name]
         rows = array["chunk_grid"]["configuration"]["chunk_shape"][0]
         for chunk in range(first // rows, -(-len(values) // rows)):
@@ -212,10 +239,10 @@ class GrowingArrays:
     def _link_chunk(self, name: str, place: int, was: int, space: int) -> None:
         inner = (0,) * (len(self._arrays[name]["shape"]) - 1)
         source, target = (self.path / name / encode_chunk_key(each, (place, *inner)) for each in (was, space))
-        if not os.path.lexists(source):  # an image without a value
+        if not os.path.lexists(source):  # a chunk of fill values only is not stored
             return
         if not is_plain_file(self.path, f"{name}/{encode_chunk_key(was, (place, *inner))}"):
-            raise UnsafePathError("it is no plain file", source)
+            raise UnsafePathError("it is not a regular file", source)
         self._check_folders(target)
         link_or_copy(source, target)
 
@@ -223,25 +250,25 @@ class GrowingArrays:
         for folder in target.parents:
             if not is_real_folder(folder) and os.path.lexists(folder):
                 raise HephaestusError(
-                    f"{self.path.stem}: {folder} is a link or a file where a folder of its maps belongs; "
+                    f"{self.path.stem}: {folder} is a link or a file, and must be a folder of the maps; "
                     f"move {self.path} away and run the same command again"
                 )
             if folder == self.path:
                 return
 
     def _marker_path(self, space: int) -> Path:
-        """Return the file that is written last of a space."""
+        """Return the path of the file that is written last in an encoding."""
         return self.path / self.names[-1] / encode_chunk_key(space, (0,))
 
     def _seconds_since_replaced(self, space: int) -> float:
-        """Return for how many seconds a space is not published any more; -1 where it never was."""
+        """Return the seconds since an encoding was replaced, or -1 if it was never published."""
         try:
             return max(0.0, time.time() - self._marker_path(space).lstat().st_mtime)
         except OSError:
             return -1.0
 
     def _clear_oldest_encoding(self) -> int:
-        """Return a space without files: one that is empty, or else the one that was replaced first."""
+        """Return an unused encoding, after removing the files of the one replaced first if none is free."""
         others = [space for space in range(len(_KEY_ENCODINGS)) if space != self._encoding]
         found = min(
             others,
@@ -266,18 +293,18 @@ class GrowingArrays:
 
 
 def encode_chunk_key(space: int, position: tuple[int, ...]) -> str:
-    """Return the name of the chunk at a position."""
+    """Return the key of the chunk at a position in an encoding."""
     kind, separator = _KEY_ENCODINGS[space]
     return separator.join([*(["c"] if kind == "default" else []), *map(str, position)])
 
 
 def _check_array(name: str, array: Mapping[str, Any]) -> int:
-    """Return the space of an array that is stored as this program stores them.
+    """Return the chunk key encoding of an array.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If the array is not stored as this module stores arrays.
     """
     shape, encoding = array["shape"], array["chunk_key_encoding"]
     chunks = array["chunk_grid"]["configuration"]["chunk_shape"]
@@ -291,17 +318,17 @@ def _check_array(name: str, array: Mapping[str, Any]) -> int:
         or array["node_type"] != "array"
         or not 1 <= chunks[0] <= 4096
     ):
-        raise ValueError(f"{name} in it is not stored as maps are")
+        raise ValueError(f"array {name} has an unexpected layout")
     return _KEY_ENCODINGS.index(space)
 
 
 def _check_codecs(array: Mapping[str, Any]) -> None:
     if not {codec["name"] for codec in array["codecs"]} <= _CODECS:
-        raise ValueError("it is stored with other codecs than maps are")
+        raise ValueError("it uses an unexpected codec")
 
 
 def _encode_chunk(document: Mapping[str, Any], values: np.ndarray) -> bytes:
-    """Return the one chunk that holds `values`, as the metadata says that it is stored."""
+    """Return `values` encoded as one chunk, with the codecs that the array's metadata states."""
     make = default_buffer_prototype().buffer.from_bytes
     objects: dict[str, Any] = {_METADATA_FILE: make(json.dumps(document).encode())}
     array = zarr.open_array(

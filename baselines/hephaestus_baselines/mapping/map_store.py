@@ -1,7 +1,7 @@
-"""Probability maps on disk: a Zarr group beside the cubes that grows, a GeoTIFF and a picture of each map.
+"""Storage of probability maps: one Zarr group per frame, and a GeoTIFF and a PNG figure per map.
 
-The group counts as what its consolidated metadata says, and that is replaced by one rename, after all files
-that it names: a map that was being written when the process was killed is not there for any reader.
+The consolidated metadata of the group is replaced by one rename after all files that it refers to are
+written, so readers never see a map whose writing was interrupted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from hephaestus_build.report.text_rendering import escape_mathtext
 
 PROBABILITY_VARIABLE = "deformation_probability"
 MAP_FORMAT = "hephaestus-predictions-map/1"
-#: Probabilities are rounded to this: they compress five times better, and no model knows them as well.
+#: Probabilities are rounded to multiples of this. They then compress five times better, and the rounding is
+#: far below the uncertainty of any model.
 PROBABILITY_STEP = 2.0**-12
 _EPOCH = date(1970, 1, 1)
 _TABLE_VARIABLES = ("primary_date", "secondary_date", "images", "cube_generation")
@@ -48,18 +49,18 @@ _ARRAY_NAMES = (PROBABILITY_VARIABLE, *_TABLE_VARIABLES)
 
 @dataclass(frozen=True)
 class ProbabilityMap:
-    """The probability of deformation in one frame, by one model.
+    """A model's probability of deformation for one frame.
 
     Attributes
     ----------
     pairs : tuple of Pair
-        What the model saw: one interferogram, or the series of one primary date.
+        Input of the model: one interferogram, or the series of one primary date.
     probability : numpy.ndarray
         float32, shape (rows, columns), 0 to 1; NaN where no interferogram has data.
     images_hash : int
-        Names the content of the interferograms: others of the same dates have another number.
+        Hash of the content of the interferograms.
     generation : int
-        Of the cube.
+        Generation number of the cube.
     """
 
     pairs: tuple[Pair, ...]
@@ -69,39 +70,39 @@ class ProbabilityMap:
 
     @property
     def name(self) -> str:
-        """``<primary>_<secondary>``, and the further secondaries of a series."""
+        """Name of the map: ``<primary>_<secondary>``, followed by the other secondaries of a series."""
         return map_name(self.pairs)
 
 
 def map_name(pairs: Sequence[Pair]) -> str:
-    """Return what the map of `pairs` is called."""
+    """Return the name of the map of `pairs`."""
     return "_".join([pairs[0].name, *(pair.name[9:] for pair in pairs[1:])])
 
 
 class MapStore:
     """The maps of one frame and one model, ``<folder>/<frame>.zarr``.
 
-    A map of further interferograms is appended. One that is in the place of an earlier map is written beside
-    it under a new key, all others are linked there, and both are published by one rename of the group's
-    metadata (:mod:`hephaestus_baselines.mapping.growing_arrays`): a reader that was there before goes on
-    reading what it opened.
+    A map of new interferograms is appended. A map that replaces an earlier one is written under a new chunk
+    key and published by one rename of the group's metadata
+    (:mod:`hephaestus_baselines.mapping.growing_arrays`), so readers that opened the group before keep reading
+    the version they opened.
 
     Parameters
     ----------
     path : pathlib.Path
-        Of the group; made with the first map.
+        Path of the group; created with the first map.
     cube : xarray.Dataset
-        The frame's cube: gives the grid.
+        Cube of the frame, from which the grid is taken.
     steps : int
-        Interferograms of a map.
+        Number of interferograms per map.
     attributes : mapping
-        What the group says of itself; ``checkpoint`` among it, the SHA-256 of the model.
+        Attributes of the group, including ``checkpoint``, the SHA-256 of the model's checkpoint.
 
     Raises
     ------
     UsageError
-        If the group holds maps of another model or on another grid, is a link, or is none that this program
-        made.
+        If the group holds maps of another model or on another grid, is a link, or was not created by this
+        class.
     """
 
     def __init__(self, path: Path, cube: xr.Dataset, steps: int, attributes: Mapping[str, Any]) -> None:
@@ -120,17 +121,17 @@ class MapStore:
             keys = GrowingArrays(self.path, _ARRAY_NAMES)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"{self.path} is no group of maps ({sanitize_text(error, 200)}); {advice}"
+                f"{self.path} is not a group of maps ({sanitize_text(error, 200)}); {advice}"
             ) from error
         with (
             _suppress_zarr_warnings(),
             xr.open_zarr(self.path, chunks=None, consolidated=True, decode_times=False) as there,
         ):
             if there.attrs.get("checkpoint") != self.attributes["checkpoint"]:
-                raise UsageError(f"{self.path} holds the maps of another checkpoint; {advice}")
+                raise UsageError(f"{self.path} holds maps of another checkpoint; {advice}")
             axes = ("latitude", "longitude")
             if not all(np.array_equal(there[axis].values, self._grid[axis].values) for axis in axes):
-                raise UsageError(f"{self.path} holds maps on another grid than the cube's; {advice}")
+                raise UsageError(f"{self.path} holds maps on a grid other than the cube's; {advice}")
             columns = [there[name].values.tolist() for name in _TABLE_VARIABLES]
             for place, (first, others, images, generation) in enumerate(zip(*columns, strict=True)):
                 row = _MapRow(place, first, others, images, generation)
@@ -138,19 +139,19 @@ class MapStore:
         self._arrays = keys
 
     def has_map(self, pairs: Sequence[Pair], images: int) -> bool:
-        """Return whether there is a map of `pairs`, made from these very images."""
+        """Return whether the store holds a map of `pairs` made from images with this hash."""
         row = self._unpublished_rows.get(_dates_key(pairs)) or self._rows.get(_dates_key(pairs))
         return row is not None and row.images == images
 
     def remove_leftovers(self) -> None:
-        """Remove what killed runs left half-written, and replaced maps that nobody reads any more.
+        """Remove partly written files of interrupted runs, and maps replaced more than a day ago.
 
         Raises
         ------
         HephaestusError
-            If the disk refuses it.
+            If a file cannot be removed.
         """
-        with translate_os_errors(f"{self.path.stem}: removing what an earlier run left"):
+        with translate_os_errors(f"{self.path.stem}: removing leftovers of an earlier run"):
             for draft in self.path.parent.glob(f".{self.path.name}.*"):
                 if is_real_folder(draft):
                     remove_folder(draft.parent, draft.name)
@@ -158,19 +159,20 @@ class MapStore:
                 self._arrays.remove_leftovers()
 
     def write_map(self, made: ProbabilityMap, *, publish: bool = True) -> None:
-        """Add a map, or put it in the place of an earlier one of the same pairs.
+        """Append a map, or replace the earlier map of the same pairs.
 
         Parameters
         ----------
         made : ProbabilityMap
+            The map.
         publish : bool
-            Whether one in the place of an earlier map is shown at once. Otherwise :meth:`publish` shows all
-            such maps together; a map of further interferograms is always shown at once.
+            Whether to publish a replacement immediately. If not, :meth:`publish_replacements` publishes all
+            replacements together. A map of new pairs is always published immediately.
 
         Raises
         ------
         HephaestusError
-            If the disk refuses it.
+            If the map cannot be written.
         """
         with (
             translate_os_errors(f"{self.path.stem}: writing the map of {made.name}"),
@@ -196,16 +198,16 @@ class MapStore:
             self.publish_replacements()
 
     def publish_replacements(self) -> None:
-        """Show the maps that are in the place of earlier ones, all by one rename.
+        """Publish all replaced maps by one rename.
 
         Raises
         ------
         HephaestusError
-            If the disk refuses it.
+            If the metadata cannot be written.
         """
         if not self._unpublished_rows:
             return
-        with translate_os_errors(f"{self.path.stem}: publishing its maps"), _suppress_zarr_warnings():
+        with translate_os_errors(f"{self.path.stem}: publishing the maps"), _suppress_zarr_warnings():
             assert self._arrays
             rows = {**self._rows, **self._unpublished_rows}
             changed = {row.place for row in self._unpublished_rows.values()}
@@ -218,7 +220,7 @@ class MapStore:
         return {name: np.array(column) for name, column in zip(_TABLE_VARIABLES, columns, strict=True)}
 
     def _create(self) -> GrowingArrays:
-        """Make the group without a map; it appears whole or not at all."""
+        """Create the empty group atomically."""
         rows, columns = self._grid.sizes["latitude"], self._grid.sizes["longitude"]
         days = {"units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
         numbers: dict[str, tuple[Any, ...]] = {
@@ -265,7 +267,7 @@ class MapStore:
 
 @dataclass(frozen=True)
 class _MapRow:
-    """What the tables say of a map; days since 1970."""
+    """Row of the tables for one map; dates are days since 1970-01-01."""
 
     place: int
     primary: int
@@ -286,7 +288,7 @@ _ATTRIBUTES = {
     "long_name": "probability of ground deformation",
     "units": "1",
     "valid_range": [0.0, 1.0],
-    "comment": "of a model, not calibrated; no data where no interferogram has data",
+    "comment": "output of a model, not calibrated; no data where no interferogram has data",
 }
 
 
@@ -302,13 +304,30 @@ def round_probability(probability: np.ndarray) -> np.ndarray:
 @contextmanager
 def _suppress_zarr_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
-        # zarr-python says so of any consolidated Zarr v3 group; the cubes have one too
+        # zarr-python warns about every consolidated Zarr v3 group
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         yield
 
 
 def write_map_geotiff(path: Path, made: ProbabilityMap, grid: Grid, tags: Mapping[str, str]) -> None:
-    """Write a map as a cloud-optimized GeoTIFF, whole or not at all."""
+    """Write a map as a cloud-optimized GeoTIFF, atomically.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Path of the file.
+    made : ProbabilityMap
+        The map.
+    grid : Grid
+        Grid of the frame.
+    tags : mapping of str to str
+        Further tags of the file.
+
+    Raises
+    ------
+    HephaestusError
+        If the file cannot be written.
+    """
     variable = Variable(
         PROBABILITY_VARIABLE, ("latitude", "longitude"), "float32", "pair", float("nan"), dict(_ATTRIBUTES)
     )
@@ -321,19 +340,25 @@ def write_map_geotiff(path: Path, made: ProbabilityMap, grid: Grid, tags: Mappin
 def write_map_figure(
     path: Path, made: ProbabilityMap, phase: np.ndarray, title: str, *, simulated: bool
 ) -> None:
-    """Draw a map over the phase of its last interferogram, as PNG.
+    """Draw a map over the phase of its last interferogram, as a PNG.
 
     Parameters
     ----------
     path : pathlib.Path
-        Of the picture.
+        Path of the file.
     made : ProbabilityMap
+        The map.
     phase : numpy.ndarray
-        Shape (rows, columns), rad; 0 is no data.
+        Wrapped phase, shape (rows, columns), rad; 0 is no data.
     title : str
-        One line above it.
+        Title of the figure, one line.
     simulated : bool
-        Whether the picture has to say so.
+        Whether to mark the figure as simulated data.
+
+    Raises
+    ------
+    HephaestusError
+        If the file cannot be written.
     """
     factor = shrink_factor(phase.shape, 900)
     shown = shrink_phase(phase, factor)
@@ -344,7 +369,7 @@ def write_map_figure(
     left.imshow(shown, cmap=phase_colormap(), vmin=-np.pi, vmax=np.pi, interpolation="nearest")
     left.set_title("wrapped phase", fontsize=9)
     right.imshow(shown, cmap="gray", vmin=-2 * np.pi, vmax=1.5 * np.pi, interpolation="nearest")
-    # the likelier, the less of the phase below shows through
+    # the higher the probability, the more opaque the map
     image = right.imshow(
         probability, cmap="inferno", vmin=0, vmax=1, alpha=0.9 * np.nan_to_num(probability),
         interpolation="nearest",
@@ -366,11 +391,11 @@ def require_cube_grid(cube: xr.Dataset) -> Grid:
     Raises
     ------
     HephaestusError
-        If it states none.
+        If the cube has no valid georeference.
     """
     try:
         return read_cube_grid(cube)
     except ValueError as error:
         raise HephaestusError(
-            f"{cube.attrs.get('frame')}: {error}; `hephaestus verify` says what is damaged"
+            f"{cube.attrs.get('frame')}: {error}; `hephaestus verify` lists what is damaged"
         ) from error
