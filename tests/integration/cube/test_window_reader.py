@@ -139,7 +139,7 @@ def test_a_cube_stored_in_another_way_is_refused(store: Path, tmp_path: Path) ->
     arrays["insar_coherence"]["codecs"] = arrays["insar_coherence"]["codecs"][0]["configuration"]["codecs"]
     (copy / "zarr.json").write_text(json.dumps(content))
     with pytest.raises(
-        HephaestusError, match=r"insar_coherence is stored in a layout that this version does not read"
+        HephaestusError, match=r"insar_coherence is stored in a layout that this version does not"
     ):
         WindowReader(copy).read("insar_coherence", STORED, 0, 0, np.empty((9, 9), np.uint8))
 
