@@ -83,6 +83,7 @@ def find_deformation_boxes(cube: WindowReader, sample: Sample) -> list[Deformati
             _box_edges(cube.grid, top, left, found), int(np.count_nonzero(patches[found] == number))
         )
         for number, found in enumerate(ndimage.find_objects(patches), start=1)
+        if found is not None  # of a label that is not there
     ]
 
 
