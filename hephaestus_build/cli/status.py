@@ -84,8 +84,8 @@ def _attention_lines(row: FrameStatus) -> Iterator[str]:
         yield row.problem
     if row.to_migrate:
         yield (
-            f"it is simulated and stands among the real cubes, as earlier versions had it; `hephaestus "
-            f"migrate {row.frame}` moves it apart"
+            f"it is simulated and stored among the real cubes, as earlier versions did; `hephaestus "
+            f"migrate {row.frame}` moves it"
         )
     yield from (
         f"stale: {reason}; `hephaestus build {row.frame}` brings it up to date" for reason in row.stale

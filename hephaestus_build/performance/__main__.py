@@ -72,7 +72,7 @@ def _parse_size(text: str) -> str | tuple[int, int]:
         return text
     rows, _, columns = text.partition("x")
     if not (rows.isdigit() and columns.isdigit()):
-        raise UsageError(f"no such size: {text}; there are real, small, and rows and columns as 600x700")
+        raise UsageError(f"unknown size {text}: choose real, small, or rows and columns such as 600x700")
     return int(rows), int(columns)
 
 

@@ -134,7 +134,7 @@ def prepare_data(
     if training not in ("random", "label-centred"):
         raise UsageError(f"there is no way to draw training windows called {training!r}")
     if tiling not in TILING_MODES:
-        raise UsageError(f"there is no way to tile called {tiling!r}; choose {', '.join(TILING_MODES)}")
+        raise UsageError(f"there is no tiling mode {tiling!r}; choose {', '.join(TILING_MODES)}")
     rule = split_rule(split)
     stores = {path.stem: path.resolve() for path in sorted(cubes.glob("*.zarr"))}
     if not stores:

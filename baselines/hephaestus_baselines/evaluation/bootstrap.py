@@ -120,7 +120,7 @@ def _percentile_interval(name: str, drawn: np.ndarray, level: float, counts: Map
     # false alarms come from quiet items alone
     kind = "quiet" if name == "false_alarms_per_frame_year" else "events"
     if counts[kind] < _MIN_CLUSTERS:
-        reason = f"{counts[kind]} of {kind}: too few to draw anew"
+        reason = f"{counts[kind]} of {kind}: too few to resample"
     elif not len(defined):
         reason = "the score is undefined"
     else:

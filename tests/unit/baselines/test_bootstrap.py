@@ -85,7 +85,7 @@ def test_a_single_event_has_no_interval_and_says_so():
     said = world(0, events=1)
     found = bootstrap_intervals(said, fixed_threshold(said, "interferograms"), resamples=50)
     assert math.isnan(found["recall"].low)
-    assert found["recall"].undefined == "1 of events: too few to draw anew"
+    assert found["recall"].undefined == "1 of events: too few to resample"
     assert (found["recall"].events, found["recall"].quiet) == (1, 40)
     # false alarms need no event
     assert found["false_alarms_per_frame_year"].low <= found["false_alarms_per_frame_year"].high
