@@ -153,5 +153,5 @@ def test_an_empty_part_and_no_cube_say_what_to_do(cubes: Path, tmp_path: Path) -
         prepare_data(cubes, mixed=True, split="paper", size=32)
     with pytest.raises(HephaestusError, match=r"there is no cube in .*hephaestus build"):
         prepare_data(tmp_path / "nothing")
-    with pytest.raises(UsageError, match="no way to tile"):
+    with pytest.raises(UsageError, match="no tiling mode"):
         prepare_data(cubes, mixed=True, split=SPLIT, tiling="everywhere")  # type: ignore[arg-type]
