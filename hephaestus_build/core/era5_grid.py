@@ -6,8 +6,10 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.grid import Grid
 
@@ -109,12 +111,12 @@ class Era5Area:
         return self.north, self.west, self.south, self.east
 
     @property
-    def latitudes(self) -> np.ndarray:
+    def latitudes(self) -> npt.NDArray[Any]:
         """Grid lines from north to south, degrees."""
         return self.north - ERA5_STEP * np.arange(round((self.north - self.south) / ERA5_STEP) + 1)
 
     @property
-    def longitudes(self) -> np.ndarray:
+    def longitudes(self) -> npt.NDArray[Any]:
         """Grid lines from west to east, degrees."""
         return self.west + ERA5_STEP * np.arange(round((self.east - self.west) / ERA5_STEP) + 1)
 

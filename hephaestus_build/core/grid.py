@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from affine import Affine
 
 
@@ -70,12 +72,12 @@ class Grid:
         )
 
     @cached_property
-    def longitudes(self) -> np.ndarray:
+    def longitudes(self) -> npt.NDArray[Any]:
         """Pixel centres, ascending, shape (width,), degrees."""
         return self.west + (np.arange(self.width) + 0.5) * self.dx
 
     @cached_property
-    def latitudes(self) -> np.ndarray:
+    def latitudes(self) -> npt.NDArray[Any]:
         """Pixel centres, descending, shape (height,), degrees."""
         return self.north - (np.arange(self.height) + 0.5) * self.dy
 

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
@@ -34,19 +35,19 @@ PAIR_STATUS_CODES = {
 _EPOCH = date(1970, 1, 1)
 
 
-def days_since_1970(dates: Collection[date]) -> np.ndarray:
+def days_since_1970(dates: Collection[date]) -> npt.NDArray[np.int64]:
     """Return dates as days since 1970-01-01, shape (n,), int64."""
     return np.array([(day - _EPOCH).days for day in dates], dtype="int64")
 
 
-def empty_table(variable: Variable, shape: tuple[int, ...]) -> np.ndarray:
+def empty_table(variable: Variable, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """Return a table that is filled with the variable's fill value."""
     if variable.dtype == "string":
         return np.zeros(shape, np.dtypes.StringDType())  # empty strings; five times faster than np.full
     return np.full(shape, variable.fill, dtype=variable.dtype)
 
 
-def fill_tables(granules: Collection[Granule], axes: DateAxes) -> dict[str, np.ndarray]:
+def fill_tables(granules: Collection[Granule], axes: DateAxes) -> dict[str, npt.NDArray[Any]]:
     """Return every variable of the layout ``table``, filled from the granules.
 
     Parameters

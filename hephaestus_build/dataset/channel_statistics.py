@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
@@ -264,7 +265,7 @@ def _measure_products(
     return dict(sorted(result.items()))
 
 
-def read_product(cube: xr.Dataset, product: str) -> np.ndarray:
+def read_product(cube: xr.Dataset, product: str) -> npt.NDArray[Any]:
     """Return the values of a product, ``<channel>/<pair or date>`` or ``dem``; shape (rows, columns)."""
     channel, _, name = product.partition("/")
     if channel == "dem":

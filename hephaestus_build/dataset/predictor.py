@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.extras import Plugin, find_plugins, install_hint
@@ -44,7 +45,7 @@ class Predictor(Protocol):
     def provenance(self) -> Mapping[str, str | bool]:
         """What is recorded of the model in what is made with it, such as the hash of its checkpoint."""
 
-    def predict(self, store: Path, pairs: Sequence[Pair]) -> np.ndarray:
+    def predict(self, store: Path, pairs: Sequence[Pair]) -> npt.NDArray[np.float32]:
         """Return the probability of deformation in each pixel of a frame.
 
         Parameters

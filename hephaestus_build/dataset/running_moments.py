@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 MaskingConvention = Literal["valid", "published"]
 MASKING_CONVENTIONS: tuple[MaskingConvention, ...] = ("valid", "published")
@@ -44,7 +45,7 @@ class RunningMoments:
     m2: float = 0.0
 
     @classmethod
-    def from_values(cls, values: np.ndarray) -> RunningMoments:
+    def from_values(cls, values: npt.NDArray[Any]) -> RunningMoments:
         """Return the moments of `values`, computed in blocks with double precision."""
         flat = values.reshape(-1)
         total = cls()
@@ -101,7 +102,7 @@ class ProductMoments:
         return self.valid if convention == "valid" else self.valid + RunningMoments(self.zero_count)
 
 
-def compute_product_moments(channel: str, values: np.ndarray, fingerprint: str = "") -> ProductMoments:
+def compute_product_moments(channel: str, values: npt.NDArray[Any], fingerprint: str = "") -> ProductMoments:
     """Return the moments of one product.
 
     Parameters

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.dataset.samples import Sample
@@ -42,7 +43,7 @@ class Tile:
     size: int
     core: tuple[int, int, int, int]
 
-    def read(self, values: np.ndarray, fill: float = 0) -> np.ndarray:
+    def read(self, values: npt.NDArray[Any], fill: float = 0) -> npt.NDArray[Any]:
         """Return the tile's part of `values`, padded to the size of the tile.
 
         Parameters
@@ -65,7 +66,7 @@ class Tile:
         result[..., :rows, :columns] = part
         return result
 
-    def write(self, values: np.ndarray, target: np.ndarray) -> None:
+    def write(self, values: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
         """Copy the core of `values`, shape (..., size, size), to its position in `target`, the frame."""
         top, bottom, left, right = self.core
         target[..., top:bottom, left:right] = values[
@@ -130,7 +131,7 @@ def tile_on_grid(shape: tuple[int, int], size: int = TILE_SIZE, count: int = 3) 
     return Tiling("grid", False, shape, tiles)
 
 
-def tile_around_label(mask: np.ndarray, sample: Sample, size: int = TILE_SIZE, seed: int = 0) -> Tiling:
+def tile_around_label(mask: npt.NDArray[Any], sample: Sample, size: int = TILE_SIZE, seed: int = 0) -> Tiling:
     """Return one tile placed around the label, like the published benchmark; kept for comparison.
 
     If there is deformation, the tile is placed randomly so that it contains all of it, or its centre if it is
@@ -172,7 +173,7 @@ def choose_tiles(
     shape: tuple[int, int],
     size: int = TILE_SIZE,
     *,
-    mask: np.ndarray | None = None,
+    mask: npt.NDArray[Any] | None = None,
     sample: Sample | None = None,
     seed: int = 0,
 ) -> Tiling:

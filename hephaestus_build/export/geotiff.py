@@ -15,9 +15,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-import numpy as np
+import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 from rasterio.errors import RasterioIOError
@@ -144,7 +145,7 @@ def read_export_key(path: Path) -> str | None:
         return None
 
 
-def encode_cog(image: np.ndarray, grid: Grid, layer: GeotiffLayer) -> bytes:
+def encode_cog(image: npt.NDArray[Any], grid: Grid, layer: GeotiffLayer) -> bytes:
     """Encode one image as a cloud-optimized GeoTIFF: tiled, with overviews, the directory first.
 
     Parameters

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
@@ -92,7 +94,7 @@ class ExportSelection:
         except FileNotFoundError:
             return ""
 
-    def read_image(self, variable: Variable, place: DimensionIndex) -> np.ndarray:
+    def read_image(self, variable: Variable, place: DimensionIndex) -> npt.NDArray[Any]:
         """Return one image; filled with the fill value if it is not stored.
 
         Raises

@@ -14,6 +14,7 @@ from typing import Any
 
 import numcodecs
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.registry import load_schema
 from hephaestus_build.cube.schema import Coordinate, Variable
@@ -53,7 +54,7 @@ class ZarrV2ArraySpec:
     filters: tuple[Any, ...] = ()
     compressor: Any = field(default_factory=lambda: numcodecs.Blosc("zstd", 5, numcodecs.Blosc.SHUFFLE))
 
-    def encode_chunk(self, values: np.ndarray) -> bytes:
+    def encode_chunk(self, values: npt.NDArray[Any]) -> bytes:
         """Encode `values` as one chunk."""
         values = np.ascontiguousarray(values, dtype=self.dtype)
         for codec in self.filters:
@@ -125,7 +126,7 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def to_stored_values(item: Variable | Coordinate, values: np.ndarray) -> np.ndarray:
+def to_stored_values(item: Variable | Coordinate, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return values as they are stored: dates as the numbers that the units of `item` count."""
     if values.dtype.kind != "M":
         return values

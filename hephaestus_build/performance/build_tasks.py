@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import rasterio
 
 from hephaestus_build.core.concurrency import map_bounded
@@ -73,7 +74,7 @@ def run_codec_limit(clock: TaskTimer, content: dict[str, Any], threads: int) -> 
     return {"pairs": len(here.pairs), "encoded": sum(sizes)}
 
 
-def read_raster_band(path: Path) -> np.ndarray:
+def read_raster_band(path: Path) -> npt.NDArray[Any]:
     """Return the only band of a raster."""
     with isolated_gdal_env(), rasterio.open(path) as raster:
         values: np.ndarray = raster.read(1)

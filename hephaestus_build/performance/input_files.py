@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from hephaestus_build.core.era5_grid import Era5Area, era5_area_around
@@ -71,7 +72,7 @@ class InputFiles:
     def _file(self, pair: Pair, suffix: str) -> Path:
         return self.files / pair.name / "0" / f"{pair}.{suffix}"
 
-    def era5_fields(self, day: date) -> np.ndarray:
+    def era5_fields(self, day: date) -> npt.NDArray[np.float32]:
         """Return the three ERA5 fields of an acquisition, float32, shape (3, latitude, longitude)."""
         values: np.ndarray = np.load(self.fields / f"{day:%Y%m%d}.npy")
         return values
@@ -81,7 +82,7 @@ class InputFiles:
         found = load_annotations(self.annotations).for_frame(self.frame)
         return {pair: found[pair] for pair in self.pairs if pair in found}
 
-    def rasterize_masks(self, pair: Pair, annotation: Annotation) -> dict[str, np.ndarray]:
+    def rasterize_masks(self, pair: Pair, annotation: Annotation) -> dict[str, npt.NDArray[Any]]:
         """Return the masks of an annotated pair by variable; none where there are no polygons."""
         if not annotation.polygons:
             return {}

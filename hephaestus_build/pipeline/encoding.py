@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.core.grid import Grid
@@ -25,7 +27,7 @@ def _new_shard_encoder(name: str, width: int) -> ShardEncoder:
     return ShardEncoder(width, inner=cube_schema().inner_chunk, encoder=_encoder(name), fill=fill)
 
 
-def encode_images(planes: dict[str, np.ndarray]) -> dict[str, bytes]:
+def encode_images(planes: dict[str, npt.NDArray[Any]]) -> dict[str, bytes]:
     """Return the encoded images on the frame's grid; images without data are left out.
 
     Parameters
@@ -64,7 +66,7 @@ def encode_masks(masks: AnnotationMasks) -> dict[str, bytes]:
 
 
 def encode_atmosphere(
-    values: np.ndarray, latitude: np.ndarray, longitude: np.ndarray, grid: Grid
+    values: npt.NDArray[np.float32], latitude: npt.NDArray[Any], longitude: npt.NDArray[Any], grid: Grid
 ) -> dict[str, bytes]:
     """Encode the objects of one epoch: each field on the frame's grid, and on ERA5's own grid.
 

@@ -7,9 +7,10 @@ height may be beside a hole.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.grid import Grid
 
@@ -43,8 +44,8 @@ class Alignment:
 
 
 def align_to_grid(
-    values: np.ndarray, source: Grid, target: Grid, *, fill: float = 0
-) -> tuple[np.ndarray, Alignment]:
+    values: npt.NDArray[Any], source: Grid, target: Grid, *, fill: float = 0
+) -> tuple[npt.NDArray[Any], Alignment]:
     """Align a raster with a grid.
 
     1. If the grids are the same, return `values` unchanged.

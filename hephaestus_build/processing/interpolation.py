@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +25,8 @@ def interpolate_bilinear(
     columns: slice = slice(None),
     *,
     steps: Sequence[float] | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: npt.NDArray[Any] | None = None,
+) -> npt.NDArray[np.float32]:
     """Interpolate fields to the pixel centres of `grid`, or of a window of it.
 
     The source has a few dozen grid lines, the output thousands, so the two directions are separate steps:
@@ -109,7 +110,7 @@ def interpolate_bilinear(
     return out
 
 
-def quantize(values: np.ndarray, step: float) -> np.ndarray:
+def quantize(values: npt.NDArray[Any], step: float) -> npt.NDArray[np.float32]:
     """Round to the nearest multiple of `step`, ties to even.
 
     Parameters

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
@@ -63,7 +64,7 @@ class PreviewGeometry:
     projection: Projection
     evidence: str
 
-    def to_grid(self, polygon: np.ndarray, grid: Grid) -> np.ndarray:
+    def to_grid(self, polygon: npt.NDArray[Any], grid: Grid) -> npt.NDArray[Any]:
         """Convert preview pixels to pixel-edge coordinates of `grid`.
 
         Columns scale linearly. With ``linear`` so do rows; with ``mercator`` the row is first converted to
@@ -212,17 +213,17 @@ class AnnotationMasks:
         rows, columns = self.deformation.shape
         return slice(self.row, self.row + rows), slice(self.column, self.column + columns)
 
-    def items(self) -> Iterator[tuple[str, np.ndarray]]:
+    def items(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         """Yield name (as in the cube) and window of each mask."""
         yield "deformation_mask", self.deformation
         yield "activity_type_mask", self.activity_type
         yield "intensity_level_mask", self.intensity_level
 
-    def to_full_grid(self) -> dict[str, np.ndarray]:
+    def to_full_grid(self) -> dict[str, npt.NDArray[np.uint8]]:
         """Return the masks on the whole grid by their names in the cube: uint8, shape `shape`."""
         return {name: self.paste(values, np.zeros(self.shape, np.uint8)) for name, values in self.items()}
 
-    def paste(self, values: np.ndarray, target: np.ndarray) -> np.ndarray:
+    def paste(self, values: npt.NDArray[Any], target: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Write the window `values` into `target`, shape (..., rows, columns), and return `target`."""
         target[(..., *self.window)] = values
         return target
@@ -282,7 +283,7 @@ def _is_beyond(points: np.ndarray, limit: np.ndarray) -> bool:
     return bool((points.max(axis=0) <= 0).any() or (points.min(axis=0) >= limit).any())
 
 
-def rasterize_polygon(polygon: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def rasterize_polygon(polygon: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[np.bool]:
     """Return which pixel centres are inside `polygon` by the even-odd rule.
 
     1. Find the rows whose centre line each edge crosses.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.colors import ListedColormap
 
 
@@ -25,7 +27,7 @@ def _block_sum(image: np.ndarray, factor: int) -> np.ndarray:
     return total
 
 
-def shrink_phase(phase: np.ndarray, factor: int) -> np.ndarray:
+def shrink_phase(phase: npt.NDArray[Any], factor: int) -> npt.NDArray[np.float32]:
     """Downsample wrapped phase by averaging unit complex numbers, ignoring pixels without data.
 
     Parameters
@@ -51,7 +53,7 @@ def shrink_phase(phase: np.ndarray, factor: int) -> np.ndarray:
     return np.where(count * 2 >= factor * factor, np.arctan2(imaginary, real), np.nan).astype("f4")
 
 
-def shrink_mean(image: np.ndarray, factor: int) -> np.ndarray:
+def shrink_mean(image: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
     """Downsample an image by averaging the pixels that are not NaN; NaN if more than half of a block is."""
     if factor == 1:
         return image.astype("f4")
@@ -61,7 +63,7 @@ def shrink_mean(image: np.ndarray, factor: int) -> np.ndarray:
     return np.where(count * 2 >= factor * factor, mean, np.nan).astype("f4")
 
 
-def shrink_codes(mask: np.ndarray, factor: int) -> np.ndarray:
+def shrink_codes(mask: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
     """Downsample a mask to the largest code of each block, which preserves small regions."""
     rows, columns = (size // factor * factor for size in mask.shape)
     parts = [
@@ -70,7 +72,9 @@ def shrink_codes(mask: np.ndarray, factor: int) -> np.ndarray:
     return np.maximum.reduce(parts)
 
 
-def hillshade(height: np.ndarray, pixel: tuple[float, float], *, exaggeration: float = 2.0) -> np.ndarray:
+def hillshade(
+    height: npt.NDArray[Any], pixel: tuple[float, float], *, exaggeration: float = 2.0
+) -> npt.NDArray[Any]:
     """Return the brightness of terrain that is lit from the north-west.
 
     Parameters

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from scipy import ndimage
 
@@ -87,7 +88,7 @@ def find_deformation_boxes(cube: WindowReader, sample: Sample) -> list[Deformati
     ]
 
 
-def read_union_mask(cube: WindowReader, samples: Iterable[Sample]) -> np.ndarray:
+def read_union_mask(cube: WindowReader, samples: Iterable[Sample]) -> npt.NDArray[np.uint8]:
     """Return where any of `samples` of one frame shows deformation: uint8, the frame's shape."""
     mask = np.zeros(cube.shape, np.uint8)
     for sample in samples:

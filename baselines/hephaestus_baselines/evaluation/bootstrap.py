@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_baselines.evaluation.metrics import (
     METRICS_BY_UNIT,
@@ -30,7 +31,7 @@ _RESAMPLES_PER_BLOCK = 50
 _MIN_CLUSTERS = 2
 
 
-def resample_clusters(events: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
+def resample_clusters(events: npt.NDArray[np.bool], *, resamples: int, seed: int) -> npt.NDArray[np.float32]:
     """Draw clusters with replacement, those with and without events apart.
 
     So every resample holds as many of either as the original, and is never without deformation.

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_baselines.evaluation.predictions import PROBABILITY_BINS, PixelSet, PredictedItem, Predictions
 from hephaestus_baselines.evaluation.result_schema import (
@@ -50,10 +52,10 @@ _DAYS_PER_YEAR = 365.25
 
 
 def compute_rates(
-    true_positives: np.ndarray | float,
-    false_positives: np.ndarray | float,
-    false_negatives: np.ndarray | float,
-) -> dict[str, np.ndarray]:
+    true_positives: npt.NDArray[Any] | float,
+    false_positives: npt.NDArray[Any] | float,
+    false_negatives: npt.NDArray[Any] | float,
+) -> dict[str, npt.NDArray[Any]]:
     """Return precision, recall, F1 and IoU of counts of any one shape; NaN where they are undefined.
 
     Precision needs a prediction; recall, F1 and IoU need something to be found. F1 and IoU are 0 where
@@ -97,7 +99,7 @@ class RankedScores:
         deforming = np.flatnonzero(self.label)
         return deforming[np.argsort(-self.probability[deforming], kind="stable")]
 
-    def compute_areas(self, weight: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def compute_areas(self, weight: npt.NDArray[Any] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Return the area under the ROC curve and the average precision.
 
         Parameters
@@ -132,7 +134,7 @@ class RankedScores:
         return {"auroc": auroc, "average_precision": average}
 
 
-def count_at_or_above(pixels: np.ndarray) -> np.ndarray:
+def count_at_or_above(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return how many pixels of histograms, shape (..., BINS), lie at or above each step."""
     return np.cumsum(pixels[..., ::-1], axis=-1, dtype=np.int64)[..., ::-1]
 
@@ -234,7 +236,7 @@ def cases_by_unit(predictions: Predictions, unit: ScoringUnit) -> Predictions:
     return predictions.by_interferogram() if unit == "interferograms" else predictions
 
 
-def count_confusion(predictions: Predictions, threshold: Threshold) -> np.ndarray:
+def count_confusion(predictions: Predictions, threshold: Threshold) -> npt.NDArray[np.int64]:
     """Return what is right and wrong about each case.
 
     Parameters

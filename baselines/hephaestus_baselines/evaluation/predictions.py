@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.embedded_hash import add_zip_hash, check_zip_hash
@@ -143,12 +144,12 @@ class Predictions:
         return len(self.rows)
 
     @property
-    def positive_pixels(self) -> np.ndarray:
+    def positive_pixels(self) -> npt.NDArray[Any]:
         """Histograms of the pixels with deformation that hold data, shape (N, BINS)."""
         return self._require_histograms("data")[:, 1]
 
     @property
-    def negative_pixels(self) -> np.ndarray:
+    def negative_pixels(self) -> npt.NDArray[Any]:
         """Histograms of the pixels without deformation that hold data, shape (N, BINS)."""
         return self._require_histograms("data")[:, 0]
 
@@ -157,7 +158,7 @@ class Predictions:
             raise ValueError("a classification has no pixels")
         return self.pixels[pixels]
 
-    def select(self, chosen: np.ndarray) -> Predictions:
+    def select(self, chosen: npt.NDArray[Any]) -> Predictions:
         """Return the items at the positions `chosen`, int or bool of shape (N,)."""
         places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         return replace(
@@ -169,7 +170,7 @@ class Predictions:
         )
 
     @cached_property
-    def clusters(self) -> np.ndarray:
+    def clusters(self) -> npt.NDArray[Any]:
         """What is resampled together, int of shape (N,): see :func:`cluster_items`."""
         return cluster_items(self.rows)
 
@@ -309,8 +310,11 @@ def _read_array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[in
 
 
 def count_pixel_histograms(
-    probability: np.ndarray, mask: np.ndarray, inside: np.ndarray, data: np.ndarray
-) -> dict[PixelSet, np.ndarray]:
+    probability: npt.NDArray[Any],
+    mask: npt.NDArray[Any],
+    inside: npt.NDArray[np.bool],
+    data: npt.NDArray[np.bool],
+) -> dict[PixelSet, npt.NDArray[Any]]:
     """Count pixels by truth and probability.
 
     Parameters
@@ -352,7 +356,7 @@ def count_pixel_histograms(
     }
 
 
-def item_probability(pixels: np.ndarray) -> np.ndarray:
+def item_probability(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Return the probability that :data:`ALARM_PIXELS` pixels of a segmented item reach at least.
 
     One pixel alone is noise, not an alarm. Where there are fewer pixels, all of them have to reach it.
@@ -401,10 +405,10 @@ class PredictionCollector:
 
     def add(
         self,
-        index: np.ndarray,
-        label: np.ndarray,
-        probability: np.ndarray | None = None,
-        pixels: Mapping[PixelSet, np.ndarray] | None = None,
+        index: npt.NDArray[Any],
+        label: npt.NDArray[Any],
+        probability: npt.NDArray[Any] | None = None,
+        pixels: Mapping[PixelSet, npt.NDArray[Any]] | None = None,
     ) -> None:
         """Take the answers of a batch of B items.
 
@@ -452,7 +456,7 @@ class PredictionCollector:
         )
 
 
-def cluster_items(rows: Sequence[PredictedItem]) -> np.ndarray:
+def cluster_items(rows: Sequence[PredictedItem]) -> npt.NDArray[Any]:
     """Return which items are seen together when scores are resampled, as a number for each item.
 
     Items that share an event belong together, and so do the items of events that one item links; an

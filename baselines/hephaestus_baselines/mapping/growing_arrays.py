@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
@@ -99,7 +100,7 @@ class GrowingArrays:
         """Published length along the first axis."""
         return int(self._arrays[self.names[0]]["shape"][0])
 
-    def write_new_chunk(self, name: str, place: int, values: np.ndarray) -> None:
+    def write_new_chunk(self, name: str, place: int, values: npt.NDArray[Any]) -> None:
         """Write a chunk at a place beyond the published length.
 
         Parameters
@@ -120,7 +121,7 @@ class GrowingArrays:
             raise ValueError("published chunks are never overwritten")
         self._write_chunk(name, self._encoding, place, values)
 
-    def write_replacement(self, name: str, place: int, values: np.ndarray) -> None:
+    def write_replacement(self, name: str, place: int, values: npt.NDArray[Any]) -> None:
         """Write a replacement for a published chunk; :meth:`publish_replacements` makes it visible.
 
         Parameters
@@ -136,7 +137,7 @@ class GrowingArrays:
             self._replacement_encoding = self._clear_oldest_encoding()
         self._write_chunk(name, self._replacement_encoding, place, values)
 
-    def publish_new(self, tables: Mapping[str, np.ndarray], first: int) -> None:
+    def publish_new(self, tables: Mapping[str, npt.NDArray[Any]], first: int) -> None:
         """Publish chunks that were appended.
 
         Parameters
@@ -151,7 +152,7 @@ class GrowingArrays:
         self._publish_encoding(self._encoding, len(next(iter(tables.values()))))
 
     def publish_replacements(
-        self, name: str, changed: Collection[int], tables: Mapping[str, np.ndarray]
+        self, name: str, changed: Collection[int], tables: Mapping[str, npt.NDArray[Any]]
     ) -> None:
         """Publish the chunks written by :meth:`write_replacement`, together with all unchanged chunks.
 

@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -296,7 +297,7 @@ def _dates_key(pairs: Sequence[Pair]) -> tuple[str, ...]:
     return (str(pairs[0].primary), *(str(pair.secondary) for pair in pairs))
 
 
-def round_probability(probability: np.ndarray) -> np.ndarray:
+def round_probability(probability: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return probabilities, rounded to :data:`PROBABILITY_STEP`."""
     return (np.round(probability / PROBABILITY_STEP) * PROBABILITY_STEP).astype("f4")
 
@@ -338,7 +339,7 @@ def write_map_geotiff(path: Path, made: ProbabilityMap, grid: Grid, tags: Mappin
 
 
 def write_map_figure(
-    path: Path, made: ProbabilityMap, phase: np.ndarray, title: str, *, simulated: bool
+    path: Path, made: ProbabilityMap, phase: npt.NDArray[Any], title: str, *, simulated: bool
 ) -> None:
     """Draw a map over the phase of its last interferogram, as a PNG.
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
@@ -104,7 +105,7 @@ class TileMosaic:
         ramp = np.minimum(1.0, away / max(1.0, size * overlap))
         self._ramp = np.outer(ramp, ramp).astype("f4")
 
-    def blend_tile(self, tile: Tile, probability: np.ndarray) -> None:
+    def blend_tile(self, tile: Tile, probability: npt.NDArray[Any]) -> None:
         """Add the probabilities of a tile's pixels, shape (size, size)."""
         rows, columns = self._sum.shape
         place = np.s_[tile.row : tile.row + tile.size, tile.column : tile.column + tile.size]
@@ -118,7 +119,7 @@ class TileMosaic:
         self._sum[top:bottom, left:right] = probability
         self._weight[top:bottom, left:right] = 1
 
-    def to_array(self) -> np.ndarray:
+    def to_array(self) -> npt.NDArray[np.float32]:
         """Return the probabilities, float32; NaN where no tile was."""
         return np.divide(self._sum, self._weight, out=np.full_like(self._sum, np.nan), where=self._weight > 0)
 
@@ -344,7 +345,7 @@ def describe_model(trained: TrainedModel, checkpoint: Path) -> dict[str, str | b
 
 def predict_pairs(
     trained: TrainedModel, cube: xr.Dataset, pairs: Sequence[Pair]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return the probability of deformation in each pixel of a frame, and the last interferogram's phase.
 
     Parameters

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_baselines.mapping.predict_frame import describe_model, predict_pairs, require_checkpoint
 from hephaestus_build.core.errors import UsageError
@@ -39,7 +40,7 @@ class CheckpointPredictor:
     def __repr__(self) -> str:
         return f"<CheckpointPredictor {self.name}: {self._trained.recipe.model}>"
 
-    def predict(self, store: Path, pairs: Sequence[Pair]) -> np.ndarray:
+    def predict(self, store: Path, pairs: Sequence[Pair]) -> npt.NDArray[np.float32]:
         """Return the probability of deformation in each pixel, float32, NaN where there is no data.
 
         Parameters

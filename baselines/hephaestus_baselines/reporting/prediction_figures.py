@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -54,12 +55,12 @@ class PredictionExample:
     simulated: bool
 
     @property
-    def predicted_mask(self) -> np.ndarray:
+    def predicted_mask(self) -> npt.NDArray[np.bool]:
         """Where deformation is predicted, bool."""
         return np.asarray(self.probability >= self.threshold)
 
     @property
-    def true_mask(self) -> np.ndarray:
+    def true_mask(self) -> npt.NDArray[np.bool]:
         """Where any step shows deformation, bool."""
         return np.asarray((self.mask > 0).any(axis=0))
 
@@ -137,13 +138,13 @@ def write_figure(figure: Figure, path: Path) -> None:
         write_atomic(path, stream.getvalue())
 
 
-def show_phase(axes: Axes, phase: np.ndarray) -> None:
+def show_phase(axes: Axes, phase: npt.NDArray[Any]) -> None:
     """Show wrapped phase, rad; exactly 0 is no data."""
     shown = np.where(phase == 0, np.nan, phase)
     show_framed_image(axes, shown, cmap=phase_colormap(), vmin=-np.pi, vmax=np.pi)
 
 
-def show_gray_phase(axes: Axes, phase: np.ndarray) -> None:
+def show_gray_phase(axes: Axes, phase: npt.NDArray[Any]) -> None:
     """Show wrapped phase as a pale ground for outlines."""
     # pale, so that both outlines stand out
     shown = np.where(phase == 0, np.nan, phase)
@@ -167,14 +168,14 @@ def _draw_comparison(axes: Axes, example: PredictionExample) -> None:
     draw_outline(axes, found, PREDICTION_COLOR, "--")
 
 
-def tint_area(axes: Axes, area: np.ndarray, colour: str) -> None:
+def tint_area(axes: Axes, area: npt.NDArray[Any], colour: str) -> None:
     """Tint an area."""
     layer = np.zeros((*area.shape, 4))
     layer[area] = [*(int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)), 0.3]
     axes.imshow(layer, interpolation="nearest")
 
 
-def draw_outline(axes: Axes, area: np.ndarray, colour: str, style: str) -> None:
+def draw_outline(axes: Axes, area: npt.NDArray[Any], colour: str, style: str) -> None:
     """Draw the border of an area, if there is any."""
     if not area.any():
         return
@@ -223,7 +224,7 @@ def set_margins(
     )  # fmt: skip
 
 
-def show_framed_image(axes: Axes, image: np.ndarray, **shown: Any) -> None:
+def show_framed_image(axes: Axes, image: npt.NDArray[Any], **shown: Any) -> None:
     """Show an image in a thin frame, pixel by pixel; what is NaN stays grey."""
     axes.imshow(image, interpolation="nearest", **shown)
     axes.set_visible(True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from hephaestus_baselines.config.run_config import TASKS, Recipe
@@ -103,7 +104,7 @@ def _validation_f1(result: RunResult) -> float:
 
 
 def select_example_windows(
-    label: np.ndarray, probability: np.ndarray, positive: int, negative: int
+    label: npt.NDArray[np.bool], probability: npt.NDArray[Any], positive: int, negative: int
 ) -> list[int]:
     """Return positions of windows to show: good, middling and bad ones alike.
 

@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -83,7 +85,7 @@ def draw_learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simu
     return figure
 
 
-def read_learning_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def read_learning_curves(path: Path) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
     """Return the epochs and values of each column of a training log that is a loss or a score.
 
     Lines may leave columns empty, as loggers do that write training and validation apart.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -296,7 +297,7 @@ def collect_batch(
 
 def count_histograms_on_device(
     probability: Tensor, fields: Mapping[str, Tensor]
-) -> dict[PixelSet, np.ndarray]:
+) -> dict[PixelSet, npt.NDArray[Any]]:
     """Count pixels on the device.
 
     The result is that of :func:`~hephaestus_baselines.evaluation.predictions.count_pixel_histograms`.

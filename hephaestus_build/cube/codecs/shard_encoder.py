@@ -16,6 +16,7 @@ import google_crc32c
 import numcodecs
 import numcodecs.blosc
 import numpy as np
+import numpy.typing as npt
 
 # Blosc's own threads write the blocks of a buffer in the order they finish: the same image would have
 # many encodings, and a hash could not tell damage from chance. Images are encoded side by side instead.
@@ -66,7 +67,7 @@ class ChunkEncoder:
         """Bytes of one stored value, which Blosc shuffles by."""
         return 4 if self.filters else self.dtype.itemsize
 
-    def encode(self, chunk: np.ndarray) -> bytes:
+    def encode(self, chunk: npt.NDArray[Any]) -> bytes:
         """Return the encoded bytes of `chunk`, a C-contiguous array of the encoder's dtype."""
         return self._blosc.encode(self._packed(chunk) if self.filters else chunk)
 
@@ -110,7 +111,7 @@ class ShardEncoder:
         self._size = 0
         self._chunk = np.empty((inner, inner), encoder.dtype)
 
-    def add_band(self, band: np.ndarray | None) -> None:
+    def add_band(self, band: npt.NDArray[Any] | None) -> None:
         """Encode the next rows: `inner` of them, fewer at the southern end; None where all are fill.
 
         Parameters
@@ -141,7 +142,7 @@ class ShardEncoder:
         chunk[rows:] = chunk[rows - 1] if packed else self._fill
         return chunk
 
-    def encode_image(self, plane: np.ndarray) -> bytes | None:
+    def encode_image(self, plane: npt.NDArray[Any]) -> bytes | None:
         """Return the shard of an image that is in memory whole, shape (rows, width), or None."""
         for top in range(0, plane.shape[0], self.inner):
             self.add_band(plane[top : top + self.inner])
@@ -162,7 +163,7 @@ def _encode_index(places: Sequence[tuple[int, int]]) -> bytes:
     return table + struct.pack("<I", google_crc32c.value(table))
 
 
-def encode_shard(plane: np.ndarray, *, inner: int, encoder: ChunkEncoder, fill: float) -> bytes | None:
+def encode_shard(plane: npt.NDArray[Any], *, inner: int, encoder: ChunkEncoder, fill: float) -> bytes | None:
     """Return the shard of one image that is in memory whole; parameters as in :class:`ShardEncoder`."""
     return ShardEncoder(plane.shape[1], inner=inner, encoder=encoder, fill=fill).encode_image(plane)
 

@@ -7,14 +7,16 @@ takes ten times as long; the tests compare its bytes with these.
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numcodecs import Zstd
 
 _ZSTD = Zstd(level=0)
 
 
-def encode_vlen_utf8(texts: np.ndarray) -> bytes | None:
+def encode_vlen_utf8(texts: npt.NDArray[Any]) -> bytes | None:
     """Return a table of text as the codecs ``vlen-utf8`` and ``zstd`` (level 0) store it.
 
     Parameters

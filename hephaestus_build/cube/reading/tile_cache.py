@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 class TileCache:
@@ -22,7 +24,7 @@ class TileCache:
         self._tiles: OrderedDict[object, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: object) -> np.ndarray | None:
+    def get(self, key: object) -> npt.NDArray[Any] | None:
         """Return the tile, or None if it is not in the cache."""
         with self._lock:
             tile = self._tiles.get(key)
@@ -30,7 +32,7 @@ class TileCache:
                 self._tiles.move_to_end(key)
             return tile
 
-    def put(self, key: object, tile: np.ndarray) -> None:
+    def put(self, key: object, tile: npt.NDArray[Any]) -> None:
         """Add `tile`, and evict the least recently used tiles above the limit."""
         with self._lock:
             before = self._tiles.pop(key, None)

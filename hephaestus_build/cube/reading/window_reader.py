@@ -27,6 +27,7 @@ from typing import Any
 import google_crc32c
 import numcodecs
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
@@ -129,10 +130,10 @@ class WindowReader:
         pair: Pair | None,
         row: int,
         column: int,
-        out: np.ndarray,
+        out: npt.NDArray[Any],
         *,
         keep: bool = False,
-    ) -> np.ndarray:
+    ) -> npt.NDArray[Any]:
         """Read a window of an image into `out`.
 
         Parameters
@@ -178,7 +179,7 @@ class WindowReader:
                     target[part] = images.fill if values is None else values[:, columns]
         return out
 
-    def iter_tiles(self, variable: str, pair: Pair) -> Iterable[tuple[int, int, np.ndarray]]:
+    def iter_tiles(self, variable: str, pair: Pair) -> Iterable[tuple[int, int, npt.NDArray[Any]]]:
         """Yield the first row, first column and values of each stored tile, cropped to the frame.
 
         Tiles that contain only fill values are not stored and not yielded.
@@ -247,7 +248,7 @@ class WindowReader:
             for axis in ("primary_date", "secondary_date", "epoch")
         }
 
-    def read_table(self, name: str) -> np.ndarray:
+    def read_table(self, name: str) -> npt.NDArray[Any]:
         """Return a coordinate or table of one chunk, without decoding dates or flags.
 
         Raises
@@ -265,13 +266,13 @@ class WindowReader:
             raise self._damaged(name, name, error) from error
         return values if values is not None else np.full(shape, *_fill_and_dtype(metadata))
 
-    def read_coordinate(self, name: str) -> np.ndarray:
+    def read_coordinate(self, name: str) -> npt.NDArray[Any]:
         """Return a coordinate like :meth:`read_table`; it is read once and then cached."""
         if name not in self._coordinates:
             self._coordinates[name] = self.read_table(name)
         return self._coordinates[name]
 
-    def read_epoch(self, variables: Iterable[str], day: date) -> np.ndarray:
+    def read_epoch(self, variables: Iterable[str], day: date) -> npt.NDArray[np.float32]:
         """Return ERA5 fields of one date on ERA5's own grid.
 
         Parameters

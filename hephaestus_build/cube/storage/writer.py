@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
 from zarr.codecs.numcodecs import Delta, FixedScaleOffset
@@ -102,7 +103,7 @@ def _consolidate_metadata(objects: dict[str, bytes]) -> dict[str, bytes]:
     return {**objects, "zarr.json": json.dumps(group, indent=2).encode()}
 
 
-def make_tables(contents: CubeInventory) -> dict[str, np.ndarray]:
+def make_tables(contents: CubeInventory) -> dict[str, npt.NDArray[Any]]:
     """Return every coordinate and table of a cube by name, with the values and dtypes that are stored."""
     grid, axes, area = contents.grid, contents.axes, contents.era5_area
     return {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.cube.codecs.shard_encoder import CHUNK_KEY_SEPARATOR
 from hephaestus_build.cube.schema import cube_schema
@@ -16,7 +18,7 @@ StoredPositions = dict[str, set[tuple[int, ...]]]
 _STATUS_STORED = 1
 
 
-def check_flags(store: Path, tables: Mapping[str, np.ndarray]) -> list[ValidationFinding]:
+def check_flags(store: Path, tables: Mapping[str, npt.NDArray[Any]]) -> list[ValidationFinding]:
     """Compare every flag of a cube with the files that it describes.
 
     Parameters

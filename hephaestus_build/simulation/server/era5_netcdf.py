@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLES
 
@@ -17,7 +18,7 @@ from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLES
 NETCDF_LOCK = threading.Lock()
 
 
-def round_as_grib(values: np.ndarray) -> np.ndarray:
+def round_as_grib(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Round fields as GRIB's simple packing with 16 bits does, each (n, m) plane separately.
 
     Parameters
@@ -39,9 +40,9 @@ def round_as_grib(values: np.ndarray) -> np.ndarray:
 
 def write_cds_netcdf(
     times: Sequence[datetime],
-    latitudes: np.ndarray,
-    longitudes: np.ndarray,
-    values: np.ndarray,
+    latitudes: npt.NDArray[Any],
+    longitudes: npt.NDArray[Any],
+    values: npt.NDArray[Any],
     versions: Sequence[str],
     names: dict[str, int],
 ) -> bytes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 class ArrayCache:
@@ -24,7 +26,7 @@ class ArrayCache:
         self._lock = threading.RLock()
         self._locks: dict[Hashable, threading.Lock] = {}
 
-    def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+    def get(self, key: Hashable, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Return the array cached under `key`, read-only; `make` computes it if it is not cached."""
         with self._lock:
             gate = self._locks.setdefault(key, threading.Lock())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.simulation.world.random_fields import upsample_bilinear
@@ -47,16 +49,16 @@ class CoarseGrid:
         return -(-self.grid.height // self.step) + 1, -(-self.grid.width // self.step) + 1
 
     @property
-    def rows(self) -> np.ndarray:
+    def rows(self) -> npt.NDArray[Any]:
         """Pixel row of each row of nodes; the last ones may lie beyond the grid."""
         return np.arange(self.shape[0]) * self.step
 
     @property
-    def columns(self) -> np.ndarray:
+    def columns(self) -> npt.NDArray[Any]:
         """Pixel column of each column of nodes; the last ones may lie beyond the grid."""
         return np.arange(self.shape[1]) * self.step
 
-    def interpolate(self, values: np.ndarray, every: int = 1) -> np.ndarray:
+    def interpolate(self, values: npt.NDArray[Any], every: int = 1) -> npt.NDArray[np.float32]:
         """Interpolate `values` from the nodes to every `every`-th pixel, bilinearly, as float32."""
         rows, columns = (np.arange(0, size, every) / self.step for size in self.grid.shape)
         return upsample_bilinear(values, rows, columns)

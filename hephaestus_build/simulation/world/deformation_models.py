@@ -17,14 +17,17 @@ Okada, Y. (1985), Bull. Seismol. Soc. Am. 75(4), 1135-1154.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 #: Poisson's ratio of the half-space.
 POISSON_RATIO = 0.25
 _MU_RATIO = 1 - 2 * POISSON_RATIO  # mu / (lambda + mu)
 
 
-def mogi(east: np.ndarray, north: np.ndarray, *, depth: float, volume: float) -> np.ndarray:
+def mogi(east: npt.NDArray[Any], north: npt.NDArray[Any], *, depth: float, volume: float) -> npt.NDArray[Any]:
     """Return the displacement above a small sphere (Mogi 1958).
 
     Parameters
@@ -46,8 +49,8 @@ def mogi(east: np.ndarray, north: np.ndarray, *, depth: float, volume: float) ->
 
 
 def okada(
-    east: np.ndarray,
-    north: np.ndarray,
+    east: npt.NDArray[Any],
+    north: npt.NDArray[Any],
     *,
     depth: float,
     length: float,
@@ -57,7 +60,7 @@ def okada(
     strike_slip: float = 0.0,
     dip_slip: float = 0.0,
     opening: float = 0.0,
-) -> np.ndarray:
+) -> npt.NDArray[Any]:
     """Return the displacement above a rectangular dislocation (Okada 1985).
 
     Parameters
@@ -104,8 +107,8 @@ def okada(
 
 
 def spheroid(
-    east: np.ndarray, north: np.ndarray, *, depth: float, volume: float, elongation: float
-) -> np.ndarray:
+    east: npt.NDArray[Any], north: npt.NDArray[Any], *, depth: float, volume: float, elongation: float
+) -> npt.NDArray[Any]:
     """Return the displacement above a small spheroid with a vertical axis.
 
     Parameters
@@ -135,8 +138,8 @@ def spheroid(
 
 
 def sagging_flank(
-    east: np.ndarray, north: np.ndarray, *, radius: float, azimuth: float, drop: float
-) -> np.ndarray:
+    east: npt.NDArray[Any], north: npt.NDArray[Any], *, radius: float, azimuth: float, drop: float
+) -> npt.NDArray[Any]:
     """Return the displacement of a sagging flank: a Gaussian patch that moves down and downhill.
 
     This is not a solution for an elastic source.
@@ -163,7 +166,7 @@ def sagging_flank(
     )
 
 
-def line_of_sight(incidence: np.ndarray | float, heading: float) -> np.ndarray:
+def line_of_sight(incidence: npt.NDArray[Any] | float, heading: float) -> npt.NDArray[np.float32]:
     """Return the unit vector from the ground to a right-looking satellite.
 
     Parameters

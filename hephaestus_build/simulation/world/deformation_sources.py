@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.simulation.world import deformation_models
 from hephaestus_build.simulation.world.random_fields import random_stream
@@ -93,7 +95,7 @@ class DeformationSource:
     history: ActivityHistory
     parameters: Mapping[str, float] = field(default_factory=dict)
 
-    def displacement(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+    def displacement(self, latitudes: npt.NDArray[Any], longitudes: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the displacement of one mean episode.
 
         Parameters

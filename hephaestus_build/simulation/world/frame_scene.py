@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
@@ -112,17 +114,17 @@ class FrameScene:
     # terrain
 
     @cached_property
-    def height(self) -> np.ndarray:
+    def height(self) -> npt.NDArray[np.float32]:
         """Terrain heights, float32 (rows, columns), metres; 0 is sea."""
         return terrain.terrain_heights(self.grid, self.spec.terrain, self.seed, self.frame.id)
 
     @cached_property
-    def vegetation(self) -> np.ndarray:
+    def vegetation(self) -> npt.NDArray[np.float32]:
         """Vegetation cover, float32 (rows, columns), 0 to 1."""
         return terrain.vegetation_cover(self.grid, self.height, self.seed, self.frame.id)
 
     @cached_property
-    def line_of_sight(self) -> np.ndarray:
+    def line_of_sight(self) -> npt.NDArray[np.float32]:
         """Unit vector to the satellite, float32 (3, 1, columns); it varies from near to far range."""
         near, far = self.spec.incidence
         across = np.linspace(0, 1, self.grid.width)[None, :]
@@ -131,7 +133,7 @@ class FrameScene:
         return line_of_sight(near + (far - near) * across, self.spec.heading)
 
     @cached_property
-    def valid_mask(self) -> np.ndarray:
+    def valid_mask(self) -> npt.NDArray[np.bool]:
         """Pixels with data, bool: land inside the slanted swath and outside layover."""
         rows = np.linspace(0, 1, self.grid.height, dtype=np.float32)[:, None]
         columns = np.linspace(0, 1, self.grid.width, dtype=np.float32)[None, :]
@@ -154,11 +156,11 @@ class FrameScene:
             return 0.0
         return round(float(random_stream(self.seed, self.frame, "baseline", day).normal(0, 55)), 4)
 
-    def zenith_delay(self, day: date) -> np.ndarray:
+    def zenith_delay(self, day: date) -> npt.NDArray[np.float32]:
         """Return the zenith delay of an acquisition, float32, metres, up to a constant."""
         return self._cache.get(("delay", day), lambda: self.stratified_delay(day) + self.turbulent_delay(day))
 
-    def stratified_delay(self, day: date, step: int = 1) -> np.ndarray:
+    def stratified_delay(self, day: date, step: int = 1) -> npt.NDArray[np.float32]:
         """Return the delay computed from weather and height at every `step`-th pixel, float32, metres."""
         if step == 1:  # large, and already cached as part of the total delay
             return self._stratified_delay(day, step)
@@ -170,7 +172,7 @@ class FrameScene:
             self.acquisition_time(day), self.height[::step, ::step], latitudes, longitudes
         )
 
-    def turbulent_delay(self, day: date, step: int = 1) -> np.ndarray:
+    def turbulent_delay(self, day: date, step: int = 1) -> npt.NDArray[Any]:
         """Return the turbulent delay, metres: a fractal field that is stronger in moister air."""
         return self._turbulence_grid.interpolate(
             self._cache.get(("eddies", day), lambda: self._turbulence(day)), step
@@ -193,7 +195,7 @@ class FrameScene:
         moved = {source: source.growth_between(*pair.dates, self.seed) for source in self.spec.sources}
         return {source: growth for source, growth in moved.items() if abs(growth) > 1e-3}
 
-    def source_displacement(self, source: DeformationSource) -> np.ndarray:
+    def source_displacement(self, source: DeformationSource) -> npt.NDArray[np.float32]:
         """Return the displacement towards the satellite of one mean episode, float32, metres.
 
         The values are at the nodes of :attr:`coarse_grid`; pixels between them are interpolated.
@@ -208,7 +210,7 @@ class FrameScene:
         sight = self.line_of_sight[:, :, np.minimum(nodes.columns, self.grid.width - 1)]
         return np.asarray(np.einsum("knm,knm->nm", movement, sight), dtype=np.float32)
 
-    def displacement(self, pair: Pair) -> np.ndarray:
+    def displacement(self, pair: Pair) -> npt.NDArray[np.float32]:
         """Return the displacement towards the satellite between the dates of a pair, float32, metres."""
         total = np.zeros(self.coarse_grid.shape, np.float32)
         for source, growth in self.active_sources(pair).items():
@@ -217,7 +219,7 @@ class FrameScene:
 
     # interferogram
 
-    def true_coherence(self, pair: Pair, step: int = 1) -> np.ndarray:
+    def true_coherence(self, pair: Pair, step: int = 1) -> npt.NDArray[np.float32]:
         """Return the true coherence, without estimation bias, float32, 0 to 1, at every `step`-th pixel."""
         days = (pair.secondary - pair.primary).days
         cover = self.vegetation[::step, ::step]
@@ -240,7 +242,7 @@ class FrameScene:
             return ""
         return self.spec.defects.get(self.pairs.index(pair) % 29, "")
 
-    def noise_free_phase(self, pair: Pair) -> np.ndarray:
+    def noise_free_phase(self, pair: Pair) -> npt.NDArray[np.float32]:
         """Return the unwrapped phase without noise and defects, float32, radians."""
         first, second = (self.zenith_delay(day) for day in pair.dates)
         phase = second - first

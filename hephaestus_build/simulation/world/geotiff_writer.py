@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import rasterio
 from rasterio.crs import CRS
 
@@ -20,7 +20,7 @@ SOFTWARE = "hephaestus-build simulated archive"
 
 def write_raster(
     path: Path,
-    values: np.ndarray,
+    values: npt.NDArray[Any],
     grid: Grid,
     *,
     point: bool = False,
@@ -89,7 +89,9 @@ def write_raster(
         raster.write(values, 1)
 
 
-def crop_edges(values: np.ndarray, grid: Grid, edges: tuple[int, int, int, int]) -> tuple[np.ndarray, Grid]:
+def crop_edges(
+    values: npt.NDArray[Any], grid: Grid, edges: tuple[int, int, int, int]
+) -> tuple[npt.NDArray[Any], Grid]:
     """Return `values` and `grid` without some edge pixels.
 
     Parameters

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import colorsys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -29,8 +30,8 @@ def preview_size(grid: Grid) -> tuple[int, int]:
 
 
 def grid_to_preview(
-    columns: np.ndarray, rows: np.ndarray, grid: Grid, projection: PreviewProjection
-) -> np.ndarray:
+    columns: npt.NDArray[Any], rows: npt.NDArray[Any], grid: Grid, projection: PreviewProjection
+) -> npt.NDArray[Any]:
     """Return the preview coordinates of points of `grid`.
 
     Parameters
@@ -59,7 +60,9 @@ def _mercator(latitude: np.ndarray | float) -> np.ndarray:
     return np.asarray(np.arctanh(np.sin(np.radians(latitude))))
 
 
-def resample_to_preview(values: np.ndarray, grid: Grid, projection: PreviewProjection) -> np.ndarray:
+def resample_to_preview(
+    values: npt.NDArray[Any], grid: Grid, projection: PreviewProjection
+) -> npt.NDArray[Any]:
     """Return the nearest value for each preview pixel, (height, width).
 
     Parameters
@@ -85,7 +88,7 @@ def resample_to_preview(values: np.ndarray, grid: Grid, projection: PreviewProje
 
 
 def write_phase_preview(
-    path: Path, phase: np.ndarray, height: np.ndarray, grid: Grid, projection: PreviewProjection
+    path: Path, phase: npt.NDArray[Any], height: npt.NDArray[Any], grid: Grid, projection: PreviewProjection
 ) -> None:
     """Write the preview of a wrapped phase: RGBA if linear, a palette with transparency if Mercator.
 
@@ -118,7 +121,9 @@ def write_phase_preview(
     _save(path, Image.fromarray(np.concatenate([colour, alpha], axis=-1)))
 
 
-def write_grey_preview(path: Path, values: np.ndarray, grid: Grid, projection: PreviewProjection) -> None:
+def write_grey_preview(
+    path: Path, values: npt.NDArray[np.uint8], grid: Grid, projection: PreviewProjection
+) -> None:
     """Write the greyscale preview of a coherence or intensity raster.
 
     Parameters

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 def random_stream(seed: int, *labels: object) -> np.random.Generator:
@@ -12,7 +14,9 @@ def random_stream(seed: int, *labels: object) -> np.random.Generator:
     return np.random.default_rng([seed, *(zlib.crc32(str(label).encode()) for label in labels)])
 
 
-def fractal_field(shape: tuple[int, int], slope: float, random: np.random.Generator) -> np.ndarray:
+def fractal_field(
+    shape: tuple[int, int], slope: float, random: np.random.Generator
+) -> npt.NDArray[np.float32]:
     """Return a random field with power spectrum k**-slope, mean 0 and standard deviation 1.
 
     Parameters
@@ -55,7 +59,9 @@ def _fast_fft_size(size: int) -> int:
         size += 1
 
 
-def upsample_bilinear(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def upsample_bilinear(
+    values: npt.NDArray[Any], rows: npt.NDArray[Any], columns: npt.NDArray[Any]
+) -> npt.NDArray[np.float32]:
     """Return `values` interpolated bilinearly at fractional positions.
 
     Parameters

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.simulation.world.coarse_grid import CoarseGrid
@@ -59,8 +61,8 @@ class TerrainSpec:
 
 
 def local_metres(
-    latitudes: np.ndarray, longitudes: np.ndarray, longitude: float, latitude: float
-) -> tuple[np.ndarray, np.ndarray]:
+    latitudes: npt.NDArray[Any], longitudes: npt.NDArray[Any], longitude: float, latitude: float
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return east and north distances of a grid of points from one point.
 
     Parameters
@@ -81,7 +83,7 @@ def local_metres(
     return np.broadcast_to(east, shape), np.broadcast_to(north[:, None], shape)
 
 
-def fractal_surface(grid: Grid, slope: float, seed: int, *labels: object) -> np.ndarray:
+def fractal_surface(grid: Grid, slope: float, seed: int, *labels: object) -> npt.NDArray[np.float32]:
     """Return a fractal field on `grid`, interpolated from a coarser one where the grid is large.
 
     Parameters
@@ -111,7 +113,7 @@ def fractal_surface(grid: Grid, slope: float, seed: int, *labels: object) -> np.
     return field
 
 
-def terrain_heights(grid: Grid, land: TerrainSpec, seed: int, name: str) -> np.ndarray:
+def terrain_heights(grid: Grid, land: TerrainSpec, seed: int, name: str) -> npt.NDArray[np.float32]:
     """Return the heights of a terrain on `grid`, float32, metres; 0 is sea.
 
     Parameters
@@ -147,7 +149,7 @@ def _volcano_heights(grid: Grid, volcano: SimulatedVolcano, seed: int, name: str
     return np.asarray(volcano.height * (cone - crater), dtype=np.float32)
 
 
-def vegetation_cover(grid: Grid, height: np.ndarray, seed: int, name: str) -> np.ndarray:
+def vegetation_cover(grid: Grid, height: npt.NDArray[Any], seed: int, name: str) -> npt.NDArray[np.float32]:
     """Return the vegetation cover, 0 to 1, float32: patchy, and sparse at high altitude.
 
     Parameters
@@ -166,7 +168,9 @@ def vegetation_cover(grid: Grid, height: np.ndarray, seed: int, name: str) -> np
     return np.asarray(np.clip(0.5 + 0.28 * patches, 0, 1) * (1 - 0.8 * bare), dtype=np.float32)
 
 
-def slope_to_satellite(height: np.ndarray, grid: Grid, sight: np.ndarray) -> np.ndarray:
+def slope_to_satellite(
+    height: npt.NDArray[Any], grid: Grid, sight: npt.NDArray[Any]
+) -> npt.NDArray[np.float32]:
     """Return the terrain slope towards the satellite, degrees, float32; steep slopes are in layover.
 
     Parameters

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.simulation.world.random_fields import random_stream, upsample_bilinear
 
@@ -111,7 +113,7 @@ class Weather:
         self._vapour = _Waves.draw(random, 26, 400, 0.55)
         self._temperature = _Waves.draw(random, 10, 24, 0.6)
 
-    def orography(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+    def orography(self, latitudes: npt.NDArray[Any], longitudes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Return the model orography, float64 (n, m), metres."""
         ground = np.zeros((len(latitudes), len(longitudes)))
         for hill in self.hills:
@@ -123,7 +125,9 @@ class Weather:
             )
         return ground
 
-    def era5_fields(self, time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+    def era5_fields(
+        self, time: datetime, latitudes: npt.NDArray[Any], longitudes: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float32]:
         """Return water vapour (kg m-2), surface pressure (Pa) and temperature integral (K kg m-2).
 
         Parameters
@@ -169,8 +173,12 @@ class Weather:
         )
 
     def zenith_delay(
-        self, time: datetime, height: np.ndarray, latitudes: np.ndarray, longitudes: np.ndarray
-    ) -> np.ndarray:
+        self,
+        time: datetime,
+        height: npt.NDArray[Any],
+        latitudes: npt.NDArray[Any],
+        longitudes: npt.NDArray[Any],
+    ) -> npt.NDArray[np.float32]:
         """Return the stratified zenith delay of each pixel.
 
         The fields of :meth:`era5_fields` at the surrounding points of the 0.25-degree grid are interpolated

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
@@ -129,30 +130,32 @@ class World:
 
     # ground truth
 
-    def era5_fields(self, time: datetime, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
+    def era5_fields(
+        self, time: datetime, latitudes: npt.NDArray[Any], longitudes: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float32]:
         """Return the ERA5 fields, float32 (3, n, m); see :meth:`Weather.era5_fields`."""
         return self.weather.era5_fields(time, latitudes, longitudes)
 
-    def phase(self, frame: Frame | str, pair: Pair | str, revision: int = 0) -> np.ndarray:
+    def phase(self, frame: Frame | str, pair: Pair | str, revision: int = 0) -> npt.NDArray[np.float32]:
         """Return the wrapped phase on the frame's grid, float32.
 
         The pair's raster holds the same values, unless an oddity affects the pair.
         """
         return self.scene(frame).simulate_interferogram(_to_pair(pair), revision).phase
 
-    def coherence(self, frame: Frame | str, pair: Pair | str, revision: int = 0) -> np.ndarray:
+    def coherence(self, frame: Frame | str, pair: Pair | str, revision: int = 0) -> npt.NDArray[np.uint8]:
         """Return the coherence on the frame's grid, uint8."""
         return self.scene(frame).simulate_interferogram(_to_pair(pair), revision).coherence
 
-    def height(self, frame: Frame | str) -> np.ndarray:
+    def height(self, frame: Frame | str) -> npt.NDArray[np.float32]:
         """Return the terrain heights, float32, metres; 0 is sea."""
         return self.scene(frame).height
 
-    def displacement(self, frame: Frame | str, pair: Pair | str) -> np.ndarray:
+    def displacement(self, frame: Frame | str, pair: Pair | str) -> npt.NDArray[np.float32]:
         """Return the true displacement towards the satellite, float32, metres."""
         return self.scene(frame).displacement(_to_pair(pair))
 
-    def truth_polygons(self, frame: Frame | str, pair: Pair | str) -> list[tuple[str, np.ndarray]]:
+    def truth_polygons(self, frame: Frame | str, pair: Pair | str) -> list[tuple[str, npt.NDArray[Any]]]:
         """Return activity and outline of each visible deformation, strongest first.
 
         An outline has shape (n, 2): longitude and latitude in degrees, not closed. It is exact, without the

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
@@ -117,7 +118,7 @@ no_info, image_artifacts, is_crowd : int
         return "Deformation" in self.label or "Earthquake" in self.label
 
     @property
-    def labeled_polygons(self) -> Iterator[tuple[np.ndarray, str, str]]:
+    def labeled_polygons(self) -> Iterator[tuple[npt.NDArray[Any], str, str]]:
         """Each readable polygon with the activity type and intensity level at the same index.
 
         Surplus words belong to no polygon; a polygon without words gets ``Unidentified`` and ``None``.
@@ -232,7 +233,7 @@ def _check_consistency(annotation: Annotation, report: Any) -> None:
             report("tiny polygon", f"polygon {index} covers only {area:.1f} preview pixels", "kept")
 
 
-def polygon_area(polygon: np.ndarray) -> float:
+def polygon_area(polygon: npt.NDArray[Any]) -> float:
     """Return the area of a simple `polygon`, shape (n, 2), in squared units of its coordinates.
 
     Computed with the shoelace formula.

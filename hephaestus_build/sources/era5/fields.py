@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, Era5Area, Era5Variable
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Receipt
 
 
-def decode_cf_times(numbers: np.ndarray, units: str, calendar: str) -> list[datetime]:
+def decode_cf_times(numbers: npt.NDArray[Any], units: str, calendar: str) -> list[datetime]:
     """Decode the numbers of a CF time axis.
 
     Parameters
@@ -154,7 +156,7 @@ class Era5Fields:
             if time not in self.time_index
         }
 
-    def fields_at(self, time: datetime) -> np.ndarray:
+    def fields_at(self, time: datetime) -> npt.NDArray[Any]:
         """Return the three fields of one hour, shape (3, n, m); KeyError if it is not available."""
         return self.values[self.time_index[time]]
 
@@ -176,7 +178,7 @@ class Era5Fields:
 def assemble_fields(
     area: Era5Area,
     source: str,
-    values: Mapping[datetime, np.ndarray],
+    values: Mapping[datetime, npt.NDArray[Any]],
     expver: Mapping[datetime, str],
     proofs: Mapping[datetime, tuple[Receipt, ...]],
 ) -> Era5Fields:
@@ -235,7 +237,7 @@ def normalize_units(units: str) -> str:
     return " ".join(units.replace("**", "").replace("^", "").split())
 
 
-def implausibility_reason(variable: Era5Variable, field: np.ndarray) -> str:
+def implausibility_reason(variable: Era5Variable, field: npt.NDArray[Any]) -> str:
     """Return why `field` is not a plausible field of `variable`; empty if it is."""
     if not np.isfinite(field).all():
         return f"{variable.name} has missing values"

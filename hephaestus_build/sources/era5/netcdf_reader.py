@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 #: Bytes of a file, and of all its unpacked arrays together; a month of one frame's area has 200 kB.
 MAX_NETCDF_BYTES = 64 << 20
@@ -67,7 +68,7 @@ class NetcdfVariable(msgspec.Struct, frozen=True):
     content: bytes = b""
     texts: tuple[str, ...] = ()
 
-    def values(self) -> np.ndarray:
+    def values(self) -> npt.NDArray[np.float64]:
         """Return the unpacked numbers as float64, NaN where missing; strings as an object array."""
         if not self.dtype:
             return np.array(self.texts, dtype=object).reshape(self.shape)

@@ -18,6 +18,7 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_text import sanitize_text
@@ -90,7 +91,7 @@ class RemoteArray:
         """Return the key of the chunk at `position`, relative to the array."""
         return self.separator.join([*([self.prefix] if self.prefix else []), *map(str, position)])
 
-    def decode_chunk(self, content: bytes) -> np.ndarray:
+    def decode_chunk(self, content: bytes) -> npt.NDArray[Any]:
         """Decode one stored chunk.
 
         Raises
@@ -363,7 +364,7 @@ def _parse_or_fail(url: str, name: str, metadata: Any, attributes: Any) -> Remot
         ) from None
 
 
-def decode_time_axis(axis: RemoteArray, numbers: np.ndarray) -> list[datetime]:
+def decode_time_axis(axis: RemoteArray, numbers: npt.NDArray[Any]) -> list[datetime]:
     """Decode `numbers` of a CF time axis, UTC without a time zone.
 
     Raises

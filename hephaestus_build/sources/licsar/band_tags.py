@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import numpy.typing as npt
 
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.sources.licsar.tiff_directory import TiffDirectory, TiffTag
@@ -42,7 +44,7 @@ class BandTags:
         """Whether values differ from stored values."""
         return (self.scale, self.offset) != (1.0, 0.0)
 
-    def nodata_mask(self, values: np.ndarray) -> np.ndarray | None:
+    def nodata_mask(self, values: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
         """Return where stored `values` have the no-data value; None if none of them does."""
         if self.nodata is None or math.isnan(self.nodata):  # NaN means no data in any case
             return None

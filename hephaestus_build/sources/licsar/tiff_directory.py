@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 #: Limits of one image; the largest real raster has 7,000 x 3,800 pixels of 4 bytes, 106 MB.
 MAX_SIDE, MAX_PIXELS, MAX_BYTES = 20_000, 64 << 20, 512 << 20
@@ -88,7 +90,7 @@ class TiffDirectory:
 
     def values(
         self, tag: TiffTag, kinds: tuple[int, ...] = _INTEGER_TYPES, *, most: int
-    ) -> np.ndarray | None:
+    ) -> npt.NDArray[Any] | None:
         """Return the values of a tag; None if the tag is missing or has another type.
 
         Parameters
@@ -132,7 +134,7 @@ class TiffDirectory:
             raise ValueError(f"it has no tag {tag.name}")
         return default
 
-    def doubles(self, tag: TiffTag, *, most: int) -> np.ndarray | None:
+    def doubles(self, tag: TiffTag, *, most: int) -> npt.NDArray[np.float64] | None:
         """Return the float64 values of a tag; None if it has none or any is not finite."""
         values = self.values(tag, (12,), most=most)
         return values if values is not None and np.isfinite(values).all() else None
