@@ -27,7 +27,7 @@ def _block_sum(image: np.ndarray, factor: int) -> np.ndarray:
     return total
 
 
-def shrink_phase(phase: npt.NDArray[Any], factor: int) -> npt.NDArray[np.float32]:
+def shrink_phase(phase: np.ndarray, factor: int) -> np.ndarray:
     """Downsample wrapped phase by averaging unit complex numbers, ignoring pixels without data.
 
     Parameters
@@ -53,7 +53,7 @@ def shrink_phase(phase: npt.NDArray[Any], factor: int) -> npt.NDArray[np.float32
     return np.where(count * 2 >= factor * factor, np.arctan2(imaginary, real), np.nan).astype("f4")
 
 
-def shrink_mean(image: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+def shrink_mean(image: np.ndarray, factor: int) -> np.ndarray:
     """Downsample an image by averaging the pixels that are not NaN; NaN if more than half of a block is."""
     if factor == 1:
         return image.astype("f4")
@@ -63,7 +63,7 @@ def shrink_mean(image: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
     return np.where(count * 2 >= factor * factor, mean, np.nan).astype("f4")
 
 
-def shrink_codes(mask: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+def shrink_codes(mask: np.ndarray, factor: int) -> np.ndarray:
     """Downsample a mask to the largest code of each block, which preserves small regions."""
     rows, columns = (size // factor * factor for size in mask.shape)
     parts = [
@@ -72,9 +72,7 @@ def shrink_codes(mask: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
     return np.maximum.reduce(parts)
 
 
-def hillshade(
-    height: npt.NDArray[Any], pixel: tuple[float, float], *, exaggeration: float = 2.0
-) -> npt.NDArray[Any]:
+def hillshade(height: np.ndarray, pixel: tuple[float, float], *, exaggeration: float = 2.0) -> np.ndarray:
     """Return the brightness of terrain that is lit from the north-west.
 
     Parameters

@@ -157,7 +157,7 @@ def grid_from_registry(frame: Frame) -> tuple[Grid, str] | None:
     return (grid, f"implied by {published_frames()[frame.id].implied_from}") if grid else None
 
 
-def projection_row_shift(polygon: npt.NDArray[Any], geometry: PreviewGeometry, grid: Grid) -> float:
+def projection_row_shift(polygon: np.ndarray, geometry: PreviewGeometry, grid: Grid) -> float:
     """Return the shift of a polygon in rows, positive southwards, if Mercator rows are read as linear.
 
     Parameters
