@@ -87,7 +87,7 @@ def draw_terrain(axes: Axes, beside: Axes, view: QuicklookData) -> None:
     """Draw the height as a hillshade with its colour bar in `beside`."""
     _panel_title(axes, "height (m)")
     if np.isnan(view.height).all():
-        _missing(axes, beside, "no DEM: owed")
+        _missing(axes, beside, "DEM is missing")
         return
     west_east, north_south = view.grid.pixel_size_m()
     shade = hillshade(view.height, (west_east, north_south))
@@ -108,7 +108,7 @@ def draw_vapour(axes: Axes, beside: Axes, view: QuicklookData) -> None:
     space = " " if _inches(axes)[0] > 2 else "\n"
     _panel_title(axes, f"water vapour,{space}later − earlier (kg m$^{{-2}}$)")
     if np.isnan(view.vapour).all():
-        _missing(axes, beside, "no ERA5: owed")
+        _missing(axes, beside, "ERA5 is missing")
         return
     limit = max(1.2 * float(np.nanmax(np.abs(view.vapour))), 0.1)
     image = axes.imshow(view.vapour, cmap="BrBG", vmin=-limit, vmax=limit, extent=view.extent)

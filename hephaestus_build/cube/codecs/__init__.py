@@ -1,1 +1,1 @@
-"""Encoding and decoding of single chunks and shards. Pure functions."""
+"""Encoding and decoding of single chunks and shards."""

@@ -1,7 +1,8 @@
-"""Some blocks of a Blosc buffer as a buffer of their own: a pure function.
+"""Extraction of some blocks of a Blosc buffer as a smaller, valid buffer.
 
-Blosc cuts what it encodes into blocks that decode apart. A buffer is a header of 16 bytes (at 4, as
-little-endian 32-bit numbers: decoded size, block size, encoded size), the offset of each block, and these.
+Blosc divides its input into blocks that can be decoded separately. A buffer consists of a header of 16 bytes
+(from byte 4, as little-endian 32-bit integers: decoded size, block size, encoded size), the offset of each
+block, and the blocks.
 """
 
 from __future__ import annotations
@@ -9,25 +10,25 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-#: Bytes at the beginning of a buffer that :func:`cut` wants to see.
+#: Number of bytes at the beginning of a buffer that :func:`slice_blosc_buffer` needs.
 HEADER_BYTES = 16 + 4 * 64
 _MEMCPYED = 0x02
 
 
 @dataclass(frozen=True)
 class BloscSlice:
-    """A Blosc buffer made of a part of another one.
+    """A Blosc buffer that is made from a part of another one: a new header and a range of its bytes.
 
     Attributes
     ----------
     header : bytes
-        What it begins with.
+        The new header with the offsets of the blocks.
     begin, end : int
-        First and last + 1 byte of the other one, which follow.
+        Half-open range of bytes of the original buffer that follow the header.
     first_byte : int
-        Which decoded byte of the other one its own begin with.
+        Offset of its first decoded byte in the decoded original.
     decoded_size : int
-        How many bytes it decodes to.
+        Decoded size in bytes.
     """
 
     header: bytes
@@ -38,16 +39,25 @@ class BloscSlice:
 
 
 def slice_blosc_buffer(head: bytes, length: int, decoded: int, start: int, stop: int) -> BloscSlice:
-    """Return the smallest part of a Blosc buffer that holds some of its decoded bytes.
+    """Return the blocks of a Blosc buffer that contain a range of its decoded bytes.
+
+    For example, with blocks of 100 decoded bytes, the range 150 to 250 needs the blocks 1 and 2. The result
+    decodes to 200 bytes, of which the first has the offset 100. The whole buffer is returned if its blocks
+    cannot be separated.
 
     Parameters
     ----------
     head : bytes
-        The first :data:`HEADER_BYTES` bytes of the buffer, or all.
+        The first :data:`HEADER_BYTES` bytes of the buffer, or all of a shorter one.
     length, decoded : int
-        How many bytes the whole buffer has and decodes to.
+        Encoded and decoded size of the buffer in bytes.
     start, stop : int
-        First and last + 1 decoded byte that is wanted.
+        Half-open range of decoded bytes.
+
+    Returns
+    -------
+    BloscSlice
+        Header and range of bytes of the smaller buffer.
 
     Raises
     ------
@@ -55,7 +65,7 @@ def slice_blosc_buffer(head: bytes, length: int, decoded: int, start: int, stop:
         If the buffer is damaged.
     """
     if len(head) < 16:
-        raise ValueError("cut short")
+        raise ValueError("truncated")
     size, block, encoded = struct.unpack_from("<3I", head, 4)
     if (size, encoded) != (decoded, length) or not block:
         raise ValueError("damaged header")
@@ -66,7 +76,7 @@ def slice_blosc_buffer(head: bytes, length: int, decoded: int, start: int, stop:
         return whole
     offsets = struct.unpack_from(f"<{number}I", head, 16)
     if list(offsets) != sorted(offsets) or offsets[-1] > length:
-        return whole  # written by several threads: the blocks stand in any order
+        return whole  # blocks that several threads wrote are not in order
     begin, end = offsets[first], offsets[last] if last < number else length
     kept = last - first
     shift = 16 + 4 * kept - begin

@@ -1,8 +1,8 @@
-"""Whether what a stored object decodes to is what its array says, seen from its headers before it is decoded.
+"""Check of a stored object's decoded size before it is decoded.
 
-A compressed chunk names the memory that decoding it takes. A few bytes may name gigabytes, so the sizes in a
-shard's indexes and in the headers of its chunks are compared with the array's metadata first; that costs some
-small reads for each file.
+Decoders allocate the size that the header of a compressed chunk states, and a few bytes may state gigabytes.
+The sizes in a shard's indexes and in the headers of its chunks are therefore first compared with the array's
+metadata, which costs a few small reads per file.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any
 
 from hephaestus_build.cube.reading.store_metadata import COMPRESSORS, ITEMSIZES
 
-#: Bytes of all texts of a table, at most.
+#: Maximum size of all strings of a table in bytes.
 MAX_TEXT_BYTES = 256 << 20
 _ABSENT = 2**64 - 1
 _ENTRY, _CRC = 16, 4
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_HEAD = 18  # of a Zstandard frame or a Blosc buffer, as far as the decoded size
+_HEAD = 18  # bytes of a Zstandard frame or a Blosc buffer that contain the decoded size
 
 
 def check_decoded_size(descriptor: int, size: int, array: Mapping[str, Any]) -> None:
-    """Raise ValueError where a stored object of an array decodes to something else than a chunk of it.
+    """Raise ValueError if a stored object does not decode to the size of a chunk of its array.
 
     Parameters
     ----------
     descriptor : int
-        Of the file.
+        File descriptor of the object.
     size : int
-        Of the file, bytes.
+        Size of the file in bytes.
     array : mapping
-        The array's metadata, as :func:`~hephaestus_build.cube.reading.store_metadata.read_store_metadata`
-        checks it.
+        The array's metadata, validated by
+        :func:`~hephaestus_build.cube.reading.store_metadata.read_store_metadata`.
     """
     chunk, itemsize = array["chunk_grid"]["configuration"]["chunk_shape"], ITEMSIZES[array["data_type"]]
     if size > 2 * (math.prod(chunk) * itemsize or MAX_TEXT_BYTES) + (1 << 20):  # a sparse file takes no disk
@@ -60,11 +60,11 @@ def _check_codec_chain(
     else:
         decoded = length
     if decoded > MAX_TEXT_BYTES if not itemsize else decoded != expected:
-        raise ValueError(f"it would decode to {decoded} bytes, {expected or MAX_TEXT_BYTES} are right")
+        raise ValueError(f"it would decode to {decoded} bytes; {expected or MAX_TEXT_BYTES} are allowed")
 
 
 def _read_shard_index(descriptor: int, offset: int, length: int, count: int) -> list[tuple[int, int]]:
-    """Return where the chunks of a shard begin and how long they are."""
+    """Return the offset and length of each stored chunk of a shard."""
     size = count * _ENTRY + _CRC
     if size > length:
         raise ValueError("it is too short for a shard")
@@ -72,13 +72,13 @@ def _read_shard_index(descriptor: int, offset: int, length: int, count: int) -> 
     places = list(struct.iter_unpack("<2Q", table))
     stored = [place for place in places if place != (_ABSENT, _ABSENT)]
     if any(begin + many > length - size for begin, many in stored):
-        raise ValueError("the index of the shard does not fit its file")
+        raise ValueError("the index of the shard does not match its file")
     return stored
 
 
 def _blosc_size(head: bytes, length: int) -> int:
     if len(head) < 16:
-        raise ValueError("it is cut short")
+        raise ValueError("it is truncated")
     decoded, block, encoded = struct.unpack_from("<3I", head, 4)
     if encoded != length or not block:
         raise ValueError("its header is damaged")
@@ -95,5 +95,5 @@ def _zstd_size(head: bytes) -> int:
     width = (int(single), 2, 4, 8)[flag]
     field = head[at : at + width]
     if not width or len(field) < width:
-        raise ValueError("its header does not say what it decodes to")
+        raise ValueError("its header does not state its decoded size")
     return int.from_bytes(field, "little") + (256 if flag == 1 else 0)

@@ -1,9 +1,9 @@
-"""One plane of pixels to one Zarr v3 shard, and the names of chunks: pure functions.
+"""Encoder of an image as a Zarr v3 shard, and the keys of chunks.
 
-A shard holds one image as a single chunk that is a shard itself, of small tiles: readers that plan by
-chunks see one an image (docs/decisions/0004-nested-shards.md), readers of windows find the tiles. Encoding it
-here, instead of through an array's ``__setitem__``, is three times faster and lets each image be hashed,
-linked and moved as one object; the tests read the result back with zarr-python.
+An image is stored as a shard with a single chunk, which is itself a shard of small tiles. Readers that plan
+by chunks see one chunk per image (docs/decisions/0004-nested-shards.md); readers of windows use the tiles.
+Encoding shards here is three times faster than assigning to a zarr array, and each image can be hashed and
+linked as one object. The tests read the result with zarr-python.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numcodecs.blosc
 import numpy as np
 import numpy.typing as npt
 
-# Blosc's own threads write the blocks of a buffer in the order they finish: the same image would have
-# many encodings, and a hash could not tell damage from chance. Images are encoded side by side instead.
+# Blosc's own threads write the blocks of a buffer in the order in which they finish, so the encoding of an
+# image would not be deterministic and hashes could not be compared. Images are encoded in parallel instead.
 numcodecs.blosc.use_threads = False
 
-#: Between the positions in a chunk's name; every array's ``chunk_key_encoding`` says so.
+#: Separator of the positions in the name of a chunk, as in the ``chunk_key_encoding`` of every array.
 CHUNK_KEY_SEPARATOR = "."
 _ABSENT = 2**64 - 1
 _SHUFFLES = {
@@ -33,15 +33,15 @@ _SHUFFLES = {
 
 
 class ChunkEncoder:
-    """Encodes inner chunks as the named codec of ``schemas/cube.json`` says.
+    """Encoder of inner chunks with a codec of ``schemas/cube.json``.
 
     Parameters
     ----------
     codec : dict
-        Blosc's ``cname``, ``clevel``, ``shuffle`` and ``blocksize``, and ``packed`` where values are
-        multiples of `step`.
+        Blosc's ``cname``, ``clevel``, ``shuffle`` and ``blocksize``; ``packed`` if values are stored as
+        integer multiples of `step`.
     dtype : str
-        Of the values as they are read.
+        dtype of the decoded values.
     step : float, optional
         Packing step of a packed codec: a power of two, in the variable's units.
     """
@@ -64,7 +64,7 @@ class ChunkEncoder:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one stored value, which Blosc shuffles by."""
+        """Size of one stored value in bytes, used by Blosc's shuffle filter."""
         return 4 if self.filters else self.dtype.itemsize
 
     def encode(self, chunk: npt.NDArray[Any]) -> bytes:
@@ -72,7 +72,7 @@ class ChunkEncoder:
         return self._blosc.encode(self._packed(chunk) if self.filters else chunk)
 
     def _packed(self, chunk: np.ndarray) -> np.ndarray:
-        """Return what the filters make of `chunk`, in a third of their time."""
+        """Return the output of the filters for `chunk`, three times faster than through numcodecs."""
         assert self.step is not None
         scaled = chunk.reshape(-1) * chunk.dtype.type(1 / self.step)
         counts = np.rint(scaled, out=scaled).astype("<i4")
@@ -82,7 +82,7 @@ class ChunkEncoder:
 
 
 def _is_fill(chunk: np.ndarray, fill: float) -> bool:
-    for pixels in (chunk[::61, ::61], chunk):  # a few of them tell in most cases
+    for pixels in (chunk[::61, ::61], chunk):  # a few pixels are sufficient in most cases
         other = ~np.isnan(pixels) if np.isnan(fill) else pixels != fill
         if other.any():
             return False
@@ -90,18 +90,18 @@ def _is_fill(chunk: np.ndarray, fill: float) -> bool:
 
 
 class ShardEncoder:
-    """The shard of one image, encoded in bands of inner chunks from north to south.
+    """Incremental encoder of one image's shard, in bands of inner chunks from north to south.
 
     Parameters
     ----------
     width : int
-        Columns of the image.
+        Number of columns of the image.
     inner : int
-        Side of the square inner chunks.
+        Side length of the square inner chunks in pixels.
     encoder : ChunkEncoder
-        Of the inner chunks.
+        Encoder of the inner chunks.
     fill : float
-        The array's fill value; inner chunks that hold nothing else are left out.
+        Fill value of the array. Inner chunks that contain only this value are not stored.
     """
 
     def __init__(self, width: int, *, inner: int, encoder: ChunkEncoder, fill: float) -> None:
@@ -111,13 +111,13 @@ class ShardEncoder:
         self._size = 0
         self._chunk = np.empty((inner, inner), encoder.dtype)
 
-    def add_band(self, band: npt.NDArray[Any] | None) -> None:
-        """Encode the next rows: `inner` of them, fewer at the southern end; None where all are fill.
+    def add_band(self, band: np.ndarray | None) -> None:
+        """Encode the next `inner` rows, or fewer at the southern edge.
 
         Parameters
         ----------
         band : numpy.ndarray, optional
-            Shape (rows, width), of the encoder's dtype.
+            The rows, of shape (rows, width) and the encoder's dtype; None if all pixels are fill.
         """
         if band is not None and band.dtype != self._encoder.dtype:
             raise ValueError(f"expected {self._encoder.dtype} pixels, got {band.dtype}")
@@ -132,24 +132,24 @@ class ShardEncoder:
             self._parts.append(encoded)
 
     def _padded(self, part: np.ndarray) -> np.ndarray:
-        """Return `part` as a whole inner chunk, in memory that the next one overwrites."""
+        """Return `part` padded to an inner chunk, in a buffer that the next call overwrites."""
         rows, columns = part.shape
         chunk = self._chunk
         chunk[:rows, :columns] = part
-        # what lies beyond the image is never read; packed values are integers, which know no NaN
+        # pixels beyond the image are never read; packed values are integers, which have no NaN
         packed = bool(self._encoder.filters)
         chunk[:rows, columns:] = part[:, -1:] if packed else self._fill
         chunk[rows:] = chunk[rows - 1] if packed else self._fill
         return chunk
 
-    def encode_image(self, plane: npt.NDArray[Any]) -> bytes | None:
-        """Return the shard of an image that is in memory whole, shape (rows, width), or None."""
+    def encode_image(self, plane: np.ndarray) -> bytes | None:
+        """Return the shard of a complete image of shape (rows, width), or None if every pixel is fill."""
         for top in range(0, plane.shape[0], self.inner):
             self.add_band(plane[top : top + self.inner])
         return self.finish()
 
     def finish(self) -> bytes | None:
-        """Return the whole shard, or None where every pixel is fill (nothing is stored then)."""
+        """Return the shard, or None if every pixel is fill and nothing needs to be stored."""
         if not self._parts:
             return None
         tiles = _encode_index(self._places)
@@ -158,38 +158,38 @@ class ShardEncoder:
 
 
 def _encode_index(places: Sequence[tuple[int, int]]) -> bytes:
-    """Return the index of a shard: where each chunk begins and how long it is, and a checksum."""
+    """Return the index of a shard: offset and length of each chunk, and a CRC-32C."""
     table = struct.pack(f"<{2 * len(places)}Q", *(number for place in places for number in place))
     return table + struct.pack("<I", google_crc32c.value(table))
 
 
-def encode_shard(plane: npt.NDArray[Any], *, inner: int, encoder: ChunkEncoder, fill: float) -> bytes | None:
-    """Return the shard of one image that is in memory whole; parameters as in :class:`ShardEncoder`."""
+def encode_shard(plane: np.ndarray, *, inner: int, encoder: ChunkEncoder, fill: float) -> bytes | None:
+    """Return the shard of a complete image, or None if every pixel is fill; see :class:`ShardEncoder`."""
     return ShardEncoder(plane.shape[1], inner=inner, encoder=encoder, fill=fill).encode_image(plane)
 
 
 def shard_shape(shape: tuple[int, int], inner: int) -> tuple[int, int]:
-    """Return the rows and columns of a shard that holds a whole image: whole inner chunks."""
+    """Return the shape of an image's shard: the image's shape, rounded up to whole inner chunks."""
     height, width = shape
     return -(-height // inner) * inner, -(-width // inner) * inner
 
 
 def chunk_key(variable: str, leading: Sequence[int], planes: int) -> str:
-    """Return the path of a chunk or shard of `variable` inside the store; see :func:`chunk_name`."""
+    """Return the key of a chunk or shard of `variable` in the store; see :func:`chunk_name`."""
     return f"{variable}/{chunk_name(leading, planes)}"
 
 
 def chunk_name(leading: Sequence[int], planes: int) -> str:
     """Return the name of a chunk or shard in the folder of its array.
 
-    Positions are parted by dots (:data:`CHUNK_KEY_SEPARATOR`): with slashes each shard would take two
-    folders of its own, and making those takes longer than all else that a new generation needs.
+    Positions are separated by dots (:data:`CHUNK_KEY_SEPARATOR`). With slashes, each shard would need two
+    folders, and creating these would take most of the time of publishing a generation.
 
     Parameters
     ----------
     leading : sequence of int
         Positions along the leading (date) dimensions.
     planes : int
-        How many trailing dimensions the object spans whole (each has position 0).
+        Number of trailing dimensions that the object spans completely; their position is 0.
     """
     return CHUNK_KEY_SEPARATOR.join(["c", *map(str, leading), *["0"] * planes])

@@ -1,7 +1,7 @@
-"""A table of text to one Zarr v3 chunk: a pure function.
+"""Encoder of a table of strings as one Zarr v3 chunk.
 
-Most pairs of a frame's dates are no interferogram. zarr-python makes an object of every empty cell first, and
-takes ten times as long; the tests compare its bytes with these.
+Most cells of a table are empty, since most combinations of dates are not interferograms. zarr-python creates
+a Python object for every cell and takes ten times as long. The tests compare its bytes with these.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from numcodecs import Zstd
 _ZSTD = Zstd(level=0)
 
 
-def encode_vlen_utf8(texts: npt.NDArray[Any]) -> bytes | None:
-    """Return a table of text as the codecs ``vlen-utf8`` and ``zstd`` (level 0) store it.
+def encode_vlen_utf8(texts: np.ndarray) -> bytes | None:
+    """Return a table of strings encoded with the codecs ``vlen-utf8`` and ``zstd`` (level 0).
 
     Parameters
     ----------
     texts : numpy.ndarray
-        Of NumPy's StringDType, any shape.
+        Strings of NumPy's StringDType, of any shape.
 
     Returns
     -------
     bytes or None
-        None where all are empty: nothing is stored then.
+        The chunk; None if all strings are empty and nothing needs to be stored.
     """
     flat = texts.reshape(-1)
     places = np.flatnonzero(flat != "").tolist()
     if not places:
         return None
-    # how many; then of each its length and its bytes: an empty one is a length of 0
+    # the number of strings, then the length and the bytes of each; an empty string is a length of 0
     parts = [struct.pack("<I", flat.size)]
     done = 0
     for place in places:

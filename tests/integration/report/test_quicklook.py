@@ -181,7 +181,7 @@ def test_a_real_frame_without_dem_is_drawn_and_not_called_simulated(quiet):
     shown = words(draw_quicklook(quiet))
     assert "SIMULATED" not in shown.upper()
     assert "LiCSAR contains modified Copernicus Sentinel data" in shown
-    assert "no DEM: owed" in shown
+    assert "DEM is missing" in shown
     assert "expert" not in shown
 
 
@@ -209,4 +209,4 @@ def test_a_field_that_is_owed_is_said_to_be(cube, tmp_path):
     store = Path(shutil.copytree(cube.resolve(), tmp_path / cube.name))
     for path in (store / "secondary_date_total_column_water_vapour").glob("c.*"):
         path.unlink()
-    assert "no ERA5: owed" in words(draw_quicklook(store))
+    assert "ERA5 is missing" in words(draw_quicklook(store))
