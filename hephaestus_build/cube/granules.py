@@ -197,7 +197,15 @@ class InterferogramGranule(PairGranule, frozen=True, tag="pair", tag_field="kind
 
     @classmethod
     def make_unlisted(cls, pair: Pair, inputs: str, receipt: Receipt) -> InterferogramGranule:
-        """Return the granule of a pair that is not in the listing."""
+        """Return the granule of a pair that is not in the listing.
+
+        Parameters
+        ----------
+        pair, inputs
+            See the attributes and properties of these names.
+        receipt : Receipt
+            Receipt of the pair, which states that it is absent.
+        """
         return cls(pair.name, inputs, receipts=(receipt,), facts={"unlisted": True})
 
     @property
@@ -333,7 +341,15 @@ class DemGranule(Granule, frozen=True, tag="dem", tag_field="kind"):
 
     @classmethod
     def make(cls, inputs: str, receipts: tuple[Receipt, ...], grid: Grid) -> DemGranule:
-        """Return the granule of a frame's DEM with its reference grid."""
+        """Return the granule of a frame's DEM with its reference grid.
+
+        Parameters
+        ----------
+        inputs, receipts
+            See the attributes of these names.
+        grid : Grid
+            The frame's reference grid.
+        """
         return cls("dem", inputs, receipts=receipts, facts={"grid": asdict(grid)})
 
     @property

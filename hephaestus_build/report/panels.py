@@ -76,7 +76,15 @@ def _mark_simulated(axes: Axes) -> None:
 
 
 def draw_coherence(axes: Axes, beside: Axes, view: QuicklookData) -> None:
-    """Draw the coherence with its colour bar in `beside`."""
+    """Draw the coherence with its colour bar.
+
+    Parameters
+    ----------
+    axes, beside : matplotlib.axes.Axes
+        Axes of the map and of the colour bar next to it.
+    view : QuicklookData
+        The data.
+    """
     image = axes.imshow(view.coherence, cmap="gray", vmin=0, vmax=1, extent=view.extent)
     bar = _figure(axes).colorbar(image, cax=beside, ticks=[0, 0.5, 1])
     _tidy(bar)
@@ -84,7 +92,15 @@ def draw_coherence(axes: Axes, beside: Axes, view: QuicklookData) -> None:
 
 
 def draw_terrain(axes: Axes, beside: Axes, view: QuicklookData) -> None:
-    """Draw the height as a hillshade with its colour bar in `beside`."""
+    """Draw the height as a hillshade with its colour bar.
+
+    Parameters
+    ----------
+    axes, beside : matplotlib.axes.Axes
+        Axes of the map and of the colour bar next to it.
+    view : QuicklookData
+        The data.
+    """
     _panel_title(axes, "height (m)")
     if np.isnan(view.height).all():
         _missing(axes, beside, "DEM is missing")
@@ -104,7 +120,15 @@ def draw_terrain(axes: Axes, beside: Axes, view: QuicklookData) -> None:
 
 
 def draw_vapour(axes: Axes, beside: Axes, view: QuicklookData) -> None:
-    """Draw the change of water vapour between the two acquisitions with its colour bar in `beside`."""
+    """Draw the change of water vapour between the two acquisitions with its colour bar.
+
+    Parameters
+    ----------
+    axes, beside : matplotlib.axes.Axes
+        Axes of the map and of the colour bar next to it.
+    view : QuicklookData
+        The data.
+    """
     space = " " if _inches(axes)[0] > 2 else "\n"
     _panel_title(axes, f"water vapour,{space}later − earlier (kg m$^{{-2}}$)")
     if np.isnan(view.vapour).all():

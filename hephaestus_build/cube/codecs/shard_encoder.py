@@ -164,7 +164,15 @@ def _encode_index(places: Sequence[tuple[int, int]]) -> bytes:
 
 
 def encode_shard(plane: np.ndarray, *, inner: int, encoder: ChunkEncoder, fill: float) -> bytes | None:
-    """Return the shard of a complete image, or None if every pixel is fill; see :class:`ShardEncoder`."""
+    """Return the shard of a complete image, or None if every pixel is fill.
+
+    Parameters
+    ----------
+    plane : numpy.ndarray
+        The image, of shape (rows, columns) and the encoder's dtype.
+    inner, encoder, fill
+        See :class:`ShardEncoder`.
+    """
     return ShardEncoder(plane.shape[1], inner=inner, encoder=encoder, fill=fill).encode_image(plane)
 
 
@@ -175,7 +183,15 @@ def shard_shape(shape: tuple[int, int], inner: int) -> tuple[int, int]:
 
 
 def chunk_key(variable: str, leading: Sequence[int], planes: int) -> str:
-    """Return the key of a chunk or shard of `variable` in the store; see :func:`chunk_name`."""
+    """Return the key of a chunk or shard in the store, such as ``insar_difference/c.3.5.0.0``.
+
+    Parameters
+    ----------
+    variable : str
+        Name of the array.
+    leading, planes
+        See :func:`chunk_name`.
+    """
     return f"{variable}/{chunk_name(leading, planes)}"
 
 

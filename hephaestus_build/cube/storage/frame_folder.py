@@ -27,7 +27,7 @@ from hephaestus_build.core.plain_files import (
     walk_files,
 )
 
-#: Folder of all generations, beside the links to the published ones.
+#: Folder of all generations, next to the links to the published ones.
 GENERATIONS = ".generations"
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
