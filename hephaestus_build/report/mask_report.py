@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid

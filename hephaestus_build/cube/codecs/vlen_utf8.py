@@ -7,10 +7,8 @@ a Python object for every cell and takes ten times as long. The tests compare it
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numcodecs import Zstd
 
 _ZSTD = Zstd(level=0)
