@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +16,7 @@ from rasterio.features import rasterize
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.registry import load_schema
 from hephaestus_build.simulation.world.annotator import DEFORMATION_THRESHOLD, pack_annotations
+from hephaestus_build.simulation.world.deformation_sources import SIMULATED_ACTIVITIES
 from hephaestus_build.simulation.world.frame_catalog import (
     HIGH_LATITUDE_FRAME,
     ORDINARY_FRAME,
@@ -167,3 +169,16 @@ def test_nothing_is_drawn_where_nothing_is_seen(world: World) -> None:
             if annotation["corrupted"] or annotation["no_info"]:
                 assert annotation["label"] == ["Non_Deformation"]
                 assert world.truth_polygons(name, _pair(annotation)) == []
+
+
+def test_the_small_world_has_every_activity_and_rest_in_each_part_of_the_split(world: World) -> None:
+    seen: Counter[str] = Counter()
+    split: dict[str, set[bool]] = {"train": set(), "validation": set(), "test": set()}
+    for name in world.frames:
+        for annotation in world.annotations(name):
+            seen.update(annotation["activity_type"])
+            day = annotation["primary_date"]
+            part = "train" if day < "20190601" else "validation" if day < "20200101" else "test"
+            split[part].add(bool(annotation["activity_type"]))
+    assert set(seen) == set(SIMULATED_ACTIVITIES)
+    assert all(kinds == {True, False} for kinds in split.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 
@@ -244,19 +243,6 @@ def test_a_new_revision_differs_in_noise_alone(world: World) -> None:
 
 
 # what happens over the years
-
-
-def test_the_small_world_has_every_activity_and_rest_in_each_part_of_the_split(world: World) -> None:
-    seen: Counter[str] = Counter()
-    split: dict[str, set[bool]] = {"train": set(), "validation": set(), "test": set()}
-    for name in world.frames:
-        for annotation in world.annotations(name):
-            seen.update(annotation["activity_type"])
-            day = annotation["primary_date"]
-            part = "train" if day < "20190601" else "validation" if day < "20200101" else "test"
-            split[part].add(bool(annotation["activity_type"]))
-    assert set(seen) == set(SIMULATED_ACTIVITIES)
-    assert all(kinds == {True, False} for kinds in split.values())
 
 
 def test_schedules() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -65,11 +65,21 @@ def test_another_file_is_refused(text: str) -> None:
         parse_baselines(text)
 
 
-NUMBERS = st.integers(-9_999_999, 9_999_999) | st.floats()
-LINES_OF_NUMBERS = st.lists(st.builds("{:08} {:08} {} {}".format, NUMBERS, NUMBERS, NUMBERS, NUMBERS))
+def digits(least: int, most: int) -> st.SearchStrategy[str]:
+    return st.text("0123456789٣", min_size=least, max_size=most)  # and one that is no digit of ASCII
 
 
-@given(st.text() | LINES_OF_NUMBERS.map("\n".join))
+SIGN = st.sampled_from(("", "-"))
+NUMBERS = (digits(8, 8), digits(8, 8), SIGN, digits(1, 6), st.sampled_from(("", ".")), digits(0, 3), SIGN)
+LINE = st.builds("{} {} {}{}{}{} {}{}".format, *NUMBERS, digits(1, 5))
+GOOD_LINE = st.builds(
+    lambda days, metres: f"20201210 {date(2020, 12, 10) + timedelta(days):%Y%m%d} {metres:.4f} {days}",
+    st.integers(-2000, 2000),
+    st.floats(-1000, 1000),
+)
+
+
+@given(st.text() | st.lists(LINE | GOOD_LINE).map("\n".join))
 @example("20201210 20210103 1e400 24")
 @example("٢٠٢٠١٢١٠ 20210103 40 24")
 def test_any_text_is_baselines_or_a_value_error(text: str) -> None:
