@@ -132,7 +132,7 @@ def quantize(values: npt.NDArray[Any], step: float) -> npt.NDArray[np.float32]:
         If `step` is not a power of two.
     """
     exact = np.float32(_power_of_two(step))
-    rounded = np.asarray(values, dtype=np.float32) / exact
+    rounded: npt.NDArray[np.float32] = np.divide(values, exact, dtype=np.float32)
     np.rint(rounded, out=rounded)
     rounded *= exact
     return rounded

@@ -192,7 +192,8 @@ def _describe_outcome(example: PredictionExample) -> str:
         return "false alarm" if found.any() else "nothing there, nothing said"
     if not found.any():
         return "missed"
-    iou = float(compute_rates((truth & found).sum(), (~truth & found).sum(), (truth & ~found).sum())["iou"])
+    counted = (int(both.sum()) for both in (truth & found, ~truth & found, truth & ~found))
+    iou = float(compute_rates(*counted)["iou"])
     return f"IoU {iou:.2f}"
 
 
