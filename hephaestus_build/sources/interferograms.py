@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -62,6 +62,28 @@ class InterferogramListing:
 
 
 @dataclass(frozen=True)
+class AcquisitionGeometry:
+    """Geometry of a frame's acquisitions; None where the source does not state a value.
+
+    Attributes
+    ----------
+    wavelength_m : float or None
+        Radar wavelength, m.
+    heading_deg : float or None
+        Direction of flight, degrees clockwise from north.
+    incidence_deg : float or None
+        Mean incidence angle, degrees from the vertical.
+    look_direction : str or None
+        ``right`` or ``left`` of the direction of flight.
+    """
+
+    wavelength_m: float | None = None
+    heading_deg: float | None = None
+    incidence_deg: float | None = None
+    look_direction: Literal["right", "left"] | None = None
+
+
+@dataclass(frozen=True)
 class FrameMetadata:
     """Metadata of a frame.
 
@@ -74,11 +96,14 @@ class FrameMetadata:
         downloaded.
     receipt : Receipt
         Receipt of the request for `fields`.
+    geometry : AcquisitionGeometry
+        Acquisition geometry, as far as the source states it.
     """
 
     center_time: timedelta
     fields: Mapping[str, str]
     receipt: Receipt
+    geometry: AcquisitionGeometry = AcquisitionGeometry()
 
     @property
     def is_simulated(self) -> bool:
@@ -231,6 +256,15 @@ class InterferogramSource(Protocol):
 
     credit: SourceCredit
     address: str
+
+    def frames(self, track: int) -> tuple[Frame, ...]:
+        """Return the frames that the archive has on a relative orbit, sorted.
+
+        Raises
+        ------
+        HephaestusError
+            If the archive does not answer, or has no such track.
+        """
 
     def listing(self, frame: Frame) -> InterferogramListing:
         """Return the interferograms that the archive lists for `frame`.

@@ -15,12 +15,13 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
 
 from hephaestus_build.core.era5_grid import parse_center_time
-from hephaestus_build.core.errors import HephaestusError, UnreachableError
+from hephaestus_build.core.errors import HephaestusError, UnreachableError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.gdal import check_gdal
 from hephaestus_build.core.parsing import read_bounded
@@ -40,9 +41,10 @@ from hephaestus_build.sources.interferograms import (
     Raster,
     SourceCredit,
 )
+from hephaestus_build.sources.licsar.acquisition import parse_geometry
 from hephaestus_build.sources.licsar.baselines_file import parse_baselines
 from hephaestus_build.sources.licsar.geotiff import read_coherence, read_height, read_phase
-from hephaestus_build.sources.licsar.html_listing import parse_links, parse_listing
+from hephaestus_build.sources.licsar.html_listing import parse_anchors, parse_links, parse_listing
 from hephaestus_build.sources.licsar.kept_records import (
     BASELINES_PRODUCT,
     archive_cache_folder,
@@ -134,6 +136,26 @@ class LicsarPortal:
         known = {base.host for base in (self._base, self._mirror) if base}
         return address.host in known or address.host.endswith(_TRUSTED_HOSTS) or near
 
+    def frames(self, track: int) -> tuple[Frame, ...]:
+        """Return the frames that the archive has on a relative orbit, sorted; one request.
+
+        Raises
+        ------
+        HephaestusError
+            If the archive has no such track or does not answer with a listing.
+        """
+        page = self.client.get_text(self._base.child(f"{track}/").url_with_secrets, max_bytes=_MAX_PAGE_BYTES)
+        if not page.ok:
+            raise (UnreachableError if page.outcome is Outcome.UNREACHABLE else HephaestusError)(
+                f"track {track}: the LiCSAR archive does not list its frames ({page.outcome}: {page.detail}; "
+                f"asked {page.url}); check HEPHAESTUS_LICSAR_URL, or run the same command again later"
+            )
+        found: set[Frame] = set()
+        for anchor in parse_anchors(page.text):
+            with suppress(UsageError):
+                found.add(Frame(anchor.href.rstrip("/").rpartition("/")[2]))
+        return tuple(sorted(frame for frame in found if frame.track == track))
+
     def listing(self, frame: Frame) -> InterferogramListing:
         """Return the interferograms that the archive lists for `frame`, usually with one request.
 
@@ -187,12 +209,14 @@ class LicsarPortal:
             self.client.cache.discard(self._folder / frame.id / "metadata.txt")
         if text := fields.get("center_time"):
             try:
-                return FrameMetadata(parse_center_time(text), fields, receipt)
+                return FrameMetadata(parse_center_time(text), fields, receipt, parse_geometry(fields))
             except ValueError as error:
                 reason = str(error)
         if known := published_frames().get(frame.id):
             receipt = receipt.with_notes("center_time is from the registry of frames")
-            return FrameMetadata(parse_center_time(known.center_time), fields, receipt)
+            return FrameMetadata(
+                parse_center_time(known.center_time), fields, receipt, parse_geometry(fields)
+            )
         state = "does not state it" if receipt.ok else f"is {receipt.outcome}"
         raise HephaestusError(
             f"{frame}: its acquisition time is unknown: metadata.txt {state} ({reason}; asked "

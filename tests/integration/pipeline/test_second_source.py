@@ -59,6 +59,9 @@ class Granules:
 
     asked: ClassVar[list[tuple[str, Pair | None]]] = []
 
+    def frames(self, track):
+        return (Frame(NAME),)
+
     def listing(self, frame):
         return InterferogramListing(frame, tuple(ListedPair(pair, "2026-02-01") for pair in PAIRS), "memory:")
 

@@ -28,6 +28,7 @@ from hephaestus_build.simulation.server.archive_server import ArchiveServer
 from hephaestus_build.simulation.server.archive_state import SimulatedArchive
 from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
 from hephaestus_build.sources.interferograms import PreviewSize
+from hephaestus_build.sources.licsar.acquisition import parse_geometry
 from hephaestus_build.sources.licsar.portal import CEDA_URL, LicsarPortal
 from licsar_files import GRID, autoindex, coherence, phase, write_tif
 
@@ -547,3 +548,37 @@ def test_a_bad_preview_is_corrupt(tmp_path, content, words):
         receipt, size = portal.preview(FRAME, PAIRS[0])
         assert (receipt.outcome, size) == (Outcome.CORRUPT, None)
         assert words in receipt.detail
+
+
+def test_the_geometry_of_a_frame_is_that_of_its_metadata(tmp_path: Path) -> None:
+    with (
+        ArchiveServer() as server,
+        LicsarPortal(Settings(licsar_url=server.licsar_url, cache_dir=tmp_path)) as portal,
+    ):
+        for name in server.archive.world.frames:
+            found = portal.metadata(Frame(name))
+            for value, key in (
+                (found.geometry.heading_deg, "heading"),
+                (found.geometry.incidence_deg, "avg_incidence_angle"),
+            ):
+                assert value == (float(found.fields[key]) if key in found.fields else None)
+            assert found.geometry.wavelength_m == pytest.approx(0.0554658, abs=1e-7)
+            assert found.geometry.look_direction == "right"
+
+
+@pytest.mark.parametrize("text", ["", "north", "nan", "inf", "1e9"])
+def test_an_angle_that_is_none_is_not_taken(text: str) -> None:
+    found = parse_geometry({"heading": text, "avg_incidence_angle": text})
+    assert (found.heading_deg, found.incidence_deg) == (None, None)
+
+
+def test_the_frames_of_a_track_are_listed(tmp_path: Path) -> None:
+    with (
+        ArchiveServer() as server,
+        LicsarPortal(Settings(licsar_url=server.licsar_url, cache_dir=tmp_path)) as portal,
+    ):
+        frames = [Frame(name) for name in server.archive.world.frames]
+        for track in {frame.track for frame in frames}:
+            assert portal.frames(track) == tuple(sorted(frame for frame in frames if frame.track == track))
+        with pytest.raises(HephaestusError, match=r"^track 12: the LiCSAR archive does not list its frames"):
+            portal.frames(12)
