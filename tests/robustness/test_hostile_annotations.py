@@ -48,7 +48,7 @@ def listed(source: Path) -> dict[str, str]:
     ("content", "what"),
     [
         (b"[" * 100_000, "nested"),
-        (b'{"uniqueID":' * 5000, "nested"),
+        (b'{"uniqueID":' * 20_000, "nested"),
         (json.dumps(good_file(2)).replace("0.8", "9" * 5000).encode(), "integer of 5000 digits"),
         (b"[" + b"{}," * 300_000 + b"{}]", "it has 900003 bytes|not a JSON object|uniqueID is missing"),
         (b"\xff\xfe\x00", "not JSON"),

@@ -137,7 +137,7 @@ class MonthCache:
             np.savez_compressed(archive, values=both.values, notes=encoded)
             # the cache may be deleted during the build; the fields are then only used, not cached
             with suppress(VanishedError), translate_cache_errors(path):
-                write_atomic(path, archive.getbuffer())
+                write_atomic(path, archive.getvalue())
 
 
 def _value_hashes(area: Era5Area, fields: Era5Fields) -> dict[datetime, str]:

@@ -30,7 +30,7 @@ def test_the_page_of_the_cube_lists_pairs_and_uses_the_georeference(
     monkeypatch.chdir(tmp_path)
     seen: dict[str, Any] = {}
     exec(examples("docs/cube.md", "## From Python")[0], seen)
-    assert seen["part"].shape == (60, 35)
+    assert seen["part"].shape in {(60, 35), (60, 36)}  # versions of rioxarray round an edge their own way
     assert seen["metres"].rio.crs.to_epsg() == 32627
     # both stored pairs with deformation span 24 days
     assert seen["moving"].index.tolist() == [name for name in toy_cube.PAIRS if name in toy_cube.MOVING]

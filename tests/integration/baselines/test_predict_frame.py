@@ -165,9 +165,9 @@ def test_a_map_of_the_same_pair_takes_the_place_of_the_earlier(cube, tmp_path):
 def test_maps_of_another_model_or_grid_are_not_mixed(cube, tmp_path):
     path = tmp_path / f"{FRAME}.zarr"
     MapStore(path, cube, 1, {"checkpoint": "abc"}).write_map(made(cube, "20200201_20200213", 0.25))
-    with pytest.raises(UsageError, match=r"holds the maps of another checkpoint; move .* away"):
+    with pytest.raises(UsageError, match=r"holds maps of another checkpoint; move .* away"):
         MapStore(path, cube, 1, {"checkpoint": "other"})
-    with pytest.raises(UsageError, match="another grid"):
+    with pytest.raises(UsageError, match="a grid other than the cube"):
         MapStore(path, cube.isel(latitude=slice(1, None)), 1, {"checkpoint": "abc"})
 
 

@@ -351,7 +351,7 @@ def test_what_does_not_pass_is_owed_and_paid_later(
         ("/processes/", b"[" * 100_000),
         ("execution", b"[" * 100_000),
         ("/results$", b"[" * 100_000),
-        ("/jobs/", b'{"status": "running", "links": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
+        ("/jobs/", b'{"status": "running", "links": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
         ("/jobs/", b'{"status": "running", "progress": ' + b"9" * 5000 + b"}"),
         ("/jobs/", b'{"status": "running", "message": "' + b"x" * (9 << 20) + b'"}'),
         ("/jobs/", b"\xff\xfe"),
