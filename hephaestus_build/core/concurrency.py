@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
+
+import numpy.typing as npt
+from cachetools import Cache, LRUCache
 
 T = TypeVar("T")
 R = TypeVar("R")
+K = TypeVar("K", bound=Hashable)
 
 
 class BackgroundTask(Generic[R]):
@@ -119,3 +124,75 @@ def open_bounded_pool(threads: int) -> Iterator[BoundedPool]:
         raise
     finally:
         executor.shutdown(wait=patient, cancel_futures=True)
+
+
+class SharedCache(Generic[K, T]):
+    """Cache that threads share; threads that ask for the same missing value compute it once.
+
+    Parameters
+    ----------
+    values : cachetools.Cache
+        Holds the values, and decides which of them to evict.
+    """
+
+    def __init__(self, values: Cache[K, T]) -> None:
+        self._values = values
+        self._lock = threading.Lock()
+        # one lock for each value that is being computed; it goes when no thread holds it
+        self._computing: WeakValueDictionary[K, threading.Lock] = WeakValueDictionary()
+
+    @property
+    def size(self) -> float:
+        """Size of all values together, as the cache measures it."""
+        return self._values.currsize
+
+    def get(self, key: K) -> T | None:
+        """Return a value, or None if it is not in the cache."""
+        with self._lock:
+            return self._values.get(key)
+
+    def put(self, key: K, value: T) -> None:
+        """Add a value, unless it is larger than the whole cache."""
+        with self._lock:
+            self._values.pop(key, None)
+            if self._values.getsizeof(value) <= self._values.maxsize:
+                self._values[key] = value
+
+    def discard(self, key: K) -> None:
+        """Remove a value if it is in the cache."""
+        with self._lock:
+            self._values.pop(key, None)
+
+    def clear(self) -> None:
+        """Remove all values."""
+        with self._lock:
+            self._values.clear()
+
+    def get_or_compute(
+        self, key: K, compute: Callable[[], T], keep: Callable[[T], bool] = lambda _: True
+    ) -> T:
+        """Return a value, and compute it first if it is not in the cache.
+
+        Parameters
+        ----------
+        key : hashable
+            Key of the value.
+        compute : callable
+            Returns the value; other threads that want the same one wait for it.
+        keep : callable, optional
+            Decides whether a computed value is added to the cache; by default all are.
+        """
+        with self._lock:
+            computing = self._computing.setdefault(key, threading.Lock())
+        with computing:
+            value = self.get(key)
+            if value is None:
+                value = compute()
+                if keep(value):
+                    self.put(key, value)
+            return value
+
+
+def make_array_cache(limit: int) -> SharedCache[Hashable, npt.NDArray[Any]]:
+    """Return a least-recently-used cache of arrays whose total size is at most `limit` bytes."""
+    return SharedCache(LRUCache(limit, getsizeof=lambda array: array.nbytes))

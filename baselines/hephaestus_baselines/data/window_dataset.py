@@ -15,10 +15,11 @@ from torch.utils.data import Dataset, get_worker_info
 
 from hephaestus_baselines.config.channels import ATMOSPHERE_FIELDS
 from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
+from hephaestus_build.core.concurrency import make_array_cache
 from hephaestus_build.core.era5_grid import ERA5_STEP
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.cube.reading.window_reader import TileCache, WindowReader
+from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.dataset.tiling import TILE_SIZE, Tile
 
 #: Bytes of decoded tiles that a process keeps: the DEM of a frame of 2500 x 3000 pixels has 31 MB.
@@ -78,7 +79,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         )
 
     def _reset_caches(self) -> None:
-        self._tile_cache = TileCache(_TILE_CACHE_BYTES)
+        self._tile_cache = make_array_cache(_TILE_CACHE_BYTES)
         self._cubes: dict[str, WindowReader] = {}
         self._epochs: dict[tuple[str, date], np.ndarray] = {}
         self._confidence: dict[str, np.ndarray] = {}

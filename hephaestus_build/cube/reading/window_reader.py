@@ -18,7 +18,7 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,6 +29,7 @@ import numcodecs
 import numpy as np
 import numpy.typing as npt
 
+from hephaestus_build.core.concurrency import SharedCache, make_array_cache
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
@@ -37,10 +38,7 @@ from hephaestus_build.cube.codecs.blosc_partial import HEADER_BYTES, slice_blosc
 from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
 from hephaestus_build.cube.codecs.shard_encoder import chunk_key, shard_shape
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
-from hephaestus_build.cube.reading.tile_cache import TileCache
 from hephaestus_build.cube.reading.verified_objects import VerifyMode, check_absent, make_object_verifier
-
-__all__ = ["TileCache", "WindowReader"]
 
 # importing shard_encoder switches off Blosc's own threads, which do not survive a fork
 _LOCAL = threading.local()
@@ -60,7 +58,7 @@ class WindowReader:
     ----------
     store : pathlib.Path
         Store of a generation. A link is resolved once, here.
-    recent : TileCache, optional
+    recent : SharedCache, optional
         Cache of decoded tiles, for the DEM, which all interferograms share, and for reads with `keep`. By
         default one of 64 MiB.
     verify : {"first", None}
@@ -73,11 +71,17 @@ class WindowReader:
         If there is no cube, or its metadata cannot be read.
     """
 
-    def __init__(self, store: Path, recent: TileCache | None = None, *, verify: VerifyMode = None) -> None:
+    def __init__(
+        self,
+        store: Path,
+        recent: SharedCache[Hashable, npt.NDArray[Any]] | None = None,
+        *,
+        verify: VerifyMode = None,
+    ) -> None:
         self.store = store.resolve()
         self.frame = store.stem
         self.verifier = make_object_verifier(self.store, verify)
-        self._tile_cache = recent if recent is not None else TileCache(64 << 20)
+        self._tile_cache = recent if recent is not None else make_array_cache(64 << 20)
         self._image_storages: dict[str, _ImageStorage] = {}
         self._coordinates: dict[str, np.ndarray] = {}
         try:

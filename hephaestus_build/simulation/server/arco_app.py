@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from numcodecs import Blosc
 
+from hephaestus_build.core.concurrency import SharedCache
 from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLE_NAMES, ERA5_VARIABLES, Era5Area
 from hephaestus_build.simulation.server.cds_app import FieldProvider
 from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse
@@ -23,6 +23,7 @@ ARCO_PREFIX = f"/arco/{STORE_NAME}"
 _FIRST_HOUR, _LAST_HOUR = datetime(1900, 1, 1), datetime(2050, 12, 31, 23)
 _HOUR = timedelta(hours=1)
 _TIME_CHUNK = 1 << 16
+_MAX_HOURS_KEPT = 16
 _LATITUDES = 90.0 - ERA5_STEP * np.arange(721)
 _LONGITUDES = ERA5_STEP * np.arange(1440)
 _CODEC = Blosc(cname="lz4", clevel=5, shuffle=Blosc.SHUFFLE)
@@ -42,8 +43,8 @@ class ArcoApp:
         Areas to compute; the rest of the globe is NaN. If empty, the whole globe is computed, which is slow.
     missing_variables : frozenset of str
         Variables that the store does not have.
-    max_hours_kept : int
-        Number of encoded hours kept in memory.
+    encoded_hours : SharedCache
+        Encoded fields of the hours requested last.
     globes_computed : int
         Number of hours computed so far.
     """
@@ -54,10 +55,10 @@ class ArcoApp:
     valid_stop_era5t: date = date(2050, 12, 31)
     areas: tuple[Era5Area, ...] = ()
     missing_variables: frozenset[str] = frozenset()
-    max_hours_kept: int = 16
     globes_computed: int = 0
-    _encoded_hours: OrderedDict[int, list[bytes]] = field(default_factory=OrderedDict, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    encoded_hours: SharedCache[int, list[bytes]] = field(
+        default_factory=lambda: SharedCache(LRUCache(_MAX_HOURS_KEPT)), repr=False
+    )
 
     def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Return the response to a request, or None if there is no such object (or chunk)."""
@@ -118,12 +119,11 @@ class ArcoApp:
         index = int(position[0])
         if not self.valid_start <= (_FIRST_HOUR + index * _HOUR).date() <= self.valid_stop_era5t:
             return None
-        with self._lock:  # clients request the three variables at once; compute them together
-            if index not in self._encoded_hours:
-                self._encoded_hours[index] = [bytes(_CODEC.encode(plane)) for plane in self._globe(index)]
-                while len(self._encoded_hours) > self.max_hours_kept:
-                    self._encoded_hours.popitem(last=False)
-            return self._encoded_hours[index][ERA5_VARIABLE_NAMES.index(name)]
+        # clients request the three variables at once; they are computed together
+        fields = self.encoded_hours.get_or_compute(
+            index, lambda: [bytes(_CODEC.encode(plane)) for plane in self._globe(index)]
+        )
+        return fields[ERA5_VARIABLE_NAMES.index(name)]
 
     def _globe(self, index: int) -> np.ndarray:
         self.globes_computed += 1

@@ -8,7 +8,7 @@ content whatever the order of requests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hephaestus_build.core.concurrency import make_array_cache
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.simulation.world import terrain
 from hephaestus_build.simulation.world.acquisition_schedule import form_pairs
-from hephaestus_build.simulation.world.array_cache import ArrayCache
 from hephaestus_build.simulation.world.coarse_grid import CoarseGrid
 from hephaestus_build.simulation.world.deformation_models import line_of_sight
 from hephaestus_build.simulation.world.deformation_sources import DeformationSource
@@ -109,7 +109,17 @@ class FrameScene:
         )
         self.coarse_grid = CoarseGrid.with_spacing(self.grid, _NODE_SPACING, _MAX_NODES)
         self._turbulence_grid = CoarseGrid.with_spacing(self.grid, 0, _MAX_NODES)
-        self._cache = ArrayCache(320 << 20)
+        self._cache = make_array_cache(320 << 20)
+
+    def _cached(self, key: tuple[object, ...], compute: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Return an array from the cache, read-only; compute it first if it is not there."""
+
+        def compute_read_only() -> npt.NDArray[Any]:
+            array = compute()
+            array.setflags(write=False)
+            return array
+
+        return self._cache.get_or_compute(key, compute_read_only)
 
     # terrain
 
@@ -158,13 +168,13 @@ class FrameScene:
 
     def zenith_delay(self, day: date) -> npt.NDArray[np.float32]:
         """Return the zenith delay of an acquisition, float32, metres, up to a constant."""
-        return self._cache.get(("delay", day), lambda: self.stratified_delay(day) + self.turbulent_delay(day))
+        return self._cached(("delay", day), lambda: self.stratified_delay(day) + self.turbulent_delay(day))
 
     def stratified_delay(self, day: date, step: int = 1) -> npt.NDArray[np.float32]:
         """Return the delay computed from weather and height at every `step`-th pixel, float32, metres."""
         if step == 1:  # large, and already cached as part of the total delay
             return self._stratified_delay(day, step)
-        return self._cache.get(("stratified", day, step), lambda: self._stratified_delay(day, step))
+        return self._cached(("stratified", day, step), lambda: self._stratified_delay(day, step))
 
     def _stratified_delay(self, day: date, step: int) -> np.ndarray:
         latitudes, longitudes = self.grid.latitudes[::step], self.grid.longitudes[::step]
@@ -175,7 +185,7 @@ class FrameScene:
     def turbulent_delay(self, day: date, step: int = 1) -> npt.NDArray[Any]:
         """Return the turbulent delay, metres: a fractal field that is stronger in moister air."""
         return self._turbulence_grid.interpolate(
-            self._cache.get(("eddies", day), lambda: self._turbulence(day)), step
+            self._cached(("eddies", day), lambda: self._turbulence(day)), step
         )
 
     def _turbulence(self, day: date) -> np.ndarray:
@@ -200,7 +210,7 @@ class FrameScene:
 
         The values are at the nodes of :attr:`coarse_grid`; pixels between them are interpolated.
         """
-        return self._cache.get(("source", source.name), lambda: self._node_displacement(source))
+        return self._cached(("source", source.name), lambda: self._node_displacement(source))
 
     def _node_displacement(self, source: DeformationSource) -> np.ndarray:
         nodes = self.coarse_grid

@@ -10,16 +10,16 @@ from __future__ import annotations
 import logging
 import os
 import struct
-import threading
-import time
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
 
+from cachetools import TTLCache
+
+from hephaestus_build.core.concurrency import SharedCache
 from hephaestus_build.core.era5_grid import parse_center_time
 from hephaestus_build.core.errors import HephaestusError, UnreachableError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
@@ -112,7 +112,9 @@ class LicsarPortal:
         self._folder = archive_cache_folder(settings)
         self._takes_simulated = settings.is_simulated
         self._working_location: dict[Frame, str] = {}  # kind of location that worked last for each frame
-        self._link_pages = _LinkPageCache()
+        self._link_pages: SharedCache[tuple[Frame, Pair], tuple[SmallResponse, Mapping[str, str]]] = (
+            SharedCache(TTLCache(_MAX_CACHED_LINKS, _LINKS_TTL))
+        )
         self._history = history
         self.address = redact_url(settings.licsar_url)
 
@@ -427,7 +429,7 @@ class LicsarPortal:
                 trail.has_links = bool(links)
                 if name in links:
                     yield links[name]
-                    self._link_pages.forget((frame, pair))  # reached only if the link failed: it may be stale
+                    self._link_pages.discard((frame, pair))  # the link failed: it may be stale
             elif place == "public" and (path := self._base.path.rstrip("/")).endswith("/LiCSAR_products"):
                 # the folder that the portal's links have led to since 2025
                 yield (
@@ -455,7 +457,9 @@ class LicsarPortal:
             # drop the text, which may have megabytes: hundreds of pages are remembered
             return replace(page, text=""), {name: self._file_url(link) for name, link in found.items()}
 
-        return self._link_pages.get((frame, pair), fetch)
+        return self._link_pages.get_or_compute(
+            (frame, pair), fetch, keep=lambda found: found[0].ok or found[0].outcome is Outcome.ABSENT
+        )
 
     def _file_url(self, link: str) -> str:
         """Return the download address of a link: on CEDA's file server if need be, with credentials."""
@@ -483,39 +487,6 @@ class _CandidateUrls:
             if url not in seen:
                 seen.add(url)
                 yield url
-
-
-class _LinkPageCache:
-    """Cache of link pages with an expiry time; concurrent threads request each page only once."""
-
-    def __init__(self) -> None:
-        self._cached: OrderedDict[tuple[Frame, Pair], tuple[float, SmallResponse, Mapping[str, str]]] = (
-            OrderedDict()
-        )
-        self._locks: dict[tuple[Frame, Pair], threading.Lock] = {}
-        self._lock = threading.Lock()
-
-    def get(
-        self, key: tuple[Frame, Pair], fetch: Callable[[], tuple[SmallResponse, Mapping[str, str]]]
-    ) -> tuple[SmallResponse, Mapping[str, str]]:
-        """Return the page of `key`; call `fetch` if it is not cached or has expired."""
-        with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            since, page, links = self._cached.get(key, (0.0, None, {}))
-            if page is None or time.monotonic() - since > _LINKS_TTL:
-                page, links = fetch()
-                with self._lock:
-                    if page.ok or page.outcome is Outcome.ABSENT:
-                        self._cached[key] = time.monotonic(), page, links
-                    while len(self._cached) > _MAX_CACHED_LINKS:
-                        self._locks.pop(self._cached.popitem(last=False)[0], None)
-        return page, links
-
-    def forget(self, key: tuple[Frame, Pair]) -> None:
-        """Remove the page of `key`, so that it is requested again."""
-        with self._lock:
-            self._cached.pop(key, None)
 
 
 def _listing_error(frame: Frame, page: SmallResponse) -> str:

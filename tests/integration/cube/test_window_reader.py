@@ -19,7 +19,7 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.codecs.shard_encoder import chunk_key
 from hephaestus_build.cube.reading import verified_objects as checked_module
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
-from hephaestus_build.cube.reading.window_reader import TileCache, WindowReader
+from hephaestus_build.cube.reading.window_reader import WindowReader
 
 VARIABLES = ("insar_difference", "insar_coherence", "deformation_mask", "activity_type_mask", "dem")
 STORED = Pair.parse(toy_cube.PAIRS[1])
@@ -147,17 +147,6 @@ def test_a_cube_stored_in_another_way_is_refused(store: Path, tmp_path: Path) ->
 def test_no_cube_says_how_to_build_one(tmp_path: Path) -> None:
     with pytest.raises(HephaestusError, match="hephaestus build"):
         WindowReader(tmp_path / "199A_00210_131313.zarr")
-
-
-def test_tiles_that_are_kept_stay_within_the_limit() -> None:
-    recent = TileCache(1000)
-    for number in range(30):
-        recent.put(number, np.zeros(300, np.uint8))
-        assert recent.size <= 1000
-    assert recent.get(29) is not None
-    assert recent.get(5) is None
-    recent.put(29, np.zeros(100, np.uint8))
-    assert recent.size == 700
 
 
 def test_a_kept_tile_is_not_read_again(store: Path, plain: xr.Dataset, tmp_path: Path) -> None:

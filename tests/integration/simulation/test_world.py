@@ -12,7 +12,6 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.simulation.world.acquisition_schedule import acquisition_dates, form_pairs
-from hephaestus_build.simulation.world.array_cache import ArrayCache
 from hephaestus_build.simulation.world.coarse_grid import CoarseGrid
 from hephaestus_build.simulation.world.deformation_sources import SIMULATED_ACTIVITIES
 from hephaestus_build.simulation.world.frame_catalog import (
@@ -297,18 +296,3 @@ def test_a_fractal_is_rougher_the_flatter_its_spectrum() -> None:
         assert abs(field.mean()) < 1e-3
         assert field.std() == pytest.approx(1, abs=1e-3)
     assert np.abs(np.diff(rough)).mean() > 3 * np.abs(np.diff(smooth)).mean()
-
-
-def test_memory_is_bounded_and_made_once() -> None:
-    made: list[int] = []
-
-    def make(key: int) -> np.ndarray:
-        made.append(key)
-        return np.full(100, key, dtype=np.uint8)
-
-    memo = ArrayCache(250)
-    for key in (1, 1, 2, 1, 3, 2, 1):
-        assert memo.get(key, lambda key=key: make(key))[0] == key  # type: ignore[misc]
-    assert made == [1, 2, 3, 2, 1]  # 2 was evicted for 3, and 1 for 2
-    with pytest.raises(ValueError, match="read-only"):
-        memo.get(1, lambda: make(1))[0] = 9

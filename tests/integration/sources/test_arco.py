@@ -95,7 +95,7 @@ def test_preliminary_hours_of_arco_are_replaced(
     assert source.fetch(FRAME, AREA, JUNE).expver == ("0001", "0005")
     arco.valid_stop = date(2018, 6, 30)
     arco.fields = lambda *where: fields(*where) * np.float32(1.01)
-    arco._encoded_hours.clear()
+    arco.encoded_hours.clear()
     assert source.fetch(FRAME, AREA, JUNE).expver == ("0001", "0005")
     found = source.fetch(FRAME, AREA, JUNE, refresh_preliminary=True)
     assert found.expver == ("0001", "0001")
