@@ -14,7 +14,8 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.plain_files import check_no_links, walk_files
 from hephaestus_build.cube.storage.frame_folder import GENERATIONS
 
-_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}")
+# of this program, and of zarr-python
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}|.+\.[0-9a-f]{32}\.partial")
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 
 from hephaestus_build.core.atomic_io import (
     hash_bytes,
     link_or_copy,
     translate_os_errors,
     write_atomic,
-    write_json,
 )
 from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.errors import UsageError
@@ -52,7 +52,6 @@ from hephaestus_build.export.zarr_v2_metadata import (
 
 #: Common file systems allow 65,000 hard links to a file.
 _MAX_HARD_LINKS = 30_000
-_STAMP_FILE = "export.json"
 
 
 def export_zarr_v2(
@@ -96,10 +95,10 @@ def export_zarr_v2(
     with translate_os_errors(f"{source.frame}: exporting to {target}"), exclusive_lock(target):
         stamp = _make_stamp(source)
         if target.exists():
-            made_from = _read_json(target, ".zattrs").get("exported_from")
+            made_from = _read_stamp(target)
             if made_from == stamp and not force:
                 return target
-            if not isinstance(made_from, dict) or made_from.get("frame") != source.frame:
+            if made_from.get("frame") != source.frame:
                 raise UsageError(
                     f"{target} is no export of this frame and is never replaced; move it away or choose "
                     "another --out"
@@ -110,11 +109,10 @@ def export_zarr_v2(
                 )
         check_no_links(folder, draft.name)
         _check_draft(draft)
-        if (found := _read_json(draft, _STAMP_FILE)) != stamp:
+        if (found := _read_stamp(draft)) != stamp:
             if draft.exists() and not (found or not any(draft.iterdir())):
                 raise UsageError(f"{draft} is no unfinished export of this program; move it away")
             shutil.rmtree(draft, ignore_errors=True)
-            write_json(draft / _STAMP_FILE, stamp)
         _ZarrV2Writer(source, draft, stamp).write(threads, listener or NullListener())
         _replace_target(draft, target)
     return target
@@ -131,13 +129,14 @@ def _make_stamp(source: ExportSelection) -> dict[str, Any]:
     }
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    """Return the content of a small JSON file of an export; empty if there is none."""
+def _read_stamp(store: Path) -> dict[str, Any]:
+    """Return what identifies an export, finished or not; empty if the folder is none."""
     try:
-        value = parse_json(read_plain_file(folder, name, MAX_METADATA_BYTES))
+        attributes = parse_json(read_plain_file(store, ".zattrs", MAX_METADATA_BYTES))
     except (OSError, ValueError):
         return {}
-    return value if isinstance(value, dict) else {}
+    stamp = attributes.get("exported_from") if isinstance(attributes, dict) else None
+    return stamp if isinstance(stamp, dict) else {}
 
 
 def _check_draft(draft: Path) -> None:
@@ -150,7 +149,6 @@ def _check_draft(draft: Path) -> None:
 
 
 def _replace_target(draft: Path, target: Path) -> None:
-    (draft / _STAMP_FILE).unlink()
     old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
     if target.exists():
         target.rename(old)
@@ -168,7 +166,6 @@ class _ZarrV2Writer:
         self.kept_positions = self._select_positions()
         self.sizes = {**{str(dim): size for dim, size in source.cube.sizes.items()}}
         self.sizes |= {dim: len(positions) for dim, positions in self.kept_positions.items()}
-        self.documents: dict[str, Any] = {}
 
     def _select_positions(self) -> dict[str, list[int]]:
         """Return which positions of each date axis are exported: all, or those of the wanted pairs."""
@@ -186,6 +183,8 @@ class _ZarrV2Writer:
     def write(self, threads: int, listener: ProgressListener) -> None:
         """Write every array, then the metadata of the group."""
         remove_unfinished_files(self.store)
+        group = zarr.open_group(self.store, mode="a", zarr_format=2)
+        group.attrs.put({**self.metadata.attributes, "exported_from": self.stamp})
         images = [variable for variable in self.source.variables if variable.layout != "table"]
         layouts = {variable.name: image_array_spec(variable, self.sizes) for variable in images}
         stored = [(variable, old, new) for variable in images for old, new in self._iter_stored(variable)]
@@ -194,7 +193,7 @@ class _ZarrV2Writer:
 
         def write_image(item: tuple[Variable, DimensionIndex, DimensionIndex]) -> None:
             variable, old, new = item
-            path = self._chunk_path(variable.name, new, 2)
+            path = self._chunk_path(variable.name, new)
             if not path.exists():
                 values = self.source.read_image(variable, old)
                 write_atomic(path, layouts[variable.name].encode_chunk(values))
@@ -204,9 +203,9 @@ class _ZarrV2Writer:
         for variable in images:
             if layouts[variable.name].fill is None:
                 self._fill_missing_chunks(variable, layouts[variable.name])
-            self._write_array_metadata(variable.name, layouts[variable.name])
+            self._create_array(variable.name, layouts[variable.name])
         self._write_tables()
-        self._write_group()
+        zarr.consolidate_metadata(self.store, zarr_format=2)
 
     def _iter_stored(self, variable: Variable) -> Iterator[tuple[DimensionIndex, DimensionIndex]]:
         """Yield the old and the new position of every selected image that is stored."""
@@ -219,15 +218,15 @@ class _ZarrV2Writer:
             if not (some and old not in wanted) and self.source.is_stored(variable, old):
                 yield old, new
 
-    def _chunk_path(self, name: str, place: DimensionIndex, planes: int) -> Path:
-        return self.store / name / ".".join(map(str, (*place, *[0] * planes)))
+    def _chunk_path(self, name: str, place: DimensionIndex) -> Path:
+        return self.store / name / ".".join(map(str, (*place, 0, 0)))
 
     def _fill_missing_chunks(self, variable: Variable, layout: ZarrV2ArraySpec) -> None:
         """Write the chunks of positions without data: hard links to one file, or to one of a few."""
         origin: Path | None = None
         places = product(*(range(self.sizes[dim]) for dim in variable.dims[:-2]))
         for count, place in enumerate(places):
-            path = self._chunk_path(variable.name, place, 2)
+            path = self._chunk_path(variable.name, place)
             if path.exists():
                 continue
             if origin is None or count % _MAX_HARD_LINKS == 0:
@@ -245,12 +244,8 @@ class _ZarrV2Writer:
         items += [variable for variable in self.source.variables if variable.layout == "table"]
         for item in items:
             values = to_stored_values(item, self._table(item))
-            layout = table_array_spec(item, values.shape)
-            write_atomic(self._chunk_path(item.name, (), values.ndim), layout.encode_chunk(values))
-            self._write_array_metadata(item.name, layout)
-        layout = ZarrV2ArraySpec((), (), (), np.dtype("<i8"), None)
-        write_atomic(self.store / GRID_MAPPING / "0", layout.encode_chunk(np.zeros(())))
-        self._write_array_metadata(GRID_MAPPING, layout)
+            self._create_array(item.name, table_array_spec(item, values.shape))[...] = values
+        self._create_array(GRID_MAPPING, ZarrV2ArraySpec((), (), (), np.dtype("<i8"), None))[...] = 0
 
     def _table(self, item: Variable | Coordinate) -> np.ndarray:
         """Return a table on the new axes, empty for pairs that are not selected."""
@@ -269,18 +264,5 @@ class _ZarrV2Writer:
                 table[new] = values[new]
         return table
 
-    def _write_array_metadata(self, name: str, layout: ZarrV2ArraySpec) -> None:
-        attributes = self.metadata.arrays[name].get("attributes", {})
-        for document, content in layout.metadata_documents(attributes).items():
-            write_json(self.store / name / document, content)
-            self.documents[f"{name}/{document}"] = content
-
-    def _write_group(self) -> None:
-        group = {
-            ".zgroup": {"zarr_format": 2},
-            ".zattrs": {**self.metadata.attributes, "exported_from": self.stamp},
-        }
-        for name, content in group.items():
-            write_json(self.store / name, content)
-        metadata = dict(sorted({**group, **self.documents}.items()))
-        write_json(self.store / ".zmetadata", {"zarr_consolidated_format": 1, "metadata": metadata})
+    def _create_array(self, name: str, layout: ZarrV2ArraySpec) -> zarr.Array[Any]:
+        return layout.create(self.store, name, self.metadata.arrays[name].get("attributes", {}))

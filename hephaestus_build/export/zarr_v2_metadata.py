@@ -1,4 +1,4 @@
-"""Metadata and chunks of arrays in Zarr format 2. Pure functions.
+"""How the arrays of a cube are stored in Zarr format 2.
 
 xarray treats the ``fill_value`` of an array in format 2 as CF's ``_FillValue``: 0 would turn real zeros into
 NaN, and bytes into floats. Without a fill value, old readers return uninitialized memory for a missing chunk.
@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numcodecs
 import numpy as np
 import numpy.typing as npt
+import zarr
 
 from hephaestus_build.core.registry import load_schema
 from hephaestus_build.cube.schema import Coordinate, Variable
@@ -67,26 +69,33 @@ class ZarrV2ArraySpec:
             numcodecs.Blosc("zstd", 9, numcodecs.Blosc.NOSHUFFLE).encode(np.zeros(self.chunks, self.dtype))
         )
 
-    def metadata_documents(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the contents of ``.zarray`` and ``.zattrs`` by name."""
-        fill = "NaN" if isinstance(self.fill, float) and math.isnan(self.fill) else self.fill
-        return {
-            ".zarray": {
-                "zarr_format": 2,
-                "shape": list(self.shape),
-                "chunks": list(self.chunks),
-                "dtype": self.dtype.str,
-                "order": "C",
-                "fill_value": fill,
-                "filters": [codec.get_config() for codec in self.filters] or None,
-                "compressor": self.compressor.get_config(),
-                "dimension_separator": ".",
-            },
-            ".zattrs": {
-                **{name: value for name, value in attributes.items() if name != "_FillValue"},
-                "_ARRAY_DIMENSIONS": list(self.dims),
-            },
-        }
+    def create(self, store: Path, name: str, attributes: Mapping[str, Any]) -> zarr.Array[Any]:
+        """Write the metadata of the array into a store; chunks that are there stay.
+
+        Parameters
+        ----------
+        store : pathlib.Path
+            Folder of the group.
+        name : str
+            Name of the array.
+        attributes : mapping
+            Attributes of the cube's array; its ``_FillValue`` is that of format 3 and is left out.
+        """
+        (store / name / ".zarray").unlink(missing_ok=True)
+        described = {key: value for key, value in attributes.items() if key != "_FillValue"}
+        return zarr.create_array(
+            store,
+            name=name,
+            shape=self.shape,
+            chunks=self.chunks,
+            dtype=str if self.dtype.kind == "O" else self.dtype,
+            filters=list(self.filters) or None,
+            compressors=self.compressor,
+            fill_value=self.fill,
+            zarr_format=2,
+            attributes={**described, "_ARRAY_DIMENSIONS": list(self.dims)},
+            config={"write_empty_chunks": True},
+        )
 
 
 def image_array_spec(variable: Variable, sizes: Mapping[str, int]) -> ZarrV2ArraySpec:

@@ -389,7 +389,7 @@ def test_nothing_is_written_through_a_link(cube, tmp_path, name):
     if name == "x":  # a file of the export, and one of an unfinished one
         link = out / FRAME / "interferograms" / PAIRS[0] / f"{PAIRS[0]}.insar_coherence.tif"
         (out / f".{FRAME}.zarr.partial").mkdir(parents=True)
-        (out / f".{FRAME}.zarr.partial" / "export.json").symlink_to(outside / "victim")
+        (out / f".{FRAME}.zarr.partial" / ".zattrs").symlink_to(outside / "victim")
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(outside / "victim" if name == "x" else outside)
     source = open_export_selection(cube, variables=["insar_coherence"])
