@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.console import err, out, print_json, print_notice, worst_exit_code
+from hephaestus_build.cli.console import err, out, print_fields, print_json, print_notice, worst_exit_code
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, MixedOption
 from hephaestus_build.core.errors import MissingProductsError, UsageError
 from hephaestus_build.core.extras import check_extra
@@ -350,10 +350,7 @@ def _print_cost_estimate(found: CostEstimate, to: Any) -> None:
     if found.unknown:
         rows["time, not known yet"] = f"{found.unknown} runs"
     rows["disk"] = f"{found.gigabytes:.1f} GB"
-    width = max(map(len, rows))
-    to.print(f"{found.preset}{share}", style="bold")
-    for name, value in rows.items():
-        to.print(f"  {name:<{width}}  {value}")
+    print_fields(f"{found.preset}{share}", rows, to)
     if found.changed:
         print_notice(
             f"the cubes of {', '.join(found.changed)} have changed since this grid began; it goes on with "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
+from rich.measure import Measurement
+from rich.table import Table
 
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.plain_text import sanitize_text
@@ -75,9 +77,43 @@ def print_json(value: Any) -> None:
     typer.echo(json_text(value))
 
 
-def print_fields(title: str, rows: dict[str, Any]) -> None:
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Collection[str] = (),
+    folded: str | None = None,
+) -> None:
+    """Print a table on standard output: one line per row, except on a terminal that is too narrow.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Headings.
+    rows : iterable of sequences of str
+        The cells of each row.
+    numbers : collection of str
+        Columns that are set to the right.
+    folded : str, optional
+        The column that a narrow terminal wraps first.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for name in columns:
+        right = name in numbers
+        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name != folded)
+    for row in rows:
+        table.add_row(*row)
+    if out.is_terminal:
+        out.print(table)
+        return
+    width = Measurement.get(out, out.options.update(max_width=1 << 16), table).maximum
+    for line in out.render_lines(table, out.options.update(width=width)):
+        out.print("".join(segment.text for segment in line).rstrip())
+
+
+def print_fields(title: str, rows: dict[str, Any], to: PlainConsole = out) -> None:
     """Print names and values as a small table."""
     width = max(map(len, rows), default=0)
-    out.print(title, style="bold")
+    to.print(title, style="bold")
     for name, value in rows.items():
-        out.print(f"  {name:<{width}}  {value}".rstrip())
+        to.print(f"  {name:<{width}}  {value}".rstrip())

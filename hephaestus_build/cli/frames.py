@@ -7,9 +7,8 @@ import io
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from hephaestus_build.cli.console import out, print_json, print_notice
+from hephaestus_build.cli.console import print_json, print_notice, print_table
 from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import FoundFrame, find_frames, suggestion
@@ -75,25 +74,11 @@ def _parse_numbers(option: str, text: str, form: str, example: str) -> tuple[flo
 
 
 def _print_frames(found: list[FoundFrame]) -> None:
-    """Print one line per frame: as a table on a terminal, else without folding."""
+    """Print one line per frame."""
     near = found[0].distance_km is not None
     columns = ["frame", "lat", "lon", *(["km"] if near else []), "annotated", "region", "volcanoes"]
     lines = [[_frame_cell(item, name) for name in columns] for item in found]
-    if out.is_terminal:
-        table = Table(box=None, pad_edge=False)
-        for name in columns:
-            number = name in ("lat", "lon", "km", "annotated")
-            table.add_column(
-                name, justify="right" if number else "left", overflow="fold", no_wrap=name != "volcanoes"
-            )
-        for line in lines:
-            table.add_row(*line)
-        out.print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
-    for line in [columns, *lines]:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        out.print("  ".join(cells).rstrip())
+    print_table(columns, lines, numbers=("lat", "lon", "km", "annotated"), folded="volcanoes")
 
 
 def _frame_cell(item: FoundFrame, column: str) -> str:

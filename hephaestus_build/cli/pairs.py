@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
+from hephaestus_build.cli.console import load_command_settings, print_json, print_notice, print_table
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption, complete_frame
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named
@@ -70,14 +70,8 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _print(table: pd.DataFrame) -> None:
     """Print one line per pair."""
     columns = ("pair", "days", "m", "status", "valid", "annotation")
-    lines = [columns, *(_cells(row) for row in _records(table))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = [
-            cell.rjust(width) if name in ("days", "m", "valid") else cell.ljust(width)
-            for name, cell, width in zip(columns, line, widths, strict=True)
-        ]
-        out.print("  ".join(cells).rstrip())
+    rows = [_cells(row) for row in _records(table)]
+    print_table(columns, rows, numbers=("days", "m", "valid"), folded="annotation")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import typer
 
-from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice
+from hephaestus_build.cli.console import load_command_settings, out, print_json, print_notice, print_table
 from hephaestus_build.cli.messages import print_owed_notices
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgument, SimulatedOption
 from hephaestus_build.cli.targets import (
@@ -45,14 +45,7 @@ def status(
 def _print_status(rows: list[FrameStatus]) -> None:
     """Print a line a frame, then what needs attention, a line each."""
     columns = ("frame", "built (UTC)", "newest", "late", "pairs", "owed", "stale", "GB")
-    lines = [columns, *(_status_cells(row) for row in rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
-    for line in lines:
-        cells = [
-            cell.ljust(width) if index < 3 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        out.print("  ".join(cells).rstrip())
+    print_table(columns, map(_status_cells, rows), numbers=columns[3:])
     if simulated := [row.frame for row in rows if row.simulated]:
         out.print(f"simulated: {', '.join(simulated)}")
     if accepted := [f"{len(row.accepted)} of {row.frame}" for row in rows if row.accepted]:

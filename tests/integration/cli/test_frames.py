@@ -14,17 +14,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import hephaestus_build
 from checkout import ROOT
-from hephaestus_build.cli import app
-from hephaestus_build.cli import frames as command
+from hephaestus_build.cli import app, console
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frame_search import find_frames, frame_named, suggestion
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Settings
+from hephaestus_build.core.terminal import PlainConsole
 from hephaestus_build.cube.discovery import find_cube
 
 ETNA, COLIMA = "124D_05291_081406", ["012D_07075_080504", "049A_07091_051113"]
@@ -179,7 +178,7 @@ def test_the_command_prints_a_line_a_frame() -> None:
 
 def test_the_command_prints_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
-    monkeypatch.setattr(command, "out", Console(file=screen, force_terminal=True, width=70))
+    monkeypatch.setattr(console, "out", PlainConsole(file=screen, force_terminal=True, width=70))
     assert frames("mexico").exit_code == 0
     lines = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines()
     assert len(lines) > 4  # names of volcanoes are folded in their column
