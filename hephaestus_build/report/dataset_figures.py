@@ -9,9 +9,7 @@ from datetime import date
 
 import matplotlib.dates as mdates
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -22,7 +20,8 @@ from hephaestus_build.core.registry import PublishedFrame
 from hephaestus_build.dataset.deformation_events import DeformationEvent, implied_grid
 from hephaestus_build.dataset.samples import Sample, is_usable
 from hephaestus_build.dataset.splits import PARTS, Split
-from hephaestus_build.report.panels import ALARM, GREY, INK, PALE
+from hephaestus_build.report.pair_network import draw_pair_arches
+from hephaestus_build.report.style import ALARM, GREY, INK, style_axes
 from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 from hephaestus_build.sources.annotations.record import Annotation
 
@@ -65,7 +64,7 @@ def plot_samples_over_time(splits: Sequence[Split]) -> Figure:
             cell.set_title(
                 f"{escape_mathtext(split.name)}: {kind}, {counts_text}", fontsize=9, loc="left", color=INK
             )
-            _style_axes(cell)
+            style_axes(cell)
             cell.xaxis_date()
             cell.xaxis.set_major_locator(mdates.YearLocator())
             cell.xaxis.set_major_formatter(mdates.DateFormatter("%Y"))
@@ -98,7 +97,7 @@ def plot_positives_per_frame(split: Split) -> Figure:
     axes.set_ylim(-0.7, len(order) - 0.3)
     axes.set_xlim(0, max(1.0, float(left.max()) * 1.12))
     axes.legend(loc="lower right", fontsize=9, frameon=False)
-    _style_axes(axes)
+    style_axes(axes)
     _title(figure, f"Positives per frame in the split {split.name}", [split])
     return figure
 
@@ -140,7 +139,7 @@ def plot_frame_map(frames: Mapping[str, PublishedFrame], events: Sequence[Deform
             x, latitude, str(number), fontsize=9, weight="bold", color=INK,
             va="center", ha="left" if right else "right", zorder=5,
         )  # fmt: skip
-    _style_axes(axes)
+    style_axes(axes)
     lines = [f"{number}  {_region_text(frames, name)}" for number, name in enumerate(regions, 1)]
     half = -(-len(lines) // 2)
     for column, part in enumerate((lines[:half], lines[half:])):
@@ -182,38 +181,18 @@ def plot_pair_network(
         sorted_in[good if is_usable(item) else "of poor quality"].append(pair)
     figure = _figure(8.2, 2.6)
     axes = figure.add_axes((0.07, 0.12, 0.915, 0.66))
-    turn = np.linspace(0, np.pi, 25)
-    for order, (name, pairs) in enumerate(sorted_in.items()):
-        arches = []
-        for pair in pairs:
-            start, end = (mdates.date2num(day) for day in pair.dates)
-            x = (start + end) / 2 - np.cos(turn) * (end - start) / 2
-            arches.append(np.column_stack([x, np.sin(turn) * (end - start)]))
-        axes.add_collection(LineCollection(arches, colors=kinds[name], linewidths=0.5, zorder=2 + order))
-    days = sorted({day for pair in annotations for day in pair.dates})
-    longest = max((pair.secondary - pair.primary).days for pair in annotations)
-    numbers = [mdates.date2num(day) for day in days]
-    axes.plot(numbers, np.zeros(len(days)), "|", color=INK, markersize=4, markeredgewidth=0.6, zorder=9)
+    groups = [(name, kinds[name], pairs) for name, pairs in sorted_in.items()]
+    handles = draw_pair_arches(axes, groups, linewidth=0.5)
     for day in boundaries:
         axes.axvline(mdates.date2num(day), color=INK, linewidth=0.7, linestyle=":", zorder=1)
-    margin = 0.012 * max(numbers[-1] - numbers[0], 1)
-    axes.set(xlim=(numbers[0] - margin, numbers[-1] + margin), ylim=(-0.06 * longest, 1.08 * longest))
-    axes.xaxis_date()
-    locator = mdates.AutoDateLocator(minticks=4, maxticks=9)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator, show_offset=False))
-    axes.set_ylabel("days", fontsize=8.5)
-    _style_axes(axes)
     figure.legend(
-        handles=[
-            Line2D([], [], color=colour, label=f"{name} ({len(sorted_in[name])})")
-            for name, colour in kinds.items()
-        ],
+        handles=handles,
         loc="upper left", bbox_to_anchor=(0.008, 0.915), ncols=3, fontsize=8, frameon=False, handlelength=1.4,
         borderpad=0,
     )  # fmt: skip
+    epochs = {day for pair in annotations for day in pair.dates}
     simulated = " (simulated)" if frame.is_simulated else ""
-    text = f"{frame}{simulated}: {len(annotations)} interferograms of {len(days)} acquisitions"
+    text = f"{frame}{simulated}: {len(annotations)} interferograms of {len(epochs)} acquisitions"
     figure.text(0.015, 0.95, text, fontsize=9.5, weight="bold", color=INK, va="center")
     return figure
 
@@ -264,12 +243,6 @@ def _region_text(frames: Mapping[str, PublishedFrame], region: str, limit: int =
 
 def _figure(width: float, height: float) -> Figure:
     return Figure((width, height), dpi=_DPI, facecolor="white")
-
-
-def _style_axes(axes: Axes) -> None:
-    axes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
-    for side, spine in axes.spines.items():
-        spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)
 
 
 def _title(figure: Figure, text: str, splits: Sequence[Split]) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import matplotlib.dates as mdates
 import numpy as np
 from matplotlib import colormaps, patheffects
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LightSource, ListedColormap, Normalize
 from matplotlib.figure import Figure
@@ -17,12 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy import ndimage
 
-from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.report.image_ops import hillshade, phase_colormap, round_scale_length
+from hephaestus_build.report.pair_network import draw_pair_arches, pair_arches
 from hephaestus_build.report.quicklook_data import QuicklookData
+from hephaestus_build.report.style import ALARM, EMPTY, GREY, INK, PALE
 
-INK, GREY, PALE, EMPTY, ALARM = "#1b1f24", "#4a525b", "#8a929b", "#e6e8ea", "#c8102e"
 #: The wavelength of Sentinel-1 is 5.55 cm. One cycle is half of it, since the path is travelled twice.
 _FRINGE = "one turn = 2.8 cm along the line of sight"
 #: Maximum number of labelled regions per activity type.
@@ -287,52 +283,26 @@ def _draw_region_name(axes: Axes, view: QuicklookData, inside: np.ndarray, text:
 def draw_pair_network(axes: Axes, view: QuicklookData) -> None:
     """Draw every stored pair as an arch from date to date, whose height is its number of days."""
     network = view.network
-    days = sorted({day for pair in network.pairs for day in pair.dates})
     kinds = (
         ("not annotated", ~network.annotated, "#b9c0c7"),
         ("annotated", network.annotated & ~network.deforming, "#5b7a99"),
         ("with deformation", network.deforming, ALARM),
     )
+    groups = [
+        (label, colour, [pair for pair, inside in zip(network.pairs, chosen, strict=True) if inside])
+        for label, chosen, colour in kinds
+        if chosen.any()
+    ]
     thin = float(np.clip(40 / np.sqrt(len(network.pairs)), 0.35, 1.0))
-    handles = []
-    for order, (name, chosen, colour) in enumerate(kinds):
-        pairs = [pair for pair, inside in zip(network.pairs, chosen, strict=True) if inside]
-        if pairs:
-            axes.add_collection(
-                LineCollection(
-                    list(_arches(pairs)), colors=colour, linewidths=thin, alpha=0.85, zorder=2 + order
-                )
-            )
-            handles.append(Line2D([], [], color=colour, label=f"{name} ({len(pairs)})"))
-    axes.plot(*_arches([view.pair])[0].T, color=INK, linewidth=2, zorder=9)
+    handles = draw_pair_arches(axes, groups, linewidth=thin, alpha=0.85, label_size=8.5)
+    axes.plot(*pair_arches([view.pair])[0].T, color=INK, linewidth=2, zorder=9)
     handles.append(Line2D([], [], color=INK, linewidth=2, label="shown"))
-    numbers = mdates.date2num(days)
-    axes.plot(numbers, np.zeros(len(days)), "|", color=INK, markersize=5, markeredgewidth=0.7, zorder=10)
-    longest = max((pair.secondary - pair.primary).days for pair in network.pairs)
-    margin = 0.012 * max(numbers[-1] - numbers[0], 1)
-    axes.set(xlim=(numbers[0] - margin, numbers[-1] + margin), ylim=(-0.06 * longest, 1.12 * longest))
-    axes.xaxis_date()
-    locator = mdates.AutoDateLocator(minticks=4, maxticks=10)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))
-    axes.xaxis.get_offset_text().set(size=8.5, color=INK)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axes.set_ylabel("days", fontsize=9)
-    axes.tick_params(labelsize=8.5, length=3, color=PALE, labelcolor=INK)
-    for side, spine in axes.spines.items():
-        spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)
+    epochs = {day for pair in network.pairs for day in pair.dates}
     axes.set_title(
-        f"{len(network.pairs)} interferograms of {len(days)} acquisitions", fontsize=9, loc="left", pad=4
+        f"{len(network.pairs)} interferograms of {len(epochs)} acquisitions", fontsize=9, loc="left", pad=4
     )
     axes.legend(
         handles=handles, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=len(handles), fontsize=8.5,
         frameon=False, handlelength=1.4, columnspacing=1.2, borderpad=0,
     )  # fmt: skip
-
-
-def _arches(pairs: Sequence[Pair]) -> np.ndarray:
-    """Return a half ellipse above the time axis for each pair, shape (pairs, points, 2)."""
-    angle = np.linspace(np.pi, 0, 25)
-    start, end = mdates.date2num([pair.dates for pair in pairs]).T[..., np.newaxis]
-    middle, radius = (start + end) / 2, (end - start) / 2
-    return np.stack([middle + radius * np.cos(angle), 2 * radius * np.sin(angle)], axis=-1)

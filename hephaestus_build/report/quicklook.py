@@ -19,9 +19,6 @@ from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.report.panels import (
-    ALARM,
-    GREY,
-    INK,
     draw_coherence,
     draw_map_frame,
     draw_outlines,
@@ -31,6 +28,7 @@ from hephaestus_build.report.panels import (
     draw_vapour,
 )
 from hephaestus_build.report.quicklook_data import QuicklookData, read_quicklook_data
+from hephaestus_build.report.style import ALARM, GREY, INK
 from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 
 _DPI = 130

@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from hephaestus_baselines.config.run_config import Task
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.embedded_hash import add_zip_hash, check_zip_hash
 from hephaestus_build.core.errors import HephaestusError
@@ -30,7 +31,6 @@ from hephaestus_build.core.parsing import parse_json, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.dataset.splits import SplitPart
 
-Task = Literal["classification", "segmentation"]
 #: ``data``: pixels where at least one of the item's interferograms holds data. ``all``: the others too.
 PixelSet = Literal["data", "all"]
 PIXEL_SETS: tuple[PixelSet, ...] = ("data", "all")

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 import hephaestus_build
-from hephaestus_baselines.evaluation.predictions import Task
+from hephaestus_baselines.config.run_config import Task
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError

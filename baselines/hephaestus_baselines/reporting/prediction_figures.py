@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from hephaestus_baselines.evaluation.metrics import compute_rates
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.report.image_ops import phase_colormap
-from hephaestus_build.report.panels import ALARM, INK, PALE
+from hephaestus_build.report.style import ALARM, INK, PALE
 from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 
 #: As in the paper: truth red, prediction green; both amber. Outlines differ too, for eyes that cannot tell.
@@ -238,13 +238,6 @@ def show_framed_image(axes: Axes, image: npt.NDArray[Any], **shown: Any) -> None
 def add_caption(axes: Axes, text: str) -> None:
     """Write a line above a picture."""
     axes.set_title(escape_mathtext(text), fontsize=7.6, loc="left", color=INK, pad=3)
-
-
-def style_axes(axes: Axes) -> None:
-    """Set small ticks, and no lines but at the left and below."""
-    axes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
-    for side, spine in axes.spines.items():
-        spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)
 
 
 def _add_legend(figure: Figure) -> None:

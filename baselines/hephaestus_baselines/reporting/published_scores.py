@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-_TaskName = str
+from hephaestus_baselines.config.run_config import TASKS, Task
+
 #: How the paper writes the models.
 MODEL_TITLES: Mapping[str, str] = {
     "resnet-50": "ResNet-50",
@@ -22,7 +23,7 @@ MODEL_TITLES: Mapping[str, str] = {
     "segformer": "SegFormer",
 }
 #: The columns of each table.
-PAPER_COLUMNS: Mapping[_TaskName, tuple[str, ...]] = {
+PAPER_COLUMNS: Mapping[Task, tuple[str, ...]] = {
     "classification": ("precision", "recall", "f1", "auroc"),
     "segmentation": ("precision", "recall", "f1", "iou"),
 }
@@ -101,8 +102,8 @@ _TABLE_4 = {
 }
 
 
-def _iter_published_rows() -> Iterator[tuple[tuple[_TaskName, str, bool, bool], dict[str, PublishedScore]]]:
-    for task, table in (("classification", _TABLE_3), ("segmentation", _TABLE_4)):
+def _iter_published_rows() -> Iterator[tuple[tuple[Task, str, bool, bool], dict[str, PublishedScore]]]:
+    for task, table in zip(TASKS, (_TABLE_3, _TABLE_4), strict=True):
         for model, lines in table.items():
             for place, line in enumerate(lines):
                 pairs = zip(line[::2], line[1::2], strict=True)
@@ -113,6 +114,6 @@ def _iter_published_rows() -> Iterator[tuple[tuple[_TaskName, str, bool, bool], 
 
 
 #: Task, model, series, atmosphere: the figures of the row.
-PUBLISHED_SCORES: Mapping[tuple[_TaskName, str, bool, bool], Mapping[str, PublishedScore]] = dict(
+PUBLISHED_SCORES: Mapping[tuple[Task, str, bool, bool], Mapping[str, PublishedScore]] = dict(
     _iter_published_rows()
 )

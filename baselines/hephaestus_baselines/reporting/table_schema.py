@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from hephaestus_baselines.evaluation.predictions import Task
+from hephaestus_baselines.config.run_config import Task
 from hephaestus_baselines.evaluation.result_schema import NullableFloat, ResultModel, RunResult, ScoringUnit
 
 #: Stands among the scores, but is a number.

@@ -19,9 +19,8 @@ from hephaestus_baselines.reporting.prediction_figures import (
     add_heading,
     make_figure,
     set_margins,
-    style_axes,
 )
-from hephaestus_build.report.panels import GREY, INK
+from hephaestus_build.report.style import GREY, INK, style_axes
 from hephaestus_build.report.text_rendering import escape_mathtext
 
 _LINE_COLORS = ("#34506b", "#c8641e", "#2f8f6b", "#8a5aa5", "#b8922e", "#3c96b4", "#a03c50", "#6e7780")
