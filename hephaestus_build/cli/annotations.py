@@ -19,12 +19,8 @@ from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.progress import show_progress_bars
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.dataset.published_counts import compare_table_1
-from hephaestus_build.sources.annotations.archive import (
-    Annotations,
-    Defect,
-    fetch_annotations,
-    find_annotations,
-)
+from hephaestus_build.sources.annotations.archive import Annotations, fetch_annotations, find_annotations
+from hephaestus_build.sources.annotations.record import Defect
 
 app = typer.Typer(
     help="What the experts wrote: counts, defects, masks; and the published archive.",

@@ -20,26 +20,11 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import RECEIPT_SUFFIX, Digest, Receipt, receipt_path
 from hephaestus_build.core.web_address import redact_url
 from hephaestus_build.download.cache_files import (
-    VanishedError,
     open_plain,
     read_json_note,
-    translate_cache_errors,
     write_text_atomic,
 )
-from hephaestus_build.download.partial import BusyError, PartialDownload
 from hephaestus_build.download.validators import Validators
-
-__all__ = [
-    "BusyError",
-    "DownloadCache",
-    "PartialDownload",
-    "VanishedError",
-    "is_of",
-    "open_plain",
-    "read_receipt",
-    "receipt_path",
-    "translate_cache_errors",
-]
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,9 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.provenance import Digest, Outcome, PriorUse, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import UrlOrigin, redact_url, url_origin
-from hephaestus_build.download.cache import BusyError, DownloadCache, PartialDownload, VanishedError, is_of
+from hephaestus_build.download.cache import DownloadCache, is_of
+from hephaestus_build.download.cache_files import VanishedError
+from hephaestus_build.download.partial import BusyError, PartialDownload
 from hephaestus_build.download.rate_limit import AdaptiveLimiter, parse_retry_after
 from hephaestus_build.download.revalidation import (
     conditional_headers,
@@ -42,8 +44,6 @@ from hephaestus_build.download.small_response import (
 )
 from hephaestus_build.download.transport import RequestFailed, Transport
 from hephaestus_build.download.validators import Validators, parse_content_length, parse_content_range
-
-__all__ = ["ByteProgress", "HttpClient", "SmallResponse"]
 
 log = logging.getLogger(__name__)
 

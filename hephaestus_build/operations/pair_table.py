@@ -22,7 +22,8 @@ from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.pipeline.missing_products import find_missing_products, partition_accepted
 from hephaestus_build.pipeline.plan import BuildRequest, select_pairs
 from hephaestus_build.pipeline.upstream_changes import read_upstream_state
-from hephaestus_build.sources.annotations.archive import FLAGS, Annotation, find_annotations
+from hephaestus_build.sources.annotations.archive import find_annotations
+from hephaestus_build.sources.annotations.record import FLAGS, Annotation
 from hephaestus_build.sources.interferograms import EpochBaselines
 from hephaestus_build.sources.selection import open_interferogram_source
 

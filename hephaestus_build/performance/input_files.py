@@ -15,7 +15,8 @@ from hephaestus_build.core.era5_grid import Era5Area, era5_area_around
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.processing.mask_rasterization import rasterize_annotation, resolve_preview_geometry
-from hephaestus_build.sources.annotations.archive import Annotation, load_annotations
+from hephaestus_build.sources.annotations.archive import load_annotations
+from hephaestus_build.sources.annotations.record import Annotation
 from hephaestus_build.sources.interferograms import PreviewSize
 
 

@@ -14,7 +14,7 @@ from hephaestus_build.cube.granules import Granule
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
 from hephaestus_build.pipeline.upstream_changes import UpstreamState
-from hephaestus_build.sources.annotations.archive import Annotation
+from hephaestus_build.sources.annotations.record import Annotation
 from hephaestus_build.sources.era5.selection import Era5Source
 from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramSource
 

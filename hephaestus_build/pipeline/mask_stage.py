@@ -20,7 +20,7 @@ from hephaestus_build.processing.mask_rasterization import (
     rasterize_annotation,
     resolve_preview_geometry,
 )
-from hephaestus_build.sources.annotations.archive import FLAGS, Annotation
+from hephaestus_build.sources.annotations.record import FLAGS, Annotation
 
 
 class MaskStage(Stage):

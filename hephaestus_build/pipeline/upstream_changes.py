@@ -30,7 +30,7 @@ from hephaestus_build.cube.granules import (
 )
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore
-from hephaestus_build.download.client import SmallResponse
+from hephaestus_build.download.small_response import SmallResponse
 from hephaestus_build.sources.selection import open_interferogram_source
 
 log = logging.getLogger(__name__)

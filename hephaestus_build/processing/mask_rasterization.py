@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import load_schema, published_frames
 from hephaestus_build.sources.annotations.record import Annotation, polygon_area
+from hephaestus_build.sources.interferograms import PreviewSize
 
 Projection = Literal["linear", "mercator"]
 
@@ -28,17 +29,6 @@ PREVIEW_SCALE = 0.30
 CAPPED_WIDTH = 680
 #: Latitude above which simulated frames have Mercator previews, as the real ones there do.
 HIGH_LATITUDE = 60.0
-
-
-class PreviewHeader(Protocol):
-    """Size of a preview and Pillow's name of its colour mode."""
-
-    @property
-    def width(self) -> int: ...  # noqa: D102
-    @property
-    def height(self) -> int: ...  # noqa: D102
-    @property
-    def mode(self) -> str: ...  # noqa: D102
 
 
 class UnusablePreviewError(ValueError):
@@ -120,7 +110,7 @@ def default_preview_geometry(frame: Frame, grid: Grid) -> PreviewGeometry:
     )
 
 
-def geometry_from_preview(grid: Grid, preview: PreviewHeader) -> PreviewGeometry:
+def geometry_from_preview(grid: Grid, preview: PreviewSize) -> PreviewGeometry:
     """Return the geometry that follows from a preview's size and colour mode.
 
     LiCSAR drew palette previews with Mercator rows at 30 % of the raster, and true-colour previews with
@@ -150,9 +140,7 @@ def geometry_from_preview(grid: Grid, preview: PreviewHeader) -> PreviewGeometry
     return PreviewGeometry(preview.width, preview.height, projection, evidence)
 
 
-def resolve_preview_geometry(
-    frame: Frame, grid: Grid, preview: PreviewHeader | None = None
-) -> PreviewGeometry:
+def resolve_preview_geometry(frame: Frame, grid: Grid, preview: PreviewSize | None = None) -> PreviewGeometry:
     """Return the geometry of the annotated preview.
 
     Parameters
@@ -161,7 +149,7 @@ def resolve_preview_geometry(
         The frame.
     grid : Grid
         The frame's grid.
-    preview : PreviewHeader, optional
+    preview : PreviewSize, optional
         Size and colour mode of the present preview.
 
     Returns

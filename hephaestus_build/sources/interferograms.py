@@ -20,7 +20,7 @@ import numpy as np
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Digest, PriorUse, Receipt
-from hephaestus_build.download.client import SmallResponse
+from hephaestus_build.download.small_response import SmallResponse
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,13 @@ from fuzzing import fuzz
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.sources.annotations import archive_members
-from hephaestus_build.sources.annotations.archive import find_annotations, load_annotations, parse_annotation
+from hephaestus_build.sources.annotations.archive import find_annotations, load_annotations
 from hephaestus_build.sources.annotations.archive_members import (
     UnreadableArchiveError,
     hash_archive,
     read_members,
 )
+from hephaestus_build.sources.annotations.record import parse_annotation
 from hephaestus_build.sources.annotations.tar_members import TarError, read_tar
 
 

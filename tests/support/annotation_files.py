@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hephaestus_build.core.frames import Frame, Pair
-from hephaestus_build.sources.annotations.archive import Annotation, Annotations, load_annotations
+from hephaestus_build.sources.annotations.archive import Annotations, load_annotations
+from hephaestus_build.sources.annotations.record import Annotation
 
 SQUARE = [10.0, 10.0, 20.0, 10.0, 20.0, 20.0, 10.0, 20.0]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hephaestus_build.core.era5_grid import Era5Area
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.download.credentials import CdsCredentials
@@ -15,7 +16,6 @@ from hephaestus_build.simulation.server.arco_app import ARCO_PREFIX
 from hephaestus_build.simulation.server.http_server import LoopbackServer
 from hephaestus_build.sources.era5.arco import ArcoEra5Source
 from hephaestus_build.sources.era5.cds import CdsEra5Source
-from hephaestus_build.sources.era5.selection import Era5Area
 
 FRAME = Frame("198A_00210_131313")
 AREA = Era5Area(44.0, -1.0, 43.0, 0.5)

@@ -34,7 +34,6 @@ from hephaestus_build.dataset.tiling import TILE_SIZE, TILING_MODES, Tile, Tilin
 
 log = logging.getLogger(__name__)
 
-__all__ = ["PreparedData", "SampleAttributes", "SampleKey", "TrainingPlacement", "prepare_data"]
 
 TrainingPlacement = Literal["random", "label-centred"]
 

@@ -376,8 +376,8 @@ def _train_and_evaluate(
 ) -> RunResult:
     # seconds of imports, and nothing of it is needed to find that all runs are finished
     from hephaestus_baselines.models.architectures import count_trainable_parameters
-    from hephaestus_baselines.training.inference import describe_device
-    from hephaestus_baselines.training.trainer import load_trained_model, predict_items, train_model
+    from hephaestus_baselines.training.inference import describe_device, load_trained_model, predict_items
+    from hephaestus_baselines.training.trainer import train_model
 
     recipe.write(home / "recipe.yaml")
     prepared = bench.prepare_run_data(recipe, listener)

@@ -207,7 +207,7 @@ def predict_frame_maps(
     UsageError
         If a pair is not stored, or the maps that are there are of another model or grid.
     """
-    from hephaestus_baselines.training.trainer import load_trained_model
+    from hephaestus_baselines.training.inference import load_trained_model
 
     wanted, listener = wanted or PairFilter(), listener or NullListener()
     trained = load_trained_model(require_checkpoint(checkpoint), device=device, unsealed=unsealed)

@@ -77,6 +77,6 @@ def open_checkpoint_predictor(checkpoint: Path, *, device: str = "auto") -> Chec
         If the extra ``baselines`` is not installed, or there is no checkpoint that can be read.
     """
     check_extra("baselines", "a prediction")
-    from hephaestus_baselines.training.trainer import load_trained_model
+    from hephaestus_baselines.training.inference import load_trained_model
 
     return CheckpointPredictor(load_trained_model(require_checkpoint(checkpoint), device=device), checkpoint)

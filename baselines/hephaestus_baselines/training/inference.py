@@ -18,7 +18,8 @@ from hephaestus_baselines.config.channels import InputChannels
 from hephaestus_baselines.config.run_config import Recipe, Task
 from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch
 from hephaestus_baselines.data.dataset_items import DatasetItem
-from hephaestus_baselines.data.preparation import PreparedData, SampleAttributes
+from hephaestus_baselines.data.preparation import PreparedData
+from hephaestus_baselines.data.sample_attributes import SampleAttributes
 from hephaestus_baselines.data.window_dataset import Windows
 from hephaestus_baselines.evaluation.predictions import (
     PROBABILITY_BINS,

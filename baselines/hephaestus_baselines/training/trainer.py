@@ -55,16 +55,13 @@ from hephaestus_baselines.training.history import (
 )
 from hephaestus_baselines.training.inference import (
     DEFAULT_BATCH_SIZE,
-    TrainedModel,
     collect_batch,
     describe_device,
     expand_on_device,
-    load_trained_model,
     logits_to_probability,
     make_collector,
     make_data_loader,
     make_window_dataset,
-    predict_items,
     resolve_device,
     to_channels_last,
 )
@@ -79,7 +76,6 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 
 log = logging.getLogger(__name__)
 
-__all__ = ["TrainedModel", "load_trained_model", "predict_items", "train_model"]
 
 #: Part of all steps in which the learning rate of a cosine schedule rises.
 _WARMUP_SHARE = 0.05

@@ -31,37 +31,11 @@ from hephaestus_build.sources.annotations.parsed_cache import (
     write_parsed_archive,
 )
 from hephaestus_build.sources.annotations.record import (
-    ACTIVITIES,
-    FLAGS,
-    INTENSITIES,
-    LABELS,
-    MISSING_FLAG,
-    PHASES,
     Annotation,
     Defect,
     parse_annotation,
-    polygon_area,
     shorten_repr,
 )
-
-__all__ = [
-    "ACTIVITIES",
-    "FLAGS",
-    "INTENSITIES",
-    "LABELS",
-    "MISSING_FLAG",
-    "PHASES",
-    "PUBLISHED_SHA256",
-    "PUBLISHED_URLS",
-    "Annotation",
-    "Annotations",
-    "Defect",
-    "fetch_annotations",
-    "find_annotations",
-    "load_annotations",
-    "parse_annotation",
-    "polygon_area",
-]
 
 _REPOSITORY = "https://raw.githubusercontent.com/Orion-AI-Lab/Hephaestus-minicubes"
 #: Addresses of the published archive: a pinned commit first, then the main branch.

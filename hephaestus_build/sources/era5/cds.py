@@ -30,7 +30,7 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import parse_url_setting, redact_url
-from hephaestus_build.download.cache import VanishedError, translate_cache_errors
+from hephaestus_build.download.cache_files import VanishedError, translate_cache_errors
 from hephaestus_build.download.client import HttpClient
 from hephaestus_build.download.credentials import CDS_KEY_HELP, CdsCredentials
 from hephaestus_build.sources.era5.cds_errors import MAX_TRIES, CdsError, classify_cds_error

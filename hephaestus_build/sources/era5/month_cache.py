@@ -27,7 +27,7 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import HttpUrl
-from hephaestus_build.download.cache import VanishedError, open_plain, translate_cache_errors
+from hephaestus_build.download.cache_files import VanishedError, open_plain, translate_cache_errors
 from hephaestus_build.sources.era5.fields import (
     Era5Batch,
     Era5Fields,

@@ -11,14 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from hephaestus_build.core.era5_grid import (
-    ERA5_VARIABLE_NAMES,
-    EXPVER_FINAL,
-    EXPVER_PRELIMINARY,
-    EXPVER_UNSTATED,
     Era5Area,
-    era5_area_around,
-    nearest_era5_hour,
-    parse_center_time,
 )
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
@@ -28,21 +21,6 @@ from hephaestus_build.sources.era5.arco import ArcoEra5Source
 from hephaestus_build.sources.era5.cds import CdsEra5Source
 from hephaestus_build.sources.era5.fields import Era5Fields
 from hephaestus_build.sources.era5.month_cache import HourProgress
-
-__all__ = [
-    "ERA5_VARIABLE_NAMES",
-    "EXPVER_FINAL",
-    "EXPVER_PRELIMINARY",
-    "EXPVER_UNSTATED",
-    "Era5Area",
-    "Era5Fields",
-    "Era5Source",
-    "HourProgress",
-    "choose_era5_source",
-    "era5_area_around",
-    "nearest_era5_hour",
-    "parse_center_time",
-]
 
 log = logging.getLogger(__name__)
 

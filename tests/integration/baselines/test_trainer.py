@@ -28,15 +28,12 @@ from hephaestus_baselines.models.losses import focal_loss
 from hephaestus_baselines.training.inference import (
     count_histograms_on_device,
     expand_on_device,
+    load_trained_model,
     make_window_dataset,
+    predict_items,
     to_channels_last,
 )
-from hephaestus_baselines.training.trainer import (
-    cosine_schedule,
-    load_trained_model,
-    predict_items,
-    train_model,
-)
+from hephaestus_baselines.training.trainer import cosine_schedule, train_model
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.dataset.splits import SplitPart

@@ -29,10 +29,11 @@ from hypothesis import strategies as st
 from hephaestus_build import __version__
 from hephaestus_build.core.atomic_io import encode_json, hash_bytes
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt
+from hephaestus_build.core.provenance import Outcome, PriorUse, Receipt, receipt_path
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import redact_url
-from hephaestus_build.download.cache import read_receipt, receipt_path, translate_cache_errors
+from hephaestus_build.download.cache import read_receipt
+from hephaestus_build.download.cache_files import translate_cache_errors
 from hephaestus_build.download.client import HttpClient
 from hephaestus_build.download.rate_limit import AdaptiveLimiter, parse_retry_after
 from hephaestus_build.download.transport import USER_AGENT

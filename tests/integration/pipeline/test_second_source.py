@@ -18,7 +18,7 @@ from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.validation.checksums import verify_generation
-from hephaestus_build.download.client import SmallResponse
+from hephaestus_build.download.small_response import SmallResponse
 from hephaestus_build.operations.pair_table import pair_table
 from hephaestus_build.operations.repair import repair
 from hephaestus_build.pipeline import prepare

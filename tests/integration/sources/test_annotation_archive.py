@@ -22,8 +22,9 @@ from annotation_files import SQUARE, good_file, quiet_file, real_annotations, ta
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.registry import load_schema, published_frames
-from hephaestus_build.sources.annotations.archive import Annotation, load_annotations, parse_annotation
+from hephaestus_build.sources.annotations.archive import load_annotations
 from hephaestus_build.sources.annotations.archive_members import UnreadableArchiveError, read_members
+from hephaestus_build.sources.annotations.record import Annotation, parse_annotation
 
 ETNA = Frame("124D_05291_081406")
 

@@ -15,6 +15,7 @@ import zarr
 from numcodecs import Blosc
 
 from era5_servers import AREA, ELSEWHERE, FRAME, JULY, JUNE, arco_source, fields, truth
+from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, Era5Area
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.settings import load_settings
@@ -22,7 +23,6 @@ from hephaestus_build.simulation.server import faults
 from hephaestus_build.simulation.server.arco_app import ArcoApp
 from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
 from hephaestus_build.sources.era5.arco import ArcoEra5Source
-from hephaestus_build.sources.era5.selection import ERA5_VARIABLE_NAMES, Era5Area
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from era5_servers import AREA, FRAME, JULY, JUNE, KEY, cds_source, fields, settings, truth
+from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, Era5Area
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.download.credentials import CdsCredentials
@@ -21,7 +22,6 @@ from hephaestus_build.simulation.server.cds_app import CdsApp
 from hephaestus_build.simulation.server.http_server import LoopbackServer
 from hephaestus_build.sources.era5.cds import CdsEra5Source
 from hephaestus_build.sources.era5.month_cache import MonthCache
-from hephaestus_build.sources.era5.selection import ERA5_VARIABLE_NAMES, Era5Area
 
 
 @pytest.fixture

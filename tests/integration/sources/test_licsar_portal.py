@@ -307,7 +307,7 @@ def test_only_the_real_portal_brings_the_ceda_archive_with_it(tmp_path):
     def addresses(**options: Any) -> list[str]:
         with LicsarPortal(Settings(cache_dir=tmp_path, timeout=0.2, retries=0, **options)) as portal:
             portal.client.get_text = lambda url, **_: (_ for _ in ()).throw(AssertionError(url))  # type: ignore[method-assign]
-            from hephaestus_build.download.client import SmallResponse
+            from hephaestus_build.download.small_response import SmallResponse
             from hephaestus_build.sources.licsar.portal import _CandidateUrls
 
             portal.fetch_links = lambda *_: (SmallResponse(Outcome.ABSENT, ""), {})  # type: ignore[method-assign]

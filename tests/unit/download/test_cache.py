@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from hephaestus_build.core.atomic_io import encode_json, hash_bytes
-from hephaestus_build.core.provenance import Outcome, Receipt
-from hephaestus_build.download.cache import DownloadCache, PartialDownload, read_receipt, receipt_path
+from hephaestus_build.core.provenance import Outcome, Receipt, receipt_path
+from hephaestus_build.download.cache import DownloadCache, read_receipt
+from hephaestus_build.download.partial import PartialDownload
 from hephaestus_build.download.validators import Validators
 
 

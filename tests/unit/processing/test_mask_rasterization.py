@@ -28,7 +28,7 @@ from hephaestus_build.processing.mask_rasterization import (
     rasterize_polygon,
     resolve_preview_geometry,
 )
-from hephaestus_build.sources.annotations.archive import ACTIVITIES, INTENSITIES
+from hephaestus_build.sources.annotations.record import ACTIVITIES, INTENSITIES
 
 ETNA = Frame("124D_05291_081406")
 GRID = Grid(width=1000, height=800, west=14.0, north=38.0, dx=0.001, dy=0.001)

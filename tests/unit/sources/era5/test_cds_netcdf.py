@@ -15,11 +15,11 @@ import pytest
 
 from cds_answers import NAMES, answer, old_answer
 from era5_servers import AREA, JUNE, truth
+from hephaestus_build.core.era5_grid import Era5Area
 from hephaestus_build.simulation.server.era5_netcdf import NETCDF_LOCK
 from hephaestus_build.sources.era5 import cds_netcdf
 from hephaestus_build.sources.era5.cds_netcdf import InvalidCdsFileError
 from hephaestus_build.sources.era5.netcdf_process import NetcdfProcess
-from hephaestus_build.sources.era5.selection import Era5Area
 
 READER = NetcdfProcess()
 read_answer = partial(cds_netcdf.read_cds_netcdf, reader=READER)

@@ -9,16 +9,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from hephaestus_build.core.era5_grid import Era5Area, era5_area_around, nearest_era5_hour, parse_center_time
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.processing.interpolation import interpolate_bilinear
 from hephaestus_build.sources.era5.fields import group_into_batches
-from hephaestus_build.sources.era5.selection import (
-    Era5Area,
-    era5_area_around,
-    nearest_era5_hour,
-    parse_center_time,
-)
 
 
 def test_every_published_frame_has_a_time_that_is_understood() -> None:
