@@ -1,1 +1,1 @@
-"""Value types and helpers that every other room may use; nothing here knows an archive or a cube."""
+"""Value types and helpers used by all other packages; independent of any archive or cube."""

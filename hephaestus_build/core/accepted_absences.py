@@ -1,4 +1,4 @@
-"""The setting ``accept``: absences of products, by frame, that are known and no news."""
+"""The setting ``accept``: known absences of products, by frame, which are not reported as missing."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
 from hephaestus_build.core.parsing import parse_json
 
-#: Products whose absence may be accepted; an interferogram is phase and coherence.
+#: Products whose absence may be accepted; "interferogram" means both phase and coherence.
 ACCEPTABLE_PRODUCTS = ("dem", "phase", "coherence", "interferogram", "preview", "era5")
-#: Stands for every frame.
+#: Key that stands for every frame.
 ANY_FRAME = "*"
 ACCEPT_EXAMPLE = "{124D_04854_171313: [dem], '*': [preview]}"
 
-#: Frame ids, or :data:`ANY_FRAME`, and what is accepted there: products, pairs or dates as LiCSAR writes
-#: them.
+#: Accepted absences by frame id or :data:`ANY_FRAME`: products, and pairs or dates in LiCSAR's spelling.
 AcceptedAbsences = Mapping[str, tuple[str, ...]]
 
 
 def parse_accepted_absences(value: Any) -> dict[str, tuple[str, ...]]:
-    """Return the setting as it is used, from what a user wrote: a mapping, or JSON text of one.
+    """Parse and normalize the setting, given as a mapping or as JSON text.
 
     Raises
     ------
     UsageError
-        If it is no such mapping, or names no frame or no product; the message names the nearest.
+        If it is not such a mapping, or a frame or product is unknown; the message suggests the nearest.
     """
     if isinstance(value, str):
         try:
             value = parse_json(value, limit=1 << 20)
         except ValueError as error:
-            raise _setting_error(f"it is no JSON object ({error})") from None
+            raise _setting_error(f"it is not a JSON object ({error})") from None
     if not isinstance(value, Mapping):
-        raise _setting_error("it is no mapping of frames to lists of products")
+        raise _setting_error("it must be a mapping of frames to lists of products")
     accept: dict[str, tuple[str, ...]] = {}
     for key, names in value.items():
         if not isinstance(names, list | tuple):
@@ -54,9 +53,9 @@ def is_absence_accepted(accept: AcceptedAbsences, frame: Frame, names: Iterable[
     accept : mapping
         The setting.
     frame : Frame
-        Whose product it is.
+        Frame of the product.
     names : iterable of str
-        What it may be called: such as ``phase``, ``interferogram`` and ``20160909_20160921``.
+        Names that refer to the product, such as ``phase``, ``interferogram`` and ``20160909_20160921``.
     """
     chosen = {*accept.get(frame.id, ()), *accept.get(ANY_FRAME, ())}
     return not chosen.isdisjoint(names)
@@ -87,9 +86,9 @@ def _parse_product(name: Any) -> str:
         return Pair.parse(text).name if "_" in text else f"{parse_day(text):%Y%m%d}"
     except ValueError:
         raise _setting_error(
-            f"{text!r} is no product{_nearest(text.lower(), ACCEPTABLE_PRODUCTS)}: there are "
+            f"{text!r} is not a product{_nearest(text.lower(), ACCEPTABLE_PRODUCTS)}: use "
             f"{', '.join(ACCEPTABLE_PRODUCTS)}, "
-            "a pair such as 20160909_20160921, and the date of ERA5"
+            "a pair such as 20160909_20160921, or a date of ERA5"
         ) from None
 
 

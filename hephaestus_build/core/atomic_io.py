@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing, hashing, linking and syncing of files."""
 
 from __future__ import annotations
 
@@ -26,30 +26,29 @@ _ADVICE = {
     errno.EACCES: "no permission: make the folder writable or set HEPHAESTUS_DATA_DIR to one that is",
     errno.EPERM: "no permission: make the folder writable or set HEPHAESTUS_DATA_DIR to one that is",
     errno.ENOTDIR: "a part of the path is a file, not a folder: set HEPHAESTUS_DATA_DIR to a folder",
-    errno.EEXIST: "a file stands where a folder is needed: set HEPHAESTUS_DATA_DIR to a folder",
-    errno.ELOOP: "a link, a pipe or a device stands where a plain file or folder is needed: move it away",
+    errno.EEXIST: "a file has the name of a required folder: set HEPHAESTUS_DATA_DIR to a folder",
+    errno.ELOOP: "found a link, a pipe or a device instead of a plain file or folder: move it away",
     errno.EROFS: "the file system is read-only: set HEPHAESTUS_DATA_DIR to a folder that can be written",
-    errno.EFBIG: "a limit on the size of files was met: raise it (ulimit -f)",
+    errno.EFBIG: "the limit on file sizes was reached: raise it (ulimit -f)",
     errno.ENOENT: "a folder or file vanished while it was in use: set HEPHAESTUS_DATA_DIR to one that stays",
 }
 
-_BLOCK = 1 << 22  # of a file that is hashed, bytes
+_BLOCK = 1 << 22  # bytes read at once for hashing
 
 
 @contextmanager
 def translate_os_errors(what: str) -> Iterator[None]:
-    """Turn the operating system's refusals into one line that says what to do.
+    """Convert operating system errors to a :class:`HephaestusError` that says what to do.
 
     Parameters
     ----------
     what : str
-        What was being done, such as ``124D_04854_171313: publishing the cube``.
+        The failed operation, such as ``124D_04854_171313: publishing the cube``.
 
     Raises
     ------
     HephaestusError
-        For a full disk, a missing permission, a read-only file system, a quota, and all else that a disk
-        can refuse.
+        In place of any ``OSError``, such as for a full disk, a missing permission or a quota.
     """
     try:
         yield
@@ -62,16 +61,16 @@ def translate_os_errors(what: str) -> Iterator[None]:
 
 
 def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
-    """Write `content` to `path` through a sibling file and one rename.
+    """Write `content` to `path` atomically, through a sibling file and a rename.
 
     Parameters
     ----------
     path : pathlib.Path
-        Its folder is made if need be.
+        Target file; its folder is created if necessary.
     content : bytes or memoryview
-        All of it.
+        Complete content of the file.
     durable : bool
-        Whether the content must be on the disk before the rename.
+        Whether to flush the content to the disk before the rename.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
@@ -88,15 +87,15 @@ def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = Fal
 
 
 def encode_json(value: Any, *, order: Literal["deterministic"] | None = None) -> bytes:
-    """Return `value` as JSON without blanks, UTF-8; what is no number becomes null.
+    """Return `value` as compact JSON in UTF-8; NaN and infinities become null.
 
-    Mappings keep their order, or are sorted by their keys where the order is to be ``deterministic``.
+    Mappings keep their order, or are sorted by key if `order` is ``deterministic``.
     """
     return msgspec.json.encode(value, enc_hook=_to_builtin, order=order)
 
 
 def _to_builtin(value: Any) -> Any:
-    """Return what JSON can say of a value of NumPy, or of a text of a type of its own."""
+    """Convert a NumPy value, or an instance of a subclass of str, to a type that JSON supports."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, str):
@@ -124,20 +123,20 @@ def hash_file(path: Path) -> str:
 
 
 def link_files(folder: Path, sources: Mapping[str, str]) -> None:
-    """Fill a folder with links to files that stand elsewhere; thousands of them in a blink.
+    """Create hard links in `folder` to existing files, in parallel.
 
     Parameters
     ----------
     folder : pathlib.Path
-        What leads to it is made.
+        Created with its parents if necessary.
     sources : mapping of str to str
-        By path in the folder, with slashes: a file that never changes. It is linked, or copied where there
-        are no hard links.
+        Path of an immutable file, by slash-separated path in `folder`. Files are copied where the file
+        system does not support hard links.
 
     Raises
     ------
     UnsafePathError
-        If a source is no plain file, or its folder is a link.
+        If a source is not a plain file, or its folder is a link.
     """
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, source in sources.items():
@@ -153,14 +152,14 @@ def link_files(folder: Path, sources: Mapping[str, str]) -> None:
         for source, target in links:
             _link_or_copy(source, target)
 
-    # links in different folders do not wait for each other
+    # links in different folders do not block each other
     with ThreadPoolExecutor(4, thread_name_prefix="link") as pool:
         for _ in pool.map(fill, groups.items()):
             pass
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy of it where the file system has no hard links."""
+    """Create `target` as a hard link to `source`, or as a copy if hard links are not supported."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _link_or_copy(source, target)
 
@@ -177,22 +176,22 @@ def _link_or_copy(source: Path | str, target: Path | str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append `line` to a plain file in one write, so that several processes may append to it.
+    """Append `line` to a plain file in one write, so that several processes can append concurrently.
 
     Raises
     ------
     OSError
-        If not all of it could be written, or what stands there is a link, a pipe or a device.
+        If the line could not be written completely, or the file is a link, a pipe or a device.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = line.encode()
     with open_plain_file(path.parent, path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as (descriptor, _):
-        if os.write(descriptor, content) != len(content):  # what a disk does that is nearly full
+        if os.write(descriptor, content) != len(content):  # happens on a nearly full disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def sync_files(paths: Iterable[Path]) -> None:
-    """Put the content of files on the disk; side by side, since the disk takes many as fast as one."""
+    """Flush the content of files to the disk, in parallel because disks batch concurrent flushes."""
     with ThreadPoolExecutor(16, thread_name_prefix="sync") as pool:
         for _ in pool.map(_sync_file, paths):
             pass
@@ -204,7 +203,7 @@ def _sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Put the names in a folder on the disk."""
+    """Flush a folder's entries to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

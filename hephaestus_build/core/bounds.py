@@ -1,4 +1,4 @@
-"""A box of longitudes and latitudes, and distances on the globe."""
+"""Longitude-latitude boxes and great-circle distances."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _EARTH_RADIUS_KM = 6371.0
 
 
 class Bounds(NamedTuple):
-    """A box in EPSG:4326; it crosses the antimeridian where `west` is greater than `east`.
+    """A box in EPSG:4326, which crosses the antimeridian if `west` is greater than `east`.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Bounds(NamedTuple):
         )
 
     def intersects(self, other: Bounds) -> bool:
-        """Whether both boxes share a point."""
+        """Whether the boxes have a point in common."""
         return (
             self.south <= other.north
             and other.south <= self.north
@@ -49,7 +49,7 @@ class Bounds(NamedTuple):
 
 
 def _wrapped(longitude: float) -> float:
-    """Return a longitude within -180 to 180."""
+    """Return the longitude normalized to -180 to 180."""
     return longitude if -180 <= longitude <= 180 else (longitude + 180) % 360 - 180
 
 

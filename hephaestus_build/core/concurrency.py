@@ -1,4 +1,4 @@
-"""A few things at a time, with memory and errors bounded."""
+"""Thread pools with a bounded queue that stop at the first error."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ K = TypeVar("K", bound=Hashable)
 
 
 class BackgroundTask(Generic[R]):
-    """Work that begins now and whose result is wanted later; meanwhile something else is done.
+    """A call that runs in a background thread, started at once.
 
-    Nobody waits for it who does not ask for the result: when something else fails first, or the program
-    ends, it is left behind.
+    The thread is a daemon: it is abandoned unless :meth:`result` is called.
 
     Parameters
     ----------
     work : callable
-        Without arguments.
+        Function without arguments.
     """
 
     def __init__(self, work: Callable[[], R]) -> None:
@@ -42,20 +41,20 @@ class BackgroundTask(Generic[R]):
 
     @property
     def is_done(self) -> bool:
-        """Whether the result, or the error, is here."""
+        """Whether the call has returned or raised."""
         return self._future.done()
 
     def result(self) -> R:
-        """Wait for the work and return its result, or raise its error."""
+        """Wait for the call and return its result, or raise its exception."""
         return self._future.result()
 
 
 def map_bounded(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Do `work` for every item, at most `threads` at a time; yield each result as it comes.
+    """Call `work` for every item in at most `threads` threads; yield results in order of completion.
 
-    Only a few items are queued ahead, so that the first error, or the consumer's going away, ends the whole
-    after the items in hand; that error is raised. An interrupt from the keyboard waits for nothing: whatever
-    is in hand may be cut off anywhere.
+    Only a few items are queued ahead. At the first error, or when the consumer closes the generator, running
+    items are completed and no others are started; the error is raised. A KeyboardInterrupt does not wait
+    for running items, which may be interrupted at any point.
     """
     pending = iter(items)
     pool = ThreadPoolExecutor(threads)
@@ -76,14 +75,14 @@ def map_bounded(work: Callable[[T], R], items: Iterable[T], threads: int) -> Ite
 
 
 class BoundedPool:
-    """Threads that take pieces of work of any kind, in the order in which they are submitted.
+    """A pool of threads that runs tasks in the order of submission, with a bounded queue.
 
     Parameters
     ----------
     executor : concurrent.futures.ThreadPoolExecutor
         The threads.
     limit : int
-        How many pieces may be unfinished before the next one has to wait.
+        Number of unfinished tasks at which :meth:`submit` blocks.
     """
 
     def __init__(self, executor: ThreadPoolExecutor, limit: int) -> None:
@@ -91,12 +90,12 @@ class BoundedPool:
         self._running: set[Future[object]] = set()
 
     def submit(self, work: Callable[[], object]) -> None:
-        """Queue a piece of work, once there is room for it; raise the error of an earlier piece."""
+        """Queue a task, waiting for room in the queue; raise the error of an earlier task, if any."""
         self._wait_until_fewer_than(self._limit)
         self._running.add(self._executor.submit(work))
 
     def drain(self) -> None:
-        """Wait until all is done; raise the first error."""
+        """Wait for all tasks; raise the first error."""
         self._wait_until_fewer_than(1)
 
     def _wait_until_fewer_than(self, limit: int) -> None:
@@ -108,10 +107,10 @@ class BoundedPool:
 
 @contextmanager
 def open_bounded_pool(threads: int) -> Iterator[BoundedPool]:
-    """Open a pool of threads; at the end of the block all that was submitted is done.
+    """Open a pool of threads, and wait for all submitted tasks at the end of the block.
 
-    The first error, of a piece of work or of the block, ends the whole after the pieces in hand. An
-    interrupt from the keyboard waits for nothing: whatever is in hand may be cut off anywhere.
+    After the first error, of a task or of the block, running tasks are completed and no others are started.
+    A KeyboardInterrupt does not wait for running tasks, which may be interrupted at any point.
     """
     executor = ThreadPoolExecutor(threads)
     patient = True

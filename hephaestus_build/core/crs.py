@@ -1,6 +1,7 @@
-"""The only coordinate system here, geographic WGS 84 (EPSG:4326), as text; no database is asked for it.
+"""The coordinate system of all rasters, geographic WGS 84 (EPSG:4326), as WKT.
 
-A code would be looked up in PROJ's database, which may be another installation's or none.
+It is spelled out rather than given as an EPSG code, because a code is looked up in PROJ's database, which may
+be missing or belong to another installation.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _DATUMS = {"wgs1984", "dwgs1984", "wgs84", "worldgeodeticsystem1984", "worldgeod
 
 @dataclass
 class _Node:
-    """A keyword with its values: texts, numbers and other nodes."""
+    """A WKT keyword with its values: strings, numbers and nested nodes."""
 
     keyword: str
     texts: list[str] = field(default_factory=list)
@@ -33,7 +34,7 @@ class _Node:
     nodes: list[_Node] = field(default_factory=list)
 
     def all(self, *keywords: str) -> Iterator[_Node]:
-        """Yield the nodes of a kind below this one."""
+        """Yield all nested nodes with the given keyword."""
         for node in self.nodes:
             if node.keyword in keywords:
                 yield node
@@ -67,7 +68,7 @@ def is_wgs84(wkt: object) -> bool:
         and len(units) > 0
         and all(_close(unit, (math.radians(1),)) for unit in units)
         and not any(any(node.numbers) for node in root.all("TOWGS84"))
-        and not any(root.all("LINUNIT"))  # heights are no part of it
+        and not any(root.all("LINUNIT"))  # no vertical axis
         and all(code == ("EPSG", "4326") for code in codes)
     )
 
@@ -84,7 +85,7 @@ def _normalize_name(texts: list[str]) -> str:
 
 
 def _parse_wkt(text: str) -> _Node:
-    """Return the tree of a WKT; ValueError if it is none."""
+    """Parse WKT into a tree of nodes; raise ValueError if it is malformed."""
     if len(text) > _LONGEST:
         raise ValueError("too long")
     root = _Node("")

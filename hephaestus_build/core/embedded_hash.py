@@ -1,12 +1,12 @@
-"""Seals: the hash of a file's own content inside the file, so that damage shows before anything is used.
+"""Seals: a BLAKE3 hash embedded at the end of a file, by which damage is detected before the file is used.
 
-A seal finds every flipped bit and every cut, also in a file that was moved or copied; it is no signature,
-since anybody can make one. It is the last thing in the file, and it is over all that is before it:
+A seal covers all preceding bytes of the file and detects changed bits and truncation. It is a checksum, not a
+signature: anybody can create one.
 
-- of a zip archive (checkpoints, ``.npz``) it is the archive's comment, ``hephaestus blake3:<64 digits>``;
-- of a JSON object it is the last member, ``"seal": "blake3:<64 digits>"``.
+- In a zip archive (checkpoints, ``.npz``) it is the archive's comment, ``hephaestus blake3:<64 digits>``.
+- In a JSON object it is the last member, ``"seal": "blake3:<64 digits>"``.
 
-Both stay what they are for every other program.
+Sealed files remain valid zip archives and JSON documents for other programs.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from hephaestus_build.core.parsing import parse_json
 _DIGITS = 64
 _COMMENT = b"hephaestus blake3:"
 _MEMBER, _END = b'"seal": "blake3:', b'"}\n'
-#: Of an archive without a comment: its last record, which ends with the length of the comment.
+#: Signature of a zip archive's end of central directory record, which ends with the comment's length.
 _RECORD = b"PK\x05\x06"
 _RECORD_SIZE = 22
-_BLOCK = 1 << 22  # of a file that is hashed, bytes
+_BLOCK = 1 << 22  # bytes read at once for hashing
 
 
 class MissingHashError(ValueError):
-    """The file has no seal, or none that is whole enough to be known as one."""
+    """The file has no recognizable seal."""
 
 
 def add_zip_hash(stream: io.BytesIO) -> memoryview:
-    """Seal a zip archive in memory; return all of it.
+    """Add a seal to a zip archive in memory, and return the sealed archive.
 
     Parameters
     ----------
     stream : io.BytesIO
-        The archive, without a comment.
+        A zip archive without a comment.
     """
     size = stream.seek(0, io.SEEK_END)
     stream.seek(size - _RECORD_SIZE)
     if (record := stream.read())[:4] != _RECORD or record[-2:] != b"\0\0":
-        raise ValueError("it is no zip archive without a comment")
+        raise ValueError("it is not a zip archive without a comment")
     stream.seek(size - 2)
     stream.write((len(_COMMENT) + _DIGITS).to_bytes(2, "little") + _COMMENT)
     with stream.getbuffer() as content:
@@ -52,14 +52,14 @@ def add_zip_hash(stream: io.BytesIO) -> memoryview:
 
 
 def check_zip_hash(stream: BinaryIO) -> None:
-    """Check the seal of an open zip archive; leave the stream at its beginning.
+    """Check the seal of an open zip archive, and rewind the stream.
 
     Raises
     ------
     MissingHashError
         If it has no seal.
     ValueError
-        If its content is not what was sealed.
+        If the content does not match the seal.
     """
     size = stream.seek(0, io.SEEK_END)
     stream.seek(max(0, size - _DIGITS - len(_COMMENT)))
@@ -77,21 +77,21 @@ def check_zip_hash(stream: BinaryIO) -> None:
 
 
 def add_json_hash(content: bytes) -> bytes:
-    """Return a JSON object, given as UTF-8, with a seal as its last member."""
+    """Return a JSON object, encoded as UTF-8, with a seal added as its last member."""
     inside = content.rstrip().removesuffix(b"}").rstrip()
     head = inside + (b"" if inside.endswith(b"{") else b",") + b"\n" + _MEMBER
     return head + blake3(head).hexdigest().encode() + _END
 
 
 def parse_hashed_json(content: bytes) -> dict[str, Any]:
-    """Return the JSON object that was sealed, without its seal.
+    """Check the seal of a JSON object and return the object without it.
 
     Raises
     ------
     MissingHashError
         If it has no seal.
     ValueError
-        If its content is not what was sealed, or no JSON object.
+        If the content does not match the seal, or is not a JSON object.
     """
     place = len(content) - len(_END) - _DIGITS
     head, digest, end = content[: max(place, 0)], content[max(place, 0) : -len(_END)], content[-len(_END) :]
@@ -101,6 +101,6 @@ def parse_hashed_json(content: bytes) -> dict[str, Any]:
         raise ValueError("it is damaged: its content is not what was written")
     value = parse_json(content)
     if not isinstance(value, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     del value["seal"]
     return value

@@ -1,4 +1,4 @@
-"""ERA5's variables and grid, and the hour of ERA5 that belongs to an acquisition."""
+"""ERA5's variables, its grid, and the ERA5 hour of an acquisition."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy.typing as npt
 
 from hephaestus_build.core.grid import Grid
 
-#: Spacing of ERA5's grid as both archives hand it out, degrees.
+#: Grid spacing of ERA5 in both archives, degrees.
 ERA5_STEP = 0.25
 
 
-#: Fields of final ERA5, and of the first issue (ERA5T) that it replaces after about three months.
+#: GRIB ``expver`` of final ERA5, and of preliminary ERA5T, which it replaces after about three months.
 EXPVER_FINAL, EXPVER_PRELIMINARY = "0001", "0005"
 
 
-#: An answer that does not say which of the two it holds.
+#: Stands for the ``expver`` of data that does not state it.
 EXPVER_UNSTATED = "unstated"
 
 
@@ -30,22 +30,22 @@ _CENTER_TIME = re.compile(r"(?:(-?\d+) days?, )?(\d{1,2}):([0-5]\d):([0-5]\d)(?:
 
 @dataclass(frozen=True)
 class Era5Variable:
-    """One ERA5 variable and the names it travels under.
+    """One ERA5 variable, with its names and its valid range.
 
     Attributes
     ----------
     name : str
-        The CDS's long name; also the cube's.
+        Name in the CDS and in the cube.
     grib_param : int
         GRIB parameter id.
     aliases : tuple of str
-        Names that netCDF answers have used.
+        Names used in netCDF files.
     long_name : str
         As in GRIB tables.
     units : str
         As in GRIB tables.
     lowest, highest : float
-        Limits beyond which a value is a mistake, wide of anything ever analysed.
+        Valid range, with a wide margin around all analysed values.
     """
 
     name: str
@@ -80,13 +80,13 @@ ERA5_VARIABLES = (
 )
 
 
-#: The three variables in the order of every array of fields.
+#: The three variables, in their order along the first axis of arrays of fields.
 ERA5_VARIABLE_NAMES = tuple(variable.name for variable in ERA5_VARIABLES)
 
 
 @dataclass(frozen=True)
 class Era5Area:
-    """A rectangle whose edges are lines of ERA5's grid, within 180 degrees east and west.
+    """A rectangle whose edges are lines of ERA5's grid, and which does not cross the antimeridian.
 
     Parameters
     ----------
@@ -101,13 +101,13 @@ class Era5Area:
 
     def __post_init__(self) -> None:
         if any(edge * 4 != round(edge * 4) for edge in self.cds_bounds):
-            raise ValueError(f"the edges of an area are multiples of {ERA5_STEP}, got {self.cds_bounds}")
+            raise ValueError(f"edges of an area must be multiples of {ERA5_STEP}, got {self.cds_bounds}")
         if not (-90 <= self.south < self.north <= 90 and -180 <= self.west < self.east <= 180):
             raise ValueError(f"not north, west, south, east of a rectangle: {self.cds_bounds}")
 
     @property
     def cds_bounds(self) -> tuple[float, float, float, float]:
-        """North, west, south and east, the order in which the CDS wants them."""
+        """North, west, south and east edges, in the order of CDS requests."""
         return self.north, self.west, self.south, self.east
 
     @property
@@ -130,10 +130,9 @@ class Era5Area:
 
 
 def era5_area_around(grid: Grid) -> Era5Area:
-    """Return the area with at least one cell of margin beyond every pixel centre of `grid`.
+    """Return the ERA5 area that covers `grid` with a margin of at least one ERA5 cell.
 
-    It is clipped at the poles and at 180 degrees east and west, so that plain north, west, south and
-    east describe it; no LiCSAR frame crosses the antimeridian.
+    The area is clipped at the poles and at the antimeridian, which no LiCSAR frame crosses.
 
     Raises
     ------
@@ -156,7 +155,7 @@ def era5_area_around(grid: Grid) -> Era5Area:
 
 
 def parse_center_time(text: str) -> timedelta:
-    """Return the time of day that LiCSAR's ``metadata.txt`` writes, such as ``5:03:37.608476``.
+    """Parse the acquisition time of LiCSAR's ``metadata.txt``, such as ``5:03:37.608476``.
 
     LiCSAR writes Python's ``str(timedelta)``: hours without a leading zero, no fraction when the seconds
     are whole, and ``1 day, 0:00:12`` past midnight.
@@ -164,20 +163,20 @@ def parse_center_time(text: str) -> timedelta:
     Raises
     ------
     ValueError
-        If `text` is no such time.
+        If `text` does not have this form.
     """
     match = _CENTER_TIME.fullmatch(text.strip())
     if match is None or int(match[2]) > 23 or match[1] not in (None, "0", "1", "-1"):
-        raise ValueError(f"center_time {text!r} is no time of day: expected the form 5:03:37.608476")
+        raise ValueError(f"center_time {text!r} is not a time of day: expected the form 5:03:37.608476")
     days, hours, minutes, seconds = (int(group or 0) for group in match.groups()[:4])
     fraction = int((match[5] or "").ljust(6, "0"))
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, microseconds=fraction)
 
 
 def nearest_era5_hour(day: date, center_time: timedelta) -> datetime:
-    """Return the whole hour (UTC) nearest to `center_time` of `day`; half past belongs to the next hour.
+    """Return the full hour (UTC) nearest to `center_time` on `day`, with half hours rounded up.
 
-    The hour may lie on the next day: an acquisition at 23:42 belongs to 00:00 of the day after.
+    The result may be on the next day: an acquisition at 23:42 is rounded to 00:00.
     """
     moment = datetime(day.year, day.month, day.day) + center_time + timedelta(minutes=30)
     return moment.replace(minute=0, second=0, microsecond=0)

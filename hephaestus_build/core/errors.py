@@ -1,4 +1,4 @@
-"""The errors that a person can act on: each message is one line and says what to do next."""
+"""Exceptions for users, whose one-line messages state the cause and the next step."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from hephaestus_build.core.plain_text import sanitize_text
 
 log = logging.getLogger(__name__)
 
-_LONGEST = 4000  # characters of a message
+_LONGEST = 4000  # maximum length of a message, characters
 
 
 class HephaestusError(Exception):
-    """Something is wrong; the message names the frame, the product and the next step.
+    """Base class of errors whose message names the frame, the product and the next step.
 
-    The command line prints the message alone and exits with :attr:`exit_code_for_state`.
+    The command line prints only the message and exits with :attr:`exit_code`.
     """
 
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(sanitize_text(message, _LONGEST))  # it may quote what others wrote
+        super().__init__(sanitize_text(message, _LONGEST))  # it may quote untrusted text
 
 
 class MissingProductsError(HephaestusError):
-    """The work is done as far as it can be and written; something is missing, and a later run adds it."""
+    """The result is written but incomplete; a later run adds the missing products."""
 
     exit_code = 3
 
 
 class UsageError(HephaestusError):
-    """The request itself is wrong (an id, an option, a setting); nothing was tried."""
+    """The request is invalid (an id, an option or a setting); no work was started."""
 
     exit_code = 2
 
 
 class UnreachableError(HephaestusError):
-    """An archive did not answer; nothing is wrong here, and the same may go well later."""
+    """An archive did not answer; the same request may succeed later."""
 
 
 @contextmanager
 def wrap_unexpected_errors(what: object) -> Iterator[None]:
-    """Turn all that reading one frame's odd record may raise into one line, so that others go on.
+    """Convert unexpected exceptions to a one-line error, so that other frames can be processed.
 
-    Readers check what they read; this is for what they did not foresee.
+    Readers validate their input and raise errors of their own; this covers cases that they do not handle.
 
     Parameters
     ----------
     what : object
-        A frame, or where a cube is: what the line begins with.
+        The frame, or the location of a cube; the message begins with it.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Optional parts: the extras of this package, and the plugins that installed packages add to it.
+"""Extras of this package, and plugins that other installed packages provide.
 
-A package adds a plugin by an entry point, in its pyproject.toml::
+A package provides a plugin by an entry point in its pyproject.toml::
 
     [project.entry-points."hephaestus_build.commands"]
     forecast = "volcano_forecast.command"
@@ -18,24 +18,24 @@ from hephaestus_build.core.plain_text import sanitize_text
 
 log = logging.getLogger(__name__)
 
-#: The packages that an extra cannot do without, and the command that adds it in a checkout.
+#: Required packages of each extra, and the command that installs it in a checkout.
 _EXTRAS = {
     "flows": (("prefect", "uvicorn"), "make serve"),
     "baselines": (("torch", "lightning", "timm", "segmentation_models_pytorch"), "make benchmark"),
 }
-#: This package, as the folder of its metadata is called.
+#: Name of this package in its metadata.
 _OWN_DISTRIBUTION = "hephaestus-build"
 
 
 def check_extra(extra: str, who: str) -> None:
-    """Refuse to go on without what an extra installs.
+    """Check that the packages of an extra are installed.
 
     Parameters
     ----------
     extra : str
         ``flows`` or ``baselines``.
     who : str
-        Who needs it, as the subject of a sentence.
+        Feature that needs it, as the subject of a sentence.
 
     Raises
     ------
@@ -49,14 +49,14 @@ def check_extra(extra: str, who: str) -> None:
 
 
 def install_hint(extra: str) -> str:
-    """Return the end of a message that something is missing: the command that installs an extra."""
+    """Return the command that installs an extra, as the end of an error message."""
     _, make = _EXTRAS[extra]
     return f"`pip install 'hephaestus-build[{extra}]'` installs it (in a checkout: `{make}`)"
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """What an installed package adds, not loaded yet.
+    """A plugin of an installed package, which is not loaded yet.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Plugin:
     name : str
         Name of the entry point.
     value : str
-        What it refers to: ``module`` or ``module:attribute``.
+        Object reference: ``module`` or ``module:attribute``.
     distribution : str
         The installed package that declares it, such as ``volcano-forecast``.
     """
@@ -76,34 +76,34 @@ class Plugin:
     distribution: str
 
     def load(self) -> Any:
-        """Import what the entry point refers to, and return it.
+        """Import and return the object that the entry point refers to.
 
         Raises
         ------
         HephaestusError
-            If that fails, however it does.
+            If the import fails for any reason.
         """
         from importlib.metadata import EntryPoint
 
         try:
             return EntryPoint(self.name, self.value, self.group).load()
-        except (Exception, SystemExit) as error:  # another package's code: whatever it raises, it is named
+        except (Exception, SystemExit) as error:  # code of another package may raise anything
             advice = install_hint("baselines") if self.distribution == _OWN_DISTRIBUTION else ""
             raise self.make_error("cannot be loaded", error, advice) from error
 
     def make_error(
         self, problem: str, cause: BaseException | None = None, advice: str = ""
     ) -> HephaestusError:
-        """Return the error that this plugin does not work: one line that names it and its package.
+        """Return an error with a one-line message that names the plugin, its package and the problem.
 
         Parameters
         ----------
         problem : str
-            A verb and what follows, such as ``cannot be loaded``.
+            Predicate of the message, such as ``cannot be loaded``.
         cause : BaseException, optional
-            What was raised; quoted, and logged with its traceback.
+            Original exception, which is quoted, and logged with its traceback.
         advice : str, optional
-            What to do; by default to update or remove the package.
+            Next step; by default, to update or remove the package.
         """
         where = f" of the package {self.distribution}"
         if self.distribution == _OWN_DISTRIBUTION:
@@ -117,17 +117,17 @@ class Plugin:
 
 
 def find_plugins(group: str) -> dict[str, Plugin]:
-    """Find the entry points of a group in all installed packages; none is loaded.
+    """Find the plugins of a group in all installed packages, without loading them.
 
     Parameters
     ----------
     group : str
-        Such as ``hephaestus_build.commands``.
+        Entry point group, such as ``hephaestus_build.commands``.
 
     Returns
     -------
     dict of str to Plugin
-        By name, sorted. Of two with one name the first on ``sys.path`` counts.
+        Plugins by name, sorted. If two have the same name, the first on ``sys.path`` is used.
     """
     from importlib.metadata import entry_points
 

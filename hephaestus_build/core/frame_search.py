@@ -1,4 +1,4 @@
-"""Search the registry of the 38 published frames by volcano, place, point or box, offline."""
+"""Offline search of the registry of the 38 published frames by volcano, place, point or box."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from hephaestus_build.core.volcanoes import (
     volcanoes_named,
 )
 
-#: Frames that a search near a point returns where none covers it.
+#: Number of frames that a search near a point returns if no frame covers it.
 NEAREST = 5
-# Of Sentinel-1's interferometric wide swath, measured on the frames whose extent is known.
+# Dimensions of Sentinel-1's interferometric wide swath, measured on frames of known extent.
 _BURST_KM = 19.9
 _SWATHS_KM = {1: 85.0, 2: 165.0, 3: 244.0}
-_TILT = math.radians(12.0)  # of the orbit against the meridians
+_TILT = math.radians(12.0)  # angle between the orbit and the meridians
 _KM_PER_DEGREE = 111.2
 
 
 @dataclass(frozen=True, repr=False)
 class FoundFrame:
-    """A frame of the registry, with what a person chooses it by.
+    """A frame of the registry, with the details shown in search results.
 
     Parameters
     ----------
@@ -49,15 +49,15 @@ class FoundFrame:
     places : tuple of str
         Countries, islands or states.
     annotations : int
-        Interferograms that the experts looked at.
+        Number of interferograms that experts annotated.
     volcanoes : tuple of VolcanoCone
-        Those that the data set lists for the frame.
+        Volcanoes that the data set lists for the frame.
     also_inside : tuple of VolcanoCone
         Other volcanoes of the catalogue in the approximate footprint.
     found_inside : tuple of VolcanoCone
-        Those of `also_inside` by whose names the search found the frame; empty where it needed none of them.
+        Those of `also_inside` whose names matched the search; empty if other details matched.
     distance_km : float or None
-        From the point of the search to the frame's centre; None where the search has no point.
+        Distance from the search point to the frame's centre, km; None for searches without a point.
     """
 
     frame: Frame
@@ -81,7 +81,7 @@ class FoundFrame:
         return f"<FoundFrame {self.id}: {', '.join(volcano.name for volcano in self.volcanoes)}>"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the frame as JSON values."""
+        """Return the frame as a JSON-compatible mapping."""
         return {
             "frame": self.frame.id,
             "direction": "ascending" if self.frame.direction == "A" else "descending",
@@ -99,11 +99,11 @@ class FoundFrame:
 
 
 def approximate_bounds(frame: PublishedFrame) -> Bounds:
-    """Return a frame's approximate footprint: good enough to search by, not to cut data by.
+    """Return a frame's approximate footprint, for searches only.
 
-    It is the extent that the annotations imply where they do (within 0.1 degree; assumed for the two
-    Stripmap frames). For the others it follows from the burst counts in the frame's id: an edge is within
-    0.3 degree of the true one, tried on the frames whose extent is known.
+    Where the annotations imply the extent, it is used (accurate to 0.1 degree; assumed for the two Stripmap
+    frames). Otherwise, the footprint is estimated from the burst counts in the frame's id, with edges
+    accurate to 0.3 degree on the frames whose extent is known.
     """
     if frame.implied_shape is not None:
         height, width = (count * frame.implied_pixel for count in frame.implied_shape)
@@ -118,9 +118,9 @@ def approximate_bounds(frame: PublishedFrame) -> Bounds:
 
 
 def _extent_from_bursts(frame: PublishedFrame) -> tuple[float, float]:
-    """Return height and width in degrees of the box around a tilted rectangle of bursts and swaths."""
+    """Return height and width, in degrees, of the box around a tilted rectangle of bursts and swaths."""
     digits = frame.id[-6:]
-    bursts = [int(digits[start : start + 2]) for start in (0, 2, 4)]  # of each of the three swaths
+    bursts = [int(digits[start : start + 2]) for start in (0, 2, 4)]  # bursts per swath
     along = max(bursts) * _BURST_KM
     across = _SWATHS_KM[sum(count > 0 for count in bursts)]
     height = (along * math.cos(_TILT) + across * math.sin(_TILT)) / _KM_PER_DEGREE
@@ -129,7 +129,7 @@ def _extent_from_bursts(frame: PublishedFrame) -> tuple[float, float]:
 
 
 def volcanoes_of(frame: PublishedFrame) -> tuple[VolcanoCone, ...]:
-    """Return the volcanoes that the registry lists for a frame; of several with one name, the nearest."""
+    """Return the volcanoes that the registry lists for a frame (the nearest of those with one name)."""
     return tuple(
         nearest_volcano(frame.latitude, frame.longitude, volcanoes_named(name)) for name in frame.volcanoes
     )
@@ -162,30 +162,30 @@ def find_frames(
     near: tuple[float, float] | None = None,
     bbox: tuple[float, float, float, float] | None = None,
 ) -> list[FoundFrame]:
-    """Return the frames of the registry that a search finds, without asking any archive.
+    """Return the frames of the registry that match a search. No archive is asked.
 
     Parameters
     ----------
     words : str or iterable of str
-        Each must begin a word of the frame's id, region, places, or of any spelling of one of its volcanoes;
-        case and accents do not matter. Frames for which the data set lists such a volcano come before those
-        whose approximate footprint merely contains one.
+        Prefixes of words in the frame's id, region, places or any spelling of its volcanoes, all of which
+        must match; case and accents are ignored. Frames for which the data set lists a matching volcano
+        precede those whose approximate footprint merely contains one.
     near : (float, float), optional
-        Latitude and longitude, degrees. Frames whose approximate footprint contains the point, or the five
-        with the nearest centres where there are none; the nearest first.
+        Latitude and longitude, degrees. Selects frames whose approximate footprint contains the point, or
+        otherwise the five with the nearest centres, sorted by distance.
     bbox : (float, float, float, float), optional
-        West, south, east, north, degrees; west is greater than east across the antimeridian. Frames whose
-        approximate footprint shares a point with the box.
+        West, south, east, north, degrees; west is greater than east across the antimeridian. Selects frames
+        whose approximate footprint intersects the box.
 
     Returns
     -------
     list of FoundFrame
-        In the order of their ids unless said otherwise; all 38 where nothing is asked for.
+        Sorted by id unless stated otherwise above; all 38 frames if no criterion is given.
 
     Raises
     ------
     UsageError
-        If `near` or `bbox` is not on the globe.
+        If `near` or `bbox` is out of range.
 
     Examples
     --------
@@ -235,57 +235,57 @@ def _near(frames: Iterable[FoundFrame], latitude: float, longitude: float) -> li
 
 
 def check_point(point: tuple[float, float]) -> tuple[float, float]:
-    """Return latitude and longitude as they are.
+    """Check and return a latitude and longitude.
 
     Raises
     ------
     UsageError
-        If they are no point of the globe.
+        If either is out of range.
     """
     latitude, longitude = point
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 360):
         raise UsageError(
-            f"{latitude:g},{longitude:g} is no latitude (-90 to 90) and longitude (-180 to 180); write "
+            f"{latitude:g},{longitude:g} is not a latitude (-90 to 90) and longitude (-180 to 180); write "
             "37.75,15.0 for Etna"
         )
     return latitude, longitude
 
 
 def check_bounds(box: tuple[float, float, float, float]) -> Bounds:
-    """Return a box with its edges named.
+    """Check a box of west, south, east and north edges, and return it as :class:`Bounds`.
 
     Raises
     ------
     UsageError
-        If it is no box of the globe.
+        If an edge is out of range.
     """
     west, south, east, north = box
     if not (-90 <= south <= north <= 90 and -180 <= west <= 360 and -180 <= east <= 360):
         raise UsageError(
-            f"{west:g},{south:g},{east:g},{north:g} is no box of west, south, east and north in degrees; "
+            f"{west:g},{south:g},{east:g},{north:g} is not a box of west, south, east and north in degrees; "
             "write 13,36,17,39 for Sicily"
         )
     return Bounds(west, south, east, north)
 
 
 def frame_named(text: str) -> Frame:
-    """Return the frame that a person typed: a frame id, or a volcano that one frame of the registry lists.
+    """Return the frame named by user input: a frame id, or a volcano listed for exactly one frame.
 
     Parameters
     ----------
     text : str
-        Any frame id, of the registry or not; or any spelling of a volcano's name.
+        A frame id, in the registry or not, or any spelling of a volcano's name.
 
     Raises
     ------
     UsageError
-        If it is neither, or if several frames see the volcano; the message names them.
+        If it is neither, or if several frames cover the volcano; the message lists them.
     """
     try:
         return Frame.parse(text)
     except UsageError:
         pass
-    # a path such as ./Etna is no name
+    # a path such as ./Etna is not a name
     volcanoes = set(volcanoes_named(text)) if text.strip()[:1].isalpha() else set()
     found = [item for item in _registry() if not volcanoes.isdisjoint(item.volcanoes)]
     if len(found) == 1:
@@ -321,7 +321,7 @@ def _choices(frames: Iterable[FoundFrame]) -> str:
 
 
 def suggestion(text: str) -> str:
-    """Return a question that names the spelling nearest to a mistyped name or id; empty without one."""
+    """Return a "did you mean" hint for a mistyped name or id; empty if nothing is similar."""
     names = {fold_name(name): name for item in _registry() for name in (item.id, item.region, *item.places)}
     names |= {fold_name(volcano.name): volcano.name for volcano in load_volcanoes()}
     names |= {spelling: v.name for item in _registry() for v in item.volcanoes for spelling in v.spellings}

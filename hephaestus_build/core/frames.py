@@ -1,4 +1,4 @@
-"""Frames and pairs: what an interferogram is called."""
+"""Frames and pairs, which together identify an interferogram."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import msgspec
 
 from hephaestus_build.core.errors import UsageError
 
-# What a datetime64 in nanoseconds holds; a listing may name any eight digits.
+# Range of datetime64[ns]; listings may contain any eight digits.
 _FIRST_YEAR, _LAST_YEAR = 1970, 2261
 _PAIR = re.compile(r"(\d{8})_(\d{8})")
 
-#: Sentinel-1 repeats its 175 tracks; a frame beyond them can only be simulated.
+#: Sentinel-1 has 175 tracks; frames with higher numbers are simulated.
 LAST_TRACK = 175
 
 
 @dataclass(frozen=True)
 class FrameIdForm:
-    """How one source of interferograms writes the ids of its frames: the only place that takes ids apart.
+    """The format of one source's frame ids. No other code parses frame ids.
 
     Attributes
     ----------
     source : str
         Name of the source.
     pattern : re.Pattern
-        What its ids match: upper case letters, digits and underscores, since they become names of folders.
-        Its group ``track`` is the relative orbit, and ``direction`` is ``A`` or ``D``.
+        Pattern of the ids, which consist of upper case letters, digits and underscores, since they are used
+        as folder names. Its group ``track`` is the relative orbit, and ``direction`` is ``A`` or ``D``.
     example : str
-        The form in words, for the message about an id that has none.
+        Description of the format, for error messages.
     last_track : int
-        The last relative orbit that the satellite flies; a frame beyond it can only be simulated.
+        Highest relative orbit of the satellite; frames with higher numbers are simulated.
     """
 
     source: str
@@ -43,7 +43,7 @@ class FrameIdForm:
 
     @property
     def plain_pattern(self) -> str:
-        """The pattern without names of groups, as JSON Schema and JavaScript read it too."""
+        """The pattern without named groups, in the syntax of JSON Schema and JavaScript."""
         return re.sub(r"\(\?P<[^>]+>", "(?:", self.pattern.pattern)
 
 
@@ -53,19 +53,19 @@ LICSAR = FrameIdForm(
     "124D_04854_171313 or 144A_SM_REUN_S6",
     LAST_TRACK,
 )
-#: The forms of all sources; the first one that an id has tells its source.
+#: Id formats of all sources; the first one that an id matches determines its source.
 FRAME_ID_FORMS = [LICSAR]
 
 
 @dataclass(frozen=True, order=True, repr=False)
 class Frame:
-    """A frame: what its source makes interferograms of, again and again on one grid.
+    """A frame: a fixed area on the ground, of which a source provides interferograms on one grid.
 
     Parameters
     ----------
     id : str
-        Such as ``124D_04854_171313`` or ``144A_SM_REUN_S6`` of LiCSAR. Use :meth:`parse` for text from
-        outside.
+        Frame id, such as ``124D_04854_171313`` or ``144A_SM_REUN_S6`` of LiCSAR. Use :meth:`parse` for user
+        input.
 
     Examples
     --------
@@ -111,12 +111,12 @@ class Frame:
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the frame can only come from the simulated archive."""
+        """Whether the frame exists only in the simulated archive."""
         return not 1 <= self.track <= self._parts[0].last_track
 
     @property
     def _parts(self) -> tuple[FrameIdForm, re.Match[str]]:
-        """The form of the id, and the id taken apart."""
+        """The format of the id, and the match of its pattern."""
         matches = ((form, form.pattern.fullmatch(self.id)) for form in FRAME_ID_FORMS)
         return next((form, match) for form, match in matches if match is not None)
 
@@ -127,14 +127,14 @@ class Frame:
         return self.id
 
 
-@lru_cache(maxsize=1 << 14)  # a frame of a thousand pairs has some hundred days
+@lru_cache(maxsize=1 << 14)  # few distinct days: a frame of a thousand pairs has a few hundred
 def parse_day(text: str) -> date:
-    """Return the day written as ``yyyymmdd`` or ``yyyy-mm-dd``.
+    """Parse a day written as ``yyyymmdd`` or ``yyyy-mm-dd``.
 
     Raises
     ------
     ValueError
-        If `text` is no such day.
+        If `text` is not a day in this form.
     """
     plain = text.replace("-", "")
     if not (len(plain) == 8 and plain.isascii() and plain.isdigit()):
@@ -144,13 +144,13 @@ def parse_day(text: str) -> date:
     return date(int(plain[:4]), int(plain[4:6]), int(plain[6:]))
 
 
-class Pair(msgspec.Struct, frozen=True, order=True, dict=True):  # thousands are sorted and looked up
+class Pair(msgspec.Struct, frozen=True, order=True, dict=True):  # a struct, for fast sorting and hashing
     """The two acquisition dates of an interferogram, the earlier one first.
 
     Parameters
     ----------
     primary, secondary : datetime.date
-        The epochs that were interfered; `primary` is strictly earlier.
+        Epochs of the interferogram; `primary` is strictly earlier.
 
     Examples
     --------
@@ -167,12 +167,12 @@ class Pair(msgspec.Struct, frozen=True, order=True, dict=True):  # thousands are
 
     @classmethod
     def parse(cls, text: str) -> Pair:
-        """Return the pair written as ``yyyymmdd_yyyymmdd``.
+        """Parse a pair written as ``yyyymmdd_yyyymmdd``.
 
         Raises
         ------
         ValueError
-            If `text` is no such pair.
+            If `text` is not a pair in this form.
         """
         match = _PAIR.fullmatch(text)
         if match is None:
@@ -186,7 +186,7 @@ class Pair(msgspec.Struct, frozen=True, order=True, dict=True):  # thousands are
 
     @cached_property
     def name(self) -> str:
-        """The pair as LiCSAR writes it: ``yyyymmdd_yyyymmdd``."""
+        """The pair in LiCSAR's form, ``yyyymmdd_yyyymmdd``."""
         return f"{self.primary:%Y%m%d}_{self.secondary:%Y%m%d}"
 
     def __repr__(self) -> str:

@@ -1,10 +1,11 @@
-"""GDAL as rasterio brings it, whatever the environment says for another installation.
+"""Isolation of rasterio's bundled GDAL from environment variables meant for other GDAL installations.
 
-Variables such as GDAL_SKIP or GDAL_DRIVER_PATH, set for QGIS, ISCE or a conda environment, would change what
-this GDAL can read; options such as GTIFF_POINT_GEO_IGNORE would change what a raster means. So every use of
-GDAL here is within :func:`isolated_gdal_env`, where what matters has its default. PROJ's database, which
-PROJ_LIB and PROJ_DATA may put in another version's place, is never asked: the only coordinate system is
-spelt out. The environment itself stays as it is, for other libraries and for child processes.
+Variables such as GDAL_SKIP or GDAL_DRIVER_PATH, set for QGIS, ISCE or a conda environment, change which
+formats GDAL can read; options such as GTIFF_POINT_GEO_IGNORE change how a raster is interpreted. This package
+therefore uses GDAL only within :func:`isolated_gdal_env`, which sets the relevant options to their defaults.
+PROJ's database, which PROJ_LIB and PROJ_DATA may replace by another version's, is not used: the only
+coordinate system is given as WKT. The environment itself is left as it is for other libraries and child
+processes.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ from rasterio.session import DummySession
 from hephaestus_build.core.crs import WGS84_WKT
 from hephaestus_build.core.errors import HephaestusError
 
-# Without a handler of its own Python would print GDAL's messages on standard error; they are in the reasons
-# given here. A program that configures logging still gets them.
+# Without a handler, Python prints GDAL's messages to standard error; they are already part of the exceptions
+# raised. Programs that configure logging still receive them.
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
 _FAMILIES = ("GDAL_", "GTIFF_", "TIFF_", "CPL_", "VSI_", "OGR_", "OSR_", "PROJ_", "COG_", "ESRI_", "JPEG_")
 
-# Options that change how pixels are read or files are written, each with its default. That these are all is
-# tried with the name of every option in the library (tests/integration/core/test_gdal.py).
+# Options that change how pixels are read or files are written, each with its default. The list is complete:
+# tests/integration/core/test_gdal.py tries the name of every option in the library.
 _OPTIONS = {
-    "CPL_TMPDIR": "/vsimem",  # overviews of a COG are made there
+    "CPL_TMPDIR": "/vsimem",  # location of a COG's temporary overviews
     "GDAL_DEFAULT_CREATE_COPY": "NO",
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no look at the files beside it
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # ignore sidecar files
     "GDAL_GEOREF_SOURCES": "INTERNAL",
-    "GDAL_NUM_THREADS": "1",  # several files are read at once
+    "GDAL_NUM_THREADS": "1",  # files are read in parallel already
     "GDAL_OVR_PROPAGATE_NODATA": "NO",
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_TIFF_OVR_BLOCKSIZE": "512",
@@ -55,7 +56,7 @@ _OPTIONS = {
 
 @contextmanager
 def isolated_gdal_env() -> Iterator[None]:
-    """Use GDAL with its defaults, whatever the environment says; for this thread."""
+    """Use GDAL's default options in this thread, regardless of environment variables."""
     with rasterio.Env(session=DummySession(), **_OPTIONS):
         yield
 
@@ -71,17 +72,17 @@ _gdal_checked = threading.Event()
 
 
 def check_gdal(*, again: bool = False) -> None:
-    """Check that GDAL can write and read a raster here: what else fails is the fault of a file.
+    """Check that GDAL can write and read a raster, so that later errors can be attributed to files.
 
     Parameters
     ----------
     again : bool
-        Check although an earlier check went well.
+        Repeat the check even if an earlier one succeeded.
 
     Raises
     ------
     HephaestusError
-        If it cannot; the message names the variables that may be the reason.
+        If GDAL does not work; the message names environment variables that may be the cause.
     """
     if _gdal_checked.is_set() and not again:
         return
@@ -94,7 +95,7 @@ def check_gdal(*, again: bool = False) -> None:
             with memory.open(driver="GTiff") as dataset:
                 read = dataset.read(1)
         if not np.array_equal(read, pixels):
-            raise ValueError("it returns other pixels than were written")
+            raise ValueError("the pixels read differ from those written")
     except (RasterioError, ValueError, TypeError, OSError) as error:
         raise HephaestusError(
             f"GDAL, which unpacks the rasters, does not work here ({error.__cause__ or error}); {_advice()}, "
@@ -104,25 +105,25 @@ def check_gdal(*, again: bool = False) -> None:
 
 
 def _advice() -> str:
-    """Say what may be the reason where GDAL does not work."""
+    """Return advice for the case that GDAL does not work."""
     names = sorted(
         name for name in os.environ if name.startswith(_FAMILIES) and not name.endswith("_CURL_CA_BUNDLE")
-    )  # rasterio sets the latter itself
+    )  # GDAL_CURL_CA_BUNDLE and the like are set by rasterio itself
     if not names:
         return "install rasterio again"
-    return f"unset {', '.join(names)}, which may be meant for another installation of GDAL"
+    return f"unset {', '.join(names)}, which may belong to another installation of GDAL"
 
 
 def _initialize_gdal() -> None:
-    """Let GDAL start with its own drivers and defaults.
+    """Initialize GDAL with its own drivers and defaults.
 
-    Some variables, and a file of options, are heeded only then: GDAL_SKIP, GDAL_DRIVER_PATH, GDAL_CACHEMAX,
-    GDAL_CONFIG_FILE. They are set aside for this moment.
+    GDAL_SKIP, GDAL_DRIVER_PATH, GDAL_CACHEMAX and GDAL_CONFIG_FILE are read only at initialization. They are
+    removed from the environment meanwhile.
     """
     aside = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_FAMILIES)}
     try:
-        os.environ["GDAL_CONFIG_FILE"] = os.devnull  # or one in the home folder would be read
-        with suppress(HephaestusError):  # told when GDAL is used
+        os.environ["GDAL_CONFIG_FILE"] = os.devnull  # otherwise GDAL reads the one in the home folder
+        with suppress(HephaestusError):  # reported when GDAL is used
             check_gdal()
     finally:
         del os.environ["GDAL_CONFIG_FILE"]

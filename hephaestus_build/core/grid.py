@@ -1,4 +1,4 @@
-"""The regular longitude-latitude grid that every layer of a frame lies on."""
+"""Regular longitude-latitude grids, one of which all layers of a frame share."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from affine import Affine
 
 @dataclass(frozen=True)
 class Grid:
-    """A north-up grid in EPSG:4326, described by the outer corner of its first pixel.
+    """A north-up grid in EPSG:4326, defined by the outer corner of its first pixel, its shape and pixel size.
 
     Parameters
     ----------
     width, height : int
         Columns and rows.
     west, north : float
-        Outer edge of the first column and of the first row, in degrees.
+        Outer edges of the first column and the first row, degrees.
     dx, dy : float
-        Pixel size in degrees, both positive.
+        Pixel size, degrees, both positive.
     """
 
     width: int
@@ -34,13 +34,13 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
-            raise ValueError(f"a grid needs pixels, got {self.width} x {self.height}")
+            raise ValueError(f"a grid must have at least one pixel, got {self.width} x {self.height}")
         if not (self.dx > 0 and self.dy > 0):
-            raise ValueError(f"a grid is north-up, got pixel size {self.dx}, {self.dy}")
+            raise ValueError(f"a grid must be north-up with positive pixel sizes, got {self.dx}, {self.dy}")
 
     @classmethod
     def from_transform(cls, transform: Affine, shape: tuple[int, int]) -> Grid:
-        """Return the grid of a north-up raster with GDAL `transform` and `shape` (rows, columns)."""
+        """Return the grid of a north-up raster with the GDAL `transform` and `shape` (rows, columns)."""
         if transform.b or transform.d:
             raise ValueError("rotated rasters have no longitude and latitude axes")
         height, width = shape
@@ -58,7 +58,7 @@ class Grid:
 
     @property
     def transform(self) -> Affine:
-        """GDAL's transform, from pixel-edge coordinates to degrees."""
+        """Affine transform from pixel-edge coordinates to degrees, in GDAL's convention."""
         return Affine(self.dx, 0.0, self.west, 0.0, -self.dy, self.north)
 
     @property
@@ -82,13 +82,13 @@ class Grid:
         return self.north - (np.arange(self.height) + 0.5) * self.dy
 
     def pixel_size_m(self) -> tuple[float, float]:
-        """Ground size of the centre pixel, in metres, east-west and north-south (spherical Earth)."""
+        """East-west and north-south size of the centre pixel, metres (spherical Earth)."""
         metres = 6_371_000.0 * np.pi / 180.0
         centre = self.north - self.height * self.dy / 2
         return float(self.dx * metres * np.cos(np.radians(centre))), float(self.dy * metres)
 
     def same_as(self, other: Grid, tolerance: float = 0.01) -> bool:
-        """Whether both grids have the same pixels, every corner within `tolerance` of a pixel."""
+        """Whether the grids have the same shape, and corners that differ by at most `tolerance` pixels."""
         return self.shape == other.shape and all(
             abs(mine - theirs) <= tolerance * size
             for mine, theirs, size in zip(

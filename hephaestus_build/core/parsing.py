@@ -1,4 +1,4 @@
-"""Parse JSON and YAML that others wrote: bounded in size, depth and numbers, and ValueError for all else."""
+"""Parsers for untrusted JSON and YAML, with limits on size, nesting depth and integers."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-#: Levels of lists and mappings in each other; what people and programs write has fewer than twenty.
+#: Maximum nesting depth of lists and mappings; ordinary documents have fewer than twenty levels.
 MAX_DEPTH = 64
 _DIGITS = 30
 _JSON_BYTES, _YAML_BYTES = 256 << 20, 1 << 20
 
 
 def parse_json(content: bytes | str, *, limit: int = _JSON_BYTES) -> Any:
-    """Return the value of a JSON document.
+    """Parse a JSON document.
 
     Parameters
     ----------
     content : bytes or str
         The document; bytes are UTF-8.
     limit : int
-        Bytes (characters of a string) beyond which it is not read.
+        Maximum size, bytes (characters of a string).
 
     Raises
     ------
     ValueError
-        If it is no JSON, is larger than `limit`, is nested deeper than :data:`MAX_DEPTH` levels, or holds an
-        integer of more digits than any quantity has.
+        If it is not JSON, is larger than `limit`, is nested deeper than :data:`MAX_DEPTH` levels, or contains
+        an integer with too many digits.
     """
     _check_size(len(content), limit)
     try:
@@ -38,22 +38,22 @@ def parse_json(content: bytes | str, *, limit: int = _JSON_BYTES) -> Any:
 
 
 def parse_yaml(text: str, *, limit: int = _YAML_BYTES) -> Any:
-    """Return the value of a YAML document of plain values; it can run nothing and repeat nothing.
+    """Parse a YAML document of plain values, without object tags and aliases.
 
-    Aliases are refused, since a few of them can stand for billions of values.
+    Aliases are rejected, since a few of them can expand to billions of values.
 
     Parameters
     ----------
     text : str
         The document.
     limit : int
-        Characters beyond which it is not read.
+        Maximum size, characters.
 
     Raises
     ------
     ValueError
-        If it is no YAML, is larger than `limit`, is nested deeper than :data:`MAX_DEPTH` levels, or has
-        aliases or tags of objects.
+        If it is not YAML, is larger than `limit`, is nested deeper than :data:`MAX_DEPTH` levels, or has
+        aliases or object tags.
     """
     import yaml
 
@@ -62,7 +62,7 @@ def parse_yaml(text: str, *, limit: int = _YAML_BYTES) -> Any:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                raise ValueError("it has aliases (*name), which are not read here: write the value out")
+                raise ValueError("it has aliases (*name), which are not supported: write the value out")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise _too_deep()
@@ -71,11 +71,11 @@ def parse_yaml(text: str, *, limit: int = _YAML_BYTES) -> Any:
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
-        raise ValueError(f"it is no YAML: {problem}{where}") from None
+        raise ValueError(f"it is not YAML: {problem}{where}") from None
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """Return the content of a plain file of at most `limit` bytes.
+    """Read a plain file of at most `limit` bytes.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 def _integer(digits: str) -> int:
     if len(digits) > _DIGITS:
-        raise ValueError(f"it holds an integer of {len(digits)} digits")
+        raise ValueError(f"it contains an integer of {len(digits)} digits")
     return int(digits)
 
 
@@ -102,7 +102,7 @@ def _check_size(size: int, limit: int) -> None:
 
 
 def check_depth(value: Any) -> None:
-    """Raise ValueError where lists and mappings are nested too deep: level by level, without recursion."""
+    """Raise ValueError if lists and mappings are nested too deeply (checked without recursion)."""
 
     def nested(item: Any) -> bool:
         return isinstance(item, dict | list)

@@ -1,8 +1,8 @@
-"""Plain files below a folder that others may write to: no link is followed, and nothing else is opened.
+"""Safe access to plain files below an untrusted folder, without following links.
 
-A stranger's cube, or a shared folder, may hold links that lead elsewhere, pipes that never end and devices.
-Every part of a path below the folder is opened by itself without following links, so that a link that is
-put there between two looks leads nowhere either.
+A downloaded cube or a shared folder may contain links to other places, pipes that never end and devices.
+Each component of a path is opened relative to its parent without following links, so that replacing a
+component by a link between two system calls has no effect either.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blake3 import blake3
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_BLOCK = 1 << 22  # of a file that is hashed, bytes
+_BLOCK = 1 << 22  # bytes read at once for hashing
 _FILE_TYPES = (
     (stat.S_ISLNK, "a link"),
     (stat.S_ISDIR, "a folder"),
@@ -30,14 +30,14 @@ _FILE_TYPES = (
 
 
 class UnsafePathError(OSError):
-    """What stands at a path is a link, a pipe or a device, or the path leads out of its folder."""
+    """A path leads to a link, a pipe or a device, or out of its folder."""
 
     def __init__(self, what: str, path: str | Path) -> None:
         super().__init__(errno.ELOOP, what, str(path))
 
 
 class FileIdentity(NamedTuple):
-    """Which file a descriptor is of, and how large it is."""
+    """Identity and size of an open file."""
 
     device: int
     inode: int
@@ -45,7 +45,7 @@ class FileIdentity(NamedTuple):
 
 
 def describe_file_type(mode: int) -> str:
-    """Return in words what a file that is not plain is."""
+    """Describe in words the type of a file that is not a plain file."""
     return next((name for is_kind, name in _FILE_TYPES if is_kind(mode)), "a device")
 
 
@@ -53,26 +53,26 @@ def describe_file_type(mode: int) -> str:
 def open_plain_file(
     folder: Path | int, name: str, flags: int = os.O_RDONLY
 ) -> Iterator[tuple[int, FileIdentity]]:
-    """Open a plain file below a folder; no part of `name` may be a link.
+    """Open a plain file below a folder; no component of `name` may be a link.
 
     Parameters
     ----------
     folder : pathlib.Path or int
-        The folder, trusted as it is, or a descriptor of it.
+        The folder, whose own path is trusted, or a descriptor of it.
     name : str
-        Path in the folder, with slashes.
+        Path relative to the folder, separated by slashes.
     flags : int
-        As for :func:`os.open`; a file that is made is readable by all, as the process' mask allows.
+        Flags of :func:`os.open`; a new file is readable by all, subject to the umask.
 
     Yields
     ------
     tuple of int and FileIdentity
-        The descriptor, closed at the end, and what it is of.
+        The descriptor, which is closed at the end of the block, and the identity of the file.
 
     Raises
     ------
     UnsafePathError
-        If the path leads out of the folder, or what stands there is no plain file.
+        If the path leads out of the folder, or to anything but a plain file.
     OSError
         If it cannot be opened.
     """
@@ -82,7 +82,7 @@ def open_plain_file(
         except FileNotFoundError:
             if not flags & os.O_CREAT:
                 raise
-        else:  # opening a device may do something by itself
+        else:  # opening a device may have side effects
             _check_plain(before.st_mode, name)
         descriptor = os.open(last, flags | _FILE, 0o666, dir_fd=parent)
     try:
@@ -94,14 +94,14 @@ def open_plain_file(
 
 
 def read_plain_file(folder: Path | int, name: str, limit: int) -> bytes:
-    """Return the content of a plain file below a folder.
+    """Read a plain file below a folder.
 
     Raises
     ------
     ValueError
         If it has more than `limit` bytes.
     OSError
-        If it is no plain file, or cannot be read; see :func:`opened`.
+        If it is not a plain file, or cannot be read; see :func:`open_plain_file`.
     """
     with (
         open_plain_file(folder, name) as (descriptor, facts),
@@ -114,7 +114,7 @@ def read_plain_file(folder: Path | int, name: str, limit: int) -> bytes:
 
 
 def hash_descriptor(descriptor: int, size: int) -> str:
-    """Return the BLAKE3 hash of the first `size` bytes behind a descriptor, in hexadecimal."""
+    """Return the BLAKE3 hash of the first `size` bytes of an open file, in hexadecimal."""
     hasher = blake3()
     while size > 0 and (block := os.read(descriptor, min(size, _BLOCK))):
         hasher.update(block)
@@ -123,7 +123,7 @@ def hash_descriptor(descriptor: int, size: int) -> str:
 
 
 def is_plain_file(folder: Path | int, name: str) -> bool:
-    """Return whether there is a plain file below a folder that can be opened."""
+    """Return whether `name` is a plain file below a folder and can be opened."""
     try:
         with open_plain_file(folder, name):
             return True
@@ -132,12 +132,12 @@ def is_plain_file(folder: Path | int, name: str) -> bool:
 
 
 def list_names(folder: Path | int) -> list[str]:
-    """Return the names in a folder, or in that behind a descriptor, sorted."""
-    return sorted(os.listdir(folder))  # noqa: PTH208 (pathlib knows no descriptors)
+    """Return the sorted names in a folder, given as a path or a descriptor."""
+    return sorted(os.listdir(folder))  # noqa: PTH208 (pathlib does not support descriptors)
 
 
 def is_real_folder(path: Path) -> bool:
-    """Return whether there is a folder at `path` itself, not a link to one."""
+    """Return whether `path` is a folder, and not a link to one."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
     except (OSError, ValueError):
@@ -145,7 +145,7 @@ def is_real_folder(path: Path) -> bool:
 
 
 def walk_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield path and facts of all that is below a folder and is no folder itself; no link is followed.
+    """Yield path and status of everything below a folder except folders, without following links.
 
     Raises
     ------
@@ -167,12 +167,12 @@ def walk_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 @contextmanager
 def open_real_folder(folder: Path | int, name: str) -> Iterator[int]:
-    """Open a folder below another one, no part of `name` being a link; yield its descriptor.
+    """Open a folder below another one and yield its descriptor; no component of `name` may be a link.
 
     Raises
     ------
     UnsafePathError
-        If a part of the path is a link or a file.
+        If a component of the path is a link or a file.
     OSError
         If it cannot be opened.
     """
@@ -181,9 +181,9 @@ def open_real_folder(folder: Path | int, name: str) -> Iterator[int]:
 
 
 def check_no_links(folder: Path, name: str) -> None:
-    """Raise NotPlainError where a path below a folder leads through a link, or its file is no plain one.
+    """Raise UnsafePathError if a path below a folder contains a link or does not lead to a plain file.
 
-    For what is written by path: what is not there yet is right.
+    Used before a library writes a file by path; files that do not exist yet pass.
     """
     place = folder
     for part in _split_path(name):
@@ -193,17 +193,15 @@ def check_no_links(folder: Path, name: str) -> None:
         except FileNotFoundError:
             return
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-            raise UnsafePathError(
-                f"it is {describe_file_type(mode)}, and nothing is written through it", place
-            )
+            raise UnsafePathError(f"it is {describe_file_type(mode)}, which is not written through", place)
 
 
 def remove_folder(parent: Path | int, name: str) -> None:
-    """Remove the real folder `name` of a folder, or of that behind a descriptor; no link in it is followed.
+    """Remove the folder `name` of a parent, given as a path or a descriptor, without following links.
 
-    What cannot be removed stays.
+    Files that cannot be removed are left behind.
     """
-    if not shutil.rmtree.avoids_symlink_attacks:  # no system that has links lacks it
+    if not shutil.rmtree.avoids_symlink_attacks:  # supported by every system with links
         raise NotImplementedError("this system cannot remove a folder without following links")
     descriptor = parent if isinstance(parent, int) else os.open(parent, _FOLDER)
     try:
@@ -215,7 +213,7 @@ def remove_folder(parent: Path | int, name: str) -> None:
 
 @contextmanager
 def _open_parent(folder: Path | int, name: str) -> Iterator[tuple[int, str]]:
-    """Open the folder that a path leads to, part by part; yield its descriptor and the last part."""
+    """Open the parent folder of a path component by component; yield its descriptor and the file name."""
     *inner, last = _split_path(name)
     parent = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if isinstance(folder, Path) else -1
     here = folder if isinstance(folder, int) else parent
@@ -237,14 +235,14 @@ def _open_parent(folder: Path | int, name: str) -> Iterator[tuple[int, str]]:
 
 
 def _split_path(name: str) -> list[str]:
-    """Return the parts of a path below a folder."""
+    """Return the components of a relative path."""
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\0" in name:
         raise UnsafePathError("its path leads out of the folder", name.replace("\0", "\\0"))
     try:
         os.fsencode(name)
     except UnicodeEncodeError as error:
-        raise OSError(errno.EILSEQ, "its name cannot be written here", ascii(name)) from error
+        raise OSError(errno.EILSEQ, "its name is not valid on this file system", ascii(name)) from error
     return parts
 
 

@@ -1,24 +1,24 @@
-"""Text from outside as one harmless line: for messages, logs, records and pages."""
+"""Sanitizing of untrusted text for messages, logs, records and pages."""
 
 from __future__ import annotations
 
-#: Stands for a character that a terminal might take for a command, or that hides what is written.
+#: Replaces control and invisible formatting characters.
 REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 def sanitize_text(text: object, limit: int = 500) -> str:
     r"""Return `text` on one line, without control or invisible formatting characters.
 
-    Escape sequences could move the cursor, change the title or write to the clipboard of a terminal;
-    formatting characters could reverse the order of what is shown. Each becomes
-    :data:`REPLACEMENT_CHARACTER`, white space becomes a blank.
+    Escape sequences can move the cursor of a terminal, change its title or write to its clipboard, and
+    formatting characters can reverse the order of the text. Each becomes :data:`REPLACEMENT_CHARACTER`;
+    white space becomes a space.
 
     Parameters
     ----------
     text : object
-        What a server, a file or a stranger's cube says; made a string if it is none.
+        Text from a server, a file or a foreign cube; converted to a string if necessary.
     limit : int
-        Characters that are kept; a longer text ends with an ellipsis.
+        Maximum length, characters; a longer text is cut and ends with an ellipsis.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How long work tells how far it is, whoever listens."""
+"""Progress reporting of long operations to a listener, such as progress bars."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from hephaestus_build.core.terminal import PlainConsole
 
 
 class ProgressListener(Protocol):
-    """Whoever wants to know how far a build is."""
+    """Protocol of objects that receive progress events."""
 
     def stage(self, name: str, total: int) -> None:
-        """Say that the stage `name` begins, of `total` steps."""
+        """Report the start of the stage `name`, which has `total` steps."""
 
     def advance(self, name: str, steps: int = 1) -> None:
-        """Say that so many steps of the stage `name` are done."""
+        """Report that further steps of the stage `name` are done."""
 
     def note(self, text: str) -> None:
-        """Say something that a person should know."""
+        """Report a message for the user."""
 
 
 class NullListener:
-    """A listener that does not."""
+    """A listener that ignores every event."""
 
     def stage(self, name: str, total: int) -> None:
         """Do nothing."""
@@ -39,14 +39,14 @@ class NullListener:
 
 
 class ProgressBars:
-    """A listener that draws bars on a terminal and prints only its notes elsewhere."""
+    """A listener that draws progress bars on a terminal, and prints only messages elsewhere."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
     def stage(self, name: str, total: int) -> None:
-        """Add a bar; those that are full make room."""
+        """Add a bar, and remove completed ones."""
         for task in self._progress.tasks:
             if task.finished:
                 self._progress.remove_task(task.id)
@@ -54,19 +54,19 @@ class ProgressBars:
             self._tasks[name] = self._progress.add_task(name, total=total)
 
     def advance(self, name: str, steps: int = 1) -> None:
-        """Move a bar on."""
-        with suppress(KeyError):  # it was full already
+        """Advance a bar."""
+        with suppress(KeyError):  # already completed and removed
             self._progress.advance(self._tasks[name], steps)
 
     def note(self, text: str) -> None:
-        """Print a line above the bars."""
+        """Print a message above the bars."""
         self._progress.console.print(text, soft_wrap=True)
 
 
 @contextmanager
 def show_progress_bars(console: PlainConsole | None = None) -> Iterator[ProgressListener]:
-    """Show bars on standard error while the block runs, if that is a terminal."""
-    # FORCE_COLOR, which notebooks set, makes any file a terminal for rich: colours may go there, bars may not
+    """Show progress bars on standard error during the block, if it is a terminal."""
+    # with FORCE_COLOR, which notebooks set, rich treats any file as a terminal, but bars must not go to files
     drawn = console.is_terminal if console else sys.stderr.isatty()
     console = console or PlainConsole(stderr=True)
     progress = Progress(
@@ -77,7 +77,7 @@ def show_progress_bars(console: PlainConsole | None = None) -> Iterator[Progress
         console=console,
         disable=not drawn,
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # what goes to a file is not for the terminal
+        redirect_stdout=sys.stdout.isatty(),  # redirected output must not go to the terminal
     )
     with progress:
         yield ProgressBars(progress)

@@ -1,7 +1,7 @@
-"""Receipts of downloads: how each product ended, and the facts that prove it.
+"""Receipts: provenance records of downloads, with their outcome, origin and hash.
 
-Downloads are hashed with BLAKE3. Records of earlier versions hold SHA-256: they stay as they are, and a
-file is checked by the algorithm that its record names.
+Downloads are hashed with BLAKE3. Receipts of earlier versions, which contain SHA-256, are kept unchanged, and
+a file is checked by the algorithm that its receipt names.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import msgspec
 from blake3 import blake3
 
-# A name that nobody else's files have, since whatever has it beside it may be pruned.
+# Specific to this program, since files with a receipt beside them may be pruned.
 RECEIPT_SUFFIX = ".receipt.json"
-#: What makes the hash object of each algorithm.
+#: Constructor of the hash object, by algorithm.
 ALGORITHMS: Mapping[str, Callable[[], Any]] = {"blake3": blake3, "sha256": hashlib.sha256}
 
 
@@ -28,9 +28,9 @@ class Digest(NamedTuple):
     Attributes
     ----------
     algorithm : str
-        ``blake3``, or ``sha256`` in records of earlier versions.
+        ``blake3``, or ``sha256`` in receipts of earlier versions.
     value : str
-        In hexadecimal.
+        Hash in hexadecimal.
     """
 
     algorithm: str
@@ -38,20 +38,20 @@ class Digest(NamedTuple):
 
     @classmethod
     def of(cls, stream: BufferedReader, algorithm: str) -> Digest:
-        """Return the digest of everything in `stream`, which is opened in binary mode."""
+        """Return the digest of the remaining content of `stream`, which is opened in binary mode."""
         stream.seek(0)
         return cls(algorithm, hashlib.file_digest(stream, ALGORITHMS[algorithm]).hexdigest())
 
 
 class Outcome(StrEnum):
-    """The named ends of a request for one product."""
+    """Outcome of the request for one product."""
 
     DOWNLOADED = "downloaded"
-    UNCHANGED = "unchanged"  #: a checked copy is in the cache and upstream says it is the same
-    ABSENT = "absent"  #: upstream answers that there is no such product (404, 410, not in its listing)
-    REFUSED = "refused"  #: not for us (401, 403)
-    UNREACHABLE = "unreachable"  #: no complete answer within the tries (timeouts, resets, 429, 5xx)
-    CORRUPT = "corrupt"  #: an answer came, complete or cut, and its content is not the product
+    UNCHANGED = "unchanged"  #: the cache has a verified copy, and the server reports no change
+    ABSENT = "absent"  #: the archive has no such product (404, 410, or not in its listing)
+    REFUSED = "refused"  #: access denied (401, 403)
+    UNREACHABLE = "unreachable"  #: no complete response after all retries (timeouts, resets, 429, 5xx)
+    CORRUPT = "corrupt"  #: a response, complete or truncated, whose content is not the product
 
     @property
     def ok(self) -> bool:
@@ -60,14 +60,14 @@ class Outcome(StrEnum):
 
 
 class PriorUse(NamedTuple):
-    """What is known of a product from an earlier use of it.
+    """Record of the first use of a product in a cube.
 
     Attributes
     ----------
     receipt : Receipt or None
-        Of its first use.
+        Receipt of the file that was used.
     replaced_since : float
-        When upstream was found to hold another one than was used, seconds since 1970; 0 for never.
+        Time at which the archive was found to have a different file, seconds since 1970; 0 for never.
     """
 
     receipt: Receipt | None = None
@@ -75,39 +75,38 @@ class PriorUse(NamedTuple):
 
 
 def receipt_path(path: Path) -> Path:
-    """Return where the receipt of the product at `path` lies."""
+    """Return the path of the receipt of the product at `path`."""
     return path.with_name(path.name + RECEIPT_SUFFIX)
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What happened to one product; becomes its provenance. As JSON its empty fields are left out.
+    """Provenance record of one download. Empty fields are omitted in JSON.
 
     Attributes
     ----------
     product : str
         Name of the product, such as ``20160909_20160921.geo.diff_pha.tif``.
     outcome : Outcome
-        How the request ended.
+        Outcome of the request.
     url : str
-        The address that answered last (never with credentials).
+        Address of the last response, after redirects and without credentials.
     size : int or None
-        Bytes.
+        Size, bytes.
     blake3 : str or None
-        Hash of the bytes as downloaded.
+        BLAKE3 hash of the downloaded bytes.
     sha256 : str or None
-        The same in a record of an earlier version, in place of BLAKE3. A record has one of them; see
-        :attr:`digest`.
+        SHA-256 hash, in place of BLAKE3, in receipts of earlier versions; see :attr:`digest`.
     last_modified, etag : str or None
-        As the server wrote them.
+        Response headers, verbatim.
     fetched : str or None
-        UTC, ISO 8601.
+        Time of the download, UTC, ISO 8601.
     detail : str
-        Why, in words, when the outcome is not good.
+        Reason for an unsuccessful outcome, in words.
     values : str or None
-        Where the values are kept in place of the file (ERA5): source, area, version and BLAKE3 of those that
-        were read from it when they were first used.
+        For products whose values are kept instead of the file (ERA5): source, area, version and BLAKE3 hash
+        of the values at their first use.
     notes : tuple of str
-        What was done to the content afterwards (such as an alignment to the frame's grid).
+        Processing applied to the content afterwards, such as an alignment to the frame's grid.
     """
 
     product: str
@@ -130,19 +129,19 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def digest(self) -> Digest | None:
-        """The hash of the bytes as downloaded, by the algorithm that this record names."""
+        """The hash of the downloaded bytes, by the algorithm that this receipt names."""
         if self.blake3 is not None:
             return Digest("blake3", self.blake3)
         return Digest("sha256", self.sha256) if self.sha256 is not None else None
 
     def with_digest(self, digest: Digest) -> Receipt:
-        """Return the receipt with `digest` in place of its own."""
+        """Return a copy of the receipt with another digest."""
         return self.replace(**{**dict.fromkeys(ALGORITHMS), digest.algorithm: digest.value})
 
     def with_notes(self, *notes: str) -> Receipt:
-        """Return the receipt with further notes of what was done to the content."""
+        """Return a copy of the receipt with additional processing notes."""
         return self.replace(notes=(*self.notes, *notes))
 
     def replace(self, **changes: Any) -> Receipt:
-        """Return the receipt with some fields changed."""
+        """Return a copy of the receipt with some fields changed."""
         return msgspec.structs.replace(self, **changes)

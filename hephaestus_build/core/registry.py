@@ -1,4 +1,4 @@
-"""The registries and schemas that stand in ``schemas/``, read in one place."""
+"""Access to the registries and JSON Schemas in ``schemas/``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def schema_path(name: str) -> Path:
-    """Return the path of the file `name` in ``schemas/``, in a wheel or in a source tree.
+    """Return the path of the file `name` in ``schemas/``, in an installation or a source tree.
 
     Raises
     ------
@@ -34,38 +34,39 @@ def load_schema(name: str) -> Any:
 
 @dataclass(frozen=True)
 class PublishedFrame:
-    """What is known beforehand of one of the 38 frames of the published data set.
+    """One of the 38 frames of the published data set, with details known without downloads.
 
     Attributes
     ----------
     id : str
         Frame id.
     volcanoes : tuple of str
-        Those that the data set's authors list, by :attr:`hephaestus_build.core.volcanoes.VolcanoCone.name`.
+        Names of the volcanoes that the data set's authors list, as in
+        :attr:`hephaestus_build.core.volcanoes.VolcanoCone.name`.
     longitude, latitude : float
         Centre, degrees.
     center_time : str
-        Acquisition time of the frame's centre, UTC, as ``metadata.txt`` writes it.
+        Acquisition time at the frame's centre, UTC, in the format of ``metadata.txt``.
     annotations : int
-        How many interferograms the experts looked at.
+        Number of interferograms that experts annotated.
     reference : str
         Day of the frame's reference epoch, ``yyyymmdd``.
     region : str
-        Name of the frames that share a volcano or lie within 300 km; nothing learnt on one of them is
-        unseen on another.
+        Name shared by frames that have a volcano in common or lie within 300 km of each other. They must not
+        be split between training and test data.
     preview : str
-        How the previews that the experts saw map latitude to rows: ``linear`` or ``mercator``.
+        Latitude mapping of the previews that the experts saw: ``linear`` or ``mercator``.
     implied_shape : tuple of int or None
-        Rows and columns that follow from the annotations; the true shape is the rasters'.
+        Rows and columns implied by the annotations; the rasters determine the true shape.
     implied_from : str or None
-        What `implied_shape` was derived from: ``volcanoes`` (within 60 pixels), ``bursts`` (150) or
+        Origin of `implied_shape`: ``volcanoes`` (accurate to 60 pixels), ``bursts`` (150 pixels) or
         ``assumed``.
     implied_pixel : float
-        Pixel size that `implied_shape` counts in, degrees.
+        Pixel size of `implied_shape`, degrees.
     uncertain_geometry : str or None
-        Why the previews' geometry cannot be known beforehand, if it cannot.
+        Reason why the geometry of the previews is uncertain, if it is.
     places : tuple of str
-        Countries, and islands or states where they are better known.
+        Countries, and islands or states where those are better known.
     """
 
     id: str

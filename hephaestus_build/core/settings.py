@@ -1,4 +1,4 @@
-"""Every setting, typed, described and refused when unknown."""
+"""Settings of the builder, read from arguments, the environment and a YAML file, and validated."""
 
 from __future__ import annotations
 
@@ -32,45 +32,45 @@ from hephaestus_build.core.parsing import parse_json, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 
 ENV_PREFIX = "HEPHAESTUS_"
-#: Names the YAML file of settings; everything in it may also be given as HEPHAESTUS_<NAME>.
+#: Variable that names the YAML file of settings; each can also be set as HEPHAESTUS_<NAME>.
 SETTINGS_FILE_VARIABLE = ENV_PREFIX + "SETTINGS"
 
 Era5Choice = Literal["auto", "cds", "arco"]
 PairChoice = Literal["auto", "annotated", "all"]
 
-#: Below the data folder, and below a cache that is set apart from it: all that is simulated.
+#: Subfolder of the data folder, and of a separate cache folder, for simulated data.
 SIMULATED_FOLDER = "simulated"
-# two letters and more, since C:/data is a folder; one slash, since a Path keeps one of s3://
+# at least two letters, since C:/data is a folder; one slash, since pathlib turns s3:// into s3:/
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):[/\\]")
 
 
 def require_local_path(name: str, value: object) -> None:
-    """Refuse the address of a bucket, or any other, where a folder or file of this machine is meant.
+    """Raise an error if a bucket or another address is given in place of a local path.
 
     Raises
     ------
     UsageError
-        If `value` is one; the rest of it is not repeated, since it may hold a password.
+        If `value` is an address. The message repeats only its scheme, since it may contain a password.
     """
     if isinstance(value, str | os.PathLike) and (match := _ADDRESS.match(os.fspath(value).strip())):
         raise UsageError(
-            f"{name} is an address ({match[1]}://...): buckets and other addresses are not supported there "
-            f"yet; name a folder of this machine"
+            f"{name} is an address ({match[1]}://...): buckets and other addresses are not supported here "
+            f"yet; use a local folder"
         )
 
 
 @dataclass(frozen=True)
 class EmbeddedArchive:
-    """The simulated archive that this process serves itself.
+    """A simulated archive served by this process.
 
     Attributes
     ----------
     licsar_url, annotations, arco_url : str
-        What the settings of these names are where it is asked.
+        Values of the settings of these names for requests to it.
     cds_url, cds_key : str
-        Of its CDS; the key is no secret.
+        Address and key of its CDS; the key is not secret.
     frames : tuple of str
-        Ids of the frames that it has.
+        Ids of its frames.
     """
 
     licsar_url: str
@@ -86,7 +86,7 @@ _DAY = 86400.0
 
 
 def _parse_folders(value: Any) -> Any:
-    """Return the folders of a list, or of a string as in PATH or JSON."""
+    """Parse folders given as a list, as JSON, or as a string in the format of PATH."""
     if not isinstance(value, str):
         return value
     text = value.strip()
@@ -94,34 +94,34 @@ def _parse_folders(value: Any) -> Any:
 
 
 class _BoundedEnvSource(EnvSettingsSource):
-    """The environment, its JSON read in bounds."""
+    """Settings source of environment variables, whose JSON is parsed with limits."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         return value if NoDecode in field.metadata else parse_json(value)
 
 
 class Settings(BaseSettings):
-    """All settings of the builder; a field's description is its documentation."""
+    """All settings of the builder; they are documented by the descriptions of the fields."""
 
-    # what is wrong with a value is said without the value: an address may hold a password
+    # hide_input_in_errors: an address may contain a password
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
     data_dir: Path = Field(
         Path("data"),
-        description="Folder of cubes/, the cache and the results; what is simulated is in its simulated/.",
+        description="Folder of cubes/, the cache and the results; simulated data is in its simulated/.",
     )
     cache_dir: Path | None = Field(
-        None, description="Folder of downloads; may be thrown away at any time. Default: <data_dir>/cache."
+        None, description="Folder of downloads; may be deleted at any time. Default: <data_dir>/cache."
     )
     data_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_parse_folders)] = Field(
         (),
-        description="Folders in which data_dir and other paths given to Prefect flows may lie, beside the "
-        "data_dir set here; as a list, or separated as in PATH.",
+        description="Folders, besides the data_dir set here, that may contain the data_dir and other "
+        "paths given to Prefect flows; as a list, or separated as in PATH.",
     )
     cache_limit_gb: float = Field(
-        50.0, gt=0, le=1e9, allow_inf_nan=False, description="Size that the cache is pruned to, in gigabytes."
+        50.0, gt=0, le=1e9, allow_inf_nan=False, description="Maximum size of the cache, in gigabytes."
     )
     licsar_url: str = Field(
         "https://gws-access.jasmin.ac.uk/public/nceo_geohazards/LiCSAR_products/",
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     annotations: str | None = Field(
         None,
         description="Annotation archive (.tar.gz, folder or file), or the address of one. "
-        "Default: none; `hephaestus annotations fetch` puts the published one where it is found.",
+        "Default: the one downloaded by `hephaestus annotations fetch`, if any.",
         repr=False,
     )
     era5: Era5Choice = Field(
@@ -150,9 +150,9 @@ class Settings(BaseSettings):
         repr=False,
     )
     connections: int = Field(
-        4, ge=1, le=16, description="Downloads at once from one archive; fewer after 429 and 5xx."
+        4, ge=1, le=16, description="Concurrent downloads from one archive; fewer after HTTP 429 and 5xx."
     )
-    retries: int = Field(4, ge=0, le=20, description="Further tries of a request that failed in passing.")
+    retries: int = Field(4, ge=0, le=20, description="Retries of a request after a temporary failure.")
     timeout: float = Field(
         60.0,
         gt=0,
@@ -165,20 +165,20 @@ class Settings(BaseSettings):
         gt=0,
         le=366 * _DAY,
         allow_inf_nan=False,
-        description="Seconds to wait for a queued ERA5 request before it counts as owed.",
+        description="Seconds to wait for a queued ERA5 request before its product is listed as owed.",
     )
-    workers: int = Field(0, ge=0, le=1024, description="Interferograms worked on at once; 0 = one per core.")
+    workers: int = Field(0, ge=0, le=1024, description="Interferograms in parallel; 0 = one per core.")
     pairs: PairChoice = Field(
         "auto",
         description="Pairs to build: annotated, all, or auto (annotated where the frame has annotations).",
     )
     accept: Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(parse_accepted_absences)] = Field(
         {},
-        description="Absences that are known and no news: by frame, or '*' for every frame, what the archive "
-        f"does not have. There are {', '.join(ACCEPTABLE_PRODUCTS)}, a pair such as 20160909_20160921, "
-        "and the date of "
-        "ERA5. Such a product is still asked for by every build, and fetched once it is there; until then it "
-        "is listed as accepted, not as owed. A product that there is and that could not be fetched or read "
+        description="Products known to be absent from the archive, by frame, or '*' for every frame: "
+        f"{', '.join(ACCEPTABLE_PRODUCTS)}, a pair such as 20160909_20160921, "
+        "or a date of ERA5. "
+        "Every build still asks for such a product, and fetches it once the archive has it; until then it "
+        "is listed as accepted, not as owed. A product that exists but could not be fetched or read "
         "stays owed. HEPHAESTUS_ACCEPT takes the same as JSON.",
         examples=[ACCEPT_EXAMPLE],
     )
@@ -195,14 +195,13 @@ class Settings(BaseSettings):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether these are the settings of what is simulated: see :meth:`simulated`."""
+        """Whether these settings are for simulated data, as made by :meth:`for_simulated`."""
         return self._simulated
 
     def for_simulated(self) -> Self:
-        """Return the settings of all that is simulated: the same, in ``<data_dir>/simulated``.
+        """Return a copy for simulated data, with the data folder ``<data_dir>/simulated``.
 
-        They ask the embedded archive where it is served (see :meth:`with_embedded_archive`) and no portal is
-        set.
+        It uses the embedded archive, if any (see :meth:`with_embedded_archive`) and no portal is set.
         """
         embedded = self._embedded if not self.is_portal_set else None
         if self._simulated and embedded is None:
@@ -217,56 +216,56 @@ class Settings(BaseSettings):
         return made.using_archive(embedded) if embedded is not None else made
 
     def for_standalone_simulated(self, folder: Path) -> Self:
-        """Return the settings of simulated cubes that stand alone, in a data folder of their own."""
+        """Return a copy for simulated cubes in a separate data folder, without any real data."""
         made = self.model_copy(update={"data_dir": folder, "cache_dir": folder / "cache"})
         made._simulated, made._real_dir = True, None
         return made
 
     @property
     def real_data_dir(self) -> Path | None:
-        """The data folder of what is real; None where what is simulated stands alone."""
+        """Data folder of real data; None for standalone simulated data."""
         return self._real_dir if self._simulated else self.data_dir
 
     def using_archive(self, embedded: EmbeddedArchive) -> Self:
-        """Return the same settings, which ask `embedded` for everything, whatever portal is set."""
+        """Return a copy that uses the embedded archive for all requests, even if a portal is set."""
         changes = {name: getattr(embedded, name) for name in ("licsar_url", "annotations", "arco_url")}
         made = self.model_copy(update={**changes, "licsar_mirror_url": None})
         made._embedded = embedded
         return made
 
     def for_frame(self, frame: Frame) -> Self:
-        """Return the settings that hold for a frame: those of what is simulated, if it can only be that."""
+        """Return the settings for a frame: those for simulated data if the frame is simulated."""
         return self.for_simulated() if frame.is_simulated or self._simulated else self
 
     def with_embedded_archive(self, embedded: EmbeddedArchive) -> Self:
-        """Return the same settings, which ask `embedded` for what is simulated unless a portal is set."""
+        """Return a copy that uses the embedded archive for simulated data, unless a portal is set."""
         made = self.model_copy()
         made._embedded = embedded
         return made
 
     @property
     def embedded_archive(self) -> EmbeddedArchive | None:
-        """The embedded archive, where these settings ask it."""
+        """The embedded archive, if these settings use it."""
         known = self._embedded
         return known if known is not None and self.licsar_url == known.licsar_url else None
 
     @property
     def is_portal_set(self) -> bool:
-        """Whether the settings name a portal, instead of leaving it at the default."""
+        """Whether a portal is set explicitly."""
         return "licsar_url" in self.model_fields_set
 
     def check_frame_available(self, frame: Frame) -> None:
-        """Refuse to ask an archive for a frame that it cannot have.
+        """Raise an error if the configured archive cannot have a frame.
 
         Raises
         ------
         HephaestusError
-            If `frame` is simulated and only the real portal is known, or the embedded archive lacks it.
+            If `frame` is simulated and only the real portal is configured, or the embedded archive lacks it.
         """
         if self._simulated and not self.is_portal_set:
             raise HephaestusError(
                 f"{frame}: it is simulated, and no archive that has it is set; `hephaestus build {frame}` "
-                f"serves one itself, HEPHAESTUS_LICSAR_URL names another"
+                f"serves one itself, or set HEPHAESTUS_LICSAR_URL to one"
             )
         if self.embedded_archive is not None and frame.id not in self.embedded_archive.frames:
             raise HephaestusError(
@@ -279,7 +278,7 @@ class Settings(BaseSettings):
     @classmethod
     def _no_nul(cls, value: Any) -> Any:
         if any("\0" in str(path) for path in (value if isinstance(value, tuple) else (value,))):
-            raise ValueError("no path holds a null character")
+            raise ValueError("a path cannot contain a null character")
         return value
 
     @property
@@ -294,8 +293,8 @@ class Settings(BaseSettings):
 
     @property
     def worker_count(self) -> int:
-        """How many interferograms are worked on at once."""
-        affinity = getattr(os, "sched_getaffinity", None)  # the cores we may use, where the system tells
+        """Number of interferograms processed in parallel."""
+        affinity = getattr(os, "sched_getaffinity", None)  # cores available to this process
         return self.workers or (len(affinity(0)) if affinity else os.cpu_count() or 2)
 
     @classmethod
@@ -314,24 +313,24 @@ class Settings(BaseSettings):
 
 
 def _read_file(path: str) -> dict[str, Any]:
-    """Return what a YAML file of settings holds."""
+    """Read a YAML file of settings."""
     shown = sanitize_text(path, 200)
     if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for names that are too long)
         raise UsageError(
-            f"{SETTINGS_FILE_VARIABLE} names {shown}, which is no file; write one with `hephaestus settings`"
+            f"{SETTINGS_FILE_VARIABLE} is not a file ({shown}); write one with `hephaestus settings`"
         )
     try:
         content = parse_yaml(read_bounded(Path(path), _FILE_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"the settings file {shown} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        what = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        what = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         raise UsageError(f"the settings file {shown}: {what}; write one with `hephaestus settings`") from None
     if content is None:  # all lines are comments
         return {}
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise UsageError(
-            f"the settings file {shown} holds no lines of `name: value`; write one with `hephaestus settings`"
+            f"the settings file {shown} has no lines of `name: value`; write one with `hephaestus settings`"
         )
     return content
 
@@ -342,14 +341,14 @@ def load_settings(**overrides: Any) -> Settings:
     Raises
     ------
     UsageError
-        If a key is unknown or a value is not of its type; the message names it and the nearest key.
+        If a key is unknown or a value is invalid; the message names it and the nearest key.
     """
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {SETTINGS_FILE_VARIABLE}
     for name in sorted(os.environ):
         if name.startswith(ENV_PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; `hephaestus settings` lists them all"
-            raise UsageError(f"the environment sets {name}, which is no setting{hint}")
+            raise UsageError(f"the environment sets {name}, which is not a setting{hint}")
     try:
         return Settings(**{key: value for key, value in overrides.items() if value is not None})
     except ValidationError as error:
@@ -360,13 +359,13 @@ def load_settings(**overrides: Any) -> Settings:
         raise UsageError(
             f"setting {name}: {first['msg'].lower()}{hint}; `hephaestus settings` lists them all"
         ) from None
-    except SettingsError as error:  # a value of the environment that should be JSON
+    except SettingsError as error:  # an environment variable that should contain JSON
         why = str(error.__cause__ or "it cannot be read")
         raise UsageError(f"the environment: {error}: {why}; `hephaestus settings` lists them all") from None
 
 
 def settings_template() -> str:
-    """Return a YAML file with every setting at its default, commented with its description."""
+    """Return a YAML file of all settings with their defaults and descriptions, commented out."""
     import textwrap
 
     import yaml

@@ -1,11 +1,11 @@
-"""Stopping of the console script by Ctrl-C or SIGTERM: one line, in bounded time, wherever it is.
+"""Handling of Ctrl-C and SIGTERM in the console script: exit within bounded time, with a one-line message.
 
 The first signal raises KeyboardInterrupt in the main thread, so that temporary files are removed and the
-terminal is restored. That may take long: the main thread can be inside a library that returns to Python much
-later, or wait for a thread that waits for an archive. A second thread therefore reads the same signals from a
-pipe (:func:`signal.set_wakeup_fd`) and ends the process after :data:`REPLACED_FILES_GRACE` seconds, or at
-once at the second signal. What is on disk is safe either way: a command may be killed at any point, and its
-lock goes with its process.
+terminal is restored. That can take long if the main thread is inside a library call, or waits for a thread
+that waits for an archive. A second thread therefore reads the same signals from a pipe
+(:func:`signal.set_wakeup_fd`) and ends the process after :data:`GRACE_SECONDS` seconds, or immediately at the
+second signal. Files on disk are safe in both cases: a command may be killed at any point, and its lock is
+released with its process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
-#: Seconds that a command may take to tidy up.
+#: Time that a command may take to clean up, seconds.
 GRACE_SECONDS = 5.0
 _STOP_MESSAGES = {
     signal.SIGINT: "stopped; the same command goes on from here",
@@ -30,11 +30,11 @@ _STOP_MESSAGES = {
 
 
 class StoppedError(Exception):
-    """Stands for a KeyboardInterrupt where a library would make something of that."""
+    """Raised in place of KeyboardInterrupt where a library would handle the latter itself."""
 
 
 def run_interruptible(work: Callable[[], None]) -> None:
-    """Do the work of a whole process, which ends with 130 at Ctrl-C and with 143 at SIGTERM."""
+    """Run the main function of a process, which exits with 130 at Ctrl-C and with 143 at SIGTERM."""
     stopping = StopSignalHandler()
     try:
         with stopping:
@@ -48,14 +48,14 @@ def run_interruptible(work: Callable[[], None]) -> None:
 
 
 class StopSignalHandler:
-    """Handlers of SIGINT and SIGTERM while the block runs; none in a thread other than the main one.
+    """Context manager that handles SIGINT and SIGTERM; without effect outside the main thread.
 
-    A signal that is ignored stays ignored: a shell starts background jobs so.
+    Ignored signals stay ignored, since shells start background jobs that way.
 
     Attributes
     ----------
     caught_signal : int or None
-        The first of these signals that came.
+        The first of these signals that was received.
     """
 
     def __init__(self) -> None:
@@ -83,34 +83,34 @@ class StopSignalHandler:
             signal.set_wakeup_fd(self._wakeup)
             for number, handler in self._before.items():
                 signal.signal(number, handler)
-            os.close(self._writer)  # which ends the thread
+            os.close(self._writer)  # ends the thread
 
     def exit_process(self, number: int | None = None) -> NoReturn:
-        """Say that the command was stopped and end the process, whatever its threads do.
+        """Print that the command was stopped, and end the process regardless of its threads.
 
         Parameters
         ----------
         number : int, optional
-            The signal; the one that was caught, or SIGINT, by default.
+            The signal; by default, the one that was caught, or SIGINT.
         """
         number = number or self.caught_signal or signal.SIGINT
         tidied = threading.current_thread() is threading.main_thread()
         if tidied:
             for handled in self._before:
-                signal.signal(handled, signal.SIG_IGN)  # it ends already
+                signal.signal(handled, signal.SIG_IGN)  # the process is already ending
             for stream in (sys.stdout, sys.stderr):
                 with suppress(OSError, ValueError):
                     stream.flush()
         if self._said.acquire(blocking=False):
             with suppress(OSError):
-                # a terminal whose progress bars were cut off has no cursor
+                # progress bars hide the cursor until they end
                 restored = "\x1b[?25h\r\x1b[K" if not tidied and os.isatty(2) else ""
                 os.write(2, f"{restored}hephaestus: {_STOP_MESSAGES[signal.Signals(number)]}\n".encode())
         _kill_worker_processes()
         os._exit(128 + number)
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
-        """Raise KeyboardInterrupt in the main thread; the thread of :meth:`_watch` counts the signals."""
+        """Raise KeyboardInterrupt in the main thread; :meth:`_watch` counts signals in its own thread."""
         if self.caught_signal is None and not self._over:
             self.caught_signal = number
             raise KeyboardInterrupt
@@ -133,9 +133,9 @@ class StopSignalHandler:
 
 
 def _kill_worker_processes() -> None:
-    """Kill the processes that load data for this one, which would notice its end only seconds later.
+    """Kill data loader processes, which would otherwise outlive this process by seconds.
 
-    Other children, such as those of `benchmark run --at-a-time`, end themselves and their own workers.
+    Other children, such as those of `benchmark run --at-a-time`, stop by themselves with their workers.
     """
     if "multiprocessing.process" in sys.modules:
         from multiprocessing import active_children

@@ -1,4 +1,4 @@
-"""Consoles, logs and JSON on which text of others stays text: no markup, no control characters, no links."""
+"""Terminal output, logs and JSON that are safe for untrusted text, without markup and control characters."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from rich.text import Text
 
 from hephaestus_build.core.plain_text import REPLACEMENT_CHARACTER, sanitize_text
 
-#: Columns where a terminal tells none, or 0.
+#: Width used if the terminal reports none or 0, columns.
 _WIDTH = 80
-_LONGEST = 20_000  # characters of a log record: a traceback is one
-# Where those are that json leaves as they are: C1, bidirectional and other invisible characters, surrogates.
+_LONGEST = 20_000  # maximum length of a log record, characters; a traceback is part of one
+# Characters that json does not escape: C1 controls, bidirectional and other invisible ones, surrogates.
 _NOT_ASCII = re.compile(r"[\x7f-\U0010ffff]")
 
 
 class PlainConsole(Console):
-    """A console that interprets nothing in what it prints and sends no control characters but its own."""
+    """A rich console that prints text without markup, highlighting, or control characters of the text."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
-        if self.width < 1:  # COLUMNS=0: of docker, serial lines and Emacs
+        if self.width < 1:  # COLUMNS=0 is set by docker, serial lines and Emacs
             self.width = _WIDTH
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Make a text of a string; before the width of a cell is measured."""
+        """Convert a string to sanitized text, before the width of a cell is measured."""
         return super().render_str(_replace_control_characters(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render an object into segments, those of text without control characters."""
+        """Render an object into segments, and remove control characters from text segments."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             yield (
@@ -54,27 +54,27 @@ def _replace_control_characters(text: str) -> str:
 
 
 class PlainFormatter(logging.Formatter):
-    """Log records of any library as one harmless line each, a traceback in it too."""
+    """Formatter that writes each log record, including its traceback, on one sanitized line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
+        """Format a record."""
         return sanitize_text(super().format(record), _LONGEST)
 
 
 def configure_logging(level: int) -> None:
-    """Write the log, and Python's warnings, to standard error in lines of their own."""
+    """Write log records and Python's warnings to standard error, one line each."""
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
     logging.captureWarnings(True)
-    # here too, since readers and writers that silence it in two threads restore each other's filters
+    # ignored here as well: threads that suppress it concurrently restore each other's filters
     warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    r"""Return `value` as strict JSON: letters of all scripts stay, invisible characters are escaped.
+    r"""Return `value` as strict JSON with invisible characters escaped and other non-ASCII letters kept.
 
-    Numbers that JSON does not know (NaN and the infinities) become null.
+    NaN and infinities become null.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def json_text(value: Any, indent: int | None = 2) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Return `value` with None in place of each float that is not finite, at any depth."""
+    """Return `value` with every non-finite float replaced by None, at any depth."""
     match value:
         case float():
             return value if math.isfinite(value) else None
@@ -107,5 +107,5 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def sanitize_lines(text: str) -> str:
-    """Return a text of many lines without control characters but those that end lines."""
+    """Return multi-line text without control characters other than line ends."""
     return _replace_control_characters(text.expandtabs(4))

@@ -16,21 +16,21 @@ from hephaestus_build.core.registry import schema_path
 
 @dataclass(frozen=True, repr=False)
 class VolcanoCone:
-    """A volcano of the catalogue, or one that the data set names and the catalogue does not have.
+    """A volcano of the catalogue, or one that only the data set names.
 
     Parameters
     ----------
     catalogue_name : str
-        As the catalogue writes it: ``Negra, Sierra``. It is not unique: Ecuador and Chile each have an
+        Name in the catalogue, such as ``Negra, Sierra``. Not unique: Ecuador and Chile each have an
         ``Azul, Cerro``.
     latitude, longitude : float or None
-        Degrees; None where the catalogue does not have the volcano.
+        Degrees; None if the catalogue does not have the volcano.
     elevation_m : int or None
-        Height of the summit above the sea, m.
+        Height of the summit above sea level, m.
     type : str
-        Such as ``Shield volcano``; empty where it is not known.
+        Volcano type, such as ``Shield volcano``; empty if unknown.
     smithsonian_number : int or None
-        Number in the catalogue of the Global Volcanism Program; None where it is not known.
+        Number in the catalogue of the Global Volcanism Program; None if unknown.
     aliases : tuple of str
         Other spellings.
     """
@@ -45,28 +45,28 @@ class VolcanoCone:
 
     @cached_property
     def name(self) -> str:
-        """The catalogue's name in reading order: ``Sierra Negra``."""
+        """Name in reading order, such as ``Sierra Negra``."""
         noun, _, before = self.catalogue_name.partition(", ")
         return f"{before}{'' if before.endswith(chr(39)) else ' '}{noun}" if before else noun
 
     @property
     def catalogued(self) -> bool:
-        """Whether the catalogue has the volcano, and with it its coordinates."""
+        """Whether the catalogue has the volcano, and thus its coordinates."""
         return self.latitude is not None
 
     @cached_property
     def spellings(self) -> frozenset[str]:
-        """Every name and alias as :func:`fold_name` folds it."""
+        """All names and aliases, folded by :func:`fold_name`."""
         return frozenset(map(fold_name, (self.catalogue_name, self.name, *self.aliases)))
 
     def distance_km(self, latitude: float, longitude: float) -> float:
-        """Return the distance to a point given in degrees, km; infinite where it is not catalogued."""
+        """Return the distance to a point given in degrees, km; infinite if not catalogued."""
         if self.latitude is None or self.longitude is None:
             return float("inf")
         return great_circle_km(self.latitude, self.longitude, latitude, longitude)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the volcano as JSON values."""
+        """Return the volcano as a JSON-compatible mapping."""
         return {
             "name": self.name,
             "catalogue_name": self.catalogue_name if self.catalogued else None,
@@ -85,7 +85,7 @@ class VolcanoCone:
 
 
 def fold_name(text: str) -> str:
-    """Return a name without case, accents, punctuation and superfluous blanks, to compare spellings by.
+    """Normalize case, accents, punctuation and spaces of a name, for comparing spellings.
 
     Examples
     --------
@@ -97,12 +97,14 @@ def fold_name(text: str) -> str:
 
 
 def parse_volcanoes(lines: Iterable[str]) -> tuple[VolcanoCone, ...]:
-    """Return the volcanoes of a table such as ``schemas/volcanoes.csv``, in its order.
+    """Parse a table such as ``schemas/volcanoes.csv``, keeping its order.
 
     Raises
     ------
     ValueError
-        If a number is none; KeyError if a column is missing.
+        If a number is malformed.
+    KeyError
+        If a column is missing.
     """
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
     return tuple(
@@ -121,7 +123,7 @@ def parse_volcanoes(lines: Iterable[str]) -> tuple[VolcanoCone, ...]:
 
 @cache
 def load_volcanoes() -> tuple[VolcanoCone, ...]:
-    """Return every volcano of ``schemas/volcanoes.csv``."""
+    """Return all volcanoes of ``schemas/volcanoes.csv``."""
     with schema_path("volcanoes.csv").open(encoding="utf-8", newline="") as lines:
         return parse_volcanoes(lines)
 
@@ -136,17 +138,17 @@ def _by_spelling() -> dict[str, tuple[VolcanoCone, ...]]:
 
 
 def volcanoes_named(text: str) -> tuple[VolcanoCone, ...]:
-    """Return the volcanoes of a name: any spelling, whatever its case, accents and punctuation.
+    """Return the volcanoes with a name, ignoring case, accents and punctuation.
 
     Parameters
     ----------
     text : str
-        Such as ``Sierra Negra``, ``sierra_negra`` or ``Negra, Sierra``.
+        Any spelling, such as ``Sierra Negra``, ``sierra_negra`` or ``Negra, Sierra``.
 
     Returns
     -------
     tuple of VolcanoCone
-        Empty where no volcano is called so; several where a name is not unique.
+        Empty if no volcano has the name; several if the name is not unique.
     """
     return _by_spelling().get(fold_name(text), ())
 
@@ -161,14 +163,14 @@ def nearest_volcano(
     latitude, longitude : float
         Degrees.
     among : iterable of VolcanoCone, optional
-        Those to choose from, at least one; all of the catalogue unless given.
+        Candidates, at least one; by default, the whole catalogue.
     """
     volcanoes = load_volcanoes() if among is None else among
     return min(volcanoes, key=lambda volcano: volcano.distance_km(latitude, longitude))
 
 
 def volcanoes_inside(bounds: Bounds) -> tuple[VolcanoCone, ...]:
-    """Return the volcanoes whose coordinates lie in a box, in the order of their names."""
+    """Return the volcanoes whose coordinates lie in a box, sorted by name."""
     inside = [
         volcano
         for volcano in load_volcanoes()

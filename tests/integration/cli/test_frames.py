@@ -219,7 +219,7 @@ def test_a_search_without_result_ends_well_and_says_what_to_do() -> None:
     [
         (["--near", "here"], "--near here is not LAT,LON"),
         (["--near", "1,2,3"], "is not LAT,LON"),
-        (["--near", "100,0"], "is no latitude"),
+        (["--near", "100,0"], "is not a latitude"),
         (["--bbox", "1,2,3"], "is not W,S,E,N"),
         (["--json", "--csv"], "--json or --csv"),
     ],

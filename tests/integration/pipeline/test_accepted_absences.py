@@ -87,21 +87,21 @@ def test_everything_is_either_owed_or_accepted_in_order(outcomes, chosen):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ({"124D_04854_171313": ["demm"]}, r"'demm' is no product \(did you mean dem\?\)"),
+        ({"124D_04854_171313": ["demm"]}, r"'demm' is not a product \(did you mean dem\?\)"),
         ({"*": ["coherance"]}, r"did you mean coherence\?"),
         ({"124D_04854_17131": ["dem"]}, r"neither a frame id .* \(did you mean 124D_04854_171313\?"),
         ({"all": ["dem"]}, "'all' is neither"),
-        ({"*": ["20160921_20160909"]}, "is no product"),
-        ({"*": ["20161345"]}, "is no product"),
-        ({"*": None}, "'None' is no product"),
-        ({"*": {"dem": True}}, "is no product"),
-        ({"*": [["dem"]]}, "is no product"),
+        ({"*": ["20160921_20160909"]}, "is not a product"),
+        ({"*": ["20161345"]}, "is not a product"),
+        ({"*": None}, "'None' is not a product"),
+        ({"*": {"dem": True}}, "is not a product"),
+        ({"*": [["dem"]]}, "is not a product"),
         ({1: ["dem"]}, "'1' is neither"),
-        (["dem"], "no mapping of frames"),
-        (None, "no mapping of frames"),
-        ("{not json", "no JSON object"),
-        ("[" * 5000, "no JSON object"),
-        ('["dem"]', "no mapping of frames"),
+        (["dem"], "must be a mapping of frames"),
+        (None, "must be a mapping of frames"),
+        ("{not json", "not a JSON object"),
+        ("[" * 5000, "not a JSON object"),
+        ('["dem"]', "must be a mapping of frames"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_in_one_line_with_an_example(value, said):
@@ -135,7 +135,7 @@ def test_a_file_may_say_it_as_yaml_and_the_environment_as_json(tmp_path, monkeyp
     monkeypatch.setenv("HEPHAESTUS_ACCEPT", json.dumps({"*": ["phase"]}))
     assert load_settings().accept == {"*": ("phase",)}
     monkeypatch.setenv("HEPHAESTUS_ACCEPT", "{")
-    with pytest.raises(UsageError, match="setting accept: it is no JSON object"):
+    with pytest.raises(UsageError, match="setting accept: it is not a JSON object"):
         load_settings()
 
 

@@ -521,7 +521,7 @@ def test_metadata_without_a_time_fall_back_on_the_registry(tmp_path):
         assert portal.metadata(FRAME).center_time == timedelta(days=1, seconds=12)
         for nonsense in (b"99 days, 5:00:00", b"999999999 days, 5:00:00"):
             body[0] = b"center_time=" + nonsense
-            with pytest.raises(HephaestusError, match="no time of day"):
+            with pytest.raises(HephaestusError, match="not a time of day"):
                 portal.metadata(FRAME)
         body[0] = b"center_time=noon\n"
         with pytest.raises(HephaestusError, match="noon"):

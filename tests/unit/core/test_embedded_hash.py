@@ -89,5 +89,5 @@ def test_what_has_no_seal_is_told_from_what_is_damaged():
         check_zip_hash(stream)
     with pytest.raises(MissingHashError):
         parse_hashed_json(b'{"a": 1}')
-    with pytest.raises(ValueError, match="no zip archive"):
+    with pytest.raises(ValueError, match="not a zip archive"):
         add_zip_hash(io.BytesIO(b"text that is no archive at all"))

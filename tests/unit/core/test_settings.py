@@ -34,10 +34,10 @@ def file(tmp_path, monkeypatch):
         (b"- 1\n- 2\n", "name: value"),
         (b"just text", "name: value"),
         (b"1: 2\n", "name: value"),
-        (b"\xff\xfe\x00\x01", "no text in UTF-8"),
-        (b"a: !!python/object/apply:os.system [id]\n", "no YAML"),
+        (b"\xff\xfe\x00\x01", "not UTF-8 text"),
+        (b"a: !!python/object/apply:os.system [id]\n", "not YAML"),
         (b"connections: " + b"9" * 6000, "digits"),
-        (b"a: [1\n", "no YAML"),
+        (b"a: [1\n", "not YAML"),
         (b'data_dir: "a\\0b"\n', "null character"),
         (b"timeout: .nan\n", "timeout"),
         (b"timeout: .inf\n", "timeout"),
@@ -71,7 +71,7 @@ def test_a_settings_file_that_is_no_plain_file_is_not_read(file, monkeypatch):
     os.mkfifo(file)
     for path in (str(file), os.devnull, "/dev/zero", str(file.parent), "x" * 5000):
         monkeypatch.setenv("HEPHAESTUS_SETTINGS", path)
-        with pytest.raises(UsageError, match="no file"):
+        with pytest.raises(UsageError, match="is not a file"):
             load_settings()
 
 
