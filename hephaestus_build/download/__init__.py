@@ -1,1 +1,1 @@
-"""HTTP downloads: one bounded client, a cache with receipts, and partial files that are resumed."""
+"""HTTP downloads: a client with limits, a cache with receipts, and resumable partial files."""

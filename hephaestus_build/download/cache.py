@@ -1,6 +1,6 @@
-"""The download cache: whole products with their receipts, parts that can be resumed, and a size limit.
+"""Download cache of complete products with receipts and of resumable parts, with a size limit.
 
-Everything in it may be thrown away at any time, also while a build runs.
+Its files may be deleted at any time, even during a build.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from hephaestus_build.download.validators import Validators
 
 logger = logging.getLogger(__name__)
 
-# How much was added since the folder was last looked through; a loss of it costs another look.
+# File that counts the bytes added since the folder was last scanned; if lost, the folder is scanned again.
 _GROWTH_FILE = ".hephaestus-growth.json"
-#: Seconds after which a part that nobody writes is given up by :meth:`DownloadCache.prune`.
+#: Age at which :meth:`DownloadCache.prune` may remove an unfinished part, seconds since its last change.
 MAX_PART_AGE = 2 * 24 * 3600.0
-# A cache over its limit is pruned to this share of it, so that it is not pruned again at once.
+# Fraction of the limit to which the cache is pruned, so that it does not soon need pruning again.
 _PRUNE_TARGET = 0.9
 
 
 def read_receipt(path: Path) -> Receipt:
-    """Return the receipt of the product at `path`.
+    """Read the receipt of the product at `path`.
 
     Raises
     ------
     OSError, ValueError
-        If there is none that can be read.
+        If the receipt is missing or malformed.
     """
     receipt = read_json_note(receipt_path(path), Receipt)
     etag, last_modified = Validators.sanitize(receipt.etag, receipt.last_modified)
@@ -57,9 +57,9 @@ def read_receipt(path: Path) -> Receipt:
 
 
 def is_of(record: Receipt, path: Path, digest: Digest) -> bool:
-    """Whether `record` is of the content of the file at `path`, whose digest is `digest`.
+    """Return whether the receipt `record` matches the file at `path`, whose digest is `digest`.
 
-    The file is read only where the record names another algorithm.
+    The file is read only if the receipt uses another hash algorithm.
     """
     known = record.digest
     if known is None or known.algorithm == digest.algorithm:
@@ -70,21 +70,21 @@ def is_of(record: Receipt, path: Path, digest: Digest) -> bool:
 
 
 class _Growth(msgspec.Struct):
-    """How many bytes were added since the folder was last looked through, under which limit."""
+    """Bytes added since the folder was last scanned, and the limit at that time."""
 
     limit: float
     unseen: float
 
 
 class DownloadCache:
-    """The folder of all downloads.
+    """Cache of downloaded products in one folder.
 
     Parameters
     ----------
     folder : Path
-        Need not exist.
+        Folder of the cache; created when needed.
     limit : float
-        Bytes that :meth:`prune` keeps it to.
+        Maximum size, bytes, enforced by :meth:`prune`.
     """
 
     def __init__(self, folder: Path, limit: float) -> None:
@@ -94,16 +94,16 @@ class DownloadCache:
         self._lock = threading.Lock()
 
     def verified_receipt(self, target: Path, product: str, limit: int = 1 << 40) -> Receipt | None:
-        """Return the receipt of a product that lies whole and unchanged at `target`, and mark it used.
+        """Return the receipt of an intact product at `target` and mark it as used; None if not intact.
 
         Parameters
         ----------
         target : Path
-            Where the product lies.
+            Path of the product in the cache.
         product : str
-            Its name.
+            Name of the product.
         limit : int
-            Bytes beyond which it is not the product, and not read.
+            Maximum size of the product, bytes; larger files are not read.
         """
         with suppress(OSError, ValueError):
             receipt = read_receipt(target)
@@ -125,7 +125,7 @@ class DownloadCache:
 
     @contextmanager
     def pin(self, target: Path) -> Iterator[None]:
-        """Keep `target` from being pruned by this process."""
+        """Protect `target` from pruning by this process during the block."""
         with self._lock:
             self._in_use[target] = self._in_use.get(target, 0) + 1
         try:
@@ -137,22 +137,22 @@ class DownloadCache:
                     del self._in_use[target]
 
     def record_growth(self, size: int) -> None:
-        """Take note of `size` new bytes, and prune when they may have filled the cache.
+        """Record that `size` bytes were added, and prune if the cache may have exceeded its limit.
 
-        Looking through the folder takes the longer the more there is: it is done once per hundredth of the
-        limit, however many processes add to it.
+        Scanning a large folder is slow, so it is scanned only once for each added hundredth of the limit, by
+        all processes together.
         """
         with self._lock:
             unseen = self._unscanned_bytes() + size
             due = unseen >= self.limit / 100
-            with suppress(OSError):  # then the next one looks
+            with suppress(OSError):  # a later call scans instead
                 note = {"limit": self.limit, "unseen": 0 if due else unseen}
                 write_text_atomic(self.folder / _GROWTH_FILE, json.dumps(note))
         if due:
             self.prune()
 
     def _unscanned_bytes(self) -> float:
-        """Return how many bytes were added since the folder was last looked through; at first: enough to."""
+        """Return the bytes added since the last scan; the whole limit if unknown, to trigger a scan."""
         with suppress(OSError, ValueError):
             note = read_json_note(self.folder / _GROWTH_FILE, _Growth)
             if note.limit == self.limit and note.unseen >= 0:
@@ -160,20 +160,20 @@ class DownloadCache:
         return self.limit
 
     def prune(self, limit: float | None = None) -> int:
-        """Remove the products used longest ago until the cache is within its limit.
+        """Remove the least recently used products until the cache is within its limit.
 
-        Only what this program put there counts and goes: a file with its receipt, or a part left behind
-        long ago beside such files. Other files are never touched, whatever folder was named as the cache.
+        Only files of this program are counted and removed: products with receipts, and old parts beside
+        them. Other files are never touched, even if the cache folder is shared with other data.
 
         Parameters
         ----------
         limit : float, optional
-            Bytes; by default the cache's own.
+            Size to prune to, bytes; by default, the limit of the cache.
 
         Returns
         -------
         int
-            Bytes removed.
+            Number of bytes removed.
         """
         limit = self.limit if limit is None else limit
         found = list(_scan_products(self.folder))
@@ -203,7 +203,7 @@ class DownloadCache:
 
 
 def _scan_products(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Yield time of last use, bytes and path of each product and part under `folder`."""
+    """Yield time of last use, size and path of each product and part below `folder`."""
 
     def scan(path: str) -> Iterator[os.DirEntry[str]]:
         with suppress(OSError), os.scandir(path) as entries:
@@ -212,13 +212,13 @@ def _scan_products(folder: Path) -> Iterator[tuple[float, int, Path]]:
     waiting = [str(folder)]
     while waiting:
         entries = {entry.name: entry for entry in scan(waiting.pop())}
-        ours = any(name.endswith(RECEIPT_SUFFIX) for name in entries)  # others have parts of that name too
+        ours = any(name.endswith(RECEIPT_SUFFIX) for name in entries)  # other programs use .part too
         for name, entry in entries.items():
             with suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 elif not entry.is_file(follow_symlinks=False):
-                    continue  # a link, a pipe: not this program's
+                    continue  # links and pipes do not belong to this program
                 elif name.endswith(".part") and ours:
                     facts = entry.stat(follow_symlinks=False)
                     yield facts.st_mtime, facts.st_size, Path(entry.path)

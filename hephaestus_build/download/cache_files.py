@@ -1,4 +1,4 @@
-"""Files of the download cache: only plain ones are opened; what the disk refuses is explained."""
+"""File operations of the download cache, restricted to plain files and with readable errors."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ import msgspec
 from hephaestus_build.core.errors import HephaestusError
 
 T = TypeVar("T")
-# Bytes of a receipt or note; what is longer is none.
+# Maximum size of a receipt or another JSON file, bytes.
 _MAX_NOTE_BYTES = 1 << 16
-#: Opens neither a link nor waits for the other end of a pipe.
+#: Flags to open files without following links or blocking on pipes.
 PLAIN_OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class VanishedError(Exception):
-    """A file of the cache was removed while it was in use: begin again."""
+    """A file of the cache was removed while it was in use; the operation should be repeated."""
 
 
 def open_plain(path: Path) -> BufferedReader:
-    """Open a plain file for reading; a link, a pipe or a device in its place is refused at once.
+    """Open a plain file for reading, without following links or blocking on pipes.
 
     Raises
     ------
     OSError
-        If there is no such file, or what is there is no plain one.
+        If the file does not exist or is not a plain file.
     """
     descriptor = os.open(path, os.O_RDONLY | PLAIN_OPEN_FLAGS)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "no plain file", str(path))
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
     return os.fdopen(descriptor, "rb")
 
 
 def read_json_note(path: Path, kind: type[T]) -> T:
-    """Return what a small file of JSON says; OSError or ValueError if it is none of its kind."""
+    """Decode a small JSON file; raise OSError or ValueError if it is unreadable or malformed."""
     with open_plain(path) as stream:
         content = stream.read(_MAX_NOTE_BYTES + 1)
     if len(content) > _MAX_NOTE_BYTES:
@@ -51,17 +51,17 @@ def read_json_note(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError(f"it is no such note ({type(error).__name__})") from None
+        raise ValueError(f"it is malformed ({type(error).__name__})") from None
 
 
 @contextmanager
 def translate_cache_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into an error that says what to do.
+    """Convert operating system errors to exceptions that say what to do.
 
     Raises
     ------
     HephaestusError
-        If the disk is full or read-only, or its rights forbid it.
+        If the disk is full or read-only, or permission is denied.
     VanishedError
         If a file or folder disappeared.
     """
@@ -73,9 +73,9 @@ def translate_cache_errors(path: Path) -> Iterator[None]:
         advice = {
             errno.ENOSPC: "the disk is full: free some space, lower HEPHAESTUS_CACHE_LIMIT_GB",
             errno.EDQUOT: "your quota is used up: free some space, lower HEPHAESTUS_CACHE_LIMIT_GB",
-            errno.EACCES: "no permission to write there: change the folder's rights",
-            errno.EPERM: "no permission to write there: change the folder's rights",
-            errno.EFBIG: "a limit on the size of files was met: raise it (ulimit -f)",
+            errno.EACCES: "no permission to write there: change the folder's permissions",
+            errno.EPERM: "no permission to write there: change the folder's permissions",
+            errno.EFBIG: "the limit on file sizes was reached: raise it (ulimit -f)",
             errno.EROFS: "the file system is read-only: mount it for writing",
         }.get(error.errno or 0, f"{error.strerror or error}: check the disk")
         raise HephaestusError(
@@ -85,7 +85,7 @@ def translate_cache_errors(path: Path) -> Iterator[None]:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write a small file through a sibling that nobody else has, and one rename."""
+    """Write a small file atomically, through a sibling with a unique name and a rename."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         with temporary.open("x", encoding="utf-8") as stream:

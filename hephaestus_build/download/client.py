@@ -1,7 +1,8 @@
-"""One polite, bounded client for every archive; each request ends in a named outcome.
+"""HTTP client for one archive, with bounded concurrency, retries and resumable downloads.
 
-A download is accepted only after its content was read, keeps what it has when the connection breaks, and
-goes on from there. The connection itself (deadlines that sockets do not have) is in ``transport.py``.
+Each request ends in an :class:`~hephaestus_build.core.provenance.Outcome`. A download is accepted only after
+its content was read successfully. If the connection breaks, the received part is kept and resumed later. The
+connections themselves, with their overall deadlines, are in ``transport.py``.
 """
 
 from __future__ import annotations
@@ -49,38 +50,40 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NO_PRIOR_USE = PriorUse()
-#: Called with the number of bytes that have just arrived.
+#: Callback that receives the number of newly arrived bytes.
 ByteProgress = Callable[[int], None]
 
-#: A product takes at most so many times the stall timeout (an hour by default); then its part is kept for
-#: the next run. At 9 kB/s, the slowest days that users report, the largest phase raster still arrives.
+#: Maximum duration of a download, in multiples of the stall timeout (one hour by default); after that, its
+#: part is kept for the next run. At 9 kB/s, the slowest rate reported by users, the largest phase raster
+#: completes.
 TIMEOUTS_PER_DOWNLOAD = 60
-# After so many products in a row that a host did not deliver it gets one try each, until it delivers one.
+# Number of consecutive failures of a host after which requests are not retried, until one succeeds.
 _GIVE_UP_AFTER = 8
 _MAX_RETRY_DELAY = 30.0
 _SIGNATURE_BYTES = 512
-# a comment ends at its first end: were that left open, a few dozen of them would take hours
+# comments match up to their first end marker only: backtracking over a few dozen could take hours
 _HTML_START = re.compile(
     rb"\s*(<!--((?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
 )
 
 
 class HttpClient:
-    """Ask one archive, never too often and never without end; safe to use from several threads.
+    """Thread-safe client for one archive, with bounded concurrency, retries and deadlines.
 
     Parameters
     ----------
     settings : Settings
-        ``connections``, ``retries``, ``timeout`` and the cache's folder and limit are used.
+        Provides ``connections``, ``retries``, ``timeout`` and the cache's folder and limit.
     session_headers : mapping, optional
-        Sent with every request to the host that was asked, not to those it redirects to.
+        Headers of every request to the requested host; not sent to redirect targets on other hosts.
     follow : callable, optional
-        Says whether an address that a redirect leads to may be asked; by default all of http and https.
+        Returns whether to follow a redirect to an address; by default, all http and https redirects are
+        followed.
 
     Attributes
     ----------
     cache : DownloadCache
-        Where downloads live.
+        Cache of the downloads.
     """
 
     def __init__(
@@ -111,11 +114,11 @@ class HttpClient:
 
     @property
     def permits(self) -> int:
-        """How many requests may run at once now."""
+        """Current number of concurrent requests allowed."""
         return self._limiter.permits
 
     def get_text(self, url: str, *, max_bytes: int = 64 << 20) -> SmallResponse:
-        """Return the page at `url`; failures are an outcome, not an exception."""
+        """Request the page at `url`. Failures are reported as outcomes, not raised."""
 
         def attempt() -> SmallResponse:
             with self._limiter.permit(), closing(self._send_checked("GET", url)) as response:
@@ -135,7 +138,7 @@ class HttpClient:
         return self._retry_small(url, attempt)
 
     def head(self, url: str) -> SmallResponse:
-        """Return what the archive says of `url` without its content."""
+        """Request the headers of `url`. Failures are reported as outcomes, not raised."""
 
         def attempt() -> SmallResponse:
             with self._limiter.permit(), closing(self._send_checked("HEAD", url)) as response:
@@ -159,52 +162,52 @@ class HttpClient:
         max_bytes: int = 2 << 30,
         progress: ByteProgress | None = None,
     ) -> tuple[Receipt, T | None]:
-        """Bring a product into the cache and return its receipt and its content.
+        """Download a product into the cache, and return its receipt and content.
 
         Parameters
         ----------
         urls : iterable of str
-            Addresses to try in order. Taken one by one, so that a later one may be found out when it is
-            needed; iterated again if the cache vanishes meanwhile.
+            Addresses to try in order. They are consumed lazily, so that later ones are determined only when
+            needed; iterated again if the cache is removed meanwhile.
         target : Path
-            Where the product lies in the cache.
+            Path of the product in the cache.
         product : str
-            Its name, for the receipt.
+            Name of the product, for the receipt.
         read : callable
-            Reads the file at a path whole and returns its content; raises ValueError if it is not the
+            Reads the complete file at a path and returns its content; raises ValueError if it is not the
             product. Called before the file gets its final name.
         known : Receipt, optional
-            An earlier receipt, to ask whether the product has changed since (with `revalidate`).
+            Receipt of an earlier download, for a conditional request (with `revalidate`).
         looks_like : callable, optional
-            Whether the first bytes (512 or all) are those of the product.
+            Returns whether the first bytes (up to 512) can be those of the product.
         revalidate : bool
-            Ask upstream although a whole copy is here. If nothing changed, the outcome is ``UNCHANGED``,
-            and the content is None where `known` was given: who has the receipt has the content.
+            Send a request even if the cache has an intact copy. If the file has not changed, the outcome is
+            ``UNCHANGED``, and the content is None if `known` was given, since the caller has it.
         by_date : bool
-            Whether a copy that has no tag may be asked about by its date. A file may be replaced by an older
-            one, which many servers then take for unchanged.
+            Whether to use If-Modified-Since for a copy without an ETag. Many servers answer "not modified"
+            if a file was replaced by one with an older date.
         proven : collection of Digest
-            Of contents that count, if the cache has them, although the archive does not deliver.
+            Digests of contents that are accepted from the cache if the archive does not deliver.
         past : PriorUse, optional
-            Of an earlier use. A copy in the cache that claims to be the edition of that use and has another
-            hash is not believed; and where upstream was found to hold another one since, the copy that was
-            used and a part from before are fetched again, without conditions.
+            First use of the product. A cached copy with the same validators but another hash is discarded.
+            If the archive was found to have a different file since, the copy that was used and older parts
+            are downloaded again, unconditionally.
         max_bytes : int
-            A larger answer is not the product.
+            Maximum size of the product, bytes; larger responses are rejected.
         progress : callable, optional
-            Called with the number of bytes that have just arrived.
+            Callback that receives the number of newly arrived bytes.
 
         Returns
         -------
         receipt : Receipt
-            How it ended. ``UNCHANGED`` without `revalidate` means that a whole copy was in the cache.
+            Receipt with the outcome. ``UNCHANGED`` without `revalidate` means that the cache had a copy.
         content : object or None
-            What `read` returned.
+            Return value of `read`.
 
         Raises
         ------
         HephaestusError
-            If the disk is full, read-only or not ours.
+            If the disk is full or read-only, or permission is denied.
         """
         job = _DownloadTask(target, product, read, looks_like, max_bytes, progress, by_date, proven, past)
         with self.cache.pin(target):
@@ -212,7 +215,7 @@ class HttpClient:
                 with suppress(VanishedError):
                     return self._download(urls, job, known, revalidate)
         raise HephaestusError(
-            f"{product}: the download cache {target.parent} vanishes while it is written; set "
+            f"{product}: the download cache {target.parent} is removed while it is in use; set "
             "HEPHAESTUS_CACHE_DIR to a folder that stays, then run the same command again"
         )
 
@@ -227,7 +230,7 @@ class HttpClient:
         try:
             with PartialDownload.acquire(job.target, TIMEOUTS_PER_DOWNLOAD * self._settings.timeout) as part:
                 if not (job.known_copy or known) and (cached := self._read_cached(job)):
-                    part.remove()  # whoever had the part before us has just finished
+                    part.remove()  # another process has just completed the download
                     return cached
                 try:
                     return self._try_urls(urls, job, part)
@@ -245,20 +248,20 @@ class HttpClient:
             if job.prior_use.receipt and is_altered_copy(receipt, job.prior_use.receipt):
                 if not job.warned:
                     log.warning(
-                        "%s in the cache is not what it was when first used: it is fetched again", job.product
+                        "%s in the cache is not what it was when first used: downloading again", job.product
                     )
                 job.warned = True
                 return None
             try:
                 return receipt.replace(outcome=Outcome.UNCHANGED), job.content_at(job.target)
-            except ValueError:  # written by another version that accepted more
+            except ValueError:  # written by another, less strict version
                 self.cache.discard(job.target)
         return None
 
     def _try_urls(
         self, urls: Iterable[str], job: _DownloadTask[T], part: PartialDownload
     ) -> tuple[Receipt, T | None]:
-        """Return the product from the first address that has it, else the most telling failure."""
+        """Download from the first address that has the product, or return the most relevant failure."""
         failures: list[Receipt] = []
         for url in urls:
             try:
@@ -267,18 +270,18 @@ class HttpClient:
                 receipt = Receipt(job.product, failed.outcome, failed.url or redact_url(url))
                 failures.append(receipt.replace(detail=failed.detail))
         if not failures:
-            return Receipt(job.product, Outcome.ABSENT, "", detail="no address of it is known"), None
+            return Receipt(job.product, Outcome.ABSENT, "", detail="no address is known for it"), None
         if (
             job.known_copy is not None
             and job.content is not None
             and job.known_copy.digest in job.accepted_hashes
         ):
             return job.known_copy.replace(outcome=Outcome.UNCHANGED, detail=""), job.content
-        # absent only if every address says so: one that did not answer may well have it
+        # absent only if every address says so, since one that did not answer may have the product
         return next((f for f in failures if f.outcome is not Outcome.ABSENT), failures[-1]), None
 
     def _fetch_once(self, url: str, job: _DownloadTask[T], part: PartialDownload) -> tuple[Receipt, T | None]:
-        """Try once to bring the product from `url`; Failed if that did not work."""
+        """Try once to download the product from `url`; raise RequestFailed on failure."""
         if job.prior_use.replaced_since and part.started_at <= job.prior_use.replaced_since:
             part.restart()
         offset, if_range = part.resume(redact_url(url), job.max_bytes)
@@ -299,13 +302,13 @@ class HttpClient:
                 self._prepare_part(response, part, offset, job)
                 self._receive_body(response, part, job)
                 answer = describe_response(response)
-        if response.status_code == 304:  # not modified, and yet another size or mark than the copy's
+        if response.status_code == 304:  # "not modified" with another size or validator than the copy's
             return self._fetch_once(url, job, part)
         part.flush()
         try:
             content = job.content_at(part.path)
         except ValueError as error:
-            part.flush()  # VanishedError where the file is gone: then it is no fault of the content
+            part.flush()  # VanishedError if the file is gone, so that the content is not blamed
             part.restart()
             raise RequestFailed(Outcome.CORRUPT, str(error), answer.url, again="content") from error
         receipt = Receipt(
@@ -327,7 +330,7 @@ class HttpClient:
     def _prepare_part(
         self, response: requests.Response, part: PartialDownload, offset: int, job: _DownloadTask[T]
     ) -> None:
-        """Make `part` ready for the body of an answer: go on where it fits, else begin again."""
+        """Prepare `part` for the body of a response: resume if the response continues it, else restart."""
         headers = response.headers
         if response.status_code == 206:
             span = parse_content_range(headers)
@@ -341,13 +344,13 @@ class HttpClient:
             ):
                 part.restart()
                 raise RequestFailed(
-                    Outcome.CORRUPT, "cut: another part came than was asked for", again="passing"
+                    Outcome.CORRUPT, "cut: the archive sent another part than requested", again="passing"
                 )
             return
         part.restart()
         if response.status_code == 416:
             raise RequestFailed(
-                Outcome.CORRUPT, "cut: the archive holds less than it promised", again="passing"
+                Outcome.CORRUPT, "cut: the file on the archive is shorter than announced", again="passing"
             )
         length = parse_content_length(headers)
         if length is not None and length > job.max_bytes:
@@ -365,7 +368,7 @@ class HttpClient:
                 job.progress(len(block))
             if part.size > job.max_bytes:
                 part.restart()
-                raise RequestFailed(Outcome.CORRUPT, f"more than {job.max_bytes} bytes came")
+                raise RequestFailed(Outcome.CORRUPT, f"more than {job.max_bytes} bytes received")
             if first is not None:
                 first += block
                 if len(first) >= _SIGNATURE_BYTES:
@@ -375,17 +378,17 @@ class HttpClient:
             self._check_signature(first, part, job)
         if part.origin and part.origin.length not in (None, part.size):
             raise RequestFailed(
-                Outcome.CORRUPT, f"cut: {part.size} of {part.origin.length} bytes came", again="passing"
+                Outcome.CORRUPT, f"cut: {part.size} of {part.origin.length} bytes received", again="passing"
             )
 
     def _check_signature(self, first: bytes, part: PartialDownload, job: _DownloadTask[T]) -> None:
-        """Refuse by the first bytes what would be refused by all of them."""
+        """Reject a body early if its first bytes cannot be those of the product."""
         if not first:
-            reason = "zero bytes came"
+            reason = "zero bytes received"
         elif _HTML_START.match(first):
             reason = "a web page came in its place"
         elif job.looks_like and not job.looks_like(first[:_SIGNATURE_BYTES]):
-            reason = "the first bytes are not those of such a file"
+            reason = "the first bytes are not those of this file type"
         else:
             return
         part.restart()
@@ -394,7 +397,7 @@ class HttpClient:
     def _send_checked(
         self, method: str, url: str, headers: Mapping[str, str] = MappingProxyType({})
     ) -> requests.Response:
-        """Return an answer whose body may be read (200, 206, 304, 416); Failed for all others."""
+        """Return a response with status 200, 206, 304 or 416; raise RequestFailed for all others."""
         response = self._transport.send(method, url, headers)
         status = response.status_code
         if status == 200 or (headers and status in (206, 304, 416)):
@@ -416,12 +419,12 @@ class HttpClient:
         )
 
     def _retry(self, url: str, attempt: Callable[[], T]) -> T:
-        """Try as often as the settings allow, with growing pauses; Failed when it was enough."""
+        """Call `attempt` with retries and growing pauses; raise RequestFailed after the last one."""
         host = url_origin(url)
         left = {"never": 0, "content": min(1, self._settings.retries), "passing": self._settings.retries}
         if self._failures_by_origin.get(host, 0) >= _GIVE_UP_AFTER:
             left["passing"] = 0
-        # a client that is told to be quick (a small timeout) is quick in this too; 1 s by default
+        # the initial pause is proportional to the timeout: 1 s by default
         pause = self._settings.timeout / 60
         while True:
             try:
@@ -454,7 +457,7 @@ class HttpClient:
 
 @dataclass
 class _DownloadTask(Generic[T]):
-    """What is wanted, and what is held of it already."""
+    """State of one download: the requested product and the copy in the cache."""
 
     target: Path
     product: str
@@ -467,15 +470,14 @@ class _DownloadTask(Generic[T]):
     prior_use: PriorUse
     known_copy: Receipt | None = None
     content: T | None = None
-    conditional: bool = False  #: whether upstream is asked if what is held is the same
+    conditional: bool = False  #: whether to send a conditional request
     warned: bool = False
-    deadline: float = 0.0  #: for all tries together, from the first byte on
+    deadline: float = 0.0  #: of all attempts together, set at the first byte
 
     def as_recorded(self, receipt: Receipt, path: Path) -> Receipt:
-        """Return the receipt of the file at `path` with the digest that the product's first use recorded.
+        """Return `receipt` with the digest recorded at the product's first use, if the content is the same.
 
-        If the content is the same. A cube keeps the digests of earlier versions that way, and two receipts
-        of one product can be compared.
+        A cube thus keeps the digests of earlier versions, and receipts of one product are comparable.
         """
         first, digest = self.prior_use.receipt, receipt.digest
         if first and first.digest and digest and is_of(first, path, digest):
@@ -483,7 +485,7 @@ class _DownloadTask(Generic[T]):
         return receipt
 
     def content_at(self, path: Path) -> T:
-        """Read the product at `path`; VanishedError if somebody removed it between the check and this."""
+        """Read the product at `path`; raise VanishedError if it was removed after the check."""
         try:
             return self.read(path)
         except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Who asks: the key of the CDS, from the standard variables or file, and the logins of ``~/.netrc``."""
+"""Credentials: the CDS key from its standard variables or file, and logins from ``~/.netrc``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _MAX_FILE_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class CdsCredentials:
-    """How to reach the CDS: what the standard variables or the standard file say.
+    """Address and key of the CDS, from its standard variables or file.
 
     Attributes
     ----------
     url, key : str
-        Address and secret; the key is never shown.
+        Address of the API, and the secret key, which is never shown.
     found_in : str
-        Where the key was found.
+        Variable or file that provided the key.
     verify_tls : bool
         Whether to check the server's certificate.
     """
@@ -40,16 +40,16 @@ class CdsCredentials:
 
     @property
     def is_legacy(self) -> bool:
-        """Whether the key or address is of the service that was switched off in 2024."""
+        """Whether the key or address belongs to the CDS that was switched off in 2024."""
         try:
             path = urlsplit(self.url).path
-        except ValueError:  # said by who asks it
+        except ValueError:  # reported when the address is requested
             path = ""
         return ":" in self.key or path.rstrip("/").endswith("/v2")
 
 
 def find_cds_credentials() -> CdsCredentials | None:
-    """Return what CDSAPI_URL, CDSAPI_KEY and the file CDSAPI_RC (``~/.cdsapirc``) say; None without a key."""
+    """Read CDSAPI_URL, CDSAPI_KEY and the file CDSAPI_RC (``~/.cdsapirc``); return None without a key."""
     path = Path(os.environ.get("CDSAPI_RC") or "~/.cdsapirc").expanduser()
     entries: dict[str, str] = {}
     with suppress(OSError, ValueError):
@@ -66,10 +66,10 @@ def find_cds_credentials() -> CdsCredentials | None:
 
 
 def netrc_login(address: HttpUrl) -> tuple[str, str] | None:
-    """Return the user and password that ``~/.netrc`` (or the file NETRC) has for an address, None without.
+    """Return user and password for an address from ``~/.netrc`` (or the file NETRC), None if there are none.
 
-    Only an entry of exactly this host counts, never the ``default``, and only over https at its own port: an
-    entry names no port and no scheme, and anyone on the way could read it over http.
+    Only an entry of exactly this host is used, not ``default``, and only for https on port 443: entries
+    specify neither port nor scheme, and over http the password could be intercepted.
     """
     if address.origin != ("https", address.host, 443):
         return None

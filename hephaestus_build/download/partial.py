@@ -1,4 +1,4 @@
-"""A download on its way: a part that one process writes and a later one goes on with."""
+"""Partial downloads: files that one process at a time writes, and that a later one can resume."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hephaestus_build.download.validators import Validators
 
 try:
     import fcntl
-except ImportError:  # not on every system; there one process at a time may use a cache
+except ImportError:  # not available on Windows, where only one process at a time may use a cache
     fcntl = None  # type: ignore[assignment]
 
 _BLOCK = 1 << 20
@@ -36,12 +36,12 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 class BusyError(Exception):
-    """Another thread or process has been downloading the same product for all the time allowed."""
+    """Another thread or process was still downloading the same product after the maximum wait."""
 
 
 @dataclass(frozen=True)
 class PartialOrigin:
-    """Where the bytes of a part came from: what must still hold for them to be continued."""
+    """Address and validators of the file that a part belongs to, which must be unchanged to resume it."""
 
     url: str
     etag: str | None = None
@@ -50,21 +50,21 @@ class PartialOrigin:
 
     @property
     def validators(self) -> Validators:
-        """What the server said of the file."""
+        """ETag and date of the file."""
         return Validators(self.etag, self.last_modified)
 
     @property
     def if_range(self) -> str | None:
-        """What If-Range may ask for; None if a change upstream could not be told."""
+        """Value of the If-Range header; None if a change of the file could not be detected."""
         if self.etag and not self.etag.startswith("W/"):
             return self.etag
         return self.last_modified
 
 
 class PartialDownload:
-    """A download on its way, at ``<target>.part``; one writer at a time.
+    """A partial download in the file ``<target>.part``, with one writer at a time.
 
-    Use :meth:`own` to get one.
+    Use :meth:`acquire` to create one.
     """
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
@@ -85,7 +85,7 @@ class PartialDownload:
         Raises
         ------
         BusyError
-            If somebody else still writes it after `patience` seconds.
+            If another writer still holds it after `patience` seconds.
         """
         path = target.with_name(target.name + ".part")
         give_up = time.monotonic() + patience
@@ -100,7 +100,7 @@ class PartialDownload:
                     return
             finally:
                 if stream is not None:
-                    with suppress(OSError):  # a full disk was told of when it was met
+                    with suppress(OSError):  # a full disk was reported by the failed write
                         stream.close()
             if time.monotonic() > give_up:
                 raise BusyError(f"another process is downloading {target.name}")
@@ -108,14 +108,14 @@ class PartialDownload:
             pause = min(1.0, pause * 1.5)
 
     def resume(self, url: str, limit: int) -> tuple[int, str | None]:
-        """Look at what is here and return from which byte on `url` is wanted, and the If-Range for it.
+        """Return the byte offset from which to request `url`, and the If-Range header for it.
 
         Parameters
         ----------
         url : str
-            The address, redacted.
+            Address of the product, redacted.
         limit : int
-            Bytes that the product may have.
+            Maximum size of the product, bytes.
         """
         self._url = url
         origin = self._read_origin()
@@ -124,7 +124,7 @@ class PartialDownload:
         resumable = origin and origin.url == url and origin.if_range and 0 < size < (origin.length or limit)
         resumable = resumable and size < limit
         if not resumable:
-            # what is here may still be right for another address: only an answer throws it away
+            # the part may belong to another address, so it is discarded only when a response arrives
             self._hash, self.size, self.origin = blake3(), 0, None
             return 0, None
         with translate_cache_errors(self.path):
@@ -136,14 +136,14 @@ class PartialDownload:
         return size, origin.if_range if origin else None
 
     def restart(self) -> None:
-        """Throw away what is here."""
+        """Discard the received bytes."""
         with translate_cache_errors(self.path):
             self._stream.truncate(0)
             self._origin_file.unlink(missing_ok=True)
         self._hash, self.size, self.origin = blake3(), 0, None
 
     def record_origin(self, marks: Validators, length: int | None) -> None:
-        """Note what the bytes that follow belong to, so that a later process can go on."""
+        """Record which file the following bytes belong to, so that a later process can resume."""
         self.origin = PartialOrigin(self._url, marks.etag, marks.last_modified, length)
         if self.origin.if_range:
             with translate_cache_errors(self.path):
@@ -157,12 +157,12 @@ class PartialDownload:
         self.size += len(block)
 
     def flush(self) -> None:
-        """Hand everything to the file, for whoever reads it by name.
+        """Flush buffered bytes, so that the file can be read by name.
 
         Raises
         ------
         VanishedError
-            If the file no longer has that name.
+            If the file was removed or renamed.
         """
         with translate_cache_errors(self.path):
             self._stream.flush()
@@ -171,13 +171,13 @@ class PartialDownload:
 
     @property
     def digest(self) -> Digest:
-        """Of the bytes so far."""
+        """Digest of the bytes received so far."""
         return Digest("blake3", self._hash.hexdigest())
 
     def publish(self, target: Path, receipt: Receipt) -> None:
-        """Make the part the product, then lay its receipt beside it.
+        """Rename the part to the product, then write its receipt.
 
-        Whoever finds a product with no receipt, or with another's, takes it for nothing.
+        Readers ignore a product without a matching receipt.
         """
         self.flush()
         with translate_cache_errors(target):
@@ -189,7 +189,7 @@ class PartialDownload:
             )
 
     def release(self) -> None:
-        """Keep the part if it can be resumed, else remove it."""
+        """Keep the part if it can be resumed, otherwise remove it."""
         size = 0
         with suppress(OSError):
             self._stream.flush()
@@ -198,8 +198,8 @@ class PartialDownload:
             self.remove()
 
     def remove(self) -> None:
-        """Leave nothing behind."""
-        if self._published:  # the name may be another's part by now
+        """Remove the part and the record of its origin."""
+        if self._published:  # another process may have created a new part of this name
             return
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
@@ -207,7 +207,7 @@ class PartialDownload:
 
     @property
     def started_at(self) -> float:
-        """When the bytes that are here began to come, seconds since 1970; 0 where nobody knows."""
+        """Time at which the first byte was received, seconds since 1970; 0 if unknown."""
         try:
             return self._origin_file.stat(follow_symlinks=False).st_mtime
         except OSError:
@@ -221,14 +221,14 @@ class PartialDownload:
 
 
 def _open_part(path: Path) -> BinaryIO | None:
-    """Open a part to be written on; None after something else was taken out of its place.
+    """Open a part for appending; return None if something else was found, and removed, in its place.
 
-    A link would lead writing elsewhere, and so would a second name of another file.
+    A symbolic link, or a hard link to another file, would redirect the writes.
     """
     with suppress(FileNotFoundError):
         state = path.stat(follow_symlinks=False)
         if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
-            path.unlink()  # the link itself, or this name; a folder is an error
+            path.unlink()  # removes only the link, not its target; fails for a folder
     try:
         stream = os.fdopen(
             os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | PLAIN_OPEN_FLAGS, 0o666), "ab+"
@@ -245,21 +245,21 @@ def _open_part(path: Path) -> BinaryIO | None:
 
 
 def _try_lock(stream: BinaryIO) -> bool:
-    """Try to become the only writer; the lock ends with the process, however that ends."""
+    """Try to lock the file exclusively; the operating system releases the lock with the process."""
     if fcntl is None:
         return True
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:  # some network file systems have no locks: the frame's own lock must do
+    except OSError as error:  # some network file systems have no locks; the lock of the frame remains
         if error.errno not in _NO_LOCKS:
             raise
     return True
 
 
 def _is_same_file(path: Path, stream: BinaryIO) -> bool:
-    """Whether `path` still names the file that `stream` has open (not renamed or removed meanwhile)."""
+    """Return whether `path` is still the open file `stream`, and was not renamed or removed."""
     try:
         return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""How many requests an archive gets at once: few, and fewer after it complained."""
+"""Limits on concurrent requests to an archive, which are lowered when it is overloaded."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-#: Seconds that a Retry-After is honoured at most; the tries are few, so a longer one ends in "unreachable".
+#: Maximum pause for a Retry-After header, seconds.
 MAX_RETRY_AFTER = 60.0
-# Part of a permit that each good answer gives back: a halved gate of four is whole again after 16.
+# Permits restored by each successful response: a limit halved from 4 to 2 is restored after 16.
 _RECOVERY = 0.125
-_MAX_DATE_LENGTH = 100  # characters
+_MAX_DATE_LENGTH = 100  # maximum length of a Retry-After header, characters
 
 
 class AdaptiveLimiter:
-    """Permits for requests, halved by each complaint and slowly grown back by good answers.
+    """Limiter of concurrent requests, halved by each HTTP 429 or 5xx and slowly restored by successes.
 
     Parameters
     ----------
     permits : int
-        Requests at once while all is well.
+        Maximum number of concurrent requests.
     """
 
     def __init__(self, permits: int) -> None:
@@ -34,12 +34,12 @@ class AdaptiveLimiter:
 
     @property
     def permits(self) -> int:
-        """How many requests may run at once now."""
+        """Current number of concurrent requests allowed."""
         return max(1, int(self._permits))
 
     @contextmanager
     def permit(self) -> Iterator[None]:
-        """Wait for a permit and hold it."""
+        """Wait for a permit and hold it during the block."""
         with self._changed:
             while (pause := self._paused_until - time.monotonic()) > 0 or self._in_flight >= self.permits:
                 self._changed.wait(pause if pause > 0 else None)
@@ -52,14 +52,14 @@ class AdaptiveLimiter:
                 self._changed.notify_all()
 
     def on_throttle(self, pause: float = 0.0) -> None:
-        """Halve the permits; let nobody in for `pause` seconds."""
+        """Halve the number of permits, and start no request for `pause` seconds."""
         with self._changed:
             self._permits = max(1.0, self._permits / 2)
             until = time.monotonic() + min(pause, MAX_RETRY_AFTER)
             self._paused_until = max(self._paused_until, until)
 
     def on_success(self) -> None:
-        """Give a part of a permit back."""
+        """Restore a fraction of a permit."""
         with self._changed:
             if self._permits < self._max_permits:
                 self._permits = min(self._max_permits, self._permits + _RECOVERY)
@@ -67,12 +67,12 @@ class AdaptiveLimiter:
 
 
 def parse_retry_after(value: str | None) -> float:
-    """Return the seconds that a Retry-After header asks for (a number or a date); 0 if it asks nothing."""
+    """Parse a Retry-After header (a number or a date) into seconds; 0 if missing or malformed."""
     if not value:
         return 0.0
     plain = value.strip()
     if plain.isascii() and plain.isdigit():
-        return float(plain)  # of too many digits: infinity
+        return float(plain)  # infinity for too many digits
     try:
         if len(plain) > _MAX_DATE_LENGTH:
             return 0.0

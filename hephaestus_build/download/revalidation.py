@@ -1,4 +1,4 @@
-"""What is believed of a copy in the cache, given what upstream and an earlier use say: pure functions."""
+"""Revalidation of cached copies: compare them with the archive's response and with their first use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hephaestus_build.download.validators import Validators
 
 
 def describes_other_file(answer: SmallResponse, held: Receipt) -> bool:
-    """Whether an archive that says "not modified" describes another file than the one that is held."""
+    """Return whether a "not modified" response describes another file than the cached copy `held`."""
     if answer.size and held.size is not None and answer.size != held.size:
         return True
     here, there = Validators(held.etag, held.last_modified), Validators(answer.etag, answer.last_modified)
@@ -19,7 +19,7 @@ def describes_other_file(answer: SmallResponse, held: Receipt) -> bool:
 
 
 def is_altered_copy(receipt: Receipt, first: Receipt) -> bool:
-    """Whether a receipt claims the edition that was used first, of one address, for other bytes."""
+    """Return whether a copy has the address and validators of the first use but a different hash."""
     if receipt.url != first.url or None in (receipt.digest, first.digest) or receipt.digest == first.digest:
         return False
     if receipt.etag and first.etag:
@@ -28,7 +28,7 @@ def is_altered_copy(receipt: Receipt, first: Receipt) -> bool:
 
 
 def is_current_copy(held: Receipt, past: PriorUse) -> bool:
-    """Whether a copy is none of those that upstream was found to differ from."""
+    """Return whether a copy is not known to be outdated by a file that replaced it on the archive."""
     if not past.replaced_since or (past.receipt is not None and held.digest != past.receipt.digest):
         return True
     try:
@@ -38,10 +38,10 @@ def is_current_copy(held: Receipt, past: PriorUse) -> bool:
 
 
 def conditional_headers(held: Receipt, url: str, *, by_date: bool) -> dict[str, str]:
-    """Return the headers that ask `url` for content only if it is not what `held` describes."""
+    """Return headers for a conditional request, which is answered with content only if it changed."""
     if held.etag:
         return {"If-None-Match": held.etag}
-    # another host's clock and history say nothing about this one's
+    # dates of different hosts are not comparable
     if by_date and held.last_modified and url_origin(held.url) == url_origin(url):
         return {"If-Modified-Since": held.last_modified}
     return {}

@@ -25,9 +25,9 @@ from hephaestus_build.core.web_address import HttpUrl, redact_url
 from hephaestus_build.download.credentials import netrc_login
 
 USER_AGENT = f"hephaestus-build/{__version__} (LiCSAR and ERA5 cube builder; python-requests)"
-#: Bytes a second below which a body counts as stalled; users report days of 9,000.
+#: Minimum transfer rate, bytes per second; users report 9,000 on slow days.
 MIN_BYTES_PER_SECOND = 1024.0
-# A host that is there takes a connection within seconds; one that is not must not cost minutes.
+# Timeout for connections, seconds: reachable hosts accept them quickly, and others should fail quickly.
 _CONNECT_TIMEOUT = 15.0
 _BLOCK = 1 << 18
 _MAX_REDIRECTS = 5
@@ -36,21 +36,21 @@ RetryPolicy = Literal["never", "content", "passing"]
 
 
 class RequestFailed(Exception):  # noqa: N818 (an outcome, not an error of the program)
-    """A request did not end well.
+    """A failed request.
 
     Attributes
     ----------
     outcome : Outcome
-        What to call it.
+        Outcome for the receipt.
     detail : str
-        Why, in words: one harmless line, though it may quote the server.
+        Reason, as one sanitized line, which may quote the server.
     url : str
-        Who said so, without credentials; empty if nobody did.
+        Address of the failed request, without credentials; empty if unknown.
     status : int or None
-        Of the answer, if there was one.
+        HTTP status, if there was a response.
     again : str
-        Whether to try again: ``never``; once if its ``content`` was wrong; a few times if it may be
-        ``passing``.
+        Retry policy: ``never``; ``content`` for one retry after wrong content; ``passing`` for several
+        retries of temporary failures.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class RequestFailed(Exception):  # noqa: N818 (an outcome, not an error of the p
 
 
 class _QueryRedactor(logging.Filter):
-    """Cuts the queries off the addresses that urllib3 logs: they may hold a token or a signature."""
+    """Logging filter that removes queries, which may contain tokens, from addresses logged by urllib3."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
             record.args = tuple(
                 _strip_query(arg) if isinstance(arg, str | Exception) else arg for arg in record.args
             )
-        record.exc_info = None  # the words of exceptions quote addresses too
+        record.exc_info = None  # messages of exceptions quote addresses too
         return True
 
 
@@ -91,21 +91,21 @@ for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.response"
 
 
 class StrictSession(requests.Session):
-    """A session that follows no redirect by itself, keeps no cookie and finds no password on its own.
+    """A session without automatic redirects, cookies, or logins from ``~/.netrc``.
 
-    Proxies and certificates are taken from the environment as ever.
+    As usual, proxies and certificates are taken from the environment.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # products are compressed already, and a length must be that of the file
+        # no compression: products are compressed already, and Content-Length must be the file's size
         self.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity", "Accept": "*/*"})
-        self.auth = _no_auth  # else the entry of ~/.netrc for any host is sent, over http too
+        self.auth = _no_auth  # otherwise requests sends logins of ~/.netrc, even over http
         for scheme in ("http://", "https://"):
             self.mount(scheme, DeadlineAdapter())
 
     def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
-        """Follow nothing: even to find out where one leads, the library reads the whole body before."""
+        """Follow no redirects, since requests reads the whole body of a redirect first."""
         return iter(())
 
 
@@ -114,16 +114,16 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 class Transport:
-    """Connections to one archive's hosts, kept open per thread.
+    """Persistent connections to the hosts of one archive, separate for each thread.
 
     Parameters
     ----------
     timeout : float
         Seconds without a byte after which an exchange counts as stalled.
     headers : mapping
-        Sent to the origin that is asked, not to those it redirects to.
+        Headers for the requested origin; not sent to redirect targets of other origins.
     follow : callable or None
-        Whether a redirect to an address may be followed.
+        Returns whether to follow a redirect to an address.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Transport:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close all connections that wait for another request."""
+        """Close all idle connections."""
         with self._lock:
             for session in self._sessions:
                 session.close()
@@ -151,22 +151,20 @@ class Transport:
         return session
 
     def send(self, method: str, url: str, headers: Mapping[str, str]) -> requests.Response:
-        """Return the answer to one request, redirects followed and the body not yet read.
+        """Send a request, follow redirects, and return the response with its body unread.
 
-        The login of the address, that of ``~/.netrc`` and the transport's own headers go to the origin that
-        is asked. From the first redirect to another one on they are left out, whatever comes after.
+        The login, from the address or ``~/.netrc``, and the transport's headers are sent only to the
+        requested origin. After the first redirect to another origin, they are no longer sent.
 
         Raises
         ------
-        Failed
-            If no answer came.
+        RequestFailed
+            If there is no response.
         """
         try:
             address = HttpUrl.parse(url)
         except ValueError:
-            raise RequestFailed(
-                Outcome.UNREACHABLE, f"{redact_url(url)!r} is no address that can be asked"
-            ) from None
+            raise RequestFailed(Outcome.UNREACHABLE, f"{redact_url(url)!r} is not a valid address") from None
         session, origin = self._session(), address.origin
         login, own = address.credentials or netrc_login(address), self._headers
         for _ in range(_MAX_REDIRECTS + 1):
@@ -185,16 +183,16 @@ class Transport:
                 raise self._classify_error(error, str(address)) from error
             if target is None:
                 return response
-            response.close()  # unread: the body of a redirect may be endless too
+            response.close()  # unread, since the body of a redirect may be endless
             asked = str(address)
             try:
                 address = address.join(target)
             except ValueError:
                 raise RequestFailed(
-                    Outcome.REFUSED, "redirected to what is no address of the web", asked
+                    Outcome.REFUSED, "redirected to something that is not a web address", asked
                 ) from None
             if not self._follow(address.request_url):
-                detail = f"redirected to {sanitize_text(address, 200)!r}, which may not be asked"
+                detail = f"redirected to {sanitize_text(address, 200)!r}, which is not allowed"
                 raise RequestFailed(Outcome.REFUSED, detail, asked)
             if address.origin != origin:
                 if (login or own) and (origin[0], address.scheme) == ("https", "http"):
@@ -206,7 +204,7 @@ class Transport:
         raise RequestFailed(Outcome.UNREACHABLE, f"redirected more than {_MAX_REDIRECTS} times", str(address))
 
     def stream_body(self, response: requests.Response, deadline: float) -> Iterator[bytes]:
-        """Yield the body of an answer of :meth:`send` as it arrives; see :func:`stream_body`."""
+        """Yield the body of a response of :meth:`send` as it arrives; see :func:`stream_body`."""
         return stream_body(response, self._timeout, deadline)
 
     def _classify_error(self, error: Exception, url: str) -> RequestFailed:
@@ -214,21 +212,21 @@ class Transport:
 
 
 def stream_body(response: requests.Response, timeout: float, deadline: float) -> Iterator[bytes]:
-    """Yield the body of `response` as it arrives, as it was sent.
+    """Yield the body of `response` as it arrives, without decoding.
 
     Parameters
     ----------
     response : requests.Response
-        An answer whose body was not read yet.
+        Response with an unread body.
     timeout : float
-        Seconds without a byte after which it counts as stalled.
+        Seconds without a byte after which the response counts as stalled.
     deadline : float
-        ``time.monotonic()`` by which it must have ended.
+        Value of ``time.monotonic()`` by which the body must be complete.
 
     Raises
     ------
-    Failed
-        If it stalls, trickles, breaks off or takes too long.
+    RequestFailed
+        If the transfer stalls, is too slow, is interrupted, or misses the deadline.
     """
     url = redact_url(response.request.url or "")
     since, received = time.monotonic(), 0
@@ -239,9 +237,9 @@ def stream_body(response: requests.Response, timeout: float, deadline: float) ->
                     block = response.raw.read1(_BLOCK, decode_content=False)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise classify_transport_error(error, url, timeout) from error
-            if reading.hung_up:  # half a body would pass for all of it
+            if reading.hung_up:  # otherwise the truncated body would pass as complete
                 raise RequestFailed(
-                    Outcome.UNREACHABLE, "sends what is no content, without end", url, again="passing"
+                    Outcome.UNREACHABLE, "sends endless data after the content", url, again="passing"
                 )
             if not block:
                 return
@@ -249,16 +247,16 @@ def stream_body(response: requests.Response, timeout: float, deadline: float) ->
             received += len(block)
             now = time.monotonic()
             if now > deadline:
-                raise RequestFailed(Outcome.UNREACHABLE, "still not complete after all the time allowed", url)
+                raise RequestFailed(Outcome.UNREACHABLE, "still incomplete after the maximum duration", url)
             if now - since >= timeout:
                 if received < MIN_BYTES_PER_SECOND * (now - since):
-                    detail = f"trickled: {received} bytes in {now - since:.3g} s"
+                    detail = f"too slow: {received} bytes in {now - since:.3g} s"
                     raise RequestFailed(Outcome.UNREACHABLE, detail, url, again="passing")
                 since, received = now, 0
 
 
 class _SocketRead:
-    """A single reading from a socket, which may last as long as a server sends what is no content."""
+    """Timer of a single read call, which can last as long as a server sends bytes that are not content."""
 
     def __init__(self) -> None:
         self.hung_up = False
@@ -272,14 +270,14 @@ class _SocketRead:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far; 0 while nothing is read."""
+        """Duration of the current read call, seconds; 0 between calls."""
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
 
 @contextmanager
 def _read_watchdog(response: requests.Response, timeout: float) -> Iterator[_SocketRead]:
-    """Hang up when one reading takes much too long: behind a last chunk, trailers may follow without end."""
+    """Close the connection if a single read call takes too long, as with endless chunked trailers."""
     reading, ended = _SocketRead(), threading.Event()
 
     def watch() -> None:
@@ -299,16 +297,16 @@ def _read_watchdog(response: requests.Response, timeout: float) -> Iterator[_Soc
 
 
 def classify_transport_error(error: Exception, url: str, timeout: float) -> RequestFailed:
-    """Say in words what a library's exception means.
+    """Convert a library's exception to a :class:`RequestFailed` with a readable reason.
 
     Parameters
     ----------
     error : Exception
-        Of requests or urllib3, or of what they build on.
+        Exception of requests, urllib3 or the standard library.
     url : str
-        The address that was asked, redacted.
+        Requested address, redacted.
     timeout : float
-        Seconds that were waited for a byte.
+        Seconds without a byte after which the request was aborted.
     """
     chain: list[BaseException] = [error]
     for link in chain:
@@ -319,10 +317,10 @@ def classify_transport_error(error: Exception, url: str, timeout: float) -> Requ
         return any(isinstance(link, kinds) for link in chain)
 
     if isinstance(error, ValueError):
-        return RequestFailed(Outcome.UNREACHABLE, f"{url[:200]!r} is no address that can be asked")
+        return RequestFailed(Outcome.UNREACHABLE, f"{url[:200]!r} is not a valid address")
     if among(urllib3.exceptions.IncompleteRead):
         return RequestFailed(
-            Outcome.CORRUPT, "cut: the connection ended before the file did", url, again="passing"
+            Outcome.CORRUPT, "cut: the connection closed before the end of the file", url, again="passing"
         )
     reasons: list[tuple[tuple[type[BaseException], ...], str]] = [
         ((urllib3.exceptions.NameResolutionError, socket.gaierror), "its host's name cannot be resolved"),
@@ -332,7 +330,7 @@ def classify_transport_error(error: Exception, url: str, timeout: float) -> Requ
             f"no connection within {min(timeout, _CONNECT_TIMEOUT):g} s",
         ),
         ((urllib3.exceptions.TimeoutError, TimeoutError), f"stalled: no byte for {timeout:g} s"),
-        ((urllib3.exceptions.SSLError,), "no secure connection could be made"),
+        ((urllib3.exceptions.SSLError,), "no secure (TLS) connection could be made"),
         ((ConnectionError, urllib3.exceptions.ProtocolError), "the connection was reset"),
     ]
     for kinds, words in reasons:
@@ -342,9 +340,9 @@ def classify_transport_error(error: Exception, url: str, timeout: float) -> Requ
 
 
 class _HeaderDeadline:
-    """A connection that hangs up when the headers of an answer trickle.
+    """A connection with an overall deadline for the headers of a response.
 
-    A socket's timeout begins anew with each byte; a header may have a hundred lines of 65,536 of them.
+    A socket's timeout restarts with each byte, and headers may have 100 lines of 65,536 bytes.
     """
 
     sock: Any
@@ -359,12 +357,12 @@ class _HeaderDeadline:
         try:
             response = super().getresponse()  # type: ignore[misc]
         except (OSError, HTTPException) as error:
-            if hung_up.is_set():  # it was we who closed it, not the archive
+            if hung_up.is_set():  # closed by _hang_up, not by the archive
                 raise TimeoutError from error
             raise
         finally:
             watch.cancel()
-        if hung_up.is_set():  # half the headers would pass for all of them
+        if hung_up.is_set():  # otherwise truncated headers would pass as complete
             response.close()
             raise TimeoutError
         return response
@@ -392,10 +390,10 @@ class _HttpsConnectionPool(HTTPSConnectionPool):
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Connections with a deadline for the headers of an answer, which bring no cookies."""
+    """Adapter for connections with a deadline for response headers, and without cookies."""
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:  # noqa: D102 (the library's hook)
-        for name in ("Set-Cookie", "Set-Cookie2"):  # none is kept, so none need be parsed
+        for name in ("Set-Cookie", "Set-Cookie2"):  # cookies are not kept, so they need not be parsed
             with suppress(AttributeError):
                 del resp._original_response.msg[name]
         return super().build_response(req, resp)

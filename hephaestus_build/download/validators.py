@@ -1,4 +1,4 @@
-"""What a server's headers say of a file: its tag, date and size, as far as they can be kept and sent back."""
+"""HTTP validators and lengths (ETag, Last-Modified, Content-Length, Content-Range), parsed from headers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)
 
 
 class Validators(NamedTuple):
-    """What tells one edition of a file from another; None where a header is missing or is none of its kind.
+    """ETag and Last-Modified header of a file, which identify its version; None if missing or malformed.
 
     Attributes
     ----------
     etag, last_modified : str or None
-        As the server wrote them: printable ASCII of bounded length.
+        Headers verbatim: printable ASCII of bounded length.
     """
 
     etag: str | None = None
@@ -26,36 +26,36 @@ class Validators(NamedTuple):
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Validators:
-        """Return what the headers of an answer say."""
+        """Return the validators in the headers of a response."""
         return cls.sanitize(headers.get("ETag"), headers.get("Last-Modified"))
 
     @classmethod
     def sanitize(cls, etag: str | None, last_modified: str | None) -> Validators:
-        """Return the marks without those that no server would write: they are neither kept nor sent."""
+        """Return the validators without malformed ones, which must not be stored or sent."""
         tag = (etag or "").strip()
         day = (last_modified or "").strip()
         return cls(tag if _ETAG.fullmatch(tag) else None, day if _DATE.fullmatch(day) else None)
 
     def differs_from(self, other: Validators) -> bool:
-        """Whether both are of one address and of different editions."""
+        """Return whether the validators, of one address, identify different versions of the file."""
         return any(then and now and then != now for then, now in zip(self, other, strict=True))
 
 
 def parse_content_length(headers: Mapping[str, str]) -> int | None:
-    """Return the Content-Length of an answer; None where there is none, or no number of bytes."""
+    """Return the Content-Length of a response, bytes; None if missing or malformed."""
     text = headers.get("Content-Length", "").strip()
     return int(text) if _DIGITS.fullmatch(text) else None
 
 
 class ContentRange(NamedTuple):
-    """The part of a file that an answer holds, and the size of the whole, if it is said."""
+    """Byte range of a response, and the size of the complete file, if stated."""
 
     start: int
     total: int | None
 
 
 def parse_content_range(headers: Mapping[str, str]) -> ContentRange | None:
-    """Return what a Content-Range says; None where it is missing or makes no sense."""
+    """Parse a Content-Range header; return None if missing or malformed."""
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if match is None:
         return None

@@ -45,11 +45,11 @@ def test_one_layer_of_compression_is_undone():
     [
         ("gzip", BOMB, "larger than 1000"),
         ("deflate", zlib.compress(bytes(64 << 20)), "larger than 1000"),
-        ("gzip, gzip", gzip.compress(BOMB, mtime=0), "not asked for"),
-        ("br", b"x", "not asked for"),
-        ("zstd", b"x", "not asked for"),
+        ("gzip, gzip", gzip.compress(BOMB, mtime=0), "not supported"),
+        ("br", b"x", "not supported"),
+        ("zstd", b"x", "not supported"),
         ("gzip", b"no gzip", "damaged"),
-        ("gzip", gzip.compress(b"x" * 500, mtime=0)[:-4], "cut"),
+        ("gzip", gzip.compress(b"x" * 500, mtime=0)[:-4], "truncated"),
     ],
 )
 def test_other_encodings_and_bombs_are_refused_before_memory_is_taken(encoding, body, words):
