@@ -1,7 +1,7 @@
-"""Tables: many runs on one page, in the form of the paper's Tables 3 and 4, and what alarms would cost.
+"""Result tables of a grid, laid out like the paper's Tables 3 and 4, with one table of false alarms per task.
 
-The paper's figures stand beside ours only where data, split and windows are the paper's; then ours are taken
-its way too (every pixel, probability 0.5). In all other cases the page says why they are left out.
+The paper's scores are shown next to ours only if data, split and windows are the paper's; ours are then
+computed in the same way (every pixel, threshold 0.5). Otherwise the page states why they are left out.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2
 
 _ALARM_COLUMNS = ("precision", "recall", "f1", "auroc", "average_precision", FALSE_ALARM_RATE)
-#: Fields of a recipe that make no other row.
+#: Recipe fields that do not start a new row.
 _FIELDS_NOT_IN_ROW = ("seed", "workers", "devices")
 _PAPER_TABLE = {"classification": "Table 3", "segmentation": "Table 4"}
 
 
 @dataclass(frozen=True)
 class ResultTables:
-    """The tables of a grid in three forms.
+    """The tables of a grid, written as JSON, CSV and Markdown.
 
     Attributes
     ----------
@@ -49,24 +49,24 @@ class ResultTables:
     document: TablesDocument
 
     def to_json(self) -> str:
-        """Return them as JSON of ``schemas/results.json``."""
+        """Return the tables as JSON that conforms to ``schemas/results.json``."""
         return self.document.model_dump_json(indent=1) + "\n"
 
     def to_csv(self) -> str:
-        """Return them as CSV, a score a line, after comment lines (``#``) that say where they come from."""
+        """Return the tables as CSV, one score per line, after comment lines (``#``) with their provenance."""
         return render_csv(self.document)
 
     def to_markdown(self) -> str:
-        """Return them as Markdown, as the paper sets them."""
+        """Return the tables as Markdown, in the paper's layout."""
         return render_markdown(self.document)
 
     def write(self, folder: Path) -> tuple[Path, ...]:
-        """Write ``tables.md``, ``tables.csv`` and ``tables.json`` into `folder`, each whole or not at all.
+        """Write ``tables.md``, ``tables.csv`` and ``tables.json`` to `folder`, each atomically.
 
         Raises
         ------
         HephaestusError
-            If one cannot be written.
+            If a file cannot be written.
         """
         forms = {"md": self.to_markdown(), "csv": self.to_csv(), "json": self.to_json()}
         with translate_os_errors(f"tables: writing {folder}"):
@@ -76,29 +76,29 @@ class ResultTables:
 
 
 def make_result_tables(results: Sequence[RunResult]) -> ResultTables:
-    """Make the tables of finished runs.
+    """Aggregate finished runs into tables.
 
     Parameters
     ----------
     results : sequence of RunResult
-        Of one split and one way to place windows.
+        Finished runs that share the split and the placement of windows.
 
     Raises
     ------
     HephaestusError
-        If there are none.
+        If there are no results.
     UsageError
-        If they are not of one split, cut into windows in one way.
+        If splits or placements of windows differ.
     """
     if not results:
-        raise HephaestusError("no run is finished; `hephaestus benchmark` does them")
+        raise HephaestusError("no run is finished; start the runs with `hephaestus benchmark run`")
     first = results[0]
     for result in results:
         if (result.split.sha256, result.tiling, result.size, result.simulated) != (
             first.split.sha256, first.tiling, first.size, first.simulated,
         ):  # fmt: skip
             raise UsageError(
-                f"{result.key} and {first.key} are of different splits or windows: make a table of each"
+                f"{result.key} and {first.key} have different splits or windows; make their tables separately"
             )
     reason = next(filter(None, map(paper_mismatch_reason, results)), "")
     made: list[ScoreTable] = []
@@ -139,25 +139,25 @@ def make_result_tables(results: Sequence[RunResult]) -> ResultTables:
 
 
 def paper_mismatch_reason(result: RunResult) -> str:
-    """Return why the paper's figures do not belong beside those of a run; nothing where they do."""
+    """Return why the paper's scores are not comparable with a run's; empty if they are."""
     if result.simulated:
         return "the data is simulated"
     if result.split.name != "paper":
         return f"the split is {result.split.name}, not the paper's"
     if (result.tiling, result.training, result.size) != ("label-centred", "label-centred", 512):
-        return "the windows are not chosen by the label as the paper's are"
+        return "the windows are not placed around the deformation as the paper's are"
     kind = "series" if result.series else "single"
     for part, expected in PUBLISHED_TABLE_2.items():
         found = {str(name): counts for name, counts in result.split.counts.items()}
         if part in found and dict(found[part]) != expected[kind]:
-            return f"the cubes at hand hold another {part} part than the paper's Table 2"
+            return f"the {part} part of these cubes differs from the paper's Table 2"
     return ""
 
 
 def _make_rows(
     results: Sequence[RunResult], unit: ScoringUnit, columns: Sequence[str], *, paper: bool = False
 ) -> list[ScoreTableRow]:
-    """Return the rows of a table: single interferograms, then series, each with what has to be beaten."""
+    """Return the rows of a table: single interferograms, then series, each followed by trivial baselines."""
     rows = []
     for series in (False, True):
         groups: dict[str, list[RunResult]] = defaultdict(list)
@@ -205,7 +205,7 @@ def _model_row(
     cells = {}
     for name in columns:
         found, reasons = zip(*(_score_value(result, unit, name, paper) for result in members), strict=True)
-        # the intervals are of the chosen threshold, not of 0.5
+        # the intervals belong to the chosen threshold, not to 0.5
         ranges = [] if paper else [result.assessment.units[unit].intervals[name] for result in members]
         beside = published[name] if published else None
         cells[name] = _make_cell(found, ranges).model_copy(

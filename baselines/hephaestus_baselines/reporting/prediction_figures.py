@@ -1,4 +1,7 @@
-"""Figures: predictions over phase, and what all pictures of the benchmark share. Simulated data is marked."""
+"""Figures of predictions over phase, and drawing helpers shared by all figures of the benchmark.
+
+Figures of simulated data are marked as such.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from hephaestus_build.report.image_ops import phase_colormap
 from hephaestus_build.report.style import ALARM, INK, PALE
 from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 
-#: As in the paper: truth red, prediction green; both amber. Outlines differ too, for eyes that cannot tell.
+#: As in the paper: truth red, prediction green; both amber. Line styles differ too, for colour-blind readers.
 TRUTH_COLOR, PREDICTION_COLOR, _BOTH_COLOR = "#d7191c", "#12a150", "#f0b429"
 _NO_DATA_COLOR = "#eceef0"
 _DPI = 110
@@ -28,21 +31,21 @@ _DPI = 110
 
 @dataclass(frozen=True)
 class PredictionExample:
-    """One window, what the expert drew and what the model said.
+    """One window with the expert's deformation mask and the model's prediction.
 
     Attributes
     ----------
     frame : str
     pairs : tuple of str
-        One for each of T steps.
+        The pair of each of the T steps.
     phase : numpy.ndarray
-        Shape (T, rows, columns), rad; exactly 0 is no data.
+        Wrapped phase, shape (T, rows, columns), rad; exactly 0 is no data.
     mask : numpy.ndarray
-        Same shape, above 0 where there is deformation.
+        The expert's mask, same shape; above 0 where there is deformation.
     probability : numpy.ndarray
-        Shape (rows, columns).
+        Predicted probability of deformation, shape (rows, columns).
     threshold : float
-        From which on deformation is predicted.
+        Deformation is predicted where the probability is at least this.
     simulated : bool
     """
 
@@ -56,20 +59,20 @@ class PredictionExample:
 
     @property
     def predicted_mask(self) -> npt.NDArray[np.bool]:
-        """Where deformation is predicted, bool."""
+        """Predicted deformation, bool, shape (rows, columns)."""
         return np.asarray(self.probability >= self.threshold)
 
     @property
     def true_mask(self) -> npt.NDArray[np.bool]:
-        """Where any step shows deformation, bool."""
+        """Union of the expert's masks over all steps, bool, shape (rows, columns)."""
         return np.asarray((self.mask > 0).any(axis=0))
 
 
 def draw_predictions(examples: Sequence[PredictionExample], title: str = "Predictions") -> Figure:
-    """Draw windows beside what was drawn and predicted in them, in the form of the paper's Figure 8.
+    """Draw windows with true and predicted deformation, in the layout of the paper's Figure 8.
 
-    Left of each pair is the phase, right the same in grey under the expert's outline (red) and the model's
-    (green). Of a series it is the last step, with the union of its outlines.
+    Each example has two panels: the phase, and the phase in grey under the expert's outline (red) and the
+    model's (green). Of a series, the last step is shown, with the union of the outlines of all steps.
     """
     columns = min(2, len(examples))
     lines = -(-len(examples) // columns)
@@ -93,10 +96,11 @@ def draw_predictions(examples: Sequence[PredictionExample], title: str = "Predic
 def draw_series_predictions(
     examples: Sequence[PredictionExample], title: str = "Predictions for series"
 ) -> Figure:
-    """Draw series step by step, in the form of the paper's Figure 9.
+    """Draw series step by step, in the layout of the paper's Figure 9.
 
-    Above are the steps' phases and the probability, below the expert's outline of each step over grey phase
-    and, last, the union of these (red) and the prediction (green) over the last step.
+    The upper row shows the phase of each step and the predicted probability. The lower row shows the expert's
+    outline of each step over grey phase and, last, their union (red) and the prediction (green) over the last
+    step.
     """
     steps = max(len(example.phase) for example in examples)
     figure = make_figure(2.55 * (steps + 1) + 0.2, 5.25 * len(examples) + 1.0)
@@ -123,15 +127,15 @@ def draw_series_predictions(
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Write a picture to `path` (``.png``), whole or not at all.
+    """Write a figure to `path` (``.png``) atomically.
 
     Raises
     ------
     HephaestusError
-        If it cannot be written.
+        If the file cannot be written.
     """
     stream = io.BytesIO()
-    # no palette: it would tint the greys beside so many hues
+    # no palette: with this many hues it would tint the greys
     with suppress_glyph_warnings():
         figure.savefig(stream, format="png", pil_kwargs={"optimize": True})
     with translate_os_errors(f"writing {path}"):
@@ -139,14 +143,14 @@ def write_figure(figure: Figure, path: Path) -> None:
 
 
 def show_phase(axes: Axes, phase: npt.NDArray[Any]) -> None:
-    """Show wrapped phase, rad; exactly 0 is no data."""
+    """Show wrapped phase in colour; `phase` in rad, exactly 0 is no data."""
     shown = np.where(phase == 0, np.nan, phase)
     show_framed_image(axes, shown, cmap=phase_colormap(), vmin=-np.pi, vmax=np.pi)
 
 
 def show_gray_phase(axes: Axes, phase: npt.NDArray[Any]) -> None:
-    """Show wrapped phase as a pale ground for outlines."""
-    # pale, so that both outlines stand out
+    """Show wrapped phase in pale grey, as a background for outlines."""
+    # pale enough for both outlines to stand out
     shown = np.where(phase == 0, np.nan, phase)
     show_framed_image(axes, shown, cmap="gray", vmin=-2.8 * np.pi, vmax=1.15 * np.pi)
 
@@ -169,17 +173,17 @@ def _draw_comparison(axes: Axes, example: PredictionExample) -> None:
 
 
 def tint_area(axes: Axes, area: npt.NDArray[Any], colour: str) -> None:
-    """Tint an area."""
+    """Tint the pixels of `area`."""
     layer = np.zeros((*area.shape, 4))
     layer[area] = [*(int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)), 0.3]
     axes.imshow(layer, interpolation="nearest")
 
 
 def draw_outline(axes: Axes, area: npt.NDArray[Any], colour: str, style: str) -> None:
-    """Draw the border of an area, if there is any."""
+    """Draw the outline of `area`; nothing if it is empty."""
     if not area.any():
         return
-    # a border of nothing just inside the window's edge, so that the outline closes there
+    # pad with zeros, drawn just inside the window's edge, to close outlines that touch the edge
     padded = np.pad(area.astype("f4"), 1)
     rows, columns = ([-0.2, *range(size), size - 0.8] for size in area.shape)
     axes.contour(columns, rows, padded, [0.5], colors=[colour], linewidths=1.5, linestyles=[style])
@@ -189,7 +193,7 @@ def draw_outline(axes: Axes, area: npt.NDArray[Any], colour: str, style: str) ->
 def _describe_outcome(example: PredictionExample) -> str:
     truth, found = example.true_mask, example.predicted_mask
     if not truth.any():
-        return "false alarm" if found.any() else "nothing there, nothing said"
+        return "false alarm" if found.any() else "no deformation, none predicted"
     if not found.any():
         return "missed"
     counted = (int(both.sum()) for both in (truth & found, ~truth & found, truth & ~found))
@@ -203,7 +207,7 @@ def _format_dates(pair: str) -> str:
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of that many inches."""
+    """Return an empty figure; width and height in inches."""
     return Figure((width, height), dpi=_DPI, facecolor="white")
 
 
@@ -217,7 +221,7 @@ def set_margins(
     wspace: float = 0.2,
     hspace: float = 0.2,
 ) -> None:
-    """Set the margins in inches."""
+    """Set the margins of the axes, in inches."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(
         left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height,
@@ -226,7 +230,7 @@ def set_margins(
 
 
 def show_framed_image(axes: Axes, image: npt.NDArray[Any], **shown: Any) -> None:
-    """Show an image in a thin frame, pixel by pixel; what is NaN stays grey."""
+    """Show an image in a thin frame without interpolation; NaN is drawn grey."""
     axes.imshow(image, interpolation="nearest", **shown)
     axes.set_visible(True)
     axes.set_facecolor(_NO_DATA_COLOR)
@@ -236,8 +240,15 @@ def show_framed_image(axes: Axes, image: npt.NDArray[Any], **shown: Any) -> None
 
 
 def add_caption(axes: Axes, text: str) -> None:
-    """Write a line above a picture."""
+    """Add a line of text above an image."""
     axes.set_title(escape_mathtext(text), fontsize=7.6, loc="left", color=INK, pad=3)
+
+
+def style_axes(axes: Axes) -> None:
+    """Use small ticks, and only the left and bottom spines."""
+    axes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
+    for side, spine in axes.spines.items():
+        spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)
 
 
 def _add_legend(figure: Figure) -> None:
@@ -256,7 +267,7 @@ def _add_legend(figure: Figure) -> None:
 
 
 def add_heading(figure: Figure, text: str, simulated: bool) -> None:
-    """Write the title, and beside it that the data is simulated, where it is."""
+    """Add the title and, for simulated data, a badge that says so."""
     height, width = figure.get_figheight(), figure.get_figwidth()
     figure.text(
         0.12 / width,

@@ -1,6 +1,6 @@
-"""The paper's Tables 3 and 4, typed, and the run times of its Tables 6 and 7; models by their names here.
+"""Published scores (Tables 3 and 4 of the paper) and run times (Tables 6 and 7).
 
-What the paper says of the data itself (Tables 1 and 2) stands in
+Keys are this package's names of the models. The paper's counts of the data (Tables 1 and 2) are in
 :mod:`hephaestus_build.dataset.published_counts`.
 """
 
@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from hephaestus_baselines.config.run_config import TASKS, Task
-
-#: How the paper writes the models.
+_TaskName = str
+#: The paper's spelling of each model's name.
 MODEL_TITLES: Mapping[str, str] = {
     "resnet-50": "ResNet-50",
     "mobilenetv3-large": "MobileNetV3",
@@ -22,12 +21,12 @@ MODEL_TITLES: Mapping[str, str] = {
     "unet": "UNet",
     "segformer": "SegFormer",
 }
-#: The columns of each table.
-PAPER_COLUMNS: Mapping[Task, tuple[str, ...]] = {
+#: Score columns of each table.
+PAPER_COLUMNS: Mapping[_TaskName, tuple[str, ...]] = {
     "classification": ("precision", "recall", "f1", "auroc"),
     "segmentation": ("precision", "recall", "f1", "iou"),
 }
-#: Hours on one RTX 3090 Ti for 90 epochs: of single interferograms, of series.
+#: Hours of 90 epochs on one RTX 3090 Ti: (single interferograms, series).
 PUBLISHED_RUNTIME_HOURS: Mapping[str, tuple[float, float]] = {
     "resnet-50": (2.2, 2.7),
     "mobilenetv3-large": (1.7, 2.0),
@@ -47,7 +46,7 @@ class PublishedScore(NamedTuple):
     deviation: float
 
 
-#: Mean and deviation of each column in turn: single without and with atmosphere, series without and with.
+#: Mean and deviation of each column. Row order: single without and with atmosphere, series without and with.
 _TABLE_3 = {
     "resnet-50": (
         (83.63, 2.94, 68.5, 3.05, 75.29, 2.74, 96.99, 0.39),
@@ -113,7 +112,7 @@ def _iter_published_rows() -> Iterator[tuple[tuple[Task, str, bool, bool], dict[
                 yield (task, model, place >= 2, place % 2 == 1), figures
 
 
-#: Task, model, series, atmosphere: the figures of the row.
-PUBLISHED_SCORES: Mapping[tuple[Task, str, bool, bool], Mapping[str, PublishedScore]] = dict(
+#: Scores of each row, keyed by (task, model, series, atmosphere).
+PUBLISHED_SCORES: Mapping[tuple[_TaskName, str, bool, bool], Mapping[str, PublishedScore]] = dict(
     _iter_published_rows()
 )

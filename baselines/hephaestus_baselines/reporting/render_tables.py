@@ -1,4 +1,4 @@
-"""Pages: the tables of a grid as Markdown and CSV, made from their document alone."""
+"""Renderers of a grid's tables as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _COLUMN_TITLES = {
     "precision": "Prec", "recall": "Rec", "f1": "F1", "auroc": "AUROC", "iou": "IoU",
     "average_precision": "AP", FALSE_ALARM_RATE: "False alarms / frame-year",
 }  # fmt: skip
-_MAX_COMMENT_LENGTH = 100_000  # characters of a comment line: it may name the generations of all frames
-#: Frames whose generations the Markdown names; the others name all.
+_MAX_COMMENT_LENGTH = 100_000  # characters; a comment line may list the generations of all frames
+#: Up to this many frames, the Markdown lists their generations; CSV and JSON always list all.
 _MAX_LISTED_FRAMES = 6
 
 
 def render_csv(document: TablesDocument) -> str:
-    """Return the tables as CSV, a score a line, after comment lines (``#``) that say where they come from."""
+    """Return the tables as CSV, one score per line, after comment lines (``#``) with their provenance."""
     stream = io.StringIO()
     for name, text in _header_lines(document, partial(sanitize_text, limit=_MAX_COMMENT_LENGTH), full=True):
         stream.write(f"# {name}: {text.replace('**', '').replace('`', '')}\n")
@@ -43,7 +43,7 @@ def render_csv(document: TablesDocument) -> str:
 
 
 def render_markdown(document: TablesDocument) -> str:
-    """Return the tables as Markdown: the best of each block in bold, the second underlined."""
+    """Return the tables as Markdown; in each block the best score is bold, the second underlined."""
     title = "# Benchmark" + (" (simulated data)" if document.simulated else "")
     parts = [
         title,
@@ -56,7 +56,7 @@ def render_markdown(document: TablesDocument) -> str:
 
 
 def _escape_formula(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula."""
+    """Escape a text that a spreadsheet would evaluate as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
@@ -68,7 +68,7 @@ def _header_lines(
         generations = [f"{len(generations)} frames, listed in tables.json"]
     versions = [f"{name} {' and '.join(found)}" for name, found in document.versions.items()]
     return [
-        ("data", "**simulated**, of no real volcano" if document.simulated else "real"),
+        ("data", "**simulated**, not of real volcanoes" if document.simulated else "real"),
         ("command", "; ".join(map(markdown.code_span, document.commands))),
         ("runs", f"{document.runs}, seeds {', '.join(map(str, document.seeds))}"),
         ("split", shown(f"{document.split}, sha256 {document.split_sha256}")),
@@ -140,7 +140,7 @@ def _row_title(row: ScoreTableRow) -> tuple[str, str]:
 
 
 def _rank_styles(rows: Sequence[ScoreTableRow], name: str) -> list[Callable[[str], str]]:
-    """Return how to write each row's figure: the best bold, the second underlined."""
+    """Return the Markdown style of each row's score: bold for the best, underlined for the second."""
     sign = -1 if name == FALSE_ALARM_RATE else 1
     means = [sign * row.cells[name].mean if row.kind == "model" else math.nan for row in rows]
     ranks = sorted({mean for mean in means if not math.isnan(mean)}, reverse=True)
@@ -168,17 +168,17 @@ def _format_interval(cell: ScoreCell) -> str:
 
 def _render_notes(document: TablesDocument) -> str:
     threshold = (
-        "chosen on validation alone (highest F1)"
+        "chosen on the validation part (highest F1)"
         if document.paper
-        else "0.5 in the first table of each task, as in the paper, and chosen on validation elsewhere"
+        else "0.5 in the first table of each task, as in the paper; elsewhere chosen on the validation part"
     )
     lines = [
-        f"Per cent, mean ± deviation over seeds (of a sample); the threshold is {threshold}.",
-        "Of every block the best is bold and the second underlined.",
-        "F1, 95 %: from the lowest to the highest end of the seeds' bootstrap intervals over events.",
-        "Above constant: seeds whose F1 beats always predicting deformation.",
-        "Chance: guessing deformation as often as there is some.",
-        "Pixels without data do not count." if document.paper else "Pixels without data count too.",
+        f"Per cent, mean ± sample standard deviation over seeds; the threshold is {threshold}.",
+        "In each block the best score is bold and the second underlined.",
+        "F1, 95 %: lowest lower and highest upper end of the seeds' bootstrap intervals over events.",
+        "Above constant: number of seeds whose F1 is higher than that of always predicting deformation.",
+        "Chance: guessing at random, with the share of deformation as probability.",
+        "Pixels without data are ignored." if document.paper else "Pixels without data are included.",
     ]
     reasons = {
         markdown.escape_markdown(

@@ -1,4 +1,4 @@
-"""The pictures of a grid, made of what its finished runs left behind."""
+"""Figures of a grid, drawn from the files of its finished runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hephaestus_build.core.errors import HephaestusError
 
 T = TypeVar("T")
 
-#: What a run leaves, by the result that it ended in.
+#: Folder of each run, by the run's key.
 RunFolders = Mapping[str, Path]
 _TEST_PREDICTIONS_FILE = "test.npz"
 
@@ -40,19 +40,20 @@ def write_run_figures(
     prepared: Callable[[Recipe], PreparedData],
     problems: list[str],
 ) -> list[Path]:
-    """Write learning curves, reliability and examples into `folder`; return the files.
+    """Write learning curves, reliability diagrams and example predictions to `folder`; return the files.
 
     Parameters
     ----------
     folder : pathlib.Path
+        Destination of the figures.
     results : sequence of RunResult
-        Of a grid.
+        Finished runs of a grid.
     homes : mapping of str to pathlib.Path
-        Folder of each run by its key. What is not there (a run of another machine) is left out.
+        Folder of each run, by its key. Missing files (of runs on another machine) are skipped.
     prepared : callable
-        Gives the data of a run.
+        Returns the data of a run, given its recipe.
     problems : list of str
-        Takes what is damaged, which is left out.
+        Descriptions of damaged files, which are skipped, are appended here.
     """
     figures: dict[str, Figure] = {}
     for task in TASKS:
@@ -87,7 +88,7 @@ def write_run_figures(
 
 
 def best_segmentation_run(results: Sequence[RunResult], homes: RunFolders, series: bool) -> RunResult | None:
-    """Return the segmentation with the highest F1 on validation, of those whose checkpoint is here."""
+    """Return the segmentation run with the highest validation F1 whose checkpoint is present."""
     known = [
         result
         for result in results
@@ -106,17 +107,18 @@ def _validation_f1(result: RunResult) -> float:
 def select_example_windows(
     label: npt.NDArray[np.bool], probability: npt.NDArray[Any], positive: int, negative: int
 ) -> list[int]:
-    """Return positions of windows to show: good, middling and bad ones alike.
+    """Return the positions of representative windows: well, moderately and badly predicted ones.
 
     Parameters
     ----------
     label : numpy.ndarray
         bool, shape (N,): whether a window shows deformation.
     probability : numpy.ndarray
-        Shape (N,): what was said of it.
-    positive, negative : int
-        Of the windows with deformation so many, from the most to the least probable at equal distances; of
-        those without the most probable, which are the worst.
+        Predicted probability of each window, shape (N,).
+    positive : int
+        Number of windows with deformation, evenly spaced from the most to the least probable.
+    negative : int
+        Number of windows without deformation: those with the highest probability, the worst errors.
     """
     deforming = np.flatnonzero(label)[np.argsort(-probability[label], kind="stable")]
     quiet = np.flatnonzero(~label)[np.argsort(-probability[~label], kind="stable")]
@@ -126,7 +128,7 @@ def select_example_windows(
 
 
 def predict_examples(result: RunResult, home: Path, prepared: PreparedData) -> list[PredictionExample]:
-    """Return windows of the test part with what a segmentation says of them."""
+    """Return windows of the test part with the predictions of a segmentation model."""
     from torch.utils.data import default_collate
 
     from hephaestus_baselines.training.inference import load_trained_model, make_window_dataset
@@ -153,7 +155,7 @@ def predict_examples(result: RunResult, home: Path, prepared: PreparedData) -> l
 def _read_by_setting(
     results: Sequence[RunResult], homes: RunFolders, name: str, read: Callable[[Path], T], problems: list[str]
 ) -> dict[str, list[T]]:
-    """Return what a file of each run holds, by setting."""
+    """Read one file of each run; return the contents by setting."""
     found: dict[str, list[T]] = defaultdict(list)
     for result in results:
         if (homes[result.key] / name).is_file():

@@ -1,4 +1,4 @@
-"""A picture of one sample as the loader hands it over: to look before training."""
+"""Figure of one sample as the data loader returns it, for inspection before training."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from hephaestus_baselines.reporting.prediction_figures import (
     tint_area,
 )
 
-#: Of the atmosphere, what tells most of a delay: millimetres of water, since kg m-2 are that.
+#: The atmospheric variable that determines most of the wet delay. 1 kg m-2 is 1 mm of water.
 _WATER_VAPOR = "total_column_water_vapour"
 
 
 def plot_sample(windows: Windows, draw: SampleDraw | int) -> Figure:
-    """Draw one sample of a data set: what a model is given, with the expert's deformation.
+    """Draw one sample of a data set: the inputs of a model and the expert's deformation mask.
 
-    Phase, coherence, height, the change of water vapour where the atmosphere is read, and deformation.
-    Simulated data is marked.
+    The panels show phase, coherence, height, the change of water vapour (if the atmosphere is read) and
+    deformation. Simulated data is marked.
 
     Parameters
     ----------
     windows : Windows
+        The data set.
     draw : SampleDraw or int
-        The window, as the data set is indexed.
+        Index of the sample in the data set.
 
     Returns
     -------
@@ -45,7 +46,7 @@ def plot_sample(windows: Windows, draw: SampleDraw | int) -> Figure:
     Raises
     ------
     HephaestusError
-        If something stored is damaged; it names the frame, the pair and the variable.
+        If stored data is damaged; the message names the frame, the pair and the variable.
 
     Examples
     --------

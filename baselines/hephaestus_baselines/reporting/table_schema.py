@@ -1,4 +1,4 @@
-"""The tables of a grid as one document: what ``tables.json`` holds, and what its pages are written from."""
+"""Schema of ``tables.json``: all tables of a grid, from which Markdown and CSV are rendered."""
 
 from __future__ import annotations
 
@@ -9,39 +9,43 @@ from pydantic import Field, TypeAdapter
 from hephaestus_baselines.config.run_config import Task
 from hephaestus_baselines.evaluation.result_schema import NullableFloat, ResultModel, RunResult, ScoringUnit
 
-#: Stands among the scores, but is a number.
+#: Listed among the scores, but a number per frame-year rather than a fraction.
 FALSE_ALARM_RATE = "false_alarms_per_frame_year"
 
 
 class ScoreSummary(ResultModel):
-    """A mean and its deviation, as fractions; false alarms as a number."""
+    """Mean and standard deviation of a score over seeds, as fractions; false alarms as a number."""
 
     mean: NullableFloat
-    deviation: NullableFloat = Field(description="Over seeds, of a sample; null for a single seed.")
+    deviation: NullableFloat = Field(
+        description="Sample standard deviation over seeds; null for a single seed."
+    )
 
 
 class ScoreCell(ScoreSummary):
     """One score of one row."""
 
-    seeds: int = Field(description="How many of the row's seeds it is defined for.")
-    low: NullableFloat = Field(description="Lowest end of the seeds' intervals over events.")
-    high: NullableFloat = Field(description="Highest end of the same.")
+    seeds: int = Field(description="Number of the row's seeds for which the score is defined.")
+    low: NullableFloat = Field(description="Lowest lower end of the seeds' bootstrap intervals.")
+    high: NullableFloat = Field(description="Highest upper end of the seeds' bootstrap intervals.")
     paper: ScoreSummary | None = Field(
-        default=None, description="The paper's figure, where the data is the paper's."
+        default=None, description="The paper's score, if the data is the paper's."
     )
     undefined: str = ""
 
 
 class ScoreTableRow(ResultModel):
-    """A model with its inputs, or what it has to be better than."""
+    """Scores of a model with its inputs, or of a trivial baseline."""
 
     kind: Literal["model", "constant", "chance"]
     model: str
     series: bool
     atmosphere: bool | None
-    variant: str = Field(description="Other settings in which it differs from the first row of its name.")
+    variant: str = Field(description="Settings that differ from the first row of the same model.")
     seeds: list[int]
-    above_constant: int | None = Field(description="Seeds whose F1 is above the constant predictor's.")
+    above_constant: int | None = Field(
+        description="Number of seeds whose F1 is above the constant predictor's."
+    )
     parameters: int | None
     cells: dict[str, ScoreCell]
 
@@ -74,12 +78,12 @@ class TablesDocument(ResultModel):
     versions: dict[str, list[str]]
     devices: list[str]
     code: list[str]
-    paper: str = Field(description="Why the paper's figures are left out; empty where they stand beside.")
+    paper: str = Field(description="Why the paper's scores are left out; empty if they are shown.")
     tables: list[ScoreTable]
 
 
 def results_json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of results and tables: what ``schemas/results.json`` holds."""
+    """Return the JSON Schema of results and tables, stored as ``schemas/results.json``."""
     content = TypeAdapter(RunResult | TablesDocument).json_schema(mode="serialization")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -1,4 +1,4 @@
-"""Charts: how training went, and whether probabilities mean what they say."""
+"""Learning curves and reliability diagrams (calibration of predicted probabilities)."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ from hephaestus_build.report.style import GREY, INK, style_axes
 from hephaestus_build.report.text_rendering import escape_mathtext
 
 _LINE_COLORS = ("#34506b", "#c8641e", "#2f8f6b", "#8a5aa5", "#b8922e", "#3c96b4", "#a03c50", "#6e7780")
-#: Columns of a training log that are no score.
+#: Words in the names of training-log columns that are not scores.
 _NON_SCORE_WORDS = ("epoch", "step", "rate", "lr", "second", "time", "threshold", "sample")
 
 
 def draw_learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simulated: bool) -> Figure:
-    """Draw every column of training logs over the epochs.
+    """Draw every loss and score of training logs over the epochs.
 
     Parameters
     ----------
     runs : mapping of str to sequence of pathlib.Path
-        What to call it, and the ``metrics.csv`` of each of its seeds: seeds thin, their mean thick.
+        ``metrics.csv`` of each seed, by the label of the setting. Seeds are drawn thin, their mean thick.
     title : str
+        Title of the figure.
     simulated : bool
+        Whether to mark the figure as one of simulated data.
     """
     curves = {name: [read_learning_curves(path) for path in paths] for name, paths in runs.items()}
     columns = sorted(
@@ -85,9 +87,9 @@ def draw_learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simu
 
 
 def read_learning_curves(path: Path) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    """Return the epochs and values of each column of a training log that is a loss or a score.
+    """Return the epochs and values of each loss and score in a training log.
 
-    Lines may leave columns empty, as loggers do that write training and validation apart.
+    Cells may be empty: some loggers write training and validation on separate lines.
     """
     with path.open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
@@ -95,7 +97,7 @@ def read_learning_curves(path: Path) -> dict[str, tuple[npt.NDArray[Any], npt.ND
     for column in lines[0] if lines else ():
         if any(word in column.lower() for word in _NON_SCORE_WORDS):
             continue
-        # the last value of an epoch
+        # keep the last value of an epoch
         values = {
             float(line["epoch"]): float(line[column])
             for line in lines
@@ -109,14 +111,14 @@ def read_learning_curves(path: Path) -> dict[str, tuple[npt.NDArray[Any], npt.ND
 
 @dataclass(frozen=True)
 class Calibration:
-    """How often what was said to be so probable is so.
+    """Predicted probability against observed frequency of deformation, by bin.
 
     Attributes
     ----------
     mean_probability, observed_frequency : numpy.ndarray
-        Mean probability and share with deformation of each bin, NaN where it is empty.
+        Mean predicted probability and share with deformation in each bin; NaN for empty bins.
     count : numpy.ndarray
-        int64, items or pixels of each bin.
+        Number of items or pixels in each bin, int64.
     """
 
     mean_probability: np.ndarray
@@ -125,7 +127,7 @@ class Calibration:
 
     @property
     def expected_error(self) -> float:
-        """Mean distance of the two over all items (expected calibration error); NaN without items."""
+        """Expected calibration error: mean absolute difference over all items; NaN without items."""
         filled = self.count > 0
         if not filled.any():
             return math.nan
@@ -137,13 +139,13 @@ class Calibration:
 
 
 def compute_calibration(predictions: Predictions, bins: int = 8) -> Calibration:
-    """Sort items (of a segmentation: pixels with data) into bins of equal width.
+    """Bin items (pixels with data, for a segmentation) by predicted probability, in bins of equal width.
 
     Parameters
     ----------
     predictions : Predictions
     bins : int
-        A divisor of 512, so that a pixel's bin is known from its histogram.
+        Number of bins; a divisor of 512, the number of bins of the stored pixel histograms.
     """
     if predictions.pixels is None:
         place = np.minimum((predictions.probability * bins).astype(int), bins - 1)
@@ -160,13 +162,14 @@ def compute_calibration(predictions: Predictions, bins: int = 8) -> Calibration:
 
 
 def draw_reliability_diagram(runs: Mapping[str, Sequence[Predictions]], title: str) -> Figure:
-    """Draw how often what was said to be so probable is so, and how often each probability was said.
+    """Draw a reliability diagram above a histogram of the predicted probabilities.
 
     Parameters
     ----------
     runs : mapping of str to sequence of Predictions
-        What to call it, and the predictions of each seed: each has its line.
+        Predictions of each seed, by the label of the setting; one line per seed.
     title : str
+        Title of the figure.
     """
     said = [predictions for seeds in runs.values() for predictions in seeds]
     pixels = any(predictions.pixels is not None for predictions in said)
@@ -202,16 +205,16 @@ def draw_reliability_diagram(runs: Mapping[str, Sequence[Predictions]], title: s
                 label=f"{escape_mathtext(name)}\nerror {error:.3f}",
             )
         )
-    handles.append(Line2D([], [], color=GREY, linestyle=":", label="as often as said"))
+    handles.append(Line2D([], [], color=GREY, linestyle=":", label="perfect calibration"))
     cases, share = _deformation_share(said[0])
     if not math.isnan(share):
         above.axhline(share, color=GREY, linewidth=0.8, linestyle="--", zorder=1)
-        above.text(0.005, share + 0.012, f"share of all: {share:.1%}", fontsize=8, color=GREY, va="bottom")
+        above.text(0.005, share + 0.012, f"overall share: {share:.1%}", fontsize=8, color=GREY, va="bottom")
     above.set(xlim=(0, 1), ylim=(0, 1.02))
     above.set_ylabel("share with deformation", fontsize=9, color=INK)
     below.set_yscale("log")
     below.set_ylim(bottom=0.7, top=3.0 * max(compute_calibration(one).count.max() for one in said))
-    below.set_xlabel("probability that the model said", fontsize=9, color=INK)
+    below.set_xlabel("predicted probability", fontsize=9, color=INK)
     below.set_ylabel("pixels" if pixels else "items", fontsize=9, color=INK)
     for axes in (above, below):
         axes.grid(color="#e9ecef", linewidth=0.7)
@@ -225,7 +228,7 @@ def draw_reliability_diagram(runs: Mapping[str, Sequence[Predictions]], title: s
 
 
 def _deformation_share(predictions: Predictions) -> tuple[int, float]:
-    """Return how many cases there are and which share of them is deformation."""
+    """Return the number of items or pixels and the share of them with deformation."""
     found = compute_calibration(predictions, 1)
     return int(found.count[0]), float(found.observed_frequency[0])
 

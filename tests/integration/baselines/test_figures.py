@@ -87,7 +87,7 @@ def test_truth_is_red_prediction_green_and_both_amber_where_they_are():
 @pytest.mark.parametrize(
     ("truth", "found", "word"),
     [(True, True, "IoU 0.33"), (True, False, "missed"), (False, True, "false alarm"),
-     (False, False, "nothing there, nothing said")],
+     (False, False, "no deformation, none predicted")],
 )  # fmt: skip
 def test_each_window_says_how_well_it_was_predicted(truth, found, word):
     assert word in words(draw_predictions([example(truth=truth, found=found)]))
