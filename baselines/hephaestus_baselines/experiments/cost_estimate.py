@@ -1,4 +1,4 @@
-"""What a grid will take, said before it starts: runs, samples, hours, disk."""
+"""Estimate of what a grid will need before it starts: runs, samples, hours, disk space."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.dataset.samples import Sample, count_classes, samples_from_cube
 from hephaestus_build.dataset.splits import PARTS, Split, make_split, split_rule
 
-#: Bytes of a trainable parameter: itself in the best checkpoint, with AdamW's two moments in the last.
+#: Bytes per trainable parameter: 4 in the best checkpoint; 12 in the last one, with AdamW's two moments.
 _BYTES_PER_BEST_PARAMETER, _BYTES_PER_LAST_PARAMETER = 4, 12
-#: The paper's epochs, which its hours are of.
+#: Epochs of the paper's training runs, to which its published hours refer.
 _PAPER_EPOCHS = 90
 
 
 @dataclass(frozen=True)
 class RuntimeEstimate:
-    """How long runs take.
+    """Estimated duration of the runs whose estimate has the same source.
 
     Attributes
     ----------
     hours : float
-        Of those that something is known of.
+        Total duration of these runs.
     runs : int
-        How many those are.
+        Number of these runs.
     source : str
-        Where that is known from.
+        Origin of the estimate, such as earlier runs or the paper.
     """
 
     hours: float
@@ -42,29 +42,32 @@ class RuntimeEstimate:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a grid, or a part of it, will take.
+    """Estimated cost of a grid, or of one part of it.
 
     Attributes
     ----------
     preset : str
+        Name of the preset.
     part : tuple of int
-        i and n.
+        The i-th of n parts, as (i, n).
     runs, finished : int
-        Of this part.
+        Number of runs in this part, and of those that are finished.
     models : tuple of str
+        Names of the models.
     epochs : tuple of int
-        Fewest and most of a run.
+        Smallest and largest number of epochs of a run.
     samples : mapping
-        For ``single`` and ``series``: how many each part has, and how many an epoch trains on.
+        For ``single`` and ``series``: number of samples in each part of the split, and of those in an epoch.
     hours : tuple of RuntimeEstimate
-        Of the runs that are to do, by where it is known from.
+        Duration of the remaining runs, by source of the estimate.
     unknown : int
-        Runs of which nothing is known yet.
+        Number of remaining runs without an estimate.
     gigabytes : float
-        Of checkpoints: those kept, and the largest of a run at work.
+        Disk space of checkpoints: those that are kept, and the largest temporary one.
     simulated : bool
+        Whether any cube is simulated.
     changed : tuple of str
-        Frames whose published cube is another one than the grid reads.
+        Frames whose published cube is no longer the generation that the grid reads.
     """
 
     preset: str
@@ -81,15 +84,15 @@ class CostEstimate:
     changed: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the outlook as JSON values."""
+        """Return the estimate as JSON values."""
         return {**vars(self), "part": list(self.part), "hours": [vars(item) for item in self.hours]}
 
 
 def estimate_cost(bench: ExperimentGrid, part: tuple[int, int] = (1, 1)) -> CostEstimate:
-    """Return what a grid, or a part of it, will take."""
+    """Estimate the cost of a grid, or of one part of it."""
     recipes = select_part(bench.recipes, part)
     todo = [recipe for recipe in recipes if not bench.is_finished(recipe)]
-    results = bench.read_results([])  # what is damaged is said where it would be used
+    results = bench.read_results([])  # damaged results are reported when they are used
     samples, simulated = _read_samples(bench)
     hours, unknown = estimate_runtimes(todo, results)
     splits = {recipe.split: make_split(split_rule(recipe.split), samples) for recipe in recipes}
@@ -112,14 +115,21 @@ def estimate_cost(bench: ExperimentGrid, part: tuple[int, int] = (1, 1)) -> Cost
 def estimate_runtimes(
     todo: Sequence[Recipe], results: Iterable[RunResult]
 ) -> tuple[list[RuntimeEstimate], int]:
-    """Return how long runs take, as measured or as the paper says, and of how many neither knows.
+    """Estimate the duration of runs from finished runs or from the paper; count those without an estimate.
 
     Parameters
     ----------
     todo : sequence of Recipe
-        The runs.
+        The runs to estimate.
     results : iterable of RunResult
-        Finished runs; those of the same model, form and epochs tell of others.
+        Finished runs; they serve for runs of the same model, inputs, number of epochs and window size.
+
+    Returns
+    -------
+    estimates : list of RuntimeEstimate
+        One for each source.
+    unknown : int
+        Number of runs without an estimate.
     """
     measured: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for result in results:
@@ -188,7 +198,7 @@ def _published_parameters(recipe: Recipe) -> float:
     if recipe.model not in PUBLISHED_RUNTIME_HOURS:
         return 0.0
     from hephaestus_baselines.models.architectures import (
-        MODELS,  # seconds of imports, for models that are large
+        MODELS,  # imported late: it takes seconds
     )
 
     paper = MODELS[recipe.model].published_parameters

@@ -1,4 +1,4 @@
-"""A grid of runs: which there are, which are finished, each done once, whoever does it.
+"""Grid of training runs: one per model, setting and seed, each executed exactly once.
 
 ::
 
@@ -6,8 +6,8 @@
     <results>/<preset>/runs/<key>/result.json        written last: the run is finished
     <results>/<preset>/tables.md, .csv, .json, *.png
 
-What is finished stands on disk alone. So a grid may be stopped anywhere, spread over processes and machines,
-and started again: a run that is finished is not repeated, one that was cut off goes on from its last epoch.
+All progress is kept on disk. A grid can therefore be stopped at any time, distributed over processes and
+machines, and resumed: finished runs are not repeated, interrupted ones continue from their last epoch.
 """
 
 from __future__ import annotations
@@ -49,18 +49,19 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RESULT_FILE = "result.json"
-#: Files that only a run which is not finished needs.
+#: Files that are removed when a run finishes.
 _TEMPORARY_FILES = ("last.ckpt",)
 
 
 def select_part(items: Sequence[T], part: tuple[int, int]) -> tuple[T, ...]:
-    """Return the i-th of n parts of `items`: disjoint, together all, and the same for whoever asks.
+    """Return the i-th of n parts of `items`. The parts are disjoint, cover all items and are deterministic.
 
     Parameters
     ----------
     items : sequence
+        All items.
     part : tuple of int
-        i and n, from (1, 1).
+        (i, n), where i counts from 1.
 
     Raises
     ------
@@ -75,23 +76,24 @@ def select_part(items: Sequence[T], part: tuple[int, int]) -> tuple[T, ...]:
 
 @dataclass(frozen=True)
 class ExperimentGrid:
-    """A grid and where it stands.
+    """A grid of runs and its folder.
 
     Attributes
     ----------
     preset : Preset
+        Preset that describes the grid.
     recipes : tuple of Recipe
-        All its runs, in the order in which they are done.
+        All runs of the grid, in order of execution.
     folder : pathlib.Path
         ``<results>/<preset>``.
     cubes : pathlib.Path
-        Links to the generations that its runs read.
+        Folder of links to the generations that the runs read.
     changed_frames : tuple of str
-        Frames whose published cube is another one by now.
+        Frames whose published cube has changed since the grid began.
     command : str
-        What was typed, to be written into results.
+        The command line, recorded in the results.
     unchecked : bool
-        Whether what is read of the cubes is used without a comparison with what was published.
+        Whether to skip comparing cube data with the hashes that were published with it.
     """
 
     preset: Preset
@@ -112,17 +114,17 @@ class ExperimentGrid:
         return (self.run_folder(recipe) / RESULT_FILE).is_file()
 
     def read_results(self, problems: list[str] | None = None) -> list[RunResult]:
-        """Return the results of the runs that are finished, in the grid's order.
+        """Return the results of finished runs, in the grid's order.
 
         Parameters
         ----------
         problems : list of str, optional
-            Takes why results cannot be read, which are left out then.
+            Descriptions of unreadable results, which are skipped, are appended here.
 
         Raises
         ------
         HephaestusError
-            If one cannot be read and `problems` is not given.
+            If a result cannot be read and `problems` is not given.
         """
         found = []
         for recipe in filter(self.is_finished, self.recipes):
@@ -140,7 +142,7 @@ class ExperimentGrid:
         Raises
         ------
         HephaestusError
-            If it is damaged, or that of another run.
+            If the result is damaged or belongs to another run.
         """
         path = self.run_folder(recipe) / RESULT_FILE
         found = RunResult.read(path)
@@ -155,11 +157,11 @@ class ExperimentGrid:
         return found
 
     def make_integrity_checker(self, listener: ProgressListener | None = None) -> CubeIntegrityChecker | None:
-        """Return what compares the cubes with what was published, unless that is not wanted."""
+        """Return the checker that compares cubes with their published hashes; None if `unchecked`."""
         return None if self.unchecked else CubeIntegrityChecker(self.folder, listener)
 
     def prepare_run_data(self, recipe: Recipe, listener: ProgressListener | None = None) -> PreparedData:
-        """Return what `recipe` learns from and is scored on; runs that see the same share it."""
+        """Return the data of all three parts for a run; runs with the same data settings share it."""
         seen = (recipe.split, recipe.series, recipe.size, recipe.training, recipe.tiling)
         if seen not in self._prepared_by_settings:
             self._prepared_by_settings[seen] = prepare_data(
@@ -170,7 +172,7 @@ class ExperimentGrid:
                 training=recipe.training,
                 tiling=recipe.tiling,
                 results=self.folder,
-                mixed=True,  # what was pinned was wanted
+                mixed=True,  # mixing was checked when the cubes were pinned
                 whole=self.make_integrity_checker(listener),
                 listener=listener,
             )
@@ -188,30 +190,31 @@ def open_experiment_grid(
     unchecked: bool = False,
     **changes: Any,
 ) -> ExperimentGrid:
-    """Return the grid of a preset, its cubes pinned.
+    """Open the grid of a preset, with its cubes pinned to their generations.
 
     Parameters
     ----------
     preset : Preset
+        Preset that describes the grid.
     cubes : pathlib.Path or sequence of pathlib.Path
-        Folder of published cubes, or the cubes.
+        Folder of published cubes, or the cubes themselves.
     results : pathlib.Path
-        Folder of all grids.
+        Folder that holds all grids.
     mixed : bool
-        Whether real and simulated cubes may be among them.
+        Whether real and simulated cubes may be mixed.
     command : str
-        What was typed.
+        The command line, recorded in the results.
     unchecked : bool
-        Whether to leave out comparing the cubes with what was published.
+        Whether to skip comparing cube data with the hashes that were published with it.
     **changes
         Fields of :class:`~hephaestus_baselines.config.run_config.Recipe` that override the preset's.
 
     Raises
     ------
     HephaestusError
-        If there are no cubes, or a pinned one is gone.
+        If there are no cubes, or a pinned generation no longer exists.
     UsageError
-        If a change is not possible.
+        If a change names no field or has an invalid value.
     """
     recipes = preset.make_recipes(**changes)
     folder = results / preset.name
@@ -221,17 +224,18 @@ def open_experiment_grid(
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What became of one run.
+    """Outcome of one run.
 
     Attributes
     ----------
     recipe : Recipe
+        The run.
     result : RunResult or None
-        None where it failed, or another process is at it.
+        None if the run failed or is running in another process.
     was_finished : bool
-        Whether it was finished before.
+        Whether the run had been finished before.
     error : str
-        Why it failed, in one line.
+        Cause of the failure in one line; empty if the run did not fail.
     """
 
     recipe: Recipe
@@ -241,7 +245,7 @@ class RunOutcome:
 
     @property
     def is_running_elsewhere(self) -> bool:
-        """Whether another process is at it."""
+        """Whether the run is running in another process."""
         return self.result is None and not self.error
 
 
@@ -253,25 +257,26 @@ def run_experiments(
     at_a_time: int = 1,
     listener: ProgressListener | None = None,
 ) -> Iterator[RunOutcome]:
-    """Do the runs of a grid, or of a part of it; one that fails never stops the others.
+    """Execute the runs of a grid, or of one part of it. A failed run does not stop the others.
 
     Parameters
     ----------
     bench : ExperimentGrid
+        The grid.
     part : tuple of int
-        See :func:`share`.
+        See :func:`select_part`.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     at_a_time : int
-        Runs at once, each in a process of its own with its share of the cores: small models on a CPU do not
-        use two cores well.
+        Number of concurrent runs, each in its own process with an equal share of the cores. More than one
+        helps with small models on a CPU, which make poor use of several cores.
     listener : ProgressListener, optional
-        Told how far it is.
+        Receives progress events.
 
     Yields
     ------
     RunOutcome
-        As each run ends, also for those that were finished before.
+        Outcome of each run as it ends, including those that were finished before.
     """
     recipes = select_part(bench.recipes, part)
     todo = [recipe for recipe in recipes if not bench.is_finished(recipe)]
@@ -310,19 +315,19 @@ def _run_in_processes(
                     futures[future], error=f"{key}: its process was killed; run the same command again"
                 )
     except KeyboardInterrupt:
-        patient = False  # the processes end with this one
+        patient = False  # the workers end with this process
         raise
     finally:
         pool.shutdown(wait=patient, cancel_futures=True)
 
 
-#: In a process that does runs: their grid, whose data is prepared once.
+#: Grid of a worker process; kept here so that its data is prepared only once.
 _worker_experiment_grid: list[ExperimentGrid] = []
 
 
 def _initialize_worker(bench: ExperimentGrid, threads: int) -> None:
-    """Make this process one that does runs, and end with the one that started it, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: one line is said, by the parent
+    """Initialize a worker process; it exits when its parent does, even if the parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; only the parent reports it
     Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
@@ -334,7 +339,7 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
-    for worker in active_children():  # they load data, and would notice the end only seconds later
+    for worker in active_children():  # data loaders would notice the end only seconds later
         worker.kill()
     os._exit(1)
 
@@ -344,7 +349,7 @@ def _run_in_worker(recipe: Recipe, device: str) -> RunOutcome:
 
 
 def count_usable_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -352,7 +357,7 @@ def count_usable_cores() -> int:
 def run_experiment(
     bench: ExperimentGrid, recipe: Recipe, *, device: str = "auto", listener: ProgressListener | None = None
 ) -> RunOutcome:
-    """Do one run of a grid, unless it is finished or another process is at it."""
+    """Execute one run of a grid, unless it is finished or running in another process."""
     try:
         home = bench.run_folder(recipe)
         with try_lock_folder(home) as ours:
@@ -365,16 +370,16 @@ def run_experiment(
             )
     except HephaestusError as known:
         return RunOutcome(recipe, error=f"{recipe.key}: {known}")
-    except Exception as mistake:  # of ours, or a full GPU, in one run: no reason to leave the others
+    except Exception as mistake:  # a bug or a full GPU in one run must not stop the others
         log.debug("%s", recipe.key, exc_info=True)
         what = " ".join(f"{type(mistake).__name__}: {mistake}".split())
-        return RunOutcome(recipe, error=f"{recipe.key}: {what}; `hephaestus -v benchmark run` says more")
+        return RunOutcome(recipe, error=f"{recipe.key}: {what}; `hephaestus -v benchmark run` shows details")
 
 
 def _train_and_evaluate(
     bench: ExperimentGrid, recipe: Recipe, home: Path, device: str, listener: ProgressListener
 ) -> RunResult:
-    # seconds of imports, and nothing of it is needed to find that all runs are finished
+    # imported late: it takes seconds, and finished runs do not need it
     from hephaestus_baselines.models.architectures import count_trainable_parameters
     from hephaestus_baselines.training.inference import describe_device, load_trained_model, predict_items
     from hephaestus_baselines.training.trainer import train_model
@@ -436,30 +441,31 @@ def _train_and_evaluate(
 
 
 def _read_training_seconds(home: Path) -> float:
-    """Return the seconds of all epochs, also of those before a run was cut off."""
+    """Return the seconds of all epochs, including those before an interruption."""
     with verified_training_file(home, METRICS_FILE).open(encoding="utf-8", newline="") as stream:
         return round(sum(float(row["seconds"]) for row in csv.DictReader(stream)), 3)
 
 
 def _describe_weights(recipe: Recipe) -> str:
-    """Return where a model's first weights came from, without the name of a folder of this machine."""
+    """Return the origin of a model's initial weights, without the path of a local folder."""
     return recipe.weights if recipe.weights in ("imagenet", "none") else "imagenet, from a folder"
 
 
 def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = None) -> list[Path]:
-    """Write the tables and pictures of the runs that are finished; return the files.
+    """Write the tables and figures of finished runs; return the files.
 
     Parameters
     ----------
     bench : ExperimentGrid
+        The grid.
     problems : list of str, optional
-        Takes what is damaged, which is left out.
+        Descriptions of damaged files, which are skipped, are appended here.
 
     Raises
     ------
     HephaestusError
-        If none is finished, a file cannot be written, or something is damaged and `problems` is not given;
-        tables and pictures of the rest are written then too.
+        If no run is finished or a file cannot be written. Also if a file is damaged and `problems` is not
+        given; tables and figures of the other runs have been written then.
     """
     from hephaestus_baselines.reporting.run_figures import write_run_figures
 
@@ -479,7 +485,7 @@ def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = 
 
 
 class _StepTimer:
-    """Wall time of one step after the other."""
+    """Wall time of consecutive steps."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

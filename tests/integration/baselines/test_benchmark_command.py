@@ -121,7 +121,7 @@ def test_a_run_that_fails_stops_no_other_and_is_said_once(home, tmp_path, undraw
     monkeypatch.setattr(hephaestus_baselines.training.trainer, "train_model", failing)
     assert hephaestus(*run(tmp_path, "--set", "epochs=1")) == 1
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("hephaestus:"))
-    assert "RuntimeError: CUDA out of memory; `hephaestus -v benchmark run` says more" in line
+    assert "RuntimeError: CUDA out of memory; `hephaestus -v benchmark run` shows details" in line
     assert [result["task"] for result in results(tmp_path).values()] == ["segmentation"]
 
 
