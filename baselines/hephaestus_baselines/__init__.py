@@ -1,6 +1,6 @@
-"""Training and scoring of the baselines on the cubes.
+"""Baseline models for the cubes: training, scoring and prediction.
 
-What is documented for your own training is imported from here; each name is loaded when it is first used.
+The public names for training your own models can be imported from here; each is loaded on first use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hephaestus_baselines.data.window_dataset import Windows
     from hephaestus_baselines.reporting.sample_plot import plot_sample
 
-#: The public names and the module that holds each.
+#: Module of each public name.
 _MODULES = {
     "EpochBatchSampler": "hephaestus_baselines.data.samplers",
     "InputChannels": "hephaestus_baselines.config.channels",

@@ -1,4 +1,4 @@
-"""Maps of whole frames: tiles that overlap, a model's probability in each, blended."""
+"""Probability maps of whole frames, predicted in overlapping tiles that are blended."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from hephaestus_build.dataset.tiling import Tile
 if TYPE_CHECKING:
     from hephaestus_baselines.training.inference import TrainedModel
 
-#: Part of a tile's side that it shares with the next one.
+#: Fraction of a tile's side that overlaps the next tile.
 TILE_OVERLAP = 0.25
-#: Pixels of the windows that are predicted at once, at most: whatever batch a checkpoint names.
+#: Maximum number of pixels per batch, regardless of the batch size in the checkpoint.
 _BATCH_PIXELS = 1 << 22
 _LEFTOVER_PATTERN = re.compile(r"\..+\.(tif|png)\.[0-9a-f]{12}")
 
@@ -51,21 +51,21 @@ _LEFTOVER_PATTERN = re.compile(r"\..+\.(tif|png)\.[0-9a-f]{12}")
 def make_overlapping_tiles(
     shape: tuple[int, int], size: int, overlap: float = TILE_OVERLAP
 ) -> tuple[Tile, ...]:
-    """Cover a frame with tiles that overlap by a part of their side, or more.
+    """Cover a frame with tiles that overlap by at least a fraction of their side.
 
     Parameters
     ----------
     shape : tuple of int
         Rows and columns of the frame.
     size : int
-        Rows and columns of a tile; a smaller frame has one tile that reaches beyond it.
+        Rows and columns of a tile; a smaller frame is covered by one tile that extends beyond it.
     overlap : float
-        Part of the side, below 1.
+        Minimum overlap as a fraction of the side, below 1.
 
     Returns
     -------
     tuple of Tile
-        Row by row. Their cores meet in the middle of each overlap and cover every pixel once.
+        Tiles row by row. Their cores meet in the middle of each overlap and cover every pixel exactly once.
     """
     rows, columns = (_tile_cores(extent, size, int(size * overlap)) for extent in shape)
     return tuple(
@@ -76,7 +76,7 @@ def make_overlapping_tiles(
 
 
 def _tile_cores(extent: int, size: int, shared: int) -> list[tuple[int, int, int]]:
-    """Return start, first and last + 1 of the core of each tile along one side."""
+    """Return the start of each tile along one axis, and the first and last + 1 of its core."""
     count = max(1, -(-(extent - shared) // (size - shared)))
     room = max(0, extent - size)
     starts = [round(index * room / max(1, count - 1)) for index in range(count)]
@@ -85,9 +85,10 @@ def _tile_cores(extent: int, size: int, shared: int) -> list[tuple[int, int, int
 
 
 class TileMosaic:
-    """Puts tiles together to a frame.
+    """Mosaic of tiles over a whole frame.
 
-    A tile weighs less towards its edges, where a model sees least around a pixel, so that no seams show.
+    Weights decrease towards the edges of a tile, where the model has the least context; this avoids visible
+    seams.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ class TileMosaic:
     size : int
         Rows and columns of the tiles.
     overlap : float
-        Part of the side over which a tile's weight rises.
+        Fraction of the side over which a tile's weight rises from its edge.
     """
 
     def __init__(self, shape: tuple[int, int], size: int, overlap: float = TILE_OVERLAP) -> None:
@@ -114,13 +115,13 @@ class TileMosaic:
         self._weight[place] += self._ramp[inside]
 
     def fill_core(self, tile: Tile, probability: float) -> None:
-        """Give the core of a tile one probability."""
+        """Set the core of a tile to a single probability."""
         top, bottom, left, right = tile.core
         self._sum[top:bottom, left:right] = probability
         self._weight[top:bottom, left:right] = 1
 
     def to_array(self) -> npt.NDArray[np.float32]:
-        """Return the probabilities, float32; NaN where no tile was."""
+        """Return the blended probabilities, float32; NaN where no tile was added."""
         return np.divide(self._sum, self._weight, out=np.full_like(self._sum, np.nan), where=self._weight > 0)
 
 
@@ -131,10 +132,11 @@ class WrittenMap:
     Attributes
     ----------
     name : str
+        Name of the map, after its pairs.
     geotiff, picture : pathlib.Path or None
-        None where the map was there already.
+        None if the map already existed.
     highest : float
-        The largest probability in it.
+        Maximum probability of the map; NaN if the map already existed or has no data.
     """
 
     name: str
@@ -145,16 +147,16 @@ class WrittenMap:
 
 @dataclass(frozen=True)
 class PairFilter:
-    """Which interferograms of a frame.
+    """Selection of a frame's interferograms.
 
     Attributes
     ----------
     pairs : tuple of Pair
-        These; all that are stored if empty. A model of series makes series of those that it is given.
+        Selected pairs; empty for all stored ones. Models of series get series of the selected pairs.
     since : datetime.date or None
-        Only such as begin on this day or later.
+        Exclude pairs whose primary date is before this day.
     only_new : bool
-        Only such as have no map of this model and these images yet.
+        Exclude maps that already exist for this model and the same images.
     """
 
     pairs: tuple[Pair, ...] = ()
@@ -173,39 +175,39 @@ def predict_frame_maps(
     unchecked: bool = False,
     listener: ProgressListener | None = None,
 ) -> Iterator[WrittenMap]:
-    """Write the maps of a frame: into ``<folder>/<frame>.zarr``, and a GeoTIFF and a picture each.
+    """Write the maps of a frame to ``<folder>/<frame>.zarr``, and a GeoTIFF and a picture of each.
 
     Parameters
     ----------
     checkpoint : pathlib.Path
         ``best.ckpt`` of a run.
     cube : pathlib.Path
-        Of the frame; it is read, pinned to its generation, and never written.
+        The frame's cube, opened read-only and pinned to its generation.
     folder : pathlib.Path
-        Of all frames' maps.
+        Folder of the maps of all frames.
     wanted : PairFilter, optional
-        Every stored interferogram by default.
+        Pairs to predict; by default all stored ones.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     unsealed : bool
-        Whether to read a checkpoint without a seal too.
+        Whether to accept a checkpoint without a seal.
     unchecked : bool
-        Whether to leave out comparing what is read of the cube with what was published.
+        Whether to skip comparing cube data with the hashes that were published with it.
     listener : ProgressListener, optional
-        Told how far it is.
+        Receives progress events.
 
     Yields
     ------
     WrittenMap
-        As each map is done.
+        Each map as soon as it is written.
 
     Raises
     ------
     HephaestusError
-        If there is no cube or no checkpoint that can be read, something read is damaged, or another process
-        writes these maps.
+        If the cube or the checkpoint cannot be read, data is damaged, or another process is writing these
+        maps.
     UsageError
-        If a pair is not stored, or the maps that are there are of another model or grid.
+        If a pair is not stored, or existing maps are of another model or grid.
     """
     from hephaestus_baselines.training.inference import load_trained_model
 
@@ -214,7 +216,7 @@ def predict_frame_maps(
     recipe = trained.recipe
     whole = None if unchecked else CubeIntegrityChecker(listener=listener)
     if whole and (cube / "zarr.json").is_file():
-        cube = cube.resolve()  # the generation that is compared is the one that is read
+        cube = cube.resolve()  # check the same generation that is read below
         whole.check_cube(cube, ())
     with open_pinned_cube(cube, chunks=None) as dataset:
         store = Path(dataset.encoding["source"])
@@ -230,10 +232,14 @@ def predict_frame_maps(
         }
         with try_lock_folder(folder / f".{frame}.lock") as ours:
             if not ours:
-                raise HephaestusError(f"{frame}: another process writes its maps; try again when it is done")
+                raise HephaestusError(
+                    f"{frame}: another process is writing its maps; try again when it has finished"
+                )
             target = folder / frame.id
             if target.is_symlink():
-                raise HephaestusError(f"{target} is a link; remove it, no map is written through it")
+                raise HephaestusError(
+                    f"{target} is a symbolic link; remove it, maps are not written through links"
+                )
             maps = MapStore(folder / f"{frame}.zarr", dataset, recipe.steps, about)
             maps.remove_leftovers()
             _remove_leftovers(target)
@@ -252,24 +258,24 @@ def predict_frame_maps(
                     write_map_geotiff(tif, made, require_cube_grid(dataset), tags)
                     title = f"{frame}  {made.name}  {recipe.model}"
                     write_map_figure(png, made, phase, title, simulated=simulated)
-                    maps.write_map(made, publish=False)  # last: what is in the group has its files
+                    maps.write_map(made, publish=False)  # last: a map in the group always has its files
                     listener.advance(f"maps of {frame}")
-                    highest = float(np.fmax.reduce(probability, axis=None))  # NaN where all are
+                    highest = float(np.fmax.reduce(probability, axis=None))  # NaN if all are NaN
                     yield WrittenMap(made.name, tif, png, highest)
             finally:
-                maps.publish_replacements()  # those in the place of earlier ones, together
+                maps.publish_replacements()  # replace earlier maps all at once
             yield from (WrittenMap(map_name(pairs)) for pairs in groups if pairs not in todo)
 
 
 def select_map_pairs(
     cube: xr.Dataset, frame: Frame, wanted: PairFilter, steps: int
 ) -> list[tuple[Pair, ...]]:
-    """Return the interferograms of each map that is wanted, in order.
+    """Return the pairs of each requested map, in order.
 
     Raises
     ------
     UsageError
-        If a pair is not stored, or none is wanted.
+        If a pair is not stored, or no pair is selected.
     """
     flags = cube["valid_date_pair"].transpose("primary_date", "secondary_date").to_numpy()
     first, second = (
@@ -299,7 +305,7 @@ def select_map_pairs(
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the half-written files that a killed process left of GeoTIFFs and pictures."""
+    """Remove partially written GeoTIFFs and pictures of a killed process."""
     for pattern in (".*.tif.*", ".*.png.*"):
         for left in folder.glob(pattern):
             if _LEFTOVER_PATTERN.fullmatch(left.name):
@@ -307,34 +313,34 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def hash_images(units: Mapping[str, Granule], pairs: Sequence[Pair]) -> int:
-    """Return a number that names the content of interferograms, from the cube's own record."""
+    """Return a hash of the content of interferograms, from the object hashes that the cube records."""
     stored = [msgspec.to_builtins(units[GranuleKey.of_pair(pair)].objects) for pair in pairs if units]
     text = json.dumps([[pair.name for pair in pairs], stored], sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
 def _read_granules(store: Path) -> Mapping[str, Granule]:
-    """Return what a cube is made of; nothing where a copy came without its record."""
+    """Return the granules of a cube; empty for a copy without its provenance."""
     return Generation.from_path(store).read_inventory().granules if (store / PROVENANCE).exists() else {}
 
 
 def require_checkpoint(path: Path) -> Path:
-    """Return `path` if there is a checkpoint.
+    """Return `path` if it is a file.
 
     Raises
     ------
     UsageError
-        If there is none.
+        If there is no such file.
     """
     if not path.is_file():
         raise UsageError(
-            f"there is no checkpoint at {path}; `hephaestus benchmark run` leaves best.ckpt in each run"
+            f"there is no checkpoint at {path}; `hephaestus benchmark run` writes best.ckpt for each run"
         )
     return path
 
 
 def describe_model(trained: TrainedModel, checkpoint: Path) -> dict[str, str | bool]:
-    """Return what is recorded of a model in its predictions: its run, its file, what it was trained on."""
+    """Return the metadata of a model that is stored with its predictions."""
     return {
         "model": trained.recipe.key,
         "task": trained.recipe.task,
@@ -346,16 +352,16 @@ def describe_model(trained: TrainedModel, checkpoint: Path) -> dict[str, str | b
 def predict_pairs(
     trained: TrainedModel, cube: xr.Dataset, pairs: Sequence[Pair]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the probability of deformation in each pixel of a frame, and the last interferogram's phase.
+    """Predict the probability of deformation in each pixel of a frame; also return the last pair's phase.
 
     Parameters
     ----------
     trained : TrainedModel
         The model.
     cube : xarray.Dataset
-        The frame's cube, pinned to its generation and without dask.
+        The frame's cube, pinned to its generation and opened without dask.
     pairs : sequence of Pair
-        One interferogram, or those of a series.
+        One pair, or the pairs of a series.
 
     Returns
     -------
@@ -374,7 +380,7 @@ def predict_pairs(
 def _predict_tiles(
     trained: TrainedModel, frame: Frame, pairs: Sequence[Pair], store: Path, shape: tuple[int, int]
 ) -> np.ndarray:
-    """Return what a model says of a whole frame, float32 of `shape`, pixels without data included."""
+    """Return a model's probabilities for a whole frame, float32 of `shape`, including pixels without data."""
     import torch
 
     from hephaestus_baselines.data.dataset_items import DatasetItem

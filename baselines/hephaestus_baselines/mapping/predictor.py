@@ -1,4 +1,4 @@
-"""Checkpoints of this package as predictors of the builder, see :mod:`hephaestus_build.dataset.predictor`."""
+"""Adapter from checkpoints to the predictor interface of :mod:`hephaestus_build.dataset.predictor`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CheckpointPredictor:
     trained : TrainedModel
         The model, with its run's configuration and channel statistics.
     checkpoint : pathlib.Path
-        The file that it was read from.
+        The file from which the model was read.
     """
 
     def __init__(self, trained: TrainedModel, checkpoint: Path) -> None:
@@ -41,7 +41,7 @@ class CheckpointPredictor:
         return f"<CheckpointPredictor {self.name}: {self._trained.recipe.model}>"
 
     def predict(self, store: Path, pairs: Sequence[Pair]) -> npt.NDArray[np.float32]:
-        """Return the probability of deformation in each pixel, float32, NaN where there is no data.
+        """Return the probability of deformation in each pixel, float32; NaN where there is no data.
 
         Parameters
         ----------
@@ -53,7 +53,7 @@ class CheckpointPredictor:
         Raises
         ------
         UsageError
-            If it is another number of interferograms.
+            If the number of pairs is not :attr:`pair_count`.
         """
         if len(pairs) != self.pair_count:
             raise UsageError(f"the model {self.name} takes {self.pair_count} pairs, not {len(pairs)}")
@@ -62,19 +62,19 @@ class CheckpointPredictor:
 
 
 def open_checkpoint_predictor(checkpoint: Path, *, device: str = "auto") -> CheckpointPredictor:
-    """Open ``best.ckpt`` of a run as a predictor.
+    """Open the checkpoint of a run as a predictor.
 
     Parameters
     ----------
     checkpoint : pathlib.Path
-        The file; its seal is checked before anything in it is used.
+        ``best.ckpt`` of a run; its seal is verified before the content is used.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
 
     Raises
     ------
     HephaestusError
-        If the extra ``baselines`` is not installed, or there is no checkpoint that can be read.
+        If the extra ``baselines`` is not installed, or the checkpoint is missing or unreadable.
     """
     check_extra("baselines", "a prediction")
     from hephaestus_baselines.training.inference import load_trained_model
