@@ -1,8 +1,10 @@
-"""Measure how fast samples are read: ``python -m hephaestus_baselines.performance.loader_benchmark``.
+"""Benchmark of the data loader: ``python -m hephaestus_baselines.performance.loader_benchmark``.
 
-Beside it stand the published pattern and a WebDataset.
-All rows read series of 3 interferograms with 9 channels in windows of 512 pixels of a simulated cube of real
-size, at random, from the page cache; every row in every round, so that ratios are of one time and machine.
+It is compared with the published reading pattern and with a WebDataset of exported tensors.
+
+All rows read random series of 3 interferograms, with 9 channels in windows of 512 pixels, from a simulated
+cube of real size in the page cache. Every round measures every row, so ratios compare the same machine
+and time.
 """
 
 from __future__ import annotations
@@ -58,16 +60,16 @@ from hephaestus_build.performance.result_files import result_header, write_resul
 WINDOW_SIZE, STEPS_PER_SERIES = 512, 3
 LOADER_CHANNELS = ("insar_difference", "insar_coherence", "dem", *ATMOSPHERE_CHANNELS)
 MASK_VARIABLE = "deformation_mask"
-#: Of the DataLoader's rows.
+#: Settings of rows that use a DataLoader with workers.
 LOADER_BATCH_SIZE, LOADER_WORKERS = 4, 2
 
 
 class PublishedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """The published reading pattern on the published layout: one Zarr v2 chunk an image.
+    """The published reading pattern on the published layout: Zarr format 2 with one chunk per image.
 
-    Open, select, load whole frames of all channels, stack, crop. As published, the whole mask is made
-    binary, its values are looked through twice, and the place of the deformation in it is found before the
-    crop; `bare` leaves that out.
+    Each sample opens the cube, selects a series, loads whole frames of all channels, stacks and crops them.
+    As published, the whole mask is also binarized, scanned twice for invalid values and searched for
+    deformation before the crop; with `bare`, these steps are skipped.
     """
 
     def __init__(
@@ -105,16 +107,16 @@ class PublishedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def _binarize_mask(mask: np.ndarray) -> np.ndarray:
-    """Return the mask of whole frames with one kind of deformation, after two looks at its values."""
+    """Return the mask with a single class of deformation; scan its values twice, as published."""
     binary = np.where(mask == 2, 1, mask)
     known = torch.isin(torch.unique(torch.from_numpy(binary)), torch.tensor([0, 1]))
     if np.unique(binary).max(initial=0) > 1 or not known.all():
-        raise ValueError("a mask holds more than 0 and 1")
+        raise ValueError("the mask has values other than 0 and 1")
     return binary
 
 
 class NumberedWindows(Dataset[dict[str, torch.Tensor]]):
-    """Windows by number: each number is a draw of its own."""
+    """Randomly drawn windows; the index is the seed of the draw."""
 
     def __init__(self, windows: Windows) -> None:
         self.windows = windows
@@ -128,18 +130,22 @@ class NumberedWindows(Dataset[dict[str, torch.Tensor]]):
 
 @dataclass(frozen=True)
 class LoaderBenchmark:
-    """What is measured, and where it lies.
+    """Settings of a loader benchmark.
 
     Attributes
     ----------
     folder : pathlib.Path
-        Of the simulated archive, which is kept, and of all else, which is thrown away.
-    epochs, rounds, samples : int
-        Acquisitions of the archive; rounds; samples of a fast row in each (slow rows read fewer).
+        Working folder. The simulated archive in it is kept, all other files are removed.
+    epochs : int
+        Number of acquisitions in the simulated archive.
+    rounds : int
+        Number of times that each row is measured.
+    samples : int
+        Number of samples that a fast row reads in each round; slow rows read fewer.
     size : str or tuple of int
-        Of the frame.
+        Size of the simulated frame.
     on_progress : callable
-        Told what is being done.
+        Called with a description of each step.
     """
 
     folder: Path
@@ -150,7 +156,7 @@ class LoaderBenchmark:
     on_progress: Callable[[str], None] = lambda _: None
 
     def run(self) -> dict[str, Any]:
-        """Make what the rows read, measure them, and return the result as JSON values."""
+        """Prepare the input data, measure all rows, and return the result as JSON values."""
         scratch = self.folder / "loader"
         shutil.rmtree(scratch, ignore_errors=True)
         try:
@@ -241,7 +247,7 @@ class LoaderBenchmark:
                 data, batch_size=size, num_workers=LOADER_WORKERS, multiprocessing_context=context, **options
             )
 
-        # dask's threads do not survive a fork: workers of the published pattern have to be spawned
+        # workers of the published pattern have to be spawned: dask's threads do not survive a fork
         numbers = range(first, first + few + LOADER_WORKERS)
         yield row(
             PUBLISHED_READER,
@@ -257,7 +263,7 @@ class LoaderBenchmark:
             make_loader(Subset(bare, numbers), 1, "spawn"),
             LOADER_WORKERS,
         )
-        # the first batch of each worker is made while both start
+        # the first batch of each worker is not measured: it includes the start of the workers
         numbers = range(first, first + 2 * self.samples + LOADER_WORKERS * LOADER_BATCH_SIZE)
         batches = islice(
             make_loader(_RepeatingDataset(tensors), LOADER_BATCH_SIZE), len(numbers) // LOADER_BATCH_SIZE
@@ -276,11 +282,11 @@ class LoaderBenchmark:
             starting = iter(make_loader(Subset(NumberedWindows(data), numbers), LOADER_BATCH_SIZE, context))
             next(starting)
             yield {"round": turn, "row": f"first batch, {context}", "seconds": time.perf_counter() - start}
-            del starting  # ends its workers
+            del starting  # stops its workers
 
 
 class _RepeatingDataset(torch.utils.data.IterableDataset[Any]):
-    """The tensors of an export over and over."""
+    """The exported tensors, repeated forever."""
 
     def __init__(self, tensors: Iterable[Any]) -> None:
         self.tensors = tensors
@@ -295,7 +301,7 @@ def _repeat_forever(tensors: Iterable[Any]) -> Iterator[Any]:
 
 
 def _measure_rate(samples: Iterable[Any], count: int, skip: int = 0) -> dict[str, Any]:
-    """Read all of `samples`, `count` without the first `skip` batches, which a DataLoader's start is in."""
+    """Measure how fast `samples` are read: skip `skip` warm-up batches, time the other `count` samples."""
     reading = iter(samples)
     for _ in islice(reading, skip):
         pass
@@ -307,7 +313,7 @@ def _measure_rate(samples: Iterable[Any], count: int, skip: int = 0) -> dict[str
 
 
 def _resident_memory() -> int:
-    """Return the resident memory of this process, bytes; its peak where the system tells no more."""
+    """Return the resident memory of this process, in bytes; its peak where there is no ``/proc``."""
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * resource.getpagesize()
@@ -315,7 +321,7 @@ def _resident_memory() -> int:
 
 
 def _make_series_items(cube: xr.Dataset) -> tuple[DatasetItem, ...]:
-    """Return the series of all stored pairs, by the paper's rule; their windows are drawn anywhere."""
+    """Return the series of all stored pairs by the paper's rule; windows may lie anywhere in the frame."""
     flags = cube["valid_date_pair"].transpose("primary_date", "secondary_date").to_numpy()
     days = [cube[name].to_numpy().astype("datetime64[D]") for name in ("primary_date", "secondary_date")]
     pairs = [
@@ -329,7 +335,7 @@ def _make_series_items(cube: xr.Dataset) -> tuple[DatasetItem, ...]:
 
 
 def _write_published_layout(cube: xr.Dataset, items: Sequence[DatasetItem], path: Path) -> Path:
-    """Write what the rows read of `cube` as the published cubes are: format 2, one chunk an image."""
+    """Write the benchmarked part of `cube` in the published layout: Zarr format 2, one chunk per image."""
     group = zarr.create_group(path, zarr_format=2)
     image = cube["dem"].shape
     for name in ("primary_date", "secondary_date", "latitude", "longitude"):
@@ -351,7 +357,7 @@ def _write_published_layout(cube: xr.Dataset, items: Sequence[DatasetItem], path
             shape=source.shape,
             dtype=dtype,
             chunks=(1,) * leading + image,
-            compressors=numcodecs.Blosc(),  # format 2's default: lz4, level 5, shuffled
+            compressors=numcodecs.Blosc(),  # default of Zarr format 2: lz4, level 5, shuffle
             fill_value=None if dtype == "uint8" else np.nan,
         )
         array.attrs["_ARRAY_DIMENSIONS"] = [str(dim) for dim in source.dims]
@@ -374,7 +380,7 @@ def _write_published_layout(cube: xr.Dataset, items: Sequence[DatasetItem], path
 
 
 def _export_shards(windows: Windows, count: int, folder: Path) -> list[Path]:
-    """Write shards of full float32 tensors, as the published code exports them: image, mask and label."""
+    """Write shards of full float32 tensors (image, mask and label), as the published code does."""
     shards = [folder / f"shard-{number}.tar" for number in range(LOADER_WORKERS)]
     inputs = InputChannels("both")
     stack = ChannelStack(inputs, STEPS_PER_SERIES, dict.fromkeys(inputs.channels, (0.0, 1.0)))
@@ -399,7 +405,7 @@ def _open_webdataset(shards: Sequence[Path]) -> Iterable[Any]:
         import webdataset
     except ImportError as error:
         raise HephaestusError(
-            "the measurement compares with the package webdataset, which is not installed: "
+            "the loader benchmark needs the package webdataset, which is not installed: "
             "`python -m pip install webdataset`"
         ) from error
     urls = [str(shard) for shard in shards]
@@ -412,16 +418,16 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def measure_loader(
-    rounds: Annotated[int, typer.Option(min=1, help="How often each row is measured.")] = 3,
-    samples: Annotated[int, typer.Option(min=40, help="Samples of a fast row in a round.")] = 120,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of times that each row is measured.")] = 3,
+    samples: Annotated[int, typer.Option(min=40, help="Samples that a fast row reads in each round.")] = 120,
     epochs: Annotated[int, typer.Option(min=4, help="Acquisitions of the simulated archive.")] = 10,
     folder: Annotated[
-        Path | None, typer.Option(help="Where the archive is kept. Default: <data_dir>/bench.")
+        Path | None, typer.Option(help="Folder of the simulated archive. Default: <data_dir>/bench.")
     ] = None,
-    results: Annotated[Path, typer.Option(help="Where loader.json and loader.md go.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder of loader.json and loader.md.")] = Path("results"),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Measure how fast samples are read, beside the published pattern and a WebDataset of tensors."""
+    """Benchmark the data loader against the published reading pattern and a WebDataset of tensors."""
     home = folder if folder is not None else load_settings().data_dir / "bench"
     bench = LoaderBenchmark(home, epochs, rounds, samples, on_progress=lambda text: err.print(text))
     result = bench.run()

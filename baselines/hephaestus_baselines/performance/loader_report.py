@@ -1,4 +1,4 @@
-"""What a measurement of reading comes to, as pure functions: medians, ratios, targets, a page to read."""
+"""Summary of a loader benchmark as medians, ratios and targets, and its Markdown report."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from statistics import median
 from typing import Any
 
 PUBLISHED_READER, WEBDATASET_READER = "published pattern", "WebDataset of tensors"
-#: Without the looks at whole masks that the published reader takes.
+#: The published pattern without its checks of whole masks.
 BARE_PUBLISHED_READER = "published pattern, bare"
 COMPACT_READER, EXPANDED_READER = "compact", "expanded on the CPU"
 ONE_PROCESS, TWO_WORKERS = "one process", "two workers"
-#: (row, readers): at least so many times (the published pattern, the WebDataset).
+#: Minimum speedup over (the published pattern, the WebDataset), by (row, readers).
 SPEEDUP_TARGETS: Mapping[tuple[str, str], tuple[float, float]] = {
     (COMPACT_READER, ONE_PROCESS): (200, 3),
     (EXPANDED_READER, ONE_PROCESS): (80, 1.3),
@@ -21,12 +21,12 @@ MAX_FIRST_BATCH_SECONDS = 2.0
 
 
 def summarize_loader_runs(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return medians by row, ratios within rounds, and which targets were met. Pure.
+    """Return the median rate of each row, median ratios within rounds, and whether targets are met.
 
     Parameters
     ----------
     runs : sequence of mapping
-        Rows of rounds, as :meth:`Bench.run` collects them.
+        Measurements of all rows in all rounds, as collected by :meth:`LoaderBenchmark.run`.
     """
     rates: dict[tuple[str, str], dict[int, float]] = {}
     for run in runs:
@@ -83,10 +83,10 @@ def summarize_loader_runs(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def render_loader_report(result: Mapping[str, Any]) -> str:
-    """Return a page to read. Pure."""
+    """Return the report as Markdown."""
     world, machine = result["world"], result["machine"]
     lines = [
-        "# Reading samples, measured (simulated data)",
+        "# Benchmark of the data loader (simulated data)",
         "",
         (
             f"Series of 3, 9 channels, windows of {result['sample']['size']} pixels; "
@@ -96,7 +96,7 @@ def render_loader_report(result: Mapping[str, Any]) -> str:
             "all files in the page cache."
         ),
         "",
-        "| readers | row | times the published pattern | times it bare | times the WebDataset |",
+        "| readers | row | times the published pattern | times the bare one | times the WebDataset |",
         "|---|---|---:|---:|---:|",
     ]
     lines += [
@@ -114,7 +114,7 @@ def render_loader_report(result: Mapping[str, Any]) -> str:
     lines += [
         "",
         (
-            "First batch of spawned workers, which import everything anew: "
+            "First batch of spawned workers, which repeat all imports: "
             f"{others['first batch, spawn']:.1f} s. "
             f"Growth of memory over the compact row: {others['growth of memory'] / 1e6:.1f} MB."
         ),
