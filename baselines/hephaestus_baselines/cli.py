@@ -1,6 +1,6 @@
-"""``hephaestus benchmark``: train and score models on the cubes, and predict with them.
+"""Commands of ``hephaestus benchmark``: train and score models on the cubes, and predict with them.
 
-The only module of this package that needs :mod:`baselines`, loaded when one of these commands is called.
+The heavy modules of this package are imported when a command runs, so that help works without PyTorch.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
     from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, RunOutcome
 
 app = typer.Typer(
-    help="Train and score models on the cubes; maps of what a model says.",
+    help="Train and score models on the cubes, and map their predictions.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
 
 _DATE_FORMATS = ["%Y-%m-%d", "%Y%m%d"]
-PresetArgument = Annotated[str, typer.Argument(help="small, paper, legacy, or a YAML file of your own.")]
+PresetArgument = Annotated[str, typer.Argument(help="small, paper, legacy, or the path of a YAML file.")]
 BenchmarkCubesOption = Annotated[
     Path | None, typer.Option(help="Folder of the cubes. Default: cubes/ in the data folder.")
 ]
 BenchmarkSimulatedOption = Annotated[
-    bool, typer.Option("--simulated", help="On cubes of the embedded archive, built once and kept.")
+    bool, typer.Option("--simulated", help="Use cubes of the embedded archive, built once and kept.")
 ]
 ResultsOption = Annotated[
     Path | None,
     typer.Option(help="Folder of the results. Default: results/ in the data folder, or in its simulated/."),
 ]
-PartOption = Annotated[str, typer.Option(help="Do the i-th of n parts of the runs, such as 2/4.")]
+PartOption = Annotated[str, typer.Option(help="Execute only the i-th of n parts of the runs, such as 2/4.")]
 FieldsOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a field of all runs, such as epochs=3; may be repeated."),
@@ -60,7 +60,7 @@ WeightsOption = Annotated[
 ]
 UncheckedOption = Annotated[
     bool,
-    typer.Option("--unchecked", help="Do not compare what is read of the cubes with what was published."),
+    typer.Option("--unchecked", help="Do not compare cube data with its published hashes."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
@@ -77,18 +77,18 @@ def run(
     fields: FieldsOption = None,
     device: DeviceOption = "auto",
     at_a_time: Annotated[
-        int, typer.Option("--at-a-time", min=1, max=64, help="Runs at once, each in a process of its own.")
+        int, typer.Option("--at-a-time", min=1, max=64, help="Concurrent runs, each in its own process.")
     ] = 1,
     unchecked: UncheckedOption = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Do the runs of a preset, each once, and end with its tables and pictures.
+    """Execute the runs of a preset, each once, then write its tables and figures.
 
-    May be stopped at any time: the same command goes on from there. Exits with 1 when a run failed, and with
-    3 when none did and some are still running in another process.
+    The command can be stopped at any time; repeat it to resume. Exits with 1 if a run failed, and with 3 if
+    none failed and some are still running in another process.
     """
-    # the process that removes what a stopped run leaves in shared memory need not say so
+    # silence the resource tracker, which warns when it removes shared memory of a stopped run
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     bench, share = _open_experiment_grid(
         preset, cubes, simulated, mixed, results, part, weights, fields, data_dir, unchecked=unchecked
@@ -103,7 +103,7 @@ def run(
         for index, end in enumerate(runs, 1):
             ended.append(end)
             _print_run(end, index)
-    # where none is finished, what is said below is why
+    # if no run is finished, the failures printed below say why
     problems: list[str] = []
     paths = write_experiment_report(bench, problems) if bench.read_results([]) else []
     if as_json:
@@ -135,7 +135,7 @@ def plan(
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Say what the runs of a preset will take: samples, epochs, hours, disk."""
+    """Estimate what the runs of a preset need: samples, epochs, hours, disk space."""
     bench, share = _open_experiment_grid(
         preset, cubes, simulated, mixed, results, part, weights, fields, data_dir, unchecked=unchecked
     )
@@ -161,7 +161,7 @@ def tables(
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Make the tables and pictures of the runs that are finished, also those that came from elsewhere."""
+    """Write the tables and figures of all finished runs, including those copied from other machines."""
     bench, _ = _open_experiment_grid(
         preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, unchecked=unchecked
     )
@@ -181,8 +181,8 @@ def tables(
 
 @app.command()
 def predict(
-    frame: Annotated[str, typer.Argument(help="Frame id, volcano of one frame, or where a cube is.")],
-    checkpoint: Annotated[Path, typer.Option(help="best.ckpt in the folder of a run.")],
+    frame: Annotated[str, typer.Argument(help="Frame id, volcano with a single frame, or path of a cube.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint: best.ckpt in the folder of a run.")],
     pairs: Annotated[
         list[str] | None, typer.Option(help="Only this pair, such as 20200101_20200113; may be repeated.")
     ] = None,
@@ -190,19 +190,19 @@ def predict(
         datetime | None,
         typer.Option(formats=_DATE_FORMATS, help="Leave out pairs that begin before this day."),
     ] = None,
-    new: Annotated[bool, typer.Option("--new", help="Only what has no map of this checkpoint yet.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Only pairs without a map of this checkpoint.")] = False,
     to: Annotated[
         Path | None, typer.Option(help="Folder of the maps. Default: predictions/ in the data folder.")
     ] = None,
     device: DeviceOption = "auto",
     unsealed: Annotated[
-        bool, typer.Option("--unsealed", help="Read a checkpoint without a seal too, as of other programs.")
+        bool, typer.Option("--unsealed", help="Accept a checkpoint without a seal, as of other programs.")
     ] = False,
     unchecked: UncheckedOption = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Write maps of the probability of deformation: GeoTIFFs, pictures and <frame>.zarr."""
+    """Predict maps of the probability of deformation, as GeoTIFFs, pictures and <frame>.zarr."""
     check_extra("baselines", "the benchmark")
     from hephaestus_baselines.mapping.predict_frame import PairFilter
     from hephaestus_baselines.mapping.predict_frame import predict_frame_maps as predict_frame
@@ -231,15 +231,15 @@ def predict(
     if as_json:
         print_json([vars(item) for item in written])
     else:
-        err.print(f"{made} maps written to {folder}, {len(written) - made} were there already")
+        err.print(f"{made} maps written to {folder}, {len(written) - made} already existed")
 
 
 def _find_cube_to_map(target: str, settings: Settings) -> Path:
-    """Return where a cube is; of a simulated frame that the benchmark learns from, where there is one."""
+    """Return the path of a cube, preferring that of the simulated benchmark for its frames."""
     own = settings.for_simulated().data_dir / BENCHMARK_FOLDER / "cubes" / f"{target}.zarr"
     if not own.exists():
         return find_cube(target, settings)
-    print_notice(f"{target}: taking the cube of the simulated benchmark, {own}; name another by its path")
+    print_notice(f"{target}: using the cube of the simulated benchmark, {own}; give a path to use another")
     return own
 
 
@@ -255,18 +255,18 @@ def _open_experiment_grid(
     data_dir: Path | None,
     unchecked: bool = False,
 ) -> tuple[ExperimentGrid, tuple[int, int]]:
-    """Return the grid that a user asks for, and which part of it."""
+    """Return the grid that the options describe, and the part of it to execute."""
     check_extra("baselines", "the benchmark")
     from hephaestus_baselines.config.run_config import read_preset
     from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
     from hephaestus_baselines.experiments.experiment_grid import open_experiment_grid
 
     if cubes and simulated:
-        raise UsageError("--simulated has its own cubes: leave out --cubes, or --simulated")
+        raise UsageError("--simulated uses its own cubes: leave out --cubes or --simulated")
     share = parse_part(part)
     chosen = read_preset(preset)
     changes = {**parse_fields(fields or ()), **({"weights": weights} if weights else {})}
-    chosen.make_recipes(**changes)  # what is wrong is said before cubes are built
+    chosen.make_recipes(**changes)  # reports wrong options before cubes are built
     settings = load_settings(data_dir=data_dir)
     if simulated:
         with show_progress_bars() as listener:
@@ -287,26 +287,26 @@ def _open_experiment_grid(
 
 
 def parse_part(text: str) -> tuple[int, int]:
-    """Return i and n of ``i/n``.
+    """Parse ``i/n`` into (i, n).
 
     Raises
     ------
     UsageError
-        If it is of another form.
+        If `text` has another form, or i is not between 1 and n.
     """
     number, slash, count = text.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise UsageError(f"--part {text!r} is no part: give i/n with i from 1 to n, such as 2/4")
+        raise UsageError(f"--part {text!r} is not a valid part: give i/n with i from 1 to n, such as 2/4")
     return int(number), int(count)
 
 
 def parse_fields(texts: Sequence[str]) -> dict[str, Any]:
-    """Return ``name=value`` texts as fields, the values read as YAML.
+    """Parse ``name=value`` texts into fields, with values as YAML.
 
     Raises
     ------
     UsageError
-        If one is of another form.
+        If a text has another form or its value is not YAML.
     """
     fields = {}
     for text in texts:
@@ -324,7 +324,7 @@ def parse_fields(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def format_command(arguments: Sequence[str]) -> str:
-    """Return what was typed, without the places of this machine: only the last part of each path stays."""
+    """Return the command line for the records, with each path reduced to its last part."""
     return shlex.join(["hephaestus", *(_strip_path(text) for text in arguments)])
 
 
@@ -353,8 +353,8 @@ def _print_cost_estimate(found: CostEstimate, to: Any) -> None:
     print_fields(f"{found.preset}{share}", rows, to)
     if found.changed:
         print_notice(
-            f"the cubes of {', '.join(found.changed)} have changed since this grid began; it goes on with "
-            f"those that it began with"
+            f"the cubes of {', '.join(found.changed)} have changed since this grid began; it continues with "
+            f"the generations that it began with"
         )
 
 
@@ -368,12 +368,12 @@ def _print_run(end: RunOutcome, index: int) -> None:
         state = "was finished" if end.was_finished else f"{seconds:.0f} s"
         err.print(f"{index:>4}  {end.recipe.key}  {state}  {format_headline_score(end.result)}")
     else:
-        state = "failed" if end.error else "another process is at it"
+        state = "failed" if end.error else "running in another process"
         err.print(f"{index:>4}  {end.recipe.key}  {state}")
 
 
 def format_headline_score(result: Any) -> str:
-    """Return a run's test F1 beside what chance and the constant predictor reach."""
+    """Return a run's test F1, with those of chance and of the constant predictor."""
     unit = "pixels" if result.task == "segmentation" else "items"
     scores = result.assessment.units[unit].test
     constant = scores.constant["f1"]
@@ -403,7 +403,7 @@ def _print_tables(paths: Sequence[Path]) -> None:
 
 
 def _print_failures(ended: Sequence[RunOutcome]) -> None:
-    """Say what failed, what failed for the same reason in one line."""
+    """Print failed runs, one line for each cause, and the number of runs in other processes."""
     reasons: dict[str, list[RunOutcome]] = {}
     for end in ended:
         if end.error:
@@ -412,4 +412,7 @@ def _print_failures(ended: Sequence[RunOutcome]) -> None:
         more = f" and {len(ends) - 1} more runs" if len(ends) > 1 else ""
         print_notice(f"{ends[0].recipe.key}{more}: {reason}")
     if elsewhere := sum(end.is_running_elsewhere for end in ended):
-        print_notice(f"{elsewhere} runs are done by another process; `hephaestus benchmark tables` joins all")
+        print_notice(
+            f"{elsewhere} runs are running in another process; when they have finished, "
+            "`hephaestus benchmark tables` joins all"
+        )

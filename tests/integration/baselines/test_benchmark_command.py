@@ -133,7 +133,7 @@ def test_runs_of_another_process_are_owed(home, undrawn, capsys, monkeypatch):
 
     monkeypatch.setattr(hephaestus_baselines.experiments.experiment_grid, "run_experiment", elsewhere)
     assert hephaestus(*run(home)) == 3
-    assert "hephaestus: 1 runs are done by another process" in capsys.readouterr().err
+    assert "hephaestus: 1 runs are running in another process" in capsys.readouterr().err
 
 
 def test_a_run_reads_its_own_generation_while_the_cubes_grow(home, tmp_path, undrawn, monkeypatch):
@@ -275,7 +275,7 @@ def test_no_map_is_made_with_a_damaged_checkpoint_or_of_a_damaged_cube(home, tmp
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["run", "--part", "5/4"], 2, "--part '5/4' is no part: give i/n"),
+        (["run", "--part", "5/4"], 2, "--part '5/4' is not a valid part: give i/n"),
         (["run", "none-such"], 2, "there is no preset none-such; known are"),
         (["run", "--set", "epoch=3"], 2, "there is no field epoch"),
         (["run", "--set", "self=3"], 2, "there is no field self"),
