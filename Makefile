@@ -1,5 +1,5 @@
-# The commands of the README. Each bootstraps what it needs into .venv; nothing else is touched.
-# which Python makes the environments; the newest from 3.11 to 3.13 that runs here (.ci/python) unless it is named
+# The commands of the README. Each installs what it needs into .venv and changes nothing outside the checkout.
+# Python of the environments; by default the newest from 3.11 to 3.13 on this machine (.ci/python)
 PYTHON ?=
 BIN := .venv/bin
 FRAME ?=
@@ -7,16 +7,16 @@ BENCH ?=
 PRESET ?= small
 CUBES ?=
 PART ?= 1/1
-# two small models on two cores are done sooner side by side; of large ones, one at a time
+# small models make poor use of two cores, so two run concurrently; large ones run one at a time
 JOBS ?= $(if $(filter small,$(PRESET)),2,1)
-# real interferograms beside the checkout, if there are any, show how hard the simulated ones are
+# real interferograms next to the checkout, if any, to compare the complexity of the simulated ones
 REAL := $(patsubst %,--real %,$(wildcard ../shared/data/licsar))
 
-# Every command starts processes that load large libraries: with their byte code kept, in a third of the time.
+# Commands start processes that import large libraries; with cached byte code this takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Runs a command. Its exit code 3 (published, but something is owed: it has said what) is no failure of a target; make
-# itself knows success and failure alone. The shell passes SIGTERM and Ctrl-C on, and waits for the command's end.
+# Run a command. Exit code 3 (published, but products are missing; the command has listed them) does not fail the
+# target, since make only knows success and failure. The shell forwards SIGTERM and Ctrl-C and waits for the command.
 define run
 @$(1) & command=$$!; \
   trap "kill -TERM $$command" INT TERM; \
@@ -27,7 +27,7 @@ endef
 
 .PHONY: cubes benchmark test test-unit test-oldest test-lowest docs lint bench bench-loader serve clean help
 
-help:            ## this list
+help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 cubes: .venv/.ready ## build cubes: the embedded sample, or FRAME=124D_04854_171313 from the real archives
@@ -40,47 +40,47 @@ benchmark: .venv/.ready-baselines ## train and score models: PRESET=small on sim
 test: .venv/.ready-baselines ## run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-unit: .venv/.ready ## run the tests of single modules, in half a minute; those of training if torch is there
+test-unit: .venv/.ready ## run the unit tests (half a minute); those of training only if torch is installed
 	@$(BIN)/python -m pytest -n auto --dist loadfile tests/unit
 
 TESTS := tests/unit tests/integration/cube tests/integration/operations \
   $(addprefix tests/integration/pipeline/,test_build.py test_incremental.py test_second_source.py) \
   $(addprefix tests/integration/cli/,test_entry_point.py test_exit_codes.py test_maintenance_commands.py) \
   $(addprefix tests/integration/sources/,test_arco.py test_licsar_portal.py) tests/integration/test_python_search.py
-# the quicker part, or all: `make test-lowest TESTS=tests`; what needs torch is skipped
+# the faster tests, or all of them: `make test-lowest TESTS=tests`; tests that need torch are skipped
 test-oldest test-lowest: test-%: .venv-%/.ready
 	@.venv-$*/bin/python -m pytest -n auto --dist loadfile -p no:cacheprovider $(TESTS)
 
-docs: .venv/.ready-docs ## build the documentation into docs/_build: strictly, and without any connection
+docs: .venv/.ready-docs ## build the documentation into docs/_build, with warnings as errors and without network access
 	@rm -rf docs/_build
 	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --conf-dir docs \
 	  . docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-serve: .venv/.ready ## start what the Prefect flows need, until Ctrl-C (docs/prefect.md)
+serve: .venv/.ready ## start the services of the Prefect flows, until Ctrl-C (docs/prefect.md)
 	@exec $(BIN)/python -m hephaestus_flows.serve
 
-bench: .venv/.ready ## measure the build at real size beside its limit and a plain build (BENCH="--long" and other options)
+bench: .venv/.ready ## benchmark the build at real size against its limit and a plain build (BENCH="--long" and other options)
 	@$(BIN)/python -m hephaestus_build.performance build $(REAL) $(BENCH)
 
-bench-loader: .venv/.ready-baselines ## measure reading samples beside the published pattern and a WebDataset
+bench-loader: .venv/.ready-baselines ## benchmark the data loader against the published reading pattern and a WebDataset
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
 	@$(BIN)/python -m hephaestus_baselines.performance.loader_benchmark $(BENCH)
 
-lint: .venv/.ready-baselines ## check style, types, which room imports which, and what lets strangers in
+lint: .venv/.ready-baselines ## check style, types, import rules and security
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy \
 	  && $(BIN)/bandit -q -lll -c pyproject.toml -r hephaestus_build baselines flows
 
 clean:          ## remove the environment (never the data)
 	rm -rf .venv .venv-oldest .venv-lowest
 
-# every extra but the one that takes gigabytes
+# all extras except baselines, which takes gigabytes
 EXTRAS := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
   print(",".join(sorted(project["optional-dependencies"].keys() - {"baselines"})))
 
-# Makes the environment $(1) with the Python $(2), and in it what the options $(3) of `uv pip install` say.
+# Create the environment $(1) with the Python $(2); $(3) are further options of `uv pip install`.
 define environment
-@echo "making the environment in $(1) (once)"
+@echo "creating the environment $(1) (once)"
 @$(2) -m venv $(1)
 @$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv
 @UV_PYTHON_DOWNLOADS=never $(1)/bin/uv pip install --quiet --python $(1)/bin/python --group dev \
@@ -93,11 +93,11 @@ CHOSEN = $(or $(PYTHON),$(shell .ci/python newest),python3)
 	@$(CHOSEN) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "hephaestus-build needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	@$(CHOSEN) -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \
-	  echo "note: tried with Python 3.11 to 3.13; a newer one is untried"
+	  echo "note: tested with Python 3.11 to 3.13 only"
 	$(call environment,.venv,$(CHOSEN))
 	@touch $@
 
-# two more for .ci/run, without torch: the oldest Python, and the lowest versions that pyproject.toml allows
+# two environments without torch for .ci/run: the oldest Python, and the lowest versions that pyproject.toml allows
 .venv-oldest/.ready: pyproject.toml
 	$(call environment,.venv-oldest,$$(.ci/python oldest))
 	@touch $@
@@ -107,12 +107,12 @@ CHOSEN = $(or $(PYTHON),$(shell .ci/python newest),python3)
 	@touch $@
 
 .venv/.ready-docs: .venv/.ready
-	@echo "adding what builds the documentation to .venv (once)"
+	@echo "installing the documentation tools into .venv (once)"
 	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
 	@touch $@
 
-# torch and what stands on it, some gigabytes: for training, and for the tests and types of it
+# torch and its dependents, some gigabytes: for training, its tests and its type checks
 .venv/.ready-baselines: .venv/.ready
-	@echo "adding torch and what training needs to .venv (once, about 3 GB to download)"
+	@echo "installing torch and other training dependencies into .venv (once, about 3 GB to download)"
 	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[baselines]'
 	@touch $@
