@@ -218,7 +218,7 @@ def test_a_few_cubes_of_the_papers_are_not_the_papers_data():
     assert paper_mismatch_reason(whole) == ""
     counts = {**whole.split.counts, "test": {"positive": 12, "negative": 80}}
     some = whole.model_copy(update={"split": whole.split.model_copy(update={"counts": counts})})
-    assert "another test part" in paper_mismatch_reason(some)
+    assert "the test part of these cubes differs" in paper_mismatch_reason(some)
 
 
 def test_runs_of_different_splits_make_no_table():
