@@ -245,7 +245,7 @@ def add_caption(axes: Axes, text: str) -> None:
 
 
 def style_axes(axes: Axes) -> None:
-    """Use small ticks, and only the left and bottom spines."""
+    """Set small ticks, and no lines but at the left and below."""
     axes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
     for side, spine in axes.spines.items():
         spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)

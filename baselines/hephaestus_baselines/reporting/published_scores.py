@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 _TaskName = str
-#: The paper's spelling of each model's name.
+#: How the paper writes the models.
 MODEL_TITLES: Mapping[str, str] = {
     "resnet-50": "ResNet-50",
     "mobilenetv3-large": "MobileNetV3",
@@ -21,7 +21,7 @@ MODEL_TITLES: Mapping[str, str] = {
     "unet": "UNet",
     "segformer": "SegFormer",
 }
-#: Score columns of each table.
+#: The columns of each table.
 PAPER_COLUMNS: Mapping[_TaskName, tuple[str, ...]] = {
     "classification": ("precision", "recall", "f1", "auroc"),
     "segmentation": ("precision", "recall", "f1", "iou"),
@@ -112,7 +112,7 @@ def _iter_published_rows() -> Iterator[tuple[tuple[Task, str, bool, bool], dict[
                 yield (task, model, place >= 2, place % 2 == 1), figures
 
 
-#: Scores of each row, keyed by (task, model, series, atmosphere).
+#: Task, model, series, atmosphere: the figures of the row.
 PUBLISHED_SCORES: Mapping[tuple[_TaskName, str, bool, bool], Mapping[str, PublishedScore]] = dict(
     _iter_published_rows()
 )
