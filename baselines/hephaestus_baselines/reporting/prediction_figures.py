@@ -244,13 +244,6 @@ def add_caption(axes: Axes, text: str) -> None:
     axes.set_title(escape_mathtext(text), fontsize=7.6, loc="left", color=INK, pad=3)
 
 
-def style_axes(axes: Axes) -> None:
-    """Set small ticks, and no lines but at the left and below."""
-    axes.tick_params(labelsize=8, length=3, color=PALE, labelcolor=INK)
-    for side, spine in axes.spines.items():
-        spine.set(visible=side in ("left", "bottom"), color=PALE, linewidth=0.6)
-
-
 def _add_legend(figure: Figure) -> None:
     handles = [
         Patch(facecolor=f"{TRUTH_COLOR}4d", edgecolor=TRUTH_COLOR, label="drawn by the expert"),

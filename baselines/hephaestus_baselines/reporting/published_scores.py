@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-_TaskName = str
-#: How the paper writes the models.
+from hephaestus_baselines.config.run_config import TASKS, Task
+
+#: The paper's names of the models.
 MODEL_TITLES: Mapping[str, str] = {
     "resnet-50": "ResNet-50",
     "mobilenetv3-large": "MobileNetV3",
@@ -21,8 +22,8 @@ MODEL_TITLES: Mapping[str, str] = {
     "unet": "UNet",
     "segformer": "SegFormer",
 }
-#: The columns of each table.
-PAPER_COLUMNS: Mapping[_TaskName, tuple[str, ...]] = {
+#: Columns of the paper's tables, by task.
+PAPER_COLUMNS: Mapping[Task, tuple[str, ...]] = {
     "classification": ("precision", "recall", "f1", "auroc"),
     "segmentation": ("precision", "recall", "f1", "iou"),
 }
@@ -113,6 +114,6 @@ def _iter_published_rows() -> Iterator[tuple[tuple[Task, str, bool, bool], dict[
 
 
 #: Task, model, series, atmosphere: the figures of the row.
-PUBLISHED_SCORES: Mapping[tuple[_TaskName, str, bool, bool], Mapping[str, PublishedScore]] = dict(
+PUBLISHED_SCORES: Mapping[tuple[Task, str, bool, bool], Mapping[str, PublishedScore]] = dict(
     _iter_published_rows()
 )
