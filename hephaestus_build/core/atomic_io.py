@@ -20,17 +20,18 @@ from blake3 import blake3
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import UnsafePathError, describe_file_type, open_plain_file
 
+_MOVE = "or set {setting} to another folder"
 _ADVICE = {
-    errno.ENOSPC: "the disk is full: free some space (`hephaestus plan` says how much is needed)",
-    errno.EDQUOT: "the disk quota is used up: free some space",
-    errno.EACCES: "no permission: make the folder writable or set HEPHAESTUS_DATA_DIR to one that is",
-    errno.EPERM: "no permission: make the folder writable or set HEPHAESTUS_DATA_DIR to one that is",
-    errno.ENOTDIR: "a part of the path is a file, not a folder: set HEPHAESTUS_DATA_DIR to a folder",
-    errno.EEXIST: "a file has the name of a required folder: set HEPHAESTUS_DATA_DIR to a folder",
+    errno.ENOSPC: f"the disk is full: free some space (`hephaestus plan` says how much is needed) {_MOVE}",
+    errno.EDQUOT: f"the disk quota is used up: free some space {_MOVE}",
+    errno.EACCES: f"no permission: make the folder writable {_MOVE}",
+    errno.EPERM: f"no permission: make the folder writable {_MOVE}",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: set {setting} to a folder",
+    errno.EEXIST: "a file has the name of a required folder: set {setting} to a folder",
     errno.ELOOP: "found a link, a pipe or a device instead of a plain file or folder: move it away",
-    errno.EROFS: "the file system is read-only: set HEPHAESTUS_DATA_DIR to a folder that can be written",
+    errno.EROFS: f"the file system is read-only: mount it for writing {_MOVE}",
     errno.EFBIG: "the limit on file sizes was reached: raise it (ulimit -f)",
-    errno.ENOENT: "a folder or file vanished while it was in use: set HEPHAESTUS_DATA_DIR to one that stays",
+    errno.ENOENT: "a folder or file vanished while it was in use: set {setting} to a folder that stays",
 }
 
 _BLOCK = 1 << 22  # bytes read at once for hashing
@@ -53,11 +54,24 @@ def translate_os_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, f"{error.strerror or error}: check the disk")
         raise HephaestusError(
-            f"{what}: {advice}; what was published stays as it was, "
+            f"{what}: {describe_os_error(error, 'HEPHAESTUS_DATA_DIR')}; what was published stays as it was, "
             f"and the same command goes on from here ({error.filename or error.strerror or error})"
         ) from error
+
+
+def describe_os_error(error: OSError, setting: str) -> str:
+    """Return the cause of a failed file operation and what to do about it.
+
+    Parameters
+    ----------
+    error : OSError
+        What the operating system answered.
+    setting : str
+        Environment variable that names the folder, such as ``HEPHAESTUS_DATA_DIR``.
+    """
+    advice = _ADVICE.get(error.errno or 0, "")
+    return advice.format(setting=setting) or f"{error.strerror or error}: check the disk"
 
 
 def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import msgspec
 
+from hephaestus_build.core.atomic_io import write_json
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import RECEIPT_SUFFIX, Digest, Receipt, receipt_path
 from hephaestus_build.core.web_address import redact_url
 from hephaestus_build.download.cache_files import (
     open_plain,
     read_json_note,
-    write_text_atomic,
 )
 from hephaestus_build.download.validators import Validators
 
@@ -147,7 +147,7 @@ class DownloadCache:
             due = unseen >= self.limit / 100
             with suppress(OSError):  # a later call scans instead
                 note = {"limit": self.limit, "unseen": 0 if due else unseen}
-                write_text_atomic(self.folder / _GROWTH_FILE, json.dumps(note))
+                write_json(self.folder / _GROWTH_FILE, note)
         if due:
             self.prune()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -14,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from hephaestus_build.core.atomic_io import describe_os_error
 from hephaestus_build.core.errors import HephaestusError
 
 T = TypeVar("T")
@@ -70,26 +70,8 @@ def translate_cache_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise VanishedError(str(error)) from error
     except OSError as error:
-        advice = {
-            errno.ENOSPC: "the disk is full: free some space, lower HEPHAESTUS_CACHE_LIMIT_GB",
-            errno.EDQUOT: "your quota is used up: free some space, lower HEPHAESTUS_CACHE_LIMIT_GB",
-            errno.EACCES: "no permission to write there: change the folder's permissions",
-            errno.EPERM: "no permission to write there: change the folder's permissions",
-            errno.EFBIG: "the limit on file sizes was reached: raise it (ulimit -f)",
-            errno.EROFS: "the file system is read-only: mount it for writing",
-        }.get(error.errno or 0, f"{error.strerror or error}: check the disk")
         raise HephaestusError(
-            f"cannot write {path.name.removesuffix('.part')} to the download cache {path.parent}: {advice} "
-            "or set HEPHAESTUS_CACHE_DIR to another folder, then run the same command again"
+            f"cannot write {path.name.removesuffix('.part')} to the download cache {path.parent}: "
+            f"{describe_os_error(error, 'HEPHAESTUS_CACHE_DIR')}; then run the same command again "
+            "(HEPHAESTUS_CACHE_LIMIT_GB limits the size of the cache)"
         ) from error
-
-
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write a small file atomically, through a sibling with a unique name and a rename."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

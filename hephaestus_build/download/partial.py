@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
 import msgspec
 from blake3 import blake3
 
+from hephaestus_build.core.atomic_io import write_atomic, write_json
 from hephaestus_build.core.provenance import Digest, Receipt, receipt_path
 from hephaestus_build.download.cache_files import (
     PLAIN_OPEN_FLAGS,
     VanishedError,
     read_json_note,
     translate_cache_errors,
-    write_text_atomic,
 )
 from hephaestus_build.download.validators import Validators
 
@@ -147,7 +146,7 @@ class PartialDownload:
         self.origin = PartialOrigin(self._url, marks.etag, marks.last_modified, length)
         if self.origin.if_range:
             with translate_cache_errors(self.path):
-                write_text_atomic(self._origin_file, json.dumps(asdict(self.origin)))
+                write_json(self._origin_file, self.origin)
 
     def write(self, block: bytes) -> None:
         """Append `block`."""
@@ -184,9 +183,7 @@ class PartialDownload:
             self._origin_file.unlink(missing_ok=True)
             self.path.replace(target)
             self._published = True
-            write_text_atomic(
-                receipt_path(target), msgspec.json.format(msgspec.json.encode(receipt), indent=1).decode()
-            )
+            write_atomic(receipt_path(target), msgspec.json.format(msgspec.json.encode(receipt), indent=1))
 
     def release(self) -> None:
         """Keep the part if it can be resumed, otherwise remove it."""

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from hephaestus_build.core.concurrency import try_lock_file
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.plain_files import check_no_links, walk_files
+from hephaestus_build.core.plain_files import walk_files
 from hephaestus_build.cube.storage.frame_folder import GENERATIONS
 
 # of this program, and of zarr-python
@@ -27,19 +26,14 @@ def exclusive_lock(target: Path) -> Iterator[None]:
     HephaestusError
         If another process is writing it now.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     path = target.with_name(f".{target.name}.lock")
-    check_no_links(path.parent, path.name)
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise HephaestusError(f"another export is writing {target} now; wait for its end") from None
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
+    with try_lock_file(path) as locked:
+        if not locked:
+            raise HephaestusError(f"another export is writing {target} now; wait for its end")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def remove_unfinished_files(folder: Path) -> None:

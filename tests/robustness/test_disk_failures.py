@@ -257,7 +257,7 @@ def test_a_limit_on_files_ends_in_one_line_and_exit_code_1(archive, built, tmp_p
     ended = run("build", FRAME.id, "--pairs", "all", "--no-quicklook", data=data, limit=limit)
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stderr
-    assert "limit on the size of files" in ended.stderr
+    assert "limit on file sizes" in ended.stderr
     complaints = [line for line in ended.stderr.splitlines() if line.startswith("hephaestus:")]
     assert len(complaints) == 1
     assert objects(settings) == before

@@ -145,7 +145,7 @@ def install(traps: Traps, added: Path) -> None:
     traps.wrap(cache.PartialDownload, "resume", before="before a download")
     traps.wrap(cache.PartialDownload, "write", half=("mid-download", _half_block))
     receipts = {"only": lambda path, _: path.name.endswith(".receipt.json")}
-    traps.wrap(part, "write_text_atomic", before="before a receipt", **receipts)
+    traps.wrap(part, "write_atomic", before="before a receipt", **receipts)
     traps.wrap(cache.PartialDownload, "publish", after="after a download")
     traps.wrap(month_cache.MonthCache, "add", before="ERA5 arrived", after="ERA5 kept")
     traps.wrap(shard_encoder.ChunkEncoder, "encode", before="mid-encode")
