@@ -1,10 +1,10 @@
-"""Random changes to training samples, on the device, in physical units.
+"""Random augmentation of training samples, on the device and in physical units.
 
-One draw holds for all steps of a sample and for its mask. Wrapped phase is handled as the complex number
-that it is: averaged as an angle, +3.1 and -3.1 would give 0 instead of pi. What has no data spreads nowhere
-and stays without. All changes of place are done at once, so that values are interpolated only once.
+All steps of a sample and its mask get the same transforms. Wrapped phase is filtered as a complex number:
+averaged as angles, +3.1 and -3.1 would give 0 instead of pi. Pixels without data stay without data and do
+not affect their neighbours. All geometric transforms are combined, so that values are interpolated only once.
 
-The probabilities and ranges are those of the paper's released configuration; the paper names the kinds.
+The kinds of transforms are named in the paper; probabilities and ranges are from its released configuration.
 """
 
 from __future__ import annotations
@@ -20,31 +20,32 @@ from torch.nn.functional import affine_grid, conv2d, grid_sample
 from hephaestus_baselines.config.run_config import Augmentation
 
 AUGMENTATION_PROBABILITY: Mapping[str, float] = {"crop": 0.3, "flip": 0.3, "rotation": 0.6, "blur": 0.3}
-#: Part of the window's area that a crop keeps, and its width over its height.
+#: Fraction of the window's area that a crop keeps, and its aspect ratio (width / height).
 _CROP_AREA, _CROP_RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
-#: Deviation of the blur, pixels.
+#: Standard deviation of the Gaussian blur, in pixels.
 _BLUR_SIGMA = (0.1, 2.0)
-#: Beyond so many deviations the blur's weight is nothing.
+#: The blur's kernel is cut off at this many standard deviations.
 _BLUR_TRUNCATION = 3.0
 _PHASE, _COHERENCE = "insar_difference", "insar_coherence"
-#: Of these the nearest pixel is taken.
+#: Fields that are resampled to the nearest pixel.
 _DISCRETE_FIELDS = ("valid", "mask", "inside")
-#: Fields that have gaps of their own.
+#: Fields that have their own no-data pixels.
 _VALIDITY_GROUP = {_PHASE: "phase", _COHERENCE: "coherence", "dem": "dem"}
 
 
 @dataclass(frozen=True)
 class BatchTransforms:
-    """What is done to each sample of a batch.
+    """Transforms of each sample of a batch.
 
     Attributes
     ----------
     affine : Tensor
-        float32 (B, 2, 3): from where in the window (-1 to 1, x first) each place of the result comes.
+        float32 (B, 2, 3): maps each position of the result to its source position in the window (-1 to 1,
+        x first).
     is_moved : Tensor
-        bool (B,): whether that is anywhere else.
+        bool (B,): whether `affine` is anything but the identity.
     blur_sigma : Tensor
-        float32 (B,): deviation in pixels, 0 for none.
+        float32 (B,): standard deviation in pixels, 0 for no blur.
     """
 
     affine: Tensor
@@ -53,9 +54,9 @@ class BatchTransforms:
 
 
 def draw_transforms(count: int, names: Sequence[Augmentation], generator: torch.Generator) -> BatchTransforms:
-    """Draw what is done to `count` samples.
+    """Draw random transforms for `count` samples.
 
-    Every kind takes the same numbers from the generator whether it is named or not: leaving one out does
+    Every kind consumes the same random numbers whether it is enabled or not, so that disabling one kind does
     not change the others.
     """
     chance = torch.rand((count, 10), generator=generator, dtype=torch.float64)
@@ -74,7 +75,7 @@ def draw_transforms(count: int, names: Sequence[Augmentation], generator: torch.
     radians = torch.where(turn, (2 * angle - 1) * math.pi, 0.0)
     cos, sin = radians.cos(), radians.sin()
     rows = [torch.stack([width * cos, -width * sin, x], 1), torch.stack([height * sin, height * cos, y], 1)]
-    # where in its interval the draw fell, given that it fell there, is as good as another draw
+    # given that the draw fell below the probability, its position in that interval is uniform: no second draw
     sigma = _BLUR_SIGMA[0] + soft / AUGMENTATION_PROBABILITY["blur"] * (_BLUR_SIGMA[1] - _BLUR_SIGMA[0])
     return BatchTransforms(
         torch.stack(rows, 1).float(), crop | across | down | turn, torch.where(blurred, sigma, 0.0).float()
@@ -84,17 +85,17 @@ def draw_transforms(count: int, names: Sequence[Augmentation], generator: torch.
 def augment_batch(
     fields: Mapping[str, Tensor], names: Sequence[Augmentation], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Return the fields of a batch, changed at random.
+    """Return the fields of a batch, randomly augmented.
 
     Parameters
     ----------
     fields : mapping of str to Tensor
         As :func:`hephaestus_baselines.data.batch_expansion.expand_batch` returns them, (B, T, S, S), and
-        ``inside`` bool: which pixels count. Nothing of it is written to.
+        ``inside`` bool: which pixels count. They are not modified.
     names : sequence of str
-        Kinds of changes, :data:`hephaestus_baselines.config.run_config.AUGMENTATIONS`.
+        Kinds of transforms, from :data:`hephaestus_baselines.config.run_config.AUGMENTATIONS`.
     generator : torch.Generator
-        On the CPU, so that all devices draw alike.
+        On the CPU, so that the draws do not depend on the device.
     """
     if not names:
         return dict(fields)
@@ -103,7 +104,7 @@ def augment_batch(
 
 
 def apply_transforms(fields: Mapping[str, Tensor], changes: BatchTransforms) -> dict[str, Tensor]:
-    """Return the fields after `changes`; samples that are not changed keep every bit."""
+    """Apply `changes` to the fields; samples without a transform are returned bit for bit."""
     device = fields[_PHASE].device
     result = dict(fields)
     if changes.is_moved.any():
@@ -122,9 +123,9 @@ def apply_transforms(fields: Mapping[str, Tensor], changes: BatchTransforms) -> 
 def _transform_selected(
     fields: dict[str, Tensor], chosen: Tensor, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]
 ) -> None:
-    """Put the changed samples in the place of those `chosen`, in new tensors."""
+    """Return copies of the fields in which the samples `chosen` are transformed."""
     steps = fields[_PHASE].shape[1]
-    # what all steps share is a view that repeats one of them: it is changed once
+    # a field shared by all steps is a broadcast view: transform it once
     shared = {name for name, values in fields.items() if steps > 1 and values.stride(1) == 0}
     changed = change(
         {name: (values[:, :1] if name in shared else values)[chosen] for name, values in fields.items()}
@@ -154,7 +155,7 @@ def _blur(fields: dict[str, Tensor], sigma: Tensor) -> dict[str, Tensor]:
     kernel = kernel / kernel.sum(1, keepdim=True)
 
     def blurred(planes: Tensor) -> Tensor:
-        # each sample is a group of its own, its planes are the batch
+        # grouped convolution: one group per sample, its planes as the batch
         planes, count = planes.transpose(0, 1), len(planes)
         planes = conv2d(planes, kernel[:, None, None, :], padding=(0, reach), groups=count)
         planes = conv2d(planes, kernel[:, None, :, None], padding=(reach, 0), groups=count)
@@ -166,16 +167,16 @@ def _blur(fields: dict[str, Tensor], sigma: Tensor) -> dict[str, Tensor]:
 def _filter_continuous(
     fields: dict[str, Tensor], linear: Callable[[Tensor], Tensor], nearest: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """Put the continuous fields through a linear map of planes, as means over what holds data.
+    """Apply a linear filter to the continuous fields, as weighted means over pixels with data.
 
-    Whether the result holds data is decided by the map `nearest`.
+    The map `nearest` decides which pixels of the result have data.
     """
     planes: dict[str, Tensor] = {}
     for name, values in fields.items():
         if name in _DISCRETE_FIELDS:
             continue
         known = f"where {_VALIDITY_GROUP.get(name, 'atmosphere')}"
-        # the fields of the atmosphere end together, at the edge of the frame
+        # all atmosphere fields end at the edge of the frame, so they share one validity mask
         if known not in planes:
             planes[known] = _valid_pixels(name, fields).float()
         for part, component in _phasor_components(name, values).items():
@@ -189,7 +190,7 @@ def _filter_continuous(
             continue
         known = f"where {_VALIDITY_GROUP.get(name, 'atmosphere')}"
         kept = (nearest(planes[known]) > 0.5) & (mean[known] > 0)
-        if name == _PHASE:  # the length of the phasor says how much its pixels agree, its angle is the phase
+        if name == _PHASE:  # the mean phasor's angle is the phase; its length is only the pixels' agreement
             result[name] = torch.where(kept, torch.atan2(mean["sine"], mean["cosine"]), 0.0)
         else:
             nothing = 0.0 if name == _COHERENCE else math.nan

@@ -1,4 +1,4 @@
-"""From compact batches to what a model sees, on the batch's own device."""
+"""Expansion of compact batches into model inputs, on the batch's device."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from hephaestus_baselines.config.channels import ATMOSPHERE_CHANNELS, ATMOSPHERE
 def expand_batch(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the named fields of a batch in physical units, on its device.
 
-    What all steps share (the DEM, the primary date's atmosphere) is expanded once and is a view: copy
-    before writing to it.
+    Fields that all steps share (the DEM, the primary date's atmosphere) are broadcast views: copy them
+    before writing.
 
     Returns
     -------
     dict of str to Tensor
         Shape (B, T, S, S): float32 ``insar_difference`` (rad), ``insar_coherence`` (0-255), ``dem`` (m) and,
         where the batch has an atmosphere, the six names of
-        :data:`hephaestus_baselines.config.channels.ATMOSPHERE_CHANNELS`, which are NaN beyond the frame; bool
-        ``valid``, where there is phase; uint8 ``mask``.
+        :data:`hephaestus_baselines.config.channels.ATMOSPHERE_CHANNELS`, NaN outside the frame; bool
+        ``valid``, True where there is phase; uint8 ``mask``.
     """
     phase = batch["phase"]
     fields = {
@@ -34,7 +34,7 @@ def expand_batch(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
     if "atmosphere" in batch:
         coarse = batch["atmosphere"]
-        # the steps of a series have one primary date
+        # all steps of a series have the same primary date
         primary = interpolate_coarse_fields(coarse[:, 0, 0], batch["rows"], batch["columns"])
         secondary = interpolate_coarse_fields(coarse[:, :, 1], batch["rows"], batch["columns"])
         ends = [primary[:, i].unsqueeze(1).expand_as(phase) for i in range(len(ATMOSPHERE_FIELDS))]
@@ -44,26 +44,26 @@ def expand_batch(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def interpolate_coarse_fields(coarse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Interpolate fields at positions on their grid: two small matrix products.
+    """Interpolate coarse fields bilinearly at pixel positions, as two small matrix products.
 
     Parameters
     ----------
     coarse : Tensor
-        float32 (B, ..., K, K).
+        float32 (B, ..., K, K), the coarse fields.
     rows, columns : Tensor
-        float32 (B, S), positions from 0 to K - 1; NaN gives NaN.
+        float32 (B, S), positions on the coarse grid from 0 to K - 1; NaN gives NaN.
 
     Returns
     -------
     Tensor
         float32 (B, ..., S, S), within a few ulp of exact arithmetic.
     """
-    # graphics processors may shorten float32 in products to 10 bits; float64 they leave alone
+    # GPUs may round float32 matrix products to a 10-bit mantissa (TF32); float64 is exact
     exact = torch.float64 if coarse.is_cuda else torch.float32
     batch, *leading, points, _ = coarse.shape
     with torch.autocast(coarse.device.type, enabled=False):
         fields = coarse.reshape(batch, -1, points)
-        # what is left of large numbers after their mean is gone keeps its digits in a product
+        # subtract the mean of large values first: the remainder keeps its precision in the product
         middle = coarse.mean((-2, -1), keepdim=True)
         fields = (coarse - middle).to(exact).reshape(batch, -1, points)
         across = fields @ _linear_weights(columns, points, exact).mT
@@ -74,23 +74,24 @@ def interpolate_coarse_fields(coarse: Tensor, rows: Tensor, columns: Tensor) -> 
 
 
 def _linear_weights(positions: Tensor, points: int, dtype: torch.dtype) -> Tensor:
-    """Return the weight of each point for each position, (B, S, K): 1 on the point, 0 a cell away."""
+    """Return the linear weight of each grid point at each position, (B, S, K)."""
     points_at = torch.arange(points, dtype=dtype, device=positions.device)
-    # clamp hands NaN through
+    # clamp propagates NaN
     return (1 - (positions.to(dtype).unsqueeze(-1) - points_at).abs()).clamp(min=0)
 
 
 class ChannelStack(nn.Module):
-    """Stacks the named fields into one normalised tensor.
+    """Stack named fields into one normalised tensor.
 
     Parameters
     ----------
     inputs : InputChannels
-        Which channels.
+        The channels of one step.
     steps : int
-        Interferograms of an item.
+        Number of interferograms per item.
     moments : mapping of str to (mean, deviation)
-        By the names of ``inputs.channels``; see :func:`hephaestus_baselines.config.channels.channel_moments`.
+        By channel name (``inputs.channels``), from
+        :func:`hephaestus_baselines.config.channels.channel_moments`.
     """
 
     def __init__(self, inputs: InputChannels, steps: int, moments: Mapping[str, tuple[float, float]]) -> None:
@@ -99,7 +100,7 @@ class ChannelStack(nn.Module):
         self.moments = {name: moments[name] for name in inputs.channels}
 
     def forward(self, fields: Mapping[str, Tensor]) -> Tensor:
-        """Return float32 (B, steps * channels, S, S) in the order of ``inputs.stacked``; no data is 0."""
+        """Return float32 (B, steps * channels, S, S), ordered as ``inputs.stacked_channels``; gaps are 0."""
         batch, steps, *size = fields["insar_difference"].shape
         names = self.inputs.channels
         shape = batch, steps, len(names), *size
@@ -130,7 +131,7 @@ def _write_channel(
             _normalize_into(change, mean, deviation, out).nan_to_num_(nan=0.0)
         case _:
             values = fields[name]
-            if values.stride(1) == 0:  # what all steps share is worked out once
+            if values.stride(1) == 0:  # a broadcast view: compute it for one step
                 _normalize_into(values[:, :1], mean, deviation, out[:, :1]).nan_to_num_(nan=0.0)
                 out[:, 1:] = out[:, :1]
             else:

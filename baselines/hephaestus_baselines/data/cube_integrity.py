@@ -1,8 +1,8 @@
-"""Whether what runs read of the cubes is what was published: each object is hashed once, before it is used.
+"""Integrity check of cubes before training: each object that a run reads is hashed once.
 
-A loader could not see a flipped bit of phase, coherence or height. Hashing costs one reading of the objects
-that the samples use, and statistics and training read the same files again. What was compared is remembered
-beside the results, by frame and manifest, so the runs of a grid share it.
+A data loader cannot detect a flipped bit in phase, coherence or height. Hashing reads each object once more
+than statistics and training do. Verified objects are recorded beside the results, by frame and manifest, so
+that the runs of a grid check each object only once.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from hephaestus_build.cube.validation.checksums import verify_objects
 
 log = logging.getLogger(__name__)
 
-_MAX_RECORD_BYTES = 256 << 20  # bytes of a record of what was compared
+_MAX_RECORD_BYTES = 256 << 20  # bytes of a record of verified objects
 
 
 class CubeIntegrityChecker:
-    """Compares objects of cubes with their manifests, each once.
+    """Compare objects of cubes with their manifests, each object once.
 
     Parameters
     ----------
     folder : pathlib.Path, optional
-        Where what was compared is remembered; nowhere unless given.
+        Where verified objects are recorded; they are not recorded by default.
     listener : ProgressListener, optional
-        Told how far it is, and what it cost.
+        Receives progress, and the size and duration of the check.
     """
 
     def __init__(self, folder: Path | None = None, listener: ProgressListener | None = None) -> None:
@@ -45,24 +45,24 @@ class CubeIntegrityChecker:
         self._frames_without_manifest: set[str] = set()
 
     def check_cube(self, store: Path, pairs: Iterable[Pair]) -> None:
-        """Compare the metadata and tables of a cube, and all that is stored of some pairs and their dates.
+        """Check the metadata and tables of a cube, and the stored objects of some pairs and their dates.
 
         Parameters
         ----------
         store : pathlib.Path
-            Of a generation.
+            Store of a generation.
         pairs : iterable of Pair
-            None for the metadata and tables alone.
+            Pairs to check; if empty, only metadata and tables are checked.
 
         Raises
         ------
         HephaestusError
-            If anything is not what was published; it names the frame, the pair and the variable.
+            If an object differs from the manifest; the message names the frame, the pair and the variable.
         """
         frame = store.stem
         if not (store / MANIFEST).exists() and not (store / PROVENANCE).exists():
             if frame not in self._frames_without_manifest:
-                log.warning("%s: this copy came without its manifest: what is read cannot be checked", frame)
+                log.warning("%s: this copy has no manifest, so its objects cannot be checked", frame)
                 self._frames_without_manifest.add(frame)
             return
         generation = Generation.from_path(store)
@@ -80,12 +80,12 @@ class CubeIntegrityChecker:
             more = f" and {len(damages) - 1} more" if len(damages) > 1 else ""
             raise HephaestusError(
                 f"{frame}: {damages[0]}{more}, so this cube is not used; `hephaestus repair {frame}` "
-                f"rebuilds what is damaged, then the same command goes on"
+                f"rebuilds what is damaged, then run the same command again"
             )
         size = sum(objects[path][1] for path in todo if path in objects)
         if any(path.count("/") for path in todo) and size > 1 << 20:
             self.listener.note(
-                f"{frame}: {len(todo)} stored objects ({size / 1e6:.0f} MB) are as they were published "
+                f"{frame}: {len(todo)} stored objects ({size / 1e6:.0f} MB) match the manifest "
                 f"(checked in {time.monotonic() - began:.1f} s)"
             )
         self._write_checked(frame, name, known | todo)
@@ -99,7 +99,7 @@ class CubeIntegrityChecker:
         try:
             record = parse_hashed_json(read_bounded(place, _MAX_RECORD_BYTES))
             return set(record["objects"]) if record["manifest"] == manifest else set()
-        except (OSError, ValueError, KeyError, TypeError):  # then it is looked at again
+        except (OSError, ValueError, KeyError, TypeError):  # unreadable record: check again
             return set()
 
     def _write_checked(self, frame: str, manifest: str, compared: set[str]) -> None:
@@ -129,7 +129,7 @@ def _objects_to_check(generation: Generation, objects: dict[str, Any], pairs: tu
 
 
 class _FixedStageListener:
-    """A listener that gives every stage one name."""
+    """A listener that reports every stage under one name."""
 
     def __init__(self, listener: ProgressListener, name: str) -> None:
         self._listener, self._name = listener, name

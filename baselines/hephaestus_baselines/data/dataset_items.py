@@ -1,4 +1,4 @@
-"""One thing to learn from or to be scored on, and the draw that names it. Pure: no torch."""
+"""Data set items (a sample or a series, with its window) and the draws that select them. No torch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hephaestus_build.dataset.tiling import Tile
 
 @dataclass(frozen=True)
 class DatasetItem:
-    """A sample or a series, and which part of the frame is looked at.
+    """A sample or a series of samples, and its window of the frame.
 
     Attributes
     ----------
     members : tuple of Sample
-        One interferogram, or the three of a series: of one frame and one primary date.
+        One interferogram, or the three of a series, which share frame and primary date.
     positive : bool
-        Whether any member shows deformation, anywhere in the frame.
+        Whether any member shows deformation anywhere in the frame.
     tile : Tile or None
-        The window; None where it is drawn anew from the draw's seed each time it is read (training).
+        The window; None in training, where each draw's seed selects another window.
     """
 
     members: tuple[Sample, ...]
@@ -39,10 +39,10 @@ class DatasetItem:
 
 
 class SampleDraw(NamedTuple):
-    """What samplers yield and data sets take.
+    """The index that samplers yield and data sets take.
 
-    All that is random about a sample follows from its draw, so that any number of workers, and a run that
-    goes on where it was stopped, see the same samples.
+    All randomness of a sample follows from its draw, so that samples do not depend on the number of workers
+    or on whether the run was interrupted and resumed.
     """
 
     item: int

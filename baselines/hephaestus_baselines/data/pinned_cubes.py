@@ -1,7 +1,7 @@
-"""The generations of cubes that a grid of runs reads: settled when it begins, the same for all its runs.
+"""Pinned cube generations: the generations that all runs of a grid read, fixed when the grid starts.
 
-A folder of links, ``<frame>.zarr``, that lead to generations and not to the published names. So builds may
-publish further ones while a grid runs, stops and goes on, and its runs stay comparable.
+The pins are a folder of links, ``<frame>.zarr``, to generations instead of to the published names. Builds may
+publish new generations while a grid runs, stops and resumes; its runs stay comparable.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from hephaestus_build.cube.storage.generations import Generation
 
 log = logging.getLogger(__name__)
 
-#: In the folder of links: what each of them leads to.
+#: File in the folder of links that records the target of each link.
 _PINS_FILE = "pins.json"
-_MAX_PINS_BYTES = 1 << 20  # bytes of it
+_MAX_PINS_BYTES = 1 << 20  # bytes of that file
 
 
 def pin_cubes(cubes: Path | Sequence[Path], folder: Path, *, mixed: bool = False) -> tuple[Path, list[str]]:
-    """Pin the cubes in a folder, unless that was done before.
+    """Pin the cubes in a folder, unless they are pinned already.
 
     Parameters
     ----------
     cubes : pathlib.Path or sequence of pathlib.Path
-        Folder of published cubes, or the cubes.
+        Folder of published cubes, or the cubes themselves.
     folder : pathlib.Path
-        Of the grid; the links are in ``cubes`` below it.
+        Folder of the grid; the links are in its subfolder ``cubes``.
     mixed : bool
-        Whether real and simulated cubes may be among them.
+        Whether real and simulated cubes may be mixed.
 
     Returns
     -------
     tuple of pathlib.Path and list of str
-        The folder of links, and the frames whose published cubes are others by now.
+        The folder of links, and the frames with a newer published generation.
 
     Raises
     ------
     HephaestusError
-        If there are no cubes, or one that was pinned is gone.
+        If there are no cubes, or a pinned one is missing.
     UsageError
-        If there are real and simulated ones and `mixed` does not ask for that.
+        If there are both real and simulated cubes and `mixed` is false.
     """
     pinned = folder / "cubes"
     given = list_cubes([cubes] if isinstance(cubes, Path) else cubes)
@@ -76,10 +76,10 @@ def pin_cubes(cubes: Path | Sequence[Path], folder: Path, *, mixed: bool = False
 
 
 def _resolve_pin(pinned: Path, name: str, known: str, published: Path | None) -> Path:
-    """Return the store that a pin leads to; where its content is elsewhere by now, the pin is set anew.
+    """Return the store that a pin leads to; if another store has the pinned content, point the pin there.
 
-    A results folder may have been moved without its cubes, and a damaged generation been repaired: the
-    published generation goes before others with the same content.
+    This happens if a results folder was moved without its cubes, or a damaged generation was repaired. The
+    published generation is preferred to others with the same content.
     """
     link = pinned / name
     store = link.resolve()
@@ -91,15 +91,15 @@ def _resolve_pin(pinned: Path, name: str, known: str, published: Path | None) ->
             with translate_os_errors(f"benchmark: pinning {other}"):
                 draft.symlink_to(os.path.relpath(other, pinned.resolve()))
                 draft.replace(link)
-            log.warning("%s: the runs read %s from now on, which holds the same", link.stem, other)
+            log.warning("%s: the runs now read %s, which has the same content", link.stem, other)
             return other
-        if other == store:  # no newer one holds the same
+        if other == store:  # no newer generation has the same content
             break
     if not (store / "zarr.json").is_file() or _content_hash(store) != known:
         raise HephaestusError(
-            f"{store} is gone, the generation of {link.stem} that the runs in {pinned.parent} read, or holds "
-            f"something else by now; give the folder of cubes that has it with --cubes, or move that folder "
-            f"away to begin again"
+            f"{store} is gone, the generation of {link.stem} that the runs in {pinned.parent} read, or has "
+            f"other content now; give the folder of cubes that has it with --cubes, or move that folder "
+            f"away to start again"
         )
     return store
 
@@ -114,7 +114,7 @@ def _iter_generations(published: Path) -> Iterator[Path]:
 
 
 def _content_hash(store: Path) -> str:
-    """Return a hash of all that a cube holds, whatever is told of where it came from; nothing unknown."""
+    """Return a hash of the content of a cube, without its provenance; "unknown" without a manifest."""
     try:
         objects = Generation.from_path(store).read_manifest()
     except HephaestusError:
@@ -123,7 +123,7 @@ def _content_hash(store: Path) -> str:
 
 
 def _read_pins(pinned: Path) -> dict[str, str]:
-    """Return the content of each pinned cube by the name of its link.
+    """Return the content hash of each pinned cube by the name of its link.
 
     Raises
     ------
@@ -136,17 +136,17 @@ def _read_pins(pinned: Path) -> dict[str, str]:
             isinstance(name, str) and Path(name).name == name and isinstance(content, str)
             for name, content in cubes.items()
         ):
-            raise ValueError("it names other places")
+            raise ValueError("its entries are not names of cubes")
         return dict(cubes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HephaestusError(
-            f"{pinned / _PINS_FILE}, which says what cubes the runs in {pinned.parent} read, cannot be read "
-            f"({sanitize_text(error, 100)}); take a whole copy of it, or move that folder away to begin again"
+            f"{pinned / _PINS_FILE}, the list of cubes for the runs in {pinned.parent}, cannot be read "
+            f"({sanitize_text(error, 100)}); restore it from a copy, or move that folder away to start again"
         ) from error
 
 
 def _create_pins(found: dict[str, Path], pinned: Path) -> None:
-    """Make the folder of links; it appears whole or not at all, and the first one to make it wins."""
+    """Create the folder of links atomically; if another process created it first, that one is kept."""
     draft = pinned.with_name(f".{pinned.name}.{uuid4().hex[:12]}")
     draft.mkdir(parents=True)
     for name, store in found.items():
@@ -163,19 +163,19 @@ def _create_pins(found: dict[str, Path], pinned: Path) -> None:
 
 
 def cube_generation_number(store: Path) -> int:
-    """Return the number of the generation that a pinned cube is; 0 for a copy that stands alone."""
+    """Return the generation number of a pinned cube; 0 for a standalone copy."""
     return Generation.from_path(store).number if (store / PROVENANCE).exists() else 0
 
 
 @contextmanager
 def try_lock_folder(folder: Path) -> Iterator[bool]:
-    """Lock a folder while the block runs, if nobody else does; give whether it is ours.
+    """Try to lock a folder for the duration of the block; yield whether the lock was acquired.
 
-    The lock goes with the process that holds it, however that ends.
+    The lock is released when the process ends, however it ends.
     """
     if folder.is_symlink() or (folder / "lock").is_symlink():
         raise HephaestusError(
-            f"{folder} or the lock in it is a link; remove it, nothing is written through it"
+            f"{folder} or the lock file in it is a symbolic link; remove it and run the same command again"
         )
     with translate_os_errors(f"benchmark: locking {folder}"):
         folder.mkdir(parents=True, exist_ok=True)

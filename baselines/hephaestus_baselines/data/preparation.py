@@ -1,4 +1,4 @@
-"""From cubes on disk to items: split, statistics, events and attributes, pinned to one generation each."""
+"""Preparation of training data: items, split, statistics, events and attributes of pinned cubes."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PreparedData:
-    """All that a run needs to know of its data.
+    """The data of a run.
 
     Attributes
     ----------
     split : Split
-        Of the samples in the cubes here.
+        The split of the samples in these cubes.
     stores : mapping of frame id to pathlib.Path
-        Each cube's generation: builds that go on meanwhile change nothing.
+        Store of each cube's generation; builds that run meanwhile do not affect it.
     generations : mapping of frame id to str
-        What to write into results: the generation's number and the hash of its manifest.
+        Number of each generation and hash of its content, for results.
     statistics : ChannelStatistics
-        Of the training part.
+        Statistics of the training part.
     items : mapping of part to tuple of DatasetItem
-        Validation and test in tiles; training in tiles only where they are centred on the label.
+        Validation and test items have tiles; training items only if windows are centred on the label.
     is_simulated : bool
-        Whether any of it is.
+        Whether any cube is simulated.
     events : mapping of (frame id, pair name) to str
         The event that each positive sample belongs to.
     attributes : mapping of (frame id, pair name) to SampleAttributes
-        Of every sample in a part.
+        Attributes of every sample in a part.
     missing_frames : tuple of str
-        Published frames without a cube here; none where the cubes are simulated.
+        Published frames without a cube here; empty if the cubes are simulated.
     """
 
     split: Split
@@ -92,7 +92,7 @@ def prepare_data(
     whole: CubeIntegrityChecker | None = None,
     listener: ProgressListener | None = None,
 ) -> PreparedData:
-    """Pin the cubes in a folder and make items of what they hold.
+    """Pin the cubes in a folder and make items of their samples.
 
     Parameters
     ----------
@@ -101,37 +101,37 @@ def prepare_data(
     split : str
         Name of a split rule.
     series : bool
-        Items of three interferograms instead of one.
+        Whether items have three interferograms instead of one.
     size : int
         Rows and columns of the windows.
     training : str
-        ``random``: each draw places its window anew (see :mod:`hephaestus_baselines.data.window_dataset`);
-        ``label-centred``: once, as the published benchmark does.
+        ``random``: each draw has a random window (see :mod:`hephaestus_baselines.data.window_dataset`);
+        ``label-centred``: each item has a fixed window, as in the published benchmark.
     tiling : str
-        Windows of validation and test, as :mod:`hephaestus_build.dataset.tiling` names them.
+        Tiling mode of validation and test, from :mod:`hephaestus_build.dataset.tiling`.
     limit : int, optional
-        At most so many samples or series a part, spread evenly over it.
+        Maximum number of samples or series per part, evenly spread over it.
     results : pathlib.Path, optional
-        Folder where the statistics are kept (``statistics/<split>.json``); nowhere unless given.
+        Folder where the statistics are stored (``statistics/<split>.json``); not stored by default.
     mixed : bool
-        Whether real and simulated cubes may be taken together.
+        Whether real and simulated cubes may be mixed.
     threads : int
-        Products worked on at once.
+        Number of products to process at once.
     whole : CubeIntegrityChecker, optional
-        Compares all that the items are read from with what was published, before it is read.
+        Checks all objects of the items against the manifests before they are read.
     listener : ProgressListener, optional
-        Told how far it is.
+        Receives progress.
 
     Raises
     ------
     HephaestusError
-        If there is no cube, a part is empty, or something stored is damaged.
+        If there is no cube, a part is empty, or stored data is damaged.
     UsageError
-        If the split or the tiling is not known, or there are real cubes and simulated ones and `mixed` does
-        not ask for that.
+        If the split or the tiling is unknown, or there are both real and simulated cubes and `mixed` is
+        false.
     """
     if training not in ("random", "label-centred"):
-        raise UsageError(f"there is no way to draw training windows called {training!r}")
+        raise UsageError(f"there is no training window mode {training!r}")
     if tiling not in TILING_MODES:
         raise UsageError(f"there is no tiling mode {tiling!r}; choose {', '.join(TILING_MODES)}")
     rule = split_rule(split)
@@ -191,7 +191,7 @@ def _read_samples(store: Path) -> list[Sample]:
 
 
 def _evenly_spaced(members: Sequence[T], limit: int | None) -> list[T]:
-    """Return at most `limit` of `members`, evenly spread over their order."""
+    """Return at most `limit` of `members`, evenly spaced in their order."""
     count = len(members) if limit is None else min(limit, len(members))
     return [members[index * len(members) // count] for index in range(count)]
 
@@ -226,14 +226,14 @@ def _update_statistics(
     threads: int,
     listener: ProgressListener | None,
 ) -> ChannelStatistics:
-    """Measure what is new since the statistics were last kept, and keep them."""
+    """Measure samples that the stored statistics lack, and store the result."""
     path = results / "statistics" / f"{split.name}.json" if results else None
     previous = None
     if path and path.is_file():
         try:
             previous = read_statistics(path)
         except HephaestusError as error:
-            log.warning("%s; they are measured again", str(error).partition("; ")[0])
+            log.warning("%s; the statistics are measured again", str(error).partition("; ")[0])
     statistics = update_statistics(split, stores, previous, threads=threads, listener=listener)
     if path and statistics != previous:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +242,7 @@ def _update_statistics(
 
 
 def _generation_label(store: Path) -> str:
-    """Return number and content of a generation: copies of one cube are called alike but for the number."""
+    """Return ``<number>:<content>`` of a generation; copies of a cube differ only in the number."""
     generation = Generation.from_path(store)
     manifest = generation.store / MANIFEST
     content = hashlib.sha256(manifest.read_bytes()).hexdigest()[:12] if manifest.is_file() else "unknown"

@@ -1,7 +1,7 @@
-"""What the masks of stored interferograms say: words to group scores by, and events. No torch.
+"""Attributes of samples (for grouping scores) and deformation events, read from the cubes' masks. No torch.
 
-The cubes alone are read, so that this works wherever there is a cube; with the annotations at hand
-:mod:`hephaestus_build.dataset.deformation_events` finds the same chains from the exact outlines.
+Only the cubes are read, not the annotations. Where annotations are available,
+:mod:`hephaestus_build.dataset.deformation_events` finds the same events from the exact outlines.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.dataset.deformation_events import label_chains
 from hephaestus_build.dataset.samples import Sample
 
-#: Frame id and pair name: what one sample is called.
+#: Frame id and pair name of a sample.
 SampleKey = tuple[str, str]
 _WHOLE_REGION = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class SampleAttributes:
-    """What scores are grouped by, of one sample.
+    """Attributes of one sample, by which scores are grouped.
 
     Attributes
     ----------
     region : str
+        The volcanoes that the frame covers.
     activities, intensities : tuple of str
-        Words of the cube's masks, sorted; empty where there is no deformation.
+        Class names in the cube's masks, sorted; empty if there is no deformation.
     days : int
-        From primary to secondary.
+        Days from primary to secondary.
     """
 
     region: str
@@ -48,14 +49,14 @@ class SampleAttributes:
 
 @dataclass(frozen=True)
 class DeformationBox:
-    """Where one patch of deformation lies: west, south, east and north edges in degrees, and its pixels."""
+    """Bounding box of one patch of deformation in degrees, and its number of pixels."""
 
     edges: tuple[float, float, float, float]
     pixels: int
 
 
 def read_sample_attributes(cube: WindowReader, sample: Sample) -> SampleAttributes:
-    """Return the attributes of a sample that `cube` holds."""
+    """Return the attributes of a sample in `cube`."""
     primary, secondary = sample.pair.dates
     return SampleAttributes(
         sample.region,
@@ -68,7 +69,7 @@ def read_sample_attributes(cube: WindowReader, sample: Sample) -> SampleAttribut
 def find_deformation_boxes(cube: WindowReader, sample: Sample) -> list[DeformationBox]:
     """Return the boxes around the patches of deformation of a sample.
 
-    In a frame whose previews' geometry is uncertain, all of the region is one place, as in
+    In a frame whose preview geometry is uncertain, all boxes cover the whole region, as in
     :mod:`hephaestus_build.dataset.deformation_events`.
     """
     mask = read_union_mask(cube, [sample])
@@ -84,12 +85,12 @@ def find_deformation_boxes(cube: WindowReader, sample: Sample) -> list[Deformati
             _box_edges(cube.grid, top, left, found), int(np.count_nonzero(patches[found] == number))
         )
         for number, found in enumerate(ndimage.find_objects(patches), start=1)
-        if found is not None  # of a label that is not there
+        if found is not None  # labels without pixels give None
     ]
 
 
 def read_union_mask(cube: WindowReader, samples: Iterable[Sample]) -> npt.NDArray[np.uint8]:
-    """Return where any of `samples` of one frame shows deformation: uint8, the frame's shape."""
+    """Return the union of the deformation masks of `samples` of one frame: uint8, in the frame's shape."""
     mask = np.zeros(cube.shape, np.uint8)
     for sample in samples:
         for row, column, values in cube.iter_tiles("deformation_mask", sample.pair):
@@ -99,11 +100,11 @@ def read_union_mask(cube: WindowReader, samples: Iterable[Sample]) -> npt.NDArra
 
 
 def assign_events(boxes: Mapping[Sample, list[DeformationBox]]) -> dict[SampleKey, str]:
-    """Return the event that each sample belongs to: that of its largest box.
+    """Return the event that each sample belongs to, which is the event of its largest box.
 
-    Boxes of a region belong to one event when they overlap and the time spans of their interferograms have
-    a day in common; so do all that are linked by such steps. An event is called after its region and first
-    day, with a number among those of that day.
+    Two boxes of a region are linked if they overlap and the time spans of their interferograms share a day;
+    an event is a connected group of boxes. It is named ``<region>-<first day>-<n>``, where n counts the
+    events that begin on that day.
     """
     regions: dict[str, list[tuple[Sample, DeformationBox]]] = defaultdict(list)
     for sample, found in sorted(boxes.items()):

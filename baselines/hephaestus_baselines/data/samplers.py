@@ -1,4 +1,4 @@
-"""Which samples an epoch sees, in which order: pure functions of seed and epoch, whoever asks."""
+"""Samplers: the samples of an epoch and their order, as pure functions of seed and epoch."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from hephaestus_baselines.data.dataset_items import SampleDraw
 
 
 def derive_seed(*numbers: int) -> int:
-    """Return a seed of 63 bits that follows from `numbers`, unlike that of any others."""
-    # numpy takes (1,) and (1, 0) for one
+    """Return a 63-bit seed derived from `numbers`; different numbers give different seeds."""
+    # numpy seeds (1,) and (1, 0) alike, so the length is included
     return int(np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def draw_epoch(positive: Sequence[bool], seed: int, epoch: int, *, balance: bool = True) -> list[SampleDraw]:
-    """Return what an epoch draws, shuffled.
+    """Return the draws of an epoch, shuffled.
 
     Parameters
     ----------
     positive : sequence of bool
-        Of each item, whether it shows deformation.
+        For each item, whether it shows deformation.
     seed, epoch : int
-        The draws are a pure function of these: a run that is resumed sees what it would have seen.
+        The draws depend on nothing else, so a resumed run sees the same samples as an uninterrupted one.
     balance : bool
-        All positives and as many negatives, no negative more often than another by more than once. Else
-        every item once. Where one kind is absent there is nothing to balance.
+        Draw all positives and as many negatives; the counts of two negatives differ by one at most.
+        Otherwise, or if all items are of one kind, draw every item once.
     """
     chance = np.random.default_rng((seed, epoch))
     flags = np.asarray(positive, dtype=bool)
@@ -46,26 +46,26 @@ def draw_epoch(positive: Sequence[bool], seed: int, epoch: int, *, balance: bool
 def split_evenly(draws: Sequence[SampleDraw], count: int) -> list[list[SampleDraw]]:
     """Cut `draws` into `count` batches whose sizes differ by one at most.
 
-    So none is dropped, and there is no last batch of one, which batch normalisation cannot take.
+    No draw is dropped, and there is no last batch of one sample, which batch normalisation cannot process.
     """
     edges = [len(draws) * place // count for place in range(count + 1)]
     return [list(draws[start:end]) for start, end in pairwise(edges)]
 
 
 class EpochBatchSampler(Sampler[list[SampleDraw]]):
-    """The batches of one epoch after the other, for a DataLoader's ``batch_sampler``.
+    """Batches of successive epochs, for a DataLoader's ``batch_sampler``.
 
     Parameters
     ----------
     positive : sequence of bool
-        Of each item.
+        For each item, whether it shows deformation.
     seed : int
     batch_size : int
-        Most draws in a batch.
+        Maximum number of draws per batch.
     balance : bool
         See :func:`draw_epoch`.
     rank, devices : int
-        Which of the devices that train together this is for: each sees its own share of the same epoch.
+        Index of this device and number of devices that train together; each gets its own share of the epoch.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class EpochBatchSampler(Sampler[list[SampleDraw]]):
 
     @property
     def sampler(self) -> EpochBatchSampler:
-        """Where Lightning looks for ``set_epoch``."""
+        """The object on which Lightning calls ``set_epoch``: the batch sampler itself."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next."""
+        """Set the number of the next epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -102,9 +102,9 @@ class EpochBatchSampler(Sampler[list[SampleDraw]]):
 
 
 def stratified_subset(positive: Sequence[bool], limit: int) -> list[int]:
-    """Return at most `limit` items, evenly spread over positives and over negatives, in order.
+    """Return at most `limit` items in order, evenly spread over positives and over negatives.
 
-    Half of them positives, or all of these where they are fewer; and the other way about.
+    Half of them are positives; if there are too few of one kind, more of the other are taken.
     """
     flags = np.asarray(positive, dtype=bool)
     kinds = [np.flatnonzero(flags), np.flatnonzero(~flags)]
@@ -117,18 +117,18 @@ def stratified_subset(positive: Sequence[bool], limit: int) -> list[int]:
 
 
 def permute_labels(positive: Sequence[bool], seed: int) -> list[bool]:
-    """Return the labels dealt out at random: the control that a model must not learn from.
+    """Return randomly permuted labels, for a control run that must not score above chance.
 
-    True positives and true negatives get the same share of them, so that dealt labels say nothing about the
-    true ones, not even by the accident of a small sample.
+    True positives and true negatives get the same share of positive labels, so that permuted and true labels
+    are uncorrelated even in a small sample.
     """
     flags = np.asarray(positive, dtype=bool)
-    chance = np.random.default_rng((seed, 2**32))  # not one of an epoch
+    chance = np.random.default_rng((seed, 2**32))  # a stream that no epoch uses
     order = np.concatenate(
         [chance.permutation(np.flatnonzero(flags)), chance.permutation(np.flatnonzero(~flags))]
     )
     result = np.zeros(flags.size, dtype=bool)
-    # every so many in that order, from true positives to true negatives
+    # take them at equal steps in an order from true positives to true negatives
     total = int(flags.sum())
     result[
         order[

@@ -1,4 +1,4 @@
-"""The simulated cubes that ``make benchmark`` learns from: built once, then kept and used again."""
+"""Simulated cubes for ``make benchmark``, built once and reused."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ from hephaestus_build.operations.batch import build_frames
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import serve_embedded_archive
 
-#: Two and a half years at every 12 days: every part of the splits by time has deformation and quiet.
+#: Two and a half years, one date every 12 days: each part of the splits by time has samples with and without
+#: deformation.
 BENCHMARK_ARCHIVE_OPTIONS: dict[str, Any] = {"epochs": 80, "start": date(2018, 3, 1)}
 
 
 def ensure_benchmark_cubes(
     settings: Settings, *, options: dict[str, Any] | None = None, listener: ProgressListener | None = None
 ) -> Path:
-    """Return the folder of the embedded archive's cubes, built unless they are there.
+    """Return the folder of the embedded archive's cubes; build those that are missing.
 
-    Whatever portal is set: this is a world of its own, of the same frames as that of ``make cubes``.
+    The embedded archive is used whatever portal is set; it has the same frames as that of ``make cubes``.
 
     Parameters
     ----------
     settings : Settings
-        Of the command; the cubes are in ``<data>/simulated/benchmark/cubes``. Earlier versions put them in
-        ``<data>/benchmark``, where they are used until ``hephaestus migrate`` moves them.
+        Settings of the command; the cubes are in ``<data>/simulated/benchmark/cubes``. Those of earlier
+        versions in ``<data>/benchmark`` are used until ``hephaestus migrate`` moves them.
     options : dict, optional
-        Of the simulated archive; :data:`BENCHMARK_ARCHIVE_OPTIONS` by default.
+        Options of the simulated archive; :data:`BENCHMARK_ARCHIVE_OPTIONS` by default.
     listener : ProgressListener, optional
-        Told how far it is.
+        Receives progress.
 
     Raises
     ------
     HephaestusError
-        If a cube cannot be built, or cubes of another world are in the way; what is finished stays, and the
-        next call goes on from there.
+        If a cube cannot be built, or the folder holds cubes of an archive with other options. Finished cubes
+        are kept, and the next call continues from there.
     """
     apart = settings.for_simulated()
     home = apart.data_dir / BENCHMARK_FOLDER
@@ -61,7 +62,8 @@ def ensure_benchmark_cubes(
             return home / "cubes"
         if known["options"] != mark["options"]:
             raise HephaestusError(
-                f"{home} holds the cubes of another simulated world; move it away, run the same command again"
+                f"{home} holds cubes of a simulated archive with other options; move it away and run the "
+                "same command again"
             )
     own = settings.for_standalone_simulated(home)
     with serve_embedded_archive(own, always=True, **chosen) as served:
@@ -76,7 +78,7 @@ def ensure_benchmark_cubes(
                     f"{run.frame}: {len(run.result.owed)} products of the simulated archive are owed; "
                     f"run the same command again"
                 )
-    shutil.rmtree(own.downloads_dir, ignore_errors=True)  # as large as the cubes, and of no use any more
+    shutil.rmtree(own.downloads_dir, ignore_errors=True)  # as large as the cubes, and no longer needed
     with translate_os_errors(f"benchmark: writing {home / _MARK}"):
         write_json(home / _MARK, {**mark, "frames": list(frames)})
     return own.cubes_dir

@@ -22,43 +22,43 @@ from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.dataset.tiling import TILE_SIZE, Tile
 
-#: Bytes of decoded tiles that a process keeps: the DEM of a frame of 2500 x 3000 pixels has 31 MB.
+#: Bytes of decoded tiles that a process caches; the DEM of a frame of 2500 x 3000 pixels takes 31 MB.
 _TILE_CACHE_BYTES = 128 << 20
 _MASK = "deformation_mask"
 _COARSE_VARIABLES = tuple(f"era5_{name}" for name in ATMOSPHERE_FIELDS)
 
 
 class Windows(Dataset[dict[str, torch.Tensor]]):
-    """The windows of `items`, read from the cubes when they are asked for.
+    """Map-style data set of the windows of `items`, read from the cubes on access.
 
-    Where an item has no tile, its window is drawn from the draw's seed: anywhere in the frame with equal
-    chance; for a positive item, such that it holds a pixel of deformation that is drawn first, at any
-    place in the window with equal chance.
+    If an item has no tile, the draw's seed selects its window: uniformly in the frame for a negative item.
+    For a positive item a deforming pixel is drawn first, then a window that has it, uniformly among those.
 
     Parameters
     ----------
     items : sequence of DatasetItem
-        All of one number of members.
+        Items, all with the same number of members.
     stores : mapping of frame id to pathlib.Path
         Each frame's pinned cube (``PreparedData.stores``).
     size : int
-        Rows and columns of a window.
+        Rows and columns of each window.
     atmosphere : bool
         Whether to read ERA5's fields.
     threads : int
-        Images decoded side by side where the data set is read in its own process; a DataLoader's worker
-        uses one.
+        Images to decode in parallel if the data set is read in the main process; a DataLoader's worker uses
+        one.
 
     Notes
     -----
-    An item is a dictionary; T is the number of members, S the size, K points of ERA5's grid:
+    An item is a dictionary; T is the number of members, S the size, K the number of ERA5 grid points along
+    one axis:
 
     ``phase`` float32 (T, S, S), rad, 0 = no data; ``coherence`` uint8 (T, S, S); ``dem`` float32 (S, S), m,
     NaN = none; ``mask`` uint8 (T, S, S), the deformation mask; ``atmosphere`` float32 (T, 2, 3, K, K), ERA5
     around the window at the primary and secondary date; ``rows``, ``columns`` float32 (S,), positions of
-    the pixels on those K x K points, NaN beyond the frame; ``inside`` bool (S, S), pixels that the window
-    answers for; ``label`` int64, whether any pixel of any step deforms; ``weight`` float32, mean
-    confidence of the annotators, 1 where unknown; ``index`` int64, position in `items`.
+    the pixels on those K x K points, NaN outside the frame; ``inside`` bool (S, S), pixels that count in
+    this window (its core); ``label`` int64, whether any pixel of any step deforms; ``weight`` float32, mean
+    confidence of the annotators, 1 if unknown; ``index`` int64, position in `items`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         self.items, self.size, self.atmosphere, self.threads = tuple(items), size, atmosphere, threads
         self.stores = {frame: Path(path) for frame, path in stores.items()}
         self._reset_caches()
-        # one number for all frames, so that their windows go into one batch
+        # the same for all frames, so that their windows fit into one batch
         self._points = max(
             (self._coarse_points(self._open_cube(frame).grid) for frame in self.stores), default=3
         )
@@ -86,7 +86,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave behind what belongs to this process: another one opens its own."""
+        """Drop open files and threads, which cannot be pickled; each process opens its own."""
         kept = ("items", "size", "atmosphere", "threads", "stores", "_points")
         return {name: getattr(self, name) for name in kept}
 
@@ -98,12 +98,12 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         return len(self.items)
 
     def __getitem__(self, draw: SampleDraw | int) -> dict[str, torch.Tensor]:
-        """Return the window of a draw; a bare index stands for the draw with seed 0.
+        """Return the window of a draw; an integer index is a draw with seed 0.
 
         Raises
         ------
         HephaestusError
-            If something stored is damaged; it names the frame, the pair and the variable.
+            If stored data is damaged; the message names the frame, the pair and the variable.
         """
         index, seed = draw if isinstance(draw, tuple) else (int(draw), 0)
         item = self.items[index]
@@ -148,12 +148,12 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             "dem": np.empty((size, size), np.float32),
         }
         wanted: list[tuple[str, Pair | None, np.ndarray]] = [("dem", None, sample["dem"])]
-        # a short series holds an interferogram more than once: it is read once
+        # a short series repeats an interferogram: read it once
         first = {member.pair: step for step, member in reversed(list(enumerate(item.members)))}
         names = {"phase": "insar_difference", "coherence": "insar_coherence", "mask": _MASK}
         for name, variable in names.items():
             wanted += [(variable, pair, sample[name][step]) for pair, step in first.items()]
-        # windows of a tiling come image by image; of those drawn at random no two are of one image
+        # tiles of one image follow each other, so caching pays; random windows rarely share an image
         keep = item.tile is not None
         self._map_parts(
             lambda part: cube.read(part[0], part[1], tile.row, tile.column, part[2], keep=keep), wanted
@@ -165,7 +165,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         return sample
 
     def _map_parts(self, work: Callable[[Any], object], parts: Sequence[Any]) -> None:
-        """Do `work` for all parts, side by side where nobody else does so."""
+        """Map `work` over all parts, in threads unless this is a DataLoader worker."""
         if self.threads < 2 or get_worker_info() is not None:
             for part in parts:
                 work(part)
@@ -196,7 +196,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         return sum(finite) / len(finite) if finite else 1.0
 
     def _read_epoch(self, cube: WindowReader, day: date) -> np.ndarray:
-        """Return the three fields of a date; all dates of a frame together take half a megabyte."""
+        """Return the three ERA5 fields of a date; all dates of a frame together take half a megabyte."""
         key = cube.frame, day
         if key not in self._epochs:
             self._epochs[key] = cube.read_epoch(_COARSE_VARIABLES, day)
@@ -206,7 +206,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         return cube.read_coordinate("era5_latitude"), cube.read_coordinate("era5_longitude")
 
     def _coarse_points(self, grid: Grid) -> int:
-        """Return how many points of ERA5's grid, along one axis, a window of `grid` needs at most."""
+        """Return the maximum number of ERA5 grid points, along one axis, that a window of `grid` needs."""
         pixels = min(self.size, max(grid.shape)) - 1
         return int(pixels * max(grid.dx, grid.dy) / ERA5_STEP) + 3
 
@@ -214,18 +214,18 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
 def draw_training_tile(
     shape: tuple[int, int], size: int, chance: np.random.Generator, marked: tuple[int, int] | None = None
 ) -> Tile:
-    """Draw a window of a frame; one that holds the pixel `marked`, if there is one.
+    """Draw a random window of a frame, which includes the pixel `marked` if given.
 
     Parameters
     ----------
     shape : tuple of int
-        Rows and columns of the frame. A window of a smaller frame begins at its corner.
+        Rows and columns of the frame. If it is smaller than the window, the window begins at its corner.
     size : int
         Rows and columns of the window.
     chance : numpy.random.Generator
-        Decides.
+        Random generator.
     marked : tuple of int, optional
-        Row and column.
+        Row and column of a pixel.
     """
     starts = []
     for axis, extent in enumerate(shape):
@@ -241,7 +241,7 @@ def draw_training_tile(
 def _draw_deforming_pixel(
     cube: WindowReader, pair: Pair, chance: np.random.Generator
 ) -> tuple[int, int] | None:
-    """Draw one of the deforming pixels of an interferogram; None where its mask has none."""
+    """Draw a random deforming pixel of an interferogram; return None if its mask has none."""
     tiles = [
         (row, column, values.shape[1], found)
         for row, column, values in cube.iter_tiles(_MASK, pair)
@@ -262,22 +262,23 @@ def _draw_deforming_pixel(
 def _coarse_positions(
     pixels: np.ndarray, axis: np.ndarray, start: int, size: int, points: int
 ) -> tuple[np.ndarray, int]:
-    """Return where a window's pixels lie on `points` points of a coarse axis, and the first of those.
+    """Return the positions of a window's pixels on `points` points of a coarse axis, and the first point.
 
     Parameters
     ----------
     pixels, axis : numpy.ndarray
         Ascending coordinates of the frame's pixels and of the coarse points.
     start, size : int
-        First pixel of the window and how many it has.
+        First pixel of the window and number of its pixels.
     points : int
-        How many coarse points the window takes.
+        Number of coarse points of the window.
 
     Returns
     -------
     positions : numpy.ndarray
-        float32 (size,); NaN beyond the frame.
+        float32 (size,), in coarse points from `first`; NaN outside the frame.
     first : int
+        Index of the first coarse point.
     """
     exact = np.interp(pixels[start : start + size], axis, np.arange(axis.size))
     first = max(0, min(int(exact[0]), axis.size - points))
@@ -287,7 +288,7 @@ def _coarse_positions(
 
 
 def _pad_to(fields: np.ndarray, points: int) -> np.ndarray:
-    """Return the first `points` rows and columns, the last ones repeated where there are fewer."""
+    """Return the first `points` rows and columns; if there are fewer, repeat the last ones."""
     fields = fields[..., :points, :points]
     missing = [points - extent for extent in fields.shape[-2:]]
     if any(missing):
