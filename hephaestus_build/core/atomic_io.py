@@ -30,7 +30,7 @@ _ADVICE = {
     errno.EEXIST: "a file has the name of a required folder: set {setting} to a folder",
     errno.ELOOP: "found a link, a pipe or a device instead of a plain file or folder: move it away",
     errno.EROFS: f"the file system is read-only: mount it for writing {_MOVE}",
-    errno.EFBIG: "the limit on file sizes was reached: raise it (ulimit -f)",
+    errno.EFBIG: f"the limit on file sizes was reached: raise it (ulimit -f) {_MOVE}",
     errno.ENOENT: "a folder or file vanished while it was in use: set {setting} to a folder that stays",
 }
 

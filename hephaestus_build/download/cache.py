@@ -5,7 +5,6 @@ Its files may be deleted at any time, even during a build.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading

@@ -31,7 +31,6 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.codecs import shard_encoder
 from hephaestus_build.cube.storage import generations, staging, writer
-from hephaestus_build.download import cache
 from hephaestus_build.download import partial as part
 from hephaestus_build.operations import repair as repairing
 from hephaestus_build.pipeline import build as building
@@ -142,11 +141,11 @@ def _half_folder(self: staging.Staging) -> None:
 
 def install(traps: Traps, added: Path) -> None:
     """Install all points, and log every finished granule."""
-    traps.wrap(cache.PartialDownload, "resume", before="before a download")
-    traps.wrap(cache.PartialDownload, "write", half=("mid-download", _half_block))
+    traps.wrap(part.PartialDownload, "resume", before="before a download")
+    traps.wrap(part.PartialDownload, "write", half=("mid-download", _half_block))
     receipts = {"only": lambda path, _: path.name.endswith(".receipt.json")}
     traps.wrap(part, "write_atomic", before="before a receipt", **receipts)
-    traps.wrap(cache.PartialDownload, "publish", after="after a download")
+    traps.wrap(part.PartialDownload, "publish", after="after a download")
     traps.wrap(month_cache.MonthCache, "add", before="ERA5 arrived", after="ERA5 kept")
     traps.wrap(shard_encoder.ChunkEncoder, "encode", before="mid-encode")
     traps.wrap(staging, "write_atomic", half=("half a shard", _half_file), after="between shards")

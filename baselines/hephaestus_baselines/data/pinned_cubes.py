@@ -10,13 +10,12 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
 from hephaestus_build.core.atomic_io import encode_json, hash_bytes, translate_os_errors, write_atomic
+from hephaestus_build.core.concurrency import try_lock_file
 from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.parsing import read_bounded
@@ -177,15 +176,7 @@ def try_lock_folder(folder: Path) -> Iterator[bool]:
         raise HephaestusError(
             f"{folder} or the lock file in it is a symbolic link; remove it and run the same command again"
         )
-    with translate_os_errors(f"benchmark: locking {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-    try:
-        yield True
-    finally:
-        lock.release()
+    with ExitStack() as held:
+        with translate_os_errors(f"benchmark: locking {folder}"):
+            locked = held.enter_context(try_lock_file(folder / "lock"))
+        yield locked
