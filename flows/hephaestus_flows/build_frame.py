@@ -79,8 +79,8 @@ def _uncached_task(name: str, **options: Any) -> Callable[[Callable[P, T]], Task
 
 def _retrying_task(name: str, **options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
     """Make a function a task that is retried if an archive was unreachable."""
-    patience = {"retries": 2, "retry_delay_seconds": [60, 300], "retry_condition_fn": _should_retry}
-    return _uncached_task(name, **patience, **options)
+    retries = {"retries": 2, "retry_delay_seconds": [60, 300], "retry_condition_fn": _should_retry}
+    return _uncached_task(name, **retries, **options)
 
 
 def _should_retry(_task: object, _run: object, state: State[Any]) -> bool:

@@ -84,10 +84,10 @@ def list_splits(data_dir: DataDirOption = None, as_json: bool = JSON_OPTION) -> 
     table = Table(box=None, pad_edge=False)
     for title in ("split", "promises", "written", "rule"):
         table.add_column(title, overflow="fold")
-    said = ""
+    last_rule = ""
     for row in rows:
-        rule_text = "as above" if row["rule"] == said else row["rule"]
-        said = row["rule"]
+        rule_text = "as above" if row["rule"] == last_rule else row["rule"]
+        last_rule = row["rule"]
         table.add_row(
             row["name"],
             ", ".join(row["promises"]) or "nothing (legacy)",

@@ -62,7 +62,7 @@ def map_bounded(work: Callable[[T], R], items: Iterable[T], threads: int) -> Ite
     """
     pending = iter(items)
     pool = ThreadPoolExecutor(threads)
-    patient = True
+    wait_for_running = True
     try:
         running: set[Future[R]] = {pool.submit(work, item) for item in islice(pending, 2 * threads)}
         while running:
@@ -72,10 +72,10 @@ def map_bounded(work: Callable[[T], R], items: Iterable[T], threads: int) -> Ite
                 running |= {pool.submit(work, item) for item in islice(pending, 1)}
                 yield result
     except KeyboardInterrupt:
-        patient = False
+        wait_for_running = False
         raise
     finally:
-        pool.shutdown(wait=patient, cancel_futures=True)
+        pool.shutdown(wait=wait_for_running, cancel_futures=True)
 
 
 class BoundedPool:
@@ -117,16 +117,16 @@ def open_bounded_pool(threads: int) -> Iterator[BoundedPool]:
     A KeyboardInterrupt does not wait for running tasks, which may be interrupted at any point.
     """
     executor = ThreadPoolExecutor(threads)
-    patient = True
+    wait_for_running = True
     try:
         pool = BoundedPool(executor, 2 * threads)
         yield pool
         pool.drain()
     except KeyboardInterrupt:
-        patient = False
+        wait_for_running = False
         raise
     finally:
-        executor.shutdown(wait=patient, cancel_futures=True)
+        executor.shutdown(wait=wait_for_running, cancel_futures=True)
 
 
 class SharedCache(Generic[K, T]):

@@ -71,12 +71,12 @@ def wgs84_crs() -> CRS:
 _gdal_checked = threading.Event()
 
 
-def check_gdal(*, again: bool = False) -> None:
+def check_gdal(*, repeat: bool = False) -> None:
     """Check that GDAL can write and read a raster, so that later errors can be attributed to files.
 
     Parameters
     ----------
-    again : bool
+    repeat : bool
         Repeat the check even if an earlier one succeeded.
 
     Raises
@@ -84,7 +84,7 @@ def check_gdal(*, again: bool = False) -> None:
     HephaestusError
         If GDAL does not work; the message names environment variables that may be the cause.
     """
-    if _gdal_checked.is_set() and not again:
+    if _gdal_checked.is_set() and not repeat:
         return
     pixels = np.arange(6, dtype=np.float32).reshape(2, 3)
     try:

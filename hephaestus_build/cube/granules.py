@@ -138,13 +138,13 @@ class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict
     @property
     def identity(self) -> tuple[Any, ...]:
         """What distinguishes it from another granule of the same key: all but when and why it was fetched."""
-        proofs = tuple(
+        products = tuple(
             (item.product, item.url, item.size, item.digest, item.last_modified, item.etag)
             if item.ok
             else (item.product, item.outcome)
             for item in self.receipts
         )
-        return self.objects, self.inputs, self.facts, proofs
+        return self.objects, self.inputs, self.facts, products
 
 
 class PairGranule(Granule, frozen=True, tag_field="kind"):

@@ -153,12 +153,12 @@ class HttpClient:
         *,
         product: str,
         read: Callable[[Path], T],
-        known: Receipt | None = None,
-        looks_like: Callable[[bytes], bool] | None = None,
+        known_receipt: Receipt | None = None,
+        has_signature: Callable[[bytes], bool] | None = None,
         revalidate: bool = False,
-        by_date: bool = True,
-        proven: Collection[Digest] = (),
-        past: PriorUse = NO_PRIOR_USE,
+        revalidate_by_date: bool = True,
+        accepted_hashes: Collection[Digest] = (),
+        prior_use: PriorUse = NO_PRIOR_USE,
         max_bytes: int = 2 << 30,
         progress: ByteProgress | None = None,
     ) -> tuple[Receipt, T | None]:
@@ -176,19 +176,19 @@ class HttpClient:
         read : callable
             Reads the complete file at a path and returns its content; raises ValueError if it is not the
             product. Called before the file gets its final name.
-        known : Receipt, optional
+        known_receipt : Receipt, optional
             Receipt of an earlier download, for a conditional request (with `revalidate`).
-        looks_like : callable, optional
+        has_signature : callable, optional
             Returns whether the first bytes (up to 512) can be those of the product.
         revalidate : bool
             Send a request even if the cache has an intact copy. If the file has not changed, the outcome is
-            ``UNCHANGED``, and the content is None if `known` was given, since the caller has it.
-        by_date : bool
+            ``UNCHANGED``, and the content is None if `known_receipt` was given, since the caller has it.
+        revalidate_by_date : bool
             Whether to use If-Modified-Since for a copy without an ETag. Many servers answer "not modified"
             if a file was replaced by one with an older date.
-        proven : collection of Digest
+        accepted_hashes : collection of Digest
             Digests of contents that are accepted from the cache if the archive does not deliver.
-        past : PriorUse, optional
+        prior_use : PriorUse, optional
             First use of the product. A cached copy with the same validators but another hash is discarded.
             If the archive was found to have a different file since, the copy that was used and older parts
             are downloaded again, unconditionally.
@@ -209,27 +209,39 @@ class HttpClient:
         HephaestusError
             If the disk is full or read-only, or permission is denied.
         """
-        job = _DownloadTask(target, product, read, looks_like, max_bytes, progress, by_date, proven, past)
+        job = _DownloadTask(
+            target,
+            product,
+            read,
+            has_signature,
+            max_bytes,
+            progress,
+            revalidate_by_date,
+            accepted_hashes,
+            prior_use,
+        )
         with self.cache.pin(target):
             for _ in range(3):
                 with suppress(VanishedError):
-                    return self._download(urls, job, known, revalidate)
+                    return self._download(urls, job, known_receipt, revalidate)
         raise HephaestusError(
             f"{product}: the download cache {target.parent} is removed while it is in use; set "
             "HEPHAESTUS_CACHE_DIR to a folder that stays, then run the same command again"
         )
 
     def _download(
-        self, urls: Iterable[str], job: _DownloadTask[T], known: Receipt | None, revalidate: bool
+        self, urls: Iterable[str], job: _DownloadTask[T], known_receipt: Receipt | None, revalidate: bool
     ) -> tuple[Receipt, T | None]:
-        cached = None if revalidate and known else self._read_cached(job)
+        cached = None if revalidate and known_receipt else self._read_cached(job)
         if cached and not revalidate and not job.prior_use.replaced_since:
             return cached
-        job.known_copy, job.content = (known, None) if revalidate and known else cached or (None, None)
+        job.known_copy, job.content = (
+            (known_receipt, None) if revalidate and known_receipt else cached or (None, None)
+        )
         job.conditional = job.known_copy is not None and is_current_copy(job.known_copy, job.prior_use)
         try:
             with PartialDownload.acquire(job.target, TIMEOUTS_PER_DOWNLOAD * self._settings.timeout) as part:
-                if not (job.known_copy or known) and (cached := self._read_cached(job)):
+                if not (job.known_copy or known_receipt) and (cached := self._read_cached(job)):
                     part.remove()  # another process has just completed the download
                     return cached
                 try:
@@ -310,7 +322,7 @@ class HttpClient:
         except ValueError as error:
             part.flush()  # VanishedError if the file is gone, so that the content is not blamed
             part.restart()
-            raise RequestFailed(Outcome.CORRUPT, str(error), answer.url, again="content") from error
+            raise RequestFailed(Outcome.CORRUPT, str(error), answer.url, retry_policy="content") from error
         receipt = Receipt(
             job.product,
             Outcome.DOWNLOADED,
@@ -344,13 +356,17 @@ class HttpClient:
             ):
                 part.restart()
                 raise RequestFailed(
-                    Outcome.CORRUPT, "cut: the archive sent another part than requested", again="passing"
+                    Outcome.CORRUPT,
+                    "cut: the archive sent another part than requested",
+                    retry_policy="passing",
                 )
             return
         part.restart()
         if response.status_code == 416:
             raise RequestFailed(
-                Outcome.CORRUPT, "cut: the file on the archive is shorter than announced", again="passing"
+                Outcome.CORRUPT,
+                "cut: the file on the archive is shorter than announced",
+                retry_policy="passing",
             )
         length = parse_content_length(headers)
         if length is not None and length > job.max_bytes:
@@ -378,7 +394,9 @@ class HttpClient:
             self._check_signature(first, part, job)
         if part.origin and part.origin.length not in (None, part.size):
             raise RequestFailed(
-                Outcome.CORRUPT, f"cut: {part.size} of {part.origin.length} bytes received", again="passing"
+                Outcome.CORRUPT,
+                f"cut: {part.size} of {part.origin.length} bytes received",
+                retry_policy="passing",
             )
 
     def _check_signature(self, first: bytes, part: PartialDownload, job: _DownloadTask[T]) -> None:
@@ -387,12 +405,12 @@ class HttpClient:
             reason = "zero bytes received"
         elif _HTML_START.match(first):
             reason = "a web page came in its place"
-        elif job.looks_like and not job.looks_like(first[:_SIGNATURE_BYTES]):
+        elif job.has_signature and not job.has_signature(first[:_SIGNATURE_BYTES]):
             reason = "the first bytes are not those of this file type"
         else:
             return
         part.restart()
-        raise RequestFailed(Outcome.CORRUPT, reason, again="content")
+        raise RequestFailed(Outcome.CORRUPT, reason, retry_policy="content")
 
     def _send_checked(
         self, method: str, url: str, headers: Mapping[str, str] = MappingProxyType({})
@@ -415,7 +433,7 @@ class HttpClient:
             self._limiter.on_throttle(parse_retry_after(response.headers.get("Retry-After")))
         passing = status in (408, 425, 429) or status >= 500
         raise RequestFailed(
-            Outcome.UNREACHABLE, detail, where, status=status, again="passing" if passing else "never"
+            Outcome.UNREACHABLE, detail, where, status=status, retry_policy="passing" if passing else "never"
         )
 
     def _retry(self, url: str, attempt: Callable[[], T]) -> T:
@@ -462,7 +480,7 @@ class _DownloadTask(Generic[T]):
     target: Path
     product: str
     read: Callable[[Path], T]
-    looks_like: Callable[[bytes], bool] | None
+    has_signature: Callable[[bytes], bool] | None
     max_bytes: int
     progress: ByteProgress | None
     revalidate_by_date: bool

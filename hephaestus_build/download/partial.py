@@ -78,16 +78,16 @@ class PartialDownload:
 
     @classmethod
     @contextmanager
-    def acquire(cls, target: Path, patience: float) -> Iterator[Self]:
+    def acquire(cls, target: Path, max_wait: float) -> Iterator[Self]:
         """Open the part of `target` as its only writer among threads and processes.
 
         Raises
         ------
         BusyError
-            If another writer still holds it after `patience` seconds.
+            If another writer still holds it after `max_wait` seconds.
         """
         path = target.with_name(target.name + ".part")
-        give_up = time.monotonic() + patience
+        give_up = time.monotonic() + max_wait
         pause = 0.02
         while True:
             with translate_cache_errors(target):

@@ -27,12 +27,14 @@ def is_altered_copy(receipt: Receipt, first: Receipt) -> bool:
     return receipt.last_modified is not None and receipt.last_modified == first.last_modified
 
 
-def is_current_copy(held: Receipt, past: PriorUse) -> bool:
+def is_current_copy(held: Receipt, prior_use: PriorUse) -> bool:
     """Return whether a copy is not known to be outdated by a file that replaced it on the archive."""
-    if not past.replaced_since or (past.receipt is not None and held.digest != past.receipt.digest):
+    if not prior_use.replaced_since or (
+        prior_use.receipt is not None and held.digest != prior_use.receipt.digest
+    ):
         return True
     try:
-        return datetime.fromisoformat(held.fetched or "").timestamp() > past.replaced_since
+        return datetime.fromisoformat(held.fetched or "").timestamp() > prior_use.replaced_since
     except (ValueError, OverflowError):
         return False
 

@@ -48,7 +48,7 @@ class RequestFailed(Exception):  # noqa: N818 (an outcome, not an error of the p
         Address of the failed request, without credentials; empty if unknown.
     status : int or None
         HTTP status, if there was a response.
-    again : str
+    retry_policy : str
         Retry policy: ``never``; ``content`` for one retry after wrong content; ``passing`` for several
         retries of temporary failures.
     """
@@ -60,14 +60,14 @@ class RequestFailed(Exception):  # noqa: N818 (an outcome, not an error of the p
         url: str = "",
         *,
         status: int | None = None,
-        again: RetryPolicy = "never",
+        retry_policy: RetryPolicy = "never",
     ) -> None:
         self.outcome = outcome
         self.detail = sanitize_text(detail)
         super().__init__(self.detail)
         self.url = url
         self.status = status
-        self.retry_policy = again
+        self.retry_policy = retry_policy
 
 
 class _QueryRedactor(logging.Filter):
@@ -239,7 +239,7 @@ def stream_body(response: requests.Response, timeout: float, deadline: float) ->
                 raise classify_transport_error(error, url, timeout) from error
             if reading.hung_up:  # otherwise the truncated body would pass as complete
                 raise RequestFailed(
-                    Outcome.UNREACHABLE, "sends endless data after the content", url, again="passing"
+                    Outcome.UNREACHABLE, "sends endless data after the content", url, retry_policy="passing"
                 )
             if not block:
                 return
@@ -251,7 +251,7 @@ def stream_body(response: requests.Response, timeout: float, deadline: float) ->
             if now - since >= timeout:
                 if received < MIN_BYTES_PER_SECOND * (now - since):
                     detail = f"too slow: {received} bytes in {now - since:.3g} s"
-                    raise RequestFailed(Outcome.UNREACHABLE, detail, url, again="passing")
+                    raise RequestFailed(Outcome.UNREACHABLE, detail, url, retry_policy="passing")
                 since, received = now, 0
 
 
@@ -320,7 +320,10 @@ def classify_transport_error(error: Exception, url: str, timeout: float) -> Requ
         return RequestFailed(Outcome.UNREACHABLE, f"{url[:200]!r} is not a valid address")
     if among(urllib3.exceptions.IncompleteRead):
         return RequestFailed(
-            Outcome.CORRUPT, "cut: the connection closed before the end of the file", url, again="passing"
+            Outcome.CORRUPT,
+            "cut: the connection closed before the end of the file",
+            url,
+            retry_policy="passing",
         )
     reasons: list[tuple[tuple[type[BaseException], ...], str]] = [
         ((urllib3.exceptions.NameResolutionError, socket.gaierror), "its host's name cannot be resolved"),
@@ -335,8 +338,10 @@ def classify_transport_error(error: Exception, url: str, timeout: float) -> Requ
     ]
     for kinds, words in reasons:
         if among(*kinds):
-            return RequestFailed(Outcome.UNREACHABLE, words, url, again="passing")
-    return RequestFailed(Outcome.UNREACHABLE, f"no answer ({type(error).__name__})", url, again="passing")
+            return RequestFailed(Outcome.UNREACHABLE, words, url, retry_policy="passing")
+    return RequestFailed(
+        Outcome.UNREACHABLE, f"no answer ({type(error).__name__})", url, retry_policy="passing"
+    )
 
 
 class _HeaderDeadline:

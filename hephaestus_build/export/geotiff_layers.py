@@ -138,10 +138,12 @@ def _text(value: Any) -> str:
 
 def _annotation_tags(source: ExportSelection, place: DimensionIndex) -> dict[str, str]:
     """Return the annotation of a pair as tags."""
-    said = {name: source.cube[name].values[place] for name in ("phase", "caption", "unique_id", "confidence")}
+    annotation = {
+        name: source.cube[name].values[place] for name in ("phase", "caption", "unique_id", "confidence")
+    }
     return {
         f"ANNOTATION_{name.upper()}": f"{value:.3g}" if name == "confidence" else str(value)
-        for name, value in said.items()
+        for name, value in annotation.items()
     }
 
 

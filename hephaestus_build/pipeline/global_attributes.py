@@ -45,8 +45,8 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
         attributes["volcanoes"] = list(frame.volcanoes)
     if frame is not None and frame.uncertain_geometry:
         attributes["uncertain_geometry"] = frame.uncertain_geometry
-    if said := compare_with_registry(context.frame, context.metadata.center_time, grid):
-        attributes["registry_disagreements"] = list(said)
+    if disagreements := compare_with_registry(context.frame, context.metadata.center_time, grid):
+        attributes["registry_disagreements"] = list(disagreements)
     if context.is_simulated:
         attributes |= {
             "simulated": True,

@@ -138,7 +138,7 @@ def make_history_lookup(
     except (ValueError, OverflowError):
         checked = 0.0
 
-    def past(pair: Pair | None, name: str) -> PriorUse:
+    def prior_use(pair: Pair | None, name: str) -> PriorUse:
         for key in (GranuleKey.of_pair(pair), GranuleKey.of_mask(pair)) if pair else (DEM_KEY,):
             for receipt in granules[key].receipts if key in granules else ():
                 if receipt.product == name:
@@ -146,18 +146,18 @@ def make_history_lookup(
                     return PriorUse(receipt if receipt.ok else None, doubted)
         return PriorUse()
 
-    return past
+    return prior_use
 
 
 def make_era5_hash_lookup(granules: Mapping[str, Granule]) -> Callable[[datetime], str | None]:
     """Return a function from an hour to the hash of the ERA5 values that the cube was made from."""
-    seals = {
+    hash_by_time = {
         datetime(1970, 1, 1) + timedelta(hours=granule.era5_time): granule.receipts[0].values
         for granule in granules.values()
         if isinstance(granule, EpochGranule) and granule.is_complete and granule.receipts
         if granule.era5_time is not None
     }
-    return seals.get
+    return hash_by_time.get
 
 
 def find_gone_pairs(granules: Mapping[str, Granule], listed: Collection[Pair]) -> tuple[Pair, ...]:

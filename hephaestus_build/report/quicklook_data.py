@@ -181,12 +181,12 @@ def read_pair_network(dataset: xr.Dataset) -> PairNetwork:
     pairs = tuple(Pair(primary[first], secondary[second]) for first, second in places)
     first, second = places.T if pairs else (np.zeros(0, int), np.zeros(0, int))
     annotated = dataset["annotated"].values[first, second]
-    said = np.array([str(word) for word in dataset["phase"].values[first, second]], dtype=object)
+    phases = np.array([str(word) for word in dataset["phase"].values[first, second]], dtype=object)
     return PairNetwork(
         pairs=pairs,
         annotated=annotated,
         # only interferograms with the phase "Rest" have no polygons; earthquakes have the phase "None"
-        deforming=annotated & (said != "Rest"),
+        deforming=annotated & (phases != "Rest"),
         valid_fraction=dataset["valid_fraction"].values[first, second],
     )
 

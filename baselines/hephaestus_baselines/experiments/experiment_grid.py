@@ -302,7 +302,7 @@ def _run_in_processes(
         initializer=_initialize_worker,
         initargs=(bench, max(1, count_usable_cores() // processes)),
     )
-    patient = True
+    wait_for_running = True
     try:
         futures = {pool.submit(_run_in_worker, recipe, device): recipe for recipe in todo}
         for future in as_completed(futures):
@@ -315,10 +315,10 @@ def _run_in_processes(
                     futures[future], error=f"{key}: its process was killed; run the same command again"
                 )
     except KeyboardInterrupt:
-        patient = False  # the workers end with this process
+        wait_for_running = False  # the workers end with this process
         raise
     finally:
-        pool.shutdown(wait=patient, cancel_futures=True)
+        pool.shutdown(wait=wait_for_running, cancel_futures=True)
 
 
 #: Grid of a worker process; kept here so that its data is prepared only once.

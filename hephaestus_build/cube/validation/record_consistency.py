@@ -111,12 +111,12 @@ def _check_record(generation: Generation, contents: CubeInventory) -> Iterator[V
     attributes = contents.attributes
     epochs = [granule for granule in contents.granules.values() if isinstance(granule, EpochGranule)]
     sources = {granule.source for granule in epochs if granule.source}
-    said = {
+    recorded = {
         "pixel_size_m": [round(size, 2) for size in contents.grid.pixel_size_m()],
         "era5_source": ", ".join(sorted(sources)),
         "frame": _frame_from_path(generation) or attributes.get("frame"),
     }
-    for name, expected in said.items():
+    for name, expected in recorded.items():
         if attributes.get(name) != expected:
             yield ValidationFinding(
                 "record",
@@ -231,9 +231,9 @@ def _find_phase_fault(cube: WindowReader, granule: InterferogramGranule) -> str:
                 return "it holds values that are not angles from -pi to pi"
     except HephaestusError as error:
         return str(error)
-    share, said = valid / cube.grid.size, granule.valid_fraction
+    share, recorded = valid / cube.grid.size, granule.valid_fraction
     return (
         ""
-        if abs(share - said) <= _FRACTION_TOLERANCE
-        else f"{share:.6f} of it has data, the record says {said}"
+        if abs(share - recorded) <= _FRACTION_TOLERANCE
+        else f"{share:.6f} of it has data, the record says {recorded}"
     )

@@ -108,11 +108,11 @@ class CdsEra5Source(CachedEra5Source):
                 reader.start()
                 session = _RequestContext(frame, area, api, http, reader)
                 yield from self._run_queue(session, queue, waiting, say)
-            except CdsError as trouble:
+            except CdsError as failure:
                 # a fatal error concerns every request: submit no further ones
                 for job in [*waiting, *queue]:
                     yield failed_fields(
-                        area, self.name, job.batch, self._failure_receipt(frame, job, trouble)
+                        area, self.name, job.batch, self._failure_receipt(frame, job, failure)
                     )
 
     def _run_queue(
@@ -225,19 +225,19 @@ class CdsEra5Source(CachedEra5Source):
                 location, size = results.location, results.content_length
                 checksum = str(results.asset.get("file:checksum", ""))
             except Exception as error:
-                trouble = self._classify_error(error)
+                failure = self._classify_error(error)
                 over = getattr(getattr(error, "response", None), "status_code", None) == 400
-                if trouble.fatal and not (over and job.resumed):
+                if failure.fatal and not (over and job.resumed):
                     if over:  # a rejected request stays rejected: a later build submits a new one
                         job.delete_request_id()
-                    raise trouble from error
-                if trouble.outcome is Outcome.CORRUPT and job.use_retry():
+                    raise failure from error
+                if failure.outcome is Outcome.CORRUPT and job.use_retry():
                     return None
                 if job.resumed:  # failed or expired since it was submitted: submit a new one
                     job.delete_request_id()
                     job.remote = None
                     return None
-                job.error = trouble
+                job.error = failure
             else:
                 return self._download_result(session, job, location, size, checksum)
         job.is_final = True
@@ -271,8 +271,8 @@ class CdsEra5Source(CachedEra5Source):
             receipt = receipt.replace(detail=f"the file from the CDS: {receipt.detail}")
             return failed_fields(area, self.name, job.batch, receipt)
         receipt = receipt.with_notes(*answer.notes)
-        proofs = {moment: (_hour_receipt(receipt, answer, moment),) for moment in job.batch.times}
-        return assemble_fields(area, self.name, answer.values, answer.expver, proofs)
+        receipts_by_hour = {moment: (_hour_receipt(receipt, answer, moment),) for moment in job.batch.times}
+        return assemble_fields(area, self.name, answer.values, answer.expver, receipts_by_hour)
 
     def _request_file(self, area: Era5Area, batch: Era5Batch) -> Path:
         """Return the path where the id of the request for `batch` is stored while it is pending."""
@@ -280,14 +280,14 @@ class CdsEra5Source(CachedEra5Source):
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         return self.folder / "requests" / str(area) / f"{batch.name}-{digest}.json"
 
-    def _failure_receipt(self, frame: Frame, job: _CdsJob, trouble: CdsError) -> Receipt:
+    def _failure_receipt(self, frame: Frame, job: _CdsJob, failure: CdsError) -> Receipt:
         url = redact_url(job.remote.url) if job.remote is not None else self.url
-        return Receipt(era5_product_name(frame, job.batch), trouble.outcome, url, detail=trouble.detail)
+        return Receipt(era5_product_name(frame, job.batch), failure.outcome, url, detail=failure.detail)
 
     def _classify_error(self, error: Exception) -> CdsError:
-        trouble = classify_cds_error(error, self._credentials)
-        detail = trouble.detail.replace(self._credentials.key, "(key)")
-        return CdsError(trouble.outcome, detail, trouble.fatal)
+        failure = classify_cds_error(error, self._credentials)
+        detail = failure.detail.replace(self._credentials.key, "(key)")
+        return CdsError(failure.outcome, detail, failure.fatal)
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def assemble_fields(
     source: str,
     values: Mapping[datetime, npt.NDArray[Any]],
     expver: Mapping[datetime, str],
-    proofs: Mapping[datetime, tuple[Receipt, ...]],
+    receipts: Mapping[datetime, tuple[Receipt, ...]],
 ) -> Era5Fields:
     """Assemble the fields of `area` from single hours, of which there may be none.
 
@@ -194,7 +194,7 @@ def assemble_fields(
         Fields of each available hour.
     expver : mapping of datetime to str
         Version of each available hour.
-    proofs : mapping of datetime to tuple of Receipt
+    receipts : mapping of datetime to tuple of Receipt
         Receipts of each requested hour.
     """
     times = tuple(sorted(values))
@@ -202,7 +202,7 @@ def assemble_fields(
     for position, time in enumerate(times):
         stack[position] = values[time]
     versions = tuple(expver[time] for time in times)
-    return Era5Fields(times, area.latitudes, area.longitudes, stack, versions, source, dict(proofs))
+    return Era5Fields(times, area.latitudes, area.longitudes, stack, versions, source, dict(receipts))
 
 
 def merge_fields(area: Era5Area, source: str, parts: Sequence[Era5Fields]) -> Era5Fields:
@@ -219,17 +219,17 @@ def merge_fields(area: Era5Area, source: str, parts: Sequence[Era5Fields]) -> Er
     """
     values = {time: part.fields_at(time) for part in parts for time in part.times}
     expver = {time: version for part in parts for time, version in zip(part.times, part.expver, strict=True)}
-    proofs: dict[datetime, tuple[Receipt, ...]] = {}
+    receipts: dict[datetime, tuple[Receipt, ...]] = {}
     for part in parts:
         # a failed request does not replace the receipts of an hour that another part has
-        proofs.update(
+        receipts.update(
             {
                 t: proof
                 for t, proof in part.receipts_by_hour.items()
                 if t in part.time_index or t not in values
             }
         )
-    return assemble_fields(area, source, values, expver, proofs)
+    return assemble_fields(area, source, values, expver, receipts)
 
 
 def normalize_units(units: str) -> str:

@@ -96,12 +96,12 @@ class MonthCache:
 
     def _drop_altered_hours(self, area: Era5Area, fields: Era5Fields) -> Era5Fields:
         """Return the hours whose values still have the hash of their first use."""
-        seals = _value_hashes(area, fields)
+        value_hashes = _value_hashes(area, fields)
         changed = [
             time
-            for time, seal in seals.items()
+            for time, value_hash in value_hashes.items()
             if any(
-                is_altered_hour(seal, first)
+                is_altered_hour(value_hash, first)
                 for first in (
                     self.expected_hash(time),
                     *(receipt.values for receipt in fields.receipts_by_hour[time]),
@@ -150,22 +150,24 @@ def _value_hashes(area: Era5Area, fields: Era5Fields) -> dict[datetime, str]:
 
 def attach_value_hashes(area: Era5Area, fields: Era5Fields) -> Era5Fields:
     """Return `fields` with the value hash of each hour in its receipts."""
-    seals = _value_hashes(area, fields)
-    proofs = {
-        time: tuple(receipt.replace(values=seals[time]) if receipt.ok else receipt for receipt in receipts)
-        if time in seals
+    value_hashes = _value_hashes(area, fields)
+    receipts_by_hour = {
+        time: tuple(
+            receipt.replace(values=value_hashes[time]) if receipt.ok else receipt for receipt in receipts
+        )
+        if time in value_hashes
         else receipts
         for time, receipts in fields.receipts_by_hour.items()
     }
-    return replace(fields, receipts_by_hour=proofs)
+    return replace(fields, receipts_by_hour=receipts_by_hour)
 
 
-def is_altered_hour(seal: str, first: str | None) -> bool:
+def is_altered_hour(value_hash: str, first: str | None) -> bool:
     """Return whether two value hashes agree in source, area and version but not in the values.
 
     Values of another source or version may differ, so only a contradiction within one counts.
     """
-    claim, _, content = seal.rpartition(" ")
+    claim, _, content = value_hash.rpartition(" ")
     known, _, before = (first or "").rpartition(" ")
     return claim == known and content != before
 
@@ -207,9 +209,9 @@ class CachedEra5Source(ABC):
     ) -> Iterator[Era5Fields]:
         """Request the batches; yield the fields of each, with receipts for every hour of it."""
 
-    def set_expected_hashes(self, seals: Callable[[datetime], str | None]) -> None:
-        """Use cached hours only if their value hashes are those that `seals` returns, where it knows any."""
-        self.month_cache.expected_hash = seals
+    def set_expected_hashes(self, expected_hash: Callable[[datetime], str | None]) -> None:
+        """Use cached hours only if their value hashes are those that `expected_hash` returns, if any."""
+        self.month_cache.expected_hash = expected_hash
 
     def fetch(
         self,

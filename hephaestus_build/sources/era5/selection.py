@@ -38,8 +38,8 @@ class Era5Source(Protocol):
     def count_requests(self, times: Iterable[datetime]) -> int:
         """Return the number of requests for `times`."""
 
-    def set_expected_hashes(self, seals: Callable[[datetime], str | None]) -> None:
-        """Use cached hours only if their value hashes are those that `seals` returns, where it knows any."""
+    def set_expected_hashes(self, expected_hash: Callable[[datetime], str | None]) -> None:
+        """Use cached hours only if their value hashes are those that `expected_hash` returns, if any."""
 
     def fetch(
         self,

@@ -314,7 +314,7 @@ def _decode_pixels(directory: TiffDirectory | None, layout: BandLayout) -> np.nd
     except RasterioError as error:
         if isinstance(error.__cause__, CPLE_OutOfMemoryError):
             raise MemoryError from error
-        check_gdal(again=True)
+        check_gdal(repeat=True)
         raise ValueError(f"the file cannot be read whole: {error.__cause__ or error}") from error
     return values
 

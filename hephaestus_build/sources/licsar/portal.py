@@ -385,13 +385,13 @@ class LicsarPortal:
             self._folder / frame.id / name,
             product=name,
             read=read,
-            looks_like=lambda first: first.startswith(magic),
+            has_signature=lambda first: first.startswith(magic),
             max_bytes=max_bytes,
             # the archive replaces files in place: a cached copy must be revalidated
             revalidate=True,
-            by_date=not replaced,
-            proven=self._history.accepted_hashes,
-            past=self._history.prior_use(pair, name),
+            revalidate_by_date=not replaced,
+            accepted_hashes=self._history.accepted_hashes,
+            prior_use=self._history.prior_use(pair, name),
             progress=progress,
         )
         if receipt.outcome is Outcome.ABSENT and (page := trail.page):

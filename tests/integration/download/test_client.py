@@ -275,7 +275,7 @@ def test_a_passing_fault_is_survived(site, tmp_path, fault):
 
 def test_first_bytes_end_a_wrong_download_early(site, client):
     site.put("/a.tif", b"PK\3\4" + bytes(60_000_000), Etag='"large"')
-    receipt, _ = get(client, site.url(), looks_like=lambda first: first.startswith(b"II*\0"))
+    receipt, _ = get(client, site.url(), has_signature=lambda first: first.startswith(b"II*\0"))
     assert receipt.outcome is Outcome.CORRUPT
     assert "first bytes" in receipt.detail
     assert all(entry.sent < 30_000_000 for entry in site.asked())
@@ -497,7 +497,7 @@ def test_a_copy_without_a_tag_is_not_asked_about_by_its_date_where_it_was_replac
     site.faults.add("a.tif", faults.Fault(headers={"Etag": ""}))
     get(client, site.url())
     get(client, site.url(), revalidate=True)
-    get(client, site.url(), revalidate=True, by_date=False)
+    get(client, site.url(), revalidate=True, revalidate_by_date=False)
     asked = [entry.headers.get("if-modified-since") for entry in site.asked(count=3)]
     assert asked == [None, LAST_MODIFIED, None]
 
@@ -559,10 +559,10 @@ def test_revalidation_asks_and_believes_304(site, client):
     receipt, content = get(client, site.url(), revalidate=True)
     assert (receipt.outcome, content) == (Outcome.UNCHANGED, CONTENT)
     assert site.asked(count=2)[-1].status == 304
-    receipt, content = get(client, site.url(), revalidate=True, known=first)
+    receipt, content = get(client, site.url(), revalidate=True, known_receipt=first)
     assert (receipt.outcome, content, receipt.digest) == (Outcome.UNCHANGED, None, first.digest)
     shutil.rmtree(client.cache.folder)
-    receipt, content = get(client, site.url(), revalidate=True, known=first)
+    receipt, content = get(client, site.url(), revalidate=True, known_receipt=first)
     assert (receipt.outcome, content) == (Outcome.UNCHANGED, None)
     assert leftovers(client) == []
 
@@ -580,7 +580,7 @@ def test_revalidation_finds_what_was_replaced_in_place(site, client):
 def test_the_same_bytes_again_are_unchanged_whatever_the_server_says(site, client):
     first, _ = get(client, site.url())
     site.put("/a.tif", CONTENT, Etag='"new"', Last_Modified="Tue, 03 Sep 2024 10:00:00 GMT")
-    receipt, _ = get(client, site.url(), revalidate=True, known=first)
+    receipt, _ = get(client, site.url(), revalidate=True, known_receipt=first)
     assert (receipt.outcome, receipt.etag) == (Outcome.UNCHANGED, '"new"')
 
 
@@ -860,20 +860,20 @@ def test_not_modified_with_another_mark_is_no_proof(site, tmp_path, marks):
 
 def test_a_doubted_copy_and_part_are_fetched_again_once(site, client):
     first, _ = get(client, site.url())
-    past = PriorUse(first, time.time() + 60)
+    prior_use = PriorUse(first, time.time() + 60)
     site.server.clear_log()
-    receipt, _ = get(client, site.url(), revalidate=True, past=past)
+    receipt, _ = get(client, site.url(), revalidate=True, prior_use=prior_use)
     assert receipt.outcome is Outcome.UNCHANGED  # the same bytes
     (entry,) = site.asked(count=1)
     assert entry.status == 200
     assert not {"if-none-match", "if-modified-since", "range"} & entry.headers.keys()
-    receipt, _ = get(client, site.url(), revalidate=True, past=PriorUse(first, time.time() - 60))
+    receipt, _ = get(client, site.url(), revalidate=True, prior_use=PriorUse(first, time.time() - 60))
     assert site.asked(count=2)[-1].status == 304  # fetched since, so revalidated as usual
 
 
 def test_a_doubted_part_is_not_continued(site, client):
     interrupt(site, client)
-    get(client, site.url(), past=PriorUse(None, time.time() + 60))
+    get(client, site.url(), prior_use=PriorUse(None, time.time() + 60))
     assert all("range" not in entry.headers for entry in site.asked(count=1))
 
 
@@ -895,7 +895,7 @@ def test_a_copy_that_claims_to_be_what_was_used_first_is_not_believed(site, clie
     receipt = named(first.replace(size=len(forged)), here, forged)
     receipt_path(target).write_bytes(encode_json(receipt))
     assert get(client, site.url())[1] == forged
-    assert get(client, site.url(), past=PriorUse(first))[1] == CONTENT
+    assert get(client, site.url(), prior_use=PriorUse(first))[1] == CONTENT
     assert caplog.text.count("is not what it was when first used") == 1
 
 
@@ -911,7 +911,7 @@ def test_the_same_content_is_unchanged_whatever_algorithms_its_records_name(
     used = named(first, before, CONTENT)
     if not conditional:
         site.put("/a.tif", CONTENT, ETag='"moved"')
-    receipt, content = get(client, site.url(), revalidate=True, past=PriorUse(used))
+    receipt, content = get(client, site.url(), revalidate=True, prior_use=PriorUse(used))
     assert (receipt.outcome, content) == (Outcome.UNCHANGED, CONTENT)
     assert site.asked()[-1].status == (304 if conditional else 200)
     assert receipt.digest == used.digest  # as recorded at the earlier use
@@ -920,7 +920,7 @@ def test_the_same_content_is_unchanged_whatever_algorithms_its_records_name(
     # other content differs, whatever the algorithm
     changed = CONTENT[:-1] + b"x"
     site.put("/a.tif", changed, ETag='"new"')
-    receipt, _ = get(client, site.url(), revalidate=True, past=PriorUse(used))
+    receipt, _ = get(client, site.url(), revalidate=True, prior_use=PriorUse(used))
     assert (receipt.outcome, receipt.blake3) == (Outcome.DOWNLOADED, hash_bytes(changed))
 
 
