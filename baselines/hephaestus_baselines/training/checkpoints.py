@@ -1,7 +1,8 @@
-"""Checkpoints: sealed files of weights and what belongs to them, read without running anything in them.
+"""Checkpoints: files of weights and metadata with a content hash, read without executing code in them.
 
-A checkpoint may come from a stranger. It is opened only as what :func:`write_checkpoint` writes: an archive
-of stored members, no larger in memory than on disk, whose pickle holds tensors and plain values alone.
+A checkpoint may come from an untrusted source. Only files as :func:`write_checkpoint` writes them are
+accepted: a zip archive of uncompressed members, no larger in memory than on disk, whose pickle has only
+tensors and plain values.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ from hephaestus_build.core.embedded_hash import MissingHashError, add_zip_hash, 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_text import sanitize_text
 
-#: What a checkpoint holds beside Lightning's own: an :class:`CheckpointMetadata` as plain values.
+#: Key of the :class:`CheckpointMetadata`, as plain values, beside Lightning's own keys.
 METADATA_KEY = "hephaestus"
-#: Bytes of the pickle in a checkpoint, which names every tensor; no model's has a million.
+#: Bytes of the pickle in a checkpoint, which lists every tensor; real models need less than 1 MB.
 _MAX_PICKLE_BYTES = 16 << 20
 _MAX_MEMBERS = 100_000
-#: Plain values in what a checkpoint says of itself: 10,000 epochs have so many.
+#: Plain values in a checkpoint's metadata; enough for 10,000 epochs.
 _MAX_METADATA_VALUES = 200_000
-_MAX_TEXT_LENGTH = 10_000  # characters of one text in it
-#: What torch.save puts into an archive beside the numbered tensors.
+_MAX_TEXT_LENGTH = 10_000  # characters of one string in the metadata
+#: Members that torch.save writes beside the numbered tensors.
 _KNOWN_MEMBERS = (
     "data.pkl", "byteorder", "version", ".format_version", ".storage_alignment", ".data/serialization_id",
 )  # fmt: skip
 
 
 class DamagedCheckpointError(HephaestusError):
-    """A checkpoint that is not what was written; the message says why."""
+    """A damaged or unusable checkpoint; the message states the cause."""
 
 
 class EpochMetrics(BaseModel):
-    """What is known of one epoch: a row of ``metrics.csv``."""
+    """The metrics of one epoch: a row of ``metrics.csv``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,21 +60,23 @@ class EpochMetrics(BaseModel):
 
 
 class CheckpointMetadata(BaseModel):
-    """All that predicting needs beside the weights, and what it takes to go on with the numbers of one run.
+    """What prediction needs besides the weights, and what resuming a run needs.
 
     Attributes
     ----------
     recipe : Recipe
     moments : dict of str to (mean, deviation)
-        What channels are normalised by.
+        Mean and standard deviation by which each channel is normalised.
     simulated : bool
-        Whether it learnt from simulated data.
+        Whether the model is trained on simulated data.
     split_sha256 : str
+        Hash of the split.
     generations : dict of frame id to str
-        The cubes that it learns from.
+        Generations of the cubes that it is trained on.
     versions : dict of str to str
-        Of Python and the libraries, and ``device``: numbers may depend on these.
+        Versions of Python and the libraries, and ``device``; results may depend on these.
     history : list of EpochMetrics
+        One entry per epoch so far.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -88,25 +91,25 @@ class CheckpointMetadata(BaseModel):
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint, sealed, whole or not at all, and onto the disk."""
+    """Write a checkpoint with its content hash, atomically, and sync it to disk."""
     stream = io.BytesIO()
     torch.save(dict(content), stream)
     write_atomic(path, add_zip_hash(stream), durable=True)
 
 
 def read_checkpoint(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
-    """Return all that a checkpoint holds, on the CPU; no code in it is run.
+    """Read a checkpoint onto the CPU without executing code in it.
 
     Parameters
     ----------
     path : pathlib.Path
     unsealed : bool
-        Whether to read one without a seal too, if the checksums of its members are right.
+        Whether to accept a checkpoint without a content hash if the checksums of its members are correct.
 
     Raises
     ------
     HephaestusError
-        If it is missing, damaged (by a single bit too), or not of this project.
+        If the checkpoint is missing, damaged (even by one bit), or was not written by this project.
     """
     try:
         content = load_checkpoint_archive(path, unsealed=unsealed)
@@ -120,32 +123,32 @@ def read_checkpoint(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
         ) from error
     except MissingHashError as error:
         raise DamagedCheckpointError(
-            f"the checkpoint {path} cannot be read ({error}: it is damaged, or not of this project); take a "
-            "whole copy of it, or remove it and run the same command again; `hephaestus benchmark predict "
-            "--unsealed` reads it unchecked"
+            f"the checkpoint {path} cannot be read ({error}: it is damaged, or not of this project); restore "
+            "it from a copy, or remove it and run the same command again; `hephaestus benchmark predict "
+            "--unsealed` reads it without this check"
         ) from error
-    except Exception as error:  # an archive of others fails in many ways
+    except Exception as error:  # a foreign archive can fail in many ways
         raise DamagedCheckpointError(
-            f"the checkpoint {path} cannot be read ({_shorten_error(error)}); take a whole copy of it, or "
+            f"the checkpoint {path} cannot be read ({_shorten_error(error)}); restore it from a copy, or "
             "remove it "
             "and run the same command again"
         ) from error
 
 
 def load_checkpoint_archive(path: Path, *, unsealed: bool = False) -> dict[str, Any]:
-    """Return what :func:`write_checkpoint` wrote, after a look at its seal and its members.
+    """Load an archive that :func:`write_checkpoint` wrote, after checking its content hash and its members.
 
     Raises
     ------
     MissingHashError
-        If it has no seal.
+        If it has no content hash.
     ValueError
-        If it is not what was sealed, or no such archive.
+        If its content does not match its hash, or it is no archive of a checkpoint.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no plain file")
+            raise ValueError("it is not a regular file")
         try:
             check_zip_hash(stream)
         except MissingHashError:
@@ -154,7 +157,7 @@ def load_checkpoint_archive(path: Path, *, unsealed: bool = False) -> dict[str, 
             _check_unhashed_archive(stream)
         _check_members(stream)
         stream.seek(0)
-        with warnings.catch_warnings():  # of what others put in: nothing for a user to act on
+        with warnings.catch_warnings():  # torch's warnings about foreign content: a user cannot act on them
             warnings.simplefilter("ignore")
             content = torch.load(stream, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
@@ -176,7 +179,7 @@ def _check_members(stream: BinaryIO) -> None:
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
-    """Raise ValueError unless the members are those of a checkpoint, and need no more memory than disk."""
+    """Raise ValueError unless the members are those of a checkpoint, no larger in memory than on disk."""
     if len(entries) > _MAX_MEMBERS or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ValueError("it is no archive of a checkpoint")
     if sum(entry.file_size for entry in entries) > size:
@@ -190,29 +193,29 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
         if name not in _KNOWN_MEMBERS and not (kind == "data" and number.isdecimal()):
             raise ValueError(f"it holds {sanitize_text(name, 60)!r}, which is no part of a checkpoint")
         if name == "data.pkl" and entry.file_size > _MAX_PICKLE_BYTES:
-            raise ValueError("its list of tensors is larger than that of any model")
+            raise ValueError("its list of tensors is too long")
 
 
 def parse_checkpoint_metadata(value: Any) -> CheckpointMetadata:
-    """Return what a checkpoint says of itself, each value of its kind and none without bounds.
+    """Validate the metadata of a checkpoint: the type of each value, and its size.
 
     Raises
     ------
     ValueError
-        If anything is missing, unknown, or of another kind.
+        If a value is missing, unknown, too large, or of another type.
     """
     _check_plain_values(value)
     return CheckpointMetadata.model_validate(value)
 
 
 def _check_plain_values(value: Any) -> None:
-    """Raise ValueError unless `value` is of plain values, no more than a bound however they repeat."""
+    """Raise ValueError unless `value` has only plain values, and not too many of them, repeats included."""
     pending, count = [value], 0
     while pending:
         item = pending.pop()
         count += 1
         if count > _MAX_METADATA_VALUES:
-            raise ValueError("it says more of itself than any checkpoint does")
+            raise ValueError("its metadata has too many values")
         if isinstance(item, dict):
             pending += (
                 [*item.keys(), *item.values()]
@@ -223,25 +226,25 @@ def _check_plain_values(value: Any) -> None:
             pending += item[:_MAX_METADATA_VALUES]
         elif isinstance(item, str):
             if len(item) > _MAX_TEXT_LENGTH:
-                raise ValueError("a text in it is longer than any that belongs there")
+                raise ValueError("a text in its metadata is too long")
         elif isinstance(item, int) and item.bit_length() > 64:
-            raise ValueError("a number in it is larger than any that belongs there")
+            raise ValueError("a number in its metadata is too large")
         elif not isinstance(item, int | float | None):
-            raise ValueError(f"it holds a {type(item).__name__} where plain values belong")
+            raise ValueError(f"its metadata holds a {type(item).__name__}, which is no plain value")
 
 
 def load_weights(model: nn.Module, weights: Mapping[Any, Any]) -> None:
-    """Give a model the weights of a checkpoint; exactly its own names, shapes and types.
+    """Load the weights of a checkpoint into a model; names, shapes and types must match exactly.
 
     Raises
     ------
     ValueError
-        If any is missing, unknown, or of another form.
+        If an array is missing, unknown, or of another shape or type.
     """
     wanted = model.state_dict()
     if wanted.keys() != weights.keys():
         strange = next(iter(wanted.keys() ^ weights.keys()))
-        raise ValueError(f"{sanitize_text(strange, 100)} is in one of the two only")
+        raise ValueError(f"{sanitize_text(strange, 100)} is only in one of model and checkpoint")
     for name, mine in wanted.items():
         given = weights[name]
         if (
@@ -250,11 +253,11 @@ def load_weights(model: nn.Module, weights: Mapping[Any, Any]) -> None:
             or given.is_quantized
             or given.device.type != "cpu"
         ):
-            raise ValueError(f"{name} is no plain tensor")
+            raise ValueError(f"{name} is not a dense CPU tensor")
         if (given.shape, given.dtype) != (mine.shape, mine.dtype):
-            raise ValueError(f"{name} is {tuple(given.shape)}, not {tuple(mine.shape)}")
+            raise ValueError(f"{name} has the shape {tuple(given.shape)}, not {tuple(mine.shape)}")
         if given.untyped_storage().nbytes() < given.numel() * given.element_size():
-            raise ValueError(f"{name} claims more values than it has")
+            raise ValueError(f"{name} has fewer values than its shape needs")
     model.load_state_dict(weights)
 
 

@@ -1,7 +1,7 @@
-"""The course of a training: a row of metrics for each epoch, and the record that a training is complete.
+"""Training history: metrics per epoch, and the record of a completed training.
 
-``training.json`` is sealed and names the hashes of ``best.ckpt`` and of ``metrics.csv``, which cannot hold a
-seal of its own. While it is right, what is trained is never trained again.
+``training.json`` carries its own content hash and those of ``best.ckpt`` and ``metrics.csv``. As long as the
+hashes match, a completed training is not repeated.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from hephaestus_build.core.plain_text import sanitize_text
 
 BEST_CHECKPOINT_FILE, METRICS_FILE, TRAINING_RECORD_FILE = "best.ckpt", "metrics.csv", "training.json"
 _FORMAT = "hephaestus-training/1"
-_MAX_RECORD_BYTES = 1 << 20  # bytes of the record
+_MAX_RECORD_BYTES = 1 << 20  # bytes of the training record
 
 
 def write_metrics(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
-    """Write one row an epoch as CSV, whole or not at all; return the file's hash."""
+    """Write one row per epoch as CSV, atomically; return the file's hash."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -40,11 +40,11 @@ def write_training_record(folder: Path, key: str, rows: Sequence[Mapping[str, An
     Parameters
     ----------
     folder : pathlib.Path
-        Of the run; ``best.ckpt`` is there and was checked.
+        Folder of the run, with a verified ``best.ckpt``.
     key : str
-        Of the run.
+        Key of the run.
     rows : sequence of mapping
-        All its epochs.
+        Metrics of all its epochs.
     """
     files = {
         BEST_CHECKPOINT_FILE: hash_file(folder / BEST_CHECKPOINT_FILE),
@@ -55,7 +55,7 @@ def write_training_record(folder: Path, key: str, rows: Sequence[Mapping[str, An
 
 
 def is_training_complete(folder: Path, key: str) -> bool:
-    """Return whether the training of a run is complete and its best checkpoint is what was written."""
+    """Return whether the training of a run is complete and its best checkpoint matches the recorded hash."""
     try:
         record = _read_training_record(folder)
         return (
@@ -67,22 +67,22 @@ def is_training_complete(folder: Path, key: str) -> bool:
 
 
 def verified_training_file(folder: Path, name: str) -> Path:
-    """Return where a file of a complete training is, if it is what was written.
+    """Return the path of a file of a completed training, after comparing it with the recorded hash.
 
     Raises
     ------
     HephaestusError
-        If it is damaged or missing, or the record is.
+        If the file or the record is damaged or missing.
     """
     try:
         if hash_file(folder / name) == _read_training_record(folder)["files"][name]:
             return folder / name
-        what = "its content is not what was written"
+        what = "its content does not match the recorded hash"
     except (OSError, ValueError) as error:
         what = sanitize_text(error, 200)
     raise HephaestusError(
-        f"{folder / name} is damaged ({what}); take a whole copy of it, or remove {folder} and run "
-        "`hephaestus benchmark run` again, which trains that run again"
+        f"{folder / name} is damaged ({what}); restore it from a copy, or remove {folder} and run "
+        "`hephaestus benchmark run` again, which trains the run again"
     )
 
 
@@ -94,5 +94,5 @@ def _read_training_record(folder: Path) -> dict[str, Any]:
         or not isinstance(files, dict)
         or not {BEST_CHECKPOINT_FILE, METRICS_FILE} <= files.keys()
     ):
-        raise ValueError(f"{TRAINING_RECORD_FILE} is of another form")
+        raise ValueError(f"{TRAINING_RECORD_FILE} has an unknown format")
     return record

@@ -1,4 +1,4 @@
-"""A trained model and what it says of windows."""
+"""Inference: a trained model and its predictions for windows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.splits import SplitPart
 
-#: Windows that are predicted at once, unless said otherwise.
+#: Default number of windows per batch.
 DEFAULT_BATCH_SIZE = 16
 
 
@@ -54,21 +54,21 @@ class TrainedModel:
     ----------
     recipe : Recipe
     model : torch.nn.Module
-        In eval mode, on its device: normalised channels to logits.
+        Maps normalised channels to logits; in eval mode, on its device.
     moments : mapping of str to (mean, deviation)
-        What channels are normalised by.
+        Mean and standard deviation by which each channel is normalised.
     trained_on_simulated : bool
-        Whether it learnt from simulated data.
+        Whether it was trained on simulated data.
     split_sha256 : str
-        Of the split that it was trained on.
+        Hash of the split that it was trained on.
     epoch : int
-        The epoch that was kept, from 1.
+        The best epoch, whose weights these are, from 1.
     best_score : float
-        Its `measure` on validation windows.
+        Value of the metric `metric_name` on validation windows.
     metric_name : str
-        ``average precision``, or ``F1`` of a segmentation.
+        ``average precision``, or ``F1`` for segmentation.
     samples_per_second : float
-        How fast it was trained, reading included.
+        Training throughput, reading included.
     """
 
     recipe: Recipe
@@ -88,7 +88,7 @@ class TrainedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return next(self.model.parameters()).device
 
     def predict_probabilities(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -97,13 +97,13 @@ class TrainedModel:
         Parameters
         ----------
         batch : mapping of str to Tensor
-            Compact windows as :class:`hephaestus_baselines.data.window_dataset.Windows` gives them, on any
+            Compact windows as :class:`hephaestus_baselines.data.window_dataset.Windows` returns them, on any
             device.
 
         Returns
         -------
         Tensor
-            (B,); of a segmentation (B, S, S).
+            (B,); for segmentation (B, S, S).
         """
         return self._predict_from_fields(expand_on_device(batch, self.device))
 
@@ -114,20 +114,20 @@ class TrainedModel:
 
 
 def load_trained_model(checkpoint: Path, device: str = "auto", *, unsealed: bool = False) -> TrainedModel:
-    """Read a checkpoint of :func:`~hephaestus_baselines.training.trainer.train_model`; no code in it is run.
+    """Read a checkpoint of :func:`~hephaestus_baselines.training.trainer.train_model`; no code in it runs.
 
     Parameters
     ----------
     checkpoint : pathlib.Path
     device : str
-        Where the model goes.
+        Device of the model.
     unsealed : bool
-        Whether to read one without a seal too.
+        Whether to accept a checkpoint without a content hash.
 
     Raises
     ------
     HephaestusError
-        If it is missing, damaged, or not of this project.
+        If the checkpoint is missing, damaged, or was not written by this project.
     """
     content = read_checkpoint(checkpoint, unsealed=unsealed)
     about: CheckpointMetadata = content[METADATA_KEY]
@@ -179,24 +179,24 @@ def predict_items(
     ----------
     trained : TrainedModel
     items : sequence of DatasetItem
-        Of one part.
+        Items of one part.
     prepared : PreparedData
-        Where they are, and what is known of them.
+        The data that the items belong to.
     part : str, optional
-        Which part; the one that the items are found in unless given.
+        Name of the part; by default the part that has the first item.
     device : str, optional
-        Moves the model there first.
+        Device to move the model to first.
     batch_size : int, optional
-        Windows at once.
+        Windows per batch.
     workers : int
-        Processes that read.
+        Number of reader processes.
     listener : ProgressListener, optional
-        Told how far it is.
+        Receives progress.
 
     Returns
     -------
     Predictions
-        One row for each item, in their order.
+        One row per item, in the order of `items`.
     """
     listener = listener or NullListener()
     recipe = trained.recipe
@@ -216,7 +216,7 @@ def predict_items(
 
 
 def selection_metric_name(task: Task) -> str:
-    """Return the name of the measure that the best epoch is chosen by."""
+    """Return the name of the metric that selects the best epoch."""
     return "average precision" if task == "classification" else "F1"
 
 
@@ -227,13 +227,13 @@ def make_window_dataset(recipe: Recipe, items: Sequence[DatasetItem], prepared: 
         prepared.stores,
         size=recipe.size,
         atmosphere=recipe.atmosphere != "none",
-        # as many cores as this run may use: more would only get in the way of a run beside it
+        # no more than the cores that this run may use: runs in parallel would slow each other down
         threads=torch.get_num_threads(),
     )
 
 
 def make_data_loader(windows: Windows, workers: int, **options: Any) -> DataLoader[dict[str, Tensor]]:
-    """Return a loader whose processes, if any, start afresh: a fork of one with threads can hang."""
+    """Return a loader whose workers, if any, are spawned: forking a process with threads can deadlock."""
     if workers:
         options |= {"multiprocessing_context": "spawn", "persistent_workers": True}
     return DataLoader(windows, num_workers=workers, pin_memory=torch.cuda.is_available(), **options)
@@ -242,7 +242,7 @@ def make_data_loader(windows: Windows, workers: int, **options: Any) -> DataLoad
 def make_collector(
     recipe: Recipe, part: SplitPart, items: Sequence[DatasetItem], prepared: PreparedData
 ) -> PredictionCollector:
-    """Return a collector of answers about `items`."""
+    """Return a collector of predictions for `items`."""
     split = prepared.split
     source = PredictionSource(recipe.task, recipe.key, split.name, split.sha256, prepared.is_simulated)
     return PredictionCollector(source, part, [_make_predicted_item(item, prepared) for item in items])
@@ -265,7 +265,7 @@ def _make_predicted_item(item: DatasetItem, prepared: PreparedData) -> Predicted
 
 
 def expand_on_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Return the named fields of compact windows on a device, and ``inside``, which pixels count."""
+    """Return the named fields of compact windows on a device, with ``inside``, the pixels that count."""
     batch = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
     fields = expand_batch(batch)
     inside = batch["inside"].unsqueeze(1)
@@ -273,7 +273,7 @@ def expand_on_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[
 
 
 def to_channels_last(inputs: Tensor) -> Tensor:
-    """Return `inputs` in the order of memory that convolutions are fastest in."""
+    """Return `inputs` in channels-last memory format, the fastest for convolutions."""
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
@@ -288,7 +288,7 @@ def collect_batch(
     fields: Mapping[str, Tensor],
     probability: Tensor,
 ) -> None:
-    """Hand a batch's answers to the collector; of a segmentation their histograms."""
+    """Add a batch's predictions to the collector; for segmentation, their histograms."""
     index, label = batch["index"].cpu().numpy(), batch["label"].cpu().numpy()
     if collector.source.task == "classification":
         collector.add(index, label, probability.cpu().numpy())
@@ -299,18 +299,18 @@ def collect_batch(
 def count_histograms_on_device(
     probability: Tensor, fields: Mapping[str, Tensor]
 ) -> dict[PixelSet, npt.NDArray[Any]]:
-    """Count pixels on the device.
+    """Count pixels by truth and probability on the device.
 
-    The result is that of :func:`~hephaestus_baselines.evaluation.predictions.count_pixel_histograms`.
+    The result equals that of :func:`~hephaestus_baselines.evaluation.predictions.count_pixel_histograms`.
 
     Parameters
     ----------
     probability : Tensor
         (B, S, S).
     fields : mapping of str to Tensor
-        Of the same windows.
+        Fields of the same windows.
     """
-    # what is no probability would be counted somewhere
+    # NaN and values outside 0 to 1 would be counted in some bin
     if not bool(((probability >= 0) & (probability <= 1)).all()):
         raise HephaestusError(
             "the model gave what is no probability (its training may have diverged); "
@@ -334,26 +334,26 @@ def count_histograms_on_device(
 
 
 def describe_device(device: torch.device) -> str:
-    """Return what a torch device is, in words."""
+    """Return a readable description of a torch device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.processor() or platform.machine()}), {torch.get_num_threads()} threads"
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return a device by name; ``auto`` is the first GPU, or the CPU where there is none.
+    """Return a device by name; ``auto`` is the first GPU, or the CPU if there is none.
 
     Raises
     ------
     UsageError
-        If it is not here.
+        If the name is unknown or there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"{name!r} is no device; choose auto, cpu, cuda or cuda:1") from error
+        raise UsageError(f"{name!r} is not a device; choose auto, cpu, cuda or cuda:1") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"there is no device {name} here; choose auto or cpu")
     return device

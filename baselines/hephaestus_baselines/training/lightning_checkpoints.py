@@ -1,4 +1,4 @@
-"""Lightning's side of checkpoints: when they are written, and how they are read when a run goes on."""
+"""Lightning plugins for checkpoints: when they are written, and how a resumed run reads them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LAST_CHECKPOINT_FILE = "last.ckpt"
 
 
 class HashedCheckpointIO(CheckpointIO):
-    """Writes sealed checkpoints, and reads only these, as tensors and plain values alone.
+    """Write checkpoints with a content hash; read only such, and only tensors and plain values.
 
-    Lightning's own way would run what a checkpoint holds with torch before 2.6.
+    With torch before 2.6, Lightning's default would execute code in a checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint, whole or not at all."""
+        """Write a checkpoint atomically."""
         write_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
@@ -35,28 +35,28 @@ class HashedCheckpointIO(CheckpointIO):
 
 
 class BestAndLastCheckpoint(Checkpoint):
-    """Keeps the best epoch and the last one.
+    """Save the checkpoints of the best and of the last epoch.
 
-    It remembers the score alone. Lightning's own remembers paths: in a folder that was moved it forgets what
-    was best, and in a copy it would touch the original.
+    Its state is the best score only. Lightning's own callback stores paths: in a moved folder it forgets the
+    best epoch, and in a copied one it would modify the original.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Of the run.
+        Folder of the run.
     measure : str
-        What the best epoch has most of, as the model logs it.
+        Name of the logged metric that is highest in the best epoch.
     """
 
-    #: Under this name Lightning keeps what it remembers in a checkpoint, whatever the class is called.
+    #: Key of this callback's state in checkpoints. If it changes, older checkpoints cannot be resumed.
     state_key = "Keeper"
-    best_model_path = ""  # Lightning asks for it where devices train together
+    best_model_path = ""  # Lightning reads it when several devices train together
 
     def __init__(self, folder: Path, measure: str) -> None:
         self.folder, self.metric_name, self.best_score = folder, measure, -math.inf
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Write what there is to keep; the best first: the last one then knows of it."""
+        """Write the best checkpoint if the score improved, then the last, which stores the best score."""
         found = float(trainer.callback_metrics[self.metric_name])
         if found > self.best_score:
             self.best_score = found
@@ -64,9 +64,9 @@ class BestAndLastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT_FILE)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what goes into the last checkpoint."""
+        """Return the best score, to be stored in the last checkpoint."""
         return {"best": self.best_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what was best so far."""
+        """Restore the best score."""
         self.best_score = float(state_dict["best"])

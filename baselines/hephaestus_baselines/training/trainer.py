@@ -1,7 +1,7 @@
-"""Training one run with Lightning, and what it leaves: a checkpoint that says all that predicting needs.
+"""Training of one run with Lightning; the result is a checkpoint with all that prediction needs.
 
-Everything random follows from the recipe's seed, the epoch and the step: neither the number of workers, nor
-what ran before in the process, nor a stop and a new start in between changes a number on the CPU.
+All randomness is derived from the recipe's seed, the epoch and the step. On the CPU, results do not depend on
+the number of workers, on earlier work in the process, or on interruptions.
 """
 
 from __future__ import annotations
@@ -77,17 +77,17 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 log = logging.getLogger(__name__)
 
 
-#: Part of all steps in which the learning rate of a cosine schedule rises.
+#: Fraction of all steps in which the learning rate of a cosine schedule rises.
 _WARMUP_SHARE = 0.05
-#: What the best epoch has most of.
+#: Logged metric that is highest in the best epoch.
 _SELECTION_METRIC = "choice"
-#: What Lightning remarks that is meant so here.
+#: Lightning warnings that are expected here.
 _EXPECTED_WARNINGS = (
     r".*does not have many workers.*",
     r".*does not have a deterministic implementation.*",
     r".*exists and is not empty.*",
     r".*number of training batches.*logging interval.*",
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # of its own making, with torch 2.9 and later
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # raised by Lightning itself, with torch 2.9+
 )
 
 
@@ -99,28 +99,28 @@ def train_model(
     device: str = "auto",
     listener: ProgressListener | None = None,
 ) -> Path:
-    """Train, or go on from ``<folder>/last.ckpt``; return the best checkpoint, ``<folder>/best.ckpt``.
+    """Train a model, or resume from ``<folder>/last.ckpt``; return the path of ``<folder>/best.ckpt``.
 
-    Best is the epoch with the highest average precision (classification), or F1 over pixels at its best
+    The best epoch has the highest average precision (classification), or F1 over pixels at its best
     threshold (segmentation), on windows of the validation part. The folder also gets ``metrics.csv``, one
-    row an epoch, and TensorBoard's log.
+    row per epoch, and TensorBoard's log.
 
     Parameters
     ----------
     recipe : Recipe
     prepared : PreparedData
-        For the recipe's split, series, size and tilings.
+        Data prepared for the recipe's split, series, size and tilings.
     folder : pathlib.Path
-        Of this run alone.
+        Folder of this run.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
     listener : ProgressListener, optional
-        Told how far it is.
+        Receives progress.
 
     Raises
     ------
     HephaestusError
-        If weights are missing, or the folder holds another run.
+        If pretrained weights are missing, or the folder belongs to another run.
     """
     target, listener = resolve_device(device), listener or NullListener()
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,10 +137,10 @@ def train_model(
             max_epochs=recipe.epochs,
             accelerator="gpu" if target.type == "cuda" else "cpu",
             devices=recipe.devices if recipe.devices > 1 or target.index is None else [target.index],
-            # a process of its own for each device: the command itself must not be run again for them
+            # spawn one process per device: plain ddp would run the command itself again
             strategy="ddp_spawn" if recipe.devices > 1 else "auto",
             precision=recipe.precision,
-            # some steps backwards of interpolation have no deterministic form on a GPU
+            # some backward passes of interpolation have no deterministic implementation on a GPU
             deterministic="warn" if target.type == "cuda" else True,
             logger=TensorBoardLogger(folder, name="tensorboard", version=""),
             callbacks=[_TrainingProgress(listener), BestAndLastCheckpoint(folder, _SELECTION_METRIC)],
@@ -159,7 +159,7 @@ def train_model(
                     f"{folder} has no {BEST_CHECKPOINT_FILE}: remove {LAST_CHECKPOINT_FILE} there and run "
                     "the same command again"
                 )
-            # what was written is read again: other processes may have trained, and disks may lie
+            # verify the files: other processes may have written them, and disks can fail silently
             read_checkpoint(folder / BEST_CHECKPOINT_FILE)
             about: CheckpointMetadata = read_checkpoint(folder / LAST_CHECKPOINT_FILE)[METADATA_KEY]
             write_training_record(folder, recipe.key, [row.model_dump() for row in about.history])
@@ -167,12 +167,12 @@ def train_model(
 
 
 def _find_resume_checkpoint(recipe: Recipe, prepared: PreparedData, folder: Path, device: str) -> Path | None:
-    """Return the checkpoint that a run goes on from; None, and why is said, if it has to begin.
+    """Return the checkpoint to resume from; None if there is none, or it is unusable (the cause is logged).
 
     Raises
     ------
     HephaestusError
-        If the folder holds another run.
+        If the folder belongs to another run.
     """
     last, best = folder / LAST_CHECKPOINT_FILE, folder / BEST_CHECKPOINT_FILE
     if not last.exists():
@@ -185,12 +185,12 @@ def _find_resume_checkpoint(recipe: Recipe, prepared: PreparedData, folder: Path
                 "remove it"
             )
         if (about.split_sha256, about.generations) != (prepared.split.sha256, dict(prepared.generations)):
-            raise DamagedCheckpointError(f"{last} learnt from other cubes or another split")
+            raise DamagedCheckpointError(f"{last} was trained on other cubes or another split")
         known: CheckpointMetadata = read_checkpoint(best)[METADATA_KEY] if best.exists() else about
         if not best.exists() or known.recipe.key != recipe.key:
             raise DamagedCheckpointError(f"there is no {BEST_CHECKPOINT_FILE} of this run beside {last}")
     except DamagedCheckpointError as error:
-        # together: the best of a new start must never stand beside the last of an old one
+        # both together: the best of a new training must never be paired with the last of an old one
         for path in (last, best):
             if path.exists():
                 path.replace(path.with_name(f"{path.name}.unused"))
@@ -209,24 +209,24 @@ def _find_resume_checkpoint(recipe: Recipe, prepared: PreparedData, folder: Path
     ]
     if changed:
         log.warning(
-            "run %s: goes on after epoch %d, which was trained with %s: its numbers may differ a little from "
-            "those of a run that was never stopped",
+            "run %s: resumes after epoch %d, which was trained with %s: its numbers may differ slightly from "
+            "those of an uninterrupted run",
             recipe.key, len(about.history), ", ".join(changed),
         )  # fmt: skip
     return last
 
 
 class TrainingModule(lightning.LightningModule):
-    """What Lightning trains: the model with its data, loss and measure.
+    """Lightning module: the model with its data, loss and validation metric.
 
     Parameters
     ----------
     recipe : Recipe
     prepared : PreparedData
     folder : pathlib.Path
-        Where ``metrics.csv`` goes.
+        Folder for ``metrics.csv``.
     device : str
-        What it is trained on, in words.
+        Readable description of the device.
     """
 
     history: list[dict[str, Any]]
@@ -244,7 +244,7 @@ class TrainingModule(lightning.LightningModule):
         self.channel_stack = ChannelStack(recipe.inputs, recipe.steps, self.moments)
         self.history = []
         flags = [item.positive for item in prepared.items["train"]]
-        # of a segmentation the masks are dealt out, batch by batch
+        # for segmentation, masks are shuffled within each batch instead
         dealing = recipe.shuffle_labels and recipe.task == "classification"
         self.train_labels = permute_labels(flags, recipe.seed) if dealing else flags
         known = prepared.items["validation"]
@@ -255,7 +255,7 @@ class TrainingModule(lightning.LightningModule):
         self._epoch_start = 0.0
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Return the training windows, drawn anew each epoch."""
+        """Return the loader of training windows, which are drawn again in each epoch."""
         batches = EpochBatchSampler(
             self.train_labels,
             self.recipe.seed,
@@ -264,21 +264,21 @@ class TrainingModule(lightning.LightningModule):
             rank=self.global_rank,
             devices=self.trainer.world_size,
         )
-        # workers begin to read before Lightning says which epoch it goes on with
+        # workers start reading before Lightning sets the epoch of a resumed run
         progress = self.trainer.fit_loop.epoch_progress.current
         batches.set_epoch(progress.processed)  # type: ignore[attr-defined]
         windows = make_window_dataset(self.recipe, self.prepared.items["train"], self.prepared)
         return make_data_loader(windows, self.recipe.workers, batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Return the validation windows that epochs are compared on: the same each time, on each device."""
+        """Return the loader of validation windows, the same in each epoch and on each device."""
         windows = make_window_dataset(self.recipe, self.validation_items, self.prepared)
         return make_data_loader(
             windows, self.recipe.workers, batch_size=max(DEFAULT_BATCH_SIZE, self.recipe.batch_size)
         )
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and the schedule of its learning rate."""
+        """Return AdamW and its learning-rate schedule."""
         recipe = self.recipe
         optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -290,9 +290,9 @@ class TrainingModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Any]:
-        """Make of compact windows, on the device, what the model and the loss need.
+        """Expand compact windows on the device into model inputs, labels and loss weights.
 
-        Here and not in the step, whose arithmetic may be of mixed precision.
+        This is done here and not in the step, which may run in mixed precision.
         """
         fields = expand_on_device(batch, self.device)
         label = batch["label"]
@@ -304,7 +304,7 @@ class TrainingModule(lightning.LightningModule):
                     label = self._shuffle_labels(batch, fields, generator)
                 fields = augment_batch(fields, self.recipe.augmentations, generator)
                 if not self.recipe.shuffle_labels:
-                    # what a crop cut off is no longer there to be found
+                    # a crop may have cut off the deformation
                     label = (fields["mask"] > 0).flatten(1).any(1).long()
             inputs = to_channels_last(self.channel_stack(fields))
             weight = batch["weight"] if self.recipe.confidence_weights else torch.ones_like(batch["weight"])
@@ -314,31 +314,31 @@ class TrainingModule(lightning.LightningModule):
         return {"inputs": inputs, "label": label, "weight": weight, "fields": fields, "batch": batch}
 
     def on_train_epoch_start(self) -> None:
-        """Begin to count."""
+        """Reset the sums of an epoch."""
         self._sums = {"loss": 0.0, "samples": 0.0}
         self._epoch_start = time.perf_counter()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed what the model itself draws (dropout), so that a resumed run draws the same."""
+        """Seed the model's own randomness (dropout), so that a resumed run draws the same numbers."""
         torch.manual_seed(self._derive_step_seed(2))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch; Lightning clears the gradients before each step."""
         loss = self._loss(self.model(batch["inputs"]), batch)
         count = len(batch["label"])
-        # no .item(): the device is not waited for
+        # no .item(), which would wait for the device
         self._sums["loss"] += loss.detach() * count
         self._sums["samples"] += count
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to collect."""
+        """Start to collect predictions."""
         self._training_seconds = time.perf_counter() - self._epoch_start
         self._collector = make_collector(self.recipe, "validation", self.validation_items, self.prepared)
         self._sums |= {"validation": 0.0, "windows": 0.0}
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Collect the answers to a batch."""
+        """Collect the predictions of a batch."""
         assert self._collector is not None
         logits = self.model(batch["inputs"])
         count = len(batch["label"])
@@ -347,7 +347,7 @@ class TrainingModule(lightning.LightningModule):
         collect_batch(self._collector, batch["batch"], batch["fields"], logits_to_probability(logits))
 
     def on_validation_epoch_end(self) -> None:
-        """Add an epoch to the history."""
+        """Add the epoch to the history and log its metrics."""
         assert self._collector is not None
         sums = {name: float(value) for name, value in self._sums.items()}
         optimizer = self.optimizers()
@@ -367,7 +367,7 @@ class TrainingModule(lightning.LightningModule):
         self.history.append(row)
         names = ("train_loss", "validation_loss", "validation_score", "learning_rate")
         said = {name: row[name] for name in names}
-        # true labels must not choose among the epochs of a control: its last is kept
+        # for a control run, true labels must not select the epoch: the last one is kept
         said[_SELECTION_METRIC] = (
             float(row["epoch"]) if self.recipe.shuffle_labels else row["validation_score"]
         )
@@ -376,8 +376,8 @@ class TrainingModule(lightning.LightningModule):
             write_metrics(self.history, self.folder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add all that predicting needs, as plain values: nothing has to be executed to read it."""
-        # the folder of first weights is of this machine, and nobody needs it
+        """Add the metadata as plain values, so that reading it executes no code."""
+        # do not store the folder of pretrained weights: it is a path of this machine
         first = "none" if self.recipe.weights == "none" else "imagenet"
         checkpoint[METADATA_KEY] = CheckpointMetadata(
             recipe=self.recipe.model_copy(update={"weights": first}),
@@ -390,7 +390,7 @@ class TrainingModule(lightning.LightningModule):
         ).model_dump()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the history."""
+        """Restore the history."""
         self.history = [
             row.model_dump() for row in parse_checkpoint_metadata(checkpoint[METADATA_KEY]).history
         ]
@@ -405,23 +405,23 @@ class TrainingModule(lightning.LightningModule):
     def _shuffle_labels(
         self, batch: Mapping[str, Tensor], fields: dict[str, Tensor], generator: torch.Generator
     ) -> Tensor:
-        """Return labels, and put masks into `fields`, that have nothing to do with the windows."""
+        """Return labels, and put masks into `fields`, that are unrelated to the windows."""
         if self.recipe.task == "classification":
             return torch.tensor(
                 [self.train_labels[index] for index in batch["index"].tolist()], device=self.device
             ).long()
         mask = fields["mask"]
         order = torch.randperm(len(mask), generator=generator).to(mask.device)
-        # elsewhere too: where a volcano lies in its frame says where others saw it deform
+        # also shift the masks: the position of a volcano in its frame predicts where it deforms
         down, along = torch.randint(mask.shape[-1], (2,), generator=generator).tolist()
         fields["mask"] = mask[order].roll((down, along), (-2, -1))
         return batch["label"]
 
 
 def compute_selection_score(validation: Predictions) -> float:
-    """Return what epochs are compared by: average precision, or the F1 over pixels at its best threshold.
+    """Return the score that selects the epoch: average precision, or F1 over pixels at its best threshold.
 
-    0 where it is undefined, because validation has no deformation.
+    The score is 0 if it is undefined because validation has no deformation.
     """
     if validation.pixels is None:
         score = float(
@@ -434,7 +434,7 @@ def compute_selection_score(validation: Predictions) -> float:
 
 
 def cosine_schedule(step: int, steps: int) -> float:
-    """Return the part of the learning rate at a step: up in the first twentieth, then down to 0."""
+    """Return the learning-rate factor at a step: linear warm-up in the first twentieth, then cosine to 0."""
     rise = max(1.0, _WARMUP_SHARE * steps)
     if step < rise:
         return (step + 1) / (rise + 1)
@@ -442,7 +442,7 @@ def cosine_schedule(step: int, steps: int) -> float:
 
 
 class _TrainingProgress(Callback):
-    """Tells a listener how far the training is."""
+    """Report training progress to a listener."""
 
     def __init__(self, listener: ProgressListener) -> None:
         self._listener = listener
@@ -459,7 +459,7 @@ class _TrainingProgress(Callback):
 
 @contextmanager
 def _restore_keyboard_interrupt() -> Iterator[None]:
-    """Hand Ctrl-C on to whoever called: Lightning ends the process and hears no further one."""
+    """Raise KeyboardInterrupt for Ctrl-C: Lightning would exit the process and disable the signal handler."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -472,7 +472,7 @@ def _restore_keyboard_interrupt() -> Iterator[None]:
 
 @contextmanager
 def _suppress_lightning_output() -> Iterator[None]:
-    """Keep Lightning's remarks about what is meant so, and its settings for the whole process, in here."""
+    """Suppress Lightning's expected warnings, and restore process-wide torch settings afterwards."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     memory: Any = torch.utils.deterministic
@@ -485,7 +485,7 @@ def _suppress_lightning_output() -> Iterator[None]:
         with warnings.catch_warnings():
             for message in _EXPECTED_WARNINGS:
                 warnings.filterwarnings("ignore", message)
-            # a sixth of the time, against reading memory that nobody wrote: nothing here does
+            # takes a sixth of the time, and protects only against reading uninitialised memory
             memory.fill_uninitialized_memory = False
             yield
     finally:
