@@ -1,1 +1,1 @@
-"""What a run is: its channels and its configuration; presets."""
+"""Configuration of runs: channels, recipes and presets."""

@@ -1,4 +1,4 @@
-"""What a model sees at each step, by name and never by position alone. Pure: no torch."""
+"""Input channels of a model at each step, identified by name. No torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Literal
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.dataset.running_moments import DATE_CHANNELS, MaskingConvention
 
-if TYPE_CHECKING:  # it would have every process that reads windows import xarray and pandas
+if TYPE_CHECKING:  # at run time, every worker would import xarray and pandas
     from hephaestus_build.dataset.channel_statistics import ChannelStatistics
 
 AtmosphereMode = Literal["none", "both", "difference"]
 PhaseEncoding = Literal["angle", "sin-cos"]
 DATE_ROLES = ("primary", "secondary")
-#: ERA5's variables, in the order of the coarse arrays.
+#: ERA5 variables, in the order of the coarse arrays.
 ATMOSPHERE_FIELDS: tuple[str, ...] = tuple(ERA5_VARIABLE_NAMES)
-#: The cube's 100 m variables: the three of the primary date, then those of the secondary.
+#: Names of the atmosphere channels: the three of the primary date, then those of the secondary.
 ATMOSPHERE_CHANNELS = tuple(f"{role}_date_{name}" for role in DATE_ROLES for name in ATMOSPHERE_FIELDS)
 
 
@@ -30,12 +30,12 @@ class InputChannels:
     ----------
     atmosphere : str
         ``none``; ``both``: three fields of each of the two dates, as in the paper; ``difference``:
-        secondary less primary, the part that an interferogram sees.
+        secondary minus primary, the part that affects an interferogram.
     phase : str
-        ``angle``: the wrapped phase itself, as in the paper; ``sin-cos``: its sine and cosine, which know
+        ``angle``: the wrapped phase itself, as in the paper; ``sin-cos``: its sine and cosine, which have
         no jump at pi.
     nodata : bool
-        Whether a channel says which pixels hold phase.
+        Whether to add a channel that is 1 where a pixel has phase.
     """
 
     atmosphere: AtmosphereMode = "none"
@@ -44,7 +44,7 @@ class InputChannels:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names of the channels of one step, in the order in which they are stacked."""
+        """Names of the channels of one step, in stacking order."""
         angle = ("insar_difference",)
         names = angle if self.phase == "angle" else tuple(f"{angle[0]}_{part}" for part in ("sin", "cos"))
         names += ("insar_coherence", "dem")
@@ -55,18 +55,31 @@ class InputChannels:
         return (*names, "valid") if self.nodata else names
 
     def stacked_channels(self, steps: int) -> tuple[str, ...]:
-        """Return ``<step>/<channel>`` of all `steps`: each step repeats what all share."""
+        """Return ``<step>/<channel>`` for all `steps`; shared channels are repeated in each step."""
         return tuple(f"{step}/{name}" for step in range(steps) for name in self.channels)
 
 
 def channel_moments(
     statistics: ChannelStatistics, inputs: InputChannels, convention: MaskingConvention = "valid"
 ) -> dict[str, tuple[float, float]]:
-    """Return the mean and deviation that each channel is normalised by.
+    """Return the mean and standard deviation by which each channel is normalised.
 
-    Sine, cosine and ``valid`` stay as they are. A difference of two dates has the mean 0 and is divided by
-    the deviation of the variable itself. A channel without any value (an atmosphere that is owed) stays
-    as it is.
+    Sine, cosine and ``valid`` are not normalised, nor is a channel without any values (a missing atmosphere).
+    A difference of two dates has the mean 0 and is divided by the standard deviation of the variable itself.
+
+    Parameters
+    ----------
+    statistics : ChannelStatistics
+        Moments of the training part.
+    inputs : InputChannels
+        Channels to normalise.
+    convention : str
+        Which moments to use: ``valid`` for those of pixels with data, or the published convention.
+
+    Returns
+    -------
+    dict of str to (mean, deviation)
+        By channel name; (0, 1) for channels that are not normalised.
     """
     measured = {
         name: (item.mean, item.std)

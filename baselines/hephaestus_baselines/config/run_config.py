@@ -1,6 +1,6 @@
-"""What a run is: every choice that its numbers follow from, typed and described. Presets are grids of runs.
+"""Configuration of a run (the recipe), with types and descriptions, and presets (grids of runs).
 
-Pure: neither torch nor the cubes are needed to read, list or name runs.
+Neither torch nor the cubes are needed to read, list or name runs.
 """
 
 from __future__ import annotations
@@ -37,39 +37,39 @@ LossName = Literal["cross-entropy", "focal"]
 LearningRateSchedule = Literal["fixed", "cosine"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 Augmentation = Literal["blur", "crop", "flip", "rotation"]
-#: The paper's, in the order in which they are applied.
+#: Augmentations of the paper, in the order in which they are applied.
 AUGMENTATIONS: tuple[Augmentation, ...] = ("crop", "flip", "rotation", "blur")
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
-#: Pixels of all windows of a batch: 5 GB with the atmosphere, before any model sees them.
+#: Maximum pixels of all windows of a batch: 5 GB with the atmosphere, without the model's own memory.
 _BATCH_PIXELS = 1 << 27
-#: Runs of a preset, seeds of a preset and bytes of its file; the paper's grid has 96 runs.
+#: Maximum runs and seeds of a preset, and bytes of its file; the paper's grid has 96 runs.
 _MAX_RUNS, _MAX_PRESET_BYTES = 10_000, 1 << 20
 
 
 def _validate_folder_name(text: str) -> str:
-    """Return a text that can be the name of a folder and of nothing outside of it.
+    """Return a text unchanged if it is safe as the name of a folder.
 
     Raises
     ------
     ValueError
-        If it cannot.
+        If it is not.
     """
     if not text.isprintable() or not 0 < len(text) <= 100 or text.startswith(".") or set(text) & set("/\\:"):
-        raise ValueError("it must be a name of at most 100 characters without / and not begin with a dot")
+        raise ValueError("it must have 1 to 100 printable characters without / \\ : and not begin with a dot")
     return text
 
 
 FolderName = Annotated[str, AfterValidator(_validate_folder_name)]
 _PRESETS_FOLDER = Path(__file__).parent / "presets"
-#: Where the work is done, not what its numbers follow from: two runs that differ in these are one.
+#: Fields that do not affect results: runs that differ only in these have the same key.
 _FIELDS_NOT_IN_KEY = {"workers", "weights"}
 
 
 class Recipe(BaseModel):
-    """One run: the data that it sees, the model, and how it is trained.
+    """Configuration of one run: its data, its model, and how it is trained.
 
-    The defaults are the paper's settings where it names them, on label-free tiles of the strict split. A
-    default is never changed and a new field's default is what was done before, so keys stay what they are.
+    The defaults are the paper's settings where it states them, on label-free tiles of the strict split.
+    Defaults never change, and the default of a new field keeps the earlier behaviour, so keys are stable.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -77,73 +77,73 @@ class Recipe(BaseModel):
     task: Task = Field(description="classification of windows, or segmentation of their pixels")
     model: str = Field(
         description="name of the architecture (hephaestus_baselines.models.architectures.MODELS)",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$",  # it becomes part of a folder's name
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$",  # part of a folder name
     )
     series: bool = Field(False, description="three interferograms of one primary date instead of one")
     atmosphere: AtmosphereMode = Field(
-        "none", description="ERA5 as channels: of both dates, or secondary less primary"
+        "none", description="ERA5 as channels: of both dates, or secondary minus primary"
     )
-    phase: PhaseEncoding = Field("angle", description="how wrapped phase is shown to the model")
-    nodata: bool = Field(False, description="a further channel that is 1 where there is data")
+    phase: PhaseEncoding = Field("angle", description="how wrapped phase is encoded for the model")
+    nodata: bool = Field(False, description="add a channel that is 1 where there is data")
     looks: int = Field(
-        1, ge=1, le=8, description="pixels a side that are averaged into one for the model; phase as sin-cos"
+        1, ge=1, le=8, description="average blocks of looks x looks pixels for the model; needs phase sin-cos"
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn at random")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of all random numbers")
 
     split: FolderName = Field("strict-temporal", description="name of the split (`hephaestus splits list`)")
     size: int = Field(
         TILE_SIZE, ge=32, le=8192, multiple_of=32, description="rows and columns of a window, pixels"
     )
     training: Literal["random", "label-centred"] = Field(
-        "random", description="where training windows lie: anywhere about the label, or as published"
+        "random", description="placement of training windows: at random, or centred on the label as published"
     )
-    tiling: TilingMode = Field("grid", description="where the windows of validation and test lie")
+    tiling: TilingMode = Field("grid", description="placement of validation and test windows")
     statistics: MaskingConvention = Field(
-        "valid", description="what channels are normalised by: valid pixels, or the published convention"
+        "valid", description="moments for normalisation: of valid pixels, or the published convention"
     )
 
     epochs: int = Field(90, ge=1, le=100_000, description="passes over the balanced training samples")
-    batch_size: int = Field(8, ge=1, le=4096, description="samples a step")
-    learning_rate: float = Field(1e-5, gt=0, le=1e3, description="of AdamW, its largest value")
-    weight_decay: float = Field(1e-2, ge=0, le=1e3, description="of AdamW")
+    batch_size: int = Field(8, ge=1, le=4096, description="samples per step")
+    learning_rate: float = Field(1e-5, gt=0, le=1e3, description="largest learning rate of AdamW")
+    weight_decay: float = Field(1e-2, ge=0, le=1e3, description="weight decay of AdamW")
     schedule: LearningRateSchedule = Field(
-        "fixed", description="of the learning rate; cosine: up in the first twentieth of all steps, then to 0"
+        "fixed", description="schedule; cosine: warm-up in the first twentieth of all steps, then to 0"
     )
-    loss: LossName = Field("cross-entropy", description="what is minimised")
-    focal_gamma: float = Field(2.0, ge=0, le=100, description="how much less the focal loss heeds easy cases")
-    balance: bool = Field(True, description="all positives and as many negatives, drawn anew each epoch")
+    loss: LossName = Field("cross-entropy", description="loss function")
+    focal_gamma: float = Field(2.0, ge=0, le=100, description="exponent that reduces the weight of easy cases")
+    balance: bool = Field(True, description="all positives and as many negatives, drawn again in each epoch")
     augment: bool | tuple[Augmentation, ...] = Field(
-        True, description="random changes to training samples: all, none, or those named"
+        True, description="random augmentations of training samples: all, none, or those named"
     )
     weights: str = Field(
         "imagenet",
         max_length=4096,
-        description="imagenet, none (from scratch), or a folder that holds the ImageNet weights",
+        description="imagenet, none (from scratch), or a folder with the ImageNet weights",
     )
     validation_windows: int = Field(
         2000,
         ge=2,
         le=1_000_000,
-        description="at most so many windows, evenly spread, to choose the best epoch by",
+        description="maximum number of validation windows, evenly spread, for selecting the best epoch",
     )
-    confidence_weights: bool = Field(False, description="weigh the loss by the annotator's confidence")
+    confidence_weights: bool = Field(False, description="weight the loss by the annotator's confidence")
     shuffle_labels: bool = Field(
-        False, description="a control: train on labels dealt out at random; such a model must score at chance"
+        False, description="control run: train on randomly permuted labels; it must score at chance"
     )
 
-    precision: Precision = Field("32-true", description="of the arithmetic; mixed for speed on a GPU")
+    precision: Precision = Field("32-true", description="floating-point precision; mixed for speed on a GPU")
     devices: int = Field(
         1, ge=1, le=64, description="devices that train together; each takes batch_size samples"
     )
     workers: int = Field(
-        0, ge=0, le=128, description="processes that read; any number gives the same numbers"
+        0, ge=0, le=128, description="reader processes; results do not depend on their number"
     )
 
     @field_validator("weights")
     @classmethod
     def _check_weights_path(cls, value: str) -> str:
         if not value.isprintable():
-            raise ValueError("it holds characters that no folder's name here has")
+            raise ValueError("it has unprintable characters")
         return value
 
     @field_validator("augment")
@@ -151,7 +151,7 @@ class Recipe(BaseModel):
     def _normalize_augmentations(
         cls, value: bool | tuple[Augmentation, ...]
     ) -> bool | tuple[Augmentation, ...]:
-        # one spelling for one meaning, or equal runs would have different keys
+        # normalise equivalent values, or equal runs would have different keys
         if isinstance(value, bool):
             return value
         names = tuple(name for name in AUGMENTATIONS if name in value)
@@ -167,14 +167,14 @@ class Recipe(BaseModel):
             )
         if self.batch_size * self.size**2 * self.steps > _BATCH_PIXELS:
             raise ValueError(
-                f"a batch of {self.batch_size} windows of {self.size} pixels fits no memory: at most "
-                f"{_BATCH_PIXELS // (self.size**2 * self.steps)} of that size"
+                f"a batch of {self.batch_size} windows of {self.size} pixels is too large: at most "
+                f"{_BATCH_PIXELS // (self.size**2 * self.steps)} of that size are possible"
             )
         return self
 
     @property
     def steps(self) -> int:
-        """Interferograms in a sample."""
+        """Number of interferograms in a sample."""
         return 3 if self.series else 1
 
     @property
@@ -184,7 +184,7 @@ class Recipe(BaseModel):
 
     @property
     def augmentations(self) -> tuple[Augmentation, ...]:
-        """Those that are done, in order."""
+        """The enabled augmentations, in order."""
         if isinstance(self.augment, bool):
             return AUGMENTATIONS if self.augment else ()
         return self.augment
@@ -196,26 +196,26 @@ class Recipe(BaseModel):
 
     @property
     def seed_group(self) -> Recipe:
-        """The same with seed 0: runs of one group are averaged in a table."""
+        """The recipe with seed 0, equal for all runs that are averaged in a table."""
         return self.model_copy(update={"seed": 0})
 
     @property
     def key(self) -> str:
-        """A readable name and a hash that stay the same for equal runs, everywhere and for ever."""
+        """A readable name and a hash, identical for equal runs on all machines and in all versions."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude=_FIELDS_NOT_IN_KEY)
-        if not self.is_pretrained:  # where the weights come from is a path of one machine
+        if not self.is_pretrained:  # the path of the weights belongs to one machine
             content["weights"] = "none"
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         steps = "series" if self.series else "single"
         return f"{self.model}-{steps}-atmosphere-{self.atmosphere}-seed-{self.seed}-{digest[:8]}"
 
     def write(self, path: Path) -> None:
-        """Write all fields as YAML, whole or not at all.
+        """Write all fields as YAML, atomically.
 
         Raises
         ------
         HephaestusError
-            If it cannot be written.
+            If the file cannot be written.
         """
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
         with translate_os_errors(f"run {self.key}: writing {path}"):
@@ -223,14 +223,14 @@ class Recipe(BaseModel):
 
 
 class TaskGrid(BaseModel):
-    """The models of one task; each may set fields of its runs.
+    """The models of one task in a preset; each may set fields of its runs.
 
     Attributes
     ----------
     fields : dict
         Fields of :class:`Recipe` for all of them.
     models : dict
-        Name of each to the fields that it alone sets.
+        Maps each model's name to its own fields.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -240,21 +240,21 @@ class TaskGrid(BaseModel):
 
 
 class Preset(BaseModel):
-    """A grid of runs.
+    """A named grid of runs.
 
     Attributes
     ----------
     name, description : str
     legacy : bool
-        Whether its data side is the published one, so that the paper's figures may stand beside.
+        Whether it uses the published data set-up, so that the paper's scores can be shown beside.
     fields : dict
         Fields of :class:`Recipe` that all runs share.
     tasks : dict
-        Task to its models.
+        Maps each task to its models.
     series_fields : dict
-        Fields of runs on series alone: there are fewer series than interferograms.
+        Fields of runs on series only; there are fewer series than interferograms.
     series, atmosphere, seeds : tuple
-        The other axes of the grid.
+        Values of the other axes of the grid.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -270,7 +270,7 @@ class Preset(BaseModel):
     seeds: tuple[int, ...] = Field((0, 1, 2), max_length=_MAX_RUNS)
 
     def make_recipes(self, /, **changes: Any) -> tuple[Recipe, ...]:
-        """Return every run, those of the first seed first, so that a stopped grid has a whole table.
+        """Return all runs, those of the first seed first, so that an interrupted grid has a complete table.
 
         Parameters
         ----------
@@ -280,7 +280,7 @@ class Preset(BaseModel):
         Raises
         ------
         UsageError
-            If a field is unknown or has a value that it cannot have.
+            If a field is unknown or has an invalid value.
         """
         if unknown := changes.keys() - Recipe.model_fields.keys():
             name, known = sanitize_text(min(unknown), 60), ", ".join(Recipe.model_fields)
@@ -288,7 +288,7 @@ class Preset(BaseModel):
         models = sum(len(grid.models) for grid in self.tasks.values())
         count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models
         if count > _MAX_RUNS:
-            raise UsageError(f"preset {self.name}: it has {count} runs, more than {_MAX_RUNS}; write several")
+            raise UsageError(f"preset {self.name}: it has {count} runs, more than {_MAX_RUNS}; split it")
         return tuple(self._iter_recipes(changes))
 
     def _iter_recipes(self, changes: dict[str, Any]) -> Iterator[Recipe]:
@@ -304,7 +304,7 @@ class Preset(BaseModel):
 
 
 def preset_names() -> list[str]:
-    """Return the names of the presets that come with the code."""
+    """Return the names of the built-in presets."""
     return sorted(path.stem for path in _PRESETS_FOLDER.glob("*.yaml"))
 
 
@@ -314,7 +314,7 @@ def read_preset(name: str | Path) -> Preset:
     Raises
     ------
     UsageError
-        If there is none, or it holds something unknown.
+        If there is none, or it has unknown fields.
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else _PRESETS_FOLDER / f"{name}.yaml"
     known = ", ".join(preset_names())
@@ -323,12 +323,12 @@ def read_preset(name: str | Path) -> Preset:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read what :meth:`Recipe.write` wrote.
+    """Read a file that :meth:`Recipe.write` wrote.
 
     Raises
     ------
     UsageError
-        If it is missing or holds something unknown.
+        If it is missing or has unknown fields.
     """
     return _validate_model(Recipe, _read_yaml(path, f"there is no recipe at {path}"), f"recipe {path}")
 
@@ -341,7 +341,7 @@ def _read_yaml(path: Path, absent: str) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{path} holds no fields; compare `{_PRESETS_FOLDER.name}/small.yaml`")
+        raise UsageError(f"{path} has no fields; see `{_PRESETS_FOLDER.name}/small.yaml` for an example")
     return content
 
 

@@ -1,8 +1,8 @@
-"""The architectures by name: the paper's eight, the two that its parameter counts really are, small ones.
+"""Model architectures by name: the paper's eight, two that match its parameter counts, and small ones.
 
-All come from timm and segmentation-models-pytorch, which also adapt ImageNet weights to more than three
-channels. A tag of timm names the data that weights come from: all here are of ImageNet-1k alone, as in the
-paper.
+All are from timm and segmentation-models-pytorch, which also adapt ImageNet weights to more than three
+channels. A timm tag names the training data of the weights; all weights here are from ImageNet-1k alone, as
+in the paper.
 """
 
 from __future__ import annotations
@@ -24,34 +24,35 @@ from torch.nn.functional import avg_pool2d, interpolate
 from hephaestus_baselines.config.run_config import Task
 from hephaestus_build.core.errors import HephaestusError, UsageError
 
-#: No deformation, deformation.
+#: Number of classes: no deformation, deformation.
 CLASS_COUNT = 2
-#: How timm calls the layers that give the classes.
+#: Prefixes of timm's classification layers.
 _CLASSIFIER_PREFIXES = ("fc.", "head.", "classifier.")
-#: Seconds after which a hub that does not answer is not to be had; its own client tries for most of a minute.
+#: Seconds to wait for the hub to answer; its own client retries for most of a minute.
 _HUB_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One model.
+    """Description of one model architecture.
 
     Attributes
     ----------
     title : str
-        In tables.
+        Name in tables.
     task : str
+        ``classification`` or ``segmentation``.
     weights : str
         The repository of its ImageNet-1k weights on the hub, ``<owner>/<tag>``.
     model_class : callable or None
-        Of segmentation-models-pytorch; None for timm.
+        Class of segmentation-models-pytorch; None for timm.
     options : mapping
-        For the library.
+        Keyword arguments for the library.
     published_parameters : tuple of float or None
-        Trainable parameters in the paper's Tables 6 and 7, millions: of a single interferogram with
-        atmosphere (9 channels), and of a series (27).
+        Trainable parameters in the paper's Tables 6 and 7, in millions: for a single interferogram with
+        atmosphere (9 channels), and for a series (27 channels).
     note : str
-        Why ours has another number.
+        Why the number here differs from the published one.
     """
 
     title: str
@@ -64,12 +65,12 @@ class Architecture:
 
     @property
     def owner(self) -> str:
-        """Whose repository the weights are in."""
+        """The owner of the weights' repository."""
         return self.weights.partition("/")[0]
 
     @property
     def tag(self) -> str:
-        """Name of the weights: the library's name of the network, a dot, what it was trained on."""
+        """Name of the weights: ``<network>.<training data>``."""
         return self.weights.partition("/")[2]
 
 
@@ -88,14 +89,14 @@ MODELS: Mapping[str, Architecture] = {
         "classification",
         "timm/convnext_small.fb_in1k",
         published_parameters=(87.6, 87.6),
-        note="the paper's number is that of ConvNeXt-Base; this is ConvNeXt-Small, as it says",
+        note="the paper's number matches ConvNeXt-Base; this is ConvNeXt-Small, the model it names",
     ),
     "vit-small": Architecture(
         "ViT",
         "classification",
         "timm/vit_small_patch16_224.augreg_in1k",
         published_parameters=(22.3, 24.0),
-        note="positions are learnt for the window's 32 x 32 patches; the paper's for 14 x 14, stretched",
+        note="positions are learnt for the window's 32 x 32 patches; in the paper for 14 x 14, interpolated",
     ),
     "deeplabv3": Architecture(
         "DeepLabV3",
@@ -103,7 +104,7 @@ MODELS: Mapping[str, Architecture] = {
         "smp-hub/resnet50.imagenet",
         smp.DeepLabV3,
         published_parameters=(26.7, 26.8),
-        note="the paper's number is that of DeepLabV3+; this is DeepLabV3, as it says",
+        note="the paper's number matches DeepLabV3+; this is DeepLabV3, the model it names",
     ),
     "unet": Architecture(
         "U-Net", "segmentation", "smp-hub/resnet50.imagenet", smp.Unet, published_parameters=(32.5, 32.6)
@@ -115,7 +116,7 @@ MODELS: Mapping[str, Architecture] = {
         smp.Segformer,
         published_parameters=(24.9, 24.9),
     ),
-    # what the paper's numbers of parameters belong to
+    # the architectures whose parameter counts the paper reports
     "convnext-base": Architecture(
         "ConvNeXt-Base", "classification", "timm/convnext_base.fb_in1k", published_parameters=(87.6, 87.6)
     ),
@@ -126,7 +127,7 @@ MODELS: Mapping[str, Architecture] = {
         smp.DeepLabV3Plus,
         published_parameters=(26.7, 26.8),
     ),
-    # for processors without a GPU
+    # small models for CPUs
     "resnet-18": Architecture("ResNet-18", "classification", "timm/resnet18.a1_in1k"),
     "resnet-tiny": Architecture("ResNet (tiny)", "classification", "timm/test_resnet.r160_in1k"),
     "unet-small": Architecture(
@@ -143,8 +144,8 @@ MODELS: Mapping[str, Architecture] = {
         smp.Unet,
         {"decoder_channels": (64, 48, 32, 16, 8)},
     ),
-    # half the time of the U-Net: its last layers are at a quarter of the resolution; of the few pixels of its
-    # deepest map, the rates that are usual would reach none but the one in the middle
+    # twice as fast as the U-Net: its last layers have a quarter of the resolution. The deepest map is so
+    # small that the usual dilation rates would reach only padding around the centre pixel
     "deeplabv3plus-tiny": Architecture(
         "DeepLabV3+ (tiny)",
         "segmentation",
@@ -156,14 +157,14 @@ MODELS: Mapping[str, Architecture] = {
 
 
 class MultilookedModel(nn.Module):
-    """A network that sees means of blocks of pixels, and whose maps are brought back to every pixel.
+    """Wrapper that multilooks the input of a network and interpolates its maps back to full resolution.
 
     Parameters
     ----------
     network : torch.nn.Module
         Takes (B, C, S / looks, S / looks).
     looks : int
-        Rows and columns of a block.
+        Rows and columns of the blocks of pixels that are averaged.
     """
 
     def __init__(self, network: nn.Module, looks: int) -> None:
@@ -181,42 +182,42 @@ class MultilookedModel(nn.Module):
 def build_model(
     name: str, task: Task, channels: int, weights: str = "none", *, size: int = 512, looks: int = 1
 ) -> nn.Module:
-    """Return the model `name`, ready to train.
+    """Build the model `name` for training.
 
     Parameters
     ----------
     name : str
-        Of :data:`MODELS`.
+        Key of :data:`MODELS`.
     task : str
-        Which it must be for.
+        Task that the model must be for.
     channels : int
-        Of its input.
+        Number of input channels.
     weights : str
-        ``none``: at random, from torch's global generator. ``imagenet``: from the hub, or its cache. Else a
-        folder that holds ``<tag>.safetensors``, or ``<tag>/model.safetensors`` as the hub names it.
+        ``none``: random, from torch's global generator. ``imagenet``: from the hub, or its cache. Otherwise a
+        folder with ``<tag>.safetensors``, or ``<tag>/model.safetensors`` as the hub names it.
     size : int
-        Rows and columns of its windows; a transformer learns a position for each patch.
+        Rows and columns of the windows; a transformer learns a position for each patch.
     looks : int
-        Pixels a side that are averaged into one before it.
+        Blocks of `looks` by `looks` pixels are averaged before the network.
 
     Returns
     -------
     torch.nn.Module
-        Maps (B, channels, size, size) to logits: (B, 2), or (B, 2, size, size) of a segmentation.
+        Maps (B, channels, size, size) to logits: (B, 2), or (B, 2, size, size) for segmentation.
 
     Raises
     ------
     UsageError
-        If there is no such model, or it is for the other task.
+        If the model is unknown or for the other task.
     HephaestusError
-        If the weights are not to be had, or do not fit.
+        If the weights are unavailable or do not fit the model.
     """
     if name not in MODELS:
         raise UsageError(f"there is no model {name!r}; known are {', '.join(MODELS)}")
     model = MODELS[name]
     if model.task != task:
         fitting = ", ".join(known for known, other in MODELS.items() if other.task == task)
-        raise UsageError(f"{name} is for {model.task}, not {task}; for that there are {fitting}")
+        raise UsageError(f"{name} is for {model.task}, not {task}; choose {fitting}")
     path = None if weights == "none" else find_weights_file(model, weights)
     try:
         if model.model_class:
@@ -231,25 +232,25 @@ def build_model(
             raise
         raise HephaestusError(
             f"the weights of {name} in {path} do not fit ({_one_line(error)}); "
-            f"they must be those of {model.weights}, or train from scratch with --weights none"
+            f"use those of {model.weights}, or train from scratch with --weights none"
         ) from error
 
 
 def count_trainable_parameters(model: nn.Module) -> int:
-    """Return how many parameters training changes."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def find_weights_file(model: Architecture, weights: str) -> Path:
-    """Return the file of a model's ImageNet weights: in a folder, in the hub's cache, or fetched now.
+    """Return the file of a model's ImageNet weights from a folder or the hub's cache, or download it.
 
     Raises
     ------
     HephaestusError
-        If they are in none of these; within seconds, also without a network.
+        If the weights are not found. Without a network, this takes a few seconds at most.
     """
     advice = (
-        f"give a folder that holds {model.tag}.safetensors with --weights FOLDER, "
+        f"name a folder that has {model.tag}.safetensors with --weights FOLDER, "
         "or train from scratch with --weights none"
     )
     if weights != "imagenet":
@@ -266,7 +267,7 @@ def find_weights_file(model: Architecture, weights: str) -> Path:
             raise OSError("HF_HUB_OFFLINE is set")
         requests.head(constants.ENDPOINT, timeout=_HUB_TIMEOUT)
         return Path(hf_hub_download(model.weights, name, revision=revision))
-    except (OSError, ValueError) as error:  # the hub's errors and those of requests are kinds of OSError
+    except (OSError, ValueError) as error:  # errors of the hub and of requests are OSErrors
         raise HephaestusError(
             f"the ImageNet weights of {model.title} ({model.weights}) cannot be fetched "
             f"({_one_line(error)}); {advice}"
@@ -290,7 +291,7 @@ def _from_timm(model: Architecture, channels: int, path: Path | None, size: int)
 def _from_smp(model: Architecture, channels: int, path: Path | None) -> nn.Module:
     assert model.model_class is not None
     options = {"in_channels": channels, "classes": CLASS_COUNT, **model.options}
-    if model.owner == "timm":  # "tu-" asks timm for the encoder
+    if model.owner == "timm":  # the prefix "tu-" selects timm's encoder
         tag, pretrained = f"tu-{model.tag}", None if path is None else True
         return model.model_class(
             tag, encoder_weights=pretrained, pretrained_cfg_overlay=_pretrained_overlay(path), **options
@@ -298,7 +299,7 @@ def _from_smp(model: Architecture, channels: int, path: Path | None) -> nn.Modul
     encoder = model.tag.partition(".")[0]
     network: Any = model.model_class(encoder, encoder_weights=None, **options)
     if path is not None:
-        # the library's own way, but from a file: weights of three channels, then more channels
+        # as the library does, but from a file: load weights for three channels, then extend the channels
         depth = model.options.get("encoder_depth", 5)
         source = smp.encoders.get_encoder(encoder, in_channels=3, depth=depth, weights=None)
         source.load_state_dict(load_file(path))
@@ -308,7 +309,7 @@ def _from_smp(model: Architecture, channels: int, path: Path | None) -> nn.Modul
 
 
 def _check_weights_loaded(model: Architecture, built: Any, path: Path) -> None:
-    """Raise ValueError unless the file had all but the last layer: timm leaves at random what it lacks."""
+    """Raise ValueError unless the file has all but the last layer; timm would leave missing layers random."""
     network = built.encoder if model.model_class else built
     if model.model_class and model.owner == "timm":
         network = network.model
@@ -326,12 +327,12 @@ def _check_weights_loaded(model: Architecture, built: Any, path: Path) -> None:
 
 
 def _pretrained_overlay(path: Path | None) -> dict[str, Any] | None:
-    # some tags have a loader of their own for their authors' files; the hub's files need none
+    # some tags have a custom loader for their authors' files; the hub's files need none
     return {"file": str(path), "custom_load": False} if path else None
 
 
 def _weights_revision(model: Architecture) -> str | None:
-    """Return the version of the weights that the library was released with."""
+    """Return the revision of the weights that the library pins."""
     if model.owner == "timm":
         return None
     settings = smp.encoders.encoders[model.tag.partition(".")[0]]["pretrained_settings"]["imagenet"]

@@ -1,4 +1,4 @@
-"""What training minimises, per window or per pixel. Pure functions of tensors."""
+"""Loss functions of training, per window or per pixel."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from hephaestus_baselines.config.run_config import LossName
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
-    """Return -(1 - p)^gamma log p, where p is the probability that the model gives the truth.
+    """Return the focal loss -(1 - p)^gamma log p, where p is the predicted probability of the true class.
 
-    With gamma 0 this is the cross-entropy. The weight (1 - p)^gamma has a gradient too.
+    With gamma 0 this is the cross-entropy. The gradient includes that of the weight (1 - p)^gamma.
 
     Parameters
     ----------
     logits : Tensor
-        (B, classes, ...), of any float type; the arithmetic is float32.
+        (B, classes, ...), of any float type; computed in float32.
     target : Tensor
         int64 (B, ...), the true class.
     gamma : float
-        How much less what is already right counts, 0 or more.
+        Focusing exponent, 0 or more; larger values reduce the weight of well-classified cases.
 
     Returns
     -------
@@ -30,17 +30,17 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
     chosen = logits.float().log_softmax(dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
     if gamma == 0:
         return -chosen
-    # expm1 keeps digits where p is near 1; exactly 0 has no gradient for gamma below 1
+    # expm1 is accurate where p is near 1; the gradient at exactly 0 is undefined for gamma below 1
     doubt = (-torch.expm1(chosen)).clamp(min=torch.finfo(torch.float32).tiny)
     return -(doubt**gamma) * chosen
 
 
 def effective_gamma(loss: LossName, focal_gamma: float) -> float:
-    """Return the exponent of a named loss."""
+    """Return the focal exponent of a named loss; 0 for the cross-entropy."""
     return focal_gamma if loss == "focal" else 0.0
 
 
 def weighted_mean(loss: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean of `loss`, (B, ...), by `weight`, (B, ...) of a shape that fits; 0 if all weigh 0."""
+    """Return the mean of `loss`, (B, ...), weighted by `weight` (broadcastable); 0 if all weights are 0."""
     weight = weight.expand_as(loss)
     return (loss * weight).sum() / weight.sum().clamp(min=torch.finfo(torch.float32).tiny)

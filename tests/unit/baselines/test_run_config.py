@@ -140,7 +140,7 @@ def test_runs_of_one_group_differ_in_their_seed_alone() -> None:
         ("description: x\nmodels: {}\n", "no field models; the fields are name"),
         ("description: x\ntasks: {classification: {models: {resnet-50: {epoch: 3}}}}\n", "no field epoch"),
         ("description: x\ntasks: {regression: {models: {}}}\n", "tasks.regression"),
-        ("- a\n", "holds no fields"),
+        ("- a\n", "has no fields"),
         ("a: [\n", "is not YAML"),
     ],
 )
