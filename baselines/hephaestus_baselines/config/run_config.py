@@ -110,7 +110,7 @@ class Recipe(BaseModel):
         "fixed", description="schedule; cosine: warm-up in the first twentieth of all steps, then to 0"
     )
     loss: LossName = Field("cross-entropy", description="loss function")
-    focal_gamma: float = Field(2.0, ge=0, le=100, description="exponent that reduces the weight of easy cases")
+    focal_gamma: float = Field(2.0, ge=0, le=100, description="exponent; reduces the weight of easy cases")
     balance: bool = Field(True, description="all positives and as many negatives, drawn again in each epoch")
     augment: bool | tuple[Augmentation, ...] = Field(
         True, description="random augmentations of training samples: all, none, or those named"

@@ -1,7 +1,8 @@
-"""Intervals: how far a score could be off because the test part holds only so many events.
+"""Bootstrap intervals of scores, resampled by event.
 
-Fifty interferograms of one inflation are one piece of evidence. So whole events are drawn anew, with all that
-shows them, and quiet items by frame and primary acquisition, whose atmosphere they share.
+Fifty interferograms of one inflation are not independent. Therefore whole events are resampled, with all
+items that show them; items without deformation are resampled by frame and primary acquisition, whose
+atmosphere they share.
 """
 
 from __future__ import annotations
@@ -25,23 +26,25 @@ from hephaestus_baselines.evaluation.result_schema import Interval, Threshold
 
 RESAMPLES = 1000
 CONFIDENCE_LEVEL = 0.95
-#: Resamples scored at once: bounds the memory at 20,000 items to some tens of MB.
+#: Resamples scored at once; limits memory to some tens of MB for 20,000 items.
 _RESAMPLES_PER_BLOCK = 50
-#: With fewer events than this, drawing them anew says nothing.
+#: With fewer events than this, no interval is computed.
 _MIN_CLUSTERS = 2
 
 
 def resample_clusters(events: npt.NDArray[np.bool], *, resamples: int, seed: int) -> npt.NDArray[np.float32]:
-    """Draw clusters with replacement, those with and without events apart.
+    """Draw clusters with replacement, stratified by whether they have events.
 
-    So every resample holds as many of either as the original, and is never without deformation.
+    Each resample has as many clusters with and without events as the original.
 
     Parameters
     ----------
     events : numpy.ndarray
-        bool, shape (C,): whether the cluster is of events.
+        bool, shape (C,): whether the cluster has events.
     resamples : int
+        Number of resamples.
     seed : int
+        Seed of the random generator.
 
     Returns
     -------
@@ -70,8 +73,9 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """Return a percentile bootstrap interval of every score of the threshold's unit.
 
-    The threshold and the model stay as they are: the interval tells of the test part alone, the deviation
-    over seeds of the training. For interferograms the false alarms per frame-year have one too.
+    Threshold and model are fixed: the interval reflects the sampling of the test part only, whereas the
+    deviation over seeds reflects that of training. For interferograms, the false alarms per frame-year get an
+    interval too.
 
     Parameters
     ----------
@@ -80,7 +84,7 @@ def bootstrap_intervals(
     seed : int
     resamples : int
     level : float
-        Share of the resamples that lie within.
+        Fraction of the resamples inside the interval.
     """
     cases = cases_by_unit(predictions, threshold.unit)
     clusters = cases.clusters
@@ -91,7 +95,7 @@ def bootstrap_intervals(
     weight = resample_clusters(events, resamples=resamples, seed=seed)
     per_cluster = np.zeros((count, 4))
     np.add.at(per_cluster, clusters, count_confusion(cases, threshold))
-    # float64: pixels are more than a float32 can count
+    # float64: float32 cannot count this many pixels exactly
     sums = weight.astype("f8") @ per_cluster
     drawn: dict[str, np.ndarray] = compute_rates(sums[:, 0], sums[:, 1], sums[:, 2])
     if "auroc" in METRICS_BY_UNIT[threshold.unit]:
@@ -118,7 +122,7 @@ def _percentile_interval(name: str, drawn: np.ndarray, level: float, counts: Map
     low = high = math.nan
     defined = drawn[~np.isnan(drawn)]
     reason = ""
-    # false alarms come from quiet items alone
+    # false alarms come only from items without deformation
     kind = "quiet" if name == "false_alarms_per_frame_year" else "events"
     if counts[kind] < _MIN_CLUSTERS:
         reason = f"{counts[kind]} of {kind}: too few to resample"

@@ -1,4 +1,4 @@
-"""Assessment: everything that is said about one run's predictions."""
+"""Assessment of one run's predictions."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from hephaestus_build.core.errors import UsageError
 def evaluate_predictions(
     validation: Predictions, test: Predictions, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Assessment:
-    """Choose thresholds on `validation` and score both parts with them.
+    """Choose thresholds on `validation`, and score both parts with them.
 
     Parameters
     ----------
     validation, test : Predictions
-        Of one model on one split.
+        Predictions of one model on one split.
     seed : int
-        Of the intervals' resamples.
+        Seed of the bootstrap intervals.
     resamples : int
+        Number of bootstrap resamples.
 
     Raises
     ------
     UsageError
-        If the two are not validation and test of one model.
+        If the predictions are not of the validation and test parts of one model.
     """
     if (validation.part, test.part) != ("validation", "test") or validation.source != test.source:
         raise UsageError(

@@ -1,7 +1,7 @@
-"""Scores: how good predictions are, beside what chance and a constant predictor would reach.
+"""Scores of predictions, with the scores of random and constant predictors for comparison.
 
-A threshold is chosen on validation and on nothing else: `choose_threshold` refuses other predictions, and
-`score` takes no bare number, only the threshold that it returned, for the same model and the same split.
+Thresholds are chosen on the validation part only: `choose_threshold` rejects other predictions, and
+`score_predictions` accepts no plain number, only a `Threshold` of the same model and split.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ GROUPINGS: Mapping[str, Callable[[PredictedItem], tuple[str, ...]]] = {
     "activity_type": lambda row: row.activity_types,
     "intensity": lambda row: row.intensities,
 }
-#: What only deformation has: quiet items belong to none of these.
+#: Groups that only items with deformation belong to.
 _DEFORMATION_GROUPINGS = ("activity_type", "intensity")
 _DAYS_PER_YEAR = 365.25
 
@@ -56,10 +56,10 @@ def compute_rates(
     false_positives: npt.NDArray[Any] | float,
     false_negatives: npt.NDArray[Any] | float,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return precision, recall, F1 and IoU of counts of any one shape; NaN where they are undefined.
+    """Return precision, recall, F1 and IoU of counts, elementwise; NaN where they are undefined.
 
-    Precision needs a prediction; recall, F1 and IoU need something to be found. F1 and IoU are 0 where
-    something was to be found and nothing was predicted.
+    Precision is undefined without predicted positives; recall, F1 and IoU without deformation to find. F1
+    and IoU are 0 where there is deformation to find and none is predicted.
     """
     hit, false, missed = (
         np.asarray(value, "f8") for value in (true_positives, false_positives, false_negatives)
@@ -76,14 +76,14 @@ def compute_rates(
 
 @dataclass(frozen=True)
 class RankedScores:
-    """The order that probabilities put items in, sorted once for any number of weights.
+    """Items ranked by probability, sorted once for any number of weightings.
 
     Parameters
     ----------
     label : numpy.ndarray
-        bool, shape (N,).
+        bool, shape (N,), the truth.
     probability : numpy.ndarray
-        Shape (N,).
+        Shape (N,), the predictions.
     """
 
     label: np.ndarray
@@ -105,7 +105,7 @@ class RankedScores:
         Parameters
         ----------
         weight : numpy.ndarray, optional
-            How often each item counts, shape (..., N); once unless given.
+            Weight of each item, shape (..., N); 1 by default.
 
         Returns
         -------
@@ -124,7 +124,7 @@ class RankedScores:
         total, quiet = weights.sum(-1), below[..., -1]
         lower = below[..., np.searchsorted(scores, found, "left")]
         not_higher = below[..., np.searchsorted(scores, found, "right")]
-        # positives of one probability are found at once: all of them count in the precision of each
+        # tied probabilities share one cut, so all ties count in the precision of each
         last = np.searchsorted(-found, -found, "right") - 1
         hits = np.cumsum(weights, axis=-1)[..., last]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -135,31 +135,31 @@ class RankedScores:
 
 
 def count_at_or_above(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return how many pixels of histograms, shape (..., BINS), lie at or above each step."""
+    """Return the number of pixels at or above each bin of histograms, shape (..., BINS)."""
     return np.cumsum(pixels[..., ::-1], axis=-1, dtype=np.int64)[..., ::-1]
 
 
 def threshold_bin(value: float) -> int:
-    """Return the step of the histograms that begins at a threshold.
+    """Return the histogram bin that begins at a threshold.
 
     Raises
     ------
     ValueError
-        If none does: then the pixels above it cannot be told.
+        If no bin begins there, so that the pixels above it cannot be counted.
     """
     step = round(value * PROBABILITY_BINS)
     if step / PROBABILITY_BINS != value or not 0 <= step < PROBABILITY_BINS:
-        raise ValueError(f"pixels are kept in steps of 1/{PROBABILITY_BINS}; {value} is none of them")
+        raise ValueError(f"pixels are counted in steps of 1/{PROBABILITY_BINS}; {value} is no such step")
     return step
 
 
 def choose_threshold(validation: Predictions, unit: ScoringUnit) -> Threshold:
-    """Choose the threshold with the highest F1 on the validation part, in the middle of equally good ones.
+    """Choose the threshold with the highest F1 on the validation part; of equally good ones, the middle.
 
     Raises
     ------
     UsageError
-        If the predictions are of another part: a threshold chosen on test would score what nobody can run.
+        If the predictions are of another part; a threshold chosen on the test part would bias its scores.
     """
     if validation.part != "validation":
         raise UsageError(
@@ -183,7 +183,7 @@ def choose_threshold(validation: Predictions, unit: ScoringUnit) -> Threshold:
 
 
 def fixed_threshold(predictions: Predictions, unit: ScoringUnit, value: float = 0.5) -> Threshold:
-    """Return a threshold that no data chose."""
+    """Return a threshold with a given value, not chosen on data."""
     return _make_threshold(predictions, unit, value, "nothing")
 
 
@@ -211,7 +211,7 @@ def _best_bin(hits: np.ndarray, false: np.ndarray) -> int:
 def _best_probability(label: np.ndarray, probability: np.ndarray) -> float | None:
     if not label.any():
         return None
-    values = np.unique(probability)[::-1]  # every cut that makes a difference, the strictest first
+    values = np.unique(probability)[::-1]  # every distinct cut, the strictest first
     place = np.searchsorted(-values, -probability)
     hits, all_ = (
         np.cumsum(np.bincount(place, weights, len(values))) for weights in (label.astype("f8"), None)
@@ -224,12 +224,12 @@ def _best_probability(label: np.ndarray, probability: np.ndarray) -> float | Non
 
 
 def cases_by_unit(predictions: Predictions, unit: ScoringUnit) -> Predictions:
-    """Return the predictions whose cases are of `unit`.
+    """Return the predictions with one case per `unit`.
 
     Raises
     ------
     UsageError
-        If the task has no such unit.
+        If the task is not scored in that unit.
     """
     if unit not in UNITS_BY_TASK[predictions.source.task]:
         raise UsageError(f"a {predictions.source.task} is not scored by {unit}")
@@ -237,7 +237,7 @@ def cases_by_unit(predictions: Predictions, unit: ScoringUnit) -> Predictions:
 
 
 def count_confusion(predictions: Predictions, threshold: Threshold) -> npt.NDArray[np.int64]:
-    """Return what is right and wrong about each case.
+    """Return the confusion counts of each case.
 
     Parameters
     ----------
@@ -248,8 +248,8 @@ def count_confusion(predictions: Predictions, threshold: Threshold) -> npt.NDArr
     Returns
     -------
     numpy.ndarray
-        int64, shape (N, 4): true positives, false positives, false negatives, true negatives; pixels or
-        whole cases.
+        int64, shape (N, 4): true positives, false positives, false negatives, true negatives, in pixels or
+        in cases.
     """
     if threshold.unit in _PIXEL_SET_BY_UNIT:
         assert predictions.pixels is not None
@@ -263,7 +263,7 @@ def count_confusion(predictions: Predictions, threshold: Threshold) -> npt.NDArr
 
 
 def score_predictions(predictions: Predictions, threshold: Threshold) -> Scores:
-    """Score predictions at a threshold, in its unit.
+    """Score predictions at a threshold, in the threshold's unit.
 
     Raises
     ------
@@ -314,11 +314,12 @@ def _undefined_reason(name: str, positives: int, items: int) -> str:
 
 
 def baseline_scores(positives: int, items: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Return what guessing at random, and predicting deformation always, is expected to score.
+    """Return the expected scores of a random predictor and of one that always predicts deformation.
 
-    The guess says "deformation" as often as there is some, share p of the items. Then precision, recall
-    and F1 are p, IoU is p / (2 - p). Always predicting it gives precision and IoU p, recall 1 and F1
-    2p / (1 + p): the best that F1 can be without looking. Neither ranks: AUROC 0.5, average precision p.
+    Let p be the fraction of items with deformation. The random predictor predicts deformation with
+    probability p; its precision, recall and F1 are p, and its IoU is p / (2 - p). The constant predictor has
+    precision and IoU p, recall 1 and F1 2p / (1 + p), the best F1 without looking at the data. Both have
+    AUROC 0.5 and average precision p.
     """
     share = positives / items if positives else math.nan
     half = 0.5 if 0 < positives < items else math.nan
@@ -334,12 +335,12 @@ def baseline_scores(positives: int, items: int) -> tuple[dict[str, float], dict[
 
 
 def score_by_group(predictions: Predictions, threshold: Threshold, kind: str) -> dict[str, Scores]:
-    """Score each frame, region, activity type or intensity by itself.
+    """Score each frame, region, activity type or intensity separately.
 
-    Frames and regions are scored on what lies in them. An activity type or intensity is a property of
-    deformation: items and interferograms that show it are scored against all quiet ones, so that recall and
-    AUROC tell how well this kind is found; false alarms are of no kind, so precision, F1 and average
-    precision are undefined. Its pixels are scored within the items that show it.
+    Frames and regions are scored on their own items. Activity type and intensity are properties of
+    deformation: items and interferograms that show one are scored against all items without deformation, so
+    recall and AUROC measure how well this kind is found. False alarms have no kind, so precision, F1 and
+    average precision are undefined. Pixels are scored within the items that show the kind.
 
     Parameters
     ----------
@@ -350,7 +351,7 @@ def score_by_group(predictions: Predictions, threshold: Threshold, kind: str) ->
     Returns
     -------
     dict of str to Scores
-        By name, sorted.
+        Scores by name, sorted.
     """
     cases = cases_by_unit(predictions, threshold.unit)
     members: dict[str, list[int]] = defaultdict(list)
@@ -372,7 +373,7 @@ def score_by_group(predictions: Predictions, threshold: Threshold, kind: str) ->
 def _without_precision(scores: Scores) -> Scores:
     names = ("precision", "f1", "average_precision")
     nan = dict.fromkeys(names, math.nan)
-    reason = dict.fromkeys(names, "false alarms are of no kind")
+    reason = dict.fromkeys(names, "false alarms have no activity type or intensity")
     return scores.model_copy(
         update={
             "values": scores.values | nan,
@@ -384,19 +385,19 @@ def _without_precision(scores: Scores) -> Scores:
 
 
 def count_false_alarms(predictions: Predictions, threshold: Threshold) -> FalseAlarms:
-    """Count false alarms per frame and year of watching.
+    """Count false alarms per frame and year of observation.
 
-    A false alarm is an interferogram (or series) in which the expert saw no deformation anywhere and one of
-    whose tiles reaches the threshold. Several of them may end on one acquisition: these are one alarm day,
-    since someone is called once. A frame is watched on the days between the first and the last acquisition
-    of any of its interferograms here, with deformation or without; days that several span count once, gaps
-    that none spans do not count. A year has 365.25 days.
+    A false alarm is an interferogram (or series) without deformation in the frame, one of whose tiles
+    reaches the threshold. False alarms that end on the same acquisition are one alarm day, since an
+    observatory is alerted once. A frame is observed on the days spanned by any of its interferograms here,
+    with deformation or without: days spanned several times count once, and gaps do not count. A year has
+    365.25 days.
 
     Parameters
     ----------
     predictions : Predictions
     threshold : Threshold
-        Of the unit ``interferograms``.
+        Threshold of the unit ``interferograms``.
     """
     cases = cases_by_unit(predictions, threshold.unit)
     alarm = count_confusion(cases, threshold)[:, 1] > 0
@@ -436,7 +437,7 @@ def _date_span(row: PredictedItem) -> tuple[date, date]:
 
 
 def count_observed_days(spans: Sequence[tuple[date, date]]) -> int:
-    """Return the length of the union of spans (first and last day), in days."""
+    """Return the length in days of the union of spans, each a first and a last day."""
     total, reach = 0, date.min
     for start, end in sorted(spans):
         total += max(0, (end - max(start, reach)).days)

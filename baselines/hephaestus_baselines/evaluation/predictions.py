@@ -1,8 +1,8 @@
-"""Predictions: what a model said of every item, kept so small that any score can be made of it later.
+"""Predictions of a model for all items, in a compact form from which any score can be computed later.
 
-Nothing here needs torch or the cubes. Of a segmentation's pixels only histograms are kept: how many pixels,
-with and without deformation, got a probability in each of 512 steps. From them every threshold, every group
-and every resample is scored exactly, without the pixels.
+Neither torch nor the cubes are needed. Pixels of a segmentation are stored as histograms: the number of
+pixels with and without deformation in each of 512 probability bins. At every bin edge, scores of all groups
+and resamples are exact.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ from hephaestus_build.core.parsing import parse_json, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.dataset.splits import SplitPart
 
-#: ``data``: pixels where at least one of the item's interferograms holds data. ``all``: the others too.
+Task = Literal["classification", "segmentation"]
+#: ``data``: pixels where at least one of the item's interferograms has data. ``all``: all pixels.
 PixelSet = Literal["data", "all"]
 PIXEL_SETS: tuple[PixelSet, ...] = ("data", "all")
 
 PREDICTIONS_FORMAT = "hephaestus-predictions/1"
-#: Steps of the histograms. A power of two, so that `probability * BINS` is exact and so is every bin edge.
+#: Number of histogram bins. A power of two, so that `probability * BINS` and all bin edges are exact.
 PROBABILITY_BINS = 512
-#: A segmenter's item is as probable as this many pixels are, about 1 km2 where a pixel is 0.001 degree.
+#: An item's probability in a segmentation is reached by this many pixels: about 1 km2 at 0.001 degree.
 ALARM_PIXELS = 100
-#: Bytes of an archive of predictions, and of each of its arrays; and of the document in it.
+#: Maximum bytes of an archive of predictions and of each array, and of its JSON document.
 _MAX_ARCHIVE_BYTES, _MAX_DOCUMENT_BYTES = 4 << 30, 256 << 20
-#: How an archive fails that somebody else made.
+#: Errors that reading a foreign or damaged archive can raise.
 _READ_ERRORS = (
     OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, OverflowError, MemoryError,
     zipfile.BadZipFile, zlib.error, struct.error, msgspec.MsgspecError,
@@ -51,23 +52,23 @@ _READ_ERRORS = (
 
 @dataclass(frozen=True)
 class PredictedItem:
-    """What is known of one item before any model sees it.
+    """Description of one item, independent of any model.
 
     Attributes
     ----------
     frame : str
     pairs : tuple of str
-        Its interferograms, ``yyyymmdd_yyyymmdd`` in order of their secondaries; a series may repeat some.
+        Its interferograms, ``yyyymmdd_yyyymmdd``, ordered by secondary date; a series may repeat some.
     positive : bool
-        Whether the expert saw deformation in any of them, in the tile or elsewhere.
+        Whether the expert saw deformation in any of them, inside or outside the tile.
     tile : tuple of int or None
         Row, column and size of the window; None where it was drawn at random.
     events : tuple of str
-        What its interferograms show; empty where they show none.
+        Deformation events in its interferograms; empty if there are none.
     region : str
-        The volcanoes that the frame sees.
+        The volcanoes that the frame covers.
     activity_types, intensities : tuple of str
-        The expert's words for its interferograms.
+        The expert's classes for its interferograms.
     """
 
     frame: str
@@ -82,7 +83,7 @@ class PredictedItem:
 
 @dataclass(frozen=True)
 class PredictionSource:
-    """Which model spoke, and about what: predictions of one source alone go together.
+    """The model and the split of predictions; only predictions of one source can be combined.
 
     Attributes
     ----------
@@ -92,7 +93,7 @@ class PredictionSource:
     split, sha256 : str
         Name and hash of the split.
     simulated : bool
-        Whether any of its frames is.
+        Whether any of its frames is simulated.
     """
 
     task: Task
@@ -110,14 +111,14 @@ class Predictions:
     ----------
     source : PredictionSource
     part : {"train", "validation", "test"}
-        Thresholds are chosen on validation only, so predictions know their part.
+        Part of the split; thresholds may be chosen on validation only.
     rows : tuple of PredictedItem
     label : numpy.ndarray
-        bool, shape (N,): whether the item's window holds a pixel with deformation.
+        bool, shape (N,): whether the item's window has a pixel with deformation.
     probability : numpy.ndarray
-        float32, shape (N,), that it does. Of a segmentation: see :func:`item_probability`.
+        float32, shape (N,): probability of deformation. For segmentation, see :func:`item_probability`.
     pixels : mapping of {"data", "all"} to numpy.ndarray, or None
-        uint32, shape (N, 2, BINS): pixels without and with deformation by their probability; None for a
+        uint32, shape (N, 2, BINS): histograms of pixels without and with deformation; None for
         classification.
     """
 
@@ -133,10 +134,10 @@ class Predictions:
         shapes = [self.label.shape == (count,), self.probability.shape == (count,)]
         shapes += [values.shape == (count, 2, PROBABILITY_BINS) for values in (self.pixels or {}).values()]
         if not all(shapes) or (self.source.task == "segmentation") != (self.pixels is not None):
-            raise ValueError(f"these are not the arrays of {count} items of a {self.source.task}")
+            raise ValueError(f"the arrays do not fit {count} items of a {self.source.task}")
         if not np.all((self.probability >= 0) & (self.probability <= 1)):
             raise HephaestusError(
-                f"{self.source.model} gave what is no probability (its training may have diverged); "
+                f"{self.source.model} returned invalid probabilities (its training may have diverged); "
                 "start it again with a lower learning rate"
             )
 
@@ -145,12 +146,12 @@ class Predictions:
 
     @property
     def positive_pixels(self) -> npt.NDArray[Any]:
-        """Histograms of the pixels with deformation that hold data, shape (N, BINS)."""
+        """Histograms of pixels with deformation and data, shape (N, BINS)."""
         return self._require_histograms("data")[:, 1]
 
     @property
     def negative_pixels(self) -> npt.NDArray[Any]:
-        """Histograms of the pixels without deformation that hold data, shape (N, BINS)."""
+        """Histograms of pixels without deformation and with data, shape (N, BINS)."""
         return self._require_histograms("data")[:, 0]
 
     def _require_histograms(self, pixels: PixelSet) -> np.ndarray:
@@ -171,14 +172,14 @@ class Predictions:
 
     @cached_property
     def clusters(self) -> npt.NDArray[Any]:
-        """What is resampled together, int of shape (N,): see :func:`cluster_items`."""
+        """Resampling cluster of each item, int of shape (N,); see :func:`cluster_items`."""
         return cluster_items(self.rows)
 
     def by_interferogram(self) -> Predictions:
-        """Return one item for every interferogram (or series): the highest of its tiles.
+        """Return one item per interferogram (or series), with the highest probability of its tiles.
 
-        That is what an observatory alarms on. The label is the expert's word for the whole frame, so
-        deformation that lies in none of the tiles counts as missed. Histograms of tiles are added up.
+        Alarms are raised on this unit. The label is the expert's for the whole frame, so deformation outside
+        all tiles counts as missed. Histograms of tiles are summed.
         """
         places: dict[tuple[str, tuple[str, ...]], int] = {}
         group = np.array(
@@ -200,12 +201,12 @@ class Predictions:
         )  # fmt: skip
 
     def write(self, path: Path) -> None:
-        """Write everything to `path` (``.npz``), sealed, whole or not at all.
+        """Write the predictions to `path` (``.npz``) with a content hash, atomically.
 
         Raises
         ------
         HephaestusError
-            If it cannot be written.
+            If the file cannot be written.
         """
         document = {
             "format": PREDICTIONS_FORMAT,
@@ -222,12 +223,12 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path) -> Predictions:
-        """Read what :meth:`write` wrote.
+        """Read a file that :meth:`write` wrote.
 
         Raises
         ------
         HephaestusError
-            If it is missing, damaged or of another format.
+            If the file is missing, damaged or of another format.
         """
         try:
             content = io.BytesIO(read_bounded(path, _MAX_ARCHIVE_BYTES))
@@ -255,12 +256,12 @@ class Predictions:
             raise HephaestusError(
                 f"{path} holds no predictions that can be read ({sanitize_text(error, 200)}); remove it "
                 "and run "
-                f"`hephaestus benchmark run` again, without result.json beside it: the model is asked again"
+                f"`hephaestus benchmark run` again, without result.json beside it: the model predicts again"
             ) from error
 
 
 class _PredictionsDocument(msgspec.Struct, forbid_unknown_fields=True):
-    """What an archive of predictions says of its arrays."""
+    """JSON document of an archive of predictions: source, part and rows."""
 
     format: Literal["hephaestus-predictions/1"]
     source: PredictionSource
@@ -269,30 +270,30 @@ class _PredictionsDocument(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...] | None) -> np.ndarray:
-    """Return an array of an archive; memory is taken for what it says and holds, never for what it claims.
+    """Read an array of an archive; its declared size is checked before memory is allocated.
 
     Parameters
     ----------
     archive : zipfile.ZipFile
     name : str
-        Of the array.
+        Name of the array.
     dtype : str
-        What it must be of.
+        Expected type.
     shape : tuple of int or None
-        What it must be; any number of bytes in a row for None.
+        Expected shape; None for one dimension of any length.
 
     Raises
     ------
     ValueError
-        If it is of another type, shape or size.
+        If the array has another type, shape or size.
     """
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is compressed in another way")
+        raise ValueError(f"{name} has an unknown compression method")
     with archive.open(entry) as stream:
         version = np.lib.format.read_magic(stream)
         if version != (1, 0):
-            raise ValueError(f"{name} is of version {version}")
+            raise ValueError(f"{name} has the npy version {version}")
         found, fortran, kind = np.lib.format.read_array_header_1_0(stream)
         size = math.prod(found) * kind.itemsize
         if (
@@ -302,10 +303,10 @@ def _read_array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[in
             or size > (_MAX_ARCHIVE_BYTES if shape else _MAX_DOCUMENT_BYTES)
             or entry.file_size != stream.tell() + size
         ):
-            raise ValueError(f"{name} is not the array that belongs here")
+            raise ValueError(f"{name} has another type, shape or size than expected")
         values = np.frombuffer(stream.read(size), kind)
     if len(values) * kind.itemsize != size:
-        raise ValueError(f"{name} is cut short")
+        raise ValueError(f"{name} is truncated")
     return values.reshape(found)
 
 
@@ -315,20 +316,20 @@ def count_pixel_histograms(
     inside: npt.NDArray[np.bool],
     data: npt.NDArray[np.bool],
 ) -> dict[PixelSet, npt.NDArray[Any]]:
-    """Count pixels by truth and probability.
+    """Count pixels by truth and probability bin.
 
     Parameters
     ----------
     probability : numpy.ndarray
         Shape (N, rows, columns), 0 to 1.
     mask : numpy.ndarray
-        Same shape, above 0 where there is deformation.
+        Same shape, above 0 for deformation.
     inside : numpy.ndarray
-        Same shape or one that fits it, bool: pixels of the frame that the tile answers for (its core), so
-        that tiles that overlap count no pixel twice.
+        Same shape or broadcastable, bool: pixels of the tile's core, so that overlapping tiles count no
+        pixel twice.
     data : numpy.ndarray
-        Same shape, bool: pixels where any of the item's interferograms holds data. Others have no truth
-        that anyone could see: the expert's outline merely runs over them.
+        Same shape, bool: pixels where any of the item's interferograms has data. The experts could not see
+        deformation in the other pixels, although their outlines may include them.
 
     Returns
     -------
@@ -336,10 +337,10 @@ def count_pixel_histograms(
         ``data`` and ``all``, each uint32 of shape (N, 2, BINS): see :class:`Predictions`.
     """
     count = len(probability)
-    # NaN would land anywhere
+    # NaN would be counted in an arbitrary bin
     if not np.all((probability >= 0) & (probability <= 1)):
         raise HephaestusError(
-            "the model gave what is no probability (its training may have diverged); "
+            "the model returned invalid probabilities (its training may have diverged); "
             "start it again with a lower learning rate"
         )
     step = np.minimum((probability * PROBABILITY_BINS).astype(np.int64), PROBABILITY_BINS - 1)
@@ -357,9 +358,9 @@ def count_pixel_histograms(
 
 
 def item_probability(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return the probability that :data:`ALARM_PIXELS` pixels of a segmented item reach at least.
+    """Return the highest probability that at least :data:`ALARM_PIXELS` pixels of a segmented item reach.
 
-    One pixel alone is noise, not an alarm. Where there are fewer pixels, all of them have to reach it.
+    Single pixels are noise, not an alarm. If an item has fewer pixels, all of them have to reach it.
 
     Parameters
     ----------
@@ -371,7 +372,7 @@ def item_probability(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     numpy.ndarray
         float32, shape (N,): a multiple of 1 / BINS, 0 for an item without pixels.
     """
-    # pixels at or above each step
+    # pixels at or above each bin
     reached = np.cumsum(pixels.sum(axis=1, dtype=np.int64)[:, ::-1], axis=1)[:, ::-1]
     wanted = np.clip(reached[:, :1], 1, ALARM_PIXELS)
     return (np.maximum((reached >= wanted).sum(axis=1) - 1, 0) / PROBABILITY_BINS).astype("f4")
@@ -379,14 +380,14 @@ def item_probability(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 @dataclass
 class PredictionCollector:
-    """Gathers a model's answers batch by batch, in any order, and misses none.
+    """Collect the predictions of a model batch by batch, in any order, and check that none is missing.
 
     Parameters
     ----------
     source : PredictionSource
     part : {"train", "validation", "test"}
     rows : sequence of PredictedItem
-        Every item that will be asked for.
+        All items to be predicted.
     """
 
     source: PredictionSource
@@ -410,30 +411,30 @@ class PredictionCollector:
         probability: npt.NDArray[Any] | None = None,
         pixels: Mapping[PixelSet, npt.NDArray[Any]] | None = None,
     ) -> None:
-        """Take the answers of a batch of B items.
+        """Add the predictions of a batch of B items.
 
         Parameters
         ----------
         index : numpy.ndarray
             int, shape (B,): positions in the rows.
         label : numpy.ndarray
-            Shape (B,): whether the window holds deformation.
+            Shape (B,): whether the window has deformation.
         probability : numpy.ndarray, optional
-            Shape (B,); a segmentation's is found from its pixels unless given.
+            Shape (B,); for segmentation it is computed from `pixels` by default.
         pixels : mapping, optional
-            Of a segmentation: what :func:`count_pixel_histograms` returns (it may as well be counted on the
-            device).
+            Histograms of a segmentation, as :func:`count_pixel_histograms` returns them (they may also be
+            counted on the device).
         """
         index = np.asarray(index)
         if self._pixels is not None:
             if pixels is None:
-                raise ValueError("a segmentation is collected with its pixels")
+                raise ValueError("pixel histograms are required for a segmentation")
             for name, values in self._pixels.items():
                 values[index] = np.asarray(pixels[name])
             if probability is None:
                 probability = item_probability(self._pixels["data"][index])
         if probability is None:
-            raise ValueError("a classification is collected with its probabilities")
+            raise ValueError("probabilities are required for a classification")
         self._label[index] = np.asarray(label) > 0
         self._probability[index] = np.asarray(probability)
 
@@ -443,7 +444,7 @@ class PredictionCollector:
         Raises
         ------
         HephaestusError
-            If an item was not answered, or answered with NaN.
+            If an item has no prediction, or a prediction is NaN.
         """
         open_ = int(np.isnan(self._probability).sum())
         if open_:
@@ -457,11 +458,11 @@ class PredictionCollector:
 
 
 def cluster_items(rows: Sequence[PredictedItem]) -> npt.NDArray[Any]:
-    """Return which items are seen together when scores are resampled, as a number for each item.
+    """Return the resampling cluster of each item, as a number.
 
-    Items that share an event belong together, and so do the items of events that one item links; an
-    event seen fifty times is one piece of evidence, not fifty. Items without deformation belong together
-    by frame and primary acquisition, whose atmosphere they share.
+    Items that share an event form a cluster, as do the items of events that share an item, because repeated
+    views of an event are not independent. Items without deformation are clustered by frame and primary
+    acquisition, whose atmosphere they share.
     """
     parent: dict[str, str] = {}
 

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: one JSON document that says all it takes to judge its scores."""
+"""Result of a finished run (``result.json``): its scores, and all that is needed to interpret them."""
 
 from __future__ import annotations
 
@@ -31,66 +31,66 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.dataset.splits import SplitPart
 
 RESULT_FORMAT: Literal["hephaestus-result/1"] = "hephaestus-result/1"
-#: Bytes of a result; that of all 38 frames has less than one million.
+#: Maximum bytes of a result; one for all 38 frames has less than 1 MB.
 _MAX_RESULT_BYTES = 64 << 20
-#: What numbers depend on.
+#: Libraries that results depend on.
 _LIBRARIES = (
     "hephaestus-build", "numpy", "torch", "torchvision", "lightning", "torchmetrics", "timm",
     "segmentation-models-pytorch", "zarr", "xarray",
 )  # fmt: skip
 
 
-#: A score; NaN where it is undefined, which JSON writes as null.
+#: A score; NaN if undefined, written as null in JSON.
 NullableFloat = Annotated[
     float,
     BeforeValidator(lambda value: np.nan if value is None else value),
     PlainSerializer(lambda value: None if np.isnan(value) else value, when_used="json"),
     WithJsonSchema({"type": ["number", "null"]}),
 ]
-#: ``items``: tiles. ``interferograms``: the highest of their tiles. ``pixels``: those that hold data.
-#: ``all-pixels``: those without data too.
+#: ``items``: tiles. ``interferograms``: the highest of their tiles. ``pixels``: pixels with data.
+#: ``all-pixels``: all pixels.
 ScoringUnit = Literal["items", "interferograms", "pixels", "all-pixels"]
 
 
-#: A text that may come from elsewhere: cleaned here, escaped where a page is written.
+#: A text from an untrusted source: control characters are removed here; pages escape it.
 SanitizedText = Annotated[str, AfterValidator(lambda text: sanitize_text(text, 2000))]
 
 
 class ResultModel(BaseModel):
-    """A part of a result: fixed fields, none unknown."""
+    """Base of all parts of a result; unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Threshold(ResultModel):
-    """From which probability on there is deformation; only validation may choose it."""
+    """Probability at or above which deformation is predicted; it may be chosen on validation only."""
 
-    value: float = Field(ge=0, le=1, description="Predicted where the probability is at least this.")
+    value: float = Field(ge=0, le=1, description="Probability from which deformation is predicted.")
     unit: ScoringUnit
     chosen_on: Literal["validation", "nothing"] = Field(
-        description="What was looked at to choose it; nothing for a fixed one."
+        description="Part that it was chosen on; nothing for a fixed threshold."
     )
-    model: SanitizedText = Field(description="Key of the run it was chosen for.")
+    model: SanitizedText = Field(description="Key of the run that it was chosen for.")
     split_sha256: str
-    reason: SanitizedText = Field("", description="Why it could not be chosen, where it could not.")
+    reason: SanitizedText = Field("", description="Why it could not be chosen; empty if it could.")
 
 
 class Scores(ResultModel):
     """The scores of one set of items or pixels at one threshold."""
 
-    items: int = Field(description="Items, or pixels of a segmentation.")
+    items: int = Field(description="Number of items, or of pixels of a segmentation.")
     positives: int
     true_positives: int
     false_positives: int
     false_negatives: int
     true_negatives: int
     threshold: float
-    values: dict[str, NullableFloat] = Field(description="precision, recall, f1, and what else the unit has.")
+    values: dict[str, NullableFloat] = Field(description="Scores of the unit: precision, recall, f1, others.")
     undefined: dict[SanitizedText, SanitizedText] = Field(description="Why a value is null.")
     chance: dict[str, NullableFloat] = Field(
-        description="Of guessing at random as often as there is deformation."
+        description="Expected scores of predicting deformation at random, at its true frequency."
     )
-    constant: dict[str, NullableFloat] = Field(description="Of predicting deformation always.")
+    constant: dict[str, NullableFloat] = Field(description="Scores of always predicting deformation.")
 
 
 class Interval(ResultModel):
@@ -100,25 +100,25 @@ class Interval(ResultModel):
     high: NullableFloat
     level: float
     resamples: int
-    events: int = Field(description="Independent pieces of evidence with deformation that were resampled.")
-    quiet: int = Field(description="Frames and primary acquisitions without deformation.")
+    events: int = Field(description="Number of resampled clusters with deformation.")
+    quiet: int = Field(description="Number of resampled clusters without deformation.")
     undefined: SanitizedText = ""
 
 
 class FrameAlarms(ResultModel):
     """False alarms of one frame."""
 
-    interferograms: int = Field(description="Those without deformation.")
-    false_alarms: int = Field(description="How many of them raised an alarm.")
-    alarm_days: int = Field(description="Different last acquisitions of these: how often someone is called.")
-    years: float = Field(description="Length of the union of the spans of all its interferograms.")
+    interferograms: int = Field(description="Number of interferograms without deformation.")
+    false_alarms: int = Field(description="Number of these with an alarm.")
+    alarm_days: int = Field(description="Number of distinct last acquisitions of false alarms.")
+    years: float = Field(description="Length of the union of the time spans of all interferograms.")
 
 
 class FalseAlarms(ResultModel):
     """False alarms over all frames."""
 
-    per_frame_year: NullableFloat = Field(description="False alarms, over the years of all frames.")
-    days_per_frame_year: NullableFloat = Field(description="Alarm days, over the same.")
+    per_frame_year: NullableFloat = Field(description="False alarms divided by the years of all frames.")
+    days_per_frame_year: NullableFloat = Field(description="Alarm days divided by the years of all frames.")
     total: FrameAlarms
     frames: dict[SanitizedText, FrameAlarms]
     threshold: float
@@ -126,13 +126,13 @@ class FalseAlarms(ResultModel):
 
 
 class UnitScores(ResultModel):
-    """All that is said about one unit."""
+    """Scores, thresholds and intervals in one scoring unit."""
 
     threshold: Threshold
     validation: Scores
     test: Scores
-    test_at_half: Scores = Field(description="At 0.5, which nothing chose.")
-    intervals: dict[str, Interval] = Field(description="Of the test scores, by score.")
+    test_at_half: Scores = Field(description="Test scores at the fixed threshold 0.5.")
+    intervals: dict[str, Interval] = Field(description="Bootstrap intervals of the test scores, by score.")
     groups: dict[SanitizedText, dict[SanitizedText, Scores]] = Field(
         description="Test scores by frame, region, activity type and intensity."
     )
@@ -146,18 +146,18 @@ class Assessment(ResultModel):
 
 
 class SplitRecord(ResultModel):
-    """The split that was trained and scored on."""
+    """The split of training and scoring."""
 
     name: SanitizedText
     version: int = Field(ge=1)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     counts: dict[SplitPart, dict[Literal["positive", "negative"], int]] = Field(
-        description="Samples (or series) of each part that the cubes at hand hold, before tiling."
+        description="Samples (or series) of each part in the cubes of the run, before tiling."
     )
 
 
 class RunResult(ResultModel):
-    """One finished run (``result.json``). It is written last: where it stands, the run is finished."""
+    """One finished run (``result.json``). The file is written last, so a run that has it is finished."""
 
     format: Literal["hephaestus-result/1"] = RESULT_FORMAT
     key: SanitizedText = Field(
@@ -166,47 +166,47 @@ class RunResult(ResultModel):
     task: Task
     model: SanitizedText
     series: bool
-    atmosphere: bool = Field(description="Whether the model sees the atmosphere, of whichever form.")
+    atmosphere: bool = Field(description="Whether the model uses the atmosphere, in any form.")
     seed: int
     size: int = Field(ge=1, description="Rows and columns of a window.")
     training: SanitizedText = Field(description="How windows were placed in training.")
     tiling: SanitizedText = Field(description="How windows were placed in validation and test.")
-    weights: SanitizedText = Field(description="Where the first weights came from; none is from scratch.")
+    weights: SanitizedText = Field(description="Source of the initial weights; none is from scratch.")
     recipe: dict[str, Any] = Field(description="All settings of the run.")
-    command: SanitizedText = Field(description="What was typed, without paths of the machine.")
-    simulated: bool = Field(description="Whether any frame is simulated: then no number is of a volcano.")
+    command: SanitizedText = Field(description="The command, without paths of the machine.")
+    simulated: bool = Field(description="Whether any frame is simulated, not a real volcano.")
     split: SplitRecord
     generations: dict[SanitizedText, SanitizedText] = Field(description="Generation of every frame's cube.")
     versions: dict[SanitizedText, SanitizedText]
-    code: SanitizedText = Field(description="Hash over the project's own source files.")
+    code: SanitizedText = Field(description="Hash of the project's source files.")
     device: SanitizedText
     parameters: int = Field(ge=0, description="Trainable parameters.")
     epochs: int = Field(ge=0, description="Epochs trained.")
-    best_epoch: int = Field(ge=0, description="The epoch whose weights were kept, by validation, from 0.")
+    best_epoch: int = Field(ge=0, description="Epoch of the kept weights, chosen on validation, from 0.")
     seconds: dict[str, float] = Field(description="Wall time of each step: training, prediction.")
     samples_per_second: float = Field(ge=0, description="Items trained per second of training.")
     assessment: Assessment
     seal: str = Field(
         default="",
         pattern="^(blake3:[0-9a-f]{64})?$",
-        description="BLAKE3 of all that stands before it in the file.",
+        description="BLAKE3 hash of the file up to this field.",
     )
 
     def write(self, path: Path) -> None:
-        """Write the result to `path`, sealed, whole or not at all.
+        """Write the result to `path` with its content hash, atomically.
 
         Raises
         ------
         HephaestusError
-            If it cannot be written.
+            If the file cannot be written.
         """
         with translate_os_errors(f"{self.key}: writing {path}"):
             content = self.model_dump_json(indent=1, exclude={"seal"}).encode()
             write_atomic(path, add_json_hash(content), durable=True)
 
     def check_complete(self) -> None:
-        """Raise ValueError unless all scores are there that tables and pictures are made of."""
-        from hephaestus_baselines.evaluation.metrics import (  # which are of the types here
+        """Raise ValueError unless all scores that tables and figures need are present."""
+        from hephaestus_baselines.evaluation.metrics import (  # imported here: it imports this module
             METRICS_BY_UNIT,
             UNITS_BY_TASK,
         )
@@ -224,12 +224,12 @@ class RunResult(ResultModel):
 
     @classmethod
     def read(cls, path: Path) -> RunResult:
-        """Read what :meth:`write` wrote.
+        """Read a file that :meth:`write` wrote.
 
         Raises
         ------
         HephaestusError
-            If it is missing, not sealed, not what was sealed, or of another form than
+            If the file is missing or without content hash, does not match its hash, or does not follow
             ``schemas/results.json``.
         """
         try:
@@ -239,12 +239,12 @@ class RunResult(ResultModel):
         except (OSError, ValueError) as error:
             raise HephaestusError(
                 f"{path} is no result that can be read ({_shorten_error(error)}); remove it and run "
-                "`hephaestus benchmark run` again: what is trained is only scored again"
+                "`hephaestus benchmark run` again: the trained model is only scored again"
             ) from error
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that numbers depend on."""
+    """Return the versions of Python and of the libraries that results depend on."""
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -256,7 +256,7 @@ def library_versions() -> dict[str, str]:
 
 @cache
 def source_code_hash() -> str:
-    """Return a hash over the project's own source, so that a result says which code made it without git."""
+    """Return a hash of the project's source files, which identifies the code of a result without git."""
     digest = hashlib.sha256()
     packages = [Path(__file__).resolve().parents[1], Path(hephaestus_build.__file__).resolve().parent]
     for package in packages:

@@ -313,7 +313,7 @@ def count_histograms_on_device(
     # NaN and values outside 0 to 1 would be counted in some bin
     if not bool(((probability >= 0) & (probability <= 1)).all()):
         raise HephaestusError(
-            "the model gave what is no probability (its training may have diverged); "
+            "the model returned invalid probabilities (its training may have diverged); "
             "start it again with a lower learning rate"
         )
     count = len(probability)

@@ -71,9 +71,9 @@ def test_an_item_that_nobody_asked_for_is_not_scored_as_zero():
 
 @pytest.mark.parametrize("wrong", [np.nan, -0.1, 1.5])
 def test_what_is_no_probability_is_refused(wrong):
-    with pytest.raises(HephaestusError, match="no probability"):
+    with pytest.raises(HephaestusError, match="invalid probabilities"):
         classified([1, 0], [0.5, wrong])
-    with pytest.raises(HephaestusError, match="no probability"):
+    with pytest.raises(HephaestusError, match="invalid probabilities"):
         count_pixel_histograms(np.full((1, 2, 2), wrong), np.zeros((1, 2, 2)), np.array(True), np.array(True))
 
 
