@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch
     from hephaestus_baselines.data.preparation import prepare_data
     from hephaestus_baselines.data.samplers import EpochBatchSampler
-    from hephaestus_baselines.data.window_dataset import Windows
+    from hephaestus_baselines.data.window_dataset import WindowDataset
     from hephaestus_baselines.reporting.sample_plot import plot_sample
 
 #: Module of each public name.
@@ -21,7 +21,7 @@ _MODULES = {
     "EpochBatchSampler": "hephaestus_baselines.data.samplers",
     "InputChannels": "hephaestus_baselines.config.channels",
     "ChannelStack": "hephaestus_baselines.data.batch_expansion",
-    "Windows": "hephaestus_baselines.data.window_dataset",
+    "WindowDataset": "hephaestus_baselines.data.window_dataset",
     "channel_moments": "hephaestus_baselines.config.channels",
     "expand_batch": "hephaestus_baselines.data.batch_expansion",
     "plot_sample": "hephaestus_baselines.reporting.sample_plot",
@@ -32,7 +32,7 @@ __all__ = [
     "ChannelStack",
     "EpochBatchSampler",
     "InputChannels",
-    "Windows",
+    "WindowDataset",
     "channel_moments",
     "expand_batch",
     "plot_sample",

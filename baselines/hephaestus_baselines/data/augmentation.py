@@ -59,8 +59,8 @@ def draw_transforms(count: int, names: Sequence[Augmentation], generator: torch.
     Every kind consumes the same random numbers whether it is enabled or not, so that disabling one kind does
     not change the others.
     """
-    chance = torch.rand((count, 10), generator=generator, dtype=torch.float64)
-    crop, left, top, area, ratio, across, down, turn, angle, soft = chance.unbind(1)
+    draws = torch.rand((count, 10), generator=generator, dtype=torch.float64)
+    crop, left, top, area, ratio, across, down, turn, angle, soft = draws.unbind(1)
     crop = (crop < AUGMENTATION_PROBABILITY["crop"]) & ("crop" in names)
     across, down = ((flip < AUGMENTATION_PROBABILITY["flip"]) & ("flip" in names) for flip in (across, down))
     turn = (turn < AUGMENTATION_PROBABILITY["rotation"]) & ("rotation" in names)

@@ -30,16 +30,16 @@ def draw_epoch(positive: Sequence[bool], seed: int, epoch: int, *, balance: bool
         Draw all positives and as many negatives; the counts of two negatives differ by one at most.
         Otherwise, or if all items are of one kind, draw every item once.
     """
-    chance = np.random.default_rng((seed, epoch))
+    rng = np.random.default_rng((seed, epoch))
     flags = np.asarray(positive, dtype=bool)
     chosen = np.arange(flags.size)
     deforming, quiet = np.flatnonzero(flags), np.flatnonzero(~flags)
     if balance and deforming.size and quiet.size:
         rounds = -(-deforming.size // quiet.size)
-        order = np.concatenate([chance.permutation(quiet) for _ in range(rounds)])
+        order = np.concatenate([rng.permutation(quiet) for _ in range(rounds)])
         chosen = np.concatenate([deforming, order[: deforming.size]])
-    chance.shuffle(chosen)
-    seeds = chance.integers(2**32, size=chosen.size)
+    rng.shuffle(chosen)
+    seeds = rng.integers(2**32, size=chosen.size)
     return [SampleDraw(int(index), int(own)) for index, own in zip(chosen, seeds, strict=True)]
 
 
@@ -123,16 +123,12 @@ def permute_labels(positive: Sequence[bool], seed: int) -> list[bool]:
     are uncorrelated even in a small sample.
     """
     flags = np.asarray(positive, dtype=bool)
-    chance = np.random.default_rng((seed, 2**32))  # a stream that no epoch uses
-    order = np.concatenate(
-        [chance.permutation(np.flatnonzero(flags)), chance.permutation(np.flatnonzero(~flags))]
-    )
+    rng = np.random.default_rng((seed, 2**32))  # a stream that no epoch uses
+    order = np.concatenate([rng.permutation(np.flatnonzero(flags)), rng.permutation(np.flatnonzero(~flags))])
     result = np.zeros(flags.size, dtype=bool)
     # take them at equal steps in an order from true positives to true negatives
     total = int(flags.sum())
     result[
-        order[
-            (np.arange(total) * flags.size + int(chance.integers(flags.size))) // max(total, 1) % flags.size
-        ]
+        order[(np.arange(total) * flags.size + int(rng.integers(flags.size))) // max(total, 1) % flags.size]
     ] = True
     return [bool(flag) for flag in result]

@@ -28,7 +28,7 @@ _MASK = "deformation_mask"
 _COARSE_VARIABLES = tuple(f"era5_{name}" for name in ATMOSPHERE_FIELDS)
 
 
-class Windows(Dataset[dict[str, torch.Tensor]]):
+class WindowDataset(Dataset[dict[str, torch.Tensor]]):
     """Map-style data set of the windows of `items`, read from the cubes on access.
 
     If an item has no tile, the draw's seed selects its window: uniformly in the frame for a negative item.
@@ -180,12 +180,12 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             self._cubes[frame] = WindowReader(self.stores[frame], self._tile_cache)
         return self._cubes[frame]
 
-    def _draw_tile(self, cube: WindowReader, item: DatasetItem, chance: np.random.Generator) -> Tile:
-        marked = None
+    def _draw_tile(self, cube: WindowReader, item: DatasetItem, rng: np.random.Generator) -> Tile:
+        pixel = None
         if item.positive:
             moving = [member.pair for member in item.members if member.positive]
-            marked = _draw_deforming_pixel(cube, moving[int(chance.integers(len(moving)))], chance)
-        return draw_training_tile(cube.shape, self.size, chance, marked)
+            pixel = _draw_deforming_pixel(cube, moving[int(rng.integers(len(moving)))], rng)
+        return draw_training_tile(cube.shape, self.size, rng, pixel)
 
     def _confidence_weight(self, cube: WindowReader, item: DatasetItem) -> float:
         if cube.frame not in self._confidence:
@@ -212,9 +212,9 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
 
 
 def draw_training_tile(
-    shape: tuple[int, int], size: int, chance: np.random.Generator, marked: tuple[int, int] | None = None
+    shape: tuple[int, int], size: int, rng: np.random.Generator, pixel: tuple[int, int] | None = None
 ) -> Tile:
-    """Draw a random window of a frame, which includes the pixel `marked` if given.
+    """Draw a random window of a frame, which includes the pixel `pixel` if given.
 
     Parameters
     ----------
@@ -222,25 +222,23 @@ def draw_training_tile(
         Rows and columns of the frame. If it is smaller than the window, the window begins at its corner.
     size : int
         Rows and columns of the window.
-    chance : numpy.random.Generator
+    rng : numpy.random.Generator
         Random generator.
-    marked : tuple of int, optional
+    pixel : tuple of int, optional
         Row and column of a pixel.
     """
     starts = []
     for axis, extent in enumerate(shape):
         low, high = 0, max(0, extent - size)
-        if marked is not None:
-            low, high = max(low, marked[axis] - size + 1), min(high, marked[axis])
-        starts.append(int(chance.integers(low, high + 1)))
+        if pixel is not None:
+            low, high = max(low, pixel[axis] - size + 1), min(high, pixel[axis])
+        starts.append(int(rng.integers(low, high + 1)))
     row, column = starts
     core = row, min(row + size, shape[0]), column, min(column + size, shape[1])
     return Tile(row, column, size, core)
 
 
-def _draw_deforming_pixel(
-    cube: WindowReader, pair: Pair, chance: np.random.Generator
-) -> tuple[int, int] | None:
+def _draw_deforming_pixel(cube: WindowReader, pair: Pair, rng: np.random.Generator) -> tuple[int, int] | None:
     """Draw a random deforming pixel of an interferogram; return None if its mask has none."""
     tiles = [
         (row, column, values.shape[1], found)
@@ -250,7 +248,7 @@ def _draw_deforming_pixel(
     total = sum(found.size for *_, found in tiles)
     if not total:
         return None
-    chosen = int(chance.integers(total))
+    chosen = int(rng.integers(total))
     for row, column, width, found in tiles:
         if chosen < found.size:
             down, along = divmod(int(found[chosen]), width)

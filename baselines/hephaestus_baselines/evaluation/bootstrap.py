@@ -51,11 +51,11 @@ def resample_clusters(events: npt.NDArray[np.bool], *, resamples: int, seed: int
     numpy.ndarray
         float32, shape (resamples, C): how often each cluster was drawn.
     """
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     weight = np.zeros((resamples, len(events)), "f4")
     for members in (np.flatnonzero(events), np.flatnonzero(~events)):
         if count := len(members):
-            drawn = chance.integers(count, size=(resamples, count))
+            drawn = rng.integers(count, size=(resamples, count))
             drawn += np.arange(resamples)[:, None] * count
             weight[:, members] = np.bincount(drawn.ravel(), minlength=resamples * count).reshape(
                 resamples, count

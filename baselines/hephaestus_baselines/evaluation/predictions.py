@@ -31,7 +31,6 @@ from hephaestus_build.core.parsing import parse_json, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.dataset.splits import SplitPart
 
-Task = Literal["classification", "segmentation"]
 #: ``data``: pixels where at least one of the item's interferograms has data. ``all``: all pixels.
 PixelSet = Literal["data", "all"]
 PIXEL_SETS: tuple[PixelSet, ...] = ("data", "all")

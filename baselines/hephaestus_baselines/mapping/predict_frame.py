@@ -384,12 +384,12 @@ def _predict_tiles(
     import torch
 
     from hephaestus_baselines.data.dataset_items import DatasetItem
-    from hephaestus_baselines.data.window_dataset import Windows
+    from hephaestus_baselines.data.window_dataset import WindowDataset
 
     recipe = trained.recipe
     tiles = make_overlapping_tiles(shape, recipe.size)
     members = tuple(Sample(frame, pair, False) for pair in pairs)
-    windows = Windows(
+    windows = WindowDataset(
         [DatasetItem(members, False, tile) for tile in tiles],
         {frame.id: store},
         size=recipe.size,

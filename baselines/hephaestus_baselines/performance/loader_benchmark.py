@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from hephaestus_baselines.config.channels import ATMOSPHERE_CHANNELS, InputChannels
 from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch
 from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
-from hephaestus_baselines.data.window_dataset import Windows
+from hephaestus_baselines.data.window_dataset import WindowDataset
 from hephaestus_baselines.performance.loader_report import (
     BARE_PUBLISHED_READER,
     COMPACT_READER,
@@ -81,7 +81,7 @@ class PublishedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return 1 << 20
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        chance = np.random.default_rng(index)
+        rng = np.random.default_rng(index)
         item = self.items[index % len(self.items)]
         pairs = [sample.pair for sample in item.members]
         cube = xr.open_zarr(self.store)
@@ -101,7 +101,7 @@ class PublishedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             union = (stacked[:, -1] > 0).any(0)
             if union.any():
                 torch.nonzero(union).aminmax(dim=0)
-        row, column = (int(chance.integers(extent - WINDOW_SIZE + 1)) for extent in self.shape)
+        row, column = (int(rng.integers(extent - WINDOW_SIZE + 1)) for extent in self.shape)
         crop = stacked[..., row : row + WINDOW_SIZE, column : column + WINDOW_SIZE]
         return crop[:, :-1].reshape(-1, WINDOW_SIZE, WINDOW_SIZE).clone(), crop[:, -1].long()
 
@@ -118,7 +118,7 @@ def _binarize_mask(mask: np.ndarray) -> np.ndarray:
 class NumberedWindows(Dataset[dict[str, torch.Tensor]]):
     """Randomly drawn windows; the index is the seed of the draw."""
 
-    def __init__(self, windows: Windows) -> None:
+    def __init__(self, windows: WindowDataset) -> None:
         self.windows = windows
 
     def __len__(self) -> int:
@@ -167,7 +167,7 @@ class LoaderBenchmark:
                 self.on_progress("writing it in the published layout")
                 layout = _write_published_layout(cube, items, scratch / "v2.zarr")
             published, bare = (PublishedDataset(layout, items, shape, bare=flag) for flag in (False, True))
-            windows = Windows(items, {BENCHMARK_FRAME: store}, size=WINDOW_SIZE)
+            windows = WindowDataset(items, {BENCHMARK_FRAME: store}, size=WINDOW_SIZE)
             self.on_progress("exporting tensors")
             shards = _export_shards(windows, max(8, self.samples // 5), scratch)
             runs = [
@@ -205,7 +205,7 @@ class LoaderBenchmark:
         turn: int,
         published: PublishedDataset,
         bare: PublishedDataset,
-        windows: Windows,
+        windows: WindowDataset,
         shards: Sequence[Path],
     ) -> Iterator[dict[str, Any]]:
         first, few = turn << 16, max(4, self.samples // 15)
@@ -223,7 +223,7 @@ class LoaderBenchmark:
             self.on_progress(f"round {turn + 1} of {self.rounds}: {name}, {readers}")
             return {"round": turn, "row": name, "readers": readers, **_measure_rate(samples, count, skip)}
 
-        single = Windows(windows.items, windows.stores, size=WINDOW_SIZE, threads=1)
+        single = WindowDataset(windows.items, windows.stores, size=WINDOW_SIZE, threads=1)
         yield row(PUBLISHED_READER, ONE_PROCESS, few, (published[first + index] for index in range(few)))
         yield row(BARE_PUBLISHED_READER, ONE_PROCESS, few, (bare[first + index] for index in range(few)))
         yield row(
@@ -278,7 +278,7 @@ class LoaderBenchmark:
         )
         for context in ("spawn", "fork") if turn == 0 else ("fork",):
             start = time.perf_counter()
-            data = Windows(windows.items, windows.stores, size=WINDOW_SIZE)
+            data = WindowDataset(windows.items, windows.stores, size=WINDOW_SIZE)
             starting = iter(make_loader(Subset(NumberedWindows(data), numbers), LOADER_BATCH_SIZE, context))
             next(starting)
             yield {"round": turn, "row": f"first batch, {context}", "seconds": time.perf_counter() - start}
@@ -379,7 +379,7 @@ def _write_published_layout(cube: xr.Dataset, items: Sequence[DatasetItem], path
     return path
 
 
-def _export_shards(windows: Windows, count: int, folder: Path) -> list[Path]:
+def _export_shards(windows: WindowDataset, count: int, folder: Path) -> list[Path]:
     """Write shards of full float32 tensors (image, mask and label), as the published code does."""
     shards = [folder / f"shard-{number}.tar" for number in range(LOADER_WORKERS)]
     inputs = InputChannels("both")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from hephaestus_baselines.data.batch_expansion import expand_batch
 from hephaestus_baselines.data.dataset_items import SampleDraw
-from hephaestus_baselines.data.window_dataset import Windows
+from hephaestus_baselines.data.window_dataset import WindowDataset
 from hephaestus_baselines.reporting.prediction_figures import (
     TRUTH_COLOR,
     add_caption,
@@ -25,7 +25,7 @@ from hephaestus_baselines.reporting.prediction_figures import (
 _WATER_VAPOR = "total_column_water_vapour"
 
 
-def plot_sample(windows: Windows, draw: SampleDraw | int) -> Figure:
+def plot_sample(windows: WindowDataset, draw: SampleDraw | int) -> Figure:
     """Draw one sample of a data set: the inputs of a model and the expert's deformation mask.
 
     The panels show phase, coherence, height, the change of water vapour (if the atmosphere is read) and

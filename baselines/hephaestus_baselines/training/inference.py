@@ -20,7 +20,7 @@ from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch
 from hephaestus_baselines.data.dataset_items import DatasetItem
 from hephaestus_baselines.data.preparation import PreparedData
 from hephaestus_baselines.data.sample_attributes import SampleAttributes
-from hephaestus_baselines.data.window_dataset import Windows
+from hephaestus_baselines.data.window_dataset import WindowDataset
 from hephaestus_baselines.evaluation.predictions import (
     PROBABILITY_BINS,
     PixelSet,
@@ -97,8 +97,7 @@ class TrainedModel:
         Parameters
         ----------
         batch : mapping of str to Tensor
-            Compact windows as :class:`hephaestus_baselines.data.window_dataset.Windows` returns them, on any
-            device.
+            Compact windows of a :class:`~hephaestus_baselines.data.window_dataset.WindowDataset`, on any device.
 
         Returns
         -------
@@ -220,9 +219,11 @@ def selection_metric_name(task: Task) -> str:
     return "average precision" if task == "classification" else "F1"
 
 
-def make_window_dataset(recipe: Recipe, items: Sequence[DatasetItem], prepared: PreparedData) -> Windows:
+def make_window_dataset(
+    recipe: Recipe, items: Sequence[DatasetItem], prepared: PreparedData
+) -> WindowDataset:
     """Return the data set of `items`."""
-    return Windows(
+    return WindowDataset(
         items,
         prepared.stores,
         size=recipe.size,
@@ -232,7 +233,7 @@ def make_window_dataset(recipe: Recipe, items: Sequence[DatasetItem], prepared: 
     )
 
 
-def make_data_loader(windows: Windows, workers: int, **options: Any) -> DataLoader[dict[str, Tensor]]:
+def make_data_loader(windows: WindowDataset, workers: int, **options: Any) -> DataLoader[dict[str, Tensor]]:
     """Return a loader whose workers, if any, are spawned: forking a process with threads can deadlock."""
     if workers:
         options |= {"multiprocessing_context": "spawn", "persistent_workers": True}

@@ -44,7 +44,7 @@ class BestAndLastCheckpoint(Checkpoint):
     ----------
     folder : pathlib.Path
         Folder of the run.
-    measure : str
+    metric_name : str
         Name of the logged metric that is highest in the best epoch.
     """
 
@@ -52,8 +52,8 @@ class BestAndLastCheckpoint(Checkpoint):
     state_key = "Keeper"
     best_model_path = ""  # Lightning reads it when several devices train together
 
-    def __init__(self, folder: Path, measure: str) -> None:
-        self.folder, self.metric_name, self.best_score = folder, measure, -math.inf
+    def __init__(self, folder: Path, metric_name: str) -> None:
+        self.folder, self.metric_name, self.best_score = folder, metric_name, -math.inf
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the best checkpoint if the score improved, then the last, which stores the best score."""

@@ -126,13 +126,13 @@ def train_model(
     folder.mkdir(parents=True, exist_ok=True)
     if is_training_complete(folder, recipe.key):
         return folder / BEST_CHECKPOINT_FILE
-    begun = _find_resume_checkpoint(recipe, prepared, folder, describe_device(target))
+    checkpoint = _find_resume_checkpoint(recipe, prepared, folder, describe_device(target))
     with (
         _suppress_lightning_output(),
         torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
     ):
         torch.manual_seed(derive_seed(recipe.seed))
-        learner = TrainingModule(recipe, prepared, folder, describe_device(target))
+        module = TrainingModule(recipe, prepared, folder, describe_device(target))
         trainer = lightning.Trainer(
             max_epochs=recipe.epochs,
             accelerator="gpu" if target.type == "cuda" else "cpu",
@@ -153,7 +153,7 @@ def train_model(
             default_root_dir=folder,
         )
         with translate_os_errors(f"run {recipe.key}: training in {folder}"), _restore_keyboard_interrupt():
-            trainer.fit(learner, ckpt_path=begun)
+            trainer.fit(module, ckpt_path=checkpoint)
             if not (folder / BEST_CHECKPOINT_FILE).exists():
                 raise HephaestusError(
                     f"{folder} has no {BEST_CHECKPOINT_FILE}: remove {LAST_CHECKPOINT_FILE} there and run "
@@ -161,8 +161,8 @@ def train_model(
                 )
             # verify the files: other processes may have written them, and disks can fail silently
             read_checkpoint(folder / BEST_CHECKPOINT_FILE)
-            about: CheckpointMetadata = read_checkpoint(folder / LAST_CHECKPOINT_FILE)[METADATA_KEY]
-            write_training_record(folder, recipe.key, [row.model_dump() for row in about.history])
+            metadata: CheckpointMetadata = read_checkpoint(folder / LAST_CHECKPOINT_FILE)[METADATA_KEY]
+            write_training_record(folder, recipe.key, [row.model_dump() for row in metadata.history])
     return folder / BEST_CHECKPOINT_FILE
 
 
@@ -178,15 +178,18 @@ def _find_resume_checkpoint(recipe: Recipe, prepared: PreparedData, folder: Path
     if not last.exists():
         return None
     try:
-        about: CheckpointMetadata = read_checkpoint(last)[METADATA_KEY]
-        if about.recipe.key != recipe.key:
+        metadata: CheckpointMetadata = read_checkpoint(last)[METADATA_KEY]
+        if metadata.recipe.key != recipe.key:
             raise HephaestusError(
-                f"{folder} holds the run {about.recipe.key}, not {recipe.key}; choose another folder or "
+                f"{folder} holds the run {metadata.recipe.key}, not {recipe.key}; choose another folder or "
                 "remove it"
             )
-        if (about.split_sha256, about.generations) != (prepared.split.sha256, dict(prepared.generations)):
+        if (metadata.split_sha256, metadata.generations) != (
+            prepared.split.sha256,
+            dict(prepared.generations),
+        ):
             raise DamagedCheckpointError(f"{last} was trained on other cubes or another split")
-        known: CheckpointMetadata = read_checkpoint(best)[METADATA_KEY] if best.exists() else about
+        known: CheckpointMetadata = read_checkpoint(best)[METADATA_KEY] if best.exists() else metadata
         if not best.exists() or known.recipe.key != recipe.key:
             raise DamagedCheckpointError(f"there is no {BEST_CHECKPOINT_FILE} of this run beside {last}")
     except DamagedCheckpointError as error:
@@ -204,14 +207,14 @@ def _find_resume_checkpoint(recipe: Recipe, prepared: PreparedData, folder: Path
     now = {**library_versions(), "device": device}
     changed = [
         f"{name} {was} (now {now.get(name, 'absent')})"
-        for name, was in about.versions.items()
+        for name, was in metadata.versions.items()
         if now.get(name) != was
     ]
     if changed:
         log.warning(
             "run %s: resumes after epoch %d, which was trained with %s: its numbers may differ slightly from "
             "those of an uninterrupted run",
-            recipe.key, len(about.history), ", ".join(changed),
+            recipe.key, len(metadata.history), ", ".join(changed),
         )  # fmt: skip
     return last
 
@@ -245,8 +248,8 @@ class TrainingModule(lightning.LightningModule):
         self.history = []
         flags = [item.positive for item in prepared.items["train"]]
         # for segmentation, masks are shuffled within each batch instead
-        dealing = recipe.shuffle_labels and recipe.task == "classification"
-        self.train_labels = permute_labels(flags, recipe.seed) if dealing else flags
+        permute = recipe.shuffle_labels and recipe.task == "classification"
+        self.train_labels = permute_labels(flags, recipe.seed) if permute else flags
         known = prepared.items["validation"]
         chosen = stratified_subset([item.positive for item in known], recipe.validation_windows)
         self.validation_items = tuple(known[index] for index in chosen)
@@ -366,12 +369,12 @@ class TrainingModule(lightning.LightningModule):
         }
         self.history.append(row)
         names = ("train_loss", "validation_loss", "validation_score", "learning_rate")
-        said = {name: row[name] for name in names}
+        logged = {name: row[name] for name in names}
         # for a control run, true labels must not select the epoch: the last one is kept
-        said[_SELECTION_METRIC] = (
+        logged[_SELECTION_METRIC] = (
             float(row["epoch"]) if self.recipe.shuffle_labels else row["validation_score"]
         )
-        self.log_dict(said, sync_dist=self.trainer.world_size > 1)
+        self.log_dict(logged, sync_dist=self.trainer.world_size > 1)
         if self.trainer.is_global_zero:
             write_metrics(self.history, self.folder)
 

@@ -14,7 +14,7 @@ import toy_cube
 from hephaestus_baselines.config.channels import ATMOSPHERE_CHANNELS, InputChannels, channel_moments
 from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch, interpolate_coarse_fields
 from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
-from hephaestus_baselines.data.window_dataset import Windows
+from hephaestus_baselines.data.window_dataset import WindowDataset
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.schema import cube_schema
@@ -53,7 +53,7 @@ def items(stores: dict[str, Path]) -> list[DatasetItem]:
 
 @pytest.fixture(scope="module")
 def batch(stores: dict[str, Path]) -> dict[str, torch.Tensor]:
-    data = Windows(items(stores), stores, size=SIZE)
+    data = WindowDataset(items(stores), stores, size=SIZE)
     loader = DataLoader(data, batch_size=len(data), sampler=[SampleDraw(i, 0) for i in range(len(data))])  # type: ignore[arg-type]
     return next(iter(loader))
 

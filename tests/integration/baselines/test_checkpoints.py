@@ -55,7 +55,7 @@ RECIPE = toy_recipe(epochs=4)
 
 @pytest.fixture(autouse=True)
 def no_cubes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
+    monkeypatch.setattr("hephaestus_baselines.training.inference.WindowDataset", ToyWindows)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run without interruption, and one stopped before its fourth epoch."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
+        patch.setattr("hephaestus_baselines.training.inference.WindowDataset", ToyWindows)
         train_model(RECIPE, toy_prepared(), folder / "whole", device="cpu")
         with pytest.raises(StoppedError):
             train_model(RECIPE, toy_prepared(), folder / "cut", device="cpu", listener=StopAt(4))

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 import toy_cube
 from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
-from hephaestus_baselines.data.window_dataset import Windows, draw_training_tile
+from hephaestus_baselines.data.window_dataset import WindowDataset, draw_training_tile
 from hephaestus_baselines.reporting.sample_plot import plot_sample
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair
@@ -77,7 +77,7 @@ def test_a_series_holds_what_xarray_reads(
     cube = plain[frame.id]
     for tile in tile_whole_frame(shape, SIZE).tiles[::7]:  # type: ignore[arg-type]
         item = series(frame, tile)
-        read = Windows([item], stores, size=SIZE)[0]
+        read = WindowDataset([item], stores, size=SIZE)[0]
         for step, member in enumerate(item.members):
             for name, variable in {
                 "phase": "insar_difference", "coherence": "insar_coherence", "mask": "deformation_mask",
@@ -94,21 +94,21 @@ def test_a_series_holds_what_xarray_reads(
 
 def test_cores_of_a_whole_frame_count_each_pixel_once(stores: dict[str, Path]) -> None:
     tiles = tile_whole_frame(SHAPE, SIZE).tiles
-    data = Windows(
+    data = WindowDataset(
         [DatasetItem((sample(toy_cube.PAIRS[0]),), False, tile) for tile in tiles], stores, size=SIZE
     )
     assert sum(int(data[index]["inside"].sum()) for index in range(len(data))) == SHAPE[0] * SHAPE[1]
 
 
 def test_a_draw_replays_and_another_seed_differs(stores: dict[str, Path]) -> None:
-    data = Windows([series()], stores, size=SIZE)
+    data = WindowDataset([series()], stores, size=SIZE)
     one, again, other = data[SampleDraw(0, 3)], data[SampleDraw(0, 3)], data[SampleDraw(0, 4)]
     assert all(torch.equal(one[name].nan_to_num(), again[name].nan_to_num()) for name in one)
     assert not torch.equal(one["phase"], other["phase"])
 
 
 def test_drawn_windows_of_positives_hold_deformation(stores: dict[str, Path]) -> None:
-    data = Windows(singles(), stores, size=32, atmosphere=False)
+    data = WindowDataset(singles(), stores, size=32, atmosphere=False)
     for index, item in enumerate(data.items):
         for seed in range(8):
             assert bool(data[SampleDraw(index, seed)]["label"]) is item.positive
@@ -116,7 +116,7 @@ def test_drawn_windows_of_positives_hold_deformation(stores: dict[str, Path]) ->
 
 def test_confidence_is_the_mean_of_the_experts_and_one_where_nobody_looked(stores: dict[str, Path]) -> None:
     unseen = DatasetItem((sample(toy_cube.PAIRS[-1]),), False)
-    data = Windows([series(), unseen], stores, size=SIZE)
+    data = WindowDataset([series(), unseen], stores, size=SIZE)
     assert data[0]["weight"] == pytest.approx(0.8)
     assert data[1]["weight"] == 1
 
@@ -144,7 +144,7 @@ def digest(batches: DataLoader[dict[str, torch.Tensor]]) -> list[float]:
 
 def alone_and_with_workers(stores: dict[str, Path], context: str) -> tuple[list[float], list[float]]:
     """Read with one process, then with two more, which must not wait for threads of the first."""
-    data = Windows([series(), series(OTHER)], stores, size=SIZE)
+    data = WindowDataset([series(), series(OTHER)], stores, size=SIZE)
     draws = [SampleDraw(index, seed) for index, seed in itertools.product((0, 1), range(4))]
     options: dict[str, Any] = {"batch_size": 2, "sampler": draws}
     alone = digest(DataLoader(data, **options))
@@ -162,7 +162,7 @@ def test_workers_read_what_one_process_reads(stores: dict[str, Path], context: s
 
 
 def test_a_pickled_data_set_reads_on_and_takes_no_decoded_pixels_along(stores: dict[str, Path]) -> None:
-    data = Windows([series()], stores, size=SIZE)
+    data = WindowDataset([series()], stores, size=SIZE)
     before = len(pickle.dumps(data))
     _ = data[0]
     content = pickle.dumps(data)
@@ -171,7 +171,7 @@ def test_a_pickled_data_set_reads_on_and_takes_no_decoded_pixels_along(stores: d
 
 
 def test_a_sample_is_drawn_step_by_step(stores: dict[str, Path]) -> None:
-    data = Windows([series(tile=tile_whole_frame(SHAPE, SIZE).tiles[0])], stores, size=SIZE)
+    data = WindowDataset([series(tile=tile_whole_frame(SHAPE, SIZE).tiles[0])], stores, size=SIZE)
     figure = plot_sample(data, 0)
     seen = " ".join(axes.get_title(loc="left") for axes in figure.axes)
     assert all(f"{name}: phase" in seen for name in data.items[0].pairs)
@@ -180,12 +180,12 @@ def test_a_sample_is_drawn_step_by_step(stores: dict[str, Path]) -> None:
     phase = data[0]["phase"][0].numpy()
     np.testing.assert_array_equal(shown, np.where(phase == 0, np.nan, phase))
     assert len(figure.axes) == 3 * 5
-    without = Windows([series()], stores, size=SIZE, atmosphere=False)
+    without = WindowDataset([series()], stores, size=SIZE, atmosphere=False)
     assert len(plot_sample(without, SampleDraw(0, 1)).axes) == 3 * 4
 
 
 def test_memory_does_not_grow_over_an_epoch(stores: dict[str, Path]) -> None:
-    data = Windows([*singles(), *singles(OTHER)], stores, size=SIZE)
+    data = WindowDataset([*singles(), *singles(OTHER)], stores, size=SIZE)
     for seed in range(8):
         for index in range(len(data)):
             data[SampleDraw(index, seed)]
@@ -207,22 +207,22 @@ def test_damage_is_named_through_the_loader(stores: dict[str, Path], tmp_path: P
         path.chmod(0o644)
         path.unlink()
         path.write_bytes(content[:-7])
-    data = Windows(singles(), {FRAME.id: store}, size=32)
+    data = WindowDataset(singles(), {FRAME.id: store}, size=32)
     with pytest.raises(HephaestusError, match=f"{toy_cube.PAIRS[2]}.*insar_coherence.*hephaestus repair"):
         data[2]
 
 
 def test_a_reader_keeps_the_generation_that_it_pinned(tmp_path: Path) -> None:
     link = toy_cube.toy_cube(tmp_path)
-    data = Windows(singles(), {FRAME.id: link.resolve()}, size=32, atmosphere=False)
+    data = WindowDataset(singles(), {FRAME.id: link.resolve()}, size=32, atmosphere=False)
     first = data[SampleDraw(0, 1)]["phase"]
     grown = toy_cube.toy_cube(tmp_path, toy_cube.grid(64, 64), pairs=toy_cube.PAIRS[:2])
     assert grown.resolve() != next(iter(data.stores.values()))
-    again = Windows(singles(), data.stores, size=32, atmosphere=False)[SampleDraw(0, 1)]["phase"]
+    again = WindowDataset(singles(), data.stores, size=32, atmosphere=False)[SampleDraw(0, 1)]["phase"]
     assert torch.equal(first, again)
 
 
 def test_owed_atmosphere_is_nan(stores: dict[str, Path]) -> None:
-    data = Windows([series()], stores, size=SIZE)
+    data = WindowDataset([series()], stores, size=SIZE)
     cube = data._open_cube(FRAME.id)
     assert np.isnan(data._read_epoch(cube, date(1999, 1, 1))).all()
