@@ -97,7 +97,7 @@ class TrainedModel:
         Parameters
         ----------
         batch : mapping of str to Tensor
-            Compact windows of a :class:`~hephaestus_baselines.data.window_dataset.WindowDataset`, on any device.
+            Compact windows of a ``WindowDataset``, on any device.
 
         Returns
         -------
