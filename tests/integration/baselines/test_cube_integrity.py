@@ -92,7 +92,7 @@ def test_damaged_statistics_are_said_and_measured_again(cubes, tmp_path, caplog)
     assert prepare_data(cubes, size=64, results=results).statistics == first.statistics
     (line,) = caplog.messages
     assert f"{path} cannot be read" in line
-    assert "they are measured again" in line
+    assert "the statistics are measured again" in line
 
 
 def test_pins_find_their_cubes_where_only_the_results_were_moved(cubes, tmp_path):
