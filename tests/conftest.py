@@ -49,6 +49,17 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of processes of ``-n auto``: two for each core that this process may use.
+
+    Tests wait half of their time, for servers, for other processes and for deadlines to pass. Each process
+    needs up to 1.5 GB, so that a machine with little memory gets fewer.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(2 * cores, memory // (1536 << 20)))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with the real annotations and a real LiCSAR frame, next to the checkout."""

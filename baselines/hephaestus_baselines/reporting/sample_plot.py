@@ -33,7 +33,7 @@ def plot_sample(windows: WindowDataset, draw: SampleDraw | int) -> Figure:
 
     Parameters
     ----------
-    windows : Windows
+    windows : WindowDataset
         The data set.
     draw : SampleDraw or int
         Index of the sample in the data set.

@@ -44,7 +44,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def no_cubes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
+    monkeypatch.setattr("hephaestus_baselines.training.inference.WindowDataset", ToyWindows)
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -300,13 +300,13 @@ def test_confidence_weighs_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             sample = super().__getitem__(draw)
             return {**sample, "weight": 0.2 + 0.6 * sample["label"]}
 
-    monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", Doubtful)
+    monkeypatch.setattr("hephaestus_baselines.training.inference.WindowDataset", Doubtful)
     for name, chosen in {"off": False, "on": True}.items():
         train_model(
             toy_recipe(epochs=1, confidence_weights=chosen), toy_prepared(), tmp_path / name, device="cpu"
         )
     assert not same(weights(tmp_path / "off" / "last.ckpt"), weights(tmp_path / "on" / "last.ckpt"))
-    monkeypatch.setattr("hephaestus_baselines.training.inference.Windows", ToyWindows)
+    monkeypatch.setattr("hephaestus_baselines.training.inference.WindowDataset", ToyWindows)
     train_model(toy_recipe(epochs=1), toy_prepared(), tmp_path / "sure", device="cpu")
     assert same(weights(tmp_path / "off" / "last.ckpt"), weights(tmp_path / "sure" / "last.ckpt"))
 
@@ -334,6 +334,6 @@ def test_only_some_windows_choose_the_best_epoch(tmp_path: Path) -> None:
             return super().__getitem__(draw)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hephaestus_baselines.training.inference.Windows", Counting)
+        patch.setattr("hephaestus_baselines.training.inference.WindowDataset", Counting)
         train_model(toy_recipe(epochs=1, validation_windows=10), many, tmp_path, device="cpu")
     assert sorted(asked) == [False] * 5 + [True] * 5

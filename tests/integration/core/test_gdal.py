@@ -172,8 +172,8 @@ def test_a_gdal_that_another_library_started_wrongly_is_named(folder):
 
 
 def test_a_failure_of_gdal_is_no_fault_of_the_file(folder, monkeypatch):
-    def broken(*, again: bool = False) -> None:
-        if again:
+    def broken(*, repeat: bool = False) -> None:
+        if repeat:
             raise HephaestusError("GDAL does not work here")
 
     monkeypatch.setattr("hephaestus_build.sources.licsar.geotiff.check_gdal", broken)
