@@ -20,10 +20,11 @@ from prefect.utilities.annotations import quote
 from pydantic import Field
 
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frame_search import list_published_frames
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
-from hephaestus_build.operations.batch import build_frames, list_published_frames
+from hephaestus_build.operations.batch import build_frames
 from hephaestus_build.operations.run_log import BuildRun
 from hephaestus_build.operations.status import frames_with_settings
 from hephaestus_build.pipeline.plan import BuildRequest

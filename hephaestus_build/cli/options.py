@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.frame_search import frame_named
+from hephaestus_build.core.frame_search import frame_named, list_published_frames
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
-from hephaestus_build.operations.batch import list_published_frames
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames
 

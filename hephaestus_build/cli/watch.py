@@ -23,8 +23,8 @@ from hephaestus_build.cli.targets import (
     select_frames_of_kind,
 )
 from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.frame_search import list_published_frames
 from hephaestus_build.core.progress import show_progress_bars
-from hephaestus_build.operations.batch import list_published_frames
 from hephaestus_build.operations.batch import watch as watch_frames
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 

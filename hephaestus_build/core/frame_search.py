@@ -98,6 +98,11 @@ class FoundFrame:
         }
 
 
+def list_published_frames() -> list[Frame]:
+    """Return the 38 frames of the published data set."""
+    return sorted(Frame(name) for name in published_frames())
+
+
 def approximate_bounds(frame: PublishedFrame) -> Bounds:
     """Return a frame's approximate footprint, for searches only.
 

@@ -18,7 +18,6 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json, read_bounded
 from hephaestus_build.core.settings import Settings, require_local_path
 from hephaestus_build.core.volcanoes import volcanoes_named
-from hephaestus_build.cube.reading.dataset import no_cube_error
 from hephaestus_build.cube.storage.generations import FrameStore
 
 #: Marker in the folder of a simulated cube's generations while the cube is migrated.
@@ -210,3 +209,15 @@ def select_cubes(settings: Settings, given: Sequence[Path] = (), *, mixed: bool 
 def only_simulated_notice(settings: Settings) -> str:
     """Return the message that simulated cubes are taken because there are no real ones."""
     return f"there are no real cubes in {settings.cubes_dir}: taking the simulated ones (as with --simulated)"
+
+
+def no_cube_error(path: str | Path) -> HephaestusError:
+    """Return the error for a cube that is not at `path`, or is damaged, with the command that helps."""
+    name = Path(path).stem
+    try:
+        frame = str(Frame.parse(name))
+    except UsageError:
+        return HephaestusError(f"there is no cube at {path}; `hephaestus status` shows those that exist")
+    if (Path(path) / "manifest.json").is_file():
+        return HephaestusError(f"the cube at {path} is damaged; `hephaestus repair {frame}` repairs it")
+    return HephaestusError(f"there is no cube at {path}; `hephaestus build {frame}` builds it")

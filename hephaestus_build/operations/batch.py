@@ -10,20 +10,13 @@ from datetime import UTC, datetime
 
 from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.operations.run_log import BuildRun, record_run
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest
 
 log = logging.getLogger(__name__)
-
-
-def list_published_frames() -> list[Frame]:
-    """Return the 38 frames of the published data set."""
-    return sorted(Frame(name) for name in published_frames())
 
 
 def build_frames(

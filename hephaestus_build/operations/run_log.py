@@ -7,13 +7,15 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hephaestus_build.core.atomic_io import append_line, translate_os_errors
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import open_plain_file
-from hephaestus_build.pipeline.result import BuildResult
+
+if TYPE_CHECKING:
+    from hephaestus_build.pipeline.result import BuildResult
 
 #: In the data folder.
 RUN_LOG = "runs.jsonl"

@@ -11,25 +11,13 @@ from typing import Any
 
 import xarray as xr
 
-from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import is_plain_file
 from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.cube.discovery import no_cube_error
 from hephaestus_build.cube.reading.plain_store import PlainStore
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.reading.verified_objects import VerifyMode, make_object_verifier
-
-
-def no_cube_error(path: str | Path) -> HephaestusError:
-    """Return the error for a cube that is not at `path`, or is damaged, with the command that helps."""
-    name = Path(path).stem
-    try:
-        frame = str(Frame.parse(name))
-    except UsageError:
-        return HephaestusError(f"there is no cube at {path}; `hephaestus status` shows those that exist")
-    if (Path(path) / "manifest.json").is_file():
-        return HephaestusError(f"the cube at {path} is damaged; `hephaestus repair {frame}` repairs it")
-    return HephaestusError(f"there is no cube at {path}; `hephaestus build {frame}` builds it")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from archives import (
     settings_for,
 )
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frame_search import list_published_frames
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.progress import NullListener
@@ -36,7 +37,7 @@ from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.staging import StagingArea
 from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.cube.validation.checksums import verify_generation
-from hephaestus_build.operations.batch import build_frames, list_published_frames, watch
+from hephaestus_build.operations.batch import build_frames, watch
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.operations.status import list_frames_on_disk, read_frame_status
 from hephaestus_build.pipeline.build import build, plan
