@@ -44,9 +44,8 @@ test-unit: .venv/.ready ## run the unit tests (half a minute); those of training
 	@$(BIN)/python -m pytest -n auto --dist loadfile tests/unit
 
 TESTS := tests/unit tests/integration/cube tests/integration/operations \
-  $(addprefix tests/integration/pipeline/,test_build.py test_incremental.py test_second_source.py) \
-  $(addprefix tests/integration/cli/,test_entry_point.py test_exit_codes.py test_maintenance_commands.py) \
-  $(addprefix tests/integration/sources/,test_arco.py test_licsar_portal.py) tests/integration/test_python_search.py
+  $(addprefix tests/integration/,pipeline/test_build.py pipeline/test_second_source.py sources/test_arco.py) \
+  $(addprefix tests/integration/,cli/test_entry_point.py cli/test_exit_codes.py test_python_search.py)
 # the faster tests, or all of them: `make test-lowest TESTS=tests`; tests that need torch are skipped
 test-oldest test-lowest: test-%: .venv-%/.ready
 	@.venv-$*/bin/python -m pytest -n auto --dist loadfile -p no:cacheprovider $(TESTS)
