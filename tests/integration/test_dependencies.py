@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -141,6 +142,21 @@ def test_the_builder_imports_neither_prefect_nor_torch():
         "    if not module.name.endswith('__main__'): import_module(module.name)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("words", [["frames", "etna"], ["status"], ["build", "--help"]])
+def test_commands_that_read_no_image_load_no_xarray(words, tmp_path):
+    code = (
+        "import sys\n"
+        "from hephaestus_build.cli import run_command_line\n"
+        "try: run_command_line()\n"
+        "finally: print('loaded', sorted({'xarray', 'dask', 'matplotlib'} & set(sys.modules)))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True, text=True, cwd=ROOT, env=os.environ | {"HEPHAESTUS_DATA_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert ended.stdout.splitlines()[-1] == "loaded []", ended.stderr
 
 
 WITHOUT_PREFECT = "import runpy, sys; sys.modules['prefect'] = None; sys.argv[0] = '-m'; "
