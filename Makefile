@@ -41,7 +41,7 @@ test: .venv/.ready-baselines ## run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-unit: .venv/.ready ## run the unit tests (half a minute); those of training only if torch is installed
-	@$(BIN)/python -m pytest -n auto --dist loadfile tests/unit
+	@$(BIN)/python -m pytest -n logical --dist loadfile tests/unit
 
 TESTS := tests/unit tests/integration/cube tests/integration/operations \
   $(addprefix tests/integration/,pipeline/test_build.py pipeline/test_second_source.py sources/test_arco.py) \
