@@ -1,4 +1,4 @@
-"""Thread pools with a bounded queue that stop at the first error."""
+"""Pools of threads with a bounded queue, caches that threads share, and locks between processes."""
 
 from __future__ import annotations
 
