@@ -110,7 +110,7 @@ def export_zarr_v2(
         check_no_links(folder, draft.name)
         _check_draft(draft)
         if (found := _read_stamp(draft)) != stamp:
-            if draft.exists() and not (found or not any(draft.iterdir())):
+            if draft.exists() and not (found or _has_just_begun(draft)):
                 raise UsageError(f"{draft} is no unfinished export of this program; move it away")
             shutil.rmtree(draft, ignore_errors=True)
         _ZarrV2Writer(source, draft, stamp).write(threads, listener or NullListener())
@@ -137,6 +137,11 @@ def _read_stamp(store: Path) -> dict[str, Any]:
         return {}
     stamp = attributes.get("exported_from") if isinstance(attributes, dict) else None
     return stamp if isinstance(stamp, dict) else {}
+
+
+def _has_just_begun(draft: Path) -> bool:
+    """Return whether a draft holds nothing beyond its group's own files, one of which has the stamp."""
+    return all(path.name.startswith((".zgroup", ".zattrs")) for path in draft.iterdir())
 
 
 def _check_draft(draft: Path) -> None:

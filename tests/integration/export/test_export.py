@@ -149,6 +149,16 @@ def test_an_interrupted_export_goes_on_and_ends_as_if_nothing_had_happened(cube,
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 
+@pytest.mark.parametrize("left", [[], [".zgroup"], [".zgroup", ".zattrs.0123456789abcdef.partial"]])
+def test_export_killed_before_its_group_was_written_goes_on(cube, zarr2, tmp_path, left):
+    draft = tmp_path / f".{FRAME}.zarr.partial"
+    draft.mkdir()
+    for name in left:
+        (draft / name).write_text('{"zarr_format": 2}')
+    target = export_zarr_v2(open_export_selection(cube), tmp_path)
+    assert files(target) == files(zarr2)
+
+
 def test_what_is_left_of_another_cube_is_not_used(cube, zarr2, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         export_zarr_v2(
