@@ -18,7 +18,7 @@ from hephaestus_build.core.parsing import check_depth
 from hephaestus_build.cube.granules import EpochGranule, Granule, PairGranule
 from hephaestus_build.cube.schema import cube_schema
 
-_VARIABLE = re.compile(r"[a-z][a-z0-9_]{0,99}")
+_OBJECT = re.compile(r"[a-z][a-z0-9_]{0,99}(\.[0-9]{1,2})?")
 _HASH = re.compile(r"[0-9a-f]{64}")
 #: Variables of the layout ``table`` that the builder fills; the others come from annotations.
 _BUILDER_TABLES = ("valid_date_pair", "annotated", "pair_status", "grid_alignment", "valid_fraction")
@@ -51,8 +51,8 @@ def _faults(granule: Granule, *, whole: bool) -> Iterator[str]:
     if not named:
         yield f"its name {granule.name!r} is not valid for its kind"
     for name, item in granule.objects.items():
-        if not _VARIABLE.fullmatch(name):
-            yield f"{name!r} is not a valid name of a variable"
+        if not _OBJECT.fullmatch(name):
+            yield f"{name!r} is not a valid name of a stored object"
         if not _HASH.fullmatch(item.digest) or item.size < 0:
             yield f"its {name} has no valid hash and size"
     check_depth(granule.facts)

@@ -17,7 +17,7 @@ import msgspec
 from hephaestus_build.core.frames import Pair, parse_day
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
-from hephaestus_build.cube.codecs.shard_encoder import chunk_name
+from hephaestus_build.cube.codecs.image_encoder import chunk_name, split_object_name
 from hephaestus_build.cube.schema import cube_schema
 
 #: pair: phase and coherence of a pair; mask: an annotation and its masks; epoch: ERA5 at a date; dem: DEM.
@@ -99,7 +99,8 @@ class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict
         Fingerprint of the inputs other than products (grid, annotation, schema). A granule whose inputs have
         changed is built again.
     objects : dict
-        Stored objects by variable. A field of an epoch is listed once, although both date axes may show it.
+        Stored objects by name: the variable, with the strip of an image, such as ``insar_difference.0``. A
+        field of an epoch is listed once, although both date axes may show it.
     receipts : tuple of Receipt
         One receipt for every product that was requested.
     facts : dict
@@ -423,9 +424,9 @@ class ChunkKeys:
             yield from self._epoch_keys(granule, granule.day)
             return
         at = self.pair_index(granule.pair) if isinstance(granule, PairGranule) and granule.objects else ()
-        last = chunk_name(at, 2)
         for name in granule.objects:
-            yield name, f"{name}/{last}"
+            variable, strip = split_object_name(name)
+            yield name, f"{variable}/{chunk_name(at, 2, strip)}"
 
     def _epoch_keys(self, granule: Granule, day: date) -> Iterator[tuple[str, str]]:
         variables = cube_schema().variables

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
 from hephaestus_build.core.registry import load_schema
-from hephaestus_build.cube.codecs.shard_encoder import ChunkEncoder
+from hephaestus_build.cube.codecs.image_encoder import ChunkEncoder, strip_width
 
 #: How a variable is divided into stored objects; see the comment in ``schemas/cube.json``.
 StorageLayout = Literal["pair", "date", "frame", "epoch", "table"]
@@ -30,7 +31,7 @@ class Variable:
     codec : str or None
         Key in the schema's codecs; None for tables, which use the writer's default.
     step : float or None
-        Packing step in the variable's units.
+        The values are rounded to multiples of it: a power of two, in the variable's units.
     """
 
     name: str
@@ -48,15 +49,25 @@ class Variable:
         return self.dims[-2:] == ("latitude", "longitude")
 
     @property
-    def is_sharded(self) -> bool:
-        """Whether its stored objects are shards of inner chunks."""
-        return self.is_georeferenced
+    def is_in_strips(self) -> bool:
+        """Whether an image is stored as column strips; otherwise it is one chunk."""
+        return self.layout in ("pair", "frame")
+
+    @property
+    def strips(self) -> int:
+        """Largest number of column strips of an image."""
+        return cube_schema().strips if self.is_in_strips else 1
+
+    def chunk_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of a chunk of the variable's images, from the shape of its array."""
+        *leading, height, width = shape
+        return (*[1] * len(leading), height, strip_width(width, self.strips))
 
     def make_encoder(self) -> ChunkEncoder:
-        """Return the encoder of the variable's inner chunks."""
+        """Return the encoder of the variable's chunks."""
         if self.codec is None:
             raise ValueError(f"{self.name} is a table and has no image encoder")
-        return ChunkEncoder(load_schema("cube.json")["codecs"][self.codec], self.dtype, self.step)
+        return ChunkEncoder(load_schema("cube.json")["codecs"][self.codec], self.dtype)
 
 
 @dataclass(frozen=True)
@@ -77,14 +88,14 @@ class CubeSchema:
     ----------
     version : str
         Version of the schema. A cube states the version it was written with.
-    inner_chunk : int
-        Side length of the inner chunks in pixels.
+    strips : int
+        Number of column strips of an image.
     coordinates, variables : dict
         Coordinates and variables by name.
     """
 
     version: str
-    inner_chunk: int
+    strips: int
     coordinates: dict[str, Coordinate]
     variables: dict[str, Variable]
 
@@ -119,7 +130,7 @@ def cube_schema() -> CubeSchema:
     raw = load_schema("cube.json")
     return CubeSchema(
         version=raw["version"],
-        inner_chunk=raw["inner_chunk"],
+        strips=raw["strips"],
         coordinates={
             entry["name"]: Coordinate(
                 entry["name"], tuple(entry["dims"]), entry["dtype"], entry["attributes"]

@@ -31,6 +31,7 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
 from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.cube.codecs.image_encoder import split_object_name
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.frame_folder import PROVENANCE
 from hephaestus_build.cube.storage.generations import Generation
@@ -291,9 +292,11 @@ def _product_hashes(store: Path) -> dict[str, str]:
     """Return the hash of every product's content from the cube's record; empty for a cube without record."""
     if not (store / PROVENANCE).is_file():
         return {}
-    marks = {}
+    marks: dict[str, str] = {}
     for unit in Generation(0, store).read_inventory().granules.values():
-        for name, stored in unit.objects.items():
-            if name in CHANNELS:
-                marks["dem" if name == "dem" else f"{name}/{unit.name}"] = stored.digest
+        for name, stored in sorted(unit.objects.items()):
+            channel, strip = split_object_name(name)
+            if channel in CHANNELS:
+                product = "dem" if channel == "dem" else f"{channel}/{unit.name}"
+                marks[product] = f"{marks.get(product, '')} {strip}:{stored.digest}".lstrip()
     return marks

@@ -112,7 +112,7 @@ def _layer(
         **{name.upper(): _text(attributes[name]) for name in _COPIED if name in attributes},
         "LONG_NAME": describe_variable(variable),
         **tags,
-        # of the shard in the cube; empty where nothing had to be stored
+        # of the chunks in the cube; empty where nothing had to be stored
         "CUBE_OBJECT_BLAKE3": source.hash_image(variable, place),
         "TIFFTAG_SOFTWARE": f"hephaestus-build {__version__}",
     }

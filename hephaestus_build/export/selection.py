@@ -16,7 +16,7 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import hash_descriptor, is_plain_file, open_plain_file
-from hephaestus_build.cube.codecs.shard_encoder import chunk_key
+from hephaestus_build.cube.codecs.image_encoder import chunk_key, strip_count
 from hephaestus_build.cube.georeference import read_cube_grid
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.schema import Variable, cube_schema
@@ -83,16 +83,24 @@ class ExportSelection:
         return {pair: stored[pair] for pair in sorted(set(self.pairs))}
 
     def is_stored(self, variable: Variable, place: DimensionIndex) -> bool:
-        """Return whether an image is stored, as a plain file."""
-        return is_plain_file(self.store, chunk_key(variable.name, place, 2))
+        """Return whether any part of an image is stored, as a plain file."""
+        return any(is_plain_file(self.store, key) for key in self._chunk_keys(variable, place))
 
     def hash_image(self, variable: Variable, place: DimensionIndex) -> str:
-        """Return the BLAKE3 hash of one stored image; empty where nothing is stored."""
-        try:
-            with open_plain_file(self.store, chunk_key(variable.name, place, 2)) as (descriptor, facts):
-                return hash_descriptor(descriptor, facts.size)
-        except FileNotFoundError:
-            return ""
+        """Return the BLAKE3 hashes of an image's strips, with commas; empty where nothing is stored."""
+        hashes = []
+        for key in self._chunk_keys(variable, place):
+            try:
+                with open_plain_file(self.store, key) as (descriptor, facts):
+                    hashes.append(hash_descriptor(descriptor, facts.size))
+            except FileNotFoundError:
+                hashes.append("")
+        return ",".join(hashes) if any(hashes) else ""
+
+    def _chunk_keys(self, variable: Variable, place: DimensionIndex) -> list[str]:
+        """Return the keys of the chunks of an image."""
+        strips = strip_count(self.grid.width, variable.strips)
+        return [chunk_key(variable.name, place, 2, strip) for strip in range(strips)]
 
     def read_image(self, variable: Variable, place: DimensionIndex) -> npt.NDArray[Any]:
         """Return one image; filled with the fill value if it is not stored.

@@ -111,7 +111,7 @@ def image_array_spec(variable: Variable, sizes: Mapping[str, int]) -> ZarrV2Arra
         dtype.newbyteorder("<"),
         # NaN cannot be taken for data; zeros are meant
         variable.fill if _is_nan(variable.fill) else None,
-        tuple(variable.make_encoder().filters),
+        (),
         numcodecs.Blosc(codec["cname"], codec["clevel"], _SHUFFLES[codec["shuffle"]], blocksize=0),
     )
 

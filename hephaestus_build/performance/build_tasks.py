@@ -15,7 +15,6 @@ from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.gdal import isolated_gdal_env
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.cube.codecs.shard_encoder import encode_shard
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.performance.input_files import InputFiles
 from hephaestus_build.performance.process_timer import TaskTimer
@@ -44,7 +43,6 @@ def run_codec_limit(clock: TaskTimer, content: dict[str, Any], threads: int) -> 
         )
         for day in here.dates
     ]
-    inner = cube_schema().inner_chunk
     sizes: list[int] = []
 
     def frame(path: Path) -> None:
@@ -60,10 +58,7 @@ def run_codec_limit(clock: TaskTimer, content: dict[str, Any], threads: int) -> 
 
     def epoch(fields: np.ndarray) -> None:
         for variable, plane in zip(variables, fields, strict=True):
-            shard = encode_shard(
-                plane, inner=inner, encoder=variable.make_encoder(), fill=float(variable.fill)
-            )
-            sizes.append(len(shard or b""))
+            sizes.append(len(variable.make_encoder().encode(plane)))
 
     with clock:
         frame(here.dem)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.cube.codecs.shard_encoder import ChunkEncoder, ShardEncoder
+from hephaestus_build.cube.codecs.image_encoder import ChunkEncoder, ImageEncoder, object_name
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.processing.interpolation import interpolate_bilinear
 from hephaestus_build.processing.mask_rasterization import AnnotationMasks
@@ -21,24 +21,36 @@ def _encoder(name: str) -> ChunkEncoder:
     return cube_schema().variables[name].make_encoder()
 
 
-def _new_shard_encoder(name: str, width: int) -> ShardEncoder:
-    """Return an empty shard of a variable."""
-    fill = float(cube_schema().variables[name].fill)
-    return ShardEncoder(width, inner=cube_schema().inner_chunk, encoder=_encoder(name), fill=fill)
+def _new_image(name: str, shape: tuple[int, int]) -> ImageEncoder:
+    """Return the encoder of an image of a variable, without any pixel."""
+    variable = cube_schema().variables[name]
+    return ImageEncoder(shape, strips=variable.strips, encoder=_encoder(name), fill=float(variable.fill))
+
+
+def _stored_objects(name: str, image: ImageEncoder) -> dict[str, bytes]:
+    """Return the strips of an image that hold data, by object name."""
+    return {
+        object_name(name, strip): content
+        for strip, content in enumerate(image.finish())
+        if content is not None
+    }
 
 
 def encode_images(planes: dict[str, npt.NDArray[Any]]) -> dict[str, bytes]:
-    """Return the encoded images on the frame's grid; images without data are left out.
+    """Return the encoded images on the frame's grid; strips without data are left out.
 
     Parameters
     ----------
     planes : dict of str to numpy.ndarray
         By variable; each of shape (rows, columns) and of the variable's dtype.
     """
-    shards = {
-        name: _new_shard_encoder(name, plane.shape[1]).encode_image(plane) for name, plane in planes.items()
-    }
-    return {name: shard for name, shard in shards.items() if shard is not None}
+    objects: dict[str, bytes] = {}
+    for name, plane in planes.items():
+        height, width = plane.shape
+        image = _new_image(name, (height, width))
+        image.put(0, 0, plane)
+        objects |= _stored_objects(name, image)
+    return objects
 
 
 def encode_masks(masks: AnnotationMasks) -> dict[str, bytes]:
@@ -46,23 +58,13 @@ def encode_masks(masks: AnnotationMasks) -> dict[str, bytes]:
 
     The result equals that of :func:`encode_images` for the whole masks.
     """
-    inner = cube_schema().inner_chunk
     rows, columns = masks.window
-    height, width = masks.shape
-    shards: dict[str, bytes] = {}
+    objects: dict[str, bytes] = {}
     for name, values in masks.items():
-        shard = _new_shard_encoder(name, width)
-        for top in range(0, height, inner):
-            bottom = min(top + inner, height)
-            first, last = max(top, rows.start), min(bottom, rows.stop)
-            band = None
-            if first < last:
-                band = np.zeros((bottom - top, width), np.uint8)
-                band[first - top : last - top, columns] = values[first - rows.start : last - rows.start]
-            shard.add_band(band)
-        if encoded := shard.finish():
-            shards[name] = encoded
-    return shards
+        image = _new_image(name, masks.shape)
+        image.put(rows.start, columns.start, values)
+        objects |= _stored_objects(name, image)
+    return objects
 
 
 def encode_atmosphere(
@@ -85,20 +87,13 @@ def encode_atmosphere(
     dict of str to bytes
         ``<name>`` on the frame's grid, rounded to the schema's step, and ``era5_<name>``.
     """
-    inner = cube_schema().inner_chunk
-    shards = {name: _new_shard_encoder(f"primary_date_{name}", grid.width) for name in ERA5_VARIABLE_NAMES}
-    # band by band: whole images would take twenty times the memory, and more time to allocate it
-    bands = np.empty((len(ERA5_VARIABLE_NAMES), min(inner, grid.height), grid.width), np.float32)
-    for top in range(0, grid.height, inner):
-        rows = slice(top, min(top + inner, grid.height))
-        band = bands[:, : rows.stop - top]
-        interpolate_bilinear(values, latitude, longitude, grid, rows, out=band)  # the encoder rounds
-        for shard, image in zip(shards.values(), band, strict=True):
-            shard.add_band(image)
     objects: dict[str, bytes] = {}
-    for (name, shard), native in zip(shards.items(), values, strict=True):
-        encoded = shard.finish()
-        assert encoded is not None  # ERA5 has a value everywhere
-        objects[name] = encoded
+    image = np.empty((1, *grid.shape), np.float32)
+    for name, native in zip(ERA5_VARIABLE_NAMES, values, strict=True):
+        variable = cube_schema().variables[f"primary_date_{name}"]
+        assert variable.step is not None
+        # field by field: the three images together would take three times the memory
+        interpolate_bilinear(native[np.newaxis], latitude, longitude, grid, steps=[variable.step], out=image)
+        objects[name] = _encoder(variable.name).encode(image[0])
         objects[f"era5_{name}"] = _encoder(f"era5_{name}").encode(np.ascontiguousarray(native, dtype="<f4"))
     return objects

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.cube.codecs.shard_encoder import chunk_key
+from hephaestus_build.cube.codecs.image_encoder import chunk_key
 from hephaestus_build.cube.georeference import read_cube_grid
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.report.image_ops import shrink_codes, shrink_factor, shrink_mean, shrink_phase
 
 _VAPOUR = "total_column_water_vapour"
@@ -230,8 +231,10 @@ def _stored_size(dataset: xr.Dataset, pair: Pair) -> int:
     first, second = (
         int(np.searchsorted(axis, np.datetime64(day))) for axis, day in zip(axes, pair.dates, strict=True)
     )
-    path = Path(str(dataset.encoding.get("source", ""))) / chunk_key("deformation_mask", (first, second), 2)
-    return path.stat().st_size if path.is_file() else 0
+    store = Path(str(dataset.encoding.get("source", "")))
+    strips = range(cube_schema().strips)
+    paths = [store / chunk_key("deformation_mask", (first, second), 2, strip) for strip in strips]
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def _image(dataset: xr.Dataset, name: str, pair: Pair) -> np.ndarray:

@@ -29,7 +29,7 @@ import cdsapi  # noqa: F401 (loaded by the first build otherwise, in every child
 from hephaestus_build.core import atomic_io
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.cube.codecs import shard_encoder
+from hephaestus_build.cube.codecs import image_encoder
 from hephaestus_build.cube.storage import generations, staging, writer
 from hephaestus_build.download import partial as part
 from hephaestus_build.operations import repair as repairing
@@ -147,7 +147,7 @@ def install(traps: Traps, added: Path) -> None:
     traps.wrap(part, "write_atomic", before="before a receipt", **receipts)
     traps.wrap(part.PartialDownload, "publish", after="after a download")
     traps.wrap(month_cache.MonthCache, "add", before="ERA5 arrived", after="ERA5 kept")
-    traps.wrap(shard_encoder.ChunkEncoder, "encode", before="mid-encode")
+    traps.wrap(image_encoder.ChunkEncoder, "encode", before="mid-encode")
     traps.wrap(staging, "write_atomic", half=("half a shard", _half_file), after="between shards")
     ledger = {"only": lambda path, _: path.name == "ledger.jsonl"}
     traps.wrap(staging, "append_line", half=("half the ledger's line", _half_line), **ledger)

@@ -93,8 +93,8 @@ def read_union_mask(cube: WindowReader, samples: Iterable[Sample]) -> npt.NDArra
     """Return the union of the deformation masks of `samples` of one frame: uint8, in the frame's shape."""
     mask = np.zeros(cube.shape, np.uint8)
     for sample in samples:
-        for row, column, values in cube.iter_tiles("deformation_mask", sample.pair):
-            part = mask[row : row + values.shape[0], column : column + values.shape[1]]
+        for column, values in cube.iter_strips("deformation_mask", sample.pair):
+            part = mask[:, column : column + values.shape[1]]
             np.maximum(part, values, out=part)
     return mask
 
@@ -151,5 +151,5 @@ def _box_edges(
 def _read_flag_meanings(cube: WindowReader, variable: str, sample: Sample) -> tuple[str, ...]:
     known = cube_schema().variables[variable].attributes
     meanings = dict(zip(known["flag_values"], known["flag_meanings"].split(), strict=True))
-    codes = {int(code) for *_, values in cube.iter_tiles(variable, sample.pair) for code in np.unique(values)}
+    codes = {int(code) for _, values in cube.iter_strips(variable, sample.pair) for code in np.unique(values)}
     return tuple(sorted(meanings[code] for code in codes - {0}))

@@ -240,19 +240,19 @@ def draw_training_tile(
 
 def _draw_deforming_pixel(cube: WindowReader, pair: Pair, rng: np.random.Generator) -> tuple[int, int] | None:
     """Draw a random deforming pixel of an interferogram; return None if its mask has none."""
-    tiles = [
-        (row, column, values.shape[1], found)
-        for row, column, values in cube.iter_tiles(_MASK, pair)
+    strips = [
+        (column, values.shape[1], found)
+        for column, values in cube.iter_strips(_MASK, pair)
         if (found := np.flatnonzero(values)).size
     ]
-    total = sum(found.size for *_, found in tiles)
+    total = sum(found.size for *_, found in strips)
     if not total:
         return None
     chosen = int(rng.integers(total))
-    for row, column, width, found in tiles:
+    for column, width, found in strips:
         if chosen < found.size:
-            down, along = divmod(int(found[chosen]), width)
-            return row + down, column + along
+            row, along = divmod(int(found[chosen]), width)
+            return row, column + along
         chosen -= found.size
     raise AssertionError("one of them was chosen")
 

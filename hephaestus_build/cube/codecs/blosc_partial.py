@@ -72,7 +72,7 @@ def slice_blosc_buffer(head: bytes, length: int, decoded: int, start: int, stop:
     whole = BloscSlice(b"", 0, length, 0, decoded)
     number = -(-decoded // block)
     first, last = start // block, -(-stop // block)
-    if last - first == number or head[2] & _MEMCPYED or decoded % block or 16 + 4 * number > len(head):
+    if last - first == number or head[2] & _MEMCPYED or 16 + 4 * number > len(head):
         return whole
     offsets = struct.unpack_from(f"<{number}I", head, 16)
     if list(offsets) != sorted(offsets) or offsets[-1] > length:
@@ -81,5 +81,7 @@ def slice_blosc_buffer(head: bytes, length: int, decoded: int, start: int, stop:
     kept = last - first
     shift = 16 + 4 * kept - begin
     places = struct.pack(f"<{kept}I", *(offset + shift for offset in offsets[first:last]))
-    header = head[:4] + struct.pack("<3I", kept * block, block, end + shift) + places
-    return BloscSlice(header, begin, end, first * block, kept * block)
+    # the last block of a buffer may be shorter than the others; in the smaller buffer it is the last one too
+    kept_bytes = min(kept * block, decoded - first * block)
+    header = head[:4] + struct.pack("<3I", kept_bytes, block, end + shift) + places
+    return BloscSlice(header, begin, end, first * block, kept_bytes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
-from zarr.codecs.numcodecs import Delta, FixedScaleOffset
+from zarr.codecs import BloscCodec, VLenUTF8Codec, ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
@@ -20,7 +18,7 @@ from hephaestus_build.core.atomic_io import hash_bytes, link_files, sync_files, 
 from hephaestus_build.core.crs import WGS84_WKT
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import load_schema
-from hephaestus_build.cube.codecs.shard_encoder import CHUNK_KEY_SEPARATOR, chunk_key, shard_shape
+from hephaestus_build.cube.codecs.image_encoder import CHUNK_KEY_SEPARATOR, chunk_key
 from hephaestus_build.cube.codecs.vlen_utf8 import encode_vlen_utf8
 from hephaestus_build.cube.granules import ChunkKeys, Granule
 from hephaestus_build.cube.inventory import CubeInventory
@@ -68,26 +66,21 @@ def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
     sizes = {name: len(values[name]) for name in schema.coordinates}
     objects: dict[str, Buffer] = {}
     texts: dict[str, bytes] = {}
-    with warnings.catch_warnings():
-        # raised by zarr 3.1 for the codecs of the packed atmosphere (docs/cube.md)
-        warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
-        # in memory: writing many small files through zarr takes twice as long
-        group = zarr.create_group(
-            MemoryStore(objects), zarr_format=3, attributes=make_group_attributes(contents)
+    # in memory: writing many small files through zarr takes twice as long
+    group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=make_group_attributes(contents))
+    _write_crs(group, contents.grid)
+    for coordinate in schema.coordinates.values():
+        _write_table(
+            group, coordinate, values[coordinate.name], "NaN" if coordinate.dtype == "float64" else 0
         )
-        _write_crs(group, contents.grid)
-        for coordinate in schema.coordinates.values():
-            _write_table(
-                group, coordinate, values[coordinate.name], "NaN" if coordinate.dtype == "float64" else 0
-            )
-        for variable in schema.variables.values():
-            shape = tuple(sizes[dim] for dim in variable.dims)
-            if variable.dtype == "string":
-                texts |= _write_text_table(group, variable, values[variable.name])
-            elif variable.layout == "table":
-                _write_table(group, variable, values[variable.name], variable.fill)
-            elif min(shape) > 0:
-                _create_image_array(group, variable, shape, schema.inner_chunk)
+    for variable in schema.variables.values():
+        shape = tuple(sizes[dim] for dim in variable.dims)
+        if variable.dtype == "string":
+            texts |= _write_text_table(group, variable, values[variable.name])
+        elif variable.layout == "table":
+            _write_table(group, variable, values[variable.name], variable.fill)
+        elif min(shape) > 0:
+            _create_image_array(group, variable, shape)
     return _consolidate_metadata({key: item.to_bytes() for key, item in sorted(objects.items())}) | texts
 
 
@@ -185,39 +178,18 @@ def _create_single_chunk(
     )
 
 
-def _create_image_array(group: zarr.Group, variable: Variable, shape: tuple[int, ...], inner: int) -> None:
+def _create_image_array(group: zarr.Group, variable: Variable, shape: tuple[int, ...]) -> None:
     """Create an array of images without writing any chunk; the chunks are linked afterwards."""
     codec = load_schema("cube.json")["codecs"][variable.codec]
-    leading = (1,) * (len(shape) - 2)
-    filters: list[Any] = []
-    if codec.get("packed"):
-        assert variable.step is not None
-        filters = [
-            FixedScaleOffset(offset=0, scale=1 / variable.step, dtype="<f4", astype="<i4"),
-            Delta(dtype="<i4"),
-        ]
-    compressor = BloscCodec(
-        cname=codec["cname"],
-        clevel=codec["clevel"],
-        shuffle=codec["shuffle"],
-        blocksize=codec["blocksize"],
-        typesize=variable.make_encoder().itemsize,
-    )
-    whole = shard_shape((shape[-2], shape[-1]), inner) if variable.is_sharded else shape[-2:]
-    codecs: dict[str, Any] = {"filters": filters or None, "compressors": compressor}
-    if variable.is_sharded:  # one chunk per image, which is itself a shard of tiles
-        tiles = ShardingCodec(
-            chunk_shape=(*leading, inner, inner), codecs=[*filters, BytesCodec(), compressor]
-        )
-        codecs = {"filters": None, "serializer": tiles, "compressors": None, "shards": (*leading, *whole)}
     georeference = {"grid_mapping": "spatial_ref"} if variable.is_georeferenced else {}
     group.create_array(
         variable.name,
         shape=shape,
         dtype=variable.dtype,
-        chunks=(*leading, *whole),
+        chunks=variable.chunk_shape(shape),
         chunk_key_encoding=_CHUNK_KEY_ENCODING,
-        **codecs,
+        filters=None,
+        compressors=BloscCodec(**codec, typesize=np.dtype(variable.dtype).itemsize),
         fill_value=variable.fill,
         dimension_names=variable.dims,
         attributes={**variable.attributes, **georeference},

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import load_schema
-from hephaestus_build.cube.codecs.shard_encoder import CHUNK_KEY_SEPARATOR, shard_shape
+from hephaestus_build.cube.codecs.image_encoder import CHUNK_KEY_SEPARATOR
 from hephaestus_build.cube.schema import Coordinate, Variable
 
 
@@ -33,7 +35,7 @@ class ValidationFinding:
 
 
 def check_array_metadata(
-    item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int], inner: int
+    item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> Iterator[ValidationFinding]:
     """Yield a finding for each difference between an array's metadata and the schema.
 
@@ -45,16 +47,12 @@ def check_array_metadata(
         The array's ``zarr.json``.
     sizes : mapping of str to int
         Length of every dimension.
-    inner : int
-        Side length of the inner chunks in pixels.
     """
-    for fault in _faults(item, found, sizes, inner):
+    for fault in _faults(item, found, sizes):
         yield ValidationFinding(item.name, fault)
 
 
-def _faults(
-    item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int], inner: int
-) -> Iterator[str]:
+def _faults(item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterator[str]:
     yield from _compare("dimensions", found.get("dimension_names"), list(item.dims))
     shape = [sizes.get(dim, -1) for dim in item.dims]
     yield from _compare("shape", found.get("shape"), shape)
@@ -65,54 +63,31 @@ def _faults(
         if item.is_georeferenced:
             expected["grid_mapping"] = "spatial_ref"
         if item.layout != "table":
-            yield from _layout_faults(item, found, shape, inner)
+            yield from _layout_faults(item, found, shape)
     attributes = found.get("attributes", {})
     # an additional attribute may change the decoded values: scale_factor, add_offset, missing_value
     for name in sorted(expected.keys() | attributes.keys()):
         yield from _compare(f"attribute {name}", attributes.get(name), expected.get(name))
 
 
-def _layout_faults(
-    variable: Variable, found: Mapping[str, Any], shape: list[int], inner: int
-) -> Iterator[str]:
-    """Yield the differences of an image array's chunks, shards and codecs."""
-    leading = [1] * (len(shape) - 2)
-    whole = shard_shape((shape[-2], shape[-1]), inner) if variable.is_sharded else shape[-2:]
-    outer = found.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
-    yield from _compare("shard" if variable.is_sharded else "chunk", outer, [*leading, *whole])
+def _layout_faults(variable: Variable, found: Mapping[str, Any], shape: list[int]) -> Iterator[str]:
+    """Yield the differences of an image array's chunks and codecs."""
+    chunk = found.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
+    yield from _compare("chunk", chunk, list(variable.chunk_shape(shape)))
     keys = found.get("chunk_key_encoding", {})
     yield from _compare(
         "names of chunks", keys.get("configuration", {}).get("separator"), CHUNK_KEY_SEPARATOR
     )
     codecs = list(found.get("codecs", []))
-    if variable.is_sharded:
-        for what, side in (("image", [*leading, *whole]), ("tile", [*leading, inner, inner])):
-            if [codec.get("name") for codec in codecs] != ["sharding_indexed"]:
-                yield f"is not sharded by {what}s"
-                return
-            sharding = codecs[0].get("configuration", {})
-            yield from _compare(what, sharding.get("chunk_shape"), side)
-            yield from _compare("place of the shards' index", sharding.get("index_location", "end"), "end")
-            codecs = list(sharding.get("codecs", []))
     yield from _compare("codecs", [_codec(codec) for codec in codecs], list(_codecs(variable)))
 
 
 def _codecs(variable: Variable) -> Iterator[dict[str, Any]]:
     assert variable.codec is not None
     codec = load_schema("cube.json")["codecs"][variable.codec]
-    if codec.get("packed"):
-        assert variable.step is not None
-        yield {
-            "name": "numcodecs.fixedscaleoffset",
-            "offset": 0,
-            "scale": 1 / variable.step,
-            "dtype": "<f4",
-            "astype": "<i4",
-        }
-        yield {"name": "numcodecs.delta", "dtype": "<i4"}
     yield {"name": "bytes", "endian": "little"}
     blosc = {name: codec[name] for name in ("cname", "clevel", "shuffle", "blocksize")}
-    yield {"name": "blosc", "typesize": variable.make_encoder().itemsize, **blosc}
+    yield {"name": "blosc", "typesize": np.dtype(variable.dtype).itemsize, **blosc}
 
 
 def _codec(codec: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_build.cube.codecs.shard_encoder import CHUNK_KEY_SEPARATOR
+from hephaestus_build.cube.codecs.image_encoder import CHUNK_KEY_SEPARATOR
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding
 
@@ -55,17 +55,20 @@ def _stored_positions(store: Path) -> StoredPositions:
     for variable in cube_schema().variables.values():
         if variable.layout != "table":
             names = (file.name for file in (store / variable.name).glob("c*"))
+            strips = {str(strip) for strip in range(variable.strips)}
             found[variable.name] = {
-                _parse_position(name.split(CHUNK_KEY_SEPARATOR)[1:], len(variable.dims) - 2) for name in names
+                _parse_position(name.split(CHUNK_KEY_SEPARATOR)[1:], len(variable.dims) - 2, strips)
+                for name in names
             }
     return found
 
 
-def _parse_position(parts: Sequence[str], leading: int) -> tuple[int, ...]:
+def _parse_position(parts: Sequence[str], leading: int, strips: Collection[str]) -> tuple[int, ...]:
     right = (
         len(parts) == leading + 2
         and all(part.isascii() and part.isdigit() for part in parts)
-        and tuple(parts[-2:]) == ("0", "0")
+        and parts[-2] == "0"
+        and parts[-1] in strips
     )
     return tuple(int(part) for part in parts[:leading]) if right else (-1,)
 

@@ -225,7 +225,7 @@ def _check_phases(
 def _find_phase_fault(cube: WindowReader, granule: InterferogramGranule) -> str:
     valid = 0
     try:
-        for _, _, values in cube.iter_tiles("insar_difference", granule.pair):
+        for _, values in cube.iter_strips("insar_difference", granule.pair):
             valid += int(np.count_nonzero(values))
             if not (np.abs(values) <= _MAX_PHASE).all():  # also true for NaN
                 return "it holds values that are not angles from -pi to pi"

@@ -99,7 +99,7 @@ def _check_arrays(store: Path, arrays: Mapping[str, Any], schema: CubeSchema) ->
     items: dict[str, Variable | Coordinate] = {**schema.coordinates, **schema.variables}
     for name, item in items.items():
         if name in arrays:
-            yield from check_array_metadata(item, arrays[name], sizes, schema.inner_chunk)
+            yield from check_array_metadata(item, arrays[name], sizes)
         elif all(sizes.get(dim) for dim in item.dims):
             yield ValidationFinding(name, "is missing")
     for name in sorted(arrays.keys() - items.keys() - {GRID_MAPPING}):
