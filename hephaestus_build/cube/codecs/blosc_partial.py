@@ -72,6 +72,8 @@ def slice_blosc_buffer(head: bytes, length: int, decoded: int, start: int, stop:
     whole = BloscSlice(b"", 0, length, 0, decoded)
     number = -(-decoded // block)
     first, last = start // block, -(-stop // block)
+    if decoded % block and first == number - 1 and number > 1:
+        first -= 1  # a shorter last block alone would be no valid buffer
     if last - first == number or head[2] & _MEMCPYED or 16 + 4 * number > len(head):
         return whole
     offsets = struct.unpack_from(f"<{number}I", head, 16)

@@ -162,7 +162,7 @@ def test_a_reader_of_a_removed_generation_gets_an_error_and_never_no_data(frame_
         lambda: cube.confidence.values,
         lambda: windows.read("insar_difference", Pair.parse(name), 0, 0, np.empty(GRID.shape, "f4")),
         lambda: windows.read("dem", None, 0, 0, np.empty(GRID.shape, "f4")),
-        lambda: list(windows.iter_tiles("insar_difference", Pair.parse(name))),
+        lambda: list(windows.iter_strips("insar_difference", Pair.parse(name))),
         lambda: windows.read_table("confidence"),
         lambda: windows.read_epoch(["era5_surface_pressure"], date(2019, 1, 13)),
     ]
@@ -266,7 +266,7 @@ def test_staging_forgets_a_line_that_was_cut_and_objects_that_were_damaged(frame
     staging = frame_store.staging
     whole = pair_unit(staging, "20190101_20190113")
     damaged = pair_unit(staging, "20190101_20190125")
-    path = staging.chunk_path(damaged, "insar_difference")
+    path = staging.chunk_path(damaged, "insar_difference.0")
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with (staging.folder / "ledger.jsonl").open("a") as ledger:
         ledger.write('{"kind": "pair", "name": "2019')
