@@ -6,8 +6,8 @@ are derived from them. Therefore a build can be interrupted at any point and res
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date
 from functools import cached_property
 from typing import Any, ClassVar, Literal, cast
@@ -17,8 +17,6 @@ import msgspec
 from hephaestus_build.core.frames import Pair, parse_day
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
-from hephaestus_build.cube.codecs.image_encoder import chunk_name, split_object_name
-from hephaestus_build.cube.schema import cube_schema
 
 #: pair: phase and coherence of a pair; mask: an annotation and its masks; epoch: ERA5 at a date; dem: DEM.
 GranuleKind = Literal["pair", "mask", "epoch", "dem"]
@@ -361,85 +359,3 @@ class DemGranule(Granule, frozen=True, tag="dem", tag_field="kind"):
 
 #: The types of granule that a record contains, distinguished by ``kind``.
 AnyGranule = InterferogramGranule | MaskGranule | EpochGranule | DemGranule
-
-
-@dataclass(frozen=True)
-class DateAxes:
-    """The date axes of a cube, each sorted and without duplicates.
-
-    Attributes
-    ----------
-    primary, secondary : tuple of datetime.date
-        Dates of the two axes.
-    """
-
-    primary: tuple[date, ...]
-    secondary: tuple[date, ...]
-
-    @classmethod
-    def from_granules(cls, granules: Iterable[Granule]) -> DateAxes:
-        """Return the axes that contain every pair of `granules`, whether complete or not."""
-        pairs = [granule.pair for granule in granules if isinstance(granule, PairGranule)]
-        return cls(
-            tuple(sorted({pair.primary for pair in pairs})), tuple(sorted({pair.secondary for pair in pairs}))
-        )
-
-    @property
-    def epochs(self) -> tuple[date, ...]:
-        """Every date of either axis, sorted."""
-        return tuple(sorted({*self.primary, *self.secondary}))
-
-
-class ChunkKeys:
-    """The keys of stored objects in a store with given axes.
-
-    Parameters
-    ----------
-    axes : DateAxes
-        Date axes of the store.
-    """
-
-    def __init__(self, axes: DateAxes) -> None:
-        self._primary = {day: index for index, day in enumerate(axes.primary)}
-        self._secondary = {day: index for index, day in enumerate(axes.secondary)}
-        self._epoch = {day: index for index, day in enumerate(axes.epochs)}
-
-    def pair_index(self, pair: Pair) -> tuple[int, int]:
-        """Return the positions of `pair` on the two date axes."""
-        return self._primary[pair.primary], self._secondary[pair.secondary]
-
-    def epoch_index(self, day: date) -> int:
-        """Return the position of `day` on the epoch axis."""
-        return self._epoch[day]
-
-    def keys(self, granule: Granule) -> Iterator[tuple[str, str]]:
-        """Yield (object name, key in the store) for every key of an object of `granule`.
-
-        Examples
-        --------
-        An epoch whose date is third on both date axes has one object for each field, with two keys:
-        ``primary_date_surface_pressure/c.2.0.0`` and ``secondary_date_surface_pressure/c.2.0.0``.
-        """
-        if isinstance(granule, EpochGranule):
-            yield from self._epoch_keys(granule, granule.day)
-            return
-        at = self.pair_index(granule.pair) if isinstance(granule, PairGranule) and granule.objects else ()
-        for name in granule.objects:
-            variable, strip = split_object_name(name)
-            yield name, f"{variable}/{chunk_name(at, 2, strip)}"
-
-    def _epoch_keys(self, granule: Granule, day: date) -> Iterator[tuple[str, str]]:
-        variables = cube_schema().variables
-        last = chunk_name((self._epoch[day],), 2)
-        # a field that both date axes show is one object, linked on each axis that has the date
-        axes = [
-            (axis, chunk_name((positions[day],), 2))
-            for axis, positions in (("primary", self._primary), ("secondary", self._secondary))
-            if day in positions
-        ]
-        for name in granule.objects:
-            if name in variables:
-                yield name, f"{name}/{last}"
-            else:
-                for axis, on_it in axes:
-                    yield name, f"{axis}_date_{name}/{on_it}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cached_property
 from typing import Any, cast
 
@@ -11,11 +12,32 @@ import msgspec
 
 from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.era5_grid import Era5Area, era5_area_around
+from hephaestus_build.core.frames import Pair, parse_day
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import check_depth
+from hephaestus_build.cube.chunk_keys import ChunkKeys
+from hephaestus_build.cube.date_axes import DateAxes
 from hephaestus_build.cube.granule_checks import check_granule
-from hephaestus_build.cube.granules import AnyGranule, DateAxes, Granule
+from hephaestus_build.cube.granules import AnyGranule, EpochGranule, Granule, PairGranule
+from hephaestus_build.cube.key_spaces import KeyHistory
 from hephaestus_build.cube.schema import cube_schema
+
+
+@dataclass(frozen=True)
+class StoredHistory:
+    """What is on disk of a cube, looked up only if positions change.
+
+    Attributes
+    ----------
+    chunk_keys : callable
+        Returns the keys of all chunks of the published generation, without the retired ones.
+    key_spaces : callable
+        Returns the key spaces of all generations that are kept.
+    """
+
+    chunk_keys: Callable[[], Collection[str]]
+    key_spaces: Callable[[], Collection[int]]
+
 
 #: Maximum number of cells of a table (primary dates times secondary dates) and of pixels of a grid: four
 #: times what Sentinel-1 can have acquired of a frame, and ten times the largest frame.
@@ -34,20 +56,117 @@ class CubeInventory:
         Granules by key.
     attributes : dict
         Attributes of the root group, JSON values.
+    axes : DateAxes
+        The axes. They hold the pairs of all granules, and all other pairs that were ever listed.
+    keys : KeyHistory
+        Key space of the chunks of the root group, and the keys that were in use before.
     """
 
     grid: Grid
     granules: Mapping[str, Granule]
     attributes: Mapping[str, Any]
+    axes: DateAxes
+    keys: KeyHistory = field(default_factory=KeyHistory)
+
+    @classmethod
+    def new(
+        cls,
+        grid: Grid,
+        granules: Mapping[str, Granule],
+        attributes: Mapping[str, Any],
+        listed: Iterable[Pair] = (),
+    ) -> CubeInventory:
+        """Return the inventory of a cube that has no earlier generation.
+
+        Parameters
+        ----------
+        grid, granules, attributes
+            See the attributes of these names.
+        listed : iterable of Pair
+            Pairs that the archive lists.
+        """
+        pairs = {*listed, *_pairs_of(granules.values())}
+        return cls(grid, granules, attributes, DateAxes.from_pairs(pairs))
+
+    def succeed(
+        self,
+        grid: Grid,
+        granules: Mapping[str, Granule],
+        attributes: Mapping[str, Any],
+        listed: Iterable[Pair],
+        history: StoredHistory,
+    ) -> CubeInventory:
+        """Return the inventory of the next generation.
+
+        Positions on the axes stay the same where possible. Otherwise, or if the key of a stored image would
+        become free, the chunks move to another key space (see :mod:`hephaestus_build.cube.key_spaces`).
+
+        Parameters
+        ----------
+        grid, granules, attributes
+            Those of the next generation.
+        listed : iterable of Pair
+            Pairs that the archive lists now.
+        history : StoredHistory
+            What is on disk of this and earlier generations.
+
+        Raises
+        ------
+        ValueError
+            If the chunks must move, but generations on disk use all key spaces.
+        """
+        pairs = {*self.axes.pairs, *listed, *_pairs_of(granules.values())}
+        axes, keys = DateAxes.from_pairs(pairs), self.keys
+        other_images = self.is_outdated or not grid.same_as(self.grid)
+        lost = [] if other_images else self._lost_keys(granules)
+        if other_images or lost or not _continues(axes.epochs, self.axes.epochs):
+            free = keys.free_spaces(history.key_spaces())
+            if free:
+                keys, lost = keys.move(free[0], history.chunk_keys()), []
+            elif other_images:
+                raise ValueError("all key spaces are in use by generations on another grid")
+            else:  # out of order rather than at a position that an open reader takes for another date
+                axes = self.axes.append_dates(axes)
+        contents = CubeInventory(grid, granules, attributes, axes, keys)
+        if lost or keys.retired[keys.index]:  # an error instead of no data, until they are stored again
+            contents = replace(contents, keys=keys.retire(lost, stored=contents._granule_keys()))
+        return contents
+
+    def _lost_keys(self, granules: Mapping[str, Granule]) -> list[str]:
+        """Return the keys of products of which images are stored here, and none in the next generation.
+
+        At these keys, readers of this generation would find no data in place of data. A mask without pixels
+        is no loss: it is what the annotation says now.
+        """
+        lost = (
+            granule
+            for key, granule in self.granules.items()
+            if granule.kind != "mask" and not ((after := granules.get(key)) and after.objects)
+        )
+        return [key for granule in lost for _, key in self.chunk_keys.keys(granule)]
+
+    def _granule_keys(self) -> set[str]:
+        """Return the keys of all objects of granules."""
+        return {key for granule in self.granules.values() for _, key in self.chunk_keys.keys(granule)}
 
     def __repr__(self) -> str:
         height, width = self.grid.shape
         return f"<CubeInventory: {len(self.granules)} granules on {height} x {width} pixels>"
 
+    @property
+    def schema_version(self) -> str | None:
+        """Version of the schema that the cube was written with; None in records of early versions."""
+        return self.attributes.get("schema_version")
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the cube was written with another schema than that of this version."""
+        return self.schema_version != cube_schema().version
+
     @cached_property
-    def axes(self) -> DateAxes:
-        """The date axes."""
-        return DateAxes.from_granules(self.granules.values())
+    def chunk_keys(self) -> ChunkKeys:
+        """The keys of the stored objects."""
+        return ChunkKeys(self.axes, self.keys.space)
 
     @cached_property
     def era5_area(self) -> Era5Area:
@@ -58,7 +177,14 @@ class CubeInventory:
         """Return the inventory as JSON, with the granules in order of their keys."""
         granules = [self.granules[key] for key in sorted(self.granules)]
         return encode_json(
-            _Record(grid=self.grid, attributes=self.attributes, units=cast(list[AnyGranule], granules))
+            _Record(
+                grid=self.grid,
+                attributes=self.attributes,
+                units=cast(list[AnyGranule], granules),
+                dates=[f"{day:%Y%m%d}" for day in self.axes.epochs],
+                pairs=[pair.name for pair in self.axes.pairs],
+                keys=self.keys,
+            )
         )
 
     @classmethod
@@ -77,36 +203,74 @@ class CubeInventory:
             found = msgspec.json.decode(record, type=_Record)
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
-        contents = cls(found.grid, {granule.key: granule for granule in found.units}, found.attributes)
-        if len(contents.granules) != len(found.units):
+        granules = {granule.key: granule for granule in found.units}
+        if len(granules) != len(found.units):
             raise ValueError("it contains two granules with the same key")
+        contents = cls(found.grid, dict[str, Granule](granules), found.attributes, found.axes(), found.keys)
         contents._check()
         return contents
 
     def _check(self) -> None:
         """Raise ValueError if the inventory does not describe a valid cube."""
         check_depth(self.attributes)
-        whole = self.attributes.get("schema_version") == cube_schema().version
         for granule in self.granules.values():
-            check_granule(granule, whole=whole)
+            check_granule(granule, whole=not self.is_outdated)
+        self.keys.check()
+        if self.keys.retired[self.keys.index] and self._granule_keys().intersection(self.keys.retired_keys):
+            raise ValueError("a key of its images is retired")
         if (
             self.grid.size > MAX_GRID_PIXELS
             or len(self.axes.primary) * len(self.axes.secondary) > MAX_TABLE_CELLS
         ):
             raise ValueError("its grid or its date axes are larger than those of any frame")
-        epochs = {f"{day:%Y%m%d}" for day in self.axes.epochs}
+        dates = {day for pair in _pairs_of(self.granules.values()) for day in pair.dates}
         strays = [
             granule.name
             for granule in self.granules.values()
-            if granule.kind == "epoch" and granule.name not in epochs
+            if isinstance(granule, EpochGranule) and granule.day not in dates
         ]
         if strays:
             raise ValueError(f"it has an epoch {strays[0]}, but no pair with this date")
+        pairs = set(_pairs_of(self.granules.values()))
+        if not dates.issubset(self.axes.epochs) or not (self.is_outdated or pairs.issubset(self.axes.pairs)):
+            raise ValueError("its axes lack the dates of a pair")
         _ = self.era5_area  # raises if the grid is not on the Earth
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
-    version: int = 1
+    version: int = 2
     grid: Grid
     attributes: Mapping[str, Any]
     units: list[AnyGranule]
+    dates: list[str] = []
+    pairs: list[str] = []
+    keys: KeyHistory = KeyHistory()
+
+    def axes(self) -> DateAxes:
+        """Return the axes; records of schema 1 do not state them.
+
+        Raises
+        ------
+        ValueError
+            If a date is not valid or occurs twice.
+        """
+        if self.version < 2:
+            pairs = set(_pairs_of(self.units))
+            return DateAxes(
+                tuple(sorted({pair.primary for pair in pairs})),
+                tuple(sorted({pair.secondary for pair in pairs})),
+            )
+        dates, axis = tuple(map(parse_day, self.dates)), tuple(map(Pair.parse, self.pairs))
+        if len(set(dates)) != len(dates) or len(set(axis)) != len(axis):
+            raise ValueError("its axes hold a date or a pair twice")
+        return DateAxes(dates, dates, axis)
+
+
+def _pairs_of(granules: Iterable[Granule]) -> Iterator[Pair]:
+    """Yield the pair of each interferogram and mask."""
+    return (granule.pair for granule in granules if isinstance(granule, PairGranule))
+
+
+def _continues(axis: tuple[date, ...], previous: tuple[date, ...]) -> bool:
+    """Return whether every position of the previous axis holds the same date on this one."""
+    return axis[: len(previous)] == previous

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.cube.chunk_keys import ChunkKeys
+from hephaestus_build.cube.date_axes import DateAxes
 from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
 from hephaestus_build.cube.granules import (
-    ChunkKeys,
-    DateAxes,
     EpochGranule,
     Granule,
     InterferogramGranule,

@@ -14,8 +14,36 @@ from hephaestus_build.cube.codecs.image_encoder import ChunkEncoder, strip_width
 StorageLayout = Literal["pair", "date", "frame", "epoch", "table"]
 
 
+#: Dimensions that grow from one generation to the next.
+GROWING_DIMENSIONS = ("primary_date", "secondary_date", "epoch")
+
+
 @dataclass(frozen=True)
-class Variable:
+class _Item:
+    """What coordinates and variables have in common."""
+
+    name: str
+    dims: tuple[str, ...]
+
+    def table_chunk_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of the only chunk of a table or coordinate, from the shape of its array.
+
+        Along dates, it is padded to a power of two, so that dates can be appended and readers that
+        opened an earlier generation still decode it.
+
+        Examples
+        --------
+        >>> cube_schema().variables["valid_date_pair"].table_chunk_shape((3, 65))
+        (64, 128)
+        """
+        return tuple(
+            max(64, 1 << (size - 1).bit_length()) if dim in GROWING_DIMENSIONS else max(1, size)
+            for dim, size in zip(self.dims, shape, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Variable(_Item):
     """One variable of the cube.
 
     Attributes
@@ -34,8 +62,6 @@ class Variable:
         The values are rounded to multiples of it: a power of two, in the variable's units.
     """
 
-    name: str
-    dims: tuple[str, ...]
     dtype: str
     layout: StorageLayout
     fill: Any
@@ -71,11 +97,9 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class Coordinate:
+class Coordinate(_Item):
     """One coordinate of the cube, stored as a single chunk."""
 
-    name: str
-    dims: tuple[str, ...]
     dtype: str
     attributes: dict[str, Any]
 

@@ -16,9 +16,11 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import hash_descriptor, is_plain_file, open_plain_file
-from hephaestus_build.cube.codecs.image_encoder import chunk_key, strip_count
+from hephaestus_build.cube.codecs.image_encoder import strip_count
 from hephaestus_build.cube.georeference import read_cube_grid
+from hephaestus_build.cube.key_spaces import KeySpace
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.schema import Variable, cube_schema
 
 #: Positions on the leading dimensions of a variable: both dates of a pair, one date, or none.
@@ -62,6 +64,11 @@ class ExportSelection:
         return read_cube_grid(self.cube)
 
     @cached_property
+    def key_space(self) -> KeySpace:
+        """Key space of the cube's chunks."""
+        return KeySpace.from_metadata(read_store_metadata(self.store).arrays["insar_difference"])
+
+    @cached_property
     def pair_positions(self) -> dict[Pair, DimensionIndex]:
         """Positions on the two date axes of the selected pairs that are stored, in order of the pairs."""
         primary, secondary = (
@@ -100,7 +107,7 @@ class ExportSelection:
     def _chunk_keys(self, variable: Variable, place: DimensionIndex) -> list[str]:
         """Return the keys of the chunks of an image."""
         strips = strip_count(self.grid.width, variable.strips)
-        return [chunk_key(variable.name, place, 2, strip) for strip in range(strips)]
+        return [self.key_space.chunk_key(variable.name, place, 2, strip) for strip in range(strips)]
 
     def read_image(self, variable: Variable, place: DimensionIndex) -> npt.NDArray[Any]:
         """Return one image; filled with the fill value if it is not stored.

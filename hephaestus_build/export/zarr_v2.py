@@ -173,13 +173,13 @@ class _ZarrV2Writer:
         self.sizes |= {dim: len(positions) for dim, positions in self.kept_positions.items()}
 
     def _select_positions(self) -> dict[str, list[int]]:
-        """Return which positions of each date axis are exported: all, or those of the wanted pairs."""
+        """Return which positions of each date axis are exported: those of the wanted pairs."""
         cube = self.source.cube
-        if self.source.pairs is None:
-            axes = ("primary_date", "secondary_date", "epoch")
-            return {name: list(range(cube.sizes[name])) for name in axes}
+        places = set(self.source.pair_positions.values())
+        if self.source.pairs is None:  # also masks of pairs that are gone upstream
+            places |= {(int(first), int(second)) for first, second in np.argwhere(cube["annotated"].values)}
         kept = {
-            name: sorted({place[axis] for place in self.source.pair_positions.values()})
+            name: sorted({place[axis] for place in places}, key=cube[name].values.__getitem__)
             for axis, name in enumerate(("primary_date", "secondary_date"))
         }
         days = np.union1d(*(cube[name].values[positions] for name, positions in kept.items()))

@@ -12,7 +12,7 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.granules import DEM_KEY, ChunkKeys, Granule, GranuleKey
+from hephaestus_build.cube.granules import DEM_KEY, Granule, GranuleKey
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES, FrameStore, Generation
@@ -203,14 +203,18 @@ def _is_same_granule(staged: Granule, published: Granule | None) -> bool:
 def _publish_repaired(
     frame_store: FrameStore, current: Generation, contents: CubeInventory, granules: Mapping[str, Granule]
 ) -> None:
-    places = ChunkKeys(contents.axes)
-
     def origin(granule: Granule) -> dict[str, str]:
         if granule.key in granules:
             return frame_store.staging.chunk_paths(granule)
-        return {name: f"{current.store}/{key}" for name, key in places.keys(granule)}
+        return {name: f"{current.store}/{key}" for name, key in contents.chunk_keys.keys(granule)}
 
-    whole = CubeInventory(contents.grid, {**contents.granules, **granules}, contents.attributes)
+    whole = contents.succeed(
+        contents.grid,
+        {**contents.granules, **granules},
+        contents.attributes,
+        listed=(),
+        history=frame_store.history(),
+    )
     with (
         translate_os_errors(f"{frame_store.frame}: publishing the repaired cube"),
         frame_store.new_generation() as store,

@@ -11,6 +11,7 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
 from hephaestus_build.pipeline.upstream_changes import UpstreamState
@@ -45,8 +46,8 @@ class BuildContext:
         Pairs that the request selects.
     previous : Generation or None
         Published generation that the build extends; None for the first build.
-    published : mapping of str to Granule
-        Granules of that generation, by key.
+    inventory : CubeInventory or None
+        Inventory of that generation.
     upstream : UpstreamState
         Known differences between the archive and that generation.
     today : datetime.date
@@ -65,7 +66,7 @@ class BuildContext:
     annotations: Mapping[Pair, Annotation]
     selection: PairSelection
     previous: Generation | None
-    published: Mapping[str, Granule]
+    inventory: CubeInventory | None
     upstream: UpstreamState
     today: date
     listener: ProgressListener
@@ -74,6 +75,11 @@ class BuildContext:
     def frame(self) -> Frame:
         """The frame to build."""
         return self.request.frame
+
+    @property
+    def published(self) -> Mapping[str, Granule]:
+        """Granules of the published generation, by key."""
+        return self.inventory.granules if self.inventory is not None else {}
 
     @property
     def is_simulated(self) -> bool:

@@ -111,7 +111,7 @@ def prepare_context(
         annotations=annotations,
         selection=selection,
         previous=previous,
-        published=published,
+        inventory=contents,
         upstream=upstream,
         today=datetime.now(UTC).date(),
         listener=listener or NullListener(),

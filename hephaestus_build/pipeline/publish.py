@@ -9,12 +9,11 @@ from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import UnsafePathError
 from hephaestus_build.cube.granules import (
-    ChunkKeys,
-    DateAxes,
     EpochGranule,
     Granule,
     GranuleKey,
     MaskGranule,
+    PairGranule,
 )
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.writer import write_cube_store
@@ -48,7 +47,7 @@ def publish(build: Build) -> BuildResult:
     granules, staged = ledger.snapshot(), build.staged()
     published = _differs(context, granules, staged)
     if published:
-        contents = CubeInventory(ledger.require_grid(), granules, make_global_attributes(build))
+        contents = _next_inventory(build, granules)
         with (
             translate_os_errors(f"{context.frame}: publishing the cube"),
             context.store.new_generation() as draft,
@@ -66,7 +65,9 @@ def _drop_unused_granules(build: Build) -> None:
     """Drop epochs that no pair needs, and masks of withdrawn annotations that lie on another grid."""
     ledger, frame = build.ledger, build.context.frame
     granules, inputs = ledger.snapshot(), ledger.grid_inputs()
-    dates = set(DateAxes.from_granules(granules.values()).epochs)
+    dates = {
+        day for granule in granules.values() if isinstance(granule, PairGranule) for day in granule.pair.dates
+    }
     unused = []
     for key, granule in granules.items():
         if isinstance(granule, EpochGranule) and (granule.inputs != inputs or granule.day not in dates):
@@ -94,6 +95,24 @@ def _upstream_state(build: Build) -> UpstreamState:
     return UpstreamState(before.checked, changed, tuple(pair.name for pair in gone))
 
 
+def _next_inventory(build: Build, granules: Mapping[str, Granule]) -> CubeInventory:
+    """Return the inventory of the generation that will be published."""
+    context, grid = build.context, build.ledger.require_grid()
+    attributes = make_global_attributes(build)
+    if context.inventory is None:
+        return CubeInventory.new(grid, granules, attributes, context.modified)
+    try:
+        return context.inventory.succeed(
+            grid, granules, attributes, context.modified, context.store.history()
+        )
+    except ValueError as error:
+        raise HephaestusError(
+            f"{context.frame}: its grid has changed again, and readers of earlier generations could take its "
+            f"images for theirs ({error}); `hephaestus gc {context.frame}` removes generations that are no "
+            f"longer read, then run the same command again"
+        ) from error
+
+
 def _differs(context: BuildContext, granules: Mapping[str, Granule], staged: list[Granule]) -> bool:
     """Return whether the finished granules differ from the published ones."""
     if context.previous is None or granules.keys() != context.published.keys():
@@ -103,13 +122,12 @@ def _differs(context: BuildContext, granules: Mapping[str, Granule], staged: lis
 
 def _chunk_finder(context: BuildContext) -> Callable[[Granule], Mapping[str, str]]:
     """Return a function from a granule to the files that hold its objects now, by name."""
-    places = ChunkKeys(DateAxes.from_granules(context.published.values()))
     # text instead of Path: making thousands of Paths would dominate the time
     store = str(context.previous.store) if context.previous is not None else ""
 
     def find(granule: Granule) -> Mapping[str, str]:
-        if store and context.published.get(granule.key) is granule:
-            return {name: f"{store}/{key}" for name, key in places.keys(granule)}
+        if context.inventory and context.published.get(granule.key) is granule:
+            return {name: f"{store}/{key}" for name, key in context.inventory.chunk_keys.keys(granule)}
         return context.store.staging.chunk_paths(granule)
 
     return find

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.cube.codecs.image_encoder import chunk_key
 from hephaestus_build.cube.georeference import read_cube_grid
+from hephaestus_build.cube.key_spaces import KeySpace
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.report.image_ops import shrink_codes, shrink_factor, shrink_mean, shrink_phase
 
@@ -227,13 +228,13 @@ def choose_best_pair(dataset: xr.Dataset, network: PairNetwork) -> Pair:
 
 def _stored_size(dataset: xr.Dataset, pair: Pair) -> int:
     """Return the size of a pair's stored mask in bytes, a proxy for its area; 0 if it is not known."""
-    axes = (dataset["primary_date"].values, dataset["secondary_date"].values)
-    first, second = (
-        int(np.searchsorted(axis, np.datetime64(day))) for axis, day in zip(axes, pair.dates, strict=True)
-    )
-    store = Path(str(dataset.encoding.get("source", "")))
-    strips = range(cube_schema().strips)
-    paths = [store / chunk_key("deformation_mask", (first, second), 2, strip) for strip in strips]
+    store, name = Path(str(dataset.encoding.get("source", ""))), "deformation_mask"
+    dates = [
+        int(np.flatnonzero(dataset[f"{axis}_date"].values == np.datetime64(day))[0])
+        for axis, day in zip(("primary", "secondary"), pair.dates, strict=True)
+    ]
+    space = KeySpace.from_metadata(read_store_metadata(store).arrays[name])
+    paths = [store / space.chunk_key(name, dates, 2, strip) for strip in range(cube_schema().strips)]
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 

@@ -21,7 +21,6 @@ from archives import (
 )
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
-from hephaestus_build.cube.granules import ChunkKeys
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.validation.checksums import Damage, verify_generation
@@ -260,7 +259,7 @@ def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, sett
 def test_an_object_that_is_gone_sends_a_build_to_repair(archive, settings):
     current, pairs = frame_store_of(settings).published_generation(), archive.archive.pairs(FRAME)
     contents = current.read_inventory()
-    gone = dict(ChunkKeys(contents.axes).keys(contents.granules[f"pair/{pairs[0]}"]))["insar_difference"]
+    gone = dict(contents.chunk_keys.keys(contents.granules[f"pair/{pairs[0]}"]))["insar_difference"]
     (current.store / gone).unlink()
     archive.archive.reprocess(FRAME, pairs[-1])
     with pytest.raises(HephaestusError, match=rf"{gone} is missing .*`hephaestus repair {FRAME}`"):

@@ -40,7 +40,6 @@ from cube_editions import (
     PAIRS,
     RECORD,
     Editions,
-    axes_of,
     check_generation,
     check_phases,
     check_whole,
@@ -62,7 +61,7 @@ from hephaestus_baselines.data.pinned_cubes import pin_cubes
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.settings import load_settings
-from hephaestus_build.cube.granules import ChunkKeys, DateAxes, Granule
+from hephaestus_build.cube.granules import Granule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
@@ -93,6 +92,7 @@ class Published:
     """A generation in the model: its editions, the hash of each file, and the day it was published."""
 
     editions: Editions
+    contents: CubeInventory
     files: dict[str, str]
     day: int
 
@@ -151,7 +151,7 @@ class CubeMachine(RuleBasedStateMachine):
     def gone(self, number: int, editions: Editions) -> bool:
         """Return whether a generation lacks a file that a build would link for some granules."""
         every = self.generations[number].editions
-        places = ChunkKeys(axes_of(every))
+        places = self.generations[number].contents.chunk_keys
         granules = [stored(key, edition) for key, edition in editions.items() if key in every]
         # an epoch may be on both date axes; one file is then the source for both
         paths = {path for granule in granules for path in dict(places.keys(granule)).values()}
@@ -205,7 +205,8 @@ class CubeMachine(RuleBasedStateMachine):
         frame_store = self.frame_store()
         with frame_store.lock():
             previous = frame_store.published_generation()
-            published = dict(previous.read_inventory().granules) if previous else {}
+            before = previous.read_inventory() if previous else None
+            published = dict(before.granules) if before else {}
             known = {**published, **frame_store.staging.read_granules()}
             known = {key: granule for key, granule in known.items() if key not in {*removed}}
             granules = {
@@ -214,19 +215,24 @@ class CubeMachine(RuleBasedStateMachine):
                 else frame_store.staging.add(*made(key, changes.get(key, 0)))
                 for key in self.planned(dict.fromkeys(known, 0), changes)
             }
-            before = ChunkKeys(DateAxes.from_granules(published.values()))
+            if before is None:
+                contents = CubeInventory.new(GRID, granules, ATTRIBUTES)
+            else:
+                contents = before.succeed(GRID, granules, ATTRIBUTES, (), frame_store.history())
 
             def origin(granule: Granule) -> dict[str, str]:
-                if published.get(granule.key) is granule:
+                if before and published.get(granule.key) is granule:
                     assert previous
-                    return {name: f"{previous.store}/{path}" for name, path in before.keys(granule)}
+                    return {
+                        name: f"{previous.store}/{path}" for name, path in before.chunk_keys.keys(granule)
+                    }
                 return frame_store.staging.chunk_paths(granule)
 
             with frame_store.new_generation() as store:
                 frame_store.staging.sync(
                     granule for granule in granules.values() if published.get(granule.key) is not granule
                 )
-                write_cube_store(store, CubeInventory(GRID, granules, ATTRIBUTES), origin)
+                write_cube_store(store, contents, origin)
             frame_store.staging.discard()
 
     def adopt(self, editions: Editions, *, killed: bool, nothing: bool = False) -> None:
@@ -235,9 +241,10 @@ class CubeMachine(RuleBasedStateMachine):
         assert not new if nothing else len(new) == 1 or (killed and not new)
         for number in new:
             assert number == max(self.generations, default=0) + 1
-            files = {path: sha256(content) for path, content in places_of(editions).items()}
+            contents = Generation(number, self.store(number)).read_inventory()
+            files = {path: sha256(content) for path, content in places_of(contents, editions).items()}
             files = on_disk(self.store(number)) | files
-            self.generations[number] = Published(editions, files, self.day)
+            self.generations[number] = Published(editions, contents, files, self.day)
             if not self.differences(number):  # damaged objects may be linked from the previous generation
                 check_generation(self.store(number), editions)
         current = self.published_number()
@@ -487,7 +494,7 @@ class CubeMachine(RuleBasedStateMachine):
             if self.current and not self.differences(self.current):
                 published = self.generations[self.current]
                 check_whole(self.frame_store().published_link, published.editions)
-                assert published.content == clean_files(published.editions)
+                assert published.content == clean_files(published.contents, published.editions)
         finally:
             shutil.rmtree(self.folder)
 

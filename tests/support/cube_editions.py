@@ -11,7 +11,7 @@ import json
 import os
 import random
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -27,11 +27,11 @@ from hephaestus_build.core.atomic_io import hash_bytes
 from hephaestus_build.core.era5_grid import era5_area_around
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.provenance import Outcome, Receipt
+from hephaestus_build.cube.chunk_keys import ChunkKeys
+from hephaestus_build.cube.date_axes import DateAxes
 from hephaestus_build.cube.fingerprints import fingerprint_grid
 from hephaestus_build.cube.granules import (
-    ChunkKeys,
     ChunkRef,
-    DateAxes,
     DemGranule,
     EpochGranule,
     Granule,
@@ -39,6 +39,7 @@ from hephaestus_build.cube.granules import (
     MaskGranule,
 )
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.key_spaces import RETIRED_CHUNK, KeyHistory
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
@@ -137,17 +138,21 @@ def completed(editions: Editions) -> dict[str, int]:
     return {"dem/dem": 0, **dict.fromkeys(days, 0), **kept}
 
 
-def axes_of(editions: Editions) -> DateAxes:
-    return DateAxes.from_granules(stored(key, edition) for key, edition in editions.items())
+def inventory_of(
+    editions: Editions, axes: DateAxes | None = None, keys: KeyHistory | None = None
+) -> CubeInventory:
+    """Return the inventory of a cube with the given editions: of a new cube, or with given axes and keys."""
+    granules = {key: stored(key, edition) for key, edition in editions.items()}
+    contents = CubeInventory.new(GRID, granules, ATTRIBUTES)
+    return replace(contents, axes=axes or contents.axes, keys=keys or contents.keys)
 
 
-def places_of(editions: Editions) -> dict[str, bytes]:
+def places_of(contents: CubeInventory, editions: Editions) -> dict[str, bytes]:
     """Return the objects expected in a store, by path."""
-    places = ChunkKeys(axes_of(editions))
-    found: dict[str, bytes] = {}
+    found: dict[str, bytes] = dict.fromkeys(contents.keys.retired_keys, RETIRED_CHUNK)
     for key, edition in editions.items():
         objects = made(key, edition)[1]
-        found |= {path: objects[name] for name, path in places.keys(stored(key, edition))}
+        found |= {path: objects[name] for name, path in contents.chunk_keys.keys(stored(key, edition))}
     return found
 
 
@@ -170,10 +175,10 @@ def edition_of(granule: Granule) -> int:
     return int(granule.facts["modified"])
 
 
-def clean_files(editions: Editions) -> dict[str, str]:
-    """Return the hashes of the files of a cube built from scratch, without its record."""
-    granules = {key: stored(key, edition) for key, edition in editions.items()}
-    objects = encode_metadata(CubeInventory(GRID, granules, ATTRIBUTES)) | places_of(editions)
+def clean_files(contents: CubeInventory, editions: Editions) -> dict[str, str]:
+    """Return the hashes of the files of a cube built from scratch with these axes, without its record."""
+    built = inventory_of(editions, contents.axes, contents.keys)
+    objects = encode_metadata(built) | places_of(built, editions)
     return {path: sha256(content) for path, content in objects.items()}
 
 
@@ -213,24 +218,24 @@ def check_generation(store: Path, editions: Editions) -> None:
     }
     assert check_record_consistency(Generation(int(store.parent.name), store)) == []
     plain = zarr.open_group(store, mode="r")
-    for name, expected in arrays_of(editions).items():
+    axes = Generation.from_path(store).read_inventory().axes
+    for name, expected in arrays_of(axes, editions).items():
         np.testing.assert_array_equal(plain[name][...], expected, err_msg=name)
 
 
 def check_whole(link: Path, editions: Editions) -> None:
     """Check the published cube against the schema, and its variables, read by xarray, against the model."""
     assert check_schema(link) == []
-    axes = axes_of(editions)
+    axes = Generation.from_path(link).read_inventory().axes
     for cube in (open_pinned_cube(link, verify="first", chunks=None), xr.open_zarr(link, chunks=None)):
         for name, days in (("primary_date", axes.primary), ("secondary_date", axes.secondary)):
             np.testing.assert_array_equal(cube[name].values, np.array(days, "datetime64[ns]"))
-        for name, expected in arrays_of(editions).items():
+        for name, expected in arrays_of(axes, editions).items():
             np.testing.assert_array_equal(cube[name].values, expected, err_msg=name)
 
 
-def arrays_of(editions: Editions) -> dict[str, np.ndarray]:
+def arrays_of(axes: DateAxes, editions: Editions) -> dict[str, np.ndarray]:
     """Return the expected arrays of a cube, by name."""
-    axes = axes_of(editions)
     places, shape = ChunkKeys(axes), (len(axes.primary), len(axes.secondary))
     images = ("insar_difference", "insar_coherence", "deformation_mask")
     arrays = {name: np.zeros((*shape, *GRID.shape), "f4" if "diff" in name else "u1") for name in images}
@@ -243,7 +248,10 @@ def arrays_of(editions: Editions) -> dict[str, np.ndarray]:
                 arrays[variable][at] = planes(key, edition)[variable]
             arrays["valid_date_pair" if kind == "pair" else "annotated"][at] = kind == "mask" or edition > 0
     area, epochs = era5_area_around(GRID), [f"epoch/{day:%Y%m%d}" for day in axes.epochs]
-    values = [np.full(area.shape, pressure(key, editions[key]), "f4") for key in epochs]
+    values = [
+        np.full(area.shape, pressure(key, editions[key]) if key in editions else np.nan, "f4")
+        for key in epochs
+    ]
     return arrays | {
         "dem": planes("dem/dem", editions["dem/dem"])["dem"],
         "era5_surface_pressure": np.stack(values),

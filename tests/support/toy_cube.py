@@ -153,7 +153,9 @@ def toy_cube(
     frame_store = FrameStore(folder, Frame(frame))
     with frame_store.lock():
         granules = _units(frame_store, on, pairs, dem)
-        contents = CubeInventory(on, {granule.key: granule for granule in granules}, attributes(on, frame))
+        contents = CubeInventory.new(
+            on, {granule.key: granule for granule in granules}, attributes(on, frame)
+        )
         with frame_store.new_generation() as store:
             write_cube_store(store, contents, frame_store.staging.chunk_paths)
         frame_store.staging.discard()

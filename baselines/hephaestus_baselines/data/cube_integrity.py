@@ -19,7 +19,7 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.cube.granules import DEM_KEY, ChunkKeys, GranuleKey
+from hephaestus_build.cube.granules import DEM_KEY, GranuleKey
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.validation.checksums import verify_objects
@@ -113,7 +113,7 @@ class CubeIntegrityChecker:
 def _objects_to_check(generation: Generation, objects: dict[str, Any], pairs: tuple[Pair, ...]) -> set[str]:
     """Return the objects of the metadata and tables, and those of the pairs and their dates."""
     contents = generation.read_inventory()
-    places = ChunkKeys(contents.axes)
+    places = contents.chunk_keys
     granules: set[GranuleKey] = {DEM_KEY} if pairs else set()
     for pair in pairs:
         granules |= {

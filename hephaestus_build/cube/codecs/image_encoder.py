@@ -1,4 +1,4 @@
-"""Encoder of images as column strips, and the keys of chunks.
+"""Encoder of images as column strips.
 
 An image is stored as strips of columns, each of the full height of the image and one plain Zarr chunk
 (docs/decisions/0010-column-strips.md). Few chunks keep dask and JavaScript readers fast; within a strip,
@@ -9,7 +9,6 @@ linked as one object. The tests read the result with zarr-python.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numcodecs
@@ -21,8 +20,6 @@ import numpy.typing as npt
 # image would not be deterministic and hashes could not be compared. Images are encoded in parallel instead.
 numcodecs.blosc.use_threads = False
 
-#: Separator of the positions in the name of a chunk, as in the ``chunk_key_encoding`` of every array.
-CHUNK_KEY_SEPARATOR = "."
 _SHUFFLES = {
     "noshuffle": numcodecs.Blosc.NOSHUFFLE,
     "shuffle": numcodecs.Blosc.SHUFFLE,
@@ -163,35 +160,3 @@ def split_object_name(name: str) -> tuple[str, int]:
     """
     variable, _, strip = name.partition(".")
     return variable, int(strip or 0)
-
-
-def chunk_key(variable: str, leading: Sequence[int], planes: int, last: int = 0) -> str:
-    """Return the key of a chunk in the store, such as ``insar_difference/c.3.5.0.2``.
-
-    Parameters
-    ----------
-    variable : str
-        Name of the array.
-    leading, planes, last
-        See :func:`chunk_name`.
-    """
-    return f"{variable}/{chunk_name(leading, planes, last)}"
-
-
-def chunk_name(leading: Sequence[int], planes: int, last: int = 0) -> str:
-    """Return the name of a chunk in the folder of its array.
-
-    Positions are separated by dots (:data:`CHUNK_KEY_SEPARATOR`). With slashes, each chunk would need two
-    folders, and creating these would take most of the time of publishing a generation.
-
-    Parameters
-    ----------
-    leading : sequence of int
-        Positions along the leading (date) dimensions.
-    planes : int
-        Number of trailing dimensions; their position is 0, except that of the last one.
-    last : int
-        Position along the last dimension: the strip of an image.
-    """
-    trailing = [*["0"] * (planes - 1), str(last)] if planes else []
-    return CHUNK_KEY_SEPARATOR.join(["c", *map(str, leading), *trailing])

@@ -14,7 +14,7 @@ from numcodecs import Zstd
 _ZSTD = Zstd(level=0)
 
 
-def encode_vlen_utf8(texts: np.ndarray) -> bytes | None:
+def encode_vlen_utf8(texts: np.ndarray) -> bytes:
     """Return a table of strings encoded with the codecs ``vlen-utf8`` and ``zstd`` (level 0).
 
     Parameters
@@ -24,13 +24,11 @@ def encode_vlen_utf8(texts: np.ndarray) -> bytes | None:
 
     Returns
     -------
-    bytes or None
-        The chunk; None if all strings are empty and nothing needs to be stored.
+    bytes
+        The chunk.
     """
     flat = texts.reshape(-1)
     places = np.flatnonzero(flat != "").tolist()
-    if not places:
-        return None
     # the number of strings, then the length and the bytes of each; an empty string is a length of 0
     parts = [struct.pack("<I", flat.size)]
     done = 0
@@ -39,4 +37,5 @@ def encode_vlen_utf8(texts: np.ndarray) -> bytes | None:
         parts += [bytes(4 * (place - done)), struct.pack("<I", len(text)), text]
         done = place + 1
     parts.append(bytes(4 * (flat.size - done)))
-    return _ZSTD.encode(b"".join(parts))
+    encoded: bytes = _ZSTD.encode(b"".join(parts))
+    return encoded

@@ -17,6 +17,7 @@ from typing import Any
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import is_plain_file, list_names, read_plain_file
 from hephaestus_build.cube.inventory import MAX_GRID_PIXELS, MAX_TABLE_CELLS
+from hephaestus_build.cube.key_spaces import KeySpace
 
 #: Maximum size of a ``zarr.json`` in bytes and maximum number of arrays; this version writes 100,000 and 44.
 MAX_METADATA_BYTES, _MAX_ARRAYS = 8 << 20, 500
@@ -132,9 +133,7 @@ def _check_array(array: Mapping[str, Any]) -> None:
     if math.prod(chunk) > (MAX_GRID_PIXELS if image else MAX_TABLE_CELLS):
         raise ValueError(f"its chunks are {chunk}")
     _check_codecs(array["codecs"], chunk, text=array["data_type"] == "string")
-    keys = array["chunk_key_encoding"]
-    if keys["name"] != "default" or keys.get("configuration", {}).get("separator", "/") not in (".", "/"):
-        raise ValueError("its chunk key encoding is not supported")
+    KeySpace.from_metadata(array)
 
 
 def parse_sizes(value: Any) -> list[int]:

@@ -35,7 +35,7 @@ from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import FileIdentity, open_plain_file
 from hephaestus_build.cube.codecs.blosc_partial import HEADER_BYTES, slice_blosc_buffer
 from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
-from hephaestus_build.cube.codecs.image_encoder import chunk_key
+from hephaestus_build.cube.key_spaces import KeySpace
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.reading.verified_objects import VerifyMode, check_absent, make_object_verifier
 
@@ -223,7 +223,7 @@ class WindowReader:
         Only the Blosc blocks that contain `rows` are read and decoded. The result is a view of a buffer that
         the next call on this thread overwrites.
         """
-        key = chunk_key(variable, place, 2, strip)
+        key = images.key_space.chunk_key(variable, place, 2, strip)
         descriptor = -1
         try:
             descriptor = os.open(self.store / key, _OPEN_FLAGS)
@@ -272,12 +272,15 @@ class WindowReader:
         try:
             metadata = self._metadata[name]
             shape = tuple(metadata["shape"])
-            if metadata["chunk_grid"]["configuration"]["chunk_shape"] != list(shape):
+            chunk = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+            if any(size > stored for size, stored in zip(shape, chunk, strict=True)):
                 raise ValueError("it is stored in several chunks")
-            values = self._read_chunk(name, (0,) * len(shape), shape)
+            values = self._read_chunk(name, (), chunk)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise self._damaged(name, name, error) from error
-        return values if values is not None else np.full(shape, *_fill_and_dtype(metadata))
+        if values is None:
+            return np.full(shape, *_fill_and_dtype(metadata))
+        return values[tuple(map(slice, shape))]  # chunks are padded along the dates
 
     def read_coordinate(self, name: str) -> npt.NDArray[Any]:
         """Return a coordinate like :meth:`read_table`; it is read once and then cached."""
@@ -310,17 +313,17 @@ class WindowReader:
         for name in variables:
             try:
                 shape = tuple(self._metadata[name]["shape"][1:])
-                values = None if position is None else self._read_chunk(name, (position, 0, 0), shape)
+                values = None if position is None else self._read_chunk(name, (position,), shape)
             except (ValueError, KeyError, TypeError, RuntimeError) as error:
                 raise self._damaged(f"{day:%Y%m%d} {name}", name, error) from error
             fields.append(np.full(shape, np.nan, np.float32) if values is None else values)
         return np.stack(fields)
 
-    def _read_chunk(self, name: str, position: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray | None:
-        """Return an unsharded chunk, or None if it is not stored."""
+    def _read_chunk(self, name: str, leading: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray | None:
+        """Return the chunk at a position on the leading dimensions, or None if it is not stored."""
         metadata = self._metadata[name]
+        key = KeySpace.from_metadata(metadata).chunk_key(name, leading, len(shape))
         try:
-            key = f"{name}/{'.'.join(['c', *map(str, position)])}"
             with open_plain_file(self.store, key) as (descriptor, facts):
                 if self.verifier is not None:
                     self.verifier.verify(key, descriptor, facts)
@@ -353,8 +356,11 @@ class WindowReader:
 class _ImageStorage:
     """Storage layout of the images of one variable: strips of columns."""
 
-    def __init__(self, shape: tuple[int, int], strip_width: int, dtype: np.dtype, fill: Any) -> None:
+    def __init__(
+        self, shape: tuple[int, int], strip_width: int, dtype: np.dtype, fill: Any, key_space: KeySpace
+    ) -> None:
         self.shape, self.strip_width, self.dtype, self.fill = shape, strip_width, dtype, fill
+        self.key_space = key_space
         self.strip_count = -(-shape[1] // strip_width)
 
     @classmethod
@@ -368,7 +374,7 @@ class _ImageStorage:
         if names != ["bytes", "blosc"]:
             raise ValueError(f"its codecs are {', '.join(names)}")
         fill, dtype = _fill_and_dtype(metadata)
-        return cls((height, width), chunk[-1], dtype, fill)
+        return cls((height, width), chunk[-1], dtype, fill, KeySpace.from_metadata(metadata))
 
     def strip_parts(self, left: int, right: int) -> Iterable[tuple[int, slice, slice]]:
         """Yield each strip that a range of columns touches: number, its columns, their place in the range."""

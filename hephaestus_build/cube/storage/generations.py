@@ -43,7 +43,8 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import is_plain_file, is_real_folder, list_names, read_plain_file
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.georeference import GRID_MAPPING
+from hephaestus_build.cube.inventory import CubeInventory, StoredHistory
 from hephaestus_build.cube.storage.frame_folder import (
     GENERATION_NUMBER,
     GENERATIONS,
@@ -253,6 +254,28 @@ class FrameStore:
                     f"the link, and `hephaestus build {self.frame}` builds the cube again"
                 )
             return Generation(int(number), store)
+
+    def history(self) -> StoredHistory:
+        """Return what is on disk of earlier generations; looked up when it is called for."""
+        return StoredHistory(self._published_chunk_keys, self._used_key_spaces)
+
+    def _published_chunk_keys(self) -> set[str]:
+        """Return the keys of all chunks of the published generation, without the retired ones."""
+        current = self.published_generation()
+        if current is None:
+            return set()
+        retired = current.read_inventory().keys.retired_keys
+        keys = (key for key in current.read_manifest() if "/" in key and not key.endswith("zarr.json"))
+        # the grid mapping has one value, which has no meaning and always the same key
+        return {key for key in keys if not key.startswith(f"{GRID_MAPPING}/")}.difference(retired)
+
+    def _used_key_spaces(self) -> set[int]:
+        """Return the key spaces of all generations on disk whose record can be read."""
+        used = set()
+        for number in self.generation_numbers():
+            with suppress(HephaestusError):
+                used.add(Generation(number, self._folder.store_path(number)).read_inventory().keys.index)
+        return used
 
     @contextmanager
     def lock(self, *, wait: bool = False, restore: bool = True) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ from hephaestus_build.core.atomic_io import hash_bytes, link_files, sync_files, 
 from hephaestus_build.core.crs import WGS84_WKT
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import load_schema
-from hephaestus_build.cube.codecs.image_encoder import CHUNK_KEY_SEPARATOR, chunk_key
 from hephaestus_build.cube.codecs.vlen_utf8 import encode_vlen_utf8
-from hephaestus_build.cube.granules import ChunkKeys, Granule
+from hephaestus_build.cube.granules import Granule
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.key_spaces import KEY_SPACES, RETIRED_CHUNK, KeySpace
 from hephaestus_build.cube.pair_tables import days_since_1970, fill_tables
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.manifest import encode_manifest
 
-_CHUNK_KEY_ENCODING: Any = {"name": "default", "separator": CHUNK_KEY_SEPARATOR}
+#: Number of hard links to one file; ext4 allows 65,000.
+_LINKS_TO_A_FILE = 30_000
 
 
 def write_cube_store(
@@ -49,14 +50,24 @@ def write_cube_store(
         write_atomic(store / key, content)
     sync_files(store / key for key in written)
     manifest = {key: [hash_bytes(content), len(content)] for key, content in written.items()}
-    places, sources = ChunkKeys(contents.axes), dict[str, str]()
+    _write_retired_chunks(store, contents.keys.retired_keys, manifest)
+    sources = dict[str, str]()
     for granule in contents.granules.values():
         files = origin(granule)
-        for name, key in places.keys(granule):
+        for name, key in contents.chunk_keys.keys(granule):
             sources[key] = files[name]
             manifest[key] = [granule.objects[name].digest, granule.objects[name].size]
     link_files(store, sources)
     write_atomic(store / MANIFEST, encode_manifest(manifest), durable=True)
+
+
+def _write_retired_chunks(store: Path, keys: Sequence[str], manifest: dict[str, list[Any]]) -> None:
+    """Store an object that cannot be decoded at each retired key, and add them to the manifest."""
+    for first in range(0, len(keys), _LINKS_TO_A_FILE):
+        origin, *others = keys[first : first + _LINKS_TO_A_FILE]
+        write_atomic(store / origin, RETIRED_CHUNK)
+        link_files(store, dict.fromkeys(others, str(store / origin)))
+    manifest |= {key: [hash_bytes(RETIRED_CHUNK), len(RETIRED_CHUNK)] for key in keys}
 
 
 def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
@@ -64,23 +75,23 @@ def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
     schema = cube_schema().for_simulated() if contents.attributes.get("simulated") else cube_schema()
     values = make_tables(contents)
     sizes = {name: len(values[name]) for name in schema.coordinates}
+    space = contents.keys.space
     objects: dict[str, Buffer] = {}
     texts: dict[str, bytes] = {}
     # in memory: writing many small files through zarr takes twice as long
     group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=make_group_attributes(contents))
     _write_crs(group, contents.grid)
     for coordinate in schema.coordinates.values():
-        _write_table(
-            group, coordinate, values[coordinate.name], "NaN" if coordinate.dtype == "float64" else 0
-        )
+        fill = "NaN" if coordinate.dtype == "float64" else 0
+        _write_table(group, coordinate, values[coordinate.name], fill, space)
     for variable in schema.variables.values():
         shape = tuple(sizes[dim] for dim in variable.dims)
         if variable.dtype == "string":
-            texts |= _write_text_table(group, variable, values[variable.name])
+            texts |= _write_text_table(group, variable, values[variable.name], space)
         elif variable.layout == "table":
-            _write_table(group, variable, values[variable.name], variable.fill)
+            _write_table(group, variable, values[variable.name], variable.fill, space)
         elif min(shape) > 0:
-            _create_image_array(group, variable, shape)
+            _create_image_array(group, variable, shape, space)
     return _consolidate_metadata({key: item.to_bytes() for key, item in sorted(objects.items())}) | texts
 
 
@@ -141,44 +152,61 @@ def _write_crs(group: zarr.Group, grid: Grid) -> None:
         shape=(),
         chunks=(),
         dtype="int64",
-        chunk_key_encoding=_CHUNK_KEY_ENCODING,
+        chunk_key_encoding=_key_encoding(KEY_SPACES[0]),  # its value has no meaning and never changes
         dimension_names=(),
         attributes=grid_mapping_attributes(grid),
     )[...] = 0
 
 
-def _write_table(group: zarr.Group, item: Variable | Coordinate, value: np.ndarray, fill: Any) -> None:
-    array = _create_single_chunk(group, item, value.shape, fill)
+def _key_encoding(space: KeySpace) -> Any:
+    return {"name": space.name, "separator": space.separator}
+
+
+def _write_table(
+    group: zarr.Group, item: Variable | Coordinate, value: np.ndarray, fill: Any, space: KeySpace
+) -> None:
+    # a table that holds only fill values is stored too: a missing chunk could not be told from a lost one
+    array = _create_single_chunk(group, item, value.shape, fill, space, config={"write_empty_chunks": True})
     if value.size:
         array[...] = value
 
 
-def _write_text_table(group: zarr.Group, variable: Variable, value: np.ndarray) -> dict[str, bytes]:
+def _write_text_table(
+    group: zarr.Group, variable: Variable, value: np.ndarray, space: KeySpace
+) -> dict[str, bytes]:
     """Create a table of strings; return its chunk by key."""
     codecs = {"serializer": VLenUTF8Codec(), "compressors": ZstdCodec(level=0)}
-    _create_single_chunk(group, variable, value.shape, variable.fill, **codecs)
-    chunk = encode_vlen_utf8(value)
-    return {} if chunk is None else {chunk_key(variable.name, (), value.ndim): chunk}
+    array = _create_single_chunk(group, variable, value.shape, variable.fill, space, **codecs)
+    padded = np.zeros(array.chunks, np.dtypes.StringDType())
+    padded[tuple(map(slice, value.shape))] = value
+    return {space.chunk_key(variable.name, (), value.ndim): encode_vlen_utf8(padded)}
 
 
 def _create_single_chunk(
-    group: zarr.Group, item: Variable | Coordinate, shape: tuple[int, ...], fill: Any, **codecs: Any
+    group: zarr.Group,
+    item: Variable | Coordinate,
+    shape: tuple[int, ...],
+    fill: Any,
+    space: KeySpace,
+    **options: Any,
 ) -> zarr.Array[Any]:
     """Create an array that consists of one chunk."""
     return group.create_array(
         item.name,
         shape=shape,
         dtype=item.dtype,
-        chunks=tuple(max(1, size) for size in shape),
-        chunk_key_encoding=_CHUNK_KEY_ENCODING,
+        chunks=item.table_chunk_shape(shape),
+        chunk_key_encoding=_key_encoding(space),
         fill_value=fill,
         dimension_names=item.dims,
         attributes=item.attributes,
-        **codecs,
+        **options,
     )
 
 
-def _create_image_array(group: zarr.Group, variable: Variable, shape: tuple[int, ...]) -> None:
+def _create_image_array(
+    group: zarr.Group, variable: Variable, shape: tuple[int, ...], space: KeySpace
+) -> None:
     """Create an array of images without writing any chunk; the chunks are linked afterwards."""
     codec = load_schema("cube.json")["codecs"][variable.codec]
     georeference = {"grid_mapping": "spatial_ref"} if variable.is_georeferenced else {}
@@ -187,7 +215,7 @@ def _create_image_array(group: zarr.Group, variable: Variable, shape: tuple[int,
         shape=shape,
         dtype=variable.dtype,
         chunks=variable.chunk_shape(shape),
-        chunk_key_encoding=_CHUNK_KEY_ENCODING,
+        chunk_key_encoding=_key_encoding(space),
         filters=None,
         compressors=BloscCodec(**codec, typesize=np.dtype(variable.dtype).itemsize),
         fill_value=variable.fill,

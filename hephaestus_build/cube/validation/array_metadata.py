@@ -11,7 +11,6 @@ import numpy as np
 
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import load_schema
-from hephaestus_build.cube.codecs.image_encoder import CHUNK_KEY_SEPARATOR
 from hephaestus_build.cube.schema import Coordinate, Variable
 
 
@@ -62,8 +61,10 @@ def _faults(item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mappin
         yield from _compare("fill value", _fill(found.get("fill_value")), _fill(item.fill))
         if item.is_georeferenced:
             expected["grid_mapping"] = "spatial_ref"
-        if item.layout != "table":
-            yield from _layout_faults(item, found, shape)
+    if isinstance(item, Variable) and item.layout != "table":
+        yield from _layout_faults(item, found, shape)
+    else:
+        yield from _compare("chunk", _chunk(found), list(item.table_chunk_shape(shape)))
     attributes = found.get("attributes", {})
     # an additional attribute may change the decoded values: scale_factor, add_offset, missing_value
     for name in sorted(expected.keys() | attributes.keys()):
@@ -72,14 +73,13 @@ def _faults(item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mappin
 
 def _layout_faults(variable: Variable, found: Mapping[str, Any], shape: list[int]) -> Iterator[str]:
     """Yield the differences of an image array's chunks and codecs."""
-    chunk = found.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
-    yield from _compare("chunk", chunk, list(variable.chunk_shape(shape)))
-    keys = found.get("chunk_key_encoding", {})
-    yield from _compare(
-        "names of chunks", keys.get("configuration", {}).get("separator"), CHUNK_KEY_SEPARATOR
-    )
+    yield from _compare("chunk", _chunk(found), list(variable.chunk_shape(shape)))
     codecs = list(found.get("codecs", []))
     yield from _compare("codecs", [_codec(codec) for codec in codecs], list(_codecs(variable)))
+
+
+def _chunk(found: Mapping[str, Any]) -> Any:
+    return found.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
 
 
 def _codecs(variable: Variable) -> Iterator[dict[str, Any]]:

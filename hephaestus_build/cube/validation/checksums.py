@@ -27,7 +27,7 @@ from hephaestus_build.core.plain_files import (
 )
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.cube.granules import ChunkKeys, ChunkRef
+from hephaestus_build.cube.granules import ChunkRef
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.pair_tables import fill_tables
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
@@ -87,9 +87,8 @@ def expected_objects(objects: Mapping[str, Any], contents: CubeInventory) -> dic
     derived from it, are taken from the manifest.
     """
     expected = {path: ExpectedObject(ChunkRef(*value)) for path, value in objects.items()}
-    places = ChunkKeys(contents.axes)
     for granule in contents.granules.values():
-        for name, path in places.keys(granule):
+        for name, path in contents.chunk_keys.keys(granule):
             expected[path] = ExpectedObject(granule.objects[name], granule.key)
     return expected
 
@@ -241,9 +240,10 @@ def with_granules(generation: Generation, damages: list[Damage]) -> list[Damage]
         return damages
     with suppress(HephaestusError):
         contents = generation.read_inventory()
-        places = ChunkKeys(contents.axes)
         granules = {
-            path: granule.key for granule in contents.granules.values() for _, path in places.keys(granule)
+            path: granule.key
+            for granule in contents.granules.values()
+            for _, path in contents.chunk_keys.keys(granule)
         }
         return [replace(damage, unit=granules.get(damage.path, "")) for damage in damages]
     return damages

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_build.cube.codecs.image_encoder import CHUNK_KEY_SEPARATOR
+from hephaestus_build.core.plain_files import is_real_folder, read_plain_file, walk_files
+from hephaestus_build.cube.key_spaces import RETIRED_CHUNK, KeySpace
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding
 
@@ -18,7 +19,9 @@ StoredPositions = dict[str, set[tuple[int, ...]]]
 _STATUS_STORED = 1
 
 
-def check_flags(store: Path, tables: Mapping[str, npt.NDArray[Any]]) -> list[ValidationFinding]:
+def check_flags(
+    store: Path, tables: Mapping[str, npt.NDArray[Any]], space: KeySpace
+) -> list[ValidationFinding]:
     """Compare every flag of a cube with the files that it describes.
 
     Parameters
@@ -27,13 +30,15 @@ def check_flags(store: Path, tables: Mapping[str, npt.NDArray[Any]]) -> list[Val
         Folder of the cube.
     tables : mapping of str to numpy.ndarray
         Coordinates and all variables of the layout ``table``, as read by xarray.
+    space : KeySpace
+        Key space of the chunks.
 
     Returns
     -------
     list of ValidationFinding
         Empty if all flags are consistent.
     """
-    stored = _stored_positions(store)
+    stored = _stored_positions(store, space)
     return [
         *_check_values(tables),
         *_check_positions(tables, stored),
@@ -49,18 +54,29 @@ def _check_values(tables: Mapping[str, np.ndarray]) -> Iterator[ValidationFindin
             yield ValidationFinding(variable.name, f"holds {strange}, which are not in flag_values")
 
 
-def _stored_positions(store: Path) -> StoredPositions:
+def _stored_positions(store: Path, space: KeySpace) -> StoredPositions:
     """Return the date positions that have a file, by variable; (-1,) represents any other file name."""
     found: StoredPositions = {}
     for variable in cube_schema().variables.values():
         if variable.layout != "table":
-            names = (file.name for file in (store / variable.name).glob("c*"))
+            folder = store / variable.name
+            files = walk_files(folder) if is_real_folder(folder) else ()
+            names = [name for name, facts in files if not _is_retired(folder, name, facts.st_size)]
             strips = {str(strip) for strip in range(variable.strips)}
             found[variable.name] = {
-                _parse_position(name.split(CHUNK_KEY_SEPARATOR)[1:], len(variable.dims) - 2, strips)
+                _parse_position(space.split_chunk_name(name), len(variable.dims) - 2, strips)
                 for name in names
+                if name != "zarr.json"
             }
     return found
+
+
+def _is_retired(folder: Path, name: str, size: int) -> bool:
+    """Return whether a file is the object of a retired key."""
+    try:
+        return size == len(RETIRED_CHUNK) and read_plain_file(folder, name, size) == RETIRED_CHUNK
+    except (OSError, ValueError):
+        return False
 
 
 def _parse_position(parts: Sequence[str], leading: int, strips: Collection[str]) -> tuple[int, ...]:

@@ -24,7 +24,6 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.fingerprints import fingerprint_grid
 from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.granules import (
-    ChunkKeys,
     DemGranule,
     EpochGranule,
     InterferogramGranule,
@@ -35,10 +34,14 @@ from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.reading.plain_store import PlainStore
 from hephaestus_build.cube.reading.store_metadata import StoreMetadata, read_store_metadata
 from hephaestus_build.cube.reading.window_reader import WindowReader
-from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.generations import Generation
-from hephaestus_build.cube.storage.writer import grid_mapping_attributes, make_group_attributes, make_tables
+from hephaestus_build.cube.storage.writer import (
+    encode_metadata,
+    grid_mapping_attributes,
+    make_group_attributes,
+    make_tables,
+)
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding, short_repr
 
 #: Values of ``ValidationFinding.where`` that a repair cannot correct, since it starts from the same record.
@@ -73,7 +76,7 @@ def check_record_consistency(
         If the record cannot be read.
     """
     contents = generation.read_inventory()
-    if contents.attributes.get("schema_version") != cube_schema().version:
+    if contents.is_outdated:
         return []  # a stale cube: another version derived its arrays from the record
     try:
         metadata = read_store_metadata(generation.store)
@@ -81,7 +84,7 @@ def check_record_consistency(
         return [ValidationFinding("cube", str(error))]
     findings = [
         *_check_record(generation, contents),
-        *_check_files(generation, contents, metadata),
+        *_check_files(generation, contents),
         *_check_attributes(contents, metadata),
     ]
     if findings:
@@ -132,24 +135,13 @@ def _frame_from_path(generation: Generation) -> str | None:
         return None
 
 
-def _check_files(
-    generation: Generation, contents: CubeInventory, metadata: StoreMetadata
-) -> Iterator[ValidationFinding]:
+def _check_files(generation: Generation, contents: CubeInventory) -> Iterator[ValidationFinding]:
     """Yield files that do not belong to the cube that the record describes."""
-    places = ChunkKeys(contents.axes)
-    images = {path for granule in contents.granules.values() for _, path in places.keys(granule)}
-    own = {MANIFEST, PROVENANCE, "zarr.json"}
-    whole = {
-        *cube_schema().coordinates,
-        *(v.name for v in cube_schema().variables_with_layout("table")),
-        GRID_MAPPING,
-    }
+    expected = {MANIFEST, PROVENANCE, *encode_metadata(contents), *contents.keys.retired_keys}
+    for granule in contents.granules.values():
+        expected.update(path for _, path in contents.chunk_keys.keys(granule))
     for path, _ in walk_files(generation.store):
-        name, _, rest = path.partition("/")
-        described = name in metadata.arrays and (
-            rest == "zarr.json" or (name in whole and rest.strip("c.0") == "")
-        )
-        if path not in own and path not in images and not described:
+        if path not in expected:
             yield ValidationFinding("cube", f"{short_repr(path)} does not belong to it")
 
 

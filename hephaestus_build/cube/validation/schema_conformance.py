@@ -16,6 +16,7 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.cube.georeference import GRID_MAPPING, read_cube_grid
+from hephaestus_build.cube.key_spaces import KEY_SPACES, KeySpace
 from hephaestus_build.cube.reading.dataset import open_pinned_cube, resolve_published_store
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, read_store_metadata
 from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
@@ -67,7 +68,7 @@ def check_schema(path: str | Path) -> list[ValidationFinding]:
         tables = {name: cube[name].values for name in _small(schema) if name in cube}
     except Exception as error:  # zarr and its codecs raise many types for damaged chunks
         return [ValidationFinding("cube", f"its tables cannot be read: {type(error).__name__}: {error}")]
-    return [*_check_axes(cube), *check_flags(store, tables)]
+    return [*_check_axes(cube), *check_flags(store, tables, _key_space(metadata.arrays))]
 
 
 def _small(schema: CubeSchema) -> list[str]:
@@ -104,6 +105,9 @@ def _check_arrays(store: Path, arrays: Mapping[str, Any], schema: CubeSchema) ->
             yield ValidationFinding(name, "is missing")
     for name in sorted(arrays.keys() - items.keys() - {GRID_MAPPING}):
         yield ValidationFinding(name, "is not in the schema")
+    for name in sorted(arrays.keys() & items.keys()):
+        if KeySpace.from_metadata(arrays[name]) != _key_space(arrays):
+            yield ValidationFinding(name, "names its chunks otherwise than insar_difference")
     for name in sorted(arrays):
         try:
             own = parse_json(read_plain_file(store, f"{name}/zarr.json", MAX_METADATA_BYTES))
@@ -112,6 +116,12 @@ def _check_arrays(store: Path, arrays: Mapping[str, Any], schema: CubeSchema) ->
         if own != arrays[name]:
             yield ValidationFinding(name, "its zarr.json differs from the consolidated metadata")
     yield from _check_georeference(arrays.get(GRID_MAPPING, {}).get("attributes", {}))
+
+
+def _key_space(arrays: Mapping[str, Any]) -> KeySpace:
+    """Return the key space of the images, which all arrays but the grid mapping use."""
+    name = "insar_difference"
+    return KeySpace.from_metadata(arrays[name]) if name in arrays else KEY_SPACES[0]
 
 
 def _check_georeference(attributes: Mapping[str, Any]) -> Iterator[ValidationFinding]:
@@ -124,15 +134,17 @@ def _check_georeference(attributes: Mapping[str, Any]) -> Iterator[ValidationFin
 
 
 def _check_axes(cube: xr.Dataset) -> Iterator[ValidationFinding]:
-    for name in ("primary_date", "secondary_date", "epoch", "longitude", "era5_longitude"):
+    for name in ("secondary_date", "epoch"):
+        if not np.array_equal(cube[name].values, cube["primary_date"].values):
+            yield ValidationFinding(name, "differs from primary_date")
+    if len(np.unique(cube["epoch"].values)) != cube.sizes["epoch"]:
+        yield ValidationFinding("epoch", "holds a date twice")
+    for name in ("longitude", "era5_longitude"):
         if not (cube[name].values[1:] > cube[name].values[:-1]).all():
             yield ValidationFinding(name, "is not in ascending order")
     for name in ("latitude", "era5_latitude"):
         if not (cube[name].values[1:] < cube[name].values[:-1]).all():
             yield ValidationFinding(name, "is not in descending order")
-    dates = np.union1d(cube["primary_date"].values, cube["secondary_date"].values)
-    if not np.array_equal(dates, cube["epoch"].values):
-        yield ValidationFinding("epoch", "is not the union of the two date axes")
     try:
         grid = read_cube_grid(cube)
     except ValueError as error:

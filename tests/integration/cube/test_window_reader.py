@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from hephaestus_build.cube.codecs.image_encoder import chunk_key
 
 import toy_cube
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
+from hephaestus_build.cube.key_spaces import KEY_SPACES
 from hephaestus_build.cube.reading import verified_objects as checked_module
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
@@ -169,10 +169,10 @@ def test_kept_strip_is_not_read_again(store: Path, plain: xr.Dataset, tmp_path: 
 def flipped(store, tmp_path) -> Path:
     """A cube whose phase of STORED has one flipped bit in the middle of its data."""
     copy = shutil.copytree(store, tmp_path / store.name)
-    shard = copy / chunk_key("insar_difference", WindowReader(store).pair_position(STORED), 2)
-    content = bytearray(shard.read_bytes())
+    strip = copy / KEY_SPACES[0].chunk_key("insar_difference", WindowReader(store).pair_position(STORED), 2)
+    content = bytearray(strip.read_bytes())
     content[len(content) // 3] ^= 1
-    shard.write_bytes(content)
+    strip.write_bytes(content)
     return copy
 
 

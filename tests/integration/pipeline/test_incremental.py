@@ -305,9 +305,7 @@ def test_the_bookkeeping_of_a_large_cube_takes_a_blink(large):
     clock = time.process_time()
     current = frame_store.published_generation()
     contents = current.read_inventory()
-    from hephaestus_build.cube.granules import ChunkKeys
-
-    places = ChunkKeys(contents.axes)
+    places = contents.chunk_keys
     stored = {
         u.key: {n: str(current.store / k) for n, k in places.keys(u)} for u in contents.granules.values()
     }

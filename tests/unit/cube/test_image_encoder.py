@@ -9,17 +9,15 @@ from hypothesis.extra.numpy import arrays
 from zarr.codecs import BloscCodec
 
 from hephaestus_build.cube.codecs.image_encoder import (
-    CHUNK_KEY_SEPARATOR,
     ChunkEncoder,
     ImageEncoder,
-    chunk_key,
-    chunk_name,
     encode_image,
     object_name,
     split_object_name,
     strip_count,
     strip_width,
 )
+from hephaestus_build.cube.key_spaces import KEY_SPACES
 
 CODEC = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 1 << 19}
 
@@ -31,7 +29,7 @@ def read_back(folder, strips, shape, dtype, fill):
         folder,
         shape=(1, 1, *shape),
         chunks=(1, 1, height, strip_width(width, 3)),
-        chunk_key_encoding={"name": "default", "separator": CHUNK_KEY_SEPARATOR},
+        chunk_key_encoding={"name": "default", "separator": "."},
         dtype=dtype,
         compressors=BloscCodec(**CODEC, typesize=np.dtype(dtype).itemsize),
         fill_value=fill,
@@ -40,7 +38,7 @@ def read_back(folder, strips, shape, dtype, fill):
     assert len(strips) == strip_count(width, 3) == array.cdata_shape[-1]
     for number, content in enumerate(strips):
         if content is not None:
-            (folder / chunk_name((0, 0), 2, number)).write_bytes(content)
+            (folder / KEY_SPACES[0].chunk_name((0, 0), 2, number)).write_bytes(content)
     return array
 
 
@@ -105,9 +103,6 @@ def test_pixels_of_another_dtype_are_refused():
         encode_image(np.zeros((4, 4)), strips=3, encoder=ChunkEncoder(CODEC, "float32"), fill=0)
 
 
-def test_names_of_objects_and_keys_of_chunks():
+def test_names_of_objects():
     assert split_object_name(object_name("insar_difference", 2)) == ("insar_difference", 2)
     assert split_object_name(object_name("surface_pressure")) == ("surface_pressure", 0)
-    assert chunk_key("insar_difference", (3, 5), 2, 2) == "insar_difference/c.3.5.0.2"
-    assert chunk_key("primary_date", (), 1) == "primary_date/c.0"
-    assert chunk_key("spatial_ref", (), 0) == "spatial_ref/c"
