@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "verify": ("hephaestus_build.cli.verify", "Compare every stored object with what was published."),
     "repair": ("hephaestus_build.cli.repair", "Rebuild exactly what is damaged."),
     "gc": ("hephaestus_build.cli.gc", "Remove old generations."),
-    "migrate": ("hephaestus_build.cli.migrate", "Move cubes of earlier versions to where they belong now."),
+    "migrate": ("hephaestus_build.cli.migrate", "Bring cubes of earlier versions over to this one."),
     "inspect": ("hephaestus_build.cli.inspect", "Say what is in a cube, and check it against the schema."),
     "report": ("hephaestus_build.cli.report", "Draw a picture of a cube."),
     "export": ("hephaestus_build.cli.export", "Write a cube as Zarr v2 or as GeoTIFF."),

@@ -1,7 +1,8 @@
-"""``hephaestus migrate``: moves cubes of earlier versions to their present place."""
+"""``hephaestus migrate``: brings cubes of earlier versions over to this one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,55 +14,88 @@ from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgum
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.progress import show_progress_bars
 from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.cube.storage.migration import (
     folders_to_migrate,
     frames_to_migrate,
     migrate_cube,
     migrate_folder,
+    needs_migration,
 )
+from hephaestus_build.operations.schema_migration import frames_of_earlier_schemas, migrate_schema
 
 
 def migrate(
     frames: FramesArgument = None, data_dir: DataDirOption = None, as_json: bool = JSON_OPTION
 ) -> None:
-    """Move simulated cubes that stand among the real ones, as earlier versions had them, to <data>/simulated.
+    """Bring cubes of earlier versions over to this one. Nothing is downloaded.
+
+    Simulated cubes among the real ones are moved to <data>/simulated. Cubes of an earlier schema are written
+    anew, first their metadata, then their images; the earlier generation stays until `hephaestus gc`.
 
     Without frames, all that need it (`hephaestus status` names them), and the cubes and results of the
-    simulated benchmark. Nothing is replaced, and a move that was
-    cut off goes on where it stopped. Whoever has such a cube open should open it again afterwards.
+    simulated benchmark. What was cut off goes on where it stopped. Whoever has such a cube open should open
+    it again afterwards.
     """
     settings = load_settings(data_dir=data_dir)
-    chosen = list(dict.fromkeys(map(frame_named, frames))) if frames else frames_to_migrate(settings)
-    folders = [] if frames else folders_to_migrate(settings)
-    moved: list[dict[str, Any]] = []
+    chosen = list(dict.fromkeys(map(frame_named, frames))) if frames else None
+    results: list[dict[str, Any]] = []
     failed = False
-    steps = [
-        *(partial(_migrate_frame, frame, settings) for frame in chosen),
-        *(partial(_migrate_folder, *item) for item in folders),
-    ]
-    for step in steps:
+    for step in _steps(settings, chosen):
         try:
-            moved.append(step())
+            results.append(step())
         except HephaestusError as error:
             print_notice(str(error))
             failed = True
     if as_json:
-        print_json(moved)
-    elif not steps:
-        out.print("nothing to move: everything stands where this version has it")
+        print_json(results)
+    elif not results and not failed:
+        out.print("nothing to migrate: everything is where and as this version has it")
     else:
-        for item in moved:
-            name = f"{item['frame']}: " if "frame" in item else ""
-            out.print(f"{name}moved from {item['from']} to {item['to']}")
+        for item in results:
+            _print_result(item)
     if failed:
         raise typer.Exit(1)
 
 
-def _migrate_frame(frame: Frame, settings: Settings) -> dict[str, Any]:
+def _steps(settings: Settings, chosen: list[Frame] | None) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Yield what is to be done; cubes of an earlier schema are looked up after all moves are done."""
+    found = frames_to_migrate(settings) if chosen is None else chosen
+    moving = [frame for frame in found if needs_migration(settings, frame)]
+    for frame in moving:
+        yield partial(_move_frame, frame, settings)
+    for source, target in folders_to_migrate(settings) if chosen is None else ():
+        yield partial(_move_folder, source, target)
+    outdated = frames_of_earlier_schemas(settings)
+    for frame, home in outdated:
+        if chosen is None or frame in chosen:
+            yield partial(_encode_frame_again, frame, home)
+    for frame in chosen or ():
+        if frame not in (*moving, *(other for other, _ in outdated)):
+            yield partial(_move_frame, frame, settings)  # raises the error that says so
+
+
+def _move_frame(frame: Frame, settings: Settings) -> dict[str, Any]:
     return migrate_cube(frame, settings).to_json()
 
 
-def _migrate_folder(source: Path, target: Path) -> dict[str, Any]:
+def _move_folder(source: Path, target: Path) -> dict[str, Any]:
     migrate_folder(source, target)
     return {"from": str(source), "to": str(target)}
+
+
+def _encode_frame_again(frame: Frame, settings: Settings) -> dict[str, Any]:
+    with show_progress_bars() as listener:
+        return migrate_schema(frame, settings, listener).to_json()
+
+
+def _print_result(item: dict[str, Any]) -> None:
+    name = f"{item['frame']}: " if "frame" in item else ""
+    if "schema" in item:
+        out.print(
+            f"{name}schema {item['earlier']} brought over to {item['schema']} as generation "
+            f"{item['generation']}; {item['re_encoded']} granules encoded again"
+        )
+    else:
+        out.print(f"{name}moved from {item['from']} to {item['to']}")

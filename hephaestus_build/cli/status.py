@@ -12,6 +12,7 @@ from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgum
 from hephaestus_build.cli.targets import (
     select_frames,
 )
+from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.operations.status import FrameStatus, list_frames_on_disk, read_frame_status
 
@@ -75,7 +76,12 @@ def _attention_lines(row: FrameStatus) -> Iterator[str]:
     """Yield what a person should know of a frame and a table has no room for."""
     if row.problem:
         yield row.problem
-    if row.to_migrate:
+    if row.schema not in (None, cube_schema().version):
+        yield (
+            f"it was written in schema {row.schema}, this version writes {cube_schema().version}; "
+            f"`hephaestus migrate {row.frame}` brings it over without downloading anything"
+        )
+    elif row.to_migrate:
         yield (
             f"it is simulated and stored among the real cubes, as earlier versions did; `hephaestus "
             f"migrate {row.frame}` moves it"

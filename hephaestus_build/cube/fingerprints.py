@@ -1,4 +1,4 @@
-"""Fingerprints of a granule's inputs other than products: grid, annotation and schema version."""
+"""Fingerprints of a granule's inputs other than products: grid, annotation and version of the processing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.cube.schema import cube_schema
+
+#: Version of what is made of the products. It changes when all granules must be made again from their
+#: products, and not with the layout in which they are stored (docs/decisions/0010-column-strips.md).
+PROCESSING_VERSION = "1.2"
 
 
 def fingerprint_inputs(*parts: Any) -> str:
-    """Return a short hash of the schema version and the given JSON values."""
-    text = encode_json([cube_schema().version, *parts], order="deterministic")
+    """Return a short hash of the processing's version and the given JSON values."""
+    text = encode_json([PROCESSING_VERSION, *parts], order="deterministic")
     return hashlib.sha256(text).hexdigest()[:16]
 
 
@@ -26,7 +29,7 @@ def grid_as_dict(grid: Grid) -> dict[str, Any]:
 
 def fingerprint_grid(grid: Grid) -> str:
     """Return the fingerprint of granules that depend on the grid only: pairs, the DEM and the atmosphere."""
-    return _fingerprint_grid(grid, cube_schema().version)
+    return _fingerprint_grid(grid, PROCESSING_VERSION)
 
 
 @lru_cache(maxsize=16)

@@ -14,7 +14,6 @@ from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.granules import DEM_KEY, Granule, GranuleKey
 from hephaestus_build.cube.inventory import CubeInventory
-from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES, FrameStore, Generation
 from hephaestus_build.cube.storage.migration import require_migrated
 from hephaestus_build.cube.storage.writer import encode_metadata, write_cube_store
@@ -22,7 +21,7 @@ from hephaestus_build.cube.validation.checksums import Damage, read_record, veri
 from hephaestus_build.cube.validation.record_consistency import UNREPAIRABLE, check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema
 from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
-from hephaestus_build.pipeline.prepare import open_ledger, prepare_context
+from hephaestus_build.pipeline.prepare import open_ledger, prepare_context, require_current_schema
 from hephaestus_build.pipeline.stage import Build, run_stage
 from hephaestus_build.pipeline.stages import STAGES
 from hephaestus_build.pipeline.upstream_changes import read_upstream_state, write_upstream_state
@@ -84,16 +83,13 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
             raise HephaestusError(
                 f"{frame}: there is no cube to repair; `hephaestus build {frame}` builds it"
             )
-        damages = tuple(verify_generation(current, listener) or _find_inconsistencies(current, listener))
+        damages = tuple(verify_generation(current, listener))
+        if not damages and not read_record(current)[1].is_outdated:
+            damages = tuple(_find_inconsistencies(current, listener))
         if not damages:
             return RepairReport(frame, current.number, ())
         _, contents = read_record(current)
-        written = contents.attributes.get("schema_version", cube_schema().version)
-        if written != cube_schema().version:
-            raise HephaestusError(
-                f"{frame}: it is written in schema {written}, this version writes "
-                f"{cube_schema().version}; `hephaestus build {frame}` rebuilds it"
-            )
+        require_current_schema(frame, contents)
         broken = sorted({GranuleKey(damage.unit) for damage in damages if damage.unit})
         granules = _rebuild(frame, settings, frame_store, contents, broken, listener) if broken else {}
         _publish_repaired(frame_store, current, contents, granules)

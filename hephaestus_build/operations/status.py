@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -18,7 +18,6 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import cubes_dir_for
 from hephaestus_build.cube.granules import EpochGranule, InterferogramGranule, MaskGranule
-from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.frame_folder import GENERATIONS
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import needs_migration
@@ -28,7 +27,7 @@ from hephaestus_build.pipeline.missing_products import (
     find_missing_products,
     partition_accepted,
 )
-from hephaestus_build.pipeline.upstream_changes import UpstreamState, read_upstream_state
+from hephaestus_build.pipeline.upstream_changes import read_upstream_state
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,7 +71,10 @@ class FrameStatus:
     simulated : bool
         Whether the data is simulated.
     to_migrate : bool
-        Whether an earlier version stored it elsewhere; ``hephaestus migrate`` moves it.
+        Whether an earlier version stored it elsewhere or in another schema; ``hephaestus migrate`` brings
+        it over.
+    schema : str or None
+        Version of the schema that it was written with; None if there is no cube.
     """
 
     frame: str
@@ -95,6 +97,7 @@ class FrameStatus:
     simulated: bool = False
     accepted: tuple[MissingProduct, ...] = ()
     to_migrate: bool = False
+    schema: str | None = None
 
     def __repr__(self) -> str:
         state = self.problem or f"generation {self.generation}, {self.pairs} pairs, {len(self.owed)} owed"
@@ -236,23 +239,14 @@ def _read_frame_status(
         owed=owed,
         accepted=accepted,
         preliminary=sum(granule.era5_expver == EXPVER_PRELIMINARY for granule in epochs),
-        stale=tuple(_stale_reasons(known, contents.attributes)),
+        stale=(f"{len(known.changed)} granules changed upstream",) if known.changed else (),
+        schema=contents.schema_version or "1.0",
         gone=known.gone,
         bytes=sum(dict(manifest.values()).values()),
         unfinished=len(begun),
         **{
             **tried,
             "simulated": tried["simulated"] or simulated,
-            "to_migrate": tried["to_migrate"] or misplaced,
+            "to_migrate": tried["to_migrate"] or misplaced or contents.is_outdated,
         },
     )
-
-
-def _stale_reasons(known: UpstreamState, attributes: Mapping[str, Any]) -> Sequence[str]:
-    reasons = []
-    if attributes.get("schema_version", cube_schema().version) != cube_schema().version:
-        written = sanitize_text(attributes["schema_version"], 20)
-        reasons.append(f"written by schema {written}, now {cube_schema().version}")
-    if known.changed:
-        reasons.append(f"{len(known.changed)} granules changed upstream")
-    return reasons

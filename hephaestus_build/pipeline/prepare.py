@@ -14,6 +14,7 @@ from hephaestus_build.core.provenance import Digest, Outcome, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.granules import GranuleKey
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.frame_grid import recorded_grid
@@ -92,6 +93,8 @@ def prepare_context(
     previous = store.published_generation()
     if contents is None and previous is not None:
         contents = previous.read_inventory()
+    if contents is not None:
+        require_current_schema(frame, contents)
     published = dict(contents.granules) if contents else {}
     upstream = read_upstream_state(store)
     history = ProductHistory(make_history_lookup(published, upstream), accepted_hashes)
@@ -121,6 +124,22 @@ def prepare_context(
     mark = ", simulated" if context.is_simulated else ""
     context.listener.note(f"{frame}: ERA5 from {era5.description}{mark}")
     return context
+
+
+def require_current_schema(frame: Frame, contents: CubeInventory) -> None:
+    """Check that a published cube has the schema of this version, so that it can be extended or repaired.
+
+    Raises
+    ------
+    HephaestusError
+        If it was written with another schema.
+    """
+    if contents.is_outdated:
+        raise HephaestusError(
+            f"{frame}: its cube was written in schema {contents.schema_version or '1.0'}, this version "
+            f"writes {cube_schema().version}; `hephaestus migrate {frame}` brings it over without "
+            f"downloading anything, then run the same command again"
+        )
 
 
 def open_ledger(context: BuildContext, *, grid: Grid | None = None) -> Ledger:

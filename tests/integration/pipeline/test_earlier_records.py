@@ -24,6 +24,7 @@ from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.operations.repair import repair
+from hephaestus_build.operations.schema_migration import migrate_schema
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest as BuildRequest
 from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse, LoopbackServer
@@ -91,6 +92,13 @@ def settings(archive, written) -> Settings:
     )
 
 
+@pytest.fixture
+def migrated(settings) -> Settings:
+    """The settings of the data folder after its cube was brought over to the schema of this version."""
+    migrate_schema(FRAME, settings)
+    return settings
+
+
 def record(settings: Settings) -> list[dict[str, Any]]:
     """Return the receipts of interferograms and the DEM, as a reader of provenance.json finds them.
 
@@ -133,9 +141,12 @@ def test_the_records_are_of_the_earlier_version(settings):
 
 def test_a_cube_and_its_cache_are_used_without_a_byte_downloaded_again(archive, settings):
     before = record(settings)
+    migrate_schema(FRAME, settings)
+    assert archive.asked() == []
+    assert record(settings) == before
     result = build(ALL, settings)
     assert result.exit_code == 0
-    assert frame_store_of(settings, FRAME).published_generation().number == 1
+    assert frame_store_of(settings, FRAME).published_generation().number == 2
     assert [(path, entry.status) for path, entry in archive.asked()] == [
         (LISTING, 200),
         (f"/LiCSAR_products/10/{FRAME}/metadata/metadata.txt", 304),
@@ -148,7 +159,7 @@ def test_a_cube_and_its_cache_are_used_without_a_byte_downloaded_again(archive, 
 def test_a_cache_is_used_without_a_byte_downloaded_again(archive, settings):
     before = record(settings)
     with open_pinned_cube(frame_store_of(settings, FRAME).published_link) as cube:
-        phases = cube.insar_difference.values
+        phases = cube.insar_difference.values[cube.valid_date_pair.values]
     shutil.rmtree(settings.cubes_dir)
     assert build(ALL, settings).exit_code == 0
     products = {path: entry.status for path, entry in archive.asked() if path != LISTING}
@@ -156,12 +167,14 @@ def test_a_cache_is_used_without_a_byte_downloaded_again(archive, settings):
     assert set(products.values()) == {304}
     assert archive.sent() == 0
     with open_pinned_cube(frame_store_of(settings, FRAME).published_link) as cube:
-        np.testing.assert_array_equal(cube.insar_difference.values, phases)
+        found = cube.insar_difference.values[cube.valid_date_pair.values]
+        np.testing.assert_array_equal(found, phases)
     # the new record names the algorithm of the cache's
     assert sorted(item["sha256"] for item in record(settings)) == sorted(item["sha256"] for item in before)
 
 
-def test_what_comes_again_with_the_same_content_is_no_change(archive, settings):
+def test_what_comes_again_with_the_same_content_is_no_change(archive, migrated):
+    settings = migrated
     before = record(settings)
     lose_cache(settings)
     suspect(settings, PAIR)
@@ -188,22 +201,24 @@ def test_what_comes_again_with_the_same_content_is_no_change(archive, settings):
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_a_repair_keeps_the_record(archive, settings, cached):
+def test_a_repair_keeps_the_record(archive, migrated, cached):
+    settings = migrated
     before = record(settings)
     if not cached:
         lose_cache(settings)
-    damage(settings, "insar_difference/c.0.0.*")
+    damage(settings, "insar_difference/[0-9]*")
     result = repair(FRAME, settings)
     assert (result.rebuilt, result.changed, result.lost) == ((f"pair/{PAIR}",), (), ())
     assert record(settings) == before
     assert (archive.sent() == 0) == cached
 
 
-def test_a_repair_does_with_a_newer_cache_when_the_archive_has_lost_the_products(archive, settings):
+def test_a_repair_does_with_a_newer_cache_when_the_archive_has_lost_the_products(archive, migrated):
+    settings = migrated
     lose_cache(settings)
     suspect(settings, PAIR)
     build(ALL, settings)  # the cache holds BLAKE3 now, the cube SHA-256
-    damage(settings, "insar_difference/c.0.0.*")
+    damage(settings, "insar_difference/[0-9]*")
     archive._files.clear()
     before = record(settings)
     result = repair(FRAME, settings)
@@ -211,7 +226,8 @@ def test_a_repair_does_with_a_newer_cache_when_the_archive_has_lost_the_products
     assert record(settings) == before
 
 
-def test_a_forged_copy_is_found_whatever_algorithm_its_receipt_names(archive, settings, caplog):
+def test_a_forged_copy_is_found_whatever_algorithm_its_receipt_names(archive, migrated, caplog):
+    settings = migrated
     true = record(settings)
     path = settings.downloads_dir / "licsar" / "127.0.0.1" / FRAME.id / f"{PAIR}.geo.cc.tif"
     note = path.with_name(path.name + ".receipt.json")
@@ -224,7 +240,7 @@ def test_a_forged_copy_is_found_whatever_algorithm_its_receipt_names(archive, se
     # an earlier use counts for an address: the archive stands at that of then
     receipt = json.loads(note.read_text())
     assert receipt["etag"] == first["etag"]
-    damage(settings, "insar_coherence/c.0.0.*")
+    damage(settings, "insar_coherence/[0-9]*")
     result = repair(FRAME, settings)
     assert (result.changed, result.lost) == ((), ())
     assert "is not what it was when first used" in caplog.text
