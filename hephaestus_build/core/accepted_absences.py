@@ -9,10 +9,19 @@ from typing import Any
 
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
+from hephaestus_build.core.optional_variables import OPTIONAL_VARIABLES
 from hephaestus_build.core.parsing import parse_json
 
 #: Products whose absence may be accepted; "interferogram" means both phase and coherence.
-ACCEPTABLE_PRODUCTS = ("dem", "phase", "coherence", "interferogram", "preview", "era5")
+ACCEPTABLE_PRODUCTS = (
+    "dem",
+    "phase",
+    "coherence",
+    "interferogram",
+    "preview",
+    "era5",
+    *OPTIONAL_VARIABLES,
+)
 #: Key that stands for every frame.
 ANY_FRAME = "*"
 ACCEPT_EXAMPLE = "{124D_04854_171313: [dem], '*': [preview]}"

@@ -28,6 +28,7 @@ from hephaestus_build.core.accepted_absences import (
 )
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.optional_variables import OPTIONAL_VARIABLES, parse_optional_variables
 from hephaestus_build.core.parsing import parse_json, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 
@@ -171,6 +172,11 @@ class Settings(BaseSettings):
     pairs: PairChoice = Field(
         "auto",
         description="Pairs to build: annotated, all, or auto (annotated where the frame has annotations).",
+    )
+    variables: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_optional_variables)] = Field(
+        (),
+        description="Optional variables that a build adds to cubes, in a list or with commas: "
+        f"{', '.join(OPTIONAL_VARIABLES)}. A cube keeps those that it has; none takes them all away.",
     )
     accept: Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(parse_accepted_absences)] = Field(
         {},

@@ -11,10 +11,17 @@ import msgspec
 
 from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.era5_grid import Era5Area, era5_area_around
+from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import check_depth
 from hephaestus_build.cube.granule_checks import check_granule
-from hephaestus_build.cube.granules import AnyGranule, DateAxes, Granule
+from hephaestus_build.cube.granules import (
+    AnyGranule,
+    DateAxes,
+    Granule,
+    OptionalGranule,
+    present_optional_variables,
+)
 from hephaestus_build.cube.schema import cube_schema
 
 #: Maximum number of cells of a table (primary dates times secondary dates) and of pixels of a grid: four
@@ -48,6 +55,11 @@ class CubeInventory:
     def axes(self) -> DateAxes:
         """The date axes."""
         return DateAxes.from_granules(self.granules.values())
+
+    @cached_property
+    def optional_variables(self) -> tuple[str, ...]:
+        """The optional variables that the cube has, sorted: those of its granules."""
+        return tuple(sorted(present_optional_variables(self.granules.values())))
 
     @cached_property
     def era5_area(self) -> Era5Area:
@@ -102,6 +114,13 @@ class CubeInventory:
         ]
         if strays:
             raise ValueError(f"it has an epoch {strays[0]}, but no pair with this date")
+        pairs = {granule.name for granule in self.granules.values() if granule.kind == "pair"}
+        for granule in self.granules.values():
+            place = granule.place if isinstance(granule, OptionalGranule) else None
+            if place is not None and granule.name.rpartition(".")[2] not in (
+                pairs if isinstance(place, Pair) else epochs
+            ):
+                raise ValueError(f"it has {granule.key}, but no such pair or date")
         _ = self.era5_area  # raises if the grid is not on the Earth
 
 

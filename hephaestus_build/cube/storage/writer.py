@@ -62,6 +62,7 @@ def write_cube_store(
 def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
     """Return the metadata, coordinates and tables of a cube, by their keys in the store."""
     schema = cube_schema().for_simulated() if contents.attributes.get("simulated") else cube_schema()
+    schema = schema.with_optional(contents.optional_variables)
     values = make_tables(contents)
     sizes = {name: len(values[name]) for name in schema.coordinates}
     objects: dict[str, Buffer] = {}
@@ -116,6 +117,7 @@ def make_group_attributes(contents: CubeInventory) -> dict[str, Any]:
     return {
         "Conventions": "CF-1.11",
         **contents.attributes,
+        **({"optional_variables": list(contents.optional_variables)} if contents.optional_variables else {}),
         # makes xarray read the grid mapping as a coordinate, not as a data variable
         "coordinates": "spatial_ref",
     }
