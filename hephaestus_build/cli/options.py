@@ -69,8 +69,8 @@ VariablesOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[,NAME...]",
-        help=f"Optional variables to add: {', '.join(OPTIONAL_VARIABLES)}. A cube keeps those that it has, and "
-        "later builds extend them; none takes them all away.",
+        help=f"Optional variables to add: {', '.join(OPTIONAL_VARIABLES)}. A cube keeps those that it has, "
+        "and later builds extend them; none takes them all away.",
     ),
 ]
 

@@ -15,7 +15,7 @@ from hephaestus_build.cube.granules import Granule, InterferogramGranule
 #: Bytes a pixel of typical products: as downloaded, and as stored in the cube (docs/performance.md).
 DOWNLOAD_BYTES_PER_PIXEL = 1.6
 STORED_BYTES_PER_PIXEL = 2.6
-#: Bytes a pixel of a raster of an optional variable, as downloaded and as stored: floats that compress little.
+#: Bytes a pixel of a raster of an optional variable, as downloaded and as stored: floats compress little.
 OPTIONAL_BYTES_PER_PIXEL = 2.5
 #: Pixels of a frame whose size is not known yet: what the 38 published frames have in the middle.
 TYPICAL_PIXELS = 2700 * 2600

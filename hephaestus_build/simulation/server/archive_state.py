@@ -20,11 +20,16 @@ ListingStyle = Literal["table", "pre"]
 
 #: Largest number of products generated at once; one at real size takes about 300 MB of memory.
 _MAX_MAKERS = 2
-#: Files that a build reads for optional variables at most; they are generated separately from the others, when
-#: first requested.
+#: Files that a build reads for optional variables alone; they are generated apart from the others, when first
+#: requested.
 _SEPARATE_FILES = (
-    ".geo.unw.tif", ".geo.E.tif", ".geo.N.tif", ".geo.U.tif", ".geo.landmask.tif", ".sltd.geo.tif",
-)  # fmt: skip
+    ".geo.unw.tif",
+    ".geo.E.tif",
+    ".geo.N.tif",
+    ".geo.U.tif",
+    ".geo.landmask.tif",
+    ".sltd.geo.tif",
+)
 
 
 class SimulatedArchive:

@@ -260,7 +260,7 @@ def read_delay(path: Path) -> Raster:
 
 
 def _read_with_holes(path: Path, units: tuple[str, ...], limit: float, what: str) -> Raster:
-    """Read a raster of floats within ``-limit .. limit``, in which 0 and NaN are no data; NaN in the result."""
+    """Read a raster of floats within ``-limit .. limit``, in which 0 and NaN are no data; it becomes NaN."""
     band = _read_band(path, ("float32", "float64"), units)
     notes = band.notes
     values = _apply_scale(band.values, band)

@@ -255,7 +255,7 @@ class LicsarPortal:
         if baselines is not None and baselines.is_simulated and not self._takes_simulated:
             log.debug("%s: its baselines are simulated: not kept among real ones", frame)
             return receipt.replace(outcome=Outcome.CORRUPT, detail="it is marked as simulated"), None
-        elif baselines is not None:
+        if baselines is not None:
             keep_baselines(path, baselines, receipt)
         else:
             log.debug("%s: no baselines: %s %s", frame, receipt.outcome, receipt.detail)
@@ -446,8 +446,8 @@ class LicsarPortal:
 
         1. ``direct``: a file in the folder of the pair or the date (the layout until 2025), or in the frame's
            metadata folder.
-        2. ``links``: the address on the pair's or the date's page of links (the present layout). If the page has links, no
-           direct address is guessed.
+        2. ``links``: the address on the pair's or the date's page of links (the present layout). If the page
+           has links, no direct address is guessed.
         3. ``public``: the folder ``LiCSAR_products.public`` beside ``LiCSAR_products``.
         4. ``mirror``: the copy at CEDA.
 
