@@ -26,11 +26,11 @@ from pydantic import Field
 from hephaestus_build.cli.console import print_notice
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UnreachableError
 from hephaestus_build.core.frames import FRAME_ID_FORMS, Frame
-from hephaestus_build.core.optional_variables import NO_OPTIONAL_VARIABLES, OPTIONAL_VARIABLES
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
+from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES, Era5Choice, PairChoice, Settings
 from hephaestus_build.cube.granules import GranuleKey
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import require_migrated

@@ -11,8 +11,7 @@ import typer
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named, list_published_frames
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.optional_variables import OPTIONAL_VARIABLES
-from hephaestus_build.core.registry import published_frames
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES, published_frames
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames

@@ -9,8 +9,8 @@ from typing import Any
 
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
-from hephaestus_build.core.optional_variables import OPTIONAL_VARIABLES
 from hephaestus_build.core.parsing import parse_json
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 
 #: Products whose absence may be accepted; "interferogram" means both phase and coherence.
 ACCEPTABLE_PRODUCTS = (

@@ -16,8 +16,8 @@ import numpy as np
 
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.optional_variables import OPTIONAL_VARIABLES
 from hephaestus_build.core.parsing import check_depth
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 from hephaestus_build.cube.granules import EpochGranule, Granule, GranuleKey, OptionalGranule, PairGranule
 from hephaestus_build.cube.schema import cube_schema
 

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hephaestus_build.core.frames import Pair
-from hephaestus_build.core.optional_variables import merge_optional_variables
 from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
+from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES
 from hephaestus_build.cube.granules import (
     GranuleKey,
     InterferogramGranule,
@@ -54,6 +55,28 @@ def optional_keys(build: Build, coming: Iterable[Pair] = ()) -> list[GranuleKey]
         build.context.request.variables, present_optional_variables(build.ledger.snapshot().values())
     )
     return [key for name in names for key in _keys_of_variable(name, pairs)] if pairs else []
+
+
+def merge_optional_variables(asked: tuple[str, ...], present: set[str]) -> tuple[str, ...]:
+    """Return the optional variables that a cube shall have.
+
+    Parameters
+    ----------
+    asked : tuple of str
+        As :func:`~hephaestus_build.core.settings.parse_optional_variables` returns it.
+    present : set of str
+        Those that the cube has.
+
+    Examples
+    --------
+    >>> merge_optional_variables(("look_up",), {"unwrapped_phase"})
+    ('unwrapped_phase', 'look_up')
+    >>> merge_optional_variables(("none",), {"unwrapped_phase"})
+    ()
+    """
+    if NO_OPTIONAL_VARIABLES in asked:
+        return ()
+    return tuple(name for name in OPTIONAL_VARIABLES if name in asked or name in present)
 
 
 def _keys_of_variable(name: str, pairs: Sequence[Pair]) -> Iterator[GranuleKey]:

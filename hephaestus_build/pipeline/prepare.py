@@ -11,10 +11,9 @@ from hephaestus_build.core.era5_grid import parse_center_time
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.optional_variables import NO_OPTIONAL_VARIABLES
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.core.provenance import Digest, Outcome, Receipt
-from hephaestus_build.core.settings import Settings
+from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES, Settings
 from hephaestus_build.cube.granules import GranuleKey, OptionalGranule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore

@@ -311,7 +311,7 @@ class InterferogramSource(Protocol):
         frame : Frame
             The frame.
         variable : str
-            One of :data:`~hephaestus_build.core.optional_variables.OPTIONAL_VARIABLES`. Its values and its
+            One of :data:`~hephaestus_build.core.registry.OPTIONAL_VARIABLES`. Its values and its
             fill are as ``schemas/cube.json`` describes them.
         place : Pair, datetime.date or None
             The pair or the acquisition date; None for a variable of the frame.

@@ -13,9 +13,9 @@ from affine import Affine
 from hephaestus_build.core.crs import is_wgs84
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.optional_variables import OPTIONAL_VARIABLES
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import read_plain_file
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 from hephaestus_build.cube.georeference import GRID_MAPPING, read_cube_grid
 from hephaestus_build.cube.reading.dataset import open_pinned_cube, resolve_published_store
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, read_store_metadata

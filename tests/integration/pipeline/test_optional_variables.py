@@ -13,9 +13,9 @@ import xarray as xr
 import hephaestus_build as hb
 from archives import ALL, FRAME, asked, copied, frame_store_of, objects, rasters, settings_for
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.optional_variables import OPTIONAL_VARIABLES
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.provenance import Outcome
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.granules import GranuleKey
 from hephaestus_build.cube.reading.dataset import open_pinned_cube

@@ -5,11 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.optional_variables import (
-    OPTIONAL_VARIABLES,
-    merge_optional_variables,
-    parse_optional_variables,
-)
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
+from hephaestus_build.core.settings import parse_optional_variables
 from hephaestus_build.cube.schema import cube_schema
 
 
@@ -48,9 +45,3 @@ def test_names_come_in_a_list_or_with_commas(value: object, meant: tuple[str, ..
 def test_what_is_no_name_is_wrong_usage(value: object, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         parse_optional_variables(value)
-
-
-def test_a_cube_keeps_what_it_has_until_none_is_asked_for() -> None:
-    assert merge_optional_variables((), {"look_up"}) == ("look_up",)
-    assert merge_optional_variables(("gacos_delay",), {"look_up"}) == ("look_up", "gacos_delay")
-    assert merge_optional_variables(("none",), {"look_up"}) == ()
