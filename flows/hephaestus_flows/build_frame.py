@@ -29,7 +29,8 @@ from hephaestus_build.core.frames import FRAME_ID_FORMS, Frame
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
+from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES, Era5Choice, PairChoice, Settings
 from hephaestus_build.cube.granules import GranuleKey
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import require_migrated
@@ -38,7 +39,7 @@ from hephaestus_build.pipeline.prepare import prepare_build
 from hephaestus_build.pipeline.publish import publish
 from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.pipeline.stage import Build, Stage, run_stage
-from hephaestus_build.pipeline.stages import ATMOSPHERE, GRID, INTERFEROGRAMS, MASKS, STAGES
+from hephaestus_build.pipeline.stages import ATMOSPHERE, GRID, INTERFEROGRAMS, MASKS, OPTIONAL, STAGES
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 from hephaestus_flows.artifacts import create_cube_table_artifact, create_quicklook_artifact
 from hephaestus_flows.local_server import (
@@ -54,6 +55,10 @@ T = TypeVar("T")
 
 #: Pattern of frame ids for JSON Schema, so that a wrong id is refused when the run is created.
 FRAME_ID_PATTERN = f"^(?:{'|'.join(form.plain_pattern for form in FRAME_ID_FORMS)})$"
+#: A parameter's value that names an optional variable, or none of them.
+OptionalVariable = Annotated[
+    str, Field(pattern=f"^(?:{'|'.join((*OPTIONAL_VARIABLES, NO_OPTIONAL_VARIABLES))})$")
+]
 #: Name of the state of a run or task that has completed with missing products.
 OWED_STATE = "Owed"
 #: Largest number of tasks of one kind per frame; each task costs Prefect's server some records.
@@ -139,6 +144,12 @@ STAGE_TASKS: dict[Stage, tuple[Task[..., State[Any]], int]] = {
         MAX_BATCHES // 4,
     ),
     ATMOSPHERE: (_retrying_task("ERA5")(_make), 1),
+    OPTIONAL: (
+        _retrying_task("optional variables", tags=[LICSAR], task_run_name="optional variables {batch}")(
+            _make
+        ),
+        MAX_BATCHES,
+    ),
 }
 
 
@@ -169,6 +180,7 @@ def build_frame(
     until: date | None = None,
     limit: Annotated[int, Field(ge=1)] | None = None,
     era5: Era5Choice | None = None,
+    variables: list[OptionalVariable] | None = None,
     data_dir: Path | None = None,
     simulated: bool = False,
     wait: bool = False,
@@ -184,6 +196,7 @@ def build_frame(
         until: Leave out pairs that end after this day.
         limit: Take no more pairs than this, the earliest first.
         era5: Source of ERA5: cds, arco, or auto (the CDS where a key is configured).
+        variables: Optional variables to add; a cube keeps those that it has, and none takes them all away.
         data_dir: Folder of cubes/, the cache and the results: in the server's own, or in one of data_roots.
         simulated: Among the simulated cubes, where frames of tracks above 175 are anyway.
         wait: Wait while another build works on the frame.
@@ -192,8 +205,8 @@ def build_frame(
     # Completed, with what is in the cube as data, and named Owed when a later run must try again;
     # Failed, with the reason as message, when nothing was built.
     try:
-        settings = load_flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
-        request = BuildRequest(Frame.parse(frame), settings.pairs, since, until, limit)
+        settings = load_flow_settings(data_dir, simulated, era5=era5, pairs=pairs, variables=variables)
+        request = BuildRequest(Frame.parse(frame), settings.pairs, since, until, limit, settings.variables)
         with serve_for_frames(settings, [request.frame]) as served:
             settings = served.for_frame(request.frame)
             require_migrated(settings, request.frame)
@@ -217,6 +230,8 @@ def _make_granules(build: Build) -> None:
     for stage in STAGES:
         task, most = STAGE_TASKS[stage]
         archive = build.context.era5.name if stage is ATMOSPHERE else LICSAR
+        if stage is OPTIONAL and not stage.items(build):
+            continue  # most cubes have none
         # an empty batch still does the shared work of its stage
         todo = split_into_batches(stage.items(build), most) or [()]
         for number, batch in enumerate(todo, 1):

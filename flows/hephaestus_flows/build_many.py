@@ -113,7 +113,9 @@ def build_dataset(
         settings = load_flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
         chosen = [Frame.parse(name) for name in frames or ()]
         chosen = chosen or (list(embedded_frames()) if simulated else list_published_frames())
-        requests = [BuildRequest(frame, settings.pairs, since, until, limit) for frame in chosen]
+        requests = [
+            BuildRequest(frame, settings.pairs, since, until, limit, settings.variables) for frame in chosen
+        ]
         with serve_for_frames(settings, chosen) as served:
             return _build_all(requests, served, at_a_time, "dataset")
     except HephaestusError as error:
@@ -148,7 +150,9 @@ def watch(
                 message="nothing to watch: no frame is named, and there is no cube of "
                 f"{'simulated' if simulated else 'real'} data yet"
             )
-        requests = [BuildRequest(frame, settings.pairs, since) for frame in chosen]
+        requests = [
+            BuildRequest(frame, settings.pairs, since, variables=settings.variables) for frame in chosen
+        ]
         with serve_for_frames(settings, chosen) as served:
             return _build_all(requests, served, at_a_time, "watch")
     except HephaestusError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import date, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ def build_cube(
     until: date | str | None = None,
     limit: int | None = None,
     era5: Era5Choice = "auto",
+    variables: str | Sequence[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     simulated: bool = False,
     progress: bool = False,
@@ -51,6 +53,9 @@ def build_cube(
     era5 : {"auto", "cds", "arco"}
         Source of the atmosphere; ``auto`` leaves it to the settings, by default the CDS where a key is
         configured, else ARCO.
+    variables : str or sequence of str, optional
+        Optional variables that the cube shall have besides those that it has, such as ``unwrapped_phase``;
+        ``"none"`` takes them all away. By default those of the settings.
     data_dir : str or path, optional
         Folder of cubes, cache and results; by default that of the settings.
     simulated : bool
@@ -79,7 +84,7 @@ def build_cube(
     (5, ())
     >>> cube = hb.open_cube(result.frame)                  # doctest: +SKIP
     """
-    settings, request = _request(frame, pairs, since, until, limit, era5, data_dir, simulated)
+    settings, request = _request(frame, pairs, since, until, limit, era5, variables, data_dir, simulated)
     bars = show_progress_bars() if progress else nullcontext(NullListener())
     with serve_for_frames(settings, [request.frame]) as served, bars as listener:
         [run] = build_frames([request], served, listener=listener)
@@ -96,6 +101,7 @@ def plan_cube(
     until: date | str | None = None,
     limit: int | None = None,
     era5: Era5Choice = "auto",
+    variables: str | Sequence[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     simulated: bool = False,
 ) -> BuildPlan:
@@ -105,7 +111,7 @@ def plan_cube(
 
     Parameters
     ----------
-    frame, pairs, since, until, limit, era5, data_dir, simulated
+    frame, pairs, since, until, limit, era5, variables, data_dir, simulated
         As for a build.
 
     Returns
@@ -126,7 +132,7 @@ def plan_cube(
     >>> todo = hb.plan("Etna", since="2019-01-01")         # doctest: +SKIP
     >>> len(todo.pairs_to_fetch), todo.download_bytes      # doctest: +SKIP
     """
-    settings, request = _request(frame, pairs, since, until, limit, era5, data_dir, simulated)
+    settings, request = _request(frame, pairs, since, until, limit, era5, variables, data_dir, simulated)
     with serve_for_frames(settings, [request.frame]) as served:
         return plan(request, served)
 
@@ -145,7 +151,7 @@ def named_frame(frame: Frame | FoundFrame | str) -> Frame:
 
 
 def chosen_settings_for(
-    data_dir: str | os.PathLike[str] | None, simulated: bool, **overrides: str | None
+    data_dir: str | os.PathLike[str] | None, simulated: bool, **overrides: str | list[str] | None
 ) -> Settings:
     """Return the settings of a call: those of what is simulated if that is asked for.
 
@@ -166,15 +172,22 @@ def _request(
     until: date | str | None,
     limit: int | None,
     era5: Era5Choice,
+    variables: str | Sequence[str] | None,
     data_dir: str | os.PathLike[str] | None,
     simulated: bool,
 ) -> tuple[Settings, BuildRequest]:
     chosen = {name: None if value == "auto" else value for name, value in (("pairs", pairs), ("era5", era5))}
-    settings = chosen_settings_for(data_dir, simulated, **chosen)
+    asked = variables if variables is None or isinstance(variables, str) else list(variables)
+    settings = chosen_settings_for(data_dir, simulated, **chosen, variables=asked)
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}: take one pair at least, or leave it out for all")
     request = BuildRequest(
-        named_frame(frame), settings.pairs, _day("since", since), _day("until", until), limit
+        named_frame(frame),
+        settings.pairs,
+        _day("since", since),
+        _day("until", until),
+        limit,
+        settings.variables,
     )
     return settings, request
 

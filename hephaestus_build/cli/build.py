@@ -27,6 +27,7 @@ from hephaestus_build.cli.options import (
     SimulatedOption,
     SinceOption,
     UntilOption,
+    VariablesOption,
     make_build_request,
     select_frames_to_build,
 )
@@ -49,6 +50,7 @@ def build(
     until: UntilOption = None,
     limit: LimitOption = None,
     era5: Era5Option = None,
+    variables: VariablesOption = None,
     data_dir: DataDirOption = None,
     simulated: SimulatedOption = False,
     at_a_time: AtATimeOption = 2,
@@ -71,7 +73,9 @@ def build(
     runs: list[BuildRun] = []
     spoilt = False
     chosen = select_frames_to_build(frames, simulated, every=every)
-    settings = load_command_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
+    settings = load_command_settings(
+        simulated, data_dir=data_dir, era5=era5, pairs=pairs, variables=variables
+    )
     requests = [make_build_request(frame, settings, since, until, limit) for frame in chosen]
     with serve_for_frames(settings, chosen) as served, show_progress_bars() as listener:
         for run in build_frames(requests, served, listener=listener, wait=wait, at_a_time=at_a_time):

@@ -85,6 +85,8 @@ def _summary_rows(path: Path, summary: CubeSummary) -> dict[str, str]:
     missing = f", {atmosphere['missing']} missing" if atmosphere["missing"] else ""
     preliminary = f", {atmosphere['preliminary']} preliminary" if atmosphere["preliminary"] else ""
     rows["ERA5"] = f"from {atmosphere['source']}: {atmosphere['final']} dates final{preliminary}{missing}"
+    if summary.optional_variables:
+        rows["optional variables"] = ", ".join(summary.optional_variables)
     rows["on disk"] = (
         f"{_format_size(summary.bytes)}, {_format_size(summary.bytes_per_pair)} an interferogram"
     )

@@ -11,7 +11,7 @@ import typer
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named, list_published_frames
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.registry import published_frames
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES, published_frames
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames
@@ -64,6 +64,16 @@ Era5Option = Annotated[
 ]
 
 
+VariablesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[,NAME...]",
+        help=f"Optional variables to add: {', '.join(OPTIONAL_VARIABLES)}. A cube keeps those that it has, "
+        "and later builds extend them; none takes them all away.",
+    ),
+]
+
+
 DataDirOption = Annotated[Path | None, typer.Option(help="Folder of cubes/, the cache and the results.")]
 
 
@@ -76,7 +86,7 @@ def make_build_request(
     frame: Frame, settings: Settings, since: datetime | None, until: datetime | None, limit: int | None
 ) -> BuildRequest:
     """Return the build request of a command's options."""
-    return BuildRequest(frame, settings.pairs, _to_date(since), _to_date(until), limit)
+    return BuildRequest(frame, settings.pairs, _to_date(since), _to_date(until), limit, settings.variables)
 
 
 def _to_date(moment: datetime | None) -> date | None:

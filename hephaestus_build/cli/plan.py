@@ -13,6 +13,7 @@ from hephaestus_build.cli.options import (
     SimulatedOption,
     SinceOption,
     UntilOption,
+    VariablesOption,
     make_build_request,
     select_frames_to_build,
 )
@@ -28,6 +29,7 @@ def plan(
     until: UntilOption = None,
     limit: LimitOption = None,
     era5: Era5Option = None,
+    variables: VariablesOption = None,
     data_dir: DataDirOption = None,
     simulated: SimulatedOption = False,
     as_json: bool = JSON_OPTION,
@@ -37,7 +39,9 @@ def plan(
     Simulated frames are asked of an archive that this command serves itself, unless a portal is set.
     """
     chosen = select_frames_to_build(frames, simulated)
-    settings = load_command_settings(simulated, data_dir=data_dir, era5=era5, pairs=pairs)
+    settings = load_command_settings(
+        simulated, data_dir=data_dir, era5=era5, pairs=pairs, variables=variables
+    )
     with serve_for_frames(settings, chosen) as served:
         plans = [
             plan_frame(make_build_request(frame, settings, since, until, limit), served) for frame in chosen
@@ -59,6 +63,7 @@ def _print_plan(plan: BuildPlan) -> None:
         **{f"skipped, {reason}": count for reason, count in facts["skipped"].items()},
         "annotated, absent upstream": len(facts["annotated_but_absent_upstream"]),
         "ERA5": f"{facts['era5_dates']} dates in {facts['era5_requests']} requests",
+        **{f"optional, {name}": count for name, count in facts["optional_products"].items()},
         "download": f"{facts['download_gb']:.2f} GB",
         "disk": f"{facts['disk_gb']:.2f} GB",
         "sizes from": "the frame's grid" if facts["size_is_exact"] else "a typical frame's grid",

@@ -10,9 +10,18 @@ from typing import Any
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
 from hephaestus_build.core.parsing import parse_json
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 
 #: Products whose absence may be accepted; "interferogram" means both phase and coherence.
-ACCEPTABLE_PRODUCTS = ("dem", "phase", "coherence", "interferogram", "preview", "era5")
+ACCEPTABLE_PRODUCTS = (
+    "dem",
+    "phase",
+    "coherence",
+    "interferogram",
+    "preview",
+    "era5",
+    *OPTIONAL_VARIABLES,
+)
 #: Key that stands for every frame.
 ANY_FRAME = "*"
 ACCEPT_EXAMPLE = "{124D_04854_171313: [dem], '*': [preview]}"

@@ -8,6 +8,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+#: Variables that a cube has only if a build asks for them; ``schemas/cube.json`` describes each.
+OPTIONAL_VARIABLES = (
+    "unwrapped_phase",
+    "look_east",
+    "look_north",
+    "look_up",
+    "perpendicular_baseline",
+    "gacos_delay",
+    "icams_delay",
+)
+
 
 def schema_path(name: str) -> Path:
     """Return the path of the file `name` in ``schemas/``, in an installation or a source tree.

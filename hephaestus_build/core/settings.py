@@ -30,6 +30,7 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 
 ENV_PREFIX = "HEPHAESTUS_"
 #: Variable that names the YAML file of settings; each can also be set as HEPHAESTUS_<NAME>.
@@ -38,6 +39,8 @@ SETTINGS_FILE_VARIABLE = ENV_PREFIX + "SETTINGS"
 Era5Choice = Literal["auto", "cds", "arco"]
 PairChoice = Literal["auto", "annotated", "all"]
 
+#: In place of names: the cube shall have no optional variable.
+NO_OPTIONAL_VARIABLES = "none"
 #: Subfolder of the data folder, and of a separate cache folder, for simulated data.
 SIMULATED_FOLDER = "simulated"
 # at least two letters, since C:/data is a folder; one slash, since pathlib turns s3:// into s3:/
@@ -91,6 +94,49 @@ def _parse_folders(value: Any) -> Any:
         return value
     text = value.strip()
     return parse_json(text) if text.startswith("[") else [part for part in text.split(os.pathsep) if part]
+
+
+def parse_optional_variables(value: Any) -> tuple[str, ...]:
+    """Parse the setting ``variables``: names in a list, or in one text with commas.
+
+    Parameters
+    ----------
+    value : str or list of str
+        Names of optional variables; ``none`` alone asks for a cube without any.
+
+    Returns
+    -------
+    tuple of str
+        The names, in the order of the schema and without repeats; ``("none",)`` for none;
+        empty if nothing is asked for, so that a cube keeps what it has.
+
+    Raises
+    ------
+    UsageError
+        If a name is unknown, or stands beside ``none``; the message suggests the nearest.
+
+    Examples
+    --------
+    >>> parse_optional_variables("look_up, unwrapped_phase")
+    ('unwrapped_phase', 'look_up')
+    """
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise UsageError(f"setting variables: it must be names with commas: {', '.join(OPTIONAL_VARIABLES)}")
+    names = [name for part in parts if (name := str(part).strip()[:80])]
+    if NO_OPTIONAL_VARIABLES in names:
+        if set(names) != {NO_OPTIONAL_VARIABLES}:
+            raise UsageError("setting variables: none takes every optional variable away; it stands alone")
+        return (NO_OPTIONAL_VARIABLES,)
+    for name in names:
+        if name not in OPTIONAL_VARIABLES:
+            near = difflib.get_close_matches(name, OPTIONAL_VARIABLES, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise UsageError(
+                f"setting variables: {name!r} is no optional variable{hint}: use "
+                f"{', '.join(OPTIONAL_VARIABLES)}, or none"
+            )
+    return tuple(name for name in OPTIONAL_VARIABLES if name in names)
 
 
 class _BoundedEnvSource(EnvSettingsSource):
@@ -171,6 +217,11 @@ class Settings(BaseSettings):
     pairs: PairChoice = Field(
         "auto",
         description="Pairs to build: annotated, all, or auto (annotated where the frame has annotations).",
+    )
+    variables: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_optional_variables)] = Field(
+        (),
+        description="Optional variables that a build adds to cubes, in a list or with commas: "
+        f"{', '.join(OPTIONAL_VARIABLES)}. A cube keeps those that it has; none takes them all away.",
     )
     accept: Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(parse_accepted_absences)] = Field(
         {},

@@ -8,7 +8,7 @@ from datetime import date
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.codecs.image_encoder import split_object_name
 from hephaestus_build.cube.date_axes import DateAxes
-from hephaestus_build.cube.granules import EpochGranule, Granule, PairGranule
+from hephaestus_build.cube.granules import EpochGranule, Granule, OptionalGranule, PairGranule
 from hephaestus_build.cube.key_spaces import KEY_SPACES, KeySpace
 from hephaestus_build.cube.schema import cube_schema
 
@@ -49,7 +49,12 @@ class ChunkKeys:
         if isinstance(granule, EpochGranule):
             yield from self._epoch_keys(granule, granule.day)
             return
-        at = self.pair_index(granule.pair) if isinstance(granule, PairGranule) and granule.objects else ()
+        place = granule.place if isinstance(granule, OptionalGranule) else None
+        if isinstance(place, date):
+            yield from self._epoch_keys(granule, place)
+            return
+        pair = granule.pair if isinstance(granule, PairGranule) else place
+        at = self.pair_index(pair) if pair is not None and granule.objects else ()
         for name in granule.objects:
             variable, strip = split_object_name(name)
             yield name, f"{variable}/{self._space.chunk_name(at, 2, strip)}"

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import check_depth
-from hephaestus_build.cube.granules import EpochGranule, Granule, PairGranule
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
+from hephaestus_build.cube.granules import EpochGranule, Granule, GranuleKey, OptionalGranule, PairGranule
 from hephaestus_build.cube.schema import cube_schema
 
 _OBJECT = re.compile(r"[a-z][a-z0-9_]{0,99}(\.[0-9]{1,2})?")
 _HASH = re.compile(r"[0-9a-f]{64}")
 #: Variables of the layout ``table`` that the builder fills; the others come from annotations.
 _BUILDER_TABLES = ("valid_date_pair", "annotated", "pair_status", "grid_alignment", "valid_fraction")
+_PLACE_LAYOUTS = {"pair": Pair, "date": date}
 #: How a raster was brought to the reference grid; positions are the flag_values of grid_alignment.
 ALIGNMENT_KINDS = ("identical", "cropped", "shifted", "resampled")
 
@@ -46,6 +50,9 @@ def _faults(granule: Granule, *, whole: bool) -> Iterator[str]:
             named = f"{granule.day:%Y%m%d}" == granule.name
         case PairGranule():
             named = granule.pair.name == granule.name
+        case OptionalGranule():
+            named = granule.key == GranuleKey.of_optional(granule.variable, granule.place)
+            yield from _find_wrong_place(granule)
         case _:
             named = granule.name == "dem"
     if not named:
@@ -62,12 +69,26 @@ def _faults(granule: Granule, *, whole: bool) -> Iterator[str]:
         yield from (f"its {name} is missing" for name in needed if name not in granule.facts)
 
 
+def _find_wrong_place(granule: OptionalGranule) -> Iterator[str]:
+    """Yield what is wrong with the variable or the place of an optional granule, or with its objects."""
+    if granule.variable not in OPTIONAL_VARIABLES:
+        yield f"there is no optional variable {_shortened(granule.variable)}"
+        return
+    variables = [item for item in cube_schema().variables.values() if item.quantity == granule.variable]
+    if type(granule.place) is not _PLACE_LAYOUTS.get(variables[0].layout, type(None)):
+        yield f"an optional variable of the layout {variables[0].layout} has no such place"
+    if any(name.partition(".")[0] != granule.variable for name in granule.objects):
+        yield f"it has objects of another variable than {granule.variable}"
+
+
 def _needed(granule: Granule) -> tuple[str, ...]:
     """Return the names of the facts that the tables and the next build need."""
     if granule.kind == "mask":
         return ("annotation", "listed", "modified") if "preview" in granule.facts else ("annotation",)
     if not granule.is_complete:
         return ()
+    if isinstance(granule, OptionalGranule):
+        return ("metres",) if granule.variable == "perpendicular_baseline" else ("alignment",)
     return {"pair": ("alignment", "valid_fraction"), "epoch": ("era5_time", "era5_expver")}.get(
         granule.kind, ()
     )
@@ -111,7 +132,16 @@ def _integer_rule(lowest: int, highest: int) -> Any:
     return lambda value: type(value) is int and lowest <= value <= highest
 
 
+def _is_baselines(value: Any) -> bool:
+    """Return whether a JSON value is a number for each of some dates."""
+    return isinstance(value, dict) and all(
+        re.fullmatch("[0-9]{8}", day) and item is not None and _is_number_or_null(item)
+        for day, item in value.items()
+    )
+
+
 _FACT_RULES: dict[str, Any] = {
+    "metres": _is_baselines,
     "alignment": lambda value: value in ALIGNMENT_KINDS,
     "valid_fraction": lambda value: value is not None and _is_number_or_null(value),
     "era5_time": _integer_rule(0, 10_000_000),
@@ -131,7 +161,11 @@ def _annotation_rules() -> dict[str, Any]:
     """Return a predicate of valid values for each variable that annotations fill."""
     rules: dict[str, Any] = {}
     for variable in cube_schema().variables_with_layout("table"):
-        if variable.name in _BUILDER_TABLES or variable.dims != ("primary_date", "secondary_date"):
+        if (
+            variable.optional
+            or variable.name in _BUILDER_TABLES
+            or variable.dims != ("primary_date", "secondary_date")
+        ):
             continue
         if variable.dtype == "string":
             rules[variable.name] = _text

@@ -1,4 +1,4 @@
-"""Granules, the smallest parts of a cube that are built: pairs, masks, epochs and the DEM.
+"""Granules, the smallest parts of a cube that are built: pairs, masks, epochs, the DEM, optional products.
 
 A cube is a pure function of its granules: the axes, the key of every stored object and the tables of flags
 are derived from them. Therefore a build can be interrupted at any point and resumed.
@@ -6,7 +6,7 @@ are derived from them. Therefore a build can be interrupted at any point and res
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import date
 from functools import cached_property
@@ -18,8 +18,9 @@ from hephaestus_build.core.frames import Pair, parse_day
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
 
-#: pair: phase and coherence of a pair; mask: an annotation and its masks; epoch: ERA5 at a date; dem: DEM.
-GranuleKind = Literal["pair", "mask", "epoch", "dem"]
+#: pair: phase and coherence of a pair; mask: an annotation and its masks; epoch: ERA5 at a date; dem: DEM;
+#: optional: an optional variable of a pair, of a date or of the frame.
+GranuleKind = Literal["pair", "mask", "epoch", "dem", "optional"]
 
 
 class GranuleKey(str):
@@ -50,9 +51,21 @@ class GranuleKey(str):
         """Return the key of the atmosphere at an acquisition date."""
         return cls(f"epoch/{day:%Y%m%d}")
 
+    @classmethod
+    def of_optional(cls, variable: str, place: Pair | date | None = None) -> GranuleKey:
+        """Return the key of an optional variable of a pair, of a date, or (None) of the frame.
+
+        Examples
+        --------
+        >>> GranuleKey.of_optional("gacos_delay", date(2020, 1, 13))
+        'optional/gacos_delay.20200113'
+        """
+        where = f"{place:%Y%m%d}" if isinstance(place, date) else place.name if place else ""
+        return cls(f"optional/{variable}.{where}".removesuffix("."))
+
     @property
     def kind(self) -> str:
-        """Kind of the granule: ``pair``, ``mask``, ``epoch`` or ``dem``."""
+        """Kind of the granule: ``pair``, ``mask``, ``epoch``, ``dem`` or ``optional``."""
         return self.partition("/")[0]
 
     @property
@@ -69,6 +82,21 @@ class GranuleKey(str):
     def day(self) -> date:
         """The acquisition date of an atmosphere."""
         return parse_day(self.name)
+
+    @property
+    def variable(self) -> str:
+        """The optional variable of a granule of this kind."""
+        return self.name.partition(".")[0]
+
+    @property
+    def place(self) -> Pair | date | None:
+        """The pair or the date of an optional variable; None for one of the frame."""
+        return _parse_place(self.name.partition(".")[2])
+
+
+def _parse_place(text: str) -> Pair | date | None:
+    """Return the pair, the date or (empty) the frame that a part of a granule's name stands for."""
+    return None if not text else Pair.parse(text) if "_" in text else parse_day(text)
 
 
 #: Key of the DEM's granule, which also records the frame's reference grid.
@@ -92,7 +120,8 @@ class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict
     Attributes
     ----------
     name : str
-        ``yyyymmdd_yyyymmdd`` for interferograms and masks, ``yyyymmdd`` for epochs, ``dem`` for the DEM.
+        ``yyyymmdd_yyyymmdd`` for interferograms and masks, ``yyyymmdd`` for epochs, ``dem`` for the DEM,
+        ``<variable>.<pair or date>`` or ``<variable>`` for optional variables.
     inputs : str
         Fingerprint of the inputs other than products (grid, annotation, schema). A granule whose inputs have
         changed is built again.
@@ -357,5 +386,70 @@ class DemGranule(Granule, frozen=True, tag="dem", tag_field="kind"):
         return Grid(**self.facts["grid"]) if "grid" in self.facts else None
 
 
+class OptionalGranule(Granule, frozen=True, tag="optional", tag_field="kind"):
+    """An optional variable of a pair, of a date or of the frame."""
+
+    kind: ClassVar[GranuleKind] = "optional"
+
+    @classmethod
+    def make(
+        cls,
+        key: GranuleKey,
+        inputs: str,
+        receipts: tuple[Receipt, ...],
+        *,
+        modified: str | None = None,
+        alignment: str | None = None,
+        metres: Mapping[str, float] | None = None,
+    ) -> OptionalGranule:
+        """Return the granule of an optional variable whose product was requested.
+
+        Parameters
+        ----------
+        key : GranuleKey
+            Key with variable and place.
+        inputs, receipts
+            See the attributes of these names.
+        modified : str, optional
+            Time of the pair's last change according to the listing.
+        alignment : str, optional
+            How a raster was brought to the reference grid, one of ``ALIGNMENT_KINDS``.
+        metres : dict of str to float, optional
+            See :attr:`metres`.
+        """
+        facts = {"modified": modified, "alignment": alignment, "metres": metres}
+        return cls(
+            key.name,
+            inputs,
+            receipts=receipts,
+            facts={name: value for name, value in facts.items() if value is not None},
+        )
+
+    @property
+    def variable(self) -> str:
+        """The variable, without the date axis."""
+        return self.key.variable
+
+    @cached_property
+    def place(self) -> Pair | date | None:
+        """The pair or the date; None for a variable of the frame."""
+        return self.key.place
+
+    @property
+    def modified(self) -> str | None:
+        """Time of the pair's last change according to the listing, when its product was fetched."""
+        return self.facts.get("modified")
+
+    @property
+    def metres(self) -> Mapping[str, float]:
+        """Perpendicular baselines of the cube's acquisitions (``yyyymmdd``) to one of them, m."""
+        return cast(Mapping[str, float], self.facts.get("metres", {}))
+
+
+def present_optional_variables(granules: Iterable[Granule]) -> set[str]:
+    """Return the optional variables that a cube of these granules has."""
+    return {granule.variable for granule in granules if isinstance(granule, OptionalGranule)}
+
+
 #: The types of granule that a record contains, distinguished by ``kind``.
-AnyGranule = InterferogramGranule | MaskGranule | EpochGranule | DemGranule
+AnyGranule = InterferogramGranule | MaskGranule | EpochGranule | DemGranule | OptionalGranule

@@ -18,7 +18,14 @@ from hephaestus_build.core.parsing import check_depth
 from hephaestus_build.cube.chunk_keys import ChunkKeys
 from hephaestus_build.cube.date_axes import DateAxes
 from hephaestus_build.cube.granule_checks import check_granule
-from hephaestus_build.cube.granules import AnyGranule, EpochGranule, Granule, PairGranule
+from hephaestus_build.cube.granules import (
+    AnyGranule,
+    EpochGranule,
+    Granule,
+    OptionalGranule,
+    PairGranule,
+    present_optional_variables,
+)
 from hephaestus_build.cube.key_spaces import KeyHistory
 from hephaestus_build.cube.schema import cube_schema
 
@@ -169,6 +176,11 @@ class CubeInventory:
         return ChunkKeys(self.axes, self.keys.space)
 
     @cached_property
+    def optional_variables(self) -> tuple[str, ...]:
+        """The optional variables that the cube has, sorted: those of its granules."""
+        return tuple(sorted(present_optional_variables(self.granules.values())))
+
+    @cached_property
     def era5_area(self) -> Era5Area:
         """The part of ERA5's grid that covers the frame."""
         return era5_area_around(self.grid)
@@ -203,10 +215,10 @@ class CubeInventory:
             found = msgspec.json.decode(record, type=_Record)
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
-        granules = {granule.key: granule for granule in found.units}
+        granules: dict[str, Granule] = {granule.key: granule for granule in found.units}
         if len(granules) != len(found.units):
             raise ValueError("it contains two granules with the same key")
-        contents = cls(found.grid, dict[str, Granule](granules), found.attributes, found.axes(), found.keys)
+        contents = cls(found.grid, granules, found.attributes, found.axes(), found.keys)
         contents._check()
         return contents
 
@@ -234,6 +246,10 @@ class CubeInventory:
         pairs = set(_pairs_of(self.granules.values()))
         if not dates.issubset(self.axes.epochs) or not (self.is_outdated or pairs.issubset(self.axes.pairs)):
             raise ValueError("its axes lack the dates of a pair")
+        for granule in self.granules.values():
+            place = granule.place if isinstance(granule, OptionalGranule) else None
+            if place is not None and place not in (pairs if isinstance(place, Pair) else dates):
+                raise ValueError(f"it has {granule.key}, but no such pair or date")
         _ = self.era5_area  # raises if the grid is not on the Earth
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any
@@ -18,7 +19,9 @@ from hephaestus_build.cube.granules import (
     Granule,
     InterferogramGranule,
     MaskGranule,
+    OptionalGranule,
     PairGranule,
+    present_optional_variables,
 )
 from hephaestus_build.cube.schema import Variable, cube_schema
 
@@ -60,7 +63,8 @@ def fill_tables(granules: Collection[Granule], axes: DateAxes) -> dict[str, npt.
     Returns
     -------
     dict of str to numpy.ndarray
-        Tables by variable, of shape (primary_date, secondary_date) or (epoch,).
+        Tables by variable, of shape (primary_date, secondary_date) or (epoch,); optional ones if the
+        granules have them.
     """
     places = ChunkKeys(axes)
     sizes = {
@@ -70,7 +74,9 @@ def fill_tables(granules: Collection[Granule], axes: DateAxes) -> dict[str, npt.
     }
     tables = {
         variable.name: empty_table(variable, tuple(sizes[dim] for dim in variable.dims))
-        for variable in cube_schema().variables_with_layout("table")
+        for variable in cube_schema()
+        .with_optional(present_optional_variables(granules))
+        .variables_with_layout("table")
     }
     for granule in granules:
         if isinstance(granule, PairGranule):
@@ -81,7 +87,24 @@ def fill_tables(granules: Collection[Granule], axes: DateAxes) -> dict[str, npt.
             continue
         for name, value in _table_values(granule).items():
             tables[name][at] = value
+    _fill_baselines(tables, granules, places)
     return tables
+
+
+def _fill_baselines(
+    tables: Mapping[str, npt.NDArray[Any]], granules: Collection[Granule], places: ChunkKeys
+) -> None:
+    """Set the perpendicular baseline of every stored pair whose two dates have one."""
+    table = tables.get("perpendicular_baseline")
+    known = [
+        granule.metres for granule in granules if isinstance(granule, OptionalGranule) and granule.metres
+    ]
+    if table is None or not known:
+        return
+    for granule in granules:
+        if isinstance(granule, InterferogramGranule) and granule.is_complete:
+            first, second = (known[0].get(f"{day:%Y%m%d}", math.nan) for day in granule.pair.dates)
+            table[places.pair_index(granule.pair)] = second - first
 
 
 def _table_values(granule: Granule) -> Mapping[str, Any]:

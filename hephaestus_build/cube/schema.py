@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
@@ -60,6 +60,8 @@ class Variable(_Item):
         Key in the schema's codecs; None for tables, which use the writer's default.
     step : float or None
         The values are rounded to multiples of it: a power of two, in the variable's units.
+    optional : bool
+        Whether a cube has it only if a build asked for it.
     """
 
     dtype: str
@@ -68,6 +70,12 @@ class Variable(_Item):
     attributes: dict[str, Any]
     codec: str | None = None
     step: float | None = None
+    optional: bool = False
+
+    @property
+    def quantity(self) -> str:
+        """Name without the date axis: ``gacos_delay`` of ``primary_date_gacos_delay``."""
+        return self.name.rpartition("_date_")[2]
 
     @property
     def is_georeferenced(self) -> bool:
@@ -126,6 +134,15 @@ class CubeSchema:
     def variables_with_layout(self, layout: StorageLayout) -> tuple[Variable, ...]:
         """Return the variables with the given storage layout."""
         return tuple(variable for variable in self.variables.values() if variable.layout == layout)
+
+    def with_optional(self, names: Collection[str]) -> CubeSchema:
+        """Return the schema of a cube that has the optional variables `names`, and no other optional one."""
+        kept = {
+            name: variable
+            for name, variable in self.variables.items()
+            if not variable.optional or variable.quantity in names
+        }
+        return replace(self, variables=kept)
 
     def for_simulated(self) -> CubeSchema:
         """Return the schema of simulated cubes, whose ``source`` attributes say that they are simulated."""

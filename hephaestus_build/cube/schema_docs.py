@@ -16,7 +16,7 @@ def _meaning(variable: Variable) -> str:
         text += ": " + ", ".join(f"{value} {meaning}" for value, meaning in flags)
     if "comment" in attributes:
         text += f". {attributes['comment'][:1].upper()}{attributes['comment'][1:]}"
-    return text
+    return f"{text} (optional)" if variable.optional else text
 
 
 def variable_table() -> str:

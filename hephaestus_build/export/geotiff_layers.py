@@ -99,7 +99,8 @@ def _date_layers(source: ExportSelection, variable: Variable) -> Iterator[Geotif
         if source.is_stored(variable, (position,)):
             day = days[position]
             name = f"epochs/{day:%Y%m%d}/{day:%Y%m%d}.{quantity}.tif"
-            yield _layer(source, name, variable, (position,), _era5_tags(source, day))
+            tags = {"DATE": str(day)} if variable.optional else _era5_tags(source, day)
+            yield _layer(source, name, variable, (position,), tags)
 
 
 def _layer(

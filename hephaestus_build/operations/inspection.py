@@ -70,6 +70,8 @@ class CubeSummary:
         Absent products that the setting ``accept`` allows.
     atmosphere : dict
         Source of ERA5, and numbers of dates that are present, preliminary and missing.
+    optional_variables : tuple of str
+        The optional variables that the cube has.
     bytes : int
         Size on disk; shared files count once.
     parts : dict of str to int
@@ -98,6 +100,7 @@ class CubeSummary:
     bytes: int = 0
     parts: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    optional_variables: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -176,6 +179,7 @@ def summarize_cube(path: str | Path, accept: AcceptedAbsences | None = None) -> 
             "preliminary": expver["0005"],
             "missing": expver[""],
         },
+        optional_variables=_texts(attributes.get("optional_variables")),
         bytes=sum(parts.values()),
         parts=parts,
         versions={
@@ -230,4 +234,7 @@ def _size_category(parts: tuple[str, ...]) -> str:
         return "records and metadata"
     if parts[0] in _SIZE_CATEGORIES:
         return _SIZE_CATEGORIES[parts[0]]
+    variable = cube_schema().variables.get(parts[0])
+    if variable is not None and variable.optional:
+        return "optional variables"
     return "atmosphere" if "_date_" in parts[0] or parts[0].startswith("era5_") else "tables"

@@ -132,7 +132,7 @@ def migrate_schema(
             contents.grid,
             granules,
             {**contents.attributes, "schema_version": cube_schema().version},
-            [item.pair for item in listing.pairs] if listing else [],
+            listing.pairs if listing else (),
             frame_store.history(),
         )
         with (

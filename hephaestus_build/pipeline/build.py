@@ -21,8 +21,8 @@ from hephaestus_build.pipeline.plan import BuildPlan, BuildRequest
 from hephaestus_build.pipeline.prepare import make_plan, prepare_build
 from hephaestus_build.pipeline.publish import publish
 from hephaestus_build.pipeline.result import BuildResult
-from hephaestus_build.pipeline.stage import Build, open_stage_pool, submit_items
-from hephaestus_build.pipeline.stages import ATMOSPHERE, GRID, INTERFEROGRAMS, MASKS
+from hephaestus_build.pipeline.stage import Build, open_stage_pool, run_stage, submit_items
+from hephaestus_build.pipeline.stages import ATMOSPHERE, GRID, INTERFEROGRAMS, MASKS, OPTIONAL
 
 
 def plan(request: BuildRequest, settings: Settings) -> BuildPlan:
@@ -92,7 +92,9 @@ def make_granules(build: Build) -> None:
             early = ATMOSPHERE.items(build, only=epoch_keys(build, coming=unmade))
             submit_items(pool, build, ATMOSPHERE, early)
 
-    # all pairs are finished, so the remaining dates are certain
+    # all pairs are finished, so the optional variables and the remaining dates are certain
+    if OPTIONAL.items(build):
+        run_stage(build, OPTIONAL)
     if era5 is not None and (late := ATMOSPHERE.items(build)):
         era5.result()
         with open_stage_pool(build) as pool:

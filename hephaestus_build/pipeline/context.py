@@ -9,6 +9,7 @@ from datetime import date, datetime
 from hephaestus_build.core.era5_grid import nearest_era5_hour
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.progress import ProgressListener
+from hephaestus_build.core.provenance import Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.granules import Granule
 from hephaestus_build.cube.inventory import CubeInventory
@@ -17,7 +18,7 @@ from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
 from hephaestus_build.pipeline.upstream_changes import UpstreamState
 from hephaestus_build.sources.annotations.record import Annotation
 from hephaestus_build.sources.era5.selection import Era5Source
-from hephaestus_build.sources.interferograms import FrameMetadata, InterferogramSource
+from hephaestus_build.sources.interferograms import EpochBaselines, FrameMetadata, InterferogramSource
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class BuildContext:
         Source of the atmosphere.
     metadata : FrameMetadata
         Metadata of the frame from the interferogram source.
+    baselines : tuple of Receipt and EpochBaselines or None
+        Perpendicular baselines of the frame's acquisitions, and the receipt of their file.
     modified : mapping of Pair to str or None
         Listed pairs, with the time at which the listing says that each was last modified.
     annotations : mapping of Pair to Annotation
@@ -62,6 +65,7 @@ class BuildContext:
     interferograms: InterferogramSource
     era5: Era5Source
     metadata: FrameMetadata
+    baselines: tuple[Receipt, EpochBaselines | None]
     modified: Mapping[Pair, str | None]
     annotations: Mapping[Pair, Annotation]
     selection: PairSelection

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.codecs.image_encoder import ChunkEncoder, ImageEncoder, object_name
-from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.schema import Variable, cube_schema
 from hephaestus_build.processing.interpolation import interpolate_bilinear
 from hephaestus_build.processing.mask_rasterization import AnnotationMasks
 
@@ -51,6 +51,21 @@ def encode_images(planes: dict[str, npt.NDArray[Any]]) -> dict[str, bytes]:
         image.put(0, 0, plane)
         objects |= _stored_objects(name, image)
     return objects
+
+
+def encode_field(name: str, variable: Variable, values: npt.NDArray[Any]) -> dict[str, bytes]:
+    """Encode an image of a date as the object `name`, which both date axes show.
+
+    Parameters
+    ----------
+    name : str
+        Name without the date axis.
+    variable : Variable
+        The variable on one of the axes.
+    values : numpy.ndarray
+        Shape (rows, columns), of the variable's dtype.
+    """
+    return {name: _encoder(variable.name).encode(np.ascontiguousarray(values))}
 
 
 def encode_masks(masks: AnnotationMasks) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from hephaestus_build.core.accepted_absences import AcceptedAbsences, is_absence
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.cube.granules import Granule, GranuleKey
+from hephaestus_build.cube.granules import Granule, GranuleKey, OptionalGranule
 
 # The receipts of a granule, in the order in which its products are fetched.
 _PARTS = {"pair": ("phase", "coherence"), "dem": ("dem",), "epoch": ("era5",), "mask": ("preview",)}
@@ -31,7 +31,8 @@ class MissingProduct:
     detail : str
         Reason, in words.
     part : str
-        Role of the product: ``phase``, ``coherence``, ``dem``, ``era5`` or ``preview``.
+        Role of the product: ``phase``, ``coherence``, ``dem``, ``era5``, ``preview``, or the name of an
+        optional variable.
     """
 
     unit: str
@@ -53,7 +54,7 @@ class MissingProduct:
     def acceptance_names(self) -> tuple[str, ...]:
         """Names under which the setting ``accept`` may allow its absence."""
         key = GranuleKey(self.unit)
-        return (self.part, *(["interferogram"] if key.kind == "pair" else []), key.name)
+        return (self.part, *(["interferogram"] if key.kind == "pair" else []), key.name.rpartition(".")[2])
 
 
 def find_missing_products(granules: Mapping[str, Granule]) -> tuple[MissingProduct, ...]:
@@ -64,13 +65,21 @@ def find_missing_products(granules: Mapping[str, Granule]) -> tuple[MissingProdu
             sanitize_text(receipt.product),
             receipt.outcome,
             sanitize_text(receipt.detail),
-            _PARTS[granule.kind][min(number, len(_PARTS[granule.kind]) - 1)],
+            _part(granule, number),
         )
         for _, granule in sorted(granules.items())
         if granule.needs_retry
         for number, receipt in enumerate(granule.receipts)
         if not receipt.ok
     )
+
+
+def _part(granule: Granule, number: int) -> str:
+    """Return the role of the product of a granule's receipt."""
+    if isinstance(granule, OptionalGranule):
+        return granule.variable
+    parts = _PARTS[granule.kind]
+    return parts[min(number, len(parts) - 1)]
 
 
 def partition_accepted(

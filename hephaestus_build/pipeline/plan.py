@@ -15,6 +15,8 @@ from hephaestus_build.cube.granules import Granule, InterferogramGranule
 #: Bytes a pixel of typical products: as downloaded, and as stored in the cube (docs/performance.md).
 DOWNLOAD_BYTES_PER_PIXEL = 1.6
 STORED_BYTES_PER_PIXEL = 2.6
+#: Bytes a pixel of a raster of an optional variable, as downloaded and as stored: floats compress little.
+OPTIONAL_BYTES_PER_PIXEL = 2.5
 #: Pixels of a frame whose size is not known yet: what the 38 published frames have in the middle.
 TYPICAL_PIXELS = 2700 * 2600
 
@@ -33,6 +35,8 @@ class BuildRequest:
         Both dates of a pair must lie in this range, its ends included.
     limit : int or None
         Take no more than this many pairs, the earliest first.
+    variables : tuple of str
+        Optional variables that the cube shall have besides those that it has; ``("none",)`` for none at all.
     """
 
     frame: Frame
@@ -40,6 +44,7 @@ class BuildRequest:
     since: date | None = None
     until: date | None = None
     limit: int | None = None
+    variables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,8 @@ class BuildPlan:
         The frame's grid; None where it is not known yet.
     listed_count : int
         Number of pairs that the archive lists.
+    optional_products : dict of str to int
+        Number of products to fetch of each optional variable.
     """
 
     request: BuildRequest
@@ -137,6 +144,7 @@ class BuildPlan:
     era5_request_count: int
     grid: Grid | None
     listed_count: int
+    optional_products: Mapping[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         wanted, size = len(self.selection.wanted), self.download_bytes / 1e9
@@ -153,12 +161,21 @@ class BuildPlan:
     @property
     def download_bytes(self) -> int:
         """Roughly what will be downloaded from LiCSAR."""
-        return int(len(self.pairs_to_fetch) * self.pixels_per_image * DOWNLOAD_BYTES_PER_PIXEL)
+        each = self._optional_images * OPTIONAL_BYTES_PER_PIXEL
+        return int((len(self.pairs_to_fetch) * DOWNLOAD_BYTES_PER_PIXEL + each) * self.pixels_per_image)
 
     @property
     def disk_bytes(self) -> int:
         """Roughly what the cube will take on disk when it is built."""
-        return int(len(self.pairs_to_fetch) * self.pixels_per_image * STORED_BYTES_PER_PIXEL)
+        each = self._optional_images * OPTIONAL_BYTES_PER_PIXEL
+        return int((len(self.pairs_to_fetch) * STORED_BYTES_PER_PIXEL + each) * self.pixels_per_image)
+
+    @property
+    def _optional_images(self) -> int:
+        """Number of rasters among the optional products; the file of baselines is none."""
+        return sum(
+            count for name, count in self.optional_products.items() if name != "perpendicular_baseline"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
@@ -173,6 +190,7 @@ class BuildPlan:
             "skipped": dict(self.selection.skipped),
             "era5_dates": len(self.era5_dates),
             "era5_requests": self.era5_request_count,
+            "optional_products": dict(self.optional_products),
             "download_gb": round(self.download_bytes / 1e9, 3),
             "disk_gb": round(self.disk_bytes / 1e9, 3),
             "size_is_exact": self.grid is not None,

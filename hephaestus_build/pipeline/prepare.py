@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from hephaestus_build.core.era5_grid import parse_center_time
@@ -11,8 +13,8 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.core.provenance import Digest, Outcome, Receipt
-from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.granules import GranuleKey
+from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES, Settings
+from hephaestus_build.cube.granules import GranuleKey, OptionalGranule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import FrameStore
@@ -20,9 +22,10 @@ from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.frame_grid import recorded_grid
 from hephaestus_build.pipeline.interferogram_stage import select_all_pairs
 from hephaestus_build.pipeline.ledger import Ledger
+from hephaestus_build.pipeline.optional_stage import optional_keys
 from hephaestus_build.pipeline.plan import BuildPlan, BuildRequest, drop_withdrawn_pairs, select_pairs
 from hephaestus_build.pipeline.stage import Build
-from hephaestus_build.pipeline.stages import ATMOSPHERE, INTERFEROGRAMS
+from hephaestus_build.pipeline.stages import ATMOSPHERE, INTERFEROGRAMS, OPTIONAL
 from hephaestus_build.pipeline.upstream_changes import (
     make_era5_hash_lookup,
     make_history_lookup,
@@ -110,6 +113,7 @@ def prepare_context(
         interferograms=source,
         era5=era5,
         metadata=_find_metadata(source, frame, contents),
+        baselines=(Receipt("baselines", Outcome.ABSENT), None),
         modified=modified,
         annotations=annotations,
         selection=selection,
@@ -120,7 +124,7 @@ def prepare_context(
         listener=listener or NullListener(),
     )
     _check_simulated_apart(context)
-    source.fetch_baselines(frame, store.baselines_file)
+    context = replace(context, baselines=source.fetch_baselines(frame, store.baselines_file))
     mark = ", simulated" if context.is_simulated else ""
     context.listener.note(f"{frame}: ERA5 from {era5.description}{mark}")
     return context
@@ -154,6 +158,8 @@ def open_ledger(context: BuildContext, *, grid: Grid | None = None) -> Ledger:
     """
     staged = context.store.staging.read_granules()
     granules = drop_withdrawn_pairs({**context.published, **staged}, context.modified, context.annotations)
+    if NO_OPTIONAL_VARIABLES in context.request.variables:
+        granules = {key: item for key, item in granules.items() if not isinstance(item, OptionalGranule)}
     return Ledger(
         context.store,
         granules,
@@ -170,6 +176,7 @@ def make_plan(build: Build) -> BuildPlan:
     days = sorted({day for pair in selection.wanted for day in pair.dates})
     missing = ATMOSPHERE.items(build, only=list(map(GranuleKey.of_epoch, days)))
     dates = tuple(key.day for key in missing)
+    optional = OPTIONAL.items(build, only=optional_keys(build, coming=selection.wanted))
     return BuildPlan(
         request=context.request,
         selection=selection,
@@ -178,6 +185,7 @@ def make_plan(build: Build) -> BuildPlan:
         era5_request_count=context.era5.count_requests(map(context.era5_hour, dates)),
         grid=build.ledger.grid,
         listed_count=len(context.modified),
+        optional_products=dict(Counter(key.variable for key in optional)),
     )
 
 

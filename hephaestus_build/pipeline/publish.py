@@ -7,12 +7,14 @@ from contextlib import contextmanager
 
 from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.plain_files import UnsafePathError
 from hephaestus_build.cube.granules import (
     EpochGranule,
     Granule,
     GranuleKey,
     MaskGranule,
+    OptionalGranule,
     PairGranule,
 )
 from hephaestus_build.cube.inventory import CubeInventory
@@ -62,16 +64,22 @@ def publish(build: Build) -> BuildResult:
 
 
 def _drop_unused_granules(build: Build) -> None:
-    """Drop epochs that no pair needs, and masks of withdrawn annotations that lie on another grid."""
+    """Drop epochs and optional variables that no pair needs, and masks and variables on another grid."""
     ledger, frame = build.ledger, build.context.frame
     granules, inputs = ledger.snapshot(), ledger.grid_inputs()
     dates = {
         day for granule in granules.values() if isinstance(granule, PairGranule) for day in granule.pair.dates
     }
+    pairs = set(ledger.complete_pairs())
     unused = []
     for key, granule in granules.items():
         if isinstance(granule, EpochGranule) and (granule.inputs != inputs or granule.day not in dates):
             unused.append(key)
+        elif isinstance(granule, OptionalGranule):
+            place = granule.place
+            stored = place in pairs if isinstance(place, Pair) else place is None or place in dates
+            if granule.inputs != inputs or not stored:
+                unused.append(key)
         elif isinstance(granule, MaskGranule) and granule.grid_inputs != inputs:
             if not build.context.annotations:
                 raise HephaestusError(

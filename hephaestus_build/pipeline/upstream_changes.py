@@ -27,10 +27,12 @@ from hephaestus_build.cube.granules import (
     Granule,
     GranuleKey,
     InterferogramGranule,
+    OptionalGranule,
 )
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.download.small_response import SmallResponse
+from hephaestus_build.sources.interferograms import ProductPlace
 from hephaestus_build.sources.selection import open_interferogram_source
 
 log = logging.getLogger(__name__)
@@ -131,15 +133,25 @@ def describe_difference(receipt: Receipt, page: SmallResponse) -> str:
 
 def make_history_lookup(
     granules: Mapping[str, Granule], known: UpstreamState
-) -> Callable[[Pair | None, str], PriorUse]:
-    """Return a function from a product's pair and name to its earlier use in the cube."""
+) -> Callable[[ProductPlace, str], PriorUse]:
+    """Return a function from a product's pair or date and its name to its earlier use in the cube."""
     try:
         checked = datetime.fromisoformat(known.checked).timestamp()
     except (ValueError, OverflowError):
         checked = 0.0
 
-    def prior_use(pair: Pair | None, name: str) -> PriorUse:
-        for key in (GranuleKey.of_pair(pair), GranuleKey.of_mask(pair)) if pair else (DEM_KEY,):
+    optional = {
+        receipt.product: key
+        for key, granule in granules.items()
+        if isinstance(granule, OptionalGranule) and not granule.metres  # the file of baselines grows
+        for receipt in granule.receipts
+    }
+
+    def prior_use(place: ProductPlace, name: str) -> PriorUse:
+        own = (
+            (GranuleKey.of_pair(place), GranuleKey.of_mask(place)) if isinstance(place, Pair) else (DEM_KEY,)
+        )
+        for key in (*own, *([optional[name]] if name in optional else [])):
             for receipt in granules[key].receipts if key in granules else ():
                 if receipt.product == name:
                     doubted = checked if key in known.changed else 0.0
@@ -171,10 +183,20 @@ def find_gone_pairs(granules: Mapping[str, Granule], listed: Collection[Pair]) -
 
 
 def iter_interferogram_products(contents: CubeInventory) -> Iterable[tuple[GranuleKey, Receipt]]:
-    """Yield (granule's key, receipt) for every product of the interferogram source that is in the cube."""
+    """Yield (granule's key, receipt) for every product of the interferogram source that is in the cube.
+
+    Without the file of baselines, which grows with each acquisition and is fetched by each build.
+    """
     for _, granule in sorted(contents.granules.items()):
-        if isinstance(granule, InterferogramGranule | DemGranule):
+        if isinstance(granule, OptionalGranule) and granule.metres:
+            continue
+        if isinstance(granule, InterferogramGranule | DemGranule | OptionalGranule):
             yield from ((granule.key, receipt) for receipt in granule.receipts if receipt.ok and receipt.url)
+
+
+def _place(key: GranuleKey) -> ProductPlace:
+    """Return what the products of a granule belong to: a pair, a date or the frame."""
+    return key.place if key.kind == "optional" else None if key == DEM_KEY else key.pair
 
 
 def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener) -> list[UpstreamChange]:
@@ -199,8 +221,7 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
 
         def ask(item: tuple[GranuleKey, Receipt]) -> None:
             key, receipt = item
-            pair = None if key == DEM_KEY else key.pair
-            page = source.probe_product(frame, pair, receipt.product, receipt.url)
+            page = source.probe_product(frame, _place(key), receipt.product, receipt.url)
             if not page.ok and page.outcome is not Outcome.ABSENT:
                 what = f"upstream cannot be asked ({page.outcome}: {page.detail})"
                 changes.append(UpstreamChange(key, receipt.product, what, certain=False))

@@ -205,6 +205,10 @@ class EpochBaselines:
         return secondary - primary
 
 
+#: What a product belongs to: a pair, an acquisition date, or (None) the frame.
+ProductPlace = Pair | date | None
+
+
 @dataclass(frozen=True)
 class SourceCredit:
     """Who made the interferograms, as a cube's attributes say.
@@ -230,13 +234,12 @@ class ProductHistory:
     Attributes
     ----------
     prior_use : callable
-        Returns how a product was used before, given its pair (None for the frame's own products) and its
-        name.
+        Returns how a product was used before, given its pair, its date or (None) its frame, and its name.
     accepted_hashes : frozenset of Digest
         Hashes of products that are taken from the cache even where the archive no longer has them.
     """
 
-    prior_use: Callable[[Pair | None, str], PriorUse] = lambda pair, name: PriorUse()
+    prior_use: Callable[[ProductPlace, str], PriorUse] = lambda place, name: PriorUse()
     accepted_hashes: frozenset[Digest] = frozenset()
 
 
@@ -298,13 +301,31 @@ class InterferogramSource(Protocol):
     def preview(self, frame: Frame, pair: Pair) -> tuple[Receipt, PreviewSize | None]:
         """Return size and colour mode of the preview of `pair`."""
 
-    def probe_product(self, frame: Frame, pair: Pair | None, name: str, url: str = "") -> SmallResponse:
+    def optional_raster(
+        self, frame: Frame, variable: str, place: ProductPlace, *, replaced: bool = False
+    ) -> tuple[Receipt, Raster | None]:
+        """Return the raster of an optional variable; absent if the source has none of the kind.
+
+        Parameters
+        ----------
+        frame : Frame
+            The frame.
+        variable : str
+            One of :data:`~hephaestus_build.core.registry.OPTIONAL_VARIABLES`. Its values and its
+            fill are as ``schemas/cube.json`` describes them.
+        place : Pair, datetime.date or None
+            The pair or the acquisition date; None for a variable of the frame.
+        replaced : bool
+            Whether the archive is known to have replaced the file.
+        """
+
+    def probe_product(self, frame: Frame, place: ProductPlace, name: str, url: str = "") -> SmallResponse:
         """Return the archive's present headers of a product, without its content.
 
         Parameters
         ----------
-        frame, pair : Frame, Pair or None
-            Frame and pair of the product; no pair for products of the frame.
+        frame, place : Frame, and Pair, datetime.date or None
+            Frame of the product, and its pair or date; None for products of the frame.
         name : str
             Name of the product.
         url : str
@@ -312,10 +333,10 @@ class InterferogramSource(Protocol):
             trusted.
         """
 
-    def fetch_baselines(self, frame: Frame, path: Path) -> None:
-        """Fetch the perpendicular baselines of `frame` into the file `path`, if the source has any.
+    def fetch_baselines(self, frame: Frame, path: Path) -> tuple[Receipt, EpochBaselines | None]:
+        """Fetch the perpendicular baselines of `frame` into the file `path`, and return them.
 
-        Cubes do not depend on baselines, so their absence is not an error.
+        Their absence is not an error.
         """
 
     def kept_listing(self, frame: Frame) -> KeptListing | None:

@@ -73,6 +73,7 @@ def _write_retired_chunks(store: Path, keys: Sequence[str], manifest: dict[str, 
 def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
     """Return the metadata, coordinates and tables of a cube, by their keys in the store."""
     schema = cube_schema().for_simulated() if contents.attributes.get("simulated") else cube_schema()
+    schema = schema.with_optional(contents.optional_variables)
     values = make_tables(contents)
     sizes = {name: len(values[name]) for name in schema.coordinates}
     space = contents.keys.space
@@ -127,6 +128,7 @@ def make_group_attributes(contents: CubeInventory) -> dict[str, Any]:
     return {
         "Conventions": "CF-1.11",
         **contents.attributes,
+        **({"optional_variables": list(contents.optional_variables)} if contents.optional_variables else {}),
         # makes xarray read the grid mapping as a coordinate, not as a data variable
         "coordinates": "spatial_ref",
     }

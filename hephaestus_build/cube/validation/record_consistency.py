@@ -28,6 +28,7 @@ from hephaestus_build.cube.granules import (
     EpochGranule,
     InterferogramGranule,
     MaskGranule,
+    OptionalGranule,
     PairGranule,
 )
 from hephaestus_build.cube.inventory import CubeInventory
@@ -107,6 +108,10 @@ def _check_record(generation: Generation, contents: CubeInventory) -> Iterator[V
             for receipt in granule.receipts:
                 if not receipt.product.startswith(granule.name):
                     yield ValidationFinding("record", f"{key} was made from another pair's {receipt.product}")
+        if isinstance(granule, OptionalGranule) and granule.place is not None:
+            for receipt in granule.receipts:
+                if not receipt.product.startswith(granule.name.rpartition(".")[2]):
+                    yield ValidationFinding("record", f"{key} was made from {receipt.product}, of elsewhere")
         if isinstance(granule, EpochGranule) and granule.is_complete and granule.era5_time is not None:
             hour = _EPOCH + timedelta(hours=granule.era5_time)
             if abs(hour - granule.day) > timedelta(days=1):

@@ -15,6 +15,7 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import read_plain_file
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 from hephaestus_build.cube.georeference import GRID_MAPPING, read_cube_grid
 from hephaestus_build.cube.key_spaces import KEY_SPACES, KeySpace
 from hephaestus_build.cube.reading.dataset import open_pinned_cube, resolve_published_store
@@ -60,6 +61,13 @@ def check_schema(path: str | Path) -> list[ValidationFinding]:
         return [ValidationFinding("cube", "zarr.json has no consolidated metadata")]
     if metadata.attributes.get("simulated"):
         schema = schema.for_simulated()
+    optional = metadata.attributes.get("optional_variables", [])
+    if not isinstance(optional, list) or not set(map(str, optional)) <= set(OPTIONAL_VARIABLES):
+        what = (
+            f"attribute optional_variables is {short_repr(optional)}, which are not names of such variables"
+        )
+        return [ValidationFinding("cube", what)]
+    schema = schema.with_optional(optional)
     findings = [*_check_group(metadata.attributes, schema), *_check_arrays(store, metadata.arrays, schema)]
     if findings:
         return findings  # values cannot be read reliably through invalid metadata

@@ -20,8 +20,16 @@ ListingStyle = Literal["table", "pre"]
 
 #: Largest number of products generated at once; one at real size takes about 300 MB of memory.
 _MAX_MAKERS = 2
-#: Large files that no build reads; they are generated separately from the others, when first requested.
-_SEPARATE_FILES = (".geo.unw.tif", ".geo.E.tif", ".geo.N.tif", ".geo.U.tif", ".geo.landmask.tif")
+#: Files that a build reads for optional variables alone; they are generated apart from the others, when first
+#: requested.
+_SEPARATE_FILES = (
+    ".geo.unw.tif",
+    ".geo.E.tif",
+    ".geo.N.tif",
+    ".geo.U.tif",
+    ".geo.landmask.tif",
+    ".sltd.geo.tif",
+)
 
 
 class SimulatedArchive:
@@ -202,7 +210,7 @@ class SimulatedArchive:
             if kind == "metadata":
                 frame_store.write_metadata(draft, names)
             elif kind == "epochs":
-                frame_store.write_epoch(parse_day(key), draft)
+                frame_store.write_epoch(parse_day(key), draft, names)
             else:
                 frame_store.write_pair(Pair.parse(key), draft, revision, names)
             draft.rename(folder)

@@ -35,7 +35,8 @@ def write_static_archive(
     base : str
         Address at which `folder` will be served, for links.
     unwrapped : bool
-        Also write the unwrapped phase, which takes as much space as all other files and is in no cube.
+        Also write the unwrapped phase, which takes as much space as all other files; only cubes with the
+        optional variable ``unwrapped_phase`` have it.
     report : callable
         Called with the frame id, kind and key of each folder before it is written.
 

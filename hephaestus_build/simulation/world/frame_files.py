@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hephaestus_build.core.era5_grid import nearest_era5_hour
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.simulation.world.annotator import preview_projection
@@ -26,7 +27,7 @@ _ODD_POSITIONS = {
 #: Rasters whose secondary is before this date are tagged as GAMMA writes them, later ones as GDAL does.
 _GDAL_SINCE = date(2019, 10, 1)
 _PAIR_SUFFIXES = ("geo.cc.png", "geo.diff.png", "geo.cc.tif", "geo.diff_pha.tif", "geo.unw.tif")
-_EPOCH_SUFFIXES = ("geo.mli.png", "geo.mli.tif")
+_EPOCH_SUFFIXES = ("geo.mli.png", "geo.mli.tif", "icams.sltd.geo.tif", "sltd.geo.tif")
 
 
 class FrameFiles:
@@ -155,8 +156,26 @@ class FrameFiles:
             makers[name.removeprefix(f"{pair}.")](folder / name)
         self._set_mtimes(folder, chosen, self.modified_time(pair.secondary, revision))
 
-    def write_epoch(self, day: date, folder: Path) -> None:
-        """Write all files of an epoch into `folder`: the multilooked intensity and its preview."""
+    def write_epoch(self, day: date, folder: Path, names: Iterable[str] | None = None) -> None:
+        """Write the files of an epoch into `folder`: those in `names`, or all of them.
+
+        They are the multilooked intensity with its preview, and the slant delays: GACOS at the time of the
+        acquisition, ICAMS at the hour of ERA5 nearest to it.
+        """
+        chosen = self.epoch_files(day) if names is None else tuple(names)
+        if any(".mli." in name for name in chosen):
+            self._write_intensity(day, folder)
+        hour = nearest_era5_hour(day, self.scene.spec.center_time)
+        for name, time, nodata in (
+            (f"{day:%Y%m%d}.sltd.geo.tif", None, np.nan),
+            (f"{day:%Y%m%d}.icams.sltd.geo.tif", hour, None),
+        ):
+            if name in chosen:
+                delay = self.scene.slant_delay(day, time)
+                write_raster(folder / name, delay, self.scene.grid, point=True, nodata=nodata)
+        self._set_mtimes(folder, chosen, self.modified_time(day))
+
+    def _write_intensity(self, day: date, folder: Path) -> None:
         scene = self.scene
         rise = np.gradient(scene.height, axis=1) * np.sign(-scene.line_of_sight[0])
         brightness = np.where(scene.valid_mask, 0.25 * np.exp(-rise / (np.abs(rise).mean() * 4 + 1e-3)), 0)
@@ -165,7 +184,6 @@ class FrameFiles:
         write_raster(folder / plain, brightness, scene.grid, point=True, nodata=0)
         grey = np.clip(brightness * 400, 0, 255).astype(np.uint8)
         write_grey_preview(folder / picture, grey, scene.grid, "linear")
-        self._set_mtimes(folder, (plain, picture), self.modified_time(day))
 
     def write_metadata(self, folder: Path, names: Iterable[str] | None = None) -> None:
         """Write the files of ``metadata/`` into `folder`: those in `names`, or all of them."""

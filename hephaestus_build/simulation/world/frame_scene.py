@@ -27,7 +27,7 @@ from hephaestus_build.simulation.world.deformation_models import line_of_sight
 from hephaestus_build.simulation.world.deformation_sources import DeformationSource
 from hephaestus_build.simulation.world.frame_catalog import FrameSpec
 from hephaestus_build.simulation.world.random_fields import fractal_field, random_stream
-from hephaestus_build.simulation.world.weather import Weather
+from hephaestus_build.simulation.world.weather import DRY_DELAY_PER_PASCAL, PRESSURE_SCALE_HEIGHT, Weather
 
 #: Radar wavelength of Sentinel-1, metres.
 WAVELENGTH = 0.0554658
@@ -165,6 +165,32 @@ class FrameScene:
         if day == self.epochs[0]:
             return 0.0
         return round(float(random_stream(self.seed, self.frame, "baseline", day).normal(0, 55)), 4)
+
+    def slant_delay(self, day: date, time: datetime | None = None) -> npt.NDArray[np.float32]:
+        """Return the slant delay of a weather model as GACOS and ICAMS give it: without turbulence.
+
+        Parameters
+        ----------
+        day : datetime.date
+            The acquisition.
+        time : datetime.datetime, optional
+            Time of the weather, UTC; that of the acquisition by default.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 (rows, columns), rad of two-way phase; NaN for no data.
+        """
+        zenith = self.weather.zenith_delay(
+            time or self.acquisition_time(day), self.height, self.grid.latitudes, self.grid.longitudes
+        )
+        # the constant that the weather leaves out, which falls with height as the pressure does
+        zenith += np.float32(DRY_DELAY_PER_PASCAL * 101_325) * np.exp(
+            self.height * np.float32(-1 / PRESSURE_SCALE_HEIGHT)
+        )
+        zenith *= np.float32(RADIANS_PER_METRE)
+        zenith /= self.line_of_sight[2]
+        return np.where(self.valid_mask, zenith, np.float32(np.nan))
 
     def zenith_delay(self, day: date) -> npt.NDArray[np.float32]:
         """Return the zenith delay of an acquisition, float32, metres, up to a constant."""

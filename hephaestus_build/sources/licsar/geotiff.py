@@ -45,12 +45,15 @@ _PI = np.float32(np.pi)
 # The largest stored phase may be the float32 above pi; values beyond it within the tolerance are clipped.
 _MAX_PHASE = float(np.nextafter(_PI, np.float32(4)))
 _ROUNDING_TOLERANCE = 5e-4
+# Of unwrapped phase and of delays; a delay of 3 m is 680 rad.
+_MAX_RADIANS = 1e5
 # Rasters larger than any real one are decoded one at a time, to limit memory.
 _LARGE_BYTES = 128 << 20
 _large_raster_lock = threading.Lock()
 
 _PHASE_UNITS = ("rad", "radian", "radians")
 _COHERENCE_UNITS = ("1", "unitless", "dimensionless", "none", "coherence")
+_COMPONENT_UNITS = ("1", "unitless", "dimensionless", "none")
 _HEIGHT_UNITS = ("m", "metre", "metres", "meter", "meters")
 
 
@@ -187,6 +190,92 @@ def read_height(path: Path) -> Raster:
     if holes.any():
         values[holes] = np.nan
         notes.append(f"{_count_pixels(holes)} without a height")
+    return Raster(values, band.grid, tuple(notes))
+
+
+def read_unwrapped(path: Path) -> Raster:
+    """Read a raster of unwrapped phase.
+
+    Returns
+    -------
+    Raster
+        float32, rad; exactly 0 is no data. Values are bit for bit as stored, except where a note says
+        otherwise.
+
+    Raises
+    ------
+    CorruptRaster
+        If the file is damaged, is not an unwrapped phase in EPSG:4326, or holds no data.
+    HephaestusError
+        If GDAL on this machine cannot read rasters.
+    """
+    band = _read_band(path, ("float32",), _PHASE_UNITS)
+    values, notes = band.values, band.notes
+    if band.masked is not None:
+        values[band.masked] = 0
+    values = _apply_scale(values, band)
+    _zero_nonfinite(values, notes)
+    low, high = _min_max(values)
+    if low == high == 0:
+        raise CorruptRaster("the raster of unwrapped phase holds no data: every pixel is 0")
+    if max(-low, high) > _MAX_RADIANS:
+        raise CorruptRaster(f"values from {low:.7g} to {high:.7g} are not unwrapped phase in radians")
+    return Raster(values, band.grid, tuple(notes))
+
+
+def read_look_component(path: Path) -> Raster:
+    """Read a raster of one component of the unit vector from the ground to the satellite.
+
+    Returns
+    -------
+    Raster
+        float32, -1 to 1; NaN is no data, which LiCSAR stores as 0.
+
+    Raises
+    ------
+    CorruptRaster
+        If the file is damaged, is not such a component in EPSG:4326, or holds no data.
+    HephaestusError
+        If GDAL on this machine cannot read rasters.
+    """
+    return _read_with_holes(path, _COMPONENT_UNITS, 1 + _ROUNDING_TOLERANCE, "components of a unit vector")
+
+
+def read_delay(path: Path) -> Raster:
+    """Read a raster of slant tropospheric delay.
+
+    Returns
+    -------
+    Raster
+        float32, rad of two-way phase; NaN is no data, and so is exactly 0, which no delay is.
+
+    Raises
+    ------
+    CorruptRaster
+        If the file is damaged, is not a delay in EPSG:4326, or holds no data.
+    HephaestusError
+        If GDAL on this machine cannot read rasters.
+    """
+    return _read_with_holes(path, _PHASE_UNITS, _MAX_RADIANS, "delays in radians")
+
+
+def _read_with_holes(path: Path, units: tuple[str, ...], limit: float, what: str) -> Raster:
+    """Read a raster of floats within ``-limit .. limit``, in which 0 and NaN are no data; it becomes NaN."""
+    band = _read_band(path, ("float32", "float64"), units)
+    notes = band.notes
+    values = _apply_scale(band.values, band)
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = values.astype(np.float32, copy=False)
+    holes = ~np.isfinite(values) | (values == 0)
+    if band.masked is not None:
+        holes |= band.masked
+    values[holes] = 0
+    low, high = _min_max(values)
+    if low == high == 0:
+        raise CorruptRaster("the raster holds no data: every pixel is 0 or NaN")
+    if max(-low, high) > limit:
+        raise CorruptRaster(f"values from {low:.7g} to {high:.7g} are not {what}")
+    values[holes] = np.nan
     return Raster(values, band.grid, tuple(notes))
 
 

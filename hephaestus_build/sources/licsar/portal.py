@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -39,6 +40,7 @@ from hephaestus_build.sources.interferograms import (
     KeptListing,
     PreviewSize,
     ProductHistory,
+    ProductPlace,
     Raster,
     SourceCredit,
 )
@@ -54,6 +56,7 @@ from hephaestus_build.sources.licsar.kept_records import (
     read_kept_baselines,
     read_kept_listing,
 )
+from hephaestus_build.sources.licsar.optional_products import optional_product
 from hephaestus_build.sources.licsar.tiff_directory import MAX_BYTES
 
 log = logging.getLogger(__name__)
@@ -113,7 +116,7 @@ class LicsarPortal:
         self._folder = archive_cache_folder(settings)
         self._takes_simulated = settings.is_simulated
         self._working_location: dict[Frame, str] = {}  # kind of location that worked last for each frame
-        self._link_pages: SharedCache[tuple[Frame, Pair], tuple[SmallResponse, Mapping[str, str]]] = (
+        self._link_pages: SharedCache[tuple[Frame, Pair | date], tuple[SmallResponse, Mapping[str, str]]] = (
             SharedCache(TTLCache(_MAX_CACHED_LINKS, _LINKS_TTL))
         )
         self._history = history
@@ -232,11 +235,10 @@ class LicsarPortal:
             frame, None, BASELINES_PRODUCT, _read_baselines, max_bytes=_MAX_TEXT_BYTES
         )
 
-    def fetch_baselines(self, frame: Frame, path: Path) -> None:
-        """Fetch the perpendicular baselines of `frame` and store them beside its cube.
+    def fetch_baselines(self, frame: Frame, path: Path) -> tuple[Receipt, EpochBaselines | None]:
+        """Fetch the perpendicular baselines of `frame`, store them beside its cube, and return them.
 
-        Cubes do not depend on baselines: if they are absent or cannot be fetched, an earlier file stays, and
-        no error is raised.
+        If they are absent or cannot be fetched, an earlier file stays, and no error is raised.
 
         Parameters
         ----------
@@ -249,13 +251,15 @@ class LicsarPortal:
             receipt, baselines = self.baselines(frame)
         except HephaestusError as error:
             log.debug("%s", error)
-            return
+            return Receipt(BASELINES_PRODUCT, Outcome.UNREACHABLE, "", detail=sanitize_text(error)), None
         if baselines is not None and baselines.is_simulated and not self._takes_simulated:
             log.debug("%s: its baselines are simulated: not kept among real ones", frame)
-        elif baselines is not None:
+            return receipt.replace(outcome=Outcome.CORRUPT, detail="it is marked as simulated"), None
+        if baselines is not None:
             keep_baselines(path, baselines, receipt)
         else:
             log.debug("%s: no baselines: %s %s", frame, receipt.outcome, receipt.detail)
+        return receipt, baselines
 
     def kept_listing(self, frame: Frame) -> KeptListing | None:
         """Return the last listing that was read, without asking the archive; None where none is kept."""
@@ -297,13 +301,38 @@ class LicsarPortal:
         name = f"{pair}.geo.diff.png"
         return self._download_product(frame, pair, name, _read_preview, (_PNG_SIGNATURE,), max_bytes=64 << 20)
 
-    def probe_product(self, frame: Frame, pair: Pair | None, name: str, url: str = "") -> SmallResponse:
+    def optional_raster(
+        self,
+        frame: Frame,
+        variable: str,
+        place: ProductPlace,
+        *,
+        replaced: bool = False,
+        progress: ByteProgress | None = None,
+    ) -> tuple[Receipt, Raster | None]:
+        """Return the raster of an optional variable, as ``schemas/cube.json`` describes its values.
+
+        Parameters
+        ----------
+        frame : Frame
+            The frame.
+        variable : str
+            Name of the optional variable, such as ``unwrapped_phase``.
+        place : Pair, datetime.date or None
+            The pair or the acquisition date; None for a variable of the frame.
+        replaced, progress
+            See :meth:`phase`.
+        """
+        name, read = optional_product(frame, variable, place)
+        return self._download_raster(frame, place, name, read, progress, replaced)
+
+    def probe_product(self, frame: Frame, place: ProductPlace, name: str, url: str = "") -> SmallResponse:
         """Return the archive's present headers of a product, at whichever location, without its content.
 
         Parameters
         ----------
-        frame, pair : Frame, Pair or None
-            Frame and pair of the product; no pair for products of the frame.
+        frame, place : Frame, and Pair, datetime.date or None
+            Frame of the product, and its pair or date; None for products of the frame.
         name : str
             Name of the product.
         url : str
@@ -315,7 +344,7 @@ class LicsarPortal:
             if page.outcome is not Outcome.ABSENT:  # if absent, it may have moved: try the other locations
                 return page
         pages: list[SmallResponse] = []
-        for url in _CandidateUrls(lambda trail: self._candidate_urls(frame, pair, name, trail)):
+        for url in _CandidateUrls(lambda trail: self._candidate_urls(frame, place, name, trail)):
             page = self.client.head(url)
             if page.ok:
                 return page
@@ -327,7 +356,7 @@ class LicsarPortal:
     def _download_raster(
         self,
         frame: Frame,
-        pair: Pair | None,
+        place: ProductPlace,
         name: str,
         read: Callable[[Path], Raster],
         progress: ByteProgress | None,
@@ -336,7 +365,7 @@ class LicsarPortal:
         check_gdal()  # before the download of a raster that GDAL could not decode
         receipt, raster = self._download_product(
             frame,
-            pair,
+            place,
             name,
             read,
             _TIFF_SIGNATURES,
@@ -351,7 +380,7 @@ class LicsarPortal:
     def _download_product(
         self,
         frame: Frame,
-        pair: Pair | None,
+        place: ProductPlace,
         name: str,
         read: Callable[[Path], T],
         magic: tuple[bytes, ...] = (b"",),
@@ -360,12 +389,12 @@ class LicsarPortal:
         progress: ByteProgress | None = None,
         replaced: bool = False,
     ) -> tuple[Receipt, T | None]:
-        """Download a product of a pair or of the frame, and remember the location that worked.
+        """Download a product of a pair, a date or the frame, and remember the location that worked.
 
         Parameters
         ----------
-        frame, pair : Frame, Pair or None
-            Frame and pair of the product; no pair for products of the frame.
+        frame, place : Frame, and Pair, datetime.date or None
+            Frame of the product, and its pair or date; None for products of the frame.
         name : str
             Name of the product, and of its file in the cache.
         read : callable
@@ -379,7 +408,7 @@ class LicsarPortal:
         replaced : bool
             Whether the archive is known to have replaced the file.
         """
-        trail = _CandidateUrls(lambda trail: self._candidate_urls(frame, pair, name, trail))
+        trail = _CandidateUrls(lambda trail: self._candidate_urls(frame, place, name, trail))
         receipt, content = self.client.download(
             trail,
             self._folder / frame.id / name,
@@ -391,7 +420,7 @@ class LicsarPortal:
             revalidate=True,
             revalidate_by_date=not replaced,
             accepted_hashes=self._history.accepted_hashes,
-            prior_use=self._history.prior_use(pair, name),
+            prior_use=self._history.prior_use(place, name),
             progress=progress,
         )
         if receipt.outcome is Outcome.ABSENT and (page := trail.page):
@@ -400,53 +429,58 @@ class LicsarPortal:
             elif page.outcome is not Outcome.ABSENT:
                 # not at any guessed location, and the page of links could not be read: not known to be absent
                 receipt = receipt.replace(outcome=page.outcome, url=page.url, detail=page.detail)
-        elif receipt.outcome is Outcome.DOWNLOADED and pair and trail.location in ("direct", "links"):
+        elif (
+            receipt.outcome is Outcome.DOWNLOADED
+            and isinstance(place, Pair)
+            and trail.location in ("direct", "links")
+        ):
             self._working_location[frame] = trail.location
         return receipt, content
 
     def _candidate_urls(
-        self, frame: Frame, pair: Pair | None, name: str, trail: _CandidateUrls
+        self, frame: Frame, place: ProductPlace, name: str, trail: _CandidateUrls
     ) -> Iterator[str]:
         """Yield the possible addresses of a product, the most likely first.
 
         The kinds of location are tried in this order, but the kind that worked last for the frame goes first:
 
-        1. ``direct``: a file in the pair's folder (the layout until 2025), or in the frame's metadata folder.
-        2. ``links``: the address on the pair's page of links (the present layout). If the page has links, no
-           direct address is guessed.
+        1. ``direct``: a file in the folder of the pair or the date (the layout until 2025), or in the frame's
+           metadata folder.
+        2. ``links``: the address on the pair's or the date's page of links (the present layout). If the page
+           has links, no direct address is guessed.
         3. ``public``: the folder ``LiCSAR_products.public`` beside ``LiCSAR_products``.
         4. ``mirror``: the copy at CEDA.
 
         The generator is lazy: the page of links is requested only when its turn comes.
         """
-        inside = f"{frame}/interferograms/{pair}/{name}" if pair else f"{frame}/metadata/{name}"
+        inside = f"{_product_folder(frame, place)}/{name}"
         known = self._working_location.get(frame)
-        for place in sorted(("direct", "links", "public", "mirror"), key=lambda place: place != known):
-            trail.location = place
-            if place == "direct" and not trail.has_links:
+        for location in sorted(("direct", "links", "public", "mirror"), key=lambda kind: kind != known):
+            trail.location = location
+            if location == "direct" and not trail.has_links:
                 yield self._base.child(f"{frame.track}/{inside}").url_with_secrets
-            elif place == "links" and pair:
-                trail.page, links = self.fetch_links(frame, pair)
+            elif location == "links" and place:
+                trail.page, links = self.fetch_links(frame, place)
                 trail.has_links = bool(links)
                 if name in links:
                     yield links[name]
-                    self._link_pages.discard((frame, pair))  # the link failed: it may be stale
-            elif place == "public" and (path := self._base.path.rstrip("/")).endswith("/LiCSAR_products"):
+                    self._link_pages.discard((frame, place))  # the link failed: it may be stale
+            elif location == "public" and (path := self._base.path.rstrip("/")).endswith("/LiCSAR_products"):
                 # the folder that the portal's links have led to since 2025
                 yield (
                     replace(self._base, path=f"{path}.public")
                     .child(f"{frame.track}/{inside}")
                     .url_with_secrets
                 )
-            elif place == "mirror" and self._mirror:
+            elif location == "mirror" and self._mirror:
                 # the mirror has no level `interferograms`
                 inside = inside.replace("/interferograms/", "/")
                 yield self._mirror.child(f"{frame.track:02d}/{inside}").url_with_secrets
 
-    def fetch_links(self, frame: Frame, pair: Pair) -> tuple[SmallResponse, Mapping[str, str]]:
-        """Return the page of links of a pair, and its links by file name."""
+    def fetch_links(self, frame: Frame, place: Pair | date) -> tuple[SmallResponse, Mapping[str, str]]:
+        """Return the page of links of a pair or a date, and its links by file name."""
         # no trailing slash: with one, the present portal answers 404
-        url = self._base.child(f"{frame.track}/{frame}/interferograms/{pair}").url_with_secrets
+        url = self._base.child(f"{frame.track}/{_product_folder(frame, place)}").url_with_secrets
 
         def fetch() -> tuple[SmallResponse, Mapping[str, str]]:
             page = self.client.get_text(url, max_bytes=_MAX_PAGE_BYTES)
@@ -459,7 +493,7 @@ class LicsarPortal:
             return replace(page, text=""), {name: self._file_url(link) for name, link in found.items()}
 
         return self._link_pages.get_or_compute(
-            (frame, pair), fetch, keep=lambda found: found[0].ok or found[0].outcome is Outcome.ABSENT
+            (frame, place), fetch, keep=lambda found: found[0].ok or found[0].outcome is Outcome.ABSENT
         )
 
     def _file_url(self, link: str) -> str:
@@ -488,6 +522,13 @@ class _CandidateUrls:
             if url not in seen:
                 seen.add(url)
                 yield url
+
+
+def _product_folder(frame: Frame, place: ProductPlace) -> str:
+    """Return the folder of a pair, a date or the frame's metadata, below the folder of the track."""
+    if place is None:
+        return f"{frame}/metadata"
+    return f"{frame}/interferograms/{place}" if isinstance(place, Pair) else f"{frame}/epochs/{place:%Y%m%d}"
 
 
 def _listing_error(frame: Frame, page: SmallResponse) -> str:

@@ -93,7 +93,7 @@ def test_commands_on_cubes(
     run("frames", "etna")
     run("frames", "--near", "36.8,14.5")
     run("frames", "iceland")
-    run("plan", FRAME)
+    run("plan", FRAME, "--variables", "look_up")
     archive.faults.add(r"\.geo\.hgt\.tif$", faults.error_status(404))
     archive.faults.add(rf"{first}\.geo\.diff_pha\.tif$", faults.error_status(503))
     monkeypatch.setenv("HEPHAESTUS_ACCEPT", '{"*": ["dem"]}')

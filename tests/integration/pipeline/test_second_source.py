@@ -88,8 +88,11 @@ class Granules:
     def probe_product(self, frame, pair, name, url=""):
         return SmallResponse(Outcome.DOWNLOADED, f"memory:{name}", etag="2" if "phase" in name else "1")
 
+    def optional_raster(self, frame, variable, place, *, replaced=False):
+        return Receipt(f"{variable}.tif", Outcome.ABSENT), None
+
     def fetch_baselines(self, frame, path):
-        pass
+        return Receipt("baselines", Outcome.ABSENT), None
 
     def kept_listing(self, frame):
         return KeptListing(dict.fromkeys(PAIRS), "2026-02-02T00:00:00+00:00", self.address)

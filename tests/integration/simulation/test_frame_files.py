@@ -241,3 +241,24 @@ def test_faulty_files_on_request(tmp_path: Path) -> None:
     assert any(
         "hgt" in name for name in World(oddities=["no-dem"]).frame_files(STRIPMAP_FRAME).metadata_files()
     )
+
+
+def test_the_delays_of_an_epoch_are_those_of_its_weather(files: FrameFiles, tmp_path: Path) -> None:
+    scene, day = files.scene, files.scene.epochs[1]
+    files.write_epoch(day, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(files.epoch_files(day))
+    _, profile, named, gacos = _facts(tmp_path / f"{day:%Y%m%d}.sltd.geo.tif")
+    assert np.isnan(profile["nodata"])
+    assert named["AREA_OR_POINT"] == "Point"
+    assert (np.isnan(gacos) == ~scene.valid_mask).all()
+    slant = gacos * 0.0554658 / (4 * np.pi)
+    assert 1.5 < np.nanmin(slant) < np.nanmax(slant) < 4.5
+    # a slant delay at higher ground is smaller
+    up = (slant * scene.line_of_sight[2])[scene.valid_mask]
+    assert np.corrcoef(up, scene.height[scene.valid_mask])[0, 1] < -0.9
+    icams = _facts(tmp_path / f"{day:%Y%m%d}.icams.sltd.geo.tif")[3]
+    assert 0 < np.nanmax(np.abs(icams - gacos)) < 40
+    only = tmp_path / "only"
+    only.mkdir()
+    files.write_epoch(day, only, [f"{day:%Y%m%d}.sltd.geo.tif"])
+    assert [path.name for path in only.iterdir()] == [f"{day:%Y%m%d}.sltd.geo.tif"]

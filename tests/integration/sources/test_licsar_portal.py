@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from hephaestus_build.core.era5_grid import nearest_era5_hour
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.provenance import Outcome
@@ -257,6 +258,15 @@ def test_the_simulated_archive_is_read_like_the_real_one(archive, tmp_path, layo
                 for pair in (listing.pairs[0].pair, listing.pairs[-1].pair):
                     assert portal.phase(frame, pair)[0].ok
                     assert portal.coherence(frame, pair)[0].ok
+                day = pair.primary
+                for variable, place in (("unwrapped_phase", pair), ("look_up", None), ("gacos_delay", day)):
+                    assert portal.optional_raster(frame, variable, place)[0].ok
+                receipt, delay = portal.optional_raster(frame, "icams_delay", day)
+                assert receipt.product == f"{day:%Y%m%d}.icams.sltd.geo.tif"
+                assert portal.probe_product(frame, day, receipt.product).ok
+                hour = nearest_era5_hour(day, archive.world.scene(name).spec.center_time)
+                truth = archive.world.scene(name).slant_delay(day, hour)
+                np.testing.assert_array_equal(delay.values, truth)
             first, _ = portal.phase(frame, pair)
             archive.reprocess(frame, pair)
             second, _ = portal.phase(frame, pair)

@@ -15,7 +15,15 @@ import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
 
-from hephaestus_build.sources.licsar.geotiff import CorruptRaster, read_coherence, read_height, read_phase
+from hephaestus_build.sources.licsar.geotiff import (
+    CorruptRaster,
+    read_coherence,
+    read_delay,
+    read_height,
+    read_look_component,
+    read_phase,
+    read_unwrapped,
+)
 from licsar_files import GRID, coherence, phase, write_tif
 
 
@@ -244,3 +252,32 @@ def test_the_real_frame_is_read_bit_for_bit(shared_data):
         assert raster.grid.shape == (1913, 1840)
         assert (raster.grid.west, raster.grid.north) == pytest.approx((-92.4255, 0.4871667))
         assert raster.notes == ()
+
+
+def test_unwrapped_phase_is_read_bit_for_bit_beyond_pi(tif):
+    values = phase() * 20
+    raster = read_unwrapped(write_tif(tif, values))
+    assert raster.values.tobytes() == values.tobytes()
+    for wrong, why in ((np.zeros_like(values), "holds no data"), (values * 1e5, "not unwrapped phase")):
+        with pytest.raises(CorruptRaster, match=why):
+            read_unwrapped(write_tif(tif, wrong))
+
+
+def test_no_data_of_look_vectors_and_delays_becomes_nan(tif):
+    values = np.full(GRID.shape, 0.6, np.float32)
+    values[0, :2] = 0, np.nan
+    for read, factor in ((read_look_component, 1), (read_delay, 1000)):
+        for options in ({}, {"nodata": float("nan")}, {"nodata": 0}):
+            raster = read(write_tif(tif, values * np.float32(factor), **options))
+            assert np.isnan(raster.values).sum() == 2
+            np.testing.assert_array_equal(raster.values[1:], values[1:] * np.float32(factor))
+
+
+def test_what_is_no_look_vector_and_no_delay_is_corrupt(tif):
+    values = np.full(GRID.shape, 1.2, np.float32)
+    with pytest.raises(CorruptRaster, match="not components of a unit vector"):
+        read_look_component(write_tif(tif, values))
+    with pytest.raises(CorruptRaster, match="not delays"):
+        read_delay(write_tif(tif, values * 1e6))
+    with pytest.raises(CorruptRaster, match="0 or NaN"):
+        read_delay(write_tif(tif, np.full(GRID.shape, np.nan, np.float32)))
