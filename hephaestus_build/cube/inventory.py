@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import msgspec
 
 from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.era5_grid import Era5Area, era5_area_around
+from hephaestus_build.core.frames import parse_day
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import check_depth
 from hephaestus_build.cube.granule_checks import check_granule
@@ -20,6 +22,7 @@ from hephaestus_build.cube.schema import cube_schema
 #: Maximum number of cells of a table (primary dates times secondary dates) and of pixels of a grid: four
 #: times what Sentinel-1 can have acquired of a frame, and ten times the largest frame.
 MAX_TABLE_CELLS, MAX_GRID_PIXELS = 4_000_000, 400_000_000
+_SATELLITE = re.compile(r"[A-Za-z0-9-]{1,20}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,11 +37,14 @@ class CubeInventory:
         Granules by key.
     attributes : dict
         Attributes of the root group, JSON values.
+    satellites : dict
+        Satellite of each acquisition for which it is known, by date (``yyyymmdd``).
     """
 
     grid: Grid
     granules: Mapping[str, Granule]
     attributes: Mapping[str, Any]
+    satellites: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         height, width = self.grid.shape
@@ -58,7 +64,12 @@ class CubeInventory:
         """Return the inventory as JSON, with the granules in order of their keys."""
         granules = [self.granules[key] for key in sorted(self.granules)]
         return encode_json(
-            _Record(grid=self.grid, attributes=self.attributes, units=cast(list[AnyGranule], granules))
+            _Record(
+                grid=self.grid,
+                attributes=self.attributes,
+                satellites=self.satellites,
+                units=cast(list[AnyGranule], granules),
+            )
         )
 
     @classmethod
@@ -77,7 +88,8 @@ class CubeInventory:
             found = msgspec.json.decode(record, type=_Record)
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
-        contents = cls(found.grid, {granule.key: granule for granule in found.units}, found.attributes)
+        granules: dict[str, Granule] = {granule.key: granule for granule in found.units}
+        contents = cls(found.grid, granules, found.attributes, found.satellites)
         if len(contents.granules) != len(found.units):
             raise ValueError("it contains two granules with the same key")
         contents._check()
@@ -86,6 +98,9 @@ class CubeInventory:
     def _check(self) -> None:
         """Raise ValueError if the inventory does not describe a valid cube."""
         check_depth(self.attributes)
+        for day, satellite in self.satellites.items():
+            if not (parse_day(day) and _SATELLITE.fullmatch(satellite)):
+                raise ValueError(f"it names {satellite[:100]!r} as the satellite of a date")
         whole = self.attributes.get("schema_version") == cube_schema().version
         for granule in self.granules.values():
             check_granule(granule, whole=whole)
@@ -109,4 +124,5 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     grid: Grid
     attributes: Mapping[str, Any]
+    satellites: Mapping[str, str] = {}  # a struct copies it; older records have none
     units: list[AnyGranule]

@@ -210,7 +210,7 @@ def _publish_repaired(
             return frame_store.staging.chunk_paths(granule)
         return {name: f"{current.store}/{key}" for name, key in places.keys(granule)}
 
-    whole = CubeInventory(contents.grid, {**contents.granules, **granules}, contents.attributes)
+    whole = replace(contents, granules={**contents.granules, **granules})
     with (
         translate_os_errors(f"{frame_store.frame}: publishing the repaired cube"),
         frame_store.new_generation() as store,

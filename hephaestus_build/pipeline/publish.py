@@ -48,7 +48,9 @@ def publish(build: Build) -> BuildResult:
     granules, staged = ledger.snapshot(), build.staged()
     published = _differs(context, granules, staged)
     if published:
-        contents = CubeInventory(ledger.require_grid(), granules, make_global_attributes(build))
+        contents = CubeInventory(
+            ledger.require_grid(), granules, make_global_attributes(build), _satellites(context, granules)
+        )
         with (
             translate_os_errors(f"{context.frame}: publishing the cube"),
             context.store.new_generation() as draft,
@@ -60,6 +62,14 @@ def publish(build: Build) -> BuildResult:
     current = context.store.published_generation()
     assert current is not None
     return make_build_result(build, current.number, published=published)
+
+
+def _satellites(context: BuildContext, granules: Mapping[str, Granule]) -> dict[str, str]:
+    """Return the satellite of each acquisition for which the source knows it, by date."""
+    if context.is_simulated:
+        return {}
+    known = {day: context.metadata.satellite(day) for day in DateAxes.from_granules(granules.values()).epochs}
+    return {f"{day:%Y%m%d}": satellite for day, satellite in known.items() if satellite}
 
 
 def _drop_unused_granules(build: Build) -> None:

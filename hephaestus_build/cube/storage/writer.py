@@ -18,11 +18,14 @@ from hephaestus_build.core.atomic_io import hash_bytes, link_files, sync_files, 
 from hephaestus_build.core.crs import WGS84_WKT
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import load_schema
+from hephaestus_build.cube.array_attributes import array_attributes
 from hephaestus_build.cube.codecs.image_encoder import CHUNK_KEY_SEPARATOR, chunk_key
 from hephaestus_build.cube.codecs.vlen_utf8 import encode_vlen_utf8
+from hephaestus_build.cube.geozarr import geozarr_attributes
 from hephaestus_build.cube.granules import ChunkKeys, Granule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.pair_tables import days_since_1970, fill_tables
+from hephaestus_build.cube.plain_attributes import to_plain_attributes
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.manifest import encode_manifest
@@ -67,20 +70,22 @@ def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
     objects: dict[str, Buffer] = {}
     texts: dict[str, bytes] = {}
     # in memory: writing many small files through zarr takes twice as long
-    group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=make_group_attributes(contents))
+    own = make_group_attributes(contents)
+    group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=own)
     _write_crs(group, contents.grid)
     for coordinate in schema.coordinates.values():
-        _write_table(
-            group, coordinate, values[coordinate.name], "NaN" if coordinate.dtype == "float64" else 0
-        )
+        fill = "NaN" if coordinate.dtype == "float64" else 0
+        described = array_attributes(coordinate, contents.grid, own)
+        _write_table(group, coordinate, values[coordinate.name], fill, described)
     for variable in schema.variables.values():
         shape = tuple(sizes[dim] for dim in variable.dims)
+        described = array_attributes(variable, contents.grid, own)
         if variable.dtype == "string":
-            texts |= _write_text_table(group, variable, values[variable.name])
+            texts |= _write_text_table(group, variable, values[variable.name], described)
         elif variable.layout == "table":
-            _write_table(group, variable, values[variable.name], variable.fill)
+            _write_table(group, variable, values[variable.name], variable.fill, described)
         elif min(shape) > 0:
-            _create_image_array(group, variable, shape)
+            _create_image_array(group, variable, shape, described)
     return _consolidate_metadata({key: item.to_bytes() for key, item in sorted(objects.items())}) | texts
 
 
@@ -108,16 +113,20 @@ def make_tables(contents: CubeInventory) -> dict[str, npt.NDArray[Any]]:
         "era5_latitude": area.latitudes,
         "era5_longitude": area.longitudes,
         **fill_tables(list(contents.granules.values()), axes),
+        "epoch_satellite": np.array(
+            [contents.satellites.get(f"{day:%Y%m%d}", "") for day in axes.epochs], np.dtypes.StringDType()
+        ),
     }
 
 
 def make_group_attributes(contents: CubeInventory) -> dict[str, Any]:
-    """Return the attributes of a cube's root group."""
+    """Return the attributes of a cube's root group, as the store holds them."""
     return {
         "Conventions": "CF-1.11",
-        **contents.attributes,
+        **to_plain_attributes(contents.attributes),
         # makes xarray read the grid mapping as a coordinate, not as a data variable
         "coordinates": "spatial_ref",
+        **geozarr_attributes(contents.grid),
     }
 
 
@@ -147,22 +156,35 @@ def _write_crs(group: zarr.Group, grid: Grid) -> None:
     )[...] = 0
 
 
-def _write_table(group: zarr.Group, item: Variable | Coordinate, value: np.ndarray, fill: Any) -> None:
-    array = _create_single_chunk(group, item, value.shape, fill)
+def _write_table(
+    group: zarr.Group,
+    item: Variable | Coordinate,
+    value: np.ndarray,
+    fill: Any,
+    attributes: dict[str, Any],
+) -> None:
+    array = _create_single_chunk(group, item, value.shape, fill, attributes)
     if value.size:
         array[...] = value
 
 
-def _write_text_table(group: zarr.Group, variable: Variable, value: np.ndarray) -> dict[str, bytes]:
+def _write_text_table(
+    group: zarr.Group, variable: Variable, value: np.ndarray, attributes: dict[str, Any]
+) -> dict[str, bytes]:
     """Create a table of strings; return its chunk by key."""
     codecs = {"serializer": VLenUTF8Codec(), "compressors": ZstdCodec(level=0)}
-    _create_single_chunk(group, variable, value.shape, variable.fill, **codecs)
+    _create_single_chunk(group, variable, value.shape, variable.fill, attributes, **codecs)
     chunk = encode_vlen_utf8(value)
     return {} if chunk is None else {chunk_key(variable.name, (), value.ndim): chunk}
 
 
 def _create_single_chunk(
-    group: zarr.Group, item: Variable | Coordinate, shape: tuple[int, ...], fill: Any, **codecs: Any
+    group: zarr.Group,
+    item: Variable | Coordinate,
+    shape: tuple[int, ...],
+    fill: Any,
+    attributes: dict[str, Any],
+    **codecs: Any,
 ) -> zarr.Array[Any]:
     """Create an array that consists of one chunk."""
     return group.create_array(
@@ -173,15 +195,16 @@ def _create_single_chunk(
         chunk_key_encoding=_CHUNK_KEY_ENCODING,
         fill_value=fill,
         dimension_names=item.dims,
-        attributes=item.attributes,
+        attributes=attributes,
         **codecs,
     )
 
 
-def _create_image_array(group: zarr.Group, variable: Variable, shape: tuple[int, ...]) -> None:
+def _create_image_array(
+    group: zarr.Group, variable: Variable, shape: tuple[int, ...], attributes: dict[str, Any]
+) -> None:
     """Create an array of images without writing any chunk; the chunks are linked afterwards."""
     codec = load_schema("cube.json")["codecs"][variable.codec]
-    georeference = {"grid_mapping": "spatial_ref"} if variable.is_georeferenced else {}
     group.create_array(
         variable.name,
         shape=shape,
@@ -192,5 +215,5 @@ def _create_image_array(group: zarr.Group, variable: Variable, shape: tuple[int,
         compressors=BloscCodec(**codec, typesize=np.dtype(variable.dtype).itemsize),
         fill_value=variable.fill,
         dimension_names=variable.dims,
-        attributes={**variable.attributes, **georeference},
+        attributes=attributes,
     )

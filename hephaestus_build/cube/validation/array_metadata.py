@@ -12,6 +12,7 @@ import numpy as np
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import load_schema
 from hephaestus_build.cube.codecs.image_encoder import CHUNK_KEY_SEPARATOR
+from hephaestus_build.cube.geozarr import compare_by_uuid
 from hephaestus_build.cube.schema import Coordinate, Variable
 
 
@@ -35,7 +36,10 @@ class ValidationFinding:
 
 
 def check_array_metadata(
-    item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int]
+    item: Variable | Coordinate,
+    found: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    attributes: Mapping[str, Any],
 ) -> Iterator[ValidationFinding]:
     """Yield a finding for each difference between an array's metadata and the schema.
 
@@ -47,27 +51,31 @@ def check_array_metadata(
         The array's ``zarr.json``.
     sizes : mapping of str to int
         Length of every dimension.
+    attributes : mapping
+        The attributes that it should have.
     """
-    for fault in _faults(item, found, sizes):
+    for fault in _faults(item, found, sizes, attributes):
         yield ValidationFinding(item.name, fault)
 
 
-def _faults(item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterator[str]:
+def _faults(
+    item: Variable | Coordinate,
+    found: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    attributes: Mapping[str, Any],
+) -> Iterator[str]:
     yield from _compare("dimensions", found.get("dimension_names"), list(item.dims))
     shape = [sizes.get(dim, -1) for dim in item.dims]
     yield from _compare("shape", found.get("shape"), shape)
     yield from _compare("dtype", found.get("data_type"), item.dtype)
-    expected = {**item.attributes}
     if isinstance(item, Variable):
         yield from _compare("fill value", _fill(found.get("fill_value")), _fill(item.fill))
-        if item.is_georeferenced:
-            expected["grid_mapping"] = "spatial_ref"
         if item.layout != "table":
             yield from _layout_faults(item, found, shape)
-    attributes = found.get("attributes", {})
+    expected, stored = compare_by_uuid(attributes), compare_by_uuid(found.get("attributes", {}))
     # an additional attribute may change the decoded values: scale_factor, add_offset, missing_value
-    for name in sorted(expected.keys() | attributes.keys()):
-        yield from _compare(f"attribute {name}", attributes.get(name), expected.get(name))
+    for name in sorted(expected.keys() | stored.keys()):
+        yield from _compare(f"attribute {name}", stored.get(name), expected.get(name))
 
 
 def _layout_faults(variable: Variable, found: Mapping[str, Any], shape: list[int]) -> Iterator[str]:

@@ -11,13 +11,21 @@ import xarray as xr
 from affine import Affine
 
 from hephaestus_build.core.crs import is_wgs84
+from hephaestus_build.core.era5_grid import era5_area_around
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import read_plain_file
+from hephaestus_build.cube.array_attributes import array_attributes
 from hephaestus_build.cube.georeference import GRID_MAPPING, read_cube_grid
+from hephaestus_build.cube.geozarr import compare_by_uuid, geozarr_attributes
 from hephaestus_build.cube.reading.dataset import open_pinned_cube, resolve_published_store
-from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, read_store_metadata
+from hephaestus_build.cube.reading.store_metadata import (
+    MAX_METADATA_BYTES,
+    StoreMetadata,
+    read_store_metadata,
+)
 from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
 from hephaestus_build.cube.validation.array_metadata import (
     ValidationFinding,
@@ -59,7 +67,7 @@ def check_schema(path: str | Path) -> list[ValidationFinding]:
         return [ValidationFinding("cube", "zarr.json has no consolidated metadata")]
     if metadata.attributes.get("simulated"):
         schema = schema.for_simulated()
-    findings = [*_check_group(metadata.attributes, schema), *_check_arrays(store, metadata.arrays, schema)]
+    findings = [*_check_group(metadata.attributes, schema), *_check_arrays(store, metadata, schema)]
     if findings:
         return findings  # values cannot be read reliably through invalid metadata
     try:
@@ -88,18 +96,25 @@ def _check_group(attributes: Mapping[str, Any], schema: CubeSchema) -> Iterator[
             "cube", f"attribute frame is {short_repr(attributes.get('frame'))}, which is not a frame id"
         )
         return
-    if simulated and attributes.get("simulated") is not True:
+    if simulated and attributes.get("simulated") != 1:
         yield ValidationFinding("cube", "its frame is simulated, but its attributes do not say so")
 
 
-def _check_arrays(store: Path, arrays: Mapping[str, Any], schema: CubeSchema) -> Iterator[ValidationFinding]:
+def _check_arrays(store: Path, metadata: StoreMetadata, schema: CubeSchema) -> Iterator[ValidationFinding]:
+    arrays = metadata.arrays
     sizes = {
         name: arrays[name]["shape"][0] for name in schema.coordinates if arrays.get(name, {}).get("shape")
     }
+    grid = _stated_grid(arrays, sizes)
+    if grid is None:
+        yield ValidationFinding(GRID_MAPPING, "its GeoTransform is not that of a north-up grid")
+    else:
+        yield from _check_geozarr(metadata.attributes, grid)
     items: dict[str, Variable | Coordinate] = {**schema.coordinates, **schema.variables}
     for name, item in items.items():
         if name in arrays:
-            yield from check_array_metadata(item, arrays[name], sizes)
+            attributes = array_attributes(item, grid, metadata.attributes) if grid else item.attributes
+            yield from check_array_metadata(item, arrays[name], sizes, attributes)
         elif all(sizes.get(dim) for dim in item.dims):
             yield ValidationFinding(name, "is missing")
     for name in sorted(arrays.keys() - items.keys() - {GRID_MAPPING}):
@@ -117,10 +132,28 @@ def _check_arrays(store: Path, arrays: Mapping[str, Any], schema: CubeSchema) ->
 def _check_georeference(attributes: Mapping[str, Any]) -> Iterator[ValidationFinding]:
     if not is_wgs84(attributes.get("crs_wkt")):
         yield ValidationFinding(GRID_MAPPING, "its crs_wkt is not EPSG:4326")
+
+
+def _stated_grid(arrays: Mapping[str, Any], sizes: Mapping[str, int]) -> Grid | None:
+    """Return the grid of the GeoTransform; None if it is not that of a north-up grid on the Earth."""
+    stated = str(arrays.get(GRID_MAPPING, {}).get("attributes", {}).get("GeoTransform", ""))
     try:
-        Affine.from_gdal(*map(float, str(attributes.get("GeoTransform", "")).split()))
-    except (TypeError, ValueError):
-        yield ValidationFinding(GRID_MAPPING, "its GeoTransform is not six numbers")
+        transform = Affine.from_gdal(*map(float, stated.split()))
+        grid = Grid.from_transform(transform, (sizes["latitude"], sizes["longitude"]))
+        era5_area_around(grid)
+    except (TypeError, ValueError, KeyError, OverflowError):
+        return None
+    return grid
+
+
+def _check_geozarr(attributes: Mapping[str, Any], grid: Grid) -> Iterator[ValidationFinding]:
+    """Yield the differences of the root group's GeoZarr attributes."""
+    found = compare_by_uuid(attributes)
+    for name, expected in compare_by_uuid(geozarr_attributes(grid)).items():
+        if found.get(name) != expected:
+            yield ValidationFinding(
+                "cube", f"attribute {name} is {short_repr(found.get(name))}, the grid says {expected}"
+            )
 
 
 def _check_axes(cube: xr.Dataset) -> Iterator[ValidationFinding]:
