@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from hephaestus_build.cube.codecs.image_encoder import chunk_key
 
 import toy_cube
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
+from hephaestus_build.cube.codecs.image_encoder import chunk_key
 from hephaestus_build.cube.reading import verified_objects as checked_module
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
