@@ -12,18 +12,15 @@ from hephaestus_build.cube.schema import Coordinate, Variable
 
 #: Attribute of the root group and of the array ``dem``: where the heights come from, as the archive says.
 DEM_SOURCE = "dem_source"
-_FRAME_DIMS, _ERA5_DIMS = ("latitude", "longitude"), ("era5_latitude", "era5_longitude")
 
 
-def array_attributes(item: Variable | Coordinate, grid: Grid, group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes that an array has in the store.
+def array_attributes(item: Variable | Coordinate, group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of an array without those of GeoZarr.
 
     Parameters
     ----------
     item : Variable or Coordinate
         Entry of the schema.
-    grid : Grid
-        The frame's grid.
     group : mapping
         Attributes of the root group.
     """
@@ -32,8 +29,23 @@ def array_attributes(item: Variable | Coordinate, grid: Grid, group: Mapping[str
         attributes["grid_mapping"] = "spatial_ref"
     if item.name == "dem" and group.get(DEM_SOURCE):
         attributes[DEM_SOURCE] = group[DEM_SOURCE]
-    if item.dims[-2:] == _FRAME_DIMS:
-        attributes |= geozarr_attributes(grid, _FRAME_DIMS)
-    elif item.dims[-2:] == _ERA5_DIMS:
-        attributes |= geozarr_attributes(era5_cells(era5_area_around(grid)), _ERA5_DIMS)
     return attributes
+
+
+def raster_attributes(item: Variable | Coordinate, grid: Grid) -> dict[str, Any]:
+    """Return GeoZarr's attributes of an array; none if it does not consist of rasters.
+
+    Parameters
+    ----------
+    item : Variable or Coordinate
+        Entry of the schema.
+    grid : Grid
+        The frame's grid.
+    """
+    match item.dims[-2:]:
+        case ("latitude", "longitude"):
+            return geozarr_attributes(grid)
+        case ("era5_latitude", "era5_longitude"):
+            cells = era5_cells(era5_area_around(grid))
+            return geozarr_attributes(cells, ("era5_latitude", "era5_longitude"))
+    return {}

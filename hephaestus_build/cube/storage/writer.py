@@ -18,7 +18,7 @@ from hephaestus_build.core.atomic_io import hash_bytes, link_files, sync_files, 
 from hephaestus_build.core.crs import WGS84_WKT
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import load_schema
-from hephaestus_build.cube.array_attributes import array_attributes
+from hephaestus_build.cube.array_attributes import array_attributes, raster_attributes
 from hephaestus_build.cube.codecs.image_encoder import CHUNK_KEY_SEPARATOR, chunk_key
 from hephaestus_build.cube.codecs.vlen_utf8 import encode_vlen_utf8
 from hephaestus_build.cube.geozarr import geozarr_attributes
@@ -75,11 +75,11 @@ def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
     _write_crs(group, contents.grid)
     for coordinate in schema.coordinates.values():
         fill = "NaN" if coordinate.dtype == "float64" else 0
-        described = array_attributes(coordinate, contents.grid, own)
+        described = array_attributes(coordinate, own)
         _write_table(group, coordinate, values[coordinate.name], fill, described)
     for variable in schema.variables.values():
         shape = tuple(sizes[dim] for dim in variable.dims)
-        described = array_attributes(variable, contents.grid, own)
+        described = array_attributes(variable, own) | raster_attributes(variable, contents.grid)
         if variable.dtype == "string":
             texts |= _write_text_table(group, variable, values[variable.name], described)
         elif variable.layout == "table":

@@ -12,7 +12,7 @@ import numpy as np
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import load_schema
 from hephaestus_build.cube.codecs.image_encoder import CHUNK_KEY_SEPARATOR
-from hephaestus_build.cube.geozarr import compare_by_uuid
+from hephaestus_build.cube.geozarr import drop_geozarr
 from hephaestus_build.cube.schema import Coordinate, Variable
 
 
@@ -52,7 +52,7 @@ def check_array_metadata(
     sizes : mapping of str to int
         Length of every dimension.
     attributes : mapping
-        The attributes that it should have.
+        The attributes that it should have, without those of GeoZarr.
     """
     for fault in _faults(item, found, sizes, attributes):
         yield ValidationFinding(item.name, fault)
@@ -72,10 +72,10 @@ def _faults(
         yield from _compare("fill value", _fill(found.get("fill_value")), _fill(item.fill))
         if item.layout != "table":
             yield from _layout_faults(item, found, shape)
-    expected, stored = compare_by_uuid(attributes), compare_by_uuid(found.get("attributes", {}))
+    stored = drop_geozarr(found.get("attributes", {}))  # these are compared with the grid
     # an additional attribute may change the decoded values: scale_factor, add_offset, missing_value
-    for name in sorted(expected.keys() | stored.keys()):
-        yield from _compare(f"attribute {name}", stored.get(name), expected.get(name))
+    for name in sorted(attributes.keys() | stored.keys()):
+        yield from _compare(f"attribute {name}", stored.get(name), attributes.get(name))
 
 
 def _layout_faults(variable: Variable, found: Mapping[str, Any], shape: list[int]) -> Iterator[str]:

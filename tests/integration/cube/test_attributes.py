@@ -109,6 +109,11 @@ def test_a_wrong_attribute_of_geozarr_is_found(link, name, key, value):
     assert [(item.where, key in item.what) for item in check_schema(link)] == [(name or "cube", True)]
 
 
+def test_an_attribute_of_geozarr_on_a_table_is_found(link):
+    _edit(link, "annotated", "proj:code", "EPSG:4326")
+    assert [item.where for item in check_schema(link)] == ["annotated"]
+
+
 def test_the_source_of_the_dem_is_that_of_the_group(link):
     assert xr.open_zarr(link).attrs[DEM_SOURCE] == xr.open_zarr(link).dem.attrs[DEM_SOURCE] == "TanDEMX_90m"
     _edit(link, "dem", DEM_SOURCE, "SRTM")
