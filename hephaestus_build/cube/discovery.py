@@ -113,7 +113,7 @@ def is_simulated_cube(store: Path) -> bool:
     try:
         metadata = parse_json(read_bounded(store / "zarr.json", _METADATA_BYTES))
         attributes = metadata["attributes"]
-        return attributes.get("simulated") is True or Frame(str(attributes.get("frame"))).is_simulated
+        return attributes.get("simulated") == 1 or Frame(str(attributes.get("frame"))).is_simulated
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
         return False  # opening the cube reports what is wrong with it
 

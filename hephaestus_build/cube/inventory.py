@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -49,6 +50,7 @@ class StoredHistory:
 #: Maximum number of cells of a table (primary dates times secondary dates) and of pixels of a grid: four
 #: times what Sentinel-1 can have acquired of a frame, and ten times the largest frame.
 MAX_TABLE_CELLS, MAX_GRID_PIXELS = 4_000_000, 400_000_000
+_SATELLITE = re.compile(r"[A-Za-z0-9-]{1,20}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,6 +69,8 @@ class CubeInventory:
         The axes. They hold the pairs of all granules, and all other pairs that were ever listed.
     keys : KeyHistory
         Key space of the chunks of the root group, and the keys that were in use before.
+    satellites : dict
+        Satellite of each acquisition for which it is known, by date (``yyyymmdd``).
     """
 
     grid: Grid
@@ -74,6 +78,7 @@ class CubeInventory:
     attributes: Mapping[str, Any]
     axes: DateAxes
     keys: KeyHistory = field(default_factory=KeyHistory)
+    satellites: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def new(
@@ -134,7 +139,7 @@ class CubeInventory:
                 raise ValueError("all key spaces are in use by generations on another grid")
             else:  # out of order rather than at a position that an open reader takes for another date
                 axes = self.axes.append_dates(axes)
-        contents = CubeInventory(grid, granules, attributes, axes, keys)
+        contents = CubeInventory(grid, granules, attributes, axes, keys, self.satellites)
         if lost or keys.retired[keys.index]:  # an error instead of no data, until they are stored again
             contents = replace(contents, keys=keys.retire(lost, stored=contents._granule_keys()))
         return contents
@@ -196,6 +201,7 @@ class CubeInventory:
                 dates=[f"{day:%Y%m%d}" for day in self.axes.epochs],
                 pairs=[pair.name for pair in self.axes.pairs],
                 keys=self.keys,
+                satellites=self.satellites,
             )
         )
 
@@ -225,6 +231,9 @@ class CubeInventory:
     def _check(self) -> None:
         """Raise ValueError if the inventory does not describe a valid cube."""
         check_depth(self.attributes)
+        for day, satellite in self.satellites.items():
+            if not (parse_day(day) and _SATELLITE.fullmatch(satellite)):
+                raise ValueError(f"it names {satellite[:100]!r} as the satellite of a date")
         for granule in self.granules.values():
             check_granule(granule, whole=not self.is_outdated)
         self.keys.check()
@@ -257,6 +266,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 2
     grid: Grid
     attributes: Mapping[str, Any]
+    satellites: Mapping[str, str] = {}  # a struct copies it; older records have none
     units: list[AnyGranule]
     dates: list[str] = []
     pairs: list[str] = []

@@ -25,7 +25,7 @@ class _Item:
     name: str
     dims: tuple[str, ...]
 
-    def table_chunk_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+    def chunk_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the shape of the only chunk of a table or coordinate, from the shape of its array.
 
         Along dates, it is padded to a power of two, so that dates can be appended and readers that
@@ -33,7 +33,7 @@ class _Item:
 
         Examples
         --------
-        >>> cube_schema().variables["valid_date_pair"].table_chunk_shape((3, 65))
+        >>> cube_schema().variables["valid_date_pair"].chunk_shape((3, 65))
         (64, 128)
         """
         return tuple(
@@ -93,7 +93,9 @@ class Variable(_Item):
         return cube_schema().strips if self.is_in_strips else 1
 
     def chunk_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the shape of a chunk of the variable's images, from the shape of its array."""
+        """Return the shape of a chunk of the variable's table or images, from the shape of its array."""
+        if self.layout == "table":
+            return super().chunk_shape(shape)
         *leading, height, width = shape
         return (*[1] * len(leading), height, strip_width(width, self.strips))
 
@@ -110,6 +112,11 @@ class Coordinate(_Item):
 
     dtype: str
     attributes: dict[str, Any]
+
+    @property
+    def fill(self) -> float:
+        """Zarr fill value, which pads the chunk of a growing axis."""
+        return float("nan") if self.dtype == "float64" else 0
 
 
 @dataclass(frozen=True)

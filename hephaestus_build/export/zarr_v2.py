@@ -36,6 +36,7 @@ from hephaestus_build.core.plain_files import (
 )
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.georeference import GRID_MAPPING
+from hephaestus_build.cube.geozarr import drop_geozarr
 from hephaestus_build.cube.pair_tables import empty_table
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, read_store_metadata
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
@@ -189,7 +190,7 @@ class _ZarrV2Writer:
         """Write every array, then the metadata of the group."""
         remove_unfinished_files(self.store)
         group = zarr.open_group(self.store, mode="a", zarr_format=2)
-        group.attrs.put({**self.metadata.attributes, "exported_from": self.stamp})
+        group.attrs.put({**drop_geozarr(self.metadata.attributes), "exported_from": self.stamp})
         images = [variable for variable in self.source.variables if variable.layout != "table"]
         layouts = {variable.name: image_array_spec(variable, self.sizes) for variable in images}
         stored = [(variable, old, new) for variable in images for old, new in self._iter_stored(variable)]
@@ -270,4 +271,6 @@ class _ZarrV2Writer:
         return table
 
     def _create_array(self, name: str, layout: ZarrV2ArraySpec) -> zarr.Array[Any]:
-        return layout.create(self.store, name, self.metadata.arrays[name].get("attributes", {}))
+        # GeoZarr's conventions are those of format 3
+        described = drop_geozarr(self.metadata.arrays[name].get("attributes", {}))
+        return layout.create(self.store, name, described)

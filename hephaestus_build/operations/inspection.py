@@ -17,6 +17,7 @@ from hephaestus_build.core.plain_files import walk_files
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.cube.georeference import read_cube_grid
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.plain_attributes import split_texts
 from hephaestus_build.cube.reading.dataset import open_pinned_cube, resolve_published_store
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import Generation, generation_number
@@ -191,7 +192,7 @@ def summarize_cube(path: str | Path, accept: AcceptedAbsences | None = None) -> 
 
 def _texts(value: Any) -> tuple[str, ...]:
     """Return what should be a list of names, each on one line."""
-    return tuple(sanitize_text(item, 100) for item in value[:20]) if isinstance(value, list) else ()
+    return tuple(sanitize_text(item, 100) for item in split_texts(value)[:20])
 
 
 def _count_pairs(tables: dict[str, np.ndarray]) -> dict[str, int]:

@@ -20,6 +20,7 @@ from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.frame_grid import recorded_grid
+from hephaestus_build.pipeline.global_attributes import complete_metadata
 from hephaestus_build.pipeline.interferogram_stage import select_all_pairs
 from hephaestus_build.pipeline.ledger import Ledger
 from hephaestus_build.pipeline.optional_stage import optional_keys
@@ -194,7 +195,7 @@ def _find_metadata(
 ) -> FrameMetadata:
     """Return the frame's metadata: from the archive, else from the published cube."""
     try:
-        return source.metadata(frame)
+        metadata = source.metadata(frame)
     except HephaestusError as error:
         if contents is None:
             raise
@@ -202,7 +203,10 @@ def _find_metadata(
         attributes = contents.attributes
         fields = {"simulated": "true"} if attributes.get("simulated") else {}
         receipt = Receipt("metadata.txt", Outcome.UNREACHABLE, "", detail=str(error))
-        return FrameMetadata(parse_center_time(attributes["center_time"]), fields, receipt)
+        metadata = FrameMetadata(parse_center_time(attributes["center_time"]), fields, receipt)
+    if contents is not None and not metadata.receipt.ok:
+        metadata = complete_metadata(metadata, contents)
+    return metadata
 
 
 def _check_simulated_apart(context: BuildContext) -> None:

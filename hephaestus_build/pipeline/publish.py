@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
 
 from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
@@ -63,6 +65,14 @@ def publish(build: Build) -> BuildResult:
     return make_build_result(build, current.number, published=published)
 
 
+def _satellites(context: BuildContext, dates: Iterable[date]) -> dict[str, str]:
+    """Return the satellite of each acquisition for which the source knows it, by date."""
+    if context.is_simulated:
+        return {}
+    known = {day: context.metadata.satellite(day) for day in dates}
+    return {f"{day:%Y%m%d}": satellite for day, satellite in known.items() if satellite}
+
+
 def _drop_unused_granules(build: Build) -> None:
     """Drop epochs and optional variables that no pair needs, and masks and variables on another grid."""
     ledger, frame = build.ledger, build.context.frame
@@ -107,12 +117,14 @@ def _next_inventory(build: Build, granules: Mapping[str, Granule]) -> CubeInvent
     """Return the inventory of the generation that will be published."""
     context, grid = build.context, build.ledger.require_grid()
     attributes = make_global_attributes(build)
-    if context.inventory is None:
-        return CubeInventory.new(grid, granules, attributes, context.modified)
     try:
-        return context.inventory.succeed(
-            grid, granules, attributes, context.modified, context.store.history()
-        )
+        if context.inventory is None:
+            contents = CubeInventory.new(grid, granules, attributes, context.modified)
+        else:
+            contents = context.inventory.succeed(
+                grid, granules, attributes, context.modified, context.store.history()
+            )
+        return replace(contents, satellites=_satellites(context, contents.axes.epochs))
     except ValueError as error:
         raise HephaestusError(
             f"{context.frame}: its grid has changed again, and readers of earlier generations could take its "

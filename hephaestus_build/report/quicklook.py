@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.cube.plain_attributes import split_texts
 from hephaestus_build.report.panels import (
     draw_coherence,
     draw_map_frame,
@@ -212,7 +213,7 @@ def _day(day: date) -> str:
 
 def _header_facts(view: QuicklookData) -> list[str]:
     facts = []
-    if names := [str(name) for name in view.attributes.get("volcanoes", ())]:
+    if names := split_texts(view.attributes.get("volcanoes")):
         facts.append(", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""))
     facts.append("ascending" if Frame(view.frame).direction == "A" else "descending")
     facts.append(f"pixel {view.pixel_m[0]:.0f} x {view.pixel_m[1]:.0f} m")

@@ -84,6 +84,42 @@ class AcquisitionGeometry:
 
 
 @dataclass(frozen=True)
+class PhaseConvention:
+    """Sign of the phase of a source's interferograms.
+
+    Attributes
+    ----------
+    positive : str
+        ``away`` if positive phase is motion of the ground away from the satellite, from the primary to the
+        secondary date; ``towards`` if it is motion towards it.
+    evidence : str
+        Where that is known from.
+    """
+
+    positive: Literal["away", "towards"]
+    evidence: str
+
+    @property
+    def description(self) -> str:
+        """The convention in words, with a formula in terms of a cube's attributes."""
+        longer, subsides, sign = (
+            ("longer", "away from it, such as subsidence", "-")
+            if self.positive == "away"
+            else ("shorter", "towards it, such as uplift", "")
+        )
+        return (
+            f"positive phase: the path to the satellite is {longer} on the secondary date than on the "
+            f"primary date, by motion of the ground {subsides}, or by the atmosphere; displacement towards "
+            f"the satellite in m = {sign}phase * radar_wavelength_m / (4 pi). Evidence: {self.evidence}"
+        )
+
+
+def unknown_satellite(day: date) -> str:  # noqa: ARG001 -- the form of FrameMetadata.satellite
+    """Return an empty text: the source does not know which satellite made an acquisition."""
+    return ""
+
+
+@dataclass(frozen=True)
 class FrameMetadata:
     """Metadata of a frame.
 
@@ -98,12 +134,18 @@ class FrameMetadata:
         Receipt of the request for `fields`.
     geometry : AcquisitionGeometry
         Acquisition geometry, as far as the source states it.
+    dem_source : str
+        Where the heights come from, in the source's words; empty if it does not state it.
+    satellite : callable
+        Returns the satellite of an acquisition date, empty where it is not certain.
     """
 
     center_time: timedelta
     fields: Mapping[str, str]
     receipt: Receipt
     geometry: AcquisitionGeometry = AcquisitionGeometry()
+    dem_source: str = ""
+    satellite: Callable[[date], str] = unknown_satellite
 
     @property
     def is_simulated(self) -> bool:
@@ -219,12 +261,18 @@ class SourceCredit:
         Name of the source, such as ``LiCSAR``.
     institution, license, acknowledgement : str
         Who to name, under which licence the products stand, and the sentence that it asks for.
+    processor : str
+        What formed the interferograms; empty if the source does not say it.
+    phase : PhaseConvention or None
+        Sign of their phase; None if it is not known.
     """
 
     source: str
     institution: str
     license: str
     acknowledgement: str
+    processor: str = ""
+    phase: PhaseConvention | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import is_plain_file
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.cube.discovery import no_cube_error
+from hephaestus_build.cube.geozarr import drop_geozarr
 from hephaestus_build.cube.reading.plain_store import PlainStore
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.reading.verified_objects import VerifyMode, make_object_verifier
@@ -48,10 +49,12 @@ def resolve_published_store(path: str | Path) -> Path:
 def open_pinned_cube(path: str | Path, *, verify: VerifyMode = None, **options: Any) -> xr.Dataset:
     """Open a published cube, pinned to the currently published generation.
 
-    Plain ``xarray.open_zarr`` reads the same data, but differs in two ways. It keeps the path of the link, so
-    later reads return data of a newer generation if one has been published since. And it follows links
+    Plain ``xarray.open_zarr`` reads the same data, but differs in three ways. It keeps the path of the link,
+    so later reads return data of a newer generation if one has been published since. It follows links
     inside the store and allocates whatever memory the headers of compressed chunks state; this function
-    reads only plain files whose decoded size matches the metadata of their array.
+    reads only plain files whose decoded size matches the metadata of their array. And it shows the attributes
+    of GeoZarr, which this function leaves out: they describe the whole grid, so they would be wrong for a
+    selection, and netCDF cannot hold them.
 
     Parameters
     ----------
@@ -89,5 +92,7 @@ def open_pinned_cube(path: str | Path, *, verify: VerifyMode = None, **options: 
             f"{store.stem}: the cube at {path} is damaged ({sanitize_text(error, 200)}); "
             f"`hephaestus verify {path}` shows details; `hephaestus repair FRAME` repairs a cube built here"
         ) from error
+    for described in (dataset, *dataset.variables.values()):
+        described.attrs = drop_geozarr(described.attrs)
     dataset.encoding["source"] = str(store)
     return dataset

@@ -18,11 +18,15 @@ from hephaestus_build.core.atomic_io import hash_bytes, link_files, sync_files, 
 from hephaestus_build.core.crs import WGS84_WKT
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import load_schema
+from hephaestus_build.cube.array_attributes import array_attributes, raster_attributes
 from hephaestus_build.cube.codecs.vlen_utf8 import encode_vlen_utf8
+from hephaestus_build.cube.georeference import GRID_MAPPING
+from hephaestus_build.cube.geozarr import geozarr_attributes
 from hephaestus_build.cube.granules import Granule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.key_spaces import KEY_SPACES, RETIRED_CHUNK, KeySpace
 from hephaestus_build.cube.pair_tables import days_since_1970, fill_tables
+from hephaestus_build.cube.plain_attributes import to_plain_attributes
 from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.manifest import encode_manifest
@@ -76,24 +80,20 @@ def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
     schema = schema.with_optional(contents.optional_variables)
     values = make_tables(contents)
     sizes = {name: len(values[name]) for name in schema.coordinates}
-    space = contents.keys.space
-    objects: dict[str, Buffer] = {}
-    texts: dict[str, bytes] = {}
     # in memory: writing many small files through zarr takes twice as long
-    group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=make_group_attributes(contents))
-    _write_crs(group, contents.grid)
+    arrays = _ArrayWriter(contents)
+    arrays.write_crs(contents.grid)
     for coordinate in schema.coordinates.values():
-        fill = "NaN" if coordinate.dtype == "float64" else 0
-        _write_table(group, coordinate, values[coordinate.name], fill, space)
+        arrays.write_table(coordinate, values[coordinate.name])
     for variable in schema.variables.values():
         shape = tuple(sizes[dim] for dim in variable.dims)
         if variable.dtype == "string":
-            texts |= _write_text_table(group, variable, values[variable.name], space)
+            arrays.write_text_table(variable, values[variable.name])
         elif variable.layout == "table":
-            _write_table(group, variable, values[variable.name], variable.fill, space)
+            arrays.write_table(variable, values[variable.name])
         elif min(shape) > 0:
-            _create_image_array(group, variable, shape, space)
-    return _consolidate_metadata({key: item.to_bytes() for key, item in sorted(objects.items())}) | texts
+            arrays.create_images(variable, shape)
+    return _consolidate_metadata(arrays.objects())
 
 
 def _consolidate_metadata(objects: dict[str, bytes]) -> dict[str, bytes]:
@@ -120,17 +120,22 @@ def make_tables(contents: CubeInventory) -> dict[str, npt.NDArray[Any]]:
         "era5_latitude": area.latitudes,
         "era5_longitude": area.longitudes,
         **fill_tables(list(contents.granules.values()), axes),
+        "epoch_satellite": np.array(
+            [contents.satellites.get(f"{day:%Y%m%d}", "") for day in axes.epochs], np.dtypes.StringDType()
+        ),
     }
 
 
 def make_group_attributes(contents: CubeInventory) -> dict[str, Any]:
-    """Return the attributes of a cube's root group."""
+    """Return the attributes of a cube's root group, as the store holds them."""
     return {
         "Conventions": "CF-1.11",
-        **contents.attributes,
-        **({"optional_variables": list(contents.optional_variables)} if contents.optional_variables else {}),
+        **to_plain_attributes(
+            {**contents.attributes, "optional_variables": list(contents.optional_variables)}
+        ),
         # makes xarray read the grid mapping as a coordinate, not as a data variable
         "coordinates": "spatial_ref",
+        **geozarr_attributes(contents.grid),
     }
 
 
@@ -148,79 +153,75 @@ def grid_mapping_attributes(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _write_crs(group: zarr.Group, grid: Grid) -> None:
-    group.create_array(
-        "spatial_ref",
-        shape=(),
-        chunks=(),
-        dtype="int64",
-        chunk_key_encoding=_key_encoding(KEY_SPACES[0]),  # its value has no meaning and never changes
-        dimension_names=(),
-        attributes=grid_mapping_attributes(grid),
-    )[...] = 0
+class _ArrayWriter:
+    """Writer of a cube's arrays to memory.
+
+    Parameters
+    ----------
+    contents : CubeInventory
+        The cube.
+    """
+
+    def __init__(self, contents: CubeInventory) -> None:
+        self._objects: dict[str, Buffer] = {}
+        self._encoded: dict[str, bytes] = {}
+        self._contents = contents
+        self._own = make_group_attributes(contents)
+        self._group = zarr.create_group(MemoryStore(self._objects), zarr_format=3, attributes=self._own)
+
+    def objects(self) -> dict[str, bytes]:
+        """Return everything that was written, by key."""
+        stored = {key: item.to_bytes() for key, item in sorted(self._objects.items())}
+        return {**stored, **self._encoded}
+
+    def write_crs(self, grid: Grid) -> None:
+        """Write the grid mapping. Its value has no meaning, so its key never changes."""
+        self._group.create_array(
+            GRID_MAPPING,
+            shape=(),
+            chunks=(),
+            dtype="int64",
+            chunk_key_encoding=_key_encoding(KEY_SPACES[0]),
+            dimension_names=(),
+            attributes=grid_mapping_attributes(grid),
+        )[...] = 0
+
+    def write_table(self, item: Variable | Coordinate, value: np.ndarray) -> None:
+        """Write a coordinate or a table of numbers."""
+        # one that holds only fill values is stored too: a missing chunk could not be told from a lost one
+        array = self._create(item, value.shape, config={"write_empty_chunks": True})
+        if value.size:
+            array[...] = value
+
+    def write_text_table(self, variable: Variable, value: np.ndarray) -> None:
+        """Write a table of strings."""
+        codecs = {"serializer": VLenUTF8Codec(), "compressors": ZstdCodec(level=0)}
+        array = self._create(variable, value.shape, **codecs)
+        padded = np.zeros(array.chunks, np.dtypes.StringDType())
+        padded[tuple(map(slice, value.shape))] = value
+        key = self._contents.keys.space.chunk_key(variable.name, (), value.ndim)
+        self._encoded[key] = encode_vlen_utf8(padded)
+
+    def create_images(self, variable: Variable, shape: tuple[int, ...]) -> None:
+        """Create an array of images without any chunk; the chunks are linked afterwards."""
+        codec = load_schema("cube.json")["codecs"][variable.codec]
+        itemsize = np.dtype(variable.dtype).itemsize
+        self._create(variable, shape, filters=None, compressors=BloscCodec(**codec, typesize=itemsize))
+
+    def _create(self, item: Variable | Coordinate, shape: tuple[int, ...], **options: Any) -> zarr.Array[Any]:
+        described = array_attributes(item, self._own) | raster_attributes(item, self._contents.grid)
+        return self._group.create_array(
+            item.name,
+            shape=shape,
+            dtype=item.dtype,
+            chunks=item.chunk_shape(shape),
+            chunk_key_encoding=_key_encoding(self._contents.keys.space),
+            fill_value=item.fill,
+            dimension_names=item.dims,
+            attributes=described,
+            **options,
+        )
 
 
 def _key_encoding(space: KeySpace) -> Any:
     return {"name": space.name, "separator": space.separator}
-
-
-def _write_table(
-    group: zarr.Group, item: Variable | Coordinate, value: np.ndarray, fill: Any, space: KeySpace
-) -> None:
-    # a table that holds only fill values is stored too: a missing chunk could not be told from a lost one
-    array = _create_single_chunk(group, item, value.shape, fill, space, config={"write_empty_chunks": True})
-    if value.size:
-        array[...] = value
-
-
-def _write_text_table(
-    group: zarr.Group, variable: Variable, value: np.ndarray, space: KeySpace
-) -> dict[str, bytes]:
-    """Create a table of strings; return its chunk by key."""
-    codecs = {"serializer": VLenUTF8Codec(), "compressors": ZstdCodec(level=0)}
-    array = _create_single_chunk(group, variable, value.shape, variable.fill, space, **codecs)
-    padded = np.zeros(array.chunks, np.dtypes.StringDType())
-    padded[tuple(map(slice, value.shape))] = value
-    return {space.chunk_key(variable.name, (), value.ndim): encode_vlen_utf8(padded)}
-
-
-def _create_single_chunk(
-    group: zarr.Group,
-    item: Variable | Coordinate,
-    shape: tuple[int, ...],
-    fill: Any,
-    space: KeySpace,
-    **options: Any,
-) -> zarr.Array[Any]:
-    """Create an array that consists of one chunk."""
-    return group.create_array(
-        item.name,
-        shape=shape,
-        dtype=item.dtype,
-        chunks=item.table_chunk_shape(shape),
-        chunk_key_encoding=_key_encoding(space),
-        fill_value=fill,
-        dimension_names=item.dims,
-        attributes=item.attributes,
-        **options,
-    )
-
-
-def _create_image_array(
-    group: zarr.Group, variable: Variable, shape: tuple[int, ...], space: KeySpace
-) -> None:
-    """Create an array of images without writing any chunk; the chunks are linked afterwards."""
-    codec = load_schema("cube.json")["codecs"][variable.codec]
-    georeference = {"grid_mapping": "spatial_ref"} if variable.is_georeferenced else {}
-    group.create_array(
-        variable.name,
-        shape=shape,
-        dtype=variable.dtype,
-        chunks=variable.chunk_shape(shape),
-        chunk_key_encoding=_key_encoding(space),
-        filters=None,
-        compressors=BloscCodec(**codec, typesize=np.dtype(variable.dtype).itemsize),
-        fill_value=variable.fill,
-        dimension_names=variable.dims,
-        attributes={**variable.attributes, **georeference},
-    )

@@ -11,6 +11,7 @@ import numpy as np
 
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import load_schema
+from hephaestus_build.cube.geozarr import drop_geozarr
 from hephaestus_build.cube.schema import Coordinate, Variable
 
 
@@ -34,7 +35,10 @@ class ValidationFinding:
 
 
 def check_array_metadata(
-    item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int]
+    item: Variable | Coordinate,
+    found: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    attributes: Mapping[str, Any],
 ) -> Iterator[ValidationFinding]:
     """Yield a finding for each difference between an array's metadata and the schema.
 
@@ -46,40 +50,34 @@ def check_array_metadata(
         The array's ``zarr.json``.
     sizes : mapping of str to int
         Length of every dimension.
+    attributes : mapping
+        The attributes that it should have, without those of GeoZarr.
     """
-    for fault in _faults(item, found, sizes):
+    for fault in _faults(item, found, sizes, attributes):
         yield ValidationFinding(item.name, fault)
 
 
-def _faults(item: Variable | Coordinate, found: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterator[str]:
+def _faults(
+    item: Variable | Coordinate,
+    found: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    attributes: Mapping[str, Any],
+) -> Iterator[str]:
     yield from _compare("dimensions", found.get("dimension_names"), list(item.dims))
     shape = [sizes.get(dim, -1) for dim in item.dims]
     yield from _compare("shape", found.get("shape"), shape)
     yield from _compare("dtype", found.get("data_type"), item.dtype)
-    expected = {**item.attributes}
     if isinstance(item, Variable):
         yield from _compare("fill value", _fill(found.get("fill_value")), _fill(item.fill))
-        if item.is_georeferenced:
-            expected["grid_mapping"] = "spatial_ref"
+    chunk = found.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
+    yield from _compare("chunk", chunk, list(item.chunk_shape(shape)))
     if isinstance(item, Variable) and item.layout != "table":
-        yield from _layout_faults(item, found, shape)
-    else:
-        yield from _compare("chunk", _chunk(found), list(item.table_chunk_shape(shape)))
-    attributes = found.get("attributes", {})
+        codecs = [_codec(codec) for codec in found.get("codecs", [])]
+        yield from _compare("codecs", codecs, list(_codecs(item)))
+    stored = drop_geozarr(found.get("attributes", {}))  # these are compared with the grid
     # an additional attribute may change the decoded values: scale_factor, add_offset, missing_value
-    for name in sorted(expected.keys() | attributes.keys()):
-        yield from _compare(f"attribute {name}", attributes.get(name), expected.get(name))
-
-
-def _layout_faults(variable: Variable, found: Mapping[str, Any], shape: list[int]) -> Iterator[str]:
-    """Yield the differences of an image array's chunks and codecs."""
-    yield from _compare("chunk", _chunk(found), list(variable.chunk_shape(shape)))
-    codecs = list(found.get("codecs", []))
-    yield from _compare("codecs", [_codec(codec) for codec in codecs], list(_codecs(variable)))
-
-
-def _chunk(found: Mapping[str, Any]) -> Any:
-    return found.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
+    for name in sorted(attributes.keys() | stored.keys()):
+        yield from _compare(f"attribute {name}", stored.get(name), attributes.get(name))
 
 
 def _codecs(variable: Variable) -> Iterator[dict[str, Any]]:

@@ -23,6 +23,7 @@ from hephaestus_build.core.plain_files import walk_files
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.fingerprints import fingerprint_grid
 from hephaestus_build.cube.georeference import GRID_MAPPING
+from hephaestus_build.cube.geozarr import compare_by_uuid
 from hephaestus_build.cube.granules import (
     DemGranule,
     EpochGranule,
@@ -157,14 +158,15 @@ def _check_attributes(contents: CubeInventory, metadata: StoreMetadata) -> Itera
         GRID_MAPPING: metadata.arrays.get(GRID_MAPPING, {}).get("attributes", {}),
     }
     for where, attributes in expected.items():
-        right = msgspec.json.decode(encode_json(attributes))
-        for name in sorted(right.keys() | found[where].keys()):
+        right = compare_by_uuid(msgspec.json.decode(encode_json(attributes)))
+        stored = compare_by_uuid(found[where])
+        for name in sorted(right.keys() | stored.keys()):
             if name in ("crs_wkt", "spatial_ref"):
                 continue  # the text depends on the version of PROJ; check_schema compares its meaning
-            if right.get(name) != found[where].get(name):
+            if right.get(name) != stored.get(name):
                 yield ValidationFinding(
                     where or "cube",
-                    f"attribute {short_repr(name)} is {short_repr(found[where].get(name))}, the record says "
+                    f"attribute {short_repr(name)} is {short_repr(stored.get(name))}, the record says "
                     f"{short_repr(right.get(name))}",
                 )
 

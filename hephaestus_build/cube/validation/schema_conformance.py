@@ -16,10 +16,15 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES
+from hephaestus_build.cube.array_attributes import array_attributes
 from hephaestus_build.cube.georeference import GRID_MAPPING, read_cube_grid
 from hephaestus_build.cube.key_spaces import KEY_SPACES, KeySpace
 from hephaestus_build.cube.reading.dataset import open_pinned_cube, resolve_published_store
-from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, read_store_metadata
+from hephaestus_build.cube.reading.store_metadata import (
+    MAX_METADATA_BYTES,
+    StoreMetadata,
+    read_store_metadata,
+)
 from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
 from hephaestus_build.cube.validation.array_metadata import (
     ValidationFinding,
@@ -27,6 +32,7 @@ from hephaestus_build.cube.validation.array_metadata import (
     short_repr,
 )
 from hephaestus_build.cube.validation.flag_consistency import check_flags
+from hephaestus_build.cube.validation.geozarr_conformance import check_geozarr
 
 
 def check_schema(path: str | Path) -> list[ValidationFinding]:
@@ -68,7 +74,7 @@ def check_schema(path: str | Path) -> list[ValidationFinding]:
         )
         return [ValidationFinding("cube", what)]
     schema = schema.with_optional(optional)
-    findings = [*_check_group(metadata.attributes, schema), *_check_arrays(store, metadata.arrays, schema)]
+    findings = [*_check_group(metadata.attributes, schema), *_check_arrays(store, metadata, schema)]
     if findings:
         return findings  # values cannot be read reliably through invalid metadata
     try:
@@ -76,7 +82,10 @@ def check_schema(path: str | Path) -> list[ValidationFinding]:
         tables = {name: cube[name].values for name in _small(schema) if name in cube}
     except Exception as error:  # zarr and its codecs raise many types for damaged chunks
         return [ValidationFinding("cube", f"its tables cannot be read: {type(error).__name__}: {error}")]
-    return [*_check_axes(cube), *check_flags(store, tables, _key_space(metadata.arrays))]
+    misplaced = list(_check_axes(cube))
+    if not misplaced:
+        misplaced = list(check_geozarr(metadata, schema, read_cube_grid(cube)))
+    return [*misplaced, *check_flags(store, tables, _key_space(metadata.arrays))]
 
 
 def _small(schema: CubeSchema) -> list[str]:
@@ -97,18 +106,20 @@ def _check_group(attributes: Mapping[str, Any], schema: CubeSchema) -> Iterator[
             "cube", f"attribute frame is {short_repr(attributes.get('frame'))}, which is not a frame id"
         )
         return
-    if simulated and attributes.get("simulated") is not True:
+    if simulated and attributes.get("simulated") != 1:
         yield ValidationFinding("cube", "its frame is simulated, but its attributes do not say so")
 
 
-def _check_arrays(store: Path, arrays: Mapping[str, Any], schema: CubeSchema) -> Iterator[ValidationFinding]:
+def _check_arrays(store: Path, metadata: StoreMetadata, schema: CubeSchema) -> Iterator[ValidationFinding]:
+    arrays = metadata.arrays
     sizes = {
         name: arrays[name]["shape"][0] for name in schema.coordinates if arrays.get(name, {}).get("shape")
     }
     items: dict[str, Variable | Coordinate] = {**schema.coordinates, **schema.variables}
     for name, item in items.items():
         if name in arrays:
-            yield from check_array_metadata(item, arrays[name], sizes)
+            attributes = array_attributes(item, metadata.attributes)
+            yield from check_array_metadata(item, arrays[name], sizes, attributes)
         elif all(sizes.get(dim) for dim in item.dims):
             yield ValidationFinding(name, "is missing")
     for name in sorted(arrays.keys() - items.keys() - {GRID_MAPPING}):

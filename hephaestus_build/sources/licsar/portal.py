@@ -14,7 +14,8 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -38,6 +39,7 @@ from hephaestus_build.sources.interferograms import (
     FrameMetadata,
     InterferogramListing,
     KeptListing,
+    PhaseConvention,
     PreviewSize,
     ProductHistory,
     ProductPlace,
@@ -57,6 +59,7 @@ from hephaestus_build.sources.licsar.kept_records import (
     read_kept_listing,
 )
 from hephaestus_build.sources.licsar.optional_products import optional_product
+from hephaestus_build.sources.licsar.satellites import sentinel1_satellite
 from hephaestus_build.sources.licsar.tiff_directory import MAX_BYTES
 
 log = logging.getLogger(__name__)
@@ -98,6 +101,13 @@ class LicsarPortal:
         institution="COMET",
         license="Open Government Licence v3",
         acknowledgement="LiCSAR contains modified Copernicus Sentinel data analysed by COMET.",
+        processor="LiCSAR",
+        phase=PhaseConvention(
+            "away",
+            "LiCSBAS, which reads LiCSAR's products, takes an interferogram as the phase of the later "
+            "date relative to the earlier one and multiplies it by -wavelength / (4 pi) for displacement "
+            "towards the satellite (github.com/yumorishita/LiCSBAS, issues 44 and 294)",
+        ),
     )
 
     def __init__(
@@ -215,14 +225,12 @@ class LicsarPortal:
             self.client.cache.discard(self._folder / frame.id / "metadata.txt")
         if text := fields.get("center_time"):
             try:
-                return FrameMetadata(parse_center_time(text), fields, receipt, parse_geometry(fields))
+                return _describe_frame(frame, parse_center_time(text), fields, receipt)
             except ValueError as error:
                 reason = str(error)
         if known := published_frames().get(frame.id):
             receipt = receipt.with_notes("center_time is from the registry of frames")
-            return FrameMetadata(
-                parse_center_time(known.center_time), fields, receipt, parse_geometry(fields)
-            )
+            return _describe_frame(frame, parse_center_time(known.center_time), fields, receipt)
         state = "does not state it" if receipt.ok else f"is {receipt.outcome}"
         raise HephaestusError(
             f"{frame}: its acquisition time is unknown: metadata.txt {state} ({reason}; asked "
@@ -568,6 +576,19 @@ def _read_metadata(path: Path) -> dict[str, str]:
     if len(fields) > _MAX_FIELDS:
         raise ValueError(f"it has more than {_MAX_FIELDS} lines")
     return fields
+
+
+def _describe_frame(
+    frame: Frame, center_time: timedelta, fields: Mapping[str, str], receipt: Receipt
+) -> FrameMetadata:
+    return FrameMetadata(
+        center_time,
+        fields,
+        receipt,
+        parse_geometry(fields),
+        fields.get("applied_DEM", ""),
+        partial(sentinel1_satellite, frame.track, center_time),
+    )
 
 
 def _read_baselines(path: Path) -> EpochBaselines:

@@ -552,10 +552,10 @@ def test_a_cube_is_opened_by_its_frame_or_path_and_pinned(data, monkeypatch):
         assert cube.attrs["frame"] == FRAME.id
         assert "000001" in cube.encoding["source"]
     monkeypatch.delenv("HEPHAESTUS_DATA_DIR")
-    assert hephaestus_build.open_cube(FRAME, data_dir=data).attrs["simulated"] is True
+    assert hephaestus_build.open_cube(FRAME, data_dir=data).attrs["simulated"] == 1
     monkeypatch.chdir(data.parent)
     (data.parent / FRAME.id).mkdir()  # a folder of manual downloads is not a cube
-    assert hephaestus_build.open_cube(FRAME.id).attrs["simulated"] is True
+    assert hephaestus_build.open_cube(FRAME.id).attrs["simulated"] == 1
     with pytest.raises(
         HephaestusError, match=f"there is no cube at .*{REAL}.zarr; `hephaestus build {REAL}`"
     ):
