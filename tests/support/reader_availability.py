@@ -1,6 +1,6 @@
 """Readers of other projects: imported, found or skipped, and in continuous integration never skipped.
 
-The variable ``HEPHAESTUS_TEST_READERS`` is ``present`` in ``make test-readers``: readers that are missing are skipped,
+The variable ``TEST_READERS`` is ``present`` in ``make test-readers``: readers that are missing are skipped,
 and what Node needs is fetched from the npm registry. It is ``all`` in ``.ci/run``: a missing reader is a
 failure. Without it nothing is fetched.
 """
@@ -16,8 +16,7 @@ from typing import NoReturn
 
 import pytest
 
-#: Read when this module is imported: the tests run without the variables of the user.
-MODE = os.environ.get("HEPHAESTUS_TEST_READERS", "")
+MODE = os.environ.get("TEST_READERS", "")
 
 
 def report_missing(reason: str) -> NoReturn:
@@ -36,7 +35,7 @@ def import_reader(name: str) -> ModuleType:
 
 
 def require_python(*version: int) -> None:
-    """Skip the test, also in continuous integration, where there is no version of the reader for this Python."""
+    """Skip the test on an older Python, for which the reader has no version: in any mode."""
     if sys.version_info < version:
         pytest.skip(f"has no wheels for Python before {'.'.join(map(str, version))}")
 

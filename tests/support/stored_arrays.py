@@ -1,4 +1,4 @@
-"""Arrays of a Zarr store as its own metadata lists them, and checksums of values, without any Zarr library."""
+"""Arrays of a Zarr store, as its own metadata lists them, and checksums of their values."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
 from archives import FRAME
@@ -55,6 +56,18 @@ class OpenedCube:
         """Return the positions on the date axes of a pair that is stored, or of one that is not."""
         found = np.argwhere(self.values["valid_date_pair"] == stored)
         return int(found[0][0]), int(found[0][1])
+
+    def series(self, **names: str) -> xr.Dataset:
+        """Return the phase of one primary date along `time`, for programs that know one axis of dates.
+
+        Parameters
+        ----------
+        **names : str
+            Further dimensions to be renamed.
+        """
+        phase = xr.open_zarr(self.link)[["insar_difference"]]
+        series = phase.isel(primary_date=self.slot(stored=True)[0], drop=True)
+        return series.rename(secondary_date="time", **names).drop_attrs(deep=False).drop_encoding()
 
 
 @pytest.fixture(scope="session")
