@@ -35,9 +35,9 @@ def import_reader(name: str) -> ModuleType:
 
 
 def require_python(*version: int) -> None:
-    """Skip the test on an older Python, for which the reader has no version: in any mode."""
+    """Skip the test on an older Python, for which the reader has no version that can: in any mode."""
     if sys.version_info < version:
-        pytest.skip(f"has no wheels for Python before {'.'.join(map(str, version))}")
+        pytest.skip(f"on Python before {'.'.join(map(str, version))} the reader is too old (docs/readers.md)")
 
 
 def find_program(*names: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from hephaestus_build.core.frames import Pair
-from reader_availability import import_reader
+from reader_availability import import_reader, require_python
 from stored_arrays import digest
 
 #: What these programs warn of is theirs.
@@ -51,6 +51,7 @@ def test_torchgeo_does_not_find_a_zarr_store(cube):
 
 
 def test_torchgeo_reads_a_series_as_netcdf(cube, tmp_path):
+    require_python(3, 12)
     datasets = import_reader("torchgeo.datasets")
     cube.series().to_netcdf(tmp_path / "series.nc")
     dataset = datasets.XarrayDataset(tmp_path / "series.nc", data_vars=["insar_difference"])
