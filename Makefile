@@ -84,12 +84,13 @@ EXTRAS := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["
   print(",".join(sorted(project["optional-dependencies"].keys() - {"baselines"})))
 
 # Create the environment $(1) with the Python $(2); $(3) are further options of `uv pip install`.
+# $(4) is the project, by default with its extras.
 define environment
 @echo "creating the environment $(1) (once)"
 @$(2) -m venv $(1)
 @$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv
 @UV_PYTHON_DOWNLOADS=never $(1)/bin/uv pip install --quiet --python $(1)/bin/python --group dev \
-  --editable ".[$$($(1)/bin/python -c '$(EXTRAS)')]" $(3)
+  --editable "$(or $(4),.[$$($(1)/bin/python -c '$(EXTRAS)')])" $(3)
 endef
 
 CHOSEN = $(or $(PYTHON),$(shell .ci/python newest),python3)
@@ -107,8 +108,9 @@ CHOSEN = $(or $(PYTHON),$(shell .ci/python newest),python3)
 	$(call environment,.venv-oldest,$$(.ci/python oldest))
 	@touch $@
 
+# without Prefect, since bowser wants an older starlette
 .venv-readers/.ready: pyproject.toml
-	$(call environment,.venv-readers,$(CHOSEN),--group readers)
+	$(call environment,.venv-readers,$(CHOSEN),--group readers,.)
 	@touch $@
 
 .venv-lowest/.ready: pyproject.toml
