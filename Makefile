@@ -25,7 +25,7 @@ define run
   [ $$code -eq 3 ] || exit $$code
 endef
 
-.PHONY: cubes benchmark test test-unit test-oldest test-lowest docs lint bench bench-loader serve clean help
+.PHONY: cubes benchmark test test-unit test-readers test-oldest test-lowest docs lint bench bench-loader serve clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,7 +43,13 @@ test: .venv/.ready-baselines ## run the tests
 test-unit: .venv/.ready ## run the unit tests (half a minute); those of training only if torch is installed
 	@$(BIN)/python -m pytest -n logical --dist loadfile tests/unit
 
-TESTS := tests/unit tests/integration/cube tests/integration/operations \
+# with READERS=all a reader that is missing is a failure; else its tests are skipped, and say so
+READERS ?= present
+test-readers: .venv-readers/.ready ## open a cube with the readers of other projects (docs/readers.md); fetches from npm
+	@TEST_READERS=$(READERS) .venv-readers/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider \
+	  tests/integration/readers
+
+TESTS := tests/unit tests/integration/cube tests/integration/operations tests/integration/readers \
   $(addprefix tests/integration/,pipeline/test_build.py pipeline/test_second_source.py sources/test_arco.py) \
   $(addprefix tests/integration/,cli/test_entry_point.py cli/test_exit_codes.py test_python_search.py)
 # the faster tests, or all of them: `make test-lowest TESTS=tests`; tests that need torch are skipped
@@ -71,19 +77,20 @@ lint: .venv/.ready-baselines ## check style, types, import rules and security
 	  && $(BIN)/bandit -q -lll -c pyproject.toml -r hephaestus_build baselines flows
 
 clean:          ## remove the environment (never the data)
-	rm -rf .venv .venv-oldest .venv-lowest
+	rm -rf .venv .venv-oldest .venv-lowest .venv-readers
 
 # all extras except baselines, which takes gigabytes
 EXTRAS := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
   print(",".join(sorted(project["optional-dependencies"].keys() - {"baselines"})))
 
 # Create the environment $(1) with the Python $(2); $(3) are further options of `uv pip install`.
+# $(4) is the project, by default with its extras.
 define environment
 @echo "creating the environment $(1) (once)"
 @$(2) -m venv $(1)
 @$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv
 @UV_PYTHON_DOWNLOADS=never $(1)/bin/uv pip install --quiet --python $(1)/bin/python --group dev \
-  --editable ".[$$($(1)/bin/python -c '$(EXTRAS)')]" $(3)
+  --editable "$(or $(4),.[$$($(1)/bin/python -c '$(EXTRAS)')])" $(3)
 endef
 
 CHOSEN = $(or $(PYTHON),$(shell .ci/python newest),python3)
@@ -96,9 +103,14 @@ CHOSEN = $(or $(PYTHON),$(shell .ci/python newest),python3)
 	$(call environment,.venv,$(CHOSEN))
 	@touch $@
 
-# two environments without torch for .ci/run: the oldest Python, and the lowest versions that pyproject.toml allows
+# environments for .ci/run. Without torch: the oldest Python, and the lowest versions that pyproject.toml allows
 .venv-oldest/.ready: pyproject.toml
 	$(call environment,.venv-oldest,$$(.ci/python oldest))
+	@touch $@
+
+# without Prefect, since bowser wants an older starlette
+.venv-readers/.ready: pyproject.toml
+	$(call environment,.venv-readers,$(CHOSEN),--group readers,.)
 	@touch $@
 
 .venv-lowest/.ready: pyproject.toml

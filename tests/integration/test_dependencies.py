@@ -130,6 +130,13 @@ def test_every_dependency_has_a_lower_bound_and_an_upper_one_only_for_a_reason()
             assert line.strip().startswith("#"), f"{item}: the line says no reason"
 
 
+def test_every_reader_of_other_projects_has_a_lower_bound_and_is_tried():
+    tests = "".join(path.read_text() for path in (ROOT / "tests/integration/readers").glob("*.py"))
+    for name, item in requirements(GROUPS["readers"]).items():
+        assert [part.operator for part in item.specifier] == [">="], item
+        assert f'import_reader("{name.removesuffix("-insar")}' in tests, item
+
+
 def test_the_builder_imports_neither_prefect_nor_torch():
     banned = {"prefect", "torch", "flows", "hephaestus_flows"}
     assert imports("hephaestus_build").keys() & banned == set()
