@@ -38,7 +38,14 @@ from hephaestus_build.pipeline.prepare import prepare_build
 from hephaestus_build.pipeline.publish import publish
 from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.pipeline.stage import Build, Stage, run_stage
-from hephaestus_build.pipeline.stages import ATMOSPHERE, GRID, INTERFEROGRAMS, MASKS, STAGES
+from hephaestus_build.pipeline.stages import (
+    ATMOSPHERE,
+    GRID,
+    INTERFEROGRAMS,
+    MASKS,
+    OVERVIEWS,
+    STAGES,
+)
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 from hephaestus_flows.artifacts import create_cube_table_artifact, create_quicklook_artifact
 from hephaestus_flows.local_server import (
@@ -139,6 +146,7 @@ STAGE_TASKS: dict[Stage, tuple[Task[..., State[Any]], int]] = {
         MAX_BATCHES // 4,
     ),
     ATMOSPHERE: (_retrying_task("ERA5")(_make), 1),
+    OVERVIEWS: (_retrying_task("overviews")(_make), 1),
 }
 
 

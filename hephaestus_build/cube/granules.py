@@ -1,4 +1,4 @@
-"""Granules, the smallest parts of a cube that are built: pairs, masks, epochs and the DEM.
+"""Granules, the smallest parts of a cube that are built: pairs, masks, epochs, overviews and the DEM.
 
 A cube is a pure function of its granules: the axes, the key of every stored object and the tables of flags
 are derived from them. Therefore a build can be interrupted at any point and resumed.
@@ -20,8 +20,9 @@ from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.cube.codecs.image_encoder import chunk_name, split_object_name
 from hephaestus_build.cube.schema import cube_schema
 
-#: pair: phase and coherence of a pair; mask: an annotation and its masks; epoch: ERA5 at a date; dem: DEM.
-GranuleKind = Literal["pair", "mask", "epoch", "dem"]
+#: pair: phase and coherence of a pair; mask: an annotation and its masks; epoch: ERA5 at a date;
+#: overview: small images of a pair; dem: DEM.
+GranuleKind = Literal["pair", "mask", "epoch", "overview", "dem"]
 
 
 class GranuleKey(str):
@@ -52,9 +53,14 @@ class GranuleKey(str):
         """Return the key of the atmosphere at an acquisition date."""
         return cls(f"epoch/{day:%Y%m%d}")
 
+    @classmethod
+    def of_overview(cls, pair: Pair) -> GranuleKey:
+        """Return the key of a pair's overview."""
+        return cls(f"overview/{pair.name}")
+
     @property
     def kind(self) -> str:
-        """Kind of the granule: ``pair``, ``mask``, ``epoch`` or ``dem``."""
+        """Kind of the granule: ``pair``, ``mask``, ``epoch``, ``overview`` or ``dem``."""
         return self.partition("/")[0]
 
     @property
@@ -64,7 +70,7 @@ class GranuleKey(str):
 
     @property
     def pair(self) -> Pair:
-        """The pair of an interferogram or a mask."""
+        """The pair of an interferogram, a mask or an overview."""
         return Pair.parse(self.name)
 
     @property
@@ -94,7 +100,8 @@ class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict
     Attributes
     ----------
     name : str
-        ``yyyymmdd_yyyymmdd`` for interferograms and masks, ``yyyymmdd`` for epochs, ``dem`` for the DEM.
+        ``yyyymmdd_yyyymmdd`` for interferograms, masks and overviews, ``yyyymmdd`` for epochs, ``dem`` for
+        the DEM.
     inputs : str
         Fingerprint of the inputs other than products (grid, annotation, schema). A granule whose inputs have
         changed is built again.
@@ -149,7 +156,7 @@ class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict
 
 
 class PairGranule(Granule, frozen=True, tag_field="kind"):
-    """A granule of a pair: an interferogram or a mask."""
+    """A granule of a pair: an interferogram, a mask or an overview."""
 
     @cached_property
     def pair(self) -> Pair:
@@ -288,6 +295,32 @@ class MaskGranule(PairGranule, frozen=True, tag="mask", tag_field="kind"):
         return cast(bool, self.facts["listed"])
 
 
+class OverviewGranule(PairGranule, frozen=True, tag="overview", tag_field="kind"):
+    """Small images of a pair, made from its other granules and those of its two dates.
+
+    It has no products of its own: its `inputs` are the objects that it was made of, so that it is made again
+    when one of them changes.
+    """
+
+    kind: ClassVar[GranuleKind] = "overview"
+
+    @classmethod
+    def make(cls, pair: Pair, inputs: str, factor: int) -> OverviewGranule:
+        """Return the overview of a pair.
+
+        Parameters
+        ----------
+        pair, inputs, factor
+            See the attributes and properties of these names.
+        """
+        return cls(pair.name, inputs, facts={"factor": factor})
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the frame's grid for each of its own, along either axis."""
+        return cast(int, self.facts["factor"])
+
+
 class EpochGranule(Granule, frozen=True, tag="epoch", tag_field="kind"):
     """ERA5 fields at an acquisition date."""
 
@@ -360,28 +393,33 @@ class DemGranule(Granule, frozen=True, tag="dem", tag_field="kind"):
 
 
 #: The types of granule that a record contains, distinguished by ``kind``.
-AnyGranule = InterferogramGranule | MaskGranule | EpochGranule | DemGranule
+AnyGranule = InterferogramGranule | MaskGranule | EpochGranule | OverviewGranule | DemGranule
 
 
 @dataclass(frozen=True)
 class DateAxes:
-    """The date axes of a cube, each sorted and without duplicates.
+    """The axes of a cube, each without duplicates.
 
     Attributes
     ----------
     primary, secondary : tuple of datetime.date
-        Dates of the two axes.
+        Dates of the two date axes, sorted.
+    pairs : tuple of Pair
+        The axis ``pair`` of the groups, sorted by secondary, then primary date.
     """
 
     primary: tuple[date, ...]
     secondary: tuple[date, ...]
+    pairs: tuple[Pair, ...] = ()
 
     @classmethod
     def from_granules(cls, granules: Iterable[Granule]) -> DateAxes:
         """Return the axes that contain every pair of `granules`, whether complete or not."""
-        pairs = [granule.pair for granule in granules if isinstance(granule, PairGranule)]
+        pairs = {granule.pair for granule in granules if isinstance(granule, PairGranule)}
         return cls(
-            tuple(sorted({pair.primary for pair in pairs})), tuple(sorted({pair.secondary for pair in pairs}))
+            tuple(sorted({pair.primary for pair in pairs})),
+            tuple(sorted({pair.secondary for pair in pairs})),
+            tuple(sorted(pairs, key=lambda pair: (pair.secondary, pair.primary))),
         )
 
     @property
@@ -403,6 +441,7 @@ class ChunkKeys:
         self._primary = {day: index for index, day in enumerate(axes.primary)}
         self._secondary = {day: index for index, day in enumerate(axes.secondary)}
         self._epoch = {day: index for index, day in enumerate(axes.epochs)}
+        self._row = {pair: index for index, pair in enumerate(axes.pairs)}
 
     def pair_index(self, pair: Pair) -> tuple[int, int]:
         """Return the positions of `pair` on the two date axes."""
@@ -423,10 +462,18 @@ class ChunkKeys:
         if isinstance(granule, EpochGranule):
             yield from self._epoch_keys(granule, granule.day)
             return
+        if isinstance(granule, OverviewGranule):
+            yield from self._overview_keys(granule)
+            return
         at = self.pair_index(granule.pair) if isinstance(granule, PairGranule) and granule.objects else ()
         for name in granule.objects:
             variable, strip = split_object_name(name)
             yield name, f"{variable}/{chunk_name(at, 2, strip)}"
+
+    def _overview_keys(self, granule: OverviewGranule) -> Iterator[tuple[str, str]]:
+        chunk = chunk_name((self._row[granule.pair],), 2)
+        for name in granule.objects:
+            yield name, f"overview/{name}/{chunk}"
 
     def _epoch_keys(self, granule: Granule, day: date) -> Iterator[tuple[str, str]]:
         variables = cube_schema().variables

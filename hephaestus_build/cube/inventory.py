@@ -13,6 +13,7 @@ from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.era5_grid import Era5Area, era5_area_around
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import check_depth
+from hephaestus_build.cube.decimation import DEFAULT_FACTOR, MAX_FACTOR, MIN_FACTOR
 from hephaestus_build.cube.granule_checks import check_granule
 from hephaestus_build.cube.granules import AnyGranule, DateAxes, Granule
 from hephaestus_build.cube.schema import cube_schema
@@ -48,6 +49,11 @@ class CubeInventory:
     def axes(self) -> DateAxes:
         """The date axes."""
         return DateAxes.from_granules(self.granules.values())
+
+    @property
+    def overview_factor(self) -> int:
+        """Decimation of the cube's overviews along either axis."""
+        return cast(int, self.attributes.get("overview_factor", DEFAULT_FACTOR))
 
     @cached_property
     def era5_area(self) -> Era5Area:
@@ -86,6 +92,9 @@ class CubeInventory:
     def _check(self) -> None:
         """Raise ValueError if the inventory does not describe a valid cube."""
         check_depth(self.attributes)
+        factor = self.overview_factor
+        if type(factor) is not int or not MIN_FACTOR <= factor <= MAX_FACTOR:
+            raise ValueError(f"its overview_factor is {str(factor)[:100]}")
         whole = self.attributes.get("schema_version") == cube_schema().version
         for granule in self.granules.values():
             check_granule(granule, whole=whole)

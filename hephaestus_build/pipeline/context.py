@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 
 from hephaestus_build.core.era5_grid import nearest_era5_hour
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.granules import ChunkKeys, DateAxes, Granule
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
 from hephaestus_build.pipeline.upstream_changes import UpstreamState
@@ -74,6 +75,18 @@ class BuildContext:
     def frame(self) -> Frame:
         """The frame to build."""
         return self.request.frame
+
+    @cached_property
+    def _published_keys(self) -> ChunkKeys:
+        return ChunkKeys(DateAxes.from_granules(self.published.values()))
+
+    def object_paths(self, granule: Granule) -> Mapping[str, str]:
+        """Return the files that hold the objects of a finished granule now, by name of the object."""
+        # text instead of Path: making thousands of Paths would dominate the time
+        if self.previous is not None and self.published.get(granule.key) is granule:
+            store = str(self.previous.store)
+            return {name: f"{store}/{key}" for name, key in self._published_keys.keys(granule)}
+        return self.store.staging.chunk_paths(granule)
 
     @property
     def is_simulated(self) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import UnsafePathError
 from hephaestus_build.cube.granules import (
-    ChunkKeys,
     DateAxes,
     EpochGranule,
     Granule,
@@ -17,6 +16,7 @@ from hephaestus_build.cube.granules import (
     MaskGranule,
 )
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.overview_parts import find_orphans
 from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.global_attributes import make_global_attributes
@@ -55,7 +55,7 @@ def publish(build: Build) -> BuildResult:
         ):
             context.store.staging.sync(staged)
             with _explain_missing_chunks(context):
-                write_cube_store(draft, contents, _chunk_finder(context))
+                write_cube_store(draft, contents, context.object_paths)
     context.store.staging.discard()
     current = context.store.published_generation()
     assert current is not None
@@ -63,8 +63,9 @@ def publish(build: Build) -> BuildResult:
 
 
 def _drop_unused_granules(build: Build) -> None:
-    """Drop epochs that no pair needs, and masks of withdrawn annotations that lie on another grid."""
+    """Drop what belongs to no stored pair, and masks of withdrawn annotations that lie on another grid."""
     ledger, frame = build.ledger, build.context.frame
+    ledger.drop(find_orphans(ledger.snapshot(), ledger.require_grid()))
     granules, inputs = ledger.snapshot(), ledger.grid_inputs()
     dates = set(DateAxes.from_granules(granules.values()).epochs)
     unused = []
@@ -99,20 +100,6 @@ def _differs(context: BuildContext, granules: Mapping[str, Granule], staged: lis
     if context.previous is None or granules.keys() != context.published.keys():
         return True
     return any(granule.identity != context.published[granule.key].identity for granule in staged)
-
-
-def _chunk_finder(context: BuildContext) -> Callable[[Granule], Mapping[str, str]]:
-    """Return a function from a granule to the files that hold its objects now, by name."""
-    places = ChunkKeys(DateAxes.from_granules(context.published.values()))
-    # text instead of Path: making thousands of Paths would dominate the time
-    store = str(context.previous.store) if context.previous is not None else ""
-
-    def find(granule: Granule) -> Mapping[str, str]:
-        if store and context.published.get(granule.key) is granule:
-            return {name: f"{store}/{key}" for name, key in places.keys(granule)}
-        return context.store.staging.chunk_paths(granule)
-
-    return find
 
 
 @contextmanager

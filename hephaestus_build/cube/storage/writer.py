@@ -19,11 +19,18 @@ from hephaestus_build.core.crs import WGS84_WKT
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import load_schema
 from hephaestus_build.cube.codecs.image_encoder import CHUNK_KEY_SEPARATOR, chunk_key
+from hephaestus_build.cube.codecs.padded_chunks import split_into_chunks
 from hephaestus_build.cube.codecs.vlen_utf8 import encode_vlen_utf8
 from hephaestus_build.cube.granules import ChunkKeys, Granule
+from hephaestus_build.cube.group_tables import (
+    OVERVIEW,
+    make_child_attributes,
+    make_group_tables,
+    overview_grid,
+)
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.pair_tables import days_since_1970, fill_tables
-from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
+from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.manifest import encode_manifest
 
@@ -81,19 +88,62 @@ def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
             _write_table(group, variable, values[variable.name], variable.fill)
         elif min(shape) > 0:
             _create_image_array(group, variable, shape)
+    texts |= _write_groups(group, contents, schema, make_group_tables(contents, values))
     return _consolidate_metadata({key: item.to_bytes() for key, item in sorted(objects.items())}) | texts
 
 
 def _consolidate_metadata(objects: dict[str, bytes]) -> dict[str, bytes]:
-    """Add every array's metadata to the group's, like zarr.consolidate_metadata but without its warning."""
-    group = json.loads(objects["zarr.json"])
-    arrays = {
-        key.removesuffix("/zarr.json"): json.loads(item)
-        for key, item in objects.items()
-        if key.endswith("/zarr.json")
+    """Add the metadata of all that is in a group to the group's own, for the root and every other group.
+
+    Like zarr.consolidate_metadata, but without its warning.
+    """
+    own = {key: json.loads(item) for key, item in objects.items() if key.rpartition("/")[2] == "zarr.json"}
+    groups = {}
+    for key, value in own.items():
+        if value["node_type"] == "group":
+            prefix = key.removesuffix("zarr.json")
+            inside = {
+                path.removeprefix(prefix).removesuffix("/zarr.json"): item
+                for path, item in own.items()
+                if path.startswith(prefix) and path != key
+            }
+            consolidated = {"kind": "inline", "must_understand": False, "metadata": inside}
+            whole = {**value, "consolidated_metadata": consolidated}
+            groups[key] = json.dumps(whole, indent=2).encode()
+    return {**objects, **groups}
+
+
+def _write_groups(
+    root: zarr.Group, contents: CubeInventory, schema: CubeSchema, values: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, bytes]:
+    """Create the groups beside the root's arrays; return the chunks of their tables by key."""
+    chunks: dict[str, bytes] = {}
+    for group in schema.groups.values():
+        root.create_group(group.name, attributes=make_child_attributes(contents, group))
+        sizes = {
+            dim: size
+            for path, table in values.items()
+            if path in group.items
+            for dim, size in zip(group.items[path].dims, table.shape, strict=True)
+        }
+        for coordinate in group.coordinates.values():
+            _write_table(root, coordinate, values[coordinate.name], "NaN")
+        for variable in group.variables.values():
+            shape = tuple(sizes[dim] for dim in variable.dims)
+            _create_image_array(root, variable, shape)
+            if variable.layout == "rows":
+                chunks |= _encode_rows(variable, values[variable.name])
+    _write_crs(root, overview_grid(contents), f"{OVERVIEW}/")
+    return chunks
+
+
+def _encode_rows(variable: Variable, table: npt.NDArray[Any]) -> dict[str, bytes]:
+    """Return all chunks of a group's table by key."""
+    encoder = variable.make_encoder()
+    return {
+        chunk_key(variable.name, position, 0): encoder.encode(chunk)
+        for position, chunk in split_into_chunks(table, variable.chunk_shape(table.shape), variable.fill)
     }
-    group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": arrays}
-    return {**objects, "zarr.json": json.dumps(group, indent=2).encode()}
 
 
 def make_tables(contents: CubeInventory) -> dict[str, npt.NDArray[Any]]:
@@ -135,9 +185,9 @@ def grid_mapping_attributes(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _write_crs(group: zarr.Group, grid: Grid) -> None:
+def _write_crs(group: zarr.Group, grid: Grid, prefix: str = "") -> None:
     group.create_array(
-        "spatial_ref",
+        f"{prefix}spatial_ref",
         shape=(),
         chunks=(),
         dtype="int64",
@@ -179,7 +229,7 @@ def _create_single_chunk(
 
 
 def _create_image_array(group: zarr.Group, variable: Variable, shape: tuple[int, ...]) -> None:
-    """Create an array of images without writing any chunk; the chunks are linked afterwards."""
+    """Create an array of images, or a table of a group, without any chunk; those are added afterwards."""
     codec = load_schema("cube.json")["codecs"][variable.codec]
     georeference = {"grid_mapping": "spatial_ref"} if variable.is_georeferenced else {}
     group.create_array(

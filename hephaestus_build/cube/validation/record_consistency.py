@@ -21,6 +21,8 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import walk_files
 from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.cube.codecs.image_encoder import chunk_key
+from hephaestus_build.cube.codecs.padded_chunks import iter_chunk_positions
 from hephaestus_build.cube.fingerprints import fingerprint_grid
 from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.granules import (
@@ -29,11 +31,19 @@ from hephaestus_build.cube.granules import (
     EpochGranule,
     InterferogramGranule,
     MaskGranule,
+    OverviewGranule,
     PairGranule,
 )
+from hephaestus_build.cube.group_tables import (
+    OVERVIEW,
+    make_child_attributes,
+    make_group_tables,
+    overview_grid,
+)
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.overview_parts import OverviewParts
 from hephaestus_build.cube.reading.plain_store import PlainStore
-from hephaestus_build.cube.reading.store_metadata import StoreMetadata, read_store_metadata
+from hephaestus_build.cube.reading.store_metadata import StoreMetadata, find_array, read_store_metadata
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
@@ -93,6 +103,12 @@ def _check_record(generation: Generation, contents: CubeInventory) -> Iterator[V
     """Yield contradictions within the record."""
     inputs, grid = fingerprint_grid(contents.grid), contents.grid
     for key, granule in contents.granules.items():
+        if isinstance(granule, OverviewGranule):
+            parts = OverviewParts.find(contents.granules, granule.pair, grid)
+            factor = contents.overview_factor
+            if parts is None or granule.inputs != parts.fingerprint(grid, factor):
+                yield ValidationFinding("record", f"{key} was made of other images than the cube has")
+            continue
         made_on = (granule.grid_inputs or inputs) if isinstance(granule, MaskGranule) else granule.inputs
         if granule.is_complete and made_on != inputs:
             yield ValidationFinding(
@@ -139,26 +155,45 @@ def _check_files(
     places = ChunkKeys(contents.axes)
     images = {path for granule in contents.granules.values() for _, path in places.keys(granule)}
     own = {MANIFEST, PROVENANCE, "zarr.json"}
+    schema = cube_schema()
     whole = {
-        *cube_schema().coordinates,
-        *(v.name for v in cube_schema().variables_with_layout("table")),
+        *schema.coordinates,
+        *(v.name for v in schema.variables_with_layout("table")),
         GRID_MAPPING,
+        *(path for group in schema.groups.values() for path in group.coordinates),
+        f"{OVERVIEW}/{GRID_MAPPING}",
+    }
+    own |= {f"{name}/zarr.json" for name in metadata.groups}
+    images |= {
+        chunk_key(item.name, position, 0)
+        for group in schema.groups.values()
+        for item in group.variables.values()
+        if item.layout == "rows" and item.name in metadata.arrays
+        for shape in [metadata.arrays[item.name]["shape"]]
+        for position in iter_chunk_positions(shape, item.chunk_shape(shape))
     }
     for path, _ in walk_files(generation.store):
-        name, _, rest = path.partition("/")
-        described = name in metadata.arrays and (
-            rest == "zarr.json" or (name in whole and rest.strip("c.0") == "")
-        )
+        name = find_array(path, metadata.arrays)
+        rest = path.removeprefix(f"{name}/")
+        described = bool(name) and (rest == "zarr.json" or (name in whole and rest.strip("c.0") == ""))
         if path not in own and path not in images and not described:
             yield ValidationFinding("cube", f"{short_repr(path)} does not belong to it")
 
 
 def _check_attributes(contents: CubeInventory, metadata: StoreMetadata) -> Iterator[ValidationFinding]:
-    expected = {"": make_group_attributes(contents), GRID_MAPPING: grid_mapping_attributes(contents.grid)}
+    mapping = f"{OVERVIEW}/{GRID_MAPPING}"
+    expected = {
+        "": make_group_attributes(contents),
+        GRID_MAPPING: grid_mapping_attributes(contents.grid),
+        mapping: grid_mapping_attributes(overview_grid(contents)),
+    }
     found = {
         "": metadata.attributes,
-        GRID_MAPPING: metadata.arrays.get(GRID_MAPPING, {}).get("attributes", {}),
+        **{path: metadata.arrays.get(path, {}).get("attributes", {}) for path in (GRID_MAPPING, mapping)},
     }
+    for group in cube_schema().groups.values():
+        expected[group.name] = make_child_attributes(contents, group)
+        found[group.name] = metadata.groups.get(group.name, {})
     for where, attributes in expected.items():
         right = msgspec.json.decode(encode_json(attributes))
         for name in sorted(right.keys() | found[where].keys()):
@@ -177,7 +212,8 @@ def _check_tables(
 ) -> Iterator[ValidationFinding]:
     """Yield coordinates and tables whose values differ from those derived from the record."""
     store = PlainStore(generation.store, metadata.arrays)
-    for name, expected in make_tables(contents).items():
+    tables = make_tables(contents)
+    for name, expected in {**tables, **make_group_tables(contents, tables)}.items():
         if name not in metadata.arrays:
             continue  # one of its dimensions is empty
         try:
