@@ -217,18 +217,19 @@ def _group(
             item = replace(item, dims=(axis, f"{name}_bytes"), dtype="uint8", fill=0, attributes=attributes)
         rows[path], tables[path] = item, root.name
 
-    for name in entry["dates"]:
-        add(coordinates[name], name)
-    if (renamed := entry.get("of_root")) is not None:
+    # other names than the root's: a group of an xarray.DataTree inherits the root's coordinates
+    for name, renamed in entry["dates"].items():
+        add(coordinates[name], renamed)
+    if (other_names := entry.get("of_root")) is not None:
         for variable in variables.values():
             if variable.layout == "table" and (len(variable.dims) == 2 or variable.dtype == "string"):
-                add(variable, renamed.get(variable.name, variable.name))
+                add(variable, other_names.get(variable.name, variable.name))
     return GroupSchema(
         entry["name"],
         entry["attributes"],
         _coordinates(entry["coordinates"], prefix),
         {**rows, **_variables(entry["variables"], prefix)},
-        tuple(entry["dates"]),
+        tuple(entry["dates"].values()),
         tables,
     )
 
