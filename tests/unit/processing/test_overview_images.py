@@ -14,7 +14,7 @@ from hephaestus_build.processing.overview_images import phase_to_bytes, water_va
 PHASE = cube_schema().groups["overview"].variables["overview/wrapped_phase"].attributes
 
 
-@given(st.floats(-np.pi, np.pi, width=32))
+@given(st.floats(-float(np.float32(np.pi)), float(np.float32(np.pi)), width=32))
 def test_a_phase_is_within_half_a_step_and_only_zero_is_no_data(phase):
     byte = int(phase_to_bytes(np.array([phase], np.float32))[0])
     if phase == 0:
