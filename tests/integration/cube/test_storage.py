@@ -339,3 +339,11 @@ def test_the_documentation_lists_the_variables_of_the_schema():
     assert variable_table() in text, (
         "run python -m hephaestus_build.cube.schema_docs and put its table into docs/cube.md"
     )
+
+
+def test_the_documentation_lists_the_images_of_the_overview():
+    from hephaestus_build.cube.schema_docs import overview_table
+
+    assert overview_table() in (ROOT / "docs" / "cube.md").read_text(encoding="utf-8"), (
+        "run python -m hephaestus_build.cube.schema_docs and put its second table into docs/cube.md"
+    )
