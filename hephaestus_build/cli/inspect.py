@@ -87,8 +87,8 @@ def _summary_rows(path: Path, summary: CubeSummary) -> dict[str, str]:
     rows["ERA5"] = f"from {atmosphere['source']}: {atmosphere['final']} dates final{preliminary}{missing}"
     if overview := summary.overview:
         rows["overview"] = (
-            f"every {overview['decimation']}th pixel: {overview['rows']} rows x {overview['columns']} columns, "
-            f"{overview['pairs']} pairs on one axis"
+            f"{overview['rows']} rows x {overview['columns']} columns, a pixel of "
+            f"{overview['decimation']} x {overview['decimation']}, {overview['pairs']} pairs on one axis"
         )
     rows["on disk"] = (
         f"{_format_size(summary.bytes)}, {_format_size(summary.bytes_per_pair)} an interferogram"
