@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 import rioxarray  # noqa: F401
 import xarray as xr
+from typer.testing import CliRunner
 
 from archives import ALL, FRAME, asked, copied, frame_store_of, objects, settings_for
+from hephaestus_build.cli import app
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.cube.codecs.padded_text import decode_texts
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.cube.validation.record_consistency import check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.export.selection import open_export_selection
+from hephaestus_build.export.zarr_v2 import export_zarr_v2
 from hephaestus_build.operations.inspection import summarize_cube
 from hephaestus_build.operations.repair import repair
 from hephaestus_build.pipeline.build import build
@@ -222,3 +226,13 @@ def test_an_overview_is_never_drawn_from_a_damaged_object(settings):
         HephaestusError, match=rf"{FRAME}: insar_.* of pair/{pair}.*hephaestus repair {FRAME}"
     ):
         OVERVIEWS.run(made, key)
+
+
+def test_inspect_shows_the_overviews_and_exports_leave_them_out(settings, tmp_path):
+    cube = str(frame_store_of(settings).published_link)
+    shown = CliRunner().invoke(app, ["inspect", cube])
+    assert "a pixel of 8 x 8, 8 pairs on one axis" in shown.output
+    exported = export_zarr_v2(open_export_selection(cube), tmp_path / "v2")
+    assert not any((exported / name).exists() for name in ("overview", "pairs"))
+    plain = xr.open_zarr(exported)
+    assert "pair" not in plain.sizes
