@@ -208,8 +208,12 @@ def check_phases(link: Path, editions: Editions) -> None:
 def check_generation(store: Path, editions: Editions) -> None:
     """Check a generation's metadata against its record, and its images, read by zarr, against the model."""
     group = json.loads((store / "zarr.json").read_bytes())
+    own = {path.parent: json.loads(path.read_bytes()) for path in store.glob("*/**/zarr.json")}
     assert group["consolidated_metadata"]["metadata"] == {
-        path.parent.name: json.loads(path.read_bytes()) for path in store.glob("*/zarr.json")
+        str(folder.relative_to(store)): {
+            name: value for name, value in metadata.items() if name != "consolidated_metadata"
+        }
+        for folder, metadata in own.items()
     }
     assert check_record_consistency(Generation(int(store.parent.name), store)) == []
     plain = zarr.open_group(store, mode="r")
