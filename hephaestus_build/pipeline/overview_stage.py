@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from hephaestus_build.core.atomic_io import hash_bytes
+from hephaestus_build.core.atomic_io import hash_bytes, translate_os_errors
 from hephaestus_build.core.era5_grid import era5_area_around
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.plain_files import read_plain_file
@@ -89,17 +89,22 @@ def _read_object(build: Build, granule: Granule, name: str, shape: tuple[int, in
     HephaestusError
         If it is damaged or gone.
     """
+    context = build.context
     dtype = cube_schema().variables[name.partition(".")[0]].dtype
-    item, path = granule.objects[name], Path(build.context.object_paths(granule)[name])
+    item, path = granule.objects[name], Path(context.object_paths(granule)[name])
+    published = context.published.get(granule.key) is granule
     try:
         content = read_plain_file(path.parent, path.name, item.size)
         if hash_bytes(content) != item.digest:
             raise ValueError("it has other content than was stored")
         return decode_chunk(content, shape, dtype)
     except (OSError, ValueError) as error:
-        frame = build.context.frame
+        if isinstance(error, OSError) and not published:
+            with translate_os_errors(f"{context.frame}: drawing the overviews"):
+                raise
         reason = (error.strerror if isinstance(error, OSError) else None) or error
+        mend = f"`hephaestus repair {context.frame}` rebuilds it, then " if published else ""
         raise HephaestusError(
-            f"{frame}: {name} of {granule.key}, which its overview is drawn from, cannot be read ({reason}; "
-            f"{path}); `hephaestus repair {frame}` rebuilds it, then run the same command again"
+            f"{context.frame}: {name} of {granule.key}, which an overview is drawn from, cannot be read "
+            f"({reason}; {path}); {mend}run the same command again"
         ) from error
