@@ -18,7 +18,13 @@ from hephaestus_build.cube.granules import Granule
 from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.report import markdown
 
-_KIND_LABELS = {"pair": "interferograms", "mask": "annotations", "epoch": "ERA5 dates", "dem": "DEM"}
+_KIND_LABELS = {
+    "pair": "interferograms",
+    "mask": "annotations",
+    "epoch": "ERA5 dates",
+    "overview": "overviews",
+    "dem": "DEM",
+}
 _MAX_LISTED_PRODUCTS = 20  # owed products named one by one; the cube's provenance names all
 _PICTURE_WIDTH = 760  # pixels; the picture travels in the artifact itself, so it is made small
 

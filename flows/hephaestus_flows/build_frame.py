@@ -39,7 +39,15 @@ from hephaestus_build.pipeline.prepare import prepare_build
 from hephaestus_build.pipeline.publish import publish
 from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.pipeline.stage import Build, Stage, run_stage
-from hephaestus_build.pipeline.stages import ATMOSPHERE, GRID, INTERFEROGRAMS, MASKS, OPTIONAL, STAGES
+from hephaestus_build.pipeline.stages import (
+    ATMOSPHERE,
+    GRID,
+    INTERFEROGRAMS,
+    MASKS,
+    OPTIONAL,
+    OVERVIEWS,
+    STAGES,
+)
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 from hephaestus_flows.artifacts import create_cube_table_artifact, create_quicklook_artifact
 from hephaestus_flows.local_server import (
@@ -150,6 +158,7 @@ STAGE_TASKS: dict[Stage, tuple[Task[..., State[Any]], int]] = {
         ),
         MAX_BATCHES,
     ),
+    OVERVIEWS: (_retrying_task("overviews")(_make), 1),
 }
 
 

@@ -87,6 +87,11 @@ def _summary_rows(path: Path, summary: CubeSummary) -> dict[str, str]:
     rows["ERA5"] = f"from {atmosphere['source']}: {atmosphere['final']} dates final{preliminary}{missing}"
     if summary.optional_variables:
         rows["optional variables"] = ", ".join(summary.optional_variables)
+    if overview := summary.overview:
+        rows["overview"] = (
+            f"{overview['rows']} rows x {overview['columns']} columns, a pixel of "
+            f"{overview['decimation']} x {overview['decimation']}, {overview['pairs']} pairs on one axis"
+        )
     rows["on disk"] = (
         f"{_format_size(summary.bytes)}, {_format_size(summary.bytes_per_pair)} an interferogram"
     )

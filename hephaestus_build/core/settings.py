@@ -223,6 +223,13 @@ class Settings(BaseSettings):
         description="Optional variables that a build adds to cubes, in a list or with commas: "
         f"{', '.join(OPTIONAL_VARIABLES)}. A cube keeps those that it has; none takes them all away.",
     )
+    overview_factor: int = Field(
+        8,
+        ge=2,
+        le=64,
+        description="Pixels of the frame's grid for each pixel of the group `overview`, along either axis; "
+        "another value makes the next build draw all overviews again.",
+    )
     accept: Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(parse_accepted_absences)] = Field(
         {},
         description="Products known to be absent from the archive, by frame, or '*' for every frame: "

@@ -40,11 +40,13 @@ def raster_attributes(item: Variable | Coordinate, grid: Grid) -> dict[str, Any]
     item : Variable or Coordinate
         Entry of the schema.
     grid : Grid
-        The frame's grid.
+        The frame's grid; of arrays of the group ``overview``, theirs.
     """
     match item.dims[-2:]:
         case ("latitude", "longitude"):
             return geozarr_attributes(grid)
+        case ("y", "x"):
+            return geozarr_attributes(grid, ("y", "x"))
         case ("era5_latitude", "era5_longitude"):
             cells = era5_cells(era5_area_around(grid))
             return geozarr_attributes(cells, ("era5_latitude", "era5_longitude"))

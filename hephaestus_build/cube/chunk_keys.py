@@ -8,7 +8,13 @@ from datetime import date
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.codecs.image_encoder import split_object_name
 from hephaestus_build.cube.date_axes import DateAxes
-from hephaestus_build.cube.granules import EpochGranule, Granule, OptionalGranule, PairGranule
+from hephaestus_build.cube.granules import (
+    EpochGranule,
+    Granule,
+    OptionalGranule,
+    OverviewGranule,
+    PairGranule,
+)
 from hephaestus_build.cube.key_spaces import KEY_SPACES, KeySpace
 from hephaestus_build.cube.schema import cube_schema
 
@@ -21,11 +27,16 @@ class ChunkKeys:
     axes : DateAxes
         Axes of the store.
     space : KeySpace
-        Key space of its arrays.
+        Key space of the arrays of the root group.
+    pair_space : KeySpace
+        Key space of the arrays along the pair axis, in the other groups.
     """
 
-    def __init__(self, axes: DateAxes, space: KeySpace = KEY_SPACES[0]) -> None:
-        self._space = space
+    def __init__(
+        self, axes: DateAxes, space: KeySpace = KEY_SPACES[0], pair_space: KeySpace = KEY_SPACES[0]
+    ) -> None:
+        self._space, self._pair_space = space, pair_space
+        self._row = {pair: index for index, pair in enumerate(axes.pairs)}
         self._primary = {day: index for index, day in enumerate(axes.primary)}
         self._secondary = {day: index for index, day in enumerate(axes.secondary)}
         self._epoch = {day: index for index, day in enumerate(axes.epochs)}
@@ -48,6 +59,11 @@ class ChunkKeys:
         """
         if isinstance(granule, EpochGranule):
             yield from self._epoch_keys(granule, granule.day)
+            return
+        if isinstance(granule, OverviewGranule):
+            row = self._row[granule.pair]
+            for name in granule.objects:
+                yield name, self._pair_space.chunk_key(f"overview/{name}", (row,), 2)
             return
         place = granule.place if isinstance(granule, OptionalGranule) else None
         if isinstance(place, date):

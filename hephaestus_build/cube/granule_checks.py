@@ -18,11 +18,14 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import check_depth
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES
+from hephaestus_build.cube.decimation import MAX_FACTOR, MIN_FACTOR
 from hephaestus_build.cube.granules import EpochGranule, Granule, GranuleKey, OptionalGranule, PairGranule
 from hephaestus_build.cube.schema import cube_schema
 
 _OBJECT = re.compile(r"[a-z][a-z0-9_]{0,99}(\.[0-9]{1,2})?")
 _HASH = re.compile(r"[0-9a-f]{64}")
+#: Characters of a text; captions of annotations are cut at this length when they are read.
+_MAX_TEXT_LENGTH = 10_000
 #: Variables of the layout ``table`` that the builder fills; the others come from annotations.
 _BUILDER_TABLES = ("valid_date_pair", "annotated", "pair_status", "grid_alignment", "valid_fraction")
 _PLACE_LAYOUTS = {"pair": Pair, "date": date}
@@ -118,7 +121,8 @@ def _shortened(value: Any) -> str:
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str)
+    """Return whether a value is text that the tables can hold: padding would hide a null character."""
+    return isinstance(value, str) and len(value) <= _MAX_TEXT_LENGTH and "\0" not in value
 
 
 def _is_number_or_null(value: Any) -> bool:
@@ -153,6 +157,7 @@ _FACT_RULES: dict[str, Any] = {
     "listed": lambda value: isinstance(value, bool),
     "unlisted": lambda value: isinstance(value, bool),
     "elsewhere": lambda value: isinstance(value, bool),
+    "factor": _integer_rule(MIN_FACTOR, MAX_FACTOR),
 }
 
 

@@ -1,4 +1,4 @@
-"""Granules, the smallest parts of a cube that are built: pairs, masks, epochs, the DEM, optional products.
+"""Granules, the smallest parts of a cube that are built: pairs, masks, epochs, the DEM, and others.
 
 A cube is a pure function of its granules: the axes, the key of every stored object and the tables of flags
 are derived from them. Therefore a build can be interrupted at any point and resumed.
@@ -19,8 +19,8 @@ from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome, Receipt
 
 #: pair: phase and coherence of a pair; mask: an annotation and its masks; epoch: ERA5 at a date; dem: DEM;
-#: optional: an optional variable of a pair, of a date or of the frame.
-GranuleKind = Literal["pair", "mask", "epoch", "dem", "optional"]
+#: overview: small images of a pair; optional: an optional variable of a pair, of a date or of the frame.
+GranuleKind = Literal["pair", "mask", "epoch", "dem", "overview", "optional"]
 
 
 class GranuleKey(str):
@@ -52,6 +52,11 @@ class GranuleKey(str):
         return cls(f"epoch/{day:%Y%m%d}")
 
     @classmethod
+    def of_overview(cls, pair: Pair) -> GranuleKey:
+        """Return the key of a pair's overview."""
+        return cls(f"overview/{pair.name}")
+
+    @classmethod
     def of_optional(cls, variable: str, place: Pair | date | None = None) -> GranuleKey:
         """Return the key of an optional variable of a pair, of a date, or (None) of the frame.
 
@@ -65,7 +70,7 @@ class GranuleKey(str):
 
     @property
     def kind(self) -> str:
-        """Kind of the granule: ``pair``, ``mask``, ``epoch``, ``dem`` or ``optional``."""
+        """Kind of the granule: ``pair``, ``mask``, ``epoch``, ``dem``, ``overview`` or ``optional``."""
         return self.partition("/")[0]
 
     @property
@@ -75,7 +80,7 @@ class GranuleKey(str):
 
     @property
     def pair(self) -> Pair:
-        """The pair of an interferogram or a mask."""
+        """The pair of an interferogram, a mask or an overview."""
         return Pair.parse(self.name)
 
     @property
@@ -120,8 +125,8 @@ class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict
     Attributes
     ----------
     name : str
-        ``yyyymmdd_yyyymmdd`` for interferograms and masks, ``yyyymmdd`` for epochs, ``dem`` for the DEM,
-        ``<variable>.<pair or date>`` or ``<variable>`` for optional variables.
+        ``yyyymmdd_yyyymmdd`` for interferograms, masks and overviews, ``yyyymmdd`` for epochs, ``dem`` for
+        the DEM, ``<variable>.<pair or date>`` or ``<variable>`` for optional variables.
     inputs : str
         Fingerprint of the inputs other than products (grid, annotation, schema). A granule whose inputs have
         changed is built again.
@@ -176,7 +181,7 @@ class Granule(msgspec.Struct, frozen=True, dict=True, tag_field="kind"):  # dict
 
 
 class PairGranule(Granule, frozen=True, tag_field="kind"):
-    """A granule of a pair: an interferogram or a mask."""
+    """A granule of a pair: an interferogram, a mask or an overview."""
 
     @cached_property
     def pair(self) -> Pair:
@@ -313,6 +318,32 @@ class MaskGranule(PairGranule, frozen=True, tag="mask", tag_field="kind"):
     def was_listed(self) -> bool:
         """Whether the pair was in the listing, so that its preview was requested; with polygons only."""
         return cast(bool, self.facts["listed"])
+
+
+class OverviewGranule(PairGranule, frozen=True, tag="overview", tag_field="kind"):
+    """Small images of a pair, made from its other granules and those of its two dates.
+
+    It has no products of its own: its `inputs` are the objects that it was made of, so that it is made again
+    when one of them changes.
+    """
+
+    kind: ClassVar[GranuleKind] = "overview"
+
+    @classmethod
+    def make(cls, pair: Pair, inputs: str, factor: int) -> OverviewGranule:
+        """Return the overview of a pair.
+
+        Parameters
+        ----------
+        pair, inputs, factor
+            See the attributes and properties of these names.
+        """
+        return cls(pair.name, inputs, facts={"factor": factor})
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the frame's grid for each of its own, along either axis."""
+        return cast(int, self.facts["factor"])
 
 
 class EpochGranule(Granule, frozen=True, tag="epoch", tag_field="kind"):
@@ -452,4 +483,6 @@ def present_optional_variables(granules: Iterable[Granule]) -> set[str]:
 
 
 #: The types of granule that a record contains, distinguished by ``kind``.
-AnyGranule = InterferogramGranule | MaskGranule | EpochGranule | DemGranule | OptionalGranule
+AnyGranule = (
+    InterferogramGranule | MaskGranule | EpochGranule | DemGranule | OverviewGranule | OptionalGranule
+)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from functools import cached_property
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.parsing import check_depth
 from hephaestus_build.cube.chunk_keys import ChunkKeys
 from hephaestus_build.cube.date_axes import DateAxes
+from hephaestus_build.cube.decimation import DEFAULT_FACTOR, MAX_FACTOR, MIN_FACTOR
 from hephaestus_build.cube.granule_checks import check_granule
 from hephaestus_build.cube.granules import (
     AnyGranule,
@@ -40,13 +40,15 @@ class StoredHistory:
     chunk_keys : callable
         Returns the keys of all chunks of the published generation, without the retired ones.
     key_spaces : callable
-        Returns the key spaces of all generations that are kept.
+        Returns the key spaces of all generations that are kept: of the root group and of the others.
     """
 
-    chunk_keys: Callable[[], Collection[str]]
-    key_spaces: Callable[[], Collection[int]]
+    chunk_keys: Callable[[], set[str]]
+    key_spaces: Callable[[], Collection[tuple[int, int]]]
 
 
+#: Beginning of the keys of the groups whose arrays lie along the pair axis.
+PAIR_GROUPS = ("pairs/", "overview/")
 #: Maximum number of cells of a table (primary dates times secondary dates) and of pixels of a grid: four
 #: times what Sentinel-1 can have acquired of a frame, and ten times the largest frame.
 MAX_TABLE_CELLS, MAX_GRID_PIXELS = 4_000_000, 400_000_000
@@ -69,6 +71,8 @@ class CubeInventory:
         The axes. They hold the pairs of all granules, and all other pairs that were ever listed.
     keys : KeyHistory
         Key space of the chunks of the root group, and the keys that were in use before.
+    pair_keys : KeyHistory
+        The same of the groups with a pair axis.
     satellites : dict
         Satellite of each acquisition for which it is known, by date (``yyyymmdd``).
     """
@@ -78,6 +82,7 @@ class CubeInventory:
     attributes: Mapping[str, Any]
     axes: DateAxes
     keys: KeyHistory = field(default_factory=KeyHistory)
+    pair_keys: KeyHistory = field(default_factory=KeyHistory)
     satellites: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -128,21 +133,60 @@ class CubeInventory:
             If the chunks must move, but generations on disk use all key spaces.
         """
         pairs = {*self.axes.pairs, *listed, *_pairs_of(granules.values())}
-        axes, keys = DateAxes.from_pairs(pairs), self.keys
+        after = CubeInventory(
+            grid,
+            granules,
+            attributes,
+            DateAxes.from_pairs(pairs),
+            self.keys,
+            self.pair_keys,
+            self.satellites,
+        )
         other_images = self.is_outdated or not grid.same_as(self.grid)
+        other_overviews = other_images or after.overview_factor != self.overview_factor
         lost = [] if other_images else self._lost_keys(granules)
-        if other_images or lost or not _continues(axes.epochs, self.axes.epochs):
-            free = keys.free_spaces(history.key_spaces())
-            if free:
-                keys, lost = keys.move(free[0], history.chunk_keys()), []
-            elif other_images:
-                raise ValueError("all key spaces are in use by generations on another grid")
-            else:  # out of order rather than at a position that an open reader takes for another date
-                axes = self.axes.append_dates(axes)
-        contents = CubeInventory(grid, granules, attributes, axes, keys, self.satellites)
-        if lost or keys.retired[keys.index]:  # an error instead of no data, until they are stored again
-            contents = replace(contents, keys=keys.retire(lost, stored=contents._granule_keys()))
-        return contents
+        lost_pairs = [key for key in lost if key.startswith(PAIR_GROUPS)]
+        lost_dates = [key for key in lost if not key.startswith(PAIR_GROUPS)]
+        dates_move = bool(other_images or lost_dates or not _continues(after.axes.epochs, self.axes.epochs))
+        # one table of the group `pairs` lies along the dates
+        pairs_move = bool(other_overviews or lost_pairs or not _continues(after.axes.pairs, self.axes.pairs))
+        if not (dates_move or pairs_move):
+            return after._restore([], [])
+        used = history.chunk_keys()
+        in_pairs = {key for key in used if key.startswith(PAIR_GROUPS)}
+        spaces = history.key_spaces()
+        free = self.keys.free_spaces({date_space for date_space, _ in spaces})
+        free_pairs = self.pair_keys.free_spaces({pair_space for _, pair_space in spaces})
+        keys, pair_keys, axes = self.keys, self.pair_keys, after.axes
+        if dates_move and free and free_pairs:
+            keys, lost_dates = keys.move(free[0], used - in_pairs), []
+            pairs_move = True
+        elif other_images:
+            raise ValueError("all key spaces are in use by generations on another grid")
+        elif dates_move:  # out of order rather than at a position that an open reader takes for another date
+            axes = self.axes.append_dates(axes)
+        if pairs_move and free_pairs:
+            pair_keys, lost_pairs = pair_keys.move(free_pairs[0], in_pairs), []
+        elif other_overviews:
+            raise ValueError("all key spaces are in use by generations with overviews of another size")
+        elif pairs_move:
+            axes = self.axes.append_pairs(axes)
+        moved = replace(after, axes=axes, keys=keys, pair_keys=pair_keys)
+        return moved._restore(lost_dates, lost_pairs)
+
+    def _restore(self, lost_dates: Iterable[str], lost_pairs: Iterable[str]) -> CubeInventory:
+        """Return the inventory with lost keys retired, and with those retired no more that are stored again.
+
+        A retired key in the key space in use gives an error instead of no data.
+        """
+        if not (lost_dates or lost_pairs or self.keys.own_retired or self.pair_keys.own_retired):
+            return self
+        stored = self._granule_keys()
+        return replace(
+            self,
+            keys=self.keys.retire(lost_dates, stored=stored),
+            pair_keys=self.pair_keys.retire(lost_pairs, stored=stored),
+        )
 
     def _lost_keys(self, granules: Mapping[str, Granule]) -> list[str]:
         """Return the keys of products of which images are stored here, and none in the next generation.
@@ -175,15 +219,25 @@ class CubeInventory:
         """Whether the cube was written with another schema than that of this version."""
         return self.schema_version != cube_schema().version
 
+    @property
+    def retired_keys(self) -> tuple[str, ...]:
+        """All keys in the store that lead to an error."""
+        return self.keys.retired_keys + self.pair_keys.retired_keys
+
     @cached_property
     def chunk_keys(self) -> ChunkKeys:
         """The keys of the stored objects."""
-        return ChunkKeys(self.axes, self.keys.space)
+        return ChunkKeys(self.axes, self.keys.space, self.pair_keys.space)
 
     @cached_property
     def optional_variables(self) -> tuple[str, ...]:
         """The optional variables that the cube has, sorted: those of its granules."""
         return tuple(sorted(present_optional_variables(self.granules.values())))
+
+    @property
+    def overview_factor(self) -> int:
+        """Decimation of the cube's overviews along either axis."""
+        return cast(int, self.attributes.get("overview_factor", DEFAULT_FACTOR))
 
     @cached_property
     def era5_area(self) -> Era5Area:
@@ -201,6 +255,7 @@ class CubeInventory:
                 dates=[f"{day:%Y%m%d}" for day in self.axes.epochs],
                 pairs=[pair.name for pair in self.axes.pairs],
                 keys=self.keys,
+                pair_keys=self.pair_keys,
                 satellites=self.satellites,
             )
         )
@@ -224,7 +279,15 @@ class CubeInventory:
         granules: dict[str, Granule] = {granule.key: granule for granule in found.units}
         if len(granules) != len(found.units):
             raise ValueError("it contains two granules with the same key")
-        contents = cls(found.grid, granules, found.attributes, found.axes(), found.keys)
+        contents = cls(
+            found.grid,
+            granules,
+            found.attributes,
+            found.axes(),
+            found.keys,
+            found.pair_keys,
+            found.satellites,
+        )
         contents._check()
         return contents
 
@@ -234,10 +297,14 @@ class CubeInventory:
         for day, satellite in self.satellites.items():
             if not (parse_day(day) and _SATELLITE.fullmatch(satellite)):
                 raise ValueError(f"it names {satellite[:100]!r} as the satellite of a date")
+        factor = self.overview_factor
+        if type(factor) is not int or not MIN_FACTOR <= factor <= MAX_FACTOR:
+            raise ValueError(f"its overview_factor is {str(factor)[:100]}")
         for granule in self.granules.values():
             check_granule(granule, whole=not self.is_outdated)
         self.keys.check()
-        if self.keys.retired[self.keys.index] and self._granule_keys().intersection(self.keys.retired_keys):
+        self.pair_keys.check()
+        if self._granule_keys().intersection(self.keys.own_retired + self.pair_keys.own_retired):
             raise ValueError("a key of its images is retired")
         if (
             self.grid.size > MAX_GRID_PIXELS
@@ -271,6 +338,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     dates: list[str] = []
     pairs: list[str] = []
     keys: KeyHistory = KeyHistory()
+    pair_keys: KeyHistory = KeyHistory()
 
     def axes(self) -> DateAxes:
         """Return the axes; records of schema 1 do not state them.
@@ -297,6 +365,6 @@ def _pairs_of(granules: Iterable[Granule]) -> Iterator[Pair]:
     return (granule.pair for granule in granules if isinstance(granule, PairGranule))
 
 
-def _continues(axis: tuple[date, ...], previous: tuple[date, ...]) -> bool:
-    """Return whether every position of the previous axis holds the same date on this one."""
+def _continues(axis: Sequence[object], previous: Sequence[object]) -> bool:
+    """Return whether every position of the previous axis holds the same on this one."""
     return axis[: len(previous)] == previous

@@ -133,6 +133,11 @@ class KeyHistory(msgspec.Struct, frozen=True):
         return KEY_SPACES[self.index]
 
     @property
+    def own_retired(self) -> tuple[str, ...]:
+        """Retired keys of the key space in use."""
+        return self.retired[self.index]
+
+    @property
     def retired_keys(self) -> tuple[str, ...]:
         """All keys that lead to an error."""
         return tuple(key for keys in self.retired for key in keys)

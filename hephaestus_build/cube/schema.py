@@ -11,7 +11,7 @@ from hephaestus_build.core.registry import load_schema
 from hephaestus_build.cube.codecs.image_encoder import ChunkEncoder, strip_width
 
 #: How a variable is divided into stored objects; see the comment in ``schemas/cube.json``.
-StorageLayout = Literal["pair", "date", "frame", "epoch", "table"]
+StorageLayout = Literal["pair", "date", "frame", "epoch", "table", "overview", "rows"]
 
 
 #: Dimensions that grow from one generation to the next.
@@ -48,7 +48,9 @@ class Variable(_Item):
 
     Attributes
     ----------
-    name, dims, dtype
+    name : str
+        Path of its array in the store: the name, after that of its group and a slash in groups.
+    dims, dtype
         As shown by ``xarray.open_zarr``.
     layout : StorageLayout
         How it is divided into stored objects.
@@ -79,8 +81,8 @@ class Variable(_Item):
 
     @property
     def is_georeferenced(self) -> bool:
-        """Whether the variable lies on the frame's grid."""
-        return self.dims[-2:] == ("latitude", "longitude")
+        """Whether the variable lies on the frame's grid, or on that of the overviews."""
+        return self.dims[-2:] in (("latitude", "longitude"), ("y", "x"))
 
     @property
     def is_in_strips(self) -> bool:
@@ -93,16 +95,18 @@ class Variable(_Item):
         return cube_schema().strips if self.is_in_strips else 1
 
     def chunk_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the shape of a chunk of the variable's table or images, from the shape of its array."""
+        """Return the shape of a chunk of the table, the rows or the images, from that of the array."""
         if self.layout == "table":
             return super().chunk_shape(shape)
+        if self.layout == "rows":
+            return (cube_schema().table_rows, cube_schema().text_bytes)[: len(shape)]
         *leading, height, width = shape
         return (*[1] * len(leading), height, strip_width(width, self.strips))
 
     def make_encoder(self) -> ChunkEncoder:
         """Return the encoder of the variable's chunks."""
         if self.codec is None:
-            raise ValueError(f"{self.name} is a table and has no image encoder")
+            raise ValueError(f"{self.name} is a table of one chunk, which zarr-python encodes")
         return ChunkEncoder(load_schema("cube.json")["codecs"][self.codec], self.dtype)
 
 
@@ -120,6 +124,44 @@ class Coordinate(_Item):
 
 
 @dataclass(frozen=True)
+class GroupSchema:
+    """A group of the cube beside the root's arrays.
+
+    Attributes
+    ----------
+    name : str
+        Name of the group.
+    attributes : dict
+        Attributes of the group that are the same in every cube.
+    coordinates, variables : dict
+        Coordinates of one chunk, and all other arrays, by path in the store.
+    date_names : tuple of str
+        Variables that are coordinates too, by their names in the group.
+    tables : dict of str to str
+        The root's table or coordinate that a variable of the layout ``rows`` repeats, by path in the store.
+    """
+
+    name: str
+    attributes: dict[str, Any]
+    coordinates: dict[str, Coordinate]
+    variables: dict[str, Variable]
+    date_names: tuple[str, ...]
+    tables: dict[str, str]
+
+    @property
+    def items(self) -> dict[str, Variable | Coordinate]:
+        """All arrays of the schema, by path in the store."""
+        return {**self.coordinates, **self.variables}
+
+    def without_tables(self, names: Collection[str]) -> GroupSchema:
+        """Return the group without the variables that repeat the root's tables `names`."""
+        tables = {path: name for path, name in self.tables.items() if name not in names}
+        gone = self.tables.keys() - tables
+        variables = {path: variable for path, variable in self.variables.items() if path not in gone}
+        return replace(self, variables=variables, tables=tables)
+
+
+@dataclass(frozen=True)
 class CubeSchema:
     """The content of ``schemas/cube.json``.
 
@@ -129,14 +171,21 @@ class CubeSchema:
         Version of the schema. A cube states the version it was written with.
     strips : int
         Number of column strips of an image.
+    table_rows, text_bytes : int
+        Rows of a chunk of a group's tables, and bytes of a text in it.
     coordinates, variables : dict
-        Coordinates and variables by name.
+        Coordinates and variables of the root group by name.
+    groups : dict
+        The other groups by name.
     """
 
     version: str
     strips: int
+    table_rows: int
+    text_bytes: int
     coordinates: dict[str, Coordinate]
     variables: dict[str, Variable]
+    groups: dict[str, GroupSchema]
 
     def variables_with_layout(self, layout: StorageLayout) -> tuple[Variable, ...]:
         """Return the variables with the given storage layout."""
@@ -149,17 +198,18 @@ class CubeSchema:
             for name, variable in self.variables.items()
             if not variable.optional or variable.quantity in names
         }
-        return replace(self, variables=kept)
+        groups = {
+            name: group.without_tables(self.variables.keys() - kept) for name, group in self.groups.items()
+        }
+        return replace(self, variables=kept, groups=groups)
 
     def for_simulated(self) -> CubeSchema:
         """Return the schema of simulated cubes, whose ``source`` attributes say that they are simulated."""
-        variables = {
-            name: replace(variable, attributes={**variable.attributes, **_SIMULATED_ATTRIBUTES})
-            if "source" in variable.attributes
-            else variable
-            for name, variable in self.variables.items()
+        groups = {
+            name: replace(group, variables=_as_simulated(group.variables))
+            for name, group in self.groups.items()
         }
-        return replace(self, variables=variables)
+        return replace(self, variables=_as_simulated(self.variables), groups=groups)
 
 
 _SIMULATED_ATTRIBUTES = {
@@ -168,27 +218,91 @@ _SIMULATED_ATTRIBUTES = {
 }
 
 
+def _as_simulated(variables: dict[str, Variable]) -> dict[str, Variable]:
+    return {
+        name: replace(variable, attributes={**variable.attributes, **_SIMULATED_ATTRIBUTES})
+        if "source" in variable.attributes
+        else variable
+        for name, variable in variables.items()
+    }
+
+
 def _fill(value: Any) -> Any:
     return float("nan") if value == "NaN" else value
+
+
+def _coordinates(entries: list[dict[str, Any]], prefix: str = "") -> dict[str, Coordinate]:
+    return {
+        prefix + entry["name"]: Coordinate(
+            prefix + entry["name"], tuple(entry["dims"]), entry["dtype"], entry["attributes"]
+        )
+        for entry in entries
+    }
+
+
+def _variables(entries: list[dict[str, Any]], prefix: str = "") -> dict[str, Variable]:
+    return {
+        prefix + entry["name"]: Variable(
+            **{
+                **entry,
+                "name": prefix + entry["name"],
+                "dims": tuple(entry["dims"]),
+                "fill": _fill(entry["fill"]),
+            },
+        )
+        for entry in entries
+    }
+
+
+#: Codec of the tables of groups.
+_ROWS_CODEC = "small"
+
+
+def _group(
+    entry: dict[str, Any], coordinates: dict[str, Coordinate], variables: dict[str, Variable]
+) -> GroupSchema:
+    """Return a group, whose tables are those of the root group."""
+    prefix = f"{entry['name']}/"
+    rows: dict[str, Variable] = {}
+    tables: dict[str, str] = {}
+
+    def add(root: Coordinate | Variable, name: str) -> None:
+        axis = "epoch" if root.dims == ("epoch",) else "pair"
+        path, fill = prefix + name, root.fill if isinstance(root, Variable) else 0
+        item = Variable(path, (axis,), root.dtype, "rows", fill, root.attributes, _ROWS_CODEC)
+        if root.dtype == "string":
+            attributes = {**root.attributes, "text_encoding": "UTF-8, padded with zeros"}
+            item = replace(item, dims=(axis, f"{name}_bytes"), dtype="uint8", fill=0, attributes=attributes)
+        rows[path], tables[path] = item, root.name
+
+    # other names than the root's: a group of an xarray.DataTree inherits the root's coordinates
+    for name, renamed in entry["dates"].items():
+        add(coordinates[name], renamed)
+    if (other_names := entry.get("of_root")) is not None:
+        for variable in variables.values():
+            if variable.layout == "table" and (len(variable.dims) == 2 or variable.dtype == "string"):
+                add(variable, other_names.get(variable.name, variable.name))
+    return GroupSchema(
+        entry["name"],
+        entry["attributes"],
+        _coordinates(entry["coordinates"], prefix),
+        {**rows, **_variables(entry["variables"], prefix)},
+        tuple(entry["dates"].values()),
+        tables,
+    )
 
 
 @cache
 def cube_schema() -> CubeSchema:
     """Return the schema of the cubes that this version writes."""
     raw = load_schema("cube.json")
+    coordinates, variables = _coordinates(raw["coordinates"]), _variables(raw["variables"])
     return CubeSchema(
         version=raw["version"],
         strips=raw["strips"],
-        coordinates={
-            entry["name"]: Coordinate(
-                entry["name"], tuple(entry["dims"]), entry["dtype"], entry["attributes"]
-            )
-            for entry in raw["coordinates"]
-        },
-        variables={
-            entry["name"]: Variable(
-                **{**entry, "dims": tuple(entry["dims"]), "fill": _fill(entry["fill"])},
-            )
-            for entry in raw["variables"]
-        },
+        table_rows=raw["table_rows"],
+        text_bytes=raw["text_bytes"],
+        coordinates=coordinates,
+        variables=variables,
+        groups={entry["name"]: _group(entry, coordinates, variables) for entry in raw["groups"]},
     )

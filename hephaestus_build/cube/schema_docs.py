@@ -1,7 +1,11 @@
-"""Generator of the table in docs/cube.md: ``python -m hephaestus_build.cube.schema_docs``."""
+"""Generator of the tables in docs/cube.md: ``python -m hephaestus_build.cube.schema_docs``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
+from hephaestus_build.cube.group_tables import OVERVIEW
 from hephaestus_build.cube.schema import Variable, cube_schema
 
 _SHORT = {"primary_date": "primary", "secondary_date": "secondary", "latitude": "lat", "longitude": "lon"}
@@ -20,9 +24,23 @@ def _meaning(variable: Variable) -> str:
 
 
 def variable_table() -> str:
-    """Return a Markdown table of the cube's variables."""
+    """Return a Markdown table of the variables of the cube's root group."""
+    return _table(cube_schema().variables.values())
+
+
+def overview_table() -> str:
+    """Return a Markdown table of the images of the group ``overview``."""
+    variables = cube_schema().groups[OVERVIEW].variables.values()
+    return _table(
+        replace(variable, name=variable.name.removeprefix(f"{OVERVIEW}/"))
+        for variable in variables
+        if variable.layout == "overview"
+    )
+
+
+def _table(variables: Iterable[Variable]) -> str:
     lines = ["| variable | dims | dtype | unit | meaning |", "|---|---|---|---|---|"]
-    for variable in cube_schema().variables.values():
+    for variable in variables:
         dims = ", ".join(_SHORT.get(dim, dim) for dim in variable.dims)
         unit = variable.attributes.get("units", "")
         unit = "" if "since" in unit else unit
@@ -32,4 +50,4 @@ def variable_table() -> str:
 
 
 if __name__ == "__main__":
-    print(variable_table())
+    print(variable_table(), overview_table(), sep="\n\n")

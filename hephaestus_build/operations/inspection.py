@@ -16,9 +16,11 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import walk_files
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.cube.georeference import read_cube_grid
+from hephaestus_build.cube.group_tables import OVERVIEW
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.plain_attributes import split_texts
 from hephaestus_build.cube.reading.dataset import open_pinned_cube, resolve_published_store
+from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import Generation, generation_number
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding
@@ -77,6 +79,8 @@ class CubeSummary:
         Size on disk; shared files count once.
     parts : dict of str to int
         Size on disk by kind of content.
+    overview : dict of str to int
+        Shape of the group ``overview``: ``decimation``, ``pairs``, ``rows`` and ``columns``.
     versions : dict of str to str
         Versions of the schema and of the program.
     """
@@ -100,6 +104,7 @@ class CubeSummary:
     atmosphere: dict[str, Any] = field(default_factory=dict)
     bytes: int = 0
     parts: dict[str, int] = field(default_factory=dict)
+    overview: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     optional_variables: tuple[str, ...] = ()
 
@@ -183,6 +188,7 @@ def summarize_cube(path: str | Path, accept: AcceptedAbsences | None = None) -> 
         optional_variables=_texts(attributes.get("optional_variables")),
         bytes=sum(parts.values()),
         parts=parts,
+        overview=_describe_overview(store),
         versions={
             "schema": sanitize_text(attributes.get("schema_version", "")),
             "hephaestus_build": sanitize_text(attributes.get("hephaestus_build_version", "")),
@@ -219,6 +225,17 @@ def _describe_missing(store: Path, number: int | None, accept: AcceptedAbsences)
     yield from (tuple(f"{item.product} ({item.outcome})" for item in part) for part in parts)
 
 
+def _describe_overview(store: Path) -> dict[str, int]:
+    """Return the shape of the overviews; empty if there are none."""
+    metadata = read_store_metadata(store)
+    try:
+        pairs, rows, columns = metadata.arrays[f"{OVERVIEW}/wrapped_phase"]["shape"]
+        decimation = int(metadata.groups[OVERVIEW]["decimation"])
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return {"decimation": decimation, "pairs": pairs, "rows": rows, "columns": columns}
+
+
 def _bytes_by_category(store: Path) -> dict[str, int]:
     """Return the bytes of a store by what they hold, each file once however many names it has."""
     seen: set[tuple[int, int]] = set()
@@ -231,8 +248,10 @@ def _bytes_by_category(store: Path) -> dict[str, int]:
 
 
 def _size_category(parts: tuple[str, ...]) -> str:
-    if len(parts) == 1 or not parts[1].startswith("c."):
+    if len(parts) == 1 or not parts[-1].startswith("c."):
         return "records and metadata"
+    if parts[0] in cube_schema().groups:
+        return "overview" if parts[0] == OVERVIEW else "tables"
     if parts[0] in _SIZE_CATEGORIES:
         return _SIZE_CATEGORIES[parts[0]]
     variable = cube_schema().variables.get(parts[0])

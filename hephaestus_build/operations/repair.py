@@ -14,6 +14,7 @@ from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.granules import DEM_KEY, Granule, GranuleKey
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.overview_parts import find_orphans
 from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES, FrameStore, Generation
 from hephaestus_build.cube.storage.migration import require_migrated
 from hephaestus_build.cube.storage.writer import encode_metadata, write_cube_store
@@ -23,7 +24,7 @@ from hephaestus_build.cube.validation.schema_conformance import check_schema
 from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
 from hephaestus_build.pipeline.prepare import open_ledger, prepare_context, require_current_schema
 from hephaestus_build.pipeline.stage import Build, run_stage
-from hephaestus_build.pipeline.stages import STAGES
+from hephaestus_build.pipeline.stages import OVERVIEWS, STAGES
 from hephaestus_build.pipeline.upstream_changes import read_upstream_state, write_upstream_state
 
 
@@ -104,9 +105,11 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
             frame,
             published.number,
             damages,
-            rebuilt=tuple(sorted(whole)),
+            rebuilt=tuple(key for key in broken if key in whole),
             changed=tuple(
-                key for key in sorted(whole) if granules[key].objects != contents.granules[key].objects
+                key
+                for key in broken
+                if key in whole and granules[key].objects != contents.granules[key].objects
             ),
             lost=tuple(key for key in broken if key not in whole),
         )
@@ -152,7 +155,11 @@ def _rebuild(
     broken: list[GranuleKey],
     listener: ProgressListener | None,
 ) -> dict[str, Granule]:
-    """Return the damaged granules, rebuilt from their sources; those that fail are owed."""
+    """Return the damaged granules, rebuilt from their sources; those that fail are owed.
+
+    Overviews of granules that have changed thereby are drawn again too; those of lost pairs are left out.
+    """
+    settings = settings.model_copy(update={"overview_factor": contents.overview_factor})
     request = BuildRequest(frame, pairs="all")
     receipts = (receipt for key in broken for receipt in contents.granules[key].receipts)
     accepted = frozenset(receipt.digest for receipt in receipts if receipt.digest)
@@ -187,8 +194,10 @@ def _rebuild(
                 f"{frame}: the DEM upstream has another grid by now; `hephaestus build {frame}` builds all "
                 f"on that one"
             )
+    drawn = OVERVIEWS.items(build)
+    run_stage(build, OVERVIEWS, only=drawn)
     granules = ledger.snapshot()
-    return {key: granules[key] for key in broken}
+    return {key: granules[key] for key in (*broken, *drawn) if key in granules}
 
 
 def _is_same_granule(staged: Granule, published: Granule | None) -> bool:
@@ -204,12 +213,11 @@ def _publish_repaired(
             return frame_store.staging.chunk_paths(granule)
         return {name: f"{current.store}/{key}" for name, key in contents.chunk_keys.keys(granule)}
 
+    kept = {**contents.granules, **granules}
+    for key in find_orphans(kept, contents.grid):  # their pairs are lost
+        del kept[key]
     whole = contents.succeed(
-        contents.grid,
-        {**contents.granules, **granules},
-        contents.attributes,
-        listed=(),
-        history=frame_store.history(),
+        contents.grid, kept, contents.attributes, listed=(), history=frame_store.history()
     )
     with (
         translate_os_errors(f"{frame_store.frame}: publishing the repaired cube"),

@@ -4,7 +4,8 @@ A cube is brought over in two steps:
 
 1. ``metadata``: granules without images, the axes, and the attributes are taken over as they are.
 2. ``re-encoding``: every image is decoded and stored in the layout of this version. The atmosphere on the
-   frame's grid is interpolated again from the fields on ERA5's own grid, which the cube holds.
+   frame's grid is interpolated again from the fields on ERA5's own grid, which the cube holds. At last the
+   overviews are drawn.
 
 Each finished granule is staged, so that a migration that was interrupted goes on from there. At the end all
 of them are published as the next generation. The earlier one stays until ``hephaestus gc`` removes it.
@@ -27,11 +28,19 @@ from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.core.settings import Settings
-from hephaestus_build.cube.granules import EpochGranule, Granule, PairGranule
+from hephaestus_build.cube.granules import (
+    EpochGranule,
+    Granule,
+    GranuleKey,
+    InterferogramGranule,
+    OverviewGranule,
+    PairGranule,
+)
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.overview_parts import COHERENCE, MASK, PHASE, WATER_VAPOUR, OverviewParts
 from hephaestus_build.cube.reading.dataset import suppress_codec_warnings
 from hephaestus_build.cube.reading.plain_store import PlainStore
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
@@ -41,7 +50,7 @@ from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.storage.staging import StagingArea
 from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.operations.status import frames_with_settings
-from hephaestus_build.pipeline.encoding import encode_atmosphere, encode_images
+from hephaestus_build.pipeline.encoding import encode_atmosphere, encode_images, encode_overview
 from hephaestus_build.sources.selection import open_interferogram_source
 
 log = logging.getLogger(__name__)
@@ -122,6 +131,7 @@ def migrate_schema(
         granules = _take_over(contents, frame_store.staging, listener)
         damaged = _encode_again(current, contents, granules, frame_store.staging, settings, listener)
         granules = _without(granules, damaged)
+        _draw_overviews(current, contents, granules, frame_store.staging, settings, listener)
         if not any(isinstance(granule, PairGranule) and granule.objects for granule in granules.values()):
             raise HephaestusError(
                 f"{frame}: no interferogram of generation {current.number} can be read; remove "
@@ -131,7 +141,11 @@ def migrate_schema(
         migrated = contents.succeed(
             contents.grid,
             granules,
-            {**contents.attributes, "schema_version": cube_schema().version},
+            {
+                **contents.attributes,
+                "schema_version": cube_schema().version,
+                "overview_factor": settings.overview_factor,
+            },
             listing.pairs if listing else (),
             frame_store.history(),
         )
@@ -206,6 +220,40 @@ def _encode_again(
     return sorted(damaged)
 
 
+def _draw_overviews(
+    current: Generation,
+    contents: CubeInventory,
+    granules: dict[str, Granule],
+    staging: StagingArea,
+    settings: Settings,
+    listener: ProgressListener,
+) -> None:
+    """Add the overviews of all stored pairs to `granules`."""
+    grid, factor = contents.grid, settings.overview_factor
+    read = _ImageReader(current, contents)
+    staged = staging.read_granules()
+    found = {granule.pair: OverviewParts.find(granules, granule.pair, grid) for granule in _pairs(granules)}
+
+    def work(item: tuple[Pair, OverviewParts]) -> Granule:
+        pair, parts = item
+        inputs = parts.fingerprint(grid, factor)
+        known = staged.get(GranuleKey.of_overview(pair))
+        if known is not None and known.inputs == inputs:
+            return known
+        return staging.add(OverviewGranule.make(pair, inputs, factor), read.overview(parts, factor))
+
+    todo = [(pair, parts) for pair, parts in found.items() if parts is not None]
+    listener.stage("overviews", len(todo))
+    with suppress_codec_warnings():
+        for granule in map_bounded(work, todo, settings.worker_count):
+            listener.advance("overviews")
+            granules[granule.key] = granule
+
+
+def _pairs(granules: Mapping[str, Granule]) -> list[InterferogramGranule]:
+    return [granule for granule in granules.values() if isinstance(granule, InterferogramGranule)]
+
+
 def _without(granules: Mapping[str, Granule], damaged: list[str]) -> dict[str, Granule]:
     """Return the granules without epochs that only damaged ones need."""
     dates = {
@@ -238,6 +286,22 @@ class _ImageReader:
         if isinstance(granule, PairGranule):
             leading = self._contents.chunk_keys.pair_index(granule.pair)
         return encode_images({name: self._read(name, leading) for name in granule.objects})
+
+    def overview(self, parts: OverviewParts, factor: int) -> dict[str, bytes]:
+        """Return the objects of the overview of a pair."""
+        leading = self._contents.chunk_keys.pair_index(parts.interferogram.pair)
+        water_vapour = [
+            self._read(WATER_VAPOUR, (self._contents.chunk_keys.epoch_index(epoch.day),))
+            for epoch in parts.epochs
+        ]
+        return encode_overview(
+            self._contents.grid,
+            factor,
+            phase=[(0, self._read(PHASE, leading))],
+            coherence=[(0, self._read(COHERENCE, leading))],
+            mask=[(0, self._read(MASK, leading))] if parts.mask is not None else (),
+            water_vapour=(water_vapour[0], water_vapour[1]) if water_vapour else None,
+        )
 
     def _read(self, name: str, leading: tuple[int, ...]) -> npt.NDArray[Any]:
         array = self._group[name]

@@ -22,7 +22,7 @@ from hephaestus_build.pipeline.prepare import make_plan, prepare_build
 from hephaestus_build.pipeline.publish import publish
 from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.pipeline.stage import Build, open_stage_pool, run_stage, submit_items
-from hephaestus_build.pipeline.stages import ATMOSPHERE, GRID, INTERFEROGRAMS, MASKS, OPTIONAL
+from hephaestus_build.pipeline.stages import ATMOSPHERE, GRID, INTERFEROGRAMS, MASKS, OPTIONAL, OVERVIEWS
 
 
 def plan(request: BuildRequest, settings: Settings) -> BuildPlan:
@@ -99,6 +99,7 @@ def make_granules(build: Build) -> None:
         era5.result()
         with open_stage_pool(build) as pool:
             submit_items(pool, build, ATMOSPHERE, late)
+    run_stage(build, OVERVIEWS)  # made of what is stored by now
 
 
 def _sync(build: Build, staged: list[Granule]) -> None:

@@ -80,6 +80,15 @@ class BuildContext:
         """The frame to build."""
         return self.request.frame
 
+    def object_paths(self, granule: Granule) -> Mapping[str, str]:
+        """Return the files that hold the objects of a finished granule now, by name of the object."""
+        # text instead of Path: making thousands of Paths would dominate the time
+        if self.previous is not None and self.inventory is not None:
+            store, published = str(self.previous.store), self.inventory
+            if published.granules.get(granule.key) is granule:
+                return {name: f"{store}/{key}" for name, key in published.chunk_keys.keys(granule)}
+        return self.store.staging.chunk_paths(granule)
+
     @property
     def published(self) -> Mapping[str, Granule]:
         """Granules of the published generation, by key."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES
+from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, era5_area_around
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.codecs.image_encoder import ChunkEncoder, ImageEncoder, object_name
+from hephaestus_build.cube.decimation import Decimation
 from hephaestus_build.cube.schema import Variable, cube_schema
 from hephaestus_build.processing.interpolation import interpolate_bilinear
 from hephaestus_build.processing.mask_rasterization import AnnotationMasks
+from hephaestus_build.processing.overview_images import phase_to_bytes, water_vapour_difference
+
+#: First column and values of each stored strip of an image.
+ImageStrips = Iterable[tuple[int, npt.NDArray[Any]]]
 
 
 @cache
@@ -112,3 +118,53 @@ def encode_atmosphere(
         objects[name] = _encoder(variable.name).encode(image[0])
         objects[f"era5_{name}"] = _encoder(f"era5_{name}").encode(np.ascontiguousarray(native, dtype="<f4"))
     return objects
+
+
+@cache
+def _overview_encoder(name: str) -> ChunkEncoder:
+    return cube_schema().groups["overview"].variables[f"overview/{name}"].make_encoder()
+
+
+def encode_overview(
+    grid: Grid,
+    factor: int,
+    *,
+    phase: ImageStrips,
+    coherence: ImageStrips,
+    mask: ImageStrips = (),
+    water_vapour: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None,
+) -> dict[str, bytes]:
+    """Encode the small images of one pair; images without data are left out.
+
+    Parameters
+    ----------
+    grid : Grid
+        The frame's grid.
+    factor : int
+        Every `factor`-th pixel of every `factor`-th row is taken.
+    phase, coherence, mask : iterable of (int, numpy.ndarray)
+        Images of the pair, as strips of columns.
+    water_vapour : tuple of numpy.ndarray, optional
+        Total column water vapour on ERA5's grid around `grid` at the primary and the secondary date, kg m-2;
+        None where ERA5 is owed.
+
+    Returns
+    -------
+    dict of str to bytes
+        Encoded images by name in the group ``overview``.
+    """
+    decimation = Decimation(factor)
+    images: dict[str, npt.NDArray[Any]] = {
+        "wrapped_phase": phase_to_bytes(decimation.assemble(phase, grid.shape, np.float32)),
+        "coherence": decimation.assemble(coherence, grid.shape, np.uint8),
+        "deformation_mask": decimation.assemble(mask, grid.shape, np.uint8),
+    }
+    stored = {name: image for name, image in images.items() if image.any()}
+    if water_vapour is not None:
+        area, name = era5_area_around(grid), "water_vapour_difference"
+        step = cube_schema().groups["overview"].variables[f"overview/{name}"].step
+        assert step is not None
+        stored[name] = water_vapour_difference(
+            *water_vapour, area.latitudes, area.longitudes, decimation.grid(grid), step
+        )
+    return {name: _overview_encoder(name).encode(image) for name, image in stored.items()}

@@ -53,6 +53,7 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
         "preview_projection": ", ".join(sorted(filter(None, projections))) or "none needed",
         "hephaestus_build_version": __version__,
         "schema_version": cube_schema().version,
+        "overview_factor": context.settings.overview_factor,
         "build_settings": {
             "pairs": context.selection.resolved_choice,
             f"{context.frame.source.lower()}_url": context.interferograms.address,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -20,6 +20,7 @@ from hephaestus_build.cube.granules import (
     PairGranule,
 )
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.overview_parts import find_orphans
 from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.global_attributes import make_global_attributes
@@ -49,7 +50,7 @@ def publish(build: Build) -> BuildResult:
     # before publication, so that a build that is killed in between does not fetch changed products twice
     write_upstream_state(context.store, _upstream_state(build))
     granules, staged = ledger.snapshot(), build.staged()
-    published = _differs(context, granules, staged)
+    published = _differs(build, granules, staged)
     if published:
         contents = _next_inventory(build, granules)
         with (
@@ -58,7 +59,7 @@ def publish(build: Build) -> BuildResult:
         ):
             context.store.staging.sync(staged)
             with _explain_missing_chunks(context):
-                write_cube_store(draft, contents, _chunk_finder(context))
+                write_cube_store(draft, contents, context.object_paths)
     context.store.staging.discard()
     current = context.store.published_generation()
     assert current is not None
@@ -74,8 +75,9 @@ def _satellites(context: BuildContext, dates: Iterable[date]) -> dict[str, str]:
 
 
 def _drop_unused_granules(build: Build) -> None:
-    """Drop epochs and optional variables that no pair needs, and masks and variables on another grid."""
+    """Drop what no stored pair needs, and masks and optional variables on another grid."""
     ledger, frame = build.ledger, build.context.frame
+    ledger.drop(find_orphans(ledger.snapshot(), ledger.require_grid()))
     granules, inputs = ledger.snapshot(), ledger.grid_inputs()
     dates = {
         day for granule in granules.values() if isinstance(granule, PairGranule) for day in granule.pair.dates
@@ -116,14 +118,13 @@ def _upstream_state(build: Build) -> UpstreamState:
 def _next_inventory(build: Build, granules: Mapping[str, Granule]) -> CubeInventory:
     """Return the inventory of the generation that will be published."""
     context, grid = build.context, build.ledger.require_grid()
-    attributes = make_global_attributes(build)
+    attributes, listed = make_global_attributes(build), {*context.modified, *context.annotations}
     try:
         if context.inventory is None:
-            contents = CubeInventory.new(grid, granules, attributes, context.modified)
+            contents = CubeInventory.new(grid, granules, attributes, listed)
         else:
-            contents = context.inventory.succeed(
-                grid, granules, attributes, context.modified, context.store.history()
-            )
+            history = context.store.history()
+            contents = context.inventory.succeed(grid, granules, attributes, listed, history)
         return replace(contents, satellites=_satellites(context, contents.axes.epochs))
     except ValueError as error:
         raise HephaestusError(
@@ -133,24 +134,14 @@ def _next_inventory(build: Build, granules: Mapping[str, Granule]) -> CubeInvent
         ) from error
 
 
-def _differs(context: BuildContext, granules: Mapping[str, Granule], staged: list[Granule]) -> bool:
-    """Return whether the finished granules differ from the published ones."""
-    if context.previous is None or granules.keys() != context.published.keys():
+def _differs(build: Build, granules: Mapping[str, Granule], staged: list[Granule]) -> bool:
+    """Return whether the finished granules differ from the published ones, or a cube lacks an attribute."""
+    context = build.context
+    if context.inventory is None or granules.keys() != context.published.keys():
+        return True
+    if make_global_attributes(build).keys() - context.inventory.attributes.keys():
         return True
     return any(granule.identity != context.published[granule.key].identity for granule in staged)
-
-
-def _chunk_finder(context: BuildContext) -> Callable[[Granule], Mapping[str, str]]:
-    """Return a function from a granule to the files that hold its objects now, by name."""
-    # text instead of Path: making thousands of Paths would dominate the time
-    store = str(context.previous.store) if context.previous is not None else ""
-
-    def find(granule: Granule) -> Mapping[str, str]:
-        if context.inventory and context.published.get(granule.key) is granule:
-            return {name: f"{store}/{key}" for name, key in context.inventory.chunk_keys.keys(granule)}
-        return context.store.staging.chunk_paths(granule)
-
-    return find
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from hephaestus_build.pipeline.grid_stage import GridStage
 from hephaestus_build.pipeline.interferogram_stage import InterferogramStage
 from hephaestus_build.pipeline.mask_stage import MaskStage
 from hephaestus_build.pipeline.optional_stage import OptionalStage
+from hephaestus_build.pipeline.overview_stage import OverviewStage
 from hephaestus_build.pipeline.stage import Stage
 
 GRID = GridStage()
@@ -14,6 +15,7 @@ INTERFEROGRAMS = InterferogramStage()
 MASKS = MaskStage()
 ATMOSPHERE = AtmosphereStage()
 OPTIONAL = OptionalStage()
+OVERVIEWS = OverviewStage()
 
 #: Each needs what those before it have finished.
-STAGES: tuple[Stage, ...] = (GRID, INTERFEROGRAMS, MASKS, ATMOSPHERE, OPTIONAL)
+STAGES: tuple[Stage, ...] = (GRID, INTERFEROGRAMS, MASKS, ATMOSPHERE, OPTIONAL, OVERVIEWS)

@@ -25,10 +25,12 @@ from checkout import SUPPORT
 from cube_objects import objects
 from fork_server import POINTS
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Receipt
 from hephaestus_build.core.settings import Settings, load_settings
-from hephaestus_build.cube.granules import Granule
+from hephaestus_build.cube.granules import Granule, GranuleKey, OverviewGranule
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.overview_parts import OverviewParts
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.validation.checksums import verify_generation
@@ -101,6 +103,19 @@ class Reader(threading.Thread):
         self.join()
 
 
+def _must_draw(
+    overview: OverviewGranule, granules: dict[str, Granule], grid: Grid | None, replaced: set[str]
+) -> bool:
+    """Return whether an overview was made of other granules than those of now, or of replaced ones."""
+    pair = overview.pair
+    if replaced & {GranuleKey.of_pair(pair), GranuleKey.of_mask(pair)}:
+        return True
+    if grid is None:
+        return False
+    parts = OverviewParts.find(granules, pair, grid)
+    return parts is None or parts.fingerprint(grid, overview.factor) != overview.inputs
+
+
 class Victim:
     """Data folder built repeatedly by processes that are killed, with checks after each."""
 
@@ -145,8 +160,14 @@ class Victim:
             **(current.read_inventory().granules if current else {}),
             **self.frame_store.staging.read_granules(),
         }
+        replaced = {key for key, granule in granules.items() if self._replaced(granule)}
+        grid = current.read_inventory().grid if current else None
         return {
-            key for key, granule in granules.items() if granule.is_complete and not self._replaced(granule)
+            key
+            for key, granule in granules.items()
+            if granule.is_complete
+            and key not in replaced
+            and not (isinstance(granule, OverviewGranule) and _must_draw(granule, granules, grid, replaced))
         }
 
     def _replaced(self, granule: Granule) -> bool:

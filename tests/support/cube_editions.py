@@ -39,7 +39,7 @@ from hephaestus_build.cube.granules import (
     MaskGranule,
 )
 from hephaestus_build.cube.inventory import CubeInventory
-from hephaestus_build.cube.key_spaces import RETIRED_CHUNK, KeyHistory
+from hephaestus_build.cube.key_spaces import RETIRED_CHUNK
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
@@ -138,18 +138,18 @@ def completed(editions: Editions) -> dict[str, int]:
     return {"dem/dem": 0, **dict.fromkeys(days, 0), **kept}
 
 
-def inventory_of(
-    editions: Editions, axes: DateAxes | None = None, keys: KeyHistory | None = None
-) -> CubeInventory:
-    """Return the inventory of a cube with the given editions: of a new cube, or with given axes and keys."""
+def inventory_of(editions: Editions, like: CubeInventory | None = None) -> CubeInventory:
+    """Return the inventory of a cube with the given editions: of a new cube, or with the axes of another."""
     granules = {key: stored(key, edition) for key, edition in editions.items()}
     contents = CubeInventory.new(GRID, granules, ATTRIBUTES)
-    return replace(contents, axes=axes or contents.axes, keys=keys or contents.keys)
+    if like is None:
+        return contents
+    return replace(contents, axes=like.axes, keys=like.keys, pair_keys=like.pair_keys)
 
 
 def places_of(contents: CubeInventory, editions: Editions) -> dict[str, bytes]:
     """Return the objects expected in a store, by path."""
-    found: dict[str, bytes] = dict.fromkeys(contents.keys.retired_keys, RETIRED_CHUNK)
+    found: dict[str, bytes] = dict.fromkeys(contents.retired_keys, RETIRED_CHUNK)
     for key, edition in editions.items():
         objects = made(key, edition)[1]
         found |= {path: objects[name] for name, path in contents.chunk_keys.keys(stored(key, edition))}
@@ -177,7 +177,7 @@ def edition_of(granule: Granule) -> int:
 
 def clean_files(contents: CubeInventory, editions: Editions) -> dict[str, str]:
     """Return the hashes of the files of a cube built from scratch with these axes, without its record."""
-    built = inventory_of(editions, contents.axes, contents.keys)
+    built = inventory_of(editions, contents)
     objects = encode_metadata(built) | places_of(built, editions)
     return {path: sha256(content) for path, content in objects.items()}
 
@@ -213,8 +213,12 @@ def check_phases(link: Path, editions: Editions) -> None:
 def check_generation(store: Path, editions: Editions) -> None:
     """Check a generation's metadata against its record, and its images, read by zarr, against the model."""
     group = json.loads((store / "zarr.json").read_bytes())
+    own = {path.parent: json.loads(path.read_bytes()) for path in store.glob("*/**/zarr.json")}
     assert group["consolidated_metadata"]["metadata"] == {
-        path.parent.name: json.loads(path.read_bytes()) for path in store.glob("*/zarr.json")
+        str(folder.relative_to(store)): {
+            name: value for name, value in metadata.items() if name != "consolidated_metadata"
+        }
+        for folder, metadata in own.items()
     }
     assert check_record_consistency(Generation(int(store.parent.name), store)) == []
     plain = zarr.open_group(store, mode="r")

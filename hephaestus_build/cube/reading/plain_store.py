@@ -32,7 +32,7 @@ from hephaestus_build.core.plain_files import (
     walk_files,
 )
 from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
-from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES
+from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, find_array
 from hephaestus_build.cube.reading.verified_objects import ObjectVerifier, check_absent
 
 
@@ -44,7 +44,7 @@ class PlainStore(Store):
     root : pathlib.Path
         Folder of the store, not a link to it.
     arrays : mapping
-        Metadata of the arrays by name, from
+        Metadata of the arrays by path, from
         :func:`~hephaestus_build.cube.reading.store_metadata.read_store_metadata`. Other arrays are not read.
     checks : ObjectVerifier, optional
         Compares each object with the manifest when it is first read.
@@ -119,11 +119,11 @@ class PlainStore(Store):
             self.verifier.verify(key, descriptor, facts)
         if key in self._size_checked:
             return
-        name, _, rest = key.partition("/")
-        if not rest or rest == "zarr.json":
+        name = find_array(key, self.arrays)
+        if "/" not in key or key.endswith("/zarr.json"):
             if facts.size > MAX_METADATA_BYTES:
                 raise ValueError(f"it has {facts.size} bytes")
-        elif name not in self.arrays:
+        elif not name:
             raise ValueError("zarr.json describes no such array")
         else:
             check_decoded_size(descriptor, facts.size, self.arrays[name])

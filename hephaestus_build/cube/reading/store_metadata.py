@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from hephaestus_build.core.plain_files import is_plain_file, list_names, read_pl
 from hephaestus_build.cube.inventory import MAX_GRID_PIXELS, MAX_TABLE_CELLS
 from hephaestus_build.cube.key_spaces import KeySpace
 
-#: Maximum size of a ``zarr.json`` in bytes and maximum number of arrays; this version writes 100,000 and 44.
+#: Maximum size of a ``zarr.json`` in bytes and maximum number of arrays; this version writes 150,000 and 75.
 MAX_METADATA_BYTES, _MAX_ARRAYS = 8 << 20, 500
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}(?:/[A-Za-z][A-Za-z0-9_]{0,99})?")
 #: Size of a value in bytes by dtype; 0 for strings, whose size varies.
 ITEMSIZES = {
     "bool": 1,
@@ -47,12 +47,16 @@ class StoreMetadata:
     attributes : mapping
         Attributes of the root group.
     arrays : mapping of str to mapping
-        Metadata of each array by name, as in the Zarr v3 specification.
+        Metadata of each array by path, as in the Zarr v3 specification: the array's name, after that of its
+        group and a slash in groups.
+    groups : mapping of str to mapping
+        Attributes of each group beside the root's arrays, by name.
     """
 
     is_consolidated: bool
     attributes: Mapping[str, Any]
     arrays: Mapping[str, Mapping[str, Any]]
+    groups: Mapping[str, Mapping[str, Any]]
 
 
 def read_store_metadata(store: Path) -> StoreMetadata:
@@ -67,25 +71,53 @@ def read_store_metadata(store: Path) -> StoreMetadata:
     """
     value = _read(store, "zarr.json")
     consolidated = value.get("consolidated_metadata")
-    attributes = value.get("attributes", {})
     if consolidated is None:
-        arrays: Any = _read_array_metadata(store)
+        nodes: Any = _read_nodes(store)
     else:
-        arrays = consolidated.get("metadata") if isinstance(consolidated, dict) else None
-    if not isinstance(arrays, dict) or not isinstance(attributes, dict) or value.get("zarr_format") != 3:
+        nodes = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    if not isinstance(nodes, dict) or (attributes := _group_attributes(value)) is None:
         raise ValueError("zarr.json is not the Zarr v3 metadata of a group")
-    if len(arrays) > _MAX_ARRAYS:
-        raise ValueError(f"zarr.json describes {len(arrays)} arrays")
-    for name, array in arrays.items():
+    if len(nodes) > _MAX_ARRAYS:
+        raise ValueError(f"zarr.json describes {len(nodes)} arrays")
+    arrays: dict[str, Any] = {}
+    groups: dict[str, Any] = {}
+    for name, node in nodes.items():
         if not _NAME.fullmatch(name):
             raise ValueError(f"zarr.json describes {name[:100]!r}, which is not a valid name of an array")
+        if "/" not in name and isinstance(node, dict) and node.get("node_type") == "group":
+            if (inside := _group_attributes(node)) is None:
+                raise ValueError(f"the metadata of {name} is not valid group metadata")
+            groups[name] = inside
+            continue
+        arrays[name] = node
         try:
-            _check_array(array)
+            _check_array(node)
         except (TypeError, KeyError, AttributeError, IndexError):
             raise ValueError(f"the metadata of {name} is not valid array metadata") from None
         except ValueError as error:
             raise ValueError(f"the metadata of {name}: {error}") from None
-    return StoreMetadata(consolidated is not None, attributes, arrays)
+    return StoreMetadata(consolidated is not None, attributes, arrays, groups)
+
+
+def find_array(path: str, arrays: Container[str]) -> str:
+    """Return which array the object at `path` belongs to; empty where it belongs to none of them.
+
+    Parameters
+    ----------
+    path : str
+        Path of an object in the store, such as ``overview/coherence/c.3.0.0``.
+    arrays : container of str
+        Paths of arrays.
+    """
+    first, _, rest = path.partition("/")
+    inner = f"{first}/{rest.partition('/')[0]}"
+    return first if first in arrays else inner if inner in arrays else ""
+
+
+def _group_attributes(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the attributes of a group's metadata; None where it is not that."""
+    attributes = value.get("attributes", {})
+    return attributes if isinstance(attributes, dict) and value.get("zarr_format") == 3 else None
 
 
 def _read(store: Path, name: str) -> dict[str, Any]:
@@ -95,12 +127,17 @@ def _read(store: Path, name: str) -> dict[str, Any]:
     return value
 
 
-def _read_array_metadata(store: Path) -> dict[str, Any]:
-    """Return the arrays' own metadata, for a group whose metadata is not consolidated."""
-    names = [name for name in list_names(store) if is_plain_file(store, f"{name}/zarr.json")][
-        : _MAX_ARRAYS + 1
-    ]
-    return {name: _read(store, f"{name}/zarr.json") for name in names}
+def _read_nodes(store: Path) -> dict[str, Any]:
+    """Return the own metadata of arrays and groups, for a store whose metadata is not consolidated."""
+    nodes: dict[str, Any] = {}
+    pending = list_names(store)
+    while pending and len(nodes) <= _MAX_ARRAYS:
+        name = pending.pop(0)
+        if is_plain_file(store, f"{name}/zarr.json"):
+            nodes[name] = _read(store, f"{name}/zarr.json")
+            if "/" not in name and nodes[name].get("node_type") == "group":
+                pending += [f"{name}/{inside}" for inside in list_names(store / name)]
+    return nodes
 
 
 def _check_array(array: Mapping[str, Any]) -> None:
@@ -124,7 +161,7 @@ def _check_array(array: Mapping[str, Any]) -> None:
         raise ValueError("its chunk grid is not regular")
     if not isinstance(names, list) or len(names) != len(shape) or not all(isinstance(n, str) for n in names):
         raise ValueError("its dimensions have no names")
-    image = names[-2:] == ["latitude", "longitude"]
+    image = names[-2:] in (["latitude", "longitude"], ["y", "x"])
     planes, plane = (shape[:-2], shape[-2:]) if image else ([], shape)
     if len(shape) > 4 or max(shape, default=0) > 1_000_000 or math.prod(planes) > MAX_TABLE_CELLS:
         raise ValueError(f"its shape is {shape}")

@@ -264,17 +264,18 @@ class FrameStore:
         current = self.published_generation()
         if current is None:
             return set()
-        retired = current.read_inventory().keys.retired_keys
         keys = (key for key in current.read_manifest() if "/" in key and not key.endswith("zarr.json"))
-        # the grid mapping has one value, which has no meaning and always the same key
-        return {key for key in keys if not key.startswith(f"{GRID_MAPPING}/")}.difference(retired)
+        # a grid mapping has one value, which has no meaning and always the same key
+        chunks = {key for key in keys if GRID_MAPPING not in key.split("/")}
+        return chunks.difference(current.read_inventory().retired_keys)
 
-    def _used_key_spaces(self) -> set[int]:
+    def _used_key_spaces(self) -> set[tuple[int, int]]:
         """Return the key spaces of all generations on disk whose record can be read."""
         used = set()
         for number in self.generation_numbers():
             with suppress(HephaestusError):
-                used.add(Generation(number, self._folder.store_path(number)).read_inventory().keys.index)
+                contents = Generation(number, self._folder.store_path(number)).read_inventory()
+                used.add((contents.keys.index, contents.pair_keys.index))
         return used
 
     @contextmanager

@@ -19,15 +19,22 @@ from hephaestus_build.core.crs import WGS84_WKT
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import load_schema
 from hephaestus_build.cube.array_attributes import array_attributes, raster_attributes
+from hephaestus_build.cube.codecs.padded_chunks import split_into_chunks
 from hephaestus_build.cube.codecs.vlen_utf8 import encode_vlen_utf8
 from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.geozarr import geozarr_attributes
 from hephaestus_build.cube.granules import Granule
-from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.group_tables import (
+    OVERVIEW,
+    make_child_attributes,
+    make_group_tables,
+    overview_grid,
+)
+from hephaestus_build.cube.inventory import PAIR_GROUPS, CubeInventory
 from hephaestus_build.cube.key_spaces import KEY_SPACES, RETIRED_CHUNK, KeySpace
 from hephaestus_build.cube.pair_tables import days_since_1970, fill_tables
 from hephaestus_build.cube.plain_attributes import to_plain_attributes
-from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
+from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.manifest import encode_manifest
 
@@ -54,7 +61,7 @@ def write_cube_store(
         write_atomic(store / key, content)
     sync_files(store / key for key in written)
     manifest = {key: [hash_bytes(content), len(content)] for key, content in written.items()}
-    _write_retired_chunks(store, contents.keys.retired_keys, manifest)
+    _write_retired_chunks(store, contents.retired_keys, manifest)
     sources = dict[str, str]()
     for granule in contents.granules.values():
         files = origin(granule)
@@ -93,19 +100,29 @@ def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
             arrays.write_table(variable, values[variable.name])
         elif min(shape) > 0:
             arrays.create_images(variable, shape)
+    arrays.write_groups(schema, make_group_tables(contents, values))
     return _consolidate_metadata(arrays.objects())
 
 
 def _consolidate_metadata(objects: dict[str, bytes]) -> dict[str, bytes]:
-    """Add every array's metadata to the group's, like zarr.consolidate_metadata but without its warning."""
-    group = json.loads(objects["zarr.json"])
-    arrays = {
-        key.removesuffix("/zarr.json"): json.loads(item)
-        for key, item in objects.items()
-        if key.endswith("/zarr.json")
-    }
-    group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": arrays}
-    return {**objects, "zarr.json": json.dumps(group, indent=2).encode()}
+    """Add the metadata of all that is in a group to the group's own, for the root and every other group.
+
+    Like zarr.consolidate_metadata, but without its warning.
+    """
+    own = {key: json.loads(item) for key, item in objects.items() if key.rpartition("/")[2] == "zarr.json"}
+    groups = {}
+    for key, value in own.items():
+        if value["node_type"] == "group":
+            prefix = key.removesuffix("zarr.json")
+            inside = {
+                path.removeprefix(prefix).removesuffix("/zarr.json"): item
+                for path, item in own.items()
+                if path.startswith(prefix) and path != key
+            }
+            consolidated = {"kind": "inline", "must_understand": False, "metadata": inside}
+            whole = {**value, "consolidated_metadata": consolidated}
+            groups[key] = json.dumps(whole, indent=2).encode()
+    return {**objects, **groups}
 
 
 def make_tables(contents: CubeInventory) -> dict[str, npt.NDArray[Any]]:
@@ -174,10 +191,42 @@ class _ArrayWriter:
         stored = {key: item.to_bytes() for key, item in sorted(self._objects.items())}
         return {**stored, **self._encoded}
 
-    def write_crs(self, grid: Grid) -> None:
-        """Write the grid mapping. Its value has no meaning, so its key never changes."""
+    def write_groups(self, schema: CubeSchema, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write the groups beside the root's arrays.
+
+        Parameters
+        ----------
+        schema : CubeSchema
+            Schema of the cube.
+        values : mapping of str to numpy.ndarray
+            Coordinates and tables of the groups by path.
+        """
+        for group in schema.groups.values():
+            self._group.create_group(group.name, attributes=make_child_attributes(self._contents, group))
+            sizes = {
+                dim: size
+                for path, table in values.items()
+                if path in group.items
+                for dim, size in zip(group.items[path].dims, table.shape, strict=True)
+            }
+            for coordinate in group.coordinates.values():
+                self.write_table(coordinate, values[coordinate.name])
+            for variable in group.variables.values():
+                self.create_images(variable, tuple(sizes[dim] for dim in variable.dims))
+                if variable.layout == "rows":
+                    self._encode_rows(variable, values[variable.name])
+        self.write_crs(overview_grid(self._contents), f"{OVERVIEW}/")
+
+    def _encode_rows(self, variable: Variable, table: npt.NDArray[Any]) -> None:
+        """Encode all chunks of a group's table."""
+        encoder, space = variable.make_encoder(), self._space(variable)
+        for position, chunk in split_into_chunks(table, variable.chunk_shape(table.shape), variable.fill):
+            self._encoded[space.chunk_key(variable.name, position, 0)] = encoder.encode(chunk)
+
+    def write_crs(self, grid: Grid, prefix: str = "") -> None:
+        """Write a grid mapping. Its value has no meaning, so its key never changes."""
         self._group.create_array(
-            GRID_MAPPING,
+            f"{prefix}{GRID_MAPPING}",
             shape=(),
             chunks=(),
             dtype="int64",
@@ -199,28 +248,34 @@ class _ArrayWriter:
         array = self._create(variable, value.shape, **codecs)
         padded = np.zeros(array.chunks, np.dtypes.StringDType())
         padded[tuple(map(slice, value.shape))] = value
-        key = self._contents.keys.space.chunk_key(variable.name, (), value.ndim)
+        key = self._space(variable).chunk_key(variable.name, (), value.ndim)
         self._encoded[key] = encode_vlen_utf8(padded)
 
     def create_images(self, variable: Variable, shape: tuple[int, ...]) -> None:
-        """Create an array of images without any chunk; the chunks are linked afterwards."""
+        """Create an array of images, or a table of a group, without any chunk."""
         codec = load_schema("cube.json")["codecs"][variable.codec]
         itemsize = np.dtype(variable.dtype).itemsize
         self._create(variable, shape, filters=None, compressors=BloscCodec(**codec, typesize=itemsize))
 
     def _create(self, item: Variable | Coordinate, shape: tuple[int, ...], **options: Any) -> zarr.Array[Any]:
-        described = array_attributes(item, self._own) | raster_attributes(item, self._contents.grid)
+        grid = overview_grid(self._contents) if item.name.startswith(f"{OVERVIEW}/") else self._contents.grid
+        described = array_attributes(item, self._own) | raster_attributes(item, grid)
         return self._group.create_array(
             item.name,
             shape=shape,
             dtype=item.dtype,
             chunks=item.chunk_shape(shape),
-            chunk_key_encoding=_key_encoding(self._contents.keys.space),
+            chunk_key_encoding=_key_encoding(self._space(item)),
             fill_value=item.fill,
             dimension_names=item.dims,
             attributes=described,
             **options,
         )
+
+    def _space(self, item: Variable | Coordinate) -> KeySpace:
+        """Return the key space of an array."""
+        in_pairs = item.name.startswith(PAIR_GROUPS)
+        return (self._contents.pair_keys if in_pairs else self._contents.keys).space
 
 
 def _key_encoding(space: KeySpace) -> Any:

@@ -30,6 +30,7 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.granules import ChunkRef
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.pair_tables import fill_tables
+from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES, Generation
 from hephaestus_build.cube.storage.manifest import decode_manifest
@@ -280,8 +281,19 @@ def _find_unlisted(store: Path, known: Collection[str]) -> Iterator[Damage]:
 
 
 def variable_of_path(path: str) -> str:
-    """Return the variable of an object's path, or an empty string for a file of no variable."""
-    return path.partition("/")[0] if "/" in path else ""
+    """Return the variable of an object's path, or an empty string for a file of no variable.
+
+    Examples
+    --------
+    >>> variable_of_path("dem/c.0.0"), variable_of_path("overview/coherence/c.3.0.0")
+    ('dem', 'overview/coherence')
+    """
+    first, _, rest = path.partition("/")
+    return (
+        f"{first}/{rest.partition('/')[0]}"
+        if first in cube_schema().groups and "/" in rest
+        else (first if rest else "")
+    )
 
 
 def _compare(store: Path, hashes: dict[FileIdentity, str], path: str, item: ExpectedObject) -> Damage | None:

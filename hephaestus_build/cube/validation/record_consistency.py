@@ -30,12 +30,21 @@ from hephaestus_build.cube.granules import (
     InterferogramGranule,
     MaskGranule,
     OptionalGranule,
+    OverviewGranule,
     PairGranule,
 )
+from hephaestus_build.cube.group_tables import (
+    OVERVIEW,
+    make_child_attributes,
+    make_group_tables,
+    overview_grid,
+)
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.overview_parts import OverviewParts
 from hephaestus_build.cube.reading.plain_store import PlainStore
 from hephaestus_build.cube.reading.store_metadata import StoreMetadata, read_store_metadata
 from hephaestus_build.cube.reading.window_reader import WindowReader
+from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.storage.writer import (
@@ -98,6 +107,12 @@ def _check_record(generation: Generation, contents: CubeInventory) -> Iterator[V
     """Yield contradictions within the record."""
     inputs, grid = fingerprint_grid(contents.grid), contents.grid
     for key, granule in contents.granules.items():
+        if isinstance(granule, OverviewGranule):
+            parts = OverviewParts.find(contents.granules, granule.pair, grid)
+            factor = contents.overview_factor
+            if parts is None or granule.inputs != parts.fingerprint(grid, factor):
+                yield ValidationFinding("record", f"{key} was made of other images than the cube has")
+            continue
         made_on = (granule.grid_inputs or inputs) if isinstance(granule, MaskGranule) else granule.inputs
         if granule.is_complete and made_on != inputs:
             yield ValidationFinding(
@@ -143,7 +158,7 @@ def _frame_from_path(generation: Generation) -> str | None:
 
 def _check_files(generation: Generation, contents: CubeInventory) -> Iterator[ValidationFinding]:
     """Yield files that do not belong to the cube that the record describes."""
-    expected = {MANIFEST, PROVENANCE, *encode_metadata(contents), *contents.keys.retired_keys}
+    expected = {MANIFEST, PROVENANCE, *encode_metadata(contents), *contents.retired_keys}
     for granule in contents.granules.values():
         expected.update(path for _, path in contents.chunk_keys.keys(granule))
     for path, _ in walk_files(generation.store):
@@ -152,11 +167,19 @@ def _check_files(generation: Generation, contents: CubeInventory) -> Iterator[Va
 
 
 def _check_attributes(contents: CubeInventory, metadata: StoreMetadata) -> Iterator[ValidationFinding]:
-    expected = {"": make_group_attributes(contents), GRID_MAPPING: grid_mapping_attributes(contents.grid)}
+    mapping = f"{OVERVIEW}/{GRID_MAPPING}"
+    expected = {
+        "": make_group_attributes(contents),
+        GRID_MAPPING: grid_mapping_attributes(contents.grid),
+        mapping: grid_mapping_attributes(overview_grid(contents)),
+    }
     found = {
         "": metadata.attributes,
-        GRID_MAPPING: metadata.arrays.get(GRID_MAPPING, {}).get("attributes", {}),
+        **{path: metadata.arrays.get(path, {}).get("attributes", {}) for path in (GRID_MAPPING, mapping)},
     }
+    for group in cube_schema().groups.values():
+        expected[group.name] = make_child_attributes(contents, group)
+        found[group.name] = metadata.groups.get(group.name, {})
     for where, attributes in expected.items():
         right = compare_by_uuid(msgspec.json.decode(encode_json(attributes)))
         stored = compare_by_uuid(found[where])
@@ -176,7 +199,8 @@ def _check_tables(
 ) -> Iterator[ValidationFinding]:
     """Yield coordinates and tables whose values differ from those derived from the record."""
     store = PlainStore(generation.store, metadata.arrays)
-    for name, expected in make_tables(contents).items():
+    tables = make_tables(contents)
+    for name, expected in {**tables, **make_group_tables(contents, tables)}.items():
         if name not in metadata.arrays:
             continue  # one of its dimensions is empty
         try:

@@ -18,14 +18,17 @@ from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 from hephaestus_build.cube.array_attributes import array_attributes
 from hephaestus_build.cube.georeference import GRID_MAPPING, read_cube_grid
+from hephaestus_build.cube.group_tables import OVERVIEW
+from hephaestus_build.cube.inventory import PAIR_GROUPS
 from hephaestus_build.cube.key_spaces import KEY_SPACES, KeySpace
+from hephaestus_build.cube.plain_attributes import split_texts
 from hephaestus_build.cube.reading.dataset import open_pinned_cube, resolve_published_store
 from hephaestus_build.cube.reading.store_metadata import (
     MAX_METADATA_BYTES,
     StoreMetadata,
     read_store_metadata,
 )
-from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
+from hephaestus_build.cube.schema import Coordinate, CubeSchema, GroupSchema, Variable, cube_schema
 from hephaestus_build.cube.validation.array_metadata import (
     ValidationFinding,
     check_array_metadata,
@@ -33,6 +36,9 @@ from hephaestus_build.cube.validation.array_metadata import (
 )
 from hephaestus_build.cube.validation.flag_consistency import check_flags
 from hephaestus_build.cube.validation.geozarr_conformance import check_geozarr
+
+#: An array along the pair axis, whose key space those of its groups use.
+_PAIR_DATES = "pairs/primary"
 
 
 def check_schema(path: str | Path) -> list[ValidationFinding]:
@@ -67,14 +73,18 @@ def check_schema(path: str | Path) -> list[ValidationFinding]:
         return [ValidationFinding("cube", "zarr.json has no consolidated metadata")]
     if metadata.attributes.get("simulated"):
         schema = schema.for_simulated()
-    optional = metadata.attributes.get("optional_variables", [])
-    if not isinstance(optional, list) or not set(map(str, optional)) <= set(OPTIONAL_VARIABLES):
+    optional = split_texts(metadata.attributes.get("optional_variables"))
+    if not set(optional) <= set(OPTIONAL_VARIABLES):
         what = (
             f"attribute optional_variables is {short_repr(optional)}, which are not names of such variables"
         )
         return [ValidationFinding("cube", what)]
     schema = schema.with_optional(optional)
-    findings = [*_check_group(metadata.attributes, schema), *_check_arrays(store, metadata, schema)]
+    findings = [
+        *_check_group(metadata.attributes, schema),
+        *_check_arrays(store, metadata, schema),
+        *_check_groups(store, metadata, schema),
+    ]
     if findings:
         return findings  # values cannot be read reliably through invalid metadata
     try:
@@ -116,17 +126,20 @@ def _check_arrays(store: Path, metadata: StoreMetadata, schema: CubeSchema) -> I
         name: arrays[name]["shape"][0] for name in schema.coordinates if arrays.get(name, {}).get("shape")
     }
     items: dict[str, Variable | Coordinate] = {**schema.coordinates, **schema.variables}
+    for group in schema.groups.values():
+        items |= group.items
+        sizes |= _group_sizes(arrays, group)
     for name, item in items.items():
         if name in arrays:
             attributes = array_attributes(item, metadata.attributes)
             yield from check_array_metadata(item, arrays[name], sizes, attributes)
         elif all(sizes.get(dim) for dim in item.dims):
             yield ValidationFinding(name, "is missing")
-    for name in sorted(arrays.keys() - items.keys() - {GRID_MAPPING}):
+    for name in sorted(arrays.keys() - items.keys() - {GRID_MAPPING, f"{OVERVIEW}/{GRID_MAPPING}"}):
         yield ValidationFinding(name, "is not in the schema")
     for name in sorted(arrays.keys() & items.keys()):
-        if KeySpace.from_metadata(arrays[name]) != _key_space(arrays):
-            yield ValidationFinding(name, "names its chunks otherwise than insar_difference")
+        if KeySpace.from_metadata(arrays[name]) != _key_space(arrays, name):
+            yield ValidationFinding(name, "names its chunks otherwise than the other arrays")
     for name in sorted(arrays):
         try:
             own = parse_json(read_plain_file(store, f"{name}/zarr.json", MAX_METADATA_BYTES))
@@ -134,22 +147,67 @@ def _check_arrays(store: Path, metadata: StoreMetadata, schema: CubeSchema) -> I
             own = None
         if own != arrays[name]:
             yield ValidationFinding(name, "its zarr.json differs from the consolidated metadata")
-    yield from _check_georeference(arrays.get(GRID_MAPPING, {}).get("attributes", {}))
+    for name in (GRID_MAPPING, f"{OVERVIEW}/{GRID_MAPPING}"):
+        yield from _check_georeference(name, arrays.get(name, {}).get("attributes", {}))
 
 
-def _key_space(arrays: Mapping[str, Any]) -> KeySpace:
-    """Return the key space of the images, which all arrays but the grid mapping use."""
-    name = "insar_difference"
-    return KeySpace.from_metadata(arrays[name]) if name in arrays else KEY_SPACES[0]
+def _key_space(arrays: Mapping[str, Any], name: str = "insar_difference") -> KeySpace:
+    """Return the key space of the images, which all arrays of the group but the grid mapping use."""
+    main = _PAIR_DATES if name.startswith(PAIR_GROUPS) else "insar_difference"
+    return KeySpace.from_metadata(arrays[main]) if main in arrays else KEY_SPACES[0]
 
 
-def _check_georeference(attributes: Mapping[str, Any]) -> Iterator[ValidationFinding]:
+def _group_sizes(arrays: Mapping[str, Any], group: GroupSchema) -> dict[str, int]:
+    """Return the length of every dimension of a group: that of its first array with the dimension.
+
+    A text is as wide as the longest one of its table needs, in multiples of the schema's number of bytes.
+    """
+    sizes: dict[str, int] = {}
+    for path, item in group.items.items():
+        shape = arrays.get(path, {}).get("shape") or []
+        for place, (dim, size) in enumerate(zip(item.dims, shape, strict=False)):
+            width = group.tables.get(path) is not None and place == 1
+            if not width or (size and size % cube_schema().text_bytes == 0):
+                sizes.setdefault(dim, size)
+    return sizes
+
+
+def _check_groups(store: Path, metadata: StoreMetadata, schema: CubeSchema) -> Iterator[ValidationFinding]:
+    """Yield the differences of the groups beside the root's arrays."""
+    for name in sorted(metadata.groups.keys() | schema.groups.keys()):
+        if name not in schema.groups:
+            yield ValidationFinding(name, "is not in the schema")
+            continue
+        if name not in metadata.groups:
+            yield ValidationFinding(name, "is missing")
+            continue
+        attributes = metadata.groups[name]
+        for key, expected in schema.groups[name].attributes.items():
+            if attributes.get(key) != expected:
+                yield ValidationFinding(
+                    name, f"attribute {key} is {short_repr(attributes.get(key))}, expected {expected!r}"
+                )
+        try:
+            own = parse_json(read_plain_file(store, f"{name}/zarr.json", MAX_METADATA_BYTES))
+            inside = own["consolidated_metadata"]["metadata"]
+        except (OSError, ValueError, TypeError, KeyError):
+            own, inside = {}, None
+        arrays = {
+            path.removeprefix(f"{name}/"): array
+            for path, array in metadata.arrays.items()
+            if path.startswith(f"{name}/")
+        }
+        if own.get("attributes") != attributes or inside != arrays:
+            yield ValidationFinding(name, "its zarr.json differs from the consolidated metadata")
+
+
+def _check_georeference(name: str, attributes: Mapping[str, Any]) -> Iterator[ValidationFinding]:
     if not is_wgs84(attributes.get("crs_wkt")):
-        yield ValidationFinding(GRID_MAPPING, "its crs_wkt is not EPSG:4326")
+        yield ValidationFinding(name, "its crs_wkt is not EPSG:4326")
     try:
         Affine.from_gdal(*map(float, str(attributes.get("GeoTransform", "")).split()))
     except (TypeError, ValueError):
-        yield ValidationFinding(GRID_MAPPING, "its GeoTransform is not six numbers")
+        yield ValidationFinding(name, "its GeoTransform is not six numbers")
 
 
 def _check_axes(cube: xr.Dataset) -> Iterator[ValidationFinding]:

@@ -12,7 +12,6 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.cube.array_attributes import DEM_SOURCE
 from hephaestus_build.cube.discovery import is_simulated_cube
 from hephaestus_build.cube.geozarr import drop_geozarr
-from hephaestus_build.cube.granules import ChunkKeys
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.opening import open_cube
 from hephaestus_build.cube.storage.generations import FrameStore
@@ -137,7 +136,7 @@ def test_satellites_are_kept_in_the_record_and_stored_as_a_table(link):
     old = current.read_inventory()
     told = CubeInventory.decode(replace(old, satellites={"20190113": "S1B"}).encode())
     with frame_store.lock(), frame_store.new_generation() as store:
-        places = ChunkKeys(old.axes)
+        places = old.chunk_keys
         write_cube_store(
             store, told, lambda granule: {n: f"{current.store}/{key}" for n, key in places.keys(granule)}
         )

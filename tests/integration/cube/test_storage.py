@@ -333,8 +333,8 @@ def test_tables_say_what_the_annotation_says_and_cannot_be_mistaken_where_there_
         stored, nothing = cube[name].values[0, 1], cube[name].values[1, 2]
         assert stored == (np.float32(value) if name == "confidence" else value)
         assert nothing == cube_schema().variables[name].fill or np.isnan(nothing)
-    assert cube.annotated.values.tolist() == [[True, False], [False, False]]
-    assert cube.pair_status.values.tolist() == [[1, 0], [0, 2]]
+    assert cube.annotated.values.tolist() == [[False, True, False], [False] * 3, [False] * 3]
+    assert cube.pair_status.values.tolist() == [[0, 1, 0], [0, 0, 2], [0, 0, 0]]
     assert cube.pair_status.attrs["flag_meanings"].split()[2] == "absent_upstream"
 
 
@@ -344,4 +344,12 @@ def test_the_documentation_lists_the_variables_of_the_schema():
     text = (ROOT / "docs" / "cube.md").read_text(encoding="utf-8")
     assert variable_table() in text, (
         "run python -m hephaestus_build.cube.schema_docs and put its table into docs/cube.md"
+    )
+
+
+def test_the_documentation_lists_the_images_of_the_overview():
+    from hephaestus_build.cube.schema_docs import overview_table
+
+    assert overview_table() in (ROOT / "docs" / "cube.md").read_text(encoding="utf-8"), (
+        "run python -m hephaestus_build.cube.schema_docs and put its second table into docs/cube.md"
     )

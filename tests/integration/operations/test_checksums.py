@@ -54,7 +54,7 @@ def test_one_bit_in_any_file_is_found_and_named(frame_store):
         path.write_bytes(before)
         assert found, f"a flipped bit in {name} was not found"
         if "/c." in name:
-            assert found[0].variable == name.partition("/")[0]
+            assert found[0].variable == name.rpartition("/")[0]
         if name.startswith("insar_") and "/c." in name:
             assert found[0].unit.startswith("pair/2019")
     assert verify_generation(generation) == []

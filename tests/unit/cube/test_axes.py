@@ -14,7 +14,7 @@ from hephaestus_build.cube.date_axes import DateAxes
 from hephaestus_build.cube.inventory import CubeInventory, StoredHistory
 from hephaestus_build.cube.key_spaces import KEY_SPACES, KeyHistory, KeySpace
 
-NOTHING = StoredHistory(lambda: (), lambda: ())
+NOTHING = StoredHistory(set, set)
 pairs = st.builds(lambda first, gap: pair(first, first + gap), st.integers(0, 300), st.integers(1, 90))
 
 
@@ -34,7 +34,7 @@ def history(contents: CubeInventory, on_disk: set[int]) -> StoredHistory:
         }
         return {space.chunk_key("primary_date", (), 1), *phases}
 
-    return StoredHistory(chunk_keys, lambda: on_disk)
+    return StoredHistory(chunk_keys, lambda: {(space, space) for space in on_disk})
 
 
 def empty(listed) -> CubeInventory:
@@ -152,7 +152,7 @@ def test_without_a_free_key_space_lost_images_are_errors_until_they_are_stored_a
     name = toy_cube.PAIRS[0]
     every = {"dem/dem": 0, f"pair/{name}": 1}
     contents = replace(inventory_of(every), keys=KeyHistory(1, (("x/c.0",), (), ("x/c/0",))))
-    busy = StoredHistory(lambda: (), lambda: (0, 1, 2))
+    busy = StoredHistory(set, lambda: {(0, 0), (1, 1), (2, 2)})
     lost = contents.succeed(GRID, inventory_of({**every, f"pair/{name}": 0}).granules, ATTRIBUTES, (), busy)
     keys = {key for _, key in contents.chunk_keys.keys(contents.granules[f"pair/{name}"])}
     assert lost.keys.index == 1
