@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import zarr
@@ -14,7 +15,7 @@ from zarr.codecs import BloscCodec, VLenUTF8Codec, ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from hephaestus_build.core.atomic_io import hash_bytes, link_files, sync_files, write_atomic
+from hephaestus_build.core.atomic_io import encode_json, hash_bytes, link_files, sync_files, write_atomic
 from hephaestus_build.core.crs import WGS84_WKT
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.registry import load_schema
@@ -121,7 +122,7 @@ def _consolidate_metadata(objects: dict[str, bytes]) -> dict[str, bytes]:
             }
             consolidated = {"kind": "inline", "must_understand": False, "metadata": inside}
             whole = {**value, "consolidated_metadata": consolidated}
-            groups[key] = json.dumps(whole, indent=2).encode()
+            groups[key] = msgspec.json.format(encode_json(whole), indent=2)
     return {**objects, **groups}
 
 
