@@ -228,6 +228,7 @@ class _ArrayWriter:
         if not value.size:
             return
         chunk = item.chunk_shape(value.shape)
+        padded: npt.NDArray[Any]
         if item.dtype == "string":
             padded = np.zeros(chunk, np.dtypes.StringDType())
         else:
