@@ -304,7 +304,8 @@ class CubeInventory:
             check_granule(granule, whole=not self.is_outdated)
         self.keys.check()
         self.pair_keys.check()
-        if self._granule_keys().intersection(self.keys.own_retired + self.pair_keys.own_retired):
+        own_retired = self.keys.own_retired + self.pair_keys.own_retired
+        if own_retired and self._granule_keys().intersection(own_retired):
             raise ValueError("a key of its images is retired")
         if (
             self.grid.size > MAX_GRID_PIXELS

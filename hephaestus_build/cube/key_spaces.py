@@ -26,7 +26,7 @@ import msgspec
 #: Content of the objects at retired keys. No compressor of a cube's arrays decodes it.
 RETIRED_CHUNK = b"This chunk has another key since a later publication. Open the cube again.\n"
 #: Maximum number of retired keys of a cube.
-_MAX_RETIRED = 2_000_000
+_MAX_RETIRED = 200_000
 _RETIRED_KEY = re.compile(
     r"(?:[a-z][a-z0-9_]{0,99}/){1,2}(?:c(?:\.[0-9]{1,7}){0,4}|c(?:/[0-9]{1,7}){1,4}|[0-9]{1,7}(?:\.[0-9]{1,7}){0,3})"
 )

@@ -11,7 +11,7 @@ from hephaestus_build.core.atomic_io import encode_json, hash_bytes
 
 _HEAD = b'{"version":2,"blake3":"%s","objects":'
 _TAIL = b"}"
-_MAX_OBJECTS = 200_000  # ten times the objects of a frame with 3,000 pairs
+_MAX_OBJECTS = 500_000  # several times the objects of a frame with 3,000 pairs, with retired keys
 _Hash = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
 _Objects = dict[str, tuple[_Hash, Annotated[int, msgspec.Meta(ge=0)]]]
 

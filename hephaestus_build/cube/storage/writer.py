@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
-import zarr
-from zarr.codecs import BloscCodec, VLenUTF8Codec, ZstdCodec
-from zarr.core.buffer import Buffer
-from zarr.storage import MemoryStore
+from numcodecs import Zstd
 
-from hephaestus_build.core.atomic_io import hash_bytes, link_files, sync_files, write_atomic
+from hephaestus_build.core.atomic_io import encode_json, hash_bytes, link_files, sync_files, write_atomic
 from hephaestus_build.core.crs import WGS84_WKT
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.registry import load_schema
 from hephaestus_build.cube.array_attributes import array_attributes, raster_attributes
 from hephaestus_build.cube.codecs.padded_chunks import split_into_chunks
 from hephaestus_build.cube.codecs.vlen_utf8 import encode_vlen_utf8
@@ -31,15 +27,17 @@ from hephaestus_build.cube.group_tables import (
     overview_grid,
 )
 from hephaestus_build.cube.inventory import PAIR_GROUPS, CubeInventory
-from hephaestus_build.cube.key_spaces import KEY_SPACES, RETIRED_CHUNK, KeySpace
+from hephaestus_build.cube.key_spaces import RETIRED_CHUNK, KeySpace
 from hephaestus_build.cube.pair_tables import days_since_1970, fill_tables
 from hephaestus_build.cube.plain_attributes import to_plain_attributes
 from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.manifest import encode_manifest
+from hephaestus_build.cube.zarr_json import make_array_metadata, make_group_metadata, make_scalar_metadata
 
 #: Number of hard links to one file; ext4 allows 65,000.
 _LINKS_TO_A_FILE = 30_000
+_ZSTD = Zstd(level=0)
 
 
 def write_cube_store(
@@ -87,42 +85,35 @@ def encode_metadata(contents: CubeInventory) -> dict[str, bytes]:
     schema = schema.with_optional(contents.optional_variables)
     values = make_tables(contents)
     sizes = {name: len(values[name]) for name in schema.coordinates}
-    # in memory: writing many small files through zarr takes twice as long
     arrays = _ArrayWriter(contents)
     arrays.write_crs(contents.grid)
     for coordinate in schema.coordinates.values():
         arrays.write_table(coordinate, values[coordinate.name])
     for variable in schema.variables.values():
         shape = tuple(sizes[dim] for dim in variable.dims)
-        if variable.dtype == "string":
-            arrays.write_text_table(variable, values[variable.name])
-        elif variable.layout == "table":
+        if variable.layout == "table":
             arrays.write_table(variable, values[variable.name])
         elif min(shape) > 0:
-            arrays.create_images(variable, shape)
+            arrays.create_array(variable, shape)
     arrays.write_groups(schema, make_group_tables(contents, values))
-    return _consolidate_metadata(arrays.objects())
+    return arrays.objects()
 
 
-def _consolidate_metadata(objects: dict[str, bytes]) -> dict[str, bytes]:
-    """Add the metadata of all that is in a group to the group's own, for the root and every other group.
-
-    Like zarr.consolidate_metadata, but without its warning.
-    """
-    own = {key: json.loads(item) for key, item in objects.items() if key.rpartition("/")[2] == "zarr.json"}
-    groups = {}
-    for key, value in own.items():
-        if value["node_type"] == "group":
+def _encode_metadata_documents(documents: Mapping[str, dict[str, Any]]) -> dict[str, bytes]:
+    """Return metadata as it is stored, with that of all that is in a group added to the group's own."""
+    encoded = {}
+    for key, document in documents.items():
+        if document["node_type"] == "group":
             prefix = key.removesuffix("zarr.json")
             inside = {
                 path.removeprefix(prefix).removesuffix("/zarr.json"): item
-                for path, item in own.items()
+                for path, item in documents.items()
                 if path.startswith(prefix) and path != key
             }
             consolidated = {"kind": "inline", "must_understand": False, "metadata": inside}
-            whole = {**value, "consolidated_metadata": consolidated}
-            groups[key] = json.dumps(whole, indent=2).encode()
-    return {**objects, **groups}
+            document = {**document, "consolidated_metadata": consolidated}
+        encoded[key] = msgspec.json.format(encode_json(document), indent=2)
+    return encoded
 
 
 def make_tables(contents: CubeInventory) -> dict[str, npt.NDArray[Any]]:
@@ -171,7 +162,7 @@ def grid_mapping_attributes(grid: Grid) -> dict[str, Any]:
 
 
 class _ArrayWriter:
-    """Writer of a cube's arrays to memory.
+    """Encoder of a cube's metadata, coordinates and tables.
 
     Parameters
     ----------
@@ -180,16 +171,15 @@ class _ArrayWriter:
     """
 
     def __init__(self, contents: CubeInventory) -> None:
-        self._objects: dict[str, Buffer] = {}
-        self._encoded: dict[str, bytes] = {}
         self._contents = contents
         self._own = make_group_attributes(contents)
-        self._group = zarr.create_group(MemoryStore(self._objects), zarr_format=3, attributes=self._own)
+        self._metadata = {"zarr.json": make_group_metadata(self._own)}
+        self._chunks: dict[str, bytes] = {}
 
     def objects(self) -> dict[str, bytes]:
-        """Return everything that was written, by key."""
-        stored = {key: item.to_bytes() for key, item in sorted(self._objects.items())}
-        return {**stored, **self._encoded}
+        """Return everything that was encoded, by key in the store."""
+        metadata = dict(sorted(self._metadata.items()))
+        return {**_encode_metadata_documents(metadata), **self._chunks}
 
     def write_groups(self, schema: CubeSchema, values: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write the groups beside the root's arrays.
@@ -202,7 +192,8 @@ class _ArrayWriter:
             Coordinates and tables of the groups by path.
         """
         for group in schema.groups.values():
-            self._group.create_group(group.name, attributes=make_child_attributes(self._contents, group))
+            attributes = make_child_attributes(self._contents, group)
+            self._metadata[f"{group.name}/zarr.json"] = make_group_metadata(attributes)
             sizes = {
                 dim: size
                 for path, table in values.items()
@@ -212,7 +203,7 @@ class _ArrayWriter:
             for coordinate in group.coordinates.values():
                 self.write_table(coordinate, values[coordinate.name])
             for variable in group.variables.values():
-                self.create_images(variable, tuple(sizes[dim] for dim in variable.dims))
+                self.create_array(variable, tuple(sizes[dim] for dim in variable.dims))
                 if variable.layout == "rows":
                     self._encode_rows(variable, values[variable.name])
         self.write_crs(overview_grid(self._contents), f"{OVERVIEW}/")
@@ -221,62 +212,39 @@ class _ArrayWriter:
         """Encode all chunks of a group's table."""
         encoder, space = variable.make_encoder(), self._space(variable)
         for position, chunk in split_into_chunks(table, variable.chunk_shape(table.shape), variable.fill):
-            self._encoded[space.chunk_key(variable.name, position, 0)] = encoder.encode(chunk)
+            self._chunks[space.chunk_key(variable.name, position, 0)] = encoder.encode(chunk)
 
     def write_crs(self, grid: Grid, prefix: str = "") -> None:
-        """Write a grid mapping. Its value has no meaning, so its key never changes."""
-        self._group.create_array(
-            f"{prefix}{GRID_MAPPING}",
-            shape=(),
-            chunks=(),
-            dtype="int64",
-            chunk_key_encoding=_key_encoding(KEY_SPACES[0]),
-            dimension_names=(),
-            attributes=grid_mapping_attributes(grid),
-        )[...] = 0
+        """Write a grid mapping."""
+        metadata = make_scalar_metadata(grid_mapping_attributes(grid))
+        self._metadata[f"{prefix}{GRID_MAPPING}/zarr.json"] = metadata
 
-    def write_table(self, item: Variable | Coordinate, value: np.ndarray) -> None:
-        """Write a coordinate or a table of numbers."""
-        # one that holds only fill values is stored too: a missing chunk could not be told from a lost one
-        array = self._create(item, value.shape, config={"write_empty_chunks": True})
-        if value.size:
-            array[...] = value
+    def write_table(self, item: Variable | Coordinate, value: npt.NDArray[Any]) -> None:
+        """Write a coordinate or a table, which is one chunk.
 
-    def write_text_table(self, variable: Variable, value: np.ndarray) -> None:
-        """Write a table of strings."""
-        codecs = {"serializer": VLenUTF8Codec(), "compressors": ZstdCodec(level=0)}
-        array = self._create(variable, value.shape, **codecs)
-        padded = np.zeros(array.chunks, np.dtypes.StringDType())
+        It is stored even if it holds only fill values: a missing chunk could not be told from a lost one.
+        """
+        self.create_array(item, value.shape)
+        if not value.size:
+            return
+        chunk = item.chunk_shape(value.shape)
+        padded: npt.NDArray[Any]
+        if item.dtype == "string":
+            padded = np.zeros(chunk, np.dtypes.StringDType())
+        else:
+            padded = np.full(chunk, item.fill, np.dtype(item.dtype).newbyteorder("<"))
         padded[tuple(map(slice, value.shape))] = value
-        key = self._space(variable).chunk_key(variable.name, (), value.ndim)
-        self._encoded[key] = encode_vlen_utf8(padded)
+        key = self._space(item).chunk_key(item.name, (), value.ndim)
+        self._chunks[key] = encode_vlen_utf8(padded) if item.dtype == "string" else _ZSTD.encode(padded)
 
-    def create_images(self, variable: Variable, shape: tuple[int, ...]) -> None:
-        """Create an array of images, or a table of a group, without any chunk."""
-        codec = load_schema("cube.json")["codecs"][variable.codec]
-        itemsize = np.dtype(variable.dtype).itemsize
-        self._create(variable, shape, filters=None, compressors=BloscCodec(**codec, typesize=itemsize))
-
-    def _create(self, item: Variable | Coordinate, shape: tuple[int, ...], **options: Any) -> zarr.Array[Any]:
+    def create_array(self, item: Variable | Coordinate, shape: tuple[int, ...]) -> None:
+        """Write the metadata of an array; the chunks of images are linked afterwards."""
         grid = overview_grid(self._contents) if item.name.startswith(f"{OVERVIEW}/") else self._contents.grid
-        described = array_attributes(item, self._own) | raster_attributes(item, grid)
-        return self._group.create_array(
-            item.name,
-            shape=shape,
-            dtype=item.dtype,
-            chunks=item.chunk_shape(shape),
-            chunk_key_encoding=_key_encoding(self._space(item)),
-            fill_value=item.fill,
-            dimension_names=item.dims,
-            attributes=described,
-            **options,
-        )
+        attributes = array_attributes(item, self._own) | raster_attributes(item, grid)
+        metadata = make_array_metadata(item, shape, self._space(item), attributes)
+        self._metadata[f"{item.name}/zarr.json"] = metadata
 
     def _space(self, item: Variable | Coordinate) -> KeySpace:
         """Return the key space of an array."""
         in_pairs = item.name.startswith(PAIR_GROUPS)
         return (self._contents.pair_keys if in_pairs else self._contents.keys).space
-
-
-def _key_encoding(space: KeySpace) -> Any:
-    return {"name": space.name, "separator": space.separator}

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.registry import load_schema
 from hephaestus_build.cube.geozarr import drop_geozarr
 from hephaestus_build.cube.schema import Coordinate, Variable
+from hephaestus_build.cube.zarr_json import make_codecs
 
 
 @dataclass(frozen=True)
@@ -71,21 +69,12 @@ def _faults(
         yield from _compare("fill value", _fill(found.get("fill_value")), _fill(item.fill))
     chunk = found.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
     yield from _compare("chunk", chunk, list(item.chunk_shape(shape)))
-    if isinstance(item, Variable) and item.layout != "table":
-        codecs = [_codec(codec) for codec in found.get("codecs", [])]
-        yield from _compare("codecs", codecs, list(_codecs(item)))
+    codecs = [_codec(codec) for codec in found.get("codecs", [])]
+    yield from _compare("codecs", codecs, [_codec(codec) for codec in make_codecs(item)])
     stored = drop_geozarr(found.get("attributes", {}))  # these are compared with the grid
     # an additional attribute may change the decoded values: scale_factor, add_offset, missing_value
     for name in sorted(attributes.keys() | stored.keys()):
         yield from _compare(f"attribute {name}", stored.get(name), attributes.get(name))
-
-
-def _codecs(variable: Variable) -> Iterator[dict[str, Any]]:
-    assert variable.codec is not None
-    codec = load_schema("cube.json")["codecs"][variable.codec]
-    yield {"name": "bytes", "endian": "little"}
-    blosc = {name: codec[name] for name in ("cname", "clevel", "shuffle", "blocksize")}
-    yield {"name": "blosc", "typesize": np.dtype(variable.dtype).itemsize, **blosc}
 
 
 def _codec(codec: Mapping[str, Any]) -> dict[str, Any]:
