@@ -244,7 +244,7 @@ class FrameScene:
         return np.asarray((lasting + passing * decay) * np.float32(geometry * snow), np.float32)
 
     def _decorrelation(self, step: int) -> npt.NDArray[np.float32]:
-        """Return the lasting coherence, the passing one and its lifetime in days, at every `step`-th pixel."""
+        """Return lasting coherence, passing coherence and its lifetime in days, at every `step`-th pixel."""
 
         def compute() -> npt.NDArray[np.float32]:
             cover = self.vegetation[::step, ::step]
