@@ -76,7 +76,7 @@ def _attention_lines(row: FrameStatus) -> Iterator[str]:
     """Yield what a person should know of a frame and a table has no room for."""
     if row.problem:
         yield row.problem
-    if row.schema not in (None, cube_schema().version):
+    if row.schema not in ("", cube_schema().version):
         yield (
             f"it was written in schema {row.schema}, this version writes {cube_schema().version}; "
             f"`hephaestus migrate {row.frame}` brings it over without downloading anything"

@@ -6,9 +6,7 @@ import xarray as xr
 from affine import Affine
 
 from hephaestus_build.core.grid import Grid
-
-#: Name of the grid mapping variable.
-GRID_MAPPING = "spatial_ref"
+from hephaestus_build.cube.schema import GRID_MAPPING
 
 
 def read_cube_grid(cube: xr.Dataset) -> Grid:

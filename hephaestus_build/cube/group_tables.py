@@ -11,12 +11,11 @@ import numpy.typing as npt
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.codecs.padded_text import encode_texts
 from hephaestus_build.cube.decimation import Decimation
-from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.geozarr import geozarr_attributes
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.pair_tables import days_since_1970
 from hephaestus_build.cube.plain_attributes import to_plain_attributes
-from hephaestus_build.cube.schema import GroupSchema, cube_schema
+from hephaestus_build.cube.schema import GRID_MAPPING, GroupSchema, cube_schema
 
 #: The group of small images.
 OVERVIEW = "overview"

@@ -304,9 +304,6 @@ class CubeInventory:
             check_granule(granule, whole=not self.is_outdated)
         self.keys.check()
         self.pair_keys.check()
-        own_retired = self.keys.own_retired + self.pair_keys.own_retired
-        if own_retired and self._granule_keys().intersection(own_retired):
-            raise ValueError("a key of its images is retired")
         if (
             self.grid.size > MAX_GRID_PIXELS
             or len(self.axes.primary) * len(self.axes.secondary) > MAX_TABLE_CELLS
@@ -327,6 +324,9 @@ class CubeInventory:
             place = granule.place if isinstance(granule, OptionalGranule) else None
             if place is not None and place not in (pairs if isinstance(place, Pair) else dates):
                 raise ValueError(f"it has {granule.key}, but no such pair or date")
+        own_retired = self.keys.own_retired + self.pair_keys.own_retired
+        if own_retired and self._granule_keys().intersection(own_retired):
+            raise ValueError("a key of its images is retired")
         _ = self.era5_area  # raises if the grid is not on the Earth
 
 

@@ -14,6 +14,8 @@ from hephaestus_build.cube.codecs.image_encoder import ChunkEncoder, strip_width
 StorageLayout = Literal["pair", "date", "frame", "epoch", "table", "overview", "rows"]
 
 
+#: Name of the grid mapping variable, in the root group and in `overview`.
+GRID_MAPPING = "spatial_ref"
 #: Dimensions that grow from one generation to the next.
 GROWING_DIMENSIONS = ("primary_date", "secondary_date", "epoch")
 

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import hash_descriptor, is_plain_file, open_plain_file
 from hephaestus_build.cube.codecs.image_encoder import strip_count
-from hephaestus_build.cube.georeference import read_cube_grid
 from hephaestus_build.cube.key_spaces import KeySpace
-from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.schema import Variable, cube_schema
+
+if TYPE_CHECKING:  # xarray is slow to import, and what writes the files does without it
+    import xarray as xr
 
 #: Positions on the leading dimensions of a variable: both dates of a pair, one date, or none.
 DimensionIndex = tuple[int, ...]
@@ -61,6 +61,8 @@ class ExportSelection:
     @cached_property
     def grid(self) -> Grid:
         """The frame's grid."""
+        from hephaestus_build.cube.georeference import read_cube_grid
+
         return read_cube_grid(self.cube)
 
     @cached_property
@@ -147,6 +149,8 @@ def open_export_selection(
     UsageError
         If a variable is not in the schema, or a pair not in the cube.
     """
+    from hephaestus_build.cube.reading.dataset import open_pinned_cube
+
     schema = cube_schema().variables
     for name in variables or ():
         if name not in schema:

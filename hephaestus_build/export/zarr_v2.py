@@ -35,11 +35,10 @@ from hephaestus_build.core.plain_files import (
     walk_files,
 )
 from hephaestus_build.core.progress import NullListener, ProgressListener
-from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.geozarr import drop_geozarr
 from hephaestus_build.cube.pair_tables import empty_table
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, read_store_metadata
-from hephaestus_build.cube.schema import Coordinate, Variable, cube_schema
+from hephaestus_build.cube.schema import GRID_MAPPING, Coordinate, Variable, cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST
 from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES
 from hephaestus_build.export.export_lock import check_export_target, exclusive_lock, remove_unfinished_files

@@ -73,8 +73,8 @@ class FrameStatus:
     to_migrate : bool
         Whether an earlier version stored it elsewhere or in another schema; ``hephaestus migrate`` brings
         it over.
-    schema : str or None
-        Version of the schema that it was written with; None if there is no cube.
+    schema : str
+        Version of the schema that it was written with; empty if there is no cube.
     """
 
     frame: str
@@ -97,7 +97,7 @@ class FrameStatus:
     simulated: bool = False
     accepted: tuple[MissingProduct, ...] = ()
     to_migrate: bool = False
-    schema: str | None = None
+    schema: str = ""
 
     def __repr__(self) -> str:
         state = self.problem or f"generation {self.generation}, {self.pairs} pairs, {len(self.owed)} owed"

@@ -10,6 +10,7 @@ import numpy as np
 import rasterio
 
 from hephaestus_build.core.gdal import isolated_gdal_env
+from hephaestus_build.cube.codecs.image_encoder import split_object_name
 from hephaestus_build.pipeline.encoding import encode_images
 
 
@@ -26,7 +27,7 @@ class RasterComplexity:
     phase_file, coherence_file : float
         Bytes of LiCSAR's files for each pixel with data.
     phase_stored, coherence_stored : float
-        Bytes of the cube's shards for each pixel with data.
+        Bytes of the cube's strips for each pixel with data.
     """
 
     pairs: int
@@ -47,10 +48,12 @@ def measure_complexity(files: Sequence[tuple[Path, Path]]) -> RasterComplexity:
             rasterio.open(coherence_file) as coherence,
         ):
             planes = {"insar_difference": phase.read(1), "insar_coherence": coherence.read(1)}
-        shards = encode_images(planes)
+        sizes = dict.fromkeys(planes, 0)
+        for name, content in encode_images(planes).items():
+            sizes[split_object_name(name)[0]] += len(content)
         valid = np.count_nonzero(planes["insar_difference"])
-        sizes = [phase_file.stat().st_size, coherence_file.stat().st_size, *map(len, shards.values())]
-        rows.append([1 - valid / planes["insar_difference"].size, *(size / valid for size in sizes)])
+        every = [phase_file.stat().st_size, coherence_file.stat().st_size, *sizes.values()]
+        rows.append([1 - valid / planes["insar_difference"].size, *(size / valid for size in every)])
     medians = np.median(rows, axis=0)
     return RasterComplexity(len(rows), *(round(float(value), 3) for value in medians))
 

@@ -182,7 +182,7 @@ def test_a_copy_elsewhere_is_verified_where_it_is(settings, tmp_path):
         shutil.copytree(frame_store_of(settings).published_link.resolve(), tmp_path / "elsewhere.zarr")
     )
     assert verify_generation(Generation.from_path(copy)) == []
-    flip(next((copy / "dem").glob("c.*")), random.Random(3))
+    flip(copy / "dem" / "c.0.0", random.Random(3))
     (damage,) = verify_generation(Generation.from_path(copy))
     assert str(damage).startswith("dem of dem/dem: dem/c.0.0 is damaged")
     with pytest.raises(HephaestusError, match="there is no cube at"):
@@ -191,7 +191,7 @@ def test_a_copy_elsewhere_is_verified_where_it_is(settings, tmp_path):
 
 def test_what_upstream_has_lost_meanwhile_is_owed_and_the_rest_is_mended(archive, settings):
     current = frame_store_of(settings).published_generation()
-    first, second = sorted((current.store / "insar_difference").glob("c.*"))[:2]
+    first, second = sorted((current.store / "insar_difference").glob("c.*.0"))[:2]
     flip(first, random.Random(5))
     flip(second, random.Random(6))
     units = sorted(damage.unit for damage in verify_generation(current))
@@ -259,7 +259,7 @@ def test_a_killed_repairs_work_that_a_build_has_passed_is_not_used(archive, sett
 def test_an_object_that_is_gone_sends_a_build_to_repair(archive, settings):
     current, pairs = frame_store_of(settings).published_generation(), archive.archive.pairs(FRAME)
     contents = current.read_inventory()
-    gone = dict(contents.chunk_keys.keys(contents.granules[f"pair/{pairs[0]}"]))["insar_difference"]
+    gone = dict(contents.chunk_keys.keys(contents.granules[f"pair/{pairs[0]}"]))["insar_difference.0"]
     (current.store / gone).unlink()
     archive.archive.reprocess(FRAME, pairs[-1])
     with pytest.raises(HephaestusError, match=rf"{gone} is missing .*`hephaestus repair {FRAME}`"):

@@ -16,6 +16,7 @@ from hephaestus_build.cube.storage.frame_folder import PROVENANCE
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
+from netcdf_pool import keep_netcdf_processes
 
 FRAME = Frame("198A_00210_131313")
 ALL = BuildRequest(FRAME, pairs="all")
@@ -35,6 +36,7 @@ def reached(server: ArchiveServer) -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment().items():
             patch.setenv(name, value)
+        keep_netcdf_processes(patch)
         yield patch
 
 

@@ -30,8 +30,8 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import is_real_folder, remove_folder
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.cube.georeference import GRID_MAPPING, read_cube_grid
-from hephaestus_build.cube.schema import Variable
+from hephaestus_build.cube.georeference import read_cube_grid
+from hephaestus_build.cube.schema import GRID_MAPPING, Variable
 from hephaestus_build.export.geotiff import encode_cog
 from hephaestus_build.export.geotiff_layers import KEY_TAG, GeotiffLayer
 from hephaestus_build.report.dataset_figures import encode_png

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-import segmentation_models_pytorch as smp
-import timm
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -44,8 +42,8 @@ class Architecture:
         ``classification`` or ``segmentation``.
     weights : str
         The repository of its ImageNet-1k weights on the hub, ``<owner>/<tag>``.
-    model_class : callable or None
-        Class of segmentation-models-pytorch; None for timm.
+    model_class : str
+        Name of a class of segmentation-models-pytorch; empty for timm.
     options : mapping
         Keyword arguments for the library.
     published_parameters : tuple of float or None
@@ -58,7 +56,7 @@ class Architecture:
     title: str
     task: Task
     weights: str
-    model_class: Callable[..., nn.Module] | None = None
+    model_class: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     published_parameters: tuple[float, float] | None = None
     note: str = ""
@@ -102,18 +100,18 @@ MODELS: Mapping[str, Architecture] = {
         "DeepLabV3",
         "segmentation",
         "smp-hub/resnet50.imagenet",
-        smp.DeepLabV3,
+        "DeepLabV3",
         published_parameters=(26.7, 26.8),
         note="the paper's number matches DeepLabV3+; this is DeepLabV3, the model it names",
     ),
     "unet": Architecture(
-        "U-Net", "segmentation", "smp-hub/resnet50.imagenet", smp.Unet, published_parameters=(32.5, 32.6)
+        "U-Net", "segmentation", "smp-hub/resnet50.imagenet", "Unet", published_parameters=(32.5, 32.6)
     ),
     "segformer": Architecture(
         "SegFormer",
         "segmentation",
         "smp-hub/resnet50.imagenet",
-        smp.Segformer,
+        "Segformer",
         published_parameters=(24.9, 24.9),
     ),
     # the architectures whose parameter counts the paper reports
@@ -124,7 +122,7 @@ MODELS: Mapping[str, Architecture] = {
         "DeepLabV3+",
         "segmentation",
         "smp-hub/resnet50.imagenet",
-        smp.DeepLabV3Plus,
+        "DeepLabV3Plus",
         published_parameters=(26.7, 26.8),
     ),
     # small models for CPUs
@@ -134,14 +132,14 @@ MODELS: Mapping[str, Architecture] = {
         "U-Net (ResNet-18)",
         "segmentation",
         "smp-hub/resnet18.imagenet",
-        smp.Unet,
+        "Unet",
         {"encoder_depth": 4, "decoder_channels": (128, 64, 32, 16)},
     ),
     "unet-tiny": Architecture(
         "U-Net (tiny)",
         "segmentation",
         "timm/test_resnet.r160_in1k",
-        smp.Unet,
+        "Unet",
         {"decoder_channels": (64, 48, 32, 16, 8)},
     ),
     # twice as fast as the U-Net: its last layers have a quarter of the resolution. The deepest map is so
@@ -150,7 +148,7 @@ MODELS: Mapping[str, Architecture] = {
         "DeepLabV3+ (tiny)",
         "segmentation",
         "timm/test_resnet.r160_in1k",
-        smp.DeepLabV3Plus,
+        "DeepLabV3Plus",
         {"decoder_channels": 32, "decoder_atrous_rates": (1, 2, 3)},
     ),
 }
@@ -275,6 +273,8 @@ def find_weights_file(model: Architecture, weights: str) -> Path:
 
 
 def _from_timm(model: Architecture, channels: int, path: Path | None, size: int) -> nn.Module:
+    import timm  # takes as long to import as torch itself; plans and tables need only the names
+
     # positions of patches are the only parameters that depend on the size
     sized: dict[str, Any] = {"img_size": size} if model.tag.startswith("vit_") else {}
     return timm.create_model(
@@ -289,15 +289,17 @@ def _from_timm(model: Architecture, channels: int, path: Path | None, size: int)
 
 
 def _from_smp(model: Architecture, channels: int, path: Path | None) -> nn.Module:
-    assert model.model_class is not None
+    import segmentation_models_pytorch as smp
+
+    make: Callable[..., nn.Module] = getattr(smp, model.model_class)
     options = {"in_channels": channels, "classes": CLASS_COUNT, **model.options}
     if model.owner == "timm":  # the prefix "tu-" selects timm's encoder
         tag, pretrained = f"tu-{model.tag}", None if path is None else True
-        return model.model_class(
+        return make(
             tag, encoder_weights=pretrained, pretrained_cfg_overlay=_pretrained_overlay(path), **options
         )
     encoder = model.tag.partition(".")[0]
-    network: Any = model.model_class(encoder, encoder_weights=None, **options)
+    network: Any = make(encoder, encoder_weights=None, **options)
     if path is not None:
         # as the library does, but from a file: load weights for three channels, then extend the channels
         depth = model.options.get("encoder_depth", 5)
@@ -335,6 +337,8 @@ def _weights_revision(model: Architecture) -> str | None:
     """Return the revision of the weights that the library pins."""
     if model.owner == "timm":
         return None
+    import segmentation_models_pytorch as smp
+
     settings = smp.encoders.encoders[model.tag.partition(".")[0]]["pretrained_settings"]["imagenet"]
     return settings["revision"]
 

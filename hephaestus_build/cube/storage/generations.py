@@ -43,8 +43,8 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import is_plain_file, is_real_folder, list_names, read_plain_file
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.inventory import CubeInventory, StoredHistory
+from hephaestus_build.cube.schema import GRID_MAPPING
 from hephaestus_build.cube.storage.frame_folder import (
     GENERATION_NUMBER,
     GENERATIONS,

@@ -17,7 +17,6 @@ from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.array_attributes import array_attributes, raster_attributes
 from hephaestus_build.cube.codecs.padded_chunks import split_into_chunks
 from hephaestus_build.cube.codecs.vlen_utf8 import encode_vlen_utf8
-from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.geozarr import geozarr_attributes
 from hephaestus_build.cube.granules import Granule
 from hephaestus_build.cube.group_tables import (
@@ -30,7 +29,7 @@ from hephaestus_build.cube.inventory import PAIR_GROUPS, CubeInventory
 from hephaestus_build.cube.key_spaces import RETIRED_CHUNK, KeySpace
 from hephaestus_build.cube.pair_tables import days_since_1970, fill_tables
 from hephaestus_build.cube.plain_attributes import to_plain_attributes
-from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable, cube_schema
+from hephaestus_build.cube.schema import GRID_MAPPING, Coordinate, CubeSchema, Variable, cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.manifest import encode_manifest
 from hephaestus_build.cube.zarr_json import make_array_metadata, make_group_metadata, make_scalar_metadata

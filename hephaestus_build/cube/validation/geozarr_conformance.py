@@ -8,10 +8,9 @@ from typing import Any
 from hephaestus_build.core.era5_grid import era5_area_around
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.cube.array_attributes import raster_attributes
-from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.geozarr import compare_by_uuid, drop_geozarr, geozarr_attributes
 from hephaestus_build.cube.reading.store_metadata import StoreMetadata
-from hephaestus_build.cube.schema import Coordinate, CubeSchema, Variable
+from hephaestus_build.cube.schema import GRID_MAPPING, Coordinate, CubeSchema, Variable
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding, short_repr
 
 

@@ -22,7 +22,6 @@ from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import walk_files
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.fingerprints import fingerprint_grid
-from hephaestus_build.cube.georeference import GRID_MAPPING
 from hephaestus_build.cube.geozarr import compare_by_uuid
 from hephaestus_build.cube.granules import (
     DemGranule,
@@ -44,7 +43,7 @@ from hephaestus_build.cube.overview_parts import OverviewParts
 from hephaestus_build.cube.reading.plain_store import PlainStore
 from hephaestus_build.cube.reading.store_metadata import StoreMetadata, read_store_metadata
 from hephaestus_build.cube.reading.window_reader import WindowReader
-from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.schema import GRID_MAPPING, cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.storage.writer import (

@@ -17,7 +17,7 @@ from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import read_plain_file
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 from hephaestus_build.cube.array_attributes import array_attributes
-from hephaestus_build.cube.georeference import GRID_MAPPING, read_cube_grid
+from hephaestus_build.cube.georeference import read_cube_grid
 from hephaestus_build.cube.group_tables import OVERVIEW
 from hephaestus_build.cube.inventory import PAIR_GROUPS
 from hephaestus_build.cube.key_spaces import KEY_SPACES, KeySpace
@@ -28,7 +28,14 @@ from hephaestus_build.cube.reading.store_metadata import (
     StoreMetadata,
     read_store_metadata,
 )
-from hephaestus_build.cube.schema import Coordinate, CubeSchema, GroupSchema, Variable, cube_schema
+from hephaestus_build.cube.schema import (
+    GRID_MAPPING,
+    Coordinate,
+    CubeSchema,
+    GroupSchema,
+    Variable,
+    cube_schema,
+)
 from hephaestus_build.cube.validation.array_metadata import (
     ValidationFinding,
     check_array_metadata,

@@ -24,6 +24,8 @@ import numpy.typing as npt
 
 #: Poisson's ratio of the half-space.
 POISSON_RATIO = 0.25
+#: Length below which a term of Okada's equations counts as singular, metres.
+_TINY = 1e-12
 _MU_RATIO = 1 - 2 * POISSON_RATIO  # mu / (lambda + mu)
 
 
@@ -197,6 +199,12 @@ def _sin_cos(dip: float) -> tuple[float, float]:
     )
 
 
+def _zero_where(singular: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return `values` with 0 where a term is singular; changes `values`."""
+    values[singular] = 0.0
+    return values
+
+
 def _okada_corner(
     xi: np.ndarray,
     eta: np.ndarray,
@@ -206,33 +214,35 @@ def _okada_corner(
     slip: tuple[float, float, float],
 ) -> np.ndarray:
     """Return equations 25 to 30 of Okada (1985) at one corner, times 2 pi."""
-    tiny = 1e-12
+    strike_slip, dip_slip, opening = slip
     r = np.sqrt(xi**2 + eta**2 + q**2)
     y = eta * cosine + q * sine
     d = eta * sine - q * cosine
+    r_d = r + d
     with np.errstate(divide="ignore", invalid="ignore"):
         # singular terms on the extensions of the rectangle's edges are set to 0, as Okada prescribes
-        r_eta = np.where(np.abs(r + eta) < tiny, 0.0, 1 / (r * (r + eta)))
-        r_xi = np.where(np.abs(r + xi) < tiny, 0.0, 1 / (r * (r + xi)))
-        log_eta = np.where(r + eta < tiny, -np.log(r - eta), np.log(r + eta))
-        angle = np.where(np.abs(q) < tiny, 0.0, np.arctan(xi * eta / (q * r)))
+        r_eta = _zero_where(np.abs(r + eta) < _TINY, 1 / (r * (r + eta)))
+        r_xi = _zero_where(np.abs(r + xi) < _TINY, 1 / (r * (r + xi))) if dip_slip or opening else r_eta
+        log_eta = np.log(r + eta)
+        if (beyond := r + eta < _TINY).any():
+            log_eta[beyond] = -np.log((r - eta)[beyond])
+        angle = _zero_where(np.abs(q) < _TINY, np.arctan(xi * eta / (q * r)))
         if cosine:
             x = np.hypot(xi, q)
             top = eta * (x + q * cosine) + x * (r + x) * sine
-            i5 = np.where(
-                np.abs(xi) < tiny, 0.0, _MU_RATIO * 2 / cosine * np.arctan(top / (xi * (r + x) * cosine))
+            i5 = _zero_where(
+                np.abs(xi) < _TINY, _MU_RATIO * 2 / cosine * np.arctan(top / (xi * (r + x) * cosine))
             )
-            i4 = _MU_RATIO / cosine * (np.log(r + d) - sine * log_eta)
-            i3 = _MU_RATIO * (y / (cosine * (r + d)) - log_eta) + sine / cosine * i4
-            i1 = -_MU_RATIO * xi / (cosine * (r + d)) - sine / cosine * i5
+            i4 = _MU_RATIO / cosine * (np.log(r_d) - sine * log_eta)
+            i3 = _MU_RATIO * (y / (cosine * r_d) - log_eta) + sine / cosine * i4
+            i1 = -_MU_RATIO * xi / (cosine * r_d) - sine / cosine * i5
         else:
-            i5 = -_MU_RATIO * xi * sine / (r + d)
-            i4 = -_MU_RATIO * q / (r + d)
-            i3 = _MU_RATIO / 2 * (eta / (r + d) + y * q / (r + d) ** 2 - log_eta)
-            i1 = -_MU_RATIO / 2 * xi * q / (r + d) ** 2
+            i5 = -_MU_RATIO * xi * sine / r_d
+            i4 = -_MU_RATIO * q / r_d
+            i3 = _MU_RATIO / 2 * (eta / r_d + y * q / r_d**2 - log_eta)
+            i1 = -_MU_RATIO / 2 * xi * q / r_d**2
     i2 = -_MU_RATIO * log_eta - i3
     total = np.zeros((3, *r.shape))
-    strike_slip, dip_slip, opening = slip
     if strike_slip:
         total -= strike_slip * np.stack(
             [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,12 @@ _MODELS: dict[str, Callable[..., np.ndarray]] = {
     "Spheroid": deformation_models.spheroid,
     "Unidentified": deformation_models.sagging_flank,
 }
+
+
+@lru_cache(maxsize=4096)
+def _episode_size(seed: int, name: str, cycle: int) -> float:
+    """Return the size of one episode of a source, 0.7 to 1.3."""
+    return random_stream(seed, name, "episode", cycle).uniform(0.7, 1.3)
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class ActivityHistory:
             since = day - first - cycle * self.period
             if since <= 0:
                 break
-            size = random_stream(seed, name, "episode", cycle).uniform(0.7, 1.3)
+            size = _episode_size(seed, name, cycle)
             total += size * min(since / self.duration, 1.0) if self.duration else size
             after = since - self.duration
             if after > 0 and self.rebound:

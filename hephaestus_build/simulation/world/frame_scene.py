@@ -258,10 +258,7 @@ class FrameScene:
     def true_coherence(self, pair: Pair, step: int = 1) -> npt.NDArray[np.float32]:
         """Return the true coherence, without estimation bias, float32, 0 to 1, at every `step`-th pixel."""
         days = (pair.secondary - pair.primary).days
-        cover = self.vegetation[::step, ::step]
-        fresh = 0.95 - 0.3 * cover
-        lasting = 0.32 * (1 - cover) ** 2
-        lifetime = 14 + 420 * (1 - cover) ** 3
+        lasting, passing, lifetime = self._decorrelation(step)
         geometry = max(
             0.2,
             1
@@ -270,7 +267,18 @@ class FrameScene:
         )
         snow = 0.55 if self.spec.latitude > 60 and pair.secondary.month in (11, 12, 1, 2, 3) else 1.0
         decay = np.exp(-np.float32(days) / lifetime)
-        return np.asarray((lasting + (fresh - lasting) * decay) * np.float32(geometry * snow), np.float32)
+        return np.asarray((lasting + passing * decay) * np.float32(geometry * snow), np.float32)
+
+    def _decorrelation(self, step: int) -> npt.NDArray[np.float32]:
+        """Return lasting coherence, passing coherence and its lifetime in days, at every `step`-th pixel."""
+
+        def compute() -> npt.NDArray[np.float32]:
+            cover = self.vegetation[::step, ::step]
+            fresh = 0.95 - 0.3 * cover
+            lasting = 0.32 * (1 - cover) ** 2
+            return np.stack([lasting, fresh - lasting, 14 + 420 * (1 - cover) ** 3])
+
+        return self._cached(("decorrelation", step), compute)
 
     def interferogram_defect(self, pair: Pair) -> str:
         """Return the defect of the interferogram, such as ``orbital``, or an empty string."""

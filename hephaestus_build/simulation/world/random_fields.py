@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,15 +37,23 @@ def fractal_field(
     # compute a quarter more rows and columns: the transform is periodic, and opposite edges must not match
     rows, columns = (_fast_fft_size(int(size * 1.25) + 2) for size in shape)
     spectrum = np.fft.rfft2(random.standard_normal((rows, columns), dtype=np.float32))
+    spectrum *= _spectral_amplitude(rows, columns, slope)
+    field = np.fft.irfft2(spectrum, s=(rows, columns))[: shape[0], : shape[1]]
+    field -= field.mean()
+    return np.asarray(field / field.std(), dtype=np.float32)
+
+
+@lru_cache(maxsize=8)  # the fields of all days of a frame have the same shape and slope
+def _spectral_amplitude(rows: int, columns: int, slope: float) -> npt.NDArray[np.float32]:
+    """Return the amplitude of each wavenumber of a real transform: k**(-slope / 2), and 0 for the mean."""
     wavenumber = np.hypot(
         np.fft.fftfreq(rows)[:, None] * max(rows, columns),
         np.fft.rfftfreq(columns)[None, :] * max(rows, columns),
     )
     wavenumber[0, 0] = np.inf
-    spectrum *= (wavenumber ** (-slope / 2)).astype(np.float32)
-    field = np.fft.irfft2(spectrum, s=(rows, columns))[: shape[0], : shape[1]]
-    field -= field.mean()
-    return np.asarray(field / field.std(), dtype=np.float32)
+    amplitude = (wavenumber ** (-slope / 2)).astype(np.float32)
+    amplitude.setflags(write=False)
+    return amplitude
 
 
 def _fast_fft_size(size: int) -> int:

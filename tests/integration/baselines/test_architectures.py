@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
-from segmentation_models_pytorch.encoders import get_encoder
 
 import toy_training  # noqa: F401 (one thread)
 from hephaestus_baselines.config.run_config import preset_names, read_preset
@@ -126,8 +124,12 @@ def folder_of(name: str, folder: Path) -> dict[str, torch.Tensor]:
     """Write weights of three channels as the hub has them; return them."""
     model = MODELS[name]
     if model.owner == "timm":
+        import timm  # here: every process imports this file to know its tests
+
         source: Any = timm.create_model(model.tag.partition(".")[0], num_classes=1000)
     else:
+        from segmentation_models_pytorch.encoders import get_encoder
+
         source = get_encoder(model.tag.partition(".")[0], weights=None)
     values = {
         key: torch.randn_like(value) if value.is_floating_point() else value

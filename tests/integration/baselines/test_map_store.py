@@ -172,10 +172,10 @@ cube = open_pinned_cube(sys.argv[1], chunks=None).load()
 print("ready", flush=True)
 for images in range(1, 4000):
     one = toy_maps.store(Path(sys.argv[2]), cube)
-    one.sweep()
+    one.remove_leftovers()
     for name in toy_maps.NAMES:
-        one.put(toy_maps.made(cube, name, images), publish=False)
-    one.publish()
+        one.write_map(toy_maps.made(cube, name, images), publish=False)
+    one.publish_replacements()
 """
 
 

@@ -62,6 +62,8 @@ def files(folder: Path) -> list[str]:
 
 def test_plain_xarray_reads_the_same_from_format_2(cube, zarr2):
     old, new = open_pinned_cube(cube), xr.open_zarr(zarr2)
+    # dates without a stored pair or an annotation are left out
+    old = old.sel({axis: new[axis] for axis in ("primary_date", "secondary_date", "epoch")})
     assert set(new.variables) == set(old.variables)
     assert set(new.coords) == set(old.coords)
     for name in old.variables:
@@ -88,7 +90,7 @@ def test_zeros_and_dtypes_cannot_be_lost_to_a_fill_value(zarr2):
     # without a fill value, old readers invent missing chunks: all are written
     for name in ("insar_difference", "insar_coherence", "activity_type_mask"):
         chunks = [path for path in files(zarr2 / name) if not path.startswith(".")]
-        assert len(chunks) == 3 * 4
+        assert len(chunks) == 3 * 3
     empty = [zarr2 / "insar_difference" / name for name in ("0.2.0.0", "2.0.0.0")]
     assert empty[0].samefile(empty[1])
     assert empty[0].stat().st_size < 4096
@@ -189,7 +191,7 @@ def test_a_generation_that_goes_away_is_no_empty_image(tmp_path):
     source = open_export_selection(cube)
     shutil.rmtree(cube.resolve())
     with pytest.raises(HephaestusError, match="run the same command again"):
-        source.read_image(source.variables[0], (0, 0))
+        source.read_image(source.variables[0], (0, 1))
 
 
 # GeoTIFF

@@ -94,7 +94,7 @@ def prefect(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def archive():
-    with ArchiveServer(epochs=6) as server:
+    with ArchiveServer(epochs=6, size=(80, 90)) as server:
         yield server
 
 

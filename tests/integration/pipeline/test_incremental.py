@@ -58,7 +58,16 @@ def settings(whole_cube, tmp_path):
 def same_as_clean(settings, tmp_path) -> bool:
     clean = settings_for(tmp_path / "clean")
     assert build(ALL, clean).exit_code == 0
-    return objects(settings) == objects(clean)
+    if objects(settings) == objects(clean):
+        return True
+    # positions have moved: the same values at other keys
+    contents = frame_store_of(settings).published_generation().read_inventory()
+    assert (contents.keys.index, contents.pair_keys.index) != (0, 0)
+    stores = [frame_store_of(each).published_generation().store for each in (settings, clean)]
+    return all(
+        open_pinned_cube(stores[0], group=group).equals(open_pinned_cube(stores[1], group=group))
+        for group in (None, "pairs", "overview")
+    )
 
 
 def test_a_pair_that_is_replaced_in_place_is_fetched_alone(archive, settings, tmp_path):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import hephaestus_baselines.data.simulated_cubes
 import hephaestus_build
 import toy_cube
-from archives import ALL, FRAME, copied, reached, small_archive
+from archives import ALL, FRAME, copied, reached
 from hephaestus_baselines.data.pinned_cubes import pin_cubes
 from hephaestus_baselines.data.simulated_cubes import ensure_benchmark_cubes
 from hephaestus_build.cli import run_console_script
@@ -35,6 +35,8 @@ from hephaestus_build.pipeline import build as building
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server import embedded
+from hephaestus_build.simulation.server.archive_server import ArchiveServer
+from hephaestus_build.simulation.server.archive_state import SimulatedArchive
 from hephaestus_build.sources.era5.selection import choose_era5_source
 from hephaestus_build.sources.licsar.portal import LicsarPortal
 
@@ -74,9 +76,12 @@ def portal(upstream):
 
 @pytest.fixture
 def own(archive, monkeypatch):
-    """Make the embedded archive a small one, of one frame."""
+    """Make the embedded archive a small one, of one frame, with the files of the archive of all tests."""
 
-    monkeypatch.setattr("hephaestus_build.simulation.server.archive_server.ArchiveServer", small_archive)
+    def another() -> ArchiveServer:
+        return ArchiveServer(SimulatedArchive(archive.archive.world, cache=archive.archive.folder))
+
+    monkeypatch.setattr("hephaestus_build.simulation.server.archive_server.ArchiveServer", another)
 
 
 @pytest.fixture
@@ -407,7 +412,7 @@ def test_a_cube_of_an_earlier_version_is_read_where_it_is_until_it_is_moved(data
     assert tree(data / "simulated" / "cubes" / ".generations" / FRAME.id / "000001") == before
     assert tree(data / "cubes") == {".generations"}
     assert hephaestus("verify")[1] == f"{FRAME} (simulated): whole\n"
-    assert "nothing to move" in hephaestus("migrate")[1]
+    assert "nothing to migrate" in hephaestus("migrate")[1]
     assert hephaestus("build", FRAME, "--no-quicklook")[0] == 0
     assert hephaestus("status")[2] == ""
 

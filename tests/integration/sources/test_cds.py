@@ -22,6 +22,12 @@ from hephaestus_build.simulation.server.cds_app import CdsApp
 from hephaestus_build.simulation.server.http_server import LoopbackServer
 from hephaestus_build.sources.era5.cds import CdsEra5Source
 from hephaestus_build.sources.era5.month_cache import MonthCache
+from netcdf_pool import keep_netcdf_processes
+
+
+@pytest.fixture(autouse=True)
+def reading_processes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_netcdf_processes(monkeypatch)
 
 
 @pytest.fixture
