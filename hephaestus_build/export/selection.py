@@ -41,12 +41,15 @@ class ExportSelection:
         Selected pairs; None for all.
     variables : tuple of Variable
         Selected variables, in the schema's order.
+    key_space : KeySpace
+        Key space of the cube's chunks.
     """
 
     store: Path
     cube: xr.Dataset
     pairs: tuple[Pair, ...] | None
     variables: tuple[Variable, ...]
+    key_space: KeySpace
 
     @property
     def frame(self) -> str:
@@ -64,11 +67,6 @@ class ExportSelection:
         from hephaestus_build.cube.georeference import read_cube_grid
 
         return read_cube_grid(self.cube)
-
-    @cached_property
-    def key_space(self) -> KeySpace:
-        """Key space of the cube's chunks."""
-        return KeySpace.from_metadata(read_store_metadata(self.store).arrays["insar_difference"])
 
     @cached_property
     def pair_positions(self) -> dict[Pair, DimensionIndex]:
@@ -161,11 +159,13 @@ def open_export_selection(
         Frame(str(cube.attrs.get("frame")))  # it becomes a part of paths
     except UsageError as error:
         raise HephaestusError(f"{path}: what frame the cube is of is not said: {error}") from None
+    store = Path(cube.encoding["source"])
     source = ExportSelection(
-        Path(cube.encoding["source"]),
+        store,
         cube,
         tuple(pairs) if pairs else None,
         tuple(variable for variable in wanted if variable.name in cube),
+        KeySpace.from_metadata(read_store_metadata(store).arrays["insar_difference"]),
     )
     if not source.pair_positions:
         raise HephaestusError(f"{source.frame}: no interferogram is stored, so there is nothing to export")

@@ -32,11 +32,11 @@ USED_BY = {
     "pandas": "xarray: dates, tables",
     "rioxarray": "xarray: the accessor .rio of what open_cube returns",
     "dask": "xarray: the chunked arrays of open_cube",
-    "h5netcdf": "xarray: one of the engines that write netCDF",
     "tensorboard": "lightning: the logger that writes its files",
 }
 #: Packages that `make test` and `make lint` use as commands, pytest plugins or types for mypy.
 TOOLS = {
+    "h5netcdf",  # an engine with which xarray writes netCDF
     "import-linter",
     "hatchling",  # started as a program
     "pytest-timeout",

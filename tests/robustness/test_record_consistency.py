@@ -128,6 +128,8 @@ def _swap_dates(value: dict[str, Any]) -> None:
 def _shift_all(value: dict[str, Any]) -> None:
     for item in value["units"]:
         item["name"] = item["name"].replace("20190101", "20190102")
+    for axis in ("dates", "pairs"):
+        value[axis] = [name.replace("20190101", "20190102") for name in value[axis]]
 
 
 DEM, PAIR, DAY, MASK = "dem/dem", f"pair/{PAIRS[0]}", "epoch/20190113", f"mask/{PAIRS[1]}"

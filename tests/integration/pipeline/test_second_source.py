@@ -165,7 +165,7 @@ def test_another_source_is_planned_built_verified_and_repaired(settings):
 
     # only the damaged product is fetched again
     Granules.asked.clear()
-    (current.store / "insar_coherence" / "c.0.1.0.0").unlink()
+    (current.store / "insar_coherence" / "c.0.2.0.0").unlink()
     repaired = repair(frame, settings)
     assert (repaired.rebuilt, repaired.lost) == ((f"pair/{PAIRS[1]}",), ())
     assert {pair for _, pair in Granules.asked} == {PAIRS[1]}
