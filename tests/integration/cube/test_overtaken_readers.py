@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.cube.validation.schema_conformance import check_schema
 
 #: Pairs between dates 12 days apart; a number stands for a date.
-DAYS = tuple(np.datetime_as_string(np.datetime64("2019-01-01") + 12 * n).replace("-", "") for n in range(9))
+DAYS = tuple(f"{date(2019, 1, 1) + timedelta(12 * n):%Y%m%d}" for n in range(9))
 
 
 def name_of(first: int, second: int) -> str:
