@@ -12,6 +12,7 @@ import xarray as xr
 import zarr
 
 from archives import FRAME
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from stored_arrays import StoredArray, digest, list_stored_arrays
 
 
@@ -65,7 +66,7 @@ class OpenedCube:
         **names : str
             Further dimensions to be renamed.
         """
-        phase = xr.open_zarr(self.link)[["insar_difference"]]
+        phase = open_pinned_cube(self.link)[["insar_difference"]]  # without attributes that netCDF refuses
         series = phase.isel(primary_date=self.slot(stored=True)[0], drop=True)
         return series.rename(secondary_date="time", **names).drop_attrs(deep=False).drop_encoding()
 
