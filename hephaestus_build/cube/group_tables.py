@@ -40,8 +40,8 @@ def make_group_tables(
         :func:`~hephaestus_build.cube.storage.writer.make_tables`.
     """
     pairs, grid = contents.axes.pairs, overview_grid(contents)
-    places = contents.chunk_keys
-    cells = np.array([places.pair_index(pair) for pair in pairs], np.intp).reshape(-1, 2)
+    keys = contents.chunk_keys
+    cells = np.array([keys.pair_index(pair) for pair in pairs], np.intp).reshape(-1, 2)
     dates = {
         "primary_date": days_since_1970([pair.primary for pair in pairs]),
         "secondary_date": days_since_1970([pair.secondary for pair in pairs]),
@@ -57,10 +57,12 @@ def make_group_tables(
                 values[path] = dates[name]
                 continue
             column = tables[name]
-            if column.ndim == 2:
-                column = column[cells[:, 0], cells[:, 1]]
-            text = len(group.variables[path].dims) == 2
-            values[path] = encode_texts(column.tolist(), schema.text_bytes) if text else column
+            if len(group.variables[path].dims) == 1:
+                values[path] = column[cells[:, 0], cells[:, 1]] if column.ndim == 2 else column
+                continue
+            # one by one: NumPy 2.1 cannot select strings by arrays of positions
+            places = cells.tolist() if column.ndim == 2 else np.ndindex(column.shape)
+            values[path] = encode_texts([column[tuple(place)] for place in places], schema.text_bytes)
     return values
 
 
