@@ -66,7 +66,7 @@ def test_plain_xarray_writes_netcdf_without_geozarr(link, tmp_path):
         for name in [name for name in part.attrs if name.startswith(("proj:", "spatial:", "zarr_"))]:
             del part.attrs[name]
     assert cube.attrs == open_cube(link).attrs
-    cube.to_netcdf(tmp_path / "cube.nc")
+    cube.load().to_netcdf(tmp_path / "cube.nc")  # before xarray 2026.9, texts are written from memory alone
 
 
 def test_a_selection_does_not_claim_the_grid_of_the_whole(link):
