@@ -35,6 +35,7 @@ _ADVICE = {
 }
 
 _BLOCK = 1 << 22  # bytes read at once for hashing
+_FOLDER_ATTEMPTS = 20
 
 
 @contextmanager
@@ -74,6 +75,27 @@ def describe_os_error(error: OSError, setting: str) -> str:
     return advice.format(setting=setting) or f"{error.strerror or error}: check the disk"
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents unless they exist, also while others remove them.
+
+    ``Path.mkdir`` fails if another process removes a folder between its attempt to create it and its look at
+    what is there; a cache may be removed at any time.
+
+    Raises
+    ------
+    OSError
+        If a file has the name of the folder, the disk refuses, or the folder is removed again and again.
+    """
+    for attempts_left in reversed(range(_FOLDER_ATTEMPTS)):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, FileNotFoundError):
+            if os.path.lexists(path) or not attempts_left:
+                raise
+        else:
+            return
+
+
 def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
     """Write `content` to `path` atomically, through a sibling file and a rename.
 
@@ -86,7 +108,7 @@ def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = Fal
     durable : bool
         Whether to flush the content to the disk before the rename.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
         with sibling.open("xb") as stream:
@@ -159,7 +181,7 @@ def link_files(folder: Path, sources: Mapping[str, str]) -> None:
 
     def fill(group: tuple[str, list[tuple[str, str]]]) -> None:
         parent, links = group
-        Path(parent).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(parent))
         for origin in {source.rpartition("/")[0] for source, _ in links}:
             if Path(origin).is_symlink():
                 raise UnsafePathError("it is a link, not a folder", origin)
@@ -174,7 +196,7 @@ def link_files(folder: Path, sources: Mapping[str, str]) -> None:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Create `target` as a hard link to `source`, or as a copy if hard links are not supported."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     _link_or_copy(source, target)
 
 
@@ -197,7 +219,7 @@ def append_line(path: Path, line: str) -> None:
     OSError
         If the line could not be written completely, or the file is a link, a pipe or a device.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     content = line.encode()
     with open_plain_file(path.parent, path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as (descriptor, _):
         if os.write(descriptor, content) != len(content):  # happens on a nearly full disk

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cachetools import Cache, LRUCache
 from filelock import FileLock, Timeout
 
+from hephaestus_build.core.atomic_io import make_folder
 from hephaestus_build.core.plain_files import check_no_links
 
 T = TypeVar("T")
@@ -207,7 +208,7 @@ def try_lock_file(path: Path) -> Iterator[bool]:
     OSError
         If the file cannot be made, or a link or device is at its path.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     check_no_links(path.parent, path.name)
     lock = FileLock(path, timeout=0)
     try:

@@ -15,7 +15,7 @@ from typing import BinaryIO, Self
 import msgspec
 from blake3 import blake3
 
-from hephaestus_build.core.atomic_io import write_atomic, write_json
+from hephaestus_build.core.atomic_io import make_folder, write_atomic, write_json
 from hephaestus_build.core.provenance import Digest, Receipt, receipt_path
 from hephaestus_build.download.cache_files import (
     PLAIN_OPEN_FLAGS,
@@ -91,7 +91,7 @@ class PartialDownload:
         pause = 0.02
         while True:
             with translate_cache_errors(target):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
                 stream = _open_part(path)
             try:
                 if stream is not None and _try_lock(stream) and _is_same_file(path, stream):

@@ -37,7 +37,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hephaestus_build.core.atomic_io import hash_bytes, sync_folder, translate_os_errors, write_json
+from hephaestus_build.core.atomic_io import (
+    hash_bytes,
+    make_folder,
+    sync_folder,
+    translate_os_errors,
+    write_json,
+)
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
@@ -297,7 +303,7 @@ class FrameStore:
         holder = self.root / LOCK_HOLDER_FILE
         self._folder.check_for_writing(self.root / LOCK_FILE, self.staging.folder)
         with translate_os_errors(f"{self.frame}: making the folder of its cube"):
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_folder(self.root)
             lock = FileLock(self.root / LOCK_FILE, timeout=-1 if wait else 0)
             try:
                 lock.acquire()

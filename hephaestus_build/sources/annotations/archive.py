@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from hephaestus_build.core.atomic_io import make_folder
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.parsing import parse_json
@@ -220,7 +221,7 @@ def fetch_annotations(
 
 def _write_archive(content: bytes, target: Path) -> Path:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         partial = target.with_suffix(f".{os.getpid()}.part")
         partial.write_bytes(content)
         partial.replace(target)

@@ -22,6 +22,7 @@ from typing import Any
 
 import requests
 
+from hephaestus_build.core.atomic_io import make_folder
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, Era5Area
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
@@ -356,7 +357,7 @@ class _CdsJob:
         """Store the id, so that a later build can resume the request if this one is interrupted."""
         text = json.dumps({"id": self.remote.request_id, "inputs": self.inputs})
         with suppress(VanishedError), translate_cache_errors(self.request_file):
-            self.request_file.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.request_file.parent)
             self.request_file.write_text(text, encoding="utf-8")
 
     def clean_up(self, http: HttpClient) -> None:

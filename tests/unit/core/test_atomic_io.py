@@ -1,0 +1,44 @@
+"""Tests of folders that others remove while they are made."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from hephaestus_build.core.atomic_io import make_folder, write_atomic
+
+
+def refuse_first(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Play another process: an existing folder is removed right after the first attempts to create it."""
+    real, calls = os.mkdir, []
+
+    def mkdir(path: str | Path, mode: int = 0o777, **options: int) -> None:
+        calls.append(path)
+        if len(calls) <= times:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        real(path, mode, **options)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_a_folder_that_vanishes_while_it_is_made_is_made_again(tmp_path, monkeypatch, times):
+    refuse_first(monkeypatch, times)
+    write_atomic(tmp_path / "frame" / "product.tif", b"content")
+    assert (tmp_path / "frame" / "product.tif").read_bytes() == b"content"
+
+
+def test_a_folder_that_always_vanishes_is_an_error(tmp_path, monkeypatch):
+    refuse_first(monkeypatch, 10**6)
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "frame")
+
+
+def test_a_file_at_the_name_of_a_folder_is_an_error(tmp_path):
+    (tmp_path / "frame").write_bytes(b"")
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "frame")
+    with pytest.raises(NotADirectoryError):
+        make_folder(tmp_path / "frame" / "below")
+    assert (tmp_path / "frame").read_bytes() == b""
