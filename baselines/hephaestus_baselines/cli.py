@@ -62,6 +62,13 @@ UncheckedOption = Annotated[
     bool,
     typer.Option("--unchecked", help="Do not compare cube data with its published hashes."),
 ]
+AllowUnseenOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unseen",
+        help="Write tables although the windows show less than 90 % of the interferograms with deformation.",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -80,6 +87,7 @@ def run(
         int, typer.Option("--at-a-time", min=1, max=64, help="Concurrent runs, each in its own process.")
     ] = 1,
     unchecked: UncheckedOption = False,
+    allow_unseen: AllowUnseenOption = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -105,7 +113,9 @@ def run(
             _print_run(end, index)
     # if no run is finished, the failures printed below say why
     problems: list[str] = []
-    paths = write_experiment_report(bench, problems) if bench.read_results([]) else []
+    paths = (
+        write_experiment_report(bench, problems, allow_unseen=allow_unseen) if bench.read_results([]) else []
+    )
     if as_json:
         print_json({"runs": [_outcome_json(end) for end in ended], "files": [str(path) for path in paths]})
     else:
@@ -158,6 +168,7 @@ def tables(
     weights: WeightsOption = None,
     fields: FieldsOption = None,
     unchecked: UncheckedOption = False,
+    allow_unseen: AllowUnseenOption = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -168,7 +179,7 @@ def tables(
     from hephaestus_baselines.experiments.experiment_grid import write_experiment_report
 
     problems: list[str] = []
-    paths = write_experiment_report(bench, problems)
+    paths = write_experiment_report(bench, problems, allow_unseen=allow_unseen)
     if as_json:
         print_json([str(path) for path in paths])
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -23,13 +23,13 @@ from pydantic import (
     model_validator,
 )
 
-from hephaestus_baselines.config.channels import AtmosphereMode, InputChannels, PhaseEncoding
+from hephaestus_baselines.config.channels import AtmosphereMode, BlindInput, InputChannels, PhaseEncoding
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.parsing import parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.dataset.running_moments import MaskingConvention
-from hephaestus_build.dataset.tiling import TILE_SIZE, TilingMode
+from hephaestus_build.dataset.tiling import DEFAULT_TILING, TILE_SIZE, TilingMode
 
 Task = Literal["classification", "segmentation"]
 TASKS: tuple[Task, ...] = ("classification", "segmentation")
@@ -61,15 +61,23 @@ def _validate_folder_name(text: str) -> str:
 
 FolderName = Annotated[str, AfterValidator(_validate_folder_name)]
 _PRESETS_FOLDER = Path(__file__).parent / "presets"
+#: Version of the defaults and of how runs are trained and scored; runs of different versions have different
+#: keys.
+PROTOCOL_VERSION = 2
 #: Fields that do not affect results: runs that differ only in these have the same key.
-_FIELDS_NOT_IN_KEY = {"workers", "weights"}
+_FIELDS_NOT_IN_KEY = {"workers", "weights", "control"}
+#: Fields of each trained control.
+CONTROL_FIELDS: Mapping[str, dict[str, Any]] = {
+    "terrain only": {"blind": ("insar_difference", "insar_coherence")}
+}
 
 
 class Recipe(BaseModel):
     """Configuration of one run: its data, its model, and how it is trained.
 
     The defaults are the paper's settings where it states them, on label-free tiles of the strict split.
-    Defaults never change, and the default of a new field keeps the earlier behaviour, so keys are stable.
+    Defaults never change within a version of the protocol, and the default of a new field keeps the earlier
+    behaviour, so keys are stable.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -97,7 +105,12 @@ class Recipe(BaseModel):
     training: Literal["random", "label-centred"] = Field(
         "random", description="placement of training windows: at random, or centred on the label as published"
     )
-    tiling: TilingMode = Field("grid", description="placement of validation and test windows")
+    tiling: TilingMode = Field(DEFAULT_TILING, description="placement of validation and test windows")
+    uncertain: Literal["by-task", "exclude", "keep"] = Field(
+        "by-task",
+        description="frames whose outlines are uncertain (the two of Reunion): by-task leaves them out of "
+        "segmentation, whose labels are pixels, and keeps them in classification",
+    )
     statistics: MaskingConvention = Field(
         "valid", description="moments for normalisation: of valid pixels, or the published convention"
     )
@@ -109,8 +122,31 @@ class Recipe(BaseModel):
     schedule: LearningRateSchedule = Field(
         "fixed", description="schedule; cosine: warm-up in the first twentieth of all steps, then to 0"
     )
+    negatives: Literal["matched", "random"] = Field(
+        "matched",
+        description="windows of training samples without deformation: matched takes the window of a positive "
+        "one in a quiet interferogram of the same frame; random lies anywhere",
+    )
+    control: Literal["", "terrain only"] = Field(
+        "", description="name of a trained control; empty for a model that is compared with controls"
+    )
+    blind: tuple[BlindInput, ...] = Field(
+        (), description="control run: inputs that the model does not see (their channels are 0)"
+    )
     loss: LossName = Field("cross-entropy", description="loss function")
     focal_gamma: float = Field(2.0, ge=0, le=100, description="exponent; reduces the weight of easy cases")
+    focal_alpha: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="weight of no deformation in the focal loss; that of deformation is 1 - alpha",
+    )
+    focal_detached: bool = Field(
+        False, description="whether the weight of a case has no gradient, as in the published code"
+    )
+    choice: Literal["score", "loss"] = Field(
+        "score", description="what chooses the epoch on validation: its score, or its loss as published"
+    )
     balance: bool = Field(True, description="all positives and as many negatives, drawn again in each epoch")
     augment: bool | tuple[Augmentation, ...] = Field(
         True, description="random augmentations of training samples: all, none, or those named"
@@ -180,7 +216,7 @@ class Recipe(BaseModel):
     @property
     def inputs(self) -> InputChannels:
         """The channels of each step."""
-        return InputChannels(self.atmosphere, self.phase, self.nodata)
+        return InputChannels(self.atmosphere, self.phase, self.nodata, self.blind)
 
     @property
     def augmentations(self) -> tuple[Augmentation, ...]:
@@ -188,6 +224,16 @@ class Recipe(BaseModel):
         if isinstance(self.augment, bool):
             return AUGMENTATIONS if self.augment else ()
         return self.augment
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the run's folder: its key, which ends with the name of the control if it is one."""
+        return f"{self.key}-control-{self.control.replace(' ', '-')}" if self.control else self.key
+
+    @property
+    def uses_uncertain(self) -> bool:
+        """Whether frames whose outlines are uncertain are used."""
+        return self.uncertain == "keep" or (self.uncertain == "by-task" and self.task == "classification")
 
     @property
     def is_pretrained(self) -> bool:
@@ -203,6 +249,7 @@ class Recipe(BaseModel):
     def key(self) -> str:
         """A readable name and a hash, identical for equal runs on all machines and in all versions."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude=_FIELDS_NOT_IN_KEY)
+        content["protocol"] = PROTOCOL_VERSION
         if not self.is_pretrained:  # the path of the weights belongs to one machine
             content["weights"] = "none"
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -255,6 +302,9 @@ class Preset(BaseModel):
         Fields of runs on series only; there are fewer series than interferograms.
     series, atmosphere, seeds : tuple
         Values of the other axes of the grid.
+    controls : tuple of str
+        Trained controls: for each task, its first model on single interferograms with the first seed and
+        without atmosphere, changed by :data:`CONTROL_FIELDS`. They run first.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -268,6 +318,7 @@ class Preset(BaseModel):
     series: tuple[bool, ...] = (False, True)
     atmosphere: tuple[AtmosphereMode, ...] = ("none", "both")
     seeds: tuple[int, ...] = Field((0, 1, 2), max_length=_MAX_RUNS)
+    controls: tuple[Literal["terrain only"], ...] = ()
 
     def make_recipes(self, /, **changes: Any) -> tuple[Recipe, ...]:
         """Return all runs, those of the first seed first, so that an interrupted grid has a complete table.
@@ -292,6 +343,12 @@ class Preset(BaseModel):
         return tuple(self._iter_recipes(changes))
 
     def _iter_recipes(self, changes: dict[str, Any]) -> Iterator[Recipe]:
+        for control, (task, grid) in product(self.controls, self.tasks.items()):
+            model, own = next(iter(grid.models.items()))
+            own = {**self.fields, **grid.fields, **own, **changes, **CONTROL_FIELDS[control]}
+            axes = {"series": False, "atmosphere": "none", "seed": self.seeds[0], "control": control}
+            named = {"task": task, "model": model, **own, **axes}
+            yield _validate_model(Recipe, named, f"preset {self.name}, control {control}")
         for seed, (task, grid) in product(self.seeds, self.tasks.items()):
             for (model, own), series, atmosphere in product(
                 grid.models.items(), self.series, self.atmosphere

@@ -31,8 +31,9 @@ _COARSE_VARIABLES = tuple(f"era5_{name}" for name in ATMOSPHERE_FIELDS)
 class WindowDataset(Dataset[dict[str, torch.Tensor]]):
     """Map-style data set of the windows of `items`, read from the cubes on access.
 
-    If an item has no tile, the draw's seed selects its window: uniformly in the frame for a negative item.
-    For a positive item a deforming pixel is drawn first, then a window that has it, uniformly among those.
+    If an item has no tile, the draw's seed selects its window: uniformly in the frame for a negative item,
+    unless the draw takes the window of a positive one. For a positive item a deforming pixel is drawn first,
+    then a window that has it, uniformly among those.
 
     Parameters
     ----------
@@ -105,10 +106,12 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         HephaestusError
             If stored data is damaged; the message names the frame, the pair and the variable.
         """
-        index, seed = draw if isinstance(draw, tuple) else (int(draw), 0)
+        index, seed, like = draw if isinstance(draw, tuple) else SampleDraw(int(draw), 0)
         item = self.items[index]
         cube = self._open_cube(item.frame)
-        tile = item.tile or self._draw_tile(cube, item, np.random.default_rng((seed, index)))
+        source = index if like < 0 else like
+        chance = np.random.default_rng((seed, source))
+        tile = item.tile or self._draw_tile(cube, self.items[source], chance)
         sample = self._read_images(cube, item, tile)
         latitudes, longitudes = self._axes(cube)
         rows, first_row = _coarse_positions(
@@ -124,10 +127,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
             sample["atmosphere"] = _pad_to(corner, self._points).reshape(
                 len(item.members), 2, len(ATMOSPHERE_FIELDS), self._points, self._points
             )
-        inside = np.zeros((self.size, self.size), bool)
-        top, bottom, left, right = tile.core
-        inside[top - tile.row : bottom - tile.row, left - tile.column : right - tile.column] = True
-        sample |= {"rows": rows, "columns": columns, "inside": inside}
+        sample |= {"rows": rows, "columns": columns, "inside": tile.inside}
         return {
             **{name: torch.from_numpy(values) for name, values in sample.items()},
             "label": torch.tensor(int(sample["mask"].any())),

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -31,19 +32,23 @@ from hephaestus_baselines.config.run_config import Preset, Recipe
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.pinned_cubes import pin_cubes, try_lock_folder
 from hephaestus_baselines.data.preparation import PreparedData, prepare_data
+from hephaestus_baselines.evaluation.bootstrap import bootstrap_gaps
+from hephaestus_baselines.evaluation.controls import frame_prior, persistence, place_of_crop
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
+from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
 from hephaestus_baselines.evaluation.result_schema import (
+    PartCoverageRecord,
     RunResult,
     SplitRecord,
     library_versions,
     source_code_hash,
 )
-from hephaestus_baselines.reporting.aggregate_tables import make_result_tables
+from hephaestus_baselines.reporting.aggregate_tables import TrainedControlGaps, make_result_tables
 from hephaestus_baselines.training.history import METRICS_FILE, verified_training_file
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.samples import count_classes
-from hephaestus_build.dataset.splits import PARTS
+from hephaestus_build.dataset.splits import PARTS, SplitPart
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -107,7 +112,7 @@ class ExperimentGrid:
 
     def run_folder(self, recipe: Recipe) -> Path:
         """Return the folder of a run."""
-        return self.folder / "runs" / recipe.key
+        return self.folder / "runs" / recipe.folder_name
 
     def is_finished(self, recipe: Recipe) -> bool:
         """Return whether a run is finished."""
@@ -162,7 +167,9 @@ class ExperimentGrid:
 
     def prepare_run_data(self, recipe: Recipe, listener: ProgressListener | None = None) -> PreparedData:
         """Return the data of all three parts for a run; runs with the same data settings share it."""
-        seen = (recipe.split, recipe.series, recipe.size, recipe.training, recipe.tiling)
+        seen = (
+            recipe.split, recipe.series, recipe.size, recipe.training, recipe.tiling, recipe.uses_uncertain,
+        )  # fmt: skip
         if seen not in self._prepared_by_settings:
             self._prepared_by_settings[seen] = prepare_data(
                 self.cubes,
@@ -171,6 +178,7 @@ class ExperimentGrid:
                 size=recipe.size,
                 training=recipe.training,
                 tiling=recipe.tiling,
+                uncertain=recipe.uses_uncertain,
                 results=self.folder,
                 mixed=True,  # mixing was checked when the cubes were pinned
                 whole=self.make_integrity_checker(listener),
@@ -396,7 +404,12 @@ def _train_and_evaluate(
         )  # fmt: skip
         predictions[name].write(home / f"{name}.npz")
     clock.lap("prediction")
-    assessment = evaluate_predictions(predictions["validation"], predictions["test"], seed=recipe.seed)
+    assessment = evaluate_predictions(
+        predictions["validation"],
+        predictions["test"],
+        controls=make_controls(recipe, prepared),
+        seed=recipe.seed,
+    )
     clock.lap("scoring")
     items = prepared.split.series if recipe.series else prepared.split.parts
     counts = {part: count_classes(items[part]) for part in PARTS}
@@ -423,6 +436,7 @@ def _train_and_evaluate(
                 for part, count in counts.items()
             },
         ),
+        coverage=_record_coverage(prepared),
         generations=dict(prepared.generations),
         versions=library_versions(),
         code=source_code_hash(),
@@ -440,6 +454,31 @@ def _train_and_evaluate(
     return result
 
 
+def make_controls(recipe: Recipe, prepared: PreparedData) -> dict[str, Callable[[PredictedItem], float]]:
+    """Return the controls that are computed for a run, by name."""
+    found = {"frame prior": frame_prior(prepared.known), "persistence": persistence(prepared.known)}
+    if recipe.tiling == "label-centred":
+        found["place of the crop"] = place_of_crop(prepared.shapes)
+    return found
+
+
+def _record_coverage(prepared: PreparedData) -> dict[SplitPart, PartCoverageRecord]:
+    if prepared.coverage is None:
+        return {}
+    records: dict[SplitPart, PartCoverageRecord] = {}
+    for part in PARTS:
+        counts = prepared.coverage.parts[part].total
+        records[part] = PartCoverageRecord(
+            positives=counts.positives,
+            seen=counts.seen,
+            touched=counts.touched,
+            pixels_seen=counts.pixels_inside / counts.pixels if counts.pixels else math.nan,
+            uncertain=counts.uncertain,
+            uncertain_left_out=prepared.uncertain_left_out.get(part, 0),
+        )
+    return records
+
+
 def _read_training_seconds(home: Path) -> float:
     """Return the seconds of all epochs, including those before an interruption."""
     with verified_training_file(home, METRICS_FILE).open(encoding="utf-8", newline="") as stream:
@@ -451,7 +490,9 @@ def _describe_weights(recipe: Recipe) -> str:
     return recipe.weights if recipe.weights in ("imagenet", "none") else "imagenet, from a folder"
 
 
-def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = None) -> list[Path]:
+def write_experiment_report(
+    bench: ExperimentGrid, problems: list[str] | None = None, *, allow_unseen: bool = False
+) -> list[Path]:
     """Write the tables and figures of finished runs; return the files.
 
     Parameters
@@ -460,9 +501,13 @@ def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = 
         The grid.
     problems : list of str, optional
         Descriptions of damaged files, which are skipped, are appended here.
+    allow_unseen : bool
+        Whether to write tables although the windows show too little of the deformation.
 
     Raises
     ------
+    UsageError
+        If the windows show less than nine tenths of the positives, unless `allow_unseen`.
     HephaestusError
         If no run is finished or a file cannot be written. Also if a file is damaged and `problems` is not
         given; tables and figures of the other runs have been written then.
@@ -473,7 +518,8 @@ def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = 
     results = bench.read_results(found)
     if found and not results:
         raise HephaestusError(found[0])
-    written = list(make_result_tables(results).write(bench.folder))
+    gaps = _compare_with_trained_controls(bench, results, found)
+    written = list(make_result_tables(results, gaps, allow_unseen=allow_unseen).write(bench.folder))
     homes = {recipe.key: bench.run_folder(recipe) for recipe in bench.recipes}
     written += write_run_figures(bench.folder, results, homes, bench.prepare_run_data, found)
     if problems is not None:
@@ -482,6 +528,41 @@ def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = 
         more = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
         raise HephaestusError(f"{found[0]}{more}")
     return written
+
+
+def _compare_with_trained_controls(
+    bench: ExperimentGrid, results: Sequence[RunResult], problems: list[str]
+) -> dict[str, TrainedControlGaps]:
+    """Return the gaps of each run to the trained controls of its task and input, by the run's key.
+
+    Predictions of both are needed; runs whose predictions are elsewhere have no gap.
+    """
+    recipes = {recipe.key: recipe for recipe in bench.recipes}
+    controls = [result for result in results if recipes[result.key].control]
+    gaps: dict[str, TrainedControlGaps] = {}
+    for result in results:
+        if recipes[result.key].control:
+            continue
+        for control in controls:
+            if (control.task, control.series) != (result.task, result.series):
+                continue
+            try:
+                ours, theirs = (
+                    Predictions.read(bench.run_folder(recipes[one.key]) / "test.npz")
+                    for one in (result, control)
+                )
+            except HephaestusError as error:
+                problems.append(f"{result.key}: no gap to {recipes[control.key].control}: {error}")
+                continue
+            gaps.setdefault(result.key, {})[recipes[control.key].control] = {
+                unit: bootstrap_gaps(
+                    (ours, result.assessment.units[unit].threshold),
+                    (theirs, control.assessment.units[unit].threshold),
+                    seed=result.seed,
+                )
+                for unit in result.assessment.units
+            }
+    return gaps
 
 
 class _StepTimer:

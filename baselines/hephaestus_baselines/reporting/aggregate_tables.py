@@ -12,15 +12,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from hephaestus_baselines.evaluation.result_schema import Interval, RunResult, Scores, ScoringUnit
+from hephaestus_baselines.evaluation.result_schema import Gap, Interval, RunResult, Scores, ScoringUnit
 from hephaestus_baselines.reporting.published_scores import PAPER_COLUMNS, PUBLISHED_SCORES
 from hephaestus_baselines.reporting.render_tables import render_csv, render_markdown
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
+    GapCell,
     ScoreCell,
     ScoreSummary,
     ScoreTable,
@@ -29,11 +30,21 @@ from hephaestus_baselines.reporting.table_schema import (
 )
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.dataset.coverage import SUFFICIENT_COVERAGE
 from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2
 
 _ALARM_COLUMNS = ("precision", "recall", "f1", "auroc", "average_precision", FALSE_ALARM_RATE)
 #: Recipe fields that do not start a new row.
-_FIELDS_NOT_IN_ROW = ("seed", "workers", "devices")
+_FIELDS_NOT_IN_ROW = ("seed", "workers", "devices", "control")
+#: Score of the headline, by unit.
+HEADLINE_SCORE: Mapping[ScoringUnit, str] = {
+    "items": "average_precision",
+    "interferograms": "average_precision",
+    "pixels": "f1",
+    "all-pixels": "f1",
+}
+#: Gaps of a run to trained controls, by control, unit and score.
+TrainedControlGaps = dict[str, dict[ScoringUnit, dict[str, Gap]]]
 _PAPER_TABLE = {"classification": "Table 3", "segmentation": "Table 4"}
 
 
@@ -75,20 +86,30 @@ class ResultTables:
         return tuple(folder / f"tables.{ending}" for ending in forms)
 
 
-def make_result_tables(results: Sequence[RunResult]) -> ResultTables:
+def make_result_tables(
+    results: Sequence[RunResult],
+    trained_gaps: Mapping[str, TrainedControlGaps] | None = None,
+    *,
+    allow_unseen: bool = False,
+) -> ResultTables:
     """Aggregate finished runs into tables.
 
     Parameters
     ----------
     results : sequence of RunResult
         Finished runs that share the split and the placement of windows.
+    trained_gaps : mapping of str to TrainedControlGaps, optional
+        Gaps of runs to trained controls, by the run's key.
+    allow_unseen : bool
+        Whether to make tables although the windows show too little of the deformation.
 
     Raises
     ------
     HephaestusError
         If there are no results.
     UsageError
-        If splits or placements of windows differ.
+        If splits or placements of windows differ, or the windows show less than
+        :data:`~hephaestus_build.dataset.coverage.SUFFICIENT_COVERAGE` of the positives of validation or test.
     """
     if not results:
         raise HephaestusError("no run is finished; start the runs with `hephaestus benchmark run`")
@@ -100,6 +121,8 @@ def make_result_tables(results: Sequence[RunResult]) -> ResultTables:
             raise UsageError(
                 f"{result.key} and {first.key} have different splits or windows; make their tables separately"
             )
+    if not allow_unseen:
+        _check_coverage(first)
     reason = next(filter(None, map(paper_mismatch_reason, results)), "")
     made: list[ScoreTable] = []
     for task, columns in PAPER_COLUMNS.items():
@@ -108,10 +131,10 @@ def make_result_tables(results: Sequence[RunResult]) -> ResultTables:
             mark = ", simulated data" if first.simulated else ""
             known: dict[str, Any] = {"task": members[0].task}
             title = f"Deformation {task}, in the form of the paper's {_PAPER_TABLE[task]}{mark}"
-            rows = _make_rows(members, unit, columns, paper=not reason)
+            rows = _make_rows(members, unit, columns, trained_gaps or {}, paper=not reason)
             made.append(ScoreTable(title=title, unit=unit, columns=list(columns), rows=rows, **known))
             title = f"Alarms of {task} by interferogram{mark}"
-            rows = _make_rows(members, "interferograms", _ALARM_COLUMNS)
+            rows = _make_rows(members, "interferograms", _ALARM_COLUMNS, trained_gaps or {})
             made.append(
                 ScoreTable(
                     title=title, unit="interferograms", columns=list(_ALARM_COLUMNS), rows=rows, **known
@@ -128,6 +151,7 @@ def make_result_tables(results: Sequence[RunResult]) -> ResultTables:
         tiling=first.tiling,
         training=_unique(result.training for result in results),
         weights=_unique(result.weights for result in results),
+        coverage=first.coverage,
         generations=_merge_values(result.generations for result in results),
         versions=_merge_values(result.versions for result in results),
         devices=_unique(result.device for result in results),
@@ -155,26 +179,90 @@ def paper_mismatch_reason(result: RunResult) -> str:
 
 
 def _make_rows(
-    results: Sequence[RunResult], unit: ScoringUnit, columns: Sequence[str], *, paper: bool = False
+    results: Sequence[RunResult],
+    unit: ScoringUnit,
+    columns: Sequence[str],
+    trained_gaps: Mapping[str, TrainedControlGaps],
+    *,
+    paper: bool = False,
 ) -> list[ScoreTableRow]:
-    """Return the rows of a table: single interferograms, then series, each followed by trivial baselines."""
+    """Return the rows of a table: single interferograms, then series, each followed by the controls."""
     rows = []
     for series in (False, True):
         groups: dict[str, list[RunResult]] = defaultdict(list)
+        controls: list[RunResult] = []
         for result in results:
-            if result.series == series:
+            if result.series != series:
+                continue
+            if result.recipe.get("control"):
+                controls.append(result)
+            else:
                 groups[_settings_key(result)].append(result)
         firsts: dict[tuple[str, bool], RunResult] = {}
         for members in groups.values():
             first = firsts.setdefault((members[0].model, members[0].atmosphere), members[0])
-            rows.append(_model_row(members, unit, columns, _describe_variant(members[0], first), paper))
+            row = _model_row(members, unit, columns, _describe_variant(members[0], first), paper)
+            gap = _gap_to_best_control(members, unit, trained_gaps)
+            rows.append(row.model_copy(update={"gap": gap}))
         if groups:
             some = next(iter(groups.values()))[0]
+            known = some.assessment.units[unit].controls
             rows += [
-                _baseline_row(some, "constant", unit, columns),
-                _baseline_row(some, "chance", unit, columns),
+                _control_row(some, name, unit, columns) for name in ("chance", "constant", *sorted(known))
             ]
+        rows += [_trained_control_row(control, unit, columns) for control in controls]
     return rows
+
+
+def _gap_to_best_control(
+    members: Sequence[RunResult], unit: ScoringUnit, trained_gaps: Mapping[str, TrainedControlGaps]
+) -> GapCell:
+    """Return the gap of a model to the control that leaves the smallest one in the headline score."""
+    score = HEADLINE_SCORE[unit]
+    gaps: dict[str, list[Gap]] = defaultdict(list)
+    for result in members:
+        found = result.assessment.units[unit]
+        interval = found.intervals[score]
+        for name, known in (("chance", found.test.chance), ("constant", found.test.constant)):
+            gaps[name].append(
+                Gap(
+                    value=found.test.values[score] - known[score],
+                    low=interval.low - known[score],
+                    high=interval.high - known[score],
+                )
+            )
+        for name, control in found.controls.items():
+            gaps[name].append(control.gaps[score])
+        for name, by_unit in trained_gaps.get(result.key, {}).items():
+            gaps[name].append(by_unit[unit][score])
+    means = {name: _nan_mean([gap.value for gap in found]) for name, found in gaps.items()}
+    known_means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+    best = min(known_means, key=known_means.__getitem__, default="constant")
+    lows = [gap.low for gap in gaps[best] if not math.isnan(gap.low)]
+    highs = [gap.high for gap in gaps[best] if not math.isnan(gap.high)]
+    return GapCell(
+        score=score,
+        control=best,
+        mean=means[best],
+        low=min(lows, default=math.nan),
+        high=max(highs, default=math.nan),
+    )
+
+
+def _nan_mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _check_coverage(result: RunResult) -> None:
+    """Raise UsageError if the windows show too little of the deformation of validation or test."""
+    for part, counts in result.coverage.items():
+        if part != "train" and counts.positives and counts.seen < SUFFICIENT_COVERAGE * counts.positives:
+            raise UsageError(
+                f"the windows of the tiling {result.tiling} show {counts.seen} of {counts.positives} "
+                f"positives of {part}, so its scores say little; choose another tiling (`hephaestus splits coverage "
+                f"{result.split.name}`), or ask for the tables all the same with --allow-unseen"
+            )
 
 
 def _settings_key(result: RunResult) -> str:
@@ -214,10 +302,6 @@ def _model_row(
                 "paper": beside and ScoreSummary(mean=beside.mean / 100, deviation=beside.deviation / 100),
             }
         )
-    above = [
-        scores.values["f1"] > scores.constant["f1"]
-        for scores in (_scores(result, unit, paper) for result in members)
-    ]
     return ScoreTableRow(
         kind="model",
         model=first.model,
@@ -225,7 +309,7 @@ def _model_row(
         atmosphere=first.atmosphere,
         variant=variant,
         seeds=[result.seed for result in members],
-        above_constant=sum(above),
+        gap=None,
         parameters=first.parameters,
         cells=cells,
     )
@@ -252,24 +336,40 @@ def _make_cell(found: Sequence[float], ranges: Sequence[Interval]) -> ScoreCell:
     )
 
 
-def _baseline_row(
-    result: RunResult, kind: Literal["constant", "chance"], unit: ScoringUnit, columns: Sequence[str]
-) -> ScoreTableRow:
-    scores = result.assessment.units[unit].test
-    known = dict(scores.constant if kind == "constant" else scores.chance)
+def _control_row(result: RunResult, name: str, unit: ScoringUnit, columns: Sequence[str]) -> ScoreTableRow:
+    """Return the row of a computed control, from a run on the same windows."""
+    found = result.assessment.units[unit]
     alarms = result.assessment.false_alarms.total
-    share = 1.0 if kind == "constant" else scores.positives / scores.items
-    known[FALSE_ALARM_RATE] = share * alarms.interferograms / alarms.years if alarms.years else math.nan
+    if name in ("chance", "constant"):
+        known = dict(found.test.constant if name == "constant" else found.test.chance)
+        share = 1.0 if name == "constant" else found.test.positives / found.test.items
+        false_alarms = share * alarms.interferograms
+    else:
+        known = dict(found.controls[name].test.values)
+        false_alarms = found.controls[name].test.false_positives
+    known[FALSE_ALARM_RATE] = false_alarms / alarms.years if alarms.years else math.nan
     return ScoreTableRow(
-        kind=kind,
-        model="",
+        kind="control",
+        model=name,
         series=result.series,
         atmosphere=None,
         variant="",
         seeds=[],
-        above_constant=None,
+        gap=None,
         parameters=None,
-        cells={name: _make_cell([known[name]], []) for name in columns},
+        cells={column: _make_cell([known[column]], []) for column in columns},
+    )
+
+
+def _trained_control_row(result: RunResult, unit: ScoringUnit, columns: Sequence[str]) -> ScoreTableRow:
+    row = _model_row([result], unit, columns, "", paper=False)
+    return row.model_copy(
+        update={
+            "kind": "control",
+            "model": result.recipe["control"],
+            "variant": result.model,
+            "atmosphere": None,
+        }
     )
 
 

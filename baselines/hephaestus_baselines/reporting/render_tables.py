@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from hephaestus_baselines.evaluation.result_schema import PartCoverageRecord
 from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
@@ -25,6 +26,19 @@ _COLUMN_TITLES = {
     "precision": "Prec", "recall": "Rec", "f1": "F1", "auroc": "AUROC", "iou": "IoU",
     "average_precision": "AP", FALSE_ALARM_RATE: "False alarms / frame-year",
 }  # fmt: skip
+_CONTROL_NOTES = (
+    (
+        "Controls, in italics, look at no image. Above the best control: the model's score minus that of the "
+        "control that comes closest, in points, with the lowest lower and highest upper end of the seeds' 95 % "
+        "bootstrap intervals of the difference over events. If the interval includes 0, nothing is shown."
+    ),
+    (
+        "Chance: guessing at random, with the share of deformation as probability. Frame prior: how often the "
+        "frame's training interferograms deform in the window. Persistence: how many of the frame's last 10 "
+        "interferograms did. Terrain only: the same network without phase and coherence."
+    ),
+)
+_CONTROL_TITLES = {"constant": "always deformation"}
 _MAX_COMMENT_LENGTH = 100_000  # characters; a comment line may list the generations of all frames
 #: Up to this many frames, the Markdown lists their generations; CSV and JSON always list all.
 _MAX_LISTED_FRAMES = 6
@@ -76,6 +90,10 @@ def _header_lines(
             "windows",
             shown(f"{document.size} pixels, test {document.tiling}, training {', '.join(document.training)}"),
         ),
+        *[
+            (f"coverage of {part}", shown(_describe_coverage(counts)))
+            for part, counts in document.coverage.items()
+        ],
         ("first weights", shown(", ".join(document.weights))),
         ("cube generations", shown("; ".join(generations))),
         ("versions", shown(", ".join(versions))),
@@ -83,6 +101,13 @@ def _header_lines(
         ("device", shown(", ".join(document.devices))),
         ("the paper's figures", shown(f"left out: {document.paper}") if document.paper else "in brackets"),
     ]
+
+
+def _describe_coverage(counts: PartCoverageRecord) -> str:
+    pixels = "" if math.isnan(counts.pixels_seen) else f", {counts.pixels_seen:.1%} of the deforming pixels"
+    uncertain = f", {counts.uncertain} with uncertain outlines" if counts.uncertain else ""
+    left_out = f" ({counts.uncertain_left_out} such left out)" if counts.uncertain_left_out else ""
+    return f"{counts.seen} of {counts.positives} positives seen{pixels}{uncertain}{left_out}"
 
 
 def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str, Any]]:
@@ -96,6 +121,12 @@ def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str
                 "paper_mean": cell.paper.mean if cell.paper else math.nan,
                 "paper_deviation": cell.paper.deviation if cell.paper else math.nan,
             }
+            gap = row.gap if row.gap and row.gap.score == name else None
+            figures |= {
+                "gap": gap.mean if gap else math.nan,
+                "gap_low": gap.low if gap else math.nan,
+                "gap_high": gap.high if gap else math.nan,
+            }
             yield {
                 "simulated": str(document.simulated).lower(),
                 "task": table.task,
@@ -107,6 +138,7 @@ def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str
                 "variant": _escape_formula(row.variant),
                 "score": name,
                 "seeds": cell.seeds if row.kind == "model" else "",
+                "best_control": row.gap.control if row.gap and row.gap.score == name else "",
                 **{key: "" if math.isnan(value) else repr(value) for key, value in figures.items()},
                 "undefined": _escape_formula(cell.undefined),
                 "split": _escape_formula(document.split),
@@ -117,7 +149,9 @@ def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str
 def _render_table(table: ScoreTable) -> str:
     names = [_COLUMN_TITLES[name] for name in table.columns]
     with_ranges = any(not math.isnan(row.cells["f1"].low) for row in table.rows)
-    heads = ["", "Model", "Atm.", *names, *(["F1, 95 %"] if with_ranges else []), "Above constant"]
+    score = next((row.gap.score for row in table.rows if row.gap), "f1")
+    heads = ["", "Model", "Atm.", *names, *(["F1, 95 %"] if with_ranges else [])]
+    heads.append(f"{_COLUMN_TITLES[score]} above the best control")
     lines = ["| " + " | ".join(heads) + " |", "|---|---|:-:|" + "---:|" * (len(heads) - 3)]
     for series in (False, True):
         rows = [row for row in table.rows if row.series == series]
@@ -126,17 +160,27 @@ def _render_table(table: ScoreTable) -> str:
             block = ("Time-series" if series else "Single-timestep") if place == 0 else ""
             cells = [marks[name][place](_format_cell(row.cells[name], name)) for name in table.columns]
             ranges = [_format_interval(row.cells["f1"])] if with_ranges else []
-            above = "" if row.above_constant is None else f"{row.above_constant} of {len(row.seeds)}"
-            lines.append("| " + " | ".join([block, *_row_title(row), *cells, *ranges, above]) + " |")
+            lines.append(
+                "| " + " | ".join([block, *_row_title(row), *cells, *ranges, _format_gap(row)]) + " |"
+            )
     return "\n".join(lines)
 
 
 def _row_title(row: ScoreTableRow) -> tuple[str, str]:
     if row.kind != "model":
-        return {"constant": "*always deformation*", "chance": "*chance*"}[row.kind], ""
+        of = f" ({MODEL_TITLES.get(row.variant, row.variant)})" if row.variant else ""
+        return f"*{markdown.escape_markdown(_CONTROL_TITLES.get(row.model, row.model) + of)}*", ""
     title = MODEL_TITLES.get(row.model, row.model)
     named = markdown.escape_markdown(f"{title} ({row.variant})" if row.variant else title)
     return named, "✓" if row.atmosphere else "×"
+
+
+def _format_gap(row: ScoreTableRow) -> str:
+    if row.gap is None or math.isnan(row.gap.mean):
+        return ""
+    interval = "" if math.isnan(row.gap.low) else f" ({row.gap.low * 100:+.1f} to {row.gap.high * 100:+.1f})"
+    control = _CONTROL_TITLES.get(row.gap.control, row.gap.control)
+    return f"{row.gap.mean * 100:+.1f}{interval}, {markdown.escape_markdown(control)}"
 
 
 def _rank_styles(rows: Sequence[ScoreTableRow], name: str) -> list[Callable[[str], str]]:
@@ -176,8 +220,7 @@ def _render_notes(document: TablesDocument) -> str:
         f"Per cent, mean ± sample standard deviation over seeds; the threshold is {threshold}.",
         "In each block the best score is bold and the second underlined.",
         "F1, 95 %: lowest lower and highest upper end of the seeds' bootstrap intervals over events.",
-        "Above constant: number of seeds whose F1 is higher than that of always predicting deformation.",
-        "Chance: guessing at random, with the share of deformation as probability.",
+        *_CONTROL_NOTES,
         "Pixels without data are ignored." if document.paper else "Pixels without data are included.",
     ]
     reasons = {

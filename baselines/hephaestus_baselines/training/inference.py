@@ -253,15 +253,20 @@ def _make_predicted_item(item: DatasetItem, prepared: PreparedData) -> Predicted
     keys = [(item.frame, pair) for pair in item.pairs]
     known = [prepared.attributes.get(key, SampleAttributes("")) for key in keys]
     tile = item.tile
+    events = {event for key in keys for event in prepared.events.get(key, ())}
     return PredictedItem(
         item.frame,
         item.pairs,
         item.positive,
         (tile.row, tile.column, tile.size) if tile else None,
-        tuple(sorted({prepared.events[key] for key in keys if key in prepared.events})),
+        tuple(sorted(events)),
         known[0].region,
         tuple(sorted({word for one in known for word in one.activities})),
         tuple(sorted({word for one in known for word in one.intensities})),
+        tuple(
+            sorted({prepared.event_volcanoes[event] for event in events & prepared.event_volcanoes.keys()})
+        ),
+        item.sliver,
     )
 
 
@@ -291,10 +296,14 @@ def collect_batch(
 ) -> None:
     """Add a batch's predictions to the collector; for segmentation, their histograms."""
     index, label = batch["index"].cpu().numpy(), batch["label"].cpu().numpy()
+    inside = fields["inside"][:, 0]
+    data = (inside & fields["valid"].any(1)).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
+    share = data.cpu().numpy()
     if collector.source.task == "classification":
-        collector.add(index, label, probability.cpu().numpy())
+        collector.add(index, label, probability.cpu().numpy(), data_share=share)
     else:
-        collector.add(index, label, pixels=count_histograms_on_device(probability, fields))
+        pixels = count_histograms_on_device(probability, fields)
+        collector.add(index, label, pixels=pixels, data_share=share)
 
 
 def count_histograms_on_device(

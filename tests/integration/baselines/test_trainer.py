@@ -153,6 +153,28 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
         assert same(weights(tmp_path / "cut" / name), weights(tmp_path / "whole" / name))
 
 
+@pytest.mark.parametrize(
+    "workers", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
+def test_a_run_that_was_stopped_goes_on_with_any_number_of_readers(workers: int, tmp_path: Path) -> None:
+    """Readers draw ahead: the first batches of a resumed epoch must be those of the unbroken run."""
+    prepared = toy_prepared()
+    train_model(toy_recipe(epochs=3), prepared, tmp_path / "whole", device="cpu")
+    for epoch, number in ((2, 0), (3, workers)):
+        with pytest.raises(StoppedError):
+            train_model(
+                toy_recipe(epochs=3, workers=number),
+                prepared,
+                tmp_path / "cut",
+                device="cpu",
+                listener=StopAt(epoch, StoppedError()),
+            )
+    train_model(toy_recipe(epochs=3, workers=workers), prepared, tmp_path / "cut", device="cpu")
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+    for name in ("last.ckpt", "best.ckpt"):
+        assert same(weights(tmp_path / "cut" / name), weights(tmp_path / "whole" / name))
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     recipe = toy_recipe(epochs=1)
     best = train_model(recipe, toy_prepared(), tmp_path, device="cpu")

@@ -118,8 +118,8 @@ def test_the_boundaries_are_those_of_the_paper(pair: str, paper: str, strict: st
 
 
 def test_a_fold_is_known_for_every_region_and_nothing_else() -> None:
-    assert split_rule("volcano-out-198A_00210_131313").held_out == "198A_00210_131313"
-    assert split_rule("volcano-out-etna").validating != "etna"
+    assert split_rule("volcano-out-198A_00210_131313").held_out == {"198A_00210_131313"}
+    assert split_rule("volcano-out-etna").validating.isdisjoint({"etna"})
     for name in ("none", "volcano-out", "volcano-out-", "paper-etna"):
         with pytest.raises(UsageError, match="hephaestus splits list"):
             split_rule(name)
