@@ -260,8 +260,8 @@ def _check_coverage(result: RunResult) -> None:
         if part != "train" and counts.positives and counts.seen < SUFFICIENT_COVERAGE * counts.positives:
             raise UsageError(
                 f"the windows of the tiling {result.tiling} show {counts.seen} of {counts.positives} "
-                f"positives of {part}, so its scores say little; choose another tiling (`hephaestus splits coverage "
-                f"{result.split.name}`), or ask for the tables all the same with --allow-unseen"
+                f"positives of {part}, so its scores say little; choose another tiling (`hephaestus splits "
+                f"coverage {result.split.name}`), or ask for the tables all the same with --allow-unseen"
             )
 
 

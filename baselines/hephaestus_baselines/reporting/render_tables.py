@@ -29,13 +29,13 @@ _COLUMN_TITLES = {
 _CONTROL_NOTES = (
     (
         "Controls, in italics, look at no image. Above the best control: the model's score minus that of the "
-        "control that comes closest, in points, with the lowest lower and highest upper end of the seeds' 95 % "
-        "bootstrap intervals of the difference over events. If the interval includes 0, nothing is shown."
+        "control that comes closest, in points, with the lowest lower and highest upper end of the seeds' "
+        "95 % bootstrap intervals of the difference over events. If it includes 0, nothing is shown."
     ),
     (
-        "Chance: guessing at random, with the share of deformation as probability. Frame prior: how often the "
-        "frame's training interferograms deform in the window. Persistence: how many of the frame's last 10 "
-        "interferograms did. Terrain only: the same network without phase and coherence."
+        "Chance: guessing at random, with the share of deformation as probability. Frame prior: how often "
+        "the frame's training interferograms deform in the window. Persistence: how many of the frame's last "
+        "10 interferograms did. Terrain only: the same network without phase and coherence."
     ),
 )
 _CONTROL_TITLES = {"constant": "always deformation"}
