@@ -50,7 +50,12 @@ from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.storage.staging import StagingArea
 from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.operations.status import frames_with_settings
-from hephaestus_build.pipeline.encoding import encode_atmosphere, encode_images, encode_overview
+from hephaestus_build.pipeline.encoding import (
+    decimate_pair,
+    encode_atmosphere,
+    encode_images,
+    encode_overview,
+)
 from hephaestus_build.sources.selection import open_interferogram_source
 
 log = logging.getLogger(__name__)
@@ -294,11 +299,17 @@ class _ImageReader:
             self._read(WATER_VAPOUR, (self._contents.chunk_keys.epoch_index(epoch.day),))
             for epoch in parts.epochs
         ]
-        return encode_overview(
-            self._contents.grid,
+        grid = self._contents.grid
+        small = decimate_pair(
+            grid,
             factor,
             phase=[(0, self._read(PHASE, leading))],
             coherence=[(0, self._read(COHERENCE, leading))],
+        )
+        return encode_overview(
+            grid,
+            factor,
+            small,
             mask=[(0, self._read(MASK, leading))] if parts.mask is not None else (),
             water_vapour=(water_vapour[0], water_vapour[1]) if water_vapour else None,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -125,12 +125,32 @@ def _overview_encoder(name: str) -> ChunkEncoder:
     return cube_schema().groups["overview"].variables[f"overview/{name}"].make_encoder()
 
 
+def decimate_pair(
+    grid: Grid, factor: int, *, phase: ImageStrips, coherence: ImageStrips
+) -> dict[str, npt.NDArray[np.uint8]]:
+    """Return the images of a pair's overview that follow from its interferogram alone.
+
+    Parameters
+    ----------
+    grid : Grid
+        The frame's grid.
+    factor : int
+        Every `factor`-th pixel of every `factor`-th row is taken.
+    phase, coherence : iterable of (int, numpy.ndarray)
+        Images of the pair, as strips of columns.
+    """
+    decimation = Decimation(factor)
+    return {
+        "wrapped_phase": phase_to_bytes(decimation.assemble(phase, grid.shape, np.float32)),
+        "coherence": decimation.assemble(coherence, grid.shape, np.uint8),
+    }
+
+
 def encode_overview(
     grid: Grid,
     factor: int,
+    interferogram: Mapping[str, npt.NDArray[np.uint8]],
     *,
-    phase: ImageStrips,
-    coherence: ImageStrips,
     mask: ImageStrips = (),
     water_vapour: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None,
 ) -> dict[str, bytes]:
@@ -142,8 +162,10 @@ def encode_overview(
         The frame's grid.
     factor : int
         Every `factor`-th pixel of every `factor`-th row is taken.
-    phase, coherence, mask : iterable of (int, numpy.ndarray)
-        Images of the pair, as strips of columns.
+    interferogram : mapping of str to numpy.ndarray
+        Small images of phase and coherence, as :func:`decimate_pair` returns them.
+    mask : iterable of (int, numpy.ndarray)
+        Mask of the pair, as strips of columns.
     water_vapour : tuple of numpy.ndarray, optional
         Total column water vapour on ERA5's grid around `grid` at the primary and the secondary date, kg m-2;
         None where ERA5 is owed.
@@ -155,8 +177,7 @@ def encode_overview(
     """
     decimation = Decimation(factor)
     images: dict[str, npt.NDArray[Any]] = {
-        "wrapped_phase": phase_to_bytes(decimation.assemble(phase, grid.shape, np.float32)),
-        "coherence": decimation.assemble(coherence, grid.shape, np.uint8),
+        **interferogram,
         "deformation_mask": decimation.assemble(mask, grid.shape, np.uint8),
     }
     stored = {name: image for name, image in images.items() if image.any()}

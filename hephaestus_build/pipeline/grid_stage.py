@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
+from hephaestus_build.core.concurrency import BackgroundTask
+from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.cube.granules import DEM_KEY, DemGranule, GranuleKey
 from hephaestus_build.pipeline.encoding import encode_images
 from hephaestus_build.pipeline.frame_grid import grids_compatible, select_reference_grid
 from hephaestus_build.pipeline.interferogram_stage import is_replaced_upstream, select_all_pairs
+from hephaestus_build.pipeline.ledger import FetchedRaster
 from hephaestus_build.pipeline.registry_check import compare_with_registry
 from hephaestus_build.pipeline.stage import Build, Stage
 
@@ -43,11 +47,14 @@ class GridStage(Stage):
             return
         super().begin(build, keys)
         context, ledger = build.context, build.ledger
+        # both the DEM and an interferogram are needed: fetch them at the same time
+        wanted = select_all_pairs(build).wanted[:1] if ledger.grid is None else ()
+        tasks = {pair: BackgroundTask(partial(_fetch_phase, build, pair)) for pair in wanted}
         receipt, raster = context.interferograms.dem(context.frame)
         found, settled = raster.grid if raster is not None else None, ledger.grid
         if settled is None or not (found is None or settled.same_as(found)):
             known = [settled] if settled is not None else []
-            settled = select_reference_grid(found, _probe_grids(build, found) or known)
+            settled = select_reference_grid(found, _probe_grids(build, found, tasks) or known)
             if found is not None and settled is not found:
                 what = "it is of another place, or of other pixels, than the frame's interferograms"
                 receipt, raster = receipt.replace(outcome=Outcome.CORRUPT, detail=what), None
@@ -66,15 +73,29 @@ class GridStage(Stage):
         ledger.record(granule, encode_images({"dem": raster.values}) if raster is not None else {})
 
 
-def _probe_grids(build: Build, dem: Grid | None) -> list[Grid]:
-    """Return grids of interferograms: up to the first that is compatible with the DEM's, at most three."""
+def _fetch_phase(build: Build, pair: Pair) -> FetchedRaster:
     context = build.context
+    return context.interferograms.phase(context.frame, pair, replaced=is_replaced_upstream(build, pair))
+
+
+def _probe_grids(
+    build: Build, dem: Grid | None, tasks: Mapping[Pair, BackgroundTask[FetchedRaster]]
+) -> list[Grid]:
+    """Return grids of interferograms: up to the first that is compatible with the DEM's, at most three.
+
+    Parameters
+    ----------
+    build : Build
+        The build.
+    dem : Grid or None
+        Grid of the DEM.
+    tasks : mapping of Pair to BackgroundTask
+        Interferograms that are being fetched.
+    """
     grids: list[Grid] = []
     wanted = select_all_pairs(build).wanted
     for pair in wanted if dem is None else wanted[:_MAX_PROBED_PAIRS]:
-        receipt, raster = context.interferograms.phase(
-            context.frame, pair, replaced=is_replaced_upstream(build, pair)
-        )
+        receipt, raster = tasks[pair].result() if pair in tasks else _fetch_phase(build, pair)
         if raster is not None:
             build.ledger.keep_phase(pair, (receipt, raster))
             grids.append(raster.grid)

@@ -11,7 +11,7 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
 from hephaestus_build.cube.granules import GranuleKey, InterferogramGranule
-from hephaestus_build.pipeline.encoding import encode_images
+from hephaestus_build.pipeline.encoding import decimate_pair, encode_images
 from hephaestus_build.pipeline.ledger import keys_of_kind
 from hephaestus_build.pipeline.plan import PairSelection, needs_fetching
 from hephaestus_build.pipeline.stage import Build, Stage
@@ -88,6 +88,10 @@ class InterferogramStage(Stage):
             coverage=coverage,
         )
         ledger.record(granule, encode_images(planes) if granule.is_complete else {})
+        if granule.is_complete:  # so that the overview is drawn without reading the pair again
+            phase, coherence = ([(0, planes[name])] for name in ("insar_difference", "insar_coherence"))
+            factor = context.settings.overview_factor
+            ledger.keep_small_images(pair, decimate_pair(grid, factor, phase=phase, coherence=coherence))
 
 
 def select_all_pairs(build: Build) -> PairSelection:

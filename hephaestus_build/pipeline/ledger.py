@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 
+import numpy as np
+import numpy.typing as npt
+
 from hephaestus_build.core.atomic_io import translate_os_errors
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
@@ -18,6 +21,8 @@ from hephaestus_build.sources.interferograms import Raster
 
 #: Receipt of a request for a raster, and the raster if it was successful.
 FetchedRaster = tuple[Receipt, Raster | None]
+#: Bytes of decimated images kept at once: those of 270 pairs of 2500 x 3000 pixels at every eighth pixel.
+_MAX_SMALL_BYTES = 64 << 20
 
 
 class Ledger:
@@ -56,6 +61,8 @@ class Ledger:
         self._dem: FetchedRaster | None = None
         self._phases: dict[Pair, FetchedRaster] = {}
         self._era5: Era5Fields | None = None
+        self._small_images: dict[Pair, dict[str, npt.NDArray[np.uint8]]] = {}
+        self._small_bytes = 0
 
     # granules
 
@@ -212,6 +219,22 @@ class Ledger:
         """Return and remove the kept phase raster of `pair`."""
         with self._lock:
             return self._phases.pop(pair, None)
+
+    def keep_small_images(self, pair: Pair, images: dict[str, npt.NDArray[np.uint8]]) -> None:
+        """Keep the decimated images of a stored pair for its overview, as far as memory allows."""
+        size = sum(image.nbytes for image in images.values())
+        self.take_small_images(pair)
+        with self._lock:
+            if self._small_bytes + size <= _MAX_SMALL_BYTES:
+                self._small_images[pair] = images
+                self._small_bytes += size
+
+    def take_small_images(self, pair: Pair) -> dict[str, npt.NDArray[np.uint8]] | None:
+        """Return and remove the kept images of `pair`."""
+        with self._lock:
+            images = self._small_images.pop(pair, None)
+            self._small_bytes -= sum(image.nbytes for image in (images or {}).values())
+            return images
 
     def keep_era5(self, fields: Era5Fields) -> None:
         """Keep the ERA5 fields from which the epochs are interpolated."""

@@ -17,7 +17,7 @@ from hephaestus_build.cube.codecs.image_encoder import object_name, strip_count,
 from hephaestus_build.cube.granules import Granule, GranuleKey, OverviewGranule
 from hephaestus_build.cube.overview_parts import COHERENCE, MASK, PHASE, WATER_VAPOUR, OverviewParts
 from hephaestus_build.cube.schema import cube_schema
-from hephaestus_build.pipeline.encoding import encode_overview
+from hephaestus_build.pipeline.encoding import decimate_pair, encode_overview
 from hephaestus_build.pipeline.ledger import keys_of_kind
 from hephaestus_build.pipeline.stage import Build, Stage
 
@@ -63,8 +63,13 @@ class OverviewStage(Stage):
         contents = encode_overview(
             grid,
             factor,
-            phase=_iter_strips(build, parts.interferogram, PHASE),
-            coherence=_iter_strips(build, parts.interferogram, COHERENCE),
+            ledger.take_small_images(pair)
+            or decimate_pair(
+                grid,
+                factor,
+                phase=_iter_strips(build, parts.interferogram, PHASE),
+                coherence=_iter_strips(build, parts.interferogram, COHERENCE),
+            ),
             mask=_iter_strips(build, parts.mask, MASK) if parts.mask is not None else (),
             water_vapour=(fields[0], fields[1]) if fields else None,
         )

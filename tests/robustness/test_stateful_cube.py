@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import HealthCheck, seed
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -265,6 +266,7 @@ class CubeMachine(RuleBasedStateMachine):
         self.build({f"pair/{name}": 1 for name in names}, set())
         self.open_reader("xarray", None)
         self.open_reader("windows", None)
+        self.open_reader("name", None)
 
     @rule(changes=CHANGES, removed=REMOVED, kill=KILLS)
     def build(self, changes: dict[str, int], removed: set[str], kill: KillSwitch | None = None) -> None:
@@ -423,15 +425,22 @@ class CubeMachine(RuleBasedStateMachine):
                 pin_cubes(link, folder)
 
     @precondition(lambda self: self.current)
-    @rule(through=st.sampled_from(["xarray", "windows"]), verify=st.sampled_from([None, "first"]))
+    @rule(through=st.sampled_from(["xarray", "windows", "name"]), verify=st.sampled_from([None, "first"]))
     def open_reader(self, through: str, verify: Any) -> None:
         assert self.current
+        if through == "name" and self.differences(self.current):
+            return  # plain xarray checks nothing
         link = self.frame_store().published_link
         try:
             if through == "windows":
                 phase = partial(read_phase, WindowReader(link, verify=verify))
             else:
-                cube = open_pinned_cube(link, verify=verify, chunks=None)
+                plain = through == "name"
+                cube = (
+                    xr.open_zarr(link, chunks=None)
+                    if plain
+                    else open_pinned_cube(link, verify=verify, chunks=None)
+                )
 
                 def phase(pair: Pair) -> np.ndarray:
                     primary, secondary = map(np.datetime64, pair.dates)
@@ -453,6 +462,8 @@ class CubeMachine(RuleBasedStateMachine):
     def readers_get_their_own_generation(self) -> None:
         """A reader gets the content of its generation, or an error once that is removed or damaged."""
         for reader in self.readers:
+            if reader.through == "name":
+                continue
             gone = reader.number not in self.generations
             damaged = not gone and self.differences(reader.number)
             if reader.seen == (gone, damaged):
@@ -470,6 +481,30 @@ class CubeMachine(RuleBasedStateMachine):
                 else:
                     if reader.verifies or not damaged:
                         np.testing.assert_array_equal(read, expected_phase(key, reader.editions[key]))
+
+    @invariant()
+    def readers_by_name_get_right_values_or_an_error(self) -> None:
+        """A plain reader of the link gets what the pair has now, or an error; never another pair's phase.
+
+        Never no data in place of data either, until `gc` has removed the generation that it opened.
+        """
+        if not self.current or (damaged := self.differences(self.current)):
+            return
+        for reader in self.readers:
+            if reader.through != "name" or reader.number not in self.generations:
+                continue
+            if reader.seen == (self.current, damaged):
+                continue
+            reader.seen = self.current, damaged
+            now = self.generations[self.current].editions
+            for key in filter(is_pair, reader.editions):
+                try:
+                    read = reader.phase(pair_of(key))
+                except (RuntimeError, ValueError):  # raised by zarr for objects that it cannot decode
+                    assert reader.number != self.current
+                else:
+                    assert now.get(key, 0) or not reader.editions[key], f"no data in place of {key}"
+                    np.testing.assert_array_equal(read, expected_phase(key, now.get(key, 0)))
 
     @invariant()
     def disk_is_as_the_model_says(self) -> None:

@@ -89,33 +89,34 @@ ORDERS = {
     "later dates": [[(2, 3)], [(2, 3), (3, 4)], [(2, 3), (3, 4), (3, 5), (4, 5)]],
     "earlier dates": [[(6, 7)], [(5, 6), (6, 7)], [(4, 6), (5, 6), (6, 7)]],
     "dates in between": [[(0, 8)], [(0, 4), (0, 8)], [(0, 2), (0, 4), (0, 8)]],
-    "any number": [[(7, 8), *((n, 8) for n in range(first, 7))] for first in range(7, -1, -1)],
+    "any number": [[(5, 8), *((n, 8) for n in range(first, 5))] for first in range(5, -1, -1)],
 }
 
 
-@pytest.mark.parametrize("how", ["dask", "numpy"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_reader_that_is_overtaken_gets_right_values_or_an_error(frame_store, order, how):
+def test_a_reader_that_is_overtaken_gets_right_values_or_an_error(frame_store, order):
     readers: list[tuple[xr.Dataset, dict]] = []
     for number, pairs in enumerate(ORDERS[order]):
         names = [name_of(*pair) for pair in pairs]
         editions = publish(frame_store, names)
         if number == 0:
             stays = names
-        check_whole(frame_store.published_link, editions)
-        assert verify_generation(frame_store.published_generation()) == []
-        fresh = open_by_name(frame_store, how)
+        fresh = open_by_name(frame_store, "dask")
         np.testing.assert_array_equal(
             read_by_label(fresh, names[-1])["insar_difference"], expected_phase(f"pair/{names[-1]}", 1)
         )
-        readers.append((open_by_name(frame_store, how), {name: read_by_label(fresh, name) for name in stays}))
-    for cube, before in readers:
-        check_overtaken(cube, before, must_read=order == "later dates" or cube is readers[-1][0])
+        values = {name: read_by_label(fresh, name) for name in stays}
+        readers += [(open_by_name(frame_store, how), values) for how in ("dask", "numpy")]
+    check_whole(frame_store.published_link, editions)
+    assert verify_generation(frame_store.published_generation()) == []
+    stays_valid = range(len(readers)) if order == "later dates" else range(len(readers) - 2, len(readers))
+    for number, (cube, before) in enumerate(readers):
+        check_overtaken(cube, before, must_read=number in stays_valid)
     # old readers may outlive the generation that they opened
     with frame_store.lock():
         frame_store.remove_old(keep=1, older_than=timedelta(0))
-    for cube, before in readers:
-        check_overtaken(cube, before, must_read=order == "later dates" or cube is readers[-1][0])
+    for number, (cube, before) in enumerate(readers):
+        check_overtaken(cube, before, must_read=number in stays_valid)
 
 
 def test_all_dates_are_sorted_where_the_archive_lists_them_first(frame_store):

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 
 from reader_availability import import_reader
 from stored_arrays import digest
@@ -74,3 +76,26 @@ def test_bowser_shows_a_series(cube, tmp_path):
     assert tuple(shape) == cube.values["insar_difference"].shape[1:]
     with rasterio.MemoryFile(content) as file, file.open() as raster:
         assert digest(raster.read(1)) == digest(cube.values["insar_difference"][primary, secondary])
+
+
+def test_bowser_shows_the_overviews(cube, tmp_path):
+    """The group overview has axes x, y and pair: it needs no copy, but a name that ends with .zarr."""
+    rasterio = import_reader("rasterio")
+    overview = xr.open_zarr(cube.link, group="overview", mask_and_scale=False, chunks=None)
+    stored = xr.open_zarr(cube.link, group="pairs", chunks=None).stored.values
+    pair = int(np.flatnonzero(stored)[-1])
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    (tmp_path / "overview.zarr").symlink_to(cube.link / "overview")
+    with bowser_serves(tmp_path / "overview.zarr") as address:
+        with opener.open(f"{address}/variables", timeout=60) as answer:
+            shape = json.load(answer)["variables"]["coherence"]["shape"]
+        # what its map shows; its GeoTIFF export takes no bytes with a scale
+        query = f"variable=coherence&time_idx={pair}&rescale=0,1"
+        with opener.open(f"{address}/md/preview.png?{query}", timeout=60) as answer:
+            content = answer.read()
+    assert tuple(shape) == overview.coherence.shape
+    with rasterio.MemoryFile(content) as file, file.open() as picture:
+        shades, visible = picture.read(1), picture.read(2) > 0
+    expected = overview.coherence.values[pair]
+    np.testing.assert_array_equal(visible, expected > 0)
+    np.testing.assert_allclose(shades[visible].astype(int), expected[visible], atol=1)
