@@ -242,17 +242,17 @@ def summarize_coverage(
         for sample in split.parts[part]:
             if not sample.positive:
                 continue
-            frame = sample.frame.id
+            name = sample.frame.id
             groups = (
                 found.total,
                 regions.setdefault(sample.region, CoverageCounts()),
-                frames.setdefault(frame, CoverageCounts()),
+                frames.setdefault(name, CoverageCounts()),
             )
             for counts in groups:
                 counts.add(
                     visible.get(sample),
-                    uncertain=frame in known and known[frame].uncertain_geometry is not None,
-                    events=shown.get((frame, sample.pair.name), ()),
+                    uncertain=name in known and known[name].uncertain_geometry is not None,
+                    events=shown.get((name, sample.pair.name), ()),
                 )
         parts[part] = PartCoverage(found.total, dict(sorted(regions.items())), dict(sorted(frames.items())))
     return Coverage(split, tiling, size, parts)

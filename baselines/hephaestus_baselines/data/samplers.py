@@ -51,9 +51,9 @@ def draw_epoch(
     elif frames is None:
         rounds = -(-deforming.size // quiet.size)
         order = np.concatenate([rng.permutation(quiet) for _ in range(rounds)])
-        chosen = [(index, -1) for index in (*deforming, *order[: deforming.size])]
+        chosen = [(int(index), -1) for index in (*deforming, *order[: deforming.size])]
     else:
-        chosen = [(index, -1) for index in deforming]
+        chosen = [(int(index), -1) for index in deforming]
         chosen += _match_by_frame(deforming, quiet, np.asarray(frames), rng)
     seeds = rng.integers(2**32, size=flags.size)
     draws = [
