@@ -35,7 +35,7 @@ class ToyWindows(Dataset[dict[str, torch.Tensor]]):
         return len(self.items)
 
     def __getitem__(self, draw: Any) -> dict[str, torch.Tensor]:
-        index, seed = draw if isinstance(draw, tuple) else (int(draw), 0)
+        index, seed, _ = draw if isinstance(draw, tuple) else (int(draw), 0, -1)
         item, size = self.items[index], self.size
         steps = len(item.members)
         chance = np.random.default_rng((item.members[0].unique_id, seed if item.tile is None else 0))
@@ -79,7 +79,8 @@ def toy_items(
             for step in range(3 if series else 1)
         )
         tile = Tile(0, 0, 32, (0, 32, 0, 32)) if fixed else None
-        items.append(DatasetItem(members, number % 2 == 1, tile))
+        positive = number % 2 == 1
+        items.append(DatasetItem(members, positive, tile, pixels=100 if positive and fixed else 0))
     return tuple(items)
 
 

@@ -24,8 +24,8 @@ from hephaestus_baselines.data.sample_attributes import (
     SampleAttributes,
     SampleKey,
     assign_events,
-    outline_deformation,
     read_sample_attributes,
+    trace_outlines,
 )
 from hephaestus_build.core.bounds import Bounds
 from hephaestus_build.core.errors import HephaestusError, UsageError
@@ -286,7 +286,7 @@ def _read_deformation(cube: WindowReader, sample: Sample, size: int, tiling: Til
     mask = cube.read_union("deformation_mask", [sample.pair])
     tiles = choose_tiles(tiling, sample, cube.grid, size, mask=mask).tiles
     return _ShownDeformation(
-        outline_deformation(cube, mask),
+        trace_outlines(cube, mask),
         count_visible(mask > 0, tiles),
         {tile: pixels for tile in tiles if (pixels := int(np.count_nonzero(tile.read(mask))))},
     )

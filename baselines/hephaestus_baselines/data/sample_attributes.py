@@ -59,7 +59,7 @@ def read_sample_attributes(cube: WindowReader, sample: Sample) -> SampleAttribut
     )
 
 
-def outline_deformation(cube: WindowReader, mask: npt.NDArray[np.uint8]) -> list[shapely.Geometry]:
+def trace_outlines(cube: WindowReader, mask: npt.NDArray[np.uint8]) -> list[shapely.Geometry]:
     """Return the outlines of the patches of deformation in a mask of a cube's frame, degrees.
 
     In a frame whose preview geometry is uncertain, the outline covers the whole region, as in

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from hephaestus_baselines.evaluation.predictions import Predictions
-from hephaestus_baselines.evaluation.result_schema import Calibration, ReliabilityBin
+from hephaestus_baselines.evaluation.result_schema import CalibrationScores, ReliabilityBin
 
 #: Bins of the reliability diagram and of the expected calibration error: each has as many cases.
 BINS = 10
@@ -88,7 +88,7 @@ def expected_calibration_error(bins: list[ReliabilityBin]) -> float:
     return math.fsum(one.cases * abs(one.probability - one.share) for one in bins) / cases
 
 
-def assess_calibration(validation: Predictions, test: Predictions) -> Calibration:
+def assess_calibration(validation: Predictions, test: Predictions) -> CalibrationScores:
     """Fit a mapping on validation, and measure calibration on test before and after it.
 
     Parameters
@@ -102,7 +102,7 @@ def assess_calibration(validation: Predictions, test: Predictions) -> Calibratio
     mapped = apply_platt(test.probability, slope, offset)
     before, after = reliability_bins(test.label, test.probability), reliability_bins(test.label, mapped)
     share = float(test.label.mean()) if len(test) else math.nan
-    return Calibration(
+    return CalibrationScores(
         slope=slope,
         offset=offset,
         fitted_on="validation" if fitted else "nothing",

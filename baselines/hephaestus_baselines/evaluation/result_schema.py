@@ -208,7 +208,7 @@ class ReliabilityBin(ResultModel):
     share: float = Field(description="Share of the cases that have deformation.")
 
 
-class Calibration(ResultModel):
+class CalibrationScores(ResultModel):
     """Calibration of probabilities on test, before and after a mapping that was fitted on validation."""
 
     slope: float = Field(description="Slope of the mapping of logits.")
@@ -247,7 +247,7 @@ class Assessment(ResultModel):
     same_places: SamePlaceScores
     events: EventAlarms
     alarm_curve: AlarmCurve
-    calibration: Calibration = Field(description="Of the highest probability of each interferogram.")
+    calibration: CalibrationScores = Field(description="Of the highest probability of each interferogram.")
 
 
 class PartCoverageRecord(ResultModel):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hephaestus_baselines.data.samplers import (
     EpochBatchSampler,
+    count_batches,
     derive_seed,
     draw_epoch,
     permute_labels,
@@ -77,7 +79,15 @@ def test_devices_share_an_epoch(flags: list[bool], size: int, devices: int) -> N
     sizes = [len(batch) for share in shares for batch in share]
     # batch normalisation cannot process a batch of one
     assert size == 1 or len(seen) < 2 * devices or min(sizes) > 1
-    assert max(sizes) <= (size if size != 2 else 3) or len(seen) < 2 * devices
+    assert max(sizes) <= size or (size > 1 and max(sizes) <= size + 2)
+
+
+@pytest.mark.parametrize(
+    ("draws", "size", "devices", "expected"),
+    [(2182, 2, 2, 545), (620, 2, 2, 155), (5, 2, 1, 2), (8, 4, 1, 2), (9, 4, 1, 3), (3, 1, 1, 3)],
+)
+def test_the_last_batch_is_never_a_single_sample(draws: int, size: int, devices: int, expected: int) -> None:
+    assert count_batches(draws, size, devices) == expected
 
 
 def test_the_epoch_is_asked_when_batches_are_first_drawn():

@@ -91,7 +91,11 @@ def test_steps_are_those_of_a_loop_that_clears_gradients(task: str, tmp_path: Pa
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2, fused=True)
     items = prepared.items["train"]
     windows = make_window_dataset(recipe, items, prepared)
-    batches = list(EpochBatchSampler([item.positive for item in items], recipe.seed, 4))
+    batches = list(
+        EpochBatchSampler(
+            [item.positive for item in items], recipe.seed, 4, frames=[item.frame for item in items]
+        )
+    )
     assert len(batches) == 3
     for draws in batches:
         batch = torch.utils.data.default_collate([windows[draw] for draw in draws])

@@ -9,7 +9,8 @@ from statistics import mean, stdev
 import jsonschema
 import pytest
 
-from hephaestus_baselines.evaluation.result_schema import RunResult, library_versions, source_code_hash
+from hephaestus_baselines.evaluation.metrics import METRICS_BY_UNIT
+from hephaestus_baselines.evaluation.result_schema import Gap, RunResult, library_versions, source_code_hash
 from hephaestus_baselines.reporting.aggregate_tables import make_result_tables, paper_mismatch_reason
 from hephaestus_baselines.reporting.published_scores import MODEL_TITLES, PAPER_COLUMNS, PUBLISHED_SCORES
 from hephaestus_baselines.reporting.table_schema import results_json_schema
@@ -56,7 +57,7 @@ def fields_of(document, path=()):
         yield path, name
         if isinstance(value, dict) and name not in (
             "recipe", "seconds", "generations", "versions", "values", "undefined", "chance", "constant",
-            "intervals", "groups", "frames", "counts", "cells",
+            "intervals", "groups", "frames", "counts", "cells", "coverage", "controls", "budgets",
         ):  # fmt: skip
             yield from fields_of(value, (*path, name))
 
@@ -122,14 +123,61 @@ def test_a_single_seed_has_no_deviation():
 def test_rows_are_the_papers_and_what_has_to_be_beaten(made):
     table = made.document.tables[0]
     rows = [(row.series, row.kind, row.atmosphere) for row in table.rows]
-    block = [("model", False), ("model", True), ("constant", None), ("chance", None)]
+    block = [("model", False), ("model", True), *[("control", None)] * 4]
     assert rows == [(series, *row) for series in (False, True) for row in block]
-    constant, chance = table.rows[2], table.rows[3]
+    names = ["chance", "constant", "frame prior", "persistence"]
+    assert [row.model for row in table.rows[2:6]] == names
+    chance, constant = table.rows[2], table.rows[3]
     assert constant.cells["recall"].mean == 1
     assert chance.cells["f1"].mean == pytest.approx(12 / 60)
     assert chance.cells["auroc"].mean == 0.5
     assert table.columns == list(PAPER_COLUMNS["classification"])
-    assert table.rows[0].above_constant == 2
+    assert table.rows[0].gap is not None
+    assert table.rows[0].gap.score == "average_precision"
+    assert constant.gap is None
+
+
+def test_the_headline_is_the_gap_to_the_control_that_comes_closest(made):
+    """Recomputed from the results."""
+    row = made.document.tables[0].rows[0]
+    runs = [result(seed=seed) for seed in (0, 1)]
+    units = [run.assessment.units["items"] for run in runs]
+    ours = [unit.test.values["average_precision"] for unit in units]
+    controls = {
+        "chance": [unit.test.chance["average_precision"] for unit in units],
+        "constant": [unit.test.constant["average_precision"] for unit in units],
+        **{
+            name: [unit.controls[name].test.values["average_precision"] for unit in units]
+            for name in ("frame prior", "persistence")
+        },
+    }
+    gaps = {name: mean(ours) - mean(theirs) for name, theirs in controls.items()}
+    assert gaps[row.gap.control] == pytest.approx(min(gaps.values()))
+    assert row.gap.mean == pytest.approx(min(gaps.values()))
+    assert row.gap.low < row.gap.mean < row.gap.high
+    assert f"{100 * row.gap.mean:+.1f} (" in made.to_markdown()
+
+
+def test_a_trained_control_has_a_row_and_narrows_the_gap():
+    model, control = result(), result("resnet-10", control="terrain only", seed=7)
+    gap = Gap(value=0.01, low=-0.02, high=0.03)
+    gaps = {unit: dict.fromkeys(METRICS_BY_UNIT[unit], gap) for unit in ("items", "interferograms")}
+    tables = make_result_tables([model, control], {model.key: {"terrain only": gaps}})
+    rows = tables.document.tables[0].rows
+    assert [(row.kind, row.model) for row in rows if row.kind == "model"] == [("model", "resnet-10")]
+    assert (rows[-1].kind, rows[-1].model) == ("control", "terrain only")
+    assert (rows[0].gap.control, rows[0].gap.mean, rows[0].gap.low) == ("terrain only", 0.01, -0.02)
+    assert "terrain only" in tables.to_markdown()
+
+
+def test_windows_that_miss_a_tenth_of_the_positives_make_no_table_unless_asked():
+    few = result()
+    record = few.coverage["test"].model_copy(update={"seen": 35})
+    few = few.model_copy(update={"coverage": {**few.coverage, "test": record}, "tiling": "grid"})
+    with pytest.raises(UsageError, match=r"grid show 35 of 40 positives of test.*--allow-unseen"):
+        make_result_tables([few])
+    page = make_result_tables([few], allow_unseen=True).to_markdown()
+    assert "35 of 40 positives seen" in page
 
 
 def test_the_best_is_bold_and_the_second_underlined():

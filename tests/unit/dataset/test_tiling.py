@@ -7,18 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.bounds import Bounds
+from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.volcanoes import load_simulated_volcanoes, volcanoes_inside, volcanoes_named
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.tiling import (
     TILING_MODES,
     choose_tiles,
     tile_around_label,
+    tile_around_volcanoes,
     tile_on_grid,
     tile_whole_frame,
 )
+from hephaestus_build.simulation.world.frame_catalog import FRAME_SPECS
 
 SAMPLE = Sample(Frame("124D_05291_081406"), Pair.parse("20180101_20180113"), True)
+#: A small frame with Etna in it.
+ETNA = Grid(60, 60, 14.97, 37.78, 0.001, 0.001)
 shapes = st.tuples(st.integers(1, 90), st.integers(1, 90))
 sizes = st.integers(1, 40)
 
@@ -91,21 +98,75 @@ def test_the_legacy_crop_of_a_large_label_lies_in_its_middle_and_without_one_nea
 
 def test_each_choice_says_whether_it_looked_at_the_label() -> None:
     mask = np.ones((60, 60), np.uint8)
-    looked = {
-        mode: choose_tiles(mode, (60, 60), 16, mask=mask, sample=SAMPLE).uses_label for mode in TILING_MODES
-    }
-    assert looked == {"whole-frame": False, "grid": False, "label-centred": True}
+    looked = {mode: choose_tiles(mode, SAMPLE, ETNA, 16, mask=mask).uses_label for mode in TILING_MODES}
+    assert looked == {"whole-frame": False, "volcano-centred": False, "grid": False, "label-centred": True}
 
 
-@given(st.sampled_from(["whole-frame", "grid"]))
+@given(st.sampled_from(["whole-frame", "volcano-centred", "grid"]))
 def test_the_label_moves_no_tile_of_a_label_free_mode(mode: str) -> None:
     mask = np.zeros((60, 60), np.uint8)
     mask[50:, 50:] = 1
-    assert choose_tiles(mode, (60, 60), 16, mask=mask, sample=SAMPLE) == choose_tiles(mode, (60, 60), 16)
+    assert choose_tiles(mode, SAMPLE, ETNA, 16, mask=mask) == choose_tiles(mode, SAMPLE, ETNA, 16)
 
 
 def test_an_unknown_mode_or_a_crop_without_its_label_is_refused() -> None:
     with pytest.raises(UsageError, match="whole-frame"):
-        choose_tiles("centre", (60, 60))
+        choose_tiles("centre", SAMPLE, ETNA)
     with pytest.raises(UsageError, match="depend on the label"):
-        choose_tiles("label-centred", (60, 60))
+        choose_tiles("label-centred", SAMPLE, ETNA)
+
+
+def test_each_volcano_of_a_frame_has_a_window_around_it() -> None:
+    grid = Grid(1000, 1200, 14.5, 38.5, 0.001, 0.001)
+    tiling = tile_around_volcanoes(SAMPLE.frame, grid, 256)
+    [etna] = volcanoes_named("Etna")
+    assert etna.latitude is not None
+    assert etna.longitude is not None
+    row, column = (grid.north - etna.latitude) / grid.dy, (etna.longitude - grid.west) / grid.dx
+    assert any(abs(t.row + 128 - row) <= 1 and abs(t.column + 128 - column) <= 1 for t in tiling.tiles)
+    assert len(tiling.tiles) == len(volcanoes_inside(Bounds(*grid.bounds)))
+    assert not tiling.uses_label
+
+
+@given(st.integers(1, 40), st.integers(-20, 60), st.integers(-20, 60))
+def test_windows_around_volcanoes_stay_inside_and_count_each_pixel_once(
+    size: int, north: int, west: int
+) -> None:
+    # the volcano lies in the frame, at its edge or beyond it
+    grid = Grid(60, 50, ETNA.west - west * 0.001, ETNA.north + north * 0.001, 0.001, 0.001)
+    if not volcanoes_inside(Bounds(*grid.bounds)):
+        with pytest.raises(HephaestusError, match="no volcano of the catalogue"):
+            tile_around_volcanoes(SAMPLE.frame, grid, size)
+        return
+    tiles = tile_around_volcanoes(SAMPLE.frame, grid, size).tiles
+    seen = np.zeros(grid.shape, int)
+    for tile in tiles:
+        assert 0 <= tile.row <= max(0, grid.height - size)
+        assert 0 <= tile.column <= max(0, grid.width - size)
+        rows, columns = np.nonzero(tile.inside)
+        np.add.at(seen, (rows + tile.row, columns + tile.column), 1)
+    assert seen.max() == 1
+
+
+def test_pixels_of_overlapping_windows_count_in_the_first() -> None:
+    frame, grid = Frame("081A_09372_130900"), Grid(900, 900, 175.3, -38.9, 0.001, 0.001)
+    tiles = tile_around_volcanoes(frame, grid, 256).tiles
+    assert any(tile.taken for tile in tiles)
+    seen = np.zeros(grid.shape, int)
+    union = np.zeros(grid.shape, bool)
+    for tile in tiles:
+        rows, columns = np.nonzero(tile.inside)
+        np.add.at(seen, (rows + tile.row, columns + tile.column), 1)
+        top, bottom, left, right = tile.core
+        union[top:bottom, left:right] = True
+    np.testing.assert_array_equal(seen, union)
+
+
+def test_simulated_frames_have_the_volcanoes_of_their_terrain() -> None:
+    terrain = {
+        (round(volcano.latitude, 3), round(volcano.longitude, 3))
+        for spec in FRAME_SPECS
+        for volcano in spec.terrain.volcanoes
+    }
+    assert {(one.latitude, one.longitude) for one in load_simulated_volcanoes()} == terrain
+    assert all(one.name.startswith("SIMULATED") for one in load_simulated_volcanoes())
