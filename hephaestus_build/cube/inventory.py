@@ -147,8 +147,8 @@ class CubeInventory:
         lost = [] if other_images else self._lost_keys(granules)
         lost_pairs = [key for key in lost if key.startswith(PAIR_GROUPS)]
         lost_dates = [key for key in lost if not key.startswith(PAIR_GROUPS)]
-        dates_move = bool(other_images or lost_dates or not _continues(after.axes.epochs, self.axes.epochs))
-        # one table of the group `pairs` lies along the dates
+        epochs_move = bool(other_images or not _continues(after.axes.epochs, self.axes.epochs))
+        dates_move = bool(epochs_move or lost_dates)
         pairs_move = bool(other_overviews or lost_pairs or not _continues(after.axes.pairs, self.axes.pairs))
         if not (dates_move or pairs_move):
             return after._restore([], [])
@@ -158,9 +158,9 @@ class CubeInventory:
         free = self.keys.free_spaces({date_space for date_space, _ in spaces})
         free_pairs = self.pair_keys.free_spaces({pair_space for _, pair_space in spaces})
         keys, pair_keys, axes = self.keys, self.pair_keys, after.axes
-        if dates_move and free and free_pairs:
+        if dates_move and free and (free_pairs or not epochs_move):
             keys, lost_dates = keys.move(free[0], used - in_pairs), []
-            pairs_move = True
+            pairs_move |= epochs_move  # one table of the group `pairs` lies along the dates
         elif other_images:
             raise ValueError("all key spaces are in use by generations on another grid")
         elif dates_move:  # out of order rather than at a position that an open reader takes for another date

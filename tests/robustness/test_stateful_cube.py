@@ -474,7 +474,7 @@ class CubeMachine(RuleBasedStateMachine):
                     read = reader.phase(pair_of(key))
                 except HephaestusError:
                     assert gone or damaged
-                except (RuntimeError, ValueError):  # raised by zarr for objects that it cannot decode
+                except (RuntimeError, ValueError, KeyError):  # objects that zarr cannot decode, lost dates
                     assert damaged
                     assert reader.through == "xarray"
                     assert not reader.verifies
@@ -503,8 +503,10 @@ class CubeMachine(RuleBasedStateMachine):
                 except (RuntimeError, ValueError):  # raised by zarr for objects that it cannot decode
                     assert reader.number != self.current
                 else:
-                    assert now.get(key, 0) or not reader.editions[key], f"no data in place of {key}"
-                    np.testing.assert_array_equal(read, expected_phase(key, now.get(key, 0)))
+                    if not reader.editions[key] and not read.any():
+                        continue  # there was no data when it opened the cube
+                    assert now.get(key, 0), f"no data in place of {key}"
+                    np.testing.assert_array_equal(read, expected_phase(key, now[key]))
 
     @invariant()
     def disk_is_as_the_model_says(self) -> None:
@@ -528,7 +530,11 @@ class CubeMachine(RuleBasedStateMachine):
         try:
             if self.current and not self.differences(self.current):
                 published = self.generations[self.current]
-                check_whole(self.frame_store().published_link, published.editions)
+                if published.contents.keys.own_retired:
+                    # a lost image for whose key no key space is left is an error for new readers too
+                    check_phases(self.frame_store().published_link, published.editions)
+                else:
+                    check_whole(self.frame_store().published_link, published.editions)
                 assert published.content == clean_files(published.contents, published.editions)
         finally:
             shutil.rmtree(self.folder)

@@ -222,8 +222,10 @@ def check_generation(store: Path, editions: Editions) -> None:
     }
     assert check_record_consistency(Generation(int(store.parent.name), store)) == []
     plain = zarr.open_group(store, mode="r")
-    axes = Generation.from_path(store).read_inventory().axes
-    for name, expected in arrays_of(axes, editions).items():
+    contents = Generation.from_path(store).read_inventory()
+    if contents.keys.own_retired:
+        return  # a lost image for whose key no key space was left is an error for new readers too
+    for name, expected in arrays_of(contents.axes, editions).items():
         np.testing.assert_array_equal(plain[name][...], expected, err_msg=name)
 
 
