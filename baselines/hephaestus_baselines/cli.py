@@ -5,6 +5,7 @@ The heavy modules of this package are imported when a command runs, so that help
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -384,11 +385,17 @@ def _print_run(end: RunOutcome, index: int) -> None:
 
 
 def format_headline_score(result: Any) -> str:
-    """Return a run's test F1, with those of chance and of the constant predictor."""
-    unit = "pixels" if result.task == "segmentation" else "items"
-    scores = result.assessment.units[unit].test
-    constant = scores.constant["f1"]
-    return f"F1 {scores.values['f1']:.3f} (chance {scores.chance['f1']:.3f}, constant {constant:.3f})"
+    """Return a run's headline score on test, with that of the best control computed beside it."""
+    from hephaestus_baselines.reporting.aggregate_tables import HEADLINE_SCORE
+
+    unit: Any = "pixels" if result.task == "segmentation" else "items"
+    name = HEADLINE_SCORE[unit]
+    found = result.assessment.units[unit]
+    controls = {"chance": found.test.chance[name], "always deformation": found.test.constant[name]}
+    controls |= {control: scores.test.values[name] for control, scores in found.controls.items()}
+    best = max(controls, key=lambda control: -1.0 if math.isnan(controls[control]) else controls[control])
+    title = "F1" if name == "f1" else "average precision"
+    return f"{title} {found.test.values[name]:.3f} ({best} {controls[best]:.3f})"
 
 
 def _outcome_json(end: RunOutcome) -> dict[str, Any]:

@@ -370,9 +370,9 @@ def _print_coverage(found: Coverage) -> None:
         f"{found.split.name}  {found.split.sha256[:12]}  {found.tiling} windows of {found.size} pixels{mark}"
     )
     table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for title in ("positives", "seen", "", "touched", "pixels seen", "uncertain", "events", "seen"):
-        table.add_column(title, justify="right")
+    table.add_column("", no_wrap=True)
+    for title in ("positives", "seen", "", "touched", "pixels", "uncertain", "events", "seen"):
+        table.add_column(title, justify="right", no_wrap=True)
     for part in PARTS:
         coverage = found.parts[part]
         table.add_row(part, *_coverage_cells(coverage.total), style="bold")

@@ -14,6 +14,7 @@ from datetime import date
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from hephaestus_baselines.evaluation.controls import last_day
 from hephaestus_baselines.evaluation.metrics import count_observed_days, date_span
@@ -64,17 +65,50 @@ def detect_events(interferograms: Predictions, threshold: float) -> EventAlarms:
             )
         )
     found = [one for one in detections if one.alarms]
+    shares = [one.alarms / one.interferograms for one in detections]
+    low, high = share_interval(len(found), len(detections))
+    macro_low, macro_high = mean_interval(shares)
     sizes = np.array([one.interferograms for one in detections], float)
     return EventAlarms(
         events=len(detections),
         found=len(found),
         recall=len(found) / len(detections) if detections else math.nan,
-        macro_recall=_mean([one.alarms / one.interferograms for one in detections]),
+        recall_low=low,
+        recall_high=high,
+        macro_recall=sum(shares) / len(shares) if shares else math.nan,
+        macro_recall_low=macro_low,
+        macro_recall_high=macro_high,
         effective_events=effective_number(sizes),
         median_delay_days=_median([one.delay_days for one in found]),
         median_delay_acquisitions=_median([one.delay_acquisitions for one in found]),
         detections=detections,
     )
+
+
+def share_interval(found: int, events: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson interval of a share of independent events; NaN without events.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in share_interval(10, 10)]
+    [0.722, 1.0]
+    """
+    if not events:
+        return math.nan, math.nan
+    limit = float(stats.norm.ppf((1 + level) / 2))
+    share, excess = found / events, limit**2 / events
+    middle = (share + excess / 2) / (1 + excess)
+    reach = limit * math.sqrt(share * (1 - share) / events + excess / (4 * events)) / (1 + excess)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def mean_interval(shares: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a mean of shares by Student's t, cut off at 0 and 1; NaN for fewer than two."""
+    if len(shares) < 2:
+        return math.nan, math.nan
+    values = np.asarray(shares, np.float64)
+    reach = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return max(0.0, float(values.mean()) - reach), min(1.0, float(values.mean()) + reach)
 
 
 def effective_number(sizes: npt.NDArray[np.float64]) -> float:
@@ -146,10 +180,6 @@ def count_years(interferograms: Predictions) -> float:
     for row in interferograms.rows:
         spans[row.frame].append(date_span(row))
     return math.fsum(count_observed_days(found) for found in spans.values()) / _DAYS_PER_YEAR
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
 
 
 def _median(values: Sequence[int | None]) -> float:

@@ -171,7 +171,15 @@ class EventAlarms(ResultModel):
     events: int
     found: int = Field(description="Number of events with an alarm.")
     recall: NullableFloat = Field(description="Share of the events with an alarm.")
-    macro_recall: NullableFloat = Field(description="Mean over events of the share of interferograms.")
+    recall_low: NullableFloat = Field(description="Lower end of its 95 % interval (Wilson) over events.")
+    recall_high: NullableFloat
+    macro_recall: NullableFloat = Field(
+        description="Mean over events of the share of their interferograms that raise an alarm."
+    )
+    macro_recall_low: NullableFloat = Field(
+        description="Lower end of its 95 % interval (Student's t) over events."
+    )
+    macro_recall_high: NullableFloat
     effective_events: float = Field(
         description="Effective number of events, (sum n)^2 / sum n^2 over their numbers of interferograms."
     )
