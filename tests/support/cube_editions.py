@@ -232,11 +232,17 @@ def check_generation(store: Path, editions: Editions) -> None:
 def check_whole(link: Path, editions: Editions) -> None:
     """Check the published cube against the schema, and its variables, read by xarray, against the model."""
     assert check_schema(link) == []
-    axes = Generation.from_path(link).read_inventory().axes
-    for cube in (open_pinned_cube(link, verify="first", chunks=None), xr.open_zarr(link, chunks=None)):
-        for name, days in (("primary_date", axes.primary), ("secondary_date", axes.secondary)):
+    contents = Generation.from_path(link).read_inventory()
+    cubes = [open_pinned_cube(link, verify="first", chunks=None)]
+    if not contents.keys.own_retired:  # a lost image is an error for readers by name, new ones too
+        cubes.append(xr.open_zarr(link, chunks=None))
+    for cube in cubes:
+        for name, days in (
+            ("primary_date", contents.axes.primary),
+            ("secondary_date", contents.axes.secondary),
+        ):
             np.testing.assert_array_equal(cube[name].values, np.array(days, "datetime64[ns]"))
-        for name, expected in arrays_of(axes, editions).items():
+        for name, expected in arrays_of(contents.axes, editions).items():
             np.testing.assert_array_equal(cube[name].values, expected, err_msg=name)
 
 

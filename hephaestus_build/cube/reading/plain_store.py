@@ -33,7 +33,7 @@ from hephaestus_build.core.plain_files import (
 )
 from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, find_array
-from hephaestus_build.cube.reading.verified_objects import ObjectVerifier, check_absent
+from hephaestus_build.cube.reading.verified_objects import ObjectVerifier, check_absent, is_retired
 
 
 class PlainStore(Store):
@@ -101,6 +101,10 @@ class PlainStore(Store):
         frame = self.root.stem
         try:
             with open_plain_file(self.root, key) as (descriptor, facts):
+                if self.verifier is not None:
+                    self.verifier.verify(key, descriptor, facts)
+                if is_retired(descriptor, facts.size):
+                    return None
                 self._check(key, descriptor, facts)
                 begin, end = _byte_range(wanted, facts.size)
                 return _read(descriptor, begin, end)
@@ -115,8 +119,6 @@ class PlainStore(Store):
             ) from error
 
     def _check(self, key: str, descriptor: int, facts: FileIdentity) -> None:
-        if self.verifier is not None:
-            self.verifier.verify(key, descriptor, facts)
         if key in self._size_checked:
             return
         name = find_array(key, self.arrays)

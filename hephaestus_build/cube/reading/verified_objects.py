@@ -6,12 +6,14 @@ reader hashes each complete object before it reads any part of it, once per proc
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.plain_files import FileIdentity, hash_descriptor, is_real_folder
+from hephaestus_build.cube.key_spaces import RETIRED_CHUNK
 from hephaestus_build.cube.storage.generations import Generation, generation_number
 from hephaestus_build.cube.validation.checksums import Damage, DamageKind, variable_of_path, with_granules
 
@@ -84,6 +86,15 @@ class ObjectVerifier:
         (damage,) = with_granules(self._generation, [damage])
         frame = self.store.stem
         return HephaestusError(f"{frame}: {damage}; `hephaestus repair {frame}` rebuilds it")
+
+
+def is_retired(descriptor: int, size: int) -> bool:
+    """Whether an open object of the generation that is read stands for an image that was lost.
+
+    Readers by name must get an error there, in place of what they knew. Who reads a pinned generation knows
+    that it has no data.
+    """
+    return size == len(RETIRED_CHUNK) and os.pread(descriptor, size, 0) == RETIRED_CHUNK
 
 
 def check_absent(store: Path, path: str, checks: ObjectVerifier | None) -> None:

@@ -37,7 +37,12 @@ from hephaestus_build.cube.codecs.blosc_partial import HEADER_BYTES, slice_blosc
 from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
 from hephaestus_build.cube.key_spaces import KeySpace
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
-from hephaestus_build.cube.reading.verified_objects import VerifyMode, check_absent, make_object_verifier
+from hephaestus_build.cube.reading.verified_objects import (
+    VerifyMode,
+    check_absent,
+    is_retired,
+    make_object_verifier,
+)
 
 # importing image_encoder switches off Blosc's own threads, which do not survive a fork
 _LOCAL = threading.local()
@@ -242,6 +247,8 @@ class WindowReader:
             if self.verifier is not None:
                 identity = FileIdentity(facts.st_dev, facts.st_ino, facts.st_size)
                 self.verifier.verify(key, descriptor, identity)
+            if is_retired(descriptor, facts.st_size):
+                return None
             return _decode_rows(descriptor, facts.st_size, images, rows)
         except FileNotFoundError:  # a strip that contains only fill values is not stored
             check_absent(self.store, key, self.verifier)
@@ -336,6 +343,8 @@ class WindowReader:
             with open_plain_file(self.store, key) as (descriptor, facts):
                 if self.verifier is not None:
                     self.verifier.verify(key, descriptor, facts)
+                if is_retired(descriptor, facts.size):
+                    return None
                 check_decoded_size(descriptor, facts.size, metadata)
                 content = os.pread(descriptor, facts.size, 0)
         except FileNotFoundError:

@@ -13,6 +13,7 @@ import toy_cube
 from cube_editions import ATTRIBUTES, GRID, check_phases, check_whole, completed, expected_phase, made
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.inventory import CubeInventory
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.cube.validation.checksums import verify_generation
@@ -143,6 +144,9 @@ def test_a_pair_that_is_dropped_is_an_error_and_never_no_data(frame_store, times
     pair = Pair.parse(name_of(3, 4))
     dates = {"primary_date": np.datetime64(pair.primary), "secondary_date": np.datetime64(pair.secondary)}
     assert not open_by_name(frame_store, "dask").valid_date_pair.sel(dates)
+    # who pins the generation is told that there is no data
+    pinned = open_pinned_cube(frame_store.published_link, chunks=None)
+    assert not pinned.insar_difference.sel(dates).values.any()
 
 
 def test_retired_keys_are_checked_and_repaired_like_others(frame_store):
