@@ -18,7 +18,14 @@ from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
 from hephaestus_build.core.registry import load_schema, published_frames
-from hephaestus_build.dataset.samples import SERIES_LENGTH, Sample, Series, count_classes, make_series
+from hephaestus_build.dataset.samples import (
+    SERIES_LENGTH,
+    Sample,
+    Series,
+    count_classes,
+    is_published,
+    make_series,
+)
 
 SplitPart = Literal["train", "validation", "test"]
 PARTS: tuple[SplitPart, ...] = ("train", "validation", "test")
@@ -60,6 +67,9 @@ class SplitRule:
         For the kind ``region``: regions of test and of validation.
     seen_places : frozenset of (frame id, pair name)
         Samples left out because they show deformation at a place of train.
+    published_only : bool
+        Whether samples are left out that the published benchmark does not have: real frames other than the
+        38, and the pairs of :func:`~hephaestus_build.dataset.samples.published_absent_pairs`.
     legacy : bool
         Whether the split is kept only for comparison with published numbers.
     """
@@ -75,6 +85,7 @@ class SplitRule:
     held_out: frozenset[str] = frozenset()
     validating: frozenset[str] = frozenset()
     seen_places: frozenset[tuple[str, str]] = frozenset()
+    published_only: bool = False
     legacy: bool = False
 
     def part_of(self, sample: Sample) -> tuple[SplitPart | None, str]:
@@ -84,6 +95,8 @@ class SplitRule:
                 return "test", ""
             return ("validation" if sample.region in self.validating else "train"), ""
         primary, secondary = sample.pair.dates
+        if self.published_only and not is_published(sample.frame, sample.pair):
+            return None, "not in the published benchmark"
         if self.period and not self.period[0] <= primary <= self.period[1]:
             return None, f"primary date beyond {self.period[0]} to {self.period[1]}"
         for part in PARTS:
@@ -169,6 +182,7 @@ def _rule_from_schema(entry: Mapping[str, Any], name: str, **fields: Any) -> Spl
         promises=tuple(entry["promises"]),
         regions={region: _days(value) for region, value in entry.get("regions", {}).items()},
         seen_places=_read_pairs(entry["left_out"]) if "left_out" in entry else frozenset(),
+        published_only=entry.get("published_only", False),
         legacy=entry.get("legacy", False),
         **fields,
     )

@@ -60,11 +60,11 @@ def assessment(task, seed, skill):
 def result(
     model="resnet-10", task="classification", *, series=False, atmosphere=False, seed=0, skill=0.3,
     simulated=True, split="strict-temporal", tiling="whole-frame", training="random", size=512, control="",
-    **fields,
+    epochs=3, weights="none", **fields,
 ):  # fmt: skip
     kind = "series" if series else "single"
-    recipe = {"model": model, "seed": seed, "atmosphere": "both" if atmosphere else "none", "epochs": 3}
-    recipe["control"] = control
+    recipe = {"model": model, "seed": seed, "atmosphere": "both" if atmosphere else "none", "epochs": epochs}
+    recipe |= {"control": control, "weights": weights}
     counts = {"positives": 40, "seen": 39, "touched": 40, "pixels_seen": 0.96, "uncertain": 2}
     record = {
         "key": f"{model}-{kind}-{atmosphere}-{seed}",
@@ -76,7 +76,7 @@ def result(
         "size": size,
         "training": training,
         "tiling": tiling,
-        "weights": "none",
+        "weights": weights,
         "recipe": recipe,
         "command": "hephaestus benchmark run small",
         "simulated": simulated,

@@ -37,6 +37,7 @@ LossName = Literal["cross-entropy", "focal"]
 LearningRateSchedule = Literal["fixed", "cosine"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 Augmentation = Literal["blur", "crop", "flip", "rotation"]
+RotationMode = Literal["full", "published"]
 #: Augmentations of the paper, in the order in which they are applied.
 AUGMENTATIONS: tuple[Augmentation, ...] = ("crop", "flip", "rotation", "blur")
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
@@ -150,6 +151,11 @@ class Recipe(BaseModel):
     balance: bool = Field(True, description="all positives and as many negatives, drawn again in each epoch")
     augment: bool | tuple[Augmentation, ...] = Field(
         True, description="random augmentations of training samples: all, none, or those named"
+    )
+    rotation: RotationMode = Field(
+        "full",
+        description="augmentation: full turns by any angle and leaves corners without data; published turns "
+        "by up to 90 degrees and reflects the image into the corners",
     )
     weights: str = Field(
         "imagenet",
@@ -277,7 +283,8 @@ class TaskGrid(BaseModel):
     fields : dict
         Fields of :class:`Recipe` for all of them.
     models : dict
-        Maps each model's name to its own fields.
+        Maps each model's name to its own fields. A model with ``weights: none`` is trained from scratch,
+        whatever weights are asked for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -356,6 +363,8 @@ class Preset(BaseModel):
                 axes = {"series": series, "atmosphere": atmosphere, "seed": seed}
                 form = self.series_fields if series else {}
                 chosen = {**self.fields, **grid.fields, **form, **axes, **own, **changes}
+                if own.get("weights") == "none":
+                    chosen["weights"] = "none"
                 with_names = {"task": task, "model": model, **chosen}
                 yield _validate_model(Recipe, with_names, f"preset {self.name}, model {model}")
 

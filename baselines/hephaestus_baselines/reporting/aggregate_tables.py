@@ -1,7 +1,8 @@
 """Result tables of a grid, laid out like the paper's Tables 3 and 4, with one table of false alarms per task.
 
-The paper's scores are shown next to ours only if data, split and windows are the paper's; ours are then
-computed in the same way (every pixel, threshold 0.5). Otherwise the page states why they are left out.
+The paper's scores are shown next to ours only if settings, split and windows are those of the preset
+``legacy`` and nearly all of the paper's samples are there; ours are then computed in the same way (every
+pixel, threshold 0.5). Otherwise the page states why they are left out.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hephaestus_baselines.config.run_config import read_preset
 from hephaestus_baselines.evaluation.result_schema import Gap, Interval, RunResult, Scores, ScoringUnit
 from hephaestus_baselines.reporting.published_scores import PAPER_COLUMNS, PUBLISHED_SCORES
 from hephaestus_baselines.reporting.render_tables import render_csv, render_markdown
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
     GapCell,
+    PublishedShare,
     ScoreCell,
     ScoreSummary,
     ScoreTable,
@@ -32,6 +36,7 @@ from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.dataset.coverage import SUFFICIENT_COVERAGE
 from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2
+from hephaestus_build.dataset.splits import PARTS, SplitPart
 
 _ALARM_COLUMNS = ("precision", "recall", "f1", "auroc", "average_precision", FALSE_ALARM_RATE)
 #: Recipe fields that do not start a new row.
@@ -46,6 +51,10 @@ HEADLINE_SCORE: Mapping[ScoringUnit, str] = {
 #: Gaps of a run to trained controls, by control, unit and score.
 TrainedControlGaps = dict[str, dict[ScoringUnit, dict[str, Gap]]]
 _PAPER_TABLE = {"classification": "Table 3", "segmentation": "Table 4"}
+#: Share of the paper's samples of each part from which its scores are shown: an archive loses single files.
+_SUFFICIENT_SHARE = 0.99
+#: Recipe fields in which a run may differ from the preset ``legacy`` and have the paper's scores beside it.
+_FIELDS_NOT_PUBLISHED = {"seed", "workers", "devices", "precision", "control"}
 
 
 @dataclass(frozen=True)
@@ -156,26 +165,94 @@ def make_result_tables(
         versions=_merge_values(result.versions for result in results),
         devices=_unique(result.device for result in results),
         code=_unique(result.code for result in results),
+        trials=_count_trials(results),
         paper=reason,
+        paper_samples={}
+        if reason
+        else {"series" if result.series else "single": published_shares(result) for result in results},
         tables=made,
     )
     return ResultTables(document)
 
 
 def paper_mismatch_reason(result: RunResult) -> str:
-    """Return why the paper's scores are not comparable with a run's; empty if they are."""
+    """Return why the paper's scores are not comparable with a run's; empty if they are.
+
+    A part may lack up to 1 % of the paper's samples, which :func:`published_shares` counts.
+    """
     if result.simulated:
         return "the data is simulated"
     if result.split.name != "paper":
         return f"the split is {result.split.name}, not the paper's"
     if (result.tiling, result.training, result.size) != ("label-centred", "label-centred", 512):
         return "the windows are not placed around the deformation as the paper's are"
-    kind = "series" if result.series else "single"
-    for part, expected in PUBLISHED_TABLE_2.items():
-        found = {str(name): counts for name, counts in result.split.counts.items()}
-        if part in found and dict(found[part]) != expected[kind]:
-            return f"the {part} part of these cubes differs from the paper's Table 2"
+    if reason := _setting_mismatch(result):
+        return reason
+    noun = "series" if result.series else "samples"
+    for part, share in published_shares(result).items():
+        here = f"the {part} part has {share.samples:,} {noun}, of which {share.positives:,} positive"
+        theirs = f"the paper's {share.published_samples:,} and {share.published_positives:,}"
+        if (
+            share.positives > share.published_positives
+            or share.samples - share.positives > share.published_samples - share.published_positives
+        ):
+            return f"{here}, more than {theirs}"
+        if share.samples < _SUFFICIENT_SHARE * share.published_samples:
+            return f"{here}, less than {_SUFFICIENT_SHARE:.0%} of {theirs}"
     return ""
+
+
+def published_shares(result: RunResult) -> dict[SplitPart, PublishedShare]:
+    """Return how many of the paper's samples, or series, each part of a run's split has."""
+    shares: dict[SplitPart, PublishedShare] = {}
+    for part in PARTS:
+        here = result.split.counts.get(part, {"positive": 0, "negative": 0})
+        published = PUBLISHED_TABLE_2[part]["series" if result.series else "single"]
+        shares[part] = PublishedShare(
+            samples=sum(here.values()),
+            published_samples=sum(published.values()),
+            positives=here["positive"],
+            published_positives=published["positive"],
+        )
+    return shares
+
+
+def _setting_mismatch(result: RunResult) -> str:
+    """Return the first setting of a run that is not the one of the preset ``legacy``, in words."""
+    key = result.task, result.model, result.series, result.atmosphere
+    if result.recipe.get("control") or key not in (published := _published_settings()):
+        return ""
+    for name, value in published[key].items():
+        found = result.recipe.get(name, value)
+        if name == "weights":
+            found, value = ("none" if text == "none" else "imagenet" for text in (found, value))
+        if found != value:
+            return f"{name} of {result.model} is {found}, not {value} as in the preset legacy"
+    return ""
+
+
+@cache
+def _published_settings() -> dict[tuple[str, str, bool, bool], dict[str, Any]]:
+    """Return the settings of ``legacy`` by task, model, series and atmosphere."""
+    return {
+        (one.task, one.model, one.series, one.atmosphere != "none"): one.model_dump(
+            mode="json", exclude=_FIELDS_NOT_PUBLISHED
+        )
+        for one in read_preset("legacy").make_recipes()
+    }
+
+
+def _count_trials(results: Iterable[RunResult]) -> dict[str, int]:
+    """Return for each model the largest number of settings that it was trained with for the same inputs."""
+    settings: dict[tuple[str, str, bool, bool], set[str]] = defaultdict(set)
+    for result in results:
+        if not result.recipe.get("control"):
+            key = result.task, result.model, result.series, result.atmosphere
+            settings[key].add(_settings_key(result))
+    trials: dict[str, int] = {}
+    for (_, model, *_), found in settings.items():
+        trials[model] = max(trials.get(model, 0), len(found))
+    return trials
 
 
 def _make_rows(

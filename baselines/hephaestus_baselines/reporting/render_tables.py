@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from hephaestus_baselines.evaluation.result_schema import PartCoverageRecord
 from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
+    PublishedShare,
     ScoreCell,
     ScoreSummary,
     ScoreTable,
@@ -20,6 +21,7 @@ from hephaestus_baselines.reporting.table_schema import (
     TablesDocument,
 )
 from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.dataset.splits import SplitPart
 from hephaestus_build.report import markdown
 
 _COLUMN_TITLES = {
@@ -99,8 +101,35 @@ def _header_lines(
         ("versions", shown(", ".join(versions))),
         ("code", shown(", ".join(code[:12] for code in document.code))),
         ("device", shown(", ".join(document.devices))),
+        ("trials of settings", shown(_describe_trials(document.trials))),
         ("the paper's figures", shown(f"left out: {document.paper}") if document.paper else "in brackets"),
+        *[
+            ("of the paper's data", shown(_describe_shares("samples" if kind == "single" else kind, shares)))
+            for kind, shares in document.paper_samples.items()
+        ],
     ]
+
+
+def _describe_trials(trials: Mapping[str, int]) -> str:
+    counts = set(trials.values())
+    if len(counts) > 1:
+        each = ", ".join(f"{MODEL_TITLES.get(model, model)} {count}" for model, count in trials.items())
+        return f"not the same number for each model, which favours those with more: {each}"
+    if counts == {1}:
+        return "1 for each model, no setting was tuned"
+    return f"{max(counts, default=0)} for each model, each in a row of its own"
+
+
+def _describe_shares(noun: str, shares: Mapping[SplitPart, PublishedShare]) -> str:
+    samples, published = (
+        sum(getattr(share, name) for share in shares.values()) for name in ("samples", "published_samples")
+    )
+    parts = [
+        f"{part} {share.samples:,} of {share.published_samples:,}, with {share.positives:,} of "
+        f"{share.published_positives:,} positives"
+        for part, share in shares.items()
+    ]
+    return f"{samples:,} of {published:,} {noun} ({'; '.join(parts)})"
 
 
 def _describe_coverage(counts: PartCoverageRecord) -> str:

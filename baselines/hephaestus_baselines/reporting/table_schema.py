@@ -75,6 +75,15 @@ class ScoreTable(ResultModel):
     rows: list[ScoreTableRow]
 
 
+class PublishedShare(ResultModel):
+    """Samples, or series, of a part here and in the paper's Table 2."""
+
+    samples: int
+    published_samples: int
+    positives: int = Field(description="Samples with deformation.")
+    published_positives: int
+
+
 class TablesDocument(ResultModel):
     """All tables of a grid (``tables.json``)."""
 
@@ -96,7 +105,14 @@ class TablesDocument(ResultModel):
     versions: dict[str, list[str]]
     devices: list[str]
     code: list[str]
+    trials: dict[str, int] = Field(
+        description="By model: number of settings that it was trained with, for the same inputs. No setting "
+        "is chosen among them, each has its own row."
+    )
     paper: str = Field(description="Why the paper's scores are left out; empty if they are shown.")
+    paper_samples: dict[Literal["single", "series"], dict[SplitPart, PublishedShare]] = Field(
+        description="How many of the paper's samples and series are here; empty if its scores are left out."
+    )
     tables: list[ScoreTable]
 
 

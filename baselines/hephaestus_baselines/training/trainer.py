@@ -310,7 +310,9 @@ class TrainingModule(lightning.LightningModule):
                 generator = torch.Generator().manual_seed(self._derive_step_seed(1))
                 if self.recipe.shuffle_labels:
                     label = self._shuffle_labels(batch, fields, generator)
-                fields = augment_batch(fields, self.recipe.augmentations, generator)
+                fields = augment_batch(
+                    fields, self.recipe.augmentations, generator, rotation=self.recipe.rotation
+                )
                 if not self.recipe.shuffle_labels:
                     # a crop may have cut off the deformation
                     label = (fields["mask"] > 0).flatten(1).any(1).long()

@@ -337,6 +337,22 @@ def test_confidence_weighs_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert same(weights(tmp_path / "off" / "last.ckpt"), weights(tmp_path / "sure" / "last.ckpt"))
 
 
+def test_the_rotation_of_the_recipe_is_the_one_of_training(tmp_path: Path) -> None:
+    for mode in ("full", "published"):
+        recipe = toy_recipe(epochs=1, augment=("rotation",), rotation=mode)
+        train_model(recipe, toy_prepared(), tmp_path / mode, device="cpu")
+    assert not same(*(weights(tmp_path / mode / "last.ckpt") for mode in ("full", "published")))
+
+
+def test_the_loss_of_validation_chooses_the_epoch_where_the_recipe_says_so(tmp_path: Path) -> None:
+    # a large rate: the loss falls and rises
+    recipe = toy_recipe(epochs=6, choice="loss", augment=False, learning_rate=0.1)
+    best = train_model(recipe, toy_prepared(held=4), tmp_path, device="cpu")
+    losses = [float(row["validation_loss"]) for row in history(tmp_path)]
+    assert len(set(losses)) > 1
+    assert load_trained_model(best, device="cpu").epoch - 1 == int(np.argmin(losses))
+
+
 def test_the_cosine_rises_then_falls_to_nothing() -> None:
     course = [cosine_schedule(step, 100) for step in range(101)]
     assert np.argmax(course) == 5

@@ -27,7 +27,13 @@ from hephaestus_build.dataset.deformation_events import (
     find_same_places,
     nearest_free_day,
 )
-from hephaestus_build.dataset.samples import Sample, count_classes, region_of, samples_from_annotations
+from hephaestus_build.dataset.samples import (
+    Sample,
+    count_classes,
+    published_absent_pairs,
+    region_of,
+    samples_from_annotations,
+)
 from hephaestus_build.dataset.split_leakage import audit_split
 from hephaestus_build.dataset.splits import PARTS, Split, make_split, read_split, split_names, split_rule
 from hephaestus_build.dataset.tiling import Tile, TilingMode
@@ -105,6 +111,17 @@ def test_the_paper_split_ends_with_the_paper() -> None:
     late = Sample(Frame(FRAMES[0]), Pair.parse("20220101_20220113"), False, region="etna")
     assert split_rule("paper").part_of(late) == (None, "primary date beyond 2014-01-01 to 2021-12-31")
     assert split_rule("strict-temporal").part_of(late) == ("test", "")
+
+
+def test_the_paper_split_has_the_published_samples_alone() -> None:
+    """Cubes have pairs that the published benchmark lacked; annotations leave them out already."""
+    absent = [Sample(*key, False, region=region_of(key[0])) for key in sorted(published_absent_pairs())]
+    other = Sample(Frame("001A_00001_000001"), Pair.parse("20180101_20180113"), True, region="other")
+    simulated = Sample(Frame(FRAMES[4]), other.pair, True, region="simulated")
+    split = make_split(split_rule("paper"), [*absent, other, simulated])
+    assert split.left_out == {"not in the published benchmark": (other, *absent)}
+    assert split.parts["train"] == (simulated,)
+    assert split_rule("strict-temporal").part_of(other) == ("train", "")
 
 
 @pytest.mark.parametrize(

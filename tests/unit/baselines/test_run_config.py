@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from hephaestus_baselines.config.run_config import Preset, Recipe, read_preset, read_recipe
+from hephaestus_baselines.reporting.published_scores import PUBLISHED_SCORES
 from hephaestus_build.core.errors import UsageError
 
 
@@ -106,12 +107,12 @@ def test_the_paper_is_the_full_grid() -> None:
     # a stopped grid has a whole table of the first seed
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
     focal = {run.model for run in runs if run.loss == "focal"}
-    assert focal == {"vit-small", "deeplabv3", "unet", "segformer"}
+    assert focal == {"vit-small", "deeplabv3plus", "unet", "segformer"}
     assert {run.split for run in runs} == {"strict-temporal"}
     assert not any(run.training == "label-centred" or run.tiling == "label-centred" for run in runs)
 
 
-def test_legacy_differs_from_the_paper_in_the_data_side_alone() -> None:
+def test_legacy_is_the_published_data_losses_rotation_and_choice() -> None:
     paper, legacy = read_preset("paper"), read_preset("legacy")
     assert legacy.legacy
     assert not paper.legacy
@@ -120,8 +121,28 @@ def test_legacy_differs_from_the_paper_in_the_data_side_alone() -> None:
         "training": "label-centred",
         "tiling": "label-centred",
         "statistics": "published",
+        "uncertain": "keep",
+        "negatives": "random",
+        "rotation": "published",
+        "choice": "loss",
+        "validation_windows": 1_000_000,
+        "focal_alpha": 0.25,
+        "focal_detached": True,
     }
-    assert legacy.make_recipes() == paper.make_recipes(**published)
+    changed = [
+        run.model_copy(update={"weights": "none"} if run.model.startswith("efficientnet") else {})
+        for run in paper.make_recipes(**published)
+        if not run.control
+    ]
+    assert list(legacy.make_recipes()) == changed
+    # the models whose numbers of parameters are the paper's
+    assert {run.model for run in changed} == {model for _, model, *_ in PUBLISHED_SCORES}
+
+
+def test_a_model_that_a_preset_trains_from_scratch_takes_no_weights() -> None:
+    runs = read_preset("legacy").make_recipes(weights="/folder")
+    assert {run.model for run in runs if run.weights == "none"} == {"efficientnetv2-small"}
+    assert {run.weights for run in runs} == {"none", "/folder"}
 
 
 def test_the_small_grid_has_what_make_benchmark_promises() -> None:

@@ -18,7 +18,10 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.registry import load_schema
 from toy_results import grid, result
 
-PAPER = {"simulated": False, "split": "paper", "tiling": "label-centred", "training": "label-centred"}
+PAPER = {
+    "simulated": False, "split": "paper", "tiling": "label-centred", "training": "label-centred",
+    "epochs": 90, "weights": "imagenet",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +254,8 @@ def test_the_papers_figures_stand_beside_ours_where_all_is_the_papers():
         ({"split": "strict-temporal"}, "the split is strict-temporal"),
         ({"tiling": "grid"}, "windows"),
         ({"size": 256}, "windows"),
+        ({"epochs": 3}, "epochs of resnet-50 is 3, not 90 as in the preset legacy"),
+        ({"weights": "none"}, "weights of resnet-50 is none, not imagenet as in the preset legacy"),
     ],
 )
 def test_elsewhere_they_are_left_out_and_the_reason_is_said(change, reason):
@@ -261,12 +266,67 @@ def test_elsewhere_they_are_left_out_and_the_reason_is_said(change, reason):
     assert reason in page.to_markdown()
 
 
+def with_counts(run, **counts):
+    split = run.split.model_copy(update={"counts": {**run.split.counts, **counts}})
+    return run.model_copy(update={"split": split})
+
+
 def test_a_few_cubes_of_the_papers_are_not_the_papers_data():
     whole = result("resnet-50", **PAPER)
     assert paper_mismatch_reason(whole) == ""
-    counts = {**whole.split.counts, "test": {"positive": 12, "negative": 80}}
-    some = whole.model_copy(update={"split": whole.split.model_copy(update={"counts": counts})})
-    assert "the test part of these cubes differs" in paper_mismatch_reason(some)
+    some = with_counts(whole, test={"positive": 12, "negative": 80})
+    assert paper_mismatch_reason(some) == (
+        "the test part has 92 samples, of which 12 positive, less than 99% of the paper's 6,501 and 509"
+    )
+    more = with_counts(whole, test={"positive": 510, "negative": 5991})
+    assert "510 positive, more than the paper's 6,501 and 509" in paper_mismatch_reason(more)
+    series = with_counts(result("resnet-50", series=True, **PAPER), train={"positive": 1, "negative": 2})
+    assert "the train part has 3 series" in paper_mismatch_reason(series)
+
+
+def test_a_few_lost_samples_are_tolerated_and_counted_beside_the_papers_figures():
+    runs = [
+        with_counts(result("resnet-50", **PAPER), train={"positive": 1142, "negative": 8690}),
+        result("resnet-50", series=True, **PAPER),
+    ]
+    page = make_result_tables(runs)
+    assert page.document.tables[0].rows[0].cells["f1"].paper.mean == pytest.approx(0.7529)
+    train = page.document.paper_samples["single"]["train"]
+    assert (train.samples, train.published_samples, train.positives) == (9832, 9840, 1142)
+    for text in (page.to_markdown(), page.to_csv()):
+        assert "18,903 of 18,911 samples (train 9,832 of 9,840, with 1,142 of 1,143 positives; " in text
+        assert "6,131 of 6,131 series (train 3,327 of 3,327, with 701 of 701 positives; " in text
+    assert make_result_tables([result()]).document.paper_samples == {}
+
+
+def test_the_papers_scores_stand_beside_the_networks_that_made_them():
+    runs = [
+        result(name, task, **PAPER)
+        for name, task in (
+            ("convnext-base", "classification"), ("convnext-small", "classification"),
+            ("deeplabv3plus", "segmentation"), ("deeplabv3", "segmentation"),
+        )
+    ]  # fmt: skip
+    first, _, second, _ = make_result_tables(runs).document.tables
+    papers = {row.model: row.cells["f1"].paper for row in (*first.rows, *second.rows) if row.kind == "model"}
+    assert papers["convnext-base"].mean == pytest.approx(0.7925)
+    assert papers["deeplabv3plus"].mean == pytest.approx(0.7149)
+    assert papers["convnext-small"] is None
+    assert papers["deeplabv3"] is None
+
+
+def test_tables_say_how_many_settings_each_model_was_tried_with():
+    runs = grid(("a", "b"), ())
+    page = make_result_tables(runs)
+    assert page.document.trials == {"a": 1, "b": 1}
+    assert "trials of settings: 1 for each model, no setting was tuned" in page.to_markdown()
+    other = runs[0].model_copy(update={"recipe": {**runs[0].recipe, "learning_rate": 0.1}})
+    control = result("a", control="terrain only", epochs=7)
+    page = make_result_tables([*runs, other, control])
+    assert page.document.trials == {"a": 2, "b": 1}
+    assert "not the same number for each model, which favours those with more: a 2, b 1" in page.to_csv()
+    page = make_result_tables([runs[0], other])
+    assert "2 for each model, each in a row of its own" in page.to_markdown()
 
 
 def test_runs_of_different_splits_make_no_table():

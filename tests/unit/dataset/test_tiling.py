@@ -15,6 +15,7 @@ from hephaestus_build.core.volcanoes import load_simulated_volcanoes, volcanoes_
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.tiling import (
     TILING_MODES,
+    Tile,
     choose_tiles,
     tile_around_label,
     tile_around_volcanoes,
@@ -74,26 +75,49 @@ def test_a_real_frame_needs_36_tiles_and_its_grid_has_nine() -> None:
     assert len(tile_on_grid((2778, 2668)).tiles) == 9
 
 
+def label_tile(mask: np.ndarray, size: int, seed: int = 0) -> Tile:
+    tiling = tile_around_label(mask, SAMPLE, size, seed)
+    assert tile_around_label(mask, SAMPLE, size, seed) == tiling
+    [tile] = tiling.tiles
+    assert 0 <= tile.row <= max(0, mask.shape[0] - size)
+    assert 0 <= tile.column <= max(0, mask.shape[1] - size)
+    return tile
+
+
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 10), st.integers(1, 10), st.integers(0, 5))
-def test_the_legacy_crop_holds_the_whole_label(
+def test_the_legacy_crop_lies_a_quarter_tile_around_the_middle_of_the_label(
     row: int, column: int, height: int, width: int, seed: int
 ) -> None:
     mask = np.zeros((60, 60), np.uint8)
     mask[row : row + height, column : column + width] = 1
-    [tile] = tile_around_label(mask, SAMPLE, 16, seed).tiles
-    assert tile.read(mask).sum() == mask.sum()
-    assert tile_around_label(mask, SAMPLE, 16, seed).tiles == (tile,)
+    tile = label_tile(mask, 16, seed)
+    for start, first, last in (
+        (tile.row, row, min(row + height, 60) - 1),
+        (tile.column, column, min(column + width, 60) - 1),
+    ):
+        published = (first + last) // 2 - 8
+        assert min(max(published - 4, 0), 44) <= start <= min(max(published + 4, 0), 44)
+    assert tile.read(mask).any()
 
 
-def test_the_legacy_crop_of_a_large_label_lies_in_its_middle_and_without_one_near_the_frames() -> None:
+def test_offsets_of_the_legacy_crop_are_uniform_and_may_cut_the_label_off() -> None:
+    mask = np.zeros((200, 200), np.uint8)
+    mask[90:109, 80:119] = 1  # its middle is at (99, 99)
+    tiles = [label_tile(mask, 32, seed) for seed in range(400)]
+    for starts in ([tile.row for tile in tiles], [tile.column for tile in tiles]):
+        assert {start - (99 - 16) for start in starts} == set(range(-8, 9))
+        assert np.std(starts) == pytest.approx(np.std(np.arange(-8, 9)), rel=0.1)
+    shares = [tile.read(mask).sum() / mask.sum() for tile in tiles]
+    assert min(shares) < 0.7
+    quiet = [label_tile(np.zeros((60, 61), np.uint8), 16, seed) for seed in range(200)]
+    assert {tile.row - 21 for tile in quiet} == {tile.column - 22 for tile in quiet} == set(range(-4, 5))
+
+
+@given(st.integers(0, 20), st.integers(1, 16))
+def test_the_legacy_crop_has_deformation_where_its_middle_has_none(seed: int, size: int) -> None:
     mask = np.zeros((60, 60), np.uint8)
-    mask[10:40, 5:45] = 1
-    [tile] = tile_around_label(mask, SAMPLE, 16).tiles
-    assert (tile.row, tile.column) == (17, 17)
-    for seed in range(20):
-        [tile] = tile_around_label(np.zeros((60, 60), np.uint8), SAMPLE, 16, seed).tiles
-        assert abs(tile.row - 22) <= 4
-        assert abs(tile.column - 22) <= 4
+    mask[3, 5] = mask[58, 50] = 1
+    assert label_tile(mask, size, seed).read(mask).any()
 
 
 def test_each_choice_says_whether_it_looked_at_the_label() -> None:
