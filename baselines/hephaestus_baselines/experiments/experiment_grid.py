@@ -35,6 +35,7 @@ from hephaestus_baselines.data.preparation import PreparedData, prepare_data
 from hephaestus_baselines.evaluation.bootstrap import bootstrap_gaps
 from hephaestus_baselines.evaluation.controls import frame_prior, persistence, place_of_crop
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
+from hephaestus_baselines.evaluation.pixel_controls import FrameHistory, predict_pixel_controls
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
 from hephaestus_baselines.evaluation.result_schema import (
     PartCoverageRecord,
@@ -397,17 +398,26 @@ def _train_and_evaluate(
     checkpoint = train_model(recipe, prepared, home, device=device, listener=listener)
     trained = load_trained_model(checkpoint, device=device)
     clock = _StepTimer()
-    predictions = {}
-    for name in ("validation", "test"):
+    predictions: dict[SplitPart, Predictions] = {}
+    parts: tuple[SplitPart, ...] = ("validation", "test")
+    for name in parts:
         predictions[name] = predict_items(
             trained, prepared.items[name], prepared, workers=recipe.workers, listener=listener
         )  # fmt: skip
         predictions[name].write(home / f"{name}.npz")
     clock.lap("prediction")
+    pixel_controls: dict[str, tuple[Predictions, Predictions]] = {}
+    if recipe.task == "segmentation":
+        history = FrameHistory(prepared.known, prepared.stores)
+        seen, unseen = (
+            predict_pixel_controls(prepared.items[name], predictions[name], history) for name in parts
+        )
+        pixel_controls = {control: (seen[control], unseen[control]) for control in seen}
     assessment = evaluate_predictions(
         predictions["validation"],
         predictions["test"],
         controls=make_controls(recipe, prepared),
+        pixel_controls=pixel_controls,
         seed=recipe.seed,
     )
     clock.lap("scoring")
