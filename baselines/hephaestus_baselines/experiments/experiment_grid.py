@@ -459,8 +459,8 @@ def _train_and_evaluate(
         assessment=assessment,
     )
     result.write(home / RESULT_FILE)
-    for name in _TEMPORARY_FILES:
-        (home / name).unlink(missing_ok=True)
+    for temporary in _TEMPORARY_FILES:
+        (home / temporary).unlink(missing_ok=True)
     return result
 
 
