@@ -14,7 +14,7 @@ from datetime import date
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from hephaestus_baselines.evaluation.controls import last_day
 from hephaestus_baselines.evaluation.metrics import count_observed_days, date_span
@@ -95,7 +95,7 @@ def share_interval(found: int, events: int, level: float = 0.95) -> tuple[float,
     """
     if not events:
         return math.nan, math.nan
-    limit = float(stats.norm.ppf((1 + level) / 2))
+    limit = float(ndtri((1 + level) / 2))
     share, excess = found / events, limit**2 / events
     middle = (share + excess / 2) / (1 + excess)
     reach = limit * math.sqrt(share * (1 - share) / events + excess / (4 * events)) / (1 + excess)
@@ -107,7 +107,7 @@ def mean_interval(shares: Sequence[float], level: float = 0.95) -> tuple[float, 
     if len(shares) < 2:
         return math.nan, math.nan
     values = np.asarray(shares, np.float64)
-    reach = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    reach = float(stdtrit(len(values) - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(len(values)))
     return max(0.0, float(values.mean()) - reach), min(1.0, float(values.mean()) + reach)
 
 

@@ -122,8 +122,12 @@ def compare_with_control(
     unit = model[1].unit
     seen, unseen = (cases_by_unit(found, unit) for found in control)
     threshold = choose_threshold(seen, unit)
+    alarms = unit == "interferograms"
+    events = detect_events(unseen, threshold.value) if alarms else None
     return ControlScores(
         threshold=threshold,
         test=score_predictions(unseen, threshold),
         gaps=bootstrap_gaps(model, (unseen, threshold), seed=seed, resamples=resamples),
+        events=events and events.model_copy(update={"detections": []}),
+        budgets=trace_alarm_curve(unseen).budgets if alarms else {},
     )

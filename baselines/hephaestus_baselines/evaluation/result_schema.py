@@ -133,14 +133,6 @@ class Gap(ResultModel):
     high: NullableFloat
 
 
-class ControlScores(ResultModel):
-    """Scores of a control, which looks at no image, on the same cases as a model."""
-
-    threshold: Threshold
-    test: Scores
-    gaps: dict[str, Gap] = Field(description="The model's score minus the control's, by score.")
-
-
 class SamePlaceScores(ResultModel):
     """Scores of windows matched by place: what depends on the place alone has an AUROC of exactly 0.5."""
 
@@ -229,6 +221,20 @@ class CalibrationScores(ResultModel):
     ece_calibrated: NullableFloat
     bins: list[ReliabilityBin]
     bins_calibrated: list[ReliabilityBin]
+
+
+class ControlScores(ResultModel):
+    """Scores of a control, which looks at no image, on the same cases as a model."""
+
+    threshold: Threshold
+    test: Scores
+    gaps: dict[str, Gap] = Field(description="The model's score minus the control's, by score.")
+    events: EventAlarms | None = Field(
+        default=None, description="Its alarms by event; of interferograms only, without the single events."
+    )
+    budgets: dict[SanitizedText, AlarmBudget] = Field(
+        default_factory=dict, description="Its best operating points; of interferograms only."
+    )
 
 
 class UnitScores(ResultModel):

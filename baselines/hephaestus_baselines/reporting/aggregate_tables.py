@@ -10,16 +10,24 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hephaestus_baselines.config.run_config import read_preset
-from hephaestus_baselines.evaluation.result_schema import Gap, Interval, RunResult, Scores, ScoringUnit
+from hephaestus_baselines.evaluation.alarms import BUDGETS
+from hephaestus_baselines.evaluation.result_schema import (
+    Assessment,
+    Gap,
+    Interval,
+    RunResult,
+    Scores,
+    ScoringUnit,
+)
 from hephaestus_baselines.reporting.published_scores import PAPER_COLUMNS, PUBLISHED_SCORES
 from hephaestus_baselines.reporting.render_tables import render_csv, render_markdown
 from hephaestus_baselines.reporting.table_schema import (
@@ -41,6 +49,19 @@ from hephaestus_build.dataset.splits import PARTS, SplitPart
 _ALARM_COLUMNS = ("precision", "recall", "f1", "auroc", "average_precision", FALSE_ALARM_RATE)
 #: Recipe fields that do not start a new row.
 _FIELDS_NOT_IN_ROW = ("seed", "workers", "devices", "control")
+#: What an observatory asks, read from an assessment: column to function.
+_OBSERVATORY: Mapping[str, Callable[[Assessment], float]] = {
+    "same_place_auroc": lambda found: found.same_places.auroc,
+    "event_recall": lambda found: found.events.recall,
+    "event_macro_recall": lambda found: found.events.macro_recall,
+    "delay_days": lambda found: found.events.median_delay_days,
+    **{
+        f"recall_at_{budget}": partial(lambda budget, found: found.alarm_curve.budgets[budget].recall, budget)
+        for budget in map(str, BUDGETS)
+    },
+    "ece": lambda found: found.calibration.ece,
+    "ece_calibrated": lambda found: found.calibration.ece_calibrated,
+}
 #: Score of the headline, by unit.
 HEADLINE_SCORE: Mapping[ScoringUnit, str] = {
     "items": "average_precision",
@@ -148,6 +169,11 @@ def make_result_tables(
                 ScoreTable(
                     title=title, unit="interferograms", columns=list(_ALARM_COLUMNS), rows=rows, **known
                 )
+            )
+            title = f"What an observatory asks of {task}{mark}"
+            rows = _make_observatory_rows(members)
+            made.append(
+                ScoreTable(title=title, unit="interferograms", columns=list(_OBSERVATORY), rows=rows, **known)
             )
     document = TablesDocument(
         simulated=first.simulated,
@@ -291,6 +317,64 @@ def _make_rows(
     return rows
 
 
+def _make_observatory_rows(results: Sequence[RunResult]) -> list[ScoreTableRow]:
+    """Return rows of events, delays, budgets and calibration; controls have those that follow from alarms."""
+    rows = []
+    for series in (False, True):
+        groups: dict[str, list[RunResult]] = defaultdict(list)
+        for result in results:
+            if result.series == series:
+                groups[_settings_key(result)].append(result)
+        firsts: dict[tuple[str, bool], RunResult] = {}
+        trained = []
+        for members in groups.values():
+            first = members[0]
+            cells = {
+                name: _make_cell([read(result.assessment) for result in members], [])
+                for name, read in _OBSERVATORY.items()
+            }
+            if control := first.recipe.get("control"):
+                trained.append(_plain_row(first, control, cells, variant=first.model))
+                continue
+            known = firsts.setdefault((first.model, first.atmosphere), first)
+            row = _plain_row(first, first.model, cells, variant=_describe_variant(first, known))
+            shown = {"kind": "model", "atmosphere": first.atmosphere, "parameters": first.parameters}
+            rows.append(row.model_copy(update={**shown, "seeds": [result.seed for result in members]}))
+        for name, scores in sorted(
+            next(iter(groups.values()))[0].assessment.units["interferograms"].controls.items()
+            if groups
+            else ()
+        ):
+            values = dict.fromkeys(_OBSERVATORY, math.nan)
+            if scores.events is not None:
+                values |= {
+                    "event_recall": scores.events.recall,
+                    "event_macro_recall": scores.events.macro_recall,
+                    "delay_days": scores.events.median_delay_days,
+                }
+            values |= {f"recall_at_{budget}": point.recall for budget, point in scores.budgets.items()}
+            cells = {column: _make_cell([value], []) for column, value in values.items()}
+            rows.append(_plain_row(next(iter(groups.values()))[0], name, cells))
+        rows += trained
+    return rows
+
+
+def _plain_row(
+    result: RunResult, name: str, cells: dict[str, ScoreCell], *, variant: str = ""
+) -> ScoreTableRow:
+    return ScoreTableRow(
+        kind="control",
+        model=name,
+        series=result.series,
+        atmosphere=None,
+        variant=variant,
+        seeds=[],
+        gap=None,
+        parameters=None,
+        cells=cells,
+    )
+
+
 def _gap_to_best_control(
     members: Sequence[RunResult], unit: ScoringUnit, trained_gaps: Mapping[str, TrainedControlGaps]
 ) -> GapCell:
@@ -425,17 +509,7 @@ def _control_row(result: RunResult, name: str, unit: ScoringUnit, columns: Seque
         known = dict(found.controls[name].test.values)
         false_alarms = found.controls[name].test.false_positives
     known[FALSE_ALARM_RATE] = false_alarms / alarms.years if alarms.years else math.nan
-    return ScoreTableRow(
-        kind="control",
-        model=name,
-        series=result.series,
-        atmosphere=None,
-        variant="",
-        seeds=[],
-        gap=None,
-        parameters=None,
-        cells={column: _make_cell([known[column]], []) for column in columns},
-    )
+    return _plain_row(result, name, {column: _make_cell([known[column]], []) for column in columns})
 
 
 def _trained_control_row(result: RunResult, unit: ScoringUnit, columns: Sequence[str]) -> ScoreTableRow:

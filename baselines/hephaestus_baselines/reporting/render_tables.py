@@ -27,6 +27,10 @@ from hephaestus_build.report import markdown
 _COLUMN_TITLES = {
     "precision": "Prec", "recall": "Rec", "f1": "F1", "auroc": "AUROC", "iou": "IoU",
     "average_precision": "AP", FALSE_ALARM_RATE: "False alarms / frame-year",
+    "same_place_auroc": "AUROC, same places", "event_recall": "Events found",
+    "event_macro_recall": "Recall, event mean", "delay_days": "Median delay, days",
+    "recall_at_1": "Rec at 1 alarm day / frame-year", "recall_at_2": "at 2", "recall_at_5": "at 5",
+    "recall_at_12": "at 12", "ece": "Calibration error", "ece_calibrated": "calibrated",
 }  # fmt: skip
 _CONTROL_NOTES = (
     (
@@ -40,6 +44,7 @@ _CONTROL_NOTES = (
         "10 interferograms did. Terrain only: the same network without phase and coherence."
     ),
 )
+_LESS_IS_BETTER = (FALSE_ALARM_RATE, "delay_days", "ece", "ece_calibrated")
 _CONTROL_TITLES = {"constant": "always deformation"}
 _MAX_COMMENT_LENGTH = 100_000  # characters; a comment line may list the generations of all frames
 #: Up to this many frames, the Markdown lists their generations; CSV and JSON always list all.
@@ -177,10 +182,10 @@ def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str
 
 def _render_table(table: ScoreTable) -> str:
     names = [_COLUMN_TITLES[name] for name in table.columns]
-    with_ranges = any(not math.isnan(row.cells["f1"].low) for row in table.rows)
-    score = next((row.gap.score for row in table.rows if row.gap), "f1")
+    with_ranges = any("f1" in row.cells and not math.isnan(row.cells["f1"].low) for row in table.rows)
+    score = next((row.gap.score for row in table.rows if row.gap), "")
     heads = ["", "Model", "Atm.", *names, *(["F1, 95 %"] if with_ranges else [])]
-    heads.append(f"{_COLUMN_TITLES[score]} above the best control")
+    heads += [f"{_COLUMN_TITLES[score]} above the best control"] if score else []
     lines = ["| " + " | ".join(heads) + " |", "|---|---|:-:|" + "---:|" * (len(heads) - 3)]
     for series in (False, True):
         rows = [row for row in table.rows if row.series == series]
@@ -189,9 +194,8 @@ def _render_table(table: ScoreTable) -> str:
             block = ("Time-series" if series else "Single-timestep") if place == 0 else ""
             cells = [marks[name][place](_format_cell(row.cells[name], name)) for name in table.columns]
             ranges = [_format_interval(row.cells["f1"])] if with_ranges else []
-            lines.append(
-                "| " + " | ".join([block, *_row_title(row), *cells, *ranges, _format_gap(row)]) + " |"
-            )
+            ranges += [_format_gap(row)] if score else []
+            lines.append("| " + " | ".join([block, *_row_title(row), *cells, *ranges]) + " |")
     return "\n".join(lines)
 
 
@@ -214,7 +218,7 @@ def _format_gap(row: ScoreTableRow) -> str:
 
 def _rank_styles(rows: Sequence[ScoreTableRow], name: str) -> list[Callable[[str], str]]:
     """Return the Markdown style of each row's score: bold for the best, underlined for the second."""
-    sign = -1 if name == FALSE_ALARM_RATE else 1
+    sign = -1 if name in _LESS_IS_BETTER else 1
     means = [sign * row.cells[name].mean if row.kind == "model" else math.nan for row in rows]
     ranks = sorted({mean for mean in means if not math.isnan(mean)}, reverse=True)
     styles: list[Callable[[str], str]] = ["**{}**".format, "<u>{}</u>".format]
@@ -223,7 +227,7 @@ def _rank_styles(rows: Sequence[ScoreTableRow], name: str) -> list[Callable[[str
 
 
 def _format_cell(cell: ScoreCell, name: str) -> str:
-    scale = 1 if name == FALSE_ALARM_RATE else 100
+    scale = 1 if name in (FALSE_ALARM_RATE, "delay_days") else 100
     if math.isnan(cell.mean):
         return "–"
     text = _format_mean(cell, scale)

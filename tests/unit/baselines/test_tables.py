@@ -173,6 +173,27 @@ def test_a_trained_control_has_a_row_and_narrows_the_gap():
     assert "terrain only" in tables.to_markdown()
 
 
+def test_an_observatory_finds_events_delays_budgets_and_calibration_beside_the_controls(made):
+    table = made.document.tables[2]
+    assert table.title.startswith("What an observatory asks of classification")
+    row = table.rows[0]
+    runs = [result(seed=seed).assessment for seed in (0, 1)]
+    assert row.cells["event_recall"].mean == pytest.approx(mean(run.events.recall for run in runs))
+    assert row.cells["recall_at_5"].mean == pytest.approx(
+        mean(run.alarm_curve.budgets["5"].recall for run in runs)
+    )
+    assert row.cells["ece_calibrated"].mean == pytest.approx(
+        mean(run.calibration.ece_calibrated for run in runs)
+    )
+    prior = next(row for row in table.rows if row.model == "frame prior")
+    known = result().assessment.units["interferograms"].controls["frame prior"]
+    assert prior.cells["recall_at_12"].mean == pytest.approx(known.budgets["12"].recall)
+    assert math.isnan(prior.cells["ece"].mean)
+    page = made.to_markdown()
+    assert "| Events found |" in page
+    assert "above the best control" not in page.split("## What an observatory asks")[1].split("## ")[0]
+
+
 def test_windows_that_miss_a_tenth_of_the_positives_make_no_table_unless_asked():
     few = result()
     record = few.coverage["test"].model_copy(update={"seen": 35})
@@ -208,7 +229,7 @@ def test_simulated_data_is_marked_in_every_form(made):
     page = made.to_markdown()
     assert page.startswith("# Benchmark (simulated data)")
     titles = [line for line in page.splitlines() if line.startswith("## ")]
-    assert len(titles) == 4
+    assert len(titles) == 6
     assert all("simulated" in title for title in titles)
     assert {line["simulated"] for line in lines_of(made.to_csv())} == {"true"}
     assert json.loads(made.to_json())["simulated"] is True
@@ -235,7 +256,7 @@ def test_the_csv_holds_the_numbers_of_the_json(made):
 def test_the_papers_figures_stand_beside_ours_where_all_is_the_papers():
     runs = grid(("resnet-50",), ("unet",), **PAPER)
     page = make_result_tables(runs)
-    first, second = page.document.tables[0], page.document.tables[2]
+    first, second = page.document.tables[0], page.document.tables[3]
     assert first.rows[0].cells["f1"].paper.mean == pytest.approx(0.7529)
     assert second.rows[1].cells["iou"].paper.deviation == pytest.approx(0.0162)
     assert second.unit == "all-pixels"
@@ -307,7 +328,7 @@ def test_the_papers_scores_stand_beside_the_networks_that_made_them():
             ("deeplabv3plus", "segmentation"), ("deeplabv3", "segmentation"),
         )
     ]  # fmt: skip
-    first, _, second, _ = make_result_tables(runs).document.tables
+    first, _, _, second, *_ = make_result_tables(runs).document.tables
     papers = {row.model: row.cells["f1"].paper for row in (*first.rows, *second.rows) if row.kind == "model"}
     assert papers["convnext-base"].mean == pytest.approx(0.7925)
     assert papers["deeplabv3plus"].mean == pytest.approx(0.7149)
