@@ -28,7 +28,16 @@ FRAME = Frame("198A_00210_131313")
 class ToyWindows(Dataset[dict[str, torch.Tensor]]):
     """Substitute for `hephaestus_baselines.data.window_dataset.Windows`, computed from item and draw only."""
 
-    def __init__(self, items: Any, stores: Any, *, size: int, atmosphere: bool, threads: int) -> None:
+    def __init__(
+        self,
+        items: Any,
+        stores: Any,
+        *,
+        size: int,
+        atmosphere: bool,
+        volcanic_only: bool = False,
+        threads: int,
+    ) -> None:
         self.items, self.size, self.atmosphere = tuple(items), size, atmosphere
 
     def __len__(self) -> int:

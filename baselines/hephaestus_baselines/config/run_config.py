@@ -107,6 +107,11 @@ class Recipe(BaseModel):
         "random", description="placement of training windows: at random, or centred on the label as published"
     )
     tiling: TilingMode = Field(DEFAULT_TILING, description="placement of validation and test windows")
+    positives: Literal["any", "volcanic"] = Field(
+        "any",
+        description="deformation that counts: any, or volcanic, which leaves out interferograms that show an "
+        "earthquake alone",
+    )
     uncertain: Literal["by-task", "exclude", "keep"] = Field(
         "by-task",
         description="frames whose outlines are uncertain (the two of Reunion): by-task leaves them out of "
@@ -206,6 +211,13 @@ class Recipe(BaseModel):
         if self.size % (32 * self.looks):
             raise ValueError(
                 f"with {self.looks} looks a window must be a multiple of {32 * self.looks} pixels"
+            )
+        if self.batch_size == 1 and (
+            self.model.startswith("deeplabv3") or self.size == 32 * self.looks
+        ):  # one value a channel has no variance
+            raise ValueError(
+                f"{self.model} with windows of {self.size} pixels normalises one value a channel and sample, "
+                "so batch_size must be at least 2"
             )
         if self.batch_size * self.size**2 * self.steps > _BATCH_PIXELS:
             raise ValueError(

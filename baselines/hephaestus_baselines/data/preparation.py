@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.dataset_items import (
     SLIVER_PIXELS,
     SLIVER_SHARE,
+    VOLCANIC,
     DatasetItem,
     KnownInterferogram,
 )
@@ -124,6 +126,7 @@ def prepare_data(
     training: TrainingPlacement = "random",
     tiling: TilingMode = DEFAULT_TILING,
     uncertain: bool = True,
+    volcanic_only: bool = False,
     limit: int | None = None,
     results: Path | None = None,
     mixed: bool = False,
@@ -150,6 +153,8 @@ def prepare_data(
         Tiling mode of validation and test, from :mod:`hephaestus_build.dataset.tiling`.
     uncertain : bool
         Whether frames are used whose outlines are uncertain (``uncertain_geometry`` of the cube).
+    volcanic_only : bool
+        Whether interferograms that show an earthquake alone are left out, and its pixels are no deformation.
     limit : int, optional
         Maximum number of samples or series per part, evenly spread over it.
     results : pathlib.Path, optional
@@ -187,36 +192,41 @@ def prepare_data(
     samples = [sample for store in stores.values() for sample in _read_samples(store)]
     made = make_split(rule, samples, source={"cubes": len(stores)})
     readers = {frame: WindowReader(store) for frame, store in stores.items()}
-    groups: dict[SplitPart, list[tuple[Sample, ...]]] = {
-        part: [item.members for item in made.series[part]]
-        if series
-        else [(sample,) for sample in made.parts[part]]
-        for part in PARTS
-    }
-    left_out: dict[SplitPart, int] = {}
-    if not uncertain:
-        doubtful = {frame for frame, cube in readers.items() if cube.attributes.get("uncertain_geometry")}
-        for part, found in groups.items():
-            groups[part] = [group for group in found if group[0].frame.id not in doubtful]
-            left_out[part] = len(found) - len(groups[part])
-    members = {part: _evenly_spaced(groups[part], limit) for part in PARTS}
-    for part in PARTS:
-        if not members[part]:
-            raise HephaestusError(
-                f"the {part} part of the split {split} is empty with the cubes in {cubes}; build further "
-                "frames or dates with `hephaestus build`, or choose another split (`hephaestus splits list`)"
-            )
     used = sorted(sample for part in PARTS for sample in made.parts[part])
     if whole:
         for frame, store in stores.items():
             whole.check_cube(store, {sample.pair for sample in used if sample.frame.id == frame})
     shown = {
-        sample: _read_deformation(readers[sample.frame.id], sample, size, tiling)
+        sample: _read_deformation(readers[sample.frame.id], sample, size, tiling, volcanic_only)
         for sample in used
         if sample.positive
     }
+    shaken = {sample for sample, found in shown.items() if volcanic_only and not found.visible.pixels}
+    doubtful = {
+        frame
+        for frame, cube in readers.items()
+        if not uncertain and cube.attributes.get("uncertain_geometry")
+    }
+    members: dict[SplitPart, list[tuple[Sample, ...]]] = {}
+    left_out: dict[SplitPart, int] = {}
+    for part in PARTS:
+        groups = (
+            [one.members for one in made.series[part]] if series else [(one,) for one in made.parts[part]]
+        )
+        certain = [group for group in groups if group[0].frame.id not in doubtful]
+        left_out[part] = len(groups) - len(certain)
+        members[part] = _evenly_spaced([group for group in certain if shaken.isdisjoint(group)], limit)
+        if not members[part]:
+            raise HephaestusError(
+                f"the {part} part of the split {split} is empty with the cubes in {cubes}; build further "
+                "frames or dates with `hephaestus build`, or choose another split (`hephaestus splits list`)"
+            )
     items = {
-        part: tuple(_make_items(members[part], readers, shown, size, training if part == "train" else tiling))
+        part: tuple(
+            _make_items(
+                members[part], readers, shown, size, training if part == "train" else tiling, volcanic_only
+            )
+        )
         for part in PARTS
     }
     if not any(item.pixels for item in items["validation"]):
@@ -282,8 +292,10 @@ class _ShownDeformation:
     windows: Mapping[Tile, int]
 
 
-def _read_deformation(cube: WindowReader, sample: Sample, size: int, tiling: TilingMode) -> _ShownDeformation:
-    mask = cube.read_union("deformation_mask", [sample.pair])
+def _read_deformation(
+    cube: WindowReader, sample: Sample, size: int, tiling: TilingMode, volcanic_only: bool
+) -> _ShownDeformation:
+    mask = _read_mask(cube, [sample], volcanic_only)
     tiles = choose_tiles(tiling, sample, cube.grid, size, mask=mask).tiles
     return _ShownDeformation(
         trace_outlines(cube, mask),
@@ -316,12 +328,22 @@ def _nearest_volcanoes(
     return nearest
 
 
+def _read_mask(cube: WindowReader, samples: Iterable[Sample], volcanic_only: bool) -> npt.NDArray[np.uint8]:
+    """Return the deformation of samples together, without that of earthquakes where it does not count."""
+    union = np.zeros(cube.shape, np.uint8)
+    for sample in samples:
+        mask = cube.read_union("deformation_mask", [sample.pair])
+        np.maximum(union, np.where(mask == VOLCANIC, mask, 0) if volcanic_only else mask, out=union)
+    return union
+
+
 def _make_items(
     groups: Sequence[tuple[Sample, ...]],
     readers: Mapping[str, WindowReader],
     shown: Mapping[Sample, _ShownDeformation],
     size: int,
     choice: TilingMode | Literal["random"],
+    volcanic_only: bool,
 ) -> Iterator[DatasetItem]:
     for members in groups:
         deforming = [shown[sample] for sample in members if sample.positive]
@@ -331,7 +353,7 @@ def _make_items(
         cube = readers[members[0].frame.id]
         mask = None
         if choice == "label-centred":
-            mask = cube.read_union("deformation_mask", [sample.pair for sample in members])
+            mask = _read_mask(cube, members, volcanic_only)
         for tile in choose_tiles(choice, members[0], cube.grid, size, mask=mask).tiles:
             if mask is None:
                 # the member that shows most of its deformation here decides

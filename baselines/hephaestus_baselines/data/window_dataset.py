@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from hephaestus_baselines.config.channels import ATMOSPHERE_FIELDS
-from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
+from hephaestus_baselines.data.dataset_items import VOLCANIC, DatasetItem, SampleDraw
 from hephaestus_build.core.concurrency import make_array_cache
 from hephaestus_build.core.era5_grid import ERA5_STEP
 from hephaestus_build.core.frames import Pair
@@ -45,6 +45,8 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         Rows and columns of each window.
     atmosphere : bool
         Whether to read ERA5's fields.
+    volcanic_only : bool
+        Whether the deformation of earthquakes is no deformation.
     threads : int
         Images to decode in parallel if the data set is read in the main process; a DataLoader's worker uses
         one.
@@ -69,9 +71,11 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         *,
         size: int = TILE_SIZE,
         atmosphere: bool = True,
+        volcanic_only: bool = False,
         threads: int = 2,
     ) -> None:
         self.items, self.size, self.atmosphere, self.threads = tuple(items), size, atmosphere, threads
+        self.volcanic_only = volcanic_only
         self.stores = {frame: Path(path) for frame, path in stores.items()}
         self._reset_caches()
         # the same for all frames, so that their windows fit into one batch
@@ -88,7 +92,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop open files and threads, which cannot be pickled; each process opens its own."""
-        kept = ("items", "size", "atmosphere", "threads", "stores", "_points")
+        kept = ("items", "size", "atmosphere", "volcanic_only", "threads", "stores", "_points")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -127,6 +131,8 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
             sample["atmosphere"] = _pad_to(corner, self._points).reshape(
                 len(item.members), 2, len(ATMOSPHERE_FIELDS), self._points, self._points
             )
+        if self.volcanic_only:
+            sample["mask"][sample["mask"] != VOLCANIC] = 0
         sample |= {"rows": rows, "columns": columns, "inside": tile.inside}
         return {
             **{name: torch.from_numpy(values) for name, values in sample.items()},
@@ -184,7 +190,8 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         pixel = None
         if item.positive:
             moving = [member.pair for member in item.members if member.positive]
-            pixel = _draw_deforming_pixel(cube, moving[int(rng.integers(len(moving)))], rng)
+            pair = moving[int(rng.integers(len(moving)))]
+            pixel = _draw_deforming_pixel(cube, pair, rng, volcanic_only=self.volcanic_only)
         return draw_training_tile(cube.shape, self.size, rng, pixel)
 
     def _confidence_weight(self, cube: WindowReader, item: DatasetItem) -> float:
@@ -238,12 +245,14 @@ def draw_training_tile(
     return Tile(row, column, size, core)
 
 
-def _draw_deforming_pixel(cube: WindowReader, pair: Pair, rng: np.random.Generator) -> tuple[int, int] | None:
+def _draw_deforming_pixel(
+    cube: WindowReader, pair: Pair, rng: np.random.Generator, *, volcanic_only: bool = False
+) -> tuple[int, int] | None:
     """Draw a random deforming pixel of an interferogram; return None if its mask has none."""
     strips = [
         (column, values.shape[1], found)
         for column, values in cube.iter_strips(_MASK, pair)
-        if (found := np.flatnonzero(values)).size
+        if (found := np.flatnonzero(values == VOLCANIC if volcanic_only else values)).size
     ]
     total = sum(found.size for *_, found in strips)
     if not total:

@@ -22,10 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeVar
 
 from hephaestus_baselines.config.run_config import Preset, Recipe
@@ -46,6 +44,7 @@ from hephaestus_baselines.evaluation.result_schema import (
 )
 from hephaestus_baselines.reporting.aggregate_tables import TrainedControlGaps, make_result_tables
 from hephaestus_baselines.training.history import METRICS_FILE, verified_training_file
+from hephaestus_build.core.concurrency import exit_with_parent
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.samples import count_classes
@@ -170,6 +169,7 @@ class ExperimentGrid:
         """Return the data of all three parts for a run; runs with the same data settings share it."""
         seen = (
             recipe.split, recipe.series, recipe.size, recipe.training, recipe.tiling, recipe.uses_uncertain,
+            recipe.positives,
         )  # fmt: skip
         if seen not in self._prepared_by_settings:
             self._prepared_by_settings[seen] = prepare_data(
@@ -180,6 +180,7 @@ class ExperimentGrid:
                 training=recipe.training,
                 tiling=recipe.tiling,
                 uncertain=recipe.uses_uncertain,
+                volcanic_only=recipe.positives == "volcanic",
                 results=self.folder,
                 mixed=True,  # mixing was checked when the cubes were pinned
                 whole=self.make_integrity_checker(listener),
@@ -337,20 +338,11 @@ _worker_experiment_grid: list[ExperimentGrid] = []
 def _initialize_worker(bench: ExperimentGrid, threads: int) -> None:
     """Initialize a worker process; it exits when its parent does, even if the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; only the parent reports it
-    Thread(target=_end_with_parent, daemon=True).start()
+    exit_with_parent()
     import torch
 
     torch.set_num_threads(threads)
     _worker_experiment_grid.append(bench)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    for worker in active_children():  # data loaders would notice the end only seconds later
-        worker.kill()
-    os._exit(1)
 
 
 def _run_in_worker(recipe: Recipe, device: str) -> RunOutcome:

@@ -69,6 +69,7 @@ from hephaestus_baselines.training.inference import (
     make_window_dataset,
     resolve_device,
     to_channels_last,
+    translate_reader_errors,
 )
 from hephaestus_baselines.training.lightning_checkpoints import (
     LAST_CHECKPOINT_FILE,
@@ -157,7 +158,11 @@ def train_model(
             log_every_n_steps=10,
             default_root_dir=folder,
         )
-        with translate_os_errors(f"run {recipe.key}: training in {folder}"), _restore_keyboard_interrupt():
+        with (
+            translate_reader_errors(f"run {recipe.key}", recipe.workers),
+            translate_os_errors(f"run {recipe.key}: training in {folder}"),
+            _restore_keyboard_interrupt(),
+        ):
             trainer.fit(module, ckpt_path=checkpoint)
             if not (folder / BEST_CHECKPOINT_FILE).exists():
                 raise HephaestusError(

@@ -13,6 +13,7 @@ import shapely
 import toy_cube
 from hephaestus_baselines.data.preparation import PreparedData, prepare_data
 from hephaestus_baselines.data.sample_attributes import assign_events
+from hephaestus_baselines.data.window_dataset import WindowDataset
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
@@ -100,6 +101,29 @@ def test_frames_with_uncertain_outlines_are_left_out_where_pixels_are_labels(tmp
     assert {item.frame for item in left.items["train"]} == {TRAIN[1]}
     assert left.uncertain_left_out == {"train": len(toy_cube.PAIRS) - 1, "validation": 0, "test": 0}
     assert left.split.sha256 == kept.split.sha256  # one split, so that all tasks stand in one table
+
+
+def test_earthquakes_alone_are_left_out_where_only_volcanic_deformation_counts(tmp_path: Path) -> None:
+    for frame in (TEST, VALIDATION, *TRAIN):
+        toy_cube.toy_cube(tmp_path, frame=frame)
+    every = prepare_data(tmp_path, mixed=True, split=SPLIT, size=32)
+    volcanic = prepare_data(tmp_path, mixed=True, split=SPLIT, size=32, volcanic_only=True)
+    shown = {item.pairs for item in volcanic.items["test"] if item.pixels}
+    assert shown
+    assert shown <= {item.pairs for item in every.items["test"] if item.pixels}
+    windows = WindowDataset(volcanic.items["test"], volcanic.stores, size=32, volcanic_only=True)
+    whole = WindowDataset(every.items["test"], every.stores, size=32)
+    for index, item in enumerate(volcanic.items["test"]):
+        mask = windows[index]["mask"].numpy()
+        assert set(np.unique(mask)) <= {0, 1}
+        assert int(windows[index]["label"]) == (item.pixels > 0)
+        both = whole[
+            every.items["test"].index(
+                next(one for one in every.items["test"] if (one.pairs, one.tile) == (item.pairs, item.tile))
+            )
+        ]["mask"].numpy()
+        np.testing.assert_array_equal(mask == 1, both == 1)
+    assert any((whole[i]["mask"].numpy() == 2).any() for i in range(len(whole)))
 
 
 def test_series_have_three_steps_of_one_primary(cubes: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import logging
+import os
 import signal
 from collections.abc import Mapping
 from itertools import pairwise
@@ -32,6 +33,7 @@ from hephaestus_baselines.training.inference import (
     make_window_dataset,
     predict_items,
     to_channels_last,
+    translate_reader_errors,
 )
 from hephaestus_baselines.training.trainer import cosine_schedule, train_model
 from hephaestus_build.core.errors import HephaestusError, UsageError
@@ -157,6 +159,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
         assert same(weights(tmp_path / "cut" / name), weights(tmp_path / "whole" / name))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 @pytest.mark.parametrize(
     "workers", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
 )
@@ -177,6 +180,39 @@ def test_a_run_that_was_stopped_goes_on_with_any_number_of_readers(workers: int,
     assert history(tmp_path / "cut") == history(tmp_path / "whole")
     for name in ("last.ckpt", "best.ckpt"):
         assert same(weights(tmp_path / "cut" / name), weights(tmp_path / "whole" / name))
+
+
+class Killed(ToyWindows):
+    """Windows whose reader process is killed, as by the kernel when memory is short."""
+
+    def __getitem__(self, draw: Any) -> dict[str, torch.Tensor]:
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(draw)
+
+
+@pytest.mark.slow
+def test_a_killed_reader_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hephaestus_baselines.training.inference.WindowDataset", Killed)
+    with pytest.raises(HephaestusError, match=r"fewer workers \(--set workers=0\).* shared memory") as caught:
+        train_model(toy_recipe(epochs=1, workers=1), toy_prepared(), tmp_path, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unable to open shared memory object </torch_1> in read-write mode: No space left on device (28)",
+        "DataLoader worker (pid(s) 12) exited unexpectedly",
+    ],
+)
+def test_torchs_words_on_readers_are_translated_and_other_errors_are_left(text: str) -> None:
+    with pytest.raises(HephaestusError, match="smaller batch_size"), translate_reader_errors("a run", 2):
+        raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match="shapes"), translate_reader_errors("a run", 2):
+        raise RuntimeError("shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="memory"), translate_reader_errors("a run", 0):
+        raise RuntimeError(text + " memory")
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

@@ -57,6 +57,27 @@ def test_only_phasors_are_averaged_and_only_whole_blocks() -> None:
         recipe(looks=2, phase="sin-cos", size=96)
 
 
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [
+        ({"task": "segmentation", "model": "deeplabv3"}, True),
+        ({"task": "segmentation", "model": "deeplabv3plus-tiny", "size": 128}, True),
+        ({"model": "resnet-50", "size": 32}, True),
+        ({"model": "resnet-50"}, False),
+        ({"task": "segmentation", "model": "unet"}, False),
+    ],
+)
+def test_a_batch_of_one_is_refused_where_training_would_end_in_an_error(
+    fields: dict[str, Any], refused: bool
+) -> None:
+    if refused:
+        with pytest.raises(ValidationError, match="batch_size must be at least 2"):
+            recipe(**fields, batch_size=1)
+    else:
+        assert recipe(**fields, batch_size=1).batch_size == 1
+    assert recipe(**fields, batch_size=2).batch_size == 2
+
+
 def test_fields_of_series_alone_leave_single_interferograms_as_they_are() -> None:
     runs = Preset(
         name="two",
