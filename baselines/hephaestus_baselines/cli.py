@@ -357,6 +357,8 @@ def _print_cost_estimate(found: CostEstimate, to: Any) -> None:
     }
     for kind, counts in found.samples.items():
         rows[f"samples, {kind}"] = ", ".join(f"{value} {name}" for name, value in counts.items())
+    for part, covered in found.coverage.items():
+        rows[f"seen, {part}"] = f"{covered.seen} of {covered.positives} positives"
     for item in found.hours:
         rows[f"time, {item.source}"] = f"{_format_duration(item.hours)} for {item.runs} runs"
     if found.unknown:
