@@ -50,6 +50,27 @@ def test_negatives_and_seeds_are_drawn_anew_each_epoch_and_replay() -> None:
     assert seen == set(range(200))
 
 
+@given(FLAGS, st.integers(0, 9))
+def test_negatives_take_the_windows_of_positives_in_their_frame(flags: list[bool], seed: int) -> None:
+    frames = [f"{index % 3}" for index in range(len(flags))]
+    draws = draw_epoch(flags, seed, 0, frames=frames)
+    if all(flags) or not any(flags):
+        assert sorted(draw.item for draw in draws) == list(range(len(flags)))
+        return
+    by_item = {draw.item: draw for draw in draws if flags[draw.item]}
+    assert sorted(by_item) == [index for index, flag in enumerate(flags) if flag]
+    negatives = [draw for draw in draws if not flags[draw.item]]
+    assert len(negatives) == len(by_item)
+    quiet = {frame for frame, flag in zip(frames, flags, strict=True) if not flag}
+    matched = [draw.like for draw in negatives if draw.like >= 0]
+    assert len(set(matched)) == len(matched)
+    assert sorted(matched) == sorted(index for index in by_item if frames[index] in quiet)
+    for draw in negatives:
+        if draw.like >= 0:
+            assert frames[draw.item] == frames[draw.like]
+            assert draw.seed == by_item[draw.like].seed  # so the window is the same
+
+
 def test_without_balance_every_item_comes_once() -> None:
     drawn = [draw.item for draw in draw_epoch([True] + [False] * 29, 0, 0, balance=False)]
     assert sorted(drawn) == list(range(30))

@@ -159,10 +159,9 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
         assert same(weights(tmp_path / "cut" / name), weights(tmp_path / "whole" / name))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
-@pytest.mark.parametrize(
-    "workers", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("workers", [1, 2, 4])
 def test_a_run_that_was_stopped_goes_on_with_any_number_of_readers(workers: int, tmp_path: Path) -> None:
     """Readers draw ahead: the first batches of a resumed epoch must be those of the unbroken run."""
     prepared = toy_prepared()
