@@ -321,6 +321,9 @@ class Preset(BaseModel):
         Fields of runs on series only; there are fewer series than interferograms.
     series, atmosphere, seeds : tuple
         Values of the other axes of the grid.
+    splits : tuple of str
+        Splits of which each run is made, such as the folds of ``volcano-group``, whose tests are pooled in
+        the tables; by default the one in the fields.
     controls : tuple of str
         Trained controls: for each task, its first model on single interferograms with the first seed and
         without atmosphere, changed by :data:`CONTROL_FIELDS`. They run first.
@@ -337,6 +340,7 @@ class Preset(BaseModel):
     series: tuple[bool, ...] = (False, True)
     atmosphere: tuple[AtmosphereMode, ...] = ("none", "both")
     seeds: tuple[int, ...] = Field((0, 1, 2), max_length=_MAX_RUNS)
+    splits: tuple[FolderName, ...] = ()
     controls: tuple[Literal["terrain only"], ...] = ()
 
     def make_recipes(self, /, **changes: Any) -> tuple[Recipe, ...]:
@@ -356,10 +360,14 @@ class Preset(BaseModel):
             name, known = sanitize_text(min(unknown), 60), ", ".join(Recipe.model_fields)
             raise UsageError(f"preset {self.name}: there is no field {name}; the fields are {known}")
         models = sum(len(grid.models) for grid in self.tasks.values())
-        count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models
+        count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models * max(1, len(self.splits))
         if count > _MAX_RUNS:
             raise UsageError(f"preset {self.name}: it has {count} runs, more than {_MAX_RUNS}; split it")
-        return tuple(self._iter_recipes(changes))
+        if not self.splits or "split" in changes:
+            return tuple(self._iter_recipes(changes))
+        folds = [tuple(self._iter_recipes({**changes, "split": name})) for name in self.splits]
+        # all folds of a run follow each other, so that an interrupted grid has whole ones
+        return tuple(recipe for runs in zip(*folds, strict=True) for recipe in runs)
 
     def _iter_recipes(self, changes: dict[str, Any]) -> Iterator[Recipe]:
         for control, (task, grid) in product(self.controls, self.tasks.items()):

@@ -18,10 +18,11 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,12 +37,15 @@ from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
 from hephaestus_baselines.evaluation.pixel_controls import FrameHistory, predict_pixel_controls
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
 from hephaestus_baselines.evaluation.result_schema import (
+    Gap,
     PartCoverageRecord,
     RunResult,
+    ScoringUnit,
     SplitRecord,
     library_versions,
     source_code_hash,
 )
+from hephaestus_baselines.experiments.pooled_folds import fold_family, group_folds, pool_folds
 from hephaestus_baselines.reporting.aggregate_tables import TrainedControlGaps, make_result_tables
 from hephaestus_baselines.training.history import METRICS_FILE, verified_training_file
 from hephaestus_build.core.concurrency import exit_with_parent
@@ -521,8 +525,13 @@ def write_experiment_report(
     if found and not results:
         raise HephaestusError(found[0])
     gaps = _compare_with_trained_controls(bench, results, found)
-    written = list(make_result_tables(results, gaps, allow_unseen=allow_unseen).write(bench.folder))
     homes = {recipe.key: bench.run_folder(recipe) for recipe in bench.recipes}
+    shown, shown_gaps = results, gaps
+    if len({result.split.sha256 for result in results}) > 1 and fold_family(
+        [result.split.name for result in results]
+    ):
+        shown, shown_gaps = _pool(bench, results, homes, found)
+    written = list(make_result_tables(shown, shown_gaps, allow_unseen=allow_unseen).write(bench.folder))
     written += write_run_figures(bench.folder, results, homes, bench.prepare_run_data, found)
     if problems is not None:
         problems += found
@@ -530,6 +539,55 @@ def write_experiment_report(
         more = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
         raise HephaestusError(f"{found[0]}{more}")
     return written
+
+
+def _pool(
+    bench: ExperimentGrid, results: Sequence[RunResult], homes: Mapping[str, Path], problems: list[str]
+) -> tuple[list[RunResult], dict[str, TrainedControlGaps]]:
+    """Return one result for each setting and seed with all folds finished, and gaps to trained controls.
+
+    Raises
+    ------
+    HephaestusError
+        If there is none.
+    """
+    folds = len({recipe.split for recipe in bench.recipes})
+    pooled: list[tuple[RunResult, Predictions]] = []
+    for members in group_folds(results):
+        if len(members) == folds:
+            try:
+                pooled.append(pool_folds(members, homes, partial(_fold_controls, bench)))
+            except HephaestusError as error:
+                problems.append(str(error))
+    if not pooled:
+        raise HephaestusError(
+            f"no run has all of its {folds} folds finished; go on with `hephaestus benchmark run`"
+        )
+    gaps: dict[str, TrainedControlGaps] = {}
+    for result, ours in pooled:
+        for control, theirs in pooled:
+            name = control.recipe.get("control")
+            same = (control.task, control.series) == (result.task, result.series)
+            if name and same and not result.recipe.get("control"):
+                gaps.setdefault(result.key, {})[name] = _gaps_by_unit(result, ours, control, theirs)
+    return [result for result, _ in pooled], gaps
+
+
+def _fold_controls(bench: ExperimentGrid, recipe: Recipe) -> dict[str, Callable[[PredictedItem], float]]:
+    return make_controls(recipe, bench.prepare_run_data(recipe))
+
+
+def _gaps_by_unit(
+    result: RunResult, ours: Predictions, control: RunResult, theirs: Predictions
+) -> dict[ScoringUnit, dict[str, Gap]]:
+    return {
+        unit: bootstrap_gaps(
+            (ours, result.assessment.units[unit].threshold),
+            (theirs, control.assessment.units[unit].threshold),
+            seed=result.seed,
+        )
+        for unit in result.assessment.units
+    }
 
 
 def _compare_with_trained_controls(
@@ -546,7 +604,9 @@ def _compare_with_trained_controls(
         if recipes[result.key].control:
             continue
         for control in controls:
-            if (control.task, control.series) != (result.task, result.series):
+            if (control.task, control.series, control.split.sha256) != (
+                result.task, result.series, result.split.sha256,
+            ):  # fmt: skip
                 continue
             try:
                 ours, theirs = (
@@ -556,14 +616,9 @@ def _compare_with_trained_controls(
             except HephaestusError as error:
                 problems.append(f"{result.key}: no gap to {recipes[control.key].control}: {error}")
                 continue
-            gaps.setdefault(result.key, {})[recipes[control.key].control] = {
-                unit: bootstrap_gaps(
-                    (ours, result.assessment.units[unit].threshold),
-                    (theirs, control.assessment.units[unit].threshold),
-                    seed=result.seed,
-                )
-                for unit in result.assessment.units
-            }
+            gaps.setdefault(result.key, {})[recipes[control.key].control] = _gaps_by_unit(
+                result, ours, control, theirs
+            )
     return gaps
 
 
