@@ -22,6 +22,7 @@ from hephaestus_build.dataset.tiling import (
     tile_on_grid,
     tile_whole_frame,
 )
+from hephaestus_build.simulation.world.benchmark_frames import benchmark_frame_specs
 from hephaestus_build.simulation.world.frame_catalog import FRAME_SPECS
 
 SAMPLE = Sample(Frame("124D_05291_081406"), Pair.parse("20180101_20180113"), True)
@@ -189,7 +190,7 @@ def test_pixels_of_overlapping_windows_count_in_the_first() -> None:
 def test_simulated_frames_have_the_volcanoes_of_their_terrain() -> None:
     terrain = {
         (round(volcano.latitude, 3), round(volcano.longitude, 3))
-        for spec in FRAME_SPECS
+        for spec in (*FRAME_SPECS, *benchmark_frame_specs())
         for volcano in spec.terrain.volcanoes
     }
     assert {(one.latitude, one.longitude) for one in load_simulated_volcanoes()} == terrain
