@@ -369,9 +369,9 @@ def _print_coverage(found: Coverage) -> None:
     out.print(
         f"{found.split.name}  {found.split.sha256[:12]}  {found.tiling} windows of {found.size} pixels{mark}"
     )
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    for title in ("positives", "seen", "", "touched", "pixels", "uncertain", "events", "seen"):
+    for title in ("positives", "seen", "", "touched", "pixels", "uncertain", "events seen"):
         table.add_column(title, justify="right", no_wrap=True)
     for part in PARTS:
         coverage = found.parts[part]
@@ -390,11 +390,9 @@ def _print_coverage(found: Coverage) -> None:
 def _coverage_cells(counts: CoverageCounts) -> list[str]:
     share = "" if not counts.positives else f"{counts.share_seen:.0%}"
     pixels = "" if not counts.pixels else f"{counts.pixels_inside / counts.pixels:.1%}"
-    events = [str(len(counts.events)), str(len(counts.events_seen))] if counts.events else ["", ""]
-    return [
-        str(counts.positives), str(counts.seen), share, str(counts.touched), pixels, str(counts.uncertain),
-        *events,
-    ]  # fmt: skip
+    events = f"{len(counts.events_seen)} of {len(counts.events)}" if counts.events else ""
+    seen = [str(counts.positives), str(counts.seen), share, str(counts.touched), pixels]
+    return [*seen, str(counts.uncertain), events]
 
 
 def _print_audit(result: SplitAudit) -> None:
