@@ -32,6 +32,7 @@ from hephaestus_baselines.reporting.published_scores import PAPER_COLUMNS, PUBLI
 from hephaestus_baselines.reporting.render_tables import render_csv, render_markdown
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
+    EventCount,
     GapCell,
     PublishedShare,
     ScoreCell,
@@ -187,6 +188,12 @@ def make_result_tables(
         training=_unique(result.training for result in results),
         weights=_unique(result.weights for result in results),
         coverage=first.coverage,
+        events={
+            "series" if result.series else "single": EventCount(
+                events=result.assessment.events.events, effective=result.assessment.events.effective_events
+            )
+            for result in results
+        },
         generations=_merge_values(result.generations for result in results),
         versions=_merge_values(result.versions for result in results),
         devices=_unique(result.device for result in results),

@@ -101,6 +101,13 @@ def _header_lines(
             (f"coverage of {part}", shown(_describe_coverage(counts)))
             for part, counts in document.coverage.items()
         ],
+        *[
+            (
+                f"events of test, {kind}",
+                f"{found.events}, worth {found.effective:.1f} of equal size",
+            )
+            for kind, found in sorted(document.events.items())
+        ],
         ("first weights", shown(", ".join(document.weights))),
         ("cube generations", shown("; ".join(generations))),
         ("versions", shown(", ".join(versions))),

@@ -41,6 +41,13 @@ class ScoreCell(ScoreSummary):
     undefined: str = ""
 
 
+class EventCount(ResultModel):
+    """Number of events, and of equally large ones that would be worth as much."""
+
+    events: int
+    effective: float
+
+
 class GapCell(ResultModel):
     """How far a model is above the best control, which looks at no image, in one score."""
 
@@ -100,6 +107,9 @@ class TablesDocument(ResultModel):
     weights: list[str]
     coverage: dict[SplitPart, PartCoverageRecord] = Field(
         description="What the windows show of the deformation, whatever the model."
+    )
+    events: dict[str, EventCount] = Field(
+        description="Events that the test part shows, by input: single or series."
     )
     generations: dict[str, list[str]]
     versions: dict[str, list[str]]

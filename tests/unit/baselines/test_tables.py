@@ -194,6 +194,14 @@ def test_an_observatory_finds_events_delays_budgets_and_calibration_beside_the_c
     assert "above the best control" not in page.split("## What an observatory asks")[1].split("## ")[0]
 
 
+def test_the_head_says_how_many_events_the_numbers_rest_on(made):
+    found = result().assessment.events
+    assert made.document.events["single"].events == found.events == 4
+    assert f"events of test, single: 4, worth {found.effective_events:.1f} of equal size" in (
+        made.to_markdown()
+    )
+
+
 def test_windows_that_miss_a_tenth_of_the_positives_make_no_table_unless_asked():
     few = result()
     record = few.coverage["test"].model_copy(update={"seen": 35})
