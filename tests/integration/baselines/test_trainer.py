@@ -159,23 +159,33 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
         assert same(weights(tmp_path / "cut" / name), weights(tmp_path / "whole" / name))
 
 
+def stop_and_resume(folder: Path, workers: int, device: str) -> None:
+    """Train three epochs that are stopped twice, and resumed with other numbers of readers."""
+    for epoch, number in ((2, 0), (3, workers)):
+        recipe, listener = toy_recipe(epochs=3, workers=number), StopAt(epoch, StoppedError())
+        with pytest.raises(StoppedError):
+            train_model(recipe, toy_prepared(), folder, device=device, listener=listener)
+    train_model(toy_recipe(epochs=3, workers=workers), toy_prepared(), folder, device=device)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_a_run_that_was_stopped_goes_on_with_any_number_of_readers(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+        ),
+    ],
+)
+def test_a_run_that_was_stopped_goes_on_with_any_number_of_readers(
+    device: str, workers: int, tmp_path: Path
+) -> None:
     """Readers draw ahead: the first batches of a resumed epoch must be those of the unbroken run."""
-    prepared = toy_prepared()
-    train_model(toy_recipe(epochs=3), prepared, tmp_path / "whole", device="cpu")
-    for epoch, number in ((2, 0), (3, workers)):
-        with pytest.raises(StoppedError):
-            train_model(
-                toy_recipe(epochs=3, workers=number),
-                prepared,
-                tmp_path / "cut",
-                device="cpu",
-                listener=StopAt(epoch, StoppedError()),
-            )
-    train_model(toy_recipe(epochs=3, workers=workers), prepared, tmp_path / "cut", device="cpu")
+    train_model(toy_recipe(epochs=3), toy_prepared(), tmp_path / "whole", device=device)
+    stop_and_resume(tmp_path / "cut", workers, device)
     assert history(tmp_path / "cut") == history(tmp_path / "whole")
     for name in ("last.ckpt", "best.ckpt"):
         assert same(weights(tmp_path / "cut" / name), weights(tmp_path / "whole" / name))
