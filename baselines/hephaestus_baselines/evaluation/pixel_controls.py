@@ -26,6 +26,10 @@ from hephaestus_baselines.evaluation.predictions import (
 )
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.reading.window_reader import WindowReader
+from hephaestus_build.dataset.splits import SplitPart
+
+#: Controls that a segmentation is compared with pixel by pixel.
+PIXEL_CONTROLS = ("frame prior", "persistence")
 
 #: Returns the share of interferograms that deform at each pixel of an item's frame; None for 0 everywhere.
 _FrameMap = Callable[[DatasetItem], npt.NDArray[np.float32] | None]
@@ -42,6 +46,17 @@ class _Patch:
     def add_to(self, counts: npt.NDArray[np.float32]) -> None:
         rows, columns = self.deforming.shape
         counts[self.row : self.row + rows, self.column : self.column + columns] += self.deforming
+
+
+def pixel_control_file(control: str, part: SplitPart) -> str:
+    """Return the name of the file, in a run's folder, with the predictions of a control for a part.
+
+    Examples
+    --------
+    >>> pixel_control_file("frame prior", "test")
+    'frame-prior-test.npz'
+    """
+    return f"{control.replace(' ', '-')}-{part}.npz"
 
 
 class FrameHistory:
@@ -135,12 +150,10 @@ def predict_pixel_controls(
     Returns
     -------
     dict of str to Predictions
-        ``frame prior`` and ``persistence``.
+        One for each of :data:`PIXEL_CONTROLS`.
     """
-    return {
-        "frame prior": _predict(items, model, history, "frame prior", history.frame_prior),
-        "persistence": _predict(items, model, history, "persistence", history.persistence),
-    }
+    maps: dict[str, _FrameMap] = {"frame prior": history.frame_prior, "persistence": history.persistence}
+    return {name: _predict(items, model, history, name, maps[name]) for name in PIXEL_CONTROLS}
 
 
 def _predict(

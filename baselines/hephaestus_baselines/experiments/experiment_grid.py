@@ -34,7 +34,11 @@ from hephaestus_baselines.data.preparation import PreparedData, prepare_data
 from hephaestus_baselines.evaluation.bootstrap import bootstrap_gaps
 from hephaestus_baselines.evaluation.controls import frame_prior, persistence, place_of_crop
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
-from hephaestus_baselines.evaluation.pixel_controls import FrameHistory, predict_pixel_controls
+from hephaestus_baselines.evaluation.pixel_controls import (
+    FrameHistory,
+    pixel_control_file,
+    predict_pixel_controls,
+)
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
 from hephaestus_baselines.evaluation.result_schema import (
     Gap,
@@ -409,6 +413,9 @@ def _train_and_evaluate(
             predict_pixel_controls(prepared.items[name], predictions[name], history) for name in parts
         )
         pixel_controls = {control: (seen[control], unseen[control]) for control in seen}
+        for control, found in pixel_controls.items():
+            for one in found:
+                one.write(home / pixel_control_file(control, one.part))
     assessment = evaluate_predictions(
         predictions["validation"],
         predictions["test"],

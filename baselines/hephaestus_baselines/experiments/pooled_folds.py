@@ -22,6 +22,7 @@ from hephaestus_baselines.evaluation.calibration import apply_platt
 from hephaestus_baselines.evaluation.controls import predict_control
 from hephaestus_baselines.evaluation.evaluate import compare_with_control, evaluate_predictions
 from hephaestus_baselines.evaluation.metrics import UNITS_BY_TASK, cases_by_unit
+from hephaestus_baselines.evaluation.pixel_controls import PIXEL_CONTROLS, pixel_control_file
 from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions, PredictionSource
 from hephaestus_baselines.evaluation.result_schema import PartCoverageRecord, RunResult, SplitRecord
 from hephaestus_build.dataset.splits import PARTS, SplitPart
@@ -97,15 +98,16 @@ def pool_folds(
     scores = [controls(Recipe.model_validate(result.recipe)) for result in results]
     units = dict(assessment.units)
     for unit in UNITS_BY_TASK[first.task]:
-        if unit not in ("items", "interferograms"):
-            continue
+        by_pixel = unit in ("pixels", "all-pixels")
         compared = {}
-        for name in scores[0]:
+        for name in PIXEL_CONTROLS if by_pixel else scores[0]:
             known = [
                 _concatenate(
                     [
-                        predict_control(name, score[name], cases_by_unit(one, unit))
-                        for one, score in zip(read[part], scores, strict=True)
+                        Predictions.read(homes[result.key] / pixel_control_file(name, part))
+                        if by_pixel
+                        else predict_control(name, score[name], cases_by_unit(one, unit))
+                        for result, one, score in zip(results, read[part], scores, strict=True)
                     ],
                     replace(source, model=f"control: {name}"),
                 )

@@ -9,11 +9,15 @@ import pytest
 
 from hephaestus_baselines.config.run_config import Preset, read_preset
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
+from hephaestus_baselines.evaluation.pixel_controls import PIXEL_CONTROLS, pixel_control_file
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import RunResult
-from hephaestus_baselines.experiments.pooled_folds import fold_family, group_folds, pool_folds
+from hephaestus_baselines.experiments import pooled_folds
+from hephaestus_baselines.experiments.pooled_folds import fold_family, group_folds
 from hephaestus_baselines.reporting.aggregate_tables import make_result_tables
-from toy_predictions import classified, row
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.dataset.splits import SplitPart
+from toy_predictions import classified, row, segmented
 from toy_results import result
 
 FOLDS = ("volcano-group-galapagos", "volcano-group-pacific")
@@ -44,7 +48,7 @@ def fold(name: str, folder: Path, seed: int) -> RunResult:
     return found.model_copy(update={"key": name, "split": split, "recipe": {**found.recipe, "split": name}})
 
 
-def test_folds_are_scored_together_on_one_scale(tmp_path: Path) -> None:
+def test_folds_are_scored_together_on_one_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     homes = {name: tmp_path / name for name in FOLDS}
     for home in homes.values():
         home.mkdir()
@@ -54,11 +58,8 @@ def test_folds_are_scored_together_on_one_scale(tmp_path: Path) -> None:
     def controls(recipe: object) -> dict:
         return {"persistence": lambda item: 0.9 if item.positive else 0.1}
 
-    import hephaestus_baselines.experiments.pooled_folds as module
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Recipe, "model_validate", lambda fields: fields["split"])
-        pooled, predictions = pool_folds(members, homes, controls, resamples=20)
+    monkeypatch.setattr(pooled_folds.Recipe, "model_validate", lambda fields: fields["split"])
+    pooled, predictions = pooled_folds.pool_folds(members, homes, controls, resamples=20)
     assert pooled.split.name == "volcano-group"
     assert pooled.split.counts["test"]["positive"] == sum(
         one.split.counts["test"]["positive"] for one in results
@@ -75,6 +76,60 @@ def test_folds_are_scored_together_on_one_scale(tmp_path: Path) -> None:
     assert pooled.coverage["test"].positives == 80
     table = make_result_tables([pooled]).document
     assert table.split == "volcano-group"
+
+
+def segmented_fold(name: str, folder: Path, seed: int, places: int) -> RunResult:
+    """Write the predictions of one fold of a segmentation and of its controls, and return its result."""
+    made: dict[str, dict[SplitPart, Predictions]] = {name: {} for name in ("model", *PIXEL_CONTROLS)}
+    parts: tuple[SplitPart, ...] = ("validation", "test")
+    for part in parts:
+        rows = [
+            row(f"{seed:03d}A", (f"2020{1 + place:02d}01_20210101",), positive=True, events=(f"{place}",))
+            for place in range(places)
+        ]
+        for who, found in made.items():
+            # windows in which deforming pixels rank below quiet ones
+            wrong = {"model": 0, "frame prior": 1, "persistence": places}[who]
+            steps = [100 if place < wrong else 400 for place in range(places)]
+            quiet = [{50: 300, 500 - step: 100} for step in steps]
+            found[part] = segmented(quiet, [{step: 100} for step in steps], rows, part)
+    for part in parts:
+        made["model"][part].write(folder / f"{part}.npz")
+        for control in PIXEL_CONTROLS:
+            made[control][part].write(folder / pixel_control_file(control, part))
+    assessment = evaluate_predictions(
+        made["model"]["validation"],
+        made["model"]["test"],
+        pixel_controls={name: (made[name]["validation"], made[name]["test"]) for name in PIXEL_CONTROLS},
+        resamples=20,
+    )
+    found = result(task="segmentation", split=name, assessment=assessment)
+    split = found.split.model_copy(update={"sha256": f"{seed}" * 64})
+    return found.model_copy(update={"key": name, "split": split, "recipe": {**found.recipe, "split": name}})
+
+
+def test_pixels_of_all_folds_stand_beside_their_controls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes = {name: tmp_path / name for name in FOLDS}
+    for home in homes.values():
+        home.mkdir()
+    results = [segmented_fold(name, homes[name], seed, 6 + 2 * seed) for seed, name in enumerate(FOLDS)]
+    monkeypatch.setattr(pooled_folds.Recipe, "model_validate", lambda fields: fields["split"])
+    pooled, _ = pooled_folds.pool_folds(results, homes, lambda recipe: {}, resamples=20)
+    pixels = pooled.assessment.units["pixels"]
+    assert set(pixels.controls) == set(PIXEL_CONTROLS)
+    assert pixels.test.values["f1"] == 1
+    # of 100 deforming pixels in each of 6 + 8 windows, one window of each fold is wrong: 1,200 found,
+    # 200 missed, 200 false
+    assert pixels.controls["frame prior"].test.values["f1"] == pytest.approx(6 / 7)
+    assert pixels.controls["frame prior"].gaps["f1"].value == pytest.approx(1 / 7)
+    # all 1,400 deforming pixels rank below 1,400 quiet ones, so the best threshold takes both
+    assert pixels.controls["persistence"].test.values["f1"] == pytest.approx(2 / 3)
+
+    (homes[FOLDS[1]] / pixel_control_file("persistence", "test")).unlink()
+    with pytest.raises(HephaestusError, match=r"persistence-test\.npz"):
+        pooled_folds.pool_folds(results, homes, lambda recipe: {}, resamples=20)
 
 
 def test_only_folds_of_one_family_are_pooled() -> None:
