@@ -5,6 +5,7 @@ The heavy modules of this package are imported when a command runs, so that help
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -62,6 +63,13 @@ UncheckedOption = Annotated[
     bool,
     typer.Option("--unchecked", help="Do not compare cube data with its published hashes."),
 ]
+AllowUnseenOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unseen",
+        help="Write tables although the windows show less than 90 % of the interferograms with deformation.",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -80,6 +88,7 @@ def run(
         int, typer.Option("--at-a-time", min=1, max=64, help="Concurrent runs, each in its own process.")
     ] = 1,
     unchecked: UncheckedOption = False,
+    allow_unseen: AllowUnseenOption = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -105,7 +114,9 @@ def run(
             _print_run(end, index)
     # if no run is finished, the failures printed below say why
     problems: list[str] = []
-    paths = write_experiment_report(bench, problems) if bench.read_results([]) else []
+    paths = (
+        write_experiment_report(bench, problems, allow_unseen=allow_unseen) if bench.read_results([]) else []
+    )
     if as_json:
         print_json({"runs": [_outcome_json(end) for end in ended], "files": [str(path) for path in paths]})
     else:
@@ -158,6 +169,7 @@ def tables(
     weights: WeightsOption = None,
     fields: FieldsOption = None,
     unchecked: UncheckedOption = False,
+    allow_unseen: AllowUnseenOption = False,
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -168,7 +180,7 @@ def tables(
     from hephaestus_baselines.experiments.experiment_grid import write_experiment_report
 
     problems: list[str] = []
-    paths = write_experiment_report(bench, problems)
+    paths = write_experiment_report(bench, problems, allow_unseen=allow_unseen)
     if as_json:
         print_json([str(path) for path in paths])
     else:
@@ -345,6 +357,8 @@ def _print_cost_estimate(found: CostEstimate, to: Any) -> None:
     }
     for kind, counts in found.samples.items():
         rows[f"samples, {kind}"] = ", ".join(f"{value} {name}" for name, value in counts.items())
+    for part, covered in found.coverage.items():
+        rows[f"seen, {part}"] = f"{covered.seen} of {covered.positives} positives"
     for item in found.hours:
         rows[f"time, {item.source}"] = f"{_format_duration(item.hours)} for {item.runs} runs"
     if found.unknown:
@@ -373,11 +387,17 @@ def _print_run(end: RunOutcome, index: int) -> None:
 
 
 def format_headline_score(result: Any) -> str:
-    """Return a run's test F1, with those of chance and of the constant predictor."""
-    unit = "pixels" if result.task == "segmentation" else "items"
-    scores = result.assessment.units[unit].test
-    constant = scores.constant["f1"]
-    return f"F1 {scores.values['f1']:.3f} (chance {scores.chance['f1']:.3f}, constant {constant:.3f})"
+    """Return a run's headline score on test, with that of the best control computed beside it."""
+    from hephaestus_baselines.reporting.aggregate_tables import HEADLINE_SCORE
+
+    unit: Any = "pixels" if result.task == "segmentation" else "items"
+    name = HEADLINE_SCORE[unit]
+    found = result.assessment.units[unit]
+    controls = {"chance": found.test.chance[name], "always deformation": found.test.constant[name]}
+    controls |= {control: scores.test.values[name] for control, scores in found.controls.items()}
+    best = max(controls, key=lambda control: -1.0 if math.isnan(controls[control]) else controls[control])
+    title = "F1" if name == "f1" else "average precision"
+    return f"{title} {found.test.values[name]:.3f} ({best} {controls[best]:.3f})"
 
 
 def _outcome_json(end: RunOutcome) -> dict[str, Any]:

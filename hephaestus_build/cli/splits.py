@@ -14,10 +14,18 @@ from hephaestus_build.cli.console import err, load_command_settings, out, print_
 from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOption
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.cube.discovery import CubeSelection, select_cubes
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.dataset.coverage import (
+    Coverage,
+    CoverageCounts,
+    summarize_coverage,
+    visible_from_annotations,
+    visible_in_cubes,
+)
 from hephaestus_build.dataset.deformation_events import find_events
 from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2, compare_table_2
 from hephaestus_build.dataset.samples import (
@@ -36,6 +44,7 @@ from hephaestus_build.dataset.splits import (
     split_names,
     split_rule,
 )
+from hephaestus_build.dataset.tiling import DEFAULT_TILING, TILE_SIZE, TILING_MODES, TilingMode
 from hephaestus_build.sources.annotations.archive import Annotations
 
 app = typer.Typer(
@@ -145,8 +154,9 @@ def audit_splits(
         samples, source = read_selected_samples(archive, cubes, simulated=simulated, mixed=mixed)
         splits = [make_split(rule, samples, source=source) for rule in rules]
     # cubes hold masks, not polygons: without an archive nothing can be said of events
-    events = find_events(read_selected_annotations(archive)) if archive or not (cubes or simulated) else None
-    results = [audit_split(split, events) for split in splits]
+    annotations = read_selected_annotations(archive) if archive or not (cubes or simulated) else None
+    events = None if annotations is None else find_events(annotations)
+    results = [audit_split(split, events, annotations=annotations) for split in splits]
     if as_json:
         print_json([result.to_json() for result in results])
     else:
@@ -154,6 +164,61 @@ def audit_splits(
             _print_audit(result)
     if broken := [result.split for result in results if not result.passed]:
         raise HephaestusError(f"promises are broken by {', '.join(broken)}; see the audit above")
+
+
+@app.command("coverage")
+def show_coverage(
+    name: Annotated[str, typer.Argument(help="Name of the split.")] = "strict-temporal",
+    tiling: Annotated[
+        str, typer.Option(help=f"Placement of the windows: {', '.join(TILING_MODES)}.")
+    ] = DEFAULT_TILING,
+    size: Annotated[int, typer.Option(min=1, max=8192, help="Rows and columns of a window.")] = TILE_SIZE,
+    archive: ArchiveOption = None,
+    cubes: CubesOption = None,
+    simulated: SimulatedOption = False,
+    mixed: MixedOption = False,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Say how much of the annotated deformation the windows of a tiling contain, whatever the model.
+
+    An interferogram is seen if at least half of its deforming pixels lie in the windows together, and touched
+    if any does. The annotations alone are needed: outlines are placed on the grids that they imply.
+    """
+    mode = parse_tiling(tiling)
+    rule = split_rule(name)
+    if cubes or simulated:
+        samples, source = read_selected_samples(None, cubes, simulated=simulated, mixed=mixed)
+        split = make_split(rule, samples, source=source)
+        taken = select_cubes(load_command_settings(simulated), cubes or (), mixed=mixed)
+        stores = {path.stem: path.resolve() for path in taken.stores}
+        found = summarize_coverage(split, mode, size, visible_in_cubes(split.all_samples, stores, mode, size))
+    else:
+        annotations = _read_annotations_of_kind(archive, mixed)
+        split = make_split(
+            rule, samples_from_annotations(annotations), source={"annotations": annotations.sha256}
+        )
+        visible = visible_from_annotations(split.all_samples, annotations, mode, size)
+        found = summarize_coverage(split, mode, size, visible, events=find_events(annotations))
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _print_coverage(found)
+
+
+def parse_tiling(text: str) -> TilingMode:
+    """Return the tiling mode called `text`.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    for mode in TILING_MODES:
+        if mode == text:
+            return mode
+    raise UsageError(
+        f"there is no tiling {sanitize_text(text, 60)!r}; choose one of {', '.join(TILING_MODES)}"
+    )
 
 
 @app.command("write")
@@ -299,6 +364,37 @@ def _counts_table(counts: dict[str, Any], published: Any) -> Table:
     return table
 
 
+def _print_coverage(found: Coverage) -> None:
+    mark = "; simulated" if found.split.is_simulated else ""
+    out.print(
+        f"{found.split.name}  {found.split.sha256[:12]}  {found.tiling} windows of {found.size} pixels{mark}"
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for title in ("positives", "seen", "", "touched", "pixels", "uncertain", "events seen"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for part in PARTS:
+        coverage = found.parts[part]
+        table.add_row(part, *_coverage_cells(coverage.total), style="bold")
+        for region, counts in coverage.regions.items():
+            table.add_row(f"  {region}", *_coverage_cells(counts))
+    out.print(table)
+    unknown = {name for part in found.parts.values() for name, c in part.frames.items() if c.unknown}
+    if unknown:
+        err.print(
+            f"not counted: positives of {', '.join(sorted(unknown))}, whose grid the annotations do not "
+            f"imply; name their cubes with --cubes"
+        )
+
+
+def _coverage_cells(counts: CoverageCounts) -> list[str]:
+    share = "" if not counts.positives else f"{counts.share_seen:.0%}"
+    pixels = "" if not counts.pixels else f"{counts.pixels_inside / counts.pixels:.1%}"
+    events = f"{len(counts.events_seen)} of {len(counts.events)}" if counts.events else ""
+    seen = [str(counts.positives), str(counts.seen), share, str(counts.touched), pixels]
+    return [*seen, str(counts.uncertain), events]
+
+
 def _print_audit(result: SplitAudit) -> None:
     kept = ", ".join(f"{name} {'kept' if good else 'BROKEN'}" for name, good in result.promises.items())
     simulated = "  (simulated frames are among them)" if result.simulated else ""
@@ -312,6 +408,8 @@ def _print_audit(result: SplitAudit) -> None:
         text = f"{leak.shared} {leak.kind} in both {where}"
         if leak.kind == "boundaries":
             text = f"{leak.shared} pairs of {where} reach beyond its window"
+        elif leak.kind == "places":
+            text = f"{leak.shared} interferograms of {leak.parts[1]} deform where {leak.parts[0]} does"
         out.print(f"  {text}: {leak.samples} samples, {leak.positives} positive")
         out.print(f"    most: {'; '.join(leak.examples[:3])}")
     for weight in result.weights:

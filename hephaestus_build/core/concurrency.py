@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.connection import wait as wait_for_processes
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -52,6 +55,24 @@ class BackgroundTask(Generic[R]):
     def result(self) -> R:
         """Wait for the call and return its result, or raise its exception."""
         return self._future.result()
+
+
+def exit_with_parent() -> None:
+    """End this child process when its parent ends, however it ends; also if it has ended already.
+
+    The process ends at once, with its own children, and without any clean-up.
+    """
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is None:
+            return
+        wait_for_processes([parent.sentinel])
+        for child in multiprocessing.active_children():
+            child.kill()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def map_bounded(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from hephaestus_build.core.bounds import Bounds, great_circle_km
+from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.registry import schema_path
 
 
@@ -124,7 +125,17 @@ def parse_volcanoes(lines: Iterable[str]) -> tuple[VolcanoCone, ...]:
 @cache
 def load_volcanoes() -> tuple[VolcanoCone, ...]:
     """Return all volcanoes of ``schemas/volcanoes.csv``."""
-    with schema_path("volcanoes.csv").open(encoding="utf-8", newline="") as lines:
+    return _read_table("volcanoes.csv")
+
+
+@cache
+def load_simulated_volcanoes() -> tuple[VolcanoCone, ...]:
+    """Return the volcanoes of the simulated frames (``schemas/simulated_volcanoes.csv``)."""
+    return _read_table("simulated_volcanoes.csv")
+
+
+def _read_table(name: str) -> tuple[VolcanoCone, ...]:
+    with schema_path(name).open(encoding="utf-8", newline="") as lines:
         return parse_volcanoes(lines)
 
 
@@ -169,13 +180,34 @@ def nearest_volcano(
     return min(volcanoes, key=lambda volcano: volcano.distance_km(latitude, longitude))
 
 
-def volcanoes_inside(bounds: Bounds) -> tuple[VolcanoCone, ...]:
-    """Return the volcanoes whose coordinates lie in a box, sorted by name."""
+def volcanoes_inside(bounds: Bounds, among: Iterable[VolcanoCone] | None = None) -> tuple[VolcanoCone, ...]:
+    """Return the volcanoes whose coordinates lie in a box, sorted by name.
+
+    Parameters
+    ----------
+    bounds : Bounds
+        The box.
+    among : iterable of VolcanoCone, optional
+        Candidates; by default, the whole catalogue.
+    """
     inside = [
         volcano
-        for volcano in load_volcanoes()
+        for volcano in (load_volcanoes() if among is None else among)
         if volcano.latitude is not None
         and volcano.longitude is not None
         and bounds.contains(volcano.latitude, volcano.longitude)
     ]
     return tuple(sorted(inside, key=lambda volcano: volcano.name))
+
+
+def volcanoes_of_frame(frame: Frame, bounds: Bounds) -> tuple[VolcanoCone, ...]:
+    """Return the volcanoes that lie in a frame, sorted by name; simulated ones of a simulated frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame.
+    bounds : Bounds
+        Outer edges of its grid, degrees.
+    """
+    return volcanoes_inside(bounds, load_simulated_volcanoes() if frame.is_simulated else None)

@@ -19,6 +19,10 @@ from hephaestus_build.dataset.samples import region_of
 from hephaestus_build.processing.mask_rasterization import default_preview_geometry
 from hephaestus_build.sources.annotations.record import Annotation
 
+#: Days without an interferogram that shows an area, after which deformation of the same area is another
+#: event. A day that no pair happens to span ends no inflation: intrusions pause for weeks, and radar misses
+#: winters.
+REARMING_DAYS = 90
 #: Shape used for every area of a frame with uncertain geometry, so that only time decides.
 _UNKNOWN_AREA = shapely.box(0, 0, 1, 1)
 
@@ -79,11 +83,13 @@ def find_events(annotations: Iterable[Annotation]) -> list[DeformationEvent]:
 
     1. The polygons of each region are projected to longitude and latitude, so that different frames can be
        compared. Areas of frames with uncertain geometry are all taken to overlap.
-    2. Two areas are linked if they overlap and the time spans of their interferograms share a day.
+    2. Two areas are linked if they overlap, and at most :data:`REARMING_DAYS` days lie between the time spans
+       of their interferograms.
     3. Each connected component of linked areas is one event.
 
     For example, if area A overlaps B in January, and B overlaps C in February, then A, B and C are one event,
-    even if A and C do not overlap.
+    even if A and C do not overlap. If an area that was last seen on 11 September is seen again in pairs that
+    begin on 12 September, the event goes on.
     """
     areas: dict[str, list[_Area]] = defaultdict(list)
     for annotation in sorted(annotations, key=lambda item: (item.frame, item.pair)):
@@ -100,7 +106,11 @@ def find_events(annotations: Iterable[Annotation]) -> list[DeformationEvent]:
     return events
 
 
-def label_chains(shapes: Sequence[shapely.Geometry], spans: Sequence[tuple[date, date]]) -> list[int]:
+def label_chains(
+    shapes: Sequence[shapely.Geometry],
+    spans: Sequence[tuple[date, date]],
+    rearming_days: int = REARMING_DAYS,
+) -> list[int]:
     """Return the connected component of each area, where areas that overlap in place and time are linked.
 
     Parameters
@@ -109,6 +119,8 @@ def label_chains(shapes: Sequence[shapely.Geometry], spans: Sequence[tuple[date,
         Shape of each area.
     spans : sequence of (datetime.date, datetime.date)
         First and last day of each area.
+    rearming_days : int
+        Maximum number of days between the last day of an area and the first day of one that is linked to it.
 
     Returns
     -------
@@ -117,9 +129,33 @@ def label_chains(shapes: Sequence[shapely.Geometry], spans: Sequence[tuple[date,
     """
     one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
     start, end = (np.array([span[i].toordinal() for span in spans], dtype=int) for i in (0, 1))
-    linked = (start[one] <= end[other]) & (start[other] <= end[one])
+    linked = (start[one] - end[other] <= rearming_days) & (start[other] - end[one] <= rearming_days)
     graph = coo_array((np.ones(linked.sum()), (one[linked], other[linked])), shape=(len(shapes), len(shapes)))
     return connected_components(graph, directed=False)[1].tolist()
+
+
+def find_same_places(
+    annotations: Iterable[Annotation], seen: Iterable[Annotation]
+) -> set[tuple[Frame, Pair]]:
+    """Return which interferograms show deformation that overlaps an annotated area of others on the ground.
+
+    Parameters
+    ----------
+    annotations : iterable of Annotation
+        Annotations of the interferograms.
+    seen : iterable of Annotation
+        Annotations of the others, at any time and in any frame.
+    """
+    areas: dict[str, list[shapely.Geometry]] = defaultdict(list)
+    for annotation in seen:
+        areas[region_of(annotation.frame)] += [area.shape for area in _annotated_areas(annotation)]
+    trees = {region: shapely.STRtree(shapes) for region, shapes in areas.items() if shapes}
+    return {
+        (annotation.frame, annotation.pair)
+        for annotation in annotations
+        if (tree := trees.get(region_of(annotation.frame))) is not None
+        and any(len(tree.query(area.shape, predicate="intersects")) for area in _annotated_areas(annotation))
+    }
 
 
 def nearest_free_day(events: Iterable[DeformationEvent], day: date, limit: int = 4000) -> date:

@@ -89,6 +89,12 @@ def published_absent_pairs() -> frozenset[tuple[Frame, Pair]]:
     )
 
 
+def is_published(frame: Frame, pair: Pair) -> bool:
+    """Return whether a usable sample may be one of the published benchmark; simulated frames may."""
+    known = frame.is_simulated or frame.id in published_frames()
+    return known and (frame, pair) not in published_absent_pairs()
+
+
 def is_usable(annotation: Annotation) -> bool:
     """Return whether an interferogram is of good quality: not corrupted, no processing error, not empty."""
     return annotation.corrupted == 0 and annotation.processing_error == 0 and annotation.no_info == 0

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from itertools import chain, combinations
 from typing import Any
 
-from hephaestus_build.dataset.deformation_events import DeformationEvent
+from hephaestus_build.dataset.deformation_events import DeformationEvent, find_same_places
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.splits import PARTS, Split, SplitPart, SplitRule, split_rule
+from hephaestus_build.sources.annotations.record import Annotation
 
 #: A frame or region with more than this fraction of a part's positives is reported as dominant.
 DOMINANT_SHARE = 0.25
@@ -23,12 +24,13 @@ class Leak:
     Attributes
     ----------
     kind : str
-        ``acquisitions``, ``events``, ``regions`` or ``boundaries``.
+        ``acquisitions``, ``events``, ``regions``, ``places`` or ``boundaries``.
     parts : tuple of str
         The two parts; for boundaries, one part.
     shared : int
         Number of shared acquisitions, events or regions; for boundaries, number of pairs that extend beyond
-        the time window of the part.
+        the time window of the part; for places, number of interferograms of the later part whose deformation
+        overlaps that of the earlier one.
     samples, positives : int
         Number of affected samples in the later part, and how many of them are positive.
     examples : tuple of str
@@ -124,9 +126,12 @@ class SplitAudit:
 
 
 def audit_split(
-    split: Split, events: Iterable[DeformationEvent] | None = None, rule: SplitRule | None = None
+    split: Split,
+    events: Iterable[DeformationEvent] | None = None,
+    rule: SplitRule | None = None,
+    annotations: Iterable[Annotation] | None = None,
 ) -> SplitAudit:
-    """Find acquisitions, events, regions and pairs that leak between the parts of a split.
+    """Find acquisitions, events, regions, places and pairs that leak between the parts of a split.
 
     Parameters
     ----------
@@ -137,6 +142,8 @@ def audit_split(
         events are not checked.
     rule : SplitRule, optional
         Rule whose time windows the pairs are checked against; by default the rule with the split's name.
+    annotations : iterable of Annotation, optional
+        Annotations of the samples. Without them, leaks of places are not checked.
 
     Returns
     -------
@@ -151,9 +158,12 @@ def audit_split(
         *_find_boundary_leaks(split, rule),
         *_find_event_leaks(split, events or ()),
         *_find_shared("regions", split, lambda sample: [sample.region], str),
+        *_find_place_leaks(split, annotations or ()),
     ]
-    found = {leak.kind for leak in leaks}
-    unchecked = [promise for promise in split.promises if promise == "events" and events is None]
+    # that validation and test show the same place gives nothing away of what was learnt
+    found = {leak.kind for leak in leaks if leak.kind != "places" or leak.parts == ("train", "test")}
+    unknown = {"events": events is None, "places": annotations is None}
+    unchecked = [promise for promise in split.promises if unknown.get(promise)]
     return SplitAudit(
         split.name,
         split.sha256,
@@ -215,6 +225,23 @@ def _find_event_leaks(split: Split, events: Iterable[DeformationEvent]) -> list[
         for parts in combinations(PARTS, 2)
         if (found := leaks.get(parts))
     ]
+
+
+def _find_place_leaks(split: Split, annotations: Iterable[Annotation]) -> list[Leak]:
+    """Return a leak for each two parts whose deformation overlaps on the ground."""
+    part_of = {(sample.frame, sample.pair): part for part, sample in split.samples_with_parts}
+    held: dict[SplitPart, list[Annotation]] = defaultdict(list)
+    for annotation in annotations:
+        if part := part_of.get((annotation.frame, annotation.pair)):
+            held[part].append(annotation)
+    leaks = []
+    for first, second in combinations(PARTS, 2):
+        same = find_same_places(held[second], held[first])
+        touched = [sample for sample in split.parts[second] if (sample.frame, sample.pair) in same]
+        if touched:
+            frames = Counter(sample.frame for sample in touched)
+            leaks.append(_leak("places", (first, second), touched, len(touched), _format_top(frames, str)))
+    return leaks
 
 
 def _leak(

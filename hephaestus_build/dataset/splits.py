@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +17,15 @@ from typing import Any, Literal
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair, parse_day
-from hephaestus_build.core.registry import load_schema
-from hephaestus_build.dataset.samples import SERIES_LENGTH, Sample, Series, count_classes, make_series
+from hephaestus_build.core.registry import load_schema, published_frames
+from hephaestus_build.dataset.samples import (
+    SERIES_LENGTH,
+    Sample,
+    Series,
+    count_classes,
+    is_published,
+    make_series,
+)
 
 SplitPart = Literal["train", "validation", "test"]
 PARTS: tuple[SplitPart, ...] = ("train", "validation", "test")
@@ -48,15 +55,21 @@ class SplitRule:
         ``region``: the frame's region decides.
     promises : tuple of str
         Guarantees. ``acquisitions``, ``events``, ``regions``: none of them is in two parts. ``boundaries``:
-        no pair extends beyond the time window of its part.
+        no pair extends beyond the time window of its part. ``places``: no deformation of test overlaps that
+        of train.
     boundaries : tuple of datetime.date
         First day of validation and first day of test.
     regions : mapping
         Boundaries of regions that differ from `boundaries`.
     period : tuple of datetime.date or None
         First and last primary date; samples outside are left out.
-    held_out, validating : str
+    held_out, validating : frozenset of str
         For the kind ``region``: regions of test and of validation.
+    seen_places : frozenset of (frame id, pair name)
+        Samples left out because they show deformation at a place of train.
+    published_only : bool
+        Whether samples are left out that the published benchmark does not have: real frames other than the
+        38, and the pairs of :func:`~hephaestus_build.dataset.samples.published_absent_pairs`.
     legacy : bool
         Whether the split is kept only for comparison with published numbers.
     """
@@ -69,17 +82,21 @@ class SplitRule:
     boundaries: tuple[date, date] = (date.max, date.max)
     regions: Mapping[str, tuple[date, date]] = field(default_factory=dict)
     period: tuple[date, date] | None = None
-    held_out: str = ""
-    validating: str = ""
+    held_out: frozenset[str] = frozenset()
+    validating: frozenset[str] = frozenset()
+    seen_places: frozenset[tuple[str, str]] = frozenset()
+    published_only: bool = False
     legacy: bool = False
 
     def part_of(self, sample: Sample) -> tuple[SplitPart | None, str]:
         """Return the part of `sample` and an empty string, or None and the reason why it is left out."""
         if self.kind == "region":
-            if sample.region == self.held_out:
+            if sample.region in self.held_out:
                 return "test", ""
-            return ("validation" if sample.region == self.validating else "train"), ""
+            return ("validation" if sample.region in self.validating else "train"), ""
         primary, secondary = sample.pair.dates
+        if self.published_only and not is_published(sample.frame, sample.pair):
+            return None, "not in the published benchmark"
         if self.period and not self.period[0] <= primary <= self.period[1]:
             return None, f"primary date beyond {self.period[0]} to {self.period[1]}"
         for part in PARTS:
@@ -87,6 +104,8 @@ class SplitRule:
             if start <= primary < end:
                 if self.kind == "both" and secondary >= end:
                     return None, "spans a boundary"
+                if (sample.frame.id, sample.pair.name) in self.seen_places:
+                    return None, "shows deformation where train does"
                 return part, ""
         raise AssertionError("the time windows cover all days")
 
@@ -104,7 +123,8 @@ def split_names() -> list[str]:
     """Return the names of all splits; folds have the held-out region as suffix."""
     names = []
     for entry in load_schema("split_rules.json")["splits"]:
-        names += [f"{entry['name']}-{fold}" for fold in entry.get("folds", ())] or [entry["name"]]
+        folds = entry.get("folds") or entry.get("groups", ())
+        names += [f"{entry['name']}-{fold}" for fold in folds] or [entry["name"]]
     return names
 
 
@@ -121,13 +141,33 @@ def split_rule(name: str) -> SplitRule:
     for entry in load_schema("split_rules.json")["splits"]:
         fold = name.removeprefix(entry["name"] + "-")
         if entry["kind"] == "region" and fold and fold != name:
+            if groups := entry.get("groups"):
+                if fold not in groups:
+                    continue
+                return _rule_from_schema(
+                    entry,
+                    name,
+                    held_out=_group_regions(groups, fold),
+                    validating=frozenset(groups[fold]["validation"]),
+                )
             first, second = entry["validation"]
             return _rule_from_schema(
-                entry, name, held_out=fold, validating=second if fold == first else first
+                entry,
+                name,
+                held_out=frozenset([fold]),
+                validating=frozenset([second if fold == first else first]),
             )
         if entry["kind"] != "region" and entry["name"] == name:
             return _rule_from_schema(entry, name)
     raise UsageError(f"there is no split {name!r}; `hephaestus splits list` lists all splits")
+
+
+def _group_regions(groups: Mapping[str, Any], fold: str) -> frozenset[str]:
+    """Return the regions of test of a fold; one fold has all published regions that no other fold names."""
+    if named := groups[fold]["test"]:
+        return frozenset(named)
+    elsewhere = {region for group in groups.values() for region in group["test"]}
+    return frozenset(frame.region for frame in published_frames().values()) - elsewhere
 
 
 def _rule_from_schema(entry: Mapping[str, Any], name: str, **fields: Any) -> SplitRule:
@@ -141,9 +181,17 @@ def _rule_from_schema(entry: Mapping[str, Any], name: str, **fields: Any) -> Spl
         kind=entry["kind"],
         promises=tuple(entry["promises"]),
         regions={region: _days(value) for region, value in entry.get("regions", {}).items()},
+        seen_places=_read_pairs(entry["left_out"]) if "left_out" in entry else frozenset(),
+        published_only=entry.get("published_only", False),
         legacy=entry.get("legacy", False),
         **fields,
     )
+
+
+@cache
+def _read_pairs(name: str) -> frozenset[tuple[str, str]]:
+    frames = load_schema(name)["pairs"]
+    return frozenset((frame, pair) for frame, pairs in frames.items() for pair in pairs)
 
 
 def _days(texts: Sequence[str]) -> tuple[date, date]:

@@ -18,6 +18,11 @@ def row(frame="001A", pairs=("20200101_20200113",), positive=False, **fields):
     return PredictedItem(frame, tuple(pairs), positive, **fields)
 
 
+def everything(label):
+    """Return that every item is scored."""
+    return np.ones(len(label), bool)
+
+
 def classified(label, probability, rows=None, part="test", source=CLASSIFIER):
     label = np.asarray(label, bool)
     if rows is None:
@@ -25,7 +30,7 @@ def classified(label, probability, rows=None, part="test", source=CLASSIFIER):
             row(f"{place:03d}A", positive=bool(value), events=(f"event {place}",) if value else ())
             for place, value in enumerate(label)
         ]
-    return Predictions(source, part, tuple(rows), label, np.asarray(probability, "f4"))
+    return Predictions(source, part, tuple(rows), label, np.asarray(probability, "f4"), everything(label))
 
 
 def segmented(negative, positive, rows=None, part="test", everywhere=None):
@@ -39,4 +44,4 @@ def segmented(negative, positive, rows=None, part="test", everywhere=None):
     if rows is None:
         rows = [row(f"{place:03d}A", positive=bool(value)) for place, value in enumerate(label)]
     both = {"data": pixels, "all": pixels if everywhere is None else everywhere}
-    return Predictions(SEGMENTER, part, tuple(rows), label, item_probability(pixels), both)
+    return Predictions(SEGMENTER, part, tuple(rows), label, item_probability(pixels), everything(label), both)

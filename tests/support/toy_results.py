@@ -4,6 +4,8 @@ from functools import cache
 
 import numpy as np
 
+from hephaestus_baselines.data.dataset_items import KnownInterferogram
+from hephaestus_baselines.evaluation.controls import frame_prior, persistence
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
 from hephaestus_baselines.evaluation.predictions import (
     PROBABILITY_BINS,
@@ -12,6 +14,7 @@ from hephaestus_baselines.evaluation.predictions import (
     item_probability,
 )
 from hephaestus_baselines.evaluation.result_schema import RunResult, SplitRecord
+from hephaestus_build.core.frames import Pair
 from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2
 from toy_predictions import row
 
@@ -43,16 +46,26 @@ def assessment(task, seed, skill):
             values[:, 0, 20] += 4000
             pixels, probability = {"data": values, "all": values}, item_probability(values)
         source = PredictionSource(task, "toy", "strict-temporal", "0" * 64, True)
-        said.append(Predictions(source, part, tuple(rows), label, probability, pixels))
-    return evaluate_predictions(*said, resamples=40)
+        said.append(
+            Predictions(source, part, tuple(rows), label, probability, np.ones(len(rows), bool), pixels)
+        )
+    known = [
+        KnownInterferogram(item.frame, Pair.parse(item.pairs[0]), place % 2 == 0, item.positive)
+        for place, item in enumerate(said[0].rows)
+    ]
+    controls = {"frame prior": frame_prior(known), "persistence": persistence(known)}
+    return evaluate_predictions(*said, controls=controls, resamples=40)
 
 
 def result(
     model="resnet-10", task="classification", *, series=False, atmosphere=False, seed=0, skill=0.3,
-    simulated=True, split="strict-temporal", tiling="grid", training="random", size=512, **fields,
+    simulated=True, split="strict-temporal", tiling="whole-frame", training="random", size=512, control="",
+    epochs=3, weights="none", **fields,
 ):  # fmt: skip
     kind = "series" if series else "single"
-    recipe = {"model": model, "seed": seed, "atmosphere": "both" if atmosphere else "none", "epochs": 3}
+    recipe = {"model": model, "seed": seed, "atmosphere": "both" if atmosphere else "none", "epochs": epochs}
+    recipe |= {"control": control, "weights": weights}
+    counts = {"positives": 40, "seen": 39, "touched": 40, "pixels_seen": 0.96, "uncertain": 2}
     record = {
         "key": f"{model}-{kind}-{atmosphere}-{seed}",
         "task": task,
@@ -63,7 +76,7 @@ def result(
         "size": size,
         "training": training,
         "tiling": tiling,
-        "weights": "none",
+        "weights": weights,
         "recipe": recipe,
         "command": "hephaestus benchmark run small",
         "simulated": simulated,
@@ -71,6 +84,9 @@ def result(
             name=split, version=1, sha256="a" * 64,
             counts={part: PUBLISHED_TABLE_2[part][kind] for part in ("train", "validation", "test")},
         ),
+        "coverage": {
+            part: {**counts, "uncertain_left_out": 0} for part in ("train", "validation", "test")
+        },
         "generations": {"200A_00001_000001": "3:abc"},
         "versions": {"python": "3.11.7", "torch": "2.15.0"},
         "code": "c" * 64,

@@ -28,14 +28,23 @@ FRAME = Frame("198A_00210_131313")
 class ToyWindows(Dataset[dict[str, torch.Tensor]]):
     """Substitute for `hephaestus_baselines.data.window_dataset.Windows`, computed from item and draw only."""
 
-    def __init__(self, items: Any, stores: Any, *, size: int, atmosphere: bool, threads: int) -> None:
+    def __init__(
+        self,
+        items: Any,
+        stores: Any,
+        *,
+        size: int,
+        atmosphere: bool,
+        volcanic_only: bool = False,
+        threads: int,
+    ) -> None:
         self.items, self.size, self.atmosphere = tuple(items), size, atmosphere
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, draw: Any) -> dict[str, torch.Tensor]:
-        index, seed = draw if isinstance(draw, tuple) else (int(draw), 0)
+        index, seed, _ = draw if isinstance(draw, tuple) else (int(draw), 0, -1)
         item, size = self.items[index], self.size
         steps = len(item.members)
         chance = np.random.default_rng((item.members[0].unique_id, seed if item.tile is None else 0))
@@ -79,7 +88,8 @@ def toy_items(
             for step in range(3 if series else 1)
         )
         tile = Tile(0, 0, 32, (0, 32, 0, 32)) if fixed else None
-        items.append(DatasetItem(members, number % 2 == 1, tile))
+        positive = number % 2 == 1
+        items.append(DatasetItem(members, positive, tile, pixels=100 if positive and fixed else 0))
     return tuple(items)
 
 

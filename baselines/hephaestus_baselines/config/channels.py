@@ -13,6 +13,8 @@ from hephaestus_build.dataset.running_moments import DATE_CHANNELS, MaskingConve
 if TYPE_CHECKING:  # at run time, every worker would import xarray and pandas
     from hephaestus_build.dataset.channel_statistics import ChannelStatistics
 
+#: What a control run does not see.
+BlindInput = Literal["insar_difference", "insar_coherence", "dem", "atmosphere"]
 AtmosphereMode = Literal["none", "both", "difference"]
 PhaseEncoding = Literal["angle", "sin-cos"]
 DATE_ROLES = ("primary", "secondary")
@@ -36,11 +38,20 @@ class InputChannels:
         no jump at pi.
     nodata : bool
         Whether to add a channel that is 1 where a pixel has phase.
+    blind : tuple of str
+        Inputs whose channels are 0 everywhere; ``valid`` belongs to the phase.
     """
 
     atmosphere: AtmosphereMode = "none"
     phase: PhaseEncoding = "angle"
     nodata: bool = False
+    blind: tuple[BlindInput, ...] = ()
+
+    def is_blind(self, channel: str) -> bool:
+        """Whether a channel is 0 everywhere."""
+        if channel == "valid" or channel.removesuffix("_sin").removesuffix("_cos") == "insar_difference":
+            return "insar_difference" in self.blind
+        return (channel if channel in ("insar_coherence", "dem") else "atmosphere") in self.blind
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -23,13 +23,13 @@ from pydantic import (
     model_validator,
 )
 
-from hephaestus_baselines.config.channels import AtmosphereMode, InputChannels, PhaseEncoding
+from hephaestus_baselines.config.channels import AtmosphereMode, BlindInput, InputChannels, PhaseEncoding
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.parsing import parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.dataset.running_moments import MaskingConvention
-from hephaestus_build.dataset.tiling import TILE_SIZE, TilingMode
+from hephaestus_build.dataset.tiling import DEFAULT_TILING, TILE_SIZE, TilingMode
 
 Task = Literal["classification", "segmentation"]
 TASKS: tuple[Task, ...] = ("classification", "segmentation")
@@ -37,6 +37,7 @@ LossName = Literal["cross-entropy", "focal"]
 LearningRateSchedule = Literal["fixed", "cosine"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 Augmentation = Literal["blur", "crop", "flip", "rotation"]
+RotationMode = Literal["full", "published"]
 #: Augmentations of the paper, in the order in which they are applied.
 AUGMENTATIONS: tuple[Augmentation, ...] = ("crop", "flip", "rotation", "blur")
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
@@ -61,15 +62,23 @@ def _validate_folder_name(text: str) -> str:
 
 FolderName = Annotated[str, AfterValidator(_validate_folder_name)]
 _PRESETS_FOLDER = Path(__file__).parent / "presets"
+#: Version of the defaults and of how runs are trained and scored; runs of different versions have different
+#: keys.
+PROTOCOL_VERSION = 2
 #: Fields that do not affect results: runs that differ only in these have the same key.
-_FIELDS_NOT_IN_KEY = {"workers", "weights"}
+_FIELDS_NOT_IN_KEY = {"workers", "weights", "control"}
+#: Fields of each trained control.
+CONTROL_FIELDS: Mapping[str, dict[str, Any]] = {
+    "terrain only": {"blind": ("insar_difference", "insar_coherence")}
+}
 
 
 class Recipe(BaseModel):
     """Configuration of one run: its data, its model, and how it is trained.
 
     The defaults are the paper's settings where it states them, on label-free tiles of the strict split.
-    Defaults never change, and the default of a new field keeps the earlier behaviour, so keys are stable.
+    Defaults never change within a version of the protocol, and the default of a new field keeps the earlier
+    behaviour, so keys are stable.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -97,7 +106,17 @@ class Recipe(BaseModel):
     training: Literal["random", "label-centred"] = Field(
         "random", description="placement of training windows: at random, or centred on the label as published"
     )
-    tiling: TilingMode = Field("grid", description="placement of validation and test windows")
+    tiling: TilingMode = Field(DEFAULT_TILING, description="placement of validation and test windows")
+    positives: Literal["any", "volcanic"] = Field(
+        "any",
+        description="deformation that counts: any, or volcanic, which leaves out interferograms that show an "
+        "earthquake alone",
+    )
+    uncertain: Literal["by-task", "exclude", "keep"] = Field(
+        "by-task",
+        description="frames whose outlines are uncertain (the two of Reunion): by-task leaves them out of "
+        "segmentation, whose labels are pixels, and keeps them in classification",
+    )
     statistics: MaskingConvention = Field(
         "valid", description="moments for normalisation: of valid pixels, or the published convention"
     )
@@ -109,11 +128,39 @@ class Recipe(BaseModel):
     schedule: LearningRateSchedule = Field(
         "fixed", description="schedule; cosine: warm-up in the first twentieth of all steps, then to 0"
     )
+    negatives: Literal["matched", "random"] = Field(
+        "matched",
+        description="windows of training samples without deformation: matched takes the window of a positive "
+        "one in a quiet interferogram of the same frame; random lies anywhere",
+    )
+    control: Literal["", "terrain only"] = Field(
+        "", description="name of a trained control; empty for a model that is compared with controls"
+    )
+    blind: tuple[BlindInput, ...] = Field(
+        (), description="control run: inputs that the model does not see (their channels are 0)"
+    )
     loss: LossName = Field("cross-entropy", description="loss function")
     focal_gamma: float = Field(2.0, ge=0, le=100, description="exponent; reduces the weight of easy cases")
+    focal_alpha: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="weight of no deformation in the focal loss; that of deformation is 1 - alpha",
+    )
+    focal_detached: bool = Field(
+        False, description="whether the weight of a case has no gradient, as in the published code"
+    )
+    choice: Literal["score", "loss"] = Field(
+        "score", description="what chooses the epoch on validation: its score, or its loss as published"
+    )
     balance: bool = Field(True, description="all positives and as many negatives, drawn again in each epoch")
     augment: bool | tuple[Augmentation, ...] = Field(
         True, description="random augmentations of training samples: all, none, or those named"
+    )
+    rotation: RotationMode = Field(
+        "full",
+        description="augmentation: full turns by any angle and leaves corners without data; published turns "
+        "by up to 90 degrees and reflects the image into the corners",
     )
     weights: str = Field(
         "imagenet",
@@ -165,6 +212,13 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"with {self.looks} looks a window must be a multiple of {32 * self.looks} pixels"
             )
+        if self.batch_size == 1 and (
+            self.model.startswith("deeplabv3") or self.size == 32 * self.looks
+        ):  # one value a channel has no variance
+            raise ValueError(
+                f"{self.model} with windows of {self.size} pixels normalises one value a channel and sample, "
+                "so batch_size must be at least 2"
+            )
         if self.batch_size * self.size**2 * self.steps > _BATCH_PIXELS:
             raise ValueError(
                 f"a batch of {self.batch_size} windows of {self.size} pixels is too large: at most "
@@ -180,7 +234,7 @@ class Recipe(BaseModel):
     @property
     def inputs(self) -> InputChannels:
         """The channels of each step."""
-        return InputChannels(self.atmosphere, self.phase, self.nodata)
+        return InputChannels(self.atmosphere, self.phase, self.nodata, self.blind)
 
     @property
     def augmentations(self) -> tuple[Augmentation, ...]:
@@ -188,6 +242,16 @@ class Recipe(BaseModel):
         if isinstance(self.augment, bool):
             return AUGMENTATIONS if self.augment else ()
         return self.augment
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the run's folder: its key, which ends with the name of the control if it is one."""
+        return f"{self.key}-control-{self.control.replace(' ', '-')}" if self.control else self.key
+
+    @property
+    def uses_uncertain(self) -> bool:
+        """Whether frames whose outlines are uncertain are used."""
+        return self.uncertain == "keep" or (self.uncertain == "by-task" and self.task == "classification")
 
     @property
     def is_pretrained(self) -> bool:
@@ -203,6 +267,7 @@ class Recipe(BaseModel):
     def key(self) -> str:
         """A readable name and a hash, identical for equal runs on all machines and in all versions."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude=_FIELDS_NOT_IN_KEY)
+        content["protocol"] = PROTOCOL_VERSION
         if not self.is_pretrained:  # the path of the weights belongs to one machine
             content["weights"] = "none"
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -230,7 +295,8 @@ class TaskGrid(BaseModel):
     fields : dict
         Fields of :class:`Recipe` for all of them.
     models : dict
-        Maps each model's name to its own fields.
+        Maps each model's name to its own fields. A model with ``weights: none`` is trained from scratch,
+        whatever weights are asked for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -255,6 +321,12 @@ class Preset(BaseModel):
         Fields of runs on series only; there are fewer series than interferograms.
     series, atmosphere, seeds : tuple
         Values of the other axes of the grid.
+    splits : tuple of str
+        Splits of which each run is made, such as the folds of ``volcano-group``, whose tests are pooled in
+        the tables; by default the one in the fields.
+    controls : tuple of str
+        Trained controls: for each task, its first model on single interferograms with the first seed and
+        without atmosphere, changed by :data:`CONTROL_FIELDS`. They run first.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -268,6 +340,8 @@ class Preset(BaseModel):
     series: tuple[bool, ...] = (False, True)
     atmosphere: tuple[AtmosphereMode, ...] = ("none", "both")
     seeds: tuple[int, ...] = Field((0, 1, 2), max_length=_MAX_RUNS)
+    splits: tuple[FolderName, ...] = ()
+    controls: tuple[Literal["terrain only"], ...] = ()
 
     def make_recipes(self, /, **changes: Any) -> tuple[Recipe, ...]:
         """Return all runs, those of the first seed first, so that an interrupted grid has a complete table.
@@ -286,12 +360,22 @@ class Preset(BaseModel):
             name, known = sanitize_text(min(unknown), 60), ", ".join(Recipe.model_fields)
             raise UsageError(f"preset {self.name}: there is no field {name}; the fields are {known}")
         models = sum(len(grid.models) for grid in self.tasks.values())
-        count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models
+        count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models * max(1, len(self.splits))
         if count > _MAX_RUNS:
             raise UsageError(f"preset {self.name}: it has {count} runs, more than {_MAX_RUNS}; split it")
-        return tuple(self._iter_recipes(changes))
+        if not self.splits or "split" in changes:
+            return tuple(self._iter_recipes(changes))
+        folds = [tuple(self._iter_recipes({**changes, "split": name})) for name in self.splits]
+        # all folds of a run follow each other, so that an interrupted grid has whole ones
+        return tuple(recipe for runs in zip(*folds, strict=True) for recipe in runs)
 
     def _iter_recipes(self, changes: dict[str, Any]) -> Iterator[Recipe]:
+        for control, (task, grid) in product(self.controls, self.tasks.items()):
+            model, own = next(iter(grid.models.items()))
+            own = {**self.fields, **grid.fields, **own, **changes, **CONTROL_FIELDS[control]}
+            axes = {"series": False, "atmosphere": "none", "seed": self.seeds[0], "control": control}
+            named = {"task": task, "model": model, **own, **axes}
+            yield _validate_model(Recipe, named, f"preset {self.name}, control {control}")
         for seed, (task, grid) in product(self.seeds, self.tasks.items()):
             for (model, own), series, atmosphere in product(
                 grid.models.items(), self.series, self.atmosphere
@@ -299,6 +383,8 @@ class Preset(BaseModel):
                 axes = {"series": series, "atmosphere": atmosphere, "seed": seed}
                 form = self.series_fields if series else {}
                 chosen = {**self.fields, **grid.fields, **form, **axes, **own, **changes}
+                if own.get("weights") == "none":
+                    chosen["weights"] = "none"
                 with_names = {"task": task, "model": model, **chosen}
                 yield _validate_model(Recipe, with_names, f"preset {self.name}, model {model}")
 

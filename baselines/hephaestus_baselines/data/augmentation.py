@@ -4,7 +4,8 @@ All steps of a sample and its mask get the same transforms. Wrapped phase is fil
 averaged as angles, +3.1 and -3.1 would give 0 instead of pi. Pixels without data stay without data and do
 not affect their neighbours. All geometric transforms are combined, so that values are interpolated only once.
 
-The kinds of transforms are named in the paper; probabilities and ranges are from its released configuration.
+The kinds of transforms are named in the paper; probabilities and ranges are from its released configuration,
+except for the rotation: the range of its library and its reflected borders are the rotation ``published``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, conv2d, grid_sample
 
-from hephaestus_baselines.config.run_config import Augmentation
+from hephaestus_baselines.config.run_config import Augmentation, RotationMode
 
 AUGMENTATION_PROBABILITY: Mapping[str, float] = {"crop": 0.3, "flip": 0.3, "rotation": 0.6, "blur": 0.3}
 #: Fraction of the window's area that a crop keeps, and its aspect ratio (width / height).
@@ -26,6 +27,8 @@ _CROP_AREA, _CROP_RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
 _BLUR_SIGMA = (0.1, 2.0)
 #: The blur's kernel is cut off at this many standard deviations.
 _BLUR_TRUNCATION = 3.0
+#: Largest rotation in radians.
+_LARGEST_TURN: Mapping[RotationMode, float] = {"full": math.pi, "published": math.pi / 2}
 _PHASE, _COHERENCE = "insar_difference", "insar_coherence"
 #: Fields that are resampled to the nearest pixel.
 _DISCRETE_FIELDS = ("valid", "mask", "inside")
@@ -46,18 +49,41 @@ class BatchTransforms:
         bool (B,): whether `affine` is anything but the identity.
     blur_sigma : Tensor
         float32 (B,): standard deviation in pixels, 0 for no blur.
+    kept : Tensor or None
+        float32 (B, 2, 2): centre and half extent (x first) of the part of the window that a crop keeps.
+        Positions beyond it are reflected at its outermost pixels. None: positions beyond the window have no
+        data.
     """
 
     affine: Tensor
     is_moved: Tensor
     blur_sigma: Tensor
+    kept: Tensor | None = None
 
 
-def draw_transforms(count: int, names: Sequence[Augmentation], generator: torch.Generator) -> BatchTransforms:
+def draw_transforms(
+    count: int,
+    names: Sequence[Augmentation],
+    generator: torch.Generator,
+    *,
+    rotation: RotationMode = "full",
+) -> BatchTransforms:
     """Draw random transforms for `count` samples.
 
     Every kind consumes the same random numbers whether it is enabled or not, so that disabling one kind does
     not change the others.
+
+    Parameters
+    ----------
+    count : int
+        Number of samples.
+    names : sequence of str
+        Enabled kinds of transforms.
+    generator : torch.Generator
+        On the CPU.
+    rotation : str
+        ``full``: by any angle; corners have no data. ``published``: by up to 90 degrees; corners are
+        reflected (``BORDER_REFLECT_101`` of OpenCV: the outermost pixels are not repeated).
     """
     draws = torch.rand((count, 10), generator=generator, dtype=torch.float64)
     crop, left, top, area, ratio, across, down, turn, angle, soft = draws.unbind(1)
@@ -72,18 +98,26 @@ def draw_transforms(count: int, names: Sequence[Augmentation], generator: torch.
     width, height = (kept * shape).sqrt().clamp(max=1), (kept / shape).sqrt().clamp(max=1)
     x, y = (2 * left - 1) * (1 - width), (2 * top - 1) * (1 - height)
     width, height = torch.where(across, -width, width), torch.where(down, -height, height)
-    radians = torch.where(turn, (2 * angle - 1) * math.pi, 0.0)
+    kept_part = torch.stack([torch.stack([x, y], 1), torch.stack([width.abs(), height.abs()], 1)], 1).float()
+    radians = torch.where(turn, (2 * angle - 1) * _LARGEST_TURN[rotation], 0.0)
     cos, sin = radians.cos(), radians.sin()
     rows = [torch.stack([width * cos, -width * sin, x], 1), torch.stack([height * sin, height * cos, y], 1)]
     # given that the draw fell below the probability, its position in that interval is uniform: no second draw
     sigma = _BLUR_SIGMA[0] + soft / AUGMENTATION_PROBABILITY["blur"] * (_BLUR_SIGMA[1] - _BLUR_SIGMA[0])
     return BatchTransforms(
-        torch.stack(rows, 1).float(), crop | across | down | turn, torch.where(blurred, sigma, 0.0).float()
+        torch.stack(rows, 1).float(),
+        crop | across | down | turn,
+        torch.where(blurred, sigma, 0.0).float(),
+        kept_part if rotation == "published" else None,
     )
 
 
 def augment_batch(
-    fields: Mapping[str, Tensor], names: Sequence[Augmentation], generator: torch.Generator
+    fields: Mapping[str, Tensor],
+    names: Sequence[Augmentation],
+    generator: torch.Generator,
+    *,
+    rotation: RotationMode = "full",
 ) -> dict[str, Tensor]:
     """Return the fields of a batch, randomly augmented.
 
@@ -96,11 +130,14 @@ def augment_batch(
         Kinds of transforms, from :data:`hephaestus_baselines.config.run_config.AUGMENTATIONS`.
     generator : torch.Generator
         On the CPU, so that the draws do not depend on the device.
+    rotation : str
+        See :func:`draw_transforms`.
     """
     if not names:
         return dict(fields)
     with torch.no_grad():
-        return apply_transforms(fields, draw_transforms(len(fields[_PHASE]), names, generator))
+        changes = draw_transforms(len(fields[_PHASE]), names, generator, rotation=rotation)
+        return apply_transforms(fields, changes)
 
 
 def apply_transforms(fields: Mapping[str, Tensor], changes: BatchTransforms) -> dict[str, Tensor]:
@@ -109,9 +146,9 @@ def apply_transforms(fields: Mapping[str, Tensor], changes: BatchTransforms) -> 
     result = dict(fields)
     if changes.is_moved.any():
         chosen = changes.is_moved.nonzero().squeeze(1).to(device)
-        _transform_selected(
-            result, chosen, lambda part: _warp(part, changes.affine[changes.is_moved].to(device))
-        )
+        place = changes.affine[changes.is_moved].to(device)
+        kept = None if changes.kept is None else changes.kept[changes.is_moved].to(device)
+        _transform_selected(result, chosen, lambda part: _warp(part, place, kept))
     if (changes.blur_sigma > 0).any():
         chosen = (changes.blur_sigma > 0).nonzero().squeeze(1).to(device)
         _transform_selected(
@@ -136,9 +173,11 @@ def _transform_selected(
         fields[name] = new.expand_as(fields[name]) if name in shared else new
 
 
-def _warp(fields: dict[str, Tensor], place: Tensor) -> dict[str, Tensor]:
+def _warp(fields: dict[str, Tensor], place: Tensor, kept: Tensor | None) -> dict[str, Tensor]:
     size = fields[_PHASE].shape[-2:]
     grid = affine_grid(place, [len(place), 1, *size], align_corners=False)
+    if kept is not None:
+        grid = _reflect(grid, *kept[:, :, None, None].unbind(1))
 
     def sampled(mode: str) -> Callable[[Tensor], Tensor]:
         return lambda planes: grid_sample(planes, grid, mode, "zeros", align_corners=False)
@@ -146,6 +185,18 @@ def _warp(fields: dict[str, Tensor], place: Tensor) -> dict[str, Tensor]:
     nearest = sampled("nearest")
     discrete = {name: nearest(fields[name].float()) for name in _DISCRETE_FIELDS if name in fields}
     return {**_filter_continuous(fields, sampled("bilinear"), nearest), **discrete}
+
+
+def _reflect(grid: Tensor, centre: Tensor, half: Tensor) -> Tensor:
+    """Reflect positions, (B, H, W, 2), at the outermost of as many pixels as the grid has.
+
+    For example, four pixels a b c d continue as ... c b | a b c d | c b ...
+    """
+    columns_and_rows = torch.tensor(grid.shape[2:0:-1], device=grid.device)
+    outermost = half * (1 - 1 / columns_and_rows)
+    # a triangle wave with the period 4: 0 at the centre, 1 and -1 at the outermost pixels
+    wave = ((grid - centre) / outermost + 1).remainder(4)
+    return centre + outermost * (1 - (wave - 2).abs())
 
 
 def _blur(fields: dict[str, Tensor], sigma: Tensor) -> dict[str, Tensor]:

@@ -100,13 +100,20 @@ class ChannelStack(nn.Module):
         self.moments = {name: moments[name] for name in inputs.channels}
 
     def forward(self, fields: Mapping[str, Tensor]) -> Tensor:
-        """Return float32 (B, steps * channels, S, S), ordered as ``inputs.stacked_channels``; gaps are 0."""
+        """Return float32 (B, steps * channels, S, S), ordered as ``inputs.stacked_channels``.
+
+        Phase and coherence are 0 in physical units where there are no data, and then normalised: no coherence
+        is not average coherence. Gaps of the DEM and of the atmosphere are 0 after normalisation.
+        """
         batch, steps, *size = fields["insar_difference"].shape
         names = self.inputs.channels
         shape = batch, steps, len(names), *size
         result = torch.empty(shape, dtype=torch.float32, device=fields["insar_difference"].device)
         for place, name in enumerate(names):
             mean, deviation = self.moments[name]
+            if self.inputs.is_blind(name):
+                result[:, :, place] = 0
+                continue
             _write_channel(name, fields, mean, deviation, result[:, :, place])
         return result.flatten(1, 2)
 
@@ -123,8 +130,7 @@ def _write_channel(
         case "insar_difference_cos":
             torch.cos(fields["insar_difference"], out=out).masked_fill_(~fields["valid"], 0)
         case "insar_difference" | "insar_coherence":
-            values = fields[name]
-            _normalize_into(values, mean, deviation, out).masked_fill_(values == 0, 0)
+            _normalize_into(fields[name], mean, deviation, out)
         case _ if name.endswith("_difference"):
             variable = name.removesuffix("_difference")
             change = fields[f"secondary_date_{variable}"] - fields[f"primary_date_{variable}"]

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hephaestus_build.core.frames import Pair
 from hephaestus_build.dataset.samples import Sample
 from hephaestus_build.dataset.tiling import Tile
+
+#: Code of volcanic deformation in ``deformation_mask``; the other one is that of earthquakes.
+VOLCANIC = 1
+#: Row, column and size of a window.
+WindowKey = tuple[int, int, int]
+#: A window with fewer deforming pixels, or a smaller share of an interferogram's, shows a sliver of it.
+SLIVER_PIXELS, SLIVER_SHARE = 100, 0.1
 
 
 @dataclass(frozen=True)
@@ -21,11 +29,18 @@ class DatasetItem:
         Whether any member shows deformation anywhere in the frame.
     tile : Tile or None
         The window; None in training, where each draw's seed selects another window.
+    pixels : int
+        Deforming pixels of a member in the window, those of the member that has most; 0 without a window.
+    sliver : bool
+        Whether the window has so little of the deformation that it is neither with nor without:
+        less than :data:`SLIVER_PIXELS` pixels, or less than :data:`SLIVER_SHARE` of all of its pixels.
     """
 
     members: tuple[Sample, ...]
     positive: bool
     tile: Tile | None = None
+    pixels: int = 0
+    sliver: bool = False
 
     @property
     def frame(self) -> str:
@@ -38,12 +53,41 @@ class DatasetItem:
         return tuple(sample.pair.name for sample in self.members)
 
 
+@dataclass(frozen=True)
+class KnownInterferogram:
+    """What an expert saw in one interferogram of any part.
+
+    Attributes
+    ----------
+    frame : str
+    pair : Pair
+    in_train : bool
+        Whether it belongs to the training part.
+    positive : bool
+        Whether it shows deformation.
+    windows : frozenset of tuple of int
+        Row, column and size of the windows in which it does.
+    """
+
+    frame: str
+    pair: Pair
+    in_train: bool
+    positive: bool
+    windows: frozenset[WindowKey] = frozenset()
+
+    def shows(self, window: WindowKey | None) -> bool:
+        """Whether it shows deformation in a window, or anywhere if there is none."""
+        return self.positive if window is None else window in self.windows
+
+
 class SampleDraw(NamedTuple):
     """The index that samplers yield and data sets take.
 
     All randomness of a sample follows from its draw, so that samples do not depend on the number of workers
-    or on whether the run was interrupted and resumed.
+    or on whether the run was interrupted and resumed. If `like` is a position of another item, the window is
+    the one that this item has with the same seed.
     """
 
     item: int
     seed: int
+    like: int = -1

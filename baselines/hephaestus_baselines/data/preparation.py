@@ -4,33 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+import shapely
+
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
-from hephaestus_baselines.data.dataset_items import DatasetItem
+from hephaestus_baselines.data.dataset_items import (
+    SLIVER_PIXELS,
+    SLIVER_SHARE,
+    VOLCANIC,
+    DatasetItem,
+    KnownInterferogram,
+)
 from hephaestus_baselines.data.sample_attributes import (
     SampleAttributes,
     SampleKey,
     assign_events,
-    find_deformation_boxes,
     read_sample_attributes,
-    read_union_mask,
+    trace_outlines,
 )
+from hephaestus_build.core.bounds import Bounds
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.registry import published_frames
+from hephaestus_build.core.volcanoes import nearest_volcano, volcanoes_of_frame
 from hephaestus_build.cube.discovery import are_simulated
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.storage.frame_folder import MANIFEST
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.dataset.channel_statistics import ChannelStatistics, read_statistics, update_statistics
+from hephaestus_build.dataset.coverage import (
+    Coverage,
+    VisibleDeformation,
+    count_visible,
+    summarize_coverage,
+)
 from hephaestus_build.dataset.samples import Sample, samples_from_cube
 from hephaestus_build.dataset.splits import PARTS, Split, SplitPart, make_split, split_rule
-from hephaestus_build.dataset.tiling import TILE_SIZE, TILING_MODES, Tile, TilingMode, choose_tiles
+from hephaestus_build.dataset.tiling import (
+    DEFAULT_TILING,
+    TILE_SIZE,
+    TILING_MODES,
+    Tile,
+    TilingMode,
+    choose_tiles,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +83,18 @@ class PreparedData:
         Validation and test items have tiles; training items only if windows are centred on the label.
     is_simulated : bool
         Whether any cube is simulated.
-    events : mapping of (frame id, pair name) to str
-        The event that each positive sample belongs to.
+    coverage : Coverage or None
+        How much of the deformation the windows of the tiling contain.
+    uncertain_left_out : mapping of part to int
+        Samples or series left out because the outlines of their frames are uncertain.
+    events : mapping of (frame id, pair name) to tuple of str
+        The events that each positive sample shows.
+    event_volcanoes : mapping of str to str
+        The volcano nearest to each event whose place is known.
+    known : tuple of KnownInterferogram
+        What the experts saw in each sample of every part, for controls.
+    shapes : mapping of frame id to tuple of int
+        Rows and columns of each frame.
     attributes : mapping of (frame id, pair name) to SampleAttributes
         Attributes of every sample in a part.
     missing_frames : tuple of str
@@ -72,7 +107,12 @@ class PreparedData:
     statistics: ChannelStatistics
     items: Mapping[SplitPart, tuple[DatasetItem, ...]]
     is_simulated: bool
-    events: Mapping[SampleKey, str] = field(default_factory=dict)
+    coverage: Coverage | None = None
+    uncertain_left_out: Mapping[SplitPart, int] = field(default_factory=dict)
+    events: Mapping[SampleKey, tuple[str, ...]] = field(default_factory=dict)
+    event_volcanoes: Mapping[str, str] = field(default_factory=dict)
+    known: tuple[KnownInterferogram, ...] = ()
+    shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     attributes: Mapping[SampleKey, SampleAttributes] = field(default_factory=dict)
     missing_frames: tuple[str, ...] = ()
 
@@ -84,7 +124,9 @@ def prepare_data(
     series: bool = False,
     size: int = TILE_SIZE,
     training: TrainingPlacement = "random",
-    tiling: TilingMode = "grid",
+    tiling: TilingMode = DEFAULT_TILING,
+    uncertain: bool = True,
+    volcanic_only: bool = False,
     limit: int | None = None,
     results: Path | None = None,
     mixed: bool = False,
@@ -109,6 +151,10 @@ def prepare_data(
         ``label-centred``: each item has a fixed window, as in the published benchmark.
     tiling : str
         Tiling mode of validation and test, from :mod:`hephaestus_build.dataset.tiling`.
+    uncertain : bool
+        Whether frames are used whose outlines are uncertain (``uncertain_geometry`` of the cube).
+    volcanic_only : bool
+        Whether interferograms that show an earthquake alone are left out, and its pixels are no deformation.
     limit : int, optional
         Maximum number of samples or series per part, evenly spread over it.
     results : pathlib.Path, optional
@@ -125,7 +171,8 @@ def prepare_data(
     Raises
     ------
     HephaestusError
-        If there is no cube, a part is empty, or stored data is damaged.
+        If there is no cube, a part is empty, no window of validation has deformation, or stored data is
+        damaged.
     UsageError
         If the split or the tiling is unknown, or there are both real and simulated cubes and `mixed` is
         false.
@@ -145,29 +192,50 @@ def prepare_data(
     samples = [sample for store in stores.values() for sample in _read_samples(store)]
     made = make_split(rule, samples, source={"cubes": len(stores)})
     readers = {frame: WindowReader(store) for frame, store in stores.items()}
-    members = {
-        part: _evenly_spaced([item.members for item in made.series[part]], limit)
-        if series
-        else _evenly_spaced([(sample,) for sample in made.parts[part]], limit)
-        for part in PARTS
+    used = sorted(sample for part in PARTS for sample in made.parts[part])
+    if whole:
+        for frame, store in stores.items():
+            whole.check_cube(store, {sample.pair for sample in used if sample.frame.id == frame})
+    shown = {
+        sample: _read_deformation(readers[sample.frame.id], sample, size, tiling, volcanic_only)
+        for sample in used
+        if sample.positive
     }
+    shaken = {sample for sample, found in shown.items() if volcanic_only and not found.visible.pixels}
+    doubtful = {
+        frame
+        for frame, cube in readers.items()
+        if not uncertain and cube.attributes.get("uncertain_geometry")
+    }
+    members: dict[SplitPart, list[tuple[Sample, ...]]] = {}
+    left_out: dict[SplitPart, int] = {}
     for part in PARTS:
+        groups = (
+            [one.members for one in made.series[part]] if series else [(one,) for one in made.parts[part]]
+        )
+        certain = [group for group in groups if group[0].frame.id not in doubtful]
+        left_out[part] = len(groups) - len(certain)
+        members[part] = _evenly_spaced([group for group in certain if shaken.isdisjoint(group)], limit)
         if not members[part]:
             raise HephaestusError(
                 f"the {part} part of the split {split} is empty with the cubes in {cubes}; build further "
                 "frames or dates with `hephaestus build`, or choose another split (`hephaestus splits list`)"
             )
-    used = sorted(sample for part in PARTS for sample in made.parts[part])
-    if whole:
-        for frame, store in stores.items():
-            whole.check_cube(store, {sample.pair for sample in used if sample.frame.id == frame})
     items = {
-        part: tuple(_make_items(members[part], readers, size, training if part == "train" else tiling))
+        part: tuple(
+            _make_items(
+                members[part], readers, shown, size, training if part == "train" else tiling, volcanic_only
+            )
+        )
         for part in PARTS
     }
-    boxes = {
-        sample: find_deformation_boxes(readers[sample.frame.id], sample) for sample in used if sample.positive
-    }
+    if not any(item.pixels for item in items["validation"]):
+        raise HephaestusError(
+            f"no window of the validation part of {split} has deformation with the tiling {tiling}, so no "
+            f"epoch and no threshold can be chosen; choose another tiling (`hephaestus splits coverage "
+            f"{split}`) or another split, or build further frames"
+        )
+    events = assign_events({sample: found.outlines for sample, found in shown.items()})
     simulated = made.is_simulated or any(reader.attributes.get("simulated") for reader in readers.values())
     return PreparedData(
         split=made,
@@ -176,7 +244,26 @@ def prepare_data(
         statistics=_update_statistics(made, stores, results, threads, listener),
         items=items,
         is_simulated=bool(simulated),
-        events=assign_events(boxes),
+        coverage=summarize_coverage(
+            made, tiling, size, {sample: found.visible for sample, found in shown.items()}
+        ),
+        uncertain_left_out=left_out,
+        events=events,
+        event_volcanoes=_nearest_volcanoes(events, shown, readers),
+        known=tuple(
+            KnownInterferogram(
+                sample.frame.id,
+                sample.pair,
+                part == "train",
+                sample.positive,
+                frozenset((tile.row, tile.column, tile.size) for tile in shown[sample].windows)
+                if sample.positive
+                else frozenset(),
+            )
+            for part in PARTS
+            for sample in made.parts[part]
+        ),
+        shapes={frame: cube.shape for frame, cube in readers.items()},
         attributes={
             (sample.frame.id, sample.pair.name): read_sample_attributes(readers[sample.frame.id], sample)
             for sample in used
@@ -196,27 +283,87 @@ def _evenly_spaced(members: Sequence[T], limit: int | None) -> list[T]:
     return [members[index * len(members) // count] for index in range(count)]
 
 
+@dataclass(frozen=True)
+class _ShownDeformation:
+    """Deformation of one interferogram: outlines, pixels in all windows together, pixels in each window."""
+
+    outlines: Sequence[shapely.Geometry]
+    visible: VisibleDeformation
+    windows: Mapping[Tile, int]
+
+
+def _read_deformation(
+    cube: WindowReader, sample: Sample, size: int, tiling: TilingMode, volcanic_only: bool
+) -> _ShownDeformation:
+    mask = _read_mask(cube, [sample], volcanic_only)
+    tiles = choose_tiles(tiling, sample, cube.grid, size, mask=mask).tiles
+    return _ShownDeformation(
+        trace_outlines(cube, mask),
+        count_visible(mask > 0, tiles),
+        {tile: pixels for tile in tiles if (pixels := int(np.count_nonzero(tile.read(mask))))},
+    )
+
+
+def _nearest_volcanoes(
+    events: Mapping[SampleKey, tuple[str, ...]],
+    shown: Mapping[Sample, _ShownDeformation],
+    readers: Mapping[str, WindowReader],
+) -> dict[str, str]:
+    """Return the volcano of the frame that is nearest to the deformation of each event."""
+    outlines: dict[str, list[shapely.Geometry]] = defaultdict(list)
+    frames: dict[str, Sample] = {}
+    for sample, found in shown.items():
+        if readers[sample.frame.id].attributes.get("uncertain_geometry"):
+            continue  # nobody knows the place
+        for event in events.get((sample.frame.id, sample.pair.name), ()):
+            outlines[event] += found.outlines
+            frames[event] = sample
+    nearest = {}
+    for event, shapes in outlines.items():
+        frame = frames[event].frame
+        known = volcanoes_of_frame(frame, Bounds(*readers[frame.id].grid.bounds))
+        if known:
+            middle = shapely.unary_union(shapes).centroid
+            nearest[event] = nearest_volcano(middle.y, middle.x, known).name
+    return nearest
+
+
+def _read_mask(cube: WindowReader, samples: Iterable[Sample], volcanic_only: bool) -> npt.NDArray[np.uint8]:
+    """Return the deformation of samples together, without that of earthquakes where it does not count."""
+    union = np.zeros(cube.shape, np.uint8)
+    for sample in samples:
+        mask = cube.read_union("deformation_mask", [sample.pair])
+        np.maximum(union, np.where(mask == VOLCANIC, mask, 0) if volcanic_only else mask, out=union)
+    return union
+
+
 def _make_items(
     groups: Sequence[tuple[Sample, ...]],
     readers: Mapping[str, WindowReader],
+    shown: Mapping[Sample, _ShownDeformation],
     size: int,
     choice: TilingMode | Literal["random"],
+    volcanic_only: bool,
 ) -> Iterator[DatasetItem]:
     for members in groups:
-        positive = any(sample.positive for sample in members)
+        deforming = [shown[sample] for sample in members if sample.positive]
         if choice == "random":
-            yield DatasetItem(members, positive)
+            yield DatasetItem(members, bool(deforming))
             continue
         cube = readers[members[0].frame.id]
-        for tile in _make_tiles(cube, members, size, choice):
-            yield DatasetItem(members, positive, tile)
-
-
-def _make_tiles(
-    cube: WindowReader, members: tuple[Sample, ...], size: int, mode: TilingMode
-) -> tuple[Tile, ...]:
-    mask = read_union_mask(cube, members) if mode == "label-centred" else None
-    return choose_tiles(mode, cube.shape, size, mask=mask, sample=members[0]).tiles
+        mask = None
+        if choice == "label-centred":
+            mask = _read_mask(cube, members, volcanic_only)
+        for tile in choose_tiles(choice, members[0], cube.grid, size, mask=mask).tiles:
+            if mask is None:
+                # the member that shows most of its deformation here decides
+                pixels, most = max(
+                    ((one.windows.get(tile, 0), one.visible.pixels) for one in deforming), default=(0, 0)
+                )
+            else:
+                pixels, most = int(np.count_nonzero(tile.read(mask))), int(np.count_nonzero(mask))
+            sliver = 0 < pixels < max(min(SLIVER_PIXELS, most), SLIVER_SHARE * most)
+            yield DatasetItem(members, bool(deforming), tile, pixels, sliver)
 
 
 def _update_statistics(

@@ -7,16 +7,16 @@ Only the cubes are read, not the annotations. Where annotations are available,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 import numpy.typing as npt
 import shapely
-from scipy import ndimage
+from affine import Affine
 
-from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.gdal import isolated_gdal_env
 from hephaestus_build.cube.reading.window_reader import WindowReader
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.dataset.deformation_events import label_chains
@@ -24,7 +24,8 @@ from hephaestus_build.dataset.samples import Sample
 
 #: Frame id and pair name of a sample.
 SampleKey = tuple[str, str]
-_WHOLE_REGION = (0.0, 0.0, 1.0, 1.0)
+#: Outline of all deformation of a frame with uncertain geometry, so that only time decides.
+_WHOLE_REGION = shapely.box(0, 0, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,6 @@ class SampleAttributes:
     days: int = 0
 
 
-@dataclass(frozen=True)
-class DeformationBox:
-    """Bounding box of one patch of deformation in degrees, and its number of pixels."""
-
-    edges: tuple[float, float, float, float]
-    pixels: int
-
-
 def read_sample_attributes(cube: WindowReader, sample: Sample) -> SampleAttributes:
     """Return the attributes of a sample in `cube`."""
     primary, secondary = sample.pair.dates
@@ -66,63 +59,60 @@ def read_sample_attributes(cube: WindowReader, sample: Sample) -> SampleAttribut
     )
 
 
-def find_deformation_boxes(cube: WindowReader, sample: Sample) -> list[DeformationBox]:
-    """Return the boxes around the patches of deformation of a sample.
+def trace_outlines(cube: WindowReader, mask: npt.NDArray[np.uint8]) -> list[shapely.Geometry]:
+    """Return the outlines of the patches of deformation in a mask of a cube's frame, degrees.
 
-    In a frame whose preview geometry is uncertain, all boxes cover the whole region, as in
+    In a frame whose preview geometry is uncertain, the outline covers the whole region, as in
     :mod:`hephaestus_build.dataset.deformation_events`.
+
+    Parameters
+    ----------
+    cube : WindowReader
+        The cube.
+    mask : numpy.ndarray
+        Its ``deformation_mask`` of one interferogram, shape (rows, columns).
     """
-    mask = read_union_mask(cube, [sample])
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return []
     if cube.attributes.get("uncertain_geometry"):
-        return [DeformationBox(_WHOLE_REGION, int(np.count_nonzero(mask)))]
+        return [_WHOLE_REGION]
+    from rasterio.features import shapes  # takes a tenth of a second to load
+
     top, left = int(rows[0]), int(columns[0])
-    patches, _ = ndimage.label(mask[top : rows[-1] + 1, left : columns[-1] + 1], np.ones((3, 3)))
-    return [
-        DeformationBox(
-            _box_edges(cube.grid, top, left, found), int(np.count_nonzero(patches[found] == number))
-        )
-        for number, found in enumerate(ndimage.find_objects(patches), start=1)
-        if found is not None  # labels without pixels give None
-    ]
+    deforming = (mask[top : rows[-1] + 1, left : columns[-1] + 1] > 0).astype(np.uint8)
+    corner = cube.grid.transform @ Affine.translation(left, top)
+    with isolated_gdal_env():
+        found = shapes(deforming, mask=deforming > 0, connectivity=8, transform=corner)
+        return [shapely.make_valid(shapely.geometry.shape(outline)) for outline, _ in found]
 
 
-def read_union_mask(cube: WindowReader, samples: Iterable[Sample]) -> npt.NDArray[np.uint8]:
-    """Return the union of the deformation masks of `samples` of one frame: uint8, in the frame's shape."""
-    mask = np.zeros(cube.shape, np.uint8)
-    for sample in samples:
-        for column, values in cube.iter_strips("deformation_mask", sample.pair):
-            part = mask[:, column : column + values.shape[1]]
-            np.maximum(part, values, out=part)
-    return mask
+def assign_events(outlines: Mapping[Sample, Sequence[shapely.Geometry]]) -> dict[SampleKey, tuple[str, ...]]:
+    """Return the events that each sample shows, sorted.
 
+    The definition is that of :mod:`hephaestus_build.dataset.deformation_events`. An event is named
+    ``<region>-<first day>-<n>``, where n counts the events that begin on that day.
 
-def assign_events(boxes: Mapping[Sample, list[DeformationBox]]) -> dict[SampleKey, str]:
-    """Return the event that each sample belongs to, which is the event of its largest box.
-
-    Two boxes of a region are linked if they overlap and the time spans of their interferograms share a day;
-    an event is a connected group of boxes. It is named ``<region>-<first day>-<n>``, where n counts the
-    events that begin on that day.
+    Parameters
+    ----------
+    outlines : mapping of Sample to sequence of shapely.Geometry
+        Outlines of the deformation that each sample shows.
     """
-    regions: dict[str, list[tuple[Sample, DeformationBox]]] = defaultdict(list)
-    for sample, found in sorted(boxes.items()):
-        regions[sample.region] += [(sample, box) for box in found]
-    names: dict[SampleKey, tuple[int, str]] = {}
+    regions: dict[str, list[tuple[Sample, shapely.Geometry]]] = defaultdict(list)
+    for sample, found in sorted(outlines.items()):
+        regions[sample.region] += [(sample, outline) for outline in found]
+    names: dict[SampleKey, set[str]] = defaultdict(set)
     for region, members in regions.items():
-        for name, sample, box in _label_boxes(region, members):
-            key = sample.frame.id, sample.pair.name
-            if key not in names or box.pixels > names[key][0]:
-                names[key] = box.pixels, name
-    return {key: name for key, (_, name) in names.items()}
+        for name, sample in _name_events(region, members):
+            names[sample.frame.id, sample.pair.name].add(name)
+    return {key: tuple(sorted(found)) for key, found in names.items()}
 
 
-def _label_boxes(
-    region: str, members: list[tuple[Sample, DeformationBox]]
-) -> Iterator[tuple[str, Sample, DeformationBox]]:
+def _name_events(
+    region: str, members: Sequence[tuple[Sample, shapely.Geometry]]
+) -> Iterator[tuple[str, Sample]]:
     labels = label_chains(
-        [shapely.box(*box.edges) for _, box in members],
+        [outline for _, outline in members],
         [(sample.pair.primary, sample.pair.secondary) for sample, _ in members],
     )
     starts: dict[int, date] = {}
@@ -131,21 +121,9 @@ def _label_boxes(
     same_day: dict[date, list[int]] = defaultdict(list)
     for label in dict.fromkeys(labels):
         same_day[starts[label]].append(label)
-    for label, (sample, box) in zip(labels, members, strict=True):
+    for label, (sample, _) in zip(labels, members, strict=True):
         start = starts[label]
-        yield f"{region}-{start:%Y%m%d}-{same_day[start].index(label) + 1}", sample, box
-
-
-def _box_edges(
-    grid: Grid, top: int, left: int, found: tuple[slice, ...]
-) -> tuple[float, float, float, float]:
-    rows, columns = found
-    return (
-        grid.west + (left + columns.start) * grid.dx,
-        grid.north - (top + rows.stop) * grid.dy,
-        grid.west + (left + columns.stop) * grid.dx,
-        grid.north - (top + rows.start) * grid.dy,
-    )
+        yield f"{region}-{start:%Y%m%d}-{same_day[start].index(label) + 1}", sample
 
 
 def _read_flag_meanings(cube: WindowReader, variable: str, sample: Sample) -> tuple[str, ...]:

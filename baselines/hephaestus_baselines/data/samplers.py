@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Sampler
 
 from hephaestus_baselines.data.dataset_items import SampleDraw
@@ -17,7 +19,14 @@ def derive_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def draw_epoch(positive: Sequence[bool], seed: int, epoch: int, *, balance: bool = True) -> list[SampleDraw]:
+def draw_epoch(
+    positive: Sequence[bool],
+    seed: int,
+    epoch: int,
+    *,
+    balance: bool = True,
+    frames: Sequence[str] | None = None,
+) -> list[SampleDraw]:
     """Return the draws of an epoch, shuffled.
 
     Parameters
@@ -29,25 +38,63 @@ def draw_epoch(positive: Sequence[bool], seed: int, epoch: int, *, balance: bool
     balance : bool
         Draw all positives and as many negatives; the counts of two negatives differ by one at most.
         Otherwise, or if all items are of one kind, draw every item once.
+    frames : sequence of str, optional
+        Frame of each item: each positive is then matched by a negative of the same frame with the same
+        window, so that nothing but the image tells them apart. Frames without a negative take those of
+        others, anywhere.
     """
     rng = np.random.default_rng((seed, epoch))
     flags = np.asarray(positive, dtype=bool)
-    chosen = np.arange(flags.size)
     deforming, quiet = np.flatnonzero(flags), np.flatnonzero(~flags)
-    if balance and deforming.size and quiet.size:
+    if not (balance and deforming.size and quiet.size):
+        chosen = [(index, -1) for index in range(flags.size)]
+    elif frames is None:
         rounds = -(-deforming.size // quiet.size)
         order = np.concatenate([rng.permutation(quiet) for _ in range(rounds)])
-        chosen = np.concatenate([deforming, order[: deforming.size]])
-    rng.shuffle(chosen)
-    seeds = rng.integers(2**32, size=chosen.size)
-    return [SampleDraw(int(index), int(own)) for index, own in zip(chosen, seeds, strict=True)]
+        chosen = [(int(index), -1) for index in (*deforming, *order[: deforming.size])]
+    else:
+        chosen = [(int(index), -1) for index in deforming]
+        chosen += _match_by_frame(deforming, quiet, np.asarray(frames), rng)
+    seeds = rng.integers(2**32, size=flags.size)
+    draws = [
+        SampleDraw(int(index), int(seeds[index if like < 0 else like]), int(like)) for index, like in chosen
+    ]
+    return [draws[place] for place in rng.permutation(len(draws))]
+
+
+def _match_by_frame(
+    deforming: npt.NDArray[Any], quiet: npt.NDArray[Any], frames: npt.NDArray[Any], rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Return a negative for each positive, and the positive whose window it takes; -1 for none."""
+    waiting = {
+        frame: rng.permutation(quiet[frames[quiet] == frame]) for frame in np.unique(frames[deforming])
+    }
+    taken = dict.fromkeys(waiting, 0)
+    matched = []
+    for index in rng.permutation(deforming):
+        candidates = waiting[frames[index]]
+        if candidates.size:
+            place = taken[frames[index]]
+            matched.append((int(candidates[place % candidates.size]), int(index)))
+            taken[frames[index]] += 1
+        else:
+            matched.append((int(rng.choice(quiet)), -1))
+    return matched
+
+
+def count_batches(draws: int, batch_size: int, devices: int = 1) -> int:
+    """Return the number of batches of each device in an epoch of `draws` draws.
+
+    Batches have at most `batch_size` draws, unless one would have a single draw, which batch normalisation
+    cannot process: then some have one draw more. For example, 5 draws in batches of 2 are batches of 2 and 3.
+    """
+    share, largest = draws // devices, -(-draws // devices)
+    count = -(-largest // batch_size)
+    return count if batch_size == 1 else max(1, min(count, share // 2))
 
 
 def split_evenly(draws: Sequence[SampleDraw], count: int) -> list[list[SampleDraw]]:
-    """Cut `draws` into `count` batches whose sizes differ by one at most.
-
-    No draw is dropped, and there is no last batch of one sample, which batch normalisation cannot process.
-    """
+    """Cut `draws` into `count` batches whose sizes differ by one at most; no draw is dropped."""
     edges = [len(draws) * place // count for place in range(count + 1)]
     return [list(draws[start:end]) for start, end in pairwise(edges)]
 
@@ -62,10 +109,13 @@ class EpochBatchSampler(Sampler[list[SampleDraw]]):
     seed : int
     batch_size : int
         Maximum number of draws per batch.
-    balance : bool
+    balance, frames
         See :func:`draw_epoch`.
     rank, devices : int
         Index of this device and number of devices that train together; each gets its own share of the epoch.
+    epoch : callable
+        Returns the number of the epoch that begins. It is asked at the moment at which batches are first
+        drawn: readers draw ahead, often before a training loop announces the epoch.
     """
 
     def __init__(
@@ -75,21 +125,14 @@ class EpochBatchSampler(Sampler[list[SampleDraw]]):
         batch_size: int,
         *,
         balance: bool = True,
+        frames: Sequence[str] | None = None,
         rank: int = 0,
         devices: int = 1,
+        epoch: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.positive, self.seed, self.balance = tuple(positive), seed, balance
-        self.rank, self.devices, self.epoch = rank, devices, 0
-        self._count = -(-len(self._draws()) // (batch_size * devices))
-
-    @property
-    def sampler(self) -> EpochBatchSampler:
-        """The object on which Lightning calls ``set_epoch``: the batch sampler itself."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the number of the next epoch."""
-        self.epoch = epoch
+        self.positive, self.seed, self.balance, self.frames = tuple(positive), seed, balance, frames
+        self.rank, self.devices, self.epoch = rank, devices, epoch
+        self._count = count_batches(len(self._draws()), batch_size, devices)
 
     def __len__(self) -> int:
         return self._count
@@ -98,7 +141,7 @@ class EpochBatchSampler(Sampler[list[SampleDraw]]):
         yield from split_evenly(self._draws()[self.rank :: self.devices], self._count)
 
     def _draws(self) -> list[SampleDraw]:
-        return draw_epoch(self.positive, self.seed, self.epoch, balance=self.balance)
+        return draw_epoch(self.positive, self.seed, self.epoch(), balance=self.balance, frames=self.frames)
 
 
 def stratified_subset(positive: Sequence[bool], limit: int) -> list[int]:

@@ -19,6 +19,7 @@ from hephaestus_build.cube.storage.migration import WORLD_FILE as _MARK
 from hephaestus_build.operations.batch import build_frames
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import serve_embedded_archive
+from hephaestus_build.simulation.world.benchmark_frames import BENCHMARK_WORLD, benchmark_frame_specs
 
 #: Two and a half years, one date every 12 days: each part of the splits by time has samples with and without
 #: deformation.
@@ -30,7 +31,8 @@ def ensure_benchmark_cubes(
 ) -> Path:
     """Return the folder of the embedded archive's cubes; build those that are missing.
 
-    The embedded archive is used whatever portal is set; it has the same frames as that of ``make cubes``.
+    The embedded archive is used whatever portal is set. Its frames have the ids and grids of those of ``make
+    cubes``, and unrest at other places (:mod:`hephaestus_build.simulation.world.benchmark_frames`).
 
     Parameters
     ----------
@@ -51,7 +53,8 @@ def ensure_benchmark_cubes(
     apart = settings.for_simulated()
     home = apart.data_dir / BENCHMARK_FOLDER
     chosen = {**BENCHMARK_ARCHIVE_OPTIONS, **(options or {})}
-    mark = {"options": {name: str(value) for name, value in chosen.items()}, "schema": cube_schema().version}
+    described = {name: str(value) for name, value in chosen.items()} | {"world": BENCHMARK_WORLD}
+    mark = {"options": described, "schema": cube_schema().version}
     if not home.exists() and apart.real_data_dir is not None:
         earlier = apart.real_data_dir / BENCHMARK_FOLDER
         if mark.items() <= _read_world_file(earlier / _MARK).items():
@@ -66,7 +69,7 @@ def ensure_benchmark_cubes(
                 "same command again"
             )
     own = settings.for_standalone_simulated(home)
-    with serve_embedded_archive(own, always=True, **chosen) as served:
+    with serve_embedded_archive(own, always=True, places=benchmark_frame_specs(), **chosen) as served:
         assert served.embedded_archive is not None
         frames = served.embedded_archive.frames
         requests = [BuildRequest(Frame(name), "all") for name in frames]

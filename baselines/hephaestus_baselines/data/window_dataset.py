@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from hephaestus_baselines.config.channels import ATMOSPHERE_FIELDS
-from hephaestus_baselines.data.dataset_items import DatasetItem, SampleDraw
+from hephaestus_baselines.data.dataset_items import VOLCANIC, DatasetItem, SampleDraw
 from hephaestus_build.core.concurrency import make_array_cache
 from hephaestus_build.core.era5_grid import ERA5_STEP
 from hephaestus_build.core.frames import Pair
@@ -31,8 +31,9 @@ _COARSE_VARIABLES = tuple(f"era5_{name}" for name in ATMOSPHERE_FIELDS)
 class WindowDataset(Dataset[dict[str, torch.Tensor]]):
     """Map-style data set of the windows of `items`, read from the cubes on access.
 
-    If an item has no tile, the draw's seed selects its window: uniformly in the frame for a negative item.
-    For a positive item a deforming pixel is drawn first, then a window that has it, uniformly among those.
+    If an item has no tile, the draw's seed selects its window: uniformly in the frame for a negative item,
+    unless the draw takes the window of a positive one. For a positive item a deforming pixel is drawn first,
+    then a window that has it, uniformly among those.
 
     Parameters
     ----------
@@ -44,6 +45,8 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         Rows and columns of each window.
     atmosphere : bool
         Whether to read ERA5's fields.
+    volcanic_only : bool
+        Whether the deformation of earthquakes is no deformation.
     threads : int
         Images to decode in parallel if the data set is read in the main process; a DataLoader's worker uses
         one.
@@ -68,9 +71,11 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         *,
         size: int = TILE_SIZE,
         atmosphere: bool = True,
+        volcanic_only: bool = False,
         threads: int = 2,
     ) -> None:
         self.items, self.size, self.atmosphere, self.threads = tuple(items), size, atmosphere, threads
+        self.volcanic_only = volcanic_only
         self.stores = {frame: Path(path) for frame, path in stores.items()}
         self._reset_caches()
         # the same for all frames, so that their windows fit into one batch
@@ -87,7 +92,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop open files and threads, which cannot be pickled; each process opens its own."""
-        kept = ("items", "size", "atmosphere", "threads", "stores", "_points")
+        kept = ("items", "size", "atmosphere", "volcanic_only", "threads", "stores", "_points")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -105,10 +110,12 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         HephaestusError
             If stored data is damaged; the message names the frame, the pair and the variable.
         """
-        index, seed = draw if isinstance(draw, tuple) else (int(draw), 0)
+        index, seed, like = draw if isinstance(draw, tuple) else SampleDraw(int(draw), 0)
         item = self.items[index]
         cube = self._open_cube(item.frame)
-        tile = item.tile or self._draw_tile(cube, item, np.random.default_rng((seed, index)))
+        source = index if like < 0 else like
+        chance = np.random.default_rng((seed, source))
+        tile = item.tile or self._draw_tile(cube, self.items[source], chance)
         sample = self._read_images(cube, item, tile)
         latitudes, longitudes = self._axes(cube)
         rows, first_row = _coarse_positions(
@@ -124,10 +131,9 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
             sample["atmosphere"] = _pad_to(corner, self._points).reshape(
                 len(item.members), 2, len(ATMOSPHERE_FIELDS), self._points, self._points
             )
-        inside = np.zeros((self.size, self.size), bool)
-        top, bottom, left, right = tile.core
-        inside[top - tile.row : bottom - tile.row, left - tile.column : right - tile.column] = True
-        sample |= {"rows": rows, "columns": columns, "inside": inside}
+        if self.volcanic_only:
+            sample["mask"][sample["mask"] != VOLCANIC] = 0
+        sample |= {"rows": rows, "columns": columns, "inside": tile.inside}
         return {
             **{name: torch.from_numpy(values) for name, values in sample.items()},
             "label": torch.tensor(int(sample["mask"].any())),
@@ -184,7 +190,8 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         pixel = None
         if item.positive:
             moving = [member.pair for member in item.members if member.positive]
-            pixel = _draw_deforming_pixel(cube, moving[int(rng.integers(len(moving)))], rng)
+            pair = moving[int(rng.integers(len(moving)))]
+            pixel = _draw_deforming_pixel(cube, pair, rng, volcanic_only=self.volcanic_only)
         return draw_training_tile(cube.shape, self.size, rng, pixel)
 
     def _confidence_weight(self, cube: WindowReader, item: DatasetItem) -> float:
@@ -238,12 +245,14 @@ def draw_training_tile(
     return Tile(row, column, size, core)
 
 
-def _draw_deforming_pixel(cube: WindowReader, pair: Pair, rng: np.random.Generator) -> tuple[int, int] | None:
+def _draw_deforming_pixel(
+    cube: WindowReader, pair: Pair, rng: np.random.Generator, *, volcanic_only: bool = False
+) -> tuple[int, int] | None:
     """Draw a random deforming pixel of an interferogram; return None if its mask has none."""
     strips = [
         (column, values.shape[1], found)
         for column, values in cube.iter_strips(_MASK, pair)
-        if (found := np.flatnonzero(values)).size
+        if (found := np.flatnonzero(values == VOLCANIC if volcanic_only else values)).size
     ]
     total = sum(found.size for *_, found in strips)
     if not total:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,8 @@ from hephaestus_baselines.evaluation.metrics import (
     count_false_alarms,
 )
 from hephaestus_baselines.evaluation.predictions import Predictions
-from hephaestus_baselines.evaluation.result_schema import Interval, Threshold
+from hephaestus_baselines.evaluation.result_schema import Gap, Interval, Threshold
+from hephaestus_build.core.errors import UsageError
 
 RESAMPLES = 1000
 CONFIDENCE_LEVEL = 0.95
@@ -87,32 +89,114 @@ def bootstrap_intervals(
         Fraction of the resamples inside the interval.
     """
     cases = cases_by_unit(predictions, threshold.unit)
+    events = _clusters_with_events(cases)
+    drawn = resample_scores(cases, threshold, resample_clusters(events, resamples=resamples, seed=seed))
+    names = [*METRICS_BY_UNIT[threshold.unit]]
+    if threshold.unit == "interferograms":
+        names.append("false_alarms_per_frame_year")
+    counts = {"events": int(events.sum()), "quiet": int((~events).sum())}
+    return {name: _percentile_interval(name, drawn[name], level, counts) for name in names}
+
+
+def bootstrap_gaps(
+    model: tuple[Predictions, Threshold],
+    control: tuple[Predictions, Threshold],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = CONFIDENCE_LEVEL,
+) -> dict[str, Gap]:
+    """Return the difference of every score of a model from that of a control, with bootstrap intervals.
+
+    Both are scored on the same resamples of events. What makes a resample hard is hard for both, so the
+    interval of the difference is narrower than the two intervals suggest.
+
+    Parameters
+    ----------
+    model, control : tuple of Predictions and Threshold
+        Test predictions for the same items, and the threshold of each, in the same unit.
+    seed : int
+    resamples : int
+    level : float
+        Fraction of the resamples inside the interval.
+
+    Raises
+    ------
+    UsageError
+        If the items differ.
+    """
+    (ours, threshold), (theirs, other) = model, control
+    cases, against = cases_by_unit(ours, threshold.unit), cases_by_unit(theirs, threshold.unit)
+    if [(row.frame, row.pairs, row.tile) for row in cases.rows] != [
+        (row.frame, row.pairs, row.tile) for row in against.rows
+    ]:
+        raise UsageError(f"{ours.source.model} and {theirs.source.model} were not scored on the same items")
+    weight = resample_clusters(_clusters_with_events(cases), resamples=resamples, seed=seed)
+    # the first row is the sample itself
+    weight = np.concatenate([np.ones((1, weight.shape[1]), weight.dtype), weight])
+    # clusters depend on the items alone
+    mine, known = (
+        resample_scores(found, limit, weight, cases.clusters)
+        for found, limit in ((cases, threshold), (against, other))
+    )
+    gaps = {}
+    for name in METRICS_BY_UNIT[threshold.unit]:
+        value, *drawn = (mine[name] - known[name]).tolist()
+        defined = [gap for gap in drawn if not math.isnan(gap)]
+        low, high = (
+            np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
+            if defined
+            else (math.nan, math.nan)
+        )
+        gaps[name] = Gap(value=value, low=low, high=high)
+    return gaps
+
+
+def _clusters_with_events(cases: Predictions) -> npt.NDArray[np.bool]:
     clusters = cases.clusters
-    count = int(clusters.max(initial=-1)) + 1
-    positive = np.array([row.positive for row in cases.rows], bool)
-    events = np.zeros(count, bool)
-    events[clusters[positive]] = True
-    weight = resample_clusters(events, resamples=resamples, seed=seed)
-    per_cluster = np.zeros((count, 4))
+    events = np.zeros(int(clusters.max(initial=-1)) + 1, bool)
+    events[clusters[np.array([row.positive for row in cases.rows], bool)]] = True
+    return events
+
+
+def resample_scores(
+    cases: Predictions,
+    threshold: Threshold,
+    weight: npt.NDArray[np.float32],
+    clusters: npt.NDArray[Any] | None = None,
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return every score of the threshold's unit for weighted clusters.
+
+    Parameters
+    ----------
+    cases : Predictions
+        Cases of the threshold's unit.
+    threshold : Threshold
+    weight : numpy.ndarray
+        Shape (resamples, C): weight of each cluster.
+    clusters : numpy.ndarray, optional
+        int, shape (N,): cluster of each case; by default from the cases.
+    """
+    clusters = cases.clusters if clusters is None else clusters
+    per_cluster = np.zeros((weight.shape[1], 4))
     np.add.at(per_cluster, clusters, count_confusion(cases, threshold))
     # float64: float32 cannot count this many pixels exactly
     sums = weight.astype("f8") @ per_cluster
     drawn: dict[str, np.ndarray] = compute_rates(sums[:, 0], sums[:, 1], sums[:, 2])
     if "auroc" in METRICS_BY_UNIT[threshold.unit]:
-        drawn |= _resampled_areas(cases, weight)
-    names = [*METRICS_BY_UNIT[threshold.unit]]
+        drawn |= _resampled_areas(cases, weight, clusters)
     if threshold.unit == "interferograms":
-        names.append("false_alarms_per_frame_year")
         years = count_false_alarms(cases, threshold).total.years
-        drawn["false_alarms_per_frame_year"] = sums[:, 1] / years if years else np.full(resamples, np.nan)
-    counts = {"events": int(events.sum()), "quiet": int((~events).sum())}
-    return {name: _percentile_interval(name, drawn[name], level, counts) for name in names}
+        drawn["false_alarms_per_frame_year"] = sums[:, 1] / years if years else np.full(len(sums), np.nan)
+    return drawn
 
 
-def _resampled_areas(cases: Predictions, weight: np.ndarray) -> Mapping[str, np.ndarray]:
+def _resampled_areas(
+    cases: Predictions, weight: np.ndarray, clusters: np.ndarray
+) -> Mapping[str, np.ndarray]:
     ranking = RankedScores(cases.label, cases.probability)
     blocks = [
-        ranking.compute_areas(weight[start : start + _RESAMPLES_PER_BLOCK, cases.clusters])
+        ranking.compute_areas(weight[start : start + _RESAMPLES_PER_BLOCK, clusters])
         for start in range(0, len(weight), _RESAMPLES_PER_BLOCK)
     ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

@@ -45,9 +45,10 @@ GROUPINGS: Mapping[str, Callable[[PredictedItem], tuple[str, ...]]] = {
     "region": lambda row: (row.region,) if row.region else (),
     "activity_type": lambda row: row.activity_types,
     "intensity": lambda row: row.intensities,
+    "volcano": lambda row: row.volcanoes,
 }
 #: Groups that only items with deformation belong to.
-_DEFORMATION_GROUPINGS = ("activity_type", "intensity")
+_DEFORMATION_GROUPINGS = ("activity_type", "intensity", "volcano")
 _DAYS_PER_YEAR = 365.25
 
 
@@ -233,7 +234,9 @@ def cases_by_unit(predictions: Predictions, unit: ScoringUnit) -> Predictions:
     """
     if unit not in UNITS_BY_TASK[predictions.source.task]:
         raise UsageError(f"a {predictions.source.task} is not scored by {unit}")
-    return predictions.by_interferogram() if unit == "interferograms" else predictions
+    if unit == "interferograms":
+        return predictions.by_interferogram()
+    return predictions.select(predictions.scored) if unit == "items" else predictions
 
 
 def count_confusion(predictions: Predictions, threshold: Threshold) -> npt.NDArray[np.int64]:
@@ -335,9 +338,9 @@ def baseline_scores(positives: int, items: int) -> tuple[dict[str, float], dict[
 
 
 def score_by_group(predictions: Predictions, threshold: Threshold, kind: str) -> dict[str, Scores]:
-    """Score each frame, region, activity type or intensity separately.
+    """Score each frame, region, activity type, intensity or volcano separately.
 
-    Frames and regions are scored on their own items. Activity type and intensity are properties of
+    Frames and regions are scored on their own items. Activity type, intensity and volcano are properties of
     deformation: items and interferograms that show one are scored against all items without deformation, so
     recall and AUROC measure how well this kind is found. False alarms have no kind, so precision, F1 and
     average precision are undefined. Pixels are scored within the items that show the kind.
@@ -346,7 +349,7 @@ def score_by_group(predictions: Predictions, threshold: Threshold, kind: str) ->
     ----------
     predictions : Predictions
     threshold : Threshold
-    kind : {"frame", "region", "activity_type", "intensity"}
+    kind : {"frame", "region", "activity_type", "intensity", "volcano"}
 
     Returns
     -------
@@ -373,7 +376,7 @@ def score_by_group(predictions: Predictions, threshold: Threshold, kind: str) ->
 def _without_precision(scores: Scores) -> Scores:
     names = ("precision", "f1", "average_precision")
     nan = dict.fromkeys(names, math.nan)
-    reason = dict.fromkeys(names, "false alarms have no activity type or intensity")
+    reason = dict.fromkeys(names, "false alarms have no activity type, intensity or volcano")
     return scores.model_copy(
         update={
             "values": scores.values | nan,
@@ -406,7 +409,7 @@ def count_false_alarms(predictions: Predictions, threshold: Threshold) -> FalseA
         frames[row.frame].append(place)
     counted = {}
     for frame, places in sorted(frames.items()):
-        spans = [_date_span(cases.rows[place]) for place in places]
+        spans = [date_span(cases.rows[place]) for place in places]
         days = {end for (_, end), place in zip(spans, places, strict=True) if alarm[place]}
         counted[frame] = FrameAlarms(
             interferograms=int((~cases.label[places]).sum()),
@@ -431,7 +434,8 @@ def count_false_alarms(predictions: Predictions, threshold: Threshold) -> FalseA
     )
 
 
-def _date_span(row: PredictedItem) -> tuple[date, date]:
+def date_span(row: PredictedItem) -> tuple[date, date]:
+    """Return the first and the last day of an item's interferograms."""
     dates = [day for name in row.pairs for day in Pair.parse(name).dates]
     return min(dates), max(dates)
 

@@ -35,7 +35,9 @@ from hephaestus_build.dataset.splits import SplitPart
 PixelSet = Literal["data", "all"]
 PIXEL_SETS: tuple[PixelSet, ...] = ("data", "all")
 
-PREDICTIONS_FORMAT = "hephaestus-predictions/1"
+PREDICTIONS_FORMAT = "hephaestus-predictions/2"
+#: An item is scored as a window if at least this share of its core has data.
+MIN_DATA_SHARE = 0.05
 #: Number of histogram bins. A power of two, so that `probability * BINS` and all bin edges are exact.
 PROBABILITY_BINS = 512
 #: An item's probability in a segmentation is reached by this many pixels: about 1 km2 at 0.001 degree.
@@ -68,6 +70,10 @@ class PredictedItem:
         The volcanoes that the frame covers.
     activity_types, intensities : tuple of str
         The expert's classes for its interferograms.
+    volcanoes : tuple of str
+        Volcanoes nearest to the events.
+    sliver : bool
+        Whether the tile shows so little of the deformation that it is neither with nor without.
     """
 
     frame: str
@@ -78,6 +84,8 @@ class PredictedItem:
     region: str = ""
     activity_types: tuple[str, ...] = ()
     intensities: tuple[str, ...] = ()
+    volcanoes: tuple[str, ...] = ()
+    sliver: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,9 @@ class Predictions:
         bool, shape (N,): whether the item's window has a pixel with deformation.
     probability : numpy.ndarray
         float32, shape (N,): probability of deformation. For segmentation, see :func:`item_probability`.
+    scored : numpy.ndarray
+        bool, shape (N,): whether the item is scored as a window. Slivers of deformation and windows almost
+        without data are not; they count in interferograms and pixels.
     pixels : mapping of {"data", "all"} to numpy.ndarray, or None
         uint32, shape (N, 2, BINS): histograms of pixels without and with deformation; None for
         classification.
@@ -126,11 +137,12 @@ class Predictions:
     rows: tuple[PredictedItem, ...]
     label: np.ndarray
     probability: np.ndarray
+    scored: np.ndarray
     pixels: Mapping[PixelSet, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.rows)
-        shapes = [self.label.shape == (count,), self.probability.shape == (count,)]
+        shapes = [values.shape == (count,) for values in (self.label, self.probability, self.scored)]
         shapes += [values.shape == (count, 2, PROBABILITY_BINS) for values in (self.pixels or {}).values()]
         if not all(shapes) or (self.source.task == "segmentation") != (self.pixels is not None):
             raise ValueError(f"the arrays do not fit {count} items of a {self.source.task}")
@@ -166,6 +178,7 @@ class Predictions:
             rows=tuple(self.rows[place] for place in places),
             label=self.label[places],
             probability=self.probability[places],
+            scored=self.scored[places],
             pixels=self.pixels and {name: values[places] for name, values in self.pixels.items()},
         )
 
@@ -196,7 +209,7 @@ class Predictions:
         rows = tuple(replace(self.rows[place], tile=None) for place in first)
         return replace(
             self, rows=rows, label=np.array([row.positive for row in rows], bool), probability=highest,
-            pixels=pixels,
+            scored=np.ones(len(rows), bool), pixels=pixels,
         )  # fmt: skip
 
     def write(self, path: Path) -> None:
@@ -213,7 +226,11 @@ class Predictions:
             "part": self.part,
             "rows": [asdict(row) for row in self.rows],
         }
-        arrays: dict[str, Any] = {"label": self.label, "probability": self.probability}
+        arrays: dict[str, Any] = {
+            "label": self.label,
+            "probability": self.probability,
+            "scored": self.scored,
+        }
         arrays |= {f"pixels_{name}": values for name, values in (self.pixels or {}).items()}
         stream = io.BytesIO()
         np.savez_compressed(stream, document=np.frombuffer(json.dumps(document).encode(), "u1"), **arrays)
@@ -249,6 +266,7 @@ class Predictions:
                     rows,
                     _read_array(archive, "label", "?", (count,)),
                     _read_array(archive, "probability", "f4", (count,)),
+                    _read_array(archive, "scored", "?", (count,)),
                     pixels or None,
                 )
         except (*_READ_ERRORS, HephaestusError) as error:
@@ -262,7 +280,7 @@ class Predictions:
 class _PredictionsDocument(msgspec.Struct, forbid_unknown_fields=True):
     """JSON document of an archive of predictions: source, part and rows."""
 
-    format: Literal["hephaestus-predictions/1"]
+    format: Literal["hephaestus-predictions/2"]
     source: PredictionSource
     part: SplitPart
     rows: list[PredictedItem]
@@ -394,12 +412,14 @@ class PredictionCollector:
     rows: Sequence[PredictedItem]
     _label: np.ndarray = field(init=False, repr=False)
     _probability: np.ndarray = field(init=False, repr=False)
+    _scored: np.ndarray = field(init=False, repr=False)
     _pixels: dict[PixelSet, np.ndarray] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         count = len(self.rows)
         self._label = np.zeros(count, bool)
         self._probability = np.full(count, np.nan, "f4")
+        self._scored = np.array([not row.sliver for row in self.rows], bool)
         if self.source.task == "segmentation":
             self._pixels = {name: np.zeros((count, 2, PROBABILITY_BINS), np.uint32) for name in PIXEL_SETS}
 
@@ -409,6 +429,8 @@ class PredictionCollector:
         label: npt.NDArray[Any],
         probability: npt.NDArray[Any] | None = None,
         pixels: Mapping[PixelSet, npt.NDArray[Any]] | None = None,
+        *,
+        data_share: npt.NDArray[Any] | None = None,
     ) -> None:
         """Add the predictions of a batch of B items.
 
@@ -423,6 +445,8 @@ class PredictionCollector:
         pixels : mapping, optional
             Histograms of a segmentation, as :func:`count_pixel_histograms` returns them (they may also be
             counted on the device).
+        data_share : numpy.ndarray, optional
+            Shape (B,): share of the pixels of each item's core that have data; 1 by default.
         """
         index = np.asarray(index)
         if self._pixels is not None:
@@ -435,6 +459,8 @@ class PredictionCollector:
         if probability is None:
             raise ValueError("probabilities are required for a classification")
         self._label[index] = np.asarray(label) > 0
+        if data_share is not None:
+            self._scored[index] &= np.asarray(data_share) >= MIN_DATA_SHARE
         self._probability[index] = np.asarray(probability)
 
     def finish(self) -> Predictions:
@@ -452,7 +478,13 @@ class PredictionCollector:
                 "(never asked for, or the model gave NaN); run `hephaestus benchmark` again"
             )
         return Predictions(
-            self.source, self.part, tuple(self.rows), self._label, self._probability, self._pixels
+            self.source,
+            self.part,
+            tuple(self.rows),
+            self._label,
+            self._probability,
+            self._scored,
+            self._pixels,
         )
 
 

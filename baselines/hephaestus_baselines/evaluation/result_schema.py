@@ -30,7 +30,7 @@ from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.dataset.splits import SplitPart
 
-RESULT_FORMAT: Literal["hephaestus-result/1"] = "hephaestus-result/1"
+RESULT_FORMAT: Literal["hephaestus-result/2"] = "hephaestus-result/2"
 #: Maximum bytes of a result; one for all 38 frames has less than 1 MB.
 _MAX_RESULT_BYTES = 64 << 20
 #: Libraries that results depend on.
@@ -125,6 +125,118 @@ class FalseAlarms(ResultModel):
     undefined: SanitizedText = ""
 
 
+class Gap(ResultModel):
+    """Difference of a model's score from a control's, with a bootstrap interval over the same resamples."""
+
+    value: NullableFloat
+    low: NullableFloat
+    high: NullableFloat
+
+
+class SamePlaceScores(ResultModel):
+    """Scores of windows matched by place: what depends on the place alone has an AUROC of exactly 0.5."""
+
+    places: int = Field(description="Windows of frames that have deformation in some interferograms only.")
+    positives: int = Field(description="Items with deformation in these windows.")
+    quiet: int = Field(description="Items without, weighted to the same sum in each window.")
+    auroc: NullableFloat
+    average_precision: NullableFloat
+    undefined: SanitizedText = ""
+
+
+class EventDetection(ResultModel):
+    """Alarms of one event."""
+
+    event: SanitizedText
+    interferograms: int = Field(description="Number of interferograms that show the event.")
+    alarms: int = Field(description="Number of these with an alarm.")
+    onset: str = Field(description="Last acquisition of the first interferogram that shows the event.")
+    delay_days: int | None = Field(description="Days from onset to the first alarm; null without an alarm.")
+    delay_acquisitions: int | None = Field(
+        description="Acquisitions with an interferogram of the event from onset to the first alarm."
+    )
+
+
+class EventAlarms(ResultModel):
+    """Alarms by event: each event weighs one, however many interferograms show it."""
+
+    events: int
+    found: int = Field(description="Number of events with an alarm.")
+    recall: NullableFloat = Field(description="Share of the events with an alarm.")
+    recall_low: NullableFloat = Field(description="Lower end of its 95 % interval (Wilson) over events.")
+    recall_high: NullableFloat
+    macro_recall: NullableFloat = Field(
+        description="Mean over events of the share of their interferograms that raise an alarm."
+    )
+    macro_recall_low: NullableFloat = Field(
+        description="Lower end of its 95 % interval (Student's t) over events."
+    )
+    macro_recall_high: NullableFloat
+    effective_events: float = Field(
+        description="Effective number of events, (sum n)^2 / sum n^2 over their numbers of interferograms."
+    )
+    median_delay_days: NullableFloat
+    median_delay_acquisitions: NullableFloat
+    detections: list[EventDetection]
+
+
+class AlarmBudget(ResultModel):
+    """Best operating point within a number of days with false alarms for each frame-year."""
+
+    days_per_frame_year: NullableFloat
+    recall: float = Field(description="Share of the interferograms with deformation that raise an alarm.")
+    event_recall: float = Field(description="Share of the events of which one does.")
+    threshold: float
+
+
+class AlarmCurve(ResultModel):
+    """Recall against the days with false alarms, over all thresholds."""
+
+    budgets: dict[SanitizedText, AlarmBudget] = Field(
+        description="By the accepted days with false alarms for each frame-year."
+    )
+    days_per_frame_year: list[NullableFloat]
+    recall: list[float]
+    event_recall: list[float]
+
+
+class ReliabilityBin(ResultModel):
+    """One bin of a reliability diagram."""
+
+    cases: int
+    probability: float = Field(description="Mean predicted probability.")
+    share: float = Field(description="Share of the cases that have deformation.")
+
+
+class CalibrationScores(ResultModel):
+    """Calibration of probabilities on test, before and after a mapping that was fitted on validation."""
+
+    slope: float = Field(description="Slope of the mapping of logits.")
+    offset: float
+    fitted_on: Literal["validation", "nothing"]
+    brier: NullableFloat
+    brier_calibrated: NullableFloat
+    brier_constant: NullableFloat = Field(description="Brier score of the share of positives.")
+    ece: NullableFloat = Field(description="Expected calibration error, in bins of equally many cases.")
+    ece_calibrated: NullableFloat
+    bins: list[ReliabilityBin]
+    bins_calibrated: list[ReliabilityBin]
+
+
+class ControlScores(ResultModel):
+    """Scores of a control, which looks at no image, on the same cases as a model."""
+
+    threshold: Threshold
+    test: Scores
+    gaps: dict[str, Gap] = Field(description="The model's score minus the control's, by score.")
+    events: EventAlarms | None = Field(
+        default=None, description="Its alarms by event; of interferograms only, without the single events."
+    )
+    budgets: dict[SanitizedText, AlarmBudget] = Field(
+        default_factory=dict, description="Its best operating points; of interferograms only."
+    )
+
+
 class UnitScores(ResultModel):
     """Scores, thresholds and intervals in one scoring unit."""
 
@@ -134,7 +246,10 @@ class UnitScores(ResultModel):
     test_at_half: Scores = Field(description="Test scores at the fixed threshold 0.5.")
     intervals: dict[str, Interval] = Field(description="Bootstrap intervals of the test scores, by score.")
     groups: dict[SanitizedText, dict[SanitizedText, Scores]] = Field(
-        description="Test scores by frame, region, activity type and intensity."
+        description="Test scores by frame, region, volcano, activity type and intensity (of fringes)."
+    )
+    controls: dict[SanitizedText, ControlScores] = Field(
+        description="Scores of computed controls on the same cases."
     )
 
 
@@ -143,6 +258,21 @@ class Assessment(ResultModel):
 
     units: dict[ScoringUnit, UnitScores]
     false_alarms: FalseAlarms
+    same_places: SamePlaceScores
+    events: EventAlarms
+    alarm_curve: AlarmCurve
+    calibration: CalibrationScores = Field(description="Of the highest probability of each interferogram.")
+
+
+class PartCoverageRecord(ResultModel):
+    """How much of the deformation of a part the windows contain."""
+
+    positives: int
+    seen: int = Field(description="Interferograms with at least half of their deforming pixels in windows.")
+    touched: int = Field(description="Interferograms with any deforming pixel in windows.")
+    pixels_seen: NullableFloat = Field(description="Share of the deforming pixels that lie in windows.")
+    uncertain: int = Field(description="Positives whose outlines are uncertain.")
+    uncertain_left_out: int = Field(description="Samples or series left out because outlines are uncertain.")
 
 
 class SplitRecord(ResultModel):
@@ -159,7 +289,7 @@ class SplitRecord(ResultModel):
 class RunResult(ResultModel):
     """One finished run (``result.json``). The file is written last, so a run that has it is finished."""
 
-    format: Literal["hephaestus-result/1"] = RESULT_FORMAT
+    format: Literal["hephaestus-result/2"] = RESULT_FORMAT
     key: SanitizedText = Field(
         description="Name of the run's folder: a readable name and a hash of the recipe."
     )
@@ -176,6 +306,9 @@ class RunResult(ResultModel):
     command: SanitizedText = Field(description="The command, without paths of the machine.")
     simulated: bool = Field(description="Whether any frame is simulated, not a real volcano.")
     split: SplitRecord
+    coverage: dict[SplitPart, PartCoverageRecord] = Field(
+        description="What the windows of validation and test show of the deformation, whatever the model."
+    )
     generations: dict[SanitizedText, SanitizedText] = Field(description="Generation of every frame's cube.")
     versions: dict[SanitizedText, SanitizedText]
     code: SanitizedText = Field(description="Hash of the project's source files.")

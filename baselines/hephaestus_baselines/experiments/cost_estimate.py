@@ -12,6 +12,7 @@ from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, select_part
 from hephaestus_baselines.reporting.published_scores import PUBLISHED_RUNTIME_HOURS
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from hephaestus_build.dataset.coverage import CoverageCounts, summarize_coverage, visible_in_cubes
 from hephaestus_build.dataset.samples import Sample, count_classes, samples_from_cube
 from hephaestus_build.dataset.splits import PARTS, Split, make_split, split_rule
 
@@ -66,6 +67,8 @@ class CostEstimate:
         Disk space of checkpoints: those that are kept, and the largest temporary one.
     simulated : bool
         Whether any cube is simulated.
+    coverage : mapping of part to CoverageCounts
+        What the windows show of the deformation of each part.
     changed : tuple of str
         Frames whose published cube is no longer the generation that the grid reads.
     """
@@ -81,11 +84,17 @@ class CostEstimate:
     unknown: int
     gigabytes: float
     simulated: bool
+    coverage: Mapping[str, CoverageCounts]
     changed: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the estimate as JSON values."""
-        return {**vars(self), "part": list(self.part), "hours": [vars(item) for item in self.hours]}
+        return {
+            **vars(self),
+            "part": list(self.part),
+            "hours": [vars(item) for item in self.hours],
+            "coverage": {part: counts.to_json() for part, counts in self.coverage.items()},
+        }
 
 
 def estimate_cost(bench: ExperimentGrid, part: tuple[int, int] = (1, 1)) -> CostEstimate:
@@ -108,6 +117,7 @@ def estimate_cost(bench: ExperimentGrid, part: tuple[int, int] = (1, 1)) -> Cost
         unknown=unknown,
         gigabytes=_checkpoint_gigabytes(recipes, results),
         simulated=simulated,
+        coverage=_measure_coverage(bench, recipes[0], splits[recipes[0].split]) if recipes else {},
         changed=bench.changed_frames,
     )
 
@@ -168,6 +178,13 @@ def _read_samples(bench: ExperimentGrid) -> tuple[list[Sample], bool]:
             samples += samples_from_cube(cube)
             simulated |= bool(cube.attrs.get("simulated", False))
     return samples, simulated
+
+
+def _measure_coverage(bench: ExperimentGrid, recipe: Recipe, split: Split) -> dict[str, CoverageCounts]:
+    stores = {path.stem: path.resolve() for path in sorted(bench.cubes.glob("*.zarr"))}
+    visible = visible_in_cubes(split.all_samples, stores, recipe.tiling, recipe.size)
+    coverage = summarize_coverage(split, recipe.tiling, recipe.size, visible)
+    return {part: coverage.parts[part].total for part in PARTS}
 
 
 def _count_samples(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:

@@ -14,36 +14,49 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.connection import wait
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeVar
 
 from hephaestus_baselines.config.run_config import Preset, Recipe
 from hephaestus_baselines.data.cube_integrity import CubeIntegrityChecker
 from hephaestus_baselines.data.pinned_cubes import pin_cubes, try_lock_folder
 from hephaestus_baselines.data.preparation import PreparedData, prepare_data
+from hephaestus_baselines.evaluation.bootstrap import bootstrap_gaps
+from hephaestus_baselines.evaluation.controls import frame_prior, persistence, place_of_crop
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
+from hephaestus_baselines.evaluation.pixel_controls import (
+    FrameHistory,
+    pixel_control_file,
+    predict_pixel_controls,
+)
+from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
 from hephaestus_baselines.evaluation.result_schema import (
+    Gap,
+    PartCoverageRecord,
     RunResult,
+    ScoringUnit,
     SplitRecord,
     library_versions,
     source_code_hash,
 )
-from hephaestus_baselines.reporting.aggregate_tables import make_result_tables
+from hephaestus_baselines.experiments.pooled_folds import fold_family, group_folds, pool_folds
+from hephaestus_baselines.reporting.aggregate_tables import TrainedControlGaps, make_result_tables
 from hephaestus_baselines.training.history import METRICS_FILE, verified_training_file
+from hephaestus_build.core.concurrency import exit_with_parent
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.samples import count_classes
-from hephaestus_build.dataset.splits import PARTS
+from hephaestus_build.dataset.splits import PARTS, SplitPart
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -107,7 +120,7 @@ class ExperimentGrid:
 
     def run_folder(self, recipe: Recipe) -> Path:
         """Return the folder of a run."""
-        return self.folder / "runs" / recipe.key
+        return self.folder / "runs" / recipe.folder_name
 
     def is_finished(self, recipe: Recipe) -> bool:
         """Return whether a run is finished."""
@@ -162,7 +175,10 @@ class ExperimentGrid:
 
     def prepare_run_data(self, recipe: Recipe, listener: ProgressListener | None = None) -> PreparedData:
         """Return the data of all three parts for a run; runs with the same data settings share it."""
-        seen = (recipe.split, recipe.series, recipe.size, recipe.training, recipe.tiling)
+        seen = (
+            recipe.split, recipe.series, recipe.size, recipe.training, recipe.tiling, recipe.uses_uncertain,
+            recipe.positives,
+        )  # fmt: skip
         if seen not in self._prepared_by_settings:
             self._prepared_by_settings[seen] = prepare_data(
                 self.cubes,
@@ -171,6 +187,8 @@ class ExperimentGrid:
                 size=recipe.size,
                 training=recipe.training,
                 tiling=recipe.tiling,
+                uncertain=recipe.uses_uncertain,
+                volcanic_only=recipe.positives == "volcanic",
                 results=self.folder,
                 mixed=True,  # mixing was checked when the cubes were pinned
                 whole=self.make_integrity_checker(listener),
@@ -328,20 +346,11 @@ _worker_experiment_grid: list[ExperimentGrid] = []
 def _initialize_worker(bench: ExperimentGrid, threads: int) -> None:
     """Initialize a worker process; it exits when its parent does, even if the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; only the parent reports it
-    Thread(target=_end_with_parent, daemon=True).start()
+    exit_with_parent()
     import torch
 
     torch.set_num_threads(threads)
     _worker_experiment_grid.append(bench)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    for worker in active_children():  # data loaders would notice the end only seconds later
-        worker.kill()
-    os._exit(1)
 
 
 def _run_in_worker(recipe: Recipe, device: str) -> RunOutcome:
@@ -389,14 +398,31 @@ def _train_and_evaluate(
     checkpoint = train_model(recipe, prepared, home, device=device, listener=listener)
     trained = load_trained_model(checkpoint, device=device)
     clock = _StepTimer()
-    predictions = {}
-    for name in ("validation", "test"):
+    predictions: dict[SplitPart, Predictions] = {}
+    parts: tuple[SplitPart, ...] = ("validation", "test")
+    for name in parts:
         predictions[name] = predict_items(
             trained, prepared.items[name], prepared, workers=recipe.workers, listener=listener
         )  # fmt: skip
         predictions[name].write(home / f"{name}.npz")
     clock.lap("prediction")
-    assessment = evaluate_predictions(predictions["validation"], predictions["test"], seed=recipe.seed)
+    pixel_controls: dict[str, tuple[Predictions, Predictions]] = {}
+    if recipe.task == "segmentation":
+        history = FrameHistory(prepared.known, prepared.stores)
+        seen, unseen = (
+            predict_pixel_controls(prepared.items[name], predictions[name], history) for name in parts
+        )
+        pixel_controls = {control: (seen[control], unseen[control]) for control in seen}
+        for control, found in pixel_controls.items():
+            for one in found:
+                one.write(home / pixel_control_file(control, one.part))
+    assessment = evaluate_predictions(
+        predictions["validation"],
+        predictions["test"],
+        controls=make_controls(recipe, prepared),
+        pixel_controls=pixel_controls,
+        seed=recipe.seed,
+    )
     clock.lap("scoring")
     items = prepared.split.series if recipe.series else prepared.split.parts
     counts = {part: count_classes(items[part]) for part in PARTS}
@@ -423,6 +449,7 @@ def _train_and_evaluate(
                 for part, count in counts.items()
             },
         ),
+        coverage=_record_coverage(prepared),
         generations=dict(prepared.generations),
         versions=library_versions(),
         code=source_code_hash(),
@@ -435,9 +462,34 @@ def _train_and_evaluate(
         assessment=assessment,
     )
     result.write(home / RESULT_FILE)
-    for name in _TEMPORARY_FILES:
-        (home / name).unlink(missing_ok=True)
+    for temporary in _TEMPORARY_FILES:
+        (home / temporary).unlink(missing_ok=True)
     return result
+
+
+def make_controls(recipe: Recipe, prepared: PreparedData) -> dict[str, Callable[[PredictedItem], float]]:
+    """Return the controls that are computed for a run, by name."""
+    found = {"frame prior": frame_prior(prepared.known), "persistence": persistence(prepared.known)}
+    if recipe.tiling == "label-centred":
+        found["place of the crop"] = place_of_crop(prepared.shapes)
+    return found
+
+
+def _record_coverage(prepared: PreparedData) -> dict[SplitPart, PartCoverageRecord]:
+    if prepared.coverage is None:
+        return {}
+    records: dict[SplitPart, PartCoverageRecord] = {}
+    for part in PARTS:
+        counts = prepared.coverage.parts[part].total
+        records[part] = PartCoverageRecord(
+            positives=counts.positives,
+            seen=counts.seen,
+            touched=counts.touched,
+            pixels_seen=counts.pixels_inside / counts.pixels if counts.pixels else math.nan,
+            uncertain=counts.uncertain,
+            uncertain_left_out=prepared.uncertain_left_out.get(part, 0),
+        )
+    return records
 
 
 def _read_training_seconds(home: Path) -> float:
@@ -451,7 +503,9 @@ def _describe_weights(recipe: Recipe) -> str:
     return recipe.weights if recipe.weights in ("imagenet", "none") else "imagenet, from a folder"
 
 
-def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = None) -> list[Path]:
+def write_experiment_report(
+    bench: ExperimentGrid, problems: list[str] | None = None, *, allow_unseen: bool = False
+) -> list[Path]:
     """Write the tables and figures of finished runs; return the files.
 
     Parameters
@@ -460,9 +514,13 @@ def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = 
         The grid.
     problems : list of str, optional
         Descriptions of damaged files, which are skipped, are appended here.
+    allow_unseen : bool
+        Whether to write tables although the windows show too little of the deformation.
 
     Raises
     ------
+    UsageError
+        If the windows show less than nine tenths of the positives, unless `allow_unseen`.
     HephaestusError
         If no run is finished or a file cannot be written. Also if a file is damaged and `problems` is not
         given; tables and figures of the other runs have been written then.
@@ -473,8 +531,14 @@ def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = 
     results = bench.read_results(found)
     if found and not results:
         raise HephaestusError(found[0])
-    written = list(make_result_tables(results).write(bench.folder))
+    gaps = _compare_with_trained_controls(bench, results, found)
     homes = {recipe.key: bench.run_folder(recipe) for recipe in bench.recipes}
+    shown, shown_gaps = results, gaps
+    if len({result.split.sha256 for result in results}) > 1 and fold_family(
+        [result.split.name for result in results]
+    ):
+        shown, shown_gaps = _pool(bench, results, homes, found)
+    written = list(make_result_tables(shown, shown_gaps, allow_unseen=allow_unseen).write(bench.folder))
     written += write_run_figures(bench.folder, results, homes, bench.prepare_run_data, found)
     if problems is not None:
         problems += found
@@ -482,6 +546,87 @@ def write_experiment_report(bench: ExperimentGrid, problems: list[str] | None = 
         more = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
         raise HephaestusError(f"{found[0]}{more}")
     return written
+
+
+def _pool(
+    bench: ExperimentGrid, results: Sequence[RunResult], homes: Mapping[str, Path], problems: list[str]
+) -> tuple[list[RunResult], dict[str, TrainedControlGaps]]:
+    """Return one result for each setting and seed with all folds finished, and gaps to trained controls.
+
+    Raises
+    ------
+    HephaestusError
+        If there is none.
+    """
+    folds = len({recipe.split for recipe in bench.recipes})
+    pooled: list[tuple[RunResult, Predictions]] = []
+    for members in group_folds(results):
+        if len(members) == folds:
+            try:
+                pooled.append(pool_folds(members, homes, partial(_fold_controls, bench)))
+            except HephaestusError as error:
+                problems.append(str(error))
+    if not pooled:
+        raise HephaestusError(
+            f"no run has all of its {folds} folds finished; go on with `hephaestus benchmark run`"
+        )
+    gaps: dict[str, TrainedControlGaps] = {}
+    for result, ours in pooled:
+        for control, theirs in pooled:
+            name = control.recipe.get("control")
+            same = (control.task, control.series) == (result.task, result.series)
+            if name and same and not result.recipe.get("control"):
+                gaps.setdefault(result.key, {})[name] = _gaps_by_unit(result, ours, control, theirs)
+    return [result for result, _ in pooled], gaps
+
+
+def _fold_controls(bench: ExperimentGrid, recipe: Recipe) -> dict[str, Callable[[PredictedItem], float]]:
+    return make_controls(recipe, bench.prepare_run_data(recipe))
+
+
+def _gaps_by_unit(
+    result: RunResult, ours: Predictions, control: RunResult, theirs: Predictions
+) -> dict[ScoringUnit, dict[str, Gap]]:
+    return {
+        unit: bootstrap_gaps(
+            (ours, result.assessment.units[unit].threshold),
+            (theirs, control.assessment.units[unit].threshold),
+            seed=result.seed,
+        )
+        for unit in result.assessment.units
+    }
+
+
+def _compare_with_trained_controls(
+    bench: ExperimentGrid, results: Sequence[RunResult], problems: list[str]
+) -> dict[str, TrainedControlGaps]:
+    """Return the gaps of each run to the trained controls of its task and input, by the run's key.
+
+    Predictions of both are needed; runs whose predictions are elsewhere have no gap.
+    """
+    recipes = {recipe.key: recipe for recipe in bench.recipes}
+    controls = [result for result in results if recipes[result.key].control]
+    gaps: dict[str, TrainedControlGaps] = {}
+    for result in results:
+        if recipes[result.key].control:
+            continue
+        for control in controls:
+            if (control.task, control.series, control.split.sha256) != (
+                result.task, result.series, result.split.sha256,
+            ):  # fmt: skip
+                continue
+            try:
+                ours, theirs = (
+                    Predictions.read(bench.run_folder(recipes[one.key]) / "test.npz")
+                    for one in (result, control)
+                )
+            except HephaestusError as error:
+                problems.append(f"{result.key}: no gap to {recipes[control.key].control}: {error}")
+                continue
+            gaps.setdefault(result.key, {})[recipes[control.key].control] = _gaps_by_unit(
+                result, ours, control, theirs
+            )
+    return gaps
 
 
 class _StepTimer:

@@ -1,8 +1,7 @@
-"""Model architectures by name: the paper's eight, two that match its parameter counts, and small ones.
+"""Model architectures by name: the paper's eight, two that fit its names but not its sizes, and small ones.
 
 All are from timm and segmentation-models-pytorch, which also adapt ImageNet weights to more than three
-channels. A timm tag names the training data of the weights; all weights here are from ImageNet-1k alone, as
-in the paper.
+channels. A timm tag names the training data of the weights; all weights here are from ImageNet-1k alone.
 """
 
 from __future__ import annotations
@@ -82,12 +81,8 @@ MODELS: Mapping[str, Architecture] = {
     "efficientnetv2-small": Architecture(
         "EfficientNetV2", "classification", "timm/tf_efficientnetv2_s.in1k", published_parameters=(20.2, 20.2)
     ),
-    "convnext-small": Architecture(
-        "ConvNeXt",
-        "classification",
-        "timm/convnext_small.fb_in1k",
-        published_parameters=(87.6, 87.6),
-        note="the paper's number matches ConvNeXt-Base; this is ConvNeXt-Small, the model it names",
+    "convnext-base": Architecture(
+        "ConvNeXt-Base", "classification", "timm/convnext_base.fb_in1k", published_parameters=(87.6, 87.6)
     ),
     "vit-small": Architecture(
         "ViT",
@@ -96,13 +91,12 @@ MODELS: Mapping[str, Architecture] = {
         published_parameters=(22.3, 24.0),
         note="positions are learnt for the window's 32 x 32 patches; in the paper for 14 x 14, interpolated",
     ),
-    "deeplabv3": Architecture(
-        "DeepLabV3",
+    "deeplabv3plus": Architecture(
+        "DeepLabV3+",
         "segmentation",
         "smp-hub/resnet50.imagenet",
-        "DeepLabV3",
+        "DeepLabV3Plus",
         published_parameters=(26.7, 26.8),
-        note="the paper's number matches DeepLabV3+; this is DeepLabV3, the model it names",
     ),
     "unet": Architecture(
         "U-Net", "segmentation", "smp-hub/resnet50.imagenet", "Unet", published_parameters=(32.5, 32.6)
@@ -114,16 +108,21 @@ MODELS: Mapping[str, Architecture] = {
         "Segformer",
         published_parameters=(24.9, 24.9),
     ),
-    # the architectures whose parameter counts the paper reports
-    "convnext-base": Architecture(
-        "ConvNeXt-Base", "classification", "timm/convnext_base.fb_in1k", published_parameters=(87.6, 87.6)
+    # networks that go by the names in the paper, but not by its numbers of parameters
+    "convnext-small": Architecture(
+        "ConvNeXt-Small",
+        "classification",
+        "timm/convnext_small.fb_in1k",
+        published_parameters=(87.6, 87.6),
+        note="the paper says ConvNeXt; its number is that of ConvNeXt-Base, this one has 49.5 million",
     ),
-    "deeplabv3plus": Architecture(
-        "DeepLabV3+",
+    "deeplabv3": Architecture(
+        "DeepLabV3",
         "segmentation",
         "smp-hub/resnet50.imagenet",
-        "DeepLabV3Plus",
+        "DeepLabV3",
         published_parameters=(26.7, 26.8),
+        note="the paper says DeepLabv3; its number is that of DeepLabV3+, this one has 39.7 million",
     ),
     # small models for CPUs
     "resnet-18": Architecture("ResNet-18", "classification", "timm/resnet18.a1_in1k"),

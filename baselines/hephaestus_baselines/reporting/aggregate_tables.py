@@ -1,7 +1,8 @@
 """Result tables of a grid, laid out like the paper's Tables 3 and 4, with one table of false alarms per task.
 
-The paper's scores are shown next to ours only if data, split and windows are the paper's; ours are then
-computed in the same way (every pixel, threshold 0.5). Otherwise the page states why they are left out.
+The paper's scores are shown next to ours only if settings, split and windows are those of the preset
+``legacy`` and nearly all of the paper's samples are there; ours are then computed in the same way (every
+pixel, threshold 0.5). Otherwise the page states why they are left out.
 """
 
 from __future__ import annotations
@@ -9,18 +10,31 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from hephaestus_baselines.evaluation.result_schema import Interval, RunResult, Scores, ScoringUnit
+from hephaestus_baselines.config.run_config import read_preset
+from hephaestus_baselines.evaluation.alarms import BUDGETS
+from hephaestus_baselines.evaluation.result_schema import (
+    Assessment,
+    Gap,
+    Interval,
+    RunResult,
+    Scores,
+    ScoringUnit,
+)
 from hephaestus_baselines.reporting.published_scores import PAPER_COLUMNS, PUBLISHED_SCORES
 from hephaestus_baselines.reporting.render_tables import render_csv, render_markdown
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
+    EventCount,
+    GapCell,
+    PublishedShare,
     ScoreCell,
     ScoreSummary,
     ScoreTable,
@@ -29,12 +43,40 @@ from hephaestus_baselines.reporting.table_schema import (
 )
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.dataset.coverage import SUFFICIENT_COVERAGE
 from hephaestus_build.dataset.published_counts import PUBLISHED_TABLE_2
+from hephaestus_build.dataset.splits import PARTS, SplitPart
 
 _ALARM_COLUMNS = ("precision", "recall", "f1", "auroc", "average_precision", FALSE_ALARM_RATE)
 #: Recipe fields that do not start a new row.
-_FIELDS_NOT_IN_ROW = ("seed", "workers", "devices")
+_FIELDS_NOT_IN_ROW = ("seed", "workers", "devices", "control")
+#: What an observatory asks, read from an assessment: column to function.
+_OBSERVATORY: Mapping[str, Callable[[Assessment], float]] = {
+    "same_place_auroc": lambda found: found.same_places.auroc,
+    "event_recall": lambda found: found.events.recall,
+    "event_macro_recall": lambda found: found.events.macro_recall,
+    "delay_days": lambda found: found.events.median_delay_days,
+    **{
+        f"recall_at_{budget}": partial(lambda budget, found: found.alarm_curve.budgets[budget].recall, budget)
+        for budget in map(str, BUDGETS)
+    },
+    "ece": lambda found: found.calibration.ece,
+    "ece_calibrated": lambda found: found.calibration.ece_calibrated,
+}
+#: Score of the headline, by unit.
+HEADLINE_SCORE: Mapping[ScoringUnit, str] = {
+    "items": "average_precision",
+    "interferograms": "average_precision",
+    "pixels": "f1",
+    "all-pixels": "f1",
+}
+#: Gaps of a run to trained controls, by control, unit and score.
+TrainedControlGaps = dict[str, dict[ScoringUnit, dict[str, Gap]]]
 _PAPER_TABLE = {"classification": "Table 3", "segmentation": "Table 4"}
+#: Share of the paper's samples of each part from which its scores are shown: an archive loses single files.
+_SUFFICIENT_SHARE = 0.99
+#: Recipe fields in which a run may differ from the preset ``legacy`` and have the paper's scores beside it.
+_FIELDS_NOT_PUBLISHED = {"seed", "workers", "devices", "precision", "control"}
 
 
 @dataclass(frozen=True)
@@ -75,20 +117,30 @@ class ResultTables:
         return tuple(folder / f"tables.{ending}" for ending in forms)
 
 
-def make_result_tables(results: Sequence[RunResult]) -> ResultTables:
+def make_result_tables(
+    results: Sequence[RunResult],
+    trained_gaps: Mapping[str, TrainedControlGaps] | None = None,
+    *,
+    allow_unseen: bool = False,
+) -> ResultTables:
     """Aggregate finished runs into tables.
 
     Parameters
     ----------
     results : sequence of RunResult
         Finished runs that share the split and the placement of windows.
+    trained_gaps : mapping of str to TrainedControlGaps, optional
+        Gaps of runs to trained controls, by the run's key.
+    allow_unseen : bool
+        Whether to make tables although the windows show too little of the deformation.
 
     Raises
     ------
     HephaestusError
         If there are no results.
     UsageError
-        If splits or placements of windows differ.
+        If splits or placements of windows differ, or the windows show less than
+        :data:`~hephaestus_build.dataset.coverage.SUFFICIENT_COVERAGE` of the positives of validation or test.
     """
     if not results:
         raise HephaestusError("no run is finished; start the runs with `hephaestus benchmark run`")
@@ -100,6 +152,8 @@ def make_result_tables(results: Sequence[RunResult]) -> ResultTables:
             raise UsageError(
                 f"{result.key} and {first.key} have different splits or windows; make their tables separately"
             )
+    if not allow_unseen:
+        _check_coverage(first)
     reason = next(filter(None, map(paper_mismatch_reason, results)), "")
     made: list[ScoreTable] = []
     for task, columns in PAPER_COLUMNS.items():
@@ -108,14 +162,19 @@ def make_result_tables(results: Sequence[RunResult]) -> ResultTables:
             mark = ", simulated data" if first.simulated else ""
             known: dict[str, Any] = {"task": members[0].task}
             title = f"Deformation {task}, in the form of the paper's {_PAPER_TABLE[task]}{mark}"
-            rows = _make_rows(members, unit, columns, paper=not reason)
+            rows = _make_rows(members, unit, columns, trained_gaps or {}, paper=not reason)
             made.append(ScoreTable(title=title, unit=unit, columns=list(columns), rows=rows, **known))
             title = f"Alarms of {task} by interferogram{mark}"
-            rows = _make_rows(members, "interferograms", _ALARM_COLUMNS)
+            rows = _make_rows(members, "interferograms", _ALARM_COLUMNS, trained_gaps or {})
             made.append(
                 ScoreTable(
                     title=title, unit="interferograms", columns=list(_ALARM_COLUMNS), rows=rows, **known
                 )
+            )
+            title = f"What an observatory asks of {task}{mark}"
+            rows = _make_observatory_rows(members)
+            made.append(
+                ScoreTable(title=title, unit="interferograms", columns=list(_OBSERVATORY), rows=rows, **known)
             )
     document = TablesDocument(
         simulated=first.simulated,
@@ -128,36 +187,145 @@ def make_result_tables(results: Sequence[RunResult]) -> ResultTables:
         tiling=first.tiling,
         training=_unique(result.training for result in results),
         weights=_unique(result.weights for result in results),
+        coverage=first.coverage,
+        events={
+            "series" if result.series else "single": EventCount(
+                events=result.assessment.events.events, effective=result.assessment.events.effective_events
+            )
+            for result in results
+        },
         generations=_merge_values(result.generations for result in results),
         versions=_merge_values(result.versions for result in results),
         devices=_unique(result.device for result in results),
         code=_unique(result.code for result in results),
+        trials=_count_trials(results),
         paper=reason,
+        paper_samples={}
+        if reason
+        else {"series" if result.series else "single": published_shares(result) for result in results},
         tables=made,
     )
     return ResultTables(document)
 
 
 def paper_mismatch_reason(result: RunResult) -> str:
-    """Return why the paper's scores are not comparable with a run's; empty if they are."""
+    """Return why the paper's scores are not comparable with a run's; empty if they are.
+
+    A part may lack up to 1 % of the paper's samples, which :func:`published_shares` counts.
+    """
     if result.simulated:
         return "the data is simulated"
     if result.split.name != "paper":
         return f"the split is {result.split.name}, not the paper's"
     if (result.tiling, result.training, result.size) != ("label-centred", "label-centred", 512):
         return "the windows are not placed around the deformation as the paper's are"
-    kind = "series" if result.series else "single"
-    for part, expected in PUBLISHED_TABLE_2.items():
-        found = {str(name): counts for name, counts in result.split.counts.items()}
-        if part in found and dict(found[part]) != expected[kind]:
-            return f"the {part} part of these cubes differs from the paper's Table 2"
+    if reason := _setting_mismatch(result):
+        return reason
+    noun = "series" if result.series else "samples"
+    for part, share in published_shares(result).items():
+        here = f"the {part} part has {share.samples:,} {noun}, of which {share.positives:,} positive"
+        theirs = f"the paper's {share.published_samples:,} and {share.published_positives:,}"
+        if (
+            share.positives > share.published_positives
+            or share.samples - share.positives > share.published_samples - share.published_positives
+        ):
+            return f"{here}, more than {theirs}"
+        if share.samples < _SUFFICIENT_SHARE * share.published_samples:
+            return f"{here}, less than {_SUFFICIENT_SHARE:.0%} of {theirs}"
     return ""
 
 
+def published_shares(result: RunResult) -> dict[SplitPart, PublishedShare]:
+    """Return how many of the paper's samples, or series, each part of a run's split has."""
+    shares: dict[SplitPart, PublishedShare] = {}
+    for part in PARTS:
+        here = result.split.counts.get(part, {"positive": 0, "negative": 0})
+        published = PUBLISHED_TABLE_2[part]["series" if result.series else "single"]
+        shares[part] = PublishedShare(
+            samples=sum(here.values()),
+            published_samples=sum(published.values()),
+            positives=here["positive"],
+            published_positives=published["positive"],
+        )
+    return shares
+
+
+def _setting_mismatch(result: RunResult) -> str:
+    """Return the first setting of a run that is not the one of the preset ``legacy``, in words."""
+    key = result.task, result.model, result.series, result.atmosphere
+    if result.recipe.get("control") or key not in (published := _published_settings()):
+        return ""
+    for name, value in published[key].items():
+        found = result.recipe.get(name, value)
+        if name == "weights":
+            found, value = ("none" if text == "none" else "imagenet" for text in (found, value))
+        if found != value:
+            return f"{name} of {result.model} is {found}, not {value} as in the preset legacy"
+    return ""
+
+
+@cache
+def _published_settings() -> dict[tuple[str, str, bool, bool], dict[str, Any]]:
+    """Return the settings of ``legacy`` by task, model, series and atmosphere."""
+    return {
+        (one.task, one.model, one.series, one.atmosphere != "none"): one.model_dump(
+            mode="json", exclude=_FIELDS_NOT_PUBLISHED
+        )
+        for one in read_preset("legacy").make_recipes()
+    }
+
+
+def _count_trials(results: Iterable[RunResult]) -> dict[str, int]:
+    """Return for each model the largest number of settings that it was trained with for the same inputs."""
+    settings: dict[tuple[str, str, bool, bool], set[str]] = defaultdict(set)
+    for result in results:
+        if not result.recipe.get("control"):
+            key = result.task, result.model, result.series, result.atmosphere
+            settings[key].add(_settings_key(result))
+    trials: dict[str, int] = {}
+    for (_, model, *_), found in settings.items():
+        trials[model] = max(trials.get(model, 0), len(found))
+    return trials
+
+
 def _make_rows(
-    results: Sequence[RunResult], unit: ScoringUnit, columns: Sequence[str], *, paper: bool = False
+    results: Sequence[RunResult],
+    unit: ScoringUnit,
+    columns: Sequence[str],
+    trained_gaps: Mapping[str, TrainedControlGaps],
+    *,
+    paper: bool = False,
 ) -> list[ScoreTableRow]:
-    """Return the rows of a table: single interferograms, then series, each followed by trivial baselines."""
+    """Return the rows of a table: single interferograms, then series, each followed by the controls."""
+    rows = []
+    for series in (False, True):
+        groups: dict[str, list[RunResult]] = defaultdict(list)
+        controls: list[RunResult] = []
+        for result in results:
+            if result.series != series:
+                continue
+            if result.recipe.get("control"):
+                controls.append(result)
+            else:
+                groups[_settings_key(result)].append(result)
+        firsts: dict[tuple[str, bool], RunResult] = {}
+        for members in groups.values():
+            first = firsts.setdefault((members[0].model, members[0].atmosphere), members[0])
+            row = _model_row(members, unit, columns, _describe_variant(members[0], first), paper)
+            gap = _gap_to_best_control(members, unit, trained_gaps)
+            rows.append(row.model_copy(update={"gap": gap}))
+        if groups:
+            some = next(iter(groups.values()))[0]
+            known = some.assessment.units[unit].controls
+            rows += [
+                _control_row(some, name, unit, columns) for name in ("chance", "constant", *sorted(known))
+            ]
+        rows += [_trained_control_row(control, unit, columns) for control in controls]
+    return rows
+
+
+def _make_observatory_rows(results: Sequence[RunResult]) -> list[ScoreTableRow]:
+    """Return rows of events, delays, budgets and calibration; controls have those that follow from alarms."""
     rows = []
     for series in (False, True):
         groups: dict[str, list[RunResult]] = defaultdict(list)
@@ -165,16 +333,104 @@ def _make_rows(
             if result.series == series:
                 groups[_settings_key(result)].append(result)
         firsts: dict[tuple[str, bool], RunResult] = {}
+        trained = []
         for members in groups.values():
-            first = firsts.setdefault((members[0].model, members[0].atmosphere), members[0])
-            rows.append(_model_row(members, unit, columns, _describe_variant(members[0], first), paper))
-        if groups:
-            some = next(iter(groups.values()))[0]
-            rows += [
-                _baseline_row(some, "constant", unit, columns),
-                _baseline_row(some, "chance", unit, columns),
-            ]
+            first = members[0]
+            cells = {
+                name: _make_cell([read(result.assessment) for result in members], [])
+                for name, read in _OBSERVATORY.items()
+            }
+            if control := first.recipe.get("control"):
+                trained.append(_plain_row(first, control, cells, variant=first.model))
+                continue
+            known = firsts.setdefault((first.model, first.atmosphere), first)
+            row = _plain_row(first, first.model, cells, variant=_describe_variant(first, known))
+            shown = {"kind": "model", "atmosphere": first.atmosphere, "parameters": first.parameters}
+            rows.append(row.model_copy(update={**shown, "seeds": [result.seed for result in members]}))
+        for name, scores in sorted(
+            next(iter(groups.values()))[0].assessment.units["interferograms"].controls.items()
+            if groups
+            else ()
+        ):
+            values = dict.fromkeys(_OBSERVATORY, math.nan)
+            if scores.events is not None:
+                values |= {
+                    "event_recall": scores.events.recall,
+                    "event_macro_recall": scores.events.macro_recall,
+                    "delay_days": scores.events.median_delay_days,
+                }
+            values |= {f"recall_at_{budget}": point.recall for budget, point in scores.budgets.items()}
+            cells = {column: _make_cell([value], []) for column, value in values.items()}
+            rows.append(_plain_row(next(iter(groups.values()))[0], name, cells))
+        rows += trained
     return rows
+
+
+def _plain_row(
+    result: RunResult, name: str, cells: dict[str, ScoreCell], *, variant: str = ""
+) -> ScoreTableRow:
+    return ScoreTableRow(
+        kind="control",
+        model=name,
+        series=result.series,
+        atmosphere=None,
+        variant=variant,
+        seeds=[],
+        gap=None,
+        parameters=None,
+        cells=cells,
+    )
+
+
+def _gap_to_best_control(
+    members: Sequence[RunResult], unit: ScoringUnit, trained_gaps: Mapping[str, TrainedControlGaps]
+) -> GapCell:
+    """Return the gap of a model to the control that leaves the smallest one in the headline score."""
+    score = HEADLINE_SCORE[unit]
+    gaps: dict[str, list[Gap]] = defaultdict(list)
+    for result in members:
+        found = result.assessment.units[unit]
+        interval = found.intervals[score]
+        for name, known in (("chance", found.test.chance), ("constant", found.test.constant)):
+            gaps[name].append(
+                Gap(
+                    value=found.test.values[score] - known[score],
+                    low=interval.low - known[score],
+                    high=interval.high - known[score],
+                )
+            )
+        for name, control in found.controls.items():
+            gaps[name].append(control.gaps[score])
+        for name, by_unit in trained_gaps.get(result.key, {}).items():
+            gaps[name].append(by_unit[unit][score])
+    means = {name: _nan_mean([gap.value for gap in found]) for name, found in gaps.items()}
+    known_means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+    best = min(known_means, key=known_means.__getitem__, default="constant")
+    lows = [gap.low for gap in gaps[best] if not math.isnan(gap.low)]
+    highs = [gap.high for gap in gaps[best] if not math.isnan(gap.high)]
+    return GapCell(
+        score=score,
+        control=best,
+        mean=means[best],
+        low=min(lows, default=math.nan),
+        high=max(highs, default=math.nan),
+    )
+
+
+def _nan_mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _check_coverage(result: RunResult) -> None:
+    """Raise UsageError if the windows show too little of the deformation of validation or test."""
+    for part, counts in result.coverage.items():
+        if part != "train" and counts.positives and counts.seen < SUFFICIENT_COVERAGE * counts.positives:
+            raise UsageError(
+                f"the windows of the tiling {result.tiling} show {counts.seen} of {counts.positives} "
+                f"positives of {part}, so its scores say little; choose another tiling (`hephaestus splits "
+                f"coverage {result.split.name}`), or ask for the tables all the same with --allow-unseen"
+            )
 
 
 def _settings_key(result: RunResult) -> str:
@@ -214,10 +470,6 @@ def _model_row(
                 "paper": beside and ScoreSummary(mean=beside.mean / 100, deviation=beside.deviation / 100),
             }
         )
-    above = [
-        scores.values["f1"] > scores.constant["f1"]
-        for scores in (_scores(result, unit, paper) for result in members)
-    ]
     return ScoreTableRow(
         kind="model",
         model=first.model,
@@ -225,7 +477,7 @@ def _model_row(
         atmosphere=first.atmosphere,
         variant=variant,
         seeds=[result.seed for result in members],
-        above_constant=sum(above),
+        gap=None,
         parameters=first.parameters,
         cells=cells,
     )
@@ -252,24 +504,30 @@ def _make_cell(found: Sequence[float], ranges: Sequence[Interval]) -> ScoreCell:
     )
 
 
-def _baseline_row(
-    result: RunResult, kind: Literal["constant", "chance"], unit: ScoringUnit, columns: Sequence[str]
-) -> ScoreTableRow:
-    scores = result.assessment.units[unit].test
-    known = dict(scores.constant if kind == "constant" else scores.chance)
+def _control_row(result: RunResult, name: str, unit: ScoringUnit, columns: Sequence[str]) -> ScoreTableRow:
+    """Return the row of a computed control, from a run on the same windows."""
+    found = result.assessment.units[unit]
     alarms = result.assessment.false_alarms.total
-    share = 1.0 if kind == "constant" else scores.positives / scores.items
-    known[FALSE_ALARM_RATE] = share * alarms.interferograms / alarms.years if alarms.years else math.nan
-    return ScoreTableRow(
-        kind=kind,
-        model="",
-        series=result.series,
-        atmosphere=None,
-        variant="",
-        seeds=[],
-        above_constant=None,
-        parameters=None,
-        cells={name: _make_cell([known[name]], []) for name in columns},
+    if name in ("chance", "constant"):
+        known = dict(found.test.constant if name == "constant" else found.test.chance)
+        share = 1.0 if name == "constant" else found.test.positives / found.test.items
+        false_alarms = share * alarms.interferograms
+    else:
+        known = dict(found.controls[name].test.values)
+        false_alarms = found.controls[name].test.false_positives
+    known[FALSE_ALARM_RATE] = false_alarms / alarms.years if alarms.years else math.nan
+    return _plain_row(result, name, {column: _make_cell([known[column]], []) for column in columns})
+
+
+def _trained_control_row(result: RunResult, unit: ScoringUnit, columns: Sequence[str]) -> ScoreTableRow:
+    row = _model_row([result], unit, columns, "", paper=False)
+    return row.model_copy(
+        update={
+            "kind": "control",
+            "model": result.recipe["control"],
+            "variant": result.model,
+            "atmosphere": None,
+        }
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from hephaestus_baselines.evaluation.result_schema import PartCoverageRecord
 from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
+    PublishedShare,
     ScoreCell,
     ScoreSummary,
     ScoreTable,
@@ -19,12 +21,31 @@ from hephaestus_baselines.reporting.table_schema import (
     TablesDocument,
 )
 from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.dataset.splits import SplitPart
 from hephaestus_build.report import markdown
 
 _COLUMN_TITLES = {
     "precision": "Prec", "recall": "Rec", "f1": "F1", "auroc": "AUROC", "iou": "IoU",
     "average_precision": "AP", FALSE_ALARM_RATE: "False alarms / frame-year",
+    "same_place_auroc": "AUROC, same places", "event_recall": "Events found",
+    "event_macro_recall": "Recall, event mean", "delay_days": "Median delay, days",
+    "recall_at_1": "Rec at 1 alarm day / frame-year", "recall_at_2": "at 2", "recall_at_5": "at 5",
+    "recall_at_12": "at 12", "ece": "Calibration error", "ece_calibrated": "calibrated",
 }  # fmt: skip
+_CONTROL_NOTES = (
+    (
+        "Controls, in italics, look at no image. Above the best control: the model's score minus that of the "
+        "control that comes closest, in points, with the lowest lower and highest upper end of the seeds' "
+        "95 % bootstrap intervals of the difference over events. If it includes 0, nothing is shown."
+    ),
+    (
+        "Chance: guessing at random, with the share of deformation as probability. Frame prior: how often "
+        "the frame's training interferograms deform in the window. Persistence: how many of the frame's last "
+        "10 interferograms did. Terrain only: the same network without phase and coherence."
+    ),
+)
+_LESS_IS_BETTER = (FALSE_ALARM_RATE, "delay_days", "ece", "ece_calibrated")
+_CONTROL_TITLES = {"constant": "always deformation"}
 _MAX_COMMENT_LENGTH = 100_000  # characters; a comment line may list the generations of all frames
 #: Up to this many frames, the Markdown lists their generations; CSV and JSON always list all.
 _MAX_LISTED_FRAMES = 6
@@ -76,13 +97,58 @@ def _header_lines(
             "windows",
             shown(f"{document.size} pixels, test {document.tiling}, training {', '.join(document.training)}"),
         ),
+        *[
+            (f"coverage of {part}", shown(_describe_coverage(counts)))
+            for part, counts in document.coverage.items()
+        ],
+        *[
+            (
+                f"events of test, {kind}",
+                f"{found.events}, worth {found.effective:.1f} of equal size",
+            )
+            for kind, found in sorted(document.events.items())
+        ],
         ("first weights", shown(", ".join(document.weights))),
         ("cube generations", shown("; ".join(generations))),
         ("versions", shown(", ".join(versions))),
         ("code", shown(", ".join(code[:12] for code in document.code))),
         ("device", shown(", ".join(document.devices))),
+        ("trials of settings", shown(_describe_trials(document.trials))),
         ("the paper's figures", shown(f"left out: {document.paper}") if document.paper else "in brackets"),
+        *[
+            ("of the paper's data", shown(_describe_shares("samples" if kind == "single" else kind, shares)))
+            for kind, shares in document.paper_samples.items()
+        ],
     ]
+
+
+def _describe_trials(trials: Mapping[str, int]) -> str:
+    counts = set(trials.values())
+    if len(counts) > 1:
+        each = ", ".join(f"{MODEL_TITLES.get(model, model)} {count}" for model, count in trials.items())
+        return f"not the same number for each model, which favours those with more: {each}"
+    if counts == {1}:
+        return "1 for each model, no setting was tuned"
+    return f"{max(counts, default=0)} for each model, each in a row of its own"
+
+
+def _describe_shares(noun: str, shares: Mapping[SplitPart, PublishedShare]) -> str:
+    samples, published = (
+        sum(getattr(share, name) for share in shares.values()) for name in ("samples", "published_samples")
+    )
+    parts = [
+        f"{part} {share.samples:,} of {share.published_samples:,}, with {share.positives:,} of "
+        f"{share.published_positives:,} positives"
+        for part, share in shares.items()
+    ]
+    return f"{samples:,} of {published:,} {noun} ({'; '.join(parts)})"
+
+
+def _describe_coverage(counts: PartCoverageRecord) -> str:
+    pixels = "" if math.isnan(counts.pixels_seen) else f", {counts.pixels_seen:.1%} of the deforming pixels"
+    uncertain = f", {counts.uncertain} with uncertain outlines" if counts.uncertain else ""
+    left_out = f" ({counts.uncertain_left_out} such left out)" if counts.uncertain_left_out else ""
+    return f"{counts.seen} of {counts.positives} positives seen{pixels}{uncertain}{left_out}"
 
 
 def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str, Any]]:
@@ -96,6 +162,12 @@ def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str
                 "paper_mean": cell.paper.mean if cell.paper else math.nan,
                 "paper_deviation": cell.paper.deviation if cell.paper else math.nan,
             }
+            gap = row.gap if row.gap and row.gap.score == name else None
+            figures |= {
+                "gap": gap.mean if gap else math.nan,
+                "gap_low": gap.low if gap else math.nan,
+                "gap_high": gap.high if gap else math.nan,
+            }
             yield {
                 "simulated": str(document.simulated).lower(),
                 "task": table.task,
@@ -107,6 +179,7 @@ def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str
                 "variant": _escape_formula(row.variant),
                 "score": name,
                 "seeds": cell.seeds if row.kind == "model" else "",
+                "best_control": row.gap.control if row.gap and row.gap.score == name else "",
                 **{key: "" if math.isnan(value) else repr(value) for key, value in figures.items()},
                 "undefined": _escape_formula(cell.undefined),
                 "split": _escape_formula(document.split),
@@ -116,8 +189,10 @@ def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str
 
 def _render_table(table: ScoreTable) -> str:
     names = [_COLUMN_TITLES[name] for name in table.columns]
-    with_ranges = any(not math.isnan(row.cells["f1"].low) for row in table.rows)
-    heads = ["", "Model", "Atm.", *names, *(["F1, 95 %"] if with_ranges else []), "Above constant"]
+    with_ranges = any("f1" in row.cells and not math.isnan(row.cells["f1"].low) for row in table.rows)
+    score = next((row.gap.score for row in table.rows if row.gap), "")
+    heads = ["", "Model", "Atm.", *names, *(["F1, 95 %"] if with_ranges else [])]
+    heads += [f"{_COLUMN_TITLES[score]} above the best control"] if score else []
     lines = ["| " + " | ".join(heads) + " |", "|---|---|:-:|" + "---:|" * (len(heads) - 3)]
     for series in (False, True):
         rows = [row for row in table.rows if row.series == series]
@@ -126,22 +201,31 @@ def _render_table(table: ScoreTable) -> str:
             block = ("Time-series" if series else "Single-timestep") if place == 0 else ""
             cells = [marks[name][place](_format_cell(row.cells[name], name)) for name in table.columns]
             ranges = [_format_interval(row.cells["f1"])] if with_ranges else []
-            above = "" if row.above_constant is None else f"{row.above_constant} of {len(row.seeds)}"
-            lines.append("| " + " | ".join([block, *_row_title(row), *cells, *ranges, above]) + " |")
+            ranges += [_format_gap(row)] if score else []
+            lines.append("| " + " | ".join([block, *_row_title(row), *cells, *ranges]) + " |")
     return "\n".join(lines)
 
 
 def _row_title(row: ScoreTableRow) -> tuple[str, str]:
     if row.kind != "model":
-        return {"constant": "*always deformation*", "chance": "*chance*"}[row.kind], ""
+        of = f" ({MODEL_TITLES.get(row.variant, row.variant)})" if row.variant else ""
+        return f"*{markdown.escape_markdown(_CONTROL_TITLES.get(row.model, row.model) + of)}*", ""
     title = MODEL_TITLES.get(row.model, row.model)
     named = markdown.escape_markdown(f"{title} ({row.variant})" if row.variant else title)
     return named, "✓" if row.atmosphere else "×"
 
 
+def _format_gap(row: ScoreTableRow) -> str:
+    if row.gap is None or math.isnan(row.gap.mean):
+        return ""
+    interval = "" if math.isnan(row.gap.low) else f" ({row.gap.low * 100:+.1f} to {row.gap.high * 100:+.1f})"
+    control = _CONTROL_TITLES.get(row.gap.control, row.gap.control)
+    return f"{row.gap.mean * 100:+.1f}{interval}, {markdown.escape_markdown(control)}"
+
+
 def _rank_styles(rows: Sequence[ScoreTableRow], name: str) -> list[Callable[[str], str]]:
     """Return the Markdown style of each row's score: bold for the best, underlined for the second."""
-    sign = -1 if name == FALSE_ALARM_RATE else 1
+    sign = -1 if name in _LESS_IS_BETTER else 1
     means = [sign * row.cells[name].mean if row.kind == "model" else math.nan for row in rows]
     ranks = sorted({mean for mean in means if not math.isnan(mean)}, reverse=True)
     styles: list[Callable[[str], str]] = ["**{}**".format, "<u>{}</u>".format]
@@ -150,7 +234,7 @@ def _rank_styles(rows: Sequence[ScoreTableRow], name: str) -> list[Callable[[str
 
 
 def _format_cell(cell: ScoreCell, name: str) -> str:
-    scale = 1 if name == FALSE_ALARM_RATE else 100
+    scale = 1 if name in (FALSE_ALARM_RATE, "delay_days") else 100
     if math.isnan(cell.mean):
         return "–"
     text = _format_mean(cell, scale)
@@ -176,8 +260,7 @@ def _render_notes(document: TablesDocument) -> str:
         f"Per cent, mean ± sample standard deviation over seeds; the threshold is {threshold}.",
         "In each block the best score is bold and the second underlined.",
         "F1, 95 %: lowest lower and highest upper end of the seeds' bootstrap intervals over events.",
-        "Above constant: number of seeds whose F1 is higher than that of always predicting deformation.",
-        "Chance: guessing at random, with the share of deformation as probability.",
+        *_CONTROL_NOTES,
         "Pixels without data are ignored." if document.paper else "Pixels without data are included.",
     ]
     reasons = {

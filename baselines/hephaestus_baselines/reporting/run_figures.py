@@ -22,7 +22,11 @@ from hephaestus_baselines.reporting.prediction_figures import (
     write_figure,
 )
 from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
-from hephaestus_baselines.reporting.training_plots import draw_learning_curves, draw_reliability_diagram
+from hephaestus_baselines.reporting.training_plots import (
+    draw_alarm_curves,
+    draw_learning_curves,
+    draw_reliability_diagram,
+)
 from hephaestus_baselines.training.history import BEST_CHECKPOINT_FILE, METRICS_FILE, verified_training_file
 from hephaestus_build.core.errors import HephaestusError
 
@@ -73,6 +77,8 @@ def write_run_figures(
             figures[f"reliability-{task}"] = draw_reliability_diagram(
                 said, f"Reliability of {task} on the test part"
             )
+        if members:
+            figures[f"alarm-curves-{task}"] = draw_alarm_curves(members, f"Alarms of {task} on the test part")
     for series, name in ((False, "predictions"), (True, "predictions-series")):
         if best := best_segmentation_run(results, homes, series):
             try:
@@ -93,6 +99,7 @@ def best_segmentation_run(results: Sequence[RunResult], homes: RunFolders, serie
         result
         for result in results
         if result.task == "segmentation"
+        and not result.recipe.get("control")
         and result.series == series
         and (homes[result.key] / BEST_CHECKPOINT_FILE).is_file()
         and (homes[result.key] / _TEST_PREDICTIONS_FILE).is_file()
@@ -170,6 +177,5 @@ def _read_by_setting(
 
 def _setting_title(result: RunResult) -> str:
     form = "series" if result.series else "single"
-    return (
-        f"{MODEL_TITLES.get(result.model, result.model)}, {form}{', atmosphere' if result.atmosphere else ''}"
-    )
+    name = result.recipe.get("control") or MODEL_TITLES.get(result.model, result.model)
+    return f"{name}, {form}{', atmosphere' if result.atmosphere else ''}"

@@ -7,7 +7,14 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter
 
 from hephaestus_baselines.config.run_config import Task
-from hephaestus_baselines.evaluation.result_schema import NullableFloat, ResultModel, RunResult, ScoringUnit
+from hephaestus_baselines.evaluation.result_schema import (
+    NullableFloat,
+    PartCoverageRecord,
+    ResultModel,
+    RunResult,
+    ScoringUnit,
+)
+from hephaestus_build.dataset.splits import SplitPart
 
 #: Listed among the scores, but a number per frame-year rather than a fraction.
 FALSE_ALARM_RATE = "false_alarms_per_frame_year"
@@ -34,18 +41,33 @@ class ScoreCell(ScoreSummary):
     undefined: str = ""
 
 
-class ScoreTableRow(ResultModel):
-    """Scores of a model with its inputs, or of a trivial baseline."""
+class EventCount(ResultModel):
+    """Number of events, and of equally large ones that would be worth as much."""
 
-    kind: Literal["model", "constant", "chance"]
-    model: str
+    events: int
+    effective: float
+
+
+class GapCell(ResultModel):
+    """How far a model is above the best control, which looks at no image, in one score."""
+
+    score: str
+    control: str = Field(description="The best control in this score.")
+    mean: NullableFloat = Field(description="Mean over seeds of the model's score minus the control's.")
+    low: NullableFloat = Field(description="Lowest lower end of the seeds' intervals of the difference.")
+    high: NullableFloat = Field(description="Highest upper end of the seeds' intervals of the difference.")
+
+
+class ScoreTableRow(ResultModel):
+    """Scores of a model with its inputs, or of a control."""
+
+    kind: Literal["model", "control"]
+    model: str = Field(description="Name of the model, or of the control.")
     series: bool
     atmosphere: bool | None
     variant: str = Field(description="Settings that differ from the first row of the same model.")
     seeds: list[int]
-    above_constant: int | None = Field(
-        description="Number of seeds whose F1 is above the constant predictor's."
-    )
+    gap: GapCell | None = Field(description="Headline: the gap to the best control; null for controls.")
     parameters: int | None
     cells: dict[str, ScoreCell]
 
@@ -60,10 +82,19 @@ class ScoreTable(ResultModel):
     rows: list[ScoreTableRow]
 
 
+class PublishedShare(ResultModel):
+    """Samples, or series, of a part here and in the paper's Table 2."""
+
+    samples: int
+    published_samples: int
+    positives: int = Field(description="Samples with deformation.")
+    published_positives: int
+
+
 class TablesDocument(ResultModel):
     """All tables of a grid (``tables.json``)."""
 
-    format: Literal["hephaestus-tables/1"] = "hephaestus-tables/1"
+    format: Literal["hephaestus-tables/2"] = "hephaestus-tables/2"
     simulated: bool
     runs: int
     commands: list[str]
@@ -74,11 +105,24 @@ class TablesDocument(ResultModel):
     tiling: str
     training: list[str]
     weights: list[str]
+    coverage: dict[SplitPart, PartCoverageRecord] = Field(
+        description="What the windows show of the deformation, whatever the model."
+    )
+    events: dict[str, EventCount] = Field(
+        description="Events that the test part shows, by input: single or series."
+    )
     generations: dict[str, list[str]]
     versions: dict[str, list[str]]
     devices: list[str]
     code: list[str]
+    trials: dict[str, int] = Field(
+        description="By model: number of settings that it was trained with, for the same inputs. No setting "
+        "is chosen among them, each has its own row."
+    )
     paper: str = Field(description="Why the paper's scores are left out; empty if they are shown.")
+    paper_samples: dict[Literal["single", "series"], dict[SplitPart, PublishedShare]] = Field(
+        description="How many of the paper's samples and series are here; empty if its scores are left out."
+    )
     tables: list[ScoreTable]
 
 

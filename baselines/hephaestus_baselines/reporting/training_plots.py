@@ -1,4 +1,4 @@
-"""Learning curves and reliability diagrams (calibration of predicted probabilities)."""
+"""Learning curves, reliability diagrams (calibration of predicted probabilities) and alarm curves."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from hephaestus_baselines.evaluation.alarms import BUDGETS
 from hephaestus_baselines.evaluation.predictions import PROBABILITY_BINS, Predictions
+from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.reporting.prediction_figures import (
     add_heading,
     make_figure,
@@ -224,6 +226,72 @@ def draw_reliability_diagram(runs: Mapping[str, Sequence[Predictions]], title: s
         bbox_to_anchor=(1 - (2.65 * columns + 0.2) / figure.get_figwidth(), 1 - 0.55 / 5), labelspacing=0.9,
     )  # fmt: skip
     add_heading(figure, f"{title}, {cases:,} {'pixels' if pixels else 'items'}", simulated)
+    return figure
+
+
+def draw_alarm_curves(results: Sequence[RunResult], title: str) -> Figure:
+    """Draw recall of interferograms against days with false alarms, a line per run, controls at the budgets.
+
+    Parameters
+    ----------
+    results : sequence of RunResult
+        Runs of one task. Runs of one setting have one colour.
+    title : str
+        Title of the figure.
+    """
+    settings: dict[str, list[RunResult]] = {}
+    for result in results:
+        form = "series" if result.series else "single"
+        name = result.recipe.get("control") or result.model
+        settings.setdefault(f"{name}, {form}{', atmosphere' if result.atmosphere else ''}", []).append(result)
+    figure = make_figure(9.2, 4.4)
+    axes = figure.subplots()
+    set_margins(figure, left=0.75, right=3.3, bottom=0.6)
+    handles = []
+    for colour, (name, runs) in zip(_line_colors(len(settings)), settings.items(), strict=True):
+        dashes: Literal["--", "-"] = "--" if runs[0].recipe.get("control") else "-"
+        for run in runs:
+            curve = run.assessment.alarm_curve
+            axes.step(
+                curve.days_per_frame_year,
+                curve.recall,
+                where="post",
+                color=colour,
+                linewidth=1.4,
+                linestyle=dashes,
+            )
+        handles.append(
+            Line2D([], [], color=colour, linewidth=2, linestyle=dashes, label=escape_mathtext(name))
+        )
+    for marker, series in (("o", False), ("s", True)):
+        some = next((run for run in results if run.series == series), None)
+        if some is None:
+            continue
+        for shade, (name, control) in zip(
+            (GREY, INK), some.assessment.units["interferograms"].controls.items(), strict=False
+        ):
+            days = [float(budget) for budget in control.budgets]
+            recalls = [point.recall for point in control.budgets.values()]
+            axes.plot(days, recalls, marker, color=shade, markersize=5, markerfacecolor="none")
+            label = f"{name}, {'series' if series else 'single'}"
+            handles.append(
+                Line2D(
+                    [], [], color=shade, marker=marker, linestyle="", markerfacecolor="none",
+                    label=escape_mathtext(label),
+                )
+            )  # fmt: skip
+    for budget in BUDGETS:
+        axes.axvline(budget, color=GREY, linewidth=0.7, linestyle=":", zorder=1)
+    axes.set(xlim=(0, 1.25 * max(BUDGETS)), ylim=(0, 1.02))
+    axes.set_xlabel("days with a false alarm, for each frame and year", fontsize=9, color=INK)
+    axes.set_ylabel("share of the interferograms with deformation", fontsize=9, color=INK)
+    axes.grid(color="#e9ecef", linewidth=0.7)
+    style_axes(axes)
+    figure.legend(
+        handles=handles, loc="upper left", fontsize=8.5, frameon=False, labelcolor=INK,
+        bbox_to_anchor=(1 - 3.15 / figure.get_figwidth(), 1 - 0.55 / 4.4), labelspacing=0.7,
+    )  # fmt: skip
+    add_heading(figure, title, any(result.simulated for result in results))
     return figure
 
 

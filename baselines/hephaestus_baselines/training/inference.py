@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from hephaestus_baselines.training.checkpoints import (
     load_weights,
     read_checkpoint,
 )
+from hephaestus_build.core.concurrency import exit_with_parent
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import NullListener, ProgressListener
@@ -44,6 +46,11 @@ from hephaestus_build.dataset.splits import SplitPart
 
 #: Default number of windows per batch.
 DEFAULT_BATCH_SIZE = 16
+#: Parts of the errors that torch raises when a reader process is killed or shared memory is full.
+_READER_SIGNS = (
+    "DataLoader worker", "shared memory", "shm", "No space left on device", "Too many open files",
+    "received 0 items of ancdata",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -207,10 +214,11 @@ def predict_items(
     collector = make_collector(recipe, chosen, items, prepared)
     stage = f"{recipe.model}: {chosen}"
     listener.stage(stage, len(items))
-    for batch in make_data_loader(windows, workers, batch_size=batch_size or DEFAULT_BATCH_SIZE):
-        fields = expand_on_device(batch, trained.device)
-        collect_batch(collector, batch, fields, trained._predict_from_fields(fields))
-        listener.advance(stage, len(batch["index"]))
+    with translate_reader_errors(stage, workers):
+        for batch in make_data_loader(windows, workers, batch_size=batch_size or DEFAULT_BATCH_SIZE):
+            fields = expand_on_device(batch, trained.device)
+            collect_batch(collector, batch, fields, trained._predict_from_fields(fields))
+            listener.advance(stage, len(batch["index"]))
     return collector.finish()
 
 
@@ -228,6 +236,7 @@ def make_window_dataset(
         prepared.stores,
         size=recipe.size,
         atmosphere=recipe.atmosphere != "none",
+        volcanic_only=recipe.positives == "volcanic",
         # no more than the cores that this run may use: runs in parallel would slow each other down
         threads=torch.get_num_threads(),
     )
@@ -236,8 +245,46 @@ def make_window_dataset(
 def make_data_loader(windows: WindowDataset, workers: int, **options: Any) -> DataLoader[dict[str, Tensor]]:
     """Return a loader whose workers, if any, are spawned: forking a process with threads can deadlock."""
     if workers:
-        options |= {"multiprocessing_context": "spawn", "persistent_workers": True}
+        options |= {
+            "multiprocessing_context": "spawn",
+            "persistent_workers": True,
+            # torch's own watch takes whoever is the parent when the worker begins, be it init
+            "worker_init_fn": _watch_parent,
+        }
     return DataLoader(windows, num_workers=workers, pin_memory=torch.cuda.is_available(), **options)
+
+
+def _watch_parent(_: int) -> None:
+    exit_with_parent()
+
+
+@contextmanager
+def translate_reader_errors(what: str, workers: int) -> Iterator[None]:
+    """Convert torch's errors of reader processes to one that says what to do.
+
+    Parameters
+    ----------
+    what : str
+        What was read, such as the key of a run.
+    workers : int
+        Number of reader processes.
+
+    Raises
+    ------
+    HephaestusError
+        If a reader process was killed, or there is too little shared memory for its batches.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        text = " ".join(str(error).split())
+        if not workers or not any(sign in text for sign in _READER_SIGNS):
+            raise
+        raise HephaestusError(
+            f"{what}: a reader process ended or found no shared memory ({sanitize_text(text, 160)}); run the "
+            f"same command again with fewer workers (--set workers={workers // 2}), a smaller batch_size, or "
+            f"more memory and shared memory (docker run --shm-size=8g); it goes on from the last epoch"
+        ) from error
 
 
 def make_collector(
@@ -253,15 +300,20 @@ def _make_predicted_item(item: DatasetItem, prepared: PreparedData) -> Predicted
     keys = [(item.frame, pair) for pair in item.pairs]
     known = [prepared.attributes.get(key, SampleAttributes("")) for key in keys]
     tile = item.tile
+    events = {event for key in keys for event in prepared.events.get(key, ())}
     return PredictedItem(
         item.frame,
         item.pairs,
         item.positive,
         (tile.row, tile.column, tile.size) if tile else None,
-        tuple(sorted({prepared.events[key] for key in keys if key in prepared.events})),
+        tuple(sorted(events)),
         known[0].region,
         tuple(sorted({word for one in known for word in one.activities})),
         tuple(sorted({word for one in known for word in one.intensities})),
+        tuple(
+            sorted({prepared.event_volcanoes[event] for event in events & prepared.event_volcanoes.keys()})
+        ),
+        item.sliver,
     )
 
 
@@ -291,10 +343,14 @@ def collect_batch(
 ) -> None:
     """Add a batch's predictions to the collector; for segmentation, their histograms."""
     index, label = batch["index"].cpu().numpy(), batch["label"].cpu().numpy()
+    inside = fields["inside"][:, 0]
+    data = (inside & fields["valid"].any(1)).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
+    share = data.cpu().numpy()
     if collector.source.task == "classification":
-        collector.add(index, label, probability.cpu().numpy())
+        collector.add(index, label, probability.cpu().numpy(), data_share=share)
     else:
-        collector.add(index, label, pixels=count_histograms_on_device(probability, fields))
+        pixels = count_histograms_on_device(probability, fields)
+        collector.add(index, label, pixels=pixels, data_share=share)
 
 
 def count_histograms_on_device(

@@ -34,7 +34,12 @@ from hephaestus_baselines.data.samplers import (
     permute_labels,
     stratified_subset,
 )
-from hephaestus_baselines.evaluation.metrics import RankedScores, compute_rates, count_at_or_above
+from hephaestus_baselines.evaluation.metrics import (
+    RankedScores,
+    cases_by_unit,
+    compute_rates,
+    count_at_or_above,
+)
 from hephaestus_baselines.evaluation.predictions import PredictionCollector, Predictions
 from hephaestus_baselines.evaluation.result_schema import library_versions
 from hephaestus_baselines.models.architectures import build_model
@@ -64,6 +69,7 @@ from hephaestus_baselines.training.inference import (
     make_window_dataset,
     resolve_device,
     to_channels_last,
+    translate_reader_errors,
 )
 from hephaestus_baselines.training.lightning_checkpoints import (
     LAST_CHECKPOINT_FILE,
@@ -152,7 +158,11 @@ def train_model(
             log_every_n_steps=10,
             default_root_dir=folder,
         )
-        with translate_os_errors(f"run {recipe.key}: training in {folder}"), _restore_keyboard_interrupt():
+        with (
+            translate_reader_errors(f"run {recipe.key}", recipe.workers),
+            translate_os_errors(f"run {recipe.key}: training in {folder}"),
+            _restore_keyboard_interrupt(),
+        ):
             trainer.fit(module, ckpt_path=checkpoint)
             if not (folder / BEST_CHECKPOINT_FILE).exists():
                 raise HephaestusError(
@@ -250,8 +260,9 @@ class TrainingModule(lightning.LightningModule):
         # for segmentation, masks are shuffled within each batch instead
         permute = recipe.shuffle_labels and recipe.task == "classification"
         self.train_labels = permute_labels(flags, recipe.seed) if permute else flags
+        self._frames = [item.frame for item in prepared.items["train"]]
         known = prepared.items["validation"]
-        chosen = stratified_subset([item.positive for item in known], recipe.validation_windows)
+        chosen = stratified_subset([item.pixels > 0 for item in known], recipe.validation_windows)
         self.validation_items = tuple(known[index] for index in chosen)
         self._sums: dict[str, Tensor | float] = {}
         self._collector: PredictionCollector | None = None
@@ -264,12 +275,11 @@ class TrainingModule(lightning.LightningModule):
             self.recipe.seed,
             self.recipe.batch_size,
             balance=self.recipe.balance,
+            frames=self._frames if self.recipe.negatives == "matched" else None,
             rank=self.global_rank,
             devices=self.trainer.world_size,
+            epoch=lambda: len(self.history),
         )
-        # workers start reading before Lightning sets the epoch of a resumed run
-        progress = self.trainer.fit_loop.epoch_progress.current
-        batches.set_epoch(progress.processed)  # type: ignore[attr-defined]
         windows = make_window_dataset(self.recipe, self.prepared.items["train"], self.prepared)
         return make_data_loader(windows, self.recipe.workers, batch_sampler=batches)
 
@@ -305,7 +315,9 @@ class TrainingModule(lightning.LightningModule):
                 generator = torch.Generator().manual_seed(self._derive_step_seed(1))
                 if self.recipe.shuffle_labels:
                     label = self._shuffle_labels(batch, fields, generator)
-                fields = augment_batch(fields, self.recipe.augmentations, generator)
+                fields = augment_batch(
+                    fields, self.recipe.augmentations, generator, rotation=self.recipe.rotation
+                )
                 if not self.recipe.shuffle_labels:
                     # a crop may have cut off the deformation
                     label = (fields["mask"] > 0).flatten(1).any(1).long()
@@ -370,13 +382,16 @@ class TrainingModule(lightning.LightningModule):
         self.history.append(row)
         names = ("train_loss", "validation_loss", "validation_score", "learning_rate")
         logged = {name: row[name] for name in names}
-        # for a control run, true labels must not select the epoch: the last one is kept
-        logged[_SELECTION_METRIC] = (
-            float(row["epoch"]) if self.recipe.shuffle_labels else row["validation_score"]
-        )
+        logged[_SELECTION_METRIC] = self._rate_epoch(row)
         self.log_dict(logged, sync_dist=self.trainer.world_size > 1)
         if self.trainer.is_global_zero:
             write_metrics(self.history, self.folder)
+
+    def _rate_epoch(self, row: Mapping[str, Any]) -> float:
+        """Return what is highest in the epoch that is kept."""
+        if self.recipe.shuffle_labels:  # a control run: true labels must not select the epoch
+            return float(row["epoch"])
+        return -row["validation_loss"] if self.recipe.choice == "loss" else row["validation_score"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the metadata as plain values, so that reading it executes no code."""
@@ -399,8 +414,15 @@ class TrainingModule(lightning.LightningModule):
         ]
 
     def _loss(self, logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        gamma = effective_gamma(self.recipe.loss, self.recipe.focal_gamma)
-        return weighted_mean(focal_loss(logits, batch["label"], gamma), batch["weight"])
+        recipe = self.recipe
+        loss = focal_loss(
+            logits,
+            batch["label"],
+            effective_gamma(recipe.loss, recipe.focal_gamma),
+            alpha=recipe.focal_alpha if recipe.loss == "focal" else None,
+            detached=recipe.focal_detached,
+        )
+        return weighted_mean(loss, batch["weight"])
 
     def _derive_step_seed(self, purpose: int) -> int:
         return derive_seed(self.recipe.seed, self.global_step, self.global_rank, purpose)
@@ -427,9 +449,8 @@ def compute_selection_score(validation: Predictions) -> float:
     The score is 0 if it is undefined because validation has no deformation.
     """
     if validation.pixels is None:
-        score = float(
-            RankedScores(validation.label, validation.probability).compute_areas()["average_precision"]
-        )
+        items = cases_by_unit(validation, "items")
+        score = float(RankedScores(items.label, items.probability).compute_areas()["average_precision"])
     else:
         quiet, deforming = (count_at_or_above(counts) for counts in validation.pixels["data"].sum(axis=0))
         score = float(compute_rates(deforming, quiet, deforming[0] - deforming)["f1"].max())

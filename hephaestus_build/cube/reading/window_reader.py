@@ -201,6 +201,15 @@ class WindowReader:
                 column = strip * images.strip_width
                 yield column, values[:, : width - column]
 
+    def read_union(self, variable: str, pairs: Iterable[Pair]) -> npt.NDArray[np.uint8]:
+        """Return the highest code of each pixel over several pairs: uint8, in the frame's shape."""
+        union = np.zeros(self.shape, np.uint8)
+        for pair in pairs:
+            for column, values in self.iter_strips(variable, pair):
+                part = union[:, column : column + values.shape[1]]
+                np.maximum(part, values, out=part)
+        return union
+
     def _read_cached_strip(
         self, images: _ImageStorage, variable: str, pair: Pair | None, place: tuple[int, ...], strip: int
     ) -> np.ndarray | None:

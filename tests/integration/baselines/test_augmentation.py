@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -178,6 +179,77 @@ def test_crops_lie_in_the_window() -> None:
     area = (place[:, 0, 0] * place[:, 1, 1]).abs()
     assert 0.15 < area.min() < 0.4
     assert 0.2 < (area < 1).float().mean() < 0.4
+
+
+WHOLE = torch.tensor([[[0.0, 0.0], [1.0, 1.0]]])
+
+
+def test_the_published_rotation_reflects_the_image_into_the_corners() -> None:
+    """Against a bilinear rotation of the image that NumPy has continued by reflection."""
+    fields = fields_like(1, 1)
+    cos, sin = math.cos(0.6), math.sin(0.6)
+    turned = moved([[cos, -sin, 0], [sin, cos, 0]])
+    result = apply_transforms(
+        fields, BatchTransforms(turned.affine, turned.is_moved, turned.blur_sigma, WHOLE)
+    )
+    assert result["inside"].all()
+    assert result["dem"].isfinite().all()
+    assert result["valid"][..., 0, 0].all()
+    wide = np.pad(fields["dem"][0, 0].numpy(), SIZE, mode="reflect")  # the outermost pixel is not repeated
+    middle = (SIZE - 1) / 2
+    rows, columns = np.indices((SIZE, SIZE)) - middle
+    y, x = cos * rows + sin * columns + middle + SIZE, cos * columns - sin * rows + middle + SIZE
+    top, left = np.floor(y).astype(int), np.floor(x).astype(int)
+    down, right = y - top, x - left
+    expected = (
+        wide[top, left] * (1 - down) * (1 - right)
+        + wide[top, left + 1] * (1 - down) * right
+        + wide[top + 1, left] * down * (1 - right)
+        + wide[top + 1, left + 1] * down * right
+    )
+    np.testing.assert_allclose(result["dem"][0, 0].numpy(), expected, rtol=1e-3, atol=0.5)
+
+
+def test_a_crop_that_is_turned_reflects_itself_and_not_its_surroundings() -> None:
+    fields = fields_like(1, 1)
+    fields["dem"] = torch.full((1, 1, SIZE, SIZE), 1.0)
+    fields["dem"][..., SIZE // 2 :] = 1000.0  # beyond the crop, the left half
+    cos, sin = math.cos(0.7), math.sin(0.7)
+    crop = moved([[0.5 * cos, -0.5 * sin, -0.5], [sin, cos, 0]])
+    left = torch.tensor([[[-0.5, 0.0], [0.5, 1.0]]])
+    result = apply_transforms(fields, BatchTransforms(crop.affine, crop.is_moved, crop.blur_sigma, left))
+    near_the_edge = 999 * 0.5  # the outermost pixel of the enlarged crop lies between the halves
+    assert result["dem"].max() <= 1 + near_the_edge
+    assert (result["dem"] == 1).float().mean() > 0.8
+    assert apply_transforms(fields, crop)["dem"].nan_to_num(0).max() == 1000
+
+
+def test_the_published_rotation_turns_by_a_quarter_at_most() -> None:
+    full, published = (
+        draw_transforms(500, ("rotation",), torch.Generator().manual_seed(4), rotation=mode)
+        for mode in ("full", "published")
+    )
+    assert full.kept is None
+    assert published.kept is not None
+    angles = [torch.atan2(one.affine[:, 1, 0], one.affine[:, 0, 0]) for one in (full, published)]
+    torch.testing.assert_close(angles[0] / 2, angles[1], atol=1e-5, rtol=0)
+    assert math.radians(85) < angles[1].abs().max() <= math.pi / 2
+    # crops are as they are without it
+    kept = draw_transforms(500, ("crop", "flip"), torch.Generator().manual_seed(2), rotation="published").kept
+    assert kept is not None
+    reach = kept[:, 0].abs() + kept[:, 1]
+    assert reach.max() <= 1 + 1e-6
+    assert 0.15 < kept[:, 1].prod(1).min() < 0.4
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**31))
+def test_the_published_rotation_leaves_every_pixel_in_the_frame(seed: int) -> None:
+    fields = fields_like(4)
+    result = augment_batch(fields, AUGMENTATIONS, torch.Generator().manual_seed(seed), rotation="published")
+    assert result["inside"].all()
+    assert result["dem"].isfinite().all()
+    assert torch.equal(result["insar_difference"] != 0, result["valid"])
 
 
 def test_nothing_named_changes_nothing() -> None:

@@ -133,10 +133,12 @@ def test_channels_stand_where_their_names_say(
         torch.testing.assert_close(circle, known.float())
     else:
         mean, deviation = moments(inputs)["insar_difference"]
-        expected = torch.where(known, (batch["phase"][:, 2] - mean) / deviation, 0)
+        expected = (batch["phase"][:, 2] - mean) / deviation
         torch.testing.assert_close(by_name["2/insar_difference"], expected)
     coherence = by_name["0/insar_coherence"]
-    assert (coherence[batch["coherence"][:, 0] == 0] == 0).all()
+    # no data is no coherence, not average coherence
+    mean, deviation = moments(inputs)["insar_coherence"]
+    torch.testing.assert_close(coherence, (batch["coherence"][:, 0].float() - mean) / deviation)
     if atmosphere == "difference":
         change = (
             fields["secondary_date_surface_pressure"][:, 1] - fields["primary_date_surface_pressure"][:, 1]
@@ -145,6 +147,17 @@ def test_channels_stand_where_their_names_say(
         torch.testing.assert_close(
             by_name["1/surface_pressure_difference"], ((change - mean) / deviation).nan_to_num(0)
         )
+
+
+@pytest.mark.parametrize("phase", ["angle", "sin-cos"])
+def test_a_blind_model_gets_the_same_input_whatever_the_phase(
+    batch: dict[str, torch.Tensor], phase: str
+) -> None:
+    inputs = InputChannels("both", phase, nodata=True, blind=("insar_difference", "insar_coherence"))  # type: ignore[arg-type]
+    stack = ChannelStack(inputs, 3, moments(inputs))
+    other = {**batch, "phase": batch["phase"].flip(-1), "coherence": 255 - batch["coherence"]}
+    assert torch.equal(stack(expand_batch(batch)), stack(expand_batch(other)))
+    assert stack(expand_batch(batch)).any()  # the terrain and the atmosphere are there
 
 
 def test_moments_follow_the_names_of_the_channels() -> None:

@@ -90,6 +90,8 @@ def test_a_grid_leaves_results_tables_and_pictures_marked_simulated(home):
     assert json.loads((top / "tables.json").read_text())["simulated"] is True
     pictures = {path.name for path in top.glob("*.png")}
     assert pictures == {
+        "alarm-curves-classification.png",
+        "alarm-curves-segmentation.png",
         "learning-curves-classification.png",
         "learning-curves-segmentation.png",
         "reliability-classification.png",

@@ -16,11 +16,13 @@ from hephaestus_baselines.reporting.prediction_figures import (
 )
 from hephaestus_baselines.reporting.training_plots import (
     compute_calibration,
+    draw_alarm_curves,
     draw_learning_curves,
     draw_reliability_diagram,
     read_learning_curves,
 )
 from toy_predictions import CLASSIFIER, classified, segmented
+from toy_results import result
 
 PAIRS = ("20200101_20200113", "20200101_20200125", "20200101_20210113")
 
@@ -46,13 +48,14 @@ def pictures(tmp_path, simulated):
     said = classified([1, 0, 0], [0.9, 0.4, 0.1])
     said = type(said)(
         type(CLASSIFIER)("classification", "toy", "paper", "0" * 64, simulated),
-        "test", said.rows, said.label, said.probability,
+        "test", said.rows, said.label, said.probability, said.scored,
     )  # fmt: skip
     return {
         "over phase": draw_predictions([example(simulated=simulated)] * 3),
         "series": draw_series_predictions([example(3, simulated)]),
         "curves": draw_learning_curves({"a": [log, log]}, "Learning curves", simulated=simulated),
         "reliability": draw_reliability_diagram({"a": [said]}, "Reliability"),
+        "alarms": draw_alarm_curves([result(simulated=simulated)], "Alarms"),
     }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hephaestus_baselines.data.samplers import (
     EpochBatchSampler,
+    count_batches,
     derive_seed,
     draw_epoch,
     permute_labels,
@@ -48,6 +50,27 @@ def test_negatives_and_seeds_are_drawn_anew_each_epoch_and_replay() -> None:
     assert seen == set(range(200))
 
 
+@given(FLAGS, st.integers(0, 9))
+def test_negatives_take_the_windows_of_positives_in_their_frame(flags: list[bool], seed: int) -> None:
+    frames = [f"{index % 3}" for index in range(len(flags))]
+    draws = draw_epoch(flags, seed, 0, frames=frames)
+    if all(flags) or not any(flags):
+        assert sorted(draw.item for draw in draws) == list(range(len(flags)))
+        return
+    by_item = {draw.item: draw for draw in draws if flags[draw.item]}
+    assert sorted(by_item) == [index for index, flag in enumerate(flags) if flag]
+    negatives = [draw for draw in draws if not flags[draw.item]]
+    assert len(negatives) == len(by_item)
+    quiet = {frame for frame, flag in zip(frames, flags, strict=True) if not flag}
+    matched = [draw.like for draw in negatives if draw.like >= 0]
+    assert len(set(matched)) == len(matched)
+    assert sorted(matched) == sorted(index for index in by_item if frames[index] in quiet)
+    for draw in negatives:
+        if draw.like >= 0:
+            assert frames[draw.item] == frames[draw.like]
+            assert draw.seed == by_item[draw.like].seed  # so the window is the same
+
+
 def test_without_balance_every_item_comes_once() -> None:
     drawn = [draw.item for draw in draw_epoch([True] + [False] * 29, 0, 0, balance=False)]
     assert sorted(drawn) == list(range(30))
@@ -66,14 +89,39 @@ def test_batches_drop_nothing_and_differ_by_one(count: int, batches: int) -> Non
 
 @given(FLAGS, st.integers(1, 8), st.integers(1, 3))
 def test_devices_share_an_epoch(flags: list[bool], size: int, devices: int) -> None:
-    shares = [EpochBatchSampler(flags, 7, size, rank=rank, devices=devices) for rank in range(devices)]
-    for share in shares:
-        share.set_epoch(3)
+    shares = [
+        EpochBatchSampler(flags, 7, size, rank=rank, devices=devices, epoch=lambda: 3)
+        for rank in range(devices)
+    ]
     seen = [draw for share in shares for batch in share for draw in batch]
     assert sorted(seen) == sorted(draw_epoch(flags, 7, 3))
     # a device with fewer steps would leave the others waiting
     assert len({len(list(share)) for share in shares} | {len(share) for share in shares}) == 1
-    assert all(len(batch) <= size for share in shares for batch in share)
+    sizes = [len(batch) for share in shares for batch in share]
+    # batch normalisation cannot process a batch of one
+    assert size == 1 or len(seen) < 2 * devices or min(sizes) > 1
+    assert max(sizes) <= size or (size > 1 and max(sizes) <= size + 2)
+
+
+@pytest.mark.parametrize(
+    ("draws", "size", "devices", "expected"),
+    [(2182, 2, 2, 545), (620, 2, 2, 155), (5, 2, 1, 2), (8, 4, 1, 2), (9, 4, 1, 3), (3, 1, 1, 3)],
+)
+def test_the_last_batch_is_never_a_single_sample(draws: int, size: int, devices: int, expected: int) -> None:
+    assert count_batches(draws, size, devices) == expected
+
+
+def test_the_epoch_is_asked_when_batches_are_first_drawn():
+    now = 0
+    batches = EpochBatchSampler([True, False] * 8, 7, 4, epoch=lambda: now)
+    first = list(batches)
+    now = 1
+    reading = iter(batches)
+    second = [next(reading)]
+    now = 2  # announced while readers are drawing ahead
+    second += list(reading)
+    assert sorted(draw for batch in second for draw in batch) == sorted(draw_epoch([True, False] * 8, 7, 1))
+    assert second != first
 
 
 @given(FLAGS, st.integers(2, 80))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import logging
+import os
 import signal
 from collections.abc import Mapping
 from itertools import pairwise
@@ -32,6 +33,7 @@ from hephaestus_baselines.training.inference import (
     make_window_dataset,
     predict_items,
     to_channels_last,
+    translate_reader_errors,
 )
 from hephaestus_baselines.training.trainer import cosine_schedule, train_model
 from hephaestus_build.core.errors import HephaestusError, UsageError
@@ -91,7 +93,11 @@ def test_steps_are_those_of_a_loop_that_clears_gradients(task: str, tmp_path: Pa
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2, fused=True)
     items = prepared.items["train"]
     windows = make_window_dataset(recipe, items, prepared)
-    batches = list(EpochBatchSampler([item.positive for item in items], recipe.seed, 4))
+    batches = list(
+        EpochBatchSampler(
+            [item.positive for item in items], recipe.seed, 4, frames=[item.frame for item in items]
+        )
+    )
     assert len(batches) == 3
     for draws in batches:
         batch = torch.utils.data.default_collate([windows[draw] for draw in draws])
@@ -151,6 +157,71 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     assert len(history(tmp_path / "cut")) == 4
     for name in ("last.ckpt", "best.ckpt"):
         assert same(weights(tmp_path / "cut" / name), weights(tmp_path / "whole" / name))
+
+
+def stop_and_resume(folder: Path, workers: int, device: str) -> None:
+    """Train three epochs that are stopped twice, and resumed with other numbers of readers."""
+    for epoch, number in ((2, 0), (3, workers)):
+        recipe, listener = toy_recipe(epochs=3, workers=number), StopAt(epoch, StoppedError())
+        with pytest.raises(StoppedError):
+            train_model(recipe, toy_prepared(), folder, device=device, listener=listener)
+    train_model(toy_recipe(epochs=3, workers=workers), toy_prepared(), folder, device=device)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+        ),
+    ],
+)
+def test_a_run_that_was_stopped_goes_on_with_any_number_of_readers(
+    device: str, workers: int, tmp_path: Path
+) -> None:
+    """Readers draw ahead: the first batches of a resumed epoch must be those of the unbroken run."""
+    train_model(toy_recipe(epochs=3), toy_prepared(), tmp_path / "whole", device=device)
+    stop_and_resume(tmp_path / "cut", workers, device)
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+    for name in ("last.ckpt", "best.ckpt"):
+        assert same(weights(tmp_path / "cut" / name), weights(tmp_path / "whole" / name))
+
+
+class Killed(ToyWindows):
+    """Windows whose reader process is killed, as by the kernel when memory is short."""
+
+    def __getitem__(self, draw: Any) -> dict[str, torch.Tensor]:
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(draw)
+
+
+@pytest.mark.slow
+def test_a_killed_reader_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hephaestus_baselines.training.inference.WindowDataset", Killed)
+    with pytest.raises(HephaestusError, match=r"fewer workers \(--set workers=0\).* shared memory") as caught:
+        train_model(toy_recipe(epochs=1, workers=1), toy_prepared(), tmp_path, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unable to open shared memory object </torch_1> in read-write mode: No space left on device (28)",
+        "DataLoader worker (pid(s) 12) exited unexpectedly",
+    ],
+)
+def test_torchs_words_on_readers_are_translated_and_other_errors_are_left(text: str) -> None:
+    with pytest.raises(HephaestusError, match="smaller batch_size"), translate_reader_errors("a run", 2):
+        raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match="shapes"), translate_reader_errors("a run", 2):
+        raise RuntimeError("shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="memory"), translate_reader_errors("a run", 0):
+        raise RuntimeError(text + " memory")
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
@@ -309,6 +380,22 @@ def test_confidence_weighs_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("hephaestus_baselines.training.inference.WindowDataset", ToyWindows)
     train_model(toy_recipe(epochs=1), toy_prepared(), tmp_path / "sure", device="cpu")
     assert same(weights(tmp_path / "off" / "last.ckpt"), weights(tmp_path / "sure" / "last.ckpt"))
+
+
+def test_the_rotation_of_the_recipe_is_the_one_of_training(tmp_path: Path) -> None:
+    for mode in ("full", "published"):
+        recipe = toy_recipe(epochs=1, augment=("rotation",), rotation=mode)
+        train_model(recipe, toy_prepared(), tmp_path / mode, device="cpu")
+    assert not same(*(weights(tmp_path / mode / "last.ckpt") for mode in ("full", "published")))
+
+
+def test_the_loss_of_validation_chooses_the_epoch_where_the_recipe_says_so(tmp_path: Path) -> None:
+    # a large rate: the loss falls and rises
+    recipe = toy_recipe(epochs=6, choice="loss", augment=False, learning_rate=0.1)
+    best = train_model(recipe, toy_prepared(held=4), tmp_path, device="cpu")
+    losses = [float(row["validation_loss"]) for row in history(tmp_path)]
+    assert len(set(losses)) > 1
+    assert load_trained_model(best, device="cpu").epoch - 1 == int(np.argmin(losses))
 
 
 def test_the_cosine_rises_then_falls_to_nothing() -> None:

@@ -26,6 +26,7 @@ from hephaestus_build.dataset.published_counts import (
 from hephaestus_build.dataset.samples import samples_from_annotations
 from hephaestus_build.dataset.splits import make_split, read_split, split_names, split_rule
 from hephaestus_build.sources.annotations.archive import load_annotations
+from toy_cube import FRAME, MOVING, PAIRS, toy_cube
 
 Run = Callable[..., str]
 
@@ -130,6 +131,29 @@ def test_splits_are_written_listed_and_audited(run: Run, tmp_path: Path) -> None
     assert result["passed"]
     assert set(result["promises"]) == {"acquisitions", "events", "regions"}
     assert "promises: nothing" in run("splits", "audit", "paper")
+
+
+def test_coverage_says_what_a_tiling_shows_of_each_part(run: Run) -> None:
+    found = json.loads(run("splits", "coverage", "paper", "--json"))
+    assert (found["tiling"], found["size"]) == ("whole-frame", 512)
+    for part in found["parts"].values():
+        assert part["seen"] == part["touched"] == part["positives"]
+    # simulated frames have no implied grid: what is not known is said, and in no other count
+    assert sum(part["unknown"] for part in found["parts"].values())
+    table = run("splits", "coverage", "paper", "--tiling", "volcano-centred")
+    assert "volcano-centred windows of 512 pixels" in table
+    with pytest.raises(UsageError, match=r"there is no tiling 'tiles'; choose one of whole-frame, volcano"):
+        run("splits", "coverage", "--tiling", "tiles")
+
+
+def test_coverage_of_cubes_is_that_of_their_masks(run: Run, tmp_path: Path) -> None:
+    toy_cube(tmp_path)
+    asked = ["splits", "coverage", f"volcano-out-{FRAME}", "--cubes", str(tmp_path), "--json"]
+    test = json.loads(run(*asked, "--size", "32", archive=None))["parts"]["test"]
+    assert test["positives"] == test["seen"] == len(set(MOVING) & set(PAIRS))
+    assert test["pixels_seen"] == 1
+    few = json.loads(run(*asked, "--size", "8", "--tiling", "grid", archive=None))["parts"]["test"]
+    assert few["pixels_seen"] < 1
 
 
 def test_a_broken_promise_is_an_error(run: Run, archive: Path, tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ def test_commands_on_annotations(
     run("splits write", "strict-temporal", "unseen-event")
     run("splits list")
     run("splits audit", "paper", "strict-temporal", "unseen-event")
+    run("splits coverage")
     run("splits figures", "--to", tmp_path / "figures")
     run.finish()
 

@@ -220,7 +220,7 @@ def test_groups_by_hand():
     assert kinds["Dyke"].values["recall"] == 0.5
     assert kinds["Sill"].values["recall"] == 0
     assert kinds["Sill"].values["auroc"] == 0.5  # above one quiet item, below the other
-    assert kinds["Sill"].undefined["precision"] == "false alarms have no activity type or intensity"
+    assert kinds["Sill"].undefined["precision"] == "false alarms have no activity type, intensity or volcano"
     assert {
         name: found.positives for name, found in score_by_group(said, threshold, "intensity").items()
     } == {

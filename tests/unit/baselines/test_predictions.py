@@ -31,12 +31,14 @@ def test_written_predictions_are_read_back_as_they_were(tmp_path, chance):
     ]
     pixels = {name: chance.integers(0, 9, (2, 2, PROBABILITY_BINS), dtype="u4") for name in ("data", "all")}
     probability = chance.random(2, "f4")
-    said = Predictions(SEGMENTER, "test", tuple(rows), np.array([True, False]), probability, pixels)
+    scored = np.array([False, True])
+    said = Predictions(SEGMENTER, "test", tuple(rows), np.array([True, False]), probability, scored, pixels)
     said.write(tmp_path / "test.npz")
     read = Predictions.read(tmp_path / "test.npz")
     assert (read.source, read.part, read.rows) == (SEGMENTER, "test", tuple(rows))
     assert np.array_equal(read.label, said.label)
     assert np.array_equal(read.probability, probability)
+    assert np.array_equal(read.scored, scored)
     assert all(np.array_equal(read.pixels[name], pixels[name]) for name in pixels)
     assert [path.name for path in tmp_path.iterdir()] == ["test.npz"]
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from hephaestus_baselines.config.run_config import Preset, Recipe, read_preset, read_recipe
+from hephaestus_baselines.reporting.published_scores import PUBLISHED_SCORES
 from hephaestus_build.core.errors import UsageError
 
 
@@ -18,10 +19,10 @@ def recipe(**fields: Any) -> Recipe:
 
 def test_keys_stay_what_they_are() -> None:
     # finished runs are found by these: a change here repeats all of them
-    assert recipe().key == "resnet-50-single-atmosphere-none-seed-0-51c51d8d"
+    assert recipe().key == "resnet-50-single-atmosphere-none-seed-0-0c8fabd1"
     assert (
         recipe(series=True, atmosphere="both", seed=2, loss="focal", weights="none").key
-        == "resnet-50-series-atmosphere-both-seed-2-edcd7648"
+        == "resnet-50-series-atmosphere-both-seed-2-b0b56fb4"
     )
 
 
@@ -54,6 +55,27 @@ def test_only_phasors_are_averaged_and_only_whole_blocks() -> None:
         recipe(looks=2)
     with pytest.raises(ValidationError, match="multiple of 64 pixels"):
         recipe(looks=2, phase="sin-cos", size=96)
+
+
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [
+        ({"task": "segmentation", "model": "deeplabv3"}, True),
+        ({"task": "segmentation", "model": "deeplabv3plus-tiny", "size": 128}, True),
+        ({"model": "resnet-50", "size": 32}, True),
+        ({"model": "resnet-50"}, False),
+        ({"task": "segmentation", "model": "unet"}, False),
+    ],
+)
+def test_a_batch_of_one_is_refused_where_training_would_end_in_an_error(
+    fields: dict[str, Any], refused: bool
+) -> None:
+    if refused:
+        with pytest.raises(ValidationError, match="batch_size must be at least 2"):
+            recipe(**fields, batch_size=1)
+    else:
+        assert recipe(**fields, batch_size=1).batch_size == 1
+    assert recipe(**fields, batch_size=2).batch_size == 2
 
 
 def test_fields_of_series_alone_leave_single_interferograms_as_they_are() -> None:
@@ -92,18 +114,26 @@ def test_a_recipe_comes_back_from_its_file(tmp_path: Path) -> None:
 
 
 def test_the_paper_is_the_full_grid() -> None:
-    runs = read_preset("paper").make_recipes()
+    controls = [run for run in read_preset("paper").make_recipes() if run.control]
+    assert [(run.task, run.control, run.seed) for run in controls] == [
+        ("classification", "terrain only", 0),
+        ("segmentation", "terrain only", 0),
+    ]
+    assert all(run.blind == ("insar_difference", "insar_coherence") for run in controls)
+    assert all(run.folder_name == f"{run.key}-control-terrain-only" for run in controls)
+    assert read_preset("paper").make_recipes()[:2] == tuple(controls)  # the gaps to them are of use early
+    runs = [run for run in read_preset("paper").make_recipes() if not run.control]
     assert len(runs) == 8 * 2 * 2 * 3
     assert len({run.key for run in runs}) == len(runs)
     # a stopped grid has a whole table of the first seed
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
     focal = {run.model for run in runs if run.loss == "focal"}
-    assert focal == {"vit-small", "deeplabv3", "unet", "segformer"}
+    assert focal == {"vit-small", "deeplabv3plus", "unet", "segformer"}
     assert {run.split for run in runs} == {"strict-temporal"}
     assert not any(run.training == "label-centred" or run.tiling == "label-centred" for run in runs)
 
 
-def test_legacy_differs_from_the_paper_in_the_data_side_alone() -> None:
+def test_legacy_is_the_published_data_losses_rotation_and_choice() -> None:
     paper, legacy = read_preset("paper"), read_preset("legacy")
     assert legacy.legacy
     assert not paper.legacy
@@ -112,8 +142,28 @@ def test_legacy_differs_from_the_paper_in_the_data_side_alone() -> None:
         "training": "label-centred",
         "tiling": "label-centred",
         "statistics": "published",
+        "uncertain": "keep",
+        "negatives": "random",
+        "rotation": "published",
+        "choice": "loss",
+        "validation_windows": 1_000_000,
+        "focal_alpha": 0.25,
+        "focal_detached": True,
     }
-    assert legacy.make_recipes() == paper.make_recipes(**published)
+    changed = [
+        run.model_copy(update={"weights": "none"} if run.model.startswith("efficientnet") else {})
+        for run in paper.make_recipes(**published)
+        if not run.control
+    ]
+    assert list(legacy.make_recipes()) == changed
+    # the models whose numbers of parameters are the paper's
+    assert {run.model for run in changed} == {model for _, model, *_ in PUBLISHED_SCORES}
+
+
+def test_a_model_that_a_preset_trains_from_scratch_takes_no_weights() -> None:
+    runs = read_preset("legacy").make_recipes(weights="/folder")
+    assert {run.model for run in runs if run.weights == "none"} == {"efficientnetv2-small"}
+    assert {run.weights for run in runs} == {"none", "/folder"}
 
 
 def test_the_small_grid_has_what_make_benchmark_promises() -> None:
@@ -129,6 +179,8 @@ def test_the_small_grid_has_what_make_benchmark_promises() -> None:
 def test_runs_of_one_group_differ_in_their_seed_alone() -> None:
     groups: dict[str, set[int]] = {}
     for run in read_preset("paper").make_recipes():
+        if run.control:
+            continue
         groups.setdefault(run.seed_group.key, set()).add(run.seed)
     assert len(groups) == 32
     assert all(seeds == {0, 1, 2} for seeds in groups.values())

@@ -9,7 +9,8 @@ from statistics import mean, stdev
 import jsonschema
 import pytest
 
-from hephaestus_baselines.evaluation.result_schema import RunResult, library_versions, source_code_hash
+from hephaestus_baselines.evaluation.metrics import METRICS_BY_UNIT
+from hephaestus_baselines.evaluation.result_schema import Gap, RunResult, library_versions, source_code_hash
 from hephaestus_baselines.reporting.aggregate_tables import make_result_tables, paper_mismatch_reason
 from hephaestus_baselines.reporting.published_scores import MODEL_TITLES, PAPER_COLUMNS, PUBLISHED_SCORES
 from hephaestus_baselines.reporting.table_schema import results_json_schema
@@ -17,7 +18,10 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.registry import load_schema
 from toy_results import grid, result
 
-PAPER = {"simulated": False, "split": "paper", "tiling": "label-centred", "training": "label-centred"}
+PAPER = {
+    "simulated": False, "split": "paper", "tiling": "label-centred", "training": "label-centred",
+    "epochs": 90, "weights": "imagenet",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,7 @@ def fields_of(document, path=()):
         yield path, name
         if isinstance(value, dict) and name not in (
             "recipe", "seconds", "generations", "versions", "values", "undefined", "chance", "constant",
-            "intervals", "groups", "frames", "counts", "cells",
+            "intervals", "groups", "frames", "counts", "cells", "coverage", "controls", "budgets",
         ):  # fmt: skip
             yield from fields_of(value, (*path, name))
 
@@ -122,14 +126,90 @@ def test_a_single_seed_has_no_deviation():
 def test_rows_are_the_papers_and_what_has_to_be_beaten(made):
     table = made.document.tables[0]
     rows = [(row.series, row.kind, row.atmosphere) for row in table.rows]
-    block = [("model", False), ("model", True), ("constant", None), ("chance", None)]
+    block = [("model", False), ("model", True), *[("control", None)] * 4]
     assert rows == [(series, *row) for series in (False, True) for row in block]
-    constant, chance = table.rows[2], table.rows[3]
+    names = ["chance", "constant", "frame prior", "persistence"]
+    assert [row.model for row in table.rows[2:6]] == names
+    chance, constant = table.rows[2], table.rows[3]
     assert constant.cells["recall"].mean == 1
     assert chance.cells["f1"].mean == pytest.approx(12 / 60)
     assert chance.cells["auroc"].mean == 0.5
     assert table.columns == list(PAPER_COLUMNS["classification"])
-    assert table.rows[0].above_constant == 2
+    assert table.rows[0].gap is not None
+    assert table.rows[0].gap.score == "average_precision"
+    assert constant.gap is None
+
+
+def test_the_headline_is_the_gap_to_the_control_that_comes_closest(made):
+    """Recomputed from the results."""
+    row = made.document.tables[0].rows[0]
+    runs = [result(seed=seed) for seed in (0, 1)]
+    units = [run.assessment.units["items"] for run in runs]
+    ours = [unit.test.values["average_precision"] for unit in units]
+    controls = {
+        "chance": [unit.test.chance["average_precision"] for unit in units],
+        "constant": [unit.test.constant["average_precision"] for unit in units],
+        **{
+            name: [unit.controls[name].test.values["average_precision"] for unit in units]
+            for name in ("frame prior", "persistence")
+        },
+    }
+    gaps = {name: mean(ours) - mean(theirs) for name, theirs in controls.items()}
+    assert gaps[row.gap.control] == pytest.approx(min(gaps.values()))
+    assert row.gap.mean == pytest.approx(min(gaps.values()))
+    assert row.gap.low < row.gap.mean < row.gap.high
+    assert f"{100 * row.gap.mean:+.1f} (" in made.to_markdown()
+
+
+def test_a_trained_control_has_a_row_and_narrows_the_gap():
+    model, control = result(), result("resnet-10", control="terrain only", seed=7)
+    gap = Gap(value=0.01, low=-0.02, high=0.03)
+    gaps = {unit: dict.fromkeys(METRICS_BY_UNIT[unit], gap) for unit in ("items", "interferograms")}
+    tables = make_result_tables([model, control], {model.key: {"terrain only": gaps}})
+    rows = tables.document.tables[0].rows
+    assert [(row.kind, row.model) for row in rows if row.kind == "model"] == [("model", "resnet-10")]
+    assert (rows[-1].kind, rows[-1].model) == ("control", "terrain only")
+    assert (rows[0].gap.control, rows[0].gap.mean, rows[0].gap.low) == ("terrain only", 0.01, -0.02)
+    assert "terrain only" in tables.to_markdown()
+
+
+def test_an_observatory_finds_events_delays_budgets_and_calibration_beside_the_controls(made):
+    table = made.document.tables[2]
+    assert table.title.startswith("What an observatory asks of classification")
+    row = table.rows[0]
+    runs = [result(seed=seed).assessment for seed in (0, 1)]
+    assert row.cells["event_recall"].mean == pytest.approx(mean(run.events.recall for run in runs))
+    assert row.cells["recall_at_5"].mean == pytest.approx(
+        mean(run.alarm_curve.budgets["5"].recall for run in runs)
+    )
+    assert row.cells["ece_calibrated"].mean == pytest.approx(
+        mean(run.calibration.ece_calibrated for run in runs)
+    )
+    prior = next(row for row in table.rows if row.model == "frame prior")
+    known = result().assessment.units["interferograms"].controls["frame prior"]
+    assert prior.cells["recall_at_12"].mean == pytest.approx(known.budgets["12"].recall)
+    assert math.isnan(prior.cells["ece"].mean)
+    page = made.to_markdown()
+    assert "| Events found |" in page
+    assert "above the best control" not in page.split("## What an observatory asks")[1].split("## ")[0]
+
+
+def test_the_head_says_how_many_events_the_numbers_rest_on(made):
+    found = result().assessment.events
+    assert made.document.events["single"].events == found.events == 4
+    assert f"events of test, single: 4, worth {found.effective_events:.1f} of equal size" in (
+        made.to_markdown()
+    )
+
+
+def test_windows_that_miss_a_tenth_of_the_positives_make_no_table_unless_asked():
+    few = result()
+    record = few.coverage["test"].model_copy(update={"seen": 35})
+    few = few.model_copy(update={"coverage": {**few.coverage, "test": record}, "tiling": "grid"})
+    with pytest.raises(UsageError, match=r"grid show 35 of 40 positives of test.*--allow-unseen"):
+        make_result_tables([few])
+    page = make_result_tables([few], allow_unseen=True).to_markdown()
+    assert "35 of 40 positives seen" in page
 
 
 def test_the_best_is_bold_and_the_second_underlined():
@@ -157,7 +237,7 @@ def test_simulated_data_is_marked_in_every_form(made):
     page = made.to_markdown()
     assert page.startswith("# Benchmark (simulated data)")
     titles = [line for line in page.splitlines() if line.startswith("## ")]
-    assert len(titles) == 4
+    assert len(titles) == 6
     assert all("simulated" in title for title in titles)
     assert {line["simulated"] for line in lines_of(made.to_csv())} == {"true"}
     assert json.loads(made.to_json())["simulated"] is True
@@ -184,7 +264,7 @@ def test_the_csv_holds_the_numbers_of_the_json(made):
 def test_the_papers_figures_stand_beside_ours_where_all_is_the_papers():
     runs = grid(("resnet-50",), ("unet",), **PAPER)
     page = make_result_tables(runs)
-    first, second = page.document.tables[0], page.document.tables[2]
+    first, second = page.document.tables[0], page.document.tables[3]
     assert first.rows[0].cells["f1"].paper.mean == pytest.approx(0.7529)
     assert second.rows[1].cells["iou"].paper.deviation == pytest.approx(0.0162)
     assert second.unit == "all-pixels"
@@ -203,6 +283,8 @@ def test_the_papers_figures_stand_beside_ours_where_all_is_the_papers():
         ({"split": "strict-temporal"}, "the split is strict-temporal"),
         ({"tiling": "grid"}, "windows"),
         ({"size": 256}, "windows"),
+        ({"epochs": 3}, "epochs of resnet-50 is 3, not 90 as in the preset legacy"),
+        ({"weights": "none"}, "weights of resnet-50 is none, not imagenet as in the preset legacy"),
     ],
 )
 def test_elsewhere_they_are_left_out_and_the_reason_is_said(change, reason):
@@ -213,12 +295,67 @@ def test_elsewhere_they_are_left_out_and_the_reason_is_said(change, reason):
     assert reason in page.to_markdown()
 
 
+def with_counts(run, **counts):
+    split = run.split.model_copy(update={"counts": {**run.split.counts, **counts}})
+    return run.model_copy(update={"split": split})
+
+
 def test_a_few_cubes_of_the_papers_are_not_the_papers_data():
     whole = result("resnet-50", **PAPER)
     assert paper_mismatch_reason(whole) == ""
-    counts = {**whole.split.counts, "test": {"positive": 12, "negative": 80}}
-    some = whole.model_copy(update={"split": whole.split.model_copy(update={"counts": counts})})
-    assert "the test part of these cubes differs" in paper_mismatch_reason(some)
+    some = with_counts(whole, test={"positive": 12, "negative": 80})
+    assert paper_mismatch_reason(some) == (
+        "the test part has 92 samples, of which 12 positive, less than 99% of the paper's 6,501 and 509"
+    )
+    more = with_counts(whole, test={"positive": 510, "negative": 5991})
+    assert "510 positive, more than the paper's 6,501 and 509" in paper_mismatch_reason(more)
+    series = with_counts(result("resnet-50", series=True, **PAPER), train={"positive": 1, "negative": 2})
+    assert "the train part has 3 series" in paper_mismatch_reason(series)
+
+
+def test_a_few_lost_samples_are_tolerated_and_counted_beside_the_papers_figures():
+    runs = [
+        with_counts(result("resnet-50", **PAPER), train={"positive": 1142, "negative": 8690}),
+        result("resnet-50", series=True, **PAPER),
+    ]
+    page = make_result_tables(runs)
+    assert page.document.tables[0].rows[0].cells["f1"].paper.mean == pytest.approx(0.7529)
+    train = page.document.paper_samples["single"]["train"]
+    assert (train.samples, train.published_samples, train.positives) == (9832, 9840, 1142)
+    for text in (page.to_markdown(), page.to_csv()):
+        assert "18,903 of 18,911 samples (train 9,832 of 9,840, with 1,142 of 1,143 positives; " in text
+        assert "6,131 of 6,131 series (train 3,327 of 3,327, with 701 of 701 positives; " in text
+    assert make_result_tables([result()]).document.paper_samples == {}
+
+
+def test_the_papers_scores_stand_beside_the_networks_that_made_them():
+    runs = [
+        result(name, task, **PAPER)
+        for name, task in (
+            ("convnext-base", "classification"), ("convnext-small", "classification"),
+            ("deeplabv3plus", "segmentation"), ("deeplabv3", "segmentation"),
+        )
+    ]  # fmt: skip
+    first, _, _, second, *_ = make_result_tables(runs).document.tables
+    papers = {row.model: row.cells["f1"].paper for row in (*first.rows, *second.rows) if row.kind == "model"}
+    assert papers["convnext-base"].mean == pytest.approx(0.7925)
+    assert papers["deeplabv3plus"].mean == pytest.approx(0.7149)
+    assert papers["convnext-small"] is None
+    assert papers["deeplabv3"] is None
+
+
+def test_tables_say_how_many_settings_each_model_was_tried_with():
+    runs = grid(("a", "b"), ())
+    page = make_result_tables(runs)
+    assert page.document.trials == {"a": 1, "b": 1}
+    assert "trials of settings: 1 for each model, no setting was tuned" in page.to_markdown()
+    other = runs[0].model_copy(update={"recipe": {**runs[0].recipe, "learning_rate": 0.1}})
+    control = result("a", control="terrain only", epochs=7)
+    page = make_result_tables([*runs, other, control])
+    assert page.document.trials == {"a": 2, "b": 1}
+    assert "not the same number for each model, which favours those with more: a 2, b 1" in page.to_csv()
+    page = make_result_tables([runs[0], other])
+    assert "2 for each model, each in a row of its own" in page.to_markdown()
 
 
 def test_runs_of_different_splits_make_no_table():
