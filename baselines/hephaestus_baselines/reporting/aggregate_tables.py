@@ -28,12 +28,14 @@ from hephaestus_baselines.evaluation.result_schema import (
     Scores,
     ScoringUnit,
 )
+from hephaestus_baselines.reporting.detection_by_kind import detections_by_kind
 from hephaestus_baselines.reporting.published_scores import PAPER_COLUMNS, PUBLISHED_SCORES
 from hephaestus_baselines.reporting.render_tables import render_csv, render_markdown
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
     EventCount,
     GapCell,
+    KindDetection,
     PublishedShare,
     ScoreCell,
     ScoreSummary,
@@ -156,6 +158,7 @@ def make_result_tables(
         _check_coverage(first)
     reason = next(filter(None, map(paper_mismatch_reason, results)), "")
     made: list[ScoreTable] = []
+    detection: list[KindDetection] = []
     for task, columns in PAPER_COLUMNS.items():
         if members := [result for result in results if result.task == task]:
             unit: ScoringUnit = "items" if task == "classification" else "pixels" if reason else "all-pixels"
@@ -176,6 +179,7 @@ def make_result_tables(
             made.append(
                 ScoreTable(title=title, unit="interferograms", columns=list(_OBSERVATORY), rows=rows, **known)
             )
+            detection += detections_by_kind(members[0].task, _model_settings(members))
     document = TablesDocument(
         simulated=first.simulated,
         runs=len(results),
@@ -204,6 +208,7 @@ def make_result_tables(
         if reason
         else {"series" if result.series else "single": published_shares(result) for result in results},
         tables=made,
+        detection=detection,
     )
     return ResultTables(document)
 
@@ -364,6 +369,21 @@ def _make_observatory_rows(results: Sequence[RunResult]) -> list[ScoreTableRow]:
             rows.append(_plain_row(next(iter(groups.values()))[0], name, cells))
         rows += trained
     return rows
+
+
+def _model_settings(results: Sequence[RunResult]) -> list[tuple[list[RunResult], str]]:
+    """Return the runs of each setting, controls left out, and what tells it from the first of its model."""
+    groups: dict[str, list[RunResult]] = defaultdict(list)
+    for result in results:
+        if not result.recipe.get("control"):
+            groups[_settings_key(result)].append(result)
+    firsts: dict[tuple[str, bool, bool], RunResult] = {}
+    settings = []
+    for members in groups.values():
+        some = members[0]
+        first = firsts.setdefault((some.model, some.series, some.atmosphere), some)
+        settings.append((members, _describe_variant(some, first)))
+    return settings
 
 
 def _plain_row(

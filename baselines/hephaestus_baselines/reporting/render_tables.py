@@ -13,6 +13,7 @@ from hephaestus_baselines.evaluation.result_schema import PartCoverageRecord
 from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
 from hephaestus_baselines.reporting.table_schema import (
     FALSE_ALARM_RATE,
+    KindDetection,
     PublishedShare,
     ScoreCell,
     ScoreSummary,
@@ -44,6 +45,8 @@ _CONTROL_NOTES = (
         "10 interferograms did. Terrain only: the same network without phase and coherence."
     ),
 )
+#: Words of the kinds of deformation in Markdown.
+_KIND_TITLES = {"intensity": "intensity", "activity_type": "activity", "volcano": "volcano"}
 _LESS_IS_BETTER = (FALSE_ALARM_RATE, "delay_days", "ece", "ece_calibrated")
 _CONTROL_TITLES = {"constant": "always deformation"}
 _MAX_COMMENT_LENGTH = 100_000  # characters; a comment line may list the generations of all frames
@@ -57,7 +60,9 @@ def render_csv(document: TablesDocument) -> str:
     for name, text in _header_lines(document, partial(sanitize_text, limit=_MAX_COMMENT_LENGTH), full=True):
         stream.write(f"# {name}: {text.replace('**', '').replace('`', '')}\n")
     lines = [line for table in document.tables for line in _csv_lines(document, table)]
-    writer = csv.DictWriter(stream, lines[0].keys(), lineterminator="\n")
+    lines += [line for found in document.detection for line in _detection_csv_lines(document, found)]
+    # what a line of detection does not have stays empty
+    writer = csv.DictWriter(stream, lines[0].keys(), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return stream.getvalue()
@@ -72,6 +77,12 @@ def render_markdown(document: TablesDocument) -> str:
     ]
     for table in document.tables:
         parts += [f"## {markdown.escape_markdown(table.title)}", _render_table(table)]
+    mark = ", simulated data" if document.simulated else ""
+    for task in dict.fromkeys(found.task for found in document.detection):
+        parts += [
+            f"## What {task} finds, by intensity (fringes), activity and volcano{mark}",
+            _render_detection([found for found in document.detection if found.task == task and found.best]),
+        ]
     parts.append(_render_notes(document))
     return "\n\n".join(parts) + "\n"
 
@@ -177,6 +188,7 @@ def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str
                 "model": _escape_formula(row.model),
                 "atmosphere": "" if row.atmosphere is None else str(row.atmosphere).lower(),
                 "variant": _escape_formula(row.variant),
+                "deformation": "",
                 "score": name,
                 "seeds": cell.seeds if row.kind == "model" else "",
                 "best_control": row.gap.control if row.gap and row.gap.score == name else "",
@@ -185,6 +197,46 @@ def _csv_lines(document: TablesDocument, table: ScoreTable) -> Iterable[dict[str
                 "split": _escape_formula(document.split),
                 "split_sha256": document.split_sha256,
             }
+
+
+def _detection_csv_lines(document: TablesDocument, found: KindDetection) -> Iterable[dict[str, Any]]:
+    for name, figure in (("recall", found.recall), ("auroc", found.auroc)):
+        figures = {"mean": figure.mean, "deviation": figure.deviation}
+        yield {
+            "simulated": str(document.simulated).lower(),
+            "task": found.task,
+            "unit": "interferograms",
+            "input": "series" if found.series else "single",
+            "kind": "model",
+            "model": _escape_formula(found.model),
+            "atmosphere": str(found.atmosphere).lower(),
+            "variant": _escape_formula(found.variant),
+            "deformation": f"{found.kind}: {found.name}",
+            "score": name,
+            **{key: "" if math.isnan(value) else repr(value) for key, value in figures.items()},
+            "split": _escape_formula(document.split),
+            "split_sha256": document.split_sha256,
+        }
+
+
+def _render_detection(found: Sequence[KindDetection]) -> str:
+    lines = ["| | Of | Interferograms | Rec | AUROC |", "|---|---|---:|---:|---:|"]
+    shown: tuple[bool, str] | None = None
+    for one in found:
+        title = MODEL_TITLES.get(one.model, one.model)
+        setting = f"{title} ({one.variant})" if one.variant else title
+        form = "Time-series" if one.series else "Single-timestep"
+        block = markdown.escape_markdown(f"{form}, {setting}{', atmosphere' if one.atmosphere else ''}")
+        kind = _KIND_TITLES[one.kind]
+        scores = [
+            "–" if math.isnan(figure.mean) else _format_mean(figure, 100)
+            for figure in (one.recall, one.auroc)
+        ]
+        named = markdown.escape_markdown(f"{kind} {one.name}")
+        first = "" if shown == (one.series, one.model) else block
+        shown = one.series, one.model
+        lines.append("| " + " | ".join([first, named, str(one.positives), *scores]) + " |")
+    return "\n".join(lines)
 
 
 def _render_table(table: ScoreTable) -> str:
@@ -261,6 +313,12 @@ def _render_notes(document: TablesDocument) -> str:
         "In each block the best score is bold and the second underlined.",
         "F1, 95 %: lowest lower and highest upper end of the seeds' bootstrap intervals over events.",
         *_CONTROL_NOTES,
+        (
+            "By intensity, activity and volcano: interferograms that show it, against all without any "
+            "deformation, for the setting of each input with the highest average precision on validation; "
+            "all settings are in tables.csv. Intensity counts visible fringes: Low 1, Medium 2 or 3, High "
+            "more."
+        ),
         "Pixels without data are ignored." if document.paper else "Pixels without data are included.",
     ]
     reasons = {

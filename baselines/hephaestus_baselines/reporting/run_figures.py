@@ -24,6 +24,7 @@ from hephaestus_baselines.reporting.prediction_figures import (
 from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
 from hephaestus_baselines.reporting.training_plots import (
     draw_alarm_curves,
+    draw_detection,
     draw_learning_curves,
     draw_reliability_diagram,
 )
@@ -79,6 +80,9 @@ def write_run_figures(
             )
         if members:
             figures[f"alarm-curves-{task}"] = draw_alarm_curves(members, f"Alarms of {task} on the test part")
+            figures[f"detection-{task}"] = draw_detection(
+                members, f"Detection by kind of deformation, {task}, test part"
+            )
     for series, name in ((False, "predictions"), (True, "predictions-series")):
         if best := best_segmentation_run(results, homes, series):
             try:

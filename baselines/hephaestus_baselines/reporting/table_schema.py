@@ -16,8 +16,26 @@ from hephaestus_baselines.evaluation.result_schema import (
 )
 from hephaestus_build.dataset.splits import SplitPart
 
+#: Properties of deformation by which detection is told apart; intensity counts fringes.
+DEFORMATION_KINDS: tuple[Literal["intensity", "activity_type", "volcano"], ...] = (
+    "intensity", "activity_type", "volcano",
+)  # fmt: skip
+#: Intensities from few fringes to many.
+_INTENSITIES = ("Low", "Medium", "High")
 #: Listed among the scores, but a number per frame-year rather than a fraction.
 FALSE_ALARM_RATE = "false_alarms_per_frame_year"
+
+
+def kind_order(kind: str, name: str) -> tuple[int, int, str]:
+    """Return the place of a kind of deformation among the others, for sorting.
+
+    Examples
+    --------
+    >>> sorted(["High", "Low", "None"], key=lambda name: kind_order("intensity", name))
+    ['Low', 'High', 'None']
+    """
+    known = _INTENSITIES.index(name) if name in _INTENSITIES else len(_INTENSITIES)
+    return [*DEFORMATION_KINDS].index(kind), known, name  # type: ignore[arg-type]
 
 
 class ScoreSummary(ResultModel):
@@ -82,6 +100,25 @@ class ScoreTable(ResultModel):
     rows: list[ScoreTableRow]
 
 
+class KindDetection(ResultModel):
+    """How well a model finds interferograms with one kind of deformation among all those without any."""
+
+    task: Task
+    kind: Literal["intensity", "activity_type", "volcano"]
+    name: str = Field(description="Name of the intensity, activity type or volcano.")
+    positives: int = Field(description="Interferograms, or series, of the test part that show it.")
+    model: str
+    series: bool
+    atmosphere: bool
+    variant: str = Field(description="Settings that differ from the first row of the same model.")
+    best: bool = Field(
+        description="Whether the setting has the highest average precision of its input on validation; "
+        "Markdown shows only these."
+    )
+    recall: ScoreSummary = Field(description="Share of them that raise an alarm.")
+    auroc: ScoreSummary
+
+
 class PublishedShare(ResultModel):
     """Samples, or series, of a part here and in the paper's Table 2."""
 
@@ -124,6 +161,9 @@ class TablesDocument(ResultModel):
         description="How many of the paper's samples and series are here; empty if its scores are left out."
     )
     tables: list[ScoreTable]
+    detection: list[KindDetection] = Field(
+        description="Detection by intensity, activity type and volcano, for each setting."
+    )
 
 
 def results_json_schema() -> dict[str, Any]:

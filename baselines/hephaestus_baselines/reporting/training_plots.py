@@ -1,4 +1,4 @@
-"""Learning curves, reliability diagrams (calibration of predicted probabilities) and alarm curves."""
+"""Learning curves, reliability diagrams (calibration of predicted probabilities), alarms and detection."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from hephaestus_baselines.reporting.prediction_figures import (
     make_figure,
     set_margins,
 )
+from hephaestus_baselines.reporting.table_schema import DEFORMATION_KINDS, kind_order
 from hephaestus_build.report.style import GREY, INK, style_axes
 from hephaestus_build.report.text_rendering import escape_mathtext
 
@@ -290,6 +291,70 @@ def draw_alarm_curves(results: Sequence[RunResult], title: str) -> Figure:
     figure.legend(
         handles=handles, loc="upper left", fontsize=8.5, frameon=False, labelcolor=INK,
         bbox_to_anchor=(1 - 3.15 / figure.get_figwidth(), 1 - 0.55 / 4.4), labelspacing=0.7,
+    )  # fmt: skip
+    add_heading(figure, title, any(result.simulated for result in results))
+    return figure
+
+
+def draw_detection(results: Sequence[RunResult], title: str) -> Figure:
+    """Draw how well runs tell each intensity, activity type and volcano from what shows no deformation.
+
+    The AUROC does not depend on a threshold. Beside each name stand its single interferograms and series.
+
+    Parameters
+    ----------
+    results : sequence of RunResult
+        Runs of one task. Runs of one setting have one colour; series have squares, controls are left out.
+    title : str
+        Title of the figure.
+    """
+    runs = [result for result in results if not result.recipe.get("control")]
+    positives: dict[tuple[str, str], dict[bool, int]] = {}
+    for run in runs:
+        for kind in DEFORMATION_KINDS:
+            for name, scores in run.assessment.units["interferograms"].groups.get(kind, {}).items():
+                positives.setdefault((kind, name), {})[run.series] = scores.positives
+    rows = sorted(positives, key=lambda row: kind_order(*row))
+    height = 1.5 + 0.3 * max(4, len(rows))
+    figure = make_figure(9.6, height)
+    axes = figure.subplots()
+    set_margins(figure, left=2.9, right=3.3, bottom=0.6)
+    settings = list(dict.fromkeys((run.model, run.series, run.atmosphere) for run in runs))
+    handles = []
+    for number, (colour, setting) in enumerate(zip(_line_colors(len(settings)), settings, strict=True)):
+        model, series, atmosphere = setting
+        marker = "s" if series else "o"
+        shift = 0.5 * ((number + 0.5) / len(settings) - 0.5)
+        for run in runs:
+            if (run.model, run.series, run.atmosphere) != setting:
+                continue
+            groups = run.assessment.units["interferograms"].groups
+            for place, (of, label) in enumerate(rows):
+                if shown := groups.get(of, {}).get(label):
+                    axes.plot(
+                        shown.values["auroc"], place + shift, marker, color=colour, markersize=4.5,
+                        alpha=0.8, clip_on=False,
+                    )  # fmt: skip
+        setting_title = f"{model}, {'series' if series else 'single'}{', atmosphere' if atmosphere else ''}"
+        handles.append(
+            Line2D([], [], color=colour, marker=marker, linestyle="", label=escape_mathtext(setting_title))
+        )
+    axes.axvline(0.5, color=GREY, linewidth=1, linestyle=":", zorder=1)
+    for place in range(1, len(rows)):
+        if rows[place][0] != rows[place - 1][0]:
+            axes.axhline(place - 0.5, color=GREY, linewidth=0.8)
+    counts = [" / ".join(str(count) for _, count in sorted(positives[row].items())) for row in rows]
+    labels = [escape_mathtext(f"{name} ({count})") for (_, name), count in zip(rows, counts, strict=True)]
+    axes.set_yticks(range(len(rows)), labels)
+    axes.set(xlim=(0, 1), ylim=(max(len(rows), 1) - 0.5, -0.5))
+    axes.set_xlabel(
+        "AUROC against interferograms without deformation (dotted: chance)", fontsize=9, color=INK
+    )
+    axes.grid(color="#e9ecef", linewidth=0.7)
+    style_axes(axes)
+    figure.legend(
+        handles=handles, loc="upper left", fontsize=8.5, frameon=False, labelcolor=INK,
+        bbox_to_anchor=(1 - 3.15 / figure.get_figwidth(), 1 - 0.55 / height), labelspacing=0.7,
     )  # fmt: skip
     add_heading(figure, title, any(result.simulated for result in results))
     return figure

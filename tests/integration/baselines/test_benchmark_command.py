@@ -92,6 +92,8 @@ def test_a_grid_leaves_results_tables_and_pictures_marked_simulated(home):
     assert pictures == {
         "alarm-curves-classification.png",
         "alarm-curves-segmentation.png",
+        "detection-classification.png",
+        "detection-segmentation.png",
         "learning-curves-classification.png",
         "learning-curves-segmentation.png",
         "reliability-classification.png",

@@ -17,6 +17,7 @@ from hephaestus_baselines.reporting.prediction_figures import (
 from hephaestus_baselines.reporting.training_plots import (
     compute_calibration,
     draw_alarm_curves,
+    draw_detection,
     draw_learning_curves,
     draw_reliability_diagram,
     read_learning_curves,
@@ -56,6 +57,7 @@ def pictures(tmp_path, simulated):
         "curves": draw_learning_curves({"a": [log, log]}, "Learning curves", simulated=simulated),
         "reliability": draw_reliability_diagram({"a": [said]}, "Reliability"),
         "alarms": draw_alarm_curves([result(simulated=simulated)], "Alarms"),
+        "detection": draw_detection([result(simulated=simulated)], "Detection"),
     }
 
 
@@ -154,3 +156,16 @@ def test_calibration_of_pixels_counts_their_histograms():
     assert found.count.tolist() == [40, 8, 0, 5]
     assert found.observed_frequency[[0, 1, 3]] == pytest.approx([0.25, 0.25, 1])
     assert found.mean_probability[3] == pytest.approx(1, abs=1 / PROBABILITY_BINS)
+
+
+def test_detection_has_a_point_for_each_kind_and_run():
+    runs = [result(seed=seed, skill=0.4) for seed in (0, 1)]
+    figure = draw_detection([*runs, result(control="terrain only")], "Detection")
+    [axes] = figure.axes
+    groups = runs[0].assessment.units["interferograms"].groups["activity_type"]
+    assert set(groups) == {"Mogi"}
+    assert f"Mogi ({groups['Mogi'].positives})" in words(figure)
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert sorted(line.get_xdata()[0] for line in points) == sorted(
+        run.assessment.units["interferograms"].groups["activity_type"]["Mogi"].values["auroc"] for run in runs
+    )

@@ -237,7 +237,7 @@ def test_simulated_data_is_marked_in_every_form(made):
     page = made.to_markdown()
     assert page.startswith("# Benchmark (simulated data)")
     titles = [line for line in page.splitlines() if line.startswith("## ")]
-    assert len(titles) == 6
+    assert len(titles) == 8
     assert all("simulated" in title for title in titles)
     assert {line["simulated"] for line in lines_of(made.to_csv())} == {"true"}
     assert json.loads(made.to_json())["simulated"] is True
@@ -256,6 +256,7 @@ def test_every_form_says_where_its_numbers_come_from(made):
 def test_the_csv_holds_the_numbers_of_the_json(made):
     lines = lines_of(made.to_csv())
     cells = [cell for table in made.document.tables for row in table.rows for cell in row.cells.values()]
+    cells += [figure for found in made.document.detection for figure in (found.recall, found.auroc)]
     assert len(lines) == len(cells)
     for line, cell in zip(lines, cells, strict=True):
         assert line["mean"] == ("" if math.isnan(cell.mean) else repr(cell.mean))

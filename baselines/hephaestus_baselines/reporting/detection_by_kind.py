@@ -1,0 +1,74 @@
+"""Detection by kind of deformation: which intensities (fringes), activities and volcanoes a model finds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from statistics import mean, stdev
+
+from hephaestus_baselines.config.run_config import Task
+from hephaestus_baselines.evaluation.result_schema import RunResult, Scores
+from hephaestus_baselines.reporting.table_schema import (
+    DEFORMATION_KINDS,
+    KindDetection,
+    ScoreSummary,
+    kind_order,
+)
+
+
+def detections_by_kind(
+    task: Task, settings: Sequence[tuple[Sequence[RunResult], str]]
+) -> list[KindDetection]:
+    """Return recall and AUROC of each kind of deformation by interferogram, for each setting of a task.
+
+    Parameters
+    ----------
+    task : {"classification", "segmentation"}
+    settings : sequence of tuple
+        Runs of one setting, one for each seed, and what tells it from others of the same model.
+    """
+    best = {
+        series: max(
+            (members for members, _ in settings if members[0].series == series), key=_validation_score
+        )
+        for series in {members[0].series for members, _ in settings}
+    }
+    found = []
+    for members, variant in settings:
+        first = members[0]
+        scores = [result.assessment.units["interferograms"].groups for result in members]
+        for kind in DEFORMATION_KINDS:
+            for name in sorted(scores[0].get(kind, {}), key=partial(kind_order, kind)):
+                known = [one[kind][name] for one in scores if name in one.get(kind, {})]
+                found.append(
+                    KindDetection(
+                        task=task,
+                        kind=kind,
+                        name=name,
+                        positives=known[0].positives,
+                        model=first.model,
+                        series=first.series,
+                        atmosphere=first.atmosphere,
+                        variant=variant,
+                        best=members is best[first.series],
+                        recall=_summarize(known, "recall"),
+                        auroc=_summarize(known, "auroc"),
+                    )
+                )
+    return found
+
+
+def _validation_score(members: Sequence[RunResult]) -> float:
+    values = [
+        result.assessment.units["interferograms"].validation.values["average_precision"] for result in members
+    ]
+    return mean(-1.0 if math.isnan(value) else value for value in values)
+
+
+def _summarize(scores: Sequence[Scores], name: str) -> ScoreSummary:
+    values = [one.values[name] for one in scores if not math.isnan(one.values[name])]
+    return ScoreSummary(
+        mean=mean(values) if values else math.nan,
+        deviation=stdev(values) if len(values) > 1 else math.nan,
+    )
