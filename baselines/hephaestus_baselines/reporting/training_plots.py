@@ -27,6 +27,8 @@ from hephaestus_build.report.style import GREY, INK, style_axes
 from hephaestus_build.report.text_rendering import escape_mathtext
 
 _LINE_COLORS = ("#34506b", "#c8641e", "#2f8f6b", "#8a5aa5", "#b8922e", "#3c96b4", "#a03c50", "#6e7780")
+#: Up to this many intensities, activity types and volcanoes are drawn: those with the most interferograms.
+_MAX_KINDS = 60
 #: Words in the names of training-log columns that are not scores.
 _NON_SCORE_WORDS = ("epoch", "step", "rate", "lr", "second", "time", "threshold", "sample")
 
@@ -299,7 +301,8 @@ def draw_alarm_curves(results: Sequence[RunResult], title: str) -> Figure:
 def draw_detection(results: Sequence[RunResult], title: str) -> Figure:
     """Draw how well runs tell each intensity, activity type and volcano from what shows no deformation.
 
-    The AUROC does not depend on a threshold. Beside each name stand its single interferograms and series.
+    The AUROC does not depend on a threshold. Beside each name stand its single interferograms and series;
+    of more than 60 names, those with the most are drawn.
 
     Parameters
     ----------
@@ -314,7 +317,8 @@ def draw_detection(results: Sequence[RunResult], title: str) -> Figure:
         for kind in DEFORMATION_KINDS:
             for name, scores in run.assessment.units["interferograms"].groups.get(kind, {}).items():
                 positives.setdefault((kind, name), {})[run.series] = scores.positives
-    rows = sorted(positives, key=lambda row: kind_order(*row))
+    frequent = sorted(positives, key=lambda row: -max(positives[row].values()))[:_MAX_KINDS]
+    rows = sorted(frequent, key=lambda row: kind_order(*row))
     height = 1.5 + 0.3 * max(4, len(rows))
     figure = make_figure(9.6, height)
     axes = figure.subplots()

@@ -169,3 +169,19 @@ def test_detection_has_a_point_for_each_kind_and_run():
     assert sorted(line.get_xdata()[0] for line in points) == sorted(
         run.assessment.units["interferograms"].groups["activity_type"]["Mogi"].values["auroc"] for run in runs
     )
+
+
+def test_detection_stays_readable_with_many_volcanoes():
+    run = result()
+    unit = run.assessment.units["interferograms"]
+    [scores] = unit.groups["activity_type"].values()
+    volcanoes = {
+        f"volcano {place}": scores.model_copy(update={"positives": place}) for place in range(1, 200)
+    }
+    crowded = unit.model_copy(update={"groups": {"volcano": volcanoes}})
+    units = {**run.assessment.units, "interferograms": crowded}
+    run = run.model_copy(update={"assessment": run.assessment.model_copy(update={"units": units})})
+    figure = draw_detection([run], "Detection")
+    assert figure.get_figheight() < 25
+    assert "volcano 199 (199)" in words(figure)
+    assert "volcano 100 (100)" not in words(figure)
