@@ -115,8 +115,12 @@ def run(
     # if no run is finished, the failures printed below say why
     problems: list[str] = []
     paths = (
-        write_experiment_report(bench, problems, allow_unseen=allow_unseen) if bench.read_results([]) else []
+        write_experiment_report(bench, problems, allow_unseen=allow_unseen)
+        if bench.has_results_for_tables()
+        else []
     )
+    if bench.folds and not paths:
+        err.print(f"no tables yet: no run has all of its {len(bench.folds)} folds finished")
     if as_json:
         print_json({"runs": [_outcome_json(end) for end in ended], "files": [str(path) for path in paths]})
     else:

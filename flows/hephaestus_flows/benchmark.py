@@ -101,7 +101,7 @@ def benchmark(
             training_run_task(item.key, quote(item), quote(bench), device, return_state=True) for item in mine
         ]
         ended = [cast(RunOutcome, state.result(raise_on_failure=False)) for state in states]
-        paths = write_experiment_report(bench) if any(map(bench.is_finished, bench.recipes)) else []
+        paths = write_experiment_report(bench) if bench.has_results_for_tables() else []
     except HephaestusError as error:
         return Failed(message=str(error), data=error)
     create_rows_artifact(map(_outcome_row, ended), artifact_key("benchmark", chosen.name))

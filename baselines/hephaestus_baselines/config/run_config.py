@@ -363,6 +363,11 @@ class Preset(BaseModel):
         count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models * max(1, len(self.splits))
         if count > _MAX_RUNS:
             raise UsageError(f"preset {self.name}: it has {count} runs, more than {_MAX_RUNS}; split it")
+        if len({name.rpartition("-")[0] for name in self.splits}) > 1:
+            raise UsageError(
+                f"preset {self.name}: its splits are not folds of one split, and could stand in no table "
+                "together; write a preset for each"
+            )
         if not self.splits or "split" in changes:
             return tuple(self._iter_recipes(changes))
         folds = [tuple(self._iter_recipes({**changes, "split": name})) for name in self.splits]

@@ -149,6 +149,19 @@ class ExperimentGrid:
                 problems.append(f"{recipe.key}: {error}")
         return found
 
+    @property
+    def folds(self) -> tuple[str, ...]:
+        """Splits of the grid if they are folds of one split, whose tests are scored together; else empty."""
+        names = tuple(dict.fromkeys(recipe.split for recipe in self.recipes))
+        return names if fold_family(names) else ()
+
+    def has_results_for_tables(self) -> bool:
+        """Return whether some run is finished; of folds, whether all those of some run are."""
+        results = self.read_results([])
+        if not self.folds:
+            return bool(results)
+        return any(len(members) == len(self.folds) for members in group_folds(results))
+
     def read_result(self, recipe: Recipe) -> RunResult:
         """Return the result of a finished run.
 
@@ -534,9 +547,7 @@ def write_experiment_report(
     gaps = _compare_with_trained_controls(bench, results, found)
     homes = {recipe.key: bench.run_folder(recipe) for recipe in bench.recipes}
     shown, shown_gaps = results, gaps
-    if len({result.split.sha256 for result in results}) > 1 and fold_family(
-        [result.split.name for result in results]
-    ):
+    if bench.folds and results:
         shown, shown_gaps = _pool(bench, results, homes, found)
     written = list(make_result_tables(shown, shown_gaps, allow_unseen=allow_unseen).write(bench.folder))
     written += write_run_figures(bench.folder, results, homes, bench.prepare_run_data, found)
@@ -558,7 +569,7 @@ def _pool(
     HephaestusError
         If there is none.
     """
-    folds = len({recipe.split for recipe in bench.recipes})
+    folds = len(bench.folds)
     pooled: list[tuple[RunResult, Predictions]] = []
     for members in group_folds(results):
         if len(members) == folds:

@@ -399,3 +399,55 @@ def _wait(until, seconds: float = 300.0) -> None:
 def _epochs(folder: Path) -> int:
     found = list(folder.parent.glob(f"{folder.name}/metrics.csv"))
     return len(found[0].read_text().splitlines()) - 1 if found else 0
+
+
+#: One frame for each role: test of two folds, validation of both, train of both.
+FOLD_FRAMES = {
+    "galapagos": "128D_09016_110500",
+    "hawaii": "087D_07004_060904",
+    "iceland-southwest": "155D_02484_191814",
+    "campania": "124D_04854_171313",
+}
+
+
+def test_folds_are_trained_each_and_scored_together(tmp_path, capsys):
+    for frame in FOLD_FRAMES.values():
+        toy_cubes(tmp_path / "cubes", frame=frame)
+    names = ["volcano-group-galapagos", "volcano-group-pacific"]
+    tiny_preset(tmp_path / "tiny.yaml", splits=names, controls=["terrain only"])
+    assert hephaestus(*run(tmp_path)) == 0, capsys.readouterr().err
+    found = list(results(tmp_path).values())
+    assert len(found) == 2 * 2 * 2  # folds, tasks, the model and its control
+    tests = {
+        fold: {one["coverage"]["test"]["positives"] for one in found if one["split"]["name"] == fold}
+        for fold in names
+    }
+    top = tmp_path / "results" / "tiny"
+    tables = json.loads((top / "tables.json").read_text())
+    assert tables["split"] == "volcano-group"
+    assert tables["coverage"]["test"]["positives"] == sum(min(counts) for counts in tests.values())
+    assert set(tables["generations"]) == set(FOLD_FRAMES.values())
+    for table in tables["tables"]:
+        rows = {row["model"]: row for row in table["rows"]}
+        assert {"frame prior", "persistence", "terrain only"} <= set(rows), table["title"]
+        [model] = [row for row in table["rows"] if row["kind"] == "model"]
+        assert (model["gap"] is None) == table["title"].startswith("What an observatory asks")
+    # a machine that has trained one fold has no tables yet, which is no failure
+    for folder, one in results(tmp_path).items():
+        if one["split"]["name"] == names[1]:
+            shutil.rmtree(folder)
+    (top / "tables.md").unlink()
+    capsys.readouterr()
+    assert hephaestus(*run(tmp_path, "--part", "1/2")) == 0
+    assert "no tables yet: no run has all of its 2 folds finished" in capsys.readouterr().err
+    assert not (top / "tables.md").exists()
+    places = ["--cubes", tmp_path / "cubes", "--results", tmp_path / "results"]
+    assert hephaestus("benchmark", "tables", tmp_path / "tiny.yaml", *places) == 1
+    said = capsys.readouterr().err
+    assert "no run has all of its 2 folds finished; go on with `hephaestus benchmark run`" in said
+
+
+def test_splits_that_are_no_folds_are_refused_before_training(tmp_path, capsys):
+    tiny_preset(tmp_path / "tiny.yaml", splits=["strict-temporal", "unseen-event"])
+    assert hephaestus(*run(tmp_path)) == 2
+    assert "its splits are not folds of one split" in capsys.readouterr().err
