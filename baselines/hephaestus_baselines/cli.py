@@ -103,7 +103,8 @@ def run(
         preset, cubes, simulated, mixed, results, part, weights, fields, data_dir, unchecked=unchecked
     )
     from hephaestus_baselines.experiments.cost_estimate import estimate_cost
-    from hephaestus_baselines.experiments.experiment_grid import run_experiments, write_experiment_report
+    from hephaestus_baselines.experiments.experiment_grid import run_experiments
+    from hephaestus_baselines.experiments.experiment_report import write_experiment_report
 
     _print_cost_estimate(estimate_cost(bench, share), err)
     ended = []
@@ -181,7 +182,7 @@ def tables(
     bench, _ = _open_experiment_grid(
         preset, cubes, simulated, mixed, results, "1/1", weights, fields, data_dir, unchecked=unchecked
     )
-    from hephaestus_baselines.experiments.experiment_grid import write_experiment_report
+    from hephaestus_baselines.experiments.experiment_report import write_experiment_report
 
     problems: list[str] = []
     paths = write_experiment_report(bench, problems, allow_unseen=allow_unseen)

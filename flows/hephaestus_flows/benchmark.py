@@ -29,8 +29,8 @@ from hephaestus_baselines.experiments.experiment_grid import (
     open_experiment_grid,
     run_experiment,
     select_part,
-    write_experiment_report,
 )
+from hephaestus_baselines.experiments.experiment_report import write_experiment_report
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.plain_text import sanitize_text

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -305,6 +305,18 @@ class TaskGrid(BaseModel):
     models: dict[str, dict[str, Any]]
 
 
+def fold_family(splits: Sequence[str]) -> str:
+    """Return the name that the splits of several folds share, such as ``volcano-group``; empty if none.
+
+    Examples
+    --------
+    >>> fold_family(["volcano-group-rifts", "volcano-group-others"])
+    'volcano-group'
+    """
+    families = {name.rpartition("-")[0] for name in splits}
+    return families.pop() if len(families) == 1 and len(set(splits)) > 1 else ""
+
+
 class Preset(BaseModel):
     """A named grid of runs.
 
@@ -363,7 +375,7 @@ class Preset(BaseModel):
         count = len(self.seeds) * len(self.series) * len(self.atmosphere) * models * max(1, len(self.splits))
         if count > _MAX_RUNS:
             raise UsageError(f"preset {self.name}: it has {count} runs, more than {_MAX_RUNS}; split it")
-        if len({name.rpartition("-")[0] for name in self.splits}) > 1:
+        if len(set(self.splits)) > 1 and not fold_family(self.splits):
             raise UsageError(
                 f"preset {self.name}: its splits are not folds of one split, and could stand in no table "
                 "together; write a preset for each"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +47,9 @@ GROUPINGS: Mapping[str, Callable[[PredictedItem], tuple[str, ...]]] = {
     "intensity": lambda row: row.intensities,
     "volcano": lambda row: row.volcanoes,
 }
-#: Groups that only items with deformation belong to.
-_DEFORMATION_GROUPINGS = ("activity_type", "intensity", "volcano")
+#: Properties of deformation: groups that only items with deformation belong to. Intensity counts fringes.
+DeformationKind = Literal["intensity", "activity_type", "volcano"]
+DEFORMATION_KINDS: tuple[DeformationKind, ...] = get_args(DeformationKind)
 _DAYS_PER_YEAR = 365.25
 
 
@@ -361,7 +362,7 @@ def score_by_group(predictions: Predictions, threshold: Threshold, kind: str) ->
     for place, row in enumerate(cases.rows):
         for name in GROUPINGS[kind](row):
             members[name].append(place)
-    against_quiet = kind in _DEFORMATION_GROUPINGS and threshold.unit not in _PIXEL_SET_BY_UNIT
+    against_quiet = kind in DEFORMATION_KINDS and threshold.unit not in _PIXEL_SET_BY_UNIT
     result = {}
     for name, places in sorted(members.items()):
         chosen = np.zeros(len(cases), bool)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.config.run_config import Recipe, fold_family
 from hephaestus_baselines.evaluation.bootstrap import RESAMPLES
 from hephaestus_baselines.evaluation.calibration import apply_platt
 from hephaestus_baselines.evaluation.controls import predict_control
@@ -29,18 +29,6 @@ from hephaestus_build.dataset.splits import PARTS, SplitPart
 
 #: Scores of items by computed controls, of one fold.
 FoldControls = Mapping[str, Callable[[PredictedItem], float]]
-
-
-def fold_family(splits: Sequence[str]) -> str:
-    """Return the name that the splits of several folds share, such as ``volcano-group``; empty if none.
-
-    Examples
-    --------
-    >>> fold_family(["volcano-group-rifts", "volcano-group-others"])
-    'volcano-group'
-    """
-    families = {name.rpartition("-")[0] for name in splits}
-    return families.pop() if len(families) == 1 and len(set(splits)) > 1 else ""
 
 
 def group_folds(results: Sequence[RunResult]) -> list[list[RunResult]]:

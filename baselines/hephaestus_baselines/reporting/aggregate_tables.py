@@ -16,8 +16,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hephaestus_baselines.config.run_config import read_preset
 from hephaestus_baselines.evaluation.alarms import BUDGETS
 from hephaestus_baselines.evaluation.result_schema import (
@@ -304,28 +302,19 @@ def _make_rows(
     """Return the rows of a table: single interferograms, then series, each followed by the controls."""
     rows = []
     for series in (False, True):
-        groups: dict[str, list[RunResult]] = defaultdict(list)
-        controls: list[RunResult] = []
-        for result in results:
-            if result.series != series:
-                continue
-            if result.recipe.get("control"):
-                controls.append(result)
-            else:
-                groups[_settings_key(result)].append(result)
-        firsts: dict[tuple[str, bool], RunResult] = {}
-        for members in groups.values():
-            first = firsts.setdefault((members[0].model, members[0].atmosphere), members[0])
-            row = _model_row(members, unit, columns, _describe_variant(members[0], first), paper)
+        found = [result for result in results if result.series == series]
+        settings = _model_settings(found)
+        for members, variant in settings:
+            row = _model_row(members, unit, columns, variant, paper)
             gap = _gap_to_best_control(members, unit, trained_gaps)
             rows.append(row.model_copy(update={"gap": gap}))
-        if groups:
-            some = next(iter(groups.values()))[0]
+        if settings:
+            some = settings[0][0][0]
             known = some.assessment.units[unit].controls
             rows += [
                 _control_row(some, name, unit, columns) for name in ("chance", "constant", *sorted(known))
             ]
-        rows += [_trained_control_row(control, unit, columns) for control in controls]
+        rows += [_trained_control_row(one, unit, columns) for one in found if one.recipe.get("control")]
     return rows
 
 
@@ -333,30 +322,14 @@ def _make_observatory_rows(results: Sequence[RunResult]) -> list[ScoreTableRow]:
     """Return rows of events, delays, budgets and calibration; controls have those that follow from alarms."""
     rows = []
     for series in (False, True):
-        groups: dict[str, list[RunResult]] = defaultdict(list)
-        for result in results:
-            if result.series == series:
-                groups[_settings_key(result)].append(result)
-        firsts: dict[tuple[str, bool], RunResult] = {}
-        trained = []
-        for members in groups.values():
+        found = [result for result in results if result.series == series]
+        for members, variant in _model_settings(found):
             first = members[0]
-            cells = {
-                name: _make_cell([read(result.assessment) for result in members], [])
-                for name, read in _OBSERVATORY.items()
-            }
-            if control := first.recipe.get("control"):
-                trained.append(_plain_row(first, control, cells, variant=first.model))
-                continue
-            known = firsts.setdefault((first.model, first.atmosphere), first)
-            row = _plain_row(first, first.model, cells, variant=_describe_variant(first, known))
+            row = _plain_row(first, first.model, _observatory_cells(members), variant=variant)
             shown = {"kind": "model", "atmosphere": first.atmosphere, "parameters": first.parameters}
             rows.append(row.model_copy(update={**shown, "seeds": [result.seed for result in members]}))
-        for name, scores in sorted(
-            next(iter(groups.values()))[0].assessment.units["interferograms"].controls.items()
-            if groups
-            else ()
-        ):
+        computed = found[0].assessment.units["interferograms"].controls if found else {}
+        for name, scores in sorted(computed.items()):
             values = dict.fromkeys(_OBSERVATORY, math.nan)
             if scores.events is not None:
                 values |= {
@@ -366,9 +339,20 @@ def _make_observatory_rows(results: Sequence[RunResult]) -> list[ScoreTableRow]:
                 }
             values |= {f"recall_at_{budget}": point.recall for budget, point in scores.budgets.items()}
             cells = {column: _make_cell([value], []) for column, value in values.items()}
-            rows.append(_plain_row(next(iter(groups.values()))[0], name, cells))
-        rows += trained
+            rows.append(_plain_row(found[0], name, cells))
+        rows += [
+            _plain_row(one, one.recipe["control"], _observatory_cells([one]), variant=one.model)
+            for one in found
+            if one.recipe.get("control")
+        ]
     return rows
+
+
+def _observatory_cells(members: Sequence[RunResult]) -> dict[str, ScoreCell]:
+    return {
+        name: _make_cell([read(result.assessment) for result in members], [])
+        for name, read in _OBSERVATORY.items()
+    }
 
 
 def _model_settings(results: Sequence[RunResult]) -> list[tuple[list[RunResult], str]]:
@@ -512,13 +496,11 @@ def _score_value(result: RunResult, unit: ScoringUnit, name: str, paper: bool) -
 
 
 def _make_cell(found: Sequence[float], ranges: Sequence[Interval]) -> ScoreCell:
-    values = np.array([value for value in found if not math.isnan(value)])
     lows = [interval.low for interval in ranges if not math.isnan(interval.low)]
     highs = [interval.high for interval in ranges if not math.isnan(interval.high)]
     return ScoreCell(
-        mean=float(values.mean()) if len(values) else math.nan,
-        deviation=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
-        seeds=len(values),
+        **vars(ScoreSummary.over_seeds(found)),
+        seeds=sum(not math.isnan(value) for value in found),
         low=min(lows, default=math.nan),
         high=max(highs, default=math.nan),
     )

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from statistics import mean, stdev
+from statistics import mean
 
 from hephaestus_baselines.config.run_config import Task
-from hephaestus_baselines.evaluation.result_schema import RunResult, Scores
-from hephaestus_baselines.reporting.table_schema import (
-    DEFORMATION_KINDS,
-    KindDetection,
-    ScoreSummary,
-    kind_order,
-)
+from hephaestus_baselines.evaluation.metrics import DEFORMATION_KINDS
+from hephaestus_baselines.evaluation.result_schema import RunResult
+from hephaestus_baselines.reporting.table_schema import KindDetection, ScoreSummary, kind_order
 
 
 def detections_by_kind(
@@ -52,8 +48,8 @@ def detections_by_kind(
                         atmosphere=first.atmosphere,
                         variant=variant,
                         best=members is best[first.series],
-                        recall=_summarize(known, "recall"),
-                        auroc=_summarize(known, "auroc"),
+                        recall=ScoreSummary.over_seeds(one.values["recall"] for one in known),
+                        auroc=ScoreSummary.over_seeds(one.values["auroc"] for one in known),
                     )
                 )
     return found
@@ -64,11 +60,3 @@ def _validation_score(members: Sequence[RunResult]) -> float:
         result.assessment.units["interferograms"].validation.values["average_precision"] for result in members
     ]
     return mean(-1.0 if math.isnan(value) else value for value in values)
-
-
-def _summarize(scores: Sequence[Scores], name: str) -> ScoreSummary:
-    values = [one.values[name] for one in scores if not math.isnan(one.values[name])]
-    return ScoreSummary(
-        mean=mean(values) if values else math.nan,
-        deviation=stdev(values) if len(values) > 1 else math.nan,
-    )

@@ -21,12 +21,12 @@ from hephaestus_baselines.reporting.prediction_figures import (
     draw_series_predictions,
     write_figure,
 )
-from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
 from hephaestus_baselines.reporting.training_plots import (
     draw_alarm_curves,
     draw_detection,
     draw_learning_curves,
     draw_reliability_diagram,
+    setting_title,
 )
 from hephaestus_baselines.training.history import BEST_CHECKPOINT_FILE, METRICS_FILE, verified_training_file
 from hephaestus_build.core.errors import HephaestusError
@@ -91,7 +91,7 @@ def write_run_figures(
                 problems.append(str(error))
                 continue
             draw = draw_series_predictions if series else draw_predictions
-            figures[name] = draw(shown, f"{_setting_title(best)}, seed {best.seed}, on the test part")
+            figures[name] = draw(shown, f"{setting_title(best)}, seed {best.seed}, on the test part")
     for name, figure in figures.items():
         write_figure(figure, folder / f"{name}.png")
     return [folder / f"{name}.png" for name in figures]
@@ -175,11 +175,5 @@ def _read_by_setting(
             except HephaestusError as error:
                 problems.append(str(error))
             else:
-                found[_setting_title(result)].append(value)
+                found[setting_title(result)].append(value)
     return dict(found)
-
-
-def _setting_title(result: RunResult) -> str:
-    form = "series" if result.series else "single"
-    name = result.recipe.get("control") or MODEL_TITLES.get(result.model, result.model)
-    return f"{name}, {form}{', atmosphere' if result.atmosphere else ''}"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field, TypeAdapter
 
 from hephaestus_baselines.config.run_config import Task
+from hephaestus_baselines.evaluation.metrics import DEFORMATION_KINDS, DeformationKind
 from hephaestus_baselines.evaluation.result_schema import (
     NullableFloat,
     PartCoverageRecord,
@@ -16,17 +20,13 @@ from hephaestus_baselines.evaluation.result_schema import (
 )
 from hephaestus_build.dataset.splits import SplitPart
 
-#: Properties of deformation by which detection is told apart; intensity counts fringes.
-DEFORMATION_KINDS: tuple[Literal["intensity", "activity_type", "volcano"], ...] = (
-    "intensity", "activity_type", "volcano",
-)  # fmt: skip
 #: Intensities from few fringes to many.
 _INTENSITIES = ("Low", "Medium", "High")
 #: Listed among the scores, but a number per frame-year rather than a fraction.
 FALSE_ALARM_RATE = "false_alarms_per_frame_year"
 
 
-def kind_order(kind: str, name: str) -> tuple[int, int, str]:
+def kind_order(kind: DeformationKind, name: str) -> tuple[int, int, str]:
     """Return the place of a kind of deformation among the others, for sorting.
 
     Examples
@@ -35,7 +35,7 @@ def kind_order(kind: str, name: str) -> tuple[int, int, str]:
     ['Low', 'High', 'None']
     """
     known = _INTENSITIES.index(name) if name in _INTENSITIES else len(_INTENSITIES)
-    return [*DEFORMATION_KINDS].index(kind), known, name  # type: ignore[arg-type]
+    return DEFORMATION_KINDS.index(kind), known, name
 
 
 class ScoreSummary(ResultModel):
@@ -45,6 +45,15 @@ class ScoreSummary(ResultModel):
     deviation: NullableFloat = Field(
         description="Sample standard deviation over seeds; null for a single seed."
     )
+
+    @staticmethod
+    def over_seeds(values: Iterable[float]) -> ScoreSummary:
+        """Return the summary of the values that are defined."""
+        known = np.array([value for value in values if not math.isnan(value)])
+        return ScoreSummary(
+            mean=float(known.mean()) if len(known) else math.nan,
+            deviation=float(known.std(ddof=1)) if len(known) > 1 else math.nan,
+        )
 
 
 class ScoreCell(ScoreSummary):
@@ -104,7 +113,7 @@ class KindDetection(ResultModel):
     """How well a model finds interferograms with one kind of deformation among all those without any."""
 
     task: Task
-    kind: Literal["intensity", "activity_type", "volcano"]
+    kind: DeformationKind
     name: str = Field(description="Name of the intensity, activity type or volcano.")
     positives: int = Field(description="Interferograms, or series, of the test part that show it.")
     model: str

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hephaestus_baselines.evaluation.alarms import BUDGETS
+from hephaestus_baselines.evaluation.metrics import DEFORMATION_KINDS, DeformationKind
 from hephaestus_baselines.evaluation.predictions import PROBABILITY_BINS, Predictions
 from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.reporting.prediction_figures import (
@@ -22,7 +23,8 @@ from hephaestus_baselines.reporting.prediction_figures import (
     make_figure,
     set_margins,
 )
-from hephaestus_baselines.reporting.table_schema import DEFORMATION_KINDS, kind_order
+from hephaestus_baselines.reporting.published_scores import MODEL_TITLES
+from hephaestus_baselines.reporting.table_schema import kind_order
 from hephaestus_build.report.style import GREY, INK, style_axes
 from hephaestus_build.report.text_rendering import escape_mathtext
 
@@ -31,6 +33,13 @@ _LINE_COLORS = ("#34506b", "#c8641e", "#2f8f6b", "#8a5aa5", "#b8922e", "#3c96b4"
 _MAX_KINDS = 60
 #: Words in the names of training-log columns that are not scores.
 _NON_SCORE_WORDS = ("epoch", "step", "rate", "lr", "second", "time", "threshold", "sample")
+
+
+def setting_title(result: RunResult) -> str:
+    """Return what a run is called in figures: its model or control, and its inputs."""
+    form = "series" if result.series else "single"
+    name = result.recipe.get("control") or MODEL_TITLES.get(result.model, result.model)
+    return f"{name}, {form}{', atmosphere' if result.atmosphere else ''}"
 
 
 def draw_learning_curves(runs: Mapping[str, Sequence[Path]], title: str, *, simulated: bool) -> Figure:
@@ -244,9 +253,7 @@ def draw_alarm_curves(results: Sequence[RunResult], title: str) -> Figure:
     """
     settings: dict[str, list[RunResult]] = {}
     for result in results:
-        form = "series" if result.series else "single"
-        name = result.recipe.get("control") or result.model
-        settings.setdefault(f"{name}, {form}{', atmosphere' if result.atmosphere else ''}", []).append(result)
+        settings.setdefault(setting_title(result), []).append(result)
     figure = make_figure(9.2, 4.4)
     axes = figure.subplots()
     set_margins(figure, left=0.75, right=3.3, bottom=0.6)
@@ -312,7 +319,7 @@ def draw_detection(results: Sequence[RunResult], title: str) -> Figure:
         Title of the figure.
     """
     runs = [result for result in results if not result.recipe.get("control")]
-    positives: dict[tuple[str, str], dict[bool, int]] = {}
+    positives: dict[tuple[DeformationKind, str], dict[bool, int]] = {}
     for run in runs:
         for kind in DEFORMATION_KINDS:
             for name, scores in run.assessment.units["interferograms"].groups.get(kind, {}).items():
@@ -323,26 +330,22 @@ def draw_detection(results: Sequence[RunResult], title: str) -> Figure:
     figure = make_figure(9.6, height)
     axes = figure.subplots()
     set_margins(figure, left=2.9, right=3.3, bottom=0.6)
-    settings = list(dict.fromkeys((run.model, run.series, run.atmosphere) for run in runs))
+    settings: dict[str, list[RunResult]] = {}
+    for run in runs:
+        settings.setdefault(setting_title(run), []).append(run)
     handles = []
-    for number, (colour, setting) in enumerate(zip(_line_colors(len(settings)), settings, strict=True)):
-        model, series, atmosphere = setting
-        marker = "s" if series else "o"
+    for number, (colour, (name, members)) in enumerate(
+        zip(_line_colors(len(settings)), settings.items(), strict=True)
+    ):
+        marker = "s" if members[0].series else "o"
         shift = 0.5 * ((number + 0.5) / len(settings) - 0.5)
-        for run in runs:
-            if (run.model, run.series, run.atmosphere) != setting:
-                continue
+        for run in members:
             groups = run.assessment.units["interferograms"].groups
-            for place, (of, label) in enumerate(rows):
-                if shown := groups.get(of, {}).get(label):
-                    axes.plot(
-                        shown.values["auroc"], place + shift, marker, color=colour, markersize=4.5,
-                        alpha=0.8, clip_on=False,
-                    )  # fmt: skip
-        setting_title = f"{model}, {'series' if series else 'single'}{', atmosphere' if atmosphere else ''}"
-        handles.append(
-            Line2D([], [], color=colour, marker=marker, linestyle="", label=escape_mathtext(setting_title))
-        )
+            known = [groups.get(kind, {}).get(label) for kind, label in rows]
+            points = [(one.values["auroc"], place + shift) for place, one in enumerate(known) if one]
+            for point in points:
+                axes.plot(*point, marker, color=colour, markersize=4.5, alpha=0.8, clip_on=False)
+        handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", label=escape_mathtext(name)))
     axes.axvline(0.5, color=GREY, linewidth=1, linestyle=":", zorder=1)
     for place in range(1, len(rows)):
         if rows[place][0] != rows[place - 1][0]:

@@ -248,7 +248,8 @@ def make_data_loader(windows: WindowDataset, workers: int, **options: Any) -> Da
         options |= {
             "multiprocessing_context": "spawn",
             "persistent_workers": True,
-            # torch's own watch takes whoever is the parent when the worker begins, be it init
+            # torch looks for the parent only once the worker runs: if it was killed before, another process
+            # has taken its place, and the worker would never end
             "worker_init_fn": _watch_parent,
         }
     return DataLoader(windows, num_workers=workers, pin_memory=torch.cuda.is_available(), **options)

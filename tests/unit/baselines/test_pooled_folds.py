@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hephaestus_baselines.config.run_config import Preset, read_preset
+from hephaestus_baselines.config.run_config import Preset, fold_family, read_preset
 from hephaestus_baselines.evaluation.evaluate import evaluate_predictions
 from hephaestus_baselines.evaluation.pixel_controls import PIXEL_CONTROLS, pixel_control_file
 from hephaestus_baselines.evaluation.predictions import Predictions
 from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.experiments import pooled_folds
-from hephaestus_baselines.experiments.pooled_folds import fold_family, group_folds
+from hephaestus_baselines.experiments.pooled_folds import group_folds
 from hephaestus_baselines.reporting.aggregate_tables import make_result_tables
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.dataset.splits import SplitPart

@@ -1,0 +1,140 @@
+"""The report of a grid: tables and figures of its finished runs, and of folds that are scored together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.evaluation.bootstrap import bootstrap_gaps
+from hephaestus_baselines.evaluation.predictions import PredictedItem, Predictions
+from hephaestus_baselines.evaluation.result_schema import Gap, RunResult, ScoringUnit
+from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, make_controls
+from hephaestus_baselines.experiments.pooled_folds import group_folds, pool_folds
+from hephaestus_baselines.reporting.aggregate_tables import TrainedControlGaps, make_result_tables
+from hephaestus_build.core.errors import HephaestusError
+
+
+def write_experiment_report(
+    bench: ExperimentGrid, problems: list[str] | None = None, *, allow_unseen: bool = False
+) -> list[Path]:
+    """Write the tables and figures of finished runs; return the files.
+
+    Parameters
+    ----------
+    bench : ExperimentGrid
+        The grid.
+    problems : list of str, optional
+        Descriptions of damaged files, which are skipped, are appended here.
+    allow_unseen : bool
+        Whether to write tables although the windows show too little of the deformation.
+
+    Raises
+    ------
+    UsageError
+        If the windows show less than nine tenths of the positives, unless `allow_unseen`.
+    HephaestusError
+        If no run is finished or a file cannot be written. Also if a file is damaged and `problems` is not
+        given; tables and figures of the other runs have been written then.
+    """
+    from hephaestus_baselines.reporting.run_figures import write_run_figures
+
+    found: list[str] = []
+    results = bench.read_results(found)
+    if found and not results:
+        raise HephaestusError(found[0])
+    gaps = _compare_with_trained_controls(bench, results, found)
+    homes = {recipe.key: bench.run_folder(recipe) for recipe in bench.recipes}
+    shown, shown_gaps = results, gaps
+    if bench.folds and results:
+        shown, shown_gaps = _pool(bench, results, homes, found)
+    written = list(make_result_tables(shown, shown_gaps, allow_unseen=allow_unseen).write(bench.folder))
+    written += write_run_figures(bench.folder, results, homes, bench.prepare_run_data, found)
+    if problems is not None:
+        problems += found
+    elif found:
+        more = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
+        raise HephaestusError(f"{found[0]}{more}")
+    return written
+
+
+def _pool(
+    bench: ExperimentGrid, results: Sequence[RunResult], homes: Mapping[str, Path], problems: list[str]
+) -> tuple[list[RunResult], dict[str, TrainedControlGaps]]:
+    """Return one result for each setting and seed with all folds finished, and gaps to trained controls.
+
+    Raises
+    ------
+    HephaestusError
+        If there is none.
+    """
+    folds = len(bench.folds)
+    pooled: list[tuple[RunResult, Predictions]] = []
+    for members in group_folds(results):
+        if len(members) == folds:
+            try:
+                pooled.append(pool_folds(members, homes, partial(_fold_controls, bench)))
+            except HephaestusError as error:
+                problems.append(str(error))
+    if not pooled:
+        raise HephaestusError(
+            f"no run has all of its {folds} folds finished; go on with `hephaestus benchmark run`"
+        )
+    gaps: dict[str, TrainedControlGaps] = {}
+    for result, ours in pooled:
+        for control, theirs in pooled:
+            name = control.recipe.get("control")
+            same = (control.task, control.series) == (result.task, result.series)
+            if name and same and not result.recipe.get("control"):
+                gaps.setdefault(result.key, {})[name] = _gaps_by_unit(result, ours, control, theirs)
+    return [result for result, _ in pooled], gaps
+
+
+def _fold_controls(bench: ExperimentGrid, recipe: Recipe) -> dict[str, Callable[[PredictedItem], float]]:
+    return make_controls(recipe, bench.prepare_run_data(recipe))
+
+
+def _gaps_by_unit(
+    result: RunResult, ours: Predictions, control: RunResult, theirs: Predictions
+) -> dict[ScoringUnit, dict[str, Gap]]:
+    return {
+        unit: bootstrap_gaps(
+            (ours, result.assessment.units[unit].threshold),
+            (theirs, control.assessment.units[unit].threshold),
+            seed=result.seed,
+        )
+        for unit in result.assessment.units
+    }
+
+
+def _compare_with_trained_controls(
+    bench: ExperimentGrid, results: Sequence[RunResult], problems: list[str]
+) -> dict[str, TrainedControlGaps]:
+    """Return the gaps of each run to the trained controls of its task and input, by the run's key.
+
+    Predictions of both are needed; runs whose predictions are elsewhere have no gap.
+    """
+    recipes = {recipe.key: recipe for recipe in bench.recipes}
+    controls = [result for result in results if recipes[result.key].control]
+    gaps: dict[str, TrainedControlGaps] = {}
+    for result in results:
+        if recipes[result.key].control:
+            continue
+        for control in controls:
+            if (control.task, control.series, control.split.sha256) != (
+                result.task, result.series, result.split.sha256,
+            ):  # fmt: skip
+                continue
+            try:
+                ours, theirs = (
+                    Predictions.read(bench.run_folder(recipes[one.key]) / "test.npz")
+                    for one in (result, control)
+                )
+            except HephaestusError as error:
+                problems.append(f"{result.key}: no gap to {recipes[control.key].control}: {error}")
+                continue
+            gaps.setdefault(result.key, {})[recipes[control.key].control] = _gaps_by_unit(
+                result, ours, control, theirs
+            )
+    return gaps
