@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hephaestus_build.core.machine.limits import bound_library_threads
 from hephaestus_build.core.stop_signals import run_interruptible
 
 
@@ -11,6 +12,7 @@ def main() -> None:
 
 
 def _run() -> None:
+    bound_library_threads()
     from hephaestus_build.cli import run_command_line  # takes a second where the disk is slow
 
     run_command_line()

@@ -28,6 +28,7 @@ from hephaestus_build.core.accepted_absences import (
 )
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.machine.limits import read_machine_limits
 from hephaestus_build.core.parsing import parse_json, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES
@@ -213,7 +214,13 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds to wait for a queued ERA5 request before its product is listed as owed.",
     )
-    workers: int = Field(0, ge=0, le=1024, description="Interferograms in parallel; 0 = one per core.")
+    workers: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Interferograms in parallel; 0 = one per core that this process may use, "
+        "fewer where its memory is small.",
+    )
     pairs: PairChoice = Field(
         "auto",
         description="Pairs to build: annotated, all, or auto (annotated where the frame has annotations).",
@@ -352,8 +359,7 @@ class Settings(BaseSettings):
     @property
     def worker_count(self) -> int:
         """Number of interferograms processed in parallel."""
-        affinity = getattr(os, "sched_getaffinity", None)  # cores available to this process
-        return self.workers or (len(affinity(0)) if affinity else os.cpu_count() or 2)
+        return self.workers or read_machine_limits().image_workers
 
     @classmethod
     def settings_customise_sources(  # noqa: D102 (pydantic's hook)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +48,7 @@ from hephaestus_baselines.experiments.pooled_folds import group_folds
 from hephaestus_baselines.training.history import METRICS_FILE, verified_training_file
 from hephaestus_build.core.concurrency import exit_with_parent
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.machine.limits import count_usable_cores
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.dataset.samples import count_classes
 from hephaestus_build.dataset.splits import PARTS, SplitPart
@@ -363,12 +363,6 @@ def _initialize_worker(bench: ExperimentGrid, threads: int) -> None:
 
 def _run_in_worker(recipe: Recipe, device: str) -> RunOutcome:
     return run_experiment(_worker_experiment_grid[-1], recipe, device=device)
-
-
-def count_usable_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def run_experiment(

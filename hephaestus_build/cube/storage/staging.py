@@ -11,6 +11,7 @@ import msgspec
 
 from hephaestus_build.core.atomic_io import append_line, encode_json, hash_bytes, sync_files, write_atomic
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.machine.limits import count_usable_cores
 from hephaestus_build.core.plain_files import (
     hash_descriptor,
     open_plain_file,
@@ -115,7 +116,7 @@ class StagingArea:
             granules[granule.key] = granule
         if not check:
             return granules
-        with ThreadPoolExecutor(thread_name_prefix="check") as pool:  # hashing releases the GIL
+        with ThreadPoolExecutor(count_usable_cores(), "check") as pool:  # hashing releases the GIL
             whole = pool.map(self._is_intact, granules.values())
             return {
                 key: granule for (key, granule), good in zip(granules.items(), whole, strict=True) if good

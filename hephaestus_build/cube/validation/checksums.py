@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from hephaestus_build.core.atomic_io import hash_bytes
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.machine.limits import count_usable_cores
 from hephaestus_build.core.plain_files import (
     FileIdentity,
     UnsafePathError,
@@ -258,7 +259,7 @@ def _compare_all(
     listener.stage("objects", len(expected))
     hashes: dict[FileIdentity, str] = {}  # a file with several hard links is hashed once
     damages: list[Damage] = []
-    with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
+    with ThreadPoolExecutor(count_usable_cores(), thread_name_prefix="verify") as pool:
         compare = partial(_compare, store, hashes)
         for damage in pool.map(lambda item: compare(*item), sorted(expected.items())):
             damages += [damage] if damage is not None else []

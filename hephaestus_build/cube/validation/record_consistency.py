@@ -19,6 +19,7 @@ import zarr
 from hephaestus_build.core.atomic_io import encode_json
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.machine.limits import read_machine_limits
 from hephaestus_build.core.plain_files import walk_files
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.fingerprints import fingerprint_grid
@@ -235,7 +236,7 @@ def _check_phases(
     ]
     listener = listener or NullListener()
     listener.stage("phases", len(pairs))
-    with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
+    with ThreadPoolExecutor(read_machine_limits().image_workers, thread_name_prefix="verify") as pool:
         for granule, fault in zip(
             pairs, pool.map(lambda granule: _find_phase_fault(cube, granule), pairs), strict=True
         ):

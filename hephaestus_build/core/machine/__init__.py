@@ -1,0 +1,1 @@
+"""What the machine or the container around this process allows."""
