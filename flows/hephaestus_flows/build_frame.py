@@ -173,10 +173,8 @@ def quicklook_task(result: BuildResult, settings: Settings) -> None:
     """Draw the cube's picture and create its artifact."""
     from hephaestus_build.report.quicklook import write_quicklook
 
-    png = settings.data_dir / "quicklooks" / f"{result.frame}.png"
-    if result.published or not png.exists():
-        write_quicklook(result.path, png)
-    create_quicklook_artifact(result.frame, png)
+    picture = write_quicklook(result.path, settings.data_dir / "quicklooks", keep=not result.published)
+    create_quicklook_artifact(result.frame, picture.path)
 
 
 @flow(name="build-frame", flow_run_name="{frame}", persist_result=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -83,7 +82,7 @@ def build(
             if run.result is None:
                 print_notice(run.error)
                 continue
-            picture = None
+            picture = ""
             if quicklook:
                 picture, fault = _draw_quicklook(run.result, settings.for_frame(run.frame))
                 spoilt |= bool(fault)
@@ -97,24 +96,22 @@ def build(
     raise typer.Exit(worst_exit_code([*(run.exit_code for run in runs), *([1] if spoilt else [])]))
 
 
-def _draw_quicklook(result: BuildResult, settings: Settings) -> tuple[Path | None, str]:
-    """Return the path of the cube's picture, or why it could not be drawn; neither ends the command."""
+def _draw_quicklook(result: BuildResult, settings: Settings) -> tuple[str, str]:
+    """Return where the picture of the newest pair is, and why there is none; neither ends the command."""
     from hephaestus_build.report.quicklook import write_quicklook
 
-    path = settings.data_dir / "quicklooks" / f"{result.frame}.png"
     try:
-        if result.published or not path.exists():
-            write_quicklook(result.path, path)
+        done = write_quicklook(result.path, settings.data_dir / "quicklooks", keep=not result.published)
     except (HephaestusError, OSError, ValueError) as error:
         print_notice(
             f"{result.frame}: its picture could not be drawn ({error}); `hephaestus verify "
             f"{result.frame}` says whether the cube is whole"
         )
-        return None, str(error)
-    return path, ""
+        return "", str(error)
+    return f"{done.path} ({done.reason})", ""
 
 
-def _print_result(result: BuildResult, picture: Path | None) -> None:
+def _print_result(result: BuildResult, picture: str) -> None:
     mark = ", simulated" if result.simulated else ""
     state = (
         f"generation {result.generation}"
@@ -132,7 +129,7 @@ def _print_result(result: BuildResult, picture: Path | None) -> None:
         "ERA5": f"{result.epochs} dates, from {result.era5}",
         "open it": f"xarray.open_zarr({str(result.path)!r})",
     }
-    if picture is not None:
+    if picture:
         rows["picture"] = picture
     print_fields(str(result.frame), rows)
     out.print()

@@ -26,7 +26,7 @@ def report(
     ] = None,
     pair: Annotated[
         str | None,
-        typer.Option(help="Show this pair; by default the one with the largest deformation mask."),
+        typer.Option(help="Show this pair, such as 20160909_20160921; by default the newest."),
     ] = None,
     folder: Annotated[
         Path | None,
@@ -36,7 +36,10 @@ def report(
     data_dir: DataDirOption = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Draw one picture per cube: phase, coherence, terrain, water vapour, masks and all pairs in time."""
+    """Draw a pair of each cube: phase, coherence, terrain, water vapour, masks, and all pairs in time.
+
+    Each pair has a picture of its own, <frame>_<pair>.png.
+    """
     settings = load_command_settings(simulated, data_dir=data_dir)
     if pair and len(targets or []) != 1:
         raise UsageError("--pair is of one cube: name it")
@@ -52,19 +55,26 @@ def report(
         )
     pictures, failed = [], False
     for cube in cubes:
-        path = (folder or settings_for_cube(cube, settings).data_dir / "quicklooks") / f"{cube.stem}.png"
+        home = folder or settings_for_cube(cube, settings).data_dir / "quicklooks"
         try:
             with wrap_unexpected_errors(cube.stem):
-                shown = write_quicklook(cube, path, pair)
+                done = write_quicklook(cube, home, pair)
         except HephaestusError as error:
             if len(cubes) == 1:
                 raise
             print_notice(str(error))
             failed = True
             continue
-        pictures.append({"cube": str(cube), "pair": shown.name, "picture": str(path)})
+        pictures.append(
+            {
+                "cube": str(cube),
+                "pair": done.pair.name,
+                "chosen": "asked" if done.asked else "newest",
+                "picture": str(done.path),
+            }
+        )
         if not as_json:
-            out.print(f"{cube.stem}: {shown} in {path}", soft_wrap=True)
+            out.print(f"{cube.stem}: {done.pair}, {done.reason}, in {done.path}", soft_wrap=True)
     if as_json:
         print_json(pictures)
     if failed:

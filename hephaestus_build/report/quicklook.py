@@ -19,6 +19,7 @@ from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.plain_attributes import split_texts
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.report.panels import (
     draw_coherence,
     draw_map_frame,
@@ -28,7 +29,12 @@ from hephaestus_build.report.panels import (
     draw_terrain,
     draw_vapour,
 )
-from hephaestus_build.report.quicklook_data import QuicklookData, read_quicklook_data
+from hephaestus_build.report.quicklook_data import (
+    QuicklookData,
+    newest_pair,
+    read_pair_network,
+    read_quicklook_data,
+)
 from hephaestus_build.report.style import ALARM, GREY, INK
 from hephaestus_build.report.text_rendering import escape_mathtext, suppress_glyph_warnings
 
@@ -47,8 +53,7 @@ def draw_quicklook(cube: xr.Dataset | str | Path, pair: Pair | str | None = None
     cube : xarray.Dataset, str or pathlib.Path
         A cube, or its path.
     pair : Pair or str, optional
-        The pair, such as ``20160909_20160921``; by default the one with the largest deformation mask or, if
-        there is none, with the most coherent pixels.
+        The pair, such as ``20160909_20160921``; by default the newest.
 
     Returns
     -------
@@ -63,29 +68,63 @@ def draw_quicklook(cube: xr.Dataset | str | Path, pair: Pair | str | None = None
     return draw_quicklook_data(read_quicklook_data(cube, parse_pair_argument(pair)))
 
 
-def write_quicklook(cube: str | Path, png: Path, pair: Pair | str | None = None) -> Pair:
-    """Draw the quicklook of one pair of a cube, and write it to a PNG file atomically.
+@dataclass(frozen=True)
+class Quicklook:
+    """A quicklook that was written.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The PNG file, ``<frame>_<pair>.png``.
+    pair : Pair
+        The pair that it shows.
+    of : int
+        Number of interferograms in the cube.
+    asked : bool
+        Whether the pair was asked for; else it is the newest of them.
+    """
+
+    path: Path
+    pair: Pair
+    of: int
+    asked: bool
+
+    @property
+    def reason(self) -> str:
+        """Why this pair is shown, in words."""
+        return "as asked" if self.asked else f"the newest of {self.of} interferograms"
+
+
+def write_quicklook(
+    cube: str | Path, folder: Path, pair: Pair | str | None = None, *, keep: bool = False
+) -> Quicklook:
+    """Draw the quicklook of one pair of a cube, and write it to a PNG file of its own atomically.
 
     Parameters
     ----------
     cube : str or pathlib.Path
         Path of the cube.
-    png : pathlib.Path
-        Path of the file to write.
+    folder : pathlib.Path
+        Folder to write to; the file is called after frame and pair.
     pair : Pair or str, optional
         See :func:`draw_quicklook`.
-
-    Returns
-    -------
-    Pair
-        The pair that was drawn.
+    keep : bool
+        Whether to leave a picture of the same pair that is there already.
 
     Raises
     ------
     HephaestusError
         If there is no such cube, no such pair in it, or the file cannot be written.
     """
-    view = read_quicklook_data(cube, parse_pair_argument(pair))
+    wanted = parse_pair_argument(pair)
+    with open_pinned_cube(cube, chunks=None) as dataset:
+        network = read_pair_network(dataset)
+        frame = str(dataset.attrs.get("frame", "cube"))
+        shown = wanted or newest_pair(network, frame)
+        done = Quicklook(folder / f"{frame}_{shown}.png", shown, len(network.pairs), wanted is not None)
+        if keep and done.path.is_file():
+            return done
+        view = read_quicklook_data(dataset, shown)
     figure = draw_quicklook_data(view)
     buffer = io.BytesIO()
     about = {"Title": f"{view.frame} {view.pair}", "Software": "hephaestus-build"}
@@ -94,8 +133,8 @@ def write_quicklook(cube: str | Path, png: Path, pair: Pair | str | None = None)
     with suppress_glyph_warnings():
         figure.savefig(buffer, format="png", dpi=_DPI, metadata=about, pil_kwargs={"compress_level": 4})
     with translate_os_errors(f"{view.frame}: writing its picture"):
-        write_atomic(png, buffer.getvalue())
-    return view.pair
+        write_atomic(done.path, buffer.getvalue())
+    return done
 
 
 def parse_pair_argument(pair: Pair | str | None) -> Pair | None:
@@ -224,13 +263,13 @@ def _header_facts(view: QuicklookData) -> list[str]:
 
 
 def _footnote(page: _Page, view: QuicklookData) -> None:
-    source = (
-        "Simulated interferogram, terrain and weather: no satellite saw this."
-        if view.is_simulated
-        else "LiCSAR contains modified Copernicus Sentinel data analysed by COMET. "
-        "Generated using Copernicus Climate Change Service information."
-    )
-    page.text(_LEFT, page.height - 0.16, source, fontsize=8, color=ALARM if view.is_simulated else GREY)
+    """Write the expert's words, and below them whom to credit for what is shown."""
+    lines = textwrap.wrap(" ".join(view.credits), int(14 * page.width), max_lines=3, placeholder=" …")
+    above = 0.16 * len(lines)
+    for number, line in enumerate(reversed(lines)):
+        colour = ALARM if view.is_simulated else GREY
+        page.text(_LEFT, page.height - 0.16 * (number + 1), line, fontsize=8, color=colour)
     if caption := str(view.annotation.get("caption", "")).strip():
         text = textwrap.shorten(caption, int(13 * page.width), placeholder=" …")
-        page.text(_LEFT, page.height - 0.36, f"expert: “{text}”", fontsize=8.5, style="italic", color=GREY)
+        below = page.height - above - 0.2
+        page.text(_LEFT, below, f"expert: “{text}”", fontsize=8.5, style="italic", color=GREY)

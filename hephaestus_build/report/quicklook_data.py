@@ -16,16 +16,13 @@ from numpy.typing import NDArray
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.cube.array_attributes import DEM_SOURCE
 from hephaestus_build.cube.georeference import read_cube_grid
-from hephaestus_build.cube.key_spaces import KeySpace
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
-from hephaestus_build.cube.reading.store_metadata import read_store_metadata
-from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.report.image_ops import shrink_codes, shrink_factor, shrink_mean, shrink_phase
 
 _VAPOUR = "total_column_water_vapour"
-#: Maximum number of pairs that are read to select the default one.
-_CANDIDATES = 8
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,8 @@ class QuicklookData:
         Phase, confidence and caption of the annotation; empty if the pair is not annotated.
     attributes : dict
         Attributes of the cube.
+    credits : tuple of str
+        Whom to credit for what is shown, and for nothing else; of simulated data what is simulated.
     """
 
     frame: str
@@ -95,6 +94,7 @@ class QuicklookData:
     network: PairNetwork
     annotation: dict[str, Any]
     attributes: dict[str, Any]
+    credits: tuple[str, ...]
 
     @property
     def is_simulated(self) -> bool:
@@ -123,7 +123,7 @@ def read_quicklook_data(
     cube : xarray.Dataset, str or pathlib.Path
         A cube, or its path.
     pair : Pair, optional
-        The pair; by default the one that :func:`choose_best_pair` selects.
+        The pair; by default the newest (:func:`newest_pair`).
     largest : int
         Maximum side length of the images in pixels.
 
@@ -141,7 +141,7 @@ def read_quicklook_data(
     network = read_pair_network(dataset)
     frame = str(dataset.attrs.get("frame", "cube"))
     if pair is None:
-        pair = choose_best_pair(dataset, network)
+        pair = newest_pair(network, frame)
     elif pair not in network.pairs:
         raise UsageError(f"{frame}: no interferogram of {pair} is stored; {_nearest(pair, network.pairs)}")
     grid = read_cube_grid(dataset)
@@ -150,8 +150,15 @@ def read_quicklook_data(
     def image(name: str) -> np.ndarray:
         return _image(dataset, name, pair)
 
-    coherence = image("insar_coherence")
+    coherence, height = image("insar_coherence"), image("dem")
+    vapour = image(f"secondary_date_{_VAPOUR}") - image(f"primary_date_{_VAPOUR}")
     words = {name: image(name).item() for name in ("phase", "confidence", "caption") if image("annotated")}
+    shown = {
+        "insar_difference": True,
+        "dem": not np.isnan(height).all(),
+        f"secondary_date_{_VAPOUR}": not np.isnan(vapour).all(),
+        "annotated": bool(words),
+    }
     return QuicklookData(
         frame=frame,
         pair=pair,
@@ -166,14 +173,41 @@ def read_quicklook_data(
         pixel_m=grid.pixel_size_m(),
         phase=shrink_phase(image("insar_difference"), factor),
         coherence=shrink_mean(np.where(coherence == 0, np.nan, coherence / np.float32(255)), factor),
-        height=shrink_mean(image("dem"), factor),
-        vapour=shrink_mean(image(f"secondary_date_{_VAPOUR}") - image(f"primary_date_{_VAPOUR}"), factor),
+        height=shrink_mean(height, factor),
+        vapour=shrink_mean(vapour, factor),
         activity=shrink_codes(image("activity_type_mask"), factor),
         intensity=shrink_codes(image("intensity_level_mask"), factor),
         network=network,
         annotation=words,
         attributes=dict(dataset.attrs),
+        credits=_credits(dataset, [name for name, there in shown.items() if there]),
     )
+
+
+#: What the sources of a cube's variables are called in a credit.
+_SIMULATED_WORDS = {
+    "insar_difference": "interferogram",
+    "dem": "terrain",
+    f"secondary_date_{_VAPOUR}": "weather",
+    "annotated": "annotation",
+}
+
+
+def _credits(dataset: xr.Dataset, shown: Sequence[str]) -> tuple[str, ...]:
+    """Return whom to credit for some variables of a cube, as their attributes say."""
+    if dataset.attrs.get("simulated"):
+        *words, last = (_SIMULATED_WORDS[name] for name in shown)
+        what = f"{', '.join(words)} and {last}" if words else last
+        return (f"Simulated {what}: no satellite saw this.",)
+    found: dict[str, None] = {}
+    for name in shown:
+        about = dataset[name].attrs
+        text = f"{about['source']}: {about['license']}" if "license" in about else about.get("source", "")
+        if name == "dem" and (model := dataset[name].attrs.get(DEM_SOURCE)):
+            text = f"Heights: {model}"
+        if text:
+            found[f"{sanitize_text(text, 200)}."] = None
+    return tuple(found)
 
 
 def read_pair_network(dataset: xr.Dataset) -> PairNetwork:
@@ -193,13 +227,8 @@ def read_pair_network(dataset: xr.Dataset) -> PairNetwork:
     )
 
 
-def choose_best_pair(dataset: xr.Dataset, network: PairNetwork) -> Pair:
-    """Return the pair to show by default.
-
-    1. Of the pairs with deformation, the eight with the largest stored masks (in bytes) are read. The one
-       with the highest coherence, summed over its deformation mask, is selected.
-    2. If no pair has coherent deformation, the eight pairs with the highest valid fraction are read, and the
-       one with the highest sum of coherence is selected.
+def newest_pair(network: PairNetwork, frame: str) -> Pair:
+    """Return the stored pair with the latest secondary date; of several, the one with the latest primary.
 
     Raises
     ------
@@ -207,35 +236,8 @@ def choose_best_pair(dataset: xr.Dataset, network: PairNetwork) -> Pair:
         If no pair is stored.
     """
     if not network.pairs:
-        frame = dataset.attrs.get("frame", "the cube")
         raise UsageError(f"{frame}: no interferogram is stored, so there is nothing to draw")
-
-    def seen(pair: Pair, mask: bool) -> float:
-        coherence = _image(dataset, "insar_coherence", pair)
-        return float(coherence.sum(where=_image(dataset, "deformation_mask", pair) > 0 if mask else True))
-
-    moving = [pair for pair, moves in zip(network.pairs, network.deforming, strict=True) if moves]
-    if moving:
-        largest = sorted(moving, key=lambda pair: -_stored_size(dataset, pair))[:_CANDIDATES]
-        areas = {pair: seen(pair, mask=True) for pair in largest}
-        best = max(areas, key=lambda pair: areas[pair])
-        if areas[best]:
-            return best
-    order = np.argsort(-np.nan_to_num(network.valid_fraction), kind="stable")[:_CANDIDATES]
-    likely = [network.pairs[index] for index in order]
-    return max(likely, key=lambda pair: seen(pair, mask=False))
-
-
-def _stored_size(dataset: xr.Dataset, pair: Pair) -> int:
-    """Return the size of a pair's stored mask in bytes, a proxy for its area; 0 if it is not known."""
-    store, name = Path(str(dataset.encoding.get("source", ""))), "deformation_mask"
-    dates = [
-        int(np.flatnonzero(dataset[f"{axis}_date"].values == np.datetime64(day))[0])
-        for axis, day in zip(("primary", "secondary"), pair.dates, strict=True)
-    ]
-    space = KeySpace.from_metadata(read_store_metadata(store).arrays[name])
-    paths = [store / space.chunk_key(name, dates, 2, strip) for strip in range(cube_schema().strips)]
-    return sum(path.stat().st_size for path in paths if path.is_file())
+    return max(network.pairs, key=lambda pair: (pair.secondary, pair.primary))
 
 
 def _image(dataset: xr.Dataset, name: str, pair: Pair) -> np.ndarray:

@@ -44,11 +44,12 @@ from prefect.states import Completed, Failed, Running
 import hephaestus_flows.build_frame
 from checkout import ROOT
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest as BuildRequest
+from hephaestus_build.report.quicklook import Quicklook
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
 from hephaestus_build.simulation.server.faults import error_status
 from hephaestus_flows.build_frame import (
@@ -112,14 +113,14 @@ def data(upstream, tmp_path, monkeypatch):
 def undrawn(monkeypatch):
     """Skip drawing, which takes longest and is the same in every run."""
     picture = Image.new("RGB", (8, 8))
-    monkeypatch.setattr(
-        "hephaestus_build.report.quicklook.write_quicklook", lambda _, png: save(picture, png)
-    )
 
+    def save(cube, folder, *, keep):
+        done = Quicklook(folder / "picture.png", Pair.parse("20190101_20190113"), 1, asked=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(done.path)
+        return done
 
-def save(picture, png):
-    png.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(png)
+    monkeypatch.setattr("hephaestus_build.report.quicklook.write_quicklook", save)
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_the_flow_builds_the_cube_that_the_command_line_builds(prefect, archive,
     assert f'"in the cube": {plain.pairs}' in table.data
     assert "simulated" in table.description
     assert artifact(state, "picture").data.startswith("data:image/webp;base64,")
-    assert (data / "simulated" / "quicklooks" / f"{ORDINARY}.png").is_file()
+    assert list((data / "simulated" / "quicklooks").glob(f"{ORDINARY}_*.png"))
 
 
 def test_what_was_unreachable_is_tried_again_and_what_stays_away_is_owed(prefect, archive, data, undrawn):

@@ -121,7 +121,7 @@ def test_everything_simulated_comes_to_its_own_folder_whoever_builds_it(built, d
     assert hephaestus("build", FRAME)[0] == 0
     assert hephaestus("report", FRAME)[0] == 0
     assert sorted(path.name for path in data.iterdir()) == ["simulated"]
-    assert (data / "simulated" / "quicklooks" / f"{FRAME}.png").is_file()
+    assert list((data / "simulated" / "quicklooks").glob(f"{FRAME}_*.png"))
     assert len((data / "simulated" / "runs.jsonl").read_text().splitlines()) == 1
 
 

@@ -1,6 +1,8 @@
 """Tests of quicklooks: phase is never averaged as plain numbers, and simulated data are marked."""
 
+import json
 import shutil
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from matplotlib._pylab_helpers import Gcf
 from matplotlib.text import Text
 from PIL import Image
 
+from hephaestus_build.cli import run_console_script
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
@@ -25,7 +28,7 @@ from hephaestus_build.report.image_ops import (
     shrink_phase,
 )
 from hephaestus_build.report.quicklook import draw_quicklook, write_quicklook
-from hephaestus_build.report.quicklook_data import choose_best_pair, read_pair_network, read_quicklook_data
+from hephaestus_build.report.quicklook_data import PairNetwork, newest_pair, read_quicklook_data
 from toy_cube import ABSENT, FRAME, PAIRS, grid, masks, phase, toy_cube
 
 
@@ -43,7 +46,7 @@ def quiet(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def figure(cube):
-    return draw_quicklook(cube)
+    return draw_quicklook(cube, PAIRS[1])
 
 
 def words(figure) -> str:
@@ -115,18 +118,12 @@ def test_the_colours_of_phase_have_no_seam():
 # the pair
 
 
-def test_the_pair_with_the_largest_deformation_is_shown(cube):
-    dataset = open_pinned_cube(cube, chunks=None)
-    assert choose_best_pair(dataset, read_pair_network(dataset)) == Pair.parse(PAIRS[1])
-
-
-def test_without_deformation_the_most_coherent_pair_is_shown(tmp_path):
-    cube = toy_cube(tmp_path, pairs=(PAIRS[0], PAIRS[4]))
-    store = cube.resolve()
-    # the first pair has lost its coherence, so the other is preferred
-    for strip in store.glob("insar_coherence/c.0.1.0.*"):
-        strip.unlink()
+def test_the_newest_pair_is_shown(cube):
     assert read_quicklook_data(cube).pair == Pair.parse(PAIRS[4])
+    network = PairNetwork(tuple(map(Pair.parse, PAIRS[:2])), *[np.zeros(2, bool)] * 2, np.ones(2))
+    assert newest_pair(network, FRAME) == Pair.parse(PAIRS[1])
+    with pytest.raises(UsageError, match="no interferogram is stored"):
+        newest_pair(PairNetwork((), *[np.zeros(0, bool)] * 2, np.ones(0)), FRAME)
 
 
 def test_only_the_shown_pair_is_read(cube, tmp_path):
@@ -140,7 +137,7 @@ def test_only_the_shown_pair_is_read(cube, tmp_path):
 
 
 def test_a_view_holds_what_the_cube_holds(cube):
-    view = read_quicklook_data(cube)
+    view = read_quicklook_data(cube, Pair.parse(PAIRS[1]))
     np.testing.assert_array_equal(view.activity, masks(grid(), PAIRS[1])["activity_type_mask"])
     assert view.extent == pytest.approx((10.0003, 10.0703, 19.9407, 20.0007))
     assert view.is_simulated
@@ -151,7 +148,7 @@ def test_a_view_holds_what_the_cube_holds(cube):
         secondary_date="2019-01-25"
     ) - opened.primary_date_total_column_water_vapour.sel(primary_date="2019-01-01")
     np.testing.assert_allclose(view.vapour, change.values)
-    small = read_quicklook_data(cube, largest=35)
+    small = read_quicklook_data(cube, Pair.parse(PAIRS[1]), largest=35)
     assert small.phase.shape == (30, 35)
     assert small.extent == pytest.approx(view.extent)
 
@@ -181,9 +178,46 @@ def test_a_picture_says_what_it_shows(figure):
 def test_a_real_frame_without_dem_is_drawn_and_not_called_simulated(quiet):
     shown = words(draw_quicklook(quiet))
     assert "SIMULATED" not in shown.upper()
-    assert "LiCSAR contains modified Copernicus Sentinel data" in shown
     assert "DEM is missing" in shown
     assert "expert" not in shown
+
+
+LICSAR, ERA5, HEPHAESTUS = "modified Copernicus Sentinel data", "ERA5", "Hephaestus annotations"
+
+
+def credited(cube, pair=None) -> str:
+    return " ".join(read_quicklook_data(cube, pair and Pair.parse(pair)).credits)
+
+
+def test_a_picture_credits_what_it_shows_and_nothing_else(tmp_path):
+    cube = toy_cube(tmp_path, frame="106A_09048_000909")
+    said = credited(cube, PAIRS[1])
+    assert LICSAR in said
+    assert "Generated using Copernicus Climate Change Service information" in said
+    assert "Hephaestus annotations (Bountos et al. 2022): CC-BY-4.0" in said
+    assert HEPHAESTUS not in credited(cube, PAIRS[4])  # not annotated
+    shown = words(draw_quicklook(cube, PAIRS[1])).replace("\n", " ")
+    assert all(name in shown for name in (LICSAR, ERA5, HEPHAESTUS))
+    for path in (cube.resolve() / "secondary_date_total_column_water_vapour").glob("c.*"):
+        path.unlink()
+    assert ERA5 not in credited(cube, PAIRS[1])
+    assert LICSAR in credited(cube, PAIRS[1])
+
+
+def test_heights_are_credited_where_there_are_some(cube, quiet):
+    opened = open_pinned_cube(cube, chunks=None)
+    opened["dem"].attrs["dem_source"] = "TanDEMX_90m"
+    del opened.attrs["simulated"]
+    assert "Heights: TanDEMX_90m." in credited(opened)
+    opened["dem"] = opened["dem"] * np.nan
+    assert "Heights" not in credited(opened)
+
+
+def test_a_simulated_picture_says_what_is_simulated(cube):
+    assert credited(cube, PAIRS[1]) == (
+        "Simulated interferogram, terrain, weather and annotation: no satellite saw this."
+    )
+    assert credited(cube, PAIRS[4]) == "Simulated interferogram, terrain and weather: no satellite saw this."
 
 
 def test_a_map_keeps_its_shape_on_the_ground(figure):
@@ -191,15 +225,24 @@ def test_a_map_keeps_its_shape_on_the_ground(figure):
     assert figure.axes[0].get_aspect() == pytest.approx(1 / np.cos(np.radians((south + north) / 2)))
 
 
-def test_a_png_is_written_whole_and_marked(cube, tmp_path):
-    target = tmp_path / "new" / "picture.png"
+def test_each_pair_has_a_picture_of_its_own_written_whole_and_marked(cube, tmp_path):
+    folder = tmp_path / "new"
     figures = dict(Gcf.figs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # such as a glyph that the font lacks
-        assert write_quicklook(cube, target) == Pair.parse(PAIRS[1])
+        done = write_quicklook(cube, folder)
+    assert (done.pair.name, done.of, done.asked) == (PAIRS[4], 5, False)
+    other = write_quicklook(cube, folder, PAIRS[1])
+    assert (other.pair.name, other.asked) == (PAIRS[1], True)
     assert dict(Gcf.figs) == figures
-    assert [path.name for path in target.parent.iterdir()] == ["picture.png"]
-    with Image.open(target) as image:
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"{FRAME}_{PAIRS[1]}.png",
+        f"{FRAME}_{PAIRS[4]}.png",
+    ]
+    before = done.path.stat().st_mtime_ns
+    assert write_quicklook(cube, folder, keep=True) == done
+    assert done.path.stat().st_mtime_ns == before
+    with Image.open(done.path) as image:
         assert image.format == "PNG"
         assert min(image.size) > 1000
         assert image.info["Comment"] == "simulated data"
@@ -211,3 +254,24 @@ def test_a_field_that_is_owed_is_said_to_be(cube, tmp_path):
     for path in (store / "secondary_date_total_column_water_vapour").glob("c.*"):
         path.unlink()
     assert "ERA5 is missing" in words(draw_quicklook(store))
+
+
+# the command
+
+
+def test_the_command_says_which_pair_it_drew_and_why(tmp_path, monkeypatch, capsys):
+    cube = toy_cube(tmp_path / "simulated" / "cubes")
+
+    def report(*options: str) -> str:
+        words = ["hephaestus", "report", FRAME, "--data-dir", str(tmp_path), *options]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            run_console_script()
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    picture = tmp_path / "simulated" / "quicklooks" / f"{FRAME}_{PAIRS[4]}.png"
+    assert report() == f"{FRAME}: {PAIRS[4]}, the newest of 5 interferograms, in {picture}\n"
+    (shown,) = json.loads(report("--pair", PAIRS[1], "--json"))
+    assert (shown["pair"], shown["chosen"], shown["cube"]) == (PAIRS[1], "asked", str(cube))
+    assert len(list(picture.parent.iterdir())) == 2
