@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from hephaestus_build.cli.console import err, out, print_json
+from hephaestus_build.cli.console import err, out, print_json, print_table
 from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
@@ -69,9 +68,8 @@ def summarize_annotations(archive: ArchiveOption = None, as_json: bool = JSON_OP
         print_json(result)
         return
     published = result["absent_pairs"] > 0
-    table = Table(box=None, pad_edge=False)
-    for title in ("", "", "files", *(("without absent", "paper", "difference") if published else ())):
-        table.add_column(title, justify="left" if not title else "right")
+    numbers = ("files", *(("without absent", "paper", "difference") if published else ()))
+    rows = []
     for name, words in result["files"].items():
         for number, (word, count) in enumerate(words.items()):
             row = [name if number == 0 else "", word, str(count)]
@@ -79,9 +77,8 @@ def summarize_annotations(archive: ArchiveOption = None, as_json: bool = JSON_OP
                 left = result["without_absent_pairs"][name].get(word, 0)
                 paper = result["paper"][name].get(word, 0)
                 row += [str(left), str(paper), f"{left - paper:+d}" if left != paper else ""]
-            table.add_row(*row)
-        table.add_section()
-    out.print(table)
+            rows.append(row)
+    print_table(("", "", *numbers), rows, numbers=numbers)
     simulated = "; simulated frames are among them" if result["simulated"] else ""
     out.print(
         f"{result['annotations']} annotations of {result['frames']} frames, {result['polygons']} polygons, "
@@ -108,20 +105,17 @@ def defects(
     if as_json:
         print_json([asdict(item) for item in annotations.defects])
         return
-    table = Table(box=None, pad_edge=False)
-    for title in ("file", "what", "what is done"):
-        table.add_column(title, overflow="fold")
+    rows: list[tuple[str, str, str]] = []
     groups: dict[tuple[str, str], list[Defect]] = defaultdict(list)
     for item in annotations.defects:
         groups[item.what, item.action].append(item)
     for (what, action), items in groups.items():
         if len(items) > _MAX_UNFOLDED and not every:
             files = f"{items[0].file} ... {items[-1].file} ({len(items)} files; --all lists them)"
-            table.add_row(files, what, action)
+            rows.append((files, what, action))
             continue
-        for item in items:
-            table.add_row(item.file, what, action)
-    out.print(table)
+        rows += [(item.file, what, action) for item in items]
+    print_table(("file", "what", "what is done"), rows, folded=("what", "what is done"))
     count = len({item.file for item in annotations.defects})
     out.print(
         f"{len(annotations.defects)} defects in {count} files; {len(annotations)} annotations were read"
@@ -163,7 +157,6 @@ def masks(
     if as_json:
         print_json([{**item.summarize(), "each": [asdict(p) for p in item.polygons]} for item in findings])
         return
-    table = Table(box=None, pad_edge=False)
     columns = {
         "frame": "frame",
         "rows, columns": "shape",
@@ -177,13 +170,12 @@ def masks(
         "beyond": "beyond_grid",
         "rows if wrong era": "rows_moved_most",
     }
-    for title in (*columns, ""):
-        table.add_column(title, justify="left" if title in ("frame", "grid", "preview", "") else "right")
+    rows = []
     for item in findings:
         row = item.summarize()
         flag = "uncertain" if item.uncertain else ""
-        table.add_row(*(str(row[key]) for key in columns.values()), flag)
-    out.print(table)
+        rows.append([*(row[key] for key in columns.values()), flag])
+    print_table((*columns, ""), rows, numbers=columns.keys() - {"frame", "grid", "preview"})
     polygons = [polygon for item in findings for polygon in item.polygons]
     area, pixels = sum(item.area for item in polygons), sum(item.pixels for item in polygons)
     out.print(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hephaestus_build.cli.console import err, out, print_json
+from hephaestus_build.cli.console import err, out, print_json, print_table
 from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import HephaestusError, UsageError
 
@@ -138,8 +138,6 @@ def list_frames(
     frames: FrameOption = None,
 ) -> None:
     """List the simulated frames and what is odd about each."""
-    from rich.table import Table
-
     from hephaestus_build.simulation.world.frame_catalog import FAULTY_ODDITIES, ODDITIES
 
     archive = _make_archive(seed, size, epochs, start, frames, "directories", None, None)
@@ -171,18 +169,10 @@ def list_frames(
     if as_json:
         print_json({"frames": rows, "oddities": ODDITIES, "faulty_oddities": FAULTY_ODDITIES})
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("frame", "pixels", "epochs, pairs", "previews", "sources"):
-        table.add_column(heading, no_wrap=heading == "frame")
-    for row in rows:
-        table.add_row(
-            row["frame"],
-            f"{row['rows']} x {row['columns']}, {row['pixel']} deg",
-            f"{row['epochs']}, {row['pairs']}; {row['first']} to {row['last']}",
-            row["previews"],
-            ", ".join(row["sources"]),
-        )
-    out.print(table)
+    columns = ("frame", "rows", "columns", "pixel", "epochs", "pairs", "first", "last", "previews", "sources")
+    cells = [[row[name] for name in columns[:-1]] + [", ".join(row["sources"])] for row in rows]
+    numbers = ("rows", "columns", "pixel", "epochs", "pairs")
+    print_table(columns, cells, numbers=numbers, folded=("sources",))
     for oddity, meaning in {**ODDITIES, **FAULTY_ODDITIES}.items():
         where = [name for name in world.frames if oddity in world.frame_files(name).oddities]
         out.print(f"{oddity}: {meaning} ({', '.join(where) or 'on request'})")

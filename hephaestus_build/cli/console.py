@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
-from rich.measure import Measurement
+from rich.cells import cell_len
 from rich.table import Table
+from rich.text import Text
 
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.plain_text import sanitize_text
@@ -19,6 +21,9 @@ from hephaestus_build.core.terminal import PlainConsole, json_text
 #: Results go to standard output, everything else to standard error.
 out = PlainConsole(soft_wrap=True)
 err = PlainConsole(stderr=True, soft_wrap=True)
+
+_GAP = 2  # blanks between the columns of a table
+_FOLDED_WIDTH = 20  # columns of the terminal that a wrapped column gets at least
 
 
 def print_notice(message: str) -> None:
@@ -79,36 +84,71 @@ def print_json(value: Any) -> None:
 
 def print_table(
     columns: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Sequence[object]],
     *,
     numbers: Collection[str] = (),
-    folded: str | None = None,
+    folded: Collection[str] = (),
+    marked: Collection[int] = (),
 ) -> None:
-    """Print a table on standard output: one line per row, except on a terminal that is too narrow.
+    """Print a table on standard output: where that is no terminal, one line a row, however long.
+
+    On a terminal the columns `folded` are wrapped between words. A table that is wider even so is printed in
+    parts of as many columns as fit, each with the first column. No word is ever cut or broken.
 
     Parameters
     ----------
     columns : sequence of str
         Headings.
-    rows : iterable of sequences of str
+    rows : iterable of sequences
         The cells of each row.
     numbers : collection of str
         Columns that are set to the right.
-    folded : str, optional
-        The column that a narrow terminal wraps first.
+    folded : collection of str
+        Columns of text.
+    marked : collection of int
+        Rows that a terminal shows in bold.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for name in columns:
-        right = name in numbers
-        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name != folded)
-    for row in rows:
-        table.add_row(*row)
-    if out.is_terminal:
-        out.print(table)
-        return
-    width = Measurement.get(out, out.options.update(max_width=1 << 16), table).maximum
-    for line in out.render_lines(table, out.options.update(width=width)):
-        out.print("".join(segment.text for segment in line).rstrip())
+    cells = [[" ".join(str(cell).splitlines()) for cell in row] for row in rows]
+    wide = [max(cell_len(text) for text in column) for column in zip(columns, *cells, strict=True)]
+    least = list(wide)
+    width = sum(wide) + _GAP * len(wide)
+    on_terminal = sys.stdout.isatty()
+    if on_terminal:
+        width = out.width
+        for index in (index for index, name in enumerate(columns) if name in folded):
+            words = (word for row in cells for word in row[index].split())
+            least[index] = max([min(wide[index], _FOLDED_WIDTH), *map(cell_len, words)])
+    for number, part in enumerate(_columns_that_fit(least, width)):
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP // 2))
+        for index in part:
+            name = columns[index]
+            table.add_column(
+                name,
+                justify="right" if name in numbers else "left",
+                min_width=least[index],
+                no_wrap=name not in folded or not on_terminal,
+            )
+        for index, row in enumerate(cells):
+            table.add_row(*(row[i] for i in part), style="bold" if index in marked else None)
+        if number:
+            out.print()
+        needed = sum(least[index] + _GAP for index in part) - _GAP
+        for line in out.render_lines(table, out.options.update(width=max(width, needed)), pad=False):
+            text = Text.assemble(*((segment.text, segment.style or "") for segment in line))
+            text.rstrip()
+            out.print(text if on_terminal else text.plain)
+
+
+def _columns_that_fit(widths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """Yield the columns of each part of a table, the first column in every one."""
+    part, left = [0], room - widths[0]
+    for index, width in enumerate(widths[1:], 1):
+        if width + _GAP > left and len(part) > 1:
+            yield part
+            part, left = [0], room - widths[0]
+        part.append(index)
+        left -= width + _GAP
+    yield part
 
 
 def print_fields(title: str, rows: dict[str, Any], to: PlainConsole = out) -> None:

@@ -78,7 +78,7 @@ def _print_frames(found: list[FoundFrame]) -> None:
     near = found[0].distance_km is not None
     columns = ["frame", "lat", "lon", *(["km"] if near else []), "annotated", "region", "volcanoes"]
     lines = [[_frame_cell(item, name) for name in columns] for item in found]
-    print_table(columns, lines, numbers=("lat", "lon", "km", "annotated"), folded="volcanoes")
+    print_table(columns, lines, numbers=("lat", "lon", "km", "annotated"), folded=("volcanoes",))
 
 
 def _frame_cell(item: FoundFrame, column: str) -> str:

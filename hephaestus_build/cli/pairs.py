@@ -71,7 +71,7 @@ def _print(table: pd.DataFrame) -> None:
     """Print one line per pair."""
     columns = ("pair", "days", "m", "status", "valid", "annotation")
     rows = [_cells(row) for row in _records(table)]
-    print_table(columns, rows, numbers=("days", "m", "valid"), folded="annotation")
+    print_table(columns, rows, numbers=("days", "m", "valid"), folded=("annotation",))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from hephaestus_build.cli.annotations import ArchiveOption, read_selected_annotations
-from hephaestus_build.cli.console import err, load_command_settings, out, print_json, print_notice
+from hephaestus_build.cli.console import (
+    err,
+    load_command_settings,
+    out,
+    print_json,
+    print_notice,
+    print_table,
+)
 from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOption
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
@@ -90,20 +96,15 @@ def list_splits(data_dir: DataDirOption = None, as_json: bool = JSON_OPTION) -> 
     if as_json:
         print_json(rows)
         return
-    table = Table(box=None, pad_edge=False)
-    for title in ("split", "promises", "written", "rule"):
-        table.add_column(title, overflow="fold")
+    lines = []
     last_rule = ""
     for row in rows:
         rule_text = "as above" if row["rule"] == last_rule else row["rule"]
         last_rule = row["rule"]
-        table.add_row(
-            row["name"],
-            ", ".join(row["promises"]) or "nothing (legacy)",
-            row.get("sha256", "no")[:12] + (" (simulated)" if row.get("simulated") else ""),
-            rule_text,
-        )
-    out.print(table)
+        promises = ", ".join(row["promises"]) or "nothing (legacy)"
+        written = row.get("sha256", "no")[:12] + (" (simulated)" if row.get("simulated") else "")
+        lines.append((row["name"], promises, written, rule_text))
+    print_table(("split", "promises", "written", "rule"), lines, folded=("promises", "written", "rule"))
 
 
 @app.command("summary")
@@ -124,7 +125,7 @@ def summarize_split(
     if as_json:
         print_json(result)
         return
-    out.print(_counts_table(result["counts"], PUBLISHED_TABLE_2 if name == "paper" else None))
+    _print_counts(result["counts"], PUBLISHED_TABLE_2 if name == "paper" else None)
     for reason, count in result["left_out"].items():
         out.print(f"left out: {count} samples ({reason})")
     mark = "; simulated frames are among them" if split.is_simulated else ""
@@ -348,20 +349,18 @@ def _require_cubes(cubes: Sequence[Path], settings: Settings, mixed: bool) -> Cu
     return taken
 
 
-def _counts_table(counts: dict[str, Any], published: Any) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("part")
+def _print_counts(counts: dict[str, Any], published: Any) -> None:
     columns = [(kind, sign) for kind in ("single", "series") for sign in ("positive", "negative")]
-    for kind, sign in columns:
-        table.add_column(f"{kind} {sign}", justify="right")
+    numbers = [f"{kind} {sign}" for kind, sign in columns]
+    rows = []
     for part in (*PARTS, "sum"):
         row = [part]
         for kind, sign in columns:
             count = counts[part][kind][sign]
             paper = published[part][kind][sign] if published else count
             row.append(str(count) if count == paper else f"{count} (paper {paper})")
-        table.add_row(*row)
-    return table
+        rows.append(row)
+    print_table(("part", *numbers), rows, numbers=numbers)
 
 
 def _print_coverage(found: Coverage) -> None:
@@ -369,16 +368,15 @@ def _print_coverage(found: Coverage) -> None:
     out.print(
         f"{found.split.name}  {found.split.sha256[:12]}  {found.tiling} windows of {found.size} pixels{mark}"
     )
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
-    for title in ("positives", "seen", "", "touched", "pixels", "uncertain", "events seen"):
-        table.add_column(title, justify="right", no_wrap=True)
+    numbers = ("positives", "seen", "share", "touched", "pixels", "uncertain", "events seen")
+    rows: list[list[str]] = []
+    totals = set()
     for part in PARTS:
         coverage = found.parts[part]
-        table.add_row(part, *_coverage_cells(coverage.total), style="bold")
-        for region, counts in coverage.regions.items():
-            table.add_row(f"  {region}", *_coverage_cells(counts))
-    out.print(table)
+        totals.add(len(rows))
+        rows.append([part, *_coverage_cells(coverage.total)])
+        rows += [[f"  {region}", *_coverage_cells(counts)] for region, counts in coverage.regions.items()]
+    print_table(("part", *numbers), rows, numbers=numbers, marked=totals)
     unknown = {name for part in found.parts.values() for name, c in part.frames.items() if c.unknown}
     if unknown:
         err.print(

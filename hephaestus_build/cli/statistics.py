@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from hephaestus_build.cli.console import err, load_command_settings, out, print_json
+from hephaestus_build.cli.console import err, load_command_settings, out, print_json, print_table
 from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOption
 from hephaestus_build.cli.splits import split_path
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UsageError
@@ -134,17 +133,15 @@ def _statistics_json(statistics: ChannelStatistics) -> dict[str, object]:
 
 
 def _print_statistics(statistics: ChannelStatistics, convention: MaskingConvention) -> None:
-    table = Table(box=None, pad_edge=False)
-    columns = ["channel", "mean", "std", "values"]
     published = convention == "published"
-    for title in (*columns, *(("published mean", "published std") if published else ())):
-        table.add_column(title, justify="left" if title == "channel" else "right")
+    numbers = ("mean", "std", "values", *(("published mean", "published std") if published else ()))
+    rows = []
     for name, item in statistics.moments_by_channel(convention).items():
         row = [name, f"{item.mean:.6g}", f"{item.std:.6g}", str(item.count)]
         if published:
             row += [f"{value:.6g}" for value in PUBLISHED_CHANNEL_STATISTICS[name]]
-        table.add_row(*row)
-    out.print(table)
+        rows.append(row)
+    print_table(("channel", *numbers), rows, numbers=numbers)
     frames = len(statistics.weights)
     simulated = ", simulated" if statistics.simulated else ""
     out.print(
