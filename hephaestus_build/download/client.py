@@ -29,21 +29,24 @@ from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import UrlOrigin, redact_url, url_origin
 from hephaestus_build.download.cache import DownloadCache, is_of
 from hephaestus_build.download.cache_files import VanishedError
+from hephaestus_build.download.content_coding import (
+    ContentDecoder,
+    UnsupportedCodingError,
+    content_codings,
+    decode_content,
+)
+from hephaestus_build.download.network_environment import find_proxy_variable
 from hephaestus_build.download.partial import BusyError, PartialDownload
 from hephaestus_build.download.rate_limit import AdaptiveLimiter, parse_retry_after
 from hephaestus_build.download.revalidation import (
     conditional_headers,
     describes_other_file,
+    describes_same_file,
     is_altered_copy,
     is_current_copy,
 )
-from hephaestus_build.download.small_response import (
-    SmallResponse,
-    decode_content,
-    decode_text,
-    describe_response,
-)
-from hephaestus_build.download.transport import RequestFailed, Transport
+from hephaestus_build.download.small_response import SmallResponse, decode_text, describe_response
+from hephaestus_build.download.transport import RequestFailed, RetryPolicy, Transport
 from hephaestus_build.download.validators import Validators, parse_content_length, parse_content_range
 
 log = logging.getLogger(__name__)
@@ -63,7 +66,8 @@ _MAX_RETRY_DELAY = 30.0
 _SIGNATURE_BYTES = 512
 # comments match up to their first end marker only: backtracking over a few dozen could take hours
 _HTML_START = re.compile(
-    rb"\s*(<!--((?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+    rb"(?:\xef\xbb\xbf)?\s*(<!--((?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -98,6 +102,7 @@ class HttpClient:
         self._limiter = AdaptiveLimiter(settings.connections)
         self._transport = Transport(settings.timeout, session_headers, follow)
         self._failures_by_origin: dict[UrlOrigin, int] = {}
+        self._origins_without_head: set[UrlOrigin] = set()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -128,7 +133,7 @@ class HttpClient:
                     if len(body) > max_bytes:
                         raise RequestFailed(Outcome.CORRUPT, f"the page is larger than {max_bytes} bytes")
             try:
-                content = decode_content(bytes(body), response.headers.get("Content-Encoding"), max_bytes)
+                content = decode_content(bytes(body), response.headers, max_bytes)
             except ValueError as error:
                 raise RequestFailed(Outcome.CORRUPT, f"the page cannot be read: {error}") from error
             return replace(
@@ -138,13 +143,28 @@ class HttpClient:
         return self._retry_small(url, attempt)
 
     def head(self, url: str) -> SmallResponse:
-        """Request the headers of `url`. Failures are reported as outcomes, not raised."""
+        """Request the headers of `url`. Failures are reported as outcomes, not raised.
 
-        def attempt() -> SmallResponse:
-            with self._limiter.permit(), closing(self._send_checked("HEAD", url)) as response:
-                return describe_response(response)
+        Where HEAD fails or does not state the length, GET is used, and its body left unread. For the rest of
+        the session it is used at once on that host.
+        """
+        origin = url_origin(url)
+        if origin not in self._origins_without_head:
+            try:
+                answer = self._request_headers("HEAD", url)
+                if answer.size or content_codings(answer.headers):
+                    return answer
+            except RequestFailed as failed:
+                if failed.status is None and failed.retry_policy == "never":  # such as a refused redirect
+                    return _failed_response(failed, url)
+        answer = self._retry_small(url, partial(self._request_headers, "GET", url))
+        if answer.ok:
+            self._origins_without_head.add(origin)
+        return answer
 
-        return self._retry_small(url, attempt)
+    def _request_headers(self, method: str, url: str) -> SmallResponse:
+        with self._limiter.permit(), closing(self._send_checked(method, url)) as response:
+            return describe_response(response)
 
     def download(
         self,
@@ -303,17 +323,16 @@ class HttpClient:
         elif job.known_copy and job.conditional:
             headers = conditional_headers(job.known_copy, redact_url(url), by_date=job.revalidate_by_date)
         with self._limiter.permit(), closing(self._send_checked("GET", url, headers)) as response:
+            answer = describe_response(response)
+            if job.known_copy and job.confirms(answer):
+                return job.known_copy.replace(
+                    outcome=Outcome.UNCHANGED, detail="", url=answer.url
+                ), job.content
             if response.status_code == 304 and job.known_copy:
-                answer = describe_response(response)
-                if not describes_other_file(answer, job.known_copy):
-                    return job.known_copy.replace(
-                        outcome=Outcome.UNCHANGED, detail="", url=answer.url
-                    ), job.content
                 job.conditional = False
             else:
-                self._prepare_part(response, part, offset, job)
-                self._receive_body(response, part, job)
-                answer = describe_response(response)
+                expected = self._prepare_part(response, part, offset, job)
+                self._receive_body(response, part, job, expected)
         if response.status_code == 304:  # "not modified" with another size or validator than the copy's
             return self._fetch_once(url, job, part)
         part.flush()
@@ -341,18 +360,24 @@ class HttpClient:
 
     def _prepare_part(
         self, response: requests.Response, part: PartialDownload, offset: int, job: _DownloadTask[T]
-    ) -> None:
-        """Prepare `part` for the body of a response: resume if the response continues it, else restart."""
+    ) -> int | None:
+        """Prepare `part` for the body of a response: resume if the response continues it, else restart.
+
+        Returns
+        -------
+        int or None
+            Size of the body, bytes; None if it is not stated.
+        """
         headers = response.headers
-        if response.status_code == 206:
-            span = parse_content_range(headers)
+        span = parse_content_range(headers) if response.status_code == 206 else None
+        if offset and response.status_code == 206:
             known = part.origin.length if part.origin else None
             if (
-                not offset
-                or span is None
+                span is None
                 or span.start != offset
                 or (known and span.total not in (None, known))
                 or (part.origin and part.origin.validators.differs_from(Validators.from_headers(headers)))
+                or content_codings(headers)
             ):
                 part.restart()
                 raise RequestFailed(
@@ -360,7 +385,8 @@ class HttpClient:
                     "cut: the archive sent another part than requested",
                     retry_policy="passing",
                 )
-            return
+            total = known or span.total
+            return total - offset if total else None
         part.restart()
         if response.status_code == 416:
             raise RequestFailed(
@@ -371,33 +397,54 @@ class HttpClient:
         length = parse_content_length(headers)
         if length is not None and length > job.max_bytes:
             raise RequestFailed(Outcome.CORRUPT, f"{length} bytes are too many for this product")
-        part.record_origin(Validators.from_headers(headers), length)
+        if not content_codings(headers):  # a part of compressed bytes could not be continued
+            part.record_origin(Validators.from_headers(headers), length)
+        return length
 
     def _receive_body(
-        self, response: requests.Response, part: PartialDownload, job: _DownloadTask[T]
+        self,
+        response: requests.Response,
+        part: PartialDownload,
+        job: _DownloadTask[T],
+        expected: int | None,
     ) -> None:
         first: bytes | None = None if part.size else b""
+        offset, received = part.size, 0
         job.deadline = job.deadline or self._new_deadline()
-        for block in self._transport.stream_body(response, job.deadline):
-            part.write(block)
-            if job.progress:
-                job.progress(len(block))
-            if part.size > job.max_bytes:
-                part.restart()
-                raise RequestFailed(Outcome.CORRUPT, f"more than {job.max_bytes} bytes received")
-            if first is not None:
-                first += block
-                if len(first) >= _SIGNATURE_BYTES:
-                    self._check_signature(first, part, job)
-                    first = None
+        decoder = ContentDecoder(response.headers, job.max_bytes, job.has_signature)
+
+        def store(content: Iterable[bytes]) -> None:
+            nonlocal first
+            for block in content:
+                part.write(block)
+                if part.size > job.max_bytes:
+                    part.restart()
+                    raise RequestFailed(Outcome.CORRUPT, f"more than {job.max_bytes} bytes received")
+                if first is not None:
+                    first += block
+                    if len(first) >= _SIGNATURE_BYTES:
+                        self._check_signature(first, part, job)
+                        first = None
+
+        try:
+            for block in self._transport.stream_body(response, job.deadline):
+                received += len(block)
+                if job.progress:
+                    job.progress(len(block))
+                store(decoder.decode(block))
+            if expected is not None and received != expected:
+                raise RequestFailed(
+                    Outcome.CORRUPT,
+                    f"cut: {offset + received} of {offset + expected} bytes received",
+                    retry_policy="passing",
+                )
+            store(decoder.finish())
+        except ValueError as error:
+            unsupported = isinstance(error, UnsupportedCodingError)
+            policy: RetryPolicy = "never" if unsupported else "content"
+            raise RequestFailed(Outcome.CORRUPT, str(error), retry_policy=policy) from error
         if first is not None:
             self._check_signature(first, part, job)
-        if part.origin and part.origin.length not in (None, part.size):
-            raise RequestFailed(
-                Outcome.CORRUPT,
-                f"cut: {part.size} of {part.origin.length} bytes received",
-                retry_policy="passing",
-            )
 
     def _check_signature(self, first: bytes, part: PartialDownload, job: _DownloadTask[T]) -> None:
         """Reject a body early if its first bytes cannot be those of the product."""
@@ -415,19 +462,30 @@ class HttpClient:
     def _send_checked(
         self, method: str, url: str, headers: Mapping[str, str] = MappingProxyType({})
     ) -> requests.Response:
-        """Return a response with status 200, 206, 304 or 416; raise RequestFailed for all others."""
+        """Return a response with status 200, 206, 304 or 416; raise RequestFailed for all others.
+
+        206 for the complete file is accepted without a request for a range.
+        """
         response = self._transport.send(method, url, headers)
         status = response.status_code
-        if status == 200 or (headers and status in (206, 304, 416)):
+        span = parse_content_range(response.headers) if status == 206 else None
+        if status == 200 or (headers and status in (304, 416)) or (status == 206 and "Range" in headers):
             self._limiter.on_success()
+            return response
+        if span and span.is_whole:
             return response
         response.close()
         where = redact_url(response.request.url or url)
+        if status == 206:
+            detail = "cut: the archive sent a part that was not requested"
+            raise RequestFailed(Outcome.CORRUPT, detail, where, status=status, retry_policy="passing")
         detail = f"HTTP {status} {response.reason or ''}".strip()
         if status in (404, 410):
             self._limiter.on_success()
             raise RequestFailed(Outcome.ABSENT, detail, where, status=status)
         if status in (401, 403, 407, 451):
+            if status == 407 and (proxy := find_proxy_variable(url)):
+                detail = f"the proxy in {proxy} wants a login: {detail}"
             raise RequestFailed(Outcome.REFUSED, detail, where, status=status)
         if status == 429 or status >= 500:
             self._limiter.on_throttle(parse_retry_after(response.headers.get("Retry-After")))
@@ -466,11 +524,15 @@ class HttpClient:
         try:
             return self._retry(url, attempt)
         except RequestFailed as failed:
-            where = failed.url or redact_url(url)
-            return SmallResponse(failed.outcome, where, status=failed.status, detail=failed.detail)
+            return _failed_response(failed, url)
 
     def _new_deadline(self) -> float:
         return time.monotonic() + TIMEOUTS_PER_DOWNLOAD * self._settings.timeout
+
+
+def _failed_response(failed: RequestFailed, url: str) -> SmallResponse:
+    where = failed.url or redact_url(url)
+    return SmallResponse(failed.outcome, where, status=failed.status, detail=failed.detail)
 
 
 @dataclass
@@ -501,6 +563,21 @@ class _DownloadTask(Generic[T]):
         if first and first.digest and digest and is_of(first, path, digest):
             return receipt.with_digest(first.digest)
         return receipt
+
+    def confirms(self, answer: SmallResponse) -> bool:
+        """Return whether a response says that the copy in the cache is what the archive has."""
+        copy = self.known_copy
+        if copy is None:
+            return False
+        if answer.status == 304:
+            return not describes_other_file(answer, copy)
+        # not where the file is known to have been replaced: then its content decides
+        return (
+            self.conditional
+            and self.revalidate_by_date
+            and answer.status == 200
+            and describes_same_file(answer, copy)
+        )
 
     def content_at(self, path: Path) -> T:
         """Read the product at `path`; raise VanishedError if it was removed after the check."""

@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+
+from hephaestus_build.download.validators import parse_http_date
 
 #: Maximum pause for a Retry-After header, seconds.
 MAX_RETRY_AFTER = 60.0
 # Permits restored by each successful response: a limit halved from 4 to 2 is restored after 16.
 _RECOVERY = 0.125
-_MAX_DATE_LENGTH = 100  # maximum length of a Retry-After header, characters
 
 
 class AdaptiveLimiter:
@@ -73,12 +73,5 @@ def parse_retry_after(value: str | None) -> float:
     plain = value.strip()
     if plain.isascii() and plain.isdigit():
         return float(plain)  # infinity for too many digits
-    try:
-        if len(plain) > _MAX_DATE_LENGTH:
-            return 0.0
-        moment = parsedate_to_datetime(plain)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return 0.0
+    moment = parse_http_date(plain)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds()) if moment else 0.0

@@ -1,9 +1,9 @@
-"""Small HTTP responses, held in memory, with limits on decompression and decoding."""
+"""Small HTTP responses, held in memory, and the decoding of their text."""
 
 from __future__ import annotations
 
+import codecs
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -13,7 +13,8 @@ from requests.structures import CaseInsensitiveDict
 
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.web_address import redact_url
-from hephaestus_build.download.validators import Validators, parse_content_length
+from hephaestus_build.download.content_coding import content_codings
+from hephaestus_build.download.validators import Validators, parse_content_length, parse_content_range
 
 # Allowed codecs; others take quadratic time (punycode) or are not text codecs. As on the web, windows-1252
 # replaces latin-1.
@@ -24,9 +25,19 @@ _CODECS = {
 }
 _CHARSET = re.compile(r"""charset\s{0,9}=\s{0,9}["']?([A-Za-z0-9-]{1,40})""", re.IGNORECASE)
 _MAX_CONTENT_TYPE = 1000  # characters of a Content-Type that are parsed
-_GZIP = ("gzip", "x-gzip")
+# Byte order marks, which name the codec whatever the server says; that of utf-16 begins that of utf-32.
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 # Maximum number of headers kept, and maximum length of each; a server may send megabytes of them.
-_KEPT_HEADERS, _MAX_HEADER = ("Content-Length", "Content-Type", "Content-Encoding"), 256
+_KEPT_HEADERS, _MAX_HEADER = (
+    ("Content-Length", "Content-Range", "Content-Type", "Content-Encoding", "Transfer-Encoding"),
+    256,
+)
 
 
 @dataclass(frozen=True)
@@ -68,49 +79,23 @@ class SmallResponse:
     @property
     def size(self) -> int | None:
         """Size of the file on the server, bytes; None if not stated."""
-        return None if self.headers.get("Content-Encoding") else parse_content_length(self.headers)
+        if content_codings(self.headers):
+            return None
+        if self.status == 206 and (part := parse_content_range(self.headers)):
+            return part.total
+        return parse_content_length(self.headers)
 
-
-def decode_content(body: bytes, encoding: str | None, limit: int) -> bytes:
-    """Undo a Content-Encoding.
-
-    Requests ask for uncompressed pages, but some servers compress them anyway.
-
-    Parameters
-    ----------
-    body : bytes
-        Encoded body.
-    encoding : str or None
-        Content-Encoding header; a single gzip or deflate encoding is supported.
-    limit : int
-        Maximum size of the decoded content, bytes.
-
-    Raises
-    ------
-    ValueError
-        If the encoding is not supported, the body is damaged, or the content is larger than `limit`.
-    """
-    name = (encoding or "").strip().lower()
-    if name in ("", "identity"):
-        return body
-    if name not in (*_GZIP, "deflate"):
-        raise ValueError("its compression is not supported")
-    # the standard specifies deflate with a zlib header, but some servers omit it
-    headless = name == "deflate" and not (len(body) > 1 and body[0] & 0x0F == 8 and body[:2] != b"\x1f\x8b")
-    undo = zlib.decompressobj(-zlib.MAX_WBITS if headless else zlib.MAX_WBITS | 32)
-    try:
-        content = undo.decompress(body, limit + 1)
-    except zlib.error:
-        raise ValueError("its compressed data is damaged") from None
-    if len(content) > limit:
-        raise ValueError(f"it is larger than {limit} bytes when decompressed")
-    if not undo.eof:
-        raise ValueError("its compressed data is truncated")
-    return content
+    @property
+    def is_web_page(self) -> bool:
+        """Whether the server says that the content is HTML."""
+        return "html" in self.headers.get("Content-Type", "").lower()
 
 
 def decode_text(content: bytes, content_type: str | None) -> str:
-    """Decode a page with the codec that the server names, if it is a common one, or as UTF-8."""
+    """Decode a text by its byte order mark, with the codec that the server names, if common, or as UTF-8."""
+    for mark, codec in _BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            return content[len(mark) :].decode(codec, errors="replace")
     match = _CHARSET.search((content_type or "")[:_MAX_CONTENT_TYPE])
     return content.decode(_CODECS.get(match[1].lower(), "utf-8") if match else "utf-8", errors="replace")
 

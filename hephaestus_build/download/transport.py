@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,11 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.web_address import HttpUrl, redact_url
 from hephaestus_build.download.credentials import netrc_login
+from hephaestus_build.download.network_environment import (
+    describe_ca_fault,
+    find_proxy_variable,
+    is_socks_proxy,
+)
 
 USER_AGENT = f"hephaestus-build/{__version__} (LiCSAR and ERA5 cube builder; python-requests)"
 #: Minimum transfer rate, bytes per second; users report 9,000 on slow days.
@@ -316,6 +322,9 @@ def classify_transport_error(error: Exception, url: str, timeout: float) -> Requ
     def among(*kinds: type[BaseException]) -> bool:
         return any(isinstance(link, kinds) for link in chain)
 
+    proxy = find_proxy_variable(url)
+    if fault := _describe_local_fault(chain, url, proxy):
+        return RequestFailed(Outcome.UNREACHABLE, fault, url)
     if isinstance(error, ValueError):
         return RequestFailed(Outcome.UNREACHABLE, f"{url[:200]!r} is not a valid address")
     if among(urllib3.exceptions.IncompleteRead):
@@ -333,15 +342,41 @@ def classify_transport_error(error: Exception, url: str, timeout: float) -> Requ
             f"no connection within {min(timeout, _CONNECT_TIMEOUT):g} s",
         ),
         ((urllib3.exceptions.TimeoutError, TimeoutError), f"stalled: no byte for {timeout:g} s"),
+        ((ssl.SSLCertVerificationError,), _describe_certificate_fault(chain)),
         ((urllib3.exceptions.SSLError,), "no secure (TLS) connection could be made"),
         ((ConnectionError, urllib3.exceptions.ProtocolError), "the connection was reset"),
     ]
-    for kinds, words in reasons:
-        if among(*kinds):
-            return RequestFailed(Outcome.UNREACHABLE, words, url, retry_policy="passing")
-    return RequestFailed(
-        Outcome.UNREACHABLE, f"no answer ({type(error).__name__})", url, retry_policy="passing"
-    )
+    words = next((words for kinds, words in reasons if among(*kinds)), f"no answer ({type(error).__name__})")
+    if proxy and among(urllib3.exceptions.ProxyError, requests.exceptions.ProxyError):
+        refusal = next((str(link) for link in chain if str(link).startswith("Tunnel connection failed")), "")
+        words = f"the proxy in {proxy} is of no use ({refusal or words}): {_proxy_advice(proxy)}"
+    elif proxy:
+        words = f"{words} (through the proxy in {proxy})"
+    return RequestFailed(Outcome.UNREACHABLE, words, url, retry_policy="passing")
+
+
+def _describe_local_fault(chain: list[BaseException], url: str, proxy: str) -> str:
+    """Return what in the environment prevents every request; empty if the fault is elsewhere."""
+    kinds = (requests.exceptions.InvalidSchema, requests.exceptions.InvalidProxyURL)
+    unknown = (urllib3.exceptions.LocationValueError, AssertionError, *kinds)
+    if proxy and any(isinstance(link, unknown) for link in chain):
+        if is_socks_proxy(url):
+            install = f"`pip install PySocks`, or {_proxy_advice(proxy)}"
+            return f"{proxy} names a SOCKS proxy, for which the package PySocks is missing: {install}"
+        return f"the proxy in {proxy} is not a valid address: {_proxy_advice(proxy)}"
+    if url.startswith("https:") and any(isinstance(link, OSError) for link in chain):
+        return describe_ca_fault()
+    return ""
+
+
+def _proxy_advice(proxy: str) -> str:
+    return f"correct or unset {proxy}, or name the archive's host in NO_PROXY"
+
+
+def _describe_certificate_fault(chain: list[BaseException]) -> str:
+    reasons = (link.verify_message for link in chain if isinstance(link, ssl.SSLCertVerificationError))
+    reason = next(filter(None, reasons), "unknown reason")
+    return f"its certificate is not trusted ({reason}); REQUESTS_CA_BUNDLE names other authorities"
 
 
 class _HeaderDeadline:

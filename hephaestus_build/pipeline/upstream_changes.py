@@ -31,7 +31,7 @@ from hephaestus_build.cube.granules import (
 )
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore
-from hephaestus_build.download.small_response import SmallResponse
+from hephaestus_build.download.revalidation import describe_difference, differs_by_tag_alone
 from hephaestus_build.sources.interferograms import ProductPlace
 from hephaestus_build.sources.selection import open_interferogram_source
 
@@ -107,28 +107,6 @@ class UpstreamChange:
     def to_json(self) -> dict[str, Any]:
         """Return the change as JSON values."""
         return asdict(self)
-
-
-def describe_difference(receipt: Receipt, page: SmallResponse) -> str:
-    """Return how a product differs from the fetched one, in words; empty if it does not.
-
-    A moved product is unchanged if size and date agree; ETags are compared on the same host only.
-    """
-    if page.outcome is Outcome.ABSENT:
-        return f"gone upstream (it was at {receipt.url})"
-    now = {
-        "size": str(page.size) if page.size is not None else None,
-        "etag": page.etag if page.url == receipt.url else None,
-        "last modified": page.last_modified,
-    }
-    then = {
-        "size": str(receipt.size) if receipt.size is not None else None,
-        "etag": receipt.etag,
-        "last modified": receipt.last_modified,
-    }
-    changed = [name for name, value in now.items() if value and then[name] and value != then[name]]
-    details = ", ".join(f"{name} {then[name]} -> {now[name]}" for name in changed)
-    return f"changed upstream: {details}" if changed else ""
 
 
 def make_history_lookup(
@@ -221,10 +199,13 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
 
         def ask(item: tuple[GranuleKey, Receipt]) -> None:
             key, receipt = item
-            page = source.probe_product(frame, _place(key), receipt.product, receipt.url)
+            asked = frame, _place(key), receipt.product, receipt.url
+            page = source.probe_product(*asked)
             if not page.ok and page.outcome is not Outcome.ABSENT:
                 what = f"upstream cannot be asked ({page.outcome}: {page.detail})"
                 changes.append(UpstreamChange(key, receipt.product, what, certain=False))
+            elif differs_by_tag_alone(receipt, page) and page.etag != source.probe_product(*asked).etag:
+                return  # several servers behind one address, each with tags of its own
             elif what := describe_difference(receipt, page):
                 changes.append(UpstreamChange(key, receipt.product, what))
 

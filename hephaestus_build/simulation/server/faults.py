@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import re
 import threading
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -40,6 +43,23 @@ class Fault:
         Send no Content-Length; the end of the connection ends the body.
     ignore_ranges : bool
         Respond to a Range request with 200 and the full body.
+    range_shift : int
+        Start the range of a 206 response this many bytes late.
+    unasked_range : bool
+        Respond with 206 and the whole content as its range to a request without Range.
+    encode : callable or None
+        Content coding of the body, which leaves ETag and Last-Modified of the file as they are.
+    etag : callable or None
+        Function from the file's ETag to the one of this response, which conditional requests are compared
+        with.
+    http10 : bool
+        Respond as an HTTP/1.0 server: no ranges, and the connection is closed after the body.
+    chunked : bool
+        Send the body in chunks, without Content-Length.
+    bad_chunks : bool
+        Send a chunk size that is no number after the first chunk.
+    methods : frozenset of str
+        Request methods that are affected; empty means all.
     """
 
     status: int | None = None
@@ -53,6 +73,14 @@ class Fault:
     length: int | None = None
     omit_length: bool = False
     ignore_ranges: bool = False
+    range_shift: int = 0
+    unasked_range: bool = False
+    encode: Callable[[bytes], bytes] | None = None
+    etag: Callable[[str], str] | None = None
+    http10: bool = False
+    chunked: bool = False
+    bad_chunks: bool = False
+    methods: frozenset[str] = frozenset()
 
 
 def error_status(code: int, *, retry_after: str | int | None = None) -> Fault:
@@ -118,6 +146,101 @@ def refuse_ranges() -> Fault:
     return Fault(ignore_ranges=True, headers={"Accept-Ranges": ""})
 
 
+def _raw_deflate(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+_ENCODERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda content: gzip.compress(content, 1, mtime=0),
+    "x-gzip": lambda content: gzip.compress(content, 1, mtime=0),
+    "deflate": zlib.compress,
+    "raw deflate": _raw_deflate,
+    "gzip, gzip": lambda content: gzip.compress(gzip.compress(content, 1, mtime=0), 1, mtime=0),
+    # neither codec is in the standard library; a client that names the encoding never decodes it
+    "br": lambda content: b"\x0b\x02\x80" + content,
+    "zstd": lambda content: b"\x28\xb5\x2f\xfd" + content,
+}
+
+
+def compress_body(encoding: str = "gzip", *, weak: bool = False) -> Fault:
+    """Return a fault that compresses the body although the client did not ask for it.
+
+    Parameters
+    ----------
+    encoding : str
+        ``gzip``, ``x-gzip``, ``deflate``, ``raw deflate`` (without its header), ``gzip, gzip``, ``br`` or
+        ``zstd``.
+    weak : bool
+        Whether the ETag becomes a weak one (nginx) rather than one with a suffix (Apache).
+    """
+    name = encoding.removeprefix("raw ")
+
+    def mark(tag: str) -> str:
+        return f"W/{tag}" if weak else f'{tag[:-1]}-{name.partition(",")[0]}"'
+
+    return Fault(encode=_ENCODERS[encoding], etag=mark, headers={"Content-Encoding": name})
+
+
+def claim_encoding(encoding: str) -> Fault:
+    """Return a fault that states a Content-Encoding although the body is not encoded."""
+    return Fault(headers={"Content-Encoding": encoding})
+
+
+def claim_charset(charset: str) -> Fault:
+    """Return a fault that states a charset, such as one that does not exist."""
+    return Fault(headers={"Content-Type": f"text/html; charset={charset}"})
+
+
+def claim_date(last_modified: str) -> Fault:
+    """Return a fault that states another Last-Modified; an empty one is left out."""
+    return Fault(headers={"Last-Modified": last_modified})
+
+
+def refuse_head(code: int = 405) -> Fault:
+    """Return a fault that refuses HEAD requests with an error status and answers all others."""
+    return Fault(status=code, methods=frozenset({"HEAD"}))
+
+
+def head_without_length(length: str = "") -> Fault:
+    """Return a fault that answers HEAD without Content-Length, or with a false one such as 0."""
+    return Fault(headers={"Content-Length": length}, methods=frozenset({"HEAD"}))
+
+
+def vary_etags(servers: int = 2) -> Fault:
+    """Return a fault that gives each response the ETag of another server behind one address.
+
+    As Apache's do, each server's ETag begins with the number of the file on its own disk.
+    """
+    turns = itertools.cycle(range(1, servers + 1))
+    return Fault(etag=lambda tag: f'"{next(turns):x}a7-{tag.strip(chr(34))}"')
+
+
+def shift_ranges(by: int = 100) -> Fault:
+    """Return a fault that answers a Range request with another part than requested."""
+    return Fault(range_shift=by)
+
+
+def send_unasked_range() -> Fault:
+    """Return a fault that responds with 206 and everything to a request for everything."""
+    return Fault(unasked_range=True)
+
+
+def speak_http10() -> Fault:
+    """Return a fault that responds as an HTTP/1.0 server."""
+    return Fault(http10=True)
+
+
+def chunk_body(*, malformed: bool = False, length: str = "") -> Fault:
+    """Return a fault that sends the body in chunks, malformed ones or with a false Content-Length if told."""
+    return Fault(chunked=True, bad_chunks=malformed, headers={"Content-Length": length})
+
+
+def redirect_to(location: str, *, code: int = 302) -> Fault:
+    """Return a fault that redirects to another address, such as a landing page."""
+    return Fault(status=code, headers={"Location": location})
+
+
 @dataclass
 class FaultRule:
     """Rule that applies a fault to matching requests.
@@ -133,7 +256,7 @@ class FaultRule:
     skip : int
         Number of matching requests to let pass first.
     methods : frozenset of str
-        Request methods that it applies to; empty means all.
+        Request methods that it applies to; empty means those of the fault.
     hits : int
         Number of times it was applied so far.
     """
@@ -175,7 +298,7 @@ class FaultPlan:
         skip : int
             Number of matching requests to let pass first.
         methods : collection of str
-            Request methods that it applies to, such as ``{"GET"}``; all by default.
+            Request methods that it applies to, such as ``{"GET"}``; those of the fault by default.
 
         Returns
         -------
@@ -201,7 +324,8 @@ class FaultPlan:
         """Return the fault of the first rule that applies to a request, and count it; else None."""
         with self._lock:
             for rule in self._rules:
-                if (rule.methods and method not in rule.methods) or not rule.pattern.search(path):
+                methods = rule.methods or rule.fault.methods
+                if (methods and method not in methods) or not rule.pattern.search(path):
                     continue
                 if rule.skip > 0:
                     rule.skip -= 1

@@ -223,6 +223,8 @@ class LoopbackServer:
 
 
 _HTML = {"Content-Type": "text/html;charset=UTF-8"}
+#: Headers that a 304 response does not have.
+_BODY_HEADERS = frozenset({"content-encoding", "content-length", "content-type", "transfer-encoding"})
 #: Seconds to wait for all threads to end; less than the time a command has for its own shutdown.
 _SHUTDOWN_SECONDS = 3.0
 
@@ -326,32 +328,50 @@ class _Handler(BaseHTTPRequestHandler):
             body = fault.body(content) if callable(fault.body) else fault.body
             response = replace(response, status=fault.status or 200, body=body)
         headers = CaseInsensitiveHeaders(response.headers)
-        with _OpenedBody(response.body) as (stream, size, modified, tag):
+        with _OpenedBody(response.body, fault.encode) as (stream, size, modified, tag):
             if response.status == 200 and self.command in ("GET", "HEAD"):
                 headers.setdefault("accept-ranges", "bytes")
                 headers.setdefault("last-modified", modified)
                 if "etag" not in headers:
                     headers["etag"] = tag()
+                if fault.etag:
+                    headers["etag"] = fault.etag(headers["etag"])
             headers.setdefault("content-type", "application/octet-stream")
             status, start, length = response.status, 0, size
             if status == 200 and self.command in ("GET", "HEAD"):
                 if _is_not_modified(asked, headers):
                     status, length = 304, 0
-                elif not fault.ignore_ranges and (part := _parse_range(asked, headers, size)) is not None:
+                elif (
+                    not (fault.ignore_ranges or fault.http10)
+                    and (part := (0, size) if fault.unasked_range else _parse_range(asked, headers, size))
+                    is not None
+                ):
                     if part[1] == 0:
                         status, length = 416, 0
                         headers["content-range"] = f"bytes */{size}"
                     else:
-                        status, (start, length) = 206, part
+                        skipped = min(fault.range_shift, part[1] - 1)
+                        status, start, length = 206, part[0] + skipped, part[1] - skipped
                         headers["content-range"] = f"bytes {start}-{start + length - 1}/{size}"
             headers["content-length"] = str(length if fault.length is None else fault.length)
-            if status == 304 or fault.omit_length:
+            if status == 304 or fault.omit_length or fault.chunked:
                 headers.pop("content-length")
-            if fault.omit_length or (fault.length is not None and fault.length != length):
+            if fault.chunked and status != 304:
+                headers["transfer-encoding"] = "chunked"
+            if fault.http10:
+                self.protocol_version = "HTTP/1.0"
+                headers.pop("accept-ranges", None)
+            if (
+                fault.omit_length
+                or fault.http10
+                or fault.bad_chunks
+                or (fault.length is not None and fault.length != length)
+            ):
                 self.close_connection = True
                 headers["connection"] = "close"
             for key, value in fault.headers.items():
-                headers[key] = value
+                if status != 304 or key.lower() not in _BODY_HEADERS:
+                    headers[key] = value
             self.entry.status = status
             self.server.owner.record(self.entry)
             self.send_response(status)
@@ -367,7 +387,7 @@ class _Handler(BaseHTTPRequestHandler):
         ends = [end for end in (fault.cut_after, fault.stall_after) if end is not None]
         limit = min([length, *ends])
         chunk = max(1, min(_CHUNK, int(fault.rate / 20))) if fault.rate else _CHUNK
-        if limit and not fault.rate and not isinstance(stream, io.BytesIO):
+        if limit and not fault.rate and not fault.chunked and not isinstance(stream, io.BytesIO):
             start = stream.tell()
             self.entry.sent = limit  # before sending: the client may read the log once it has the body
             try:
@@ -379,7 +399,10 @@ class _Handler(BaseHTTPRequestHandler):
             if not data:
                 break
             self.entry.sent += len(data)
-            self.wfile.write(data)
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if fault.chunked else data)
+            if fault.bad_chunks:
+                self.wfile.write(b"no number\r\n")
+                return
             if fault.rate and self.server.owner.stopping.wait(len(data) / fault.rate):
                 raise ConnectionAbortedError
         if ends and limit == min(ends):
@@ -388,12 +411,17 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _ResetError
             if fault.stall_after is not None:
                 self.server.owner.stopping.wait()
+        elif fault.chunked:
+            self.wfile.write(b"0\r\n\r\n")
 
 
 class _OpenedBody:
-    """Context manager for a body: its stream, size, Last-Modified and a function for its ETag."""
+    """Context manager for a body: its stream, size, Last-Modified and a function for its ETag.
 
-    def __init__(self, body: bytes | Path) -> None:
+    With `encode`, stream and size are those of the encoded body, the rest those of the file.
+    """
+
+    def __init__(self, body: bytes | Path, encode: Callable[[bytes], bytes] | None = None) -> None:
         self._stream: BinaryIO
         if isinstance(body, Path):
             self._stream = body.open("rb")
@@ -403,6 +431,11 @@ class _OpenedBody:
         else:
             self._stream = io.BytesIO(body)
             self._facts = (len(body), "", lambda: f'"{hashlib.sha256(body).hexdigest()[:16]}"')
+        if encode is not None:
+            with self._stream as stream:
+                encoded = encode(stream.read())
+            self._stream = io.BytesIO(encoded)
+            self._facts = (len(encoded), *self._facts[1:])
 
     def __enter__(self) -> tuple[BinaryIO, int, str, Callable[[], str]]:
         return (self._stream, *self._facts)

@@ -16,7 +16,7 @@ from requests.auth import HTTPBasicAuth
 
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.web_address import HttpUrl
-from hephaestus_build.download.small_response import decode_content
+from hephaestus_build.download.content_coding import decode_content
 from hephaestus_build.download.transport import DeadlineAdapter, RequestFailed, StrictSession, stream_body
 
 #: Bytes of a response; a job status has a few thousand.
@@ -79,9 +79,7 @@ class _SingleOriginAdapter(DeadlineAdapter):
                     raise requests.exceptions.InvalidJSONError(
                         f"more than {MAX_RESPONSE_BYTES} bytes", request=request
                     )
-            content = decode_content(
-                bytes(body), response.headers.get("Content-Encoding"), MAX_RESPONSE_BYTES
-            )
+            content = decode_content(bytes(body), response.headers, MAX_RESPONSE_BYTES)
         except RequestFailed as failed:
             raise requests.exceptions.ConnectionError(failed.detail, request=request) from failed
         except ValueError as error:

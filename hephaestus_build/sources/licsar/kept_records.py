@@ -18,6 +18,7 @@ from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.provenance import Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import parse_url_setting, redact_url
+from hephaestus_build.download.small_response import decode_text
 from hephaestus_build.sources.interferograms import EpochBaselines, KeptListing
 from hephaestus_build.sources.licsar.baselines_file import MAX_LINES, parse_baselines
 
@@ -122,7 +123,7 @@ def read_kept_baselines(path: Path, folder: Path) -> EpochBaselines | None:
             return EpochBaselines(parse_day(record.reference), days)
     with suppress(OSError, ValueError):
         cached = read_plain_file(folder, BASELINES_PRODUCT, _MAX_BYTES)
-        return parse_baselines(cached.decode(errors="replace"))
+        return parse_baselines(decode_text(cached, None))
     return None
 
 

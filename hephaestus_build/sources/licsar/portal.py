@@ -33,7 +33,7 @@ from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import HttpUrl, parse_url_setting, redact_url
 from hephaestus_build.download.client import ByteProgress, HttpClient
-from hephaestus_build.download.small_response import SmallResponse
+from hephaestus_build.download.small_response import SmallResponse, decode_text
 from hephaestus_build.sources.interferograms import (
     EpochBaselines,
     FrameMetadata,
@@ -567,7 +567,7 @@ def _listing_error(frame: Frame, page: SmallResponse) -> str:
 
 def _read_metadata(path: Path) -> dict[str, str]:
     """Return the ``key=value`` lines, values without control characters; ValueError if there are none."""
-    text = read_bounded(path, _MAX_TEXT_BYTES).decode(errors="replace")
+    text = decode_text(read_bounded(path, _MAX_TEXT_BYTES), None)
     lines = (line.partition("=") for line in text.splitlines())
     fields = {key.strip(): sanitize_text(value, _MAX_VALUE) for key, _, value in lines if len(key) < 100}
     fields = {key: value for key, value in fields.items() if value and key.isascii() and key.isidentifier()}
@@ -592,7 +592,7 @@ def _describe_frame(
 
 
 def _read_baselines(path: Path) -> EpochBaselines:
-    return parse_baselines(read_bounded(path, _MAX_TEXT_BYTES).decode(errors="replace"))
+    return parse_baselines(decode_text(read_bounded(path, _MAX_TEXT_BYTES), None))
 
 
 def _read_preview(path: Path) -> PreviewSize:

@@ -85,7 +85,7 @@ def client(tmp_path: Path, **options: Any) -> HttpClient:
 def test_a_redirect_takes_a_credential_nowhere_else(network, tmp_path, start, target, outcome, kept):
     net = network({start: target})
     with client(tmp_path, session_headers={"X-Key": "secret"}) as asking:
-        page = asking.head(start.replace("//", "//me:secret@"))
+        page = asking.get_text(start.replace("//", "//me:secret@"))
     assert page.outcome is outcome
     assert "secret" not in repr(page)
     assert {"Authorization", "X-Key"} <= net.asked[0].headers.keys()
@@ -99,7 +99,7 @@ def test_a_redirect_takes_a_credential_nowhere_else(network, tmp_path, start, ta
 def test_a_redirect_back_does_not_bring_the_credential_again(network, tmp_path):
     net = network({"https://a.org/x": "https://b.org/", "https://b.org/": "https://a.org/y"})
     with client(tmp_path) as asking:
-        asking.head("https://me:secret@a.org/x")
+        asking.get_text("https://me:secret@a.org/x")
     assert ["Authorization" in request.headers for request in net.asked] == [True, False, False]
 
 
@@ -114,7 +114,7 @@ def test_only_an_entry_of_the_very_host_counts_and_only_over_https(network, tmp_
     net = network({"https://a.org/x": "https://b.org/y"})
     with client(tmp_path) as asking:
         for url in ("https://a.org/x", "http://a.org/x", "https://b.org/x"):
-            asking.head(url)
+            asking.get_text(url)
     sent = [(request.url, "Authorization" in request.headers) for request in net.asked]
     assert sent == [
         ("https://a.org/x", True),
