@@ -28,6 +28,7 @@ from hephaestus_build.core.accepted_absences import (
 )
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.machine.environment import is_service_variable
 from hephaestus_build.core.machine.limits import read_machine_limits
 from hephaestus_build.core.parsing import parse_json, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
@@ -409,9 +410,16 @@ def load_settings(**overrides: Any) -> Settings:
     """
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {SETTINGS_FILE_VARIABLE}
     for name in sorted(os.environ):
-        if name.startswith(ENV_PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "; `hephaestus settings` lists them all"
+        if (
+            name.startswith(ENV_PREFIX)
+            and name not in known
+            and not is_service_variable(name, os.environ[name], ENV_PREFIX)
+        ):
+            stems = [setting.removeprefix(ENV_PREFIX) for setting in known]  # what all share is no likeness
+            near = difflib.get_close_matches(name.removeprefix(ENV_PREFIX), stems, n=1)
+            hint = (
+                f"; did you mean {ENV_PREFIX}{near[0]}?" if near else "; `hephaestus settings` lists them all"
+            )
             raise UsageError(f"the environment sets {name}, which is not a setting{hint}")
     try:
         return Settings(**{key: value for key, value in overrides.items() if value is not None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -14,10 +15,9 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from hephaestus_build.core.machine.environment import discard_unusable_size
 from hephaestus_build.core.plain_text import REPLACEMENT_CHARACTER, sanitize_text
 
-#: Width used if the terminal reports none or 0, columns.
-_WIDTH = 80
 _LONGEST = 20_000  # maximum length of a log record, characters; a traceback is part of one
 # Characters that json does not escape: C1 controls, bidirectional and other invisible ones, surrogates.
 _NOT_ASCII = re.compile(r"[\x7f-\U0010ffff]")
@@ -27,9 +27,8 @@ class PlainConsole(Console):
     """A rich console that prints text without markup, highlighting, or control characters of the text."""
 
     def __init__(self, **options: Any) -> None:
+        discard_unusable_size(os.environ)  # rich would print nothing, or fail
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
-        if self.width < 1:  # COLUMNS=0 is set by docker, serial lines and Emacs
-            self.width = _WIDTH
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Convert a string to sanitized text, before the width of a cell is measured."""
