@@ -25,7 +25,7 @@ class Bounds(NamedTuple):
     def contains(self, latitude: float, longitude: float) -> bool:
         """Whether a point lies in the box or on its edge."""
         return self.south <= latitude <= self.north and any(
-            west <= _wrapped(longitude) <= east for west, east in self._spans()
+            west <= wrap_longitude(longitude) <= east for west, east in self._spans()
         )
 
     def intersects(self, other: Bounds) -> bool:
@@ -44,12 +44,12 @@ class Bounds(NamedTuple):
         """Return the box's longitudes as ranges within -180 to 180."""
         if self.east - self.west >= 360:
             return [(-180.0, 180.0)]
-        west, east = _wrapped(self.west), _wrapped(self.east)
+        west, east = wrap_longitude(self.west), wrap_longitude(self.east)
         return [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
 
 
-def _wrapped(longitude: float) -> float:
-    """Return the longitude normalized to -180 to 180."""
+def wrap_longitude(longitude: float) -> float:
+    """Return a longitude as one of -180 to 180 degrees; both ends stay as they are."""
     return longitude if -180 <= longitude <= 180 else (longitude + 180) % 360 - 180
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hephaestus_build.core.bounds import wrap_longitude
 from hephaestus_build.core.grid import Grid
 
 #: Grid spacing of ERA5 in both archives, degrees.
@@ -86,12 +87,13 @@ ERA5_VARIABLE_NAMES = tuple(variable.name for variable in ERA5_VARIABLES)
 
 @dataclass(frozen=True)
 class Era5Area:
-    """A rectangle whose edges are lines of ERA5's grid, and which does not cross the antimeridian.
+    """A rectangle whose edges are lines of ERA5's grid.
 
     Parameters
     ----------
     north, west, south, east : float
-        Degrees, multiples of 0.25.
+        Degrees, multiples of 0.25. West is less than east: an area across 180 degrees goes beyond it, or
+        begins before -180.
     """
 
     north: float
@@ -100,15 +102,20 @@ class Era5Area:
     east: float
 
     def __post_init__(self) -> None:
-        if any(edge * 4 != round(edge * 4) for edge in self.cds_bounds):
-            raise ValueError(f"edges of an area must be multiples of {ERA5_STEP}, got {self.cds_bounds}")
-        if not (-90 <= self.south < self.north <= 90 and -180 <= self.west < self.east <= 180):
-            raise ValueError(f"not north, west, south, east of a rectangle: {self.cds_bounds}")
+        edges = self.north, self.west, self.south, self.east
+        if any(edge * 4 != round(edge * 4) for edge in edges):
+            raise ValueError(f"edges of an area must be multiples of {ERA5_STEP}, got {edges}")
+        around = -360 <= self.west < self.east <= 360 and self.east - self.west <= 360
+        if not (-90 <= self.south < self.north <= 90 and around):
+            raise ValueError(f"not north, west, south, east of a rectangle: {edges}")
 
     @property
     def cds_bounds(self) -> tuple[float, float, float, float]:
-        """North, west, south and east edges, in the order of CDS requests."""
-        return self.north, self.west, self.south, self.east
+        """North, west, south and east edges, in the order and form of CDS requests.
+
+        Longitudes lie between -180 and 180; those of an area across 180 degrees have west greater than east.
+        """
+        return self.north, wrap_longitude(self.west), self.south, wrap_longitude(self.east)
 
     @property
     def latitudes(self) -> npt.NDArray[Any]:
@@ -132,25 +139,31 @@ class Era5Area:
 def era5_area_around(grid: Grid) -> Era5Area:
     """Return the ERA5 area that covers `grid` with a margin of at least one ERA5 cell.
 
-    The area is clipped at the poles and at the antimeridian, which no LiCSAR frame crosses.
+    The area ends at the poles. It ends at 180 degrees too, without a margin, unless the grid crosses them.
+
+    Parameters
+    ----------
+    grid : Grid
+        In its first turn (:meth:`~hephaestus_build.core.grid.Grid.in_first_turn`).
 
     Raises
     ------
     ValueError
-        If a pixel centre lies beyond 180 degrees or a pole.
+        If a pixel centre lies beyond a pole, or more than a turn away from longitude 0.
     """
     north, south = float(grid.latitudes[0]), float(grid.latitudes[-1])
     west, east = float(grid.longitudes[0]), float(grid.longitudes[-1])
-    if not (-90 <= south <= north <= 90 and -180 <= west <= east <= 180):
+    if not (-90 <= south <= north <= 90 and -359 <= west <= east <= 359):
         raise ValueError(
-            f"the grid reaches beyond 180 degrees or a pole: {north:.4f} N, {west:.4f} E to {south:.4f} N, "
+            f"the grid reaches beyond a pole or a turn: {north:.4f} N, {west:.4f} E to {south:.4f} N, "
             f"{east:.4f} E"
         )
+    end = 180.0 if west >= -180 and east <= 180 else 360.0
     return Era5Area(
         min(90.0, math.ceil(north / ERA5_STEP + 1) * ERA5_STEP),
-        max(-180.0, math.floor(west / ERA5_STEP - 1) * ERA5_STEP),
+        max(-end, math.floor(west / ERA5_STEP - 1) * ERA5_STEP),
         max(-90.0, math.floor(south / ERA5_STEP - 1) * ERA5_STEP),
-        min(180.0, math.ceil(east / ERA5_STEP + 1) * ERA5_STEP),
+        min(end, math.ceil(east / ERA5_STEP + 1) * ERA5_STEP),
     )
 
 

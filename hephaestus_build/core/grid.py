@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -88,10 +89,37 @@ class Grid:
         return float(self.dx * metres * np.cos(np.radians(centre))), float(self.dy * metres)
 
     def same_as(self, other: Grid, tolerance: float = 0.01) -> bool:
-        """Whether the grids have the same shape, and corners that differ by at most `tolerance` pixels."""
+        """Whether the grids have the same shape, and corners that differ by at most `tolerance` pixels.
+
+        Longitudes that differ by whole turns are the same.
+        """
         return self.shape == other.shape and all(
             abs(mine - theirs) <= tolerance * size
             for mine, theirs, size in zip(
-                self.bounds, other.bounds, (self.dx, self.dy, self.dx, self.dy), strict=True
+                self.bounds, other.in_turn_of(self).bounds, (self.dx, self.dy, self.dx, self.dy), strict=True
             )
         )
+
+    def in_first_turn(self) -> Grid:
+        """Return this grid with its middle longitude between -180 (included) and 180 degrees.
+
+        Its longitudes stay ascending: a grid across 180 degrees goes beyond one of the two.
+
+        Examples
+        --------
+        >>> Grid(1000, 1, 335.5, 10.0, 0.001, 0.001).in_first_turn().west
+        -24.5
+        """
+        return self._turned(-math.floor((self._middle + 180) / 360))
+
+    def in_turn_of(self, other: Grid) -> Grid:
+        """Return this grid moved by as many turns of 360 degrees as bring it nearest to `other`."""
+        return self._turned(round((other._middle - self._middle) / 360))
+
+    @property
+    def _middle(self) -> float:
+        return self.west + self.width * self.dx / 2
+
+    def _turned(self, turns: int) -> Grid:
+        # rounded to nanometres, so that a place has the same numbers in whichever turn it was written
+        return replace(self, west=round(self.west + 360.0 * turns, 12)) if turns else self

@@ -16,7 +16,9 @@ def grids_compatible(first: Grid, second: Grid) -> bool:
         return False
     west, south, east, north = (
         choose(mine, theirs)
-        for choose, mine, theirs in zip((max, max, min, min), first.bounds, second.bounds, strict=True)
+        for choose, mine, theirs in zip(
+            (max, max, min, min), first.in_turn_of(second).bounds, second.bounds, strict=True
+        )
     )
     shared = max(0.0, east - west) * max(0.0, north - south)
     return 2 * shared >= max(first.size, second.size) * first.dx * first.dy

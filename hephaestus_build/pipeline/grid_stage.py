@@ -51,7 +51,7 @@ class GridStage(Stage):
         wanted = select_all_pairs(build).wanted[:1] if ledger.grid is None else ()
         tasks = {pair: BackgroundTask(partial(_fetch_phase, build, pair)) for pair in wanted}
         receipt, raster = context.interferograms.dem(context.frame)
-        found, settled = raster.grid if raster is not None else None, ledger.grid
+        found, settled = raster.grid.in_first_turn() if raster is not None else None, ledger.grid
         if settled is None or not (found is None or settled.same_as(found)):
             known = [settled] if settled is not None else []
             settled = select_reference_grid(found, _probe_grids(build, found, tasks) or known)
@@ -98,7 +98,7 @@ def _probe_grids(
         receipt, raster = tasks[pair].result() if pair in tasks else _fetch_phase(build, pair)
         if raster is not None:
             build.ledger.keep_phase(pair, (receipt, raster))
-            grids.append(raster.grid)
+            grids.append(raster.grid.in_first_turn())
             agreed = dem is not None and grids_compatible(dem, raster.grid)
             if agreed or len(grids) == _MAX_PROBED_PAIRS:
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from hephaestus_build.core.bounds import wrap_longitude
 from hephaestus_build.core.era5_grid import parse_center_time
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
@@ -48,8 +49,9 @@ def find_registry_mismatches(
         found.append(f"its metadata give {center_time} as centre time, the registry {known.center_time}")
     if grid is not None:
         west, south, east, north = grid.bounds
-        centre = (west + east) / 2, (south + north) / 2
-        if max(abs(centre[0] - known.longitude), abs(centre[1] - known.latitude)) > CENTER_TOLERANCE_DEG:
+        centre = wrap_longitude((west + east) / 2), (south + north) / 2
+        apart_east = abs(wrap_longitude(centre[0] - known.longitude))
+        if max(apart_east, abs(centre[1] - known.latitude)) > CENTER_TOLERANCE_DEG:
             found.append(
                 f"its grid is centred on {centre[0]:.3f} E, {centre[1]:.3f} N, the registry has "
                 f"{known.longitude:.3f} E, {known.latitude:.3f} N"

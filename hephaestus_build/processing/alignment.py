@@ -48,7 +48,8 @@ def align_to_grid(
 ) -> tuple[npt.NDArray[Any], Alignment]:
     """Align a raster with a grid.
 
-    1. If the grids are the same, return `values` unchanged.
+    1. If the grids are the same, return `values` unchanged. Longitudes of both are counted in the same turn,
+       since one raster may say 180.1 degrees and another -179.9.
     2. On each axis, find the source pixel of every target pixel: by a whole offset if the pixels coincide,
        else the pixel that contains the target's centre.
     3. Copy these values, and set target pixels outside the source to `fill`.
@@ -81,6 +82,7 @@ def align_to_grid(
         raise ValueError(f"values of shape {values.shape} do not fill a grid of shape {source.shape}")
     if source.same_as(target, PIXEL_TOLERANCE):
         return values, Alignment("identical", 0.0, 0.0)
+    source = source.in_turn_of(target)
     columns, whole_columns = _nearest_pixels(source.west, source.dx, target.west, target.dx, target.width)
     # rows count southwards, so positions are measured from the north edge down
     rows, whole_rows = _nearest_pixels(-source.north, source.dy, -target.north, target.dy, target.height)

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy import ndimage
 
+from hephaestus_build.core.bounds import wrap_longitude
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.report.image_ops import hillshade, phase_colormap, round_scale_length
 from hephaestus_build.report.pair_network import draw_pair_arches, pair_arches
@@ -197,7 +198,7 @@ def draw_map_frame(axes: Axes, view: QuicklookData, ground: float, *, labels: bo
         )
     axes.tick_params(labelsize=9, length=3, color=PALE, labelcolor=INK, labelbottom=labels, labelleft=labels)
     if labels:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(value, "EW")))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(wrap_longitude(value), "EW")))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(value, "NS")))
         _scale_bar(axes, view, ground)
 

@@ -138,10 +138,10 @@ class ArchiveServer(LoopbackServer):
 
 
 def _area_around(scene: FrameScene) -> Era5Area:
-    west, south, east, north = scene.grid.bounds
+    west, south, east, north = scene.grid.in_first_turn().bounds
     return Era5Area(
         min(90.0, float(int(north) + 1 + _ARCO_MARGIN)),
         float(int(west) - 1 - _ARCO_MARGIN),
-        float(int(south) - 1 - _ARCO_MARGIN),
+        max(-90.0, float(int(south) - 1 - _ARCO_MARGIN)),
         float(int(east) + 1 + _ARCO_MARGIN),
     )

@@ -361,6 +361,8 @@ def _parse_hours(inputs: dict[str, Any]) -> list[datetime]:
 
 def _parse_area(inputs: dict[str, Any]) -> tuple[float, float, float, float]:
     north, west, south, east = (float(edge) for edge in inputs.get("area", (90, -180, -90, 179.75)))
+    if east < west and -180 <= east < west <= 360:  # MARS goes eastwards from west, around the globe
+        east += 360
     if not (-90 <= south <= north <= 90 and west <= east):
         raise ValueError(f"area must be North, West, South, East, got {[north, west, south, east]}")
     return north, west, south, east

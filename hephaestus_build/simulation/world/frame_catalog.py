@@ -25,7 +25,8 @@ ODDITIES: Mapping[str, str] = {
     "mixed-tags": "older rasters are PixelIsPoint with a nodata tag, newer ones PixelIsArea without",
     "sparse-metadata": "metadata.txt lacks lines, and there is no baselines file",
 }
-#: Irregularities that leave a build with missing products; disabled by default.
+#: Irregularities that are disabled by default: those that leave a build with missing products, and longitudes
+#: in another turn.
 FAULTY_ODDITIES: Mapping[str, str] = {
     "no-files": "one pair is listed and annotated but has no files",
     "no-dem": "geo.hgt.tif answers 404",
@@ -33,6 +34,8 @@ FAULTY_ODDITIES: Mapping[str, str] = {
     "empty-phase": "the phase of one pair has zero bytes",
     "blank-phase": "the phase of one pair is 0 everywhere",
     "other-crs": "the rasters of one pair are in UTM",
+    "dem-turn": "geo.hgt.tif counts its longitudes from another turn, such as 335.7 in place of -24.3",
+    "pair-turn": "the rasters of one pair count their longitudes from another turn",
 }
 #: Offset of the rasters of the "shifted" pair from the frame's grid, pixels east and south.
 SHIFT_PIXELS = (0.45, 0.45)

@@ -22,7 +22,7 @@ from hephaestus_build.simulation.world.previews import write_grey_preview, write
 #: Index in the frame's list of pairs of the pair that each oddity affects.
 _ODD_POSITIONS = {
     "cropped": 4, "shifted": 11, "no-files": 16, "unannotated": 20, "no-preview": 7,
-    "empty-phase": 2, "blank-phase": 14, "other-crs": 23,
+    "empty-phase": 2, "blank-phase": 14, "other-crs": 23, "pair-turn": 5,
 }  # fmt: skip
 #: Rasters whose secondary is before this date are tagged as GAMMA writes them, later ones as GDAL does.
 _GDAL_SINCE = date(2019, 10, 1)
@@ -105,6 +105,8 @@ class FrameFiles:
             return SimulatedInterferogram(*parts), crop_edges(seen.phase, grid, CROP_PIXELS)[1]
         if pair == self.pair_with_oddity("shifted"):
             return seen, shift_grid(grid, SHIFT_PIXELS)
+        if pair == self.pair_with_oddity("pair-turn"):
+            return seen, _in_other_turn(grid)
         if pair == self.pair_with_oddity("blank-phase"):
             return replace(seen, phase=np.zeros_like(seen.phase)), grid
         return seen, grid
@@ -199,7 +201,8 @@ class FrameFiles:
             )
 
         def hgt(path: Path) -> None:
-            write_raster(path, scene.height, scene.grid, point=old, nodata=0 if old else None)
+            grid = _in_other_turn(scene.grid) if "dem-turn" in self.oddities else scene.grid
+            write_raster(path, scene.height, grid, point=old, nodata=0 if old else None)
 
         def landmask(path: Path) -> None:
             land = np.where(scene.height > 0, np.float32(1), np.float32(np.nan))
@@ -265,3 +268,8 @@ class FrameFiles:
     def _set_mtimes(folder: Path, names: Iterable[str], moment: datetime) -> None:
         for name in names:
             os.utime(folder / name, (moment.timestamp(), moment.timestamp()))
+
+
+def _in_other_turn(grid: Grid) -> Grid:
+    """Return a grid with longitudes of 0 to 360 in place of -180 to 180, or the reverse."""
+    return replace(grid, west=grid.west + (360 if grid.west < 0 else -360))

@@ -415,7 +415,9 @@ def _make_grid(transform: Affine, shape: tuple[int, ...]) -> Grid:
     except ValueError as error:
         raise CorruptRaster(str(error)) from error
     west, south, east, north = grid.bounds
-    if not (-180.5 <= west < east <= 360.5 and -90.5 <= south < north <= 90.5):
+    # of pixel centres, since edges may lie half a pixel beyond a pole; longitudes may be of any turn
+    inside = grid.latitudes[-1] >= -90 and grid.latitudes[0] <= 90
+    if not (inside and west >= -540 and east <= 720 and east - west <= 360):
         raise CorruptRaster(f"the raster's bounds {west:g}, {south:g}, {east:g}, {north:g} are not on Earth")
     return grid
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cds_answers import NAMES, answer, old_answer
-from era5_servers import AREA, JUNE, truth
+from era5_servers import AREA, JUNE, fields, truth
 from hephaestus_build.core.era5_grid import Era5Area
 from hephaestus_build.simulation.server.era5_netcdf import NETCDF_LOCK
 from hephaestus_build.sources.era5 import cds_netcdf
@@ -124,6 +124,15 @@ def test_more_than_asked_for_is_cropped_whatever_its_order(tmp_path: Path) -> No
     found = read_answer(path, AREA, JUNE)
     assert sorted(found.values) == JUNE
     np.testing.assert_array_equal(found.values[JUNE[1]], truth(JUNE)[1])
+
+
+@pytest.mark.parametrize("start", [-180, 0, 179])
+def test_an_area_across_180_is_found_whatever_turn_the_answer_counts_in(tmp_path: Path, start: int) -> None:
+    area = Era5Area(-16.5, 179.5, -17.0, 180.75)
+    longitudes = np.sort((area.longitudes - start) % 360 + start)
+    path = answer(tmp_path / "a.nc", latitudes=area.latitudes, longitudes=longitudes)
+    found = read_answer(path, area, JUNE)
+    np.testing.assert_array_equal(found.values[JUNE[0]], fields(JUNE[0], area.latitudes, area.longitudes))
 
 
 def edited(edit: Callable[[np.ndarray], object]) -> np.ndarray:

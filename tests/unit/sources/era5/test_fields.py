@@ -99,14 +99,25 @@ def test_an_area_is_enough_to_interpolate(grid: Grid) -> None:
     ).tolist() == [[1.0]]
 
 
-def test_areas_end_at_the_antimeridian() -> None:
+def test_areas_end_at_the_antimeridian_unless_the_grid_crosses_it() -> None:
+    # cubes of earlier versions have these areas, and keep them
     assert era5_area_around(Grid(900, 900, 179.0, -38.0, 0.001, 0.001)).east == 180
     assert era5_area_around(Grid(900, 900, -179.99, -38.0, 0.001, 0.001)).west == -180
-    with pytest.raises(ValueError, match="beyond 180 degrees"):
-        era5_area_around(Grid(2000, 900, 179.0, -38.0, 0.001, 0.001))
+    east, west = (era5_area_around(Grid(1500, 900, edge, -38.0, 0.001, 0.001)) for edge in (179.0, -180.6))
+    assert (east.west, east.east) == (178.75, 180.75)
+    assert east.cds_bounds == (-37.75, 178.75, -39.25, -179.25)
+    assert (west.west, west.east) == (-181.0, -178.75)
+    assert west.cds_bounds == (-37.75, 179.0, -39.25, -178.75)
 
 
-@pytest.mark.parametrize("edges", [(44.1, 0, 43, 1), (43, 0, 44, 1), (44, 1, 43, 0), (44, 179, 43, 181)])
+def test_areas_end_at_the_poles_and_not_beyond() -> None:
+    assert era5_area_around(Grid(900, 900, 10.0, 90.0, 0.001, 0.001)).north == 90
+    assert era5_area_around(Grid(900, 900, 10.0, -89.1, 0.001, 0.001)).south == -90
+    with pytest.raises(ValueError, match="beyond a pole"):
+        era5_area_around(Grid(900, 900, 10.0, 90.1, 0.001, 0.001))
+
+
+@pytest.mark.parametrize("edges", [(44.1, 0, 43, 1), (43, 0, 44, 1), (44, 1, 43, 0), (44, 10, 43, 371)])
 def test_what_is_no_area_is_refused(edges: tuple[float, float, float, float]) -> None:
     with pytest.raises(ValueError, match=r"multiples of 0.25|not north, west"):
         Era5Area(*edges)
