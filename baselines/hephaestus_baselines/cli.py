@@ -24,7 +24,7 @@ from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.parsing import parse_yaml
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.progress import show_progress_bars
-from hephaestus_build.core.settings import Settings, load_settings
+from hephaestus_build.core.settings import Settings, load_settings, local_path
 from hephaestus_build.core.terminal import sanitize_lines
 from hephaestus_build.cube.discovery import BENCHMARK_FOLDER, find_cube, select_cubes, settings_for_cube
 
@@ -282,7 +282,9 @@ def _open_experiment_grid(
         raise UsageError("--simulated uses its own cubes: leave out --cubes or --simulated")
     share = parse_part(part)
     chosen = read_preset(preset)
-    changes = {**parse_fields(fields or ()), **({"weights": weights} if weights else {})}
+    changes = parse_fields(fields or ())
+    if weights:
+        changes["weights"] = local_path("--weights", weights)
     chosen.make_recipes(**changes)  # reports wrong options before cubes are built
     settings = load_settings(data_dir=data_dir)
     if simulated:

@@ -73,7 +73,7 @@ class _LazyCommandGroup(TyperGroup):
         if loaded is None:
             self.commands = dict.fromkeys(describe_commands())  # type: ignore[assignment]
             return None
-        from hephaestus_build.cli.console import refuse_remote_paths
+        from hephaestus_build.cli.console import resolve_local_paths
 
         if isinstance(loaded, typer.Typer):
             group = loaded
@@ -82,7 +82,7 @@ class _LazyCommandGroup(TyperGroup):
             group.command(cmd_name)(loaded)
         for known in group.registered_commands:
             if known.callback is not None:
-                known.callback = refuse_remote_paths(known.callback)
+                known.callback = resolve_local_paths(known.callback)
         command = get_command(group)
         command.name = cmd_name
         return command

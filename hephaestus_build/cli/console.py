@@ -15,7 +15,7 @@ from rich.text import Text
 
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.settings import Settings, load_settings, require_local_path
+from hephaestus_build.core.settings import Settings, load_settings, local_path
 from hephaestus_build.core.terminal import PlainConsole, json_text
 
 #: Results go to standard output, everything else to standard error.
@@ -40,21 +40,22 @@ def load_command_settings(simulated: bool, **overrides: Any) -> Settings:
 _WRAPPER_MARK = "_with_local_paths"
 
 
-def refuse_remote_paths(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command so that it refuses the address of a bucket where it takes a folder or file."""
+def resolve_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a command so that ``~`` and variables in its paths are replaced, and addresses refused."""
     if hasattr(command, _WRAPPER_MARK):
         return command
 
     @wraps(command)
-    def refusing(**values: Any) -> Any:
-        for name, value in values.items():
-            for item in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(item, Path):
-                    require_local_path(_option_name(command, name), item)
-        return command(**values)
+    def resolving(**values: Any) -> Any:
+        return command(**{name: resolve(name, value) for name, value in values.items()})
 
-    setattr(refusing, _WRAPPER_MARK, True)
-    return refusing
+    def resolve(name: str, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [resolve(name, item) for item in value]
+        return local_path(_option_name(command, name), value) if isinstance(value, Path) else value
+
+    setattr(resolving, _WRAPPER_MARK, True)
+    return resolving
 
 
 def _option_name(command: Callable[..., Any], name: str) -> str:

@@ -12,7 +12,7 @@ from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOpti
 from hephaestus_build.cli.splits import split_path
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UsageError
 from hephaestus_build.core.progress import show_progress_bars
-from hephaestus_build.core.settings import Settings
+from hephaestus_build.core.settings import Settings, local_path
 from hephaestus_build.cube.discovery import are_simulated, cubes_dir_for, list_cubes
 from hephaestus_build.dataset.channel_statistics import ChannelStatistics, read_statistics, update_statistics
 from hephaestus_build.dataset.published_counts import PUBLISHED_CHANNEL_STATISTICS
@@ -109,7 +109,7 @@ def show(
 
 
 def _resolve_split_path(split: str, settings: Settings) -> Path:
-    return Path(split) if split.endswith(".json") else split_path(split, settings)
+    return Path(local_path("SPLIT", split)) if split.endswith(".json") else split_path(split, settings)
 
 
 def _find_split_cubes(split: Split, cubes: Path | None, settings: Settings, mixed: bool) -> dict[str, Path]:

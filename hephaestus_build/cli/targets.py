@@ -9,7 +9,7 @@ from hephaestus_build.cli.console import print_notice
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.settings import Settings, require_local_path
+from hephaestus_build.core.settings import Settings, local_path
 from hephaestus_build.cube.discovery import cubes_dir_for, only_simulated_notice
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.operations.status import frames_with_settings, list_started_frames
@@ -63,8 +63,7 @@ def select_targets(names: list[str] | None, settings: Settings) -> dict[str, tup
     found: dict[str, tuple[Frame | Path, Settings]] = {}
     for name in names:
         if is_cube_path(name):
-            require_local_path("the cube", name)
-            found[name] = Path(name), settings
+            found[name] = Path(local_path("the cube", name)), settings
         else:
             frame = frame_named(name)
             found[str(frame)] = frame, settings.for_frame(frame)

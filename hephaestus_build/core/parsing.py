@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
+
+from hephaestus_build.core.plain_files import describe_file_type
+from hephaestus_build.core.plain_text import sanitize_text
 
 #: Maximum nesting depth of lists and mappings; ordinary documents have fewer than twenty levels.
 MAX_DEPTH = 64
 _DIGITS = 30
+# longer marks first: UTF-32's begins with UTF-16's
+_WIDE_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 _JSON_BYTES, _YAML_BYTES = 256 << 20, 1 << 20
 
 
@@ -40,7 +54,8 @@ def parse_json(content: bytes | str, *, limit: int = _JSON_BYTES) -> Any:
 def parse_yaml(text: str, *, limit: int = _YAML_BYTES) -> Any:
     """Parse a YAML document of plain values, without object tags and aliases.
 
-    Aliases are rejected, since a few of them can expand to billions of values.
+    Aliases are rejected, since a few of them can expand to billions of values, and so is a key that appears
+    twice, of which YAML's readers take the last.
 
     Parameters
     ----------
@@ -53,7 +68,7 @@ def parse_yaml(text: str, *, limit: int = _YAML_BYTES) -> Any:
     ------
     ValueError
         If it is not YAML, is larger than `limit`, is nested deeper than :data:`MAX_DEPTH` levels, or has
-        aliases or object tags.
+        aliases, object tags or a key twice.
     """
     import yaml
 
@@ -66,16 +81,66 @@ def parse_yaml(text: str, *, limit: int = _YAML_BYTES) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise _too_deep()
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        if (node := loader.get_single_node()) is None:
+            return None
+        _check_keys(node)
+        try:
+            return loader.construct_document(node)
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+            raise ValueError(f"it is not YAML: a value cannot be read ({error})") from None
     except (yaml.YAMLError, RecursionError) as error:
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        problem = problem.replace(r"character '\t' that", "a tab, where YAML takes spaces alone, that")
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise ValueError(f"it is not YAML: {problem}{where}") from None
 
 
+def _check_keys(node: Any) -> None:
+    """Raise ValueError if a mapping of a YAML document has a key twice."""
+    import yaml
+
+    pending = [node]
+    while pending:
+        match pending.pop():
+            case yaml.MappingNode(value=pairs):
+                seen: set[str] = set()
+                for key, value in pairs:
+                    if isinstance(key, yaml.ScalarNode):
+                        if key.value in seen:
+                            line = key.start_mark.line + 1
+                            raise ValueError(
+                                f"it has {sanitize_text(key.value, 80)} twice, again in line {line}"
+                            )
+                        seen.add(key.value)
+                    pending += [key, value]
+            case yaml.SequenceNode(value=items):
+                pending += items
+
+
+def decode_utf8(content: bytes) -> str:
+    """Decode UTF-8 text, with or without a byte order mark.
+
+    Raises
+    ------
+    ValueError
+        If it is not UTF-8, as UTF-16 is, in which some programs of Windows save text.
+    """
+    if wide := next((name for mark, name in _WIDE_MARKS.items() if content.startswith(mark)), ""):
+        raise ValueError(f"it is {wide} text; save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"it is not UTF-8 text (line {line}); save it as UTF-8") from None
+    if "\0" in text:
+        raise ValueError("it contains null characters, as UTF-16 text does; save it as UTF-8 text")
+    return text
+
+
 def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a plain file of at most `limit` bytes.
+    """Read a file of at most `limit` bytes; never wait for a pipe.
 
     Raises
     ------
@@ -84,8 +149,13 @@ def read_bounded(path: Path, limit: int) -> bytes:
     OSError
         If it cannot be read.
     """
-    with path.open("rb") as stream:
-        content = stream.read(limit + 1)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"it is {describe_file_type(mode)}, not a file", str(path))
+    with os.fdopen(descriptor, "rb") as stream:
+        content = stream.read(limit + 1) or b""  # None where a terminal has nothing to read
     _check_size(len(content), limit)
     return content
 

@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -30,10 +30,12 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.machine.environment import is_service_variable
 from hephaestus_build.core.machine.limits import read_machine_limits
-from hephaestus_build.core.parsing import parse_json, parse_yaml, read_bounded
+from hephaestus_build.core.machine.user_paths import expand_path
+from hephaestus_build.core.parsing import decode_utf8, parse_json, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES
 
+T = TypeVar("T")
 ENV_PREFIX = "HEPHAESTUS_"
 #: Variable that names the YAML file of settings; each can also be set as HEPHAESTUS_<NAME>.
 SETTINGS_FILE_VARIABLE = ENV_PREFIX + "SETTINGS"
@@ -47,6 +49,22 @@ NO_OPTIONAL_VARIABLES = "none"
 SIMULATED_FOLDER = "simulated"
 # at least two letters, since C:/data is a folder; one slash, since pathlib turns s3:// into s3:/
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):[/\\]")
+
+
+def local_path(name: str, value: T) -> T | str | Path:
+    """Return the local path that a user gave, with ``~`` and variables replaced (:func:`expand_path`).
+
+    Raises
+    ------
+    UsageError
+        If it is the address of a bucket, or cannot be expanded.
+    """
+    if not isinstance(value, str | Path):
+        return value
+    require_local_path(name, value)
+    expanded = type(value)(expand_path(str(value), name))
+    require_local_path(name, expanded)
+    return expanded
 
 
 def require_local_path(name: str, value: object) -> None:
@@ -92,10 +110,12 @@ _DAY = 86400.0
 
 def _parse_folders(value: Any) -> Any:
     """Parse folders given as a list, as JSON, or as a string in the format of PATH."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    return parse_json(text) if text.startswith("[") else [part for part in text.split(os.pathsep) if part]
+    if isinstance(value, str):
+        text = value.strip()
+        value = (
+            parse_json(text) if text.startswith("[") else [item for item in text.split(os.pathsep) if item]
+        )
+    return [local_path("data_roots", item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def parse_optional_variables(value: Any) -> tuple[str, ...]:
@@ -253,11 +273,12 @@ class Settings(BaseSettings):
     _real_dir: Path | None = PrivateAttr(None)
     _embedded: EmbeddedArchive | None = PrivateAttr(None)
 
-    @field_validator("data_dir", "cache_dir", mode="before")
+    @field_validator("data_dir", "cache_dir", "annotations", mode="before")
     @classmethod
-    def _local(cls, value: Any, info: Any) -> Any:
-        require_local_path(info.field_name, value)
-        return value
+    def _as_written_by_users(cls, value: Any, info: Any) -> Any:
+        if info.field_name == "annotations" and "://" in str(value):  # may hold a password
+            return value
+        return local_path(info.field_name, value)
 
     @property
     def is_simulated(self) -> bool:
@@ -380,17 +401,19 @@ class Settings(BaseSettings):
 def _read_file(path: str) -> dict[str, Any]:
     """Read a YAML file of settings."""
     shown = sanitize_text(path, 200)
+    path = expand_path(path, SETTINGS_FILE_VARIABLE)
     if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for names that are too long)
         raise UsageError(
             f"{SETTINGS_FILE_VARIABLE} is not a file ({shown}); write one with `hephaestus settings`"
         )
     try:
-        content = parse_yaml(read_bounded(Path(path), _FILE_BYTES).decode("utf-8-sig"))
+        content = parse_yaml(decode_utf8(read_bounded(Path(path), _FILE_BYTES)))
     except OSError as error:
         raise UsageError(f"the settings file {shown} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        what = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
-        raise UsageError(f"the settings file {shown}: {what}; write one with `hephaestus settings`") from None
+        raise UsageError(
+            f"the settings file {shown}: {error}; write one with `hephaestus settings`"
+        ) from None
     if content is None:  # all lines are comments
         return {}
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):

@@ -16,7 +16,7 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frame_search import frame_named, suggestion
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json, read_bounded
-from hephaestus_build.core.settings import Settings, require_local_path
+from hephaestus_build.core.settings import Settings, local_path
 from hephaestus_build.core.volcanoes import volcanoes_named
 from hephaestus_build.cube.storage.generations import FrameStore
 
@@ -83,12 +83,11 @@ def find_cube(target: str | Path | Frame, settings: Settings) -> Path:
     UsageError
         If `target` is neither a path nor a frame, or names several frames.
     """
-    path = Path(str(target))
+    path = Path(local_path("the cube", str(target)))
     if isinstance(target, Frame) or not (path / "zarr.json").is_file():
         try:
             frame = target if isinstance(target, Frame) else frame_named(str(target))
         except UsageError:
-            require_local_path("the cube", target)
             if volcanoes_named(str(target)):
                 raise
             if not path.exists():

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hephaestus_build.core.parsing import read_bounded
+from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.machine.user_paths import expand_path
+from hephaestus_build.core.parsing import decode_utf8, read_bounded
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.web_address import HttpUrl
 
 CDS_API_URL = "https://cds.climate.copernicus.eu/api"
@@ -49,20 +52,55 @@ class CdsCredentials:
 
 
 def find_cds_credentials() -> CdsCredentials | None:
-    """Read CDSAPI_URL, CDSAPI_KEY and the file CDSAPI_RC (``~/.cdsapirc``); return None without a key."""
-    path = Path(os.environ.get("CDSAPI_RC") or "~/.cdsapirc").expanduser()
+    """Read CDSAPI_URL, CDSAPI_KEY and the file CDSAPI_RC (``~/.cdsapirc``); return None without a key.
+
+    Raises
+    ------
+    UsageError
+        If the file is there, but cannot be read or has no key.
+    """
+    given = os.environ.get("CDSAPI_KEY", "").strip()
+    path = _user_file("CDSAPI_RC", "~/.cdsapirc")
     entries: dict[str, str] = {}
-    with suppress(OSError, ValueError):
-        for line in read_bounded(path, _MAX_FILE_BYTES).decode().splitlines():
-            name, colon, value = line.partition(":")
-            if colon:
-                entries[name.strip()] = value.strip()
-    key = os.environ.get("CDSAPI_KEY", "").strip() or entries.get("key", "")
+    try:
+        entries = _read_cdsapirc(path) if path is not None else {}
+    except UsageError:
+        if not (given and os.environ.get("CDSAPI_URL", "").strip()):
+            raise  # what it says would be missed
+    key = given or entries.get("key", "")
     if not key:
+        if entries:
+            raise UsageError(f"{path}: it has no line `key: ...`; {CDS_KEY_HELP}")
         return None
-    where = "CDSAPI_KEY" if os.environ.get("CDSAPI_KEY", "").strip() else str(path)
+    where = "CDSAPI_KEY" if given else str(path)
     url = os.environ.get("CDSAPI_URL", "").strip() or entries.get("url", "") or CDS_API_URL
     return CdsCredentials(url.rstrip("/"), key, where, entries.get("verify", "1") != "0")
+
+
+def _read_cdsapirc(path: Path) -> dict[str, str]:
+    """Return the entries of a file ``name: value``; none if there is no file."""
+    try:
+        text = decode_utf8(read_bounded(path, _MAX_FILE_BYTES))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise UsageError(
+            f"the CDS's key file {sanitize_text(path, 200)} cannot be read: {sanitize_text(reason, 200)}; "
+            f"mend or remove it, set CDSAPI_KEY, or use --era5 arco, which needs none"
+        ) from None
+    lines = (line.partition(":") for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip() for name, colon, value in lines if colon}
+
+
+def _user_file(variable: str, by_default: str) -> Path | None:
+    """Return the path that a variable names, else one in the home folder; None where that is unknown."""
+    if named := os.environ.get(variable):
+        return Path(expand_path(named, variable))
+    try:
+        return Path(expand_path(by_default, variable))
+    except UsageError:
+        return None
 
 
 def netrc_login(address: HttpUrl) -> tuple[str, str] | None:
@@ -73,9 +111,9 @@ def netrc_login(address: HttpUrl) -> tuple[str, str] | None:
     """
     if address.origin != ("https", address.host, 443):
         return None
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    path = _user_file("NETRC", "~/.netrc")
     with suppress(OSError, ValueError, netrc.NetrcParseError):
-        if path.stat().st_size > _MAX_FILE_BYTES or not path.is_file():
+        if path is None or path.stat().st_size > _MAX_FILE_BYTES or not path.is_file():
             return None
         login, account, password = netrc.netrc(path).hosts.get(address.host) or ("", "", "")
         return (login or account or "", password or "") if password else None

@@ -26,8 +26,9 @@ from pydantic import (
 from hephaestus_baselines.config.channels import AtmosphereMode, BlindInput, InputChannels, PhaseEncoding
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.parsing import parse_yaml, read_bounded
+from hephaestus_build.core.parsing import decode_utf8, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.settings import local_path
 from hephaestus_build.dataset.running_moments import MaskingConvention
 from hephaestus_build.dataset.tiling import DEFAULT_TILING, TILE_SIZE, TilingMode
 
@@ -419,7 +420,11 @@ def read_preset(name: str | Path) -> Preset:
     UsageError
         If there is none, or it has unknown fields.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else _PRESETS_FOLDER / f"{name}.yaml"
+    path = (
+        Path(local_path("preset", str(name)))
+        if str(name).endswith((".yaml", ".yml"))
+        else _PRESETS_FOLDER / f"{name}.yaml"
+    )
     known = ", ".join(preset_names())
     content = _read_yaml(path, f"there is no preset {name}; known are {known}, or give a YAML file")
     return _validate_model(Preset, {"name": path.stem, **content}, f"preset {name}")
@@ -438,11 +443,11 @@ def read_recipe(path: Path) -> Recipe:
 
 def _read_yaml(path: Path, absent: str) -> dict[str, Any]:
     try:
-        content = parse_yaml(read_bounded(path, _MAX_PRESET_BYTES).decode())
+        content = parse_yaml(decode_utf8(read_bounded(path, _MAX_PRESET_BYTES)))
     except OSError as error:
         raise UsageError(absent) from error
     except ValueError as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path} has no fields; see `{_PRESETS_FOLDER.name}/small.yaml` for an example")
     return content

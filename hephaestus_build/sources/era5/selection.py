@@ -75,13 +75,16 @@ def choose_era5_source(settings: Settings) -> Era5Source:
     Raises
     ------
     UsageError
-        If the settings name the CDS and there is no key, or only a key of the service before 2024.
+        If the settings name the CDS and there is no key, or only a key of the service before 2024; or the
+        file of the key cannot be read.
     """
     source: Era5Source
     own = settings.embedded_archive
-    credentials = (
-        CdsCredentials(own.cds_url, own.cds_key, "the embedded archive") if own else find_cds_credentials()
-    )
+    credentials = None
+    if own:
+        credentials = CdsCredentials(own.cds_url, own.cds_key, "the embedded archive")
+    elif settings.era5 != "arco":  # which needs no key, so that a broken file of one does not matter
+        credentials = find_cds_credentials()
     if settings.era5 == "arco":
         source = ArcoEra5Source(settings)
     elif settings.era5 == "cds":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +93,51 @@ def test_both_sources_agree_within_the_packing(
     assert not np.array_equal(ours, theirs)
     for one, other in zip(ours.reshape(-1, 5, 7), theirs.reshape(-1, 5, 7), strict=True):
         assert np.abs(one - other).max() <= np.ptp(other) / 2**15
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (f"url: http://127.0.0.1:2/api\nkey: {KEY}\n".encode("utf-16"), "UTF-16 text; save it as UTF-8"),
+        (f"key: {KEY}\n".encode("utf-16-le"), "null characters"),
+        (b"key: \xff\n", "not UTF-8 text"),
+        (b"url: http://127.0.0.1:2/api\n", "no line `key: ...`"),
+        (b"x" * (2 << 20), "larger than"),
+    ],
+)
+def test_a_key_file_that_is_broken_is_named_and_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, said: str
+) -> None:
+    rc = tmp_path / "rc"
+    rc.write_bytes(content)
+    monkeypatch.setenv("CDSAPI_RC", str(rc))
+    with pytest.raises(UsageError, match=said) as refused:
+        choose_era5_source(load_settings())
+    assert str(rc) in str(refused.value)
+    assert "--era5 arco" in str(refused.value)
+    assert KEY not in str(refused.value)
+    assert choose_era5_source(load_settings(era5="arco")).name == "arco"
+    monkeypatch.setenv("CDSAPI_KEY", KEY)
+    monkeypatch.setenv("CDSAPI_URL", "http://127.0.0.1:1/api")
+    assert choose_era5_source(load_settings()).name == "cds"
+
+
+def test_a_key_file_may_have_a_byte_order_mark_and_be_named_from_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CDSAPI_RC", "$HOME/rc")
+    (tmp_path / "rc").write_bytes(f"url: http://127.0.0.1:2/api\r\nkey: {KEY}\r\n".encode("utf-8-sig"))
+    assert find_cds_credentials() == CdsCredentials("http://127.0.0.1:2/api", KEY, str(tmp_path / "rc"))
+    for place in (tmp_path, tmp_path / "pipe"):  # neither is waited for
+        if place != tmp_path:
+            os.mkfifo(place)
+        monkeypatch.setenv("CDSAPI_RC", str(place))
+        with pytest.raises(UsageError, match="not a file"):
+            find_cds_credentials()
+    monkeypatch.setenv("CDSAPI_RC", os.devnull)
+    assert find_cds_credentials() is None
+    monkeypatch.delenv("CDSAPI_RC")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # a user without an entry
+    assert find_cds_credentials() is None

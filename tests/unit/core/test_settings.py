@@ -34,7 +34,7 @@ def file(tmp_path, monkeypatch):
         (b"- 1\n- 2\n", "name: value"),
         (b"just text", "name: value"),
         (b"1: 2\n", "name: value"),
-        (b"\xff\xfe\x00\x01", "not UTF-8 text"),
+        (b"\xff\xfe\x00\x01", "UTF-16 text"),
         (b"a: !!python/object/apply:os.system [id]\n", "not YAML"),
         (b"connections: " + b"9" * 6000, "digits"),
         (b"a: [1\n", "not YAML"),
@@ -101,3 +101,113 @@ def test_no_content_of_a_settings_file_is_a_traceback(content):
         patch.setenv("HEPHAESTUS_SETTINGS", str(path))
         with suppress(UsageError):
             load_settings()
+
+
+HOME_PATHS = [
+    ("~/cubes", "{home}/cubes"),
+    ("~", "{home}"),
+    ("$HOME/cubes", "{home}/cubes"),
+    ("${HOME}/a b", "{home}/a b"),
+    ("$VOLUME/$PART", "/volume/one"),
+    ("/a/$PART.d/${PART}x", "/a/one.d/onex"),
+    ("./~", "~"),
+    ("/a/~/b", "/a/~/b"),
+    ("100$", "100$"),
+    ("$5", "$5"),
+]
+
+
+@pytest.fixture
+def variables(monkeypatch, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    for name, value in {"HOME": str(home), "VOLUME": "/volume", "PART": "one"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NOWHERE", raising=False)
+    return home
+
+
+@pytest.mark.parametrize(("written", "meant"), HOME_PATHS)
+@pytest.mark.parametrize("setting", ["data_dir", "cache_dir", "data_roots", "annotations"])
+def test_a_path_is_expanded_wherever_it_is_set(variables, file, monkeypatch, written, meant, setting):
+    meant = str(Path(meant.format(home=variables)))
+
+    def found():
+        value = getattr(load_settings(), setting)
+        return str(Path(value[0] if setting == "data_roots" else value))
+
+    file.write_text(f"{setting}: {[written] if setting == 'data_roots' else written!r}\n")
+    assert found() == meant
+    file.write_text("")
+    monkeypatch.setenv(f"HEPHAESTUS_{setting.upper()}", written)
+    assert found() == meant
+
+
+@pytest.mark.parametrize("setting", ["data_dir", "cache_dir", "data_roots", "annotations", "settings"])
+@pytest.mark.parametrize("written", ["$NOWHERE/x", "${NOWHERE}", "${}/x", "/a/$NOWHERE", "~nobody-at-all/x"])
+def test_a_variable_that_is_not_set_is_named(variables, monkeypatch, setting, written):
+    monkeypatch.setenv(f"HEPHAESTUS_{setting.upper()}", written)
+    with pytest.raises(
+        UsageError, match=setting if setting != "settings" else "HEPHAESTUS_SETTINGS"
+    ) as refused:
+        load_settings()
+    assert "{}" in written or written.strip("/ax$~{}") in str(refused.value)
+    assert "write the path out" in str(refused.value)
+
+
+def test_a_folder_whose_name_has_a_dollar_is_taken_as_it_is(variables):
+    (variables / "$NOWHERE").mkdir()
+    assert load_settings(data_dir="$NOWHERE/data").data_dir == Path("$NOWHERE/data")
+    (variables / "~").mkdir()
+    assert load_settings(data_dir="~/data").data_dir == variables / "data"
+
+
+def test_a_home_that_nobody_knows_is_named(monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(UsageError, match=r"data_dir: the home folder of user .* is unknown"):
+        load_settings(data_dir="~/data")
+
+
+def test_the_settings_file_may_be_named_from_home(variables, monkeypatch):
+    (variables / "mine.yaml").write_text("connections: 3\r\nretries: 2\r\n")
+    monkeypatch.setenv("HEPHAESTUS_SETTINGS", "~/mine.yaml")
+    assert (load_settings().connections, load_settings().retries) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("connections: 3\n".encode("utf-16"), "UTF-16 text; save it as UTF-8"),
+        ("connections: 3\n".encode("utf-16-le"), "null characters"),
+        ("connections: 3\n".encode("utf-32"), "UTF-32 text"),
+        ("# é\nconnections: 3\n".encode("latin-1"), r"not UTF-8 text \(line 1\)"),
+        (b"connections: 3\n\tretries: 2\n", r"a tab.* in line 2"),
+        (b"connections: 3\nretries: 1\nconnections: 4\n", "connections twice, again in line 3"),
+        (b"accept: {'*': [dem], '*': [era5]}\n", r"\* twice"),
+        (b"workers: !!int ''\n", "value cannot be read"),
+        (b"since: 2020-13-45\n", "value cannot be read"),
+        (b"---\nworkers: 1\n---\nworkers: 2\n", "not YAML"),
+        (b"connections: 3\n\0\n", "null characters"),
+        (b"a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "aliases"),
+    ],
+)
+def test_a_text_that_no_settings_are_read_from_is_one_line(file, content, said):
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match=said) as refused:
+        load_settings()
+    assert str(refused.value).isprintable()
+    assert str(file) in str(refused.value)
+
+
+def test_a_huge_settings_file_is_not_read_whole(file):
+    with file.open("wb") as stream:
+        stream.truncate(1 << 30)
+    with pytest.raises(UsageError, match="larger than"):
+        load_settings()
+
+
+def test_a_byte_order_mark_of_utf_8_and_crlf_are_read(file):
+    file.write_bytes("connections: 3\r\nretries: 2\r\n".encode("utf-8-sig"))
+    assert (load_settings().connections, load_settings().retries) == (3, 2)
