@@ -62,7 +62,8 @@ def _print_plan(plan: BuildPlan) -> None:
         "to fetch": facts["to_fetch"],
         **{f"skipped, {reason}": count for reason, count in facts["skipped"].items()},
         "annotated, absent upstream": len(facts["annotated_but_absent_upstream"]),
-        "ERA5": f"{facts['era5_dates']} dates in {facts['era5_requests']} requests",
+        "ERA5": f"{facts['era5_dates']} dates in {facts['era5_requests']} requests"
+        + (f", owed: {facts['era5_problem']}" if facts["era5_problem"] else ""),
         **{f"optional, {name}": count for name, count in facts["optional_products"].items()},
         "download": f"{facts['download_gb']:.2f} GB",
         "disk": f"{facts['disk_gb']:.2f} GB",

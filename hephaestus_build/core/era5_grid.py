@@ -26,7 +26,12 @@ EXPVER_FINAL, EXPVER_PRELIMINARY = "0001", "0005"
 EXPVER_UNSTATED = "unstated"
 
 
-_CENTER_TIME = re.compile(r"(?:(-?\d+) days?, )?(\d{1,2}):([0-5]\d):([0-5]\d)(?:\.(\d{1,6}))?")
+_CLOCK_TIME = re.compile(
+    r"(?:([+-]?\d{1,9}) days?,? ?)?(\d{1,2}) ?: ?([0-5]\d)(?: ?: ?([0-5]\d)(?:[.,](\d+))?)? ?(?:Z|UTC)?",
+    re.ASCII | re.IGNORECASE,
+)
+_SECONDS_OF_DAY = re.compile(r"(\d{1,6})(?:[.,](\d+))? ?(s|sec|seconds)?", re.ASCII | re.IGNORECASE)
+_PACKED_CLOCK_TIME = re.compile(r"([01]?\d|2[0-4])([0-5]\d)(?:([0-5]\d))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -171,19 +176,37 @@ def parse_center_time(text: str) -> timedelta:
     """Parse the acquisition time of LiCSAR's ``metadata.txt``, such as ``5:03:37.608476``.
 
     LiCSAR writes Python's ``str(timedelta)``: hours without a leading zero, no fraction when the seconds
-    are whole, and ``1 day, 0:00:12`` past midnight.
+    are whole, and ``1 day, 0:00:12`` past midnight. Other forms with a single meaning are taken too:
+    ``24:00:01`` (past midnight), ``5:03``, a comma before the fraction, blanks, ``Z`` or ``UTC`` at the end,
+    and seconds after midnight (``18217.6``), unless the number could be hours and minutes without a colon.
+
+    Examples
+    --------
+    >>> parse_center_time("24:00:01") == parse_center_time("1 day, 0:00:01")
+    True
 
     Raises
     ------
     ValueError
-        If `text` does not have this form.
+        If `text` has none of these forms.
     """
-    match = _CENTER_TIME.fullmatch(text.strip())
-    if match is None or int(match[2]) > 23 or match[1] not in (None, "0", "1", "-1"):
-        raise ValueError(f"center_time {text!r} is not a time of day: expected the form 5:03:37.608476")
-    days, hours, minutes, seconds = (int(group or 0) for group in match.groups()[:4])
-    fraction = int((match[5] or "").ljust(6, "0"))
-    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, microseconds=fraction)
+    text = " ".join(text.split())
+    if (match := _CLOCK_TIME.fullmatch(text)) is not None:
+        days, hours, minutes, seconds = (int(group or 0) for group in match.groups()[:4])
+        if abs(days) <= 1 and (hours < 24 or (hours == 24 and match[1] is None)):
+            return timedelta(days, seconds, _microseconds(match[5]), 0, minutes, hours)
+    elif (
+        (match := _SECONDS_OF_DAY.fullmatch(text)) is not None
+        and int(match[1]) < 2 * 86400
+        and (match[3] or not _PACKED_CLOCK_TIME.fullmatch(match[1]))
+    ):
+        return timedelta(seconds=int(match[1]), microseconds=_microseconds(match[2]))
+    raise ValueError(f"center_time {text!r} is not a time of day: expected the form 5:03:37.608476")
+
+
+def _microseconds(decimals: str | None) -> int:
+    """Return the decimals of a number of seconds as microseconds, cut."""
+    return int((decimals or "")[:6].ljust(6, "0"))
 
 
 def nearest_era5_hour(day: date, center_time: timedelta) -> datetime:

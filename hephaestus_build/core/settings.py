@@ -105,6 +105,7 @@ class EmbeddedArchive:
 
 
 _FILE_BYTES = 1 << 20
+_CENTER_TIME_EXAMPLE = '{124D_04854_171313: "5:03:37.6"}'
 _DAY = 86400.0
 
 
@@ -159,6 +160,41 @@ def parse_optional_variables(value: Any) -> tuple[str, ...]:
                 f"{', '.join(OPTIONAL_VARIABLES)}, or none"
             )
     return tuple(name for name in OPTIONAL_VARIABLES if name in names)
+
+
+def _parse_center_times(value: Any) -> dict[str, str]:
+    """Parse the setting ``center_time``: times of day by frame, as a mapping or as JSON text.
+
+    Raises
+    ------
+    UsageError
+        If it is not such a mapping, or a frame or a time cannot be read.
+    """
+    from hephaestus_build.core.era5_grid import parse_center_time  # numpy takes a while to load
+
+    what, example = "setting center_time", f"write it as center_time: {_CENTER_TIME_EXAMPLE}"
+    if isinstance(value, str):
+        try:
+            value = parse_json(value)
+        except ValueError as error:
+            raise UsageError(f"{what}: it is not a JSON object ({error}); {example}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{what}: it must be a mapping of frames to times; {example}")
+    times: dict[str, str] = {}
+    for key, text in value.items():
+        name = sanitize_text(str(key), 80).strip()
+        try:
+            frame = Frame.parse(name).id
+        except UsageError:
+            raise UsageError(f"{what}: {name!r} is no frame id; {example}") from None
+        if not isinstance(text, str):  # YAML reads 18:41:07 as 67267
+            raise UsageError(f"{what}: the time of {frame} must stand in quotes; {example}")
+        try:
+            parse_center_time(text[:200])
+        except ValueError as error:
+            raise UsageError(f"{what}: of {frame}, {error}; {example}") from None
+        times[frame] = text.strip()
+    return times
 
 
 class _BoundedEnvSource(EnvSettingsSource):
@@ -250,6 +286,13 @@ class Settings(BaseSettings):
         (),
         description="Optional variables that a build adds to cubes, in a list or with commas: "
         f"{', '.join(OPTIONAL_VARIABLES)}. A cube keeps those that it has; none takes them all away.",
+    )
+    center_time: Annotated[dict[str, str], NoDecode, BeforeValidator(_parse_center_times)] = Field(
+        {},
+        description="Time of day of the acquisitions, UTC, by frame, in place of the one that the archive "
+        "states in metadata.txt, or does not state; ERA5 is taken at the full hour nearest to it. "
+        "HEPHAESTUS_CENTER_TIME takes the same as JSON.",
+        examples=[_CENTER_TIME_EXAMPLE],
     )
     overview_factor: int = Field(
         8,

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from hephaestus_build.core.era5_grid import EXPVER_PRELIMINARY, era5_area_around
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.progress import ProgressListener
+from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.cube.granules import EpochGranule, GranuleKey
 from hephaestus_build.pipeline.encoding import encode_atmosphere
 from hephaestus_build.pipeline.ledger import keys_of_kind
@@ -36,13 +37,16 @@ class AtmosphereStage(Stage):
         if not keys:
             return
         context = build.context
+        if context.metadata.center_time is None:
+            super().begin(build, keys)
+            return
         context.listener.stage("ERA5 hours", len(keys))
         area = era5_area_around(build.ledger.require_grid())
         parts = []
         for final in (False, True):
             days = [key.day for key in keys if _should_be_final(key.day, context.today) is final]
             if days:
-                hours = [context.era5_hour(day) for day in days]
+                hours = [hour for day in days if (hour := context.era5_hour(day))]
                 progress = _Steps(context.listener, "ERA5 hours")
                 parts.append(
                     context.era5.fetch(context.frame, area, hours, progress, refresh_preliminary=final)
@@ -53,8 +57,13 @@ class AtmosphereStage(Stage):
     def run(self, build: Build, key: GranuleKey) -> None:
         """Interpolate and store ERA5 for one date; a missing hour is owed."""
         context, ledger = build.context, build.ledger
-        day, fields, inputs = key.day, ledger.era5, ledger.grid_inputs()
-        hour = context.era5_hour(day)
+        day, inputs, hour = key.day, ledger.grid_inputs(), context.era5_hour(key.day)
+        if hour is None:
+            unknown = context.metadata.unknown_time
+            receipt = (unknown or Receipt("", Outcome.ABSENT, "")).replace(product="era5")
+            ledger.record(EpochGranule.make(day, inputs, (receipt,), None), {})
+            return
+        fields = ledger.era5
         receipts = fields.receipts_by_hour[hour]
         era5 = None
         contents: dict[str, bytes] = {}
@@ -91,7 +100,10 @@ def _must_fetch(build: Build, key: GranuleKey) -> bool:
         or ledger.needs(key, ledger.grid_inputs())
     ):
         return True
-    return granule.era5_time != _hours_since_1970(context.era5_hour(key.day)) or (
+    hour = context.era5_hour(key.day)
+    if hour is None:
+        return False
+    return granule.era5_time != _hours_since_1970(hour) or (
         granule.era5_expver == EXPVER_PRELIMINARY and _should_be_final(key.day, context.today)
     )
 

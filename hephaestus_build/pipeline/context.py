@@ -99,6 +99,7 @@ class BuildContext:
         """Whether the data is simulated, according to the frame's id or to the archive."""
         return self.frame.is_simulated or self.metadata.is_simulated
 
-    def era5_hour(self, day: date) -> datetime:
-        """Return the ERA5 hour nearest to the acquisition of `day`."""
-        return nearest_era5_hour(day, self.metadata.center_time)
+    def era5_hour(self, day: date) -> datetime | None:
+        """Return the ERA5 hour nearest to the acquisition of `day`; None if its time is unknown."""
+        center_time = self.metadata.center_time
+        return nearest_era5_hour(day, center_time) if center_time is not None else None

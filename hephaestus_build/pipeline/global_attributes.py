@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from hephaestus_build import __version__
+from hephaestus_build.core.era5_grid import parse_center_time
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.cube.array_attributes import DEM_SOURCE
 from hephaestus_build.cube.granules import EpochGranule, MaskGranule
@@ -46,7 +47,6 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
         "annotations: CC-BY-4.0",
         "acknowledgement": f"{credit.acknowledgement} "
         "Generated using Copernicus Climate Change Service information.",
-        "center_time": str(context.metadata.center_time),
         **_acquisition_attributes(context.metadata, credit),
         "pixel_size_m": [round(width, 2), round(height, 2)],
         "era5_source": ", ".join(sorted(filter(None, sources))),
@@ -59,6 +59,8 @@ def make_global_attributes(build: Build) -> dict[str, Any]:
             f"{context.frame.source.lower()}_url": context.interferograms.address,
         },
     }
+    if context.metadata.center_time is not None:
+        attributes["center_time"] = str(context.metadata.center_time)
     if frame is not None:
         attributes["volcanoes"] = list(frame.volcanoes)
     if frame is not None and frame.uncertain_geometry:
@@ -105,8 +107,16 @@ def complete_metadata(metadata: FrameMetadata, published: CubeInventory) -> Fram
         for name, member in _GEOMETRY_ATTRIBUTES.items()
         if name in attributes and getattr(metadata.geometry, member) is None
     }
+    center_time, simulated = (
+        metadata.center_time,
+        {"simulated": "true"} if attributes.get("simulated") else {},
+    )
+    if center_time is None and "center_time" in attributes:
+        center_time = parse_center_time(str(attributes["center_time"]))
     return replace(
         metadata,
+        center_time=center_time,
+        fields={**simulated, **metadata.fields},
         geometry=replace(metadata.geometry, **stated),
         dem_source=metadata.dem_source or str(attributes.get(DEM_SOURCE, "")),
         satellite=lambda day: metadata.satellite(day) or published.satellites.get(f"{day:%Y%m%d}", ""),

@@ -135,6 +135,8 @@ class BuildPlan:
         Number of pairs that the archive lists.
     optional_products : dict of str to int
         Number of products to fetch of each optional variable.
+    era5_problem : str
+        Why the atmosphere will be owed whatever its archive has; empty if nothing is known against it.
     """
 
     request: BuildRequest
@@ -145,6 +147,7 @@ class BuildPlan:
     grid: Grid | None
     listed_count: int
     optional_products: Mapping[str, int] = field(default_factory=dict)
+    era5_problem: str = ""
 
     def __repr__(self) -> str:
         wanted, size = len(self.selection.wanted), self.download_bytes / 1e9
@@ -190,6 +193,7 @@ class BuildPlan:
             "skipped": dict(self.selection.skipped),
             "era5_dates": len(self.era5_dates),
             "era5_requests": self.era5_request_count,
+            "era5_problem": self.era5_problem,
             "optional_products": dict(self.optional_products),
             "download_gb": round(self.download_bytes / 1e9, 3),
             "disk_gb": round(self.disk_bytes / 1e9, 3),

@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from hephaestus_build.core.era5_grid import parse_center_time
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
@@ -183,7 +182,8 @@ def make_plan(build: Build) -> BuildPlan:
         selection=selection,
         pairs_to_fetch=tuple(key.pair for key in INTERFEROGRAMS.items(build)),
         era5_dates=dates,
-        era5_request_count=context.era5.count_requests(map(context.era5_hour, dates)),
+        era5_request_count=context.era5.count_requests(filter(None, map(context.era5_hour, dates))),
+        era5_problem=_atmosphere_problem(context),
         grid=build.ledger.grid,
         listed_count=len(context.modified),
         optional_products=dict(Counter(key.variable for key in optional)),
@@ -203,10 +203,15 @@ def _find_metadata(
         attributes = contents.attributes
         fields = {"simulated": "true"} if attributes.get("simulated") else {}
         receipt = Receipt("metadata.txt", Outcome.UNREACHABLE, "", detail=str(error))
-        metadata = FrameMetadata(parse_center_time(attributes["center_time"]), fields, receipt)
-    if contents is not None and not metadata.receipt.ok:
+        metadata = FrameMetadata(None, fields, receipt)
+    if contents is not None and not (metadata.receipt.ok and metadata.center_time is not None):
         metadata = complete_metadata(metadata, contents)
     return metadata
+
+
+def _atmosphere_problem(context: BuildContext) -> str:
+    unknown = context.metadata.unknown_time
+    return unknown.detail if unknown is not None and context.metadata.center_time is None else ""
 
 
 def _check_simulated_apart(context: BuildContext) -> None:

@@ -17,7 +17,7 @@ CENTER_TOLERANCE_DEG = 0.3
 _DAY = timedelta(days=1)
 
 
-def compare_with_registry(frame: Frame, center_time: timedelta, grid: Grid | None) -> tuple[str, ...]:
+def compare_with_registry(frame: Frame, center_time: timedelta | None, grid: Grid | None) -> tuple[str, ...]:
     """Return how `frame` differs from its registry entry; empty if it has none.
 
     Parameters
@@ -30,7 +30,7 @@ def compare_with_registry(frame: Frame, center_time: timedelta, grid: Grid | Non
 
 
 def find_registry_mismatches(
-    known: PublishedFrame, center_time: timedelta, grid: Grid | None
+    known: PublishedFrame, center_time: timedelta | None, grid: Grid | None
 ) -> tuple[str, ...]:
     """Return how a frame's metadata and grid differ from the registry, in words.
 
@@ -38,15 +38,16 @@ def find_registry_mismatches(
     ----------
     known : PublishedFrame
         The registry entry.
-    center_time : datetime.timedelta
-        Acquisition time of day in the frame's metadata.
+    center_time : datetime.timedelta or None
+        Acquisition time of day in the frame's metadata; None if it is unknown.
     grid : Grid or None
         The frame's grid; None if it is unknown.
     """
     found = []
-    apart = (center_time - parse_center_time(known.center_time)) % _DAY
-    if min(apart, _DAY - apart) > CENTER_TIME_TOLERANCE:
-        found.append(f"its metadata give {center_time} as centre time, the registry {known.center_time}")
+    if center_time is not None:
+        apart = (center_time - parse_center_time(known.center_time)) % _DAY
+        if min(apart, _DAY - apart) > CENTER_TIME_TOLERANCE:
+            found.append(f"its metadata give {center_time} as centre time, the registry {known.center_time}")
     if grid is not None:
         west, south, east, north = grid.bounds
         centre = wrap_longitude((west + east) / 2), (south + north) / 2

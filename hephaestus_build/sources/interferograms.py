@@ -125,8 +125,8 @@ class FrameMetadata:
 
     Attributes
     ----------
-    center_time : datetime.timedelta
-        Acquisition time of the frame's centre, after midnight UTC.
+    center_time : datetime.timedelta or None
+        Acquisition time of the frame's centre, after midnight UTC; None if it is not known.
     fields : dict of str
         Further values by name, such as the lines of LiCSAR's ``metadata.txt``; empty if they could not be
         downloaded.
@@ -138,14 +138,17 @@ class FrameMetadata:
         Where the heights come from, in the source's words; empty if it does not state it.
     satellite : callable
         Returns the satellite of an acquisition date, empty where it is not certain.
+    unknown_time : Receipt or None
+        Why the acquisition time is not known, and what to do; None if it is known.
     """
 
-    center_time: timedelta
+    center_time: timedelta | None
     fields: Mapping[str, str]
     receipt: Receipt
     geometry: AcquisitionGeometry = AcquisitionGeometry()
     dem_source: str = ""
     satellite: Callable[[date], str] = unknown_satellite
+    unknown_time: Receipt | None = None
 
     @property
     def is_simulated(self) -> bool:
@@ -327,7 +330,11 @@ class InterferogramSource(Protocol):
         """
 
     def metadata(self, frame: Frame) -> FrameMetadata:
-        """Return the metadata of `frame`; HephaestusError if its acquisition time is not known."""
+        """Return the metadata of `frame`, as far as they can be had.
+
+        The acquisition time is that of the setting ``center_time``, else the archive's; if neither states it,
+        the metadata say why, and the atmosphere is owed.
+        """
 
     def dem(self, frame: Frame) -> tuple[Receipt, Raster | None]:
         """Return the heights of `frame`: float32, metres, NaN for no data."""

@@ -125,6 +125,7 @@ class LicsarPortal:
         self.client = client if client is not None else HttpClient(settings, follow=self.is_trusted_url)
         self._folder = archive_cache_folder(settings)
         self._takes_simulated = settings.is_simulated
+        self._center_times = settings.center_time
         self._working_location: dict[Frame, str] = {}  # kind of location that worked last for each frame
         self._link_pages: SharedCache[tuple[Frame, Pair | date], tuple[SmallResponse, Mapping[str, str]]] = (
             SharedCache(TTLCache(_MAX_CACHED_LINKS, _LINKS_TTL))
@@ -209,21 +210,21 @@ class LicsarPortal:
     def metadata(self, frame: Frame) -> FrameMetadata:
         """Return the metadata of `frame`.
 
-        If the file lacks the centre time, it is taken from the registry of published frames.
-
-        Raises
-        ------
-        HephaestusError
-            If neither the archive nor the registry knows the centre time.
+        The centre time is that of the settings, else of the file, else of the registry of published frames.
+        If none of them states it, the metadata say why.
         """
         receipt, fields = self._download_product(
             frame, None, "metadata.txt", _read_metadata, max_bytes=_MAX_TEXT_BYTES
         )
         fields = fields or {}
-        reason = receipt.detail or "it has no center_time"
-        if "center_time" not in fields:  # the cached file may be cut: download all of it next time
+        text = next((value for key, value in fields.items() if key.lower() == "center_time"), "")
+        if not text:  # the cached file may be cut: download all of it next time
             self.client.cache.discard(self._folder / frame.id / "metadata.txt")
-        if text := fields.get("center_time"):
+        if own := self._center_times.get(frame.id):
+            receipt = receipt.with_notes("center_time is from the settings")
+            return _describe_frame(frame, parse_center_time(own), fields, receipt)
+        reason = "" if receipt.ok else receipt.detail
+        if text:
             try:
                 return _describe_frame(frame, parse_center_time(text), fields, receipt)
             except ValueError as error:
@@ -231,11 +232,19 @@ class LicsarPortal:
         if known := published_frames().get(frame.id):
             receipt = receipt.with_notes("center_time is from the registry of frames")
             return _describe_frame(frame, parse_center_time(known.center_time), fields, receipt)
+        outcome = receipt.outcome
+        if receipt.ok:
+            outcome = Outcome.CORRUPT if text else Outcome.ABSENT
         state = "does not state it" if receipt.ok else f"is {receipt.outcome}"
-        raise HephaestusError(
-            f"{frame}: its acquisition time is unknown: metadata.txt {state} ({reason}; asked "
-            f"{receipt.url}); run the same command again later"
+        unknown = Receipt(
+            "center_time",
+            outcome,
+            receipt.url,
+            detail=f"the acquisition time is unknown: metadata.txt {state} "
+            f"({reason or 'it has no center_time'}; asked {receipt.url}); if you know it, set "
+            f'center_time: {{{frame}: "18:41:07"}} (UTC) in the settings',
         )
+        return replace(_describe_frame(frame, None, fields, receipt), unknown_time=unknown)
 
     def baselines(self, frame: Frame) -> tuple[Receipt, EpochBaselines | None]:
         """Return the perpendicular baselines of `frame`; many frames have none."""
@@ -579,7 +588,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
 
 
 def _describe_frame(
-    frame: Frame, center_time: timedelta, fields: Mapping[str, str], receipt: Receipt
+    frame: Frame, center_time: timedelta | None, fields: Mapping[str, str], receipt: Receipt
 ) -> FrameMetadata:
     return FrameMetadata(
         center_time,

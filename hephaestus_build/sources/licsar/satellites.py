@@ -23,7 +23,7 @@ _A_AT_NODE = datetime(2014, 1, 2, 18)
 _TOLERANCE = timedelta(hours=2)
 
 
-def sentinel1_satellite(track: int, center_time: timedelta, day: date) -> str:
+def sentinel1_satellite(track: int, center_time: timedelta | None, day: date) -> str:
     """Return ``S1A`` or ``S1B``, or an empty text where it is not certain.
 
     Not certain are the dates between 1B's launch and its routine use, and those since 1C's launch.
@@ -32,8 +32,8 @@ def sentinel1_satellite(track: int, center_time: timedelta, day: date) -> str:
     ----------
     track : int
         Relative orbit, 1 to 175.
-    center_time : datetime.timedelta
-        Acquisition time of the frame, after midnight UTC.
+    center_time : datetime.timedelta or None
+        Acquisition time of the frame, after midnight UTC; None if it is not known.
     day : datetime.date
         Acquisition date.
 
@@ -48,7 +48,9 @@ def sentinel1_satellite(track: int, center_time: timedelta, day: date) -> str:
         return ""
     if day < _B_LAUNCHED or day > _B_LAST_DAY:
         return "S1A"
-    return repeat_cycle_satellite(track, center_time, day) if day >= _B_IN_PLACE else ""
+    if day < _B_IN_PLACE or center_time is None:
+        return ""
+    return repeat_cycle_satellite(track, center_time, day)
 
 
 def repeat_cycle_satellite(track: int, center_time: timedelta, day: date) -> str:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -525,22 +525,28 @@ def test_metadata_without_a_time_fall_back_on_the_registry(tmp_path):
         assert known.center_time == timedelta(minutes=40, seconds=34.002742)
         assert known.fields == {"master": "20190501", "heading": "-10"}
         assert any("registry" in note for note in known.receipt.notes)
-        with pytest.raises(HephaestusError, match=r"106A_09048_000909: .*metadata\.txt.*no center_time"):
-            portal.metadata(FRAME)
+        unknown = portal.metadata(FRAME)
+        assert (unknown.center_time, unknown.fields) == (None, {"master": "20190501", "heading": "-10"})
+        assert unknown.unknown_time.outcome is Outcome.ABSENT
+        assert (
+            "metadata.txt does not state it (it has no center_time; asked http://"
+            in unknown.unknown_time.detail
+        )
+        assert unknown.satellite(date(2019, 7, 4)) == ""
+        assert unknown.satellite(date(2015, 7, 4)) == "S1A"
         body[0] = b"center_time=1 day, 0:00:12\n"
         assert portal.metadata(FRAME).center_time == timedelta(days=1, seconds=12)
         for nonsense in (b"99 days, 5:00:00", b"999999999 days, 5:00:00"):
             body[0] = b"center_time=" + nonsense
-            with pytest.raises(HephaestusError, match="not a time of day"):
-                portal.metadata(FRAME)
+            assert "not a time of day" in portal.metadata(FRAME).unknown_time.detail
         body[0] = b"center_time=noon\n"
-        with pytest.raises(HephaestusError, match="noon"):
-            portal.metadata(FRAME)
+        unknown = portal.metadata(FRAME).unknown_time
+        assert (unknown.outcome, "noon" in unknown.detail) == (Outcome.CORRUPT, True)
         body[0] = b"\x00\x01 nothing of the kind"
-        with pytest.raises(HephaestusError, match="corrupt"):
-            portal.metadata(FRAME)
-    with pytest.raises(HephaestusError, match="unreachable"):
-        portal.metadata(FRAME)
+        assert "metadata.txt is corrupt" in portal.metadata(FRAME).unknown_time.detail
+        body[0] = b"\xef\xbb\xbfCenter_Time = 18:41 \n"
+        assert portal.metadata(FRAME).center_time == timedelta(hours=18, minutes=41)
+    assert portal.metadata(FRAME).unknown_time.outcome is Outcome.UNREACHABLE
     assert portal.metadata(Frame("005A_07021_131313")).receipt.outcome is Outcome.UNREACHABLE
 
 

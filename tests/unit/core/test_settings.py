@@ -211,3 +211,27 @@ def test_a_huge_settings_file_is_not_read_whole(file):
 def test_a_byte_order_mark_of_utf_8_and_crlf_are_read(file):
     file.write_bytes("connections: 3\r\nretries: 2\r\n".encode("utf-8-sig"))
     assert (load_settings().connections, load_settings().retries) == (3, 2)
+
+
+def test_center_times_come_from_a_file_and_as_json(file, monkeypatch):
+    file.write_text('center_time: {106a_09048_000909: " 24:00:01"}', encoding="utf-8")
+    assert load_settings().center_time == {"106A_09048_000909": "24:00:01"}
+    monkeypatch.setenv("HEPHAESTUS_CENTER_TIME", '{"106A_09048_000909": "18:41"}')
+    assert load_settings().center_time == {"106A_09048_000909": "18:41"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{106A_09048_000909: 18:41:07}", "in quotes"),  # YAML reads a number
+        ("{106A_09048_000909: noon}", "'noon' is not a time of day"),
+        ("{etna: '18:41'}", "'etna' is no frame id"),
+        ("'18:41'", "JSON object"),
+        ("['18:41']", "a mapping of frames"),
+    ],
+)
+def test_a_center_time_that_cannot_be_meant_is_one_line_with_an_example(file, content, said):
+    file.write_text(f"center_time: {content}", encoding="utf-8")
+    with pytest.raises(UsageError, match=said) as caught:
+        load_settings()
+    assert "write it as center_time: {124D_04854_171313" in str(caught.value)

@@ -30,7 +30,46 @@ def test_times_are_read_as_python_writes_them(center_time: timedelta) -> None:
     assert parse_center_time(str(center_time)) == center_time
 
 
-@pytest.mark.parametrize("text", ["", "12:30", "24:00:00", "1:60:00", "05:03:37,6", "noon", "1 day 0:00:12"])
+@pytest.mark.parametrize(
+    ("text", "center_time"),
+    [
+        ("24:00:01", timedelta(days=1, seconds=1)),
+        ("24:00:00", timedelta(days=1)),
+        ("12:30", timedelta(hours=12, minutes=30)),
+        ("05:03:37,6", timedelta(hours=5, minutes=3, seconds=37.6)),
+        ("1 day 0:00:12", timedelta(days=1, seconds=12)),
+        ("\t5 : 03 : 37.608476123 UTC ", timedelta(hours=5, minutes=3, seconds=37.608476)),
+        ("05:03:37Z", timedelta(hours=5, minutes=3, seconds=37)),
+        ("18217.608476", timedelta(seconds=18217.608476)),
+        ("18217 s", timedelta(seconds=18217)),
+        ("-1 day, 23:59:58", timedelta(seconds=-2)),
+    ],
+)
+def test_odd_forms_with_a_single_meaning_are_read(text: str, center_time: timedelta) -> None:
+    assert parse_center_time(text) == center_time
+
+
+# 51230 may be 05:12:30 or 14:13:50, and 1841 both 18:41 and 00:30:41
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "25:00:00",
+        "1 day, 24:00:00",
+        "1:60:00",
+        "1:00:60",
+        "noon",
+        "9 days, 0:00:12",
+        "51230",
+        "1841.5",
+        "184107",
+        "999999",
+        "-5",
+        "1e4",
+        "5:03 PM",
+        "٥:٠٣:٣٧",
+    ],
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a time of day"):
         parse_center_time(text)
