@@ -93,6 +93,8 @@ def build(
     for run in runs:
         if run.result is not None:
             print_owed_notices(str(run.frame), run.result.owed)
+            if run.error:
+                print_notice(run.error)
     raise typer.Exit(worst_exit_code([*(run.exit_code for run in runs), *([1] if spoilt else [])]))
 
 

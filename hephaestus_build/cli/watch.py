@@ -82,5 +82,7 @@ def watch(
                 owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
                 owed += f", {len(run.result.accepted)} accepted as absent" if run.result.accepted else ""
                 out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {run.result.pairs} pairs{owed}")
+                if run.error:
+                    print_notice(run.error)
             sys.stdout.flush()  # show the line at once, also in a pipe
     raise typer.Exit(worst_exit_code(codes))

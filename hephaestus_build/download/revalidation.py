@@ -9,6 +9,9 @@ from hephaestus_build.core.web_address import url_origin
 from hephaestus_build.download.small_response import SmallResponse
 from hephaestus_build.download.validators import Validators
 
+#: Begins the description of a product that the archive no longer has.
+GONE = "gone upstream"
+
 
 def describes_other_file(answer: SmallResponse, held: Receipt) -> bool:
     """Return whether a "not modified" response describes another file than the cached copy `held`."""
@@ -35,7 +38,7 @@ def describe_difference(receipt: Receipt, page: SmallResponse) -> str:
     neither is known, and only on the address of the download.
     """
     if page.outcome is Outcome.ABSENT:
-        return f"gone upstream (it was at {receipt.url})"
+        return f"{GONE} (it was at {receipt.url})"
     if differs_by_tag_alone(receipt, page):
         return f"changed upstream: etag {receipt.etag} -> {page.etag}"
     changed = []

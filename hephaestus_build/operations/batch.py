@@ -71,6 +71,7 @@ def _build_one(
     exception: Exception | None = None
     try:
         result = build(request, settings, listener=listener, wait=wait)
+        error = result.retraction
     except HephaestusError as known:
         error, code, exception = str(known), known.exit_code, known
     except Exception as mistake:  # an error of this program: the other frames go on

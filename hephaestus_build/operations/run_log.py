@@ -37,7 +37,7 @@ class BuildRun:
     result : BuildResult or None
         Result; None if the build failed.
     error : str
-        Cause of the failure, one line.
+        Cause of the failure, or what is wrong with the archive's listing, one line.
     failure_code : int
         Exit code of the failure.
     exception : Exception or None

@@ -15,7 +15,7 @@ from hephaestus_build.cube.granules import Granule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
-from hephaestus_build.pipeline.upstream_changes import UpstreamState
+from hephaestus_build.pipeline.upstream_changes import UpstreamState, describe_retraction
 from hephaestus_build.sources.annotations.record import Annotation
 from hephaestus_build.sources.era5.selection import Era5Source
 from hephaestus_build.sources.interferograms import EpochBaselines, FrameMetadata, InterferogramSource
@@ -93,6 +93,11 @@ class BuildContext:
     def published(self) -> Mapping[str, Granule]:
         """Granules of the published generation, by key."""
         return self.inventory.granules if self.inventory is not None else {}
+
+    @property
+    def retraction(self) -> str:
+        """How much of the published cube the archive's listing lacks, if it is most of it; else empty."""
+        return describe_retraction(self.published, self.modified)
 
     @property
     def is_simulated(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
@@ -33,9 +34,21 @@ class InterferogramStage(Stage):
         return [key for key in keys if _must_fetch(build, key)]
 
     def begin(self, build: Build, keys: Sequence[GranuleKey]) -> None:
-        """Record annotated pairs that the archive does not list as absent."""
+        """Record annotated pairs that the archive does not list as absent.
+
+        Raises
+        ------
+        HephaestusError
+            If the listing lacks most of the cube, and what it lacks would be lost with the present grid.
+        """
         inputs = build.ledger.grid_inputs()
-        for pair in select_all_pairs(build).unlisted:
+        lacking = build.context.retraction
+        if lacking and build.ledger.outdated - build.context.modified.keys():
+            raise HephaestusError(
+                f"{build.context.frame}: its grid has changed, and its interferograms must be fetched again, "
+                f"but the archive's listing {lacking}; run the same command again later"
+            )
+        for pair in () if lacking else select_all_pairs(build).unlisted:
             before = build.ledger.interferogram(pair)
             if before is not None and before.inputs == inputs and not before.needs_retry:
                 continue  # recorded as absent before, or stored while it was listed

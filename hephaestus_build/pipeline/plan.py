@@ -11,6 +11,7 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.settings import PairChoice
 from hephaestus_build.cube.granules import Granule, InterferogramGranule
+from hephaestus_build.pipeline.upstream_changes import describe_retraction
 
 #: Bytes a pixel of typical products: as downloaded, and as stored in the cube (docs/performance.md).
 DOWNLOAD_BYTES_PER_PIXEL = 1.6
@@ -204,7 +205,12 @@ class BuildPlan:
 def drop_withdrawn_pairs(
     granules: Mapping[str, Granule], listed: Collection[Pair], annotated: Collection[Pair]
 ) -> dict[str, Granule]:
-    """Return `granules` without incomplete pairs that are neither listed nor annotated any more."""
+    """Return `granules` without incomplete pairs that are neither listed nor annotated any more.
+
+    All are kept if the listing lacks most of the others too, see :func:`describe_retraction`.
+    """
+    if describe_retraction(granules, listed):
+        return dict(granules)
 
     def withdrawn(granule: Granule) -> bool:
         return (

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hephaestus_build.core.errors import MissingProductsError
+from hephaestus_build.core.errors import HephaestusError, MissingProductsError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.granule_checks import ALIGNMENT_KINDS
 from hephaestus_build.cube.granules import InterferogramGranule
+from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.missing_products import (
     MissingProduct,
     find_missing_products,
@@ -47,6 +48,8 @@ class BuildResult:
         stored.
     accepted : tuple of MissingProduct
         Absent products that the setting ``accept`` allows to be missing.
+    retraction : str
+        What is wrong with a listing that lacks most of the cube, one line; empty otherwise.
     era5 : str
         The source of the atmosphere.
     simulated : bool
@@ -67,6 +70,7 @@ class BuildResult:
     simulated: bool
     gone: tuple[Pair, ...] = ()
     accepted: tuple[MissingProduct, ...] = ()
+    retraction: str = ""
 
     def __repr__(self) -> str:
         owed = f", {len(self.owed)} owed" if self.owed else ""
@@ -74,7 +78,9 @@ class BuildResult:
 
     @property
     def exit_code(self) -> int:
-        """0 if nothing is owed, else 3."""
+        """0 if nothing is owed, else 3; 1 if the listing lacks most of the cube."""
+        if self.retraction:
+            return HephaestusError.exit_code
         return MissingProductsError.exit_code if self.owed else 0
 
     def to_json(self) -> dict[str, Any]:
@@ -127,4 +133,14 @@ def make_build_result(build: Build, generation: int, *, published: bool) -> Buil
         era5=context.era5.name,
         simulated=context.is_simulated,
         gone=find_gone_pairs(granules, context.modified),
+        retraction=_retraction_message(context),
+    )
+
+
+def _retraction_message(context: BuildContext) -> str:
+    if not (lacking := context.retraction):
+        return ""
+    return (
+        f"{context.frame}: the listing of {context.interferograms.address} {lacking}, which stay in it; run "
+        "the same command again later, and check HEPHAESTUS_LICSAR_URL"
     )

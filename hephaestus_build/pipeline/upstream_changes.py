@@ -31,7 +31,7 @@ from hephaestus_build.cube.granules import (
 )
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.storage.generations import FrameStore
-from hephaestus_build.download.revalidation import describe_difference, differs_by_tag_alone
+from hephaestus_build.download.revalidation import GONE, describe_difference, differs_by_tag_alone
 from hephaestus_build.sources.interferograms import ProductPlace
 from hephaestus_build.sources.selection import open_interferogram_source
 
@@ -132,7 +132,8 @@ def make_history_lookup(
         for key in (*own, *([optional[name]] if name in optional else [])):
             for receipt in granules[key].receipts if key in granules else ():
                 if receipt.product == name:
-                    doubted = checked if key in known.changed else 0.0
+                    # what was gone is the same when it is back, unless another date or length says otherwise
+                    doubted = checked if GONE not in known.changed.get(key, GONE) else 0.0
                     return PriorUse(receipt if receipt.ok else None, doubted)
         return PriorUse()
 
@@ -158,6 +159,23 @@ def find_gone_pairs(granules: Mapping[str, Granule], listed: Collection[Pair]) -
         if isinstance(granule, InterferogramGranule) and granule.is_complete
     )
     return tuple(sorted(pair for pair in stored if pair not in listed))
+
+
+def describe_retraction(granules: Mapping[str, Granule], listed: Collection[Pair]) -> str:
+    """Return how much of a cube a listing lacks, in words; empty if it lacks no more than half.
+
+    An archive withdraws single pairs. A listing that lacks most of a cube is rather one that was emptied or
+    replaced by mistake, so nothing is concluded from it.
+    """
+    recorded = [
+        granule.pair
+        for granule in granules.values()
+        if isinstance(granule, InterferogramGranule) and not granule.is_unlisted
+    ]
+    lacking = sum(pair not in listed for pair in recorded)
+    if 2 * lacking <= len(recorded):
+        return ""
+    return f"lacks {lacking} of {len(recorded)} interferograms of the cube"
 
 
 def iter_interferogram_products(contents: CubeInventory) -> Iterable[tuple[GranuleKey, Receipt]]:
@@ -216,7 +234,10 @@ def check_upstream(frame: Frame, settings: Settings, listener: ProgressListener)
     known = read_upstream_state(frame_store)
     silent = {change.unit for change in changes if not change.certain}
     changed = {key: what for key, what in known.changed.items() if key in silent}
-    changed |= {change.unit: str(change) for change in changes if change.certain}
+    certain = sorted(
+        (change for change in changes if change.certain), key=lambda change: GONE not in change.what
+    )
+    changed |= {change.unit: str(change) for change in certain}  # of a granule's products, one that differs
     checked = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         write_upstream_state(frame_store, UpstreamState(checked, changed, known.gone))

@@ -21,7 +21,8 @@ _MODIFIED = re.compile(
     r"\b(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|\d{1,2}-[A-Z][a-z]{2}-\d{4} \d\d:\d\d(?::\d\d)?)\b"
 )
 # every expression stops at the next angle bracket, so that matching takes linear time on any page
-_TITLE = re.compile(r"<(title|h1)(\s[^<>]*)?>\s*(index of|directory listing)", re.IGNORECASE)
+_TITLE = re.compile(r"<(?:title|h1)(?:\s[^<>]*)?>\s*(?:index of|directory listing)([^<>]*)", re.IGNORECASE)
+_FRAME_ID = re.compile(r"\b[0-9]{1,3}[AD]_[0-9A-Z_]{1,40}\b")
 # a full HTML parser takes ten times as long, and a listing has thousands of rows
 _COMMENT = re.compile(r"<!--.*?(?:-->|$)", re.DOTALL)
 _ANCHOR = re.compile(r"<a(\s[^<>]*)>", re.IGNORECASE)
@@ -67,12 +68,15 @@ class DirectoryListing:
         Whether the pairs are folders (with a trailing slash) rather than link pages.
     is_listing : bool
         Whether the page is a complete directory listing.
+    other_frame : str
+        Frame that the page's title names instead of the wanted one; empty otherwise.
     """
 
     pairs: tuple[ListedPair, ...]
     ignored: tuple[str, ...]
     pairs_are_folders: bool
     is_listing: bool
+    other_frame: str = ""
 
 
 def parse_anchors(page: str) -> list[Anchor]:
@@ -119,8 +123,8 @@ def parse_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool
        in a folder of the frame. For example, ``20160909_20160921/`` is accepted, and ``../other/`` is not.
     4. Collect all other links in `ignored`.
 
-    The page counts as a listing if it has a pair, a link to the parent folder or the title of an index, and
-    its HTML is not cut off.
+    The page counts as a listing if it has a pair, a link to the parent folder or the title of an index, its
+    HTML is not cut off, and its title does not name another frame.
 
     Parameters
     ----------
@@ -139,7 +143,10 @@ def parse_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool
     ignored: list[str] = []
     slashes = 0
     above = folder.rstrip("/").rpartition("/")[0] + "/"
-    parents = bool(_TITLE.search(page))
+    title = _TITLE.search(page)
+    named = _FRAME_ID.findall(title[1][:_MAX_ADDRESS]) if title else []
+    other = named[-1] if named and frame not in named else ""
+    parents = title is not None
     try:
         found_here = parse_anchors(page)
     except ValueError:
@@ -174,8 +181,8 @@ def parse_listing(page: str, url: str, frame: str, trusted: Callable[[str], bool
         found[pair] = found.get(pair) or modified
     pairs = tuple(ListedPair(pair, found[pair]) for pair in sorted(found))
     cut = "<html" in page[:_EDGE_CHARACTERS].lower() and "</html" not in page[-_EDGE_CHARACTERS:].lower()
-    whole = (bool(pairs) or parents) and not cut
-    return DirectoryListing(pairs, tuple(ignored), slashes * 2 >= max(1, len(found)), whole)
+    whole = (bool(pairs) or parents) and not cut and not other
+    return DirectoryListing(pairs, tuple(ignored), slashes * 2 >= max(1, len(found)), whole, other)
 
 
 def parse_links(page: str, url: str, trusted: Callable[[str], bool]) -> dict[str, str]:

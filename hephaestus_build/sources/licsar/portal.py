@@ -191,6 +191,9 @@ class LicsarPortal:
         pages: list[SmallResponse] = []
         for place, folder in folders.items():
             page = self.client.get_text(folder.url_with_secrets, max_bytes=_MAX_PAGE_BYTES)
+            if page.ok and page.url != str(folder) and f"/{frame}/" not in f"{page.url}/":
+                detail = f"redirected to {page.url}"
+                page = replace(page, outcome=Outcome.CORRUPT, url=str(folder), detail=detail)
             if page.ok:
                 entries = parse_listing(page.text, page.url, frame.id, self.is_trusted_url)
                 if entries.is_listing:
@@ -200,7 +203,10 @@ class LicsarPortal:
                     pairs = {item.pair: item.modified for item in entries.pairs}
                     keep_listing(self._folder / frame.id, pairs, page.url)
                     return InterferogramListing(frame, entries.pairs, page.url, entries.ignored)
-                page = replace(page, outcome=Outcome.CORRUPT, detail="the page is not a directory listing")
+                detail = "the page is not a directory listing"
+                if entries.other_frame:
+                    detail = f"the page is the listing of {entries.other_frame}"
+                page = replace(page, outcome=Outcome.CORRUPT, detail=detail)
             pages.append(page)
             if page.outcome is not Outcome.ABSENT:  # the mirror's listing is older: not used during an outage
                 break
@@ -357,18 +363,26 @@ class LicsarPortal:
             are not requested, since records are not trusted.
         """
         if self.is_trusted_url(url):
-            page = self.client.head(self._file_url(url))
+            page = self._head_of_file(self._file_url(url))
             if page.outcome is not Outcome.ABSENT:  # if absent, it may have moved: try the other locations
                 return page
         pages: list[SmallResponse] = []
         for url in _CandidateUrls(lambda trail: self._candidate_urls(frame, place, name, trail)):
-            page = self.client.head(url)
+            page = self._head_of_file(url)
             if page.ok:
                 return page
             pages.append(page)
         # the product is absent only if it is absent at every location
         silent = (page for page in pages if page.outcome is not Outcome.ABSENT)
         return next(silent, SmallResponse(Outcome.ABSENT, pages[-1].url if pages else "", detail="nowhere"))
+
+    def _head_of_file(self, url: str) -> SmallResponse:
+        """Return the headers of a product; ``CORRUPT`` if a page or nothing came in its place."""
+        page = self.client.head(url)
+        if page.ok and (page.is_web_page or page.size == 0):
+            detail = "a web page came in its place" if page.is_web_page else "zero bytes"
+            return replace(page, outcome=Outcome.CORRUPT, detail=detail)
+        return page
 
     def _download_raster(
         self,
@@ -400,7 +414,7 @@ class LicsarPortal:
         place: ProductPlace,
         name: str,
         read: Callable[[Path], T],
-        magic: tuple[bytes, ...] = (b"",),
+        magic: tuple[bytes, ...] = (),
         *,
         max_bytes: int,
         progress: ByteProgress | None = None,
@@ -417,7 +431,7 @@ class LicsarPortal:
         read : callable
             Parses and checks the downloaded file; ValueError if it is corrupt.
         magic : tuple of bytes
-            Allowed first bytes of the file.
+            Allowed first bytes of the file; any if empty.
         max_bytes : int
             Size limit of the file.
         progress : callable, optional
@@ -431,7 +445,7 @@ class LicsarPortal:
             self._folder / frame.id / name,
             product=name,
             read=read,
-            has_signature=lambda first: first.startswith(magic),
+            has_signature=(lambda first: first.startswith(magic)) if magic else None,
             max_bytes=max_bytes,
             # the archive replaces files in place: a cached copy must be revalidated
             revalidate=True,
