@@ -23,7 +23,7 @@ from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.parsing import parse_yaml
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.progress import show_progress_bars
+from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import Settings, load_settings, local_path
 from hephaestus_build.core.terminal import sanitize_lines
 from hephaestus_build.cube.discovery import BENCHMARK_FOLDER, find_cube, select_cubes, settings_for_cube
@@ -108,7 +108,7 @@ def run(
 
     _print_cost_estimate(estimate_cost(bench, share), err)
     ended = []
-    with show_progress_bars() as listener:
+    with show_progress() as listener:
         runs = run_experiments(bench, part=share, device=device, at_a_time=at_a_time, listener=listener)
         for index, end in enumerate(runs, 1):
             ended.append(end)
@@ -229,7 +229,7 @@ def predict(
     cube = _find_cube_to_map(frame, settings)
     folder = to or settings_for_cube(cube, settings).data_dir / "predictions"
     written = []
-    with show_progress_bars() as listener:
+    with show_progress() as listener:
         maps = predict_frame(
             checkpoint,
             cube,
@@ -288,7 +288,7 @@ def _open_experiment_grid(
     chosen.make_recipes(**changes)  # reports wrong options before cubes are built
     settings = load_settings(data_dir=data_dir)
     if simulated:
-        with show_progress_bars() as listener:
+        with show_progress() as listener:
             cubes = ensure_benchmark_cubes(settings, listener=listener)
     taken = select_cubes(settings, [cubes] if cubes else [], mixed=mixed)
     if taken.notice:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frame_search import FoundFrame, frame_named
 from hephaestus_build.core.frames import Frame, parse_day
-from hephaestus_build.core.progress import NullListener, show_progress_bars
+from hephaestus_build.core.progress import NullListener, show_progress
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings, load_settings
 from hephaestus_build.operations.batch import build_frames
 from hephaestus_build.pipeline.build import plan
@@ -85,7 +85,7 @@ def build_cube(
     >>> cube = hb.open_cube(result.frame)                  # doctest: +SKIP
     """
     settings, request = _request(frame, pairs, since, until, limit, era5, variables, data_dir, simulated)
-    bars = show_progress_bars() if progress else nullcontext(NullListener())
+    bars = show_progress() if progress else nullcontext(NullListener())
     with serve_for_frames(settings, [request.frame]) as served, bars as listener:
         [run] = build_frames([request], served, listener=listener)
     if run.result is None:

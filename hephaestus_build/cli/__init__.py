@@ -5,12 +5,13 @@ A command is imported only when it is called, so that it does not wait for the i
 
 from __future__ import annotations
 
-import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -85,6 +86,9 @@ class _LazyCommandGroup(TyperGroup):
                 known.callback = resolve_local_paths(known.callback)
         command = get_command(group)
         command.name = cmd_name
+        for leaf in getattr(command, "commands", {"": command}).values():
+            taken = {text for known in leaf.params for text in known.opts}
+            leaf.params += [option for option in _log_options() if taken.isdisjoint(option.opts)]
         return command
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
@@ -139,6 +143,47 @@ def _command_of_module(module: ModuleType, name: str) -> Any:
     return getattr(module, "app", None) or getattr(module, name, None)
 
 
+_VERBOSE_HELP = "Say on standard error what is fetched, encoded and published, with times."
+_LOG_FILE_HELP = "Append that, and all that is said on standard error, to this file."
+
+
+def _show_steps(verbose: bool) -> None:
+    if verbose:
+        from hephaestus_build.core.terminal import log_steps
+
+        log_steps()
+
+
+def _open_log_file(path: str | None) -> None:
+    if path is None:
+        return
+    from hephaestus_build import __version__
+    from hephaestus_build.core.settings import require_local_path
+    from hephaestus_build.core.terminal import SPOKEN, log_to_file
+
+    require_local_path("--log-file", path)
+    log_to_file(Path(path))
+    SPOKEN.info("hephaestus %s: %s", __version__, shlex.join(sys.argv[1:]))
+
+
+def _log_options() -> list[Any]:
+    """Return the options that may stand before a command or after it."""
+    group = typer.Typer(add_completion=False)
+
+    @group.command()
+    def command(
+        verbose: bool = typer.Option(False, "--verbose", "-v", callback=_show_steps, help=_VERBOSE_HELP),
+        log_file: str | None = typer.Option(
+            None, "--log-file", metavar="FILE", callback=_open_log_file, help=_LOG_FILE_HELP
+        ),
+    ) -> None: ...
+
+    options = get_command(group).params
+    for option in options:
+        option.expose_value = False
+    return options
+
+
 app = typer.Typer(
     name="hephaestus",
     cls=_LazyCommandGroup,
@@ -150,7 +195,8 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def configure_app(
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more on standard error."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help=_VERBOSE_HELP),
+    log_file: str | None = typer.Option(None, metavar="FILE", help=_LOG_FILE_HELP),
     version: bool = typer.Option(False, "--version", help="Print the version and stop."),
 ) -> None:
     """From the raw LiCSAR and ERA5 archives to machine-learning cubes of volcanic unrest."""
@@ -161,11 +207,9 @@ def configure_app(
         raise typer.Exit
     from hephaestus_build.core.terminal import configure_logging
 
-    configure_logging(logging.DEBUG if verbose else logging.WARNING)
-    for library in ("urllib3", "matplotlib", "asyncio", "PIL", "filelock"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    # it repeats what errors say, and warns of databases that are not asked here
-    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    configure_logging()
+    _show_steps(verbose)
+    _open_log_file(log_file)
 
 
 def run_console_script() -> None:

@@ -15,10 +15,15 @@ from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.progress import show_progress_bars
+from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.dataset.published_counts import compare_table_1
-from hephaestus_build.sources.annotations.archive import Annotations, fetch_annotations, find_annotations
+from hephaestus_build.sources.annotations.archive import (
+    PUBLISHED_BYTES,
+    Annotations,
+    fetch_annotations,
+    find_annotations,
+)
 from hephaestus_build.sources.annotations.record import Defect
 
 app = typer.Typer(
@@ -133,8 +138,17 @@ def fetch(
 ) -> None:
     """Download the published annotations, check them, and put them where every command finds them."""
     settings = load_settings(data_dir=data_dir)
-    with show_progress_bars():
-        path = fetch_annotations(settings, url=url, sha256=sha256)
+    with show_progress() as listener:
+        stage = "kB of annotations"
+        listener.stage(stage, 0 if url or settings.annotations else PUBLISHED_BYTES // 1000)
+        received = 0
+
+        def advance(count: int) -> None:
+            nonlocal received
+            listener.advance(stage, (received + count) // 1000 - received // 1000)
+            received += count
+
+        path = fetch_annotations(settings, url=url, sha256=sha256, progress=advance)
     if as_json:
         print_json({"path": str(path), "size": path.stat().st_size})
     else:

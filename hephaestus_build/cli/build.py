@@ -14,7 +14,7 @@ from hephaestus_build.cli.console import (
     print_notice,
     worst_exit_code,
 )
-from hephaestus_build.cli.messages import print_owed_notices
+from hephaestus_build.cli.messages import BuildSummary, print_owed_notices
 from hephaestus_build.cli.options import (
     JSON_OPTION,
     AtATimeOption,
@@ -31,7 +31,7 @@ from hephaestus_build.cli.options import (
     select_frames_to_build,
 )
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.progress import show_progress_bars
+from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.operations.batch import build_frames
 from hephaestus_build.operations.run_log import BuildRun
@@ -76,9 +76,11 @@ def build(
         simulated, data_dir=data_dir, era5=era5, pairs=pairs, variables=variables
     )
     requests = [make_build_request(frame, settings, since, until, limit) for frame in chosen]
-    with serve_for_frames(settings, chosen) as served, show_progress_bars() as listener:
+    summary = BuildSummary()
+    with serve_for_frames(settings, chosen) as served, show_progress() as listener:
         for run in build_frames(requests, served, listener=listener, wait=wait, at_a_time=at_a_time):
             runs.append(run)
+            summary.add(run)
             if run.result is None:
                 print_notice(run.error)
                 continue
@@ -95,6 +97,8 @@ def build(
             print_owed_notices(str(run.frame), run.result.owed)
             if run.error:
                 print_notice(run.error)
+    if len(chosen) > 1:
+        summary.print()
     raise typer.Exit(worst_exit_code([*(run.exit_code for run in runs), *([1] if spoilt else [])]))
 
 

@@ -16,11 +16,20 @@ from rich.text import Text
 from hephaestus_build.core.errors import MissingProductsError
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.settings import Settings, load_settings, local_path
-from hephaestus_build.core.terminal import PlainConsole, json_text
+from hephaestus_build.core.terminal import SPOKEN, PlainConsole, json_text
+
+
+class _ErrorConsole(PlainConsole):
+    """Standard error; what is printed goes to the log file too, if there is one."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **options)
+        SPOKEN.info("%s", " ".join(map(str, objects)).strip())
+
 
 #: Results go to standard output, everything else to standard error.
 out = PlainConsole(soft_wrap=True)
-err = PlainConsole(stderr=True, soft_wrap=True)
+err = _ErrorConsole(stderr=True, soft_wrap=True)
 
 _GAP = 2  # blanks between the columns of a table
 _FOLDED_WIDTH = 20  # columns of the terminal that a wrapped column gets at least

@@ -13,7 +13,7 @@ from hephaestus_build.cli.inspect import DataDirOption, TargetArgument
 from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
 from hephaestus_build.core.errors import UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Pair
-from hephaestus_build.core.progress import show_progress_bars
+from hephaestus_build.core.progress import show_progress
 from hephaestus_build.cube.discovery import find_cube
 from hephaestus_build.export.geotiff import export_geotiff
 from hephaestus_build.export.selection import open_export_selection
@@ -54,7 +54,7 @@ def export(
     with wrap_unexpected_errors(target):
         source = open_export_selection(path, wanted, names)
     result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.is_simulated}
-    with wrap_unexpected_errors(source.frame), show_progress_bars() as listener:
+    with wrap_unexpected_errors(source.frame), show_progress() as listener:
         if to is ExportFormat.ZARR2:
             path = export_zarr_v2(
                 source, folder, force=force, threads=settings.worker_count, listener=listener

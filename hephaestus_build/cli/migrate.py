@@ -14,7 +14,7 @@ from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgum
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.progress import show_progress_bars
+from hephaestus_build.core.progress import PrefixedListener, show_progress
 from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.cube.storage.migration import (
     folders_to_migrate,
@@ -86,8 +86,8 @@ def _move_folder(source: Path, target: Path) -> dict[str, Any]:
 
 
 def _encode_frame_again(frame: Frame, settings: Settings) -> dict[str, Any]:
-    with show_progress_bars() as listener:
-        return migrate_schema(frame, settings, listener).to_json()
+    with show_progress() as listener:
+        return migrate_schema(frame, settings, PrefixedListener(listener, str(frame))).to_json()
 
 
 def _print_result(item: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from hephaestus_build.cli.targets import (
     select_frames_of_kind,
 )
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, wrap_unexpected_errors
-from hephaestus_build.core.progress import show_progress_bars
+from hephaestus_build.core.progress import PrefixedListener, show_progress
 from hephaestus_build.operations.repair import repair as repair_frame
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
@@ -34,8 +34,8 @@ def repair(
     with serve_for_frames(settings, chosen) as served:
         for frame in chosen:
             try:
-                with wrap_unexpected_errors(frame), show_progress_bars() as listener:
-                    repairs.append(repair_frame(frame, served, listener))
+                with wrap_unexpected_errors(frame), show_progress() as listener:
+                    repairs.append(repair_frame(frame, served, PrefixedListener(listener, str(frame))))
             except HephaestusError as error:
                 failed = raise_or_print_error(error, alone=len(chosen) == 1)
     if as_json:

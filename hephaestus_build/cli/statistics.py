@@ -11,7 +11,7 @@ from hephaestus_build.cli.console import err, load_command_settings, out, print_
 from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOption
 from hephaestus_build.cli.splits import split_path
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UsageError
-from hephaestus_build.core.progress import show_progress_bars
+from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import Settings, local_path
 from hephaestus_build.cube.discovery import are_simulated, cubes_dir_for, list_cubes
 from hephaestus_build.dataset.channel_statistics import ChannelStatistics, read_statistics, update_statistics
@@ -59,7 +59,7 @@ def update(
     kind = are_simulated(stores.values(), mixed=mixed) or chosen.is_simulated
     path = _statistics_path(chosen.name, settings.for_simulated() if kind else settings)
     previous = read_statistics(path) if path.is_file() and not afresh else None
-    with show_progress_bars() as listener:
+    with show_progress() as listener:
         statistics = update_statistics(
             chosen, stores, previous, threads=settings.worker_count, listener=listener
         )

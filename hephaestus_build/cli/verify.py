@@ -18,7 +18,7 @@ from hephaestus_build.cli.targets import (
 )
 from hephaestus_build.core.errors import HephaestusError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.progress import ProgressListener, show_progress_bars
+from hephaestus_build.core.progress import PrefixedListener, ProgressListener, show_progress
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.validation.checksums import verify_generation
@@ -62,13 +62,13 @@ def verify(
     with serve_for_frames(settings, asked) as served:
         for name, (target, home) in chosen.items():
             try:
-                with wrap_unexpected_errors(target), show_progress_bars() as listener:
+                with wrap_unexpected_errors(target), show_progress() as listener:
                     found[name] = (
                         _find_upstream_changes(
                             target, served.for_simulated() if home.is_simulated else served, listener
                         )
                         if upstream
-                        else _find_faults(target, home, listener)
+                        else _find_faults(target, home, PrefixedListener(listener, str(target)))
                     )
             except HephaestusError as error:
                 failed = raise_or_print_error(error, alone=bool(targets) and len(targets or ()) == 1)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hephaestus_build.cli.console import err, load_command_settings, out, print_notice, worst_exit_code
+from hephaestus_build.cli.console import load_command_settings, out, print_notice, worst_exit_code
+from hephaestus_build.cli.messages import BuildSummary
 from hephaestus_build.cli.options import (
     JSON_OPTION,
     AtATimeOption,
@@ -24,7 +25,7 @@ from hephaestus_build.cli.targets import (
 )
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import list_published_frames
-from hephaestus_build.core.progress import show_progress_bars
+from hephaestus_build.core.progress import show_progress
 from hephaestus_build.operations.batch import watch as watch_frames
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
@@ -63,16 +64,18 @@ def watch(
         raise UsageError("there are no cubes yet: name the frames to watch, such as 124D_04854_171313")
     requests = [make_build_request(frame, settings, since, None, None) for frame in chosen]
     codes = set()
-    with serve_for_frames(settings, chosen) as served, show_progress_bars() as listener:
+    summary, done = BuildSummary(), 0
+    with serve_for_frames(settings, chosen) as served:
         for run in watch_frames(
             requests,
             served,
             interval=every * 3600,
             rounds=1 if once else rounds,
-            listener=listener if err.is_terminal else None,
+            open_listener=show_progress,
             at_a_time=at_a_time,
         ):
             codes.add(run.exit_code)
+            summary.add(run)
             if as_json:
                 typer.echo(json.dumps(run.to_json(), default=str))
             elif run.result is None:
@@ -85,4 +88,8 @@ def watch(
                 if run.error:
                     print_notice(run.error)
             sys.stdout.flush()  # show the line at once, also in a pipe
+            done += 1
+            if done % len(requests) == 0:
+                summary.print(f"round {done // len(requests)}: ")
+                summary = BuildSummary()
     raise typer.Exit(worst_exit_code(codes))

@@ -34,3 +34,42 @@ def sanitize_text(text: object, limit: int = 500) -> str:
             for character in line
         )
     return f"{line.strip()}…" if cut else line.strip()
+
+
+def count_of(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> count_of(1, "map"), count_of(0, "map"), count_of(2, "entry", "entries")
+    ('1 map', '0 maps', '2 entries')
+    """
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def format_bytes(size: float) -> str:
+    """Return a number of bytes in kB, MB or GB.
+
+    Examples
+    --------
+    >>> format_bytes(512), format_bytes(1_234_567), format_bytes(5.5e10)
+    ('0.5 kB', '1.2 MB', '55.00 GB')
+    """
+    if size >= 1e9:
+        return f"{size / 1e9:.2f} GB"
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in seconds, minutes or hours.
+
+    Examples
+    --------
+    >>> format_duration(9.4), format_duration(200), format_duration(3 * 3600 + 61)
+    ('9 s', '3 min 20 s', '3 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"

@@ -7,20 +7,36 @@ import logging
 import math
 import os
 import re
+import sys
+import time
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.machine.environment import discard_unusable_size
 from hephaestus_build.core.plain_text import REPLACEMENT_CHARACTER, sanitize_text
 
 _LONGEST = 20_000  # maximum length of a log record, characters; a traceback is part of one
 # Characters that json does not escape: C1 controls, bidirectional and other invisible ones, surrogates.
 _NOT_ASCII = re.compile(r"[\x7f-\U0010ffff]")
+
+#: Log of what is said on standard error anyway: it reaches the log file alone.
+SPOKEN = logging.getLogger("hephaestus")
+SPOKEN.addHandler(logging.NullHandler())
+SPOKEN.propagate = False
+SPOKEN.setLevel(logging.INFO)
+# Loggers of this project, whose records say what a command does.
+_OWN_LOGGERS = ("hephaestus_build", "hephaestus_baselines", "hephaestus_flows")
+# Login and query of an address, which may be secret.
+_ADDRESS = re.compile(r"(\w://)(?:[^\s/'\"]*@)?([^\s?#'\"]*)(?:[?#][^\s'\")]*)?")
+_QUERY = re.compile(r"(?<=\S)\?[^\s=]+=[^\s'\")]*")
 
 
 class PlainConsole(Console):
@@ -53,21 +69,138 @@ def _replace_control_characters(text: str) -> str:
 
 
 class PlainFormatter(logging.Formatter):
-    """Formatter that writes each log record, including its traceback, on one sanitized line."""
+    """Formatter that writes each log record, including its traceback, on one sanitized line.
+
+    Times are in UTC. Logins and queries of addresses are removed, since they may be secret.
+    """
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%SZ"
+    default_msec_format = ""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
-        return sanitize_text(super().format(record), _LONGEST)
+        text = _ADDRESS.sub(r"\1\2", super().format(record))
+        return sanitize_text(_QUERY.sub("", text), _LONGEST)
 
 
-def configure_logging(level: int) -> None:
-    """Write log records and Python's warnings to standard error, one line each."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
+class _StandardErrorHandler(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment; with `verbose`, the steps of the command too."""
+
+    verbose = False
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.set_verbose(False)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+    def set_verbose(self, verbose: bool) -> None:
+        self.verbose = verbose
+        self.setLevel(logging.DEBUG if verbose else logging.WARNING)
+        moment = "%(asctime)s " if verbose else ""
+        self.setFormatter(PlainFormatter(f"{moment}%(levelname)s %(name)s: %(message)s"))
+
+
+class _LogFileHandler(WatchedFileHandler):
+    """Appends to a log file, which may be moved away meanwhile; a file that fails never ends the command."""
+
+    def __init__(self, path: Path) -> None:
+        self._failed = False
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def _open(self) -> Any:
+        return open(
+            self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_open_for_appending
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # the folder is gone, for instance
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (of logging)
+        error = sys.exc_info()[1]
+        if not self._failed:
+            self._failed = True
+            message = f"the log file {self.baseFilename} cannot be written ({error})"
+            print(f"hephaestus: {sanitize_text(message)}", file=sys.stderr)
+
+
+def _open_for_appending(path: str, flags: int) -> int:
+    """Open a file or device; a pipe that nobody reads is an error, where it would wait for ever."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def configure_logging() -> None:
+    """Write warnings of this project and of libraries to standard error, one line each."""
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(_StandardErrorHandler())
+    root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     # ignored here as well: threads that suppress it concurrently restore each other's filters
     warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
+    # it repeats what errors say, and warns of databases that are not asked here
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+
+
+def log_steps() -> None:
+    """Write the steps of this project, with times, to standard error."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _StandardErrorHandler):
+            handler.set_verbose(True)
+    _let_own_loggers_speak()
+
+
+def are_steps_shown() -> bool:
+    """Return whether standard error shows the steps."""
+    handlers = logging.getLogger().handlers
+    return any(isinstance(handler, _StandardErrorHandler) and handler.verbose for handler in handlers)
+
+
+def log_to_file(path: Path) -> None:
+    """Append steps, warnings and all that is said on standard error to a file, with times, a line each.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be written.
+    """
+    try:
+        handler = _LogFileHandler(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"--log-file {path} cannot be written ({reason}); name another file") from None
+    stop_logging_to_file()
+    logging.getLogger().addHandler(handler)
+    SPOKEN.addHandler(handler)
+    _let_own_loggers_speak()
+
+
+def stop_logging_to_file() -> None:
+    """Close the log file, if there is one."""
+    for logger in (logging.getLogger(), SPOKEN):
+        for handler in logger.handlers[:]:
+            if isinstance(handler, _LogFileHandler):
+                logger.removeHandler(handler)
+                handler.close()
+
+
+def _let_own_loggers_speak() -> None:
+    for name in _OWN_LOGGERS:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+
+
+def utc_now() -> str:
+    """Return the present time, UTC, as lines of progress and logs have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:

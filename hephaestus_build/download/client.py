@@ -24,6 +24,7 @@ from typing import Generic, Self, TypeVar
 import requests
 
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.plain_text import format_bytes
 from hephaestus_build.core.provenance import Digest, Outcome, PriorUse, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import UrlOrigin, redact_url, url_origin
@@ -240,10 +241,13 @@ class HttpClient:
             accepted_hashes,
             prior_use,
         )
+        began = time.monotonic()
         with self.cache.pin(target):
             for _ in range(3):
                 with suppress(VanishedError):
-                    return self._download(urls, job, known_receipt, revalidate)
+                    result = self._download(urls, job, known_receipt, revalidate)
+                    _log_receipt(result[0], time.monotonic() - began)
+                    return result
         raise HephaestusError(
             f"{product}: the download cache {target.parent} is removed while it is in use; set "
             "HEPHAESTUS_CACHE_DIR to a folder that stays, then run the same command again"
@@ -533,6 +537,15 @@ class HttpClient:
 def _failed_response(failed: RequestFailed, url: str) -> SmallResponse:
     where = failed.url or redact_url(url)
     return SmallResponse(failed.outcome, where, status=failed.status, detail=failed.detail)
+
+
+def _log_receipt(receipt: Receipt, seconds: float) -> None:
+    """Log what became of a product, where it was asked for or came from."""
+    size = f", {format_bytes(receipt.size)}" if receipt.size is not None else ""
+    detail = f" ({receipt.detail})" if receipt.detail else ""
+    log.debug(
+        "%s: %s%s%s in %.1f s, %s", receipt.product, receipt.outcome, size, detail, seconds, receipt.url
+    )
 
 
 @dataclass

@@ -96,6 +96,22 @@ for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.response"
     logging.getLogger(_name).addFilter(_QueryRedactor())
 
 
+class ByteCounter:
+    """Number of bytes of content that this process has received, from all archives."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.total = 0
+
+    def add(self, count: int) -> None:
+        """Count bytes that arrived."""
+        with self._lock:
+            self.total += count
+
+
+RECEIVED_BYTES = ByteCounter()
+
+
 class StrictSession(requests.Session):
     """A session without automatic redirects, cookies, or logins from ``~/.netrc``.
 
@@ -249,6 +265,7 @@ def stream_body(response: requests.Response, timeout: float, deadline: float) ->
                 )
             if not block:
                 return
+            RECEIVED_BYTES.add(len(block))
             yield block
             received += len(block)
             now = time.monotonic()

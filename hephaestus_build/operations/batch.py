@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 
 from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.progress import NullListener, ProgressListener
+from hephaestus_build.core.plain_text import format_duration
+from hephaestus_build.core.progress import NullListener, PrefixedListener, ProgressListener
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.operations.run_log import BuildRun, record_run
 from hephaestus_build.pipeline.build import build
@@ -53,8 +54,7 @@ def build_frames(
     listener = listener or NullListener()
 
     def work(request: BuildRequest) -> BuildRun:
-        heard = listener if threads == 1 else _PrefixedListener(listener, f"{request.frame} ")
-        return _build_one(request, share, heard, wait=wait)
+        return _build_one(request, share, PrefixedListener(listener, str(request.frame)), wait=wait)
 
     if threads == 1:  # in the main thread, which Ctrl-C interrupts
         yield from map(work, requests)
@@ -80,25 +80,10 @@ def _build_one(
         error = f"{request.frame}: {what}; `hephaestus -v build {request.frame}` says more"
         exception = mistake
     run = BuildRun(request.frame, began, time.monotonic() - clock, result, error, code, exception)
+    log.info("%s: %s in %s", run.frame, "built" if result else "failed", format_duration(run.seconds))
     with suppress(HephaestusError):  # a full disk has been reported by the run itself
         record_run(settings.data_dir, run)
     return run
-
-
-class _PrefixedListener:
-    """A listener that puts the frame before the names of stages."""
-
-    def __init__(self, listener: ProgressListener, name: str) -> None:
-        self._listener, self._name = listener, name
-
-    def stage(self, name: str, total: int) -> None:
-        self._listener.stage(self._name + name, total)
-
-    def advance(self, name: str, steps: int = 1) -> None:
-        self._listener.advance(self._name + name, steps)
-
-    def note(self, text: str) -> None:
-        self._listener.note(text)
 
 
 def watch(
@@ -107,7 +92,7 @@ def watch(
     *,
     interval: float,
     rounds: int | None = None,
-    listener: ProgressListener | None = None,
+    open_listener: Callable[[], AbstractContextManager[ProgressListener | None]] = nullcontext,
     at_a_time: int = 1,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[BuildRun]:
@@ -123,8 +108,8 @@ def watch(
         Seconds between the beginnings of two rounds.
     rounds : int, optional
         Number of rounds; unlimited by default.
-    listener : ProgressListener, optional
-        Receives progress.
+    open_listener : callable
+        Returns a context manager for each round, whose listener receives progress.
     at_a_time : int
         Frames at once.
     sleep : callable
@@ -133,7 +118,10 @@ def watch(
     done = 0
     while rounds is None or done < rounds:
         clock = time.monotonic()
-        yield from build_frames(requests, settings, listener=listener, at_a_time=at_a_time)
+        with open_listener() as listener:
+            yield from build_frames(requests, settings, listener=listener, at_a_time=at_a_time)
         done += 1
         if rounds is None or done < rounds:
-            sleep(max(0.0, interval - (time.monotonic() - clock)))
+            pause = max(0.0, interval - (time.monotonic() - clock))
+            log.info("round %d has ended; the next begins in %s", done, format_duration(pause))
+            sleep(pause)

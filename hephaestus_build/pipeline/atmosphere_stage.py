@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
 
 from hephaestus_build.core.era5_grid import EXPVER_PRELIMINARY, era5_area_around
-from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.progress import ProgressListener
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.cube.granules import EpochGranule, GranuleKey
@@ -17,6 +18,8 @@ from hephaestus_build.sources.era5.fields import merge_fields
 
 #: Final ERA5 replaces the preliminary within two to three months.
 FINAL_AFTER = timedelta(days=92)
+
+log = logging.getLogger(__name__)
 
 
 class AtmosphereStage(Stage):
@@ -47,7 +50,7 @@ class AtmosphereStage(Stage):
             days = [key.day for key in keys if _should_be_final(key.day, context.today) is final]
             if days:
                 hours = [hour for day in days if (hour := context.era5_hour(day))]
-                progress = _Steps(context.listener, "ERA5 hours")
+                progress = _Steps(context.listener, "ERA5 hours", context.frame)
                 parts.append(
                     context.era5.fetch(context.frame, area, hours, progress, refresh_preliminary=final)
                 )
@@ -121,9 +124,13 @@ def _hours_since_1970(moment: datetime) -> int:
 class _Steps:
     """Adapter from progress in totals to a listener that counts steps."""
 
-    def __init__(self, listener: ProgressListener, stage: str) -> None:
-        self._listener, self._stage, self._before = listener, stage, 0
+    def __init__(self, listener: ProgressListener, stage: str, frame: Frame) -> None:
+        self._listener, self._stage, self._frame = listener, stage, frame
+        self._before, self._said = 0, ""
 
     def __call__(self, settled: int, total: int, message: str) -> None:
+        if message != self._said:
+            log.info("%s: ERA5: %s", self._frame, message)
+        self._said = message
         self._listener.advance(self._stage, settled - self._before)
         self._before = settled

@@ -104,6 +104,7 @@ def prepare_context(
     source = open_interferogram_source(settings, frame, history)
     modified = {item.pair: item.modified for item in source.listing(frame).pairs}
     selection = select_pairs(request, modified, annotations)
+    log.info("%s: the archive lists %d pairs, %d are wanted", frame, len(modified), len(selection.wanted))
     era5 = choose_era5_source(settings)
     era5.set_expected_hashes(make_era5_hash_lookup(published))
     context = BuildContext(

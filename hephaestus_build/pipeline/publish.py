@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,6 +35,8 @@ from hephaestus_build.pipeline.upstream_changes import (
     write_upstream_state,
 )
 
+log = logging.getLogger(__name__)
+
 
 def publish(build: Build) -> BuildResult:
     """Publish the finished granules as a new generation, if they differ from the published one.
@@ -63,6 +66,8 @@ def publish(build: Build) -> BuildResult:
     context.store.staging.discard()
     current = context.store.published_generation()
     assert current is not None
+    if published:
+        log.info("%s: published generation %d", context.frame, current.number)
     return make_build_result(build, current.number, published=published)
 
 

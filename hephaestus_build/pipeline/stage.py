@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from hephaestus_build.core.concurrency import BoundedPool, open_bounded_pool
 from hephaestus_build.cube.granules import Granule, GranuleKey
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Stage(Protocol):
 
     def begin(self, build: Build, keys: Sequence[GranuleKey]) -> None:
         """Announce the granules `keys`, and do work that they share."""
+        if keys:
+            log.info("%s: %s: %d to make", build.context.frame, self.name, len(keys))
         build.context.listener.stage(self.name, len(keys))
 
     def run(self, build: Build, key: GranuleKey) -> None:
@@ -76,7 +82,9 @@ def submit_items(pool: BoundedPool, build: Build, stage: Stage, keys: Iterable[G
 
 
 def _run_item(build: Build, stage: Stage, key: GranuleKey) -> None:
+    began = time.monotonic()
     stage.run(build, key)
+    log.debug("%s: %s encoded and stored in %.1f s", build.context.frame, key, time.monotonic() - began)
     build.context.listener.advance(stage.name)
 
 

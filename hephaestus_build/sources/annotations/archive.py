@@ -46,6 +46,8 @@ PUBLISHED_URLS = tuple(
 )
 #: SHA-256 of the published archive; other content from those addresses is refused.
 PUBLISHED_SHA256 = "55c80a96a24aeb1e8276904c6fd0b30127c2658156c2dc120c03993e928def43"
+#: Size of the published archive.
+PUBLISHED_BYTES = 1_508_161
 
 #: Most lists and objects in one file; an annotation has ten, a file of all annotations half a million.
 _MAX_JSON_VALUES = 2_000_000

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from checkout import ROOT
-from hephaestus_build.core.progress import show_progress_bars
+from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.terminal import PlainConsole, PlainFormatter, json_text, sanitize_lines
 from hephaestus_build.report import markdown
 from hephaestus_build.report.text_rendering import escape_mathtext
@@ -65,7 +65,7 @@ def test_cells_and_heads_of_tables_are_text():
 def test_names_of_stages_and_notes_beside_bars_are_text():
     stream = io.StringIO()
     console = PlainConsole(file=stream, force_terminal=True, width=300, color_system=None)
-    with show_progress_bars(console) as listener:
+    with show_progress(console) as listener:
         listener.stage(EVIL, 3)
         listener.advance(EVIL)
         listener.note(EVIL)
@@ -77,7 +77,7 @@ def test_names_of_stages_and_notes_beside_bars_are_text():
 
 def test_no_bars_are_drawn_where_colours_are_forced_on_a_file(capfd, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # as notebooks do
-    with show_progress_bars() as listener:
+    with show_progress() as listener:
         listener.stage("interferograms", 3)
         listener.advance("interferograms")
         listener.note("one is absent")

@@ -1,0 +1,206 @@
+"""Tests of what commands say of their work: progress lines, `--verbose`, `--log-file` and summaries."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from archives import FRAME, copied, reached
+from hephaestus_build.cli import COMMANDS, app, run_console_script
+from hephaestus_build.core.terminal import SPOKEN, log_to_file, stop_logging_to_file
+from hephaestus_build.simulation.server import faults
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+KEY = "s3cret-key"
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def hephaestus(
+    upstream: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Call]:
+    """Run a command as the console script does; return exit code, output and errors."""
+    monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("HEPHAESTUS_PAIRS", "all")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hephaestus", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_console_script()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return int(ended.value.code or 0), said.out, said.err
+
+    yield call
+    stop_logging_to_file()
+
+
+@pytest.fixture(scope="module")
+def built_in_a_pipe(archive: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
+    """Standard output and error of `build -v --log-file`, and the log file."""
+    folder = tmp_path_factory.mktemp("logs")
+    with reached(archive):
+        environment = {
+            **os.environ,
+            "HEPHAESTUS_DATA_DIR": str(folder / "data"),
+            "CDSAPI_KEY": KEY,
+        }
+        words = ["build", str(FRAME), "--pairs", "all", "--no-quicklook", "-v", "--log-file", "build.log"]
+        done = subprocess.run(
+            [sys.executable, "-m", "hephaestus_build", *words],
+            cwd=folder, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode in (0, 3), done.stderr
+    return done.stdout, done.stderr, folder / "build.log"
+
+
+def test_verbose_after_the_command_shows_our_steps_with_times(built_in_a_pipe: tuple[str, str, Path]) -> None:
+    _, err, _ = built_in_a_pipe
+    steps = [line for line in err.splitlines() if re.match(rf"{TIME} (DEBUG|INFO) ", line)]
+    said = "\n".join(steps)
+    for wanted in (
+        r"\.geo\.diff_pha\.tif: downloaded, [\d.]+ [kM]B in [\d.]+ s, http://127\.0\.0\.1",
+        r"\.geo\.cc\.tif: downloaded",
+        rf"{FRAME}: the archive lists \d+ pairs, \d+ are wanted",
+        rf"{FRAME}: pair/\d+_\d+ encoded and stored in [\d.]+ s",
+        rf"{FRAME}: ERA5: ",
+        rf"{FRAME}: published generation 1",
+        rf"{FRAME}: built in ",
+    ):
+        assert re.search(wanted, said), wanted
+    loggers = {line.split()[2].partition(".")[0].rstrip(":") for line in steps}
+    assert loggers == {"hephaestus_build"}  # no library
+
+
+def test_the_log_file_has_the_steps_and_what_is_said_but_no_secret(
+    built_in_a_pipe: tuple[str, str, Path],
+) -> None:
+    _, err, file = built_in_a_pipe
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert all(re.match(rf"{TIME} (DEBUG|INFO|WARNING) hephaestus", line) for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert re.search(rf"hephaestus: hephaestus [\w.]+: build {FRAME} .*--log-file build\.log", lines[0])
+    assert any("published generation 1" in line for line in lines)
+    assert any(f"{FRAME}: ERA5 from" in line for line in lines)
+    assert KEY not in file.read_text() + err
+
+
+@pytest.mark.parametrize("words", [("-v", "status"), ("status", "-v"), ("annotations", "summary", "-v")])
+def test_verbose_is_taken_before_and_after_a_command(hephaestus: Call, words: tuple[str, ...]) -> None:
+    code, _, err = hephaestus(*words)
+    assert code in (0, 1)
+    assert "No such option" not in err
+
+
+def test_every_command_takes_the_options_of_the_log() -> None:
+    from typer.main import get_command
+
+    group = get_command(app)
+    for name in COMMANDS:
+        command = group.get_command(None, name)  # type: ignore[attr-defined, arg-type]
+        for leaf in getattr(command, "commands", {name: command}).values():
+            options = {text for option in leaf.params for text in option.opts}
+            assert {"-v", "--verbose", "--log-file"} <= options, (name, leaf.name)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_errors_and_notices_are_in_the_log_file_which_is_appended_to(
+    hephaestus: Call, tmp_path: Path, after: bool
+) -> None:
+    file = tmp_path / "run.log"
+    file.write_text("before\n")
+    option = ("--log-file", str(file))
+    words = ("plan", "124D_nonsense")
+    code, _, err = hephaestus(*((*words, *option) if after else (*option, *words)))
+    assert code == 2
+    first, command, error = file.read_text().splitlines()
+    assert first == "before"
+    assert "plan 124D_nonsense" in command
+    assert error.endswith(err.strip().removeprefix("hephaestus: "))
+
+
+@pytest.mark.parametrize("place", ["missing/run.log", "folder", "pipe", "s3://bucket/run.log", ""])
+def test_a_log_file_that_cannot_be_written_is_one_line_before_any_work(
+    hephaestus: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")  # which nobody reads: it must not wait
+    monkeypatch.chdir(tmp_path)
+    code, out, err = hephaestus("build", str(FRAME), "--log-file", place)
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert "--log-file" in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_log_file_survives_rotation_and_the_loss_of_its_folder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log_to_file(folder / "run.log")
+    try:
+        SPOKEN.info("one")
+        (folder / "run.log").rename(folder / "run.log.1")
+        SPOKEN.info("two")
+        assert [len((folder / name).read_text().splitlines()) for name in ("run.log.1", "run.log")] == [1, 1]
+        for name in ("run.log", "run.log.1"):
+            (folder / name).unlink()
+        folder.rmdir()
+        for _ in range(3):
+            SPOKEN.info("lost")  # never ends the work
+    finally:
+        stop_logging_to_file()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("hephaestus: the log file")
+
+
+def test_secrets_in_addresses_are_never_in_the_log(tmp_path: Path) -> None:
+    log_to_file(tmp_path / "run.log")
+    try:
+        SPOKEN.info("annotations fetch --url 'http://me:passw0rd@host.invalid/a.tar.gz?token=t0ken'")
+        SPOKEN.info("Max retries exceeded with url: /a.tar.gz?token=t0ken (Caused by x)")
+        SPOKEN.info("https://host.invalid/a?t0ken, https://passw0rd@host.invalid#t0ken")
+    finally:
+        stop_logging_to_file()
+    text = (tmp_path / "run.log").read_text()
+    assert not any(secret in text for secret in ("passw0rd", "t0ken"))
+    assert "http://host.invalid/a.tar.gz'" in text
+    assert "/a.tar.gz (Caused by x)" in text
+
+
+def test_a_build_of_several_frames_ends_with_a_summary(hephaestus: Call) -> None:
+    code, _, err = hephaestus("build", str(FRAME), "198A_00001_000001", "--no-quicklook")
+    assert code == 1
+    expected = r"^2 frames: 1 built, 1 failed, 0 with something owed; ([\d.]+) [kM]B fetched in \d"
+    summary = re.search(expected, err, re.MULTILINE)
+    assert summary, err
+    assert float(summary[1]) > 0
+
+
+def test_a_watch_ends_each_round_with_a_summary_that_counts_what_is_owed(
+    hephaestus: Call, upstream, whole_cube: Path, tmp_path: Path
+) -> None:
+    copied(whole_cube, tmp_path / "data")
+    upstream.faults.add(r"\.geo\.hgt\.tif$", faults.error_status(500))
+    _, _, err = hephaestus("watch", str(FRAME), "--rounds", "2", "--every", "0.01")
+    rounds = re.findall(r"^round (\d): 1 frame: 0 built, 1 unchanged, 0 failed, \d with", err, re.M)
+    assert rounds == ["1", "2"]
+
+
+@pytest.mark.parametrize("command", ["verify", "repair", "build"])
+def test_long_commands_in_a_pipe_say_how_far_they_are(
+    hephaestus: Call, whole_cube: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    if command != "build":
+        copied(whole_cube, tmp_path / "data")
+    monkeypatch.setattr("hephaestus_build.core.progress._LEAST_SECONDS", 0.0)
+    _, _, err = hephaestus(command, str(FRAME))
+    assert re.search(rf"^{TIME} {FRAME}: \w+ \d+ of \d+ \(\d+ %\)", err, re.M)
