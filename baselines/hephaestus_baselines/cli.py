@@ -22,7 +22,7 @@ from hephaestus_build.core.errors import MissingProductsError, UsageError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.parsing import parse_yaml
-from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import Settings, load_settings, local_path
 from hephaestus_build.core.terminal import sanitize_lines
@@ -121,7 +121,7 @@ def run(
         else []
     )
     if bench.folds and not paths:
-        err.print(f"no tables yet: no run has all of its {len(bench.folds)} folds finished")
+        err.print(f"no tables yet: no run has finished all {count_of(len(bench.folds), 'fold')}")
     if as_json:
         print_json({"runs": [_outcome_json(end) for end in ended], "files": [str(path) for path in paths]})
     else:
@@ -248,7 +248,7 @@ def predict(
     if as_json:
         print_json([vars(item) for item in written])
     else:
-        err.print(f"{made} maps written to {folder}, {len(written) - made} already existed")
+        err.print(f"{count_of(made, 'map')} written to {folder}, {len(written) - made} already there")
 
 
 def _find_cube_to_map(target: str, settings: Settings) -> Path:
@@ -367,9 +367,9 @@ def _print_cost_estimate(found: CostEstimate, to: Any) -> None:
     for part, covered in found.coverage.items():
         rows[f"seen, {part}"] = f"{covered.seen} of {covered.positives} positives"
     for item in found.hours:
-        rows[f"time, {item.source}"] = f"{_format_duration(item.hours)} for {item.runs} runs"
+        rows[f"time, {item.source}"] = f"{_format_duration(item.hours)} for {count_of(item.runs, 'run')}"
     if found.unknown:
-        rows["time, not known yet"] = f"{found.unknown} runs"
+        rows["time, not known yet"] = count_of(found.unknown, "run")
     rows["disk"] = f"{found.gigabytes:.1f} GB"
     print_fields(f"{found.preset}{share}", rows, to)
     if found.changed:
@@ -436,10 +436,10 @@ def _print_failures(ended: Sequence[RunOutcome]) -> None:
         if end.error:
             reasons.setdefault(end.error.partition(": ")[2], []).append(end)
     for reason, ends in reasons.items():
-        more = f" and {len(ends) - 1} more runs" if len(ends) > 1 else ""
+        more = f" and {count_of(len(ends) - 1, 'more run')}" if len(ends) > 1 else ""
         print_notice(f"{ends[0].recipe.key}{more}: {reason}")
     if elsewhere := sum(end.is_running_elsewhere for end in ended):
         print_notice(
-            f"{elsewhere} runs are running in another process; when they have finished, "
+            f"{count_of(elsewhere, 'run')} still going on in another process; later "
             "`hephaestus benchmark tables` joins all"
         )

@@ -33,7 +33,7 @@ from hephaestus_baselines.experiments.experiment_grid import (
 from hephaestus_baselines.experiments.experiment_report import write_experiment_report
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.extras import check_extra
-from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import select_cubes
 from hephaestus_flows.artifacts import artifact_key, create_rows_artifact
@@ -143,7 +143,7 @@ def _final_state(ended: list[RunOutcome]) -> State[Any]:
     failed = [item for item in ended if item.error]
     elsewhere = sum(item.is_running_elsewhere for item in ended)
     done = len(ended) - len(failed) - elsewhere
-    said = f"{len(ended)} runs: {done} finished, {elsewhere} elsewhere, {len(failed)} failed"
+    said = f"{count_of(len(ended), 'run')}: {done} finished, {elsewhere} elsewhere, {len(failed)} failed"
     if failed:
         return Failed(message=sanitize_text(f"{said}; {failed[0].error}", 2000), data=said)
     return Completed(message=said, data=said)

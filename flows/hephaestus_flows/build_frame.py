@@ -26,7 +26,7 @@ from pydantic import Field
 from hephaestus_build.cli.console import print_notice
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UnreachableError
 from hephaestus_build.core.frames import FRAME_ID_FORMS, Frame
-from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.registry import OPTIONAL_VARIABLES
@@ -256,14 +256,20 @@ def _make_granules(build: Build) -> None:
 
 
 def _final_state(result: BuildResult) -> State[Any]:
-    kept = f"{result.pairs} interferograms, {result.epochs} ERA5 dates, {result.masks} annotations"
+    kept = ", ".join(
+        (
+            count_of(result.pairs, "interferogram"),
+            count_of(result.epochs, "ERA5 date"),
+            count_of(result.masks, "annotation"),
+        )
+    )
     if not result.owed:
         return Completed(message=f"{result.frame}: {kept}", data=result.to_json())
     first = result.owed[0]
     return Completed(
         name=OWED_STATE,
         message=sanitize_text(
-            f"{result.frame}: {kept}; owed: {len(result.owed)} products, such as {first.product} "
+            f"{result.frame}: {kept}; owed: {count_of(len(result.owed), 'product')}, such as {first.product} "
             f"({first.outcome}: {first.detail}); the next run tries again",
             2000,
         ),

@@ -22,7 +22,7 @@ from pydantic import Field
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frame_search import list_published_frames
 from hephaestus_build.core.frames import Frame
-from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.operations.batch import build_frames
 from hephaestus_build.operations.run_log import BuildRun
@@ -57,11 +57,11 @@ def _build_all(requests: Sequence[BuildRequest], settings: Settings, at_a_time: 
             for item in requests
         ]
         runs: list[BuildRun] = [future.result() for future in futures]
-    create_rows_artifact(map(_run_row, runs), key, f"{len(runs)} frames")
+    create_rows_artifact(map(_run_row, runs), key, count_of(len(runs), "frame"))
     failed = [run for run in runs if run.result is None]
     owed = [run for run in runs if run.result is not None and run.result.owed]
     whole = len(runs) - len(failed) - len(owed)
-    said = f"{len(runs)} frames: {whole} whole, {len(owed)} owe, {len(failed)} failed"
+    said = f"{count_of(len(runs), 'frame')}: {whole} whole, {len(owed)} owe, {len(failed)} failed"
     data = [run.to_json() for run in runs]
     if failed:
         return Failed(message=sanitize_text(f"{said}; {failed[0].error}", 2000), data=data)

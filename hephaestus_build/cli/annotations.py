@@ -15,6 +15,7 @@ from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.dataset.published_counts import compare_table_1
@@ -86,16 +87,17 @@ def summarize_annotations(archive: ArchiveOption = None, as_json: bool = JSON_OP
     print_table(("", "", *numbers), rows, numbers=numbers)
     simulated = "; simulated frames are among them" if result["simulated"] else ""
     out.print(
-        f"{result['annotations']} annotations of {result['frames']} frames, {result['polygons']} polygons, "
-        f"{result['defects']} defects (hephaestus annotations defects){simulated}"
+        f"{count_of(result['annotations'], 'annotation')} of {count_of(result['frames'], 'frame')}, "
+        f"{count_of(result['polygons'], 'polygon')}, {count_of(result['defects'], 'defect')} "
+        f"(hephaestus annotations defects){simulated}"
     )
     if published and result["difference"]:
         differences = ", ".join(
             f"{word} {count:+d}" for words in result["difference"].values() for word, count in words.items()
         )
         out.print(
-            f"Without the {result['absent_pairs']} absent pairs the files differ from the paper's Table 1 in "
-            f"{differences}; nothing is adjusted."
+            f"Without the {count_of(result['absent_pairs'], 'absent pair')} the files differ from the "
+            f"paper's Table 1 in {differences}; nothing is adjusted."
         )
 
 
@@ -116,14 +118,15 @@ def defects(
         groups[item.what, item.action].append(item)
     for (what, action), items in groups.items():
         if len(items) > _MAX_UNFOLDED and not every:
-            files = f"{items[0].file} ... {items[-1].file} ({len(items)} files; --all lists them)"
+            files = f"{items[0].file} ... {items[-1].file} ({count_of(len(items), 'file')}; --all lists them)"
             rows.append((files, what, action))
             continue
         rows += [(item.file, what, action) for item in items]
     print_table(("file", "what", "what is done"), rows, folded=("what", "what is done"))
     count = len({item.file for item in annotations.defects})
     out.print(
-        f"{len(annotations.defects)} defects in {count} files; {len(annotations)} annotations were read"
+        f"{count_of(len(annotations.defects), 'defect')} in {count_of(count, 'file')}; "
+        f"{count_of(len(annotations), 'annotation')} read"
     )
 
 
@@ -193,8 +196,8 @@ def masks(
     polygons = [polygon for item in findings for polygon in item.polygons]
     area, pixels = sum(item.area for item in polygons), sum(item.pixels for item in polygons)
     out.print(
-        f"{len(polygons)} polygons; {pixels / area:.4%} of their area is kept, "
-        f"{sum(item.hidden for item in polygons)} pixels lie under a smaller polygon"
+        f"{count_of(len(polygons), 'polygon')}; {pixels / area if area else 1:.4%} of their area is kept, "
+        f"{count_of(sum(item.hidden for item in polygons), 'pixel')} under a smaller polygon"
     )
     for item in findings:
         if item.uncertain:

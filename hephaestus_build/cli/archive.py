@@ -15,6 +15,7 @@ import typer
 from hephaestus_build.cli.console import err, out, print_json, print_table
 from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.plain_text import count_of
 
 if TYPE_CHECKING:
     from hephaestus_build.simulation.server.archive_state import SimulatedArchive
@@ -125,7 +126,7 @@ def write_archive(
         ) from None
     finally:
         archive.close()
-    out.print(f"{count} simulated files in {folder}")
+    out.print(f"{count_of(count, 'simulated file')} in {folder}")
 
 
 @app.command("list")

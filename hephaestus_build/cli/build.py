@@ -31,6 +31,7 @@ from hephaestus_build.cli.options import (
     select_frames_to_build,
 )
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.operations.batch import build_frames
@@ -130,9 +131,9 @@ def _print_result(result: BuildResult, picture: str) -> None:
         + (f", {len(result.absent)} absent upstream" if result.absent else ""),
         "brought to the grid": ", ".join(f"{count} {kind}" for kind, count in result.aligned.items()),
         "annotated": result.masks,
-        **({"accepted as absent": f"{len(result.accepted)} products"} if result.accepted else {}),
-        **({"gone upstream": f"{len(result.gone)} interferograms, kept"} if result.gone else {}),
-        "ERA5": f"{result.epochs} dates, from {result.era5}",
+        **({"accepted as absent": count_of(len(result.accepted), "product")} if result.accepted else {}),
+        **({"gone upstream": f"{count_of(len(result.gone), 'interferogram')}, kept"} if result.gone else {}),
+        "ERA5": count_of(result.epochs, "date") + (f", from {result.era5}" if result.epochs else ""),
         "open it": f"xarray.open_zarr({str(result.path)!r})",
     }
     if picture:

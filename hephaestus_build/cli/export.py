@@ -13,6 +13,7 @@ from hephaestus_build.cli.inspect import DataDirOption, TargetArgument
 from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
 from hephaestus_build.core.errors import UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Pair
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.cube.discovery import find_cube
 from hephaestus_build.export.geotiff import export_geotiff
@@ -69,7 +70,11 @@ def export(
         print_json(result)
         return
     mark = " (simulated)" if source.is_simulated else ""
-    count = f": {result['written']} files written, {result['kept']} kept" if "written" in result else ""
+    count = (
+        f": {count_of(result['written'], 'file')} written, {result['kept']} kept"
+        if "written" in result
+        else ""
+    )
     out.print(f"{source.frame}{mark} is in {result['path']}{count}", soft_wrap=True)
 
 

@@ -12,8 +12,7 @@ from hephaestus_build.cli.console import print_json, print_notice, print_table
 from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import FoundFrame, find_frames, suggestion
-
-_PORTAL_URL = "https://comet.nerc.ac.uk/comet-lics-portal/"
+from hephaestus_build.core.frames import FRAME_ID_HELP
 
 
 def frames(
@@ -56,7 +55,7 @@ def frames(
         hint = suggestion(text) if text else ""
         print_notice(
             f"no frame of the registry fits{hint}; `hephaestus frames` lists all 38, others are built by "
-            f"their id, which {_PORTAL_URL} shows"
+            f"their id: {FRAME_ID_HELP.rpartition(', ')[2]}"
         )
     elif point is not None and not found[0].bounds.contains(point[0], point[1]):
         print_notice(f"no frame of the registry covers {near}; these are the nearest")

@@ -10,6 +10,7 @@ import typer
 from hephaestus_build.cli.console import load_command_settings, print_fields, print_json, print_notice
 from hephaestus_build.cli.options import JSON_OPTION, SimulatedOption
 from hephaestus_build.core.errors import wrap_unexpected_errors
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.discovery import find_cube
 from hephaestus_build.operations.inspection import CubeSummary, summarize_cube
 
@@ -60,7 +61,7 @@ def _summary_rows(path: Path, summary: CubeSummary) -> dict[str, str]:
     if summary.volcanoes:
         rows["volcanoes"] = ", ".join(summary.volcanoes)
     rows["dates"] = (
-        f"{summary.first} to {summary.last}: {dates['epoch']} acquisitions, "
+        f"{summary.first} to {summary.last}: {count_of(dates['epoch'], 'acquisition')}, "
         f"{dates['primary_date']} primary, {dates['secondary_date']} secondary"
     )
     rows["interferograms"] = str(pairs["valid"])
@@ -72,7 +73,7 @@ def _summary_rows(path: Path, summary: CubeSummary) -> dict[str, str]:
         more = f" and {len(summary.owed) - 3} more" if len(summary.owed) > 3 else ""
         rows["owed"] = ", ".join(summary.owed[:3]) + more
     if summary.accepted:
-        rows["accepted as absent"] = f"{len(summary.accepted)} products"
+        rows["accepted as absent"] = count_of(len(summary.accepted), "product")
     west, south, east, north = summary.bounds
     rows["grid"] = (
         f"{summary.shape[0]} rows x {summary.shape[1]} columns, "
@@ -84,20 +85,23 @@ def _summary_rows(path: Path, summary: CubeSummary) -> dict[str, str]:
     )
     missing = f", {atmosphere['missing']} missing" if atmosphere["missing"] else ""
     preliminary = f", {atmosphere['preliminary']} preliminary" if atmosphere["preliminary"] else ""
-    rows["ERA5"] = f"from {atmosphere['source']}: {atmosphere['final']} dates final{preliminary}{missing}"
+    source = f"from {atmosphere['source']}: " if atmosphere["source"] else ""
+    rows["ERA5"] = f"{source}{count_of(atmosphere['final'], 'date')} final{preliminary}{missing}"
     if summary.optional_variables:
         rows["optional variables"] = ", ".join(summary.optional_variables)
     if overview := summary.overview:
         rows["overview"] = (
             f"{overview['rows']} rows x {overview['columns']} columns, a pixel of "
-            f"{overview['decimation']} x {overview['decimation']}, {overview['pairs']} pairs on one axis"
+            f"{overview['decimation']} x {overview['decimation']}, "
+            f"{count_of(overview['pairs'], 'pair')} on one axis"
         )
     rows["on disk"] = (
         f"{_format_size(summary.bytes)}, {_format_size(summary.bytes_per_pair)} an interferogram"
     )
     rows["of that"] = ", ".join(f"{name} {_format_size(size)}" for name, size in summary.parts.items())
     rows["versions"] = f"schema {summary.versions['schema']}, built by {summary.versions['hephaestus_build']}"
-    rows["findings"] = str(len(summary.findings)) if summary.findings else "none: it is as the contract says"
+    lacking = f"; {count_of(len(summary.owed), 'product')} owed" if summary.owed else ""
+    rows["findings"] = str(len(summary.findings) or f"none: what is there is as docs/cube.md says{lacking}")
     return rows
 
 

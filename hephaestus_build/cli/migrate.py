@@ -14,6 +14,7 @@ from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgum
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import PrefixedListener, show_progress
 from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.cube.storage.migration import (
@@ -95,7 +96,7 @@ def _print_result(item: dict[str, Any]) -> None:
     if "schema" in item:
         out.print(
             f"{name}schema {item['earlier']} brought over to {item['schema']} as generation "
-            f"{item['generation']}; {item['re_encoded']} granules encoded again"
+            f"{item['generation']}; {count_of(item['re_encoded'], 'granule')} encoded again"
         )
     else:
         out.print(f"{name}moved from {item['from']} to {item['to']}")

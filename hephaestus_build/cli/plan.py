@@ -17,6 +17,7 @@ from hephaestus_build.cli.options import (
     make_build_request,
     select_frames_to_build,
 )
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.pipeline.build import plan as plan_frame
 from hephaestus_build.pipeline.plan import BuildPlan
 from hephaestus_build.simulation.server.embedded import serve_for_frames
@@ -62,7 +63,7 @@ def _print_plan(plan: BuildPlan) -> None:
         "to fetch": facts["to_fetch"],
         **{f"skipped, {reason}": count for reason, count in facts["skipped"].items()},
         "annotated, absent upstream": len(facts["annotated_but_absent_upstream"]),
-        "ERA5": f"{facts['era5_dates']} dates in {facts['era5_requests']} requests"
+        "ERA5": f"{count_of(facts['era5_dates'], 'date')} in {count_of(facts['era5_requests'], 'request')}"
         + (f", owed: {facts['era5_problem']}" if facts["era5_problem"] else ""),
         **{f"optional, {name}": count for name, count in facts["optional_products"].items()},
         "download": f"{facts['download_gb']:.2f} GB",

@@ -11,6 +11,7 @@ from hephaestus_build.cli.targets import (
     select_frames_of_kind,
 )
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, wrap_unexpected_errors
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import PrefixedListener, show_progress
 from hephaestus_build.operations.repair import repair as repair_frame
 from hephaestus_build.simulation.server.embedded import serve_for_frames
@@ -43,7 +44,8 @@ def repair(
     for item in repairs:
         if not as_json:
             out.print(
-                f"{item.frame}: {len(item.damages)} objects damaged, {len(item.rebuilt)} granules rebuilt, "
+                f"{item.frame}: {count_of(len(item.damages), 'object')} damaged, "
+                f"{count_of(len(item.rebuilt), 'granule')} rebuilt, "
                 f"generation {item.generation}"
                 if item.damages
                 else f"{item.frame}: whole, nothing to repair"

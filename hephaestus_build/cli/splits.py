@@ -20,7 +20,7 @@ from hephaestus_build.cli.console import (
 from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOption
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
-from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.registry import published_frames
 from hephaestus_build.core.settings import Settings, load_settings
 from hephaestus_build.cube.discovery import CubeSelection, select_cubes
@@ -127,7 +127,7 @@ def summarize_split(
         return
     _print_counts(result["counts"], PUBLISHED_TABLE_2 if name == "paper" else None)
     for reason, count in result["left_out"].items():
-        out.print(f"left out: {count} samples ({reason})")
+        out.print(f"left out: {count_of(count, 'sample')} ({reason})")
     mark = "; simulated frames are among them" if split.is_simulated else ""
     out.print(f"split {name}, version {split.version}, sha256 {split.sha256}{mark}")
 
@@ -411,7 +411,8 @@ def _print_audit(result: SplitAudit) -> None:
         out.print(f"  {text}: {leak.samples} samples, {leak.positives} positive")
         out.print(f"    most: {'; '.join(leak.examples[:3])}")
     for weight in result.weights:
-        text = f"  {weight.part}: positives in {len(weight.frames)} frames of {len(weight.regions)} regions"
+        text = f"  {weight.part}: positives in {count_of(len(weight.frames), 'frame')} "
+        text += f"of {count_of(len(weight.regions), 'region')}"
         if weight.dominant:
             shares = {**weight.regions, **weight.frames}
             text += "; dominated by " + ", ".join(
@@ -464,4 +465,4 @@ def figures(
     if as_json:
         print_json(paths)
     else:
-        err.print(f"{len(paths)} figures are in {to}")
+        err.print(f"{count_of(len(paths), 'figure')} in {to}")

@@ -11,6 +11,7 @@ from hephaestus_build.cli.console import err, load_command_settings, out, print_
 from hephaestus_build.cli.options import JSON_OPTION, MixedOption, SimulatedOption
 from hephaestus_build.cli.splits import split_path
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UsageError
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.core.settings import Settings, local_path
 from hephaestus_build.cube.discovery import are_simulated, cubes_dir_for, list_cubes
@@ -77,8 +78,9 @@ def update(
     if missing := statistics.missing:
         names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
         raise MissingProductsError(
-            f"{sum(missing.values())} training samples of {len(missing)} frames ({names}) are in no cube "
-            "here; build them with `hephaestus build FRAME`, then run the same command again"
+            f"{count_of(sum(missing.values()), 'training sample')} of "
+            f"{count_of(len(missing), 'frame')} ({names}) "
+            "in no cube here; build with `hephaestus build FRAME`, then run the same command again"
         )
 
 
@@ -146,5 +148,5 @@ def _print_statistics(statistics: ChannelStatistics, convention: MaskingConventi
     simulated = ", simulated" if statistics.simulated else ""
     out.print(
         f"{convention} values of the training samples of {statistics.split} ({statistics.sha256[:12]}), "
-        f"{frames} frames{simulated}"
+        f"{count_of(frames, 'frame')}{simulated}"
     )

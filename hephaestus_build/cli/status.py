@@ -12,6 +12,7 @@ from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, FramesArgum
 from hephaestus_build.cli.targets import (
     select_frames,
 )
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.operations.run_log import read_last_runs
 from hephaestus_build.operations.status import FrameStatus, list_frames_on_disk, read_frame_status
@@ -90,10 +91,10 @@ def _attention_lines(row: FrameStatus) -> Iterator[str]:
         f"stale: {reason}; `hephaestus build {row.frame}` brings it up to date" for reason in row.stale
     )
     if row.gone:
-        yield f"{len(row.gone)} pairs are gone upstream and stay in the cube, such as {row.gone[0]}"
+        yield f"gone upstream, kept in the cube: {count_of(len(row.gone), 'pair')}, such as {row.gone[0]}"
     if row.preliminary:
-        yield f"{row.preliminary} dates have preliminary ERA5, replaced when the final is released"
+        yield f"preliminary ERA5 at {count_of(row.preliminary, 'date')}, replaced when the final is released"
     if row.unfinished and row.generation is not None:
-        yield f"{row.unfinished} granules from an interrupted or running build are not published yet"
+        yield f"not published yet: {count_of(row.unfinished, 'granule')} of an interrupted or running build"
     if row.last_error:
         yield f"its last build failed: {row.last_error}"

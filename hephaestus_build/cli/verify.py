@@ -18,13 +18,14 @@ from hephaestus_build.cli.targets import (
 )
 from hephaestus_build.core.errors import HephaestusError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import PrefixedListener, ProgressListener, show_progress
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.cube.validation.record_consistency import check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema
-from hephaestus_build.pipeline.upstream_changes import check_upstream
+from hephaestus_build.pipeline.upstream_changes import UpstreamChange, check_upstream
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
 _MAX_PRINTED_FINDINGS = 200  # findings of a cube that are printed
@@ -56,6 +57,7 @@ def verify(
     """
     settings = load_command_settings(simulated, data_dir=data_dir)
     found: dict[str, list[str]] = {}
+    unanswered: dict[str, list[UpstreamChange]] = {}
     failed = False
     chosen = select_targets(targets, settings)
     asked = [target for target, _ in chosen.values() if upstream and isinstance(target, Frame)]
@@ -63,13 +65,13 @@ def verify(
         for name, (target, home) in chosen.items():
             try:
                 with wrap_unexpected_errors(target), show_progress() as listener:
-                    found[name] = (
-                        _find_upstream_changes(
-                            target, served.for_simulated() if home.is_simulated else served, listener
-                        )
-                        if upstream
-                        else _find_faults(target, home, PrefixedListener(listener, str(target)))
-                    )
+                    if upstream:
+                        archive = served.for_simulated() if home.is_simulated else served
+                        changes = _find_upstream_changes(target, archive, listener)
+                        unanswered[name] = [change for change in changes if not change.certain]
+                        found[name] = list(map(str, changes))
+                    else:
+                        found[name] = _find_faults(target, home, PrefixedListener(listener, str(target)))
             except HephaestusError as error:
                 failed = raise_or_print_error(error, alone=bool(targets) and len(targets or ()) == 1)
     if as_json:
@@ -77,7 +79,7 @@ def verify(
     for name, lines in found.items():
         target, home = chosen[name]
         if not as_json:
-            result = f"{len(lines)} findings" if lines else "whole"
+            result = count_of(len(lines), "finding") if lines else "whole"
             out.print(f"{target}{simulated_suffix(home)}: {result}")
         command = f"{target}{simulated_option(target, home)}"
         advice = (
@@ -85,6 +87,13 @@ def verify(
             if upstream
             else f"`hephaestus repair {command}` mends it"
         )
+        if silent := unanswered.get(name):
+            lines = [line for line in lines if line not in set(map(str, silent))]
+            more = f" and of {count_of(len(silent) - 1, 'more product')}" if len(silent) > 1 else ""
+            print_notice(
+                f"{target}: not compared, {silent[0].what}, of {silent[0].product}{more}; "
+                f"`hephaestus verify --upstream {command}` asks again"
+            )
         for line in lines[:_MAX_PRINTED_FINDINGS]:
             print_notice(f"{target}: {line}; {'copy it again' if isinstance(target, Path) else advice}")
         if len(lines) > _MAX_PRINTED_FINDINGS:
@@ -93,9 +102,11 @@ def verify(
         raise typer.Exit(1)
 
 
-def _find_upstream_changes(target: Frame | Path, settings: Settings, listener: ProgressListener) -> list[str]:
+def _find_upstream_changes(
+    target: Frame | Path, settings: Settings, listener: ProgressListener
+) -> list[UpstreamChange]:
     frame = target if isinstance(target, Frame) else Frame.parse(str(target))
-    return [str(change) for change in check_upstream(frame, settings, listener)]
+    return check_upstream(frame, settings, listener)
 
 
 def _find_faults(target: Frame | Path, settings: Settings, listener: ProgressListener) -> list[str]:

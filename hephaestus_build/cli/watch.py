@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -25,6 +26,7 @@ from hephaestus_build.cli.targets import (
 )
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import list_published_frames
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
 from hephaestus_build.operations.batch import watch as watch_frames
 from hephaestus_build.simulation.server.embedded import serve_for_frames
@@ -71,7 +73,7 @@ def watch(
             served,
             interval=every * 3600,
             rounds=1 if once else rounds,
-            open_listener=show_progress,
+            open_listener=partial(show_progress, quiet=True),
             at_a_time=at_a_time,
         ):
             codes.add(run.exit_code)
@@ -84,7 +86,8 @@ def watch(
                 news = f"generation {run.result.generation}" if run.result.published else "nothing new"
                 owed = f", {len(run.result.owed)} owed" if run.result.owed else ""
                 owed += f", {len(run.result.accepted)} accepted as absent" if run.result.accepted else ""
-                out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {run.result.pairs} pairs{owed}")
+                stored = count_of(run.result.pairs, "pair")
+                out.print(f"{run.began:%Y-%m-%d %H:%M} {run.frame}: {news}, {stored}{owed}")
                 if run.error:
                     print_notice(run.error)
             sys.stdout.flush()  # show the line at once, also in a pipe

@@ -12,7 +12,7 @@ from typing import Any
 
 from hephaestus_build.core.bounds import Bounds, great_circle_km
 from hephaestus_build.core.errors import UsageError
-from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.frames import FRAME_ID_HELP, Frame
 from hephaestus_build.core.registry import PublishedFrame, published_frames
 from hephaestus_build.core.volcanoes import (
     VolcanoCone,
@@ -309,12 +309,12 @@ def _not_one_frame(text: str, volcanoes: set[VolcanoCone], listing: list[FoundFr
         )
     if volcanoes:
         return (
-            f"{text!r} lies in no frame of the registry; name a frame of the COMET-LiCSAR portal by its id, "
-            "such as 124D_04854_171313 (`hephaestus frames` lists the registry)"
+            f"{text!r} lies in no frame of the registry; name a frame by its id, such as 124D_04854_171313: "
+            f"{FRAME_ID_HELP}"
         )
     return (
         f"{text!r} is not a frame id, such as 124D_04854_171313 or 144A_SM_REUN_S6, nor a volcano of "
-        f"the registry{suggestion(text)}; `hephaestus frames WORDS` finds frames by volcano or place"
+        f"the registry{suggestion(text)}; {FRAME_ID_HELP}"
     )
 
 

@@ -55,6 +55,11 @@ LICSAR = FrameIdForm(
 )
 #: Id formats of all sources; the first one that an id matches determines its source.
 FRAME_ID_FORMS = [LICSAR]
+#: Where the ids of frames are found, for messages.
+FRAME_ID_HELP = (
+    "`hephaestus frames` finds ids by volcano or place, "
+    "https://comet.nerc.ac.uk/comet-lics-portal/ shows those of all frames"
+)
 
 
 @dataclass(frozen=True, order=True, repr=False)
@@ -78,10 +83,7 @@ class Frame:
     def __post_init__(self) -> None:
         if not any(form.pattern.fullmatch(self.id) for form in FRAME_ID_FORMS):
             forms = " or ".join(form.example for form in FRAME_ID_FORMS)
-            raise UsageError(
-                f"{self.id!r} is not a frame id: expected the form {forms}; `hephaestus frames` finds "
-                f"one by volcano or place"
-            )
+            raise UsageError(f"{self.id!r} is not a frame id: expected the form {forms}; {FRAME_ID_HELP}")
 
     @classmethod
     def parse(cls, text: str) -> Frame:

@@ -179,10 +179,17 @@ class _ListenerGroup:
 
 
 @contextmanager
-def show_progress(console: PlainConsole | None = None) -> Iterator[ProgressListener]:
+def show_progress(console: PlainConsole | None = None, *, quiet: bool = False) -> Iterator[ProgressListener]:
     """Show progress on standard error during the block: as bars on a terminal, elsewhere as lines.
 
     The log file gets the lines in either case. Where the steps are shown, no bars are drawn.
+
+    Parameters
+    ----------
+    console : PlainConsole, optional
+        The console of standard error.
+    quiet : bool
+        Whether to show no messages where standard error is no terminal.
     """
     # with FORCE_COLOR, which notebooks set, rich treats any file as a terminal, but bars must not go to files
     drawn = console.is_terminal if console else sys.stderr.isatty()
@@ -214,6 +221,6 @@ def show_progress(console: PlainConsole | None = None) -> Iterator[ProgressListe
     threading.Thread(target=watch, name="progress", daemon=True).start()
     try:
         with progress:
-            yield _ListenerGroup(ProgressBars(progress), lines)
+            yield _ListenerGroup(*([] if quiet and not drawn else [ProgressBars(progress)]), lines)
     finally:
         ended.set()

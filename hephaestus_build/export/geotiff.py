@@ -13,6 +13,7 @@ only new and changed files.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.gdal import check_gdal, isolated_gdal_env, wgs84_crs
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import check_no_links, is_plain_file
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.schema import Variable
 from hephaestus_build.export.export_lock import check_export_target, exclusive_lock, remove_unfinished_files
@@ -113,13 +115,13 @@ def export_geotiff(
         taken = [layer.path for layer in todo if (folder / layer.path).exists()]
         if foreign := [path for path in taken if keys[path] is None]:
             raise UsageError(
-                f"{len(foreign)} files, such as {folder / foreign[0]}, are of no export of this program and "
-                "are never replaced; move them away or choose another --out"
+                f"{folder / foreign[0]}{_and_more(foreign)} of no export of this program, never replaced; "
+                "move such files away or choose another --out"
             )
         if taken and not force:
             raise UsageError(
-                f"{len(taken)} files, such as {folder / taken[0]}, are not this cube as it is now; "
-                "add --force to replace them"
+                f"{folder / taken[0]}{_and_more(taken)} not of this cube as it is now; "
+                "add --force to replace what stands there"
             )
         stage = f"{source.frame} to GeoTIFF"
         listener.stage(stage, len(todo))
@@ -131,6 +133,11 @@ def export_geotiff(
         for _ in map_bounded(write, todo, threads):
             listener.advance(stage)
     return ExportResult(target, len(todo), len(layers) - len(todo))
+
+
+def _and_more(paths: Sequence[object]) -> str:
+    """Return what follows the first of several files in a sentence, with the verb."""
+    return f" and {count_of(len(paths) - 1, 'more file')} are" if len(paths) > 1 else " is"
 
 
 def read_export_key(path: Path) -> str | None:

@@ -14,7 +14,7 @@ from hephaestus_build.core.era5_grid import EXPVER_PRELIMINARY
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import list_names
-from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import cubes_dir_for
 from hephaestus_build.cube.granules import EpochGranule, InterferogramGranule, MaskGranule
@@ -209,7 +209,7 @@ def _read_frame_status(
     begun = frame_store.staging.read_granules(check=False)
     current = frame_store.published_generation()
     if current is None:
-        problem = f"not published; {len(begun)} granules are finished" if begun else "not built"
+        problem = f"not published; {count_of(len(begun), 'granule')} finished" if begun else "not built"
         owed, accepted = partition_accepted(find_missing_products(begun), frame, accept)
         return FrameStatus(
             str(frame), owed=owed, accepted=accepted, unfinished=len(begun), problem=problem, **tried
@@ -239,7 +239,7 @@ def _read_frame_status(
         owed=owed,
         accepted=accepted,
         preliminary=sum(granule.era5_expver == EXPVER_PRELIMINARY for granule in epochs),
-        stale=(f"{len(known.changed)} granules changed upstream",) if known.changed else (),
+        stale=(f"{count_of(len(known.changed), 'granule')} changed upstream",) if known.changed else (),
         schema=contents.schema_version or "1.0",
         gone=known.gone,
         bytes=sum(dict(manifest.values()).values()),

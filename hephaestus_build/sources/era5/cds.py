@@ -27,7 +27,7 @@ from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, Era5Area
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json, read_bounded
-from hephaestus_build.core.plain_text import sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import parse_url_setting, redact_url
@@ -158,7 +158,8 @@ class CdsEra5Source(CachedEra5Source):
                     everything=True,
                 )
             else:
-                say(f"{len(waiting)} requests wait in the queue of the CDS, {len(queue)} to be submitted")
+                queued = count_of(len(waiting), "request")
+                say(f"in the queue of the CDS: {queued}, {len(queue)} to be submitted")
                 time.sleep(pause)
                 pause = min(1.5 * pause, self._max_poll_interval)
 

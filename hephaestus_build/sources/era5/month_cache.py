@@ -24,6 +24,7 @@ import numpy as np
 from hephaestus_build.core.atomic_io import hash_bytes, write_atomic
 from hephaestus_build.core.era5_grid import ERA5_VARIABLE_NAMES, EXPVER_FINAL, Era5Area
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.provenance import Outcome, Receipt
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.core.web_address import HttpUrl
@@ -282,7 +283,7 @@ class CachedEra5Source(ABC):
                 self.month_cache.add(area, part)
                 parts.append(part)
                 settled += len(part.receipts_by_hour)
-                say(f"{len(part.times)} hours came")
+                say(f"{count_of(len(part.times), 'hour')} came")
         return merge_fields(area, self.name, parts)
 
 

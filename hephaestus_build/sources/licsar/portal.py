@@ -24,7 +24,7 @@ from cachetools import TTLCache
 from hephaestus_build.core.concurrency import SharedCache
 from hephaestus_build.core.era5_grid import parse_center_time
 from hephaestus_build.core.errors import HephaestusError, UnreachableError, UsageError
-from hephaestus_build.core.frames import Frame, Pair
+from hephaestus_build.core.frames import FRAME_ID_HELP, Frame, Pair
 from hephaestus_build.core.gdal import check_gdal
 from hephaestus_build.core.parsing import read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
@@ -569,8 +569,8 @@ def _listing_error(frame: Frame, page: SmallResponse) -> str:
         case Outcome.ABSENT:
             other = "unset HEPHAESTUS_LICSAR_URL for the embedded archive, or " if frame.is_simulated else ""
             return (
-                f"{frame}: the LiCSAR archive has no such frame ({page.detail}; {asked}); check its id, or "
-                f"{other}set HEPHAESTUS_LICSAR_URL to an archive that has it"
+                f"{frame}: the LiCSAR archive has no such frame ({page.detail}; {asked}); check its id "
+                f"({FRAME_ID_HELP}), or {other}set HEPHAESTUS_LICSAR_URL to an archive that has it"
             )
         case Outcome.REFUSED:
             return (

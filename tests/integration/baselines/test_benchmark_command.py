@@ -137,7 +137,7 @@ def test_runs_of_another_process_are_owed(home, undrawn, capsys, monkeypatch):
 
     monkeypatch.setattr(hephaestus_baselines.experiments.experiment_grid, "run_experiment", elsewhere)
     assert hephaestus(*run(home)) == 3
-    assert "hephaestus: 1 runs are running in another process" in capsys.readouterr().err
+    assert "hephaestus: 1 run still going on in another process" in capsys.readouterr().err
 
 
 def test_a_run_reads_its_own_generation_while_the_cubes_grow(home, tmp_path, undrawn, monkeypatch):

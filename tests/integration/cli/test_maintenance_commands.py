@@ -86,7 +86,7 @@ def test_status_fits_a_narrow_terminal_and_names_what_needs_attention(archive, d
     code, out, err = hephaestus("status")
     assert code == 0
     assert "stale: 2 granules changed upstream" in err  # the pair, and the geometry of its masks
-    assert "1 pairs are gone upstream and stay in the cube" in err
+    assert "gone upstream, kept in the cube: 1 pair, such as" in err
     code, out, _ = hephaestus("status", "--json")
     (row,) = json.loads(out)
     assert (row["pairs"], len(row["gone"]), len(row["stale"]), row["generation"]) == (7, 1, 1, 1)
@@ -95,6 +95,29 @@ def test_status_fits_a_narrow_terminal_and_names_what_needs_attention(archive, d
     assert row["bytes"] > 10_000
     assert row["simulated"] is True
     assert row["last_run"]
+
+
+def test_a_host_that_is_down_is_one_line_a_frame(archive, data, hephaestus):
+    archive.faults.add("LiCSAR_products", faults.error_status(503))
+    code, _, err = hephaestus("verify", "--upstream", FRAME.id)
+    (line,) = err.splitlines()
+    assert code == 1
+    assert "cannot be asked (unreachable:" in line
+    assert " more products; `hephaestus verify --upstream" in line
+    found = json.loads(hephaestus("verify", "--upstream", FRAME.id, "--json")[1])[FRAME.id]
+    assert len(found) > 10  # programs get each product
+
+
+def test_what_changed_is_named_beside_what_was_not_compared(archive, data, hephaestus):
+    pairs = archive.archive.pairs(FRAME)
+    archive.archive.reprocess(FRAME, pairs[2])
+    archive.faults.add(str(pairs[1]), faults.error_status(503))
+    code, _, err = hephaestus("verify", "--upstream", FRAME.id)
+    assert code == 1
+    lines = err.splitlines()
+    assert [("not compared" in line, str(pairs[1]) in line) for line in lines].count((True, True)) == 1
+    assert all("not compared" in line or f"`hephaestus build {FRAME}` fetches it" in line for line in lines)
+    assert any(f"{pairs[2]}" in line and "changed upstream" in line for line in lines)
 
 
 def test_status_lists_what_is_owed_also_before_anything_is_published(archive, data, hephaestus):
@@ -184,14 +207,15 @@ def test_verify_upstream_says_what_the_next_build_fetches(archive, data, hephaes
     assert f"`hephaestus build {FRAME}` fetches it" in err
 
 
-def test_watch_prints_a_line_a_frame_and_nothing_else(archive, data, hephaestus):
+def test_watch_prints_a_line_a_frame_and_a_summary(archive, data, hephaestus):
     code, out, err = hephaestus("watch", "--rounds", "1", "--json")
     assert code == 0
     assert [json.loads(line)["frame"] for line in out.splitlines()] == [FRAME.id]
     # without a frame and --simulated, as there are only simulated cubes
-    assert err.count("\n") == 1
+    assert err.count("\n") == 2
+    assert "round 1: 1 frame: 0 built, 1 unchanged, 0 failed" in err
     assert "no real cubes" in err
-    assert hephaestus("watch", "--rounds", "1", "--simulated", "--json")[2] == ""
+    assert hephaestus("watch", "--rounds", "1", "--simulated", "--json")[2].startswith("round 1: 1 frame: ")
     assert len(runs(data)) == 2
 
 

@@ -164,7 +164,7 @@ def test_missing_samples_are_owed_and_the_statistics_are_written(tmp_path: Path)
     owed = CliRunner().invoke(app, words).exception
     assert isinstance(owed, MissingProductsError)
     assert owed.exit_code == 3
-    assert "2 training samples of 1 frames" in str(owed)
+    assert "2 training samples of 1 frame " in str(owed)
     assert read_statistics(next((tmp_path / "simulated" / "statistics").glob("*.json"))).missing == {
         FRAME.id: 2
     }

@@ -171,7 +171,7 @@ def test_what_was_unreachable_is_tried_again_and_what_stays_away_is_owed(prefect
     archive.faults.add(rf"{pair}\.geo\.cc\.tif$", error_status(404))
     state = build_frame(ORDINARY, limit=3, data_dir=data, return_state=True)
     assert (state.type, state.name) == ("COMPLETED", OWED_STATE)
-    assert f"owed: 1 products, such as {pair}.geo.cc.tif (absent:" in state.message
+    assert f"owed: 1 product, such as {pair}.geo.cc.tif (absent:" in state.message
     assert f"{pair}.geo.cc.tif: absent" in artifact(state, "cube").description
     tries = {run.name.split("-")[0]: run.run_count for run in task_runs(state)}
     assert tries["plan"] == tries["DEM"] == 2

@@ -95,7 +95,7 @@ def test_a_change_that_only_asking_shows_is_stale_until_the_next_build(archive, 
     changes = check_upstream(FRAME, settings, NullListener())
     assert {change.unit for change in changes} == {f"pair/{pair}"}
     assert "changed upstream" in str(changes[0])
-    assert read_frame_status(settings, FRAME).stale == ("1 granules changed upstream",)
+    assert read_frame_status(settings, FRAME).stale == ("1 granule changed upstream",)
     archive.clear_log()
     result = build(ALL, settings)
     assert asked(archive) == rasters(pair)
@@ -127,7 +127,7 @@ def test_a_changed_pair_that_cannot_be_had_stays_as_it_was_and_is_owed(archive, 
     assert (result.exit_code, result.pairs) == (3, 7)
     assert [(item.unit, item.outcome) for item in result.owed] == [(f"pair/{pair}", Outcome.UNREACHABLE)]
     assert objects(settings) == before or result.published  # its masks may follow a newer preview already
-    assert read_frame_status(settings, FRAME).stale == ("1 granules changed upstream",)
+    assert read_frame_status(settings, FRAME).stale == ("1 granule changed upstream",)
     assert verify_generation(frame_store_of(settings).published_generation()) == []
     archive.reset()
     archive.archive.reprocess(FRAME, pair)
