@@ -32,8 +32,8 @@ SPOKEN = logging.getLogger("hephaestus")
 SPOKEN.addHandler(logging.NullHandler())
 SPOKEN.propagate = False
 SPOKEN.setLevel(logging.INFO)
-# Loggers of this project, whose records say what a command does.
-_OWN_LOGGERS = ("hephaestus_build", "hephaestus_baselines", "hephaestus_flows")
+# Beginning of the names of this project's loggers, whose records say what a command does.
+_OWN_LOGGERS = "hephaestus"
 # Login and query of an address, which may be secret.
 _ADDRESS = re.compile(r"(\w://)(?:[^\s/'\"]*@)?([^\s?#'\"]*)(?:[?#][^\s'\")]*)?")
 _QUERY = re.compile(r"(?<=\S)\?[^\s=]+=[^\s'\")]*")
@@ -91,6 +91,7 @@ class _StandardErrorHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self.addFilter(_is_ours_or_warning)
         self.set_verbose(False)
 
     @property
@@ -110,6 +111,7 @@ class _LogFileHandler(WatchedFileHandler):
     def __init__(self, path: Path) -> None:
         self._failed = False
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.addFilter(_is_ours_or_warning)
         self.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
     def _open(self) -> Any:
@@ -156,7 +158,7 @@ def log_steps() -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _StandardErrorHandler):
             handler.set_verbose(True)
-    _let_own_loggers_speak()
+    logging.getLogger().setLevel(logging.DEBUG)
 
 
 def are_steps_shown() -> bool:
@@ -181,7 +183,7 @@ def log_to_file(path: Path) -> None:
     stop_logging_to_file()
     logging.getLogger().addHandler(handler)
     SPOKEN.addHandler(handler)
-    _let_own_loggers_speak()
+    logging.getLogger().setLevel(logging.DEBUG)
 
 
 def stop_logging_to_file() -> None:
@@ -193,9 +195,8 @@ def stop_logging_to_file() -> None:
                 handler.close()
 
 
-def _let_own_loggers_speak() -> None:
-    for name in _OWN_LOGGERS:
-        logging.getLogger(name).setLevel(logging.DEBUG)
+def _is_ours_or_warning(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or record.name.startswith(_OWN_LOGGERS)
 
 
 def utc_now() -> str:

@@ -163,7 +163,7 @@ def test_verify_and_repair_by_name_and_by_path(data, hephaestus, tmp_path):
     shard = next((store / "insar_difference").glob("c.*"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     code, out, err = hephaestus("verify", FRAME.id)
-    assert (code, out) == (1, f"{FRAME} (simulated): 1 findings\n")
+    assert (code, out) == (1, f"{FRAME} (simulated): 1 finding\n")
     assert "insar_difference of pair/2019" in err
     assert f"`hephaestus repair {FRAME}`" in err
     assert hephaestus("verify", str(copy)) == (0, f"{copy}: whole\n", "")
