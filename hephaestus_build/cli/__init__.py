@@ -158,11 +158,10 @@ def _open_log_file(path: str | None) -> None:
     if path is None:
         return
     from hephaestus_build import __version__
-    from hephaestus_build.core.settings import require_local_path
+    from hephaestus_build.core.settings import local_path
     from hephaestus_build.core.terminal import SPOKEN, log_to_file
 
-    require_local_path("--log-file", path)
-    log_to_file(Path(path))
+    log_to_file(Path(str(local_path("--log-file", path))))
     SPOKEN.info("hephaestus %s: %s", __version__, shlex.join(sys.argv[1:]))
 
 
