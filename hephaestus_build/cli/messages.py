@@ -41,7 +41,7 @@ class BuildSummary:
 
     def print(self, what: str = "") -> None:
         """Print one line on standard error."""
-        results = [run.result for run in self._runs if run.result is not None]
+        results = [run.result for run in self._runs if run.result is not None and not run.error]
         counts = {
             "built": sum(result.published for result in results),
             "unchanged": sum(not result.published for result in results),
