@@ -187,7 +187,7 @@ def tables(
     problems: list[str] = []
     paths = write_experiment_report(bench, problems, allow_unseen=allow_unseen)
     if as_json:
-        print_json([str(path) for path in paths])
+        print_json({"files": [str(path) for path in paths]})
     else:
         _print_tables(paths)
     for problem in problems:
@@ -246,7 +246,7 @@ def predict(
                 out.print(f"{item.name}: highest {item.highest:.3f}  {item.geotiff}")
     made = sum(item.geotiff is not None for item in written)
     if as_json:
-        print_json([vars(item) for item in written])
+        print_json({"maps": [item.to_json() for item in written]})
     else:
         err.print(f"{count_of(made, 'map')} written to {folder}, {len(written) - made} already there")
 
@@ -370,7 +370,7 @@ def _print_cost_estimate(found: CostEstimate, to: Any) -> None:
         rows[f"time, {item.source}"] = f"{_format_duration(item.hours)} for {count_of(item.runs, 'run')}"
     if found.unknown:
         rows["time, not known yet"] = count_of(found.unknown, "run")
-    rows["disk"] = f"{found.gigabytes:.1f} GB"
+    rows["disk"] = f"{found.disk_bytes / 1e9:.1f} GB"
     print_fields(f"{found.preset}{share}", rows, to)
     if found.changed:
         print_notice(

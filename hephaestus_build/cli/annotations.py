@@ -110,7 +110,7 @@ def defects(
     """List every defect in the files: which file, what, and what was done about it."""
     annotations = read_selected_annotations(archive)
     if as_json:
-        print_json([asdict(item) for item in annotations.defects])
+        print_json({"defects": [asdict(item) for item in annotations.defects]})
         return
     rows: list[tuple[str, str, str]] = []
     groups: dict[tuple[str, str], list[Defect]] = defaultdict(list)
@@ -153,7 +153,7 @@ def fetch(
 
         path = fetch_annotations(settings, url=url, sha256=sha256, progress=advance)
     if as_json:
-        print_json({"path": str(path), "size": path.stat().st_size})
+        print_json({"path": str(path), "bytes": path.stat().st_size})
     else:
         err.print(f"the annotations are at {path}")
 
@@ -172,7 +172,8 @@ def masks(
     annotations = read_selected_annotations(archive)
     findings = report_masks(annotations, _grid_lookup(cubes))
     if as_json:
-        print_json([{**item.summarize(), "each": [asdict(p) for p in item.polygons]} for item in findings])
+        frames = [{**item.summarize(), "each": [asdict(p) for p in item.polygons]} for item in findings]
+        print_json({"frames": frames})
         return
     columns = {
         "frame": "frame",

@@ -101,6 +101,7 @@ def write_archive(
     frames: FrameOption = None,
     layout: LayoutOption = "directories",
     oddity: OddityOption = None,
+    as_json: bool = JSON_OPTION,
 ) -> None:
     """Write the simulated portal and annotations as files, for any static web server."""
     from rich.progress import Progress, SpinnerColumn, TextColumn
@@ -126,7 +127,10 @@ def write_archive(
         ) from None
     finally:
         archive.close()
-    out.print(f"{count_of(count, 'simulated file')} in {folder}")
+    if as_json:
+        print_json({"path": str(folder), "written": count, "simulated": True})
+    else:
+        out.print(f"{count_of(count, 'simulated file')} in {folder}")
 
 
 @app.command("list")
@@ -151,27 +155,35 @@ def list_frames(
             {
                 "frame": name,
                 "simulated": True,
-                "rows": scene.grid.height,
-                "columns": scene.grid.width,
-                "pixel": scene.grid.dx,
-                "center_time": str(scene.spec.center_time),
+                "shape": scene.grid.shape,
+                "pixel_deg": (scene.grid.dx, scene.grid.dy),
+                "center_time": f"{scene.spec.center_time}Z",
                 "epochs": len(scene.epochs),
                 "pairs": len(scene.pairs),
                 "first": f"{scene.epochs[0]}",
                 "last": f"{scene.epochs[-1]}",
                 "previews": scene.spec.preview_era,
                 "sources": [source.activity for source in scene.spec.sources],
-                "oddities": {
-                    oddity: str(frame_store.pair_with_oddity(oddity) or "")
+                "oddities": [
+                    {"oddity": oddity, "pair": frame_store.pair_with_oddity(oddity)}
                     for oddity in sorted(frame_store.oddities)
-                },
+                ],
             }
         )
     if as_json:
         print_json({"frames": rows, "oddities": ODDITIES, "faulty_oddities": FAULTY_ODDITIES})
         return
     columns = ("frame", "rows", "columns", "pixel", "epochs", "pairs", "first", "last", "previews", "sources")
-    cells = [[row[name] for name in columns[:-1]] + [", ".join(row["sources"])] for row in rows]
+    cells = [
+        [
+            row["frame"],
+            *row["shape"],
+            row["pixel_deg"][0],
+            *(row[name] for name in columns[4:-1]),
+            ", ".join(row["sources"]),
+        ]
+        for row in rows
+    ]
     numbers = ("rows", "columns", "pixel", "epochs", "pairs")
     print_table(columns, cells, numbers=numbers, folded=("sources",))
     for oddity, meaning in {**ODDITIES, **FAULTY_ODDITIES}.items():

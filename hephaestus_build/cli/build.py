@@ -92,7 +92,7 @@ def build(
             if not as_json:
                 _print_result(run.result, picture)
     if as_json:
-        print_json([run.result.to_json() if run.result else run.to_json() for run in runs])
+        print_json({"frames": [run.to_json() for run in runs]})
     for run in runs:
         if run.result is not None:
             print_owed_notices(str(run.frame), run.result.owed)

@@ -46,7 +46,7 @@ def frames(
         bbox=None if box is None else (box[0], box[1], box[2], box[3]),
     )
     if as_json:
-        print_json([item.to_json() for item in found])
+        print_json({"frames": [item.to_json() for item in found]})
     elif as_csv:
         typer.echo(_format_csv(found), nl=False)
     elif found:

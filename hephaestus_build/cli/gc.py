@@ -47,7 +47,11 @@ def gc(
         except HephaestusError as error:
             failed = raise_or_print_error(error, alone=len(chosen) == 1)
     if as_json:
-        print_json(removed)
+        frames_done = [
+            {"frame": chosen[name][0].id, "simulated": chosen[name][1].is_simulated, "removed": numbers}
+            for name, numbers in removed.items()
+        ]
+        print_json({"frames": frames_done})
     else:
         for name, numbers in removed.items():
             frame, home = chosen[name]

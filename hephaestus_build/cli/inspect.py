@@ -66,12 +66,12 @@ def _summary_rows(path: Path, summary: CubeSummary) -> dict[str, str]:
     )
     rows["interferograms"] = str(pairs["valid"])
     rows["annotated"] = f"{pairs['annotated']}, {pairs['with_deformation']} with deformation"
-    for name in ("absent_upstream", "refused", "unreachable", "corrupt"):
+    for name in ("absent", "refused", "unreachable", "corrupt"):
         if pairs.get(name):
-            rows[name.replace("_", " ")] = str(pairs[name])
+            rows["absent upstream" if name == "absent" else name] = str(pairs[name])
     if summary.owed:
         more = f" and {len(summary.owed) - 3} more" if len(summary.owed) > 3 else ""
-        rows["owed"] = ", ".join(summary.owed[:3]) + more
+        rows["owed"] = ", ".join(f"{item.product} ({item.outcome})" for item in summary.owed[:3]) + more
     if summary.accepted:
         rows["accepted as absent"] = count_of(len(summary.accepted), "product")
     west, south, east, north = summary.bounds

@@ -50,7 +50,12 @@ def migrate(
             print_notice(str(error))
             failed = True
     if as_json:
-        print_json(results)
+        print_json(
+            {
+                "moved": [item for item in results if "schema" not in item],
+                "migrated": [item for item in results if "schema" in item],
+            }
+        )
     elif not results and not failed:
         out.print("nothing to migrate: everything is where and as this version has it")
     else:

@@ -11,6 +11,7 @@ from hephaestus_build.cli.console import load_command_settings, print_json, prin
 from hephaestus_build.cli.options import JSON_OPTION, DataDirOption, SimulatedOption, complete_frame
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import frame_named
+from hephaestus_build.core.plain_text import utc_text
 from hephaestus_build.operations.pair_table import pair_table
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
@@ -46,7 +47,14 @@ def pairs(
     with serve_for_frames(settings, [chosen]) if upstream else nullcontext(settings) as served:
         table = pair_table(chosen, served, upstream=upstream)
     if as_json:
-        print_json(_records(table))
+        print_json(
+            {
+                "frame": chosen.id,
+                "simulated": table.attrs["simulated"],
+                "listed": utc_text(table.attrs["listed"] or "") or None,
+                "pairs": _records(table),
+            }
+        )
     elif as_csv:
         typer.echo(table.to_csv(lineterminator="\n", date_format="%Y-%m-%d"), nl=False)
     else:

@@ -48,7 +48,7 @@ def plan(
             plan_frame(make_build_request(frame, settings, since, until, limit), served) for frame in chosen
         ]
     if as_json:
-        print_json([item.to_json() for item in plans])
+        print_json({"frames": [item.to_json() for item in plans]})
         return
     for item in plans:
         _print_plan(item)
@@ -58,16 +58,16 @@ def _print_plan(plan: BuildPlan) -> None:
     facts = plan.to_json()
     rows = {
         "pairs upstream": facts["listed"],
-        f"wanted ({facts['pairs']})": facts["wanted"],
+        f"wanted ({facts['selection']})": facts["wanted"],
         "in the cube already": facts["in_cube"],
         "to fetch": facts["to_fetch"],
         **{f"skipped, {reason}": count for reason, count in facts["skipped"].items()},
-        "annotated, absent upstream": len(facts["annotated_but_absent_upstream"]),
+        "annotated, absent upstream": len(facts["absent"]),
         "ERA5": f"{count_of(facts['era5_dates'], 'date')} in {count_of(facts['era5_requests'], 'request')}"
         + (f", owed: {facts['era5_problem']}" if facts["era5_problem"] else ""),
         **{f"optional, {name}": count for name, count in facts["optional_products"].items()},
-        "download": f"{facts['download_gb']:.2f} GB",
-        "disk": f"{facts['disk_gb']:.2f} GB",
+        "download": f"{plan.download_bytes / 1e9:.2f} GB",
+        "disk": f"{plan.disk_bytes / 1e9:.2f} GB",
         "sizes from": "the frame's grid" if facts["size_is_exact"] else "a typical frame's grid",
     }
     print_fields(facts["frame"], rows)

@@ -40,7 +40,7 @@ def repair(
             except HephaestusError as error:
                 failed = raise_or_print_error(error, alone=len(chosen) == 1)
     if as_json:
-        print_json([item.to_json() for item in repairs])
+        print_json({"frames": [item.to_json() for item in repairs]})
     for item in repairs:
         if not as_json:
             out.print(

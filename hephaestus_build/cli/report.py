@@ -67,6 +67,7 @@ def report(
             continue
         pictures.append(
             {
+                "frame": done.frame,
                 "cube": str(cube),
                 "pair": done.pair.name,
                 "chosen": "asked" if done.asked else "newest",
@@ -76,6 +77,6 @@ def report(
         if not as_json:
             out.print(f"{cube.stem}: {done.pair}, {done.reason}, in {done.path}", soft_wrap=True)
     if as_json:
-        print_json(pictures)
+        print_json({"pictures": pictures})
     if failed:
         raise typer.Exit(1)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from hephaestus_build.core.settings import settings_template
+from hephaestus_build.cli.console import print_json
+from hephaestus_build.cli.options import JSON_OPTION
+from hephaestus_build.core.settings import describe_settings, settings_template
 
 
-def settings() -> None:
+def settings(as_json: bool = JSON_OPTION) -> None:
     """Print every setting as a commented YAML file, at its default."""
-    typer.echo(settings_template(), nl=False)
+    if as_json:
+        print_json({"settings": describe_settings()})
+    else:
+        typer.echo(settings_template(), nl=False)

@@ -82,19 +82,19 @@ def list_splits(data_dir: DataDirOption = None, as_json: bool = JSON_OPTION) -> 
     for name in split_names():
         rule, path = split_rule(name), split_path(name, settings)
         row: dict[str, Any] = {
-            "name": name,
+            "split": name,
             "version": rule.version,
             "rule": rule.rule,
             "promises": list(rule.promises),
             "legacy": rule.legacy,
-            "written": str(path) if path.is_file() else None,
+            "path": str(path) if path.is_file() else None,
         }
         if path.is_file():
             split = read_split(path)
             row |= {"sha256": split.sha256, "simulated": split.is_simulated}
         rows.append(row)
     if as_json:
-        print_json(rows)
+        print_json({"splits": rows})
         return
     lines = []
     last_rule = ""
@@ -103,7 +103,7 @@ def list_splits(data_dir: DataDirOption = None, as_json: bool = JSON_OPTION) -> 
         last_rule = row["rule"]
         promises = ", ".join(row["promises"]) or "nothing (legacy)"
         written = row.get("sha256", "no")[:12] + (" (simulated)" if row.get("simulated") else "")
-        lines.append((row["name"], promises, written, rule_text))
+        lines.append((row["split"], promises, written, rule_text))
     print_table(("split", "promises", "written", "rule"), lines, folded=("promises", "written", "rule"))
 
 
@@ -121,7 +121,7 @@ def summarize_split(
     rule = split_rule(name)
     samples, source = read_selected_samples(archive, cubes, simulated=simulated, mixed=mixed)
     split = make_split(rule, samples, source=source, length=length)
-    result = {**compare_table_2(split), "source": source}
+    result = {**compare_table_2(split), "source": _describe_source(source)}
     if as_json:
         print_json(result)
         return
@@ -159,7 +159,7 @@ def audit_splits(
     events = None if annotations is None else find_events(annotations)
     results = [audit_split(split, events, annotations=annotations) for split in splits]
     if as_json:
-        print_json([result.to_json() for result in results])
+        print_json({"splits": [result.to_json() for result in results]})
     else:
         for result in results:
             _print_audit(result)
@@ -259,11 +259,11 @@ def write_splits(
     for rule, split, folder in zip(rules, splits, homes, strict=True):
         path = folder / f"{rule.name}.json"
         split.write(path)
-        rows.append({"name": rule.name, "sha256": split.sha256, "path": str(path), "counts": split.counts})
+        rows.append({"split": rule.name, "sha256": split.sha256, "path": str(path), "counts": split.counts})
         if not as_json:
             err.print(f"{rule.name}  {split.sha256[:12]}  {path}")
     if as_json:
-        print_json(rows)
+        print_json({"splits": rows})
 
 
 def split_path(name: str, settings: Settings) -> Path:
@@ -326,6 +326,20 @@ def read_selected_samples(
         raise HephaestusError("the cubes hold no annotated interferogram; name an archive with --archive")
     marks = {SIMULATED_SOURCE: "as the cubes say"} if taken.settings.is_simulated else {}
     return samples, {"cubes": len(source), **source, **marks}
+
+
+def _describe_source(source: dict[str, str | int]) -> dict[str, Any]:
+    """Return as JSON values where samples come from: the frames of cubes in a list."""
+    if "cubes" not in source:
+        return dict(source)
+    number = {name: str(text).removeprefix("generation ") for name, text in source.items()}
+    return {
+        "cubes": [
+            {"frame": name, "generation": int(text)}
+            for name, text in number.items()
+            if name not in ("cubes", SIMULATED_SOURCE)
+        ]
+    }
 
 
 def _read_annotations_of_kind(archive: Path | None, mixed: bool) -> Annotations:
@@ -463,6 +477,6 @@ def figures(
             write_atomic(path, draw.encode_png(figure))
         paths.append(str(path))
     if as_json:
-        print_json(paths)
+        print_json({"files": paths})
     else:
         err.print(f"{count_of(len(paths), 'figure')} in {to}")

@@ -71,7 +71,7 @@ def update(
         )
     statistics.write(path)
     if as_json:
-        print_json({**_statistics_json(statistics), "path": str(path)})
+        print_json(_statistics_json(statistics, path))
     else:
         _print_statistics(statistics, "valid")
         err.print(f"written to {path}")
@@ -99,13 +99,14 @@ def show(
     name = Path(split).stem if split.endswith(".json") else split
     written = _resolve_split_path(split, settings)
     apart = written.is_file() and read_split(written).is_simulated
-    statistics = read_statistics(_statistics_path(name, settings.for_simulated() if apart else settings))
+    path = _statistics_path(name, settings.for_simulated() if apart else settings)
+    statistics = read_statistics(path)
     if written.is_file() and read_split(written).sha256 != statistics.sha256:
         raise HephaestusError(
             f"the split {name} has changed since; run `hephaestus statistics update {split}` again"
         )
     if as_json:
-        print_json(_statistics_json(statistics))
+        print_json(_statistics_json(statistics, path))
     else:
         _print_statistics(statistics, convention)
 
@@ -129,9 +130,11 @@ def _statistics_path(name: str, settings: Settings) -> Path:
     return settings.data_dir / "statistics" / f"{name}.json"
 
 
-def _statistics_json(statistics: ChannelStatistics) -> dict[str, object]:
+def _statistics_json(statistics: ChannelStatistics, path: Path) -> dict[str, object]:
     content = statistics.to_json()
-    return {key: value for key, value in content.items() if key not in ("products", "weights")}
+    kept = {key: value for key, value in content.items() if key not in ("products", "weights")}
+    missing = [{"frame": frame, "samples": count} for frame, count in statistics.missing.items()]
+    return {**kept, "missing": missing, "path": str(path)}
 
 
 def _print_statistics(statistics: ChannelStatistics, convention: MaskingConvention) -> None:

@@ -35,7 +35,7 @@ def status(
     runs[True] = {**runs[False], **read_last_runs(settings.for_simulated().data_dir)}
     rows = [read_frame_status(home, frame, runs=runs[home.is_simulated]) for frame, home in chosen]
     if as_json:
-        print_json([row.to_json() for row in rows])
+        print_json({"frames": [row.to_json() for row in rows]})
     elif rows:
         _print_status(rows)
     else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,11 +17,12 @@ from hephaestus_build.cli.targets import (
     simulated_option,
     simulated_suffix,
 )
-from hephaestus_build.core.errors import HephaestusError, wrap_unexpected_errors
+from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import PrefixedListener, ProgressListener, show_progress
 from hephaestus_build.core.settings import Settings
+from hephaestus_build.cube.discovery import cubes_dir_for, is_simulated_cube
 from hephaestus_build.cube.storage.generations import Generation
 from hephaestus_build.cube.validation.checksums import verify_generation
 from hephaestus_build.cube.validation.record_consistency import check_record_consistency
@@ -75,7 +77,7 @@ def verify(
             except HephaestusError as error:
                 failed = raise_or_print_error(error, alone=bool(targets) and len(targets or ()) == 1)
     if as_json:
-        print_json(found)
+        print_json({"frames": [_to_json(*chosen[name], lines) for name, lines in found.items()]})
     for name, lines in found.items():
         target, home = chosen[name]
         if not as_json:
@@ -100,6 +102,20 @@ def verify(
             print_notice(f"{target}: and {len(lines) - _MAX_PRINTED_FINDINGS} more, which --json lists")
     if failed or any(found.values()):
         raise typer.Exit(1)
+
+
+def _to_json(target: Frame | Path, home: Settings, findings: list[str]) -> dict[str, Any]:
+    """Return the findings on a cube as JSON values."""
+    path = target if isinstance(target, Path) else cubes_dir_for(home, target) / f"{target}.zarr"
+    frame = target.id if isinstance(target, Frame) else None
+    with suppress(UsageError):  # a copy may have any name
+        frame = frame or Frame(path.stem).id
+    return {
+        "frame": frame,
+        "path": str(path),
+        "simulated": home.is_simulated or is_simulated_cube(path),
+        "findings": findings,
+    }
 
 
 def _find_upstream_changes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from typing import Annotated
@@ -28,6 +27,7 @@ from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.frame_search import list_published_frames
 from hephaestus_build.core.plain_text import count_of
 from hephaestus_build.core.progress import show_progress
+from hephaestus_build.core.terminal import json_text
 from hephaestus_build.operations.batch import watch as watch_frames
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 
@@ -79,7 +79,7 @@ def watch(
             codes.add(run.exit_code)
             summary.add(run)
             if as_json:
-                typer.echo(json.dumps(run.to_json(), default=str))
+                typer.echo(json_text(run.to_json(), indent=None))
             elif run.result is None:
                 print_notice(run.error)
             else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 #: Replaces control and invisible formatting characters.
 REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
@@ -73,3 +75,20 @@ def format_duration(seconds: float) -> str:
         return f"{whole} s"
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
+
+
+def utc_text(moment: datetime | str) -> str:
+    """Return a moment as UTC in ISO 8601, to the second; empty for a text that is no moment with a zone.
+
+    Examples
+    --------
+    >>> utc_text("2026-11-26 17:29:47.167767+02:00")
+    '2026-11-26T15:29:47Z'
+    """
+    try:
+        known = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+        if known.tzinfo is None:
+            return ""
+        return f"{known.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError):
+        return ""

@@ -502,6 +502,27 @@ def load_settings(**overrides: Any) -> Settings:
         raise UsageError(f"the environment: {error}: {why}; `hephaestus settings` lists them all") from None
 
 
+def describe_settings() -> list[dict[str, Any]]:
+    """Return every setting as JSON values: its name, variable, default, examples and description."""
+    return [
+        {
+            "name": name,
+            "variable": f"{ENV_PREFIX}{name.upper()}",
+            "default": _plain_default(field),
+            "examples": [str(example) for example in field.examples or ()],
+            "description": field.description or "",
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _plain_default(field: FieldInfo) -> Any:
+    default = field.get_default()
+    if isinstance(default, Path):
+        return str(default)
+    return list(default) if isinstance(default, tuple) else default
+
+
 def settings_template() -> str:
     """Return a YAML file of all settings with their defaults and descriptions, commented out."""
     import textwrap
@@ -511,18 +532,7 @@ def settings_template() -> str:
     lines = [f"# Settings of hephaestus-build. Use: export {SETTINGS_FILE_VARIABLE}=<this file>"]
     for name, field in Settings.model_fields.items():
         lines += ["", *(f"# {line}" for line in textwrap.wrap(field.description or "", 96))]
-        default = field.get_default()
-        value = (
-            yaml.safe_dump(
-                str(default)
-                if isinstance(default, Path)
-                else list(default)
-                if isinstance(default, tuple)
-                else default
-            )
-            .removesuffix("...\n")
-            .strip()
-        )
+        value = yaml.safe_dump(_plain_default(field)).removesuffix("...\n").strip()
         lines += [f"# Example: {name}: {example}" for example in field.examples or ()]
         lines.append(f"# {name}: {value}")
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable
+from datetime import datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,7 +22,7 @@ from rich.text import Text
 
 from hephaestus_build.core.errors import UsageError
 from hephaestus_build.core.machine.environment import discard_unusable_size
-from hephaestus_build.core.plain_text import REPLACEMENT_CHARACTER, sanitize_text
+from hephaestus_build.core.plain_text import REPLACEMENT_CHARACTER, sanitize_text, utc_text
 
 _LONGEST = 20_000  # maximum length of a log record, characters; a traceback is part of one
 # Characters that json does not escape: C1 controls, bidirectional and other invisible ones, surrogates.
@@ -207,7 +208,7 @@ def utc_now() -> str:
 def json_text(value: Any, indent: int | None = 2) -> str:
     r"""Return `value` as strict JSON with invisible characters escaped and other non-ASCII letters kept.
 
-    NaN and infinities become null.
+    NaN and infinities become null, moments are in UTC with a Z.
 
     Examples
     --------
@@ -216,8 +217,12 @@ def json_text(value: Any, indent: int | None = 2) -> str:
     >>> json_text({"highest": float("nan")}, indent=None)
     '{"highest": null}'
     """
-    text = json.dumps(_finite(value), indent=indent, default=str, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_finite(value), indent=indent, default=_text_of, ensure_ascii=False, allow_nan=False)
     return _NOT_ASCII.sub(_escaped, text)
+
+
+def _text_of(value: object) -> str:
+    return utc_text(value) if isinstance(value, datetime) else str(value)
 
 
 def _finite(value: Any) -> Any:

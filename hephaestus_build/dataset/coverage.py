@@ -158,8 +158,8 @@ class PartCoverage:
         """Return the counts as JSON values."""
         return {
             **self.total.to_json(),
-            "regions": {name: counts.to_json() for name, counts in self.regions.items()},
-            "frames": {name: counts.to_json() for name, counts in self.frames.items()},
+            "regions": [{"region": name, **counts.to_json()} for name, counts in self.regions.items()],
+            "frames": [{"frame": name, **counts.to_json()} for name, counts in self.frames.items()],
         }
 
 
@@ -201,7 +201,7 @@ class Coverage:
             "sha256": self.split.sha256,
             "simulated": self.split.is_simulated,
             "tiling": self.tiling,
-            "size": self.size,
+            "window": self.size,
             "parts": {part: coverage.to_json() for part, coverage in self.parts.items()},
         }
 

@@ -122,7 +122,15 @@ class SplitAudit:
 
     def to_json(self) -> dict[str, Any]:
         """Return the audit as JSON values."""
-        return {**asdict(self), "passed": self.passed}
+        weights = [
+            {
+                **asdict(weight),
+                "frames": [{"frame": name, "positives": count} for name, count in weight.frames.items()],
+                "regions": [{"region": name, "positives": count} for name, count in weight.regions.items()],
+            }
+            for weight in self.weights
+        ]
+        return {**asdict(self), "weights": weights, "passed": self.passed}
 
 
 def audit_split(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,11 @@ from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.generations import Generation, generation_number
 from hephaestus_build.cube.validation.array_metadata import ValidationFinding
 from hephaestus_build.cube.validation.schema_conformance import check_schema
-from hephaestus_build.pipeline.missing_products import find_missing_products, partition_accepted
+from hephaestus_build.pipeline.missing_products import (
+    MissingProduct,
+    find_missing_products,
+    partition_accepted,
+)
 
 _SIZE_CATEGORIES = {
     "insar_difference": "phase",
@@ -67,9 +70,9 @@ class CubeSummary:
         Length of the two date axes and of their union.
     pairs : dict of str to int
         Numbers of valid and annotated pairs, of those with deformation, and of the others by status.
-    owed : tuple of str
+    owed : tuple of MissingProduct
         Products that a later build must fetch.
-    accepted : tuple of str
+    accepted : tuple of MissingProduct
         Absent products that the setting ``accept`` allows.
     atmosphere : dict
         Source of ERA5, and numbers of dates that are present, preliminary and missing.
@@ -99,8 +102,8 @@ class CubeSummary:
     last: str = ""
     dates: dict[str, int] = field(default_factory=dict)
     pairs: dict[str, int] = field(default_factory=dict)
-    owed: tuple[str, ...] = ()
-    accepted: tuple[str, ...] = ()
+    owed: tuple[MissingProduct, ...] = ()
+    accepted: tuple[MissingProduct, ...] = ()
     atmosphere: dict[str, Any] = field(default_factory=dict)
     bytes: int = 0
     parts: dict[str, int] = field(default_factory=dict)
@@ -121,7 +124,9 @@ class CubeSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values."""
-        return {**asdict(self), "bytes_per_pair": round(self.bytes_per_pair)}
+        products = {name: [item.to_json() for item in getattr(self, name)] for name in ("owed", "accepted")}
+        unknown = {name: None for name in ("frame", "first", "last") if not getattr(self, name)}
+        return {**asdict(self), **products, **unknown, "bytes_per_pair": round(self.bytes_per_pair)}
 
 
 def summarize_cube(path: str | Path, accept: AcceptedAbsences | None = None) -> CubeSummary:
@@ -161,7 +166,7 @@ def summarize_cube(path: str | Path, accept: AcceptedAbsences | None = None) -> 
     expver = Counter(tables["era5_expver"].tolist())
     parts = _bytes_by_category(store)
     attributes = cube.attrs
-    owed, accepted = _describe_missing(store, number, accept or {})
+    owed, accepted = _read_missing(store, number, accept or {})
     return CubeSummary(
         path=str(store),
         findings=findings,
@@ -209,20 +214,25 @@ def _count_pairs(tables: dict[str, np.ndarray]) -> dict[str, int]:
         "valid": int(tables["valid_date_pair"].sum()),
         "annotated": int(annotated.sum()),
         "with_deformation": int((annotated & (tables["phase"] != "Rest")).sum()),
-        **{meaning: statuses[code] for code, meaning in enumerate(meanings) if code > 1},
+        **{
+            meaning.removesuffix("_upstream"): statuses[code]
+            for code, meaning in enumerate(meanings)
+            if code > 1
+        },
     }
 
 
-def _describe_missing(store: Path, number: int | None, accept: AcceptedAbsences) -> Iterator[tuple[str, ...]]:
-    """Yield what is owed and what is accepted, in words."""
+def _read_missing(
+    store: Path, number: int | None, accept: AcceptedAbsences
+) -> tuple[tuple[MissingProduct, ...], tuple[MissingProduct, ...]]:
+    """Return what is owed and what is accepted."""
     try:
         contents: CubeInventory = Generation(number or 0, store).read_inventory()
-        parts = partition_accepted(
+        return partition_accepted(
             find_missing_products(contents.granules), Frame(contents.attributes["frame"]), accept
         )
     except (HephaestusError, KeyError, TypeError, ValueError):
-        parts = (), ()  # a copy without its provenance; the pairs' statuses still tell
-    yield from (tuple(f"{item.product} ({item.outcome})" for item in part) for part in parts)
+        return (), ()  # a copy without its provenance; the pairs' statuses still tell
 
 
 def _describe_overview(store: Path) -> dict[str, int]:

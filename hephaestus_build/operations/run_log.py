@@ -13,6 +13,7 @@ from hephaestus_build.core.atomic_io import append_line, translate_os_errors
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import open_plain_file
+from hephaestus_build.core.plain_text import utc_text
 
 if TYPE_CHECKING:
     from hephaestus_build.pipeline.result import BuildResult
@@ -61,7 +62,7 @@ class BuildRun:
         """Return the run as JSON values."""
         return {
             "frame": str(self.frame),
-            "began": self.began.isoformat(timespec="seconds"),
+            "began": utc_text(self.began),
             "seconds": round(self.seconds, 1),
             "exit_code": self.exit_code,
             **({"error": self.error} if self.error else {}),

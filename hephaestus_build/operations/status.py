@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from hephaestus_build.core.era5_grid import EXPVER_PRELIMINARY
 from hephaestus_build.core.errors import HephaestusError, UsageError, wrap_unexpected_errors
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.plain_files import list_names
-from hephaestus_build.core.plain_text import count_of, sanitize_text
+from hephaestus_build.core.plain_text import count_of, sanitize_text, utc_text
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import cubes_dir_for
 from hephaestus_build.cube.granules import EpochGranule, InterferogramGranule, MaskGranule
@@ -46,8 +45,10 @@ class FrameStatus:
         Secondary date of its newest interferogram.
     latency_days : int or None
         Days from that date to today.
-    pairs, annotated, absent : int
-        Numbers of stored interferograms, of annotated pairs, and of annotated pairs that are absent upstream.
+    pairs, annotated : int
+        Numbers of stored interferograms and of annotated pairs.
+    absent : tuple of str
+        Annotated pairs that the archive does not have.
     owed : tuple of MissingProduct
         Products that a later build must fetch.
     accepted : tuple of MissingProduct
@@ -84,7 +85,7 @@ class FrameStatus:
     latency_days: int | None = None
     pairs: int = 0
     annotated: int = 0
-    absent: int = 0
+    absent: tuple[str, ...] = ()
     owed: tuple[MissingProduct, ...] = ()
     preliminary: int = 0
     stale: tuple[str, ...] = ()
@@ -114,7 +115,7 @@ class FrameStatus:
     def to_json(self) -> dict[str, Any]:
         """Return the status as JSON values."""
         products = {name: [item.to_json() for item in getattr(self, name)] for name in ("owed", "accepted")}
-        return json.loads(json.dumps({**asdict(self), **products}, default=str))
+        return {**asdict(self), **products, "last_run": self.last_run or None}
 
 
 def frames_with_settings(
@@ -189,7 +190,7 @@ def read_frame_status(
     last = (read_last_runs(settings.data_dir) if runs is None else runs).get(frame.id, {})
     tried: dict[str, Any] = {
         "to_migrate": settings.is_simulated and needs_migration(settings, frame),
-        "last_run": sanitize_text(last.get("began", "")),
+        "last_run": utc_text(str(last.get("began", ""))),
         "last_error": sanitize_text(last.get("error", "")),
         "simulated": settings.is_simulated,
     }
@@ -235,7 +236,11 @@ def _read_frame_status(
         latency_days=(today - newest).days if newest else None,
         pairs=len(pairs),
         annotated=sum(isinstance(granule, MaskGranule) for granule in granules.values()),
-        absent=sum(not granule.is_complete and not granule.needs_retry for granule in interferograms),
+        absent=tuple(
+            granule.pair.name
+            for granule in interferograms
+            if not granule.is_complete and not granule.needs_retry
+        ),
         owed=owed,
         accepted=accepted,
         preliminary=sum(granule.era5_expver == EXPVER_PRELIMINARY for granule in epochs),

@@ -185,19 +185,19 @@ class BuildPlan:
         """Return the plan as JSON values."""
         return {
             "frame": str(self.request.frame),
-            "pairs": self.selection.resolved_choice,
+            "selection": self.selection.resolved_choice,
             "listed": self.listed_count,
             "wanted": len(self.selection.wanted),
             "to_fetch": len(self.pairs_to_fetch),
             "in_cube": len(self.selection.wanted) - len(self.pairs_to_fetch),
-            "annotated_but_absent_upstream": [pair.name for pair in self.selection.unlisted],
+            "absent": [pair.name for pair in self.selection.unlisted],
             "skipped": dict(self.selection.skipped),
             "era5_dates": len(self.era5_dates),
             "era5_requests": self.era5_request_count,
             "era5_problem": self.era5_problem,
             "optional_products": dict(self.optional_products),
-            "download_gb": round(self.download_bytes / 1e9, 3),
-            "disk_gb": round(self.disk_bytes / 1e9, 3),
+            "download_bytes": self.download_bytes,
+            "disk_bytes": self.disk_bytes,
             "size_is_exact": self.grid is not None,
         }
 

@@ -76,6 +76,8 @@ class Quicklook:
     ----------
     path : pathlib.Path
         The PNG file, ``<frame>_<pair>.png``.
+    frame : str
+        Frame id.
     pair : Pair
         The pair that it shows.
     of : int
@@ -85,6 +87,7 @@ class Quicklook:
     """
 
     path: Path
+    frame: str
     pair: Pair
     of: int
     asked: bool
@@ -121,7 +124,9 @@ def write_quicklook(
         network = read_pair_network(dataset)
         frame = str(dataset.attrs.get("frame", "cube"))
         shown = wanted or newest_pair(network, frame)
-        done = Quicklook(folder / f"{frame}_{shown}.png", shown, len(network.pairs), wanted is not None)
+        done = Quicklook(
+            folder / f"{frame}_{shown}.png", frame, shown, len(network.pairs), wanted is not None
+        )
         if keep and done.path.is_file():
             return done
         view = read_quicklook_data(dataset, shown)

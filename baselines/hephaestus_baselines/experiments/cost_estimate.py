@@ -63,7 +63,7 @@ class CostEstimate:
         Duration of the remaining runs, by source of the estimate.
     unknown : int
         Number of remaining runs without an estimate.
-    gigabytes : float
+    disk_bytes : int
         Disk space of checkpoints: those that are kept, and the largest temporary one.
     simulated : bool
         Whether any cube is simulated.
@@ -82,7 +82,7 @@ class CostEstimate:
     samples: Mapping[str, Mapping[str, int]]
     hours: tuple[RuntimeEstimate, ...]
     unknown: int
-    gigabytes: float
+    disk_bytes: int
     simulated: bool
     coverage: Mapping[str, CoverageCounts]
     changed: tuple[str, ...]
@@ -115,7 +115,7 @@ def estimate_cost(bench: ExperimentGrid, part: tuple[int, int] = (1, 1)) -> Cost
         samples=_count_samples(recipes, splits),
         hours=tuple(hours),
         unknown=unknown,
-        gigabytes=_checkpoint_gigabytes(recipes, results),
+        disk_bytes=_checkpoint_bytes(recipes, results),
         simulated=simulated,
         coverage=_measure_coverage(bench, recipes[0], splits[recipes[0].split]) if recipes else {},
         changed=bench.changed_frames,
@@ -201,14 +201,13 @@ def _count_samples(recipes: Iterable[Recipe], splits: Mapping[str, Split]) -> di
     return counts
 
 
-def _checkpoint_gigabytes(recipes: Iterable[Recipe], results: Iterable[RunResult]) -> float:
+def _checkpoint_bytes(recipes: Iterable[Recipe], results: Iterable[RunResult]) -> int:
     counted = {(result.model, result.series): float(result.parameters) for result in results}
     sizes = [
         counted.get((recipe.model, recipe.series)) or _published_parameters(recipe) for recipe in recipes
     ]
-    return (
-        sum(sizes) * _BYTES_PER_BEST_PARAMETER + max(sizes, default=0.0) * _BYTES_PER_LAST_PARAMETER
-    ) / 1e9
+    most = max(sizes, default=0.0)
+    return round(sum(sizes) * _BYTES_PER_BEST_PARAMETER + most * _BYTES_PER_LAST_PARAMETER)
 
 
 def _published_parameters(recipe: Recipe) -> float:

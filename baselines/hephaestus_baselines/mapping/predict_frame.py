@@ -131,18 +131,38 @@ class WrittenMap:
 
     Attributes
     ----------
-    name : str
-        Name of the map, after its pairs.
+    frame : Frame
+        The frame.
+    pairs : tuple of Pair
+        What the model saw: one interferogram, or the series of one primary date.
     geotiff, picture : pathlib.Path or None
         None if the map already existed.
     highest : float
         Maximum probability of the map; NaN if the map already existed or has no data.
     """
 
-    name: str
+    frame: Frame
+    pairs: tuple[Pair, ...]
     geotiff: Path | None = None
     picture: Path | None = None
     highest: float = float("nan")
+
+    @property
+    def name(self) -> str:
+        """Name of the map, after its pairs."""
+        return map_name(self.pairs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the map as JSON values."""
+        series = {"series": [pair.name for pair in self.pairs]} if len(self.pairs) > 1 else {}
+        return {
+            "frame": self.frame.id,
+            "pair": self.pairs[-1].name,
+            **series,
+            "geotiff": self.geotiff,
+            "picture": self.picture,
+            "highest": self.highest,
+        }
 
 
 @dataclass(frozen=True)
@@ -261,10 +281,10 @@ def predict_frame_maps(
                     maps.write_map(made, publish=False)  # last: a map in the group always has its files
                     listener.advance(f"maps of {frame}")
                     highest = float(np.fmax.reduce(probability, axis=None))  # NaN if all are NaN
-                    yield WrittenMap(made.name, tif, png, highest)
+                    yield WrittenMap(frame, pairs, tif, png, highest)
             finally:
                 maps.publish_replacements()  # replace earlier maps all at once
-            yield from (WrittenMap(map_name(pairs)) for pairs in groups if pairs not in todo)
+            yield from (WrittenMap(frame, pairs) for pairs in groups if pairs not in todo)
 
 
 def select_map_pairs(

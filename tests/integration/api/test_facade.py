@@ -182,7 +182,7 @@ def test_the_command_prints_what_the_table_holds(data: Path, portal: ArchiveServ
     lines = RUN.invoke(app, ["pairs", FRAME.id]).stdout.splitlines()
     assert lines[0].split() == ["pair", "days", "m", "status", "valid", "annotation"]
     assert len(lines) == 9
-    rows = json.loads(RUN.invoke(app, ["pairs", FRAME.id.lower(), "--json"]).stdout)
+    rows = json.loads(RUN.invoke(app, ["pairs", FRAME.id.lower(), "--json"]).stdout)["pairs"]
     table = hb.pairs(FRAME)
     assert [row["pair"] for row in rows] == table.index.tolist()
     assert set(rows[0]) == {"pair", *table.columns}
@@ -206,7 +206,7 @@ def test_the_command_asks_upstream_where_it_is_told_to(data: Path, portal: Archi
 def test_a_cube_alone_is_listed_and_says_so(tmp_path: Path) -> None:
     toy_cube.toy_cube(tmp_path / "simulated" / "cubes")
     done = RUN.invoke(app, ["pairs", toy_cube.FRAME, "--data-dir", str(tmp_path), "--json"])
-    states = {row["pair"]: row["status"] for row in json.loads(done.stdout)}
+    states = {row["pair"]: row["status"] for row in json.loads(done.stdout)["pairs"]}
     assert states == {
         **dict.fromkeys(toy_cube.PAIRS, "stored"), toy_cube.ABSENT: "absent", toy_cube.OWED: "owed",
     }  # fmt: skip

@@ -175,7 +175,7 @@ def test_maps_lie_beside_the_cube_and_say_where_they_come_from(home, tmp_path, c
     before = files(home / "cubes")
     where = ["--checkpoint", best, "--to", tmp_path / "maps", "--json"]
     assert hephaestus("benchmark", "predict", cube, *where, "--since", "2020-02-13") == 0
-    written = json.loads(capsys.readouterr().out)
+    written = json.loads(capsys.readouterr().out)["maps"]
     assert len(written) == 4
     assert files(home / "cubes") == before
     with xr.open_zarr(tmp_path / "maps" / f"{FRAME}.zarr") as maps:
@@ -197,7 +197,7 @@ def test_maps_lie_beside_the_cube_and_say_where_they_come_from(home, tmp_path, c
     assert Path(written[0]["picture"]).read_bytes().startswith(b"\x89PNG")
 
     assert hephaestus("benchmark", "predict", cube, *where, "--since", "2020-02-01", "--new") == 0
-    again = json.loads(capsys.readouterr().out)
+    again = json.loads(capsys.readouterr().out)["maps"]
     assert len(again) == 6
     assert sum(row["geotiff"] is not None for row in again) == 2
 
@@ -206,7 +206,7 @@ def test_a_classifier_gives_each_tile_one_probability(home, tmp_path, capsys):
     best, cube = checkpoint(home, "classification"), home / "cubes" / f"{FRAME}.zarr"
     where = ["--checkpoint", best, "--to", tmp_path / "maps", "--json"]
     assert hephaestus("benchmark", "predict", cube, *where, "--pairs", "20200213_20200225") == 0
-    (written,) = json.loads(capsys.readouterr().out)
+    (written,) = json.loads(capsys.readouterr().out)["maps"]
     with rasterio.open(written["geotiff"]) as dataset:
         values = dataset.read(1)
     assert 1 <= len(np.unique(values[np.isfinite(values)])) <= 4  # 70 x 80 pixels are four tiles of 64

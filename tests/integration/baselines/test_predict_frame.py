@@ -25,6 +25,7 @@ from hephaestus_baselines.mapping.map_store import (
 from hephaestus_baselines.mapping.predict_frame import (
     PairFilter,
     TileMosaic,
+    WrittenMap,
     hash_images,
     make_overlapping_tiles,
     select_map_pairs,
@@ -34,6 +35,7 @@ from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.cube.georeference import read_cube_grid
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.generations import Generation
+from json_page import differences
 from toy_benchmark import toy_cubes
 
 FRAME = Frame(toy_cube.FRAME)
@@ -105,6 +107,9 @@ def test_pairs_are_chosen_by_name_by_day_and_by_series(cube):
     series = select_map_pairs(cube, FRAME, PairFilter(), 3)
     assert len(series) == 9
     assert all(len(group) == 3 and len({pair.primary for pair in group}) == 1 for group in series)
+    answer = WrittenMap(FRAME, series[0]).to_json()
+    assert answer["pair"] == answer["series"][-1] == series[0][-1].name
+    assert differences("benchmark predict", {"maps": [{**answer, "highest": None}]}) == []
 
 
 def test_a_pair_that_is_not_stored_and_a_day_after_all_are_said_in_one_line(cube):

@@ -81,14 +81,14 @@ def test_the_summary_counts_the_files_beside_the_paper(run: Run) -> None:
 
 
 def test_every_defect_is_listed(run: Run) -> None:
-    found = json.loads(run("annotations", "defects", "--json"))
+    found = json.loads(run("annotations", "defects", "--json"))["defects"]
     assert {item["file"] for item in found} == {"41.json"}
     assert {item["kind"] for item in found} == {"undocumented value", "uneven lists", "is_crowd"}
     assert "glacier_fringes is 2" in run("annotations", "defects")
 
 
 def test_the_masks_report_says_what_is_kept(run: Run) -> None:
-    [etna, simulated] = json.loads(run("annotations", "masks", "--json"))
+    [etna, simulated] = json.loads(run("annotations", "masks", "--json"))["frames"]
     assert etna["frame"] == "124D_05291_081406"
     assert etna["polygons"] == len(etna["each"])
     assert etna["area_kept"] == pytest.approx(1, abs=0.05)
@@ -104,7 +104,7 @@ def test_the_masks_report_takes_the_grid_of_a_cube_where_there_is_one(run: Run, 
     )
     cube.to_zarr(tmp_path / "198A_00210_131313.zarr", zarr_format=3, consolidated=False)
     with pytest.warns(RuntimeWarning, match="consolidated"):
-        [_, simulated] = json.loads(run("annotations", "masks", "--cubes", str(tmp_path), "--json"))
+        [_, simulated] = json.loads(run("annotations", "masks", "--cubes", str(tmp_path), "--json"))["frames"]
     assert (simulated["grid_from"], simulated["shape"]) == ("cube", [300, 360])
     assert simulated["polygons"] == len(simulated["each"]) > 0
 
@@ -121,13 +121,13 @@ def test_the_split_summary_states_counts_and_hash(run: Run, archive: Path) -> No
 
 
 def test_splits_are_written_listed_and_audited(run: Run, tmp_path: Path) -> None:
-    rows = json.loads(run("splits", "write", "paper", "volcano-out-198A_00210_131313", "--json"))
-    assert [row["name"] for row in rows] == ["paper", "volcano-out-198A_00210_131313"]
+    rows = json.loads(run("splits", "write", "paper", "volcano-out-198A_00210_131313", "--json"))["splits"]
+    assert [row["split"] for row in rows] == ["paper", "volcano-out-198A_00210_131313"]
     assert read_split(Path(rows[0]["path"])).sha256 == rows[0]["sha256"]
-    listed = json.loads(run("splits", "list", "--json", archive=None))
-    assert [row["name"] for row in listed] == split_names()
-    assert {row["name"] for row in listed if row["written"]} == {"paper"}
-    [result] = json.loads(run("splits", "audit", "--file", rows[1]["path"], "--json"))
+    listed = json.loads(run("splits", "list", "--json", archive=None))["splits"]
+    assert [row["split"] for row in listed] == split_names()
+    assert {row["split"] for row in listed if row["path"]} == {"paper"}
+    [result] = json.loads(run("splits", "audit", "--file", rows[1]["path"], "--json"))["splits"]
     assert result["passed"]
     assert set(result["promises"]) == {"acquisitions", "events", "regions"}
     assert "promises: nothing" in run("splits", "audit", "paper")
@@ -135,7 +135,7 @@ def test_splits_are_written_listed_and_audited(run: Run, tmp_path: Path) -> None
 
 def test_coverage_says_what_a_tiling_shows_of_each_part(run: Run) -> None:
     found = json.loads(run("splits", "coverage", "paper", "--json"))
-    assert (found["tiling"], found["size"]) == ("whole-frame", 512)
+    assert (found["tiling"], found["window"]) == ("whole-frame", 512)
     for part in found["parts"].values():
         assert part["seen"] == part["touched"] == part["positives"]
     # simulated frames have no implied grid: what is not known is said, and in no other count
@@ -187,7 +187,7 @@ def test_statistics_need_a_written_split(run: Run) -> None:
 
 
 def test_figures_are_small_pictures_with_something_on_them(run: Run, tmp_path: Path) -> None:
-    paths = json.loads(run("splits", "figures", "--to", str(tmp_path / "figures"), "--json"))
+    paths = json.loads(run("splits", "figures", "--to", str(tmp_path / "figures"), "--json"))["files"]
     assert {Path(path).relative_to(tmp_path / "figures").as_posix() for path in paths} == {
         "samples-over-time.png", "positives-per-frame.png", "map-of-frames.png",
         "networks/124D_05291_081406.png", "networks/198A_00210_131313.png",

@@ -115,5 +115,5 @@ def test_no_network_is_one_line_and_exits_with_1(hephaestus, tmp_path):
 
 def test_json_is_json_and_nothing_else(hephaestus, tmp_path):
     done = hephaestus("status", "--json", HEPHAESTUS_DATA_DIR=str(tmp_path))
-    assert json.loads(done.stdout) == []
+    assert json.loads(done.stdout) == {"frames": []}
     assert Path(tmp_path).exists()

@@ -145,8 +145,9 @@ def test_an_accepted_absence_is_no_news_until_it_is_there(archive, data, hephaes
     assert (run["result"]["owed"], run["result"]["accepted_products"]) == ([], 1)
     assert [item["unit"] for item in run["result"]["accepted"]] == ["dem/dem"]
 
-    (result,) = json.loads(hephaestus("build", FRAME.id, "--no-quicklook", "--json")[1])
-    (row,) = json.loads(hephaestus("status", "--json")[1])
+    (run,) = json.loads(hephaestus("build", FRAME.id, "--no-quicklook", "--json")[1])["frames"]
+    result = run["result"]
+    (row,) = json.loads(hephaestus("status", "--json")[1])["frames"]
     (watched,) = map(json.loads, hephaestus("watch", "--once", "--json")[1].splitlines())
     for report in (result, row, watched["result"]):
         assert report["owed"] == []
@@ -162,7 +163,8 @@ def test_an_accepted_absence_is_no_news_until_it_is_there(archive, data, hephaes
     assert json.loads(hephaestus("inspect", FRAME.id, "--json")[1])["owed"] == []
 
     archive.faults.clear()
-    (result,) = json.loads(hephaestus("build", FRAME.id, "--no-quicklook", "--json")[1])
+    (run,) = json.loads(hephaestus("build", FRAME.id, "--no-quicklook", "--json")[1])["frames"]
+    result = run["result"]
     assert (result["accepted"], result["generation"]) == ([], 2)
 
 

@@ -190,7 +190,7 @@ def test_the_command_says_which_frame_is_found_by_its_footprint() -> None:
 
 
 def test_json_and_csv_hold_the_same() -> None:
-    facts = json.loads(frames("--near", "-0.83,-91.17", "--json").stdout)
+    facts = json.loads(frames("--near", "-0.83,-91.17", "--json").stdout)["frames"]
     assert [item["frame"] for item in facts] == GALAPAGOS
     assert set(facts[0]) == {
         "frame", "direction", "latitude", "longitude", "bounds", "region", "places", "annotations",
@@ -209,7 +209,7 @@ def test_json_and_csv_hold_the_same() -> None:
 def test_a_search_without_result_ends_well_and_says_what_to_do() -> None:
     done = frames("Enta", "--json")
     assert done.exit_code == 0
-    assert json.loads(done.stdout) == []
+    assert json.loads(done.stdout) == {"frames": []}
     assert "did you mean 'Etna'?" in done.stderr
     assert "no frame of the registry covers 0,0" in frames("--near", "0,0").stderr
 
@@ -260,9 +260,9 @@ def test_status_and_the_reader_know_the_frame_by_its_volcano(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEPHAESTUS_DATA_DIR", str(tmp_path))
-    assert [row["frame"] for row in json.loads(RUN.invoke(app, ["status", "Etna", "--json"]).stdout)] == [
-        ETNA
-    ]
+    assert [
+        row["frame"] for row in json.loads(RUN.invoke(app, ["status", "Etna", "--json"]).stdout)["frames"]
+    ] == [ETNA]
     with pytest.raises(HephaestusError, match=f"there is no cube at .*{ETNA}"):
         find_cube("Etna", Settings(data_dir=tmp_path))
     with pytest.raises(UsageError, match="names 2 frames"):

@@ -1,4 +1,4 @@
-"""Tests that docs/json.md lists every command with --json and every key of its output, and no others."""
+"""Tests that every answer with --json is as schemas/commands.json and docs/json.md say."""
 
 from __future__ import annotations
 
@@ -11,44 +11,94 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from typer.main import get_command
 
 from annotation_files import good_file, quiet_file, tar_of
 from archives import FRAME
 from hephaestus_build.cli import app, run_console_script
+from hephaestus_build.core.settings import Settings
 from hephaestus_build.simulation.server import faults
-from json_page import Answer, documented_answers
+from json_page import (
+    PAGE,
+    command_schema,
+    described_commands,
+    differences,
+    examples,
+    keys_in,
+    keys_of,
+    rewritten,
+)
 from toy_benchmark import tiny_preset, toy_cubes
 from toy_cube import toy_cube
 
 UNKNOWN = "199A_00001_000001"
-#: Failing runs are tested in test_benchmark.py.
-UNSEEN = {"benchmark run": {"runs[].error"}}
+#: Failing runs and maps of series are tested in test_benchmark_command.py and test_predict_frame.py.
+UNSEEN = {"benchmark run": {"runs[].error"}, "benchmark predict": {"maps[].series"}}
 
 
-@pytest.fixture(scope="module")
-def page() -> dict[str, Answer]:
-    return documented_answers()
-
-
-def _commands(command: Any, name: str = "") -> Iterator[str]:
-    """Yield the commands that take --json."""
-    for child in command.list_commands(None) if hasattr(command, "list_commands") else ():
-        yield from _commands(command.get_command(None, child), f"{name} {child}".strip())
-    if any("--json" in getattr(parameter, "opts", ()) for parameter in command.params):
+def _commands(command: Any, name: str = "", *, every: bool = False) -> Iterator[str]:
+    """Yield the commands that take --json, or every one."""
+    group = hasattr(command, "list_commands")
+    for child in command.list_commands(None) if group else ():
+        yield from _commands(command.get_command(None, child), f"{name} {child}".strip(), every=every)
+    if (every and not group) or any(
+        "--json" in getattr(parameter, "opts", ()) for parameter in command.params
+    ):
         yield name
 
 
-def test_the_page_has_every_command_with_json_and_no_other(page: dict[str, Answer]) -> None:
-    assert sorted(page) == sorted(_commands(get_command(app)))
+def test_the_schema_has_every_command_with_json_and_no_other() -> None:
+    assert sorted(described_commands()) == sorted(_commands(get_command(app)))
+
+
+def test_every_command_that_prints_a_result_takes_json() -> None:
+    silent = {"archive serve"}  # prints settings for a shell, until it is stopped
+    assert set(_commands(get_command(app), every=True)) - silent == set(described_commands())
+
+
+def test_the_page_has_the_tables_of_the_schema() -> None:
+    Draft202012Validator.check_schema(command_schema())
+    text = PAGE.read_text(encoding="utf-8")
+    assert rewritten(text) == text, "python tests/support/json_page.py writes them anew"
+    assert all(f"\n## hephaestus {name}\n" in text for name in described_commands())
+
+
+def test_the_examples_of_the_page_are_as_the_schema_says() -> None:
+    shown = list(examples())
+    assert {command for command, _ in shown} == set(described_commands())
+    assert [found for found in (differences(*one, partial=True) for one in shown) if found] == []
+
+
+def test_things_have_one_name_and_form_in_all_commands() -> None:
+    shared = {name: f"#/$defs/{name}" for name in ("frame", "pair", "outcome")}
+    for command in described_commands():
+        schema = command_schema()["$defs"][f"hephaestus {command}"]
+        assert schema.get("type") == "object" or "$ref" in schema, command
+        for where, part in described(schema, command):
+            name = where.rpartition(".")[2]
+            references = [one.get("$ref") for one in (part, *part.get("anyOf", ()))]
+            if name in shared:
+                assert shared[name] in references, where
+            assert name not in ("size", "gigabytes"), where
+            assert not name.endswith(("_gb", "_mb")), where
+
+
+def described(schema: dict[str, Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every key of a schema with what is said of it, at any depth."""
+    for name, part in schema.get("properties", {}).items():
+        yield f"{where}.{name}", part
+        yield from described(part, f"{where}.{name}")
+    if "items" in schema:
+        yield from described(schema["items"], f"{where}[]")
 
 
 class Session:
-    """Runner of commands that compares their output with the page."""
+    """Runner of commands that validates their output."""
 
-    def __init__(self, page: dict[str, Answer], capsys: pytest.CaptureFixture[str]) -> None:
-        self._page, self._capsys = page, capsys
-        self.commands: set[str] = set()
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.seen: dict[str, set[str]] = {}
 
     def __call__(self, command: str, *arguments: object, code: int = 0) -> Any:
         words = ["hephaestus", *command.split(), *map(str, arguments), "--json"]
@@ -64,19 +114,20 @@ class Session:
         lines = said.out.splitlines() if command == "watch" else [said.out]
         answers = [json.loads(line) for line in lines]
         for answer in answers:
-            assert self._page[command].compare(answer) == [], words
-        self.commands.add(command)
+            assert isinstance(answer, dict)
+            assert differences(command, answer) == [], words
+            self.seen.setdefault(command, set()).update(keys_in(command, answer))
         return answers if command == "watch" else answers[0]
 
     def finish(self) -> None:
-        """Check that every key of the page was printed."""
-        unseen = {name: self._page[name].unseen - UNSEEN.get(name, set()) for name in self.commands}
+        """Check that every key of the schema was printed."""
+        unseen = {name: keys_of(name) - seen - UNSEEN.get(name, set()) for name, seen in self.seen.items()}
         assert {name: keys for name, keys in unseen.items() if keys} == {}
 
 
 @pytest.fixture
-def run(page: dict[str, Answer], capsys: pytest.CaptureFixture[str]) -> Session:
-    return Session(page, capsys)
+def run(capsys: pytest.CaptureFixture[str]) -> Session:
+    return Session(capsys)
 
 
 @pytest.fixture
@@ -98,10 +149,12 @@ def test_commands_on_cubes(
     archive.faults.add(r"\.geo\.hgt\.tif$", faults.error_status(404))
     archive.faults.add(rf"{first}\.geo\.diff_pha\.tif$", faults.error_status(503))
     monkeypatch.setenv("HEPHAESTUS_ACCEPT", '{"*": ["dem"]}')
-    (whole, failed) = run("build", FRAME, UNKNOWN, "--no-quicklook", "--at-a-time", 1, code=1)
-    assert (len(whole["owed"]), len(whole["accepted"])) == (1, 1)
+    built = run("build", FRAME, UNKNOWN, "--no-quicklook", "--at-a-time", 1, code=1)
+    (whole, failed) = built["frames"]
+    assert (len(whole["result"]["owed"]), len(whole["result"]["accepted"])) == (1, 1)
     assert failed["exit_code"] == 1
     run("status", code=1)
+    run("inspect", FRAME)
     (lines, _) = run("watch", FRAME, UNKNOWN, "--once", "--at-a-time", 1, code=1)
     assert lines["result"]["owed"]
     archive.reset()
@@ -123,13 +176,15 @@ def test_commands_on_cubes(
     content[len(content) // 2] ^= 1
     shard.unlink()  # other generations hold the same file
     shard.write_bytes(content)
-    assert run("verify", code=1)[FRAME.id]
-    assert run("repair", FRAME)[0]["rebuilt"]
-    assert run("gc", "--keep", 1, "--older-than", 0)[FRAME.id]
+    assert run("verify", code=1)["frames"][0]["findings"]
+    assert run("repair", FRAME)["frames"][0]["rebuilt"]
+    assert run("gc", "--keep", 1, "--older-than", 0)["frames"][0]["removed"]
     run("report", FRAME)
     run("export", FRAME, "--to", "geotiff", "--out", tmp_path / "export")
     run("export", FRAME, "--to", "zarr2", "--out", tmp_path / "export")
     run("archive list")
+    run("archive write", tmp_path / "archive", "--frame", FRAME, "--epochs", 3)
+    assert {row["name"] for row in run("settings")["settings"]} == set(Settings.model_fields)
     run.finish()
 
 
@@ -139,7 +194,10 @@ def test_migrate(data: Path, run: Session) -> None:
         filters = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         archive.extractall(data.parent, **filters)
     toy_cube(data / "cubes")
-    assert [item["frame"] for item in run("migrate")] == [FRAME.id, "010A_00210_131313"]
+    assert [item["frame"] for items in run("migrate").values() for item in items] == [
+        FRAME.id,
+        "010A_00210_131313",
+    ]
     run.finish()
 
 
@@ -161,11 +219,12 @@ def test_commands_on_annotations(
     files["42.json"] = quiet_file(42, frameID="124D_05291_081406", **across)
     monkeypatch.setenv("HEPHAESTUS_ANNOTATIONS", str(tar_of(tmp_path / "a.tar.gz", files)))
     run("annotations summary")
-    assert run("annotations defects")
+    assert run("annotations defects")["defects"]
     run("annotations masks")
     run("splits list")
     run("splits summary")
     run("splits summary", "strict-temporal")
+    run("splits summary", "strict-temporal", "--cubes", toy_cube(tmp_path / "cubes"))
     run("splits write", "strict-temporal", "unseen-event")
     run("splits list")
     run("splits audit", "paper", "strict-temporal", "unseen-event")
@@ -179,7 +238,7 @@ def test_statistics(data: Path, run: Session) -> None:
     run("splits write", "paper")
     assert run("statistics update", "paper", code=3)["missing"]
     run("statistics show", "paper")
-    run.commands -= {"build", "splits write"}
+    del run.seen["build"], run.seen["splits write"]
     run.finish()
 
 
@@ -200,6 +259,8 @@ def test_the_benchmark(tmp_path: Path, run: Session, monkeypatch: pytest.MonkeyP
     best = tmp_path / "results" / "tiny" / "runs" / key / "best.ckpt"
     cube = next((tmp_path / "cubes").glob("*.zarr"))
     where = ["--checkpoint", best, "--to", tmp_path / "maps", "--since", "2020-02-25"]
-    assert all(item["geotiff"] for item in run("benchmark predict", cube, *where))
-    assert not any(item["geotiff"] for item in run("benchmark predict", cube, *where, "--new"))
+    assert all(item["geotiff"] for item in run("benchmark predict", cube, *where)["maps"])
+    again = run("benchmark predict", cube, *where, "--new")["maps"]
+    assert again
+    assert not any(item["geotiff"] for item in again)
     run.finish()

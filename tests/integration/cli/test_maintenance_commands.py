@@ -52,7 +52,7 @@ def runs(data: Path) -> list[dict]:
 def test_all_builds_the_registry_and_one_failed_frame_stops_none(data, hephaestus):
     code, out, err = hephaestus("build", "--all", "--at-a-time", "4", "--no-quicklook", "--json")
     assert code == 1
-    assert {entry["frame"] for entry in json.loads(out)} == set(published_frames())
+    assert {entry["frame"] for entry in json.loads(out)["frames"]} == set(published_frames())
     assert sorted(run["frame"] for run in runs(data)) == sorted(published_frames())
     lines = [line for line in err.splitlines() if line.startswith("hephaestus:")]
     assert len(lines) == 38
@@ -88,7 +88,7 @@ def test_status_fits_a_narrow_terminal_and_names_what_needs_attention(archive, d
     assert "stale: 2 granules changed upstream" in err  # the pair, and the geometry of its masks
     assert "gone upstream, kept in the cube: 1 pair, such as" in err
     code, out, _ = hephaestus("status", "--json")
-    (row,) = json.loads(out)
+    (row,) = json.loads(out)["frames"]
     assert (row["pairs"], len(row["gone"]), len(row["stale"]), row["generation"]) == (7, 1, 1, 1)
     assert row["newest"] == str(max(pair.secondary for pair in archive.archive.world.pairs(FRAME)))
     assert row["latency_days"] > 0
@@ -172,7 +172,8 @@ def test_verify_and_repair_by_name_and_by_path(data, hephaestus, tmp_path):
     assert code == 1
     assert "zarr.json is missing" in err
     assert hephaestus("repair", FRAME.id)[0] == 0
-    assert hephaestus("verify", "--json")[1] == json.dumps({FRAME.id: []}, indent=2) + "\n"
+    (row,) = json.loads(hephaestus("verify", "--json")[1])["frames"]
+    assert (row["frame"], row["findings"]) == (FRAME.id, [])
     assert hephaestus("verify", "199A_00001_000001")[0] == 1
     assert hephaestus("verify", str(tmp_path))[0] == 1
 

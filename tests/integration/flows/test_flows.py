@@ -115,7 +115,7 @@ def undrawn(monkeypatch):
     picture = Image.new("RGB", (8, 8))
 
     def save(cube, folder, *, keep):
-        done = Quicklook(folder / "picture.png", Pair.parse("20190101_20190113"), 1, asked=False)
+        done = Quicklook(folder / "picture.png", cube.stem, Pair.parse("20190101_20190113"), 1, asked=False)
         folder.mkdir(parents=True, exist_ok=True)
         picture.save(done.path)
         return done

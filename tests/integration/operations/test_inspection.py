@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from hephaestus_build.cli.inspect import find_cube, inspect
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.provenance import Outcome
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.validation.schema_conformance import check_schema
 from hephaestus_build.operations.inspection import summarize_cube
@@ -228,12 +229,12 @@ def test_a_summary_says_what_is_in_the_cube(cube):
         "valid": 5,
         "annotated": 5,
         "with_deformation": 3,
-        "absent_upstream": 1,
+        "absent": 1,
         "refused": 0,
         "unreachable": 1,
         "corrupt": 0,
     }
-    assert summary.owed == (f"{OWED} (unreachable)",)
+    assert [(item.product, item.outcome) for item in summary.owed] == [(OWED, Outcome.UNREACHABLE)]
     assert ABSENT not in str(summary.owed)
     assert summary.shape == grid().shape
     assert summary.bounds == pytest.approx(grid().bounds)

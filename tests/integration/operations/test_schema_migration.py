@@ -129,7 +129,7 @@ def test_the_command_brings_every_cube_over_and_says_so(settings, hephaestus):
 
 def test_json_names_the_schemas_and_what_was_encoded(settings, hephaestus):
     _, out, _ = hephaestus("migrate", FRAME, "--json", "--data-dir", str(settings.data_dir))
-    (item,) = json.loads(out)
+    (item,) = json.loads(out)["migrated"]
     assert (item["frame"], item["earlier"], item["schema"]) == (FRAME.id, "1.2", cube_schema().version)
     assert (item["generation"], item["left_out"]) == (2, [])
     assert item["re_encoded"] > 2

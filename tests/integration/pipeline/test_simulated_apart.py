@@ -158,11 +158,11 @@ def test_commands_find_a_simulated_cube_by_its_frame(data, hephaestus):
 
 def test_without_frames_the_real_cubes_are_taken_and_all_are_shown(data, hephaestus):
     toy_cube.toy_cube(data / "cubes", frame=REAL.id)
-    rows = json.loads(hephaestus("status", "--json")[1])
+    rows = json.loads(hephaestus("status", "--json")[1])["frames"]
     assert {row["frame"]: row["simulated"] for row in rows} == {REAL.id: False, FRAME.id: True}
-    assert [row["frame"] for row in json.loads(hephaestus("status", "--simulated", "--json")[1])] == [
-        FRAME.id
-    ]
+    assert [
+        row["frame"] for row in json.loads(hephaestus("status", "--simulated", "--json")[1])["frames"]
+    ] == [FRAME.id]
     assert set(hephaestus("verify")[1].splitlines()) >= {f"{FRAME} (simulated): whole"}
     assert f"{FRAME} (simulated): nothing to remove" in hephaestus("gc")[1]
     for command in ("report", "repair"):
@@ -348,7 +348,8 @@ def test_a_split_of_simulated_cubes_never_replaces_the_published_one(data, tmp_p
     assert code == 2
     assert "is a split of real samples, and these are simulated" in said
     assert (data / "splits" / "paper.json").read_bytes() == real
-    listed = {row["name"]: row for row in json.loads(hephaestus("splits", "list", "--json")[1])}
+    rows = json.loads(hephaestus("splits", "list", "--json")[1])["splits"]
+    listed = {row["split"]: row for row in rows}
     assert (listed["paper"]["simulated"], listed["strict-temporal"]["simulated"]) == (False, True)
     hephaestus("statistics", "update", "strict-temporal")
     assert (data / "simulated" / "statistics" / "strict-temporal.json").is_file()
@@ -389,7 +390,7 @@ def test_a_cube_of_an_earlier_version_is_read_where_it_is_until_it_is_moved(data
     assert hephaestus("verify")[1] == f"{FRAME} (simulated): whole\n"
     code, _, said = hephaestus("status")
     assert f"`hephaestus migrate {FRAME}` moves it" in said
-    (row,) = json.loads(hephaestus("status", "--json")[1])
+    (row,) = json.loads(hephaestus("status", "--json")[1])["frames"]
     assert (row["to_migrate"], row["simulated"], row["generation"]) == (True, True, 1)
     assert select_cubes(load_settings()).stores == (data / "cubes" / f"{FRAME}.zarr",)
     # nothing is written there, and no second cube is created
@@ -402,7 +403,7 @@ def test_a_cube_of_an_earlier_version_is_read_where_it_is_until_it_is_moved(data
 
     code, out, said = hephaestus("migrate", "--json")
     assert (code, said) == (0, "")
-    (moved,) = json.loads(out)
+    (moved,) = json.loads(out)["moved"]
     assert moved == {
         "frame": FRAME.id,
         "from": str(data / "cubes" / f"{FRAME}.zarr"),
@@ -421,13 +422,13 @@ def test_a_cube_that_says_it_is_simulated_is_moved_whatever_its_frame(data, heph
     told = toy_cube.attributes
     monkeypatch.setattr(toy_cube, "attributes", lambda on, frame: {**told(on, frame), "simulated": True})
     toy_cube.toy_cube(data / "cubes", frame=REAL.id)
-    (row,) = json.loads(hephaestus("status", REAL, "--json")[1])
+    (row,) = json.loads(hephaestus("status", REAL, "--json")[1])["frames"]
     assert (row["simulated"], row["to_migrate"]) == (True, True)
     assert hephaestus("migrate", REAL)[0] == 0
     assert not (data / "cubes" / f"{REAL}.zarr").exists()
     assert hephaestus("inspect", REAL)[0] == 1
     assert json.loads(hephaestus("inspect", REAL, "--simulated", "--json")[1])["simulated"] is True
-    rows = json.loads(hephaestus("status", "--json")[1])
+    rows = json.loads(hephaestus("status", "--json")[1])["frames"]
     assert {(row["frame"], row["simulated"]) for row in rows} == {(REAL.id, True), (FRAME.id, True)}
 
 

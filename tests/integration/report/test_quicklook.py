@@ -272,6 +272,6 @@ def test_the_command_says_which_pair_it_drew_and_why(tmp_path, monkeypatch, caps
 
     picture = tmp_path / "simulated" / "quicklooks" / f"{FRAME}_{PAIRS[4]}.png"
     assert report() == f"{FRAME}: {PAIRS[4]}, the newest of 5 interferograms, in {picture}\n"
-    (shown,) = json.loads(report("--pair", PAIRS[1], "--json"))
+    (shown,) = json.loads(report("--pair", PAIRS[1], "--json"))["pictures"]
     assert (shown["pair"], shown["chosen"], shown["cube"]) == (PAIRS[1], "asked", str(cube))
     assert len(list(picture.parent.iterdir())) == 2
