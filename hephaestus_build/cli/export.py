@@ -53,7 +53,7 @@ def export(
     names = [name.strip() for text in variables or [] for name in text.split(",") if name.strip()]
     path, wanted = find_cube(target, settings), [_parse_pair(text) for text in pairs or []]
     with wrap_unexpected_errors(target):
-        source = open_export_selection(path, wanted, names)
+        source = open_export_selection(path, wanted, names, images_only=to is ExportFormat.GEOTIFF)
     result: dict[str, Any] = {"frame": source.frame, "to": str(to), "simulated": source.is_simulated}
     with wrap_unexpected_errors(source.frame), show_progress() as listener:
         if to is ExportFormat.ZARR2:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from hephaestus_build.core.plain_text import sanitize_text
 
 #: Variables that a cube has only if a build asks for them; ``schemas/cube.json`` describes each.
 OPTIONAL_VARIABLES = (
@@ -106,3 +111,60 @@ def published_frames() -> dict[str, PublishedFrame]:
         }
         frames[entry["id"]] = PublishedFrame(**fields)
     return frames
+
+
+def near_variables(name: str, among: Collection[str] | None = None) -> str:
+    """Return the variables whose name or meaning has a word of `name`, with what each is; empty without any.
+
+    Parameters
+    ----------
+    name : str
+        The name that was asked for.
+    among : collection of str, optional
+        Names to choose from; by default those of all variables of a cube.
+
+    Examples
+    --------
+    >>> near_variables("wrapped_phase", ["insar_difference", "phase", "dem"])
+    'insar_difference (wrapped interferometric phase), phase (phase of the activity)'
+    """
+    meanings = {entry["name"]: _meaning(entry) for entry in load_schema("cube.json")["variables"]}
+    words = _words(name)
+    close = difflib.get_close_matches(name.lower(), meanings, n=2)
+
+    def rank(other: str) -> tuple[int, bool]:
+        return len(words & (_words(other) | _words(meanings[other]))), other in close
+
+    known = [other for other in meanings if other != name and (among is None or other in among)]
+    # sorted is stable: of equal ones, those that the schema has first
+    found = sorted((other for other in known if any(rank(other))), key=rank, reverse=True)
+    return ", ".join(f"{other} ({meanings[other]})" for other in found[:4])
+
+
+def describe_misnamed(name: str, *, image: bool = False) -> str:
+    """Return why `name` is no variable of a cube, or with `image` no image, and what is near it.
+
+    Examples
+    --------
+    >>> describe_misnamed("phase", image=True).partition("; near it: ")[0]
+    "phase is no image on the frame's grid: phase of the activity"
+    """
+    known = {entry["name"]: entry for entry in load_schema("cube.json")["variables"]}
+    shown = sanitize_text(name, 80)
+    if image and name in known:
+        reason = f"{shown} is no image on the frame's grid: {_meaning(known[name])}"
+    else:
+        reason = f"{shown} is no variable of a cube"
+    images = {other for other, entry in known.items() if entry["dims"][-1] == "longitude"}
+    near = near_variables(name, images if image else None)
+    return f"{reason}; near it: {near}" if near else f"{reason}; docs/cube.md lists them all"
+
+
+def _meaning(entry: dict[str, dict[str, str]]) -> str:
+    return entry["attributes"].get("long_name", "")
+
+
+def _words(text: str) -> set[str]:
+    parts = re.findall("[a-z]+", text.lower())
+    # by their beginnings: an interferogram is interferometric
+    return {part[:7] for part in parts if len(part) > 2 and part not in ("the", "and")}

@@ -33,7 +33,7 @@ from hephaestus_build.core.machine.limits import read_machine_limits
 from hephaestus_build.core.machine.user_paths import expand_path
 from hephaestus_build.core.parsing import decode_utf8, parse_json, parse_yaml, read_bounded
 from hephaestus_build.core.plain_text import sanitize_text
-from hephaestus_build.core.registry import OPTIONAL_VARIABLES
+from hephaestus_build.core.registry import OPTIONAL_VARIABLES, load_schema, near_variables
 
 T = TypeVar("T")
 ENV_PREFIX = "HEPHAESTUS_"
@@ -154,7 +154,7 @@ def parse_optional_variables(value: Any) -> tuple[str, ...]:
     for name in names:
         if name not in OPTIONAL_VARIABLES:
             near = difflib.get_close_matches(name, OPTIONAL_VARIABLES, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            hint = f" (did you mean {near[0]}?)" if near else _hint_at_every_cube(name)
             raise UsageError(
                 f"setting variables: {name!r} is no optional variable{hint}: use "
                 f"{', '.join(OPTIONAL_VARIABLES)}, or none"
@@ -195,6 +195,15 @@ def _parse_center_times(value: Any) -> dict[str, str]:
             raise UsageError(f"{what}: of {frame}, {error}; {example}") from None
         times[frame] = text.strip()
     return times
+
+
+def _hint_at_every_cube(name: str) -> str:
+    """Return what every cube has of this name, or near it."""
+    known = {entry["name"] for entry in load_schema("cube.json")["variables"] if not entry.get("optional")}
+    near = near_variables(name, known)
+    if name in known:
+        return " (every cube has it" + (f", and {near})" if near else ")")
+    return f" (every cube has {near})" if near else ""
 
 
 class _BoundedEnvSource(EnvSettingsSource):

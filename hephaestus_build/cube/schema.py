@@ -308,3 +308,11 @@ def cube_schema() -> CubeSchema:
         variables=variables,
         groups={entry["name"]: _group(entry, coordinates, variables) for entry in raw["groups"]},
     )
+
+
+def describe_not_built(frame: str, variable: Variable) -> str:
+    """Return that a cube lacks an optional variable, and the command that adds it."""
+    return (
+        f"{frame}: the cube has no {variable.name}; `hephaestus build {frame} --variables "
+        f"{variable.quantity}` adds it"
+    )

@@ -15,10 +15,11 @@ from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import hash_descriptor, is_plain_file, open_plain_file
+from hephaestus_build.core.registry import describe_misnamed
 from hephaestus_build.cube.codecs.image_encoder import strip_count
 from hephaestus_build.cube.key_spaces import KeySpace
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
-from hephaestus_build.cube.schema import Variable, cube_schema
+from hephaestus_build.cube.schema import Variable, cube_schema, describe_not_built
 
 if TYPE_CHECKING:  # xarray is slow to import, and what writes the files does without it
     import xarray as xr
@@ -127,7 +128,11 @@ class ExportSelection:
 
 
 def open_export_selection(
-    path: str | Path, pairs: Sequence[Pair] | None = None, variables: Sequence[str] | None = None
+    path: str | Path,
+    pairs: Sequence[Pair] | None = None,
+    variables: Sequence[str] | None = None,
+    *,
+    images_only: bool = False,
 ) -> ExportSelection:
     """Open a cube for export.
 
@@ -139,6 +144,8 @@ def open_export_selection(
         By default all that are stored.
     variables : sequence of str, optional
         Names as in docs/cube.md; by default all.
+    images_only : bool
+        Whether `variables` may name images alone, as for GeoTIFF.
 
     Raises
     ------
@@ -152,13 +159,18 @@ def open_export_selection(
     schema = cube_schema().variables
     for name in variables or ():
         if name not in schema:
-            raise UsageError(f"{name} is no variable of a cube; docs/cube.md lists them all")
+            raise UsageError(describe_misnamed(name, image=images_only))
+        if images_only and not schema[name].is_georeferenced:
+            raise UsageError(describe_misnamed(name, image=True))
     wanted = tuple(variable for variable in schema.values() if not variables or variable.name in variables)
     cube = open_pinned_cube(path, chunks=None)
     try:
         Frame(str(cube.attrs.get("frame")))  # it becomes a part of paths
     except UsageError as error:
         raise HephaestusError(f"{path}: what frame the cube is of is not said: {error}") from None
+    for name in variables or ():
+        if schema[name].optional and name not in cube:
+            raise UsageError(describe_not_built(str(cube.attrs["frame"]), schema[name]))
     store = Path(cube.encoding["source"])
     source = ExportSelection(
         store,

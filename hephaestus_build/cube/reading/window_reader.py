@@ -29,10 +29,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hephaestus_build.core.concurrency import SharedCache, make_array_cache
-from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import FileIdentity, open_plain_file
+from hephaestus_build.core.registry import describe_misnamed
 from hephaestus_build.cube.codecs.blosc_partial import HEADER_BYTES, slice_blosc_buffer
 from hephaestus_build.cube.codecs.decoded_size import check_decoded_size
 from hephaestus_build.cube.key_spaces import KeySpace
@@ -43,6 +44,7 @@ from hephaestus_build.cube.reading.verified_objects import (
     is_retired,
     make_object_verifier,
 )
+from hephaestus_build.cube.schema import cube_schema, describe_not_built
 
 # importing image_encoder switches off Blosc's own threads, which do not survive a fork
 _LOCAL = threading.local()
@@ -120,6 +122,7 @@ class WindowReader:
     def image_storage(self, variable: str) -> _ImageStorage:
         """Return how the images of `variable` are stored."""
         if variable not in self._image_storages:
+            self._require_array(variable, image=True)
             try:
                 self._image_storages[variable] = _ImageStorage.from_metadata(self._metadata[variable])
             except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -128,6 +131,20 @@ class WindowReader:
                     f"({error}); `hephaestus migrate {self.frame}` brings an older cube over"
                 ) from error
         return self._image_storages[variable]
+
+    def _require_array(self, name: str, *, image: bool) -> None:
+        """Raise an error if `name` is no array of a cube or of this one, or no image where one is asked for.
+
+        An array that should be there and is not is reported as damage where it is read.
+        """
+        variable = cube_schema().variables.get(name)
+        if variable is None:
+            if name not in self._metadata:
+                raise UsageError(f"{self.frame}: {describe_misnamed(name, image=image)}")
+        elif image and not variable.is_georeferenced:
+            raise UsageError(f"{self.frame}: {describe_misnamed(name, image=True)}")
+        elif variable.optional and name not in self._metadata:
+            raise UsageError(describe_not_built(self.frame, variable))
 
     def read(
         self,
@@ -162,6 +179,8 @@ class WindowReader:
 
         Raises
         ------
+        UsageError
+            If `variable` is no image of a cube; the message names those that are near.
         HephaestusError
             If a stored object is damaged.
         """
@@ -285,6 +304,7 @@ class WindowReader:
         HephaestusError
             If the cube has no such array, or it is damaged.
         """
+        self._require_array(name, image=False)
         try:
             metadata = self._metadata[name]
             shape = tuple(metadata["shape"])

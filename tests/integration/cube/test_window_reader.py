@@ -247,3 +247,19 @@ def test_pipes_and_links_in_a_store_are_not_read(store, tmp_path):
             windows.read(name, pair, 0, 0, np.empty((9, 9), cube[name].dtype))
         with pytest.raises(HephaestusError, match="repair"):
             _ = cube[name].values
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("phase", "phase is no image on the frame's grid: phase of the activity; near it: insar_difference"),
+        ("wrapped_phase", "wrapped_phase is no variable of a cube; near it: insar_difference"),
+        ("unwrapped_phase", "the cube has no unwrapped_phase; `hephaestus build .* --variables unwrapped_"),
+    ],
+)
+def test_a_name_that_is_no_image_leads_to_the_one_that_is_meant(tmp_path, name, said):
+    reader = WindowReader(toy_cube.toy_cube(tmp_path))
+    with pytest.raises(UsageError, match=said):
+        reader.read(name, Pair.parse(toy_cube.PAIRS[0]), 0, 0, np.empty((8, 8), "f4"))
+    with pytest.raises(UsageError, match="near it: phase"):
+        reader.read_table("phases")

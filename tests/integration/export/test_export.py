@@ -453,7 +453,9 @@ def test_the_command_exports_what_is_named(cube, tmp_path):
         (["--variables", "velocity"], "velocity is no variable"),
         (["--pair", "20190101"], "is not a pair"),
         (["--pair", "20200101_20200113"], "no interferogram of 20200101_20200113 is stored"),
-        (["--variables", "caption"], "nothing of what is wanted is an image"),
+        (["--variables", "dem,caption"], "caption is no image on the frame's grid"),
+        (["--variables", "phase"], "near it: insar_difference (wrapped interferometric phase)"),
+        (["--variables", "unwrapped_phase"], "--variables unwrapped_phase` adds it"),
     ],
 )
 def test_what_cannot_be_exported_is_wrong_usage(cube, tmp_path, options, message):
