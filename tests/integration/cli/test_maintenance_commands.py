@@ -104,7 +104,10 @@ def test_a_host_that_is_down_is_one_line_a_frame(archive, data, hephaestus):
     assert code == 1
     assert "cannot be asked (unreachable:" in line
     assert " more products; `hephaestus verify --upstream" in line
-    found = json.loads(hephaestus("verify", "--upstream", FRAME.id, "--json")[1])[FRAME.id]
+    (found,) = (
+        row["findings"]
+        for row in json.loads(hephaestus("verify", "--upstream", FRAME.id, "--json")[1])["frames"]
+    )
     assert len(found) > 10  # programs get each product
 
 
