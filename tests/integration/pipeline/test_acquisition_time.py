@@ -130,7 +130,7 @@ def test_the_commands_name_the_cause_in_one_line(upstream, tmp_path, monkeypatch
 
     code, out, _ = run("plan", FRAME.id, "--json")
     assert code == 0
-    assert "acquisition time is unknown" in json.loads(out)[0]["era5_problem"]
+    assert "acquisition time is unknown" in json.loads(out)["frames"][0]["era5_problem"]
     code, out, _ = run("plan", FRAME.id)
     assert "acquisition time is unknown" in " ".join(out.split())
     code, _, err = run("build", FRAME.id, "--json", "--no-quicklook", "--pairs", "all")
