@@ -49,7 +49,7 @@ test-readers: .venv-readers/.ready ## open a cube with the readers of other proj
 	@TEST_READERS=$(READERS) .venv-readers/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider \
 	  tests/integration/readers
 
-TESTS := tests/unit tests/integration/cube tests/integration/operations tests/integration/readers \
+TESTS := tests/unit tests/integration/cube tests/integration/export tests/integration/operations tests/integration/readers \
   $(addprefix tests/integration/,pipeline/test_build.py pipeline/test_second_source.py sources/test_arco.py) \
   $(addprefix tests/integration/,cli/test_entry_point.py cli/test_exit_codes.py test_python_search.py)
 # the faster tests, or all of them: `make test-lowest TESTS=tests`; tests that need torch are skipped

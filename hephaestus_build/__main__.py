@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from hephaestus_build.core.machine.environment import discard_unusable_size
-from hephaestus_build.core.machine.limits import bound_library_threads
+from hephaestus_build.core.machine.start import prepare_process
 from hephaestus_build.core.stop_signals import run_interruptible
 
 
@@ -15,8 +12,7 @@ def main() -> None:
 
 
 def _run() -> None:
-    bound_library_threads()
-    discard_unusable_size(os.environ)
+    prepare_process()
     from hephaestus_build.cli import run_command_line  # takes a second where the disk is slow
 
     run_command_line()

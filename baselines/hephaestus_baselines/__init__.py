@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hephaestus_build.core.machine.home import provide_matplotlib_folder
+
 if TYPE_CHECKING:
     from hephaestus_baselines.config.channels import InputChannels, channel_moments
     from hephaestus_baselines.data.batch_expansion import ChannelStack, expand_batch
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from hephaestus_baselines.data.samplers import EpochBatchSampler
     from hephaestus_baselines.data.window_dataset import WindowDataset
     from hephaestus_baselines.reporting.sample_plot import plot_sample
+
+provide_matplotlib_folder()  # before a module of this package imports matplotlib
 
 #: Module of each public name.
 _MODULES = {

@@ -1,16 +1,13 @@
 """Thin Prefect flows over :mod:`hephaestus_build.pipeline.stages`."""
 
-import os
 import sys
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.extras import check_extra
-from hephaestus_build.core.machine.environment import discard_unusable_size
-from hephaestus_build.core.machine.limits import bound_library_threads
+from hephaestus_build.core.machine.start import prepare_environment
 
 # before Prefect and NumPy are imported, which read the environment then
-discard_unusable_size(os.environ)
-bound_library_threads()
+prepare_environment()
 
 try:
     check_extra("flows", "a flow")

@@ -9,7 +9,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +20,7 @@ from typer.main import get_command
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.extras import find_plugins, install_hint
+from hephaestus_build.core.machine.streams import discard_unprinted
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.stop_signals import StoppedError, run_interruptible
 
@@ -246,5 +246,4 @@ def _print_and_flush(message: str) -> None:
 
     print_notice(message)
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
-            stream.flush()
+        discard_unprinted(stream)

@@ -6,6 +6,7 @@ import os
 import re
 
 from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.machine.home import find_home
 from hephaestus_build.core.plain_text import sanitize_text
 
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([^{}]*)\})")
@@ -48,7 +49,8 @@ def _variable(match: re.Match[str], name: str) -> str:
 
 
 def _expand_home(user: str, name: str) -> str:
-    home = os.path.expanduser(user)  # noqa: PTH111 (pathlib raises RuntimeError without a name)
+    # pathlib raises RuntimeError without a name
+    home = str(find_home() or user) if user == "~" else os.path.expanduser(user)  # noqa: PTH111
     if not home.startswith("/"):
         if user != "~" and _exists(user):  # a file whose name begins so
             return user

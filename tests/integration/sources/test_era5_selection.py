@@ -138,6 +138,5 @@ def test_a_key_file_may_have_a_byte_order_mark_and_be_named_from_home(
     monkeypatch.setenv("CDSAPI_RC", os.devnull)
     assert find_cds_credentials() is None
     monkeypatch.delenv("CDSAPI_RC")
-    monkeypatch.delenv("HOME")
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # a user without an entry
+    monkeypatch.setattr("hephaestus_build.core.machine.user_paths.find_home", lambda: None)
     assert find_cds_credentials() is None

@@ -164,8 +164,7 @@ def test_a_folder_whose_name_has_a_dollar_is_taken_as_it_is(variables):
 
 
 def test_a_home_that_nobody_knows_is_named(monkeypatch):
-    monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.setattr("hephaestus_build.core.machine.user_paths.find_home", lambda: None)
     with pytest.raises(UsageError, match=r"data_dir: the home folder of user .* is unknown"):
         load_settings(data_dir="~/data")
 
