@@ -1,10 +1,14 @@
-"""Simulated ARCO-ERA5 store: Zarr format 2 over plain HTTP, with chunks computed on request."""
+"""Simulated ARCO-ERA5 store: Zarr format 2 over plain HTTP, with chunks computed on request.
+
+Values are computed around the simulated frames alone, since a globe takes seconds; the store's attributes
+``simulated_areas`` and ``comment`` say where, and the rest of the globe is NaN.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -13,7 +17,8 @@ from numcodecs import Blosc
 
 from hephaestus_build.core.concurrency import SharedCache
 from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLE_NAMES, ERA5_VARIABLES, Era5Area
-from hephaestus_build.simulation.server.cds_app import FieldProvider
+from hephaestus_build.simulation.server.cds_app import FINAL_LAG, PRELIMINARY_LAG, FieldProvider
+from hephaestus_build.simulation.server.cds_catalogue import FIRST_DATE
 from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse
 
 STORE_NAME = "full_37-1h-0p25deg-chunk-1.zarr-v3"  # the real store's name; its format is 2 nevertheless
@@ -38,9 +43,11 @@ class ArcoApp:
     fields : callable
         Function that returns the ERA5 fields of one hour; see `FieldProvider`.
     valid_start, valid_stop, valid_stop_era5t : datetime.date
-        First date with data, last date of final data, last date of preliminary data.
+        First date with data, last date of final data, last date of preliminary data; by default with the lag
+        of the real store.
     areas : tuple of Era5Area
         Areas to compute; the rest of the globe is NaN. If empty, the whole globe is computed, which is slow.
+        The store's attributes name them.
     missing_variables : frozenset of str
         Variables that the store does not have.
     encoded_hours : SharedCache
@@ -50,9 +57,9 @@ class ArcoApp:
     """
 
     fields: FieldProvider
-    valid_start: date = date(1940, 1, 1)
-    valid_stop: date = date(2050, 12, 31)
-    valid_stop_era5t: date = date(2050, 12, 31)
+    valid_start: date = FIRST_DATE
+    valid_stop: date = field(default_factory=lambda: datetime.now(UTC).date() - FINAL_LAG)
+    valid_stop_era5t: date = field(default_factory=lambda: datetime.now(UTC).date() - PRELIMINARY_LAG)
     areas: tuple[Era5Area, ...] = ()
     missing_variables: frozenset[str] = frozenset()
     globes_computed: int = 0
@@ -83,6 +90,7 @@ class ArcoApp:
                 "valid_time_stop_era5t": self.valid_stop_era5t.isoformat(),
                 "last_updated": f"{self.valid_stop_era5t.isoformat()} 00:00:00+00:00",
                 "simulated": "true",
+                **self._limits(),
             },
         }
         for name, (axis, attributes) in _COORDINATES.items():
@@ -101,6 +109,16 @@ class ArcoApp:
                     "units": variable.units,
                 }
         return found
+
+    def _limits(self) -> dict[str, Any]:
+        """Return the attributes that say where the store has values, if that is not everywhere."""
+        if not self.areas:
+            return {}
+        return {
+            "comment": "Simulated fields. Values are computed in simulated_areas alone (each as north, west, "
+            "south, east, in degrees); elsewhere they are NaN.",
+            "simulated_areas": [list(area.cds_bounds) for area in self.areas],
+        }
 
     def _coordinate(self, name: str, chunk: str) -> bytes | None:
         axis = _COORDINATES[name][0]

@@ -1,7 +1,8 @@
 """Simulated Climate Data Store (CDS) that the unmodified ``cdsapi`` client can use.
 
-Jobs, statuses, errors and netCDF files have the form of the present CDS. The fields come from a function
-given by the caller.
+Jobs, statuses, errors and netCDF files have the form of the present CDS, and so have the answers beside a
+retrieval: authentication, catalogue, licences, constraints, costs and lists of jobs. The fields come from a
+function given by the caller.
 """
 
 from __future__ import annotations
@@ -14,24 +15,39 @@ import uuid
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import product
 from typing import Any
+from urllib.parse import parse_qs, urlencode
 
 import numpy as np
 
 from hephaestus_build.core.era5_grid import ERA5_STEP, ERA5_VARIABLE_NAMES, EXPVER_FINAL, EXPVER_PRELIMINARY
+from hephaestus_build.simulation.server.cds_catalogue import DATASET as DATASET
+from hephaestus_build.simulation.server.cds_catalogue import (
+    LICENCE,
+    UnknownParameterError,
+    collection_document,
+    constraints_document,
+    find_valid_values,
+    form_document,
+    process_document,
+)
 from hephaestus_build.simulation.server.era5_netcdf import round_as_grib, write_cds_netcdf
 from hephaestus_build.simulation.server.http_server import HttpRequest, HttpResponse
 
 #: ``fields(time, latitudes, longitudes)`` returns float32 of shape (3, latitudes, longitudes).
 FieldProvider = Callable[[datetime, np.ndarray, np.ndarray], np.ndarray]
 
-DATASET = "reanalysis-era5-single-levels"
 CDS_PREFIX = "/api"
+_CATALOGUE = f"{CDS_PREFIX}/catalogue/v1"
+_ACCOUNT = f"{CDS_PREFIX}/profiles/v1/account"
 _PROCESSES = f"{CDS_PREFIX}/retrieve/v1/processes"
 _JOBS = f"{CDS_PREFIX}/retrieve/v1/jobs"
 _RESULTS = "/cds-object-store"  # not below the API's path, as the real results are on another host
+#: Days after which preliminary and final fields are released.
+PRELIMINARY_LAG, FINAL_LAG = timedelta(days=5), timedelta(days=90)
+_JOBS_PER_PAGE = 100
 
 
 @dataclass
@@ -52,6 +68,8 @@ class SimulatedCdsJob:
         Text of the traceback of a failed job.
     content : bytes
         The resulting file; empty until there is one.
+    created : datetime.datetime
+        Time of the request, UTC.
     """
 
     id: str
@@ -60,6 +78,7 @@ class SimulatedCdsJob:
     final_status: str = "successful"
     failure_reason: str = ""
     content: bytes = b""
+    created: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
 
 
 @dataclass
@@ -81,7 +100,7 @@ class CdsApp:
     missing_variables : frozenset of str
         Variables (by long name) left out of every file.
     zipped : bool
-        Deliver the netCDF file in a zip archive, as the CDS sometimes does.
+        Deliver the netCDF file in a zip archive even where none was asked for, as the CDS sometimes does.
     queue_polls : int
         Number of status requests for which a job is still waiting.
     licence_accepted : bool
@@ -94,8 +113,8 @@ class CdsApp:
     rate_limited : int
         Number of requests, from now on, that are answered 429.
     final_until, available_until : datetime.date or None
-        Last date of final fields, and last date of any fields (the later ones are preliminary); None means
-        no limit.
+        Last date of final fields, and last date of any fields (the later ones are preliminary). None means
+        the real lag: 90 and 5 days before today.
     jobs : dict of str to SimulatedCdsJob
         All jobs by id.
     """
@@ -122,6 +141,16 @@ class CdsApp:
         self.missing_variables, self.final_until, self.available_until = frozenset(), None, None
         self.licence_accepted, self.job_end, self.rate_limited, self.queue_polls = True, "successful", 0, 0
 
+    @property
+    def latest_date(self) -> date:
+        """Last date with any fields."""
+        return self.available_until or datetime.now(UTC).date() - PRELIMINARY_LAG
+
+    @property
+    def latest_final_date(self) -> date:
+        """Last date with final fields."""
+        return self.final_until or datetime.now(UTC).date() - FINAL_LAG
+
     def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Return the response to a request, or None if the path is not the CDS's."""
         path = request.path
@@ -146,37 +175,160 @@ class CdsApp:
                 raise _CdsProblemError(
                     429, "rate limit exceeded", "Rate limit exceeded. Please wait 1 seconds."
                 )
-        if request.path == f"{CDS_PREFIX}/catalogue/v1/messages":
-            return _json({"messages": []})
+        path, api = request.path, f"{request.base_url}{CDS_PREFIX}"
+        if path.startswith(f"{_CATALOGUE}/"):  # public
+            return self._catalogue(request, path.removeprefix(f"{_CATALOGUE}/"), api)
         if request.headers.get("private-token") != self.key:
             raise _CdsProblemError(401, "authentication required", "authentication required")
-        if request.path.startswith(f"{_PROCESSES}/"):
-            dataset, _, action = request.path.removeprefix(f"{_PROCESSES}/").partition("/")
+        if path.startswith(f"{_ACCOUNT}/"):
+            return self._account(request, path.removeprefix(f"{_ACCOUNT}/"))
+        if path == _PROCESSES:
+            return _json({"processes": [process_document(api)], "links": []})
+        if path.startswith(f"{_PROCESSES}/"):
+            dataset, _, action = path.removeprefix(f"{_PROCESSES}/").partition("/")
             if dataset != DATASET:
                 raise _CdsProblemError(404, "process not found", f"dataset {dataset} not found")
-            if not action:
-                return _json({"id": dataset, "title": "ERA5 hourly data on single levels, simulated"})
-            if action == "execution" and request.method == "POST":
-                return self._submit(request)
-        if request.path.startswith(f"{_JOBS}/"):
-            name, _, action = request.path.removeprefix(f"{_JOBS}/").partition("/")
-            job = self.jobs.get(name)
-            if job is None:
-                raise _CdsProblemError(404, "job not found", f"job {name} not found")
+            return self._process(request, action, api)
+        if path == _JOBS:
+            return self._list_jobs(request)
+        if path == f"{_JOBS}/delete" and request.method == "POST":
+            gone = [self._find_job(name) for name in _read_json(request).get("job_ids", ())]
+            return _json({"jobs": [self._delete(job) for job in gone]})
+        if path.startswith(f"{_JOBS}/"):
+            name, _, action = path.removeprefix(f"{_JOBS}/").partition("/")
+            job = self._find_job(name)
             if request.method == "DELETE":
-                del self.jobs[name]
-                return _json({"jobID": name, "status": "dismissed"})
+                return _json(self._delete(job))
             if not action:
                 return self._status(request, job)
             if action == "results":
                 return self._results(request, job)
-        raise _CdsProblemError(404, "not found", f"no such resource: {request.path}")
+            if action == "receipt":
+                return _json(
+                    {
+                        "request_uid": job.id,
+                        "collection_id": DATASET,
+                        "status": job.final_status,
+                        "request": job.inputs,
+                        "created_at": job.created.isoformat(),
+                    }
+                )
+        raise _not_found(request)
+
+    def _catalogue(self, request: HttpRequest, page: str, api: str) -> HttpResponse:
+        """Return a page of the catalogue, which needs no key."""
+        collection = collection_document(api, self.latest_date)
+        licences = [LICENCE] if request.query.get("scope", "all") in ("all", LICENCE["scope"]) else []
+        match page.split("/"):
+            case ["messages"]:
+                return _json({"messages": []})
+            case ["vocabularies", "licences"]:
+                return _json({"licences": licences})
+            case ["datasets" | "collections"]:
+                words = request.query.get("q", "").lower().split()
+                text = f"{DATASET} {collection['title']} {collection['description']}".lower()
+                found = [collection] if all(word in text for word in words) else []
+                return _json({"type": "FeatureCollection", "collections": found, "links": []})
+            case ["collections", name, *_] if name != DATASET:
+                raise _CdsProblemError(404, "dataset not found", f"dataset {name} not found")
+            case ["collections", _]:
+                return _json(collection)
+            case ["collections", _, "form.json"]:
+                return _json(form_document(self.latest_date))
+            case ["collections", _, "constraints.json"]:
+                return _json(constraints_document(self.latest_date))
+        raise _not_found(request)
+
+    def _account(self, request: HttpRequest, page: str) -> HttpResponse:
+        """Return a page of the account: its identity, and the licences that it has accepted."""
+        match request.method, page.split("/"):
+            case "POST", ["verification", "pat"]:
+                return _json({"id": 1, "sub": "simulated", "role": "user"})
+            case "GET", ["licences"]:
+                wanted = request.query.get("scope", "all") in ("all", LICENCE["scope"])
+                return _json({"licences": [LICENCE] if self.licence_accepted and wanted else []})
+            case "PUT", ["licences", name]:
+                asked = {"id": name, "revision": _read_json(request).get("revision")}
+                if asked.items() <= LICENCE.items():
+                    self.licence_accepted = True
+                    return _json(asked)
+                raise _CdsProblemError(404, "licence not found", f"licence {name} not found in this revision")
+            case "POST", ["starred"]:
+                return _json([_read_json(request).get("uid", DATASET)])
+            case "DELETE", ["starred", _]:
+                return _json({})
+        raise _not_found(request)
+
+    def _process(self, request: HttpRequest, action: str, api: str) -> HttpResponse:
+        """Return an answer about the data set's process, or execute it."""
+        if not action:
+            return _json(process_document(api))
+        if request.method != "POST":
+            raise _not_found(request)
+        if action == "execution":
+            return self._submit(request)
+        inputs = _read_json(request).get("inputs") or {}
+        if action == "constraints":
+            try:
+                return _json(find_valid_values(inputs, self.latest_date))
+            except UnknownParameterError as error:
+                raise _CdsProblemError(422, "invalid parameter", str(error)) from None
+        if action == "costing":
+            try:
+                cost = len(_parse_hours(inputs)) * len(_text_list(inputs, "variable"))
+            except (KeyError, TypeError, ValueError) as error:
+                raise _CdsProblemError(422, "invalid parameter", str(error)) from None
+            fits = cost <= self.cost_limit
+            return _json({"id": "size", "cost": cost, "limit": self.cost_limit, "request_is_valid": fits})
+        raise _not_found(request)
+
+    def _list_jobs(self, request: HttpRequest) -> HttpResponse:
+        """Return a page of the account's jobs, the newest first unless asked otherwise."""
+        asked = parse_qs(request.query_string)
+        with self._lock:
+            jobs = list(self.jobs.values())
+        if request.query.get("sortby", "-created") == "-created":
+            jobs.reverse()
+        if wanted := asked.get("status"):
+            jobs = [job for job in jobs if self._status_of(job) in wanted]
+        size = max(1, int(request.query.get("limit", _JOBS_PER_PAGE)))
+        start = max(0, int(request.query.get("cursor", 0)))
+        links = [
+            {
+                "rel": rel,
+                "type": "application/json",
+                "href": f"{request.base_url}{_JOBS}?{urlencode({**asked, 'cursor': place}, doseq=True)}",
+            }
+            for rel, place in (("next", start + size), ("prev", start - size))
+            if (place < len(jobs) if rel == "next" else start > 0)
+        ]
+        page = [
+            self._job_document(request, job, self._status_of(job), "monitor")
+            for job in jobs[start : start + size]
+        ]
+        return _json({"jobs": page, "links": links, "metadata": {"totalCount": len(jobs)}})
+
+    def _find_job(self, name: str) -> SimulatedCdsJob:
+        job = self.jobs.get(name)
+        if job is None:
+            raise _CdsProblemError(404, "job not found", f"job {name} not found")
+        return job
+
+    def _delete(self, job: SimulatedCdsJob) -> dict[str, Any]:
+        with self._lock:
+            self.jobs.pop(job.id, None)
+        return {"jobID": job.id, "processID": DATASET, "type": "process", "status": "dismissed"}
+
+    def _status_of(self, job: SimulatedCdsJob) -> str:
+        if job.poll_count > self.queue_polls or not self.queue_polls:
+            return job.final_status
+        return "accepted" if job.poll_count <= 1 else "running"
 
     def _submit(self, request: HttpRequest) -> HttpResponse:
         try:
-            inputs = json.loads(request.body)["inputs"]
+            inputs = _read_json(request)["inputs"]
             times, bounds = _parse_hours(inputs), _parse_area(inputs)
-            variables = _text_list(inputs, "variable")
+            variables, zipped = _text_list(inputs, "variable"), _asks_for_zip(inputs)
         except (KeyError, TypeError, ValueError) as error:
             raise _CdsProblemError(400, "invalid request", str(error)) from None
         if not self.licence_accepted:
@@ -194,15 +346,15 @@ class CdsApp:
         job = SimulatedCdsJob(
             str(uuid.uuid4()), inputs, final_status=self.job_end, failure_reason=self.job_reason
         )
-        here = [time for time in times if self.available_until is None or time.date() <= self.available_until]
+        here = [time for time in times if time.date() <= self.latest_date]
         if not here and job.final_status == "successful":
             job.final_status = "failed"
             job.failure_reason = (
                 "MultiAdaptorNoDataError: None of the data you have requested is available yet, please "
-                f"revise the period requested. The latest date available is: {self.available_until}"
+                f"revise the period requested. The latest date available is: {self.latest_date}"
             )
         if job.final_status == "successful":
-            job.content = self._make_netcdf(here, bounds, variables)
+            job.content = self._make_netcdf(here, bounds, variables, zipped=zipped or self.zipped)
         with self._lock:
             self.jobs[job.id] = job
         answer = _json(self._job_document(request, job, "accepted", "monitor"), 201)
@@ -251,7 +403,7 @@ class CdsApp:
             "type": "process",
             "jobID": job.id,
             "status": status,
-            "created": now.isoformat(),
+            "created": job.created.isoformat(),
             "updated": now.isoformat(),
             "links": [link],
             "metadata": {
@@ -263,7 +415,12 @@ class CdsApp:
         }
 
     def _make_netcdf(
-        self, times: list[datetime], bounds: tuple[float, float, float, float], variables: list[str]
+        self,
+        times: list[datetime],
+        bounds: tuple[float, float, float, float],
+        variables: list[str],
+        *,
+        zipped: bool,
     ) -> bytes:
         north, west, south, east = bounds
         latitudes = np.arange(np.floor(north / ERA5_STEP), np.ceil(south / ERA5_STEP) - 1, -1) * ERA5_STEP
@@ -272,10 +429,7 @@ class CdsApp:
         if self.grib_packing:
             values = round_as_grib(values)
         versions = [
-            EXPVER_PRELIMINARY
-            if self.final_until is not None and time.date() > self.final_until
-            else EXPVER_FINAL
-            for time in times
+            EXPVER_PRELIMINARY if time.date() > self.latest_final_date else EXPVER_FINAL for time in times
         ]
         kept = {
             self.short_names[k]: k
@@ -283,7 +437,7 @@ class CdsApp:
             if name in variables and name not in self.missing_variables
         }
         content = write_cds_netcdf(times, latitudes, longitudes, values, versions, kept)
-        if not self.zipped:
+        if not zipped:
             return content
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w") as archive:
@@ -322,6 +476,28 @@ def _json(value: Any, status: int = 200) -> HttpResponse:
     return HttpResponse(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
 
+def _not_found(request: HttpRequest) -> _CdsProblemError:
+    return _CdsProblemError(404, "not found", f"no such resource: {request.path}")
+
+
+def _read_json(request: HttpRequest) -> dict[str, Any]:
+    """Return the JSON object in the body of a request; a 400 problem if it is none."""
+    try:
+        value = json.loads(request.body or b"{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise _CdsProblemError(400, "invalid request", "the body is not a JSON object")
+    return value
+
+
+def _asks_for_zip(inputs: dict[str, Any]) -> bool:
+    form = inputs.get("download_format", "unarchived")
+    if form not in ("unarchived", "zip"):
+        raise ValueError(f"download_format not available: {form}")
+    return bool(form == "zip")
+
+
 def _text_list(inputs: dict[str, Any], name: str) -> list[str]:
     """Return a value of a request as a list of strings; a single value is a list of one."""
     value = inputs[name]
@@ -340,8 +516,10 @@ def _parse_hours(inputs: dict[str, Any]) -> list[datetime]:
         raise ValueError(f"variable not available: {', '.join(sorted(unknown))}")
     if _text_list(inputs, "product_type") != ["reanalysis"]:
         raise ValueError("product_type must be reanalysis")
-    if inputs.get("data_format", inputs.get("format")) != "netcdf":
-        raise ValueError("data_format must be netcdf here")
+    form = inputs.get("data_format", inputs.get("format", "grib"))
+    if form != "netcdf":
+        what = "GRIB is not simulated" if form == "grib" else f"data_format {form} is not available"
+        raise ValueError(f"{what}; request data_format netcdf")
     found = set()
     for year, month, day, hour in product(
         *(_text_list(inputs, name) for name in ("year", "month", "day", "time"))

@@ -39,7 +39,7 @@ class HttpRequest:
     Attributes
     ----------
     method : str
-        ``GET``, ``POST`` or ``DELETE``.
+        ``GET``, ``POST``, ``PUT`` or ``DELETE``.
     path : str
         Path, percent-decoded, without the query.
     query : dict of str
@@ -50,6 +50,8 @@ class HttpRequest:
         Body as sent.
     base_url : str
         Address of the server, such as ``http://127.0.0.1:8080``, without a trailing slash.
+    query_string : str
+        Query as sent, for parameters that may be repeated.
     """
 
     method: str
@@ -58,6 +60,7 @@ class HttpRequest:
     headers: Mapping[str, str]
     body: bytes
     base_url: str
+    query_string: str = ""
 
 
 @dataclass
@@ -311,7 +314,9 @@ class _Handler(BaseHTTPRequestHandler):
                 response = HttpResponse(fault.status, text.encode(), {"Content-Type": "text/plain"})
             else:
                 method = "GET" if self.command == "HEAD" else self.command
-                response = owner.respond(HttpRequest(method, path, query, headers, body, owner.base_url))
+                response = owner.respond(
+                    HttpRequest(method, path, query, headers, body, owner.base_url, split.query)
+                )
             self._send(response, headers, fault)
         except _ResetError:
             self.close_connection = self.reset_connection = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,20 @@ def test_xarray_opens_it_like_the_real_store(tmp_path: Path) -> None:
         assert dataset[name].dtype == np.float32
     app_chunks = dataset[ERA5_VARIABLE_NAMES[0]].encoding["chunks"]
     assert app_chunks == (1, 721, 1440)
+
+
+def test_the_store_says_where_it_has_values_and_how_recent_they_are() -> None:
+    area = Era5Area(45.0, -6.0, 43.0, -3.0)
+    with LoopbackServer([ArcoApp(fields, areas=(area,))]) as server:
+        attributes = requests.get(f"{server.base_url}{ARCO_PREFIX}/.zattrs", timeout=10).json()
+    assert attributes["simulated_areas"] == [[45.0, -6.0, 43.0, -3.0]]
+    assert "elsewhere they are NaN" in attributes["comment"]
+    today = datetime.now(UTC).date()
+    assert date.fromisoformat(attributes["valid_time_stop_era5t"]) < today
+    assert date.fromisoformat(attributes["valid_time_stop"]) < today - timedelta(days=60)
+    with LoopbackServer([ArcoApp(fields)]) as server:
+        attributes = requests.get(f"{server.base_url}{ARCO_PREFIX}/.zattrs", timeout=10).json()
+    assert "simulated_areas" not in attributes
 
 
 def test_an_hour_is_made_once_for_its_three_variables() -> None:
