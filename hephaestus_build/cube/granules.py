@@ -399,21 +399,21 @@ class DemGranule(Granule, frozen=True, tag="dem", tag_field="kind"):
     kind: ClassVar[GranuleKind] = "dem"
 
     @classmethod
-    def make(cls, inputs: str, receipts: tuple[Receipt, ...], grid: Grid) -> DemGranule:
+    def make(cls, inputs: str, receipts: tuple[Receipt, ...], grid: Grid | None) -> DemGranule:
         """Return the granule of a frame's DEM with its reference grid.
 
         Parameters
         ----------
         inputs, receipts
             See the attributes of these names.
-        grid : Grid
-            The frame's reference grid.
+        grid : Grid or None
+            The frame's reference grid; None while it is unknown.
         """
-        return cls("dem", inputs, receipts=receipts, facts={"grid": asdict(grid)})
+        return cls("dem", inputs, receipts=receipts, facts={"grid": asdict(grid)} if grid else {})
 
     @property
     def grid(self) -> Grid | None:
-        """The frame's reference grid; None in records of early versions."""
+        """The frame's reference grid; None while it is unknown, and in records of early versions."""
         return Grid(**self.facts["grid"]) if "grid" in self.facts else None
 
 

@@ -16,6 +16,7 @@ from hephaestus_build.core.plain_files import open_plain_file
 from hephaestus_build.core.plain_text import utc_text
 
 if TYPE_CHECKING:
+    from hephaestus_build.pipeline.missing_products import MissingProduct
     from hephaestus_build.pipeline.result import BuildResult
 
 #: In the data folder.
@@ -54,6 +55,11 @@ class BuildRun:
     exception: Exception | None = None
 
     @property
+    def missing(self) -> tuple[MissingProduct, ...]:
+        """The products for want of which it failed; empty where it failed for another reason."""
+        return getattr(self.exception, "missing", ())
+
+    @property
     def exit_code(self) -> int:
         """0 if complete, 1 if it failed, 2 if the request was wrong, 3 if something is owed."""
         return self.result.exit_code if self.result else self.failure_code
@@ -66,6 +72,7 @@ class BuildRun:
             "seconds": round(self.seconds, 1),
             "exit_code": self.exit_code,
             **({"error": self.error} if self.error else {}),
+            **({"owed": [item.to_json() for item in self.missing]} if self.missing else {}),
             **({"result": self.result.to_json()} if self.result else {}),
         }
 
@@ -79,6 +86,8 @@ def record_run(data: Path, run: BuildRun) -> None:
         If it cannot be written.
     """
     value = run.to_json()
+    if run.missing:
+        value |= {"owed": value["owed"][:_LISTED], "owed_products": len(run.missing)}
     if run.result is not None:
         value["result"] |= {
             "owed": value["result"]["owed"][:_LISTED],

@@ -210,7 +210,8 @@ def _read_frame_status(
     begun = frame_store.staging.read_granules(check=False)
     current = frame_store.published_generation()
     if current is None:
-        problem = f"not published; {count_of(len(begun), 'granule')} finished" if begun else "not built"
+        finished = sum(not granule.needs_retry for granule in begun.values())
+        problem = f"not published; {count_of(finished, 'granule')} finished" if finished else "not built"
         owed, accepted = partition_accepted(find_missing_products(begun), frame, accept)
         return FrameStatus(
             str(frame), owed=owed, accepted=accepted, unfinished=len(begun), problem=problem, **tried

@@ -8,12 +8,14 @@ from functools import partial
 from hephaestus_build.core.concurrency import BackgroundTask
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
-from hephaestus_build.core.provenance import Outcome
-from hephaestus_build.cube.granules import DEM_KEY, DemGranule, GranuleKey
+from hephaestus_build.core.provenance import Outcome, Receipt
+from hephaestus_build.cube.granules import DEM_KEY, DemGranule, Granule, GranuleKey, InterferogramGranule
 from hephaestus_build.pipeline.encoding import encode_images
 from hephaestus_build.pipeline.frame_grid import grids_compatible, select_reference_grid
 from hephaestus_build.pipeline.interferogram_stage import is_replaced_upstream, select_all_pairs
-from hephaestus_build.pipeline.ledger import FetchedRaster
+from hephaestus_build.pipeline.ledger import UNPLACED, FetchedRaster
+from hephaestus_build.pipeline.missing_products import MissingProduct, find_missing_products
+from hephaestus_build.pipeline.nothing_built import nothing_built_error
 from hephaestus_build.pipeline.registry_check import compare_with_registry
 from hephaestus_build.pipeline.stage import Build, Stage
 
@@ -40,8 +42,8 @@ class GridStage(Stage):
 
         Raises
         ------
-        HephaestusError
-            If no raster defines the grid.
+        NothingBuiltError
+            If no raster defines the grid; what failed is on record as owed.
         """
         if not keys:
             return
@@ -54,7 +56,10 @@ class GridStage(Stage):
         found, settled = raster.grid.in_first_turn() if raster is not None else None, ledger.grid
         if settled is None or not (found is None or settled.same_as(found)):
             known = [settled] if settled is not None else []
-            settled = select_reference_grid(found, _probe_grids(build, found, tasks) or known)
+            grids, failed = _probe_grids(build, found, tasks)
+            settled = select_reference_grid(found, grids or known)
+            if settled is None:
+                raise nothing_built_error(build, _record_failures(build, receipt, failed))
             if found is not None and settled is not found:
                 what = "it is of another place, or of other pixels, than the frame's interferograms"
                 receipt, raster = receipt.replace(outcome=Outcome.CORRUPT, detail=what), None
@@ -80,8 +85,10 @@ def _fetch_phase(build: Build, pair: Pair) -> FetchedRaster:
 
 def _probe_grids(
     build: Build, dem: Grid | None, tasks: Mapping[Pair, BackgroundTask[FetchedRaster]]
-) -> list[Grid]:
-    """Return grids of interferograms: up to the first that is compatible with the DEM's, at most three.
+) -> tuple[list[Grid], dict[Pair, Receipt]]:
+    """Return grids of interferograms, and the receipts of those that could not be had.
+
+    Interferograms are read up to the first that is compatible with the DEM's grid, at most three.
 
     Parameters
     ----------
@@ -93,13 +100,35 @@ def _probe_grids(
         Interferograms that are being fetched.
     """
     grids: list[Grid] = []
+    failed: dict[Pair, Receipt] = {}
     wanted = select_all_pairs(build).wanted
     for pair in wanted if dem is None else wanted[:_MAX_PROBED_PAIRS]:
         receipt, raster = tasks[pair].result() if pair in tasks else _fetch_phase(build, pair)
-        if raster is not None:
+        if raster is None:
+            failed[pair] = receipt
+        else:
             build.ledger.keep_phase(pair, (receipt, raster))
             grids.append(raster.grid.in_first_turn())
             agreed = dem is not None and grids_compatible(dem, raster.grid)
             if agreed or len(grids) == _MAX_PROBED_PAIRS:
                 break
-    return grids
+    return grids, failed
+
+
+def _record_failures(
+    build: Build, dem: Receipt, phases: Mapping[Pair, Receipt]
+) -> tuple[MissingProduct, ...]:
+    """Record as owed what was asked for in vain before the grid was known, and return it.
+
+    Nothing complete is replaced.
+    """
+    ledger = build.ledger
+    failed: list[Granule] = [DemGranule.make(UNPLACED, (dem,), None)]
+    for pair, receipt in phases.items():
+        modified = build.context.modified.get(pair)
+        failed.append(InterferogramGranule.make(pair, UNPLACED, (receipt,), modified=modified))
+    for granule in failed:
+        before = ledger.get(granule.key)
+        if before is None or not before.is_complete:
+            ledger.record(granule, {})
+    return find_missing_products({granule.key: granule for granule in failed})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +22,8 @@ from hephaestus_build.sources.interferograms import Raster
 
 #: Receipt of a request for a raster, and the raster if it was successful.
 FetchedRaster = tuple[Receipt, Raster | None]
+#: Inputs of granules that failed before the frame's grid was known.
+UNPLACED = ""
 #: Bytes of decimated images kept at once: those of 270 pairs of 2500 x 3000 pixels at every eighth pixel.
 _MAX_SMALL_BYTES = 64 << 20
 
@@ -182,6 +185,11 @@ class Ledger:
         """Set the frame's grid, on which all granules must lie; None if it is still unknown."""
         with self._lock:
             self._grid = grid
+            if grid is not None:
+                inputs = fingerprint_grid(grid)
+                for key, granule in self._granules.items():
+                    if granule.inputs == UNPLACED:
+                        self._granules[key] = msgspec.structs.replace(granule, inputs=inputs)
             self._outdated |= self._find_outdated()
 
     @property

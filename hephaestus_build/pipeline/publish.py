@@ -25,8 +25,8 @@ from hephaestus_build.cube.overview_parts import find_orphans
 from hephaestus_build.cube.storage.writer import write_cube_store
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.global_attributes import make_global_attributes
-from hephaestus_build.pipeline.interferogram_stage import select_all_pairs
-from hephaestus_build.pipeline.missing_products import find_missing_products
+from hephaestus_build.pipeline.missing_products import MissingProduct, find_missing_products
+from hephaestus_build.pipeline.nothing_built import nothing_built_error
 from hephaestus_build.pipeline.result import BuildResult, make_build_result
 from hephaestus_build.pipeline.stage import Build
 from hephaestus_build.pipeline.upstream_changes import (
@@ -43,12 +43,14 @@ def publish(build: Build) -> BuildResult:
 
     Raises
     ------
+    NothingBuiltError
+        If no interferogram is stored; the published cube stays unchanged.
     HephaestusError
-        If no interferogram is stored, or the disk fails; the published cube stays unchanged.
+        If the disk fails; the published cube stays unchanged.
     """
     context, ledger = build.context, build.ledger
     if not ledger.complete_pairs():
-        raise HephaestusError(_nothing_built_message(build))
+        raise nothing_built_error(build, _owed_images(ledger.snapshot()))
     _drop_unused_granules(build)
     # before publication, so that a build that is killed in between does not fetch changed products twice
     write_upstream_state(context.store, _upstream_state(build))
@@ -166,14 +168,6 @@ def _explain_missing_chunks(context: BuildContext) -> Iterator[None]:
         ) from error
 
 
-def _nothing_built_message(build: Build) -> str:
-    context, frame = build.context, build.context.frame
-    if not select_all_pairs(build).wanted:
-        why = ", ".join(f"{count} {reason}" for reason, count in context.selection.skipped.items())
-        return (
-            f"{frame}: none of {len(context.modified)} listed interferograms is wanted "
-            f"({why or 'its listing is empty'}); `hephaestus plan {frame} --pairs all` shows all"
-        )
-    owed = find_missing_products(build.ledger.snapshot())
-    reason = f"{owed[0].product} is {owed[0].outcome}: {owed[0].detail}" if owed else "none is listed"
-    return f"{frame}: no interferogram could be fetched ({reason}); run the same command again later"
+def _owed_images(granules: Mapping[str, Granule]) -> list[MissingProduct]:
+    """Return the missing products among DEM and interferograms."""
+    return [item for item in find_missing_products(granules) if GranuleKey(item.unit).kind in ("dem", "pair")]

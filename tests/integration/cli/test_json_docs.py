@@ -146,6 +146,11 @@ def test_commands_on_cubes(
     run("frames", "--near", "36.8,14.5")
     run("frames", "iceland")
     run("plan", FRAME, "--variables", "look_up")
+    refused = archive.faults.add(r"\.tif$", faults.error_status(403))
+    (nothing,) = run("watch", FRAME, "--once", code=1)
+    assert len(nothing["owed"]) == 7
+    assert run("build", FRAME, code=1)["frames"][0]["owed"] == nothing["owed"]
+    archive.faults.remove(refused)
     archive.faults.add(r"\.geo\.hgt\.tif$", faults.error_status(404))
     archive.faults.add(rf"{first}\.geo\.diff_pha\.tif$", faults.error_status(503))
     monkeypatch.setenv("HEPHAESTUS_ACCEPT", '{"*": ["dem"]}')
