@@ -23,7 +23,7 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from hephaestus_build.cli.console import print_notice
+from hephaestus_build.cli.console import print_notice, run_module
 from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UnreachableError
 from hephaestus_build.core.frames import FRAME_ID_FORMS, Frame
 from hephaestus_build.core.plain_text import count_of, sanitize_text
@@ -312,4 +312,4 @@ def exit_code_for_state(state: State[Any]) -> int:
 
 
 if __name__ == "__main__":
-    typer.run(_main)
+    run_module(_main)

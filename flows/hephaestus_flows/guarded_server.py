@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import typer
 
+from hephaestus_build.cli.console import run_module
+
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _Message = MutableMapping[str, Any]
@@ -134,4 +136,4 @@ def _main(
 
 
 if __name__ == "__main__":
-    typer.run(_main)
+    run_module(_main)

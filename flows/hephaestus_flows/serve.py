@@ -23,7 +23,7 @@ from prefect.settings import get_current_settings, temporary_settings
 from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 
-from hephaestus_build.cli.console import err, print_notice
+from hephaestus_build.cli.console import err, print_notice, run_module
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.core.web_address import redact_url
@@ -138,4 +138,4 @@ def _raise_interrupt(*_: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    typer.run(_main)
+    run_module(_main)

@@ -167,7 +167,7 @@ def _open_log_file(path: str | None) -> None:
 
 def _log_options() -> list[Any]:
     """Return the options that may stand before a command or after it."""
-    group = typer.Typer(add_completion=False)
+    group = typer.Typer(add_completion=False, rich_markup_mode=None)
 
     @group.command()
     def command(

@@ -76,6 +76,13 @@ def _option_name(command: Callable[..., Any], name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def run_module(main: Callable[..., Any]) -> None:
+    """Run the main function of a module as a command of its own, with options from its signature."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
+
+
 def worst_exit_code(codes: Iterable[int]) -> int:
     """Return the exit code of a command from those of its frames: 1 before 3 before 0.
 

@@ -49,7 +49,8 @@ class PlainConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Convert a string to sanitized text, before the width of a cell is measured."""
-        return super().render_str(_replace_control_characters(text), **options)
+        plain = {**options, "markup": False, "emoji": False}  # whatever the caller says
+        return super().render_str(_replace_control_characters(text), **plain)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render an object into segments, and remove control characters from text segments."""

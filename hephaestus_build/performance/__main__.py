@@ -13,7 +13,11 @@ from hephaestus_build.cli.options import JSON_OPTION
 from hephaestus_build.core.errors import HephaestusError, UsageError
 from hephaestus_build.core.settings import load_settings
 
-app = typer.Typer(help="Measurements beside named baselines, on simulated data.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measurements beside named baselines, on simulated data.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()
