@@ -1,4 +1,4 @@
-"""Tests that no text can be markup: of the console, and of the source, in which no other way to print is used."""
+"""Tests that no text can be markup: neither in the console, nor by another way to print."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def ways_to_print_markup(text: str, name: str = "") -> list[str]:
     for called, call in calls(tree):
         keywords = {word.arg: ast.unparse(word.value) for word in call.keywords}
         last = called.rpartition(".")[2]
-        if (
-            keywords.get("markup") == "True"
-            or last == "from_markup"
-            or (last == "TextColumn" and keywords.get("markup") != "False")
-            or (called == "typer.Typer" and keywords.get("rich_markup_mode") != "None")
-            or called in ("typer.run", "typer.secho", "rich.print")
-            or (last == "Console" and name not in CONSOLE)
-            or (called == "print" and name not in PRINTERS)
-        ):
-            found.append(ast.unparse(call))
+        wrong = (
+            last == "from_markup",
+            keywords.get("markup") == "True",
+            last == "TextColumn" and keywords.get("markup") != "False",
+            called == "typer.Typer" and keywords.get("rich_markup_mode") != "None",
+            called in ("typer.run", "typer.secho", "rich.print"),
+            last == "Console" and name not in CONSOLE,
+            called == "print" and name not in PRINTERS,
+        )
+        found += [ast.unparse(call)] if any(wrong) else []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rich"):
             taken = {alias.name for alias in node.names}
