@@ -25,7 +25,7 @@ define run
   [ $$code -eq 3 ] || exit $$code
 endef
 
-.PHONY: cubes benchmark test test-unit test-readers test-oldest test-lowest docs lint bench bench-loader serve clean help
+.PHONY: cubes benchmark test test-unit test-readers test-oldest test-lowest docs lint bench bench-loader serve clean help same-python
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -95,7 +95,13 @@ endef
 
 CHOSEN = $(or $(PYTHON),$(shell .ci/python newest),python3)
 
-.venv/.ready: pyproject.toml
+# an environment of another Python than the one asked for is not replaced unasked: it may hold gigabytes
+version = $$($(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+same-python:
+	@[ -z "$(PYTHON)" ] || [ ! -x $(BIN)/python ] || [ "$(call version,$(PYTHON))" = "$(call version,$(BIN)/python)" ] || \
+	  { echo ".venv has Python $(call version,$(BIN)/python), PYTHON=$(PYTHON) is another: run \`make clean\`, then the same command"; exit 2; }
+
+.venv/.ready: pyproject.toml | same-python
 	@$(CHOSEN) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "hephaestus-build needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	@$(CHOSEN) -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \

@@ -72,3 +72,24 @@ def test_a_newer_python_than_any_that_was_tried_is_better_than_none(tmp_path: Pa
 def test_a_wrong_word_is_said(tmp_path: Path) -> None:
     found = search(tmp_path, "latest")
     assert (found.returncode, found.stderr) == (2, "usage: .ci/python newest|oldest\n")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_refuses_an_environment_of_another_python(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    put(tmp_path / ".venv/bin/python", "echo 3.13")
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ".venv" / ".ready").touch()
+
+    def make(python: str) -> subprocess.CompletedProcess[str]:
+        words = ["make", ".venv/.ready", f"PYTHON={python}"]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert make(str(put(tmp_path / "same", "echo 3.13"))).returncode == 0
+    assert make("").returncode == 0
+    other = put(tmp_path / "other", "echo 3.12")
+    refused = make(str(other))
+    assert refused.returncode == 2
+    assert refused.stdout.splitlines() == [
+        f".venv has Python 3.13, PYTHON={other} is another: run `make clean`, then the same command"
+    ]
