@@ -41,6 +41,10 @@ class UnreachableError(HephaestusError):
     """An archive did not answer; the same request may succeed later."""
 
 
+class FrameBusyError(HephaestusError):
+    """Another process writes to the frame; no work was started, and that process adds what is missing."""
+
+
 @contextmanager
 def wrap_unexpected_errors(what: object) -> Iterator[None]:
     """Convert unexpected exceptions to a one-line error, so that other frames can be processed.

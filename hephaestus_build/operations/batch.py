@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 
 from hephaestus_build.core.concurrency import map_bounded
-from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.errors import FrameBusyError, HephaestusError
 from hephaestus_build.core.plain_text import format_duration
 from hephaestus_build.core.progress import NullListener, PrefixedListener, ProgressListener
 from hephaestus_build.core.settings import Settings
@@ -47,7 +47,8 @@ def build_frames(
     Yields
     ------
     BuildRun
-        The run of each frame, as it ends; it is also written to the log of runs.
+        The run of each frame, as it ends; it is also written to the log of runs, unless another build was at
+        work on the frame.
     """
     threads = max(1, min(at_a_time, len(requests)))
     share = settings.model_copy(update={"connections": max(1, settings.connections // threads)})
@@ -80,9 +81,12 @@ def _build_one(
         error = f"{request.frame}: {what}; `hephaestus -v build {request.frame}` says more"
         exception = mistake
     run = BuildRun(request.frame, began, time.monotonic() - clock, result, error, code, exception)
-    log.info("%s: %s in %s", run.frame, "built" if result else "failed", format_duration(run.seconds))
-    with suppress(HephaestusError):  # a full disk has been reported by the run itself
-        record_run(settings.data_dir, run)
+    is_skipped = isinstance(exception, FrameBusyError)
+    outcome = "built" if result else "skipped" if is_skipped else "failed"
+    log.info("%s: %s in %s", run.frame, outcome, format_duration(run.seconds))
+    if not is_skipped:  # the frame's last run is the one that is at work
+        with suppress(HephaestusError):  # a full disk has been reported by the run itself
+            record_run(settings.data_dir, run)
     return run
 
 

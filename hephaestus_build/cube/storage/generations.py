@@ -44,7 +44,7 @@ from hephaestus_build.core.atomic_io import (
     translate_os_errors,
     write_json,
 )
-from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.errors import FrameBusyError, HephaestusError
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import is_plain_file, is_real_folder, list_names, read_plain_file
@@ -297,7 +297,7 @@ class FrameStore:
 
         Raises
         ------
-        HephaestusError
+        FrameBusyError
             If another build holds the lock and `wait` is false.
         """
         holder = self.root / LOCK_HOLDER_FILE
@@ -308,7 +308,7 @@ class FrameStore:
             try:
                 lock.acquire()
             except Timeout:
-                raise HephaestusError(
+                raise FrameBusyError(
                     f"{self.frame}: another build is running ({_describe(holder)}); try again when it "
                     f"has ended, or `hephaestus build {self.frame} --wait`"
                 ) from None
