@@ -1,17 +1,36 @@
 """Thin Prefect flows over :mod:`hephaestus_build.pipeline.stages`."""
 
 import sys
+import warnings
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.machine.start import prepare_environment
+from hephaestus_build.core.plain_text import sanitize_text
 
 # before Prefect and NumPy are imported, which read the environment then
 prepare_environment()
 
+#: Whether Python is looking for the module that a command names: trouble is one line then, no traceback.
+_IS_COMMAND = sys.argv[0] == "-m"
+
 try:
     check_extra("flows", "a flow")
 except HephaestusError as error:
-    if sys.argv[0] == "-m":  # Python is looking for the module that a command names: one line, no traceback
+    if _IS_COMMAND:
         sys.exit(str(error))
     raise ModuleNotFoundError(str(error), name="prefect") from None
+
+if _IS_COMMAND:
+    # commands that need its home say so themselves
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")
+    try:
+        from prefect.settings import get_current_settings
+
+        get_current_settings()
+    except Exception as error:
+        why = sanitize_text(" ".join(str(error).partition(" For further")[0].split()), 300)
+        sys.exit(
+            f"hephaestus: Prefect's settings cannot be read ({why}): correct the variables PREFECT_*, or "
+            f"profiles.toml in Prefect's home"
+        )

@@ -31,12 +31,12 @@ from hephaestus_baselines.experiments.experiment_grid import (
     select_part,
 )
 from hephaestus_baselines.experiments.experiment_report import write_experiment_report
-from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.extras import check_extra
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import select_cubes
 from hephaestus_flows.artifacts import artifact_key, create_rows_artifact
+from hephaestus_flows.failures import EXPECTED_FAILURES, failed_state
 from hephaestus_flows.parameter_folders import load_flow_settings, resolve_allowed_path
 
 
@@ -102,8 +102,8 @@ def benchmark(
         ]
         ended = [cast(RunOutcome, state.result(raise_on_failure=False)) for state in states]
         paths = write_experiment_report(bench) if bench.has_results_for_tables() else []
-    except HephaestusError as error:
-        return Failed(message=str(error), data=error)
+    except EXPECTED_FAILURES as error:
+        return failed_state(error)
     create_rows_artifact(map(_outcome_row, ended), artifact_key("benchmark", chosen.name))
     for path in paths:
         if path.suffix == ".md":

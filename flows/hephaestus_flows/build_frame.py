@@ -8,8 +8,8 @@ FRAME``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
-from datetime import date
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar, cast
@@ -18,14 +18,19 @@ import typer
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.settings import temporary_settings
+from prefect.settings import get_current_settings, temporary_settings
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
 from hephaestus_build.cli.console import print_notice, run_module
-from hephaestus_build.core.errors import HephaestusError, MissingProductsError, UnreachableError
-from hephaestus_build.core.frames import FRAME_ID_FORMS, Frame
+from hephaestus_build.core.errors import (
+    FrameBusyError,
+    HephaestusError,
+    MissingProductsError,
+    UnreachableError,
+)
+from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.progress import NullListener
 from hephaestus_build.core.provenance import Outcome
@@ -50,25 +55,31 @@ from hephaestus_build.pipeline.stages import (
 )
 from hephaestus_build.simulation.server.embedded import serve_for_frames
 from hephaestus_flows.artifacts import create_cube_table_artifact, create_quicklook_artifact
+from hephaestus_flows.concurrency_limits import report_waiting
+from hephaestus_flows.failures import EXPECTED_FAILURES, failed_state
 from hephaestus_flows.local_server import (
     EPHEMERAL_SERVER_SETTINGS,
     api_client_settings,
     api_url,
+    bypass_proxies,
+    check_home,
     is_server_healthy,
+    require_server,
 )
 from hephaestus_flows.parameter_folders import load_flow_settings
+from hephaestus_flows.parameter_types import Day, FrameName, frame_run_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Pattern of frame ids for JSON Schema, so that a wrong id is refused when the run is created.
-FRAME_ID_PATTERN = f"^(?:{'|'.join(form.plain_pattern for form in FRAME_ID_FORMS)})$"
 #: A parameter's value that names an optional variable, or none of them.
 OptionalVariable = Annotated[
     str, Field(pattern=f"^(?:{'|'.join((*OPTIONAL_VARIABLES, NO_OPTIONAL_VARIABLES))})$")
 ]
 #: Name of the state of a run or task that has completed with missing products.
 OWED_STATE = "Owed"
+#: Name of the state of a run that has completed without doing anything, since another build is at work.
+SKIPPED_STATE = "Skipped"
 #: Largest number of tasks of one kind per frame; each task costs Prefect's server some records.
 MAX_BATCHES = 24
 #: Tag of tasks that use the archive of interferograms; tasks that use ERA5 have its source as tag.
@@ -177,14 +188,12 @@ def quicklook_task(result: BuildResult, settings: Settings) -> None:
     create_quicklook_artifact(result.frame, picture.path)
 
 
-@flow(name="build-frame", flow_run_name="{frame}", persist_result=False)
+@flow(name="build-frame", flow_run_name=frame_run_name, persist_result=False)
 def build_frame(
-    frame: Annotated[
-        str, Field(pattern=FRAME_ID_PATTERN, description="Such as 124D_04854_171313 or 144A_SM_REUN_S6.")
-    ],
+    frame: FrameName,
     pairs: PairChoice | None = None,
-    since: date | None = None,
-    until: date | None = None,
+    since: Day | None = None,
+    until: Day | None = None,
     limit: Annotated[int, Field(ge=1)] | None = None,
     era5: Era5Choice | None = None,
     variables: list[OptionalVariable] | None = None,
@@ -197,7 +206,7 @@ def build_frame(
     What is not given here comes from the settings of the process that runs this: HEPHAESTUS_* or its file.
 
     Args:
-        frame: LiCSAR frame id.
+        frame: LiCSAR frame id, or a volcano of one frame.
         pairs: annotated, all, or auto (annotated where the frame has annotations).
         since: Leave out pairs that begin before this day.
         until: Leave out pairs that end after this day.
@@ -209,26 +218,45 @@ def build_frame(
         wait: Wait while another build works on the frame.
     """
     # Prefect shows these lines beside the fields of its form, and reads them in that style alone.
-    # Completed, with what is in the cube as data, and named Owed when a later run must try again;
-    # Failed, with the reason as message, when nothing was built.
+    # Completed, with what is in the cube as data, and named Owed when a later run must try again, or Skipped
+    # when another build is at work on the frame; Failed, with the reason as message, when nothing was built.
     try:
         settings = load_flow_settings(data_dir, simulated, era5=era5, pairs=pairs, variables=variables)
-        request = BuildRequest(Frame.parse(frame), settings.pairs, since, until, limit, settings.variables)
+        request = BuildRequest(frame_named(frame), settings.pairs, since, until, limit, settings.variables)
         with serve_for_frames(settings, [request.frame]) as served:
             settings = served.for_frame(request.frame)
             require_migrated(settings, request.frame)
             store = FrameStore(settings.cubes_dir, request.frame)
-            with store.lock(wait=wait):
-                build = plan_task(_quote_argument(request), _quote_argument(settings), _quote_argument(store))
+            with _lock(store, wait=wait):
+                with report_waiting(LICSAR):
+                    build = plan_task(
+                        _quote_argument(request), _quote_argument(settings), _quote_argument(store)
+                    )
                 _make_granules(build)
                 result = publish_task(_quote_argument(build))
             create_cube_table_artifact(result, build.ledger.snapshot().values())
             quicklook_task(
                 _quote_argument(result), _quote_argument(settings), return_state=True
             )  # a cube without a picture is a cube
-    except HephaestusError as error:
-        return Failed(message=str(error), data=error)
+    except FrameBusyError as busy:
+        return Completed(name=SKIPPED_STATE, message=str(busy))
+    except EXPECTED_FAILURES as error:
+        return failed_state(error)
     return _final_state(result)
+
+
+@contextmanager
+def _lock(store: FrameStore, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of a frame; what is waited for is in the log of the flow run."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(store.lock())
+        except FrameBusyError as busy:
+            if not wait:
+                raise
+            get_run_logger().info("waiting: %s", sanitize_text(busy, 2000))
+            held.enter_context(store.lock(wait=True))
+        yield
 
 
 def _make_granules(build: Build) -> None:
@@ -245,13 +273,14 @@ def _make_granules(build: Build) -> None:
             # once a batch stayed unreachable through all retries, the remaining ones are tried once
             tried = task.with_options(tags=[archive], retries=task.retries if may_retry[archive] else 0)
             label = f"{number} of {len(todo)}"
-            state = tried(
-                _quote_argument(build),
-                _quote_argument(stage),
-                _quote_argument(batch),
-                label,
-                return_state=True,
-            )
+            with report_waiting(archive):
+                state = tried(
+                    _quote_argument(build),
+                    _quote_argument(stage),
+                    _quote_argument(batch),
+                    label,
+                    return_state=True,
+                )
             may_retry[archive] &= _check_task_state(state)
 
 
@@ -285,16 +314,21 @@ class _RunLogListener(NullListener):
 
 
 def _main(
-    frame: Annotated[str, typer.Argument(help="Such as 124D_04854_171313 or 144A_SM_REUN_S6.")],
+    frame: Annotated[str, typer.Argument(help="Such as 124D_04854_171313, 144A_SM_REUN_S6 or Etna.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Take no more pairs than this.")] = None,
     simulated: Annotated[bool, typer.Option("--simulated", help="Among the simulated cubes.")] = False,
 ) -> None:
     """Run the flow once in this process; without a server, Prefect starts a temporary one."""
     try:
-        name, url = str(Frame.parse(frame)), api_url()
-        with temporary_settings(
-            api_client_settings(url) if is_server_healthy(url) else EPHEMERAL_SERVER_SETTINGS
-        ):
+        bypass_proxies()
+        name, url = str(frame_named(frame)), api_url()
+        if get_current_settings().api.url is not None or is_server_healthy(url):
+            require_server(url)
+            chosen = api_client_settings(url)
+        else:
+            check_home()
+            chosen = EPHEMERAL_SERVER_SETTINGS
+        with temporary_settings(chosen):
             state = build_frame(name, limit=limit, simulated=simulated, return_state=True)
     except HephaestusError as error:
         print_notice(str(error))

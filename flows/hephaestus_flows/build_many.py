@@ -7,7 +7,7 @@ built by :func:`hephaestus_build.operations.batch.build_frames`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +19,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from hephaestus_build.core.errors import HephaestusError
-from hephaestus_build.core.frame_search import list_published_frames
-from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.errors import FrameBusyError
+from hephaestus_build.core.frame_search import frame_named, list_published_frames
 from hephaestus_build.core.plain_text import count_of, sanitize_text
 from hephaestus_build.core.settings import Era5Choice, PairChoice, Settings
 from hephaestus_build.operations.batch import build_frames
@@ -30,26 +29,31 @@ from hephaestus_build.operations.status import frames_with_settings
 from hephaestus_build.pipeline.plan import BuildRequest
 from hephaestus_build.simulation.server.embedded import embedded_frames, serve_for_frames
 from hephaestus_flows.artifacts import create_rows_artifact
-from hephaestus_flows.build_frame import FRAME_ID_PATTERN, OWED_STATE
+from hephaestus_flows.build_frame import LICSAR, OWED_STATE, SKIPPED_STATE
+from hephaestus_flows.concurrency_limits import report_waiting
+from hephaestus_flows.failures import EXPECTED_FAILURES, failed_state
 from hephaestus_flows.parameter_folders import load_flow_settings
+from hephaestus_flows.parameter_types import Day, FrameName
 
 #: Interval of the served flow ``watch``; LiCSAR adds interferograms about every six days.
 WATCH_INTERVAL = timedelta(hours=12)
 
-FrameId = Annotated[str, Field(pattern=FRAME_ID_PATTERN)]
 FramesAtOnce = Annotated[int, Field(ge=1, le=8, description="Frames at once; they share the connections.")]
 
 
-@task(name="frame", task_run_name="{frame}", cache_policy=NO_CACHE, persist_result=False, tags=["licsar"])
+@task(name="frame", task_run_name="{frame}", cache_policy=NO_CACHE, persist_result=False, tags=[LICSAR])
 def build_frame_task(frame: str, request: BuildRequest, settings: Settings) -> BuildRun:
-    """Build one frame and return its run, failed or not."""
-    return next(iter(build_frames([request], settings, wait=True)))
+    """Build one frame and return its run, failed or not.
+
+    It never waits for another build of the frame, since that may wait for the slot that this task holds.
+    """
+    return next(iter(build_frames([request], settings)))
 
 
 def _build_all(requests: Sequence[BuildRequest], settings: Settings, at_a_time: int, key: str) -> State[Any]:
     share = settings.model_copy(update={"connections": max(1, settings.connections // at_a_time)})
     runner: ThreadPoolTaskRunner[BuildRun] = ThreadPoolTaskRunner(max_workers=at_a_time)
-    with runner:
+    with runner, report_waiting(LICSAR):
         futures = [
             runner.submit(
                 build_frame_task, {"frame": str(item.frame), "request": quote(item), "settings": quote(share)}
@@ -58,20 +62,32 @@ def _build_all(requests: Sequence[BuildRequest], settings: Settings, at_a_time: 
         ]
         runs: list[BuildRun] = [future.result() for future in futures]
     create_rows_artifact(map(_run_row, runs), key, count_of(len(runs), "frame"))
-    failed = [run for run in runs if run.result is None]
+    skipped = [run for run in runs if _is_skipped(run)]
+    failed = [run for run in runs if run.result is None and run not in skipped]
     owed = [run for run in runs if run.result is not None and run.result.owed]
-    whole = len(runs) - len(failed) - len(owed)
+    whole = len(runs) - len(failed) - len(owed) - len(skipped)
     said = f"{count_of(len(runs), 'frame')}: {whole} whole, {len(owed)} owe, {len(failed)} failed"
+    said += f", {len(skipped)} skipped, where another build is at work" if skipped else ""
     data = [run.to_json() for run in runs]
     if failed:
         return Failed(message=sanitize_text(f"{said}; {failed[0].error}", 2000), data=data)
-    return Completed(name=OWED_STATE if owed else "Completed", message=said, data=data)
+    name = OWED_STATE if owed else SKIPPED_STATE if len(skipped) == len(runs) else "Completed"
+    return Completed(name=name, message=said, data=data)
+
+
+def _is_skipped(run: BuildRun) -> bool:
+    """Return whether another build was at work on the frame."""
+    return isinstance(run.exception, FrameBusyError)
 
 
 def _run_row(run: BuildRun) -> dict[str, Any]:
     result = run.result
     if result is None:
-        return {"frame": str(run.frame), "state": "failed", "why": run.error}
+        return {
+            "frame": str(run.frame),
+            "state": "skipped" if _is_skipped(run) else "failed",
+            "why": run.error,
+        }
     return {
         "frame": str(run.frame),
         "state": "owed" if result.owed else "whole",
@@ -86,10 +102,10 @@ def _run_row(run: BuildRun) -> dict[str, Any]:
 
 @flow(name="build-dataset", persist_result=False)
 def build_dataset(
-    frames: list[FrameId] | None = None,
+    frames: list[FrameName] | None = None,
     pairs: PairChoice | None = None,
-    since: date | None = None,
-    until: date | None = None,
+    since: Day | None = None,
+    until: Day | None = None,
     limit: Annotated[int, Field(ge=1)] | None = None,
     era5: Era5Choice | None = None,
     data_dir: Path | None = None,
@@ -111,22 +127,22 @@ def build_dataset(
     """
     try:
         settings = load_flow_settings(data_dir, simulated, era5=era5, pairs=pairs)
-        chosen = [Frame.parse(name) for name in frames or ()]
+        chosen = list(dict.fromkeys(map(frame_named, frames or ())))
         chosen = chosen or (list(embedded_frames()) if simulated else list_published_frames())
         requests = [
             BuildRequest(frame, settings.pairs, since, until, limit, settings.variables) for frame in chosen
         ]
         with serve_for_frames(settings, chosen) as served:
             return _build_all(requests, served, at_a_time, "dataset")
-    except HephaestusError as error:
-        return Failed(message=str(error), data=error)
+    except EXPECTED_FAILURES as error:
+        return failed_state(error)
 
 
 @flow(name="watch", persist_result=False)
 def watch(
-    frames: list[FrameId] | None = None,
+    frames: list[FrameName] | None = None,
     pairs: PairChoice | None = None,
-    since: date | None = None,
+    since: Day | None = None,
     data_dir: Path | None = None,
     at_a_time: FramesAtOnce = 2,
     simulated: bool = False,
@@ -144,7 +160,12 @@ def watch(
     try:
         settings = load_flow_settings(data_dir, simulated, pairs=pairs)
         known = [frame for frame, home in frames_with_settings(settings) if home.is_simulated == simulated]
-        chosen = [Frame.parse(name) for name in frames] if frames else known
+        chosen = list(dict.fromkeys(map(frame_named, frames))) if frames else known
+        if not chosen and not settings.data_dir.is_dir():
+            return Completed(
+                name=SKIPPED_STATE,
+                message=f"nothing to watch: there is no folder {settings.data_dir}; is its disk mounted?",
+            )
         if not chosen:
             return Completed(
                 message="nothing to watch: no frame is named, and there is no cube of "
@@ -155,5 +176,5 @@ def watch(
         ]
         with serve_for_frames(settings, chosen) as served:
             return _build_all(requests, served, at_a_time, "watch")
-    except HephaestusError as error:
-        return Failed(message=str(error), data=error)
+    except EXPECTED_FAILURES as error:
+        return failed_state(error)

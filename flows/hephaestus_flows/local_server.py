@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import base64
+import errno
 import http.client
 import os
+import re
+import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from email.message import Message
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
+import prefect
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_URL,
@@ -28,9 +33,24 @@ from prefect.settings import (
 from prefect.settings.legacy import Setting
 
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.core.web_address import redact_url
+from hephaestus_flows.concurrency_limits import LEASE_STORAGE
 from hephaestus_flows.guarded_server import LOOPBACK_HOSTS, allowed_origins
 
+_OK, _UNAUTHORIZED, _FORBIDDEN, _SERVER_ERROR = 200, 401, 403, 500
+_MOST_READ = 64  # bytes of an answer
+#: Line of a log that names an error, as the last line of a traceback does.
+_ERROR_LINE = re.compile(r"[\w.]+(?:Error|Exception)\b: |(?:ERROR|CRITICAL):? .*\[Errno")
+#: What to do about the server's database, by words of the error.
+_DATABASE_ADVICE = {
+    "database is locked": "another program uses {database}; end it",
+    "not a database": "move {database} away, and with it the records of earlier runs; cubes are not in it",
+    "malformed": "move {database} away, and with it the records of earlier runs; cubes are not in it",
+    "locate revision": "a newer Prefect made {database}; use that one, or move the file away",
+}
+#: Seconds in which a server on a busy machine answers.
+_PATIENT_SECONDS = 10.0
 #: Seconds; the first start creates the database and byte code, half a minute on two busy cores.
 _START_SECONDS = 180.0
 #: What a server that listens on all addresses is given; a client finds it on this machine's.
@@ -46,7 +66,22 @@ def api_url() -> str:
         return settings.api.url.rstrip("/")
     server = settings.server.api
     host = "127.0.0.1" if server.host in _WILDCARD_ADDRESSES else server.host
-    return f"http://{host}:{server.port}{server.base_path or '/api'}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}{server.base_path or '/api'}"
+
+
+def _check_address(url: str) -> None:
+    """Check that `url` can be the address of an API.
+
+    Raises
+    ------
+    UsageError
+        If not.
+    """
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return
+    raise UsageError("PREFECT_API_URL is no address such as http://127.0.0.1:4200/api")
 
 
 def api_credentials(url: str) -> str | None:
@@ -71,9 +106,58 @@ EPHEMERAL_SERVER_SETTINGS: dict[Setting, Any] = {
 }
 
 
+def bypass_proxies() -> None:
+    """Have this process and those that it starts ask this machine directly, whatever proxy is set."""
+    for name in ("NO_PROXY", "no_proxy"):  # some programs read one, some the other
+        known = [item for item in os.environ.get(name, "").replace(" ", "").split(",") if item]
+        os.environ[name] = ",".join(dict.fromkeys((*known, *sorted(LOOPBACK_HOSTS))))
+
+
 def is_server_healthy(url: str, timeout: float = 2.0) -> bool:
-    """Return whether a Prefect server answers at `url`, asked directly, never through a proxy."""
-    return _send_get(f"{url}/health", {}, timeout)[2].strip() == b"true"
+    """Return whether a Prefect server answers at `url`: on this machine asked directly, not through a proxy.
+
+    A server elsewhere may stand behind others, such as a page that asks for a password: any answer is one.
+    """
+    status, _, body = _send_get(f"{url}/health", {}, timeout)
+    return body.strip() == b"true" if _is_local(url) else 0 < status < _SERVER_ERROR
+
+
+def _is_local(url: str) -> bool:
+    try:
+        return urlsplit(url).hostname in LOOPBACK_HOSTS
+    except ValueError:
+        return False
+
+
+def require_server(url: str) -> None:
+    """Check that a Prefect server of a fitting version answers at `url` and takes this user.
+
+    Raises
+    ------
+    HephaestusError
+        If not; the message says what to do.
+    """
+    _check_address(url)
+    if not is_server_healthy(url, _PATIENT_SECONDS):
+        raise HephaestusError(f"no Prefect server answers at {redact_url(url)}; {_start_advice(url)}")
+    check_access(url)
+    status, _, body = _send_get(f"{url}/admin/version", _authorization(api_credentials(url)))
+    theirs = sanitize_text(body.decode(errors="replace").strip('" \n'), 40)
+    major = theirs.partition(".")[0]
+    if status == _OK and major.isdecimal() and major != prefect.__version__.partition(".")[0]:
+        raise HephaestusError(
+            f"the Prefect server at {redact_url(url)} is of version {theirs}, and this is Prefect "
+            f"{prefect.__version__}: stop that one and let `make serve` start one, or choose another with "
+            f"PREFECT_API_URL"
+        )
+
+
+def _start_advice(url: str) -> str:
+    """Return what to do where no server answers."""
+    if get_current_settings().api.url is None:
+        return "`make serve` starts one"
+    where = "`make serve` starts one there" if _is_local(url) else "start it there"
+    return f"{where}, or unset PREFECT_API_URL (`prefect config unset PREFECT_API_URL`) to use this machine's"
 
 
 def check_access(url: str) -> str | None:
@@ -86,13 +170,12 @@ def check_access(url: str) -> str | None:
     """
     about = f"{url}/csrf-token?client=hephaestus"
     status, headers, _ = _send_get(about, {"Origin": _FOREIGN_ORIGIN})
-    open_to_pages = status not in (401, 403) and (
-        status != 200 or headers.get("Access-Control-Allow-Origin") in ("*", _FOREIGN_ORIGIN)
+    open_to_pages = status not in (_UNAUTHORIZED, _FORBIDDEN) and (
+        status != _OK or headers.get("Access-Control-Allow-Origin") in ("*", _FOREIGN_ORIGIN)
     )
     if get_current_settings().api.key is None:
         secret = api_credentials(url)
-        token = base64.b64encode((secret or "").encode()).decode()
-        if _send_get(about, {"Authorization": f"Basic {token}"} if secret else {})[0] == 401:
+        if _send_get(about, _authorization(secret))[0] == _UNAUTHORIZED:
             wrong = "does not take the password in" if secret else "wants a password: set"
             raise HephaestusError(
                 f"the Prefect server at {redact_url(url)} {wrong} PREFECT_API_AUTH_STRING (user:password), "
@@ -106,6 +189,12 @@ def check_access(url: str) -> str | None:
     return None
 
 
+def _authorization(secret: str | None) -> dict[str, str]:
+    if not secret:
+        return {}
+    return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
+
+
 def _send_get(url: str, headers: Mapping[str, str], timeout: float = 5.0) -> tuple[int, Message, bytes]:
     """Return status, headers and the beginning of the body of a GET; status 0 where nothing answers."""
     try:
@@ -115,8 +204,9 @@ def _send_get(url: str, headers: Mapping[str, str], timeout: float = 5.0) -> tup
         )
         if request.type not in ("http", "https"):
             return 0, Message(), b""
-        with build_opener(ProxyHandler({})).open(request, timeout=timeout) as answer:
-            return answer.status, answer.headers, answer.read(16)
+        proxies = ProxyHandler({} if _is_local(url) else None)
+        with build_opener(proxies).open(request, timeout=timeout) as answer:
+            return answer.status, answer.headers, answer.read(_MOST_READ)
     except HTTPError as error:
         with error:
             return error.code, error.headers, b""
@@ -124,8 +214,41 @@ def _send_get(url: str, headers: Mapping[str, str], timeout: float = 5.0) -> tup
         return 0, Message(), b""
 
 
+@dataclass(frozen=True)
+class ServerProcess:
+    """A Prefect server within :func:`ensure_server`.
+
+    Attributes
+    ----------
+    url : str
+        Address of its API.
+    log : pathlib.Path
+        Where it writes, if it was started here.
+    process : subprocess.Popen or None
+        Its process, if it was started here.
+    """
+
+    url: str
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def wait(self) -> bool:
+        """Wait until it answers, and return whether it was started here.
+
+        Raises
+        ------
+        HephaestusError
+            If it does not.
+        """
+        return self.process is not None and _wait_until_healthy(self.process, self.url, self.log)
+
+    def has_ended(self) -> bool:
+        """Return whether it was started here and runs no longer."""
+        return self.process is not None and self.process.poll() is not None
+
+
 @contextmanager
-def ensure_server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
+def ensure_server(url: str, log: Path) -> Iterator[ServerProcess]:
     """Ensure that a Prefect server runs at `url` within the block.
 
     Parameters
@@ -138,16 +261,17 @@ def ensure_server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
 
     Yields
     ------
-    callable
-        Waits until the server answers, and returns whether it was started here.
+    ServerProcess
+        Which may not answer yet.
 
     Raises
     ------
     HephaestusError
-        If none answers and none can be started; some of it when the callable is called.
+        If none answers and none can be started.
     """
+    _check_address(url)
     if is_server_healthy(url):
-        yield lambda: False
+        yield ServerProcess(url, log)
         return
     parts = urlsplit(url)
     if (
@@ -156,10 +280,11 @@ def ensure_server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
         or parts.scheme != "http"
         or "@" in parts.netloc
     ):
-        raise HephaestusError(
-            f"no Prefect server answers at {redact_url(url)}: start it there, or `prefect config unset "
-            f"PREFECT_API_URL` to have one started on this machine"
-        )
+        raise HephaestusError(f"no Prefect server answers at {redact_url(url)}; {_start_advice(url)}")
+    _check_port(parts.hostname, parts.port)
+    # left by a killed server; its number may be another process's by now, which would be waited for
+    with suppress(OSError):
+        (get_current_settings().home / "concurrency_leases" / "expirations.lock").unlink()
     command = [
         sys.executable,
         "-m",
@@ -180,9 +305,60 @@ def ensure_server(url: str, log: Path) -> Iterator[Callable[[], bool]]:
             start_new_session=True,
         )
     try:
-        yield partial(_wait_until_healthy, process, url, log)
+        yield ServerProcess(url, log, process)
     finally:
         _stop_process(process)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Check that a server can listen on a port of this machine.
+
+    Raises
+    ------
+    HephaestusError
+        If not, for example since another program does.
+    """
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        why = (
+            "another program listens there, which does not answer as a Prefect server"
+            if error.errno == errno.EADDRINUSE
+            else error.strerror or str(error)
+        )
+        raise HephaestusError(
+            f"no Prefect server can be started at port {port} of {host}: {why}; end it, or take another "
+            f"port: `{_port_variable(host)} make serve`"
+        ) from None
+
+
+def _port_variable(host: str) -> str:
+    """Return an assignment that chooses another port, as the port was chosen."""
+    if get_current_settings().api.url is None:
+        return "PREFECT_SERVER_API_PORT=4201"
+    return f"PREFECT_API_URL=http://{f'[{host}]' if ':' in host else host}:4201/api"
+
+
+def check_home() -> Path:
+    """Return Prefect's home, made if it was not there.
+
+    Raises
+    ------
+    HephaestusError
+        If it cannot be made or written to.
+    """
+    home = get_current_settings().home
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise HephaestusError(
+            f"Prefect's home {home} cannot be written to ({error.strerror or error}): set PREFECT_HOME to "
+            f"another folder"
+        ) from None
+    return home
 
 
 def _server_environment(url: str, port: int) -> dict[str, str]:
@@ -199,6 +375,8 @@ def _server_environment(url: str, port: int) -> dict[str, str]:
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join(origins),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
+    if "lease_storage" not in settings.server.concurrency.model_fields_set:
+        guarded["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = LEASE_STORAGE
     own = api.auth_string
     if secret := (own.get_secret_value() if own else None) or api_credentials(url):
         if not (secret.isascii() and secret.isprintable() and ":" in secret):
@@ -223,15 +401,28 @@ def _open_private_file(log: Path) -> IO[bytes]:
 def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
     deadline = time.monotonic() + _START_SECONDS
     while not is_server_healthy(url):
-        if process.poll() is not None:
-            lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise HephaestusError(f"the Prefect server did not start ({lines[-1].strip()}); {log} says more")
-        if time.monotonic() > deadline:
+        ended = process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            what = "start" if ended else f"answer within {_START_SECONDS:.0f} s"
             raise HephaestusError(
-                f"the Prefect server did not answer within {_START_SECONDS:.0f} s; {log} says why"
+                f"the Prefect server did not {what} ({_failure_reason(log)}); {log} says more"
             )
         time.sleep(0.3)
     return True
+
+
+def _failure_reason(log: Path) -> str:
+    """Return why a server did not start, from what it wrote, and what to do about its database."""
+    with suppress(OSError):
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if _ERROR_LINE.match(line)]
+        said = sanitize_text((errors or lines or ["it said nothing"])[-1], 300)
+        database = get_current_settings().home / "prefect.db"
+        for sign, advice in _DATABASE_ADVICE.items():
+            if sign in said:
+                return f"{said}: {advice.format(database=database)}"
+        return said
+    return "it said nothing"
 
 
 def _stop_process(process: subprocess.Popen[bytes]) -> None:

@@ -2,7 +2,8 @@
 
 Prefect itself needs ``build-frame/build-frame`` and an address. In this folder, where pyproject.toml enables
 plugins, a bare name is read as ``name/name``, and a healthy server of this machine is used if no address is
-configured. The long form works without the plugin.
+configured. Where no server answers, a command that needs one ends with one line. The long form works without
+the plugin.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from pathlib import Path
 from prefect.plugins import HookContext, SetupResult, register_hook
 
 _RUN_COMMANDS = {("deployment", "run"), ("deployments", "run")}
+#: Commands of Prefect that ask a server.
+_API_COMMANDS = frozenset(
+    {"artifact", "concurrency-limit", "deploy", "deployment", "deployments", "flow", "flow-run", "gcl"}
+    | {"flow-runs", "flows", "global-concurrency-limit", "task-run", "work-pool", "work-queue", "worker"}
+)
 #: Options of `prefect deployment run` that take no value; all others do.
 _VALUELESS_OPTIONS = {"--watch", "--help", "-h"}
 
@@ -38,6 +44,17 @@ def expand_deployment_name(arguments: Sequence[str]) -> list[str]:
     return words
 
 
+def starts_run(arguments: Sequence[str]) -> bool:
+    """Return whether a command starts a run, for which a temporary server is of no use."""
+    return any(pair in _RUN_COMMANDS for pair in pairwise(arguments))
+
+
+def asks_api(arguments: Sequence[str]) -> bool:
+    """Return whether a command of Prefect asks a server, and so fails at once without one."""
+    commands = [word for word in arguments[1:] if not word.startswith("-")]
+    return commands[:1] != [] and commands[0] in _API_COMMANDS and not {"--help", "-h"} & set(arguments)
+
+
 @register_hook
 def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     """Expand a bare deployment name, and point at this machine's server; only for the ``prefect`` command."""
@@ -45,22 +62,31 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
         return None
     # later: it may be what imports Prefect, and so loads this
     from hephaestus_build.core.errors import HephaestusError
-    from hephaestus_flows.local_server import api_credentials, api_url, check_access, is_server_healthy
+    from hephaestus_flows.local_server import (
+        api_credentials,
+        api_url,
+        bypass_proxies,
+        check_home,
+        is_server_healthy,
+        require_server,
+    )
 
-    before = list(sys.argv)
-    sys.argv[:] = expand_deployment_name(before)
+    bypass_proxies()
+    sys.argv[:] = expand_deployment_name(sys.argv)
     url = api_url()
     if secret := api_credentials(url):
         # not in the result below, which `prefect plugins diagnose` shows
         os.environ["PREFECT_API_AUTH_STRING"] = secret
-    if ctx.api_url is not None:
-        return None
-    if is_server_healthy(url):
-        try:
-            check_access(url)
-        except HephaestusError as error:  # Prefect's own words for it are a traceback
-            print(error, file=sys.stderr)
+    wants_api = asks_api(sys.argv)
+    is_there = is_server_healthy(url)
+    try:
+        if wants_api and (is_there or ctx.api_url is not None or starts_run(sys.argv)):
+            require_server(url)
+        elif wants_api:  # of a temporary server, which Prefect starts for one command
+            check_home()
+    except HephaestusError as error:  # Prefect's own words for it are a traceback
+        print(f"hephaestus: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    if ctx.api_url is None and is_there:
         return SetupResult(env={"PREFECT_API_URL": url}, note=f"server at {url}")
-    if sys.argv != before:
-        print(f"no Prefect server answers at {url}; `make serve` starts one", file=sys.stderr)
     return None

@@ -6,32 +6,46 @@ deployments until Ctrl-C, which stops only what was started here.
 
 from __future__ import annotations
 
+import asyncio
+import re
 import signal
 import sys
 import time
-from typing import Annotated, NoReturn
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Annotated, NoReturn, cast
+from urllib.parse import urlsplit
+from uuid import UUID
 
 import typer
-from prefect import serve
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import RunnerDeployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import TerminationSignal
+from prefect.runner import Runner
 from prefect.settings import get_current_settings, temporary_settings
 from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 
 from hephaestus_build.cli.console import err, print_notice, run_module
+from hephaestus_build.core.concurrency import try_lock_file
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.core.web_address import redact_url
-from hephaestus_flows.local_server import api_client_settings, api_url, check_access, ensure_server
+from hephaestus_flows.concurrency_limits import create_missing_limits, renew_limits
+from hephaestus_flows.local_server import (
+    ServerProcess,
+    api_client_settings,
+    api_url,
+    bypass_proxies,
+    check_access,
+    check_home,
+    ensure_server,
+    is_server_healthy,
+    require_server,
+)
 from hephaestus_flows.parameter_folders import allowed_path_pattern
-
-#: Largest number of concurrent tasks per archive, over all processes of one Prefect server, by tag.
-CONCURRENCY_LIMITS = {"licsar": 2, "cds": 2}
 
 
 def make_deployments() -> list[RunnerDeployment]:
@@ -60,28 +74,30 @@ def make_deployments() -> list[RunnerDeployment]:
     return made
 
 
-def create_missing_limits() -> None:
-    """Create missing concurrency limits; existing ones are kept."""
+def pause_schedules(deployments: Iterable[UUID]) -> None:
+    """Pause deployments, so that no runs are scheduled while nobody serves them."""
     with get_client(sync_client=True) as client:
-        for tag, limit in CONCURRENCY_LIMITS.items():
-            try:
-                client.read_concurrency_limit_by_tag(tag)
-            except ObjectNotFound:
-                client.create_concurrency_limit(tag, limit)
+        for deployment in deployments:
+            client.pause_deployment(deployment)
 
 
-def release_stale_slots() -> None:
-    """Release slots that tasks held when an earlier server ended without recording their leases."""
-    if not get_current_settings().server.concurrency.lease_storage.endswith(".memory"):
-        return  # leases that outlive the server end by themselves
-    with get_client(sync_client=True) as client:
-        for tag in CONCURRENCY_LIMITS:
-            client.update_global_concurrency_limit(f"tag:{tag}", GlobalConcurrencyLimitUpdate(active_slots=0))
+async def _run_until_end(runner: Runner, server: ServerProcess) -> None:
+    """Serve until a signal, or until a server that was started here has ended."""
+    serving = asyncio.ensure_future(runner.start())
+    try:
+        while not (await asyncio.wait({serving}, timeout=1))[0] and not server.has_ended():
+            pass
+    finally:
+        serving.cancel()
+        ended = await asyncio.gather(serving, return_exceptions=True)
+    if isinstance(ended[0], Exception) and not server.has_ended():
+        raise ended[0]
 
 
 def close_served_runs(seconds: float) -> None:
     """Wait for served runs to end, and mark killed ones as crashed."""
-    states = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
+    open_types = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    states = FlowRunFilterStateType(any_=open_types)
     unfinished = FlowRunFilter(state=FlowRunFilterState(type=states))
     deadline = time.monotonic() + seconds
     with get_client(sync_client=True) as client:
@@ -105,32 +121,72 @@ def _main(
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _raise_interrupt)
+    bypass_proxies()
     url = api_url()
-    log = get_current_settings().home / "hephaestus-server.log"
     err.print(f"Prefect at {redact_url(url)} ...")
     try:
-        with temporary_settings(api_client_settings(url)), ensure_server(url, log) as answers:
+        log = check_home() / "hephaestus-server.log"
+        with (
+            temporary_settings(api_client_settings(url)),
+            _only_one(url),
+            ensure_server(url, log) as server,
+        ):
             served = make_deployments()
-            started = answers()
+            started = server.wait()
+            require_server(url)
             if trouble := check_access(url):
                 print_notice(trouble)
+            if started:  # what a server before it left
+                close_served_runs(0)
+                renew_limits()
             create_missing_limits()
-            if started:
-                close_served_runs(0)  # what a killed server left
-                release_stale_slots()
+            runner = Runner(limit=at_once, query_seconds=2, pause_on_shutdown=False)
+            ids = [cast(UUID, runner.add_deployment(deployment)) for deployment in served]
             err.print("started; Ctrl-C stops it" if started else "answers already; Ctrl-C leaves it running")
             err.print("in another terminal: .venv/bin/prefect deployment run build-frame -p frame=...")
             try:
-                serve(*served, limit=at_once, query_seconds=2, print_starting_message=False)
+                asyncio.run(_run_until_end(runner, server))
             finally:
-                if started:
-                    close_served_runs(15)
+                if is_server_healthy(url):
+                    pause_schedules(ids)
+                    if started:
+                        close_served_runs(15)
+            if server.has_ended():
+                raise HephaestusError(
+                    f"the Prefect server at {redact_url(url)} has ended, see {log}; `make serve` starts it "
+                    f"again, and builds go on from what is finished"
+                )
     except HephaestusError as error:
         print_notice(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TerminationSignal):
         pass
     err.print("stopped")
+
+
+@contextmanager
+def _only_one(url: str) -> Iterator[None]:
+    """Be the only process of this machine and user that serves the flows of a server.
+
+    Raises
+    ------
+    HephaestusError
+        If another one does.
+    """
+    parts = urlsplit(url)
+    where = re.sub(r"[^a-z0-9]+", "-", f"{parts.hostname}-{parts.port}")
+    lock = get_current_settings().home / f"hephaestus-serve-{where}.lock"
+    with ExitStack() as held:
+        try:
+            is_free = held.enter_context(try_lock_file(lock))
+        except OSError:
+            is_free = True  # a file system without locks
+        if not is_free:
+            raise HephaestusError(
+                f"`make serve` is at work already for the Prefect server at {redact_url(url)}, and runs are "
+                f"built there; PREFECT_SERVER_API_PORT=4201 gives this one a server of its own"
+            )
+        yield
 
 
 def _raise_interrupt(*_: object) -> NoReturn:

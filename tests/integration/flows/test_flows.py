@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import date
+from functools import partial
 from pathlib import Path
+from threading import Event
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
+from uuid import UUID
 
 import pytest
 import xarray as xr
@@ -25,11 +33,13 @@ from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
     ArtifactFilterKey,
+    LogFilter,
     TaskRunFilter,
     TaskRunFilterFlowRunId,
 )
+from prefect.client.schemas.sorting import LogSort
 from prefect.events.worker import EventsWorker
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ParameterTypeError, PrefectHTTPStatusError
 from prefect.flows import load_flow_from_entrypoint
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
@@ -39,11 +49,13 @@ from prefect.settings import (
     get_current_settings,
     temporary_settings,
 )
-from prefect.states import Completed, Failed, Running
+from prefect.states import Completed, Failed, Pending, Running
 
 import hephaestus_flows.build_frame
 from checkout import ROOT
+from doc_pages import blocks
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
@@ -51,10 +63,10 @@ from hephaestus_build.pipeline.build import build
 from hephaestus_build.pipeline.plan import BuildRequest as BuildRequest
 from hephaestus_build.report.quicklook import Quicklook
 from hephaestus_build.simulation.server.archive_server import ArchiveServer
-from hephaestus_build.simulation.server.faults import error_status
+from hephaestus_build.simulation.server.faults import error_status, replace_body
 from hephaestus_flows.build_frame import (
-    FRAME_ID_PATTERN,
     OWED_STATE,
+    SKIPPED_STATE,
     STAGE_TASKS,
     build_frame,
     exit_code_for_state,
@@ -62,15 +74,16 @@ from hephaestus_flows.build_frame import (
     split_into_batches,
 )
 from hephaestus_flows.build_many import build_dataset, watch
-from hephaestus_flows.local_server import check_access, ensure_server, is_server_healthy
-from hephaestus_flows.prefect_plugin import expand_deployment_name
-from hephaestus_flows.serve import (
+from hephaestus_flows.concurrency_limits import (
     CONCURRENCY_LIMITS,
-    close_served_runs,
     create_missing_limits,
-    make_deployments,
-    release_stale_slots,
+    renew_limits,
 )
+from hephaestus_flows.local_server import check_access, ensure_server, is_server_healthy
+from hephaestus_flows.parameter_types import FRAME_NAME_PATTERN
+from hephaestus_flows.prefect_plugin import expand_deployment_name
+from hephaestus_flows.serve import close_served_runs, make_deployments
+from served_flows import wait_for
 
 # the first test here starts the server: half a minute, and more on a busy machine
 pytestmark = [pytest.mark.flows, pytest.mark.timeout(900)]
@@ -85,8 +98,8 @@ def prefect(tmp_path_factory):
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
     with temporary_settings({PREFECT_HOME: home, PREFECT_API_URL: url, PREFECT_SERVER_UI_ENABLED: False}):
-        with ensure_server(url, home / "server.log") as answers:
-            assert answers()
+        with ensure_server(url, home / "server.log") as server:
+            assert server.wait()
             yield url
             APILogWorker.drain_all()  # unsent records would be retried in vain for a minute at the end
             EventsWorker.drain_all()
@@ -138,6 +151,19 @@ def artifact(state, kind):
         )
         (found,) = client.read_artifacts(artifact_filter=wanted)
     return found
+
+
+def hold_slots(tag, count):
+    """Take slots as tasks of a server did that has ended since: without a lease."""
+    with get_client(sync_client=True) as client:
+        held = GlobalConcurrencyLimitUpdate(active_slots=count)
+        client.update_global_concurrency_limit(f"tag:{tag}", held)
+
+
+def log_lines():
+    """Return the newest lines of the logs of runs, which Prefect sends every few seconds."""
+    with get_client(sync_client=True) as client:
+        return [line.message for line in client.read_logs(LogFilter(), sort=LogSort.TIMESTAMP_DESC)]
 
 
 def task_runs(state):
@@ -299,23 +325,177 @@ def test_a_wrong_parameter_is_refused_when_the_run_is_created(deployed):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "is_taken"),
     [
-        ORDINARY,
-        "144A_SM_REUN_S6",
-        "124D_04854",
-        "124X_04854_171313",
-        "SM_REUN_S6",
-        "124D_04854_171313 ",
-        "١٢٤D_04854_171313",
+        (ORDINARY, True),
+        (ORDINARY.lower(), True),
+        (f" {ORDINARY} ", True),
+        ("144a_sm_reun_s6", True),
+        ("124D_04854", False),
+        ("124X_04854_171313", False),
+        ("124D-04854-171313", False),
+        ("١٢٤D_04854_171313", False),
+        ("", False),
+        ("etna", True),
+        ("Mauna Loa", True),
+        ("./Etna", False),
     ],
 )
-def test_the_flow_takes_the_frame_ids_that_the_builder_takes(text):
-    try:
-        known = Frame(text).id == text
-    except UsageError:
-        known = False
-    assert bool(re.search(FRAME_ID_PATTERN, text)) is known
+def test_a_frame_that_the_builder_takes_is_taken_when_a_run_is_created(text, is_taken):
+    assert bool(re.search(FRAME_NAME_PATTERN, text)) is is_taken
+    if is_taken:
+        assert build_frame.validate_parameters({"frame": text})["frame"] == text
+        assert isinstance(frame_named(text), Frame)
+
+
+@pytest.mark.parametrize("day", ["20190604", 20190604, "2019-06-04", date(2019, 6, 4)])
+def test_days_are_taken_as_on_the_command_line(day):
+    given = {"since": day, "until": day}
+    for taken in (
+        build_frame.validate_parameters({"frame": ORDINARY, **given}),
+        build_dataset.validate_parameters(given),
+        watch.validate_parameters({"since": day}),
+    ):
+        assert taken["since"] == taken.get("until", date(2019, 6, 4)) == date(2019, 6, 4)
+    with pytest.raises(ParameterTypeError, match="since"):
+        build_frame.validate_parameters({"frame": ORDINARY, "since": "20191304"})
+
+
+def test_small_letters_blanks_and_days_reach_the_server_and_the_run(deployed, data, undrawn):
+    parameters = {"frame": f" {ORDINARY.lower()} ", "since": 20100101, "until": "20400101", "limit": 1}
+    with get_client(sync_client=True) as client:
+        good = client.create_flow_run_from_deployment(deployed, parameters=parameters)
+        client.delete_flow_run(good.id)
+    state = build_frame(**parameters, data_dir=data, return_state=True)
+    assert state.name == "Completed", state.message
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(state.state_details.flow_run_id).name == ORDINARY
+    many = build_dataset([ORDINARY.lower(), ORDINARY], limit=1, data_dir=data, return_state=True)
+    assert many.message.startswith("1 frame: 1 whole")
+    assert watch([ORDINARY.lower()], pairs="annotated", data_dir=data, return_state=True).is_completed()
+
+
+def test_a_volcano_of_no_single_frame_fails_with_the_candidates(prefect, data):
+    for text, said in {"Colima": "names 2 frames", "Enta": "did you mean 'Etna'"}.items():
+        state = build_frame(text, data_dir=data, return_state=True)
+        assert state.is_failed()
+        assert said in state.message
+
+
+class HeldListing:
+    """The next listing of an archive, which is held back until it is released, or this block ends."""
+
+    def __init__(self, archive):
+        self.asked, self.released = Event(), Event()
+        archive.faults.add(r"/interferograms/?$", replace_body(self._hold), times=1)
+
+    def _hold(self, body):
+        self.asked.set()
+        self.released.wait(600)
+        return body
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.released.set()
+
+
+@pytest.fixture
+def listing(archive, data, monkeypatch):
+    monkeypatch.setenv("HEPHAESTUS_TIMEOUT", "600")
+    return HeldListing(archive)
+
+
+def in_background(pool, *parameters, **options):
+    """Run build_frame in another thread, which has the settings of this one."""
+    return pool.submit(copy_context().run, partial(build_frame, *parameters, **options, return_state=True))
+
+
+def test_of_runs_of_one_frame_at_once_one_builds_and_the_others_are_skipped(prefect, listing, data, undrawn):
+    with ThreadPoolExecutor(21) as pool, listing:
+        first = in_background(pool, ORDINARY, limit=1, data_dir=data)
+        assert listing.asked.wait(300)
+        others = [in_background(pool, ORDINARY, data_dir=data) for _ in range(20)]
+        states = [other.result() for other in others]
+    assert {(state.type, state.name) for state in states} == {("COMPLETED", SKIPPED_STATE)}
+    assert all(f"another build is running (process {os.getpid()} on" in state.message for state in states)
+    assert first.result().name == "Completed"
+
+
+def test_a_run_is_skipped_where_a_command_builds_and_no_failure_is_recorded(prefect, listing, data, undrawn):
+    command = [Path(sys.executable).with_name("hephaestus"), "build", ORDINARY, "--limit", "1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*command, "--no-quicklook", "--data-dir", data], **quiet) as other, listing:
+        assert listing.asked.wait(300)
+        state = build_frame(ORDINARY, data_dir=data, return_state=True)
+        assert (state.type, state.name) == ("COMPLETED", SKIPPED_STATE)
+        assert f"process {other.pid} on" in state.message
+        for many in (build_dataset, watch):
+            state = many([ORDINARY], data_dir=data, return_state=True)
+            assert (state.type, state.name) == ("COMPLETED", SKIPPED_STATE)
+            assert "1 skipped, where another build is at work" in state.message
+        assert not (data / "simulated" / "runs.jsonl").exists()
+        with ThreadPoolExecutor(1) as pool, listing:
+            waiting = in_background(pool, ORDINARY, limit=1, data_dir=data, wait=True)
+            said = f"waiting: {ORDINARY}: another build is running"
+            wait_for(lambda: any(line.startswith(said) for line in log_lines()), "a line")
+        assert other.wait() == 0
+    assert waiting.result().name == "Completed"
+    (run,) = (data / "simulated" / "runs.jsonl").read_text().splitlines()
+    assert '"error"' not in run
+
+
+@pytest.fixture
+def one_slot(prefect, monkeypatch):
+    """A limit of one task at once, for which a run waits without patience."""
+    for patience in ("_NOTICE_AFTER", "_NOTICE_EVERY"):
+        monkeypatch.setattr(f"hephaestus_flows.concurrency_limits.{patience}", 0.5)
+    create_missing_limits()
+    with get_client(sync_client=True) as client:
+        limit = client.read_global_concurrency_limit_by_name("tag:licsar").limit
+        client.create_concurrency_limit("licsar", 1)
+        yield
+        client.create_concurrency_limit("licsar", limit)
+
+
+def test_a_run_that_waits_for_a_slot_says_who_holds_it(one_slot, listing, data, undrawn):
+    with ThreadPoolExecutor(2) as pool, listing:
+        first = in_background(pool, ORDINARY, limit=1, data_dir=data)
+        assert listing.asked.wait(300)
+        second = in_background(pool, "203A_SM_SIMU_S3", limit=1, data_dir=data)
+        taken = f"waiting: 1 of 1 slots of the limit licsar are taken ({ORDINARY}: plan"
+        (said, *_) = wait_for(lambda: [line for line in log_lines() if line.startswith(taken)], log_lines)
+    assert [each.result().name for each in (first, second)] == ["Completed", "Completed"]
+    assert "`prefect concurrency-limit create licsar 2` allows one more" in said
+
+
+def test_a_run_that_waits_for_a_slot_that_no_task_holds_says_how_to_free_it(one_slot, data, undrawn):
+    hold_slots("licsar", 1)
+    leaked = "by none since a server was stopped"
+    with ThreadPoolExecutor(1) as pool:
+        waiting = in_background(pool, ORDINARY, limit=1, data_dir=data)
+        try:
+            (said, *_) = wait_for(lambda: [line for line in log_lines() if leaked in line], log_lines)
+        finally:
+            renew_limits()
+    assert waiting.result().name == "Completed"
+    assert "`prefect concurrency-limit delete licsar` and `prefect concurrency-limit create licsar 1`" in said
+
+
+def test_a_limit_of_none_at_all_fails_with_one_line(prefect, data):
+    with get_client(sync_client=True) as client:
+        create_missing_limits()
+        limit = client.read_global_concurrency_limit_by_name("tag:licsar").limit
+        client.create_concurrency_limit("licsar", 0)
+        try:
+            state = build_frame(ORDINARY, limit=1, data_dir=data, return_state=True)
+        finally:
+            client.create_concurrency_limit("licsar", limit)
+    assert state.is_failed()
+    assert state.message.startswith("no task may begin")
+    assert "`prefect concurrency-limit create licsar 2`" in state.message
+    assert "\n" not in state.message
 
 
 @pytest.mark.parametrize(
@@ -340,7 +520,7 @@ def test_the_stock_command_takes_the_bare_name_and_finds_the_server(prefect, dep
     environment["PREFECT_HOME"] = str(get_current_settings().home)
     command = [Path(sys.executable).with_name("prefect"), "deployment", "run", "build-frame"]
     answer = subprocess.run(
-        [*command, "-p", "frame=nonsense"],
+        [*command, "-p", "frame=1nonsense"],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -348,7 +528,32 @@ def test_the_stock_command_takes_the_bare_name_and_finds_the_server(prefect, dep
         check=False,
     )
     assert answer.returncode == 1
-    assert "'nonsense' does not match" in answer.stdout + answer.stderr
+    assert "'1nonsense' does not match" in answer.stdout + answer.stderr
+
+
+def test_a_data_folder_that_vanishes_fails_a_run_with_one_line(prefect, archive, data, undrawn):
+    def vanish(body):
+        shutil.rmtree(data, ignore_errors=True)
+        data.parent.joinpath("data").write_text("")  # so that it stays away
+        return body
+
+    archive.faults.add(r"diff_pha", replace_body(vanish), times=1)
+    state = build_frame(ORDINARY, limit=1, data_dir=data, return_state=True)
+    assert state.is_failed()
+    assert "\n" not in state.message
+    assert str(data) in state.message
+    for state in (
+        build_frame(ORDINARY, limit=1, data_dir=data, return_state=True),
+        build_dataset([ORDINARY], limit=1, data_dir=data, return_state=True),
+        watch([ORDINARY], data_dir=data, return_state=True),
+    ):
+        assert state.is_failed()
+        assert "\n" not in state.message
+        assert str(data) in state.message
+    data.unlink()
+    state = watch(data_dir=data, return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", SKIPPED_STATE)
+    assert f"there is no folder {data}; is its disk mounted?" in state.message
 
 
 def test_every_deployment_of_prefect_yaml_is_a_flow_of_its_name(monkeypatch):
@@ -369,23 +574,44 @@ def test_limits_that_a_person_has_set_stay(prefect):
     assert limits == {**CONCURRENCY_LIMITS, "licsar": CONCURRENCY_LIMITS["licsar"] + 5}
 
 
-def test_slots_that_tasks_of_an_ended_server_held_are_free_again(prefect):
+def test_renewed_limits_are_as_they_were_with_all_slots_free(prefect):
     create_missing_limits()
     with get_client(sync_client=True) as client:
-        held = GlobalConcurrencyLimitUpdate(active_slots=CONCURRENCY_LIMITS["cds"])
-        client.update_global_concurrency_limit("tag:cds", held)
-        release_stale_slots()
-        assert client.read_global_concurrency_limit_by_name("tag:cds").active_slots == 0
+        client.create_concurrency_limit("cds", 7)
+        before = client.read_global_concurrency_limit_by_name("tag:cds")
+        hold_slots("cds", 7)
+        assert client.read_global_concurrency_limit_by_name("tag:cds").active_slots == 7
+        renew_limits()
+        after = client.read_global_concurrency_limit_by_name("tag:cds")
+        assert (after.limit, after.active, after.slot_decay_per_second, after.active_slots) == (7, True, 0, 0)
+        assert after.id != before.id
+        client.create_concurrency_limit("cds", CONCURRENCY_LIMITS["cds"])
+
+
+def test_leases_of_slots_are_kept_on_disk(prefect):
+    create_missing_limits()
+    with get_client(sync_client=True) as client:
+        lease = client.increment_concurrency_slots_with_lease(
+            names=["tag:cds"], slots=1, mode="concurrency", lease_duration=60
+        ).json()["lease_id"]
+        home = Path(get_current_settings().home)
+        assert (home / "concurrency_leases" / f"{lease}.json").stat().st_mode & 0o077 == 0
+        client.release_concurrency_slots_with_lease(lease_id=UUID(lease))
 
 
 def test_served_runs_that_never_ended_are_marked_and_others_are_left(prefect, deployed):
     with get_client(sync_client=True) as client:
-        served = client.create_flow_run_from_deployment(deployed, parameters={"frame": ORDINARY})
+        served, begun, scheduled = (
+            client.create_flow_run_from_deployment(deployed, parameters={"frame": ORDINARY}) for _ in range(3)
+        )
         manual = client.create_flow_run(build_frame, parameters={"frame": ORDINARY})
         for run in (served, manual):
             client.set_flow_run_state(run.id, Running(), force=True)
+        client.set_flow_run_state(begun.id, Pending(), force=True)
         close_served_runs(0)
         assert client.read_flow_run(served.id).state.name == "Crashed"
+        assert client.read_flow_run(begun.id).state.name == "Crashed"
+        assert client.read_flow_run(scheduled.id).state.type == "SCHEDULED"
         assert client.read_flow_run(manual.id).state.name == "Running"
         client.delete_flow_run(manual.id)
 
@@ -430,3 +656,44 @@ def test_watch_builds_what_arrived_since_its_last_look(prefect, archive, data):
         > before
     )
     assert "nothing to watch" in watch(data_dir=data, return_state=True).message
+
+
+def page_commands():
+    """The words of every `prefect` command that docs/prefect.md shows."""
+    shown = [block.code for block in blocks("docs/prefect.md") if block.language == "sh"]
+    lines = [shlex.split(line, comments=True) for code in shown for line in code.splitlines()]
+    return [words for words in lines if words[:1] == ["prefect"]]
+
+
+def test_the_commands_of_the_page_work_in_their_order(prefect, deployed, tmp_path):
+    """Nobody serves the flows here, so that runs are created alone; test_served_flows.py watches one.
+
+    It is the last test here, since it deploys to a work pool.
+    """
+    for deployment in make_deployments():
+        deployment.apply()
+    create_missing_limits()
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"} | {
+        "PREFECT_SERVER_API_PORT": str(urlsplit(prefect).port),
+        "PREFECT_HOME": str(get_current_settings().home),
+    }
+    seen = []
+    for words in page_commands():
+        command = [
+            Path(sys.executable).with_name("prefect"),
+            *(word for word in words[1:] if word != "--watch"),
+        ]
+        if words[1:3] == ["worker", "start"]:
+            command.append("--run-once")
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        seen.append(" ".join(words[1:3]))
+    assert len(seen) >= 12
+    assert {"deployment run", "concurrency-limit create", "work-pool create", "worker start"} <= set(seen)
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs()
+        assert {run.parameters.get("frame") for run in runs} >= {"124D_04854_171313", ORDINARY}
+        for run in runs:
+            client.delete_flow_run(run.id)
