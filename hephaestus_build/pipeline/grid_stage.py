@@ -102,17 +102,32 @@ def _probe_grids(
     grids: list[Grid] = []
     failed: dict[Pair, Receipt] = {}
     wanted = select_all_pairs(build).wanted
-    for pair in wanted if dem is None else wanted[:_MAX_PROBED_PAIRS]:
-        receipt, raster = tasks[pair].result() if pair in tasks else _fetch_phase(build, pair)
-        if raster is None:
-            failed[pair] = receipt
-        else:
+    for few in _probing_steps(wanted if dem is None else wanted[:_MAX_PROBED_PAIRS], build):
+        running = {
+            pair: tasks.get(pair) or BackgroundTask(partial(_fetch_phase, build, pair)) for pair in few
+        }
+        for pair, task in running.items():
+            receipt, raster = task.result()
+            if raster is None:
+                failed[pair] = receipt
+                continue
             build.ledger.keep_phase(pair, (receipt, raster))
-            grids.append(raster.grid.in_first_turn())
-            agreed = dem is not None and grids_compatible(dem, raster.grid)
-            if agreed or len(grids) == _MAX_PROBED_PAIRS:
-                break
+            if len(grids) < _MAX_PROBED_PAIRS:  # the same ones however many are fetched at once
+                grids.append(raster.grid.in_first_turn())
+            if dem is not None and grids_compatible(dem, raster.grid):
+                return grids, failed
+        if len(grids) == _MAX_PROBED_PAIRS:
+            break
     return grids, failed
+
+
+def _probing_steps(pairs: Sequence[Pair], build: Build) -> list[Sequence[Pair]]:
+    """Return which pairs to fetch at once: the first ones singly, since they usually suffice, then more."""
+    at_once = build.context.settings.connections
+    singly = [pairs[index : index + 1] for index in range(min(_MAX_PROBED_PAIRS, len(pairs)))]
+    return singly + [
+        pairs[index : index + at_once] for index in range(_MAX_PROBED_PAIRS, len(pairs), at_once)
+    ]
 
 
 def _record_failures(

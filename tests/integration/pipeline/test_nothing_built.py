@@ -103,15 +103,24 @@ def test_a_later_build_of_fewer_pairs_owes_the_others(upstream, tmp_path):
     assert build(ALL, settings).owed == ()
 
 
-def test_a_published_cube_loses_nothing_when_no_raster_can_be_had(upstream, whole_cube, tmp_path):
+def test_a_published_cube_loses_nothing_when_its_grid_is_in_doubt(
+    upstream, whole_cube, tmp_path, monkeypatch
+):
     settings = settings_for(copied(whole_cube, tmp_path / "data"), cache_dir=tmp_path / "empty", retries=0)
     before = objects(settings)
-    pairs = upstream.archive.world.pairs(FRAME)
-    upstream.archive.reprocess(FRAME, pairs[0])
     upstream.faults.add(r"\.tif$", error_status(403))
-    build(ALL, settings)
-    assert objects(settings).keys() == before.keys()
-    assert frame_store_of(settings).published_generation() is not None
+    with monkeypatch.context() as patch:
+        patch.setattr("hephaestus_build.pipeline.prepare.recorded_grid", lambda granules: None)
+        run = run_once(settings)
+    assert "its grid is unknown" in run.error
+    assert len(run.missing) == 8
+    assert objects(settings) == before
+    # the record of the failure replaces nothing that is complete
+    assert frame_store_of(settings).staging.read_granules() == {}
+    upstream.faults.clear()
+    result = build(ALL, settings)
+    assert (result.owed, result.published) == ((), False)
+    assert objects(settings) == before
 
 
 def test_nothing_wanted_is_not_blamed_on_the_archive(upstream, tmp_path):
