@@ -40,7 +40,7 @@ from hephaestus_build.cube.granules import GranuleKey
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import require_migrated
 from hephaestus_build.pipeline.plan import BuildRequest
-from hephaestus_build.pipeline.prepare import prepare_build
+from hephaestus_build.pipeline.prepare import prepare_build, prepare_folder
 from hephaestus_build.pipeline.publish import publish
 from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.pipeline.stage import Build, Stage, run_stage
@@ -228,6 +228,7 @@ def build_frame(
             require_migrated(settings, request.frame)
             store = FrameStore(settings.cubes_dir, request.frame)
             with _lock(store, wait=wait):
+                prepare_folder(store)
                 with report_waiting(LICSAR):
                     build = plan_task(
                         _quote_argument(request), _quote_argument(settings), _quote_argument(store)

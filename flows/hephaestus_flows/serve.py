@@ -29,8 +29,8 @@ from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 
 from hephaestus_build.cli.console import err, print_notice, run_module
-from hephaestus_build.core.concurrency import try_lock_file
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.filesystem.locks import try_lock_file
 from hephaestus_build.core.settings import load_settings
 from hephaestus_build.core.web_address import redact_url
 from hephaestus_flows.concurrency_limits import create_missing_limits, renew_limits

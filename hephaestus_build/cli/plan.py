@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hephaestus_build.cli.console import load_command_settings, print_fields, print_json
+from hephaestus_build.cli.console import load_command_settings, print_fields, print_json, print_notice
 from hephaestus_build.cli.options import (
     JSON_OPTION,
     DataDirOption,
@@ -56,6 +56,7 @@ def plan(
 
 def _print_plan(plan: BuildPlan) -> None:
     facts = plan.to_json()
+    free = facts["free_bytes"]
     rows = {
         "pairs upstream": facts["listed"],
         f"wanted ({facts['selection']})": facts["wanted"],
@@ -67,7 +68,10 @@ def _print_plan(plan: BuildPlan) -> None:
         + (f", owed: {facts['era5_problem']}" if facts["era5_problem"] else ""),
         **{f"optional, {name}": count for name, count in facts["optional_products"].items()},
         "download": f"{plan.download_bytes / 1e9:.2f} GB",
-        "disk": f"{plan.disk_bytes / 1e9:.2f} GB",
+        "disk": f"{plan.disk_bytes / 1e9:.2f} GB"
+        + (f" of {free / 1e9:.2f} GB free" if free is not None else ""),
         "sizes from": "the frame's grid" if facts["size_is_exact"] else "a typical frame's grid",
     }
     print_fields(facts["frame"], rows)
+    for line in plan.file_system:
+        print_notice(f"{facts['frame']}: {line}")

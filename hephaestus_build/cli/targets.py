@@ -10,7 +10,7 @@ from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.frame_search import frame_named
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.settings import Settings, local_path
-from hephaestus_build.cube.discovery import cubes_dir_for, only_simulated_notice
+from hephaestus_build.cube.discovery import cubes_dir_for, no_cube_error, only_simulated_notice
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.operations.status import frames_with_settings, list_started_frames
 
@@ -92,5 +92,5 @@ def published_generation(settings: Settings, frame: Frame) -> Generation:
     cubes = cubes_dir_for(settings, frame)
     current = FrameStore(cubes, frame).published_generation()
     if current is None:
-        raise HephaestusError(f"{frame}: there is no cube in {cubes}; `hephaestus build {frame}` builds it")
+        raise no_cube_error(cubes / f"{frame}.zarr")
     return current

@@ -34,6 +34,18 @@ _ADVICE = {
     errno.ENOENT: "a folder or file vanished while it was in use: set {setting} to a folder that stays",
 }
 
+#: Answers of file systems that cannot flush a file or folder; any other means that data may be lost.
+_NO_FLUSH = {
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.ENOTSUP,
+    errno.EBADF,
+    errno.EISDIR,
+    errno.EPERM,
+    errno.EACCES,
+}
+
 _BLOCK = 1 << 22  # bytes read at once for hashing
 _FOLDER_ATTEMPTS = 20
 
@@ -115,7 +127,7 @@ def write_atomic(path: Path, content: bytes | memoryview, *, durable: bool = Fal
             stream.write(content)
             if durable:
                 stream.flush()
-                os.fsync(stream.fileno())
+                _flush(stream.fileno())
         sibling.replace(path)
     except BaseException:
         sibling.unlink(missing_ok=True)
@@ -205,10 +217,22 @@ def _link_or_copy(source: Path | str, target: Path | str) -> None:
         raise UnsafePathError(f"it is {describe_file_type(mode)}, not a plain file", source)
     try:
         os.link(source, target)
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        shutil.copyfile(source, target)
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError:  # file systems without hard links answer in many ways; a full disk refuses the copy too
+        _copy_file(source, target)
+
+
+def _copy_file(source: Path | str, target: Path | str) -> None:
+    """Copy a file and flush it to the disk; `target` is complete or not there, however the process ends."""
+    sibling = Path(f"{os.path.dirname(target)}/.{uuid.uuid4().hex[:12]}")  # noqa: PTH120 (paths of thousands)
+    try:
+        shutil.copyfile(source, sibling)
+        _sync_file(sibling)
+        sibling.replace(target)
+    except BaseException:
+        sibling.unlink(missing_ok=True)
+        raise
 
 
 def append_line(path: Path, line: str) -> None:
@@ -235,13 +259,25 @@ def sync_files(paths: Iterable[Path]) -> None:
 
 def _sync_file(path: Path) -> None:
     with path.open("rb") as stream:
-        os.fsync(stream.fileno())
+        _flush(stream.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Flush a folder's entries to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Flush a folder's entries to the disk, where the file system can do that."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # of folders that may be written but not listed, and of some network mounts
+        return
+    try:
+        _flush(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush(descriptor: int) -> None:
+    """Flush an open file or folder to the disk; some file systems only do so by themselves."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise

@@ -1,4 +1,4 @@
-"""Pools of threads with a bounded queue, caches that threads share, and locks between processes."""
+"""Pools of threads with a bounded queue, and caches that threads share."""
 
 from __future__ import annotations
 
@@ -10,16 +10,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import wait as wait_for_processes
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy.typing as npt
 from cachetools import Cache, LRUCache
-from filelock import FileLock, Timeout
-
-from hephaestus_build.core.atomic_io import make_folder
-from hephaestus_build.core.plain_files import check_no_links
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -216,31 +211,6 @@ class SharedCache(Generic[K, T]):
                 if keep(value):
                     self.put(key, value)
             return value
-
-
-@contextmanager
-def try_lock_file(path: Path) -> Iterator[bool]:
-    """Lock a file during the block unless another process has locked it; yield whether it is locked.
-
-    The operating system releases the lock when the process ends, however it ends.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be made, or a link or device is at its path.
-    """
-    make_folder(path.parent)
-    check_no_links(path.parent, path.name)
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def make_array_cache(limit: int) -> SharedCache[Hashable, npt.NDArray[Any]]:

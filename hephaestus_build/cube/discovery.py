@@ -19,6 +19,7 @@ from hephaestus_build.core.parsing import parse_json, read_bounded
 from hephaestus_build.core.settings import Settings, local_path
 from hephaestus_build.core.volcanoes import volcanoes_named
 from hephaestus_build.cube.storage.generations import FrameStore
+from hephaestus_build.cube.storage.published_name import wait_for_replacement
 
 #: Marker in the folder of a simulated cube's generations while the cube is migrated.
 MIGRATION_MARKER = "moving.json"
@@ -97,7 +98,7 @@ def find_cube(target: str | Path | Frame, settings: Settings) -> Path:
                 ) from None
         else:
             path = cubes_dir_for(settings, frame) / f"{frame}.zarr"
-    if not (path / "zarr.json").is_file():
+    if not (wait_for_replacement(path) and (path / "zarr.json").is_file()):
         raise no_cube_error(path)
     return path
 
@@ -215,8 +216,16 @@ def no_cube_error(path: str | Path) -> HephaestusError:
     name = Path(path).stem
     try:
         frame = str(Frame.parse(name))
+        number = FrameStore(Path(path).parent, Frame(name)).unpublished_number()
     except UsageError:
         return HephaestusError(f"there is no cube at {path}; `hephaestus status` shows those that exist")
+    except HephaestusError:  # the folder of its generations cannot be read
+        number = None
+    if number is not None:
+        return HephaestusError(
+            f"there is no cube at {path}, but its generation {number} is complete: a publication was "
+            f"interrupted, or the name was lost; `hephaestus repair {frame}` publishes it"
+        )
     if (Path(path) / "manifest.json").is_file():
         return HephaestusError(f"the cube at {path} is damaged; `hephaestus repair {frame}` repairs it")
     return HephaestusError(f"there is no cube at {path}; `hephaestus build {frame}` builds it")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hephaestus_build.core.concurrency import try_lock_file
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.filesystem.locks import try_lock_file
 from hephaestus_build.core.plain_files import walk_files
 from hephaestus_build.cube.storage.frame_folder import GENERATIONS
 

@@ -25,6 +25,7 @@ from hephaestus_build.core.atomic_io import (
 )
 from hephaestus_build.core.concurrency import map_bounded
 from hephaestus_build.core.errors import UsageError
+from hephaestus_build.core.filesystem.zarr_folder import ZarrFolder
 from hephaestus_build.core.parsing import parse_json
 from hephaestus_build.core.plain_files import (
     UnsafePathError,
@@ -40,7 +41,7 @@ from hephaestus_build.cube.pair_tables import empty_table
 from hephaestus_build.cube.reading.store_metadata import MAX_METADATA_BYTES, read_store_metadata
 from hephaestus_build.cube.schema import GRID_MAPPING, Coordinate, Variable, cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST
-from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES
+from hephaestus_build.cube.storage.manifest import MAX_RECORD_BYTES
 from hephaestus_build.export.export_lock import check_export_target, exclusive_lock, remove_unfinished_files
 from hephaestus_build.export.selection import DimensionIndex, ExportSelection
 from hephaestus_build.export.zarr_v2_metadata import (
@@ -188,7 +189,7 @@ class _ZarrV2Writer:
     def write(self, threads: int, listener: ProgressListener) -> None:
         """Write every array, then the metadata of the group."""
         remove_unfinished_files(self.store)
-        group = zarr.open_group(self.store, mode="a", zarr_format=2)
+        group = zarr.open_group(ZarrFolder(self.store), mode="a", zarr_format=2)
         group.attrs.put({**drop_geozarr(self.metadata.attributes), "exported_from": self.stamp})
         images = [variable for variable in self.source.variables if variable.layout != "table"]
         layouts = {variable.name: image_array_spec(variable, self.sizes) for variable in images}
@@ -210,7 +211,7 @@ class _ZarrV2Writer:
                 self._fill_missing_chunks(variable, layouts[variable.name])
             self._create_array(variable.name, layouts[variable.name])
         self._write_tables()
-        zarr.consolidate_metadata(self.store, zarr_format=2)
+        zarr.consolidate_metadata(ZarrFolder(self.store), zarr_format=2)
 
     def _iter_stored(self, variable: Variable) -> Iterator[tuple[DimensionIndex, DimensionIndex]]:
         """Yield the old and the new position of every selected image that is stored."""

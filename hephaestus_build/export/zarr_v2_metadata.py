@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from hephaestus_build.core.filesystem.zarr_folder import ZarrFolder
 from hephaestus_build.core.registry import load_schema
 from hephaestus_build.cube.schema import Coordinate, Variable
 
@@ -84,7 +85,7 @@ class ZarrV2ArraySpec:
         (store / name / ".zarray").unlink(missing_ok=True)
         described = {key: value for key, value in attributes.items() if key != "_FillValue"}
         return zarr.create_array(
-            store,
+            ZarrFolder(store),
             name=name,
             shape=self.shape,
             chunks=self.chunks,

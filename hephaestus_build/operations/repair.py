@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hephaestus_build.core.atomic_io import translate_os_errors
@@ -15,17 +17,28 @@ from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.granules import DEM_KEY, Granule, GranuleKey
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.overview_parts import find_orphans
-from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES, FrameStore, Generation
+from hephaestus_build.cube.storage.adoption import adopt_copy
+from hephaestus_build.cube.storage.frame_folder import PROVENANCE
+from hephaestus_build.cube.storage.generations import FrameStore, Generation, LostGenerationError
+from hephaestus_build.cube.storage.manifest import MAX_RECORD_BYTES
 from hephaestus_build.cube.storage.migration import require_migrated
 from hephaestus_build.cube.storage.writer import encode_metadata, write_cube_store
-from hephaestus_build.cube.validation.checksums import Damage, read_record, verify_generation
+from hephaestus_build.cube.validation.checksums import (
+    Damage,
+    LostRecordError,
+    read_record,
+    verify_generation,
+)
 from hephaestus_build.cube.validation.record_consistency import UNREPAIRABLE, check_record_consistency
 from hephaestus_build.cube.validation.schema_conformance import check_schema
+from hephaestus_build.operations.lost_record import rebuild_lost_cube
 from hephaestus_build.pipeline.plan import BuildRequest, PairSelection
 from hephaestus_build.pipeline.prepare import open_ledger, prepare_context, require_current_schema
 from hephaestus_build.pipeline.stage import Build, run_stage
 from hephaestus_build.pipeline.stages import OVERVIEWS, STAGES
 from hephaestus_build.pipeline.upstream_changes import read_upstream_state, write_upstream_state
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,24 +80,35 @@ class RepairReport:
 def repair(frame: Frame, settings: Settings, listener: ProgressListener | None = None) -> RepairReport:
     """Find damaged objects, rebuild only these, and publish a complete generation.
 
-    Metadata and tables are rebuilt from the record, without a network.
+    Metadata and tables are rebuilt from the record, without a network. If the record is lost, or the link
+    leads to a generation that is gone and no other is left, the whole cube is built again, from the cache
+    where it has the products.
 
     Raises
     ------
     HephaestusError
-        If there is no cube, no copy of its record can be read, or an input is not available; the published
+        If there is no cube, or an input is not available; the published
         cube stays unchanged.
     """
     settings = settings.for_frame(frame)
     require_migrated(settings, frame)
     frame_store = FrameStore(settings.cubes_dir, frame, staging="repair")
-    with frame_store.lock():
-        current = frame_store.published_generation()
+    with frame_store.lock(restore=False):
+        try:
+            frame_store.republish_newest()
+            adopt_copy(frame_store, damaged=True)
+            current = frame_store.published_generation()
+        except LostGenerationError as lost:
+            frame_store.forget_lost_generation()
+            return _rebuild_whole(frame, settings, frame_store, None, str(lost), listener)
         if current is None:
             raise HephaestusError(
                 f"{frame}: there is no cube to repair; `hephaestus build {frame}` builds it"
             )
-        damages = tuple(verify_generation(current, listener))
+        try:
+            damages = tuple(verify_generation(current, listener))
+        except LostRecordError as lost:
+            return _rebuild_whole(frame, settings, frame_store, current.store, str(lost), listener)
         if not damages and not read_record(current)[1].is_outdated:
             damages = tuple(_find_inconsistencies(current, listener))
         if not damages:
@@ -113,6 +137,21 @@ def repair(frame: Frame, settings: Settings, listener: ProgressListener | None =
             ),
             lost=tuple(key for key in broken if key not in whole),
         )
+
+
+def _rebuild_whole(
+    frame: Frame,
+    settings: Settings,
+    frame_store: FrameStore,
+    store: Path | None,
+    reason: str,
+    listener: ProgressListener | None,
+) -> RepairReport:
+    """Build a cube again whose record is lost, or whose store is."""
+    log.warning("%s", reason)
+    number, made, lost = rebuild_lost_cube(frame, settings, frame_store, store, listener)
+    frame_store.staging.discard()
+    return RepairReport(frame, number, (Damage(PROVENANCE, "missing"),), rebuilt=made, lost=lost)
 
 
 def _find_inconsistencies(current: Generation, listener: ProgressListener | None) -> list[Damage]:

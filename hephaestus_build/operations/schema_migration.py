@@ -46,6 +46,7 @@ from hephaestus_build.cube.reading.plain_store import PlainStore
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.reading.verified_objects import ObjectVerifier
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.storage.adoption import adopt_copy
 from hephaestus_build.cube.storage.generations import FrameStore, Generation
 from hephaestus_build.cube.storage.staging import StagingArea
 from hephaestus_build.cube.storage.writer import write_cube_store
@@ -129,6 +130,7 @@ def migrate_schema(
     frame_store = FrameStore(settings.cubes_dir, frame, staging=_STAGING)
     listener = listener or NullListener()
     with frame_store.lock():
+        adopt_copy(frame_store, listener=listener)
         current = frame_store.published_generation()
         contents = current.read_inventory() if current is not None else None
         if current is None or contents is None or not contents.is_outdated:

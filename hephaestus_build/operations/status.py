@@ -158,8 +158,8 @@ def list_frames_on_disk(settings: Settings) -> list[Frame]:
         names = {*list_names(shelves)} if shelves.is_dir() else set()
     except OSError as error:
         raise HephaestusError(f"{shelves} cannot be read ({error.strerror}): make it readable") from error
-    # a link that leads nowhere is a cube that was lost
-    names |= {path.stem for path in settings.cubes_dir.glob("*.zarr") if path.is_symlink()}
+    # a link that leads nowhere is a cube that was lost, and a plain folder may be a copy of one
+    names |= {path.stem for path in settings.cubes_dir.glob("*.zarr")}
     frames = []
     for name in names:
         with suppress(UsageError):  # other files in the folder
@@ -212,6 +212,10 @@ def _read_frame_status(
     if current is None:
         finished = sum(not granule.needs_retry for granule in begun.values())
         problem = f"not published; {count_of(finished, 'granule')} finished" if finished else "not built"
+        if number := frame_store.unpublished_number():
+            problem = (
+                f"generation {number} is complete but not published; `hephaestus repair {frame}` publishes it"
+            )
         owed, accepted = partition_accepted(find_missing_products(begun), frame, accept)
         return FrameStatus(
             str(frame), owed=owed, accepted=accepted, unfinished=len(begun), problem=problem, **tried

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hephaestus_build.core.atomic_io import link_or_copy
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.simulation.server.archive_state import SimulatedArchive
 from hephaestus_build.simulation.world.annotator import preview_projection
@@ -54,7 +55,7 @@ class ThinArchive(SimulatedArchive):
         shared = self._shared_files(frame)
         folder.mkdir(parents=True)
         for path in shared.iterdir():
-            (folder / f"{key}.{path.name}").hardlink_to(path)
+            link_or_copy(path, folder / f"{key}.{path.name}")
 
     def _shared_files(self, frame: str) -> Path:
         folder = self.folder / frame / "thin"

@@ -18,7 +18,7 @@ from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.cube.storage.migration import require_migrated
 from hephaestus_build.pipeline.atmosphere_stage import epoch_keys
 from hephaestus_build.pipeline.plan import BuildPlan, BuildRequest
-from hephaestus_build.pipeline.prepare import make_plan, prepare_build
+from hephaestus_build.pipeline.prepare import make_plan, prepare_build, prepare_folder
 from hephaestus_build.pipeline.publish import publish
 from hephaestus_build.pipeline.result import BuildResult
 from hephaestus_build.pipeline.stage import Build, open_stage_pool, run_stage, submit_items
@@ -61,6 +61,7 @@ def build(
     require_migrated(settings, request.frame)
     store = FrameStore(settings.cubes_dir, request.frame)
     with store.lock(wait=wait):
+        prepare_folder(store, listener)
         build = prepare_build(request, settings, store, listener)
         make_granules(build)
         return publish(build)

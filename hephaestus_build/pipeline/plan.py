@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.filesystem.manners import FilesystemManners
 from hephaestus_build.core.frames import Frame, Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.settings import PairChoice
@@ -138,6 +140,8 @@ class BuildPlan:
         Number of products to fetch of each optional variable.
     era5_problem : str
         Why the atmosphere will be owed whatever its archive has; empty if nothing is known against it.
+    manners : FilesystemManners or None
+        What the file system of the cubes can do; None if it was not tried.
     """
 
     request: BuildRequest
@@ -149,6 +153,7 @@ class BuildPlan:
     listed_count: int
     optional_products: Mapping[str, int] = field(default_factory=dict)
     era5_problem: str = ""
+    manners: FilesystemManners | None = None
 
     def __repr__(self) -> str:
         wanted, size = len(self.selection.wanted), self.download_bytes / 1e9
@@ -170,9 +175,23 @@ class BuildPlan:
 
     @property
     def disk_bytes(self) -> int:
-        """Roughly what the cube will take on disk when it is built."""
+        """Roughly what the build will take on disk; with copies of the cube where there are no hard links."""
         each = self._optional_images * OPTIONAL_BYTES_PER_PIXEL
-        return int((len(self.pairs_to_fetch) * STORED_BYTES_PER_PIXEL + each) * self.pixels_per_image)
+        new = len(self.pairs_to_fetch) * STORED_BYTES_PER_PIXEL + each
+        copies = self.manners.copies_per_generation if self.manners and new else 0
+        whole = len(self.selection.wanted) * STORED_BYTES_PER_PIXEL + each
+        return int((new + copies * whole) * self.pixels_per_image)
+
+    @property
+    def file_system(self) -> tuple[str, ...]:
+        """What the file system of the cubes lacks, and what follows from it; why it cannot be used first."""
+        if self.manners is None:
+            return ()
+        try:
+            self.manners.require_usable(self.request.frame)
+        except HephaestusError as error:
+            return (str(error).removeprefix(f"{self.request.frame}: "), *self.manners.describe_lacks())
+        return self.manners.describe_lacks()
 
     @property
     def _optional_images(self) -> int:
@@ -199,6 +218,8 @@ class BuildPlan:
             "download_bytes": self.download_bytes,
             "disk_bytes": self.disk_bytes,
             "size_is_exact": self.grid is not None,
+            "free_bytes": self.manners.free_bytes if self.manners else None,
+            "file_system": list(self.file_system),
         }
 
 

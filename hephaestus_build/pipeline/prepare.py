@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.filesystem.manners import probe_filesystem
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.progress import NullListener, ProgressListener
@@ -16,6 +17,7 @@ from hephaestus_build.core.settings import NO_OPTIONAL_VARIABLES, Settings
 from hephaestus_build.cube.granules import GranuleKey, OptionalGranule
 from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.schema import cube_schema
+from hephaestus_build.cube.storage.adoption import adopt_copy
 from hephaestus_build.cube.storage.generations import FrameStore
 from hephaestus_build.pipeline.context import BuildContext
 from hephaestus_build.pipeline.frame_grid import recorded_grid
@@ -37,6 +39,21 @@ from hephaestus_build.sources.interferograms import FrameMetadata, Interferogram
 from hephaestus_build.sources.selection import open_interferogram_source
 
 log = logging.getLogger(__name__)
+
+
+def prepare_folder(store: FrameStore, listener: ProgressListener | None = None) -> None:
+    """Check, before anything is downloaded, that a cube can be published; call it with the frame locked.
+
+    A cube that was copied to the published name without its generations is adopted, so that the build
+    continues from it.
+
+    Raises
+    ------
+    HephaestusError
+        If the file system cannot hold cubes, or the published name belongs to something else.
+    """
+    probe_filesystem(store.published_link.parent).require_usable(store.frame)
+    adopt_copy(store, listener=listener)
 
 
 def prepare_build(
@@ -72,6 +89,7 @@ def prepare_context(
     listener: ProgressListener | None = None,
     *,
     contents: CubeInventory | None = None,
+    afresh: bool = False,
     accepted_hashes: frozenset[Digest] = frozenset(),
 ) -> BuildContext:
     """Return the immutable state of a build.
@@ -82,6 +100,8 @@ def prepare_context(
         See :func:`prepare_build`.
     contents : CubeInventory, optional
         What the published cube is made of, where its own record cannot be trusted.
+    afresh : bool
+        Whether to build as if there were no published cube, whose record is lost.
     accepted_hashes : frozenset of Digest
         Hashes of products that are taken from the cache even where the archive no longer has them.
     """
@@ -93,7 +113,7 @@ def prepare_context(
         raise HephaestusError(
             f"{frame}: no pair of this frame is annotated; build all its pairs with --pairs all"
         )
-    previous = store.published_generation()
+    previous = None if afresh else store.published_generation()
     if contents is None and previous is not None:
         contents = previous.read_inventory()
     if contents is not None:
@@ -171,7 +191,7 @@ def open_ledger(context: BuildContext, *, grid: Grid | None = None) -> Ledger:
 
 
 def make_plan(build: Build) -> BuildPlan:
-    """Return what a build would fetch and store."""
+    """Return what a build would fetch and store, and what the file system of the cubes lacks for that."""
     context = build.context
     selection = select_all_pairs(build)
     days = sorted({day for pair in selection.wanted for day in pair.dates})
@@ -188,6 +208,7 @@ def make_plan(build: Build) -> BuildPlan:
         grid=build.ledger.grid,
         listed_count=len(context.modified),
         optional_products=dict(Counter(key.variable for key in optional)),
+        manners=probe_filesystem(context.store.published_link.parent),
     )
 
 

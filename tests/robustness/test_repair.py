@@ -143,14 +143,14 @@ def test_a_build_reads_the_record_that_is_whole_and_passes_no_damage_on(archive,
     assert verify_generation(frame_store_of(settings).published_generation()) == []
 
 
-def test_without_any_record_it_says_how_to_begin_again(settings):
+def test_without_any_record_a_build_says_how_to_begin_again(settings):
     current = frame_store_of(settings).published_generation()
     for folder in current.record_folders:
         (folder / PROVENANCE).unlink()
-    with pytest.raises(HephaestusError, match=r"`hephaestus build .* builds it again"):
-        repair(FRAME, settings)
+    with pytest.raises(HephaestusError, match="`hephaestus repair"):
+        build(ALL, settings)
     shutil.rmtree(current.store.parent)
-    with pytest.raises(HephaestusError, match="is gone; remove the link"):
+    with pytest.raises(HephaestusError, match="is gone; `hephaestus repair"):
         build(ALL, settings)
     frame_store_of(settings).published_link.unlink()
     assert build(ALL, settings).exit_code == 0
@@ -277,14 +277,17 @@ def test_an_object_that_is_gone_sends_a_build_to_repair(archive, settings):
         (b'"kind":"pair","name":"2', b'"kind":"pair","name":"x'),
     ],
 )
-def test_a_record_of_which_no_cube_can_be_made_is_one_error(settings, old, new):
+def test_a_record_of_which_no_cube_can_be_made_is_one_error_and_mended(settings, old, new):
+    before = objects(settings)
     current = frame_store_of(settings).published_generation()
     for folder in current.record_folders:
         content = (folder / "provenance.json").read_bytes()
         assert old in content
         (folder / "provenance.json").write_bytes(content.replace(old, new, 1))
-    with pytest.raises(HephaestusError, match="provenance"):
-        repair(FRAME, settings)
+    with pytest.raises(HephaestusError, match=r"provenance.*`hephaestus repair"):
+        verify_generation(current)
+    assert repair(FRAME, settings).lost == ()
+    assert objects(settings) == before
 
 
 def test_masks_are_not_mended_without_their_annotation(settings, monkeypatch):

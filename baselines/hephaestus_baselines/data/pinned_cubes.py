@@ -1,7 +1,8 @@
 """Pinned cube generations: the generations that all runs of a grid read, fixed when the grid starts.
 
 The pins are a folder of links, ``<frame>.zarr``, to generations instead of to the published names. Builds may
-publish new generations while a grid runs, stops and resumes; its runs stay comparable.
+publish new generations while a grid runs, stops and resumes; its runs stay comparable. Where the file system
+has no symbolic links, a pin is a small text file with the path that a link would have.
 """
 
 from __future__ import annotations
@@ -10,25 +11,27 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from hephaestus_build.core.atomic_io import encode_json, hash_bytes, translate_os_errors, write_atomic
-from hephaestus_build.core.concurrency import try_lock_file
 from hephaestus_build.core.embedded_hash import add_json_hash, parse_hashed_json
 from hephaestus_build.core.errors import HephaestusError
+from hephaestus_build.core.filesystem.locks import try_lock_file
 from hephaestus_build.core.parsing import read_bounded
+from hephaestus_build.core.plain_files import is_real_folder, read_plain_file
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.cube.discovery import are_simulated, list_cubes
 from hephaestus_build.cube.storage.frame_folder import PROVENANCE
-from hephaestus_build.cube.storage.generations import Generation
+from hephaestus_build.cube.storage.generations import Generation, pinned_store
 
 log = logging.getLogger(__name__)
 
 #: File in the folder of links that records the target of each link.
 _PINS_FILE = "pins.json"
 _MAX_PINS_BYTES = 1 << 20  # bytes of that file
+_MAX_PATH_BYTES = 1 << 14  # bytes of a pin that is a text file
 
 
 def pin_cubes(cubes: Path | Sequence[Path], folder: Path, *, mixed: bool = False) -> tuple[Path, list[str]]:
@@ -57,8 +60,8 @@ def pin_cubes(cubes: Path | Sequence[Path], folder: Path, *, mixed: bool = False
     """
     pinned = folder / "cubes"
     given = list_cubes([cubes] if isinstance(cubes, Path) else cubes)
-    are_simulated([*given, *list_cubes([pinned])], mixed=mixed)
-    found = {path.name: path.resolve() for path in given}
+    are_simulated([*given, *map(resolve_pin, list_cubes([pinned]))], mixed=mixed)
+    found = {path.name: resolve_pin(path) for path in given}
     if not pinned.is_dir():
         if not found:
             raise HephaestusError(
@@ -81,14 +84,12 @@ def _resolve_pin(pinned: Path, name: str, known: str, published: Path | None) ->
     published generation is preferred to others with the same content.
     """
     link = pinned / name
-    store = link.resolve()
-    for other in (
-        _iter_generations(published) if published and (link.is_symlink() or not link.exists()) else ()
-    ):
+    store = resolve_pin(link)
+    for other in _iter_generations(published) if published and not is_real_folder(link) else ():
         if other != store and _content_hash(other) == known:
             draft = pinned / f".{name}.{uuid4().hex[:12]}"
             with translate_os_errors(f"benchmark: pinning {other}"):
-                draft.symlink_to(os.path.relpath(other, pinned.resolve()))
+                _write_pin(draft, other, pinned)
                 draft.replace(link)
             log.warning("%s: the runs now read %s, which has the same content", link.stem, other)
             return other
@@ -101,6 +102,32 @@ def _resolve_pin(pinned: Path, name: str, known: str, published: Path | None) ->
             f"away to start again"
         )
     return store
+
+
+def resolve_pin(path: Path) -> Path:
+    """Return the store that a pin, or a published name, leads to; it need not exist.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A link to a cube, a text file with a relative path, or a cube.
+    """
+    with suppress(OSError, ValueError):
+        text = read_plain_file(path.parent, path.name, _MAX_PATH_BYTES).decode()
+        return (path.parent / text.removesuffix("\n")).resolve()
+    try:
+        return pinned_store(path)
+    except (OSError, RuntimeError, ValueError):  # the reader of the store says that it is gone
+        return Path(os.path.realpath(path))
+
+
+def _write_pin(link: Path, store: Path, pinned: Path) -> None:
+    """Write a pin that leads to a store once it is in the folder `pinned`."""
+    target = os.path.relpath(store, pinned.resolve())  # relative, so that a data folder may be moved
+    try:
+        link.symlink_to(target)
+    except OSError:  # file systems without symbolic links answer in many ways; a full disk refuses files too
+        write_atomic(link, f"{target}\n".encode())
 
 
 def _iter_generations(published: Path) -> Iterator[Path]:
@@ -149,8 +176,7 @@ def _create_pins(found: dict[str, Path], pinned: Path) -> None:
     draft = pinned.with_name(f".{pinned.name}.{uuid4().hex[:12]}")
     draft.mkdir(parents=True)
     for name, store in found.items():
-        # relative, so that a data folder may be moved
-        (draft / name).symlink_to(os.path.relpath(store, pinned.resolve()))
+        _write_pin(draft / name, store, pinned)
     record = {name: _content_hash(store) for name, store in found.items()}
     write_atomic(draft / _PINS_FILE, add_json_hash(encode_json({"cubes": record})))
     try:

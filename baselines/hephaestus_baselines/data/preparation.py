@@ -22,6 +22,7 @@ from hephaestus_baselines.data.dataset_items import (
     DatasetItem,
     KnownInterferogram,
 )
+from hephaestus_baselines.data.pinned_cubes import resolve_pin
 from hephaestus_baselines.data.sample_attributes import (
     SampleAttributes,
     SampleKey,
@@ -182,7 +183,7 @@ def prepare_data(
     if tiling not in TILING_MODES:
         raise UsageError(f"there is no tiling mode {tiling!r}; choose {', '.join(TILING_MODES)}")
     rule = split_rule(split)
-    stores = {path.stem: path.resolve() for path in sorted(cubes.glob("*.zarr"))}
+    stores = {path.stem: resolve_pin(path) for path in sorted(cubes.glob("*.zarr"))}
     if not stores:
         raise HephaestusError(f"there is no cube in {cubes}; `hephaestus build FRAME` builds one")
     are_simulated(stores.values(), mixed=mixed)

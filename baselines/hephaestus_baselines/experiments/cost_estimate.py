@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hephaestus_baselines.config.run_config import Recipe
+from hephaestus_baselines.data.pinned_cubes import resolve_pin
 from hephaestus_baselines.evaluation.result_schema import RunResult
 from hephaestus_baselines.experiments.experiment_grid import ExperimentGrid, select_part
 from hephaestus_baselines.reporting.published_scores import PUBLISHED_RUNTIME_HOURS
@@ -171,17 +172,17 @@ def _runtime_key(model: str, series: bool, fields: Mapping[str, Any]) -> tuple[A
 def _read_samples(bench: ExperimentGrid) -> tuple[list[Sample], bool]:
     samples, simulated = [], False
     whole = bench.make_integrity_checker()
-    for path in sorted(bench.cubes.glob("*.zarr")):
+    for store in map(resolve_pin, sorted(bench.cubes.glob("*.zarr"))):
         if whole:
-            whole.check_cube(path.resolve(), ())
-        with open_pinned_cube(path, chunks=None) as cube:
+            whole.check_cube(store, ())
+        with open_pinned_cube(store, chunks=None) as cube:
             samples += samples_from_cube(cube)
             simulated |= bool(cube.attrs.get("simulated", False))
     return samples, simulated
 
 
 def _measure_coverage(bench: ExperimentGrid, recipe: Recipe, split: Split) -> dict[str, CoverageCounts]:
-    stores = {path.stem: path.resolve() for path in sorted(bench.cubes.glob("*.zarr"))}
+    stores = {path.stem: resolve_pin(path) for path in sorted(bench.cubes.glob("*.zarr"))}
     visible = visible_in_cubes(split.all_samples, stores, recipe.tiling, recipe.size)
     coverage = summarize_coverage(split, recipe.tiling, recipe.size, visible)
     return {part: coverage.parts[part].total for part in PARTS}

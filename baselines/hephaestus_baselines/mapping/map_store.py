@@ -26,6 +26,7 @@ from zarr.codecs import BloscCodec
 from hephaestus_baselines.mapping.growing_arrays import GrowingArrays
 from hephaestus_build.core.atomic_io import translate_os_errors, write_atomic
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.filesystem.zarr_folder import ZarrFolder
 from hephaestus_build.core.frames import Pair
 from hephaestus_build.core.grid import Grid
 from hephaestus_build.core.plain_files import is_real_folder, remove_folder
@@ -259,7 +260,7 @@ class MapStore:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}.{uuid4().hex[:12]}")
         empty.set_coords(["primary_date", "secondary_date", GRID_MAPPING]).to_zarr(
-            draft, mode="w-", zarr_format=3, encoding=encoding, consolidated=True
+            ZarrFolder(draft), mode="w-", zarr_format=3, encoding=encoding, consolidated=True
         )
         draft.rename(self.path)
         self._arrays = GrowingArrays(self.path, _ARRAY_NAMES)

@@ -34,7 +34,7 @@ from hephaestus_build.core.progress import NullListener, ProgressListener
 from hephaestus_build.cube.granules import Granule, GranuleKey
 from hephaestus_build.cube.reading.dataset import open_pinned_cube
 from hephaestus_build.cube.storage.frame_folder import PROVENANCE
-from hephaestus_build.cube.storage.generations import Generation
+from hephaestus_build.cube.storage.generations import Generation, pinned_store
 from hephaestus_build.dataset.samples import Sample, make_series
 from hephaestus_build.dataset.tiling import Tile
 
@@ -236,7 +236,7 @@ def predict_frame_maps(
     recipe = trained.recipe
     whole = None if unchecked else CubeIntegrityChecker(listener=listener)
     if whole and (cube / "zarr.json").is_file():
-        cube = cube.resolve()  # check the same generation that is read below
+        cube = pinned_store(cube)  # check the same generation that is read below
         whole.check_cube(cube, ())
     with open_pinned_cube(cube, chunks=None) as dataset:
         store = Path(dataset.encoding["source"])

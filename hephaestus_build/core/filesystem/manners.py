@@ -180,26 +180,6 @@ def probe_filesystem(folder: Path) -> FilesystemManners:
             remove_folder(place, probe.name)
 
 
-def find_lock_error(folder: Path) -> str:
-    """Return why files in a folder cannot be locked with ``flock``; empty if they can, or nothing is known.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        An existing folder. If no file can be created in it, nothing is known about locks.
-    """
-    probe = folder / f"{_PROBE}{uuid.uuid4().hex[:12]}"
-    try:
-        probe.touch(exist_ok=False)
-    except OSError:
-        return ""
-    try:
-        return _failure(lambda: _try_lock(probe))
-    finally:
-        with suppress(OSError):
-            probe.unlink()
-
-
 def describe_errno(error: OSError) -> str:
     """Return the name of a system error and its description, such as ``EPERM, Operation not permitted``."""
     number = error.errno or 0

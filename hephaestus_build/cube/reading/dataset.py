@@ -19,6 +19,7 @@ from hephaestus_build.cube.geozarr import drop_geozarr
 from hephaestus_build.cube.reading.plain_store import PlainStore
 from hephaestus_build.cube.reading.store_metadata import read_store_metadata
 from hephaestus_build.cube.reading.verified_objects import VerifyMode, make_object_verifier
+from hephaestus_build.cube.storage.generations import pinned_store
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def resolve_published_store(path: str | Path) -> Path:
         If there is no cube.
     """
     try:
-        store = Path(path).resolve()
+        store = pinned_store(Path(path))
     except (OSError, RuntimeError, ValueError):  # a loop of links, or an invalid file name
         raise no_cube_error(path) from None
     if not is_plain_file(store, "zarr.json"):

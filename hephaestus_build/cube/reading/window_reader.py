@@ -45,6 +45,7 @@ from hephaestus_build.cube.reading.verified_objects import (
     make_object_verifier,
 )
 from hephaestus_build.cube.schema import cube_schema, describe_not_built
+from hephaestus_build.cube.storage.generations import pinned_store
 
 # importing image_encoder switches off Blosc's own threads, which do not survive a fork
 _LOCAL = threading.local()
@@ -81,7 +82,10 @@ class WindowReader:
         *,
         verify: VerifyMode = None,
     ) -> None:
-        self.store = store.resolve()
+        try:
+            self.store = pinned_store(store)
+        except (OSError, RuntimeError, ValueError):  # reading its metadata reports why
+            self.store = store.absolute()
         self.frame = store.stem
         self.verifier = make_object_verifier(self.store, verify)
         self._strip_cache = recent if recent is not None else make_array_cache(64 << 20)

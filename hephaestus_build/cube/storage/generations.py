@@ -15,6 +15,12 @@ A new generation is written in five steps:
 A build that is killed before step 3 leaves a draft, which :meth:`FrameStore.remove_leftovers` removes. One
 that is killed before step 5 leaves an unpublished generation, which the next writer publishes when it takes
 the lock.
+
+Where the file system has no symbolic links, ``<cubes>/<frame>.zarr`` is a plain folder that equals the
+published generation (:mod:`hephaestus_build.cube.storage.published_name`). A cube that was copied with its
+links followed (``cp -rL``, ``zip``, ``rsync -L``, S3) looks the same, and is taken for the generation whose
+record it has. If there is none, the folder itself is the published cube, numbered 0, until the next writer
+makes a generation of it (:mod:`hephaestus_build.cube.storage.adoption`).
 """
 
 from __future__ import annotations
@@ -22,32 +28,35 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import shutil
 import socket
 import stat
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from hephaestus_build.core.atomic_io import (
     hash_bytes,
-    make_folder,
     sync_folder,
     translate_os_errors,
     write_json,
 )
 from hephaestus_build.core.errors import FrameBusyError, HephaestusError
+from hephaestus_build.core.filesystem.locks import try_lock_file
 from hephaestus_build.core.frames import Frame
 from hephaestus_build.core.parsing import parse_json
-from hephaestus_build.core.plain_files import is_plain_file, is_real_folder, list_names, read_plain_file
+from hephaestus_build.core.plain_files import (
+    is_plain_file,
+    is_real_folder,
+    list_names,
+    read_plain_file,
+    walk_files,
+)
 from hephaestus_build.core.plain_text import sanitize_text
 from hephaestus_build.cube.inventory import CubeInventory, StoredHistory
 from hephaestus_build.cube.schema import GRID_MAPPING
@@ -58,15 +67,25 @@ from hephaestus_build.cube.storage.frame_folder import (
     PROVENANCE,
     FrameFolder,
 )
-from hephaestus_build.cube.storage.manifest import decode_manifest
+from hephaestus_build.cube.storage.manifest import MAX_RECORD_BYTES, decode_manifest
+from hephaestus_build.cube.storage.published_name import (
+    PublishedName,
+    copy_store,
+    has_record_of,
+    wait_for_replacement,
+)
 from hephaestus_build.cube.storage.staging import StagingArea
 
 log = logging.getLogger(__name__)
 
 #: The lock of a frame, and the description of the process that holds it.
 LOCK_FILE, LOCK_HOLDER_FILE = "lock", "lock.json"
-#: Maximum size of a manifest or a provenance record; a frame with 1,000 pairs has about 3 MB.
-MAX_RECORD_BYTES = 64 << 20
+#: Maximum size of the metadata of a folder that may be a cube.
+_MAX_METADATA_BYTES = 8 << 20
+
+
+class LostGenerationError(HephaestusError):
+    """The published link leads to a generation that is gone."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +98,13 @@ class Generation:
         Number of the generation, from 1; 0 for a copy of a cube outside ``.generations``.
     store : pathlib.Path
         The Zarr store, not the link to it.
+    copy : pathlib.Path or None
+        The plain folder with the published name that equals the store; None if the name is a link.
     """
 
     number: int
     store: Path
+    copy: Path | None = None
 
     @classmethod
     def from_path(cls, path: Path) -> Generation:
@@ -94,13 +116,14 @@ class Generation:
             If there is no cube.
         """
         try:
-            store = path.resolve(strict=True)
+            store = pinned_store(path)
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             raise HephaestusError(f"there is no cube at {path} ({reason})") from None
         if not (is_plain_file(store, MANIFEST) or is_plain_file(store, PROVENANCE)):
             raise HephaestusError(f"there is no cube at {path}: a cube has a {MANIFEST} and a {PROVENANCE}")
-        return cls(generation_number(store) or 0, store)
+        copy = path.resolve()
+        return cls(generation_number(store) or 0, store, None if copy == store else copy)
 
     @property
     def record_folders(self) -> tuple[Path, ...]:
@@ -190,6 +213,7 @@ class FrameStore:
         self.published_link = cubes / f"{frame}.zarr"
         self._folder = FrameFolder(cubes, str(frame))
         self.root = self._folder.path
+        self._name = PublishedName(self.published_link, self.root)
         self.staging = StagingArea(self.root / staging)
 
     @property
@@ -204,7 +228,7 @@ class FrameStore:
         except OSError:
             return True  # the command that reads the folder reports the error
         return (
-            self.published_link.is_symlink()
+            os.path.lexists(self.published_link)
             or self.root.is_symlink()
             or bool({*names} - {LOCK_FILE, LOCK_HOLDER_FILE, self.baselines_file.name})
         )
@@ -225,23 +249,19 @@ class FrameStore:
         Raises
         ------
         HephaestusError
-            If the published name is not a link that a build made, leads to a generation that is gone, or
-            cannot be read.
+            If the published name is neither a link that a build made nor a cube of this frame, leads to a
+            generation that is gone, or cannot be read.
         """
         with self._folder.guard_access():
             # read the link only once: another process may publish between two reads
             try:
                 target = self.published_link.readlink()
             except (FileNotFoundError, NotADirectoryError):
-                return None
+                return self.published_generation() if wait_for_replacement(self.published_link) else None
             except OSError as error:
                 if error.errno != errno.EINVAL:  # not a link
                     raise
-                raise HephaestusError(
-                    f"{self.frame}: {self.published_link} is a folder that this program did not publish; "
-                    "move it away "
-                    f"and run the same command again"
-                ) from error
+                return self._generation_of_folder()
             number = target.parent.name
             store = self._folder.store_path(int(number)) if GENERATION_NUMBER.fullmatch(number) else None
             if store is None or target != Path(os.path.relpath(store, self.published_link.parent)):
@@ -254,12 +274,30 @@ class FrameStore:
                 if folder.is_symlink():
                     raise self._folder.foreign_file_error(folder, stat.S_IFLNK)
             if not store.is_dir():
-                raise HephaestusError(
-                    f"{self.frame}: generation {int(number)}, which {self.published_link} leads to, is "
-                    "gone; remove "
-                    f"the link, and `hephaestus build {self.frame}` builds the cube again"
+                raise LostGenerationError(
+                    f"{self.frame}: generation {int(number)}, which {self.published_link} leads to, is gone; "
+                    f"`hephaestus repair {self.frame}` publishes the newest one that is left, or builds the "
+                    f"cube again from the archive and the cache"
                 )
             return Generation(int(number), store)
+
+    def _generation_of_folder(self) -> Generation:
+        """Return the generation that a plain folder with the published name equals, or stands for itself."""
+        store = self.published_link
+        for number in reversed(self.generation_numbers()):
+            if has_record_of(store, [folder := self._folder.store_path(number), folder.parent]):
+                return Generation(number, folder, store)
+        frame, words = _frame_of_folder(store), f"{self.frame}: {store} is"
+        if not frame or not any(is_plain_file(store, name) for name in (MANIFEST, PROVENANCE)):
+            raise HephaestusError(
+                f"{words} a folder that this program did not publish; move it away and run the same command "
+                f"again"
+            )
+        if frame != self.frame.id:
+            raise HephaestusError(
+                f"{words} a cube of {sanitize_text(frame, 40)}; move it away and run the same command again"
+            )
+        return Generation(0, store)
 
     def history(self) -> StoredHistory:
         """Return what is on disk of earlier generations; looked up when it is called for."""
@@ -270,10 +308,14 @@ class FrameStore:
         current = self.published_generation()
         if current is None:
             return set()
-        keys = (key for key in current.read_manifest() if "/" in key and not key.endswith("zarr.json"))
+        try:
+            listed, retired = {*current.read_manifest()}, current.read_inventory().retired_keys
+        except HephaestusError:  # its record is lost
+            listed, retired = {name for name, _ in walk_files(current.store)}, ()
+        keys = (key for key in listed if "/" in key and not key.endswith("zarr.json"))
         # a grid mapping has one value, which has no meaning and always the same key
         chunks = {key for key in keys if GRID_MAPPING not in key.split("/")}
-        return chunks.difference(current.read_inventory().retired_keys)
+        return chunks.difference(retired)
 
     def _used_key_spaces(self) -> set[tuple[int, int]]:
         """Return the key spaces of all generations on disk whose record can be read."""
@@ -302,17 +344,14 @@ class FrameStore:
         """
         holder = self.root / LOCK_HOLDER_FILE
         self._folder.check_for_writing(self.root / LOCK_FILE, self.staging.folder)
-        with translate_os_errors(f"{self.frame}: making the folder of its cube"):
-            make_folder(self.root)
-            lock = FileLock(self.root / LOCK_FILE, timeout=-1 if wait else 0)
-            try:
-                lock.acquire()
-            except Timeout:
+        with ExitStack() as held:
+            with translate_os_errors(f"{self.frame}: locking the folder of its cube"):
+                locked = held.enter_context(try_lock_file(self.root / LOCK_FILE, wait=wait))
+            if not locked:
                 raise FrameBusyError(
                     f"{self.frame}: another build is running ({_describe(holder)}); try again when it "
                     f"has ended, or `hephaestus build {self.frame} --wait`"
-                ) from None
-        try:
+                )
             with suppress(OSError):  # only used in messages; `gc` must work on a full disk
                 write_json(
                     holder,
@@ -322,52 +361,101 @@ class FrameStore:
                         "since": datetime.now(UTC).isoformat(" ", "seconds"),
                     },
                 )
-            if restore:
-                self._republish_newest()
-            yield
-        finally:
-            with suppress(OSError):
-                holder.unlink(missing_ok=True)
-            lock.release()
+            try:
+                if restore:
+                    self.republish_newest()
+                yield
+            finally:
+                with suppress(OSError):
+                    holder.unlink(missing_ok=True)
 
     @contextmanager
     def new_generation(self) -> Iterator[Path]:
         """Yield an empty store to fill; publish it if the block succeeds, discard it if it raises."""
         self.remove_leftovers()
-        self.published_generation()  # raises if the published name is not a link that a build made
+        current = self.published_generation()  # raises if the name is not one that a build made
+        if current is not None and not current.number:
+            raise HephaestusError(f"{self.frame}: {current.store} is a copy that was not taken over yet")
+        with self._next_generation() as (number, store):
+            yield store
+        self._publish(number)
+
+    def adopt(self, copy: Generation) -> Generation:
+        """Make a generation of a cube that was copied to the published name, and publish it.
+
+        Returns
+        -------
+        Generation
+            The new generation, of hard links to the copy's files or copies of them.
+        """
+        self.remove_leftovers()
+        with self._next_generation() as (number, store):
+            copy_store(copy.store, store)
+        self._publish(number)
+        return Generation(number, self._folder.store_path(number))
+
+    @contextmanager
+    def _next_generation(self) -> Iterator[tuple[int, Path]]:
+        """Yield the next number and an empty store; complete the generation unless the block raises."""
         number = max(self._folder.used_numbers(), default=0) + 1
         draft = self.root / f".draft-{uuid.uuid4().hex[:12]}"
         store = draft / f"{self.frame}.zarr"
         try:
             with translate_os_errors(f"{self.frame}: writing generation {number}"):
                 store.mkdir(parents=True)
-                yield store
+                yield number, store
                 for name in (PROVENANCE, MANIFEST):  # a second copy, in case the first is damaged
-                    shutil.copyfile(store / name, draft / name)
+                    with suppress(FileNotFoundError):  # of a copy that came without it
+                        shutil.copyfile(store / name, draft / name)
                 sync_folder(draft)
                 draft.rename(self.root / f"{number:06d}")
                 sync_folder(self.root)
-                self._publish(number)
         finally:
             self._folder.remove_draft(draft.name)
 
     def _publish(self, number: int) -> None:
-        store = self._folder.store_path(number)
-        link = self.published_link.with_name(f".{self.published_link.name}.{uuid.uuid4().hex[:12]}")
-        link.symlink_to(os.path.relpath(store, self.published_link.parent))
-        link.replace(self.published_link)
-        sync_folder(self.published_link.parent)
+        with translate_os_errors(f"{self.frame}: publishing generation {number}"):
+            self._name.point_to(self._folder.store_path(number))
+            self._folder.remove_leftovers()
 
-    def _republish_newest(self) -> None:
-        """Publish the newest generation if a build was killed before it did so, or the link was lost."""
-        current, numbers = self.published_generation(), self.generation_numbers()
-        newest = numbers[-1] if numbers else 0
-        if (
-            newest > (current.number if current else 0)
-            and (self._folder.store_path(newest) / MANIFEST).exists()
-        ):
-            log.warning("%s: generation %d was complete but not published; published it", self.frame, newest)
+    def unpublished_number(self) -> int | None:
+        """Return the number of a complete generation if none is published; None otherwise."""
+        if os.path.lexists(self.published_link):
+            return None
+        return next(filter(self._is_complete, reversed(self.generation_numbers())), None)
+
+    def _is_complete(self, number: int) -> bool:
+        return (self._folder.store_path(number) / MANIFEST).exists()
+
+    def republish_newest(self) -> None:
+        """Publish the newest generation if a build was killed before it did so, or the published one is lost.
+
+        Raises
+        ------
+        LostGenerationError
+            If the published link leads nowhere, and there is no other generation.
+        """
+        complete = filter(self._is_complete, reversed(self.generation_numbers()))
+        newest = next(complete, 0)
+        try:
+            current = self.published_generation()
+        except LostGenerationError:
+            if not newest:
+                raise
+            current = None
+        if current is not None and not current.number:  # a copy in place of them all
+            return
+        if newest > (current.number if current else 0):
             self._publish(newest)
+            log.warning(
+                "%s: generation %d was complete but not published; it is published now", self.frame, newest
+            )
+
+    def forget_lost_generation(self) -> None:
+        """Remove the published link, which leads to a generation that is gone."""
+        with translate_os_errors(f"{self.frame}: removing a link that leads nowhere"):
+            if self.published_link.is_symlink():
+                self.published_link.unlink()
 
     def remove_old(self, *, keep: int, older_than: timedelta) -> list[int]:
         """Remove old generations and return their numbers.
@@ -404,14 +492,14 @@ class FrameStore:
         return removed
 
     def publication_time(self, number: int) -> float:
-        """Return when a generation was written, in seconds since 1970-01-01 UTC.
+        """Return when a generation was written, in seconds since 1970-01-01 UTC; 0 means a copy's own folder.
 
         Raises
         ------
         HephaestusError
             If the generation is gone.
         """
-        folder = self.root / f"{number:06d}"
+        folder = self.root / f"{number:06d}" if number else self.published_link
         with self._folder.guard_access():
             try:  # the copy of the manifest is written last
                 return (folder / MANIFEST).lstat().st_mtime
@@ -421,10 +509,38 @@ class FrameStore:
     def remove_leftovers(self) -> None:
         """Remove the drafts, files and links that killed builds left."""
         self._folder.remove_leftovers()
-        left = re.compile(rf"\.{re.escape(self.published_link.name)}\.[0-9a-f]{{12}}")
-        for path in self.published_link.parent.glob(f".{self.published_link.name}.*"):
-            if left.fullmatch(path.name) and path.is_symlink():
-                path.unlink(missing_ok=True)
+        self._name.remove_leftovers()
+
+
+def pinned_store(path: Path) -> Path:
+    """Return the store to read when a cube is opened at a path.
+
+    It keeps its content when another generation is published: a link is resolved, and in place of a plain
+    folder with a published name the generation that it equals is taken.
+
+    Raises
+    ------
+    OSError, RuntimeError, ValueError
+        If there is nothing at the path, it is a loop of links, or it is no valid name.
+    """
+    wait_for_replacement(path)
+    store = path.resolve(strict=True)
+    if generation_number(store) is None and is_real_folder(store.parent / GENERATIONS):
+        with suppress(HephaestusError):
+            current = FrameStore(store.parent, Frame(store.name.removesuffix(".zarr"))).published_generation()
+            return current.store if current is not None else store
+    return store
+
+
+def _frame_of_folder(store: Path) -> str:
+    """Return the frame that the metadata or the record of a folder names; empty if it is no cube."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        content = read_plain_file(store, "zarr.json", _MAX_METADATA_BYTES)
+        return str(parse_json(content, limit=_MAX_METADATA_BYTES)["attributes"]["frame"])
+    with suppress(OSError, ValueError, KeyError):
+        content = read_plain_file(store, PROVENANCE, MAX_RECORD_BYTES)
+        return str(CubeInventory.decode(content).attributes["frame"])
+    return ""
 
 
 def _describe(holder: Path) -> str:

@@ -9,6 +9,8 @@ import msgspec
 
 from hephaestus_build.core.atomic_io import encode_json, hash_bytes
 
+#: Maximum size of a manifest or a provenance record; a frame with 1,000 pairs has about 3 MB.
+MAX_RECORD_BYTES = 64 << 20
 _HEAD = b'{"version":2,"blake3":"%s","objects":'
 _TAIL = b"}"
 _MAX_OBJECTS = 500_000  # several times the objects of a frame with 3,000 pairs, with retired keys

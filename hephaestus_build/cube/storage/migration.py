@@ -5,7 +5,8 @@ A frame is moved while its locks in the old and the new folder are held:
 1. A marker file in the new folder records that a migration has begun.
 2. Its downloads are renamed into the cache of the simulated archive.
 3. Its generations are renamed one by one, the published one last.
-4. The link to the published generation is renamed. It is relative, so it is valid in the new folder too.
+4. The link to the published generation, or the plain folder in its place, is renamed. The link is relative,
+   so it is valid in the new folder too.
 5. The marker is removed.
 
 A migration that was interrupted continues from the marker. Nothing in the new folder is replaced.
@@ -20,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from hephaestus_build.core.atomic_io import sync_folder, translate_os_errors, write_json
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.core.filesystem.locks import try_lock_file
 from hephaestus_build.core.frames import Frame
+from hephaestus_build.core.plain_files import is_real_folder
 from hephaestus_build.core.settings import Settings
 from hephaestus_build.cube.discovery import (
     BENCHMARK_FOLDER,
@@ -93,7 +94,7 @@ def frames_to_migrate(settings: Settings) -> list[Frame]:
         return []
     generations = cubes / GENERATIONS
     names = {path.name for path in generations.iterdir()} if generations.is_dir() else set()
-    names |= {path.stem for path in cubes.glob("*.zarr") if path.is_symlink()}
+    names |= {path.stem for path in cubes.glob("*.zarr")}
     # frames of which an interrupted migration has moved a part
     apart = settings.for_simulated().cubes_dir / GENERATIONS
     names |= {path.parent.name for path in apart.glob(f"*/{MIGRATION_MARKER}")}
@@ -114,7 +115,7 @@ def needs_migration(settings: Settings, frame: Frame) -> bool:
     if (FrameStore(settings.for_simulated().cubes_dir, frame).root / MIGRATION_MARKER).exists():
         return True
     store = cubes / f"{frame}.zarr"
-    return is_at_legacy_path(settings, frame) or (store.is_symlink() and is_simulated_cube(store))
+    return is_at_legacy_path(settings, frame) or (os.path.lexists(store) and is_simulated_cube(store))
 
 
 def migrate_cube(frame: Frame, settings: Settings) -> MigratedCube:
@@ -143,6 +144,8 @@ def migrate_cube(frame: Frame, settings: Settings) -> MigratedCube:
         locks.enter_context(old.lock(restore=False))
         locks.enter_context(new.lock(restore=False))
         with translate_os_errors(f"{frame}: moving its cube to {new.published_link.parent}"):
+            if is_real_folder(old.published_link):
+                old.published_generation()  # raises if it is no cube of this frame
             _begin_migration(old, new)
             _move_downloads(frame, settings)
             _rename_entries(old, new)
@@ -186,7 +189,7 @@ def _rename_entries(old: FrameStore, new: FrameStore) -> None:
             )
         part.rename(target)
     sync_folder(new.root)
-    if old.published_link.is_symlink():
+    if os.path.lexists(old.published_link):
         if os.path.lexists(new.published_link):
             raise HephaestusError(
                 f"{old.frame}: cannot move {old.published_link}: {new.published_link} already exists; move "
@@ -246,12 +249,10 @@ def migrate_folder(source: Path, target: Path) -> None:
         for name in sorted(
             [*source.glob(f"cubes/{GENERATIONS}/*/{LOCK_FILE}"), *source.glob(f"runs/*/{LOCK_FILE}")]
         ):
-            try:
-                locks.enter_context(FileLock(name, timeout=0))
-            except Timeout:
+            if not locks.enter_context(try_lock_file(name)):
                 raise HephaestusError(
                     f"another process is using {name.parent}; run the same command again when it has ended"
-                ) from None
+                )
         if os.path.lexists(target):
             raise HephaestusError(
                 f"{target} already exists, and nothing is replaced; move it or {source} away, then run the "

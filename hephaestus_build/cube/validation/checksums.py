@@ -33,8 +33,8 @@ from hephaestus_build.cube.inventory import CubeInventory
 from hephaestus_build.cube.pair_tables import fill_tables
 from hephaestus_build.cube.schema import cube_schema
 from hephaestus_build.cube.storage.frame_folder import MANIFEST, PROVENANCE
-from hephaestus_build.cube.storage.generations import MAX_RECORD_BYTES, Generation
-from hephaestus_build.cube.storage.manifest import decode_manifest
+from hephaestus_build.cube.storage.generations import Generation
+from hephaestus_build.cube.storage.manifest import MAX_RECORD_BYTES, decode_manifest
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,10 @@ log = logging.getLogger(__name__)
 _MAX_UNLISTED = 1000
 
 DamageKind = Literal["damaged", "missing", "unknown", "unreadable"]
+
+
+class LostRecordError(HephaestusError):
+    """No copy of a cube's provenance can be read."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def read_record(generation: Generation) -> tuple[dict[str, Any], CubeInventory]:
 
     Raises
     ------
-    HephaestusError
+    LostRecordError
         If no copy of the provenance can be read.
     """
     try:
@@ -135,9 +139,9 @@ def read_record(generation: Generation) -> tuple[dict[str, Any], CubeInventory]:
                 )
                 return objects, contents
     frame = generation.store.stem
-    raise HephaestusError(
-        f"{frame}: no copy of the provenance can be read, so the cube's contents are unknown; remove "
-        f"{generation.store.parent} and the link to it, and `hephaestus build {frame}` builds it again"
+    raise LostRecordError(
+        f"{frame}: no copy of the provenance of {generation.store} can be read, so it is unknown what the "
+        f"cube was made from; `hephaestus repair {frame}` builds it again from the archive and the cache"
     )
 
 
@@ -194,7 +198,26 @@ def verify_generation(generation: Generation, listener: ProgressListener | None 
     damages = list(_find_record_damages(generation, objects, recorded.chunk.digest if recorded else None))
     damages += _find_manifest_mismatches(objects, expected)
     damages += _compare_all(generation.store, expected, listener)
-    return damages + list(_find_unlisted(generation.store, {*expected, MANIFEST, PROVENANCE}))
+    damages += _find_unlisted(generation.store, {*expected, MANIFEST, PROVENANCE})
+    if generation.copy is not None:
+        expected |= {PROVENANCE: recorded} if recorded else {}
+        damages += _find_copy_damages(generation.copy, objects, expected, listener)
+    return damages
+
+
+def _find_copy_damages(
+    copy: Path,
+    objects: Mapping[str, Any],
+    expected: Mapping[str, ExpectedObject],
+    listener: ProgressListener | None,
+) -> Iterator[Damage]:
+    """Yield the damages of the plain folder with the published name, for which no granule is made again."""
+    found = _compare_all(copy, expected, listener)
+    if _read_manifest_objects(copy) != objects:
+        found.append(Damage(MANIFEST, "damaged"))
+    for damage in (*found, *_find_unlisted(copy, {*expected, MANIFEST, PROVENANCE})):
+        detail = f"{damage.detail}, in the published folder" if damage.detail else "in the published folder"
+        yield replace(damage, unit="", detail=detail)
 
 
 def verify_objects(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hephaestus_baselines.config.run_config import read_preset
-from hephaestus_baselines.data.pinned_cubes import pin_cubes, try_lock_folder
+from hephaestus_baselines.data.pinned_cubes import pin_cubes, resolve_pin, try_lock_folder
 from hephaestus_baselines.experiments.cost_estimate import estimate_cost, estimate_runtimes
 from hephaestus_baselines.experiments.experiment_grid import RESULT_FILE, open_experiment_grid, select_part
 from hephaestus_build.core.errors import HephaestusError, UsageError
+from hephaestus_build.cube.reading.dataset import open_pinned_cube
+from limited_filesystem import limit_calls
 from toy_benchmark import FRAME, tiny_preset, toy_cubes
 
 
@@ -54,6 +57,30 @@ def test_what_is_pinned_stays_while_cubes_grow(cubes, tmp_path):
     again, changed = pin_cubes(cubes, grid)
     assert (again / f"{FRAME}.zarr").resolve() == before
     assert changed == [FRAME]
+
+
+def test_pins_and_locks_without_symbolic_links_and_file_locks(tmp_path, monkeypatch):
+    limit_calls(monkeypatch, tmp_path, SYMLINK=errno.EPERM, LINK=errno.EINVAL, FLOCK=errno.ENOLCK)
+    toy_cubes(tmp_path / "cubes", until=2)
+    grid = tmp_path / "results" / "tiny"
+    pinned, changed = pin_cubes(tmp_path / "cubes", grid)
+    assert changed == []
+    assert not (tmp_path / "cubes" / f"{FRAME}.zarr").is_symlink()
+    pin = pinned / f"{FRAME}.zarr"
+    before = resolve_pin(pin)
+    with open_pinned_cube(before, chunks=None) as cube:
+        held = cube.valid_date_pair.values.sum()
+    toy_cubes(tmp_path / "cubes", until=4)  # publishes a second generation
+    assert resolve_pin(tmp_path / "cubes" / f"{FRAME}.zarr") != before
+    assert pin_cubes(tmp_path / "cubes", grid)[1] == [FRAME]
+    assert resolve_pin(pin) == before
+    with open_pinned_cube(resolve_pin(pin), chunks=None) as cube:
+        assert cube.valid_date_pair.values.sum() == held
+    with try_lock_folder(grid / "runs") as ours, try_lock_folder(grid / "runs") as theirs:
+        assert (ours, theirs) == (True, False)
+    shutil.rmtree(before)
+    with pytest.raises(HephaestusError, match="is gone, the generation"):
+        pin_cubes(tmp_path / "cubes", grid)
 
 
 def test_pins_move_with_the_data_folder(cubes, tmp_path):

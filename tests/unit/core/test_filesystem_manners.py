@@ -10,7 +10,7 @@ import pytest
 
 from hephaestus_build.core.errors import HephaestusError
 from hephaestus_build.core.filesystem import manners
-from hephaestus_build.core.filesystem.manners import find_lock_error, probe_filesystem
+from hephaestus_build.core.filesystem.manners import probe_filesystem
 from limited_filesystem import limit_calls
 
 
@@ -47,7 +47,6 @@ def test_each_lack_is_found_and_said(tmp_path, monkeypatch, lack, number, attrib
     assert line.startswith(str(tmp_path))
     found.require_usable("frame")
     assert list(tmp_path.iterdir()) == []
-    assert find_lock_error(tmp_path) == (found.lock_error if lack == "FLOCK" else "")
 
 
 def test_how_often_a_cube_is_written(tmp_path, monkeypatch) -> None:
